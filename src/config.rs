@@ -1,0 +1,115 @@
+//! What a server is told before it starts: addresses, limits and timeouts. Plain values with
+//! defaults that suit the open internet; nothing here knows of flags or files.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Everything [`Server::bind`](crate::Server::bind) wants to know.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The addresses to listen on. 127.0.0.1 unless told otherwise, so that nothing is shown to
+    /// the world by accident.
+    pub addresses: Vec<IpAddr>,
+    /// The port on each of them; 0 lets the system choose one.
+    pub port: u16,
+    /// How many event loops; the number of cores if it is `None`.
+    pub workers: Option<NonZeroUsize>,
+    /// How many threads run blocking jobs. They start with the first job.
+    pub helpers: NonZeroUsize,
+    /// Bounds on memory and counts.
+    pub limits: Limits,
+    /// Bounds on waiting.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            port: 8000,
+            workers: None,
+            helpers: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Bounds on memory and counts. Each carries its unit in its name or is a count.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// A request's start line and header fields together; more is 431. 16 KiB is node's limit;
+    /// nginx and tomcat have 8.
+    pub max_head_bytes: usize,
+    /// The request-target; more is 414. RFC 9110 §4.1 recommends to take at least 8,000.
+    pub max_target_bytes: usize,
+    /// Header field lines; more is 431. Apache and hyper have 100.
+    pub max_fields: usize,
+    /// A request's content; more is 413. 1 MiB is nginx's `client_max_body_size`.
+    pub max_content_bytes: usize,
+    /// Replies to pipelined requests that are made before the first is written. Above it nothing
+    /// more is read: a client that does not read costs this much and no more.
+    pub max_outbox_bytes: usize,
+    /// Further requests a connection may carry after its first; announced in the replies and
+    /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` is no limit.
+    pub keep_alive_max: Option<u32>,
+    /// Connections in all; one more is told 503 and closed. `None` leaves a quarter of the
+    /// process's file descriptors for everything else.
+    pub max_connections: Option<usize>,
+    /// Blocking jobs that wait for a helper thread; one more is told 503.
+    pub max_waiting_jobs: usize,
+    /// Bytes read and thrown away after a refusal, so that the client sees the refusal and not a
+    /// reset (RFC 9112 §9.6).
+    pub max_linger_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_head_bytes: 16 * 1024,
+            max_target_bytes: 8 * 1024,
+            max_fields: 100,
+            max_content_bytes: 1024 * 1024,
+            max_outbox_bytes: 64 * 1024,
+            keep_alive_max: None,
+            max_connections: None,
+            max_waiting_jobs: 1024,
+            max_linger_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Bounds on waiting, in nginx's sense. Each ends one connection's wait, never the server's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// From a request's first byte to the end of its head, however the bytes dribble in; then 408.
+    pub header: Duration,
+    /// Between two reads of a request's content; then 408.
+    pub body: Duration,
+    /// Between two moments at which the client takes some of the reply; then the connection ends.
+    pub send: Duration,
+    /// A connection without a request, new or kept alive; then it is closed without a word.
+    /// Announced to clients as `Keep-Alive: timeout=`.
+    pub keep_alive: Duration,
+    /// How long to wait for the client to close after a refusal, in all.
+    pub linger: Duration,
+    /// How long answers in flight may take at shutdown before their connections are cut.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            send: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(10),
+            linger: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

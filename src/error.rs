@@ -1,0 +1,105 @@
+//! Why a server does not start, in words that say what to do.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a server does not start, or stops.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address cannot be listened on.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file or folder cannot be used.
+    Path {
+        /// What was to be done with it: "serve", "write the access log to".
+        purpose: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A setting that cannot be followed; the text names it and the way out.
+    Setting(String),
+    /// The system refuses something every server needs (a thread, an epoll descriptor).
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn path(purpose: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        Self::Path {
+            purpose,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { doing, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { address, source } => {
+                write!(f, "cannot listen on {address}: ")?;
+                match source.kind() {
+                    ErrorKind::AddrInUse => write!(
+                        f,
+                        "port {} is in use; stop the other server or choose another port with --port (0 takes a free one)",
+                        address.port()
+                    ),
+                    ErrorKind::PermissionDenied => write!(
+                        f,
+                        "no permission; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose one above with --port"
+                    ),
+                    ErrorKind::AddrNotAvailable => write!(
+                        f,
+                        "this machine has no such address; use one of its own with --bind"
+                    ),
+                    _ => write!(f, "{source}"),
+                }
+            }
+            Self::Path {
+                purpose,
+                path,
+                source,
+            } => {
+                write!(f, "cannot {purpose} {}: ", path.display())?;
+                match source.kind() {
+                    ErrorKind::NotFound => write!(f, "no such file or folder"),
+                    ErrorKind::PermissionDenied => {
+                        write!(f, "no permission; check its owner and mode")
+                    }
+                    _ => write!(f, "{source}"),
+                }
+            }
+            Self::Setting(text) => f.write_str(text),
+            Self::System { doing, source } => write!(f, "cannot {doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Path { source, .. } | Self::System { source, .. } => {
+                Some(source)
+            }
+            Self::Setting(_) => None,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The chunked transfer coding (RFC 9112 §7.1): a decoder that takes the bytes however they come.
+
+use ::http::StatusCode;
+
+use crate::http::Refusal;
+use crate::http::target::hex_digit;
+
+/// Decodes one chunked message body. Extensions and trailers are checked and dropped.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    state: State,
+    /// Bytes of extensions and trailers that may still come: they are work without content.
+    overhead: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the hexadecimal digits of a chunk's size.
+    Size { digits: u8, size: u64 },
+    /// In white space behind the size, which only an extension may follow.
+    SizeSpace { size: u64 },
+    Extension { size: u64 },
+    SizeLf { size: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// 2^60 bytes: more than any content that could come, and no sum of it overflows.
+const MAX_SIZE_DIGITS: u8 = 15;
+
+impl Decoder {
+    /// `max_overhead` bounds the bytes of all extensions and trailers together.
+    pub(crate) fn new(max_overhead: usize) -> Self {
+        Self {
+            state: State::Size { digits: 0, size: 0 },
+            overhead: max_overhead,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Decodes as much of `input` as belongs to the body, appends its content to `content` (which
+    /// must not grow beyond `max_content`), and says how many bytes of `input` it took.
+    pub(crate) fn decode(
+        &mut self,
+        input: &[u8],
+        content: &mut Vec<u8>,
+        max_content: usize,
+    ) -> Result<usize, Refusal> {
+        let mut rest = input;
+        while let [byte, tail @ ..] = rest {
+            match self.state {
+                State::Done => break,
+                State::Data { left } => {
+                    let take = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    content.extend_from_slice(&rest[..take]);
+                    rest = &rest[take..];
+                    self.state = match left - take as u64 {
+                        0 => State::DataCr,
+                        left => State::Data { left },
+                    };
+                }
+                state => {
+                    rest = tail;
+                    self.state = self.line_byte(state, *byte)?;
+                }
+            }
+            if let State::Data { left } = self.state
+                && content.len() as u64 + left > max_content as u64
+            {
+                return Err(Refusal::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "content too large",
+                ));
+            }
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Everything between the data: one byte, one step.
+    fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
+        const BAD_SIZE: Refusal = Refusal::bad_request("malformed chunk size");
+        const BAD_LINE: Refusal = Refusal::bad_request("malformed line end in the chunked coding");
+        const BAD_TRAILER: Refusal = Refusal::bad_request("malformed trailer");
+        Ok(match (state, byte) {
+            (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
+            (State::Size { digits: 1.., size }, b';') => State::Extension { size },
+            (State::Size { digits: 1.., size }, b' ' | b'\t') => State::SizeSpace { size },
+            (State::Size { digits, size }, byte) => match hex_digit(byte) {
+                Some(_) if digits == MAX_SIZE_DIGITS => return Err(BAD_SIZE),
+                Some(digit) => State::Size {
+                    digits: digits + 1,
+                    size: size << 4 | u64::from(digit),
+                },
+                None => return Err(BAD_SIZE),
+            },
+            (State::SizeSpace { size }, b';') => self.spend(State::Extension { size })?,
+            (State::SizeSpace { .. }, b' ' | b'\t') => self.spend(state)?,
+            (State::SizeSpace { .. }, _) => return Err(BAD_SIZE),
+            (State::Extension { size }, b'\r') => State::SizeLf { size },
+            (State::Extension { .. }, byte) if is_field_text(byte) => self.spend(state)?,
+            (State::Extension { .. }, _) => {
+                return Err(Refusal::bad_request("malformed chunk extension"));
+            }
+            (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
+            (State::SizeLf { size }, b'\n') => State::Data { left: size },
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart | State::TrailerName, byte) if is_token_char(byte) => {
+                self.spend(State::TrailerName)?
+            }
+            (State::TrailerName, b':') => self.spend(State::TrailerValue)?,
+            (State::TrailerStart | State::TrailerName, _) => return Err(BAD_TRAILER),
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, byte) if is_field_text(byte) => self.spend(state)?,
+            (State::TrailerValue, _) => return Err(BAD_TRAILER),
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::Done,
+            (State::SizeLf { .. } | State::DataCr | State::DataLf, _)
+            | (State::TrailerLf | State::EndLf, _)
+            | (State::Data { .. } | State::Done, _) => return Err(BAD_LINE),
+        })
+    }
+
+    fn spend(&mut self, next: State) -> Result<State, Refusal> {
+        const TOO_LONG: Refusal = Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "chunk extensions and trailers too large",
+        );
+        self.overhead = self.overhead.checked_sub(1).ok_or(TOO_LONG)?;
+        Ok(next)
+    }
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+pub(crate) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What may stand in a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).
+fn is_field_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Decoded = Result<(Vec<u8>, usize), u16>;
+
+    /// Feeds `input` in pieces of `step` bytes.
+    fn decode(input: &[u8], step: usize) -> Option<Decoded> {
+        let mut decoder = Decoder::new(32);
+        let mut content = Vec::new();
+        let mut taken = 0;
+        for piece in input.chunks(step) {
+            match decoder.decode(piece, &mut content, 64) {
+                Ok(count) => taken += count,
+                Err(refusal) => return Some(Err(refusal.status().as_u16())),
+            }
+            if decoder.is_done() {
+                return Some(Ok((content, taken)));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn bodies() {
+        let table: &[(&str, Option<Result<(&str, usize), u16>>)] = &[
+            ("0\r\n\r\n", Some(Ok(("", 5)))),
+            ("5\r\nhello\r\n0\r\n\r\nGET", Some(Ok(("hello", 15)))),
+            ("5\r\nhello\r\n1\r\n!\r\n000\r\n\r\n", Some(Ok(("hello!", 23)))),
+            ("A\r\n0123456789\r\n0\r\n\r\n", Some(Ok(("0123456789", 20)))),
+            ("1;a=b;c=\"d\"\r\nx\r\n0;z\r\n\r\n", Some(Ok(("x", 23)))),
+            ("1 ;a\r\nx\r\n0\r\n\r\n", Some(Ok(("x", 14)))),
+            ("1\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n", Some(Ok(("x", 21)))),
+            ("5\r\nhel", None),
+            ("0\r\n", None),
+            ("", None),
+            ("\r\n", Some(Err(400))),
+            ("g\r\n", Some(Err(400))),
+            (" 1\r\nx\r\n", Some(Err(400))),
+            ("1 \r\nx\r\n", Some(Err(400))),
+            ("+1\r\nx\r\n", Some(Err(400))),
+            ("0x1\r\nx\r\n", Some(Err(400))),
+            ("-1\r\nx\r\n", Some(Err(400))),
+            ("1\nx\r\n", Some(Err(400))),
+            ("1\r\nx\n0\r\n\r\n", Some(Err(400))),
+            ("1\r\nxy\r\n0\r\n\r\n", Some(Err(400))),
+            ("1\r\rx\r\n", Some(Err(400))),
+            ("1;a\nb\r\nx\r\n", Some(Err(400))),
+            ("0\r\nA: b\n\r\n", Some(Err(400))),
+            ("0\r\n: b\r\n\r\n", Some(Err(400))),
+            ("0\r\nA : b\r\n\r\n", Some(Err(400))),
+            ("0\r\n folded\r\n\r\n", Some(Err(400))),
+            ("10000000000000000\r\n", Some(Err(400))),
+            ("FFFFFFFFFFFFFFFF\r\n", Some(Err(400))),
+            ("fffffffffffffff\r\n", Some(Err(413))),
+            ("41\r\n", Some(Err(413))),
+            ("40\r\n", None),
+            ("1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", Some(Err(431))),
+            ("0\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", Some(Err(431))),
+        ];
+        for (input, expected) in table {
+            let expected = expected.map(|result| result.map(|(text, len)| (text.into(), len)));
+            for step in [1, 2, 3, 1000] {
+                assert_eq!(decode(input.as_bytes(), step), expected, "{input:?} by {step}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_come_to_the_same(
+            input in proptest::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'1'), Just(b'0'), Just(b';'), any::<u8>()],
+                0..80,
+            ),
+            step in 1..10usize,
+        ) {
+            prop_assert_eq!(decode(&input, step), decode(&input, usize::MAX));
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(
+            pieces in proptest::collection::vec("[ -~]{1,9}", 0..7),
+            step in 1..10usize,
+        ) {
+            let mut encoded = String::new();
+            for piece in &pieces {
+                encoded += &format!("{:x}\r\n{piece}\r\n", piece.len());
+            }
+            encoded += "0\r\n\r\n";
+            let expected = (pieces.concat().into_bytes(), encoded.len());
+            prop_assert_eq!(decode(encoded.as_bytes(), step), Some(Ok(expected)));
+        }
+    }
+}

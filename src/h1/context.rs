@@ -1,0 +1,103 @@
+//! What an event loop lends to the machine of whichever connection it is serving: the time, the
+//! limits, and memory that is used again and again.
+
+use std::time::{Instant, SystemTime};
+
+use crate::config::{Config, Limits};
+use crate::http::FieldSpan;
+use crate::http::date::DateField;
+
+/// Shared by all machines of one event loop, one at a time.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) limits: Limits,
+    /// Now, as of this turn of the loop.
+    pub(crate) now: Instant,
+    pub(crate) date: DateField,
+    pub(crate) recording: Recording,
+    pub(crate) service: Service,
+    pub(crate) buffers: Buffers,
+    /// What Keep-Alive fields announce.
+    pub(super) keep_alive_seconds: u64,
+    /// Where the fields of the head at hand lie.
+    pub(super) spans: Vec<FieldSpan>,
+}
+
+/// Whether requests are recorded for an access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recording {
+    On,
+    Off,
+}
+
+/// Whether connections are kept for further requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Open,
+    /// The server shuts down: every reply is its connection's last.
+    Draining,
+}
+
+impl Context {
+    pub(crate) fn new(
+        config: &Config,
+        recording: Recording,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            now,
+            date: DateField::new(wall),
+            recording,
+            service: Service::Open,
+            buffers: Buffers::new(config.limits.max_head_bytes),
+            keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
+            spans: Vec::new(),
+        }
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) {
+        self.now = now;
+        self.date.update(wall);
+    }
+}
+
+/// Byte buffers for connections that have bytes.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    free: Vec<Vec<u8>>,
+    capacity: usize,
+}
+
+/// A burst larger than this allocates; what is over afterwards goes back to the system.
+const MAX_FREE: usize = 256;
+
+impl Buffers {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            free: Vec::new(),
+            capacity,
+        }
+    }
+
+    /// An empty buffer with some capacity.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.free
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(self.capacity))
+    }
+
+    /// Takes a buffer back. One that had to grow is not kept: it would grow the pool for good.
+    pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if self.free.len() < MAX_FREE && buffer.capacity() <= 4 * self.capacity {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+}

@@ -1,0 +1,184 @@
+//! Where a request's content ends (RFC 9112 §6.3) and whether its connection persists (§9.3).
+
+use ::http::{StatusCode, Version};
+
+use crate::http::{Fields, Refusal};
+
+/// How the end of the content is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is no content.
+    None,
+    /// So many bytes, at least one.
+    Length(u64),
+    Chunked,
+}
+
+/// Whether the connection is used for another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    KeepAlive,
+    Close,
+}
+
+/// RFC 9112 §6.3. Whatever two parties could read differently is refused: that is what request
+/// smuggling lives on (§11.2).
+pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, Refusal> {
+    let length = content_length(fields)?;
+    if fields.first("transfer-encoding").is_none() {
+        return Ok(match length {
+            None | Some(0) => Framing::None,
+            Some(length) => Framing::Length(length),
+        });
+    }
+    if length.is_some() {
+        return Err(Refusal::bad_request(
+            "Content-Length beside Transfer-Encoding",
+        ));
+    }
+    if version == Version::HTTP_10 {
+        return Err(Refusal::bad_request("Transfer-Encoding in HTTP/1.0"));
+    }
+    transfer_encoding(fields)
+}
+
+fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
+    let mut codings = fields.all("transfer-encoding").flat_map(list);
+    let first = codings.next();
+    match (first, codings.next()) {
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (None, _) => Err(Refusal::bad_request("empty Transfer-Encoding")),
+        _ => {
+            let mut all = fields.all("transfer-encoding").flat_map(list);
+            if all.all(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+                return Err(Refusal::bad_request("chunked more than once"));
+            }
+            Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "transfer coding other than chunked",
+            ))
+        }
+    }
+}
+
+/// Several equal values are one (RFC 9110 §8.6); anything else that is not one number is refused.
+fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
+    let mut length = None;
+    for value in fields.all("content-length") {
+        for item in value.split(|&byte| byte == b',') {
+            let item = item.trim_ascii();
+            let number = std::str::from_utf8(item)
+                .ok()
+                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|text| text.parse::<u64>().ok())
+                .ok_or(Refusal::bad_request("malformed Content-Length"))?;
+            if length.is_some_and(|other| other != number) {
+                return Err(Refusal::bad_request("differing Content-Lengths"));
+            }
+            length = Some(number);
+        }
+    }
+    Ok(length)
+}
+
+/// RFC 9112 §9.3, with the `keep-alive` option that HTTP/1.0 clients send (§C.2.2).
+pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence {
+    let has = |option: &[u8]| {
+        let mut options = fields.all("connection").flat_map(list);
+        options.any(|item| item.eq_ignore_ascii_case(option))
+    };
+    if has(b"close") || (version == Version::HTTP_10 && !has(b"keep-alive")) {
+        Persistence::Close
+    } else {
+        Persistence::KeepAlive
+    }
+}
+
+/// The elements of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Request;
+
+    fn request(fields: &[(&str, &str)]) -> Request<'static> {
+        fields
+            .iter()
+            .fold(Request::get("/"), |request, (name, value)| {
+                request.with_header(name, value)
+            })
+    }
+
+    #[test]
+    fn framing_of_rfc_9112_6_3() {
+        let cl = "Content-Length";
+        let te = "Transfer-Encoding";
+        type Expected = Result<Framing, u16>;
+        let table: &[(&[(&str, &str)], Expected)] = &[
+            (&[], Ok(Framing::None)),
+            (&[(cl, "0")], Ok(Framing::None)),
+            (&[(cl, "5")], Ok(Framing::Length(5))),
+            (&[(cl, "5"), (cl, "5")], Ok(Framing::Length(5))),
+            (&[(cl, "5, 5")], Ok(Framing::Length(5))),
+            (&[(cl, "5"), (cl, "6")], Err(400)),
+            (&[(cl, "5,6")], Err(400)),
+            (&[(cl, "5,")], Err(400)),
+            (&[(cl, "")], Err(400)),
+            (&[(cl, "+5")], Err(400)),
+            (&[(cl, "-5")], Err(400)),
+            (&[(cl, "0x5")], Err(400)),
+            (&[(cl, "5 5")], Err(400)),
+            (&[(cl, "99999999999999999999")], Err(400)),
+            (&[(te, "chunked")], Ok(Framing::Chunked)),
+            (&[(te, "Chunked")], Ok(Framing::Chunked)),
+            (&[(te, " , chunked")], Ok(Framing::Chunked)),
+            (&[(te, "chunked"), (cl, "5")], Err(400)),
+            (&[(te, "chunked"), (cl, "0")], Err(400)),
+            (&[(te, "chunked, chunked")], Err(400)),
+            (&[(te, "chunked"), (te, "chunked")], Err(400)),
+            (&[(te, "")], Err(400)),
+            (&[(te, "gzip, chunked")], Err(501)),
+            (&[(te, "gzip"), (te, "chunked")], Err(501)),
+            (&[(te, "chunked, gzip")], Err(501)),
+            (&[(te, "identity")], Err(501)),
+            (&[(te, "xchunked")], Err(501)),
+            (&[(te, "\"chunked\"")], Err(501)),
+        ];
+        for (fields, expected) in table {
+            let result = framing(Version::HTTP_11, request(fields).fields());
+            let result = result.map_err(|refusal| refusal.status().as_u16());
+            assert_eq!(result, *expected, "{fields:?}");
+        }
+        let old = request(&[(te, "chunked")]);
+        assert!(framing(Version::HTTP_10, old.fields()).is_err());
+    }
+
+    #[test]
+    fn persistence_of_rfc_9112_9_3() {
+        use Persistence::{Close, KeepAlive};
+        let table: &[(&[&str], Persistence, Persistence)] = &[
+            (&[], KeepAlive, Close),
+            (&["close"], Close, Close),
+            (&["CLOSE"], Close, Close),
+            (&["keep-alive"], KeepAlive, KeepAlive),
+            (&["Keep-Alive, TE"], KeepAlive, KeepAlive),
+            (&["te, close"], Close, Close),
+            (&["te", "close"], Close, Close),
+            (&["keep-alive, close"], Close, Close),
+            (&["closed"], KeepAlive, Close),
+        ];
+        for (options, on_11, on_10) in table {
+            let fields: Vec<_> = options.iter().map(|o| ("Connection", *o)).collect();
+            let request = request(&fields);
+            let of = |version| persistence(version, request.fields());
+            assert_eq!(of(Version::HTTP_11), *on_11, "{options:?}");
+            assert_eq!(of(Version::HTTP_10), *on_10, "{options:?}");
+        }
+    }
+}

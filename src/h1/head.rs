@@ -1,0 +1,346 @@
+//! A request's head: httparse does the parsing, this module does the refusing.
+//!
+//! httparse is lenient where RFC 9112 allows it. A server in front of or behind which something
+//! else may parse the same bytes must not be: bare LF is caught by the scan for the head's end,
+//! the rest here.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use ::http::{Method, StatusCode, Version};
+
+use super::framing::{self, Framing, Persistence};
+use crate::config::Limits;
+use crate::http::target::Target;
+use crate::http::{FieldSpan, Fields, Refusal, Request};
+
+/// The most field lines that any configuration allows: their places lie on the stack.
+pub(crate) const MAX_FIELDS: usize = 256;
+
+/// The request line is longer than any method, target and version that are served.
+pub(crate) const TARGET_TOO_LONG: Refusal =
+    Refusal::new(StatusCode::URI_TOO_LONG, "request-target too long");
+
+/// More bytes or lines than a head may have.
+pub(crate) const HEAD_TOO_LARGE: Refusal = Refusal::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "request head too large",
+);
+
+/// A parsed head. It owns next to nothing: the bytes stay in the inbox, the fields' places in a
+/// table that the event loop lends.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// In bytes, with the empty line.
+    pub(crate) len: usize,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) framing: Framing,
+    pub(crate) persistence: Persistence,
+    pub(crate) expectation: Expectation,
+    target: Range<u32>,
+    path: Path,
+}
+
+/// The Expect field (RFC 9110 §10.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    None,
+    Continue,
+    /// One that nobody defined: 417.
+    Unknown,
+}
+
+/// The decoded path: nearly always it stands in the head as it is.
+#[derive(Debug)]
+enum Path {
+    InHead(Range<u32>),
+    Decoded(Vec<u8>),
+}
+
+impl Head {
+    /// Parses `bytes`, which are one whole head, and leaves the places of its fields in `spans`.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        spans: &mut Vec<FieldSpan>,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let mut storage = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let storage = &mut storage[..limits.max_fields.min(MAX_FIELDS)];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(bytes, storage) {
+            Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
+            Ok(_) => return Err(Refusal::bad_request("malformed head")),
+            Err(error) => return Err(refusal(error, bytes)),
+        }
+        let (Some(method), Some(target), Some(minor)) =
+            (parsed.method, parsed.path, parsed.version)
+        else {
+            return Err(Refusal::bad_request("malformed request line"));
+        };
+        if target.len() > limits.max_target_bytes {
+            return Err(TARGET_TOO_LONG);
+        }
+        let version = match minor {
+            0 => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        };
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| Refusal::bad_request("malformed method"))?;
+        spans.clear();
+        spans.extend(parsed.headers.iter().map(|field| FieldSpan {
+            name: span_of(field.name.as_bytes(), bytes),
+            value: span_of(field.value, bytes),
+        }));
+        let fields = Fields::new(bytes, spans);
+        let parsed_target = Target::parse(&method, target)?;
+        check_host(version, &fields, parsed_target.authority)?;
+        Ok(Self {
+            len: bytes.len(),
+            version,
+            framing: framing::framing(version, &fields)?,
+            persistence: framing::persistence(version, &fields),
+            expectation: expectation(version, &fields),
+            target: span_of(target.as_bytes(), bytes),
+            path: match parsed_target.path {
+                Cow::Borrowed(path) if bytes.as_ptr_range().contains(&path.as_ptr()) => {
+                    Path::InHead(span_of(path, bytes))
+                }
+                path => Path::Decoded(path.into_owned()),
+            },
+            method,
+        })
+    }
+
+    /// The request with this head; `bytes` and `spans` are those it was parsed from and into.
+    pub(crate) fn into_request<'a>(
+        self,
+        bytes: &'a [u8],
+        spans: &'a [FieldSpan],
+        peer: SocketAddr,
+    ) -> Request<'a> {
+        let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
+        let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
+        let path = match self.path {
+            Path::InHead(range) => Cow::Borrowed(slice(&range)),
+            Path::Decoded(path) => Cow::Owned(path),
+        };
+        let fields = Fields::new(bytes, spans);
+        Request::from_head(self.method, self.version, target, path, fields, peer)
+    }
+}
+
+/// Judges a request line before the rest of the head is there, so that what speaks another
+/// protocol, or HTTP/0.9, hears so at once and does not wait for a timeout.
+pub(crate) fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
+    match httparse::Request::new(&mut []).parse(line) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refusal(error, line)),
+    }
+}
+
+/// Judges the first byte that a peer sends: a method begins with a token character.
+pub(crate) fn check_first_byte(byte: u8) -> Result<(), Refusal> {
+    /// The record type of a TLS handshake (RFC 8446 §5.1).
+    const TLS_HANDSHAKE: u8 = 0x16;
+    match byte {
+        TLS_HANDSHAKE => Err(Refusal::bad_request("TLS on a plain HTTP port")),
+        byte if super::chunked::is_token_char(byte) => Ok(()),
+        _ => Err(Refusal::bad_request("not HTTP")),
+    }
+}
+
+fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
+    use httparse::Error;
+    match error {
+        Error::HeaderName => Refusal::bad_request("malformed field name"),
+        Error::HeaderValue => Refusal::bad_request("malformed field value"),
+        Error::NewLine => Refusal::bad_request("malformed line end"),
+        Error::TooManyHeaders => HEAD_TOO_LARGE,
+        Error::Version if names_http_version(bytes) => Refusal::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "HTTP/1.0 and HTTP/1.1 are spoken here",
+        ),
+        Error::Version | Error::Token | Error::Status => {
+            Refusal::bad_request("malformed request line")
+        }
+    }
+}
+
+/// True for a request line that is fine but for the digits behind `HTTP/`.
+fn names_http_version(bytes: &[u8]) -> bool {
+    let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
+    let mut parts = bytes[..line_end].split(|&byte| byte == b' ').skip(2);
+    matches!((parts.next(), parts.next()), (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// RFC 9112 §3.2: HTTP/1.1 has exactly one Host field, and nobody more than one.
+fn check_host(
+    version: Version,
+    fields: &Fields<'_>,
+    target_authority: Option<&str>,
+) -> Result<(), Refusal> {
+    let mut hosts = fields.all("host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_11 => {
+            return Err(Refusal::bad_request("no Host field"));
+        }
+        (_, Some(_)) => return Err(Refusal::bad_request("more than one Host field")),
+        (Some(host), None) if !host.iter().all(is_authority_char) => {
+            return Err(Refusal::bad_request("malformed Host field"));
+        }
+        (_, None) => {}
+    }
+    match target_authority {
+        Some(authority) if !authority.bytes().all(|byte| is_authority_char(&byte)) => Err(
+            Refusal::bad_request("malformed authority in the request-target"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
+fn is_authority_char(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte)
+}
+
+fn expectation(version: Version, fields: &Fields<'_>) -> Expectation {
+    match fields.first("expect") {
+        // RFC 9110 §10.1.1: an expectation from an HTTP/1.0 client is ignored.
+        Some(_) if version == Version::HTTP_10 => Expectation::None,
+        None => Expectation::None,
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Expectation::Continue,
+        Some(_) => Expectation::Unknown,
+    }
+}
+
+/// Where `part`, a slice of `whole`, lies in it.
+fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start as u32..(start + part.len()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn status(head: &str) -> Result<(), (u16, &'static str)> {
+        let mut spans = Vec::new();
+        match Head::parse(head.as_bytes(), &mut spans, &Limits::default()) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err((refusal.status().as_u16(), refusal.reason())),
+        }
+    }
+
+    #[test]
+    fn a_head_becomes_a_request() {
+        let bytes = b"GET /a/%62?c=d HTTP/1.1\r\nHost: h:1\r\nX:  y z\t\r\n\r\n";
+        let mut spans = Vec::new();
+        let head = match Head::parse(bytes, &mut spans, &Limits::default()) {
+            Ok(head) => head,
+            Err(refusal) => panic!("{refusal:?}"),
+        };
+        assert_eq!(head.len, bytes.len());
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let request = head.into_request(bytes, &spans, peer);
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(request.version(), Version::HTTP_11);
+        assert_eq!(request.target(), "/a/%62?c=d");
+        assert_eq!(request.path(), "/a/b");
+        assert_eq!(request.query(), Some("c=d"));
+        let fields: Vec<_> = request.fields().iter().collect();
+        assert_eq!(fields, [("Host", &b"h:1"[..]), ("X", b"y z")]);
+    }
+
+    #[test]
+    fn a_plain_path_is_not_copied() {
+        let bytes = b"GET http://h/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut spans = Vec::new();
+        let head = Head::parse(bytes, &mut spans, &Limits::default());
+        assert!(matches!(&head, Ok(Head { path: Path::InHead(range), .. }) if *range == (12..16)));
+    }
+
+    #[test]
+    fn what_is_refused_in_a_head() {
+        let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(8192));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
+        let table: &[(&str, Result<(), u16>)] = &[
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Ok(())),
+            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", Ok(())),
+            ("GET / HTTP/1.0\r\n\r\n", Ok(())),
+            ("BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
+            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
+            ("GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
+            ("GET / HTTP/1.1\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h/a\r\n\r\n", Err(400)),
+            ("GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA : b\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\n Host: h\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\rHost: h\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.1\r\nHost: h\r\n: b\r\n\r\n", Err(400)),
+            ("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET /  HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET / a HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("G@T / HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET /\r\n\r\n", Err(400)),
+            ("GET\r\n\r\n", Err(400)),
+            ("GET / http/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET / HTTP/1.10\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
+            ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", Err(505)),
+            ("GET / HTTP/1.2\r\nHost: h\r\n\r\n", Err(505)),
+            ("GET / HTTP/0.9\r\nHost: h\r\n\r\n", Err(505)),
+            ("PRI * HTTP/2.0\r\n\r\n", Err(505)),
+            (&long, Err(414)),
+            (&many, Err(431)),
+        ];
+        for (head, expected) in table {
+            let result = status(head);
+            assert_eq!(result.map_err(|(status, _)| status), *expected, "{head:?} {result:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused_at_its_first_bytes() {
+        assert!(check_first_byte(b'G').is_ok());
+        for byte in [0x16, 0x80, 0, b' ', b'{', b'\n'] {
+            assert!(check_first_byte(byte).is_err(), "{byte}");
+        }
+        let table = [
+            (&b"GET / HTTP/1.1\r\n"[..], None),
+            (b"GET /\r\n", Some(400)),
+            (b"hello there\r\n", Some(400)),
+            (b"PRI * HTTP/2.0\r\n", Some(505)),
+        ];
+        for (line, expected) in table {
+            let result = check_request_line(line);
+            assert_eq!(result.err().map(|r| r.status().as_u16()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn expectations() {
+        let of = |version, value| {
+            let request = Request::get("/").with_header("Expect", value);
+            expectation(version, request.fields())
+        };
+        assert_eq!(of(Version::HTTP_11, "100-Continue"), Expectation::Continue);
+        assert_eq!(of(Version::HTTP_11, "tea"), Expectation::Unknown);
+        assert_eq!(of(Version::HTTP_10, "100-continue"), Expectation::None);
+    }
+}

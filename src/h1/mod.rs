@@ -1,0 +1,36 @@
+//! HTTP/1.1 (RFC 9112) as pure code: bytes in, intentions out.
+//!
+//! [`machine`] is one connection:
+//!
+//! ```text
+//!        first byte          empty line            last byte
+//!  Idle ───────────▶ Head ───────────▶ Content ───────────▶ Handling
+//!   ▲                 │  no content ───────────────────────▶ │   │
+//!   │                 │                   │                  │   │ reply
+//!   └──────── keep-alive ─────────────────│──────────────────┘   ▼
+//!                     └── refusal ────────┴───────────────▶  Closing
+//!                                                              │ all sent
+//!                              Closed ◀── Lingering ◀──────────┘
+//! ```
+//!
+//! Replies gather in the [`outbox`] while whole requests wait in the [`inbox`]; they are written
+//! when no further request can be answered, when the outbox is full, or when a content that is
+//! not small stands in it. A state owns what only it needs; an idle machine owns no memory.
+//!
+//! Nothing here knows sockets, files, or what time it is: the event loop lends a
+//! [`context::Context`] with the time and the memory. That reply bytes do not depend on how the
+//! request bytes were split across reads is tested, not hoped.
+
+mod chunked;
+pub(crate) mod context;
+mod framing;
+mod head;
+mod inbox;
+pub(crate) mod machine;
+pub(crate) mod outbox;
+pub(crate) mod record;
+mod reply;
+
+#[cfg(test)]
+mod tests;
+

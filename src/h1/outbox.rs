@@ -1,0 +1,175 @@
+//! Heads and content still to send.
+//!
+//! Heads and small contents are gathered in one buffer, so that one write carries them all, those
+//! of several pipelined replies too. A content that is not small stands behind the buffer as what
+//! it is, a piece of memory or of a file, and nothing else joins the queue until it is sent.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+
+use super::context::Buffers;
+use super::record::{Pending, Record};
+use crate::http::{Body, FileRange};
+
+/// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
+/// a second write or a `sendfile`.
+pub(crate) const SMALL_CONTENT_BYTES: usize = 32 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    buffer: Vec<u8>,
+    /// How many bytes of `buffer` are sent.
+    buffer_sent: usize,
+    bulk: Bulk,
+    /// Bytes of the stream to this peer that are sent.
+    sent: u64,
+    /// Replies that are not sent whole, oldest first; empty if nobody wants records.
+    pending: VecDeque<Pending>,
+}
+
+/// The content that stands behind the buffer; never an empty one.
+#[derive(Debug, Default)]
+enum Bulk {
+    #[default]
+    None,
+    Bytes(Bytes),
+    File(FileRange),
+}
+
+/// The next piece to write, all of it or a part.
+#[derive(Debug)]
+pub(crate) enum Segment<'a> {
+    /// The last bytes there are for now.
+    Bytes(&'a [u8]),
+    /// Two pieces of memory, for one vectored write.
+    Pair(&'a [u8], &'a [u8]),
+    /// Bytes that a file range follows at once.
+    BytesBeforeFile(&'a [u8]),
+    /// A part of a file.
+    File(&'a Arc<File>, u64, u64),
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && matches!(self.bulk, Bulk::None)
+    }
+
+    /// True if another reply must wait until something is sent.
+    pub(crate) fn is_full(&self, max_bytes: usize) -> bool {
+        self.has_bulk() || self.buffer.len() >= max_bytes
+    }
+
+    pub(crate) fn has_bulk(&self) -> bool {
+        !matches!(self.bulk, Bulk::None)
+    }
+
+    /// The stream position at which the next byte that is pushed will stand.
+    pub(super) fn end(&self) -> u64 {
+        let unsent = self.buffer.len() - self.buffer_sent;
+        let bulk = match &self.bulk {
+            Bulk::None => 0,
+            Bulk::Bytes(bytes) => bytes.len() as u64,
+            Bulk::File(range) => range.len,
+        };
+        self.sent + unsent as u64 + bulk
+    }
+
+    /// The buffer, for a head to be appended. Only if the outbox is not full.
+    pub(super) fn head_buffer(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+        debug_assert!(matches!(self.bulk, Bulk::None), "a reply behind bulk");
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers.take();
+        }
+        &mut self.buffer
+    }
+
+    /// Puts a content behind the head that was appended last.
+    pub(super) fn push_content(&mut self, body: Body) {
+        match body {
+            Body::Bytes(bytes) if bytes.len() <= SMALL_CONTENT_BYTES => {
+                self.buffer.extend_from_slice(&bytes);
+            }
+            Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
+            Body::File(range) if range.len > 0 => self.bulk = Bulk::File(range),
+            Body::File(_) | Body::Empty => {}
+        }
+    }
+
+    pub(super) fn push_pending(&mut self, pending: Pending) {
+        self.pending.push_back(pending);
+    }
+
+    /// The next piece to write. Only if the outbox is not empty.
+    pub(crate) fn segment(&self) -> Segment<'_> {
+        let unsent = &self.buffer[self.buffer_sent..];
+        match &self.bulk {
+            Bulk::None => Segment::Bytes(unsent),
+            Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
+            Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
+            Bulk::File(range) if unsent.is_empty() => {
+                Segment::File(&range.file, range.offset, range.len)
+            }
+            Bulk::File(_) => Segment::BytesBeforeFile(unsent),
+        }
+    }
+
+    /// Notes that the first `count` bytes of what [`segment`](Self::segment) showed are sent.
+    pub(crate) fn on_sent(&mut self, count: usize) {
+        self.sent += count as u64;
+        let of_buffer = count.min(self.buffer.len() - self.buffer_sent);
+        self.buffer_sent += of_buffer;
+        if self.buffer_sent == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer_sent = 0;
+        }
+        let of_bulk = count - of_buffer;
+        let left = match &mut self.bulk {
+            Bulk::None => 0,
+            Bulk::Bytes(bytes) => {
+                bytes.advance(of_bulk);
+                bytes.len() as u64
+            }
+            Bulk::File(range) => {
+                range.offset += of_bulk as u64;
+                range.len -= of_bulk as u64;
+                range.len
+            }
+        };
+        if left == 0 {
+            self.bulk = Bulk::None;
+        }
+    }
+
+    /// The record of the oldest reply, if it is sent whole.
+    pub(super) fn take_complete(&mut self, now: Instant) -> Option<Record> {
+        let complete = self.pending.front()?.end <= self.sent;
+        complete.then(|| self.take_any(now)).flatten()
+    }
+
+    /// The record of the oldest reply, sent whole or not.
+    pub(super) fn take_any(&mut self, now: Instant) -> Option<Record> {
+        let pending = self.pending.pop_front()?;
+        Some(pending.into_record(self.sent, now))
+    }
+
+    /// Drops what is not sent; the records stay.
+    pub(super) fn abandon(&mut self) {
+        self.buffer.clear();
+        self.buffer_sent = 0;
+        self.bulk = Bulk::None;
+    }
+
+    /// Returns the memory if there is nothing in it.
+    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            buffers.give_back(std::mem::take(&mut self.buffer));
+        }
+        if self.pending.is_empty() && self.pending.capacity() > 0 {
+            self.pending = VecDeque::new();
+        }
+    }
+}

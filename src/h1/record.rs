@@ -1,0 +1,84 @@
+//! What an access log wants to know of one exchange.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ::http::StatusCode;
+
+/// One exchange, as it went. Bytes are as the client sent them: whoever writes them must escape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The client.
+    pub peer: SocketAddr,
+    /// The request line without its line end; cut short, or empty, if what came was no request.
+    pub line: Vec<u8>,
+    /// The Referer field.
+    pub referer: Option<Vec<u8>>,
+    /// The User-Agent field.
+    pub user_agent: Option<Vec<u8>>,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// How many bytes of content the kernel has taken.
+    pub content_bytes: u64,
+    /// From the first byte of the request to the last byte of the response that was sent.
+    pub duration: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel has taken the whole response.
+    Complete,
+    /// The connection ended before that.
+    Aborted,
+}
+
+/// What is kept of a request until its response is on its way.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) peer: SocketAddr,
+    pub(super) line: Vec<u8>,
+    pub(super) referer: Option<Vec<u8>>,
+    pub(super) user_agent: Option<Vec<u8>>,
+    pub(super) started: Instant,
+}
+
+/// A response on its way: where it lies in the stream of bytes to this peer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) draft: Draft,
+    pub(super) status: StatusCode,
+    /// Where the content begins in the stream, behind the head.
+    pub(super) content_start: u64,
+    /// One past the last byte.
+    pub(super) end: u64,
+}
+
+impl Pending {
+    /// The record, when `sent` bytes of the stream are sent and no more will be for it.
+    pub(super) fn into_record(self, sent: u64, now: Instant) -> Record {
+        let Draft {
+            peer,
+            line,
+            referer,
+            user_agent,
+            started,
+        } = self.draft;
+        Record {
+            peer,
+            line,
+            referer,
+            user_agent,
+            status: self.status,
+            content_bytes: sent.min(self.end).saturating_sub(self.content_start),
+            duration: now.saturating_duration_since(started),
+            outcome: if sent >= self.end {
+                Outcome::Complete
+            } else {
+                Outcome::Aborted
+            },
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! The machine, told bytes and asked for bytes: each case whole, byte by byte, and split anywhere.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ::http::StatusCode;
+use proptest::prelude::*;
+
+use super::context::{Context, Recording, Service};
+use super::machine::{CloseReason, Machine, Next, Timer};
+use super::outbox::{SMALL_CONTENT_BYTES, Segment};
+use super::record::{Outcome, Record};
+use crate::config::Config;
+use crate::http::{Body, FileRange, Request, Response};
+
+fn peer() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
+}
+
+fn context(change: impl FnOnce(&mut Config)) -> Context {
+    let mut config = Config::default();
+    change(&mut config);
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    Context::new(&config, Recording::On, Instant::now(), wall)
+}
+
+/// How far a conversation got.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum End {
+    /// The machine wants more bytes than the peer has.
+    Reading,
+    Closed(CloseReason),
+}
+
+struct Conversation {
+    machine: Machine,
+    cx: Context,
+    output: Vec<u8>,
+    records: Vec<Record>,
+    shut_down: bool,
+    /// The most bytes that one write takes.
+    write_size: usize,
+    handler: fn(&Request<'_>) -> Response,
+}
+
+/// What the handler of these tests answers: the request, as it understood it.
+fn echo(request: &Request<'_>) -> Response {
+    let content = String::from_utf8_lossy(request.content()).into_owned();
+    match request.path() {
+        "/close" => Response::text("closing").closing(),
+        "/empty" => Response::new(StatusCode::NO_CONTENT),
+        "/large" => Response::text("x".repeat(SMALL_CONTENT_BYTES + 1)),
+        path => Response::text(format!("{} {path} {content}", request.method())),
+    }
+}
+
+impl Conversation {
+    fn new(cx: Context) -> Self {
+        Self {
+            machine: Machine::new(peer()),
+            cx,
+            output: Vec::new(),
+            records: Vec::new(),
+            shut_down: false,
+            write_size: usize::MAX,
+            handler: echo,
+        }
+    }
+
+    /// Lets the machine have the pieces one read after the other, until it wants more.
+    fn tell<'p>(&mut self, pieces: impl IntoIterator<Item = &'p [u8]>) -> End {
+        let mut pieces = pieces.into_iter();
+        for _ in 0..1_000_000 {
+            match self.machine.next(&mut self.cx) {
+                Next::Read(room) => match pieces.next() {
+                    Some(piece) => room.extend_from_slice(piece),
+                    None => return End::Reading,
+                },
+                Next::Handle(request) => {
+                    let response = (self.handler)(&request);
+                    self.machine.on_reply(response, &mut self.cx);
+                }
+                Next::Refuse(_, refusal) => self.machine.on_reply(refusal.into(), &mut self.cx),
+                Next::Write(segment) => {
+                    let bytes = match segment {
+                        Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => bytes.to_vec(),
+                        Segment::Pair(first, second) => [first, second].concat(),
+                        Segment::File(_, _, len) => vec![b'F'; len as usize],
+                    };
+                    assert!(!bytes.is_empty(), "a write of nothing");
+                    assert!(!self.shut_down, "a write after the end");
+                    let count = bytes.len().min(self.write_size);
+                    self.output.extend_from_slice(&bytes[..count]);
+                    self.machine.on_sent(count);
+                }
+                Next::Wait => panic!("nothing to wait for"),
+                Next::Log(record) => self.records.push(record),
+                Next::ShutdownWrite => self.shut_down = true,
+                Next::Close(reason) => return End::Closed(reason),
+            }
+        }
+        panic!("the machine goes round in circles");
+    }
+
+    fn end_input(&mut self) -> End {
+        self.machine.on_end_of_input();
+        self.tell([])
+    }
+
+    /// Status, persistence and content of each reply: `200+ GET / ` is kept alive, `400-` closes.
+    fn replies(&self) -> Vec<String> {
+        let mut replies = Vec::new();
+        let text = String::from_utf8_lossy(&self.output).into_owned();
+        let mut rest = &text[..];
+        while !rest.is_empty() {
+            let (head, behind) = rest.split_once("\r\n\r\n").expect("a whole head");
+            let status = &head[9..12];
+            let field = |name: &str| {
+                head.lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .map(str::trim)
+            };
+            if status == "100" {
+                replies.push("100".to_owned());
+                rest = behind;
+                continue;
+            }
+            let sign = match field("Connection:") {
+                Some("keep-alive") => '+',
+                Some("close") => '-',
+                other => panic!("Connection: {other:?}"),
+            };
+            let length = field("Content-Length:").map_or(0, |n| n.parse().expect("a number"));
+            let (content, behind) = behind.split_at(length.min(behind.len()));
+            replies.push(format!("{status}{sign} {content}"));
+            rest = behind;
+        }
+        replies
+    }
+}
+
+/// Runs `input` in every way and checks that the replies are always the same bytes.
+fn converse(input: &[u8]) -> Vec<String> {
+    let fine = |end| matches!(end, End::Reading | End::Closed(CloseReason::Finished));
+    let mut whole = Conversation::new(context(|_| {}));
+    assert!(fine(whole.tell([input])));
+    let mut bytewise = Conversation::new(context(|_| {}));
+    bytewise.write_size = 1;
+    assert!(fine(bytewise.tell(input.chunks(1))));
+    assert_eq!(bytewise.output, whole.output, "byte by byte");
+    for at in 1..input.len() {
+        let mut split = Conversation::new(context(|_| {}));
+        let (first, second) = input.split_at(at);
+        assert!(fine(split.tell([first, second])));
+        assert_eq!(split.output, whole.output, "split at {at}");
+    }
+    whole.replies()
+}
+
+#[test]
+fn conversations() {
+    let table: &[(&str, &[&str])] = &[
+        ("", &[]),
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", &["200+ GET / "]),
+        // RFC 9112 §2.2: empty lines first.
+        ("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", &["200+ GET / "]),
+        // §9.3: persistence.
+        ("GET / HTTP/1.0\r\n\r\n", &["200- GET / "]),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &["200+ GET / "]),
+        ("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", &["200- GET / "]),
+        ("GET /close HTTP/1.1\r\nHost: h\r\n\r\n", &["200- closing"]),
+        // §9.3.2: pipelining.
+        (
+            "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nHEAD /3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /4 HTTP/1.1\r\nHost: h\r\n\r\n",
+            &["200+ GET /1 ", "200+ GET /2 ", "200- "],
+        ),
+        // Content.
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", &["200+ POST / hello"]),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcPOST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n1;x\r\nf\r\n0\r\nT: v\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n",
+            &["200+ POST /a abc", "200+ POST /b def", "200+ GET /c "],
+        ),
+        ("GET /empty HTTP/1.1\r\nHost: h\r\n\r\n", &["204+ "]),
+        // Refusals close.
+        ("GET / HTTP/1.1\nHost: h\n\n", &["400- 400 Bad Request: bare LF in the head\n"]),
+        ("GET / HTTP/1.1\r\n\r\n", &["400- 400 Bad Request: no Host field\n"]),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\x3c\x03\x03", &["400- 400 Bad Request: TLS on a plain HTTP port\n"]),
+        ("GET /\r\n", &["400- 400 Bad Request: malformed request line\n"]),
+        (
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            &["505- 505 HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are spoken here\n"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
+            &["501- 501 Not Implemented: transfer coding other than chunked\n"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            &["400- 400 Bad Request: malformed chunk size\n"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1048577\r\n\r\n",
+            &["413- 413 Payload Too Large: content too large\n"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n",
+            &["413- 413 Payload Too Large: content too large\n"],
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n",
+            &["417- 417 Expectation Failed: the only expectation met here is 100-continue\n"],
+        ),
+        // Nothing after a refusal is read as a request.
+        (
+            "GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
+            &["400- 400 Bad Request: no Host field\n"],
+        ),
+    ];
+    for (input, expected) in table {
+        assert_eq!(converse(input.as_bytes()), *expected, "{input:?}");
+    }
+}
+
+#[test]
+fn an_interim_reply_asks_for_content_that_waits() {
+    let mut waits = Conversation::new(context(|_| {}));
+    waits.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"[..]]);
+    assert_eq!(waits.replies(), ["100"]);
+    waits.tell([&b"hi"[..]]);
+    assert_eq!(waits.replies(), ["100", "200+ POST / hi"]);
+
+    let mut at_once = Conversation::new(context(|_| {}));
+    at_once.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi"[..]]);
+    assert_eq!(at_once.replies(), ["200+ POST / hi"]);
+
+    let mut too_large = Conversation::new(context(|_| {}));
+    too_large.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"[..]]);
+    assert_eq!(too_large.replies(), ["413- 413 Payload Too Large: content too large\n"]);
+}
+
+#[test]
+fn sizes_of_heads_are_bounded() {
+    let cases = [
+        (format!("GET /{}", "a".repeat(9000)), "414"),
+        (format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(17_000)), "431"),
+        (format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "a".repeat(17_000)), "431"),
+        (format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(5_000)), "431"),
+    ];
+    for (input, status) in &cases {
+        for step in [1, 7, 4096, input.len()] {
+            let mut conversation = Conversation::new(context(|_| {}));
+            conversation.tell(input.as_bytes().chunks(step));
+            let replies = conversation.replies();
+            assert!(replies.len() == 1 && replies[0].starts_with(status), "{replies:?} by {step}");
+        }
+    }
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answers() {
+    let request = &b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..];
+    let mut late = Conversation::new(context(|_| {}));
+    late.tell([request]);
+    assert_eq!(late.end_input(), End::Closed(CloseReason::PeerLeft));
+    assert_eq!(late.replies(), ["200+ GET /1 ", "200+ GET /2 "]);
+}
+
+#[test]
+fn an_end_in_the_middle_is_a_bad_request() {
+    let table = [
+        ("GET / HTT", "the request ended in its head"),
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi", "the request ended in its content"),
+    ];
+    for (input, reason) in table {
+        let mut conversation = Conversation::new(context(|_| {}));
+        conversation.tell([input.as_bytes()]);
+        assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
+        assert_eq!(conversation.replies(), [format!("400- 400 Bad Request: {reason}\n")]);
+    }
+}
+
+#[test]
+fn a_refusal_lingers_and_a_wish_to_close_does_not() {
+    let mut refused = Conversation::new(context(|_| {}));
+    assert_eq!(refused.tell([&b"GET / HTTP/1.1\r\n\r\n"[..]]), End::Reading);
+    assert!(refused.shut_down);
+    assert_eq!(refused.machine.timer(), Timer::Linger);
+    assert_eq!(refused.tell([&b"more and more"[..]]), End::Reading);
+    assert_eq!(refused.end_input(), End::Closed(CloseReason::Finished));
+
+    let mut wished = Conversation::new(context(|_| {}));
+    let end = wished.tell([&b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"[..]]);
+    assert_eq!(end, End::Closed(CloseReason::Finished));
+    assert!(!wished.shut_down);
+}
+
+#[test]
+fn lingering_is_bounded() {
+    let mut conversation = Conversation::new(context(|config| config.limits.max_linger_bytes = 100));
+    conversation.tell([&b"GET / HTTP/1.1\r\n\r\n"[..]]);
+    assert_eq!(conversation.tell([&[b'x'; 99][..]]), End::Reading);
+    assert_eq!(conversation.tell([&b"x"[..]]), End::Closed(CloseReason::Finished));
+}
+
+#[test]
+fn keep_alive_is_announced_and_counted_down() {
+    let mut conversation = Conversation::new(context(|config| config.limits.keep_alive_max = Some(2)));
+    let request = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
+    conversation.tell([request, request, request, request]);
+    let output = String::from_utf8_lossy(&conversation.output).into_owned();
+    let announced: Vec<_> = output
+        .lines()
+        .filter(|line| line.starts_with("Keep-Alive:") || line.starts_with("Connection: close"))
+        .collect();
+    assert_eq!(
+        announced,
+        ["Keep-Alive: timeout=10, max=2", "Keep-Alive: timeout=10, max=1", "Connection: close"]
+    );
+}
+
+#[test]
+fn pipelined_replies_leave_in_one_write() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    let request = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
+    let pipeline = request.repeat(16);
+    let mut writes = 0;
+    let mut pieces = vec![&pipeline[..]].into_iter();
+    loop {
+        match conversation.machine.next(&mut conversation.cx) {
+            Next::Read(room) => match pieces.next() {
+                Some(piece) => room.extend_from_slice(piece),
+                None => break,
+            },
+            Next::Handle(request) => {
+                let response = echo(&request);
+                conversation.machine.on_reply(response, &mut conversation.cx);
+            }
+            Next::Write(Segment::Bytes(bytes)) => {
+                let count = bytes.len();
+                writes += 1;
+                conversation.machine.on_sent(count);
+            }
+            Next::Log(record) => conversation.records.push(record),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((writes, conversation.records.len()), (1, 16));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read() {
+    let mut conversation = Conversation::new(context(|config| config.limits.max_outbox_bytes = 1000));
+    let pipeline = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200);
+    let mut handled = 0;
+    let mut sent = false;
+    loop {
+        match conversation.machine.next(&mut conversation.cx) {
+            Next::Read(room) if !sent => {
+                sent = true;
+                room.extend_from_slice(&pipeline);
+            }
+            Next::Handle(request) => {
+                handled += 1;
+                let response = echo(&request);
+                conversation.machine.on_reply(response, &mut conversation.cx);
+            }
+            // The kernel takes nothing.
+            Next::Write(Segment::Bytes(bytes)) => {
+                assert!(bytes.len() < 1000 + 300);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(handled < 10, "{handled} requests were handled");
+}
+
+#[test]
+fn every_exchange_is_recorded_as_it_went() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.tell([&b"HEAD /large HTTP/1.1\r\nHost: h\r\nUser-Agent: u\r\nReferer: r\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    conversation.tell([&b"GET /b\r\n"[..]]);
+    let seen: Vec<_> = conversation
+        .records
+        .iter()
+        .map(|record| {
+            let line = String::from_utf8_lossy(&record.line).into_owned();
+            (line, record.status.as_u16(), record.content_bytes, record.outcome)
+        })
+        .collect();
+    let refusal = "400 Bad Request: malformed request line\n".len() as u64;
+    assert_eq!(
+        seen,
+        [
+            ("HEAD /large HTTP/1.1".to_owned(), 200, 0, Outcome::Complete),
+            ("GET /a HTTP/1.1".to_owned(), 200, 7, Outcome::Complete),
+            ("GET /b".to_owned(), 400, refusal, Outcome::Complete),
+        ]
+    );
+    assert_eq!(conversation.records[0].user_agent.as_deref(), Some(&b"u"[..]));
+    assert_eq!(conversation.records[0].referer.as_deref(), Some(&b"r"[..]));
+    assert_eq!(conversation.records[0].peer, peer());
+}
+
+#[test]
+fn an_aborted_transfer_is_recorded_with_what_was_sent() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.handler = |_| {
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        let range = FileRange { file: Arc::new(file), offset: 0, len: 1 << 40 };
+        Response::new(StatusCode::OK).with_body(Body::File(range))
+    };
+    let mut told = false;
+    let mut head_len = 0;
+    loop {
+        match conversation.machine.next(&mut conversation.cx) {
+            Next::Read(room) if !told => {
+                told = true;
+                room.extend_from_slice(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+            }
+            Next::Handle(request) => {
+                let response = (conversation.handler)(&request);
+                conversation.machine.on_reply(response, &mut conversation.cx);
+            }
+            Next::Write(Segment::BytesBeforeFile(bytes)) => {
+                head_len = bytes.len();
+                conversation.machine.on_sent(head_len);
+            }
+            Next::Write(Segment::File(_, offset, len)) => {
+                assert_eq!((offset, len), (0, 1 << 40));
+                conversation.machine.on_sent(1000);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(head_len > 0 && conversation.machine.is_sending_bulk());
+    assert_eq!(conversation.machine.timer(), Timer::Send);
+    conversation.machine.on_lost(CloseReason::Broken);
+    assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
+    assert_eq!(conversation.records.len(), 1);
+    let record = &conversation.records[0];
+    assert_eq!((record.content_bytes, record.outcome), (1000, Outcome::Aborted));
+}
+
+#[test]
+fn timeouts_say_408_where_somebody_waits_for_an_answer() {
+    let table = [
+        ("", Timer::KeepAlive, None),
+        ("GET / HT", Timer::Header, Some("408- 408 Request Timeout: the request took too long\n")),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi",
+            Timer::Body,
+            Some("408- 408 Request Timeout: the request took too long\n"),
+        ),
+    ];
+    for (input, timer, reply) in table {
+        let mut conversation = Conversation::new(context(|_| {}));
+        conversation.tell([input.as_bytes()]);
+        assert_eq!(conversation.machine.timer(), timer);
+        conversation.machine.on_timeout(&mut conversation.cx);
+        let end = conversation.tell([]);
+        let replies = conversation.replies();
+        assert_eq!(replies.first().map(String::as_str), reply, "{input:?}");
+        if reply.is_none() {
+            assert_eq!(end, End::Closed(CloseReason::TimedOut));
+        }
+    }
+}
+
+#[test]
+fn a_drained_connection_closes_once_it_is_quiet() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.cx.service = Service::Draining;
+    // A request that is already on its way is answered.
+    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert_eq!(conversation.replies(), ["200- GET / "]);
+
+    let mut idle = Conversation::new(context(|_| {}));
+    idle.tell([]);
+    idle.machine.on_quiet(&idle.cx);
+    assert_eq!(idle.tell([]), End::Reading);
+    idle.cx.service = Service::Draining;
+    idle.machine.on_quiet(&idle.cx);
+    assert_eq!(idle.tell([]), End::Closed(CloseReason::Drained));
+}
+
+#[test]
+fn an_idle_machine_owns_no_memory() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    conversation.machine.rest(&mut conversation.cx);
+    assert_eq!(conversation.cx.buffers.free(), 2);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_come_to_the_same(
+        parts in proptest::collection::vec(prop_oneof![
+            Just(&b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]),
+            Just(&b"HEAD /b HTTP/1.1\r\nHost: h\r\n\r\n"[..]),
+            Just(&b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"[..]),
+            Just(&b"GET / HTTP/1.0\r\n"[..]),
+            Just(&b"POST /c HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd"[..]),
+            Just(&b"POST /d HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"[..]),
+            Just(&b"2\r\nxy\r\n0\r\n\r\n"[..]),
+            Just(&b"\r\n"[..]),
+            Just(&b"\n"[..]),
+            Just(&b"\0"[..]),
+            Just(&b": "[..]),
+        ], 0..8),
+        read_size in 1..40usize,
+        write_size in 1..5000usize,
+    ) {
+        let input = parts.concat();
+        let mut whole = Conversation::new(context(|_| {}));
+        whole.tell([&input[..]]);
+        let mut split = Conversation::new(context(|_| {}));
+        split.write_size = write_size;
+        split.tell(input.chunks(read_size));
+        prop_assert_eq!(&split.output, &whole.output);
+        prop_assert_eq!(split.records.len(), whole.records.len());
+    }
+}

@@ -1,0 +1,103 @@
+//! HTTP dates (RFC 9110 §5.6.7). Reading and writing them is the `httpdate` crate's work; here is
+//! what the server needs beside it: whole seconds, and a Date field that is rendered once a second.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The length of an IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) const DATE_BYTES: usize = 29;
+
+/// Reads any of the three formats; `None` for anything else, which a recipient must ignore.
+pub(crate) fn parse(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
+}
+
+/// Renders `time` as IMF-fixdate. Times HTTP cannot say (before 1970, after 9999) are clamped.
+pub(crate) fn format(time: SystemTime) -> String {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    httpdate::fmt_http_date(UNIX_EPOCH + since.min(LAST))
+}
+
+/// Whole seconds since 1970, negative before: the resolution of HTTP dates.
+pub(crate) fn seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => {
+            let before = before.duration();
+            let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            -whole - i64::from(before.subsec_nanos() > 0)
+        }
+    }
+}
+
+/// The value of the Date field, rendered anew only when the second changes.
+#[derive(Clone, Debug)]
+pub(crate) struct DateField {
+    second: i64,
+    rendered: [u8; DATE_BYTES],
+}
+
+impl DateField {
+    pub(crate) fn new(now: SystemTime) -> Self {
+        let mut field = Self {
+            second: i64::MIN,
+            rendered: [b' '; DATE_BYTES],
+        };
+        field.update(now);
+        field
+    }
+
+    pub(crate) fn update(&mut self, now: SystemTime) {
+        let second = seconds(now);
+        if second != self.second {
+            self.second = second;
+            let text = format(now);
+            let len = text.len().min(DATE_BYTES);
+            self.rendered[..len].copy_from_slice(&text.as_bytes()[..len]);
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.rendered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn all_three_formats_are_read() {
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(parse(text.as_bytes()), Some(at(784_111_777)), "{text}");
+        }
+        for text in ["", "yesterday", "784111777", "Sun, 06 Nov 1994"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_field_changes_with_the_second_only() {
+        let mut field = DateField::new(at(784_111_777));
+        assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        field.update(at(784_111_777) + Duration::from_millis(999));
+        assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        field.update(at(784_111_778));
+        assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:38 GMT");
+    }
+
+    #[test]
+    fn times_outside_http_are_clamped() {
+        assert_eq!(format(UNIX_EPOCH - Duration::from_secs(1)), format(UNIX_EPOCH));
+        assert_eq!(format(at(300_000_000_000)), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(seconds(UNIX_EPOCH - Duration::from_millis(1)), -1);
+    }
+}

@@ -1,0 +1,341 @@
+//! A request as handlers see it: borrowed from the connection's buffer, nothing copied.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use ::http::{HeaderName, HeaderValue, Method, Version};
+
+use super::target::{self, Target};
+
+/// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
+/// them can be used again for the next request.
+#[derive(Clone, Debug)]
+pub struct FieldSpan {
+    pub(crate) name: Range<u32>,
+    pub(crate) value: Range<u32>,
+}
+
+/// The header fields of a request, in the order they came.
+#[derive(Clone, Debug, Default)]
+pub struct Fields<'a> {
+    bytes: Cow<'a, [u8]>,
+    spans: Cow<'a, [FieldSpan]>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(bytes: &'a [u8], spans: &'a [FieldSpan]) -> Self {
+        Self {
+            bytes: Cow::Borrowed(bytes),
+            spans: Cow::Borrowed(spans),
+        }
+    }
+
+    /// All fields as name and value; the value has no white space around it.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.spans.iter().map(|span| {
+            let name = std::str::from_utf8(self.slice(&span.name)).unwrap_or_default();
+            (name, self.slice(&span.value))
+        })
+    }
+
+    /// The values of all field lines of that name, compared without case.
+    pub fn all<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
+        self.spans
+            .iter()
+            .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|span| self.slice(&span.value))
+    }
+
+    /// The value of the first field line of that name.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    fn slice(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    fn push(&mut self, name: &str, value: &[u8]) {
+        let bytes = self.bytes.to_mut();
+        let mut append = |text: &[u8]| {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(text);
+            start..bytes.len() as u32
+        };
+        let span = FieldSpan {
+            name: append(name.as_bytes()),
+            value: append(value),
+        };
+        self.spans.to_mut().push(span);
+    }
+
+    fn into_owned(self) -> Fields<'static> {
+        Fields {
+            bytes: Cow::Owned(self.bytes.into_owned()),
+            spans: Cow::Owned(self.spans.into_owned()),
+        }
+    }
+
+    fn reborrow(&self) -> Fields<'_> {
+        Fields::new(&self.bytes, &self.spans)
+    }
+}
+
+/// One request: head and content.
+///
+/// On a server it borrows from the connection. One that is built by hand, to call a handler
+/// without a socket, owns its bytes:
+///
+/// ```
+/// use tws::Request;
+///
+/// let request = Request::post("/createUser", r#"{"Nombre":"Ana"}"#)
+///     .with_header("Content-Type", "application/json");
+/// assert_eq!(request.path(), "/createUser");
+/// assert_eq!(request.header("content-length"), Some("16"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    method: Method,
+    version: Version,
+    target: Cow<'a, str>,
+    path: Cow<'a, [u8]>,
+    fields: Fields<'a>,
+    content: Cow<'a, [u8]>,
+    peer: SocketAddr,
+    params: Vec<(String, String)>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn from_head(
+        method: Method,
+        version: Version,
+        target: &'a str,
+        path: Cow<'a, [u8]>,
+        fields: Fields<'a>,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            method,
+            version,
+            target: Cow::Borrowed(target),
+            path,
+            fields,
+            content: Cow::Borrowed(&[]),
+            peer,
+            params: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with_borrowed_content(mut self, content: &'a [u8]) -> Self {
+        self.content = Cow::Borrowed(content);
+        self
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The version the client spoke, HTTP/1.0 or HTTP/1.1.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The request-target as it was received.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The path, decoded once, without dot segments and empty segments. A path that is not UTF-8
+    /// when decoded is returned as it was received; [`path_bytes`](Self::path_bytes) has it decoded.
+    pub fn path(&self) -> &str {
+        std::str::from_utf8(&self.path).unwrap_or_else(|_| target::split_query(&self.target).0)
+    }
+
+    /// The decoded path as bytes: file names need not be UTF-8.
+    pub fn path_bytes(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The query as it was received, without its question mark.
+    pub fn query(&self) -> Option<&str> {
+        target::split_query(&self.target).1
+    }
+
+    /// The first value of a query parameter `name=value`, decoded as forms encode it: `+` is a
+    /// space, escapes are bytes of UTF-8 (ill-formed ones become U+FFFD).
+    pub fn query_param(&self, name: &str) -> Option<String> {
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            let bytes = percent_encoding::percent_decode_str(&spaced);
+            bytes.decode_utf8_lossy().into_owned()
+        };
+        self.query()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key) == name).then(|| decode(value))
+        })
+    }
+
+    /// What a route's parameter `{name}` matched, decoded.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let found = self.params.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The header fields.
+    pub fn fields(&self) -> &Fields<'a> {
+        &self.fields
+    }
+
+    /// The first value of a header field, if it is there and is text.
+    pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
+        let value = self.fields.first(name.as_ref())?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The content, whole, without transfer coding.
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// A copy that borrows from nothing, for a job that outlives the call of the handler.
+    pub fn into_owned(self) -> Request<'static> {
+        Request {
+            method: self.method,
+            version: self.version,
+            target: Cow::Owned(self.target.into_owned()),
+            path: Cow::Owned(self.path.into_owned()),
+            fields: self.fields.into_owned(),
+            content: Cow::Owned(self.content.into_owned()),
+            peer: self.peer,
+            params: self.params,
+        }
+    }
+
+    /// The same request as a route sees it, with what the route's parameters matched.
+    pub(crate) fn with_params(&self, params: Vec<(String, String)>) -> Request<'_> {
+        Request {
+            method: self.method.clone(),
+            version: self.version,
+            target: Cow::Borrowed(&self.target),
+            path: Cow::Borrowed(&self.path),
+            fields: self.fields.reborrow(),
+            content: Cow::Borrowed(&self.content),
+            peer: self.peer,
+            params,
+        }
+    }
+}
+
+/// Requests made by hand.
+impl Request<'static> {
+    /// An HTTP/1.1 request from 127.0.0.1 without header fields.
+    ///
+    /// # Panics
+    ///
+    /// If `target` is one that the server would refuse.
+    pub fn new(method: Method, target: &str) -> Self {
+        let path = match Target::parse(&method, target) {
+            Ok(parsed) => parsed.path.into_owned(),
+            Err(refusal) => panic!("{target:?}: {}", refusal.reason()),
+        };
+        Self {
+            method,
+            version: Version::HTTP_11,
+            target: Cow::Owned(target.to_owned()),
+            path: Cow::Owned(path),
+            fields: Fields::default(),
+            content: Cow::Borrowed(&[]),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            params: Vec::new(),
+        }
+    }
+
+    /// A GET request. Panics as [`new`](Self::new) does.
+    pub fn get(target: &str) -> Self {
+        Self::new(Method::GET, target)
+    }
+
+    /// A POST request with its Content-Length. Panics as [`new`](Self::new) does.
+    pub fn post(target: &str, content: impl Into<Vec<u8>>) -> Self {
+        Self::new(Method::POST, target).with_content(content)
+    }
+
+    /// Adds content and the Content-Length field that goes with it.
+    pub fn with_content(mut self, content: impl Into<Vec<u8>>) -> Self {
+        let content = content.into();
+        self.fields
+            .push("Content-Length", content.len().to_string().as_bytes());
+        self.content = Cow::Owned(content);
+        self
+    }
+
+    /// Adds a field line.
+    ///
+    /// # Panics
+    ///
+    /// If name or value could not stand in a request.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        let valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
+        assert!(valid, "{name:?}: {value:?} is no field line");
+        self.fields.push(name, value.trim().as_bytes());
+        self
+    }
+
+    /// Sets the client's address.
+    pub fn with_peer(mut self, peer: SocketAddr) -> Self {
+        self.peer = peer;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_without_case_and_in_order() {
+        let request = Request::get("/")
+            .with_header("Accept", "a")
+            .with_header("ACCEPT", "b")
+            .with_header("Host", "h");
+        let all: Vec<&[u8]> = request.fields().all("accept").collect();
+        assert_eq!(all, [b"a", b"b"]);
+        assert_eq!(request.header("host"), Some("h"));
+        assert_eq!(request.header("x"), None);
+        assert_eq!(request.fields().iter().count(), 3);
+    }
+
+    #[test]
+    fn query_parameters_are_decoded_as_forms() {
+        let request = Request::get("/users?after=%31+0&empty&after=2&x=%FF");
+        assert_eq!(request.query(), Some("after=%31+0&empty&after=2&x=%FF"));
+        assert_eq!(request.query_param("after").as_deref(), Some("1 0"));
+        assert_eq!(request.query_param("empty").as_deref(), Some(""));
+        assert_eq!(request.query_param("x").as_deref(), Some("\u{FFFD}"));
+        assert_eq!(request.query_param("limit"), None);
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_shown_as_received() {
+        let request = Request::get("/%F1?q");
+        assert_eq!(request.path(), "/%F1");
+        assert_eq!(request.path_bytes(), b"/\xF1");
+    }
+
+    #[test]
+    fn an_owned_copy_is_equal() {
+        let request = Request::post("/a?b", "xyz").with_header("Host", "h");
+        let copy = request.clone().into_owned();
+        assert_eq!(copy.content(), request.content());
+        assert_eq!(copy.target(), request.target());
+        assert_eq!(copy.header("host"), request.header("host"));
+    }
+}

@@ -1,0 +1,209 @@
+//! A response as handlers make it: a status, header fields, and a *description* of the content.
+//! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use ::http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+
+use super::Refusal;
+
+/// A range of an open file. It stays readable when the name is replaced or unlinked meanwhile.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The open file; its read position is not used.
+    pub file: Arc<File>,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// What a response carries after its head.
+#[derive(Clone, Debug, Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A part of an open file, sent in chunks as the client takes them.
+    File(FileRange),
+}
+
+impl Body {
+    /// The length of the content in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(range) => range.len,
+        }
+    }
+
+    /// True if there is no content.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: Body,
+}
+
+impl Response {
+    /// A response without content.
+    pub fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            fields: HeaderMap::new(),
+            body: Body::Empty,
+        }
+    }
+
+    /// 200 with `text/plain; charset=utf-8`.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::of_type("text/plain; charset=utf-8", text.into())
+    }
+
+    /// 200 with `text/html; charset=utf-8`.
+    pub fn html(html: impl Into<String>) -> Self {
+        Self::of_type("text/html; charset=utf-8", html.into())
+    }
+
+    /// 200 with a value as `application/json`.
+    ///
+    /// A value that has no JSON form (a map whose keys are not strings, say) is the handler's
+    /// mistake: it is logged and the response is a 500.
+    pub fn json(value: &impl serde::Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(json) => Self::of_type("application/json", json),
+            Err(error) => Self::fault(&format!("a response as JSON: {error}")),
+        }
+    }
+
+    /// A redirect: `status` is one of 301, 302, 303, 307, 308; `location` a URL, already encoded.
+    pub fn redirect(status: StatusCode, location: &str) -> Self {
+        Self::new(status).with_header(LOCATION, location)
+    }
+
+    fn of_type(media_type: &'static str, content: impl Into<Bytes>) -> Self {
+        let mut response = Self::new(StatusCode::OK).with_body(Body::Bytes(content.into()));
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        response
+    }
+
+    /// 500 for what is the program's fault; the reason goes to the log, not to the client.
+    pub(crate) fn fault(reason: &str) -> Self {
+        log::error!("{reason}");
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::text(format!("{status}\n")).with_status(status)
+    }
+
+    /// 503 with Retry-After: the server is whole, but cannot do this at the moment.
+    pub(crate) fn unavailable(reason: &str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::text(format!("{status}: {reason}\n"))
+            .with_status(status)
+            .with_header(RETRY_AFTER, "1")
+    }
+
+    /// The same response with another status.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Sets a header field, in place of any of that name.
+    ///
+    /// A name or value that could not stand in a response (a line break in it, say) is the
+    /// handler's mistake: it is logged and the response becomes a 500, so nothing is injected.
+    pub fn with_header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match (name.try_into(), value.try_into()) {
+            (Ok(name), Ok(value)) => {
+                self.fields.insert(name, value);
+                self
+            }
+            _ => Self::fault("a response with an impossible header field"),
+        }
+    }
+
+    /// The same response with other content. Its Content-Type is left as it is.
+    pub fn with_body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Closes the connection after this response.
+    pub fn closing(self) -> Self {
+        self.with_header(CONNECTION, "close")
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.fields
+    }
+
+    /// The header fields, to change.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.fields
+    }
+
+    /// The content.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
+}
+
+/// The plain answer to a refused request: one line of text, and the connection closes.
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        let status = refusal.status();
+        Self::text(format!("{status}: {}\n", refusal.reason()))
+            .with_status(status)
+            .closing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_can_be_injected_by_a_field() {
+        let response = Response::text("x").with_header("X-Name", "a\r\nSet-Cookie: b");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!response.headers().contains_key("X-Name"));
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_closes() {
+        let response = Response::from(Refusal::bad_request("bare LF"));
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(response.headers()[CONNECTION], "close");
+        match response.body() {
+            Body::Bytes(text) => assert_eq!(text, "400 Bad Request: bare LF\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

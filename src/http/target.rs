@@ -1,0 +1,273 @@
+//! The request-target and the path in it (RFC 9112 §3.2, RFC 3986 §3.3).
+//!
+//! A path is decoded exactly once, here, and everything behind works on the decoded form: no two
+//! parts of the server can read one address differently.
+
+use std::borrow::Cow;
+
+use ::http::Method;
+use percent_encoding::{AsciiSet, CONTROLS};
+
+use super::Refusal;
+
+/// A request-target in its four forms (RFC 9112 §3.2).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    /// The authority of the absolute form; it overrides the Host field (RFC 9112 §3.2.2).
+    pub(crate) authority: Option<&'a str>,
+    /// Decoded, without dot segments and empty segments: `/`, `/a/b`, `/a/`. The asterisk form is
+    /// `*`, the authority form is empty; neither is a path that anything is served at.
+    pub(crate) path: Cow<'a, [u8]>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
+        if raw.as_bytes().contains(&b'#') {
+            return Err(Refusal::bad_request("fragment in the request-target"));
+        }
+        if raw.starts_with('/') {
+            return Ok(Self {
+                authority: None,
+                path: decode_path(split_query(raw).0)?,
+            });
+        }
+        if *method == Method::CONNECT {
+            return Ok(Self {
+                authority: Some(raw),
+                path: Cow::Borrowed(b""),
+            });
+        }
+        if raw == "*" && *method == Method::OPTIONS {
+            return Ok(Self {
+                authority: None,
+                path: Cow::Borrowed(b"*"),
+            });
+        }
+        Self::parse_absolute(method, raw)
+    }
+
+    fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
+        const UNKNOWN: Refusal = Refusal::bad_request("request-target of no known form");
+        let (scheme, rest) = raw.split_once("://").ok_or(UNKNOWN)?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err(UNKNOWN);
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path_and_query) = rest.split_at(end);
+        if authority.is_empty() {
+            return Err(Refusal::bad_request("empty host in the request-target"));
+        }
+        let (path, query) = split_query(path_and_query);
+        let path = match path {
+            // RFC 9112 §3.2.4: the absolute form without path and query means the asterisk form.
+            "" if *method == Method::OPTIONS && query.is_none() => Cow::Borrowed(&b"*"[..]),
+            "" => Cow::Borrowed(&b"/"[..]),
+            path => decode_path(path)?,
+        };
+        Ok(Self {
+            authority: Some(authority),
+            path,
+        })
+    }
+}
+
+/// Splits a request-target at its first `?`.
+pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
+    match raw.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (raw, None),
+    }
+}
+
+/// Decodes a path that starts with `/`, removes dot segments and merges slashes.
+///
+/// Refused, so that no later layer can be talked into something else by them: NUL, an encoded
+/// slash, a backslash, an escape that is not two hexadecimal digits, and dot segments that climb
+/// above the root.
+fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Refusal> {
+    let decoded = percent_decode(raw.as_bytes())?;
+    if decoded.contains(&b'\\') {
+        return Err(Refusal::bad_request("backslash in the path"));
+    }
+    if is_normal(&decoded) {
+        return Ok(decoded);
+    }
+    let mut path = Vec::with_capacity(decoded.len());
+    let mut segments = decoded[1..].split(|&byte| byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                let parent = path.iter().rposition(|&byte| byte == b'/');
+                path.truncate(parent.ok_or(Refusal::bad_request("path above the root"))?);
+            }
+            name => {
+                path.push(b'/');
+                path.extend_from_slice(name);
+                continue;
+            }
+        }
+        if last {
+            path.push(b'/');
+        }
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    Ok(Cow::Owned(path))
+}
+
+/// True if there is no empty segment and none that starts with a dot, which is nearly always.
+fn is_normal(path: &[u8]) -> bool {
+    !path
+        .windows(2)
+        .any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
+}
+
+fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    let Some(first) = memchr::memchr(b'%', raw) else {
+        return Ok(Cow::Borrowed(raw));
+    };
+    let mut decoded = Vec::with_capacity(raw.len());
+    decoded.extend_from_slice(&raw[..first]);
+    let mut rest = &raw[first..];
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let [high, low, tail @ ..] = rest else {
+            return Err(Refusal::bad_request("incomplete percent-escape"));
+        };
+        let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low)) else {
+            return Err(Refusal::bad_request("percent-escape without two hex digits"));
+        };
+        rest = tail;
+        match high << 4 | low {
+            0 => return Err(Refusal::bad_request("NUL in the path")),
+            b'/' => return Err(Refusal::bad_request("encoded slash in the path")),
+            byte => decoded.push(byte),
+        }
+    }
+    Ok(Cow::Owned(decoded))
+}
+
+/// The value of one hexadecimal digit.
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
+}
+
+/// What a decoded path must have escaped to stand in a URL again: all but `pchar` and `/`
+/// (RFC 3986 §3.3).
+const NOT_IN_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Encodes a decoded path for a Location field or a link.
+pub(crate) fn encode_path(path: &[u8]) -> String {
+    percent_encoding::percent_encode(path, NOT_IN_PATH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(raw: &str) -> Result<Vec<u8>, &'static str> {
+        match Target::parse(&Method::GET, raw) {
+            Ok(target) => Ok(target.path.into_owned()),
+            Err(refusal) => Err(refusal.reason()),
+        }
+    }
+
+    #[test]
+    fn paths_are_decoded_once_and_normalised() {
+        let table: &[(&str, &[u8])] = &[
+            ("/", b"/"),
+            ("/a/b.html", b"/a/b.html"),
+            ("/a?b/../..", b"/a"),
+            ("/a%20b+c", b"/a b+c"),
+            ("/100%25", b"/100%"),
+            ("/%2525", b"/%25"),
+            ("/%23%3F%3f", b"/#??"),
+            ("/%F1", b"/\xF1"),
+            ("/ñ", "/ñ".as_bytes()),
+            ("//a///b//", b"/a/b/"),
+            ("/./a/./b/.", b"/a/b/"),
+            ("/a/b/../c", b"/a/c"),
+            ("/a/b/..", b"/a/"),
+            ("/a/%2e%2E/b", b"/b"),
+            ("/a/..", b"/"),
+            ("/...", b"/..."),
+            ("/.hidden", b"/.hidden"),
+            ("http://h/a%20b", b"/a b"),
+            ("HTTP://h", b"/"),
+            ("https://h?q", b"/"),
+        ];
+        for (raw, decoded) in table {
+            assert_eq!(path(raw).as_deref(), Ok(*decoded), "{raw}");
+        }
+    }
+
+    #[test]
+    fn paths_that_could_mean_two_things_are_refused() {
+        let table = [
+            ("/%00", "NUL in the path"),
+            ("/a%2fb", "encoded slash in the path"),
+            ("/a\\b", "backslash in the path"),
+            ("/a%5Cb", "backslash in the path"),
+            ("/%", "incomplete percent-escape"),
+            ("/%4", "incomplete percent-escape"),
+            ("/%zz", "percent-escape without two hex digits"),
+            ("/%+1", "percent-escape without two hex digits"),
+            ("/..", "path above the root"),
+            ("/a/../../b", "path above the root"),
+            ("/%2e%2e/etc", "path above the root"),
+            ("/a#b", "fragment in the request-target"),
+            ("a", "request-target of no known form"),
+            ("*", "request-target of no known form"),
+            ("ftp://h/a", "request-target of no known form"),
+            ("http:///a", "empty host in the request-target"),
+        ];
+        for (raw, reason) in table {
+            assert_eq!(path(raw), Err(reason), "{raw}");
+        }
+    }
+
+    #[test]
+    fn asterisk_and_authority_have_their_methods() {
+        let options = Target::parse(&Method::OPTIONS, "*").map(|target| target.path.into_owned());
+        assert_eq!(options, Ok(b"*".to_vec()));
+        let connect = Target::parse(&Method::CONNECT, "h:443").map(|target| target.authority);
+        assert_eq!(connect, Ok(Some("h:443")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_decoded_path_is_normal_and_survives_encoding(raw in "/[a-c./%2eF\\x20ñ]{0,24}") {
+            if let Ok(decoded) = path(&raw) {
+                prop_assert!(decoded.starts_with(b"/"));
+                for segment in decoded[1..].split(|&byte| byte == b'/') {
+                    prop_assert!(segment != b"." && segment != b"..");
+                }
+                prop_assert!(!decoded.windows(2).any(|pair| pair == b"//"));
+                prop_assert_eq!(path(&encode_path(&decoded)), Ok(decoded));
+            }
+        }
+    }
+}

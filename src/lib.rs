@@ -1,0 +1,5 @@
+//! tws
+pub mod http;
+mod config; mod error; mod handler;
+mod h1;
+pub use config::*; pub use error::*; pub use handler::*; pub use crate::http::{Request,Response};
