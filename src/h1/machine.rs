@@ -225,6 +225,7 @@ impl Machine {
             }
             State::Closed(reason) => {
                 let reason = *reason;
+                self.inbox.clear();
                 self.outbox.abandon();
                 match self.outbox.take_any(cx.now) {
                     Some(record) => Step::Log(record),
@@ -513,13 +514,15 @@ impl Machine {
         self.input = Input::Ended;
     }
 
-    /// There is nothing to read at the moment: time to go, if the server shuts down and the peer
-    /// is not in the middle of something.
-    pub(crate) fn on_quiet(&mut self, cx: &Context) {
+    /// Asked when there is nothing to read at the moment: true if the connection ends because the
+    /// server shuts down and the peer is not in the middle of something.
+    pub(crate) fn leaves_when_quiet(&mut self, cx: &Context) -> bool {
         let idle = matches!(self.state, State::Idle) && self.outbox.is_empty();
-        if idle && cx.service == Service::Draining {
+        let leaves = idle && cx.service == Service::Draining;
+        if leaves {
             self.on_lost(CloseReason::Drained);
         }
+        leaves
     }
 
     /// What [`timer`](Self::timer) names has taken too long.

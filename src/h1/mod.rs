@@ -31,6 +31,8 @@ pub(crate) mod outbox;
 pub(crate) mod record;
 mod reply;
 
+pub(crate) use head::MAX_FIELDS;
+
 #[cfg(test)]
 mod tests;
 

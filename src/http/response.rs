@@ -207,3 +207,5 @@ mod tests {
         }
     }
 }
+
+pub(crate) fn method_not_allowed(_:&::http::Method,_:&[::http::Method])->Response{Response::new(StatusCode::METHOD_NOT_ALLOWED)}

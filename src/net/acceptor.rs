@@ -1,0 +1,156 @@
+//! Takes connections off the listeners and mails each to the least-loaded worker.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::io::Errno;
+
+use super::mailbox::Mail;
+use super::worker::Address;
+
+/// How long accepting rests when the process is out of descriptors or memory. Long enough not to
+/// spin, short enough that nobody notices.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+const BELL: Token = Token(usize::MAX);
+
+/// How another thread ends the acceptor.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    asked: AtomicBool,
+    bell: Waker,
+}
+
+impl Stop {
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        if let Err(error) = self.bell.wake() {
+            log::error!("the acceptor cannot be woken: {error}");
+        }
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+pub(crate) struct Acceptor {
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    stop: Arc<Stop>,
+}
+
+/// What became of an attempt to empty a listener's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    Emptied,
+    /// The process cannot hold one more; those who wait stay in the kernel's queue.
+    OutOfResources,
+}
+
+impl Acceptor {
+    pub(crate) fn new(mut listeners: Vec<TcpListener>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            poll.registry()
+                .register(listener, Token(index), Interest::READABLE)?;
+        }
+        let stop = Arc::new(Stop {
+            asked: AtomicBool::new(false),
+            bell: Waker::new(poll.registry(), BELL)?,
+        });
+        Ok(Self {
+            poll,
+            listeners,
+            stop,
+        })
+    }
+
+    pub(crate) fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Accepts until it is asked to stop. The listeners close when it returns.
+    pub(crate) fn run(mut self, workers: &[Address], max_connections: usize) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        let mut patience = None;
+        while !self.stop.is_asked() {
+            match self.poll.poll(&mut events, patience) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            // There are few listeners, and after a rest there will be no event: try each.
+            let batches = self.listeners.iter().map(|listener| {
+                accept_all(listener, workers, max_connections)
+            });
+            let out = batches.fold(false, |out, batch| out | (batch == Batch::OutOfResources));
+            patience = match (out, patience) {
+                (true, None) => {
+                    log::warn!("out of descriptors or memory: accepting rests until some are free");
+                    Some(BACK_OFF)
+                }
+                (true, Some(_)) => Some(BACK_OFF),
+                (false, Some(_)) => {
+                    log::warn!("accepting goes on");
+                    None
+                }
+                (false, None) => None,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn accept_all(listener: &TcpListener, workers: &[Address], max_connections: usize) -> Batch {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => hand_over(stream, peer, workers, max_connections),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return Batch::OutOfResources;
+                }
+                // The connection died in the queue (accept(2) lists what may be reported); the
+                // next one may be fine.
+                _ => log::debug!("accept: {error}"),
+            },
+        }
+    }
+}
+
+fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &[Address], max_connections: usize) {
+    let load = |worker: &Address| worker.connections.load(Ordering::Relaxed);
+    if workers.iter().map(load).sum::<usize>() >= max_connections {
+        turn_away(stream);
+        return;
+    }
+    if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        worker.mailbox.send(Mail::Connection(stream, peer));
+    }
+}
+
+/// Tells a client that there is no room, as far as that goes without waiting for it.
+fn turn_away(mut stream: TcpStream) {
+    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
+        Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
+        503 Service Unavailable: too many connections\n";
+    // What has come is taken first: closing over unread bytes would reset the connection, and the
+    // reset could overtake the answer.
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write(NO_ROOM);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_length_that_is_announced_to_those_turned_away_is_right() {
+        assert_eq!("503 Service Unavailable: too many connections\n".len(), 46);
+    }
+}

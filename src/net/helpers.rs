@@ -1,0 +1,199 @@
+//! Threads for what may block. A bounded queue, threads that start when they are first needed,
+//! and a reply that goes back through the worker's mailbox.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use mio::Token;
+
+use super::mailbox::{Mail, Mailbox};
+use crate::handler::Job;
+use crate::http::Response;
+
+/// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
+#[derive(Clone)]
+pub(crate) struct Helpers {
+    pool: Arc<Pool>,
+    /// Counts the handles.
+    _alive: Arc<Alive>,
+}
+
+struct Pool {
+    queue: Mutex<Queue>,
+    work_or_end: Condvar,
+    max_threads: usize,
+    max_waiting: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: VecDeque<Task>,
+    threads: usize,
+    idle: usize,
+    ended: bool,
+}
+
+struct Task {
+    job: Job,
+    reply_to: Arc<Mailbox>,
+    token: Token,
+}
+
+struct Alive(Arc<Pool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.work_or_end.notify_all();
+    }
+}
+
+/// The queue is full, or the system has no thread to give.
+#[derive(Debug)]
+pub(crate) struct Overloaded;
+
+impl Helpers {
+    pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
+        let pool = Arc::new(Pool {
+            queue: Mutex::default(),
+            work_or_end: Condvar::new(),
+            max_threads,
+            max_waiting,
+        });
+        Self {
+            _alive: Arc::new(Alive(Arc::clone(&pool))),
+            pool,
+        }
+    }
+
+    /// Runs `job` on a helper; its response is mailed to `reply_to` for `token`.
+    pub(crate) fn submit(
+        &self,
+        job: Job,
+        reply_to: &Arc<Mailbox>,
+        token: Token,
+    ) -> Result<(), Overloaded> {
+        let mut queue = self.pool.lock();
+        if queue.tasks.len() >= self.pool.max_waiting {
+            return Err(Overloaded);
+        }
+        if queue.idle <= queue.tasks.len() && queue.threads < self.pool.max_threads {
+            let pool = Arc::clone(&self.pool);
+            let thread = std::thread::Builder::new().name("helper".to_owned());
+            match thread.spawn(move || pool.work()) {
+                Ok(_) => queue.threads += 1,
+                Err(error) => log::error!("cannot start a helper thread: {error}"),
+            }
+        }
+        if queue.threads == 0 {
+            return Err(Overloaded);
+        }
+        queue.tasks.push_back(Task {
+            job,
+            reply_to: Arc::clone(reply_to),
+            token,
+        });
+        drop(queue);
+        self.pool.work_or_end.notify_one();
+        Ok(())
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Jobs run outside the lock, so no panic of theirs can leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(task) = self.next_task() {
+            let response = catch_unwind(AssertUnwindSafe(task.job))
+                .unwrap_or_else(|_| Response::fault("a blocking job panicked"));
+            task.reply_to.send(Mail::Reply(task.token, response));
+        }
+    }
+
+    fn next_task(&self) -> Option<Task> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(task) = queue.tasks.pop_front() {
+                return Some(task);
+            }
+            if queue.ended {
+                return None;
+            }
+            queue.idle += 1;
+            queue = self
+                .work_or_end
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use ::http::StatusCode;
+    use mio::{Events, Poll};
+
+    fn mailbox() -> (Poll, Arc<Mailbox>) {
+        let poll = Poll::new().expect("a poll");
+        let mailbox = Mailbox::new(poll.registry(), Token(0)).expect("a mailbox");
+        (poll, Arc::new(mailbox))
+    }
+
+    fn replies(poll: &mut Poll, mailbox: &Mailbox, count: usize) -> Vec<(usize, u16)> {
+        let mut all = Vec::new();
+        let mut events = Events::with_capacity(1);
+        while all.len() < count {
+            poll.poll(&mut events, None).expect("an event");
+            let mut mail = Vec::new();
+            mailbox.take(&mut mail);
+            all.extend(mail.into_iter().map(|mail| match mail {
+                Mail::Reply(token, response) => (token.0, response.status().as_u16()),
+                other => panic!("{other:?}"),
+            }));
+        }
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn a_panic_is_a_500_and_the_pool_goes_on() {
+        let (mut poll, mailbox) = mailbox();
+        let helpers = Helpers::new(1, 8);
+        let panics: Job = Box::new(|| panic!("on purpose"));
+        let works: Job = Box::new(|| Response::new(StatusCode::OK));
+        helpers.submit(panics, &mailbox, Token(1)).expect("room");
+        helpers.submit(works, &mailbox, Token(2)).expect("room");
+        assert_eq!(replies(&mut poll, &mailbox, 2), [(1, 500), (2, 200)]);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let (mut poll, mailbox) = mailbox();
+        let helpers = Helpers::new(1, 2);
+        let (started, has_started) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let blocks: Job = Box::new(move || {
+            started.send(()).expect("the test waits");
+            let _ = released.recv();
+            Response::new(StatusCode::OK)
+        });
+        helpers.submit(blocks, &mailbox, Token(1)).expect("room");
+        has_started.recv().expect("the job runs");
+        for token in [2, 3] {
+            let job: Job = Box::new(|| Response::new(StatusCode::OK));
+            helpers.submit(job, &mailbox, Token(token)).expect("room");
+        }
+        let job: Job = Box::new(|| Response::new(StatusCode::OK));
+        assert!(helpers.submit(job, &mailbox, Token(4)).is_err());
+        drop(release);
+        assert_eq!(replies(&mut poll, &mailbox, 3), [(1, 200), (2, 200), (3, 200)]);
+    }
+}

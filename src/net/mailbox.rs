@@ -1,0 +1,109 @@
+//! What other threads may tell a worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mio::net::TcpStream;
+use mio::{Registry, Token, Waker};
+
+use crate::http::Response;
+
+/// One message.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A new connection.
+    Connection(TcpStream, SocketAddr),
+    /// A job is done; the token says for which connection.
+    Reply(Token, Response),
+    /// Finish what is begun and end.
+    Drain,
+}
+
+/// A queue with a bell. However much mail comes in while the worker is busy, the bell rings once.
+///
+/// The queue needs no bound of its own: connections are capped before they are mailed, and each
+/// connection has at most one job.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    queue: Mutex<Vec<Mail>>,
+    rung: AtomicBool,
+    bell: Waker,
+}
+
+impl Mailbox {
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        Ok(Self {
+            queue: Mutex::new(Vec::new()),
+            rung: AtomicBool::new(false),
+            bell: Waker::new(registry, token)?,
+        })
+    }
+
+    pub(crate) fn send(&self, mail: Mail) {
+        self.lock().push(mail);
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.bell.wake()
+        {
+            log::error!("an event loop cannot be woken: {error}");
+        }
+    }
+
+    /// Moves all mail into `mail`, which must be empty.
+    pub(crate) fn take(&self, mail: &mut Vec<Mail>) {
+        // Before the queue is emptied: mail that comes later rings again.
+        self.rung.store(false, Ordering::Release);
+        std::mem::swap(mail, &mut self.lock());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Mail>> {
+        // A push cannot leave the queue half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use ::http::StatusCode;
+    use mio::{Events, Poll};
+
+    #[test]
+    fn nothing_is_lost_between_threads_and_the_bell_rings() {
+        const SENDERS: usize = 4;
+        const EACH: usize = 1000;
+        let mut poll = Poll::new().expect("a poll");
+        let mailbox = Mailbox::new(poll.registry(), Token(7)).expect("a mailbox");
+        let mailbox = Arc::new(mailbox);
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let mailbox = Arc::clone(&mailbox);
+                std::thread::spawn(move || {
+                    for at in 0..EACH {
+                        let token = Token(sender * EACH + at);
+                        mailbox.send(Mail::Reply(token, Response::new(StatusCode::OK)));
+                    }
+                })
+            })
+            .collect();
+        let mut seen = vec![false; SENDERS * EACH];
+        let mut events = Events::with_capacity(8);
+        let mut mail = Vec::new();
+        while seen.contains(&false) {
+            poll.poll(&mut events, None).expect("an event");
+            mailbox.take(&mut mail);
+            for message in mail.drain(..) {
+                match message {
+                    Mail::Reply(token, _) => seen[token.0] = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        for sender in senders {
+            sender.join().expect("a sender");
+        }
+    }
+}

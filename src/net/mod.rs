@@ -1,0 +1,15 @@
+//! The event loops: the only code that knows mio and sockets.
+//!
+//! One [`acceptor`] takes connections and mails each to the least-loaded [`worker`]. A worker is
+//! one thread with one `Poll` and one slab of [`connection`]s; other threads reach it through its
+//! [`mailbox`] only. What may block runs on the [`helpers`].
+//!
+//! Nothing on a worker ever waits, and nothing here knows what is served.
+
+pub(crate) mod acceptor;
+pub(crate) mod connection;
+mod deadlines;
+pub(crate) mod helpers;
+pub(crate) mod mailbox;
+mod transport;
+pub(crate) mod worker;

@@ -1,0 +1,412 @@
+//! One event loop: a thread, a `Poll`, a slab of connections.
+//!
+//! A turn: wait for events; serve who asks; read the mail; give those who move bulk their share;
+//! look at who is late; hand the access log over. Requests come before bulk, and bulk comes in
+//! bounded portions, so a request waits for at most one portion of everybody else's downloads.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::connection::{Connection, Host, Park, Readiness};
+use super::deadlines::{Deadlines, Tick};
+use super::helpers::Helpers;
+use super::mailbox::{Mail, Mailbox};
+use crate::access_log::Sink;
+use crate::config::{Config, Timeouts};
+use crate::h1::context::{Context, Recording, Service};
+use crate::h1::record::Record;
+use crate::handler::{Handler, Reply};
+use crate::http::{Refusal, Request, Response};
+
+/// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
+const QUANTUM_BYTES: usize = 128 * 1024;
+/// What all bulk together may move before new events are looked at.
+const BULK_BYTES_PER_TURN: usize = 4 * QUANTUM_BYTES;
+/// How many events one turn takes from the kernel.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The mailbox's bell. No connection's token has all bits set.
+const BELL: Token = Token(usize::MAX);
+
+/// Where a worker is reached, and how busy it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Its connections, those in the mail included. Whoever mails one adds it.
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+pub(crate) struct Worker {
+    poll: Poll,
+    address: Address,
+    timeouts: Timeouts,
+    slots: Slab<Slot>,
+    next_generation: u32,
+    /// Those that can go on at once; each at most once.
+    run_queue: VecDeque<Token>,
+    deadlines: Deadlines,
+    cx: Context,
+    handler: Arc<dyn Handler>,
+    helpers: Helpers,
+    access_log: Option<Sink>,
+    /// When the last connections are cut, once the server drains.
+    drained_by: Option<Instant>,
+}
+
+struct Slot {
+    connection: Connection<TcpStream>,
+    token: Token,
+    /// The nearest tick at which the wheel reports this connection.
+    filed: Option<Tick>,
+    turn: Turn,
+}
+
+/// Whether a connection stands in the run queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Queued,
+    Parked,
+}
+
+/// The part of a worker that exists before the handler is known.
+pub(crate) struct Seat {
+    poll: Poll,
+    address: Address,
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let address = Address {
+            mailbox: Arc::new(Mailbox::new(poll.registry(), BELL)?),
+            connections: Arc::default(),
+        };
+        Ok(Self { poll, address })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        seat: Seat,
+        config: &Config,
+        handler: Arc<dyn Handler>,
+        helpers: Helpers,
+        access_log: Option<Sink>,
+    ) -> Self {
+        let now = Instant::now();
+        let recording = match access_log {
+            Some(_) => Recording::On,
+            None => Recording::Off,
+        };
+        Self {
+            poll: seat.poll,
+            address: seat.address,
+            timeouts: config.timeouts.clone(),
+            slots: Slab::new(),
+            next_generation: 0,
+            run_queue: VecDeque::new(),
+            deadlines: Deadlines::new(now),
+            cx: Context::new(config, recording, now, SystemTime::now()),
+            handler,
+            helpers,
+            access_log,
+            drained_by: None,
+        }
+    }
+
+    /// Serves until the server drains and the last connection has ended or is cut.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut mail = Vec::new();
+        let mut late = Vec::new();
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.cx.tick(Instant::now(), SystemTime::now());
+            let mut rung = false;
+            for event in &events {
+                match event.token() {
+                    BELL => rung = true,
+                    token => self.on_event(token, event),
+                }
+            }
+            if rung {
+                self.address.mailbox.take(&mut mail);
+                for message in mail.drain(..) {
+                    self.on_mail(message);
+                }
+            }
+            self.run_bulk();
+            // After a long stop (SIGSTOP, a suspended machine) everybody is late at once: all that
+            // has come meanwhile is read first.
+            if events.iter().count() < EVENTS_PER_TURN {
+                self.deadlines.take_due(self.cx.now, &mut late);
+                for (tick, token) in late.drain(..) {
+                    self.on_tick(tick, token);
+                }
+            }
+            if let Some(sink) = &mut self.access_log {
+                sink.flush();
+            }
+            if let Some(end) = self.drained_by {
+                if self.cx.now >= end {
+                    self.cut_all();
+                }
+                if self.slots.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How long the next poll may wait.
+    fn patience(&self) -> Option<Duration> {
+        if !self.run_queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.cx.now;
+        let end = self.drained_by.map(|end| end.saturating_duration_since(now));
+        let tick = self.deadlines.until_next(now);
+        end.into_iter().chain(tick).min()
+    }
+
+    fn on_event(&mut self, token: Token, event: &Event) {
+        let Some(slot) = self.slot(token) else {
+            return;
+        };
+        // After an error or a hang-up every call tells what happened.
+        let over = event.is_error() || (event.is_read_closed() && event.is_write_closed());
+        slot.connection.on_ready(Readiness {
+            readable: event.is_readable() || event.is_read_closed() || over,
+            writable: event.is_writable() || over,
+            read_closed: event.is_read_closed() || over,
+        });
+        if slot.turn == Turn::Queued {
+            return;
+        }
+        if slot.connection.is_sending_bulk() {
+            self.enqueue(token);
+        } else {
+            self.drive(token);
+        }
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Connection(stream, peer) => {
+                let now = self.cx.now;
+                self.insert(stream, |stream| Connection::new(stream, peer, now));
+            }
+            Mail::Reply(token, response) => {
+                let Some(slot) = slot(&mut self.slots, token) else {
+                    return;
+                };
+                slot.connection.on_reply(response, &mut self.cx);
+                self.drive(token);
+            }
+            Mail::Drain => {
+                self.cx.service = Service::Draining;
+                self.drained_by = Some(self.cx.now + self.timeouts.drain);
+                let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
+                for token in all {
+                    self.drive(token);
+                }
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        mut stream: TcpStream,
+        connection: impl FnOnce(TcpStream) -> Connection<TcpStream>,
+    ) {
+        let entry = self.slots.vacant_entry();
+        let token = token_of(self.next_generation, entry.key());
+        self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
+            log::error!("a connection cannot be watched: {error}");
+            self.address.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        entry.insert(Slot {
+            connection: connection(stream),
+            token,
+            filed: None,
+            turn: Turn::Parked,
+        });
+        self.drive(token);
+    }
+
+    /// Gives everybody in the run queue a share, until the turn's portion of bulk is moved.
+    fn run_bulk(&mut self) {
+        let shares = (BULK_BYTES_PER_TURN / QUANTUM_BYTES).min(self.run_queue.len());
+        for _ in 0..shares {
+            let Some(token) = self.run_queue.pop_front() else {
+                return;
+            };
+            if let Some(slot) = self.slot(token) {
+                slot.turn = Turn::Parked;
+                self.drive(token);
+            }
+        }
+    }
+
+    fn on_tick(&mut self, tick: Tick, token: Token) {
+        let Some(slot) = slot(&mut self.slots, token) else {
+            return;
+        };
+        if slot.filed != Some(tick) {
+            return;
+        }
+        slot.filed = None;
+        match slot.connection.deadline(&self.timeouts) {
+            Some(deadline) if deadline <= self.cx.now => {
+                slot.connection.on_timeout(&mut self.cx);
+                self.drive(token);
+            }
+            _ => self.file(token),
+        }
+    }
+
+    fn cut_all(&mut self) {
+        let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
+        if !all.is_empty() {
+            log::warn!("{} connections cut at the end of the drain time", all.len());
+        }
+        for token in all {
+            if let Some(slot) = self.slot(token) {
+                slot.connection.cut();
+                self.drive(token);
+            }
+        }
+    }
+
+    fn drive(&mut self, token: Token) {
+        let Some(slot) = slot(&mut self.slots, token) else {
+            return;
+        };
+        let mut host = WorkerHost {
+            token,
+            mailbox: &self.address.mailbox,
+            handler: &*self.handler,
+            helpers: &self.helpers,
+            access_log: self.access_log.as_mut(),
+        };
+        match slot.connection.drive(&mut self.cx, &mut host, QUANTUM_BYTES) {
+            Park::Closed(reason) => {
+                log::trace!("connection closed: {reason:?}");
+                self.slots.remove(slot_key(token));
+                self.address.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+            Park::Yield => {
+                self.file(token);
+                self.enqueue(token);
+            }
+            Park::Readable | Park::Writable | Park::Handler => self.file(token),
+        }
+    }
+
+    /// Sees to it that the wheel reports the connection no later than its deadline.
+    fn file(&mut self, token: Token) {
+        let Some(slot) = slot(&mut self.slots, token) else {
+            return;
+        };
+        let Some(deadline) = slot.connection.deadline(&self.timeouts) else {
+            return;
+        };
+        let tick = self.deadlines.tick_of(deadline);
+        if slot.filed.is_none_or(|filed| tick < filed) {
+            slot.filed = Some(tick);
+            self.deadlines.file(tick, token);
+        }
+    }
+
+    fn enqueue(&mut self, token: Token) {
+        if let Some(slot) = slot(&mut self.slots, token)
+            && slot.turn == Turn::Parked
+        {
+            slot.turn = Turn::Queued;
+            self.run_queue.push_back(token);
+        }
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        slot(&mut self.slots, token)
+    }
+}
+
+/// The slot of a token, unless its connection is gone: the generation tells a slot's tenants apart,
+/// so nothing that comes late reaches a stranger.
+fn slot(slots: &mut Slab<Slot>, token: Token) -> Option<&mut Slot> {
+    slots
+        .get_mut(slot_key(token))
+        .filter(|slot| slot.token == token)
+}
+
+fn token_of(generation: u32, key: usize) -> Token {
+    Token((generation as usize) << 32 | key)
+}
+
+fn slot_key(token: Token) -> usize {
+    token.0 & u32::MAX as usize
+}
+
+/// What a worker lends a connection that runs.
+struct WorkerHost<'a> {
+    token: Token,
+    mailbox: &'a Arc<Mailbox>,
+    handler: &'a dyn Handler,
+    helpers: &'a Helpers,
+    access_log: Option<&'a mut Sink>,
+}
+
+impl Host for WorkerHost<'_> {
+    fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
+        let handle = AssertUnwindSafe(|| self.handler.handle(request));
+        match catch_unwind(handle) {
+            Ok(Reply::Now(response)) => Some(response),
+            Ok(Reply::Blocking(job)) => {
+                match self.helpers.submit(job, self.mailbox, self.token) {
+                    Ok(()) => None,
+                    Err(_) => Some(Response::unavailable("too many requests at once")),
+                }
+            }
+            Err(_) => Some(panicked(request)),
+        }
+    }
+
+    fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
+        let refuse = AssertUnwindSafe(|| self.handler.refuse(request, refusal));
+        catch_unwind(refuse).unwrap_or_else(|_| panicked(request))
+    }
+
+    fn record(&mut self, record: Record) {
+        if let Some(sink) = &mut self.access_log {
+            sink.record(record);
+        }
+    }
+}
+
+fn panicked(request: &Request<'_>) -> Response {
+    Response::fault(&format!(
+        "the handler of {} {:?} panicked",
+        request.method(),
+        request.target()
+    ))
+}

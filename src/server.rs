@@ -1,0 +1,265 @@
+//! A server's life: bind, serve, drain, end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use mio::net::TcpListener;
+use rustix::process::{Resource, getrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::net::acceptor::{Acceptor, Stop};
+use crate::net::helpers::Helpers;
+use crate::net::mailbox::Mail;
+use crate::net::worker::{Address, Seat, Worker};
+
+/// Connections the kernel keeps for us while we are busy; it is capped by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A server that listens, and does not serve yet.
+pub struct Server {
+    config: Config,
+    acceptor: Acceptor,
+    seats: Vec<Seat>,
+    access_log: Option<AccessLog>,
+    handle: ServerHandle,
+}
+
+/// Says where a server listens and ends it, from any thread.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addresses: Vec<SocketAddr>,
+    workers: Vec<Address>,
+    stop: Arc<Stop>,
+    failed: AtomicBool,
+}
+
+impl ServerHandle {
+    /// The addresses it listens on, with the ports the system chose.
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        let of = |worker: &Address| worker.connections.load(Ordering::Relaxed);
+        self.shared.workers.iter().map(of).sum()
+    }
+
+    /// Begins a graceful end: no new connections, idle ones are closed, answers in flight are
+    /// finished within [`Timeouts::drain`](crate::Timeouts::drain). Returns at once;
+    /// [`Server::serve`] returns when it is done.
+    pub fn shut_down(&self) {
+        self.shared.stop.ask();
+    }
+}
+
+impl Server {
+    /// Listens on every address of `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] for an address that cannot be listened on, [`Error::Setting`] for limits
+    /// that contradict each other, [`Error::System`] if the system is out of descriptors.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        check(&config)?;
+        let listeners = listen_all(&config)?;
+        let mut addresses = Vec::new();
+        for listener in &listeners {
+            let address = listener.local_addr();
+            addresses.push(address.map_err(Error::system("read a listener's address"))?);
+        }
+        let acceptor = Acceptor::new(listeners).map_err(Error::system("watch the listeners"))?;
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let workers = config.workers.unwrap_or_else(cores);
+        let seats = (0..workers.get())
+            .map(|_| Seat::new())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::system("make an event loop"))?;
+        let shared = Shared {
+            addresses,
+            workers: seats.iter().map(|seat| seat.address().clone()).collect(),
+            stop: acceptor.stop(),
+            failed: AtomicBool::new(false),
+        };
+        Ok(Self {
+            config,
+            acceptor,
+            seats,
+            access_log: None,
+            handle: ServerHandle {
+                shared: Arc::new(shared),
+            },
+        })
+    }
+
+    /// Records every exchange in `access_log`.
+    pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
+        self.access_log = Some(access_log);
+        self
+    }
+
+    /// A handle to ask about the server and to end it.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Serves until [`ServerHandle::shut_down`] is called and all is finished. The calling thread
+    /// accepts connections; as many more threads as there are workers serve them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if a thread cannot be started or an event loop fails.
+    pub fn serve(self, handler: impl Handler + 'static) -> Result<(), Error> {
+        let handler: Arc<dyn Handler> = Arc::new(handler);
+        let limits = &self.config.limits;
+        let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
+        let max_connections = limits.max_connections.unwrap_or_else(default_max_connections);
+        let shared = self.handle.shared;
+        let mut threads = Vec::new();
+        for (index, seat) in self.seats.into_iter().enumerate() {
+            let sink = self.access_log.as_ref().map(AccessLog::sink);
+            let handler = Arc::clone(&handler);
+            let worker = Worker::new(seat, &self.config, handler, helpers.clone(), sink);
+            let ward = Ward(Arc::clone(&shared));
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || ward.watch(worker));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(source) => {
+                    let doing = "start an event loop";
+                    shared.end(threads);
+                    return Err(Error::System { doing, source });
+                }
+            }
+        }
+        let accepted = self.acceptor.run(&shared.workers, max_connections);
+        shared.end(threads);
+        if let Some(access_log) = self.access_log {
+            access_log.finish(std::time::Duration::from_secs(1));
+        }
+        if shared.failed.load(Ordering::Acquire) {
+            let source = std::io::Error::other("one of them failed, the log says why");
+            let doing = "keep the event loops running";
+            return Err(Error::System { doing, source });
+        }
+        accepted.map_err(Error::system("accept connections"))
+    }
+}
+
+impl Shared {
+    fn end(&self, threads: Vec<thread::JoinHandle<()>>) {
+        for worker in &self.workers {
+            worker.mailbox.send(Mail::Drain);
+        }
+        for thread in threads {
+            // A panic was reported by the ward.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Ends the whole server if one event loop fails: half a server is worse than none, because
+/// nobody restarts it.
+struct Ward(Arc<Shared>);
+
+impl Ward {
+    fn watch(self, worker: Worker) {
+        if let Err(error) = worker.run() {
+            log::error!("an event loop failed: {error}");
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        self.0.failed.store(true, Ordering::Release);
+        self.0.stop.ask();
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let limits = &config.limits;
+    let most = crate::h1::MAX_FIELDS;
+    if config.addresses.is_empty() {
+        return Err(Error::Setting("there is no address to listen on".to_owned()));
+    }
+    if limits.max_fields > most {
+        let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
+        return Err(Error::Setting(text));
+    }
+    if u32::try_from(limits.max_head_bytes).is_err() {
+        let text = format!("max_head_bytes is {}; 4 GiB is the most", limits.max_head_bytes);
+        return Err(Error::Setting(text));
+    }
+    Ok(())
+}
+
+/// Three quarters of the descriptors are for connections: a download takes a second one.
+fn default_max_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX).max(1)
+}
+
+fn listen_all(config: &Config) -> Result<Vec<TcpListener>, Error> {
+    let mut port = config.port;
+    let mut listeners = Vec::new();
+    // `::` takes IPv4 too, unless that has an address of its own.
+    let v6 = match config.addresses.iter().any(IpAddr::is_ipv4) {
+        true => V6::Only,
+        false => V6::Dual,
+    };
+    for ip in &config.addresses {
+        let address = SocketAddr::new(*ip, port);
+        let bind_error = |source| Error::Bind { address, source };
+        let listener = listen(address, v6).map_err(bind_error)?;
+        // The port the system chose for the first address is everybody's.
+        port = listener.local_addr().map_err(bind_error)?.port();
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Whether an IPv6 listener takes IPv4 connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum V6 {
+    Only,
+    Dual,
+}
+
+fn listen(address: SocketAddr, v6: V6) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(v6 == V6::Only)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: a reply is written whole, there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

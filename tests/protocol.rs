@@ -1,0 +1,225 @@
+//! HTTP/1.1 on a real socket: what the machine's own tests cannot see.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tws::{Reply as Answer, Request, Response};
+
+use crate::support::TestServer;
+
+fn echo(request: &Request<'_>) -> Response {
+    let content = String::from_utf8_lossy(request.content()).into_owned();
+    Response::text(format!("{} {} {content}", request.method(), request.path()))
+}
+
+#[test]
+fn keep_alive_carries_many_requests_and_close_ends_it() {
+    let server = TestServer::start(echo);
+    let mut client = server.client();
+    for at in 0..100 {
+        let reply = client.get(&format!("/{at}"));
+        assert_eq!(reply.text(), format!("GET /{at} "));
+        assert_eq!(reply.field("Connection"), Some("keep-alive"));
+        assert_eq!(reply.field("Keep-Alive"), Some("timeout=10"));
+    }
+    let reply = client.request("GET", "/last", "Connection: close\r\n");
+    assert_eq!(reply.field("Connection"), Some("close"));
+    assert_eq!(reply.field("Keep-Alive"), None);
+    client.expect_end();
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order() {
+    let server = TestServer::start(echo);
+    let mut client = server.client();
+    let pipeline: String = (0..500)
+        .map(|at| format!("GET /{at} HTTP/1.1\r\nHost: test\r\n\r\n"))
+        .collect();
+    client.send(pipeline);
+    for at in 0..500 {
+        assert_eq!(client.reply().text(), format!("GET /{at} "));
+    }
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answer() {
+    let server = TestServer::start(echo);
+    let mut client = server.client();
+    client.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.end_input();
+    assert_eq!(client.reply().text(), "GET /a ");
+    assert_eq!(client.reply().text(), "GET /b ");
+    client.expect_end();
+}
+
+#[test]
+fn a_refusal_arrives_although_the_client_goes_on_sending() {
+    let server = TestServer::start(echo);
+    let mut client = server.client();
+    let head = "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 8388608\r\n\r\n";
+    client.send(head);
+    // Far more than the socket buffers hold: without lingering this would end in a reset.
+    let sender = client.stream().try_clone().expect("a stream");
+    let sender = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut sender = sender;
+        let _ = sender.write_all(&vec![b'x'; 8 * 1024 * 1024]);
+        let _ = sender.shutdown(std::net::Shutdown::Write);
+    });
+    sender.join().expect("a sender");
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.field("Connection")), (413, Some("close")));
+    client.expect_end();
+}
+
+#[test]
+fn expect_continue_is_answered_before_the_content() {
+    let server = TestServer::start(echo);
+    let mut client = server.client();
+    client.send("POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.head().status, 100);
+    client.send("hello");
+    assert_eq!(client.reply().text(), "POST /x hello");
+}
+
+#[test]
+fn what_is_not_http_gets_a_clean_answer() {
+    let server = TestServer::start(echo);
+    let table: &[(&[u8], u16)] = &[
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"this is not HTTP\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: test\n\n", 400),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    ];
+    for (bytes, status) in table {
+        let mut client = server.client();
+        client.send(bytes);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.field("Connection")), (*status, Some("close")));
+        client.end_input();
+        client.expect_end();
+    }
+}
+
+#[test]
+fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
+    let server = TestServer::configured(echo, |config| {
+        config.timeouts.header = Duration::from_millis(1);
+        config.timeouts.body = Duration::from_millis(1);
+        config.timeouts.keep_alive = Duration::from_millis(1);
+    });
+    for start in ["GET / HT", "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab"] {
+        let mut client = server.client();
+        client.send(start);
+        assert_eq!(client.reply().status, 408, "{start:?}");
+    }
+    let mut idle = server.client();
+    idle.expect_end();
+}
+
+#[test]
+fn a_handler_that_waits_delays_nobody() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let handler = move |request: &Request<'_>| -> Answer {
+        let path = request.path().to_owned();
+        let released = Arc::clone(&released);
+        match path.as_str() {
+            "/slow" => Answer::blocking(move || {
+                let released = released.lock().expect("no panic");
+                let _ = released.recv();
+                Response::text("slow")
+            }),
+            _ => Response::text("fast").into(),
+        }
+    };
+    let server = TestServer::configured(handler, |config| config.workers = Some(1.try_into().expect("1")));
+    let mut slow = server.client();
+    slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut fast = server.client();
+    for _ in 0..100 {
+        assert_eq!(fast.get("/fast").text(), "fast");
+    }
+    release.send(()).expect("a job");
+    assert_eq!(slow.reply().text(), "slow");
+}
+
+#[test]
+fn a_panic_in_a_handler_is_a_500_and_harms_nobody() {
+    let handler = |request: &Request<'_>| -> Answer {
+        match request.path() {
+            "/now" => panic!("on purpose"),
+            "/later" => Answer::blocking(|| panic!("on purpose")),
+            _ => Response::text("fine").into(),
+        }
+    };
+    let server = TestServer::start(handler);
+    let mut client = server.client();
+    assert_eq!(client.get("/now").status, 500);
+    assert_eq!(client.get("/later").status, 500);
+    assert_eq!(client.get("/").text(), "fine");
+}
+
+#[test]
+fn the_cap_on_connections_is_kept_and_said() {
+    let server = TestServer::configured(echo, |config| config.limits.max_connections = Some(2));
+    let mut first = server.client();
+    let mut second = server.client();
+    assert_eq!(first.get("/").status, 200);
+    assert_eq!(second.get("/").status, 200);
+    let mut third = server.client();
+    let reply = third.reply();
+    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+    third.expect_end();
+    drop(first);
+    while server.handle.connections() == 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.client().get("/").status, 200);
+}
+
+#[test]
+fn shutting_down_finishes_what_is_begun() {
+    let (release, released) = mpsc::channel::<()>();
+    let (started, has_started) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new((started, released)));
+    let handler = move |_: &Request<'_>| {
+        let released = Arc::clone(&released);
+        Answer::blocking(move || {
+            let channels = released.lock().expect("no panic");
+            channels.0.send(()).expect("the test waits");
+            let _ = channels.1.recv();
+            Response::text("finished")
+        })
+    };
+    let mut server = TestServer::start(handler);
+    let mut idle = server.client();
+    let mut busy = server.client();
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    has_started.recv().expect("the job runs");
+    server.handle.shut_down();
+    idle.expect_end();
+    release.send(()).expect("a job");
+    let reply = busy.reply();
+    assert_eq!((reply.text().as_str(), reply.field("Connection")), ("finished", Some("close")));
+    busy.end_input();
+    busy.expect_end();
+    server.join();
+    assert!(std::net::TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn shutting_down_cuts_what_does_not_end() {
+    let mut server = TestServer::configured(
+        |_: &Request<'_>| Response::text("x".repeat(64 * 1024 * 1024)),
+        |config| config.timeouts.drain = Duration::from_millis(1),
+    );
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.head();
+    server.handle.shut_down();
+    server.join();
+    assert_eq!(server.handle.connections(), 0);
+}

@@ -1,0 +1,253 @@
+//! Files on a real socket, in a tree made for it.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tws::StaticFiles;
+
+use crate::support::{TestServer, pattern};
+
+/// Writes a file whose modification time is long past, so that its tag is strong.
+fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+    fs::write(&path, content).expect("a file");
+    let file = fs::File::options().write(true).open(&path).expect("a file");
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    file.set_modified(time).expect("a time");
+}
+
+fn tree() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write(at, "index.html", "<p>home");
+    write(at, "about/index.html", "<p>about");
+    write(at, "empty.txt", "");
+    write(at, "large.bin", pattern(3_000_000));
+    write(at, "ten.txt", "0123456789");
+    write(at, "a b+c%#?ñ.txt", "odd");
+    write(at, ".secret", "secret");
+    write(at, ".git/config", "secret");
+    write(at, ".well-known/security.txt", "public");
+    write(at, "bare/file.txt", "x");
+    folder
+}
+
+#[test]
+fn a_tree_is_served() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let table = [
+        ("/", 200, Some("<p>home")),
+        ("/index.html", 200, Some("<p>home")),
+        ("/?query", 200, Some("<p>home")),
+        ("/about/", 200, Some("<p>about")),
+        ("/about", 301, None),
+        ("/about/../ten.txt", 200, Some("0123456789")),
+        ("/empty.txt", 200, Some("")),
+        ("/a%20b+c%25%23%3F%C3%B1.txt", 200, Some("odd")),
+        ("/a%20b+c%25%23%3Fñ.txt", 200, Some("odd")),
+        ("/nothing", 404, None),
+        ("/bare/", 404, None),
+        ("/ten.txt/", 404, None),
+        ("/ten.txt/x", 404, None),
+        ("/.secret", 404, None),
+        ("/%2esecret", 404, None),
+        ("/.git/config", 404, None),
+        ("/.well-known/security.txt", 200, Some("public")),
+        ("/%00", 400, None),
+    ];
+    for (path, status, content) in table {
+        // A refusal ends its connection.
+        let reply = match status {
+            400 => server.client().get(path),
+            _ => client.get(path),
+        };
+        assert_eq!(reply.status, status, "{path}");
+        if let Some(content) = content {
+            assert_eq!(reply.text(), content, "{path}");
+        }
+    }
+}
+
+#[test]
+fn paths_that_climb_are_refused() {
+    let folder = tree();
+    fs::create_dir(folder.path().join("root")).expect("a folder");
+    let server = TestServer::of(&folder.path().join("root"));
+    for path in [
+        "/../ten.txt",
+        "/..%2ften.txt",
+        "/%2e%2e/ten.txt",
+        "/x/../../ten.txt",
+        "/..\\ten.txt",
+        "/%5c..%5cten.txt",
+    ] {
+        assert_eq!(server.client().get(path).status, 400, "{path}");
+    }
+}
+
+#[test]
+fn a_file_has_its_type_length_and_validators() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let reply = client.get("/ten.txt");
+    assert_eq!(reply.field("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(reply.field("Content-Length"), Some("10"));
+    assert_eq!(reply.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(reply.field("Accept-Ranges"), Some("bytes"));
+    let etag = reply.field("ETag").expect("a tag").to_owned();
+    assert!(etag.starts_with('"'), "{etag}");
+    let head = client.request("HEAD", "/ten.txt", "");
+    let without_date = |head: &str| {
+        let lines = head.lines().filter(|line| !line.starts_with("Date:"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(without_date(&head.head), without_date(&reply.head));
+    // Nothing follows a HEAD's head: the next reply is whole.
+    assert_eq!(client.get("/ten.txt").text(), "0123456789");
+}
+
+#[test]
+fn conditional_requests_are_not_modified() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let etag = client.get("/ten.txt").field("ETag").expect("a tag").to_owned();
+    let table = [
+        (format!("If-None-Match: {etag}\r\n"), 304),
+        (format!("If-None-Match: \"x\", W/{etag}\r\n"), 304),
+        ("If-None-Match: \"x\"\r\n".to_owned(), 200),
+        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(), 304),
+        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".to_owned(), 200),
+        (format!("If-Match: {etag}\r\n"), 200),
+        ("If-Match: \"x\"\r\n".to_owned(), 412),
+    ];
+    for (fields, status) in table {
+        for method in ["GET", "HEAD"] {
+            let reply = client.request(method, "/ten.txt", &fields);
+            assert_eq!(reply.status, status, "{method} {fields}");
+            if status == 304 {
+                assert_eq!(reply.field("ETag"), Some(etag.as_str()));
+                assert_eq!(reply.field("Content-Length"), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_range_is_a_part() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let table = [
+        ("bytes=2-4", 206, "234", Some("bytes 2-4/10")),
+        ("bytes=7-", 206, "789", Some("bytes 7-9/10")),
+        ("bytes=-2", 206, "89", Some("bytes 8-9/10")),
+        ("bytes=0-99", 206, "0123456789", Some("bytes 0-9/10")),
+        ("lines=1-2", 200, "0123456789", None),
+    ];
+    for (range, status, content, shown) in table {
+        let reply = client.request("GET", "/ten.txt", &format!("Range: {range}\r\n"));
+        assert_eq!((reply.status, reply.text().as_str()), (status, content), "{range}");
+        assert_eq!(reply.field("Content-Range"), shown, "{range}");
+    }
+    let reply = client.request("GET", "/ten.txt", "Range: bytes=10-\r\n");
+    assert_eq!((reply.status, reply.field("Content-Range")), (416, Some("bytes */10")));
+    let part = client.request("GET", "/large.bin", "Range: bytes=1000000-2999999\r\n");
+    assert!(part.content == pattern(3_000_000)[1_000_000..], "every byte");
+}
+
+#[test]
+fn a_redirect_keeps_the_query_and_stays_here() {
+    let folder = tree();
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"d%\xFF ?"));
+    fs::create_dir(odd).expect("a folder");
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let table = [
+        ("/about", "/about/"),
+        ("/about?a=b&c", "/about/?a=b&c"),
+        ("//about", "/about/"),
+        ("/d%25%FF%20%3f", "/d%25%FF%20%3F/"),
+    ];
+    for (path, location) in table {
+        let reply = client.get(path);
+        assert_eq!((reply.status, reply.field("Location")), (301, Some(location)), "{path}");
+    }
+}
+
+#[test]
+fn other_methods_are_told_which_ones_there_are() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
+        let mut client = server.client();
+        let reply = client.request(method, "/ten.txt", "");
+        let seen = (reply.status, reply.field("Allow"), reply.field("Connection"));
+        assert_eq!(seen, (405, Some("GET, HEAD, OPTIONS"), Some("close")), "{method}");
+    }
+    assert_eq!(server.client().request("BREW", "/ten.txt", "").status, 501);
+    let reply = server.client().request("OPTIONS", "/ten.txt", "");
+    assert_eq!((reply.status, reply.field("Allow")), (204, Some("GET, HEAD, OPTIONS")));
+}
+
+#[test]
+fn a_download_survives_its_file_being_replaced_or_unlinked() {
+    let folder = tree();
+    let content = pattern(24_000_000);
+    write(folder.path(), "big.bin", &content);
+    let server = TestServer::of(folder.path());
+    let begin = || {
+        let mut client = server.client();
+        client.send("GET /big.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(client.head().status, 200);
+        client
+    };
+    let mut replaced = begin();
+    write(folder.path(), "new.bin", "new");
+    fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("a file");
+    assert_eq!(server.client().get("/big.bin").text(), "new");
+    assert!(replaced.read(content.len()) == content, "every byte of the old file");
+
+    write(folder.path(), "big.bin", &content);
+    let mut unlinked = begin();
+    fs::remove_file(folder.path().join("big.bin")).expect("a file");
+    assert_eq!(server.client().get("/big.bin").status, 404);
+    assert!(unlinked.read(content.len()) == content, "every byte of the old file");
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
+    let folder = tree();
+    let len = 24_000_000;
+    write(folder.path(), "big.bin", pattern(len));
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    client.send("GET /big.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.head().length(), Some(len as u64));
+    let file = fs::File::options().write(true).open(folder.path().join("big.bin"));
+    file.expect("a file").set_len(1000).expect("a shorter file");
+    let rest = client.rest().unwrap_or_default();
+    assert!(rest.len() < len, "the promise cannot have been kept");
+    assert_eq!(server.client().get("/ten.txt").text(), "0123456789");
+}
+
+#[test]
+fn a_single_file_is_served_at_the_root_and_at_its_name() {
+    let folder = tree();
+    let files = StaticFiles::new(folder.path().join("ten.txt")).expect("a file");
+    let server = TestServer::start(files);
+    let mut client = server.client();
+    for path in ["/", "/ten.txt"] {
+        let reply = client.get(path);
+        assert_eq!((reply.status, reply.text().as_str()), (200, "0123456789"));
+        assert_eq!(reply.field("Content-Type"), Some("text/plain; charset=utf-8"));
+    }
+    assert_eq!(client.get("/large.bin").status, 404);
+}

@@ -1,0 +1,126 @@
+//! A client that sends what it is told and shows what comes back.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a test waits for something that must come: long enough for the slowest machine.
+/// Nothing that is fine ever waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// One response.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) content: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let result = self.stream.get_mut().write_all(bytes.as_ref());
+        result.expect("the server takes bytes");
+        self
+    }
+
+    /// Sends a request for `path` with more field lines, each ended by CRLF.
+    pub(crate) fn request(&mut self, method: &str, path: &str, fields: &str) -> Reply {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        match method {
+            "HEAD" => self.head(),
+            _ => self.reply(),
+        }
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Reply {
+        self.request("GET", path, "")
+    }
+
+    pub(crate) fn end_input(&mut self) -> &mut Self {
+        let result = self.stream().shutdown(Shutdown::Write);
+        result.expect("a connection");
+        self
+    }
+
+    /// The next response with its content.
+    pub(crate) fn reply(&mut self) -> Reply {
+        let mut reply = self.head();
+        let bodiless = matches!(reply.status, 100..200 | 204 | 304);
+        if !bodiless {
+            let length = reply.length().expect("a Content-Length");
+            reply.content = vec![0; usize::try_from(length).expect("it fits")];
+            let result = self.stream.read_exact(&mut reply.content);
+            result.expect("the whole content");
+        }
+        reply
+    }
+
+    /// The next response's head, and nothing behind it.
+    pub(crate) fn head(&mut self) -> Reply {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let count = self.stream.read_line(&mut head).expect("a line");
+            assert!(count > 0, "the connection ended in a head: {head:?}");
+        }
+        Reply {
+            status: head[9..12].parse().expect("a status"),
+            head,
+            content: Vec::new(),
+        }
+    }
+
+    /// Reads `count` bytes of content.
+    pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).expect("so many bytes");
+        bytes
+    }
+
+    /// All until the server closes; an error if it resets the connection.
+    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Asserts that the server closes without another byte.
+    pub(crate) fn expect_end(&mut self) {
+        let rest = self.rest().expect("a clean end");
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+    }
+}
+
+impl Reply {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.field("Content-Length")?.parse().ok()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.content).into_owned()
+    }
+}

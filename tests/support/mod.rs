@@ -1,0 +1,12 @@
+//! A server to talk to and a client that shows every byte.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+pub(crate) use client::{Client, Reply};
+pub(crate) use server::{Process, TestServer};
+
+/// `len` bytes of which no two neighbourhoods are alike.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}

@@ -1,0 +1,148 @@
+//! A server in this process, and the real binary in its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
+
+use super::Client;
+
+/// A server on a free port of this machine; it ends when it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: ServerHandle,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl TestServer {
+    pub(crate) fn start(handler: impl Handler + 'static) -> Self {
+        Self::configured(handler, |_| {})
+    }
+
+    pub(crate) fn configured(
+        handler: impl Handler + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::default();
+        config.port = 0;
+        change(&mut config);
+        let server = Server::bind(config).expect("a server");
+        let handle = server.handle();
+        Self {
+            address: handle.local_addresses()[0],
+            handle,
+            thread: Some(std::thread::spawn(move || server.serve(handler))),
+        }
+    }
+
+    /// Serves a folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self::start(StaticFiles::new(folder).expect("a folder"))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Waits for the server to end by itself.
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join().expect("no panic");
+            result.expect("no error");
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.handle.shut_down();
+        if !std::thread::panicking() {
+            self.join();
+        }
+    }
+}
+
+/// The binary, with a state directory of its own; it is killed when this is dropped.
+pub(crate) struct Process {
+    pub(crate) address: SocketAddr,
+    pub(crate) child: Child,
+    pub(crate) stdout: BufReader<ChildStdout>,
+    pub(crate) state: TempDir,
+}
+
+impl Process {
+    /// Starts `tws` with these arguments, in `folder`, on a free port.
+    pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
+        let state = tempfile::tempdir().expect("a folder");
+        Self::start_with_state(folder, args, state)
+    }
+
+    pub(crate) fn start_with_state(folder: &Path, args: &[&str], state: TempDir) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+            .current_dir(folder)
+            .arg("--port=0")
+            .arg("--state-dir")
+            .arg(state.path())
+            .args(args)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let address = announced_address(&mut stdout);
+        Self {
+            address,
+            child,
+            stdout,
+            state,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// The next line on standard output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("a process");
+    }
+
+    /// Kills it at once, as a power cut would, and keeps its state.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("an end");
+        let empty = tempfile::tempdir().expect("a folder");
+        std::mem::replace(&mut self.state, empty)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the announcement to its end and returns the first address in it.
+fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
+    let mut announcement = String::new();
+    while !announcement.contains("Ctrl-C") {
+        let count = stdout.read_line(&mut announcement).expect("a line");
+        assert!(count > 0, "tws ended: {announcement:?}");
+    }
+    let (_, behind) = announcement.split_once("http://").expect("a URL");
+    let (address, _) = behind.split_once('/').expect("a path");
+    address.parse().expect("an address")
+}
