@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use ::http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
 use super::Refusal;
@@ -185,9 +185,62 @@ impl From<Refusal> for Response {
     }
 }
 
+/// The methods of RFC 9110 §9 and RFC 5789.
+const STANDARD_METHODS: [Method; 9] = [
+    Method::CONNECT,
+    Method::DELETE,
+    Method::GET,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::POST,
+    Method::PUT,
+    Method::TRACE,
+];
+
+/// The answer to a method that a resource does not have: 405 with those it has, or 501 if it is
+/// none that a server should know (RFC 9110 §9.1).
+pub(crate) fn method_not_allowed(method: &Method, allow: &[Method]) -> Response {
+    if STANDARD_METHODS.contains(method) {
+        not_allowed(allow)
+    } else {
+        Refusal::new(StatusCode::NOT_IMPLEMENTED, "unknown method").into()
+    }
+}
+
+/// 405 with what is allowed instead.
+pub(crate) fn not_allowed(allow: &[Method]) -> Response {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let response = Response::text(format!("{status}\n")).with_status(status);
+    allowing(response, allow).closing()
+}
+
+/// The same response with these methods in its Allow field, sorted and each once.
+pub(crate) fn allowing(response: Response, methods: &[Method]) -> Response {
+    let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    response.with_header(ALLOW, names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_is_either_not_allowed_or_not_known() {
+        let allow = [Method::OPTIONS, Method::HEAD, Method::GET, Method::HEAD];
+        let response = method_not_allowed(&Method::PUT, &allow);
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[ALLOW], "GET, HEAD, OPTIONS");
+        assert_eq!(response.headers()[CONNECTION], "close");
+        for unknown in ["BREW", "get", "PROPFIND"] {
+            let method = Method::from_bytes(unknown.as_bytes()).expect("a method");
+            let response = method_not_allowed(&method, &allow);
+            assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED, "{unknown}");
+            assert_eq!(response.headers()[CONNECTION], "close");
+        }
+    }
 
     #[test]
     fn nothing_can_be_injected_by_a_field() {
