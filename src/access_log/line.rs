@@ -1,0 +1,267 @@
+//! A record as a line of text. Pure: what a client sends can make a line ugly, but never make two
+//! of it, nor end a quoted string early.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::http::Method;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Format, Outcome, Record};
+use crate::http::target::Target;
+
+/// Renders records in one format, and remembers what that takes.
+#[derive(Debug)]
+pub(super) struct Renderer {
+    format: Format,
+    stamp: Stamp,
+    counts: Counts,
+}
+
+impl Renderer {
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            format,
+            stamp: Stamp::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Appends the line for `record`, which was complete at `time`, with its line end.
+    pub(super) fn render(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
+        match self.format {
+            Format::AccessCount => self.access_count(record, out),
+            Format::Common => self.common(record, time, out),
+            Format::Combined => {
+                self.common(record, time, out);
+                push_field(out, record.referer.as_deref());
+                push_field(out, record.user_agent.as_deref());
+            }
+            Format::Json => self.json(record, time, out),
+        }
+        out.push(b'\n');
+    }
+
+    fn access_count(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let name = RequestLine::parse(&record.line).and_then(|line| line.name());
+        let count = match &name {
+            Some(name) => self.counts.count(name, record.status.is_client_error()),
+            None => None,
+        };
+        push_escaped(out, name.as_deref().unwrap_or(b"-"), b"\\|\"");
+        push(out, format_args!("|{}|{}|", ip(record), record.peer.port()));
+        match count {
+            Some(count) => push(out, format_args!("{count}")),
+            None => out.push(b'-'),
+        }
+    }
+
+    fn common(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
+        let stamp = self.stamp.at(time, "%d/%b/%Y:%H:%M:%S +0000");
+        push(out, format_args!("{} - - [{stamp}]", ip(record)));
+        let line = Some(&record.line[..]).filter(|line| !line.is_empty());
+        push_field(out, line);
+        push(out, format_args!(" {} ", record.status.as_u16()));
+        // Apache's %b: no bytes are a dash.
+        match record.content_bytes {
+            0 => out.push(b'-'),
+            bytes => push(out, format_args!("{bytes}")),
+        }
+    }
+
+    fn json(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stamp = self.stamp.at(time, "%Y-%m-%dT%H:%M:%S");
+        let request = RequestLine::parse(&record.line);
+        let request = request.as_ref();
+        let line = JsonLine {
+            time: format!("{stamp}.{:03}Z", since.subsec_millis()),
+            ip: ip(record),
+            port: record.peer.port(),
+            method: request.map(|request| request.method.as_str()),
+            target: request.map(|request| text(request.target)),
+            protocol: request.map(|request| text(request.protocol)),
+            status: record.status.as_u16(),
+            bytes: record.content_bytes,
+            duration_ms: record.duration.as_secs_f64() * 1000.0,
+            outcome: match record.outcome {
+                Outcome::Complete => "complete",
+                Outcome::Aborted => "aborted",
+            },
+            referer: record.referer.as_deref().map(text),
+            user_agent: record.user_agent.as_deref().map(text),
+        };
+        let mut serializer = serde_json::Serializer::with_formatter(out, AsciiJson);
+        // Strings and numbers into memory: there is nothing that could fail.
+        let _ = line.serialize(&mut serializer);
+    }
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    ip: IpAddr,
+    port: u16,
+    method: Option<&'a str>,
+    target: Option<Cow<'a, str>>,
+    protocol: Option<Cow<'a, str>>,
+    status: u16,
+    bytes: u64,
+    duration_ms: f64,
+    outcome: &'static str,
+    referer: Option<Cow<'a, str>>,
+    user_agent: Option<Cow<'a, str>>,
+}
+
+/// Compact JSON that is pure ASCII, with three decimals in a fraction.
+struct AsciiJson;
+
+impl serde_json::ser::Formatter for AsciiJson {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        for char in fragment.chars() {
+            match char {
+                ' '..='~' => write!(writer, "{char}")?,
+                // DEL, which JSON allows, and all that is not ASCII, as UTF-16 (RFC 8259 §7).
+                _ => {
+                    for unit in char.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_f64<W>(&mut self, writer: &mut W, value: f64) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        write!(writer, "{value:.3}")
+    }
+}
+
+/// IPv4 over a socket for both is shown as IPv4.
+fn ip(record: &Record) -> IpAddr {
+    record.peer.ip().to_canonical()
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a vector does not fail.
+    let _ = out.write_fmt(text);
+}
+
+/// A space and a quoted field, with a dash for what is not there.
+fn push_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    out.extend_from_slice(b" \"");
+    push_escaped(out, field.unwrap_or(b"-"), b"\\\"");
+    out.push(b'"');
+}
+
+/// Escapes what `special` has and all that is not printable ASCII as `\xHH`, like nginx.
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8], special: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        if matches!(byte, b' '..=b'~') && !special.contains(&byte) {
+            out.push(byte);
+        } else {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+            out.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+        }
+    }
+}
+
+/// A request line (RFC 9112 §3) in its parts.
+struct RequestLine<'a> {
+    method: Method,
+    target: &'a [u8],
+    protocol: &'a [u8],
+}
+
+impl<'a> RequestLine<'a> {
+    /// `None` if this is no request line: rubbish, or one that was cut short.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut words = line.split(|&byte| byte == b' ');
+        let method = Method::from_bytes(words.next()?).ok()?;
+        let target = words.next().filter(|target| !target.is_empty())?;
+        let protocol = words.next().filter(|word| word.starts_with(b"HTTP/"))?;
+        words.next().is_none().then_some(Self {
+            method,
+            target,
+            protocol,
+        })
+    }
+
+    /// What was asked for, as a file name below the root.
+    fn name(&self) -> Option<Vec<u8>> {
+        let target = std::str::from_utf8(self.target).ok()?;
+        let path = Target::parse(&self.method, target).ok()?.path;
+        match &*path {
+            b"" => None,
+            b"/" => Some(b"/".to_vec()),
+            path => Some(path.strip_prefix(b"/").unwrap_or(path).to_vec()),
+        }
+    }
+}
+
+/// How often each name was requested.
+#[derive(Debug, Default)]
+struct Counts {
+    names: HashMap<Vec<u8>, u64>,
+}
+
+/// Together 10 MiB at most, whatever clients make up.
+const MAX_NAMES: usize = 10_000;
+const MAX_NAME_BYTES: usize = 1024;
+
+impl Counts {
+    /// Counts one more request for `name`; `None` if there is no room for it. Requests that fail
+    /// get half of the room: whoever guesses names does not keep the site's own from being counted.
+    fn count(&mut self, name: &[u8], failed: bool) -> Option<u64> {
+        if let Some(count) = self.names.get_mut(name) {
+            *count += 1;
+            return Some(*count);
+        }
+        let room = if failed { MAX_NAMES / 2 } else { MAX_NAMES };
+        if name.len() > MAX_NAME_BYTES || self.names.len() >= room {
+            return None;
+        }
+        self.names.insert(name.to_vec(), 1);
+        Some(1)
+    }
+}
+
+/// A time in whole seconds of UTC, rendered anew only when the second changes.
+#[derive(Debug, Default)]
+struct Stamp {
+    second: Option<u64>,
+    rendered: String,
+}
+
+impl Stamp {
+    /// Always with the same pattern.
+    fn at(&mut self, time: SystemTime, pattern: &str) -> &str {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let second = since.as_secs();
+        if self.second != Some(second) {
+            let whole = i64::try_from(second).ok();
+            let stamp = whole.and_then(|second| Timestamp::from_second(second).ok());
+            self.second = Some(second);
+            self.rendered = stamp
+                .unwrap_or(Timestamp::MAX)
+                .strftime(pattern)
+                .to_string();
+        }
+        &self.rendered
+    }
+}

@@ -1,0 +1,244 @@
+//! The access log: one line for each request, written by a thread of its own.
+//!
+//! An event loop collects [`Record`]s in its [`Sink`] and hands them over in batches, through a
+//! queue that is bounded and that it never waits for. Whatever happens to the log (a full disk, a
+//! pipe that nobody reads), requests go on being answered; lines that find no room are dropped
+//! and counted. How a line looks is the business of [`line`], where it goes that of [`writer`].
+
+mod line;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+pub use crate::h1::record::{Outcome, Record};
+
+use crate::error::Error;
+use line::Renderer;
+use writer::{Output, Writer};
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `name|ip|port|count`, where `count` is how often that name was requested since the start.
+    ///
+    /// The name is the decoded path without its first slash, and `/` for the root. It is `-` if
+    /// what came was no request. The count is `-` if the table of counts has no room for another
+    /// name: it has 10,000, of up to 1 KiB each, of which requests that fail get at most half.
+    AccessCount,
+    /// The Common Log Format of the NCSA and Apache, in UTC.
+    Common,
+    /// The same with Referer and User-Agent.
+    Combined,
+    /// One JSON object, in ASCII.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "access-count" => Ok(Self::AccessCount),
+            "common" => Ok(Self::Common),
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Err(format!(
+                "no such access log format: {text}; there are access-count, common, combined and json"
+            )),
+        }
+    }
+}
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The standard output.
+    Stdout,
+    /// The end of a file, which is created if it is not there.
+    File(PathBuf),
+}
+
+/// Batches that may wait for the writer. With [`MAX_BATCH_BYTES`] that is 16 MiB at most.
+const QUEUED_BATCHES: usize = 256;
+
+/// A batch that takes more memory than this is handed over; some 200 requests.
+const MAX_BATCH_BYTES: usize = 64 * 1024;
+
+/// A record and the time at which its exchange was complete.
+#[derive(Debug)]
+struct Entry {
+    record: Record,
+    time: SystemTime,
+}
+
+type Batch = Vec<Entry>;
+
+/// What the sinks, the writer and the log itself know together.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Lines that some destination did not get.
+    dropped: AtomicU64,
+    /// Lines handed over and not yet written.
+    queued: AtomicU64,
+    finishing: AtomicBool,
+}
+
+/// A running access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    batches: SyncSender<Batch>,
+    shared: Arc<Shared>,
+    /// Disconnected when the writer has ended.
+    writing: Receiver<()>,
+}
+
+impl AccessLog {
+    /// Opens the destinations, which all get the same lines, and starts the thread that writes.
+    pub fn start(format: Format, destinations: &[Destination]) -> Result<Self, Error> {
+        let outputs: Result<Vec<Output>, Error> = destinations.iter().map(open).collect();
+        Self::with_outputs(format, outputs?)
+    }
+
+    fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {
+        let (batches, queue) = mpsc::sync_channel(QUEUED_BATCHES);
+        let (ended, writing) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(Renderer::new(format), outputs, Arc::clone(&shared));
+        thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || {
+                writer.run(&queue);
+                drop(ended);
+            })
+            .map_err(Error::system("start the thread of the access log"))?;
+        Ok(Self {
+            batches,
+            shared,
+            writing,
+        })
+    }
+
+    /// A sink for one event loop.
+    pub fn sink(&self) -> Sink {
+        Sink {
+            batch: Batch::new(),
+            bytes: 0,
+            batches: self.batches.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// How many lines were dropped so far: counted for each destination that did not get them,
+    /// and once if they did not even find a place in the queue.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Has all that was handed over written, but waits at most `patience`: a pipe that nobody
+    /// reads must not keep the process from ending. Returns how many lines were dropped, with
+    /// those that are still not written.
+    pub fn finish(self, patience: Duration) -> u64 {
+        self.shared.finishing.store(true, Ordering::SeqCst);
+        // An empty batch, to wake the writer. If the queue is full it is not asleep.
+        let _ = self.batches.try_send(Batch::new());
+        let _ = self.writing.recv_timeout(patience);
+        self.dropped() + self.shared.queued.load(Ordering::SeqCst)
+    }
+}
+
+fn open(destination: &Destination) -> Result<Output, Error> {
+    const PURPOSE: &str = "write the access log to";
+    match destination {
+        Destination::Stdout => {
+            let file = unbuffered_stdout()
+                .map_err(|error| Error::path(PURPOSE, "the standard output", error))?;
+            Ok(Output::new("the standard output", Box::new(file)))
+        }
+        Destination::File(path) => {
+            let file = append_to(path).map_err(|error| Error::path(PURPOSE, path, error))?;
+            Ok(Output::new(path.display(), Box::new(file)))
+        }
+    }
+}
+
+/// Neither std's lock nor its line buffer: a writer that is stuck must not hold either.
+fn unbuffered_stdout() -> io::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Where one event loop puts its records. What is in it when it is dropped is handed over.
+#[derive(Debug)]
+pub struct Sink {
+    batch: Batch,
+    /// The memory that `batch` takes.
+    bytes: usize,
+    batches: SyncSender<Batch>,
+    shared: Arc<Shared>,
+}
+
+impl Sink {
+    /// Collects the record of an exchange that is complete now.
+    pub fn record(&mut self, record: Record) {
+        let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+        self.bytes += size_of::<Entry>()
+            + record.line.len()
+            + optional(&record.referer)
+            + optional(&record.user_agent);
+        self.batch.push(Entry {
+            record,
+            time: SystemTime::now(),
+        });
+        if self.bytes >= MAX_BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands over what is collected, without waiting. If the queue is full it is kept for the
+    /// next call, until it is a whole batch: then it is dropped and its lines are counted.
+    pub fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let lines = batch.len() as u64;
+        // Before the writer can subtract it.
+        self.shared.queued.fetch_add(lines, Ordering::SeqCst);
+        let refused = match self.batches.try_send(batch) {
+            Ok(()) => {
+                self.bytes = 0;
+                return;
+            }
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => batch,
+        };
+        self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
+        if self.bytes < MAX_BATCH_BYTES {
+            self.batch = refused;
+        } else {
+            self.bytes = 0;
+            self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.flush();
+        let lost = self.batch.len() as u64;
+        self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,444 @@
+//! Lines byte by byte; and a writer that fails, tears and stalls on command.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
+
+use ::http::StatusCode;
+use proptest::prelude::*;
+
+use super::*;
+
+const FORMATS: [Format; 4] = [
+    Format::AccessCount,
+    Format::Common,
+    Format::Combined,
+    Format::Json,
+];
+
+/// A minute that does not end, for what happens at once unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn record(line: impl AsRef<[u8]>) -> Record {
+    Record {
+        peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 4321)),
+        line: line.as_ref().to_vec(),
+        referer: None,
+        user_agent: None,
+        status: StatusCode::OK,
+        content_bytes: 1234,
+        duration: Duration::from_micros(1500),
+        outcome: Outcome::Complete,
+    }
+}
+
+fn wall() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(971_186_136_007)
+}
+
+fn render(format: Format, record: &Record) -> String {
+    let mut out = Vec::new();
+    Renderer::new(format).render(record, wall(), &mut out);
+    String::from_utf8(out).expect("ASCII")
+}
+
+#[test]
+fn a_request_in_each_format() {
+    let mut full = record("GET /a%20b.html?q=1 HTTP/1.1");
+    full.referer = Some(b"http://h/".to_vec());
+    full.user_agent = Some(b"Mozilla/5.0 (X11)".to_vec());
+    let table = [
+        (Format::AccessCount, "a b.html|192.0.2.7|4321|1\n"),
+        (
+            Format::Common,
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /a%20b.html?q=1 HTTP/1.1\" 200 1234\n",
+        ),
+        (
+            Format::Combined,
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /a%20b.html?q=1 HTTP/1.1\" 200 1234 \"http://h/\" \"Mozilla/5.0 (X11)\"\n",
+        ),
+        (
+            Format::Json,
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":4321,\"method\":\"GET\",\"target\":\"/a%20b.html?q=1\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,\"duration_ms\":1.500,\"outcome\":\"complete\",\"referer\":\"http://h/\",\"user_agent\":\"Mozilla/5.0 (X11)\"}\n",
+        ),
+    ];
+    for (format, line) in table {
+        assert_eq!(render(format, &full), line);
+    }
+}
+
+#[test]
+fn what_was_no_request_in_each_format() {
+    let mut empty = record("");
+    empty.peer = "[::ffff:192.0.2.7]:1".parse().expect("an address");
+    empty.status = StatusCode::REQUEST_TIMEOUT;
+    empty.content_bytes = 0;
+    empty.duration = Duration::ZERO;
+    empty.outcome = Outcome::Aborted;
+    let table = [
+        (Format::AccessCount, "-|192.0.2.7|1|-\n"),
+        (
+            Format::Common,
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"-\" 408 -\n",
+        ),
+        (
+            Format::Combined,
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"-\" 408 - \"-\" \"-\"\n",
+        ),
+        (
+            Format::Json,
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":1,\"method\":null,\"target\":null,\"protocol\":null,\"status\":408,\"bytes\":0,\"duration_ms\":0.000,\"outcome\":\"aborted\",\"referer\":null,\"user_agent\":null}\n",
+        ),
+    ];
+    for (format, line) in table {
+        assert_eq!(render(format, &empty), line);
+    }
+}
+
+#[test]
+fn ipv6_is_shown_as_it_is() {
+    let mut record = record("GET / HTTP/1.1");
+    record.peer = "[2001:db8::1]:80".parse().expect("an address");
+    assert_eq!(render(Format::AccessCount, &record), "/|2001:db8::1|80|1\n");
+}
+
+#[test]
+fn names_of_the_access_count() {
+    let table = [
+        ("GET / HTTP/1.1", "/"),
+        ("GET /?a=b HTTP/1.1", "/"),
+        ("GET /index.html HTTP/1.0", "index.html"),
+        ("POST /test/folder.html?q HTTP/1.1", "test/folder.html"),
+        ("GET /test/ HTTP/1.1", "test/"),
+        ("GET //a/../b HTTP/1.1", "b"),
+        ("GET http://h/x HTTP/1.1", "x"),
+        ("OPTIONS * HTTP/1.1", "*"),
+        (
+            "GET /%C3%B1%0A%7C%22%20 HTTP/1.1",
+            "\\xC3\\xB1\\x0A\\x7C\\x22 ",
+        ),
+        ("CONNECT h:1 HTTP/1.1", "-"),
+        ("GET /../x HTTP/1.1", "-"),
+        ("GET /", "-"),
+        ("GET /a b HTTP/1.1", "-"),
+        ("GET  HTTP/1.1", "-"),
+        ("\x16\x03\x01 /x HTTP/1.1", "-"),
+    ];
+    for (line, name) in table {
+        let rendered = render(Format::AccessCount, &record(line));
+        assert_eq!(rendered.split('|').next(), Some(name), "{line}");
+    }
+}
+
+#[test]
+fn quoted_strings_are_escaped() {
+    let mut hostile = record(b"GET /\"\\\x1B[2J\n\xFF\x7F HTTP/1.1");
+    hostile.user_agent = Some("ñ\"\r\n|".into());
+    assert_eq!(
+        render(Format::Combined, &hostile),
+        "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \
+         \"GET /\\x22\\x5C\\x1B[2J\\x0A\\xFF\\x7F HTTP/1.1\" 200 1234 \"-\" \"\\xC3\\xB1\\x22\\x0D\\x0A|\"\n"
+    );
+    let line = render(Format::Json, &hostile);
+    assert!(
+        line.contains(r#""target":"/\"\\\u001b[2J\n\ufffd\u007f""#),
+        "{line}"
+    );
+    assert!(line.contains(r#""user_agent":"\u00f1\"\r\n|""#), "{line}");
+    hostile.user_agent = Some("😀".into());
+    assert!(render(Format::Json, &hostile).contains(r#""\ud83d\ude00""#));
+}
+
+proptest! {
+    #[test]
+    fn one_request_is_one_line_of_ascii(
+        line in proptest::collection::vec(any::<u8>(), 0..64),
+        field in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let mut hostile = record([b"GET /", &line[..], b" HTTP/1.1"].concat());
+        hostile.referer = Some(field.clone());
+        hostile.user_agent = Some(field.clone());
+        for format in FORMATS {
+            let text = render(format, &hostile);
+            prop_assert!(text.ends_with('\n'));
+            prop_assert!(text[..text.len() - 1].bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            match format {
+                Format::AccessCount => prop_assert_eq!(text.matches('|').count(), 3),
+                Format::Common => prop_assert_eq!(text.matches('"').count(), 2),
+                Format::Combined => prop_assert_eq!(text.matches('"').count(), 6),
+                Format::Json => {
+                    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                    let expected = String::from_utf8_lossy(&field);
+                    prop_assert_eq!(value["referer"].as_str(), Some(&*expected));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stamp_follows_the_clock() {
+    let mut renderer = Renderer::new(Format::Json);
+    let mut at = |time: SystemTime| {
+        let mut out = Vec::new();
+        renderer.render(&record(""), time, &mut out);
+        String::from_utf8_lossy(&out[9..33]).into_owned()
+    };
+    assert_eq!(at(wall()), "2000-10-10T13:55:36.007Z");
+    assert_eq!(
+        at(wall() + Duration::from_millis(992)),
+        "2000-10-10T13:55:36.999Z"
+    );
+    assert_eq!(
+        at(wall() + Duration::from_millis(993)),
+        "2000-10-10T13:55:37.000Z"
+    );
+    assert_eq!(
+        at(UNIX_EPOCH - Duration::from_secs(1)),
+        "1970-01-01T00:00:00.000Z"
+    );
+    let late = UNIX_EPOCH + Duration::from_secs(1 << 40);
+    assert!(at(late).starts_with("9999-12-30T"), "clamped");
+}
+
+#[test]
+fn names_are_counted_as_long_as_there_is_room() {
+    let mut renderer = Renderer::new(Format::AccessCount);
+    let mut count = |name: &str, status| {
+        let mut out = Vec::new();
+        let mut record = record(format!("GET /{name} HTTP/1.1"));
+        record.status = status;
+        renderer.render(&record, wall(), &mut out);
+        let text = String::from_utf8(out).expect("ASCII");
+        text.trim_end().rsplit('|').next().map(str::to_owned)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(count("a", StatusCode::OK), some("1"));
+    assert_eq!(count("b", StatusCode::OK), some("1"));
+    assert_eq!(count("%61", StatusCode::NOT_FOUND), some("2"));
+    assert_eq!(count(&"x".repeat(1025), StatusCode::OK), some("-"));
+    for number in 0..5_000 {
+        count(&format!("guess-{number}"), StatusCode::NOT_FOUND);
+    }
+    assert_eq!(count("another-guess", StatusCode::NOT_FOUND), some("-"));
+    for number in 0..5_000 {
+        assert_eq!(count(&format!("page-{number}"), StatusCode::OK), some("1"));
+    }
+    assert_eq!(count("one-too-many", StatusCode::OK), some("-"));
+    assert_eq!(count("a", StatusCode::OK), some("3"));
+}
+
+#[test]
+fn formats_have_names() {
+    for (name, format) in ["access-count", "common", "combined", "json"]
+        .iter()
+        .zip(FORMATS)
+    {
+        assert_eq!(name.parse(), Ok(format));
+    }
+    let error = "clf".parse::<Format>().expect_err("no format");
+    assert!(error.contains("access-count, common, combined and json"));
+}
+
+/// Memory that tests and a writer share.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes as many bytes in each write as the script says; `None` is a full disk.
+struct Scripted {
+    memory: Memory,
+    script: std::vec::IntoIter<Option<usize>>,
+}
+
+impl Write for Scripted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.script.next() {
+            None => self.memory.write(bytes),
+            Some(Some(0)) => Err(io::ErrorKind::Interrupted.into()),
+            Some(Some(most)) => self.memory.write(&bytes[..most.min(bytes.len())]),
+            Some(None) => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_torn_line_is_not_continued() {
+    type Case = (&'static [Option<usize>], [u64; 3], &'static str);
+    let table: &[Case] = &[
+        (&[], [0, 0, 0], "1\n2\n3\n4\n5\n6\n"),
+        (
+            &[Some(1), Some(0), Some(2), Some(0)],
+            [0, 0, 0],
+            "1\n2\n3\n4\n5\n6\n",
+        ),
+        (&[None], [2, 0, 0], "3\n4\n5\n6\n"),
+        (&[None, None], [2, 2, 0], "5\n6\n"),
+        (&[Some(2), None], [1, 0, 0], "1\n3\n4\n5\n6\n"),
+        (&[Some(1), None], [2, 0, 0], "1\n3\n4\n5\n6\n"),
+        (&[Some(3), None, None], [1, 2, 0], "1\n2\n5\n6\n"),
+        (&[Some(3), None, Some(1), None], [1, 2, 0], "1\n2\n5\n6\n"),
+        (
+            &[Some(3), None, Some(1), Some(1), None],
+            [1, 2, 0],
+            "1\n2\n3\n5\n6\n",
+        ),
+    ];
+    for (script, dropped, text) in table {
+        let memory = Memory::default();
+        let script = script.to_vec().into_iter();
+        let scripted = Scripted {
+            memory: memory.clone(),
+            script,
+        };
+        let mut output = Output::new("a test", Box::new(scripted));
+        let counted = [b"1\n2\n", b"3\n4\n", b"5\n6\n"].map(|lines| output.write(lines));
+        assert_eq!((counted, &memory.text()[..]), (*dropped, *text));
+    }
+}
+
+/// Does not return from a write before its gate is open, which is when its other end is dropped.
+struct Gated {
+    gate: Receiver<()>,
+    memory: Memory,
+}
+
+impl Write for Gated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.gate.recv();
+        self.memory.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn start(stream: impl Write + Send + 'static) -> AccessLog {
+    let outputs = vec![Output::new("a test", Box::new(stream))];
+    AccessLog::with_outputs(Format::Common, outputs).expect("a thread")
+}
+
+/// More than the queue holds in batches of one, and more than a sink keeps.
+const MANY: u64 = 10_000;
+
+fn flood(log: &AccessLog) {
+    let mut sink = log.sink();
+    for _ in 0..MANY {
+        sink.record(record("GET / HTTP/1.1"));
+        sink.flush();
+    }
+}
+
+#[test]
+fn a_stalled_destination_holds_up_nobody() {
+    let (open, gate) = mpsc::channel();
+    let memory = Memory::default();
+    let log = start(Gated {
+        gate,
+        memory: memory.clone(),
+    });
+    flood(&log);
+    let dropped = log.dropped();
+    assert!(dropped > 0);
+    drop(open);
+    assert_eq!(log.finish(PATIENCE), dropped);
+    let written = memory.text().lines().count() as u64;
+    assert_eq!(written + dropped, MANY, "every line is written or counted");
+}
+
+#[test]
+fn finishing_does_not_wait_for_a_stalled_destination() {
+    let (open, gate) = mpsc::channel();
+    let log = start(Gated {
+        gate,
+        memory: Memory::default(),
+    });
+    flood(&log);
+    assert_eq!(
+        log.finish(Duration::from_millis(1)),
+        MANY,
+        "none is written"
+    );
+    drop::<mpsc::Sender<()>>(open);
+}
+
+#[test]
+fn a_batch_is_bounded_in_bytes() {
+    let log = start(Memory::default());
+    let mut sink = log.sink();
+    let mut large = record("");
+    large.user_agent = Some(vec![b'x'; MAX_BATCH_BYTES]);
+    for _ in 0..3 {
+        sink.record(large.clone());
+        assert!(sink.batch.is_empty(), "handed over, or dropped");
+    }
+}
+
+#[test]
+fn all_sinks_and_all_destinations() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = ["a.log", "b.log"].map(|name| folder.path().join(name));
+    std::fs::write(&paths[0], "before\n").expect("a file");
+    let destinations = paths.clone().map(Destination::File);
+    let log = AccessLog::start(Format::AccessCount, &destinations).expect("a log");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut sink = log.sink();
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    sink.record(record("GET /x HTTP/1.1"));
+                }
+            });
+        }
+    });
+    assert_eq!(log.finish(PATIENCE), 0);
+    let [first, second] = paths.map(|path| std::fs::read_to_string(path).expect("a log"));
+    assert_eq!(first, format!("before\n{second}"));
+    let expected: Vec<String> = (1..=100).map(|n| format!("x|192.0.2.7|4321|{n}")).collect();
+    assert_eq!(second.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_full_disk_is_survived() {
+    let Ok(full) = OpenOptions::new().append(true).open("/dev/full") else {
+        return;
+    };
+    let log = start(full);
+    flood(&log);
+    assert_eq!(log.finish(PATIENCE), MANY);
+}
+
+#[test]
+fn a_destination_that_cannot_be_opened_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("none/access.log");
+    let error = AccessLog::start(Format::Json, &[Destination::File(path.clone())]);
+    let text = error.expect_err("no such folder").to_string();
+    let expected = format!(
+        "cannot write the access log to {}: no such file or folder",
+        path.display()
+    );
+    assert_eq!(text, expected);
+}

@@ -1,0 +1,158 @@
+//! The thread that writes: batches in, text out to each destination. A destination that fails
+//! loses lines, and nothing else does.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+use super::line::Renderer;
+use super::{Batch, Shared};
+
+/// Text that is gathered from waiting batches before it is written: a few system calls a second
+/// when requests are many, a line at once when they are few.
+const MAX_TEXT_BYTES: usize = 256 * 1024;
+
+pub(super) struct Writer {
+    renderer: Renderer,
+    outputs: Vec<Output>,
+    shared: Arc<Shared>,
+    text: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(renderer: Renderer, outputs: Vec<Output>, shared: Arc<Shared>) -> Self {
+        Self {
+            renderer,
+            outputs,
+            shared,
+            text: Vec::new(),
+        }
+    }
+
+    /// Writes until there can be no more batches, or until the log is to finish and the queue is
+    /// empty.
+    pub(super) fn run(mut self, queue: &Receiver<Batch>) {
+        while let Ok(batch) = queue.recv() {
+            self.write(&batch, queue);
+            if self.shared.finishing.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        while let Ok(batch) = queue.try_recv() {
+            self.write(&batch, queue);
+        }
+    }
+
+    /// Writes one batch, and others that are there already.
+    fn write(&mut self, first: &Batch, queue: &Receiver<Batch>) {
+        self.text.clear();
+        let mut lines = self.render(first);
+        while self.text.len() < MAX_TEXT_BYTES
+            && let Ok(batch) = queue.try_recv()
+        {
+            lines += self.render(&batch);
+        }
+        if lines == 0 {
+            return;
+        }
+        for output in &mut self.outputs {
+            let dropped = output.write(&self.text);
+            self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+        self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
+    }
+
+    fn render(&mut self, batch: &Batch) -> u64 {
+        for entry in batch {
+            self.renderer
+                .render(&entry.record, entry.time, &mut self.text);
+        }
+        batch.len() as u64
+    }
+}
+
+/// One destination.
+pub(super) struct Output {
+    name: String,
+    stream: Box<dyn Write + Send>,
+    health: Health,
+    ending: Ending,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Working,
+    Failing,
+}
+
+/// What the last write left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    WholeLine,
+    /// A line that was cut: the next one must not continue it.
+    TornLine,
+}
+
+impl Output {
+    pub(super) fn new(name: impl fmt::Display, stream: Box<dyn Write + Send>) -> Self {
+        Self {
+            name: name.to_string(),
+            stream,
+            health: Health::Working,
+            ending: Ending::WholeLine,
+        }
+    }
+
+    /// Writes whole lines and returns how many of them were dropped.
+    pub(super) fn write(&mut self, text: &[u8]) -> u64 {
+        match (self.health, self.try_write(text)) {
+            (Health::Working, Ok(())) => 0,
+            (Health::Failing, Ok(())) => {
+                log::warn!("access log: {} can be written again", self.name);
+                self.health = Health::Working;
+                0
+            }
+            (health, Err((unwritten, error))) => {
+                if health == Health::Working {
+                    log::warn!(
+                        "access log: cannot write to {}: {error}; lines are dropped until it can be written again",
+                        self.name
+                    );
+                    self.health = Health::Failing;
+                }
+                memchr::memchr_iter(b'\n', unwritten).count() as u64
+            }
+        }
+    }
+
+    /// Returns what could not be written, and why.
+    fn try_write<'t>(&mut self, text: &'t [u8]) -> Result<(), (&'t [u8], io::Error)> {
+        if self.ending == Ending::TornLine {
+            write_all(&mut self.stream, b"\n").map_err(|(_, error)| (text, error))?;
+            self.ending = Ending::WholeLine;
+        }
+        let result = write_all(&mut self.stream, text);
+        if let Err((unwritten, _)) = &result {
+            let written = &text[..text.len() - unwritten.len()];
+            if written.last().is_some_and(|&byte| byte != b'\n') {
+                self.ending = Ending::TornLine;
+            }
+        }
+        result
+    }
+}
+
+/// As [`Write::write_all`], but tells what is left when it fails.
+fn write_all<'t>(stream: &mut impl Write, mut text: &'t [u8]) -> Result<(), (&'t [u8], io::Error)> {
+    while !text.is_empty() {
+        match stream.write(text) {
+            Ok(0) => return Err((text, ErrorKind::WriteZero.into())),
+            Ok(count) => text = &text[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err((text, error)),
+        }
+    }
+    Ok(())
+}
