@@ -3,7 +3,7 @@
 //! An event loop collects [`Record`]s in its [`Sink`] and hands them over in batches, through a
 //! queue that is bounded and that it never waits for. Whatever happens to the log (a full disk, a
 //! pipe that nobody reads), requests go on being answered; lines that find no room are dropped
-//! and counted. How a line looks is the business of [`line`], where it goes that of [`writer`].
+//! and counted. How a line looks is the business of `line`, where it goes that of `writer`.
 
 mod line;
 #[cfg(test)]

@@ -265,12 +265,12 @@ impl Write for Memory {
 /// Takes as many bytes in each write as the script says; `None` is a full disk.
 struct Scripted {
     memory: Memory,
-    script: std::vec::IntoIter<Option<usize>>,
+    script: std::slice::Iter<'static, Option<usize>>,
 }
 
 impl Write for Scripted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.script.next() {
+        match self.script.next().copied() {
             None => self.memory.write(bytes),
             Some(Some(0)) => Err(io::ErrorKind::Interrupted.into()),
             Some(Some(most)) => self.memory.write(&bytes[..most.min(bytes.len())]),
@@ -307,10 +307,9 @@ fn a_torn_line_is_not_continued() {
     ];
     for (script, dropped, text) in table {
         let memory = Memory::default();
-        let script = script.to_vec().into_iter();
         let scripted = Scripted {
             memory: memory.clone(),
-            script,
+            script: script.iter(),
         };
         let mut output = Output::new("a test", Box::new(scripted));
         let counted = [b"1\n2\n", b"3\n4\n", b"5\n6\n"].map(|lines| output.write(lines));

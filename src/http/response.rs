@@ -260,5 +260,3 @@ mod tests {
         }
     }
 }
-
-pub(crate) fn method_not_allowed(_:&::http::Method,_:&[::http::Method])->Response{Response::new(StatusCode::METHOD_NOT_ALLOWED)}

@@ -1,0 +1,258 @@
+//! The users of the sample application: `POST /createUser`, `GET /users`, `GET /users/{id}`.
+//!
+//! Here is what is said in HTTP and JSON; `sqlite` keeps the users and knows neither. Requests
+//! are judged at once, on the event loop; whatever touches the store is a blocking job. A 201
+//! means that the user is on the disk.
+
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use ::http::header::{LOCATION, RETRY_AFTER};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::handler::{Handler, Reply};
+use crate::http::{Refusal, Request, Response};
+use crate::router::Router;
+use sqlite::Store;
+
+/// A name in JSON takes a hundredth of that; the rest is for members that are not ours.
+const MAX_CONTENT_BYTES: usize = 16 * 1024;
+
+const MAX_NAME_CHARS: usize = 200;
+
+const LIMITS: RangeInclusive<i64> = 1..=1000;
+
+const DEFAULT_LIMIT: i64 = 100;
+
+/// The users, and the requests about them.
+#[derive(Debug)]
+pub struct Users {
+    store: Arc<Store>,
+}
+
+/// One user.
+#[derive(Debug, Serialize)]
+struct User {
+    id: i64,
+    #[serde(rename = "Nombre")]
+    name: String,
+    /// RFC 3339, in UTC.
+    created: String,
+}
+
+/// Why a store does not do what it is asked to: for the log, not for clients.
+#[derive(Clone, Debug)]
+struct StoreError(String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Users {
+    /// Opens the database at `path`, and creates it with its folders if it is not there.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let store = Arc::new(Store::open(path)?);
+        Ok(Self { store })
+    }
+
+    /// Adds the routes about users. Panics as [`Router::route`] does if one of them exists.
+    pub fn routes(self, router: Router) -> Router {
+        let endpoint = |answer| Endpoint {
+            store: Arc::clone(&self.store),
+            answer,
+        };
+        router
+            .post("/createUser", endpoint(create))
+            .get("/users", endpoint(list))
+            .get("/users/{id}", endpoint(show))
+    }
+}
+
+/// One of the routes. All that it says, refusals too, is JSON.
+struct Endpoint {
+    store: Arc<Store>,
+    answer: fn(&Arc<Store>, &Request<'_>) -> Result<Reply, Problem>,
+}
+
+impl Handler for Endpoint {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        match (self.answer)(&self.store, request) {
+            Ok(reply) => reply,
+            Err(problem) => Response::from(problem).into(),
+        }
+    }
+
+    fn refuse(&self, _: &Request<'_>, refusal: Refusal) -> Response {
+        Response::from(Problem::new(refusal.status(), refusal.reason())).closing()
+    }
+}
+
+fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+    let name = requested_name(request)?;
+    Ok(store.blocking(move |store| {
+        let user = store.insert(name)?;
+        Ok(Response::json(&user)
+            .with_status(StatusCode::CREATED)
+            .with_header(LOCATION, format!("/users/{}", user.id)))
+    }))
+}
+
+fn list(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+    let limit = number(request, "limit", LIMITS)?.unwrap_or(DEFAULT_LIMIT);
+    let after = number(request, "after", 0..=i64::MAX)?.unwrap_or(0);
+    Ok(store.blocking(move |store| Ok(Response::json(&store.list(after, limit)?))))
+}
+
+fn show(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+    let text = request.param("id").unwrap_or_default();
+    let id = digits(text).ok_or_else(no_such_user)?;
+    Ok(store.blocking(move |store| {
+        Ok(match store.find(id)? {
+            Some(user) => Response::json(&user),
+            None => no_such_user().into(),
+        })
+    }))
+}
+
+impl Store {
+    /// Does on a helper thread what waits for the disk. If the store fails, the client may try
+    /// again: the next request may find a disk with room.
+    fn blocking(
+        self: &Arc<Self>,
+        job: impl FnOnce(&Self) -> Result<Response, StoreError> + Send + 'static,
+    ) -> Reply {
+        let store = Arc::clone(self);
+        Reply::blocking(move || {
+            job(&store).unwrap_or_else(|error| {
+                log::error!("users: {error}");
+                let text = "the user store cannot do this at the moment; try again";
+                Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
+                    .with_header(RETRY_AFTER, "1")
+            })
+        })
+    }
+}
+
+/// The name in a request to create a user, trimmed.
+fn requested_name(request: &Request<'_>) -> Result<String, Problem> {
+    let fields = request.fields();
+    let framed = ["content-length", "transfer-encoding"];
+    if framed.iter().all(|name| fields.first(name).is_none()) {
+        let text = "there is neither Content-Length nor Transfer-Encoding; one of them is wanted";
+        return Err(Problem::new(StatusCode::LENGTH_REQUIRED, text));
+    }
+    let mut media_types = fields.all("content-type");
+    if !media_types.all(is_json) {
+        let text = "the Content-Type is not application/json, which is wanted";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
+    if request.content().len() > MAX_CONTENT_BYTES {
+        let text = format!("the content is larger than {MAX_CONTENT_BYTES} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let value: Value = serde_json::from_slice(request.content())
+        .map_err(|error| Problem::bad_request(format!("the content is not JSON: {error}")))?;
+    name_in(&value)
+}
+
+fn name_in(value: &Value) -> Result<String, Problem> {
+    const WANTED: &str = r#"{"Nombre": "a name"}"#;
+    let wanted = |wrong: &str| Problem::bad_request(format!("{wrong}; {WANTED} is wanted"));
+    let members = value
+        .as_object()
+        .ok_or_else(|| wanted("the content is not a JSON object"))?;
+    let member = members
+        .get("Nombre")
+        .ok_or_else(|| wanted("there is no member Nombre"))?;
+    let name = member
+        .as_str()
+        .ok_or_else(|| wanted("Nombre is not a string"))?
+        .trim();
+    if name.is_empty() {
+        return Err(wanted("Nombre is empty"));
+    }
+    if name.chars().count() > MAX_NAME_CHARS {
+        let text = format!("Nombre is longer than {MAX_NAME_CHARS} characters");
+        return Err(Problem::bad_request(text));
+    }
+    if name.contains(char::is_control) {
+        return Err(Problem::bad_request("Nombre has control characters in it"));
+    }
+    Ok(name.to_owned())
+}
+
+/// RFC 9110 §8.3.1: case does not matter, and parameters may follow.
+fn is_json(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|&byte| byte == b';').next();
+    essence.is_some_and(|essence| {
+        essence
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"application/json")
+    })
+}
+
+/// A number in the query; `None` if it is not there.
+fn number(
+    request: &Request<'_>,
+    name: &str,
+    range: RangeInclusive<i64>,
+) -> Result<Option<i64>, Problem> {
+    let Some(text) = request.query_param(name) else {
+        return Ok(None);
+    };
+    let number = digits(&text).filter(|number| range.contains(number));
+    let wanted = || {
+        let (least, most) = range.clone().into_inner();
+        Problem::bad_request(format!(
+            "{name} is wrong; a number from {least} to {most} is wanted"
+        ))
+    };
+    number.map(Some).ok_or_else(wanted)
+}
+
+/// Digits only: std would take `+1` too.
+fn digits(text: &str) -> Option<i64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok())?
+}
+
+fn no_such_user() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is no such user; GET /users lists them",
+    )
+}
+
+/// What is wrong and what is wanted, as `{"error": "…"}`.
+struct Problem {
+    status: StatusCode,
+    text: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { status, text }
+    }
+
+    fn bad_request(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+}
+
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        Self::json(&json!({ "error": problem.text })).with_status(problem.status)
+    }
+}

@@ -1,0 +1,415 @@
+//! The routes without a socket, on databases in temporary folders.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
+use ::http::Method;
+use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::http::Body;
+
+/// The routes, on a database of their own.
+struct App {
+    router: Router,
+    folder: TempDir,
+}
+
+impl App {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let router = routes(&folder.path().join("users.db"));
+        Self { router, folder }
+    }
+
+    fn ask(&self, request: &Request<'_>) -> (u16, Value, Response) {
+        let response = self.router.handle(request).wait();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let status = response.status().as_u16();
+        (status, json_of(&response), response)
+    }
+
+    fn get(&self, target: &str) -> (u16, Value) {
+        let (status, value, _) = self.ask(&Request::get(target));
+        (status, value)
+    }
+
+    fn create(&self, name: &str) -> i64 {
+        let (status, user, _) = self.ask(&post(&json!({ "Nombre": name }).to_string()));
+        assert_eq!(status, 201, "{user}");
+        user["id"].as_i64().expect("an id")
+    }
+
+    /// Another program that has the database open.
+    fn database(&self) -> Connection {
+        Connection::open(self.folder.path().join("users.db")).expect("a database")
+    }
+}
+
+fn routes(path: &Path) -> Router {
+    Users::open(path).expect("a store").routes(Router::new())
+}
+
+fn post(content: &str) -> Request<'static> {
+    Request::post("/createUser", content)
+}
+
+fn json_of(response: &Response) -> Value {
+    match response.body() {
+        Body::Bytes(bytes) => serde_json::from_slice(bytes).expect("JSON"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ids(users: &Value) -> Vec<i64> {
+    let users = users.as_array().expect("an array").iter();
+    users.filter_map(|user| user["id"].as_i64()).collect()
+}
+
+#[test]
+fn a_user_is_created_and_found() {
+    let app = App::new();
+    let content = r#"{"Nombre": " Ana ", "more": [1, {}]}"#;
+    let (status, ana, response) = app.ask(&post(content));
+    assert_eq!(status, 201);
+    assert_eq!(response.headers()[LOCATION], "/users/1");
+    assert_eq!(ana["id"], 1);
+    assert_eq!(ana["Nombre"], "Ana");
+    let created = ana["created"].as_str().expect("a time");
+    let shape = created.replace(|char: char| char.is_ascii_digit(), "0");
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z");
+    assert_eq!(ana.as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(app.get("/users/1"), (200, ana.clone()));
+    assert_eq!(app.get("/users"), (200, json!([ana])));
+}
+
+#[test]
+fn contents_that_are_refused() {
+    let app = App::new();
+    let long = "ñ".repeat(201);
+    let table = [
+        ("", "the content is not JSON"),
+        ("Ana", "the content is not JSON"),
+        ("{\"Nombre\": \"Ana\"", "the content is not JSON"),
+        ("{\"Nombre\": \"\\ud800\"}", "the content is not JSON"),
+        (&"[".repeat(10_000), "the content is not JSON"),
+        (
+            "[\"Nombre\"]",
+            "the content is not a JSON object; {\"Nombre\": \"a name\"} is wanted",
+        ),
+        ("null", "the content is not a JSON object"),
+        ("{}", "there is no member Nombre"),
+        ("{\"nombre\": \"Ana\"}", "there is no member Nombre"),
+        ("{\"Nombre\": null}", "Nombre is not a string"),
+        ("{\"Nombre\": 1}", "Nombre is not a string"),
+        ("{\"Nombre\": \"\"}", "Nombre is empty"),
+        ("{\"Nombre\": \" \\t\\u3000\\n\"}", "Nombre is empty"),
+        (
+            &json!({ "Nombre": long }).to_string(),
+            "Nombre is longer than 200 characters",
+        ),
+        (
+            "{\"Nombre\": \"A\\u0000a\"}",
+            "Nombre has control characters",
+        ),
+        ("{\"Nombre\": \"A\\na\"}", "Nombre has control characters"),
+        (
+            "{\"Nombre\": \"A\\u009ba\"}",
+            "Nombre has control characters",
+        ),
+    ];
+    for (content, error) in table {
+        let (status, value, _) = app.ask(&post(content));
+        let text = value["error"].as_str().expect("an error");
+        assert!(
+            status == 400 && text.starts_with(error),
+            "{content}: {status} {text}"
+        );
+    }
+    assert_eq!(app.get("/users"), (200, json!([])));
+}
+
+#[test]
+fn heads_that_are_refused() {
+    let app = App::new();
+    let ana = || post(r#"{"Nombre": "Ana"}"#);
+    let bare = Request::new(Method::POST, "/createUser");
+    let chunked = bare.clone().with_header("Transfer-Encoding", "chunked");
+    let typed = |media_type| ana().with_header("Content-Type", media_type);
+    let large = |size: usize| post(&format!("{{\"Nombre\": \"Ana\"}}{:1$}", "", size - 17));
+    let table = [
+        ("no length", bare, 411),
+        ("chunked and empty", chunked, 400),
+        ("no type", ana(), 201),
+        ("JSON", typed("application/json"), 201),
+        (
+            "JSON in UTF-8",
+            typed("Application/JSON ; charset=UTF-8"),
+            201,
+        ),
+        ("text", typed("text/plain"), 415),
+        ("form", typed("application/x-www-form-urlencoded"), 415),
+        ("nearly JSON", typed("application/jsonp"), 415),
+        ("empty type", typed(""), 415),
+        (
+            "two types",
+            typed("application/json").with_header("Content-Type", "text/plain"),
+            415,
+        ),
+        ("16 KiB", large(16 * 1024), 201),
+        ("more than 16 KiB", large(16 * 1024 + 1), 413),
+    ];
+    for (case, request, expected) in table {
+        let (status, value, _) = app.ask(&request);
+        assert_eq!(status, expected, "{case}: {value}");
+        assert_eq!(value["error"].is_string(), status != 201, "{case}: {value}");
+    }
+}
+
+#[test]
+fn the_servers_refusals_are_json_too() {
+    let app = App::new();
+    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+    for request in [post(""), Request::get("/users"), Request::get("/users/1")] {
+        let response = app.router.refuse(&request, refusal);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.headers()[CONNECTION], "close");
+        assert_eq!(json_of(&response), json!({ "error": "content too large" }));
+    }
+}
+
+#[test]
+fn other_methods_are_not_allowed() {
+    let app = App::new();
+    for (method, target, allow) in [
+        (Method::GET, "/createUser", "OPTIONS, POST"),
+        (Method::DELETE, "/users", "GET, HEAD, OPTIONS"),
+        (Method::PUT, "/users/1", "GET, HEAD, OPTIONS"),
+    ] {
+        let response = app.router.handle(&Request::new(method, target)).wait();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[ALLOW], allow);
+    }
+}
+
+#[test]
+fn pages_of_users() {
+    let app = App::new();
+    for number in 1..=105 {
+        assert_eq!(app.create(&format!("user {number}")), number);
+    }
+    let table = [
+        ("/users", 1..=100),
+        ("/users?after=100", 101..=105),
+        ("/users?limit=2", 1..=2),
+        ("/users?limit=2&after=2", 3..=4),
+        ("/users?limit=1000", 1..=105),
+        ("/users?after=0&limit=1", 1..=1),
+        ("/users?after=104&limit=2", 105..=105),
+    ];
+    for (target, expected) in table {
+        let (status, users) = app.get(target);
+        assert_eq!((status, ids(&users)), (200, expected.collect()), "{target}");
+    }
+    assert_eq!(
+        app.get("/users?after=9223372036854775807"),
+        (200, json!([]))
+    );
+    let wrong = [
+        "limit=0",
+        "limit=1001",
+        "limit=-1",
+        "limit=",
+        "limit",
+        "limit=ten",
+        "limit=1.0",
+        "limit=%2B1",
+        "limit=+1",
+        "after=-1",
+        "after=x",
+        "after=9223372036854775808",
+    ];
+    for query in wrong {
+        let (status, value) = app.get(&format!("/users?{query}"));
+        let text = value["error"].as_str().unwrap_or_default();
+        assert!(
+            status == 400 && text.contains("is wanted"),
+            "{query}: {value}"
+        );
+    }
+}
+
+#[test]
+fn users_that_are_not_there() {
+    let app = App::new();
+    app.create("Ana");
+    for id in [
+        "2",
+        "0",
+        "-1",
+        "+1",
+        "x",
+        "1x",
+        "9223372036854775808",
+        "%C3%B1",
+    ] {
+        let (status, value) = app.get(&format!("/users/{id}"));
+        assert!(status == 404 && value["error"].is_string(), "{id}: {value}");
+    }
+}
+
+#[test]
+fn names_are_kept_as_they_are() {
+    let app = App::new();
+    let longest = "ñ".repeat(200);
+    let names = [
+        "Ñandú Ágata",
+        "O'Brien \"the\" \\ Robert'); DROP TABLE users;--",
+        "李小龍",
+        "👩‍👩‍👧 مريم",
+        "<script>&amp;%s{}|",
+        &longest,
+    ];
+    for name in names {
+        let id = app.create(name);
+        assert_eq!(app.get(&format!("/users/{id}")).1["Nombre"], name);
+    }
+}
+
+#[test]
+fn users_who_come_at_once_all_get_their_own_id() {
+    const CLIENTS: usize = 200;
+    let app = App::new();
+    let start = Barrier::new(CLIENTS);
+    let created: BTreeSet<i64> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (app, start) = (&app, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    app.create(&format!("user {number}"))
+                })
+            })
+            .collect();
+        let ids = clients.into_iter().map(thread::ScopedJoinHandle::join);
+        ids.map(|id| id.expect("a user")).collect()
+    });
+    assert_eq!(created.len(), CLIENTS);
+    let (_, users) = app.get("/users?limit=1000");
+    assert_eq!(ids(&users), Vec::from_iter(created));
+    let names = users.as_array().expect("an array").iter();
+    let names: BTreeSet<_> = names.filter_map(|user| user["Nombre"].as_str()).collect();
+    assert_eq!(names.len(), CLIENTS);
+}
+
+#[test]
+fn users_are_there_without_a_goodbye() {
+    let app = App::new();
+    app.create("Ana");
+    // The first store is still open, as it was when the process was killed.
+    let again = routes(&app.folder.path().join("users.db"));
+    let response = again.handle(&Request::get("/users")).wait();
+    assert_eq!(json_of(&response), app.get("/users").1);
+    let response = again.handle(&post(r#"{"Nombre": "Eva"}"#)).wait();
+    assert_eq!(json_of(&response)["id"], 2);
+    assert_eq!(app.get("/users/2").1["Nombre"], "Eva");
+}
+
+#[test]
+fn an_id_is_never_given_twice() {
+    let app = App::new();
+    app.create("Ana");
+    app.create("Eva");
+    app.database()
+        .execute("DELETE FROM users", [])
+        .expect("deleted");
+    assert_eq!(app.create("Ana"), 3);
+}
+
+#[test]
+fn a_store_that_fails_is_told_and_survived() {
+    let app = App::new();
+    app.create("Ana");
+    let rename = |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        app.database().execute(&sql, []).expect("renamed");
+    };
+    rename("users", "gone");
+    for request in [
+        post(r#"{"Nombre": "Eva"}"#),
+        Request::get("/users"),
+        Request::get("/users/1"),
+    ] {
+        let (status, value, response) = app.ask(&request);
+        assert_eq!(status, 503, "{value}");
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        let text = value["error"].as_str().expect("an error");
+        assert!(!text.contains("table"), "the log's business: {text}");
+    }
+    rename("gone", "users");
+    assert_eq!(app.create("Eva"), 2);
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("users.db");
+    let (writer, reader) = sqlite::connect(&path).expect("a database");
+    writer
+        .pragma_update(None, "max_page_count", 8)
+        .expect("a small disk");
+    let store = Arc::new(Store::start(writer, reader).expect("a store"));
+    let app = App {
+        router: Users { store }.routes(Router::new()),
+        folder,
+    };
+    let content = json!({ "Nombre": "ñ".repeat(200) }).to_string();
+    let answers = (0..100).map(|_| app.ask(&post(&content)).0);
+    let created = answers.take_while(|status| *status == 201).count();
+    assert!((1..100).contains(&created));
+    assert_eq!(app.ask(&post(&content)).0, 503);
+    assert_eq!(ids(&app.get("/users").1).len(), created);
+    app.database()
+        .execute("DELETE FROM users WHERE id > 1", [])
+        .expect("deleted");
+    assert_eq!(app.ask(&post(&content)).0, 201);
+}
+
+#[test]
+fn stores_that_do_not_open_say_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("text"), "this is no database, ".repeat(100)).expect("a file");
+    std::fs::create_dir(at("folder")).expect("a folder");
+    Connection::open(at("other.db"))
+        .and_then(|other| other.execute("CREATE TABLE users (nick TEXT)", []))
+        .expect("another database");
+    let table = [
+        ("text", "file is not a database"),
+        ("folder", "unable to open database file"),
+        ("other.db", "has no column named name"),
+    ];
+    for (name, reason) in table {
+        let error = Users::open(&at(name)).expect_err(name).to_string();
+        let start = format!("cannot open the user database {}: ", at(name).display());
+        assert!(error.starts_with(&start), "{error}");
+        assert!(error.contains(reason) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn folders_are_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a/b/users.db");
+    Users::open(&path).expect("a store");
+    assert!(path.exists());
+    let error = Users::open(&path.join("c.db")).expect_err("a file is no folder");
+    let start = format!(
+        "cannot make a folder for the user database at {}: ",
+        path.display()
+    );
+    assert!(error.to_string().starts_with(&start), "{error}");
+}
