@@ -1,1 +1,189 @@
-fn main(){}
+//! `tws`: the command line becomes settings, the settings become a server. All that the server
+//! can do is in the library.
+
+mod cli;
+#[cfg(feature = "sqlite")]
+mod state;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::{Banner, Settings, SiteFile, Stop};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tws::access_log::AccessLog;
+use tws::site::{Site, Store};
+use tws::{Error, Router, Server, ServerHandle, StaticFiles};
+
+fn main() -> ExitCode {
+    let settings = match Settings::from_args(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(Stop::Print(text)) => {
+            say(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(Stop::Usage(text)) => {
+            eprintln!("tws: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    let default_level = env_logger::Env::default().default_filter_or(settings.log_level.as_str());
+    env_logger::Builder::from_env(default_level).init();
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tws: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings) -> Result<(), Error> {
+    raise_descriptor_limit();
+    let mut site = read_site(&settings)?;
+    if !settings.index.is_empty() {
+        site.index.clone_from(&settings.index);
+    }
+    let files = hide_site_file(
+        StaticFiles::new(&settings.root)?.with_site(&site)?,
+        &settings,
+    );
+    let mut router = Router::new();
+    let store = settings
+        .users
+        .clone()
+        .or(site.users.map(|users| users.store));
+    if let Some(store) = store {
+        router = add_users(router, store, &settings)?;
+    }
+    let mut server = Server::bind(settings.config)?;
+    if !settings.access_log.is_empty() {
+        let access_log = AccessLog::start(settings.log_format, &settings.access_log)?;
+        server = server.with_access_log(access_log);
+    }
+    end_on_signals(server.handle())?;
+    if settings.banner == Banner::Shown {
+        announce(&settings.root, server.handle().local_addresses());
+    }
+    server.serve(router.fallback(files))
+}
+
+fn read_site(settings: &Settings) -> Result<Site, Error> {
+    match &settings.site_file {
+        SiteFile::None => Ok(Site::default()),
+        SiteFile::At(path) => Site::read(path),
+        SiteFile::OfRoot => Ok(Site::of_root(&settings.root)?.unwrap_or_default()),
+    }
+}
+
+/// A site file that lies beneath the root under another name is not served either.
+fn hide_site_file(files: StaticFiles, settings: &Settings) -> StaticFiles {
+    let SiteFile::At(path) = &settings.site_file else {
+        return files;
+    };
+    match (settings.root.canonicalize(), path.canonicalize()) {
+        (Ok(root), Ok(path)) => match path.strip_prefix(root) {
+            Ok(name) => files.hiding(name),
+            Err(_) => files,
+        },
+        _ => files,
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn add_users(router: Router, store: Store, settings: &Settings) -> Result<Router, Error> {
+    let path = match store {
+        Store::Sqlite(path) => state::place(&path, settings.state_dir.as_deref(), &settings.root)?,
+        other => {
+            let text = format!("users cannot be kept in {other}: this tws has no such store");
+            return Err(Error::Setting(text));
+        }
+    };
+    Ok(tws::Users::open(&path)?.routes(router))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn add_users(_: Router, store: Store, _: &Settings) -> Result<Router, Error> {
+    Err(Error::Setting(format!(
+        "users cannot be kept in {store}: this tws was built without the feature sqlite"
+    )))
+}
+
+/// Every connection needs a descriptor, and the soft limit is often 1,024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!(
+            "the limit of open files stays at {:?}: {error}",
+            limit.current
+        );
+    }
+}
+
+/// Ctrl-C and SIGTERM end gracefully; a second one at once.
+fn end_on_signals(handle: ServerHandle) -> Result<(), Error> {
+    let failed = |source| Error::System {
+        doing: "watch for signals",
+        source,
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let watch = move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            log::info!("finishing the answers in flight; a second signal ends at once");
+            handle.shut_down();
+        }
+        if signals.next().is_some() {
+            std::process::exit(1);
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .map(|_| ())
+        .map_err(failed)
+}
+
+fn announce(root: &Path, addresses: &[SocketAddr]) {
+    let mut text = format!(
+        "tws {} serves {}\n",
+        env!("CARGO_PKG_VERSION"),
+        root.display()
+    );
+    for address in addresses {
+        text += &format!("  {}\n", url(*address));
+    }
+    text += "Ctrl-C ends it.\n";
+    say(&text);
+}
+
+/// An address that can be clicked. What listens everywhere is reached here, too.
+fn url(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!(
+            "http://127.0.0.1:{}/ and every other IPv4 address of this machine",
+            v4.port()
+        ),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!(
+            "http://[::1]:{}/ and every other address of this machine",
+            v6.port()
+        ),
+        address => format!("http://{address}/"),
+    }
+}
+
+/// To standard output, which may be closed.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}

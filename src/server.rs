@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use rustix::process::{Resource, getrlimit};
@@ -21,6 +22,9 @@ use crate::net::worker::{Address, Seat, Worker};
 
 /// Connections the kernel keeps for us while we are busy; it is capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long the end waits for an access log that nobody takes.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A server that listens, and does not serve yet.
 pub struct Server {
@@ -125,7 +129,9 @@ impl Server {
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let limits = &self.config.limits;
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
-        let max_connections = limits.max_connections.unwrap_or_else(default_max_connections);
+        let max_connections = limits
+            .max_connections
+            .unwrap_or_else(default_max_connections);
         let shared = self.handle.shared;
         let mut threads = Vec::new();
         for (index, seat) in self.seats.into_iter().enumerate() {
@@ -148,7 +154,10 @@ impl Server {
         let accepted = self.acceptor.run(&shared.workers, max_connections);
         shared.end(threads);
         if let Some(access_log) = self.access_log {
-            access_log.finish(std::time::Duration::from_secs(1));
+            let dropped = access_log.finish(FLUSH_PATIENCE);
+            if dropped > 0 {
+                log::warn!("the access log lacks {dropped} lines");
+            }
         }
         if shared.failed.load(Ordering::Acquire) {
             let source = std::io::Error::other("one of them failed, the log says why");
@@ -201,14 +210,19 @@ fn check(config: &Config) -> Result<(), Error> {
     let limits = &config.limits;
     let most = crate::h1::MAX_FIELDS;
     if config.addresses.is_empty() {
-        return Err(Error::Setting("there is no address to listen on".to_owned()));
+        return Err(Error::Setting(
+            "there is no address to listen on".to_owned(),
+        ));
     }
     if limits.max_fields > most {
         let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
         return Err(Error::Setting(text));
     }
     if u32::try_from(limits.max_head_bytes).is_err() {
-        let text = format!("max_head_bytes is {}; 4 GiB is the most", limits.max_head_bytes);
+        let text = format!(
+            "max_head_bytes is {}; 4 GiB is the most",
+            limits.max_head_bytes
+        );
         return Err(Error::Setting(text));
     }
     Ok(())

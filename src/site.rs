@@ -2,9 +2,11 @@
 //! construction; nothing here opens anything but the site file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
 use ::http::StatusCode;
 use serde::Deserialize;
@@ -152,7 +154,9 @@ impl TryFrom<RawRoute> for Route {
     fn try_from(raw: RawRoute) -> Result<Self, String> {
         let path = raw.path;
         if !path.starts_with('/') || path.contains(['?', '#', '\\', '\0']) {
-            return Err(format!("path = {path:?} is not the path of an address, as \"/logo\" is"));
+            return Err(format!(
+                "path = {path:?} is not the path of an address, as \"/logo\" is"
+            ));
         }
         let source = match (raw.file, raw.size) {
             (Some(file), None) => Source::File(relative("file", file)?),
@@ -165,18 +169,21 @@ impl TryFrom<RawRoute> for Route {
 
 /// A name beneath the root.
 fn relative(key: &str, name: String) -> Result<String, String> {
-    let leaves = Path::new(&name).components().any(|component| {
-        !matches!(component, std::path::Component::Normal(_) | std::path::Component::CurDir)
-    });
+    let leaves = Path::new(&name)
+        .components()
+        .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir));
     match name.is_empty() || leaves || name.contains('\0') {
-        true => Err(format!("{key} = {name:?} is not the name of a file beneath the root")),
+        true => Err(format!(
+            "{key} = {name:?} is not the name of a file beneath the root"
+        )),
         false => Ok(name),
     }
 }
 
 /// A number of bytes: `1024`, `512 KiB`, `1 GiB`.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("size = {text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
+    let wrong =
+        || format!("size = {text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim() {
@@ -189,7 +196,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     // The largest offset a file can have.
-    let fits = number.checked_mul(1 << shift).filter(|size| i64::try_from(*size).is_ok());
+    let fits = number
+        .checked_mul(1 << shift)
+        .filter(|size| i64::try_from(*size).is_ok());
     fits.ok_or_else(wrong)
 }
 
@@ -212,7 +221,9 @@ impl TryFrom<String> for ErrorStatus {
     fn try_from(text: String) -> Result<Self, String> {
         match text.parse() {
             Ok(status @ 400..=599) => Ok(Self(status)),
-            _ => Err(format!("{text:?} is not the status of an error (400 to 599)")),
+            _ => Err(format!(
+                "{text:?} is not the status of an error (400 to 599)"
+            )),
         }
     }
 }
@@ -225,13 +236,23 @@ impl TryFrom<String> for Store {
     }
 }
 
-impl std::str::FromStr for Store {
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Store {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
-            _ => Err(format!("{text:?} is not a store, as \"sqlite:users.db\" is")),
+            _ => Err(format!(
+                "{text:?} is not a store, as \"sqlite:users.db\" is"
+            )),
         }
     }
 }

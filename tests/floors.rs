@@ -14,7 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("access_log", 3),
     ("router", 3),
     ("files", 3),
-    ("users", 3),
+    ("users", 4),
     ("net", 4),
     ("server", 5),
 ];
@@ -56,7 +56,7 @@ fn modules_import_only_from_below() {
         let inside = path.strip_prefix(&src).expect("a source");
         let first = inside.iter().next().expect("a name").to_string_lossy();
         let module = first.trim_end_matches(".rs");
-        if matches!(module, "main" | "cli" | "lib") {
+        if matches!(module, "main" | "cli" | "state" | "lib" | "bench") {
             continue;
         }
         let own = floor(module).unwrap_or_else(|| panic!("{module} has no floor in this test"));
@@ -95,7 +95,9 @@ fn the_pure_floors_know_no_io() {
                 continue;
             }
             let text = fs::read_to_string(&path).expect("a source");
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             let found = code.into_iter().find(|line| line.contains(word));
             assert!(found.is_none(), "{}: {found:?}", path.display());
         }

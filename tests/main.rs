@@ -2,7 +2,13 @@
 
 mod support;
 
+mod access_log;
+mod browser;
+mod clients;
+mod command_line;
 mod floors;
 mod promise;
 mod protocol;
+mod seeds;
 mod static_files;
+mod users;

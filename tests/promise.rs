@@ -20,7 +20,9 @@ fn small_requests_are_answered_beside_stalled_and_greedy_downloads() {
     fs::write(folder.path().join("large.bin"), &content).expect("a file");
     let files = StaticFiles::new(folder.path()).expect("a folder");
     // One event loop: everybody shares it.
-    let server = TestServer::configured(files, |config| config.workers = Some(1.try_into().expect("1")));
+    let server = TestServer::configured(files, |config| {
+        config.workers = Some(1.try_into().expect("1"));
+    });
 
     let mut stalled: Vec<_> = (0..STALLED)
         .map(|_| {

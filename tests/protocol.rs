@@ -69,7 +69,10 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
     });
     sender.join().expect("a sender");
     let reply = client.reply();
-    assert_eq!((reply.status, reply.field("Connection")), (413, Some("close")));
+    assert_eq!(
+        (reply.status, reply.field("Connection")),
+        (413, Some("close"))
+    );
     client.expect_end();
 }
 
@@ -77,7 +80,9 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
 fn expect_continue_is_answered_before_the_content() {
     let server = TestServer::start(echo);
     let mut client = server.client();
-    client.send("POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     assert_eq!(client.head().status, 100);
     client.send("hello");
     assert_eq!(client.reply().text(), "POST /x hello");
@@ -97,7 +102,10 @@ fn what_is_not_http_gets_a_clean_answer() {
         let mut client = server.client();
         client.send(bytes);
         let reply = client.reply();
-        assert_eq!((reply.status, reply.field("Connection")), (*status, Some("close")));
+        assert_eq!(
+            (reply.status, reply.field("Connection")),
+            (*status, Some("close"))
+        );
         client.end_input();
         client.expect_end();
     }
@@ -110,7 +118,10 @@ fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
         config.timeouts.body = Duration::from_millis(1);
         config.timeouts.keep_alive = Duration::from_millis(1);
     });
-    for start in ["GET / HT", "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab"] {
+    for start in [
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab",
+    ] {
         let mut client = server.client();
         client.send(start);
         assert_eq!(client.reply().status, 408, "{start:?}");
@@ -135,7 +146,9 @@ fn a_handler_that_waits_delays_nobody() {
             _ => Response::text("fast").into(),
         }
     };
-    let server = TestServer::configured(handler, |config| config.workers = Some(1.try_into().expect("1")));
+    let server = TestServer::configured(handler, |config| {
+        config.workers = Some(1.try_into().expect("1"));
+    });
     let mut slow = server.client();
     slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
     let mut fast = server.client();
@@ -194,7 +207,9 @@ fn shutting_down_finishes_what_is_begun() {
             Response::text("finished")
         })
     };
-    let mut server = TestServer::start(handler);
+    let mut server = TestServer::configured(handler, |config| {
+        config.workers = Some(1.try_into().expect("1"));
+    });
     let mut idle = server.client();
     let mut busy = server.client();
     busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -203,7 +218,10 @@ fn shutting_down_finishes_what_is_begun() {
     idle.expect_end();
     release.send(()).expect("a job");
     let reply = busy.reply();
-    assert_eq!((reply.text().as_str(), reply.field("Connection")), ("finished", Some("close")));
+    assert_eq!(
+        (reply.text().as_str(), reply.field("Connection")),
+        ("finished", Some("close"))
+    );
     busy.end_input();
     busy.expect_end();
     server.join();

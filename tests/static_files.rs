@@ -97,9 +97,15 @@ fn a_file_has_its_type_length_and_validators() {
     let server = TestServer::of(folder.path());
     let mut client = server.client();
     let reply = client.get("/ten.txt");
-    assert_eq!(reply.field("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(
+        reply.field("Content-Type"),
+        Some("text/plain; charset=utf-8")
+    );
     assert_eq!(reply.field("Content-Length"), Some("10"));
-    assert_eq!(reply.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(
+        reply.field("Last-Modified"),
+        Some("Sun, 06 Nov 1994 08:49:37 GMT")
+    );
     assert_eq!(reply.field("Accept-Ranges"), Some("bytes"));
     let etag = reply.field("ETag").expect("a tag").to_owned();
     assert!(etag.starts_with('"'), "{etag}");
@@ -118,13 +124,23 @@ fn conditional_requests_are_not_modified() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
-    let etag = client.get("/ten.txt").field("ETag").expect("a tag").to_owned();
+    let etag = client
+        .get("/ten.txt")
+        .field("ETag")
+        .expect("a tag")
+        .to_owned();
     let table = [
         (format!("If-None-Match: {etag}\r\n"), 304),
         (format!("If-None-Match: \"x\", W/{etag}\r\n"), 304),
         ("If-None-Match: \"x\"\r\n".to_owned(), 200),
-        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(), 304),
-        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".to_owned(), 200),
+        (
+            "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(),
+            304,
+        ),
+        (
+            "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".to_owned(),
+            200,
+        ),
         (format!("If-Match: {etag}\r\n"), 200),
         ("If-Match: \"x\"\r\n".to_owned(), 412),
     ];
@@ -154,13 +170,23 @@ fn a_range_is_a_part() {
     ];
     for (range, status, content, shown) in table {
         let reply = client.request("GET", "/ten.txt", &format!("Range: {range}\r\n"));
-        assert_eq!((reply.status, reply.text().as_str()), (status, content), "{range}");
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (status, content),
+            "{range}"
+        );
         assert_eq!(reply.field("Content-Range"), shown, "{range}");
     }
     let reply = client.request("GET", "/ten.txt", "Range: bytes=10-\r\n");
-    assert_eq!((reply.status, reply.field("Content-Range")), (416, Some("bytes */10")));
+    assert_eq!(
+        (reply.status, reply.field("Content-Range")),
+        (416, Some("bytes */10"))
+    );
     let part = client.request("GET", "/large.bin", "Range: bytes=1000000-2999999\r\n");
-    assert!(part.content == pattern(3_000_000)[1_000_000..], "every byte");
+    assert!(
+        part.content == pattern(3_000_000)[1_000_000..],
+        "every byte"
+    );
 }
 
 #[test]
@@ -178,7 +204,11 @@ fn a_redirect_keeps_the_query_and_stays_here() {
     ];
     for (path, location) in table {
         let reply = client.get(path);
-        assert_eq!((reply.status, reply.field("Location")), (301, Some(location)), "{path}");
+        assert_eq!(
+            (reply.status, reply.field("Location")),
+            (301, Some(location)),
+            "{path}"
+        );
     }
 }
 
@@ -189,12 +219,23 @@ fn other_methods_are_told_which_ones_there_are() {
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
         let mut client = server.client();
         let reply = client.request(method, "/ten.txt", "");
-        let seen = (reply.status, reply.field("Allow"), reply.field("Connection"));
-        assert_eq!(seen, (405, Some("GET, HEAD, OPTIONS"), Some("close")), "{method}");
+        let seen = (
+            reply.status,
+            reply.field("Allow"),
+            reply.field("Connection"),
+        );
+        assert_eq!(
+            seen,
+            (405, Some("GET, HEAD, OPTIONS"), Some("close")),
+            "{method}"
+        );
     }
     assert_eq!(server.client().request("BREW", "/ten.txt", "").status, 501);
     let reply = server.client().request("OPTIONS", "/ten.txt", "");
-    assert_eq!((reply.status, reply.field("Allow")), (204, Some("GET, HEAD, OPTIONS")));
+    assert_eq!(
+        (reply.status, reply.field("Allow")),
+        (204, Some("GET, HEAD, OPTIONS"))
+    );
 }
 
 #[test]
@@ -213,13 +254,19 @@ fn a_download_survives_its_file_being_replaced_or_unlinked() {
     write(folder.path(), "new.bin", "new");
     fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("a file");
     assert_eq!(server.client().get("/big.bin").text(), "new");
-    assert!(replaced.read(content.len()) == content, "every byte of the old file");
+    assert!(
+        replaced.read(content.len()) == content,
+        "every byte of the old file"
+    );
 
     write(folder.path(), "big.bin", &content);
     let mut unlinked = begin();
     fs::remove_file(folder.path().join("big.bin")).expect("a file");
     assert_eq!(server.client().get("/big.bin").status, 404);
-    assert!(unlinked.read(content.len()) == content, "every byte of the old file");
+    assert!(
+        unlinked.read(content.len()) == content,
+        "every byte of the old file"
+    );
 }
 
 #[test]
@@ -231,7 +278,9 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let mut client = server.client();
     client.send("GET /big.bin HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(client.head().length(), Some(len as u64));
-    let file = fs::File::options().write(true).open(folder.path().join("big.bin"));
+    let file = fs::File::options()
+        .write(true)
+        .open(folder.path().join("big.bin"));
     file.expect("a file").set_len(1000).expect("a shorter file");
     let rest = client.rest().unwrap_or_default();
     assert!(rest.len() < len, "the promise cannot have been kept");
@@ -247,7 +296,10 @@ fn a_single_file_is_served_at_the_root_and_at_its_name() {
     for path in ["/", "/ten.txt"] {
         let reply = client.get(path);
         assert_eq!((reply.status, reply.text().as_str()), (200, "0123456789"));
-        assert_eq!(reply.field("Content-Type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(
+            reply.field("Content-Type"),
+            Some("text/plain; charset=utf-8")
+        );
     }
     assert_eq!(client.get("/large.bin").status, 404);
 }

@@ -10,6 +10,10 @@ pub(super) fn of(name: &[u8]) -> HeaderValue {
     match mime_guess::from_ext(extension).first_raw() {
         None => HeaderValue::from_static("application/octet-stream"),
         Some("text/html") => HeaderValue::from_static("text/html; charset=utf-8"),
+        // RFC 9239 §6.
+        Some("application/javascript" | "text/javascript") => {
+            HeaderValue::from_static("text/javascript; charset=utf-8")
+        }
         Some(text) if text.starts_with("text/") => {
             HeaderValue::try_from(format!("{text}; charset=utf-8"))
                 .unwrap_or(HeaderValue::from_static(text))

@@ -203,7 +203,13 @@ impl StaticFiles {
         match found {
             Some(Ok(Resolved::Representation(page))) => Response::new(status)
                 .with_header(CONTENT_TYPE, page.media_type.clone())
-                .with_body(body(&page, ByteRange { start: 0, end: page.len })),
+                .with_body(body(
+                    &page,
+                    ByteRange {
+                        start: 0,
+                        end: page.len,
+                    },
+                )),
             _ => error_page::page(status),
         }
     }
@@ -259,7 +265,10 @@ fn file_body(found: &Representation, range: ByteRange) -> Body {
 
 fn with_validators(response: Response, found: &Representation) -> Response {
     let validators = &found.validators;
-    let tag = validators.etag.as_ref().map(conditional::EntityTag::to_field);
+    let tag = validators
+        .etag
+        .as_ref()
+        .map(conditional::EntityTag::to_field);
     let response = match tag {
         Some(tag) => response.with_header(ETAG, tag),
         None => response,

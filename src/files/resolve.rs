@@ -13,7 +13,6 @@ use super::media_type;
 use super::root::{Miss, Opened, OpenedFile, Root};
 use crate::http::conditional::{EntityTag, Strength, Validators};
 
-
 /// One version of what is served at an address: the open file, and what is true of *it*.
 #[derive(Clone, Debug)]
 pub(super) struct Representation {
@@ -192,7 +191,13 @@ mod tests {
 
     #[test]
     fn dotted_names_are_hidden_but_one() {
-        for name in [".tws.toml", "a/.git/config", ".git/", "a/.well-known/x", "..."] {
+        for name in [
+            ".tws.toml",
+            "a/.git/config",
+            ".git/",
+            "a/.well-known/x",
+            "...",
+        ] {
             assert!(is_dotted(name.as_bytes()), "{name}");
         }
         for name in ["", "a.b", ".well-known/acme", "a/b./c"] {
@@ -209,7 +214,7 @@ mod tests {
             let etag = validators(modified, 0x2A, now).etag;
             etag.map(|etag| etag.to_field()).unwrap_or_default()
         };
-        assert_eq!(tag(2), "\"3b9aca001-2a\"".replace("3b9aca001", "3b9aca001"));
+        assert_eq!(tag(2), "\"3b9aca001-2a\"");
         assert!(tag(1).starts_with("W/"));
         assert!(tag(0).starts_with("W/"));
     }

@@ -290,7 +290,7 @@ mod tests {
     fn what_may_not_be_read_is_forbidden() -> io::Result<()> {
         let outside = tree()?;
         let path = outside.path().join("root/file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0))?;
         if File::open(&path).is_ok() {
             // Root may read everything.
             return Ok(());

@@ -16,12 +16,23 @@ pub(crate) struct Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In the hexadecimal digits of a chunk's size.
-    Size { digits: u8, size: u64 },
+    Size {
+        digits: u8,
+        size: u64,
+    },
     /// In white space behind the size, which only an extension may follow.
-    SizeSpace { size: u64 },
-    Extension { size: u64 },
-    SizeLf { size: u64 },
-    Data { left: u64 },
+    SizeSpace {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLf {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// At the start of a trailer line, or of the empty line that ends the body.
@@ -88,6 +99,7 @@ impl Decoder {
     }
 
     /// Everything between the data: one byte, one step.
+    #[expect(clippy::match_same_arms, reason = "a line is a transition")]
     fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
         const BAD_SIZE: Refusal = Refusal::bad_request("malformed chunk size");
         const BAD_LINE: Refusal = Refusal::bad_request("malformed line end in the chunked coding");
@@ -179,10 +191,14 @@ mod tests {
 
     #[test]
     fn bodies() {
-        let table: &[(&str, Option<Result<(&str, usize), u16>>)] = &[
+        type Expected = Option<Result<(&'static str, usize), u16>>;
+        let table: &[(&str, Expected)] = &[
             ("0\r\n\r\n", Some(Ok(("", 5)))),
             ("5\r\nhello\r\n0\r\n\r\nGET", Some(Ok(("hello", 15)))),
-            ("5\r\nhello\r\n1\r\n!\r\n000\r\n\r\n", Some(Ok(("hello!", 23)))),
+            (
+                "5\r\nhello\r\n1\r\n!\r\n000\r\n\r\n",
+                Some(Ok(("hello!", 23))),
+            ),
             ("A\r\n0123456789\r\n0\r\n\r\n", Some(Ok(("0123456789", 20)))),
             ("1;a=b;c=\"d\"\r\nx\r\n0;z\r\n\r\n", Some(Ok(("x", 23)))),
             ("1 ;a\r\nx\r\n0\r\n\r\n", Some(Ok(("x", 14)))),
@@ -212,12 +228,19 @@ mod tests {
             ("41\r\n", Some(Err(413))),
             ("40\r\n", None),
             ("1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", Some(Err(431))),
-            ("0\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", Some(Err(431))),
+            (
+                "0\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+                Some(Err(431)),
+            ),
         ];
         for (input, expected) in table {
             let expected = expected.map(|result| result.map(|(text, len)| (text.into(), len)));
             for step in [1, 2, 3, 1000] {
-                assert_eq!(decode(input.as_bytes(), step), expected, "{input:?} by {step}");
+                assert_eq!(
+                    decode(input.as_bytes(), step),
+                    expected,
+                    "{input:?} by {step}"
+                );
             }
         }
     }

@@ -311,7 +311,11 @@ mod tests {
         ];
         for (head, expected) in table {
             let result = status(head);
-            assert_eq!(result.map_err(|(status, _)| status), *expected, "{head:?} {result:?}");
+            assert_eq!(
+                result.map_err(|(status, _)| status),
+                *expected,
+                "{head:?} {result:?}"
+            );
         }
     }
 
@@ -329,7 +333,11 @@ mod tests {
         ];
         for (line, expected) in table {
             let result = check_request_line(line);
-            assert_eq!(result.err().map(|r| r.status().as_u16()), expected, "{line:?}");
+            assert_eq!(
+                result.err().map(|r| r.status().as_u16()),
+                expected,
+                "{line:?}"
+            );
         }
     }
 

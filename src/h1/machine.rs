@@ -290,8 +290,7 @@ impl Machine {
     }
 
     fn on_head(&mut self, head: Head, started: Instant, cx: &mut Context) -> Step {
-        const TOO_LARGE: Refusal =
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+        const TOO_LARGE: Refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
         const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
             StatusCode::EXPECTATION_FAILED,
             "the only expectation met here is 100-continue",
@@ -353,13 +352,7 @@ impl Machine {
         }
     }
 
-    fn handle(
-        &mut self,
-        head: Head,
-        content: Vec<u8>,
-        started: Instant,
-        cx: &mut Context,
-    ) -> Step {
+    fn handle(&mut self, head: Head, content: Vec<u8>, started: Instant, cx: &mut Context) -> Step {
         let farewell = match head.persistence {
             Persistence::Close if self.inbox.bytes().len() == head.len => Farewell::Plain,
             _ => Farewell::Linger,
@@ -432,7 +425,7 @@ impl Machine {
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
         Some(Box::new(Draft {
             peer: self.peer,
-            line: line[..line.len().min(cx.limits.max_target_bytes)].to_vec(),
+            line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(<[u8]>::to_vec),
             user_agent: fields.first("user-agent").map(<[u8]>::to_vec),
             started,
@@ -457,12 +450,19 @@ impl Machine {
         };
         self.inbox.consume(exchange.head_len);
         let answered = self.requests.saturating_sub(1);
-        let further = cx.limits.keep_alive_max.map(|max| max.saturating_sub(answered));
+        let further = cx
+            .limits
+            .keep_alive_max
+            .map(|max| max.saturating_sub(answered));
         let keeps = exchange.persistence == Persistence::KeepAlive
             && further != Some(0)
             && cx.service == Service::Open
             && !asks_to_close(&response);
-        let persistence = if keeps { Persistence::KeepAlive } else { Persistence::Close };
+        let persistence = if keeps {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Close
+        };
         if !keeps {
             self.state = State::Closing(exchange.farewell);
         }
@@ -574,7 +574,11 @@ impl Machine {
     }
 
     fn flush_or(&self, otherwise: Step) -> Step {
-        if self.outbox.is_empty() { otherwise } else { Step::Write }
+        if self.outbox.is_empty() {
+            otherwise
+        } else {
+            Step::Write
+        }
     }
 
     fn close_when_flushed(&mut self, farewell: Farewell, cx: &Context) -> Step {
@@ -608,7 +612,9 @@ impl Receiving {
     fn decode(&mut self, input: &[u8], max_content: usize) -> Result<Progress, Refusal> {
         let (taken, complete) = match &mut self.decoder {
             ContentDecoder::Length { left } => {
-                let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let taken = input
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
                 self.content.extend_from_slice(&input[..taken]);
                 *left -= taken as u64;
                 (taken, *left == 0)

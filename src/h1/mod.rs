@@ -36,3 +36,11 @@ pub(crate) use head::MAX_FIELDS;
 #[cfg(test)]
 mod tests;
 
+/// True if `bytes` are a head that is not refused: the parser alone, for the benches.
+pub(crate) fn parse_head(
+    bytes: &[u8],
+    spans: &mut Vec<crate::http::FieldSpan>,
+    limits: &crate::config::Limits,
+) -> bool {
+    head::Head::parse(bytes, spans, limits).is_ok()
+}

@@ -41,7 +41,7 @@ enum Bulk {
 }
 
 /// The next piece to write, all of it or a part.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Segment<'a> {
     /// The last bytes there are for now.
     Bytes(&'a [u8]),

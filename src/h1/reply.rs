@@ -74,7 +74,11 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
     let mut word_start = true;
     out.extend(name.bytes().map(|byte| {
-        let cased = if word_start { byte.to_ascii_uppercase() } else { byte };
+        let cased = if word_start {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
         word_start = byte == b'-';
         cased
     }));
@@ -132,7 +136,13 @@ mod tests {
     #[test]
     fn a_handler_does_not_speak_for_the_connection() {
         let mut fields = HeaderMap::new();
-        for name in [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, KEEP_ALIVE.clone()] {
+        for name in [
+            CONNECTION,
+            CONTENT_LENGTH,
+            DATE,
+            TRANSFER_ENCODING,
+            KEEP_ALIVE.clone(),
+        ] {
             fields.insert(name, HeaderValue::from_static("bogus"));
         }
         assert!(!encode(&fields, Persistence::KeepAlive, None).contains("bogus"));

@@ -164,11 +164,20 @@ fn conversations() {
         ("", &[]),
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", &["200+ GET / "]),
         // RFC 9112 §2.2: empty lines first.
-        ("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", &["200+ GET / "]),
+        (
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            &["200+ GET / "],
+        ),
         // §9.3: persistence.
         ("GET / HTTP/1.0\r\n\r\n", &["200- GET / "]),
-        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &["200+ GET / "]),
-        ("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", &["200- GET / "]),
+        (
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            &["200+ GET / "],
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            &["200- GET / "],
+        ),
         ("GET /close HTTP/1.1\r\nHost: h\r\n\r\n", &["200- closing"]),
         // §9.3.2: pipelining.
         (
@@ -176,17 +185,32 @@ fn conversations() {
             &["200+ GET /1 ", "200+ GET /2 ", "200- "],
         ),
         // Content.
-        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", &["200+ POST / hello"]),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+            &["200+ POST / hello"],
+        ),
         (
             "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcPOST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n1;x\r\nf\r\n0\r\nT: v\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n",
             &["200+ POST /a abc", "200+ POST /b def", "200+ GET /c "],
         ),
         ("GET /empty HTTP/1.1\r\nHost: h\r\n\r\n", &["204+ "]),
         // Refusals close.
-        ("GET / HTTP/1.1\nHost: h\n\n", &["400- 400 Bad Request: bare LF in the head\n"]),
-        ("GET / HTTP/1.1\r\n\r\n", &["400- 400 Bad Request: no Host field\n"]),
-        ("\x16\x03\x01\x02\x00\x01\x00\x01\x3c\x03\x03", &["400- 400 Bad Request: TLS on a plain HTTP port\n"]),
-        ("GET /\r\n", &["400- 400 Bad Request: malformed request line\n"]),
+        (
+            "GET / HTTP/1.1\nHost: h\n\n",
+            &["400- 400 Bad Request: bare LF in the head\n"],
+        ),
+        (
+            "GET / HTTP/1.1\r\n\r\n",
+            &["400- 400 Bad Request: no Host field\n"],
+        ),
+        (
+            "\x16\x03\x01\x02\x00\x01\x00\x01\x3c\x03\x03",
+            &["400- 400 Bad Request: TLS on a plain HTTP port\n"],
+        ),
+        (
+            "GET /\r\n",
+            &["400- 400 Bad Request: malformed request line\n"],
+        ),
         (
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             &["505- 505 HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are spoken here\n"],
@@ -225,34 +249,56 @@ fn conversations() {
 #[test]
 fn an_interim_reply_asks_for_content_that_waits() {
     let mut waits = Conversation::new(context(|_| {}));
-    waits.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"[..]]);
+    waits.tell([
+        &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"[..],
+    ]);
     assert_eq!(waits.replies(), ["100"]);
     waits.tell([&b"hi"[..]]);
     assert_eq!(waits.replies(), ["100", "200+ POST / hi"]);
 
     let mut at_once = Conversation::new(context(|_| {}));
-    at_once.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi"[..]]);
+    at_once.tell([
+        &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi"[..],
+    ]);
     assert_eq!(at_once.replies(), ["200+ POST / hi"]);
 
     let mut too_large = Conversation::new(context(|_| {}));
     too_large.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"[..]]);
-    assert_eq!(too_large.replies(), ["413- 413 Payload Too Large: content too large\n"]);
+    assert_eq!(
+        too_large.replies(),
+        ["413- 413 Payload Too Large: content too large\n"]
+    );
 }
 
 #[test]
 fn sizes_of_heads_are_bounded() {
     let cases = [
         (format!("GET /{}", "a".repeat(9000)), "414"),
-        (format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(17_000)), "431"),
-        (format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "a".repeat(17_000)), "431"),
-        (format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(5_000)), "431"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(17_000)),
+            "431",
+        ),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n",
+                "a".repeat(17_000)
+            ),
+            "431",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(5_000)),
+            "431",
+        ),
     ];
     for (input, status) in &cases {
         for step in [1, 7, 4096, input.len()] {
             let mut conversation = Conversation::new(context(|_| {}));
             conversation.tell(input.as_bytes().chunks(step));
             let replies = conversation.replies();
-            assert!(replies.len() == 1 && replies[0].starts_with(status), "{replies:?} by {step}");
+            assert!(
+                replies.len() == 1 && replies[0].starts_with(status),
+                "{replies:?} by {step}"
+            );
         }
     }
 }
@@ -270,13 +316,19 @@ fn a_half_closed_client_gets_its_answers() {
 fn an_end_in_the_middle_is_a_bad_request() {
     let table = [
         ("GET / HTT", "the request ended in its head"),
-        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi", "the request ended in its content"),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi",
+            "the request ended in its content",
+        ),
     ];
     for (input, reason) in table {
         let mut conversation = Conversation::new(context(|_| {}));
         conversation.tell([input.as_bytes()]);
         assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
-        assert_eq!(conversation.replies(), [format!("400- 400 Bad Request: {reason}\n")]);
+        assert_eq!(
+            conversation.replies(),
+            [format!("400- 400 Bad Request: {reason}\n")]
+        );
     }
 }
 
@@ -297,15 +349,20 @@ fn a_refusal_lingers_and_a_wish_to_close_does_not() {
 
 #[test]
 fn lingering_is_bounded() {
-    let mut conversation = Conversation::new(context(|config| config.limits.max_linger_bytes = 100));
+    let mut conversation =
+        Conversation::new(context(|config| config.limits.max_linger_bytes = 100));
     conversation.tell([&b"GET / HTTP/1.1\r\n\r\n"[..]]);
     assert_eq!(conversation.tell([&[b'x'; 99][..]]), End::Reading);
-    assert_eq!(conversation.tell([&b"x"[..]]), End::Closed(CloseReason::Finished));
+    assert_eq!(
+        conversation.tell([&b"x"[..]]),
+        End::Closed(CloseReason::Finished)
+    );
 }
 
 #[test]
 fn keep_alive_is_announced_and_counted_down() {
-    let mut conversation = Conversation::new(context(|config| config.limits.keep_alive_max = Some(2)));
+    let mut conversation =
+        Conversation::new(context(|config| config.limits.keep_alive_max = Some(2)));
     let request = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
     conversation.tell([request, request, request, request]);
     let output = String::from_utf8_lossy(&conversation.output).into_owned();
@@ -315,7 +372,11 @@ fn keep_alive_is_announced_and_counted_down() {
         .collect();
     assert_eq!(
         announced,
-        ["Keep-Alive: timeout=10, max=2", "Keep-Alive: timeout=10, max=1", "Connection: close"]
+        [
+            "Keep-Alive: timeout=10, max=2",
+            "Keep-Alive: timeout=10, max=1",
+            "Connection: close"
+        ]
     );
 }
 
@@ -334,7 +395,9 @@ fn pipelined_replies_leave_in_one_write() {
             },
             Next::Handle(request) => {
                 let response = echo(&request);
-                conversation.machine.on_reply(response, &mut conversation.cx);
+                conversation
+                    .machine
+                    .on_reply(response, &mut conversation.cx);
             }
             Next::Write(Segment::Bytes(bytes)) => {
                 let count = bytes.len();
@@ -350,7 +413,8 @@ fn pipelined_replies_leave_in_one_write() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read() {
-    let mut conversation = Conversation::new(context(|config| config.limits.max_outbox_bytes = 1000));
+    let mut conversation =
+        Conversation::new(context(|config| config.limits.max_outbox_bytes = 1000));
     let pipeline = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200);
     let mut handled = 0;
     let mut sent = false;
@@ -363,7 +427,9 @@ fn a_client_that_does_not_read_is_not_read() {
             Next::Handle(request) => {
                 handled += 1;
                 let response = echo(&request);
-                conversation.machine.on_reply(response, &mut conversation.cx);
+                conversation
+                    .machine
+                    .on_reply(response, &mut conversation.cx);
             }
             // The kernel takes nothing.
             Next::Write(Segment::Bytes(bytes)) => {
@@ -386,7 +452,12 @@ fn every_exchange_is_recorded_as_it_went() {
         .iter()
         .map(|record| {
             let line = String::from_utf8_lossy(&record.line).into_owned();
-            (line, record.status.as_u16(), record.content_bytes, record.outcome)
+            (
+                line,
+                record.status.as_u16(),
+                record.content_bytes,
+                record.outcome,
+            )
         })
         .collect();
     let refusal = "400 Bad Request: malformed request line\n".len() as u64;
@@ -398,7 +469,10 @@ fn every_exchange_is_recorded_as_it_went() {
             ("GET /b".to_owned(), 400, refusal, Outcome::Complete),
         ]
     );
-    assert_eq!(conversation.records[0].user_agent.as_deref(), Some(&b"u"[..]));
+    assert_eq!(
+        conversation.records[0].user_agent.as_deref(),
+        Some(&b"u"[..])
+    );
     assert_eq!(conversation.records[0].referer.as_deref(), Some(&b"r"[..]));
     assert_eq!(conversation.records[0].peer, peer());
 }
@@ -408,7 +482,11 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| {
         let file = std::fs::File::open("/dev/null").expect("a file");
-        let range = FileRange { file: Arc::new(file), offset: 0, len: 1 << 40 };
+        let range = FileRange {
+            file: Arc::new(file),
+            offset: 0,
+            len: 1 << 40,
+        };
         Response::new(StatusCode::OK).with_body(Body::File(range))
     };
     let mut told = false;
@@ -421,7 +499,9 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
             }
             Next::Handle(request) => {
                 let response = (conversation.handler)(&request);
-                conversation.machine.on_reply(response, &mut conversation.cx);
+                conversation
+                    .machine
+                    .on_reply(response, &mut conversation.cx);
             }
             Next::Write(Segment::BytesBeforeFile(bytes)) => {
                 head_len = bytes.len();
@@ -441,14 +521,21 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
     assert_eq!(conversation.records.len(), 1);
     let record = &conversation.records[0];
-    assert_eq!((record.content_bytes, record.outcome), (1000, Outcome::Aborted));
+    assert_eq!(
+        (record.content_bytes, record.outcome),
+        (1000, Outcome::Aborted)
+    );
 }
 
 #[test]
 fn timeouts_say_408_where_somebody_waits_for_an_answer() {
     let table = [
         ("", Timer::KeepAlive, None),
-        ("GET / HT", Timer::Header, Some("408- 408 Request Timeout: the request took too long\n")),
+        (
+            "GET / HT",
+            Timer::Header,
+            Some("408- 408 Request Timeout: the request took too long\n"),
+        ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi",
             Timer::Body,

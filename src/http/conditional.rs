@@ -129,9 +129,10 @@ pub(crate) fn evaluate(
         Some(Tags::List { matched: false }) => return Precondition::Failed,
         Some(_) => {}
         None => {
-            if let (Some(since), Some(modified)) =
-                (one_date(fields, "if-unmodified-since"), validators.last_modified)
-                && date::seconds(modified) > date::seconds(since)
+            if let (Some(since), Some(modified)) = (
+                one_date(fields, "if-unmodified-since"),
+                validators.last_modified,
+            ) && date::seconds(modified) > date::seconds(since)
             {
                 return Precondition::Failed;
             }
@@ -142,9 +143,10 @@ pub(crate) fn evaluate(
         Some(_) if reads => return Precondition::NotModified,
         Some(_) => return Precondition::Failed,
         None if reads => {
-            if let (Some(since), Some(modified)) =
-                (one_date(fields, "if-modified-since"), validators.last_modified)
-                && date::seconds(modified) <= date::seconds(since)
+            if let (Some(since), Some(modified)) = (
+                one_date(fields, "if-modified-since"),
+                validators.last_modified,
+            ) && date::seconds(modified) <= date::seconds(since)
             {
                 return Precondition::NotModified;
             }
@@ -198,8 +200,8 @@ fn one_date(fields: &Fields<'_>, name: &str) -> Option<SystemTime> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::range::{ByteRange, RangeRequest};
     use super::super::Request;
+    use super::super::range::{ByteRange, RangeRequest};
     use super::*;
 
     const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -232,18 +234,27 @@ mod tests {
             (&[("If-Match", "\"x\", \"v,1\"")], Proceed),
             (&[("If-Match", "W/\"v,1\"")], Failed),
             (&[("If-Match", "\"x\"")], Failed),
-            (&[("If-Match", "\"x\""), ("If-None-Match", "\"v,1\"")], Failed),
+            (
+                &[("If-Match", "\"x\""), ("If-None-Match", "\"v,1\"")],
+                Failed,
+            ),
             // Step 2, If-Unmodified-Since, only without If-Match.
             (&[("If-Unmodified-Since", BEFORE)], Failed),
             (&[("If-Unmodified-Since", MODIFIED)], Proceed),
             (&[("If-Unmodified-Since", "soon")], Proceed),
-            (&[("If-Match", "*"), ("If-Unmodified-Since", BEFORE)], Proceed),
+            (
+                &[("If-Match", "*"), ("If-Unmodified-Since", BEFORE)],
+                Proceed,
+            ),
             // Step 3, If-None-Match: weak comparison.
             (&[("If-None-Match", "\"v,1\"")], NotModified),
             (&[("If-None-Match", "W/\"v,1\"")], NotModified),
             (&[("If-None-Match", "*")], NotModified),
             (&[("If-None-Match", "\"x\" , ,\"v,1\"")], NotModified),
-            (&[("If-None-Match", "\"x\""), ("If-None-Match", "\"v,1\"")], NotModified),
+            (
+                &[("If-None-Match", "\"x\""), ("If-None-Match", "\"v,1\"")],
+                NotModified,
+            ),
             (&[("If-None-Match", "\"v\"")], Proceed),
             (&[("If-None-Match", "v,1")], Proceed),
             (&[("If-None-Match", "\"v,1")], Proceed),
@@ -251,10 +262,19 @@ mod tests {
             (&[("If-Modified-Since", MODIFIED)], NotModified),
             (&[("If-Modified-Since", AFTER)], NotModified),
             (&[("If-Modified-Since", BEFORE)], Proceed),
-            (&[("If-Modified-Since", "Sun Nov  6 08:49:37 1994")], NotModified),
+            (
+                &[("If-Modified-Since", "Sun Nov  6 08:49:37 1994")],
+                NotModified,
+            ),
             (&[("If-Modified-Since", "never")], Proceed),
-            (&[("If-Modified-Since", AFTER), ("If-Modified-Since", AFTER)], Proceed),
-            (&[("If-None-Match", "\"x\""), ("If-Modified-Since", AFTER)], Proceed),
+            (
+                &[("If-Modified-Since", AFTER), ("If-Modified-Since", AFTER)],
+                Proceed,
+            ),
+            (
+                &[("If-None-Match", "\"x\""), ("If-Modified-Since", AFTER)],
+                Proceed,
+            ),
         ];
         for (fields, expected) in table {
             let request = request(fields);

@@ -96,7 +96,10 @@ mod tests {
 
     #[test]
     fn times_outside_http_are_clamped() {
-        assert_eq!(format(UNIX_EPOCH - Duration::from_secs(1)), format(UNIX_EPOCH));
+        assert_eq!(
+            format(UNIX_EPOCH - Duration::from_secs(1)),
+            format(UNIX_EPOCH)
+        );
         assert_eq!(format(at(300_000_000_000)), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_millis(1)), -1);
     }

@@ -13,5 +13,6 @@ pub(crate) mod response;
 pub(crate) mod target;
 
 pub use refusal::Refusal;
-pub use request::{FieldSpan, Fields, Request};
+pub(crate) use request::FieldSpan;
+pub use request::{Fields, Request};
 pub use response::{Body, FileRange, Response};

@@ -11,7 +11,7 @@ use super::target::{self, Target};
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
 /// them can be used again for the next request.
 #[derive(Clone, Debug)]
-pub struct FieldSpan {
+pub(crate) struct FieldSpan {
     pub(crate) name: Range<u32>,
     pub(crate) value: Range<u32>,
 }

@@ -142,7 +142,9 @@ fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
             return Err(Refusal::bad_request("incomplete percent-escape"));
         };
         let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low)) else {
-            return Err(Refusal::bad_request("percent-escape without two hex digits"));
+            return Err(Refusal::bad_request(
+                "percent-escape without two hex digits",
+            ));
         };
         rest = tail;
         match high << 4 | low {

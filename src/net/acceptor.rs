@@ -85,9 +85,10 @@ impl Acceptor {
                 _ => {}
             }
             // There are few listeners, and after a rest there will be no event: try each.
-            let batches = self.listeners.iter().map(|listener| {
-                accept_all(listener, workers, max_connections)
-            });
+            let batches = self
+                .listeners
+                .iter()
+                .map(|listener| accept_all(listener, workers, max_connections));
             let out = batches.fold(false, |out, batch| out | (batch == Batch::OutOfResources));
             patience = match (out, patience) {
                 (true, None) => {

@@ -119,12 +119,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.
-    pub(crate) fn drive(
-        &mut self,
-        cx: &mut Context,
-        host: &mut impl Host,
-        quantum: usize,
-    ) -> Park {
+    pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
         let mut left = quantum;
         let park = loop {
             if left == 0 {

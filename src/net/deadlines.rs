@@ -105,10 +105,22 @@ mod tests {
         assert_eq!(deadlines.until_next(after(&deadlines, 10_000_000)), None);
     }
 
+    #[test]
+    fn what_is_due_later_than_a_turn_is_looked_at_once_a_turn() {
+        let mut deadlines = Deadlines::new(Instant::now());
+        let tick = deadlines.tick_of(after(&deadlines, 1_000_000));
+        deadlines.file(tick, Token(1));
+        let mut due = Vec::new();
+        deadlines.take_due(after(&deadlines, 100_000), &mut due);
+        assert_eq!(due, []);
+        deadlines.take_due(after(&deadlines, 105_000), &mut due);
+        assert_eq!(due, [(tick, Token(1))]);
+    }
+
     proptest! {
         #[test]
         fn nothing_is_reported_before_its_deadline_or_after_its_tick(
-            steps in proptest::collection::vec((0..200_000u64, 0..3_000u64), 1..60),
+            steps in proptest::collection::vec((0..100_000u64, 0..3_000u64), 1..60),
         ) {
             let mut deadlines = Deadlines::new(Instant::now());
             let mut now = 0;
@@ -116,7 +128,7 @@ mod tests {
             for (at, (ahead, step)) in steps.into_iter().enumerate() {
                 let tick = deadlines.tick_of(after(&deadlines, now + ahead));
                 deadlines.file(tick, Token(at));
-                waiting.push((Token(at), (now + ahead).min(now + 100_000)));
+                waiting.push((Token(at), now + ahead));
                 now += step;
                 let mut due = Vec::new();
                 deadlines.take_due(after(&deadlines, now), &mut due);

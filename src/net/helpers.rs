@@ -194,6 +194,9 @@ mod tests {
         let job: Job = Box::new(|| Response::new(StatusCode::OK));
         assert!(helpers.submit(job, &mailbox, Token(4)).is_err());
         drop(release);
-        assert_eq!(replies(&mut poll, &mailbox, 3), [(1, 200), (2, 200), (3, 200)]);
+        assert_eq!(
+            replies(&mut poll, &mailbox, 3),
+            [(1, 200), (2, 200), (3, 200)]
+        );
     }
 }

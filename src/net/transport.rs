@@ -36,8 +36,7 @@ pub(crate) trait Transport {
 
 impl Transport for TcpStream {
     fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
-        let receive =
-            || rustix::net::recv(&*self, spare_capacity(&mut *room), RecvFlags::empty());
+        let receive = || rustix::net::recv(&*self, spare_capacity(&mut *room), RecvFlags::empty());
         let (count, _) = retry_on_intr(receive)?;
         Ok(count)
     }

@@ -5,8 +5,8 @@
 //! bounded portions, so a request waits for at most one portion of everybody else's downloads.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -180,7 +180,9 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let now = self.cx.now;
-        let end = self.drained_by.map(|end| end.saturating_duration_since(now));
+        let end = self
+            .drained_by
+            .map(|end| end.saturating_duration_since(now));
         let tick = self.deadlines.until_next(now);
         end.into_iter().chain(tick).min()
     }
@@ -308,7 +310,10 @@ impl Worker {
             helpers: &self.helpers,
             access_log: self.access_log.as_mut(),
         };
-        match slot.connection.drive(&mut self.cx, &mut host, QUANTUM_BYTES) {
+        match slot
+            .connection
+            .drive(&mut self.cx, &mut host, QUANTUM_BYTES)
+        {
             Park::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
                 self.slots.remove(slot_key(token));
@@ -381,12 +386,10 @@ impl Host for WorkerHost<'_> {
         let handle = AssertUnwindSafe(|| self.handler.handle(request));
         match catch_unwind(handle) {
             Ok(Reply::Now(response)) => Some(response),
-            Ok(Reply::Blocking(job)) => {
-                match self.helpers.submit(job, self.mailbox, self.token) {
-                    Ok(()) => None,
-                    Err(_) => Some(Response::unavailable("too many requests at once")),
-                }
-            }
+            Ok(Reply::Blocking(job)) => match self.helpers.submit(job, self.mailbox, self.token) {
+                Ok(()) => None,
+                Err(_) => Some(Response::unavailable("too many requests at once")),
+            },
             Err(_) => Some(panicked(request)),
         }
     }

@@ -43,7 +43,9 @@ impl Client {
 
     /// Sends a request for `path` with more field lines, each ended by CRLF.
     pub(crate) fn request(&mut self, method: &str, path: &str, fields: &str) -> Reply {
-        self.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        self.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
+        ));
         match method {
             "HEAD" => self.head(),
             _ => self.reply(),

@@ -8,5 +8,7 @@ pub(crate) use server::{Process, TestServer};
 
 /// `len` bytes of which no two neighbourhoods are alike.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+        .collect()
 }

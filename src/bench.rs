@@ -1,0 +1,64 @@
+//! Doors for `benches/` to the parts that have no public face. Nothing else may use them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Instant, SystemTime};
+
+use crate::Response;
+use crate::config::Config;
+use crate::h1::context::{Context, Recording};
+use crate::h1::machine::{Machine, Next};
+use crate::h1::outbox::Segment;
+
+/// A connection without a socket: requests go in as bytes, replies come out as bytes.
+pub struct Exchange {
+    machine: Machine,
+    cx: Context,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        let now = SystemTime::now();
+        Self {
+            machine: Machine::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
+            cx: Context::new(&Config::default(), Recording::Off, Instant::now(), now),
+        }
+    }
+}
+
+impl Exchange {
+    /// Feeds `input` in one read, answers every request in it with a clone of `response`, and
+    /// returns how many bytes went out.
+    pub fn round_trip(&mut self, input: &[u8], response: &Response) -> usize {
+        let mut input = Some(input);
+        let mut sent = 0;
+        loop {
+            match self.machine.next(&mut self.cx) {
+                Next::Read(room) => match input.take() {
+                    Some(bytes) => room.extend_from_slice(bytes),
+                    None => break,
+                },
+                Next::Handle(_) => self.machine.on_reply(response.clone(), &mut self.cx),
+                Next::Write(Segment::Bytes(bytes)) => {
+                    let count = bytes.len();
+                    sent += count;
+                    self.machine.on_sent(count);
+                }
+                _ => break,
+            }
+        }
+        self.machine.rest(&mut self.cx);
+        sent
+    }
+}
+
+/// Parses one head as a connection does; true if it is a request.
+pub fn parse_head(bytes: &[u8], parser: &mut HeadParser) -> bool {
+    crate::h1::parse_head(bytes, &mut parser.spans, &parser.limits)
+}
+
+/// What parsing a head needs again and again.
+#[derive(Default)]
+pub struct HeadParser {
+    spans: Vec<crate::http::FieldSpan>,
+    limits: crate::config::Limits,
+}

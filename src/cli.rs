@@ -1,0 +1,415 @@
+//! The command line: flags become settings in one fallible step. Nothing is opened here.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, Parser};
+use log::LevelFilter;
+use tws::Config;
+use tws::access_log::{Destination, Format};
+use tws::site::Store;
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tws",
+    version,
+    about = "A static-first HTTP server that nothing slow can slow down",
+    override_usage = "tws [OPTIONS] [PATH] [PORT]",
+    after_help = "Without PATH, ./www is served where there is one, else the current directory. \
+                  A bare number is the port: `tws 80`."
+)]
+struct Flags {
+    /// The folder or the single file to serve, and the port
+    #[arg(value_name = "PATH] [PORT", num_args = 0..=2)]
+    path_and_port: Vec<OsString>,
+
+    /// The port to listen on; 0 takes a free one [default: 8000]
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
+
+    /// An address to listen on; may be repeated [default: 127.0.0.1]
+    #[arg(short, long, value_name = "ADDRESS", value_parser = parse_addresses)]
+    bind: Vec<Addresses>,
+
+    /// The folder to serve, as PATH
+    #[arg(short, long, value_name = "PATH")]
+    directory: Option<PathBuf>,
+
+    /// A name that stands for a folder; may be repeated, the first that exists is taken
+    /// [default: index.html]
+    #[arg(long, value_name = "NAME")]
+    index: Vec<String>,
+
+    /// How many event loops [default: one per core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+
+    /// The site file to read instead of PATH/.tws.toml
+    #[arg(long, value_name = "FILE", conflicts_with = "no_site_file")]
+    config: Option<PathBuf>,
+
+    /// Read no site file
+    #[arg(long)]
+    no_site_file: bool,
+
+    /// Keep users (POST /createUser) in this store: sqlite:FILE
+    #[arg(long, value_name = "STORE")]
+    users: Option<Store>,
+
+    /// Where the server keeps what must survive it
+    /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/tws, else ~/.local/state/tws]
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+
+    /// Seconds an idle connection is kept for a further request [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    keep_alive_timeout: Option<u32>,
+
+    /// Further requests a connection may carry after its first [default: no limit]
+    #[arg(long, value_name = "N")]
+    keep_alive_max: Option<u32>,
+
+    /// The form of a line in the access log
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "common",
+        value_parser = clap::builder::PossibleValuesParser::new(
+            ["access-count", "common", "combined", "json"]
+        ).try_map(|name| name.parse::<Format>())
+    )]
+    log_format: Format,
+
+    /// Where the access log goes: a file, - for the terminal, off; may be repeated [default: -]
+    #[arg(long, value_name = "PATH|-|off")]
+    access_log: Vec<OsString>,
+
+    /// Print nothing but errors; no access log unless --access-log asks for one
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Say more about what goes on; may be repeated. RUST_LOG says it in detail
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// What is used.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The folder or file to serve.
+    pub(crate) root: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) site_file: SiteFile,
+    /// The names that stand for a folder, if the site file is not to decide.
+    pub(crate) index: Vec<String>,
+    pub(crate) users: Option<Store>,
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "no store lies in it")
+    )]
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) log_format: Format,
+    pub(crate) access_log: Vec<Destination>,
+    pub(crate) banner: Banner,
+    /// How much diagnostics say if `RUST_LOG` does not decide.
+    pub(crate) log_level: LevelFilter,
+}
+
+/// Which site file is read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SiteFile {
+    /// The root's own, if it has one.
+    OfRoot,
+    At(PathBuf),
+    None,
+}
+
+/// Whether the start is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Banner {
+    Shown,
+    Silent,
+}
+
+/// What the process ends with instead of serving: help to print, or a usage error.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Print(String),
+    Usage(String),
+}
+
+/// A name may have several addresses: `localhost` has two.
+#[derive(Clone, Debug)]
+struct Addresses(Vec<IpAddr>);
+
+impl Settings {
+    pub(crate) fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        Flags::try_parse_from(args)
+            .and_then(Self::from_flags)
+            .map_err(|error| match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    Stop::Print(error.render().to_string())
+                }
+                _ => Stop::Usage(one_line(&error.render().to_string())),
+            })
+    }
+
+    fn from_flags(flags: Flags) -> Result<Self, clap::Error> {
+        let (path, port) = path_and_port(flags.path_and_port)?;
+        let root =
+            either("PATH", path, "--directory", flags.directory)?.unwrap_or_else(default_root);
+        let mut config = Config::default();
+        if let Some(port) = either("PORT", port, "--port", flags.port)? {
+            config.port = port;
+        }
+        if !flags.bind.is_empty() {
+            config.addresses.clear();
+            for address in flags.bind.into_iter().flat_map(|addresses| addresses.0) {
+                if !config.addresses.contains(&address) {
+                    config.addresses.push(address);
+                }
+            }
+        }
+        config.workers = flags.workers;
+        if let Some(seconds) = flags.keep_alive_timeout {
+            config.timeouts.keep_alive = Duration::from_secs(seconds.into());
+        }
+        config.limits.keep_alive_max = flags.keep_alive_max;
+        Ok(Self {
+            root,
+            config,
+            site_file: match (flags.config, flags.no_site_file) {
+                (Some(path), _) => SiteFile::At(path),
+                (None, true) => SiteFile::None,
+                (None, false) => SiteFile::OfRoot,
+            },
+            index: index_names(flags.index)?,
+            users: flags.users,
+            state_dir: flags.state_dir,
+            log_format: flags.log_format,
+            access_log: destinations(flags.access_log, flags.quiet)?,
+            banner: if flags.quiet {
+                Banner::Silent
+            } else {
+                Banner::Shown
+            },
+            log_level: match (flags.quiet, flags.verbose) {
+                (true, _) => LevelFilter::Error,
+                (false, 0) => LevelFilter::Warn,
+                (false, 1) => LevelFilter::Info,
+                (false, 2) => LevelFilter::Debug,
+                (false, _) => LevelFilter::Trace,
+            },
+        })
+    }
+}
+
+fn path_and_port(words: Vec<OsString>) -> Result<(Option<PathBuf>, Option<u16>), clap::Error> {
+    let (mut path, mut port) = (None, None);
+    for word in words {
+        let number = word.to_str().filter(|text| is_number(text));
+        match number {
+            Some(text) if port.is_none() => match text.parse() {
+                Ok(number) => port = Some(number),
+                Err(_) => return Err(usage(format!("{text} is not a port; ports are 0 to 65535"))),
+            },
+            _ if path.is_none() => path = Some(PathBuf::from(word)),
+            _ => {
+                let extra = word.to_string_lossy().into_owned();
+                return Err(usage(format!(
+                    "{extra:?} is one too many; give one PATH and one PORT"
+                )));
+            }
+        }
+    }
+    Ok((path, port))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// One setting that can be given in two ways, but not differently.
+fn either<T: PartialEq>(
+    first_name: &str,
+    first: Option<T>,
+    second_name: &str,
+    second: Option<T>,
+) -> Result<Option<T>, clap::Error> {
+    match (first, second) {
+        (Some(first), Some(second)) if first != second => Err(usage(format!(
+            "{first_name} and {second_name} say different things; give one of them"
+        ))),
+        (first, second) => Ok(first.or(second)),
+    }
+}
+
+fn default_root() -> PathBuf {
+    let www = Path::new("www");
+    PathBuf::from(if www.is_dir() { "./www" } else { "." })
+}
+
+fn index_names(names: Vec<String>) -> Result<Vec<String>, clap::Error> {
+    match names
+        .iter()
+        .find(|name| name.is_empty() || name.contains('/'))
+    {
+        Some(name) => Err(usage(format!("--index {name:?} is not a file's name"))),
+        None => Ok(names),
+    }
+}
+
+fn destinations(words: Vec<OsString>, quiet: bool) -> Result<Vec<Destination>, clap::Error> {
+    if words.is_empty() {
+        return Ok(if quiet {
+            Vec::new()
+        } else {
+            vec![Destination::Stdout]
+        });
+    }
+    if words.iter().any(|word| word == "off") {
+        return match words.len() {
+            1 => Ok(Vec::new()),
+            _ => Err(usage("--access-log off stands alone".to_owned())),
+        };
+    }
+    let destination = |word: OsString| match word.to_str() {
+        Some("-") => Destination::Stdout,
+        _ => Destination::File(PathBuf::from(word)),
+    };
+    Ok(words.into_iter().map(destination).collect())
+}
+
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse() {
+        return Ok(Addresses(vec![address]));
+    }
+    let unknown = |_| {
+        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual"
+            .to_owned()
+    };
+    let found = (text, 0).to_socket_addrs().map_err(unknown)?;
+    Ok(Addresses(found.map(|address| address.ip()).collect()))
+}
+
+fn usage(message: String) -> clap::Error {
+    Flags::command().error(ErrorKind::ValueValidation, message)
+}
+
+/// clap explains over several lines; one is what logs and scripts want.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words = lines.collect::<Vec<_>>().join("; ");
+    let message = words.strip_prefix("error: ").unwrap_or(&words);
+    format!("{message}; `tws --help` lists all flags")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn settings(args: &[&str]) -> Result<Settings, String> {
+        let args = std::iter::once("tws").chain(args.iter().copied());
+        Settings::from_args(args.map(OsString::from)).map_err(|stop| match stop {
+            Stop::Usage(text) => text,
+            Stop::Print(text) => panic!("{text}"),
+        })
+    }
+
+    #[test]
+    fn a_bare_number_is_the_port() {
+        let table: &[(&[&str], &str, u16)] = &[
+            (&["80"], "", 80),
+            (&["site"], "site", 8000),
+            (&["site", "80"], "site", 80),
+            (&["80", "site"], "site", 80),
+            (&["./80"], "./80", 8000),
+            (&["80", "81x"], "81x", 80),
+            (&["-d", "site", "80"], "site", 80),
+            (&["site", "-p", "0"], "site", 0),
+            (&["site", "-p", "80", "80"], "site", 80),
+        ];
+        for (args, root, port) in table {
+            let settings = settings(args).expect("fine");
+            assert_eq!(settings.config.port, *port, "{args:?}");
+            if !root.is_empty() {
+                assert_eq!(settings.root, Path::new(root), "{args:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_one_line_that_says_so() {
+        let table: &[(&[&str], &str)] = &[
+            (&["70000"], "70000 is not a port"),
+            (&["-p", "70000"], "--port"),
+            (&["-p", "x"], "--port"),
+            (&["a", "b"], "\"b\" is one too many"),
+            (&["80", "81", "a"], "'a'"),
+            (&["80", "-p", "81"], "PORT and --port say different things"),
+            (
+                &["a", "-d", "b"],
+                "PATH and --directory say different things",
+            ),
+            (&["--prot", "80"], "--port"),
+            (&["--workers", "0"], "--workers"),
+            (&["-b", "300.1.1.1.1"], "--bind"),
+            (&["--index", "a/b"], "--index"),
+            (&["--log-format", "xml"], "access-count"),
+            (
+                &["--access-log", "off", "--access-log", "-"],
+                "stands alone",
+            ),
+            (&["--users", "oracle:x"], "sqlite:users.db"),
+            (&["--config", "f", "--no-site-file"], "--no-site-file"),
+            (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
+        ];
+        for (args, expected) in table {
+            let error = settings(args).expect_err("a usage error");
+            assert!(error.contains(expected), "{args:?}: {error}");
+            assert!(!error.contains('\n'), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
+        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(of(&[]), Ok(vec![v4]));
+        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6]));
+        assert_eq!(
+            of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
+            Ok(vec![v6, v4])
+        );
+        assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+    }
+
+    #[test]
+    fn the_access_log_goes_where_it_is_sent() {
+        let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
+        assert_eq!(of(&[]), Ok(1));
+        assert_eq!(of(&["-q"]), Ok(0));
+        assert_eq!(of(&["-q", "--access-log", "-"]), Ok(1));
+        assert_eq!(of(&["--access-log", "off"]), Ok(0));
+        assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Flags::command().debug_assert();
+    }
+}

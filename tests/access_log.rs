@@ -1,0 +1,97 @@
+//! The access log as the binary writes it.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Process, pattern};
+
+#[test]
+fn each_request_is_one_line_whatever_is_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("logs.txt");
+    let path = log.to_str().expect("UTF-8").to_owned();
+    let site = tempfile::tempdir().expect("a folder");
+    let mut server = Process::start(
+        site.path(),
+        &["--log-format=combined", "--access-log", &path],
+    );
+    let hostile = [
+        "GET /\u{e9}\" HTTP/1.1\r\nHost: h\r\nUser-Agent: a\"b\\c\u{1f600}\t\r\nReferer: \u{80}\r\n\r\n",
+        "GET /%0a%0dfake%20line HTTP/1.1\r\nHost: h\r\n\r\n",
+        "\u{1b}[31mred\r\n\r\n",
+        "GET / HTTP/1.1\nHost: h\n\n",
+    ];
+    for request in hostile {
+        let mut client = server.client();
+        client.send(request);
+        client.reply();
+    }
+    server.signal(Signal::TERM);
+    assert!(server.child.wait().expect("an end").success());
+    let text = fs::read_to_string(&log).expect("a log");
+    assert_eq!(text.lines().count(), hostile.len(), "{text}");
+    assert!(text.is_ascii(), "{text}");
+    for line in text.lines() {
+        assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+        assert_eq!(line.matches('"').count(), 6, "{line}");
+        assert!(
+            !line.contains(|letter: char| letter.is_control()),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn json_tells_bytes_status_duration_and_outcome() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("a file");
+    let mut server = Process::start(folder.path(), &["--log-format=json"]);
+    let mut client = server.client();
+    let port = client.stream().local_addr().expect("an address").port();
+    assert_eq!(client.get("/none?q").status, 404);
+    let mut leaves = server.client();
+    leaves.send("GET /big.bin HTTP/1.1\r\nHost: h\r\nUser-Agent: leaves\r\n\r\n");
+    leaves.read(100_000);
+    drop(leaves);
+
+    let mut line = || serde_json::from_str::<Value>(&server.line()).expect("JSON");
+    let missed = line();
+    assert_eq!(missed["ip"], "127.0.0.1");
+    assert_eq!(missed["port"], port);
+    assert_eq!(missed["method"], "GET");
+    assert_eq!(missed["target"], "/none?q");
+    assert_eq!(missed["status"], 404);
+    assert_eq!(missed["outcome"], "complete");
+    assert!(missed["bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert!(missed["duration_ms"].is_number());
+    let aborted = line();
+    assert_eq!(
+        (&aborted["status"], &aborted["outcome"]),
+        (&200.into(), &"aborted".into())
+    );
+    assert_eq!(aborted["user_agent"], "leaves");
+    let bytes = aborted["bytes"].as_u64().expect("a number");
+    assert!((100_000 - 1000..30_000_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_stalls_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("small.txt"), "small").expect("a file");
+    // Its standard output is a pipe that this test does not read.
+    let mut server = Process::start(folder.path(), &["--log-format=combined"]);
+    let request = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+    let mut client = server.client();
+    // Far more lines than a pipe holds.
+    for _ in 0..100 {
+        client.send(&request);
+        for _ in 0..100 {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+    drop(client);
+    server.signal(Signal::TERM);
+    assert!(server.child.wait().expect("an end").success());
+}

@@ -1,0 +1,197 @@
+//! The test page in a real browser: every button, and what it shows.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::Process;
+use crate::support::client::{Client, PATIENCE};
+
+/// Chromium, driven by its driver over the WebDriver protocol (W3C WebDriver §14).
+struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+}
+
+impl Browser {
+    fn start() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("chromedriver is installed");
+        let stdout = driver.stdout.take().expect("a pipe");
+        let port = BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, port) = line.split_once("successfully on port ")?;
+                port.trim_end_matches('.').parse::<u16>().ok()
+            })
+            .expect("chromedriver says its port");
+        let mut browser = Self {
+            driver,
+            address: ([127, 0, 0, 1], port).into(),
+            session: String::new(),
+        };
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,1000",
+        ];
+        let options = json!({ "goog:chromeOptions": { "args": arguments } });
+        let asked = json!({ "capabilities": { "alwaysMatch": options } });
+        let answer = browser.command("POST", "/session", &asked);
+        browser.session = answer["sessionId"].as_str().expect("a session").to_owned();
+        browser
+    }
+
+    fn command(&self, method: &str, path: &str, content: &Value) -> Value {
+        let content = content.to_string();
+        let mut client = Client::connect(self.address);
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{content}",
+            self.address,
+            content.len()
+        ));
+        let reply = client.reply();
+        let mut answer: Value = serde_json::from_str(&reply.text()).expect("JSON");
+        assert_eq!(reply.status, 200, "{method} {path}: {answer}");
+        answer["value"].take()
+    }
+
+    fn open(&self, url: &str) {
+        let path = format!("/session/{}/url", self.session);
+        self.command("POST", &path, &json!({ "url": url }));
+    }
+
+    /// Runs a function body in the page.
+    fn script(&self, script: &str) -> Value {
+        let path = format!("/session/{}/execute/sync", self.session);
+        self.command("POST", &path, &json!({ "script": script, "args": [] }))
+    }
+
+    fn click(&self, selector: &str) {
+        // Without this the page glides, and the click can miss.
+        self.script(&format!(
+            "document.querySelector('{selector}').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
+        ));
+        let find = format!("/session/{}/element", self.session);
+        let wanted = json!({ "using": "css selector", "value": selector });
+        let found = self.command("POST", &find, &wanted);
+        let element = found.as_object().and_then(|found| found.values().next());
+        let element = element.and_then(Value::as_str).expect("an element");
+        let click = format!("{find}/{element}/click");
+        self.command("POST", &click, &json!({}));
+    }
+
+    /// Asks until the script returns something true.
+    fn wait_for(&self, script: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let answer = self.script(script);
+            if answer != Value::Null && answer != Value::Bool(false) {
+                return answer;
+            }
+            assert!(start.elapsed() < PATIENCE, "waiting for {script}");
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let path = format!("/session/{}", self.session);
+            self.command("DELETE", &path, &json!({}));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn sample_site() -> Process {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Process::start(project, &["--access-log", "off"])
+}
+
+const CASES: &[&str] = &[
+    "get-text",
+    "get-image",
+    "head",
+    "not-modified",
+    "bad-request",
+    "not-found",
+    "keep-alive",
+    "range",
+    "big-download",
+    "post",
+];
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn every_button_of_the_test_page_shows_the_expected_result() {
+    let site = sample_site();
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", site.address));
+    let on_page = browser
+        .script("return [...document.querySelectorAll('section.case')].map(c => c.dataset.case)");
+    assert_eq!(on_page, json!(CASES));
+    for case in CASES {
+        let section = format!("section.case[data-case={case}]");
+        browser.click(&format!("{section} button.run"));
+        browser.wait_for(&format!(
+            "return ['pass', 'fail'].includes(document.querySelector('{section}').dataset.verdict)"
+        ));
+        let shown = browser.script(&format!(
+            "return document.querySelector('{section} .verdict').textContent.trim()"
+        ));
+        assert_eq!(shown, "as expected", "{case}");
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn run_all_passes_twice_and_the_pages_load_without_an_error() {
+    let site = sample_site();
+    let browser = Browser::start();
+    for path in [
+        "/page_one",
+        "/page_two",
+        "/page_three",
+        "/page_four",
+        "/no-such-page",
+    ] {
+        browser.open(&format!("http://{}{path}", site.address));
+        let broken = browser.wait_for(
+            "if (document.readyState !== 'complete') return null; \
+             document.querySelectorAll('img').forEach(i => i.loading = 'eager'); \
+             const images = [...document.images]; \
+             if (!images.every(i => i.complete)) return null; \
+             return [images.filter(i => i.naturalWidth === 0).map(i => i.src), \
+                     [...document.styleSheets].length]",
+        );
+        assert_eq!(broken, json!([[], 1]), "{path}");
+    }
+    browser.open(&format!("http://{}/", site.address));
+    for _ in 0..2 {
+        browser.click("#run-all");
+        browser.wait_for("return !document.querySelector('#run-all').disabled");
+        let verdicts = browser.script(
+            "return [...document.querySelectorAll('section.case')].map(c => c.dataset.verdict)",
+        );
+        assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
+    }
+}

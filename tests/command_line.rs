@@ -1,0 +1,241 @@
+//! What is typed, what is printed, and how the process ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::Signal;
+
+use crate::support::Process;
+
+/// Runs `tws` to its end.
+fn tws(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder)
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+/// Asserts that it ends with `code` and one line on standard error, which is returned.
+fn fails(folder: &Path, args: &[&str], code: i32) -> String {
+    let output = tws(folder, args);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
+    assert!(error.starts_with("tws: "), "{args:?}: {error}");
+    error
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let help = tws(folder.path(), &["--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(help.status.success());
+    for flag in [
+        "--port",
+        "--bind",
+        "--access-log",
+        "--users",
+        "--no-site-file",
+        "[PATH] [PORT]",
+    ] {
+        assert!(text.contains(flag), "{flag} in {text}");
+    }
+    let version = tws(folder.path(), &["--version"]);
+    assert_eq!(
+        version.stdout,
+        format!("tws {}\n", env!("CARGO_PKG_VERSION")).into_bytes()
+    );
+}
+
+#[test]
+fn usage_errors_are_one_line_and_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (args, expected) in [
+        (&["--prot", "80"][..], "--port"),
+        (&["--port", "x"], "--port"),
+        (&["99999"], "99999"),
+        (&["--log-format", "xml"], "combined"),
+    ] {
+        let error = fails(folder.path(), args, 2);
+        assert!(
+            error.contains(expected) && error.contains("--help"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn failures_are_one_line_that_says_what_to_do_and_1() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let error = fails(at, &["nowhere"], 1);
+    assert!(
+        error.contains("nowhere") && error.contains("no such file or folder"),
+        "{error}"
+    );
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let error = fails(at, &["-p", &port], 1);
+    assert!(
+        error.contains(&port) && error.contains("in use") && error.contains("--port"),
+        "{error}"
+    );
+
+    let error = fails(at, &["-b", "192.0.2.1", "-p", "0"], 1);
+    assert!(
+        error.contains("192.0.2.1") && error.contains("--bind"),
+        "{error}"
+    );
+
+    let error = fails(at, &["-p", "0", "--access-log", "no/such/folder.log"], 1);
+    assert!(error.contains("no/such/folder.log"), "{error}");
+
+    let error = fails(at, &["-p", "0", "--config", "none.toml"], 1);
+    assert!(error.contains("none.toml"), "{error}");
+
+    fs::create_dir(at.join("state")).expect("a folder");
+    let error = fails(
+        at,
+        &["-p", "0", "--users", "sqlite:u.db", "--state-dir", "state"],
+        1,
+    );
+    assert!(
+        error.contains("beneath the served folder") && error.contains("--state-dir"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = [
+        (
+            "clean-urls = true\ncolour = \"red\"\n",
+            ":2: ",
+            &["colour", "clean-urls", "error-pages"][..],
+        ),
+        ("clean-urls = 1\n", ":1: ", &["boolean"]),
+        (
+            "\n\n[[route]]\npath = \"/a\"\n",
+            ":3: ",
+            &["a file or a size"],
+        ),
+        (
+            "[[route]]\npath = \"a\"\nfile = \"b\"\n",
+            ":1: ",
+            &["\"a\""],
+        ),
+        (
+            "[[route]]\npath = \"/a\"\nfile = \"../b\"\n",
+            ":1: ",
+            &["beneath the root"],
+        ),
+        (
+            "[[route]]\npath = \"/a\"\nsize = \"big\"\n",
+            ":1: ",
+            &["GiB"],
+        ),
+        (
+            "[[route]]\npath = \"/a\"\nfiel = \"b\"\n",
+            ":3: ",
+            &["fiel", "file"],
+        ),
+        ("[error-pages]\n200 = \"a.html\"\n", ":2: ", &["400 to 599"]),
+        (
+            "[users]\nstore = \"mysql:x\"\n",
+            ":2: ",
+            &["sqlite:users.db"],
+        ),
+        ("[users]\n", ":1: ", &["store"]),
+        ("a = = b\n", ":1: ", &[]),
+    ];
+    for (text, line, words) in table {
+        fs::write(folder.path().join(".tws.toml"), text).expect("a file");
+        let error = fails(folder.path(), &["-p", "0"], 1);
+        assert!(
+            error.contains(&format!(".tws.toml{line}")),
+            "{text:?}: {error}"
+        );
+        for word in words {
+            assert!(error.contains(word), "{text:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_site_file_is_read_and_never_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::write(at.join("a.html"), "a").expect("a file");
+    fs::write(at.join(".tws.toml"), "clean-urls = true\n").expect("a file");
+    fs::write(at.join("other.toml"), "index = [\"a.html\"]\n").expect("a file");
+
+    let own = Process::start(at, &[]);
+    assert_eq!(own.client().get("/a").text(), "a");
+    assert_eq!(own.client().get("/.tws.toml").status, 404);
+    assert_eq!(own.client().get("/other.toml").status, 200);
+
+    let other = Process::start(at, &["--config", "other.toml"]);
+    assert_eq!(other.client().get("/a").status, 404);
+    assert_eq!(other.client().get("/").text(), "a");
+    assert_eq!(other.client().get("/other.toml").status, 404);
+
+    let none = Process::start(at, &["--no-site-file"]);
+    assert_eq!(none.client().get("/a").status, 404);
+    assert_eq!(none.client().get("/.tws.toml").status, 404);
+
+    let flag = Process::start(at, &["--index", "a.html"]);
+    assert_eq!(flag.client().get("/").text(), "a");
+}
+
+#[test]
+fn quiet_prints_nothing_and_sigterm_ends_it_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        free.local_addr().expect("an address").port()
+    };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder.path())
+        .args(["-q", &port.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let address = ([127, 0, 0, 1], port).into();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        crate::support::Client::connect(address).get("/x").status,
+        404
+    );
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).expect("a process");
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn several_addresses_share_a_port() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = Process::start(
+        folder.path(),
+        &["-b", "127.0.0.1", "-b", "127.0.0.2", "-b", "::1"],
+    );
+    let port = site.address.port();
+    for address in ["127.0.0.1", "127.0.0.2", "::1"] {
+        let ip: std::net::IpAddr = address.parse().expect("an address");
+        let mut client = crate::support::Client::connect((ip, port).into());
+        assert_eq!(client.get("/x").status, 404, "{address}");
+    }
+}

@@ -1,0 +1,420 @@
+//! The five projects that tws grew from: each behaviour of theirs, by name, on the sample site and
+//! the real binary.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use rustix::process::Signal;
+use tws::{Handler, Method, Request, Response, Router, StatusCode};
+
+use crate::support::{Process, TestServer};
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `tws` where a newcomer types it: in the project's folder, without arguments.
+fn sample_site() -> Process {
+    Process::start(project(), &["-v"])
+}
+
+mod tws_course_project {
+    use super::*;
+
+    #[test]
+    fn page_one_is_a_page_with_one_image() {
+        let page = sample_site().client().get("/page_one");
+        assert_eq!(page.status, 200);
+        assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+        assert_eq!(page.text().matches("<img").count(), 1);
+    }
+
+    #[test]
+    fn page_two_is_a_page_with_several_images() {
+        let page = sample_site().client().get("/page_two");
+        assert!(page.text().matches("<img").count() > 1);
+    }
+
+    #[test]
+    fn every_image_of_a_page_is_there() {
+        let site = sample_site();
+        let mut client = site.client();
+        for page in ["/", "/page_one", "/page_two", "/page_three", "/page_four"] {
+            let text = client.get(page).text();
+            for tag in text.split("<img").skip(1) {
+                let (_, behind) = tag.split_once("src=\"").expect("a source");
+                let (source, _) = behind.split_once('"').expect("a source");
+                let path = format!("/{}", source.trim_start_matches('/'));
+                let image = client.get(&path);
+                assert_eq!(image.status, 200, "{page}: {source}");
+                let media_type = image.field("Content-Type").expect("a type");
+                assert!(media_type.starts_with("image/"), "{source}: {media_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn page_three_offers_a_big_download() {
+        let site = sample_site();
+        let mut client = site.client();
+        assert!(
+            client
+                .get("/page_three")
+                .text()
+                .contains("/download/big.bin")
+        );
+        let head = client.request("HEAD", "/download/big.bin", "");
+        assert_eq!((head.status, head.length()), (200, Some(1 << 30)));
+        let part = client.request("GET", "/download/big.bin", "Range: bytes=1073741000-\r\n");
+        assert_eq!((part.status, part.content), (206, vec![0; 824]));
+    }
+
+    #[test]
+    fn page_four_has_a_big_download_and_several_images() {
+        let text = sample_site().client().get("/page_four").text();
+        assert!(text.contains("/download/big.bin"));
+        assert!(text.matches("<img").count() > 1);
+    }
+
+    #[test]
+    fn the_users_images_are_found_by_get_and_head() {
+        let site = sample_site();
+        let mut client = site.client();
+        for path in ["/image_user_one", "/image_user_two"] {
+            let image = client.get(path);
+            assert_eq!(
+                (image.status, image.field("Content-Type")),
+                (200, Some("image/jpeg"))
+            );
+            assert!(image.content.starts_with(b"\xFF\xD8"), "a JPEG");
+            let head = client.request("HEAD", path, "");
+            assert_eq!((head.status, head.length()), (200, image.length()));
+        }
+    }
+
+    #[test]
+    fn bigfile_is_a_text_of_more_than_a_megabyte() {
+        let text = sample_site().client().get("/bigfile");
+        assert_eq!(
+            text.field("Content-Type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert!(text.content.len() > 1_000_000);
+        assert!(text.text().lines().count() > 10_000, "a text");
+    }
+
+    #[test]
+    fn create_user_creates_a_user() {
+        let site = sample_site();
+        let mut client = site.client();
+        let content = r#"{"Nombre": "Ana María"}"#;
+        let fields = format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            content.len()
+        );
+        client.send(format!(
+            "POST /createUser HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
+        ));
+        let reply = client.reply();
+        assert_eq!(
+            (reply.status, reply.field("Location")),
+            (201, Some("/users/1"))
+        );
+        let user: serde_json::Value = serde_json::from_str(&reply.text()).expect("JSON");
+        assert_eq!(
+            (&user["id"], &user["Nombre"]),
+            (&1.into(), &"Ana María".into())
+        );
+        assert_eq!(client.get("/users/1").content, reply.content);
+    }
+}
+
+mod a_pythonic_web_server {
+    use super::*;
+
+    #[test]
+    fn www_is_served_on_the_port_that_is_the_one_argument() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("www")).expect("a folder");
+        fs::write(folder.path().join("www/sample.html"), "<html>sample</html>").expect("a file");
+        // The port 0 stands for the one that is free on this machine.
+        let site = Process::start(folder.path(), &["0"]);
+        assert_eq!(
+            site.client().get("/sample.html").text(),
+            "<html>sample</html>"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_a_404_page_that_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for site in [sample_site(), Process::start(folder.path(), &[])] {
+            let page = site.client().get("/sample.html");
+            assert_eq!(page.status, 404);
+            assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+            assert!(
+                page.text()
+                    .contains("The requested file could not be found")
+            );
+        }
+    }
+
+    #[test]
+    fn the_access_log_counts_each_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("test")).expect("a folder");
+        for name in ["index.html", "test.html", "test/folder.html"] {
+            fs::write(folder.path().join(name), "x").expect("a file");
+        }
+        let mut site = Process::start(folder.path(), &["--log-format", "access-count"]);
+        let mut client = site.client();
+        let port = client.stream().local_addr().expect("an address").port();
+        let paths = [
+            "/index.html",
+            "/test.html",
+            "/test.html?q",
+            "/sample.html",
+            "/test/folder.html",
+        ];
+        for path in paths {
+            client.get(path);
+        }
+        let expected = [
+            "index.html|1",
+            "test.html|1",
+            "test.html|2",
+            "sample.html|1",
+            "test/folder.html|1",
+        ];
+        for line in expected {
+            let (name, count) = line.split_once('|').expect("a count");
+            assert_eq!(site.line(), format!("{name}|127.0.0.1|{port}|{count}"));
+        }
+    }
+
+    #[test]
+    fn files_have_a_type_and_a_date() {
+        let site = sample_site();
+        let mut client = site.client();
+        for (path, media_type) in [
+            ("/", "text/html; charset=utf-8"),
+            ("/style.css", "text/css; charset=utf-8"),
+            ("/test-page.js", "text/javascript; charset=utf-8"),
+            ("/favicon.svg", "image/svg+xml"),
+            ("/images/harbour.webp", "image/webp"),
+        ] {
+            let reply = client.get(path);
+            assert_eq!(
+                (reply.status, reply.field("Content-Type")),
+                (200, Some(media_type))
+            );
+            assert!(
+                reply
+                    .field("Last-Modified")
+                    .is_some_and(|date| date.ends_with(" GMT"))
+            );
+        }
+    }
+}
+
+mod multi_thread_web_server {
+    use super::*;
+
+    #[test]
+    fn the_test_page_is_at_the_root() {
+        let page = sample_site().client().get("/");
+        assert_eq!(page.status, 200);
+        assert!(page.text().contains("HTTP Server Test Page"));
+    }
+
+    #[test]
+    fn the_port_is_8000_unless_told_otherwise() {
+        assert_eq!(tws::Config::default().port, 8000);
+    }
+
+    #[test]
+    fn last_modified_and_if_modified_since_give_304() {
+        let site = sample_site();
+        let mut client = site.client();
+        let date = client
+            .get("/")
+            .field("Last-Modified")
+            .expect("a date")
+            .to_owned();
+        let fields = format!("If-Modified-Since: {date}\r\n");
+        let reply = client.request("GET", "/", &fields);
+        assert_eq!((reply.status, reply.content.len()), (304, 0));
+    }
+
+    #[test]
+    fn a_bad_request_is_a_400() {
+        let site = sample_site();
+        let mut client = site.client();
+        client.send("GET\r\n\r\n");
+        assert_eq!(client.reply().status, 400);
+        assert_eq!(site.client().get("/%00").status, 400);
+    }
+
+    /// The seed's own client: two requests on a connection that is kept, one that closes it, and an
+    /// error for whoever asks again.
+    #[test]
+    fn its_client_sees_keep_alive_then_close_then_an_error() {
+        let site = sample_site();
+        let mut client = site.client();
+        for _ in 0..2 {
+            let reply = client.request("GET", "/", "Connection: keep-alive\r\n");
+            assert_eq!(
+                (reply.status, reply.field("Connection")),
+                (200, Some("keep-alive"))
+            );
+        }
+        let last = client.request("GET", "/", "Connection: close\r\n");
+        assert_eq!(
+            (last.status, last.field("Connection")),
+            (200, Some("close"))
+        );
+        client.expect_end();
+        // The first write may still be taken; the answer to it is a reset.
+        let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+        let failed = (0..1000).any(|_| client.stream().write_all(request).is_err());
+        assert!(failed, "the connection is closed");
+    }
+
+    #[test]
+    fn requests_and_responses_are_logged_on_the_terminal_and_in_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("access.log");
+        let path = log.to_str().expect("UTF-8");
+        let mut site = Process::start(project(), &["--access-log", "-", "--access-log", path]);
+        assert_eq!(site.client().get("/page_one").status, 200);
+        let line = site.line();
+        assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+        assert!(line.contains("] \"GET /page_one HTTP/1.1\" 200 "), "{line}");
+        site.signal(Signal::INT);
+        assert!(site.child.wait().expect("an end").success());
+        let file = fs::read_to_string(&log).expect("a log");
+        assert_eq!(file.trim_end(), line);
+    }
+
+    #[test]
+    fn ctrl_c_shuts_the_server_down() {
+        let mut site = sample_site();
+        assert_eq!(site.client().get("/").status, 200);
+        site.signal(Signal::INT);
+        assert_eq!(site.child.wait().expect("an end").code(), Some(0));
+        assert!(std::net::TcpStream::connect(site.address).is_err());
+    }
+}
+
+mod python_http_server {
+    use super::*;
+
+    #[test]
+    fn the_current_directory_is_served() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("here.txt"), "here").expect("a file");
+        let site = Process::start(folder.path(), &[]);
+        assert_eq!(site.client().get("/here.txt").text(), "here");
+    }
+
+    #[test]
+    fn about_leads_to_the_index_of_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("about")).expect("a folder");
+        fs::write(folder.path().join("about/index.html"), "about").expect("a file");
+        let site = Process::start(folder.path(), &[]);
+        let mut client = site.client();
+        let redirect = client.get("/about");
+        assert_eq!(
+            (redirect.status, redirect.field("Location")),
+            (301, Some("/about/"))
+        );
+        assert_eq!(client.get("/about/").text(), "about");
+    }
+
+    /// `class Handler(BaseHTTPRequestHandler)` with `do_GET`, and a verb more.
+    #[test]
+    fn a_handler_has_a_method_for_each_verb() {
+        struct Homepage;
+        impl Handler for Homepage {
+            fn handle(&self, request: &Request<'_>) -> tws::Reply {
+                match (request.method(), request.path()) {
+                    (&Method::GET, "/") => Response::text("Homepage\n"),
+                    (&Method::DELETE, "/") => Response::new(StatusCode::NO_CONTENT),
+                    _ => Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND),
+                }
+                .into()
+            }
+        }
+        let server = TestServer::start(Homepage);
+        let mut client = server.client();
+        assert_eq!(client.get("/").text(), "Homepage\n");
+        let missing = client.get("/other");
+        assert_eq!(
+            (missing.status, missing.text().as_str()),
+            (404, "Page not found\n")
+        );
+        assert_eq!(client.request("DELETE", "/", "").status, 204);
+    }
+
+    #[test]
+    fn routes_are_closures() {
+        let router = Router::new()
+            .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
+            .post("/", |request: &Request<'_>| {
+                Response::text(String::from_utf8_lossy(request.content()))
+            })
+            .fallback(|_: &Request<'_>| {
+                Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)
+            });
+        let server = TestServer::start(router);
+        let mut client = server.client();
+        assert_eq!(client.get("/").text(), "Homepage\n");
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\necho");
+        assert_eq!(client.reply().text(), "echo");
+        assert_eq!(client.get("/other").status, 404);
+    }
+}
+
+mod a_threaded_server {
+    use super::*;
+
+    #[test]
+    fn keep_alive_says_timeout_and_max() {
+        let site = Process::start(
+            project(),
+            &["--keep-alive-timeout=10", "--keep-alive-max=100"],
+        );
+        let mut client = site.client();
+        for left in (90..=100).rev() {
+            let expected = format!("timeout=10, max={left}");
+            assert_eq!(client.get("/").field("Keep-Alive"), Some(expected.as_str()));
+        }
+    }
+
+    #[test]
+    fn the_error_page_hints_at_the_index() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for site in [sample_site(), Process::start(folder.path(), &[])] {
+            let page = site.client().get("/hello.html").text();
+            assert!(page.contains("Error: 404"), "{page}");
+            assert!(
+                page.contains("Hint: visit") && page.contains("href=\"/\""),
+                "{page}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_browsers_are_served_at_once_on_one_port() {
+        let site = sample_site();
+        let mut clients: Vec<_> = (0..100).map(|_| site.client()).collect();
+        for client in &mut clients {
+            client.send("GET /page_one HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in clients.iter_mut().rev() {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+}
