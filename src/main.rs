@@ -57,7 +57,7 @@ fn run(settings: Settings) -> Result<(), Error> {
         .clone()
         .or(site.users.map(|users| users.store));
     if let Some(store) = store {
-        router = add_users(router, store, &settings)?;
+        router = add_users(router, &store, &settings)?;
     }
     let mut server = Server::bind(settings.config)?;
     if !settings.access_log.is_empty() {
@@ -94,9 +94,9 @@ fn hide_site_file(files: StaticFiles, settings: &Settings) -> StaticFiles {
 }
 
 #[cfg(feature = "sqlite")]
-fn add_users(router: Router, store: Store, settings: &Settings) -> Result<Router, Error> {
+fn add_users(router: Router, store: &Store, settings: &Settings) -> Result<Router, Error> {
     let path = match store {
-        Store::Sqlite(path) => state::place(&path, settings.state_dir.as_deref(), &settings.root)?,
+        Store::Sqlite(path) => state::place(path, settings.state_dir.as_deref(), &settings.root)?,
         other => {
             let text = format!("users cannot be kept in {other}: this tws has no such store");
             return Err(Error::Setting(text));
@@ -106,7 +106,7 @@ fn add_users(router: Router, store: Store, settings: &Settings) -> Result<Router
 }
 
 #[cfg(not(feature = "sqlite"))]
-fn add_users(_: Router, store: Store, _: &Settings) -> Result<Router, Error> {
+fn add_users(_: Router, store: &Store, _: &Settings) -> Result<Router, Error> {
     Err(Error::Setting(format!(
         "users cannot be kept in {store}: this tws was built without the feature sqlite"
     )))
