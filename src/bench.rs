@@ -26,9 +26,9 @@ impl Default for Exchange {
 }
 
 impl Exchange {
-    /// Feeds `input` in one read, answers every request in it with a clone of `response`, and
+    /// Feeds `input` in one read, answers every request in it with what `respond` makes, and
     /// returns how many bytes went out.
-    pub fn round_trip(&mut self, input: &[u8], response: &Response) -> usize {
+    pub fn round_trip(&mut self, input: &[u8], respond: impl Fn() -> Response) -> usize {
         let mut input = Some(input);
         let mut sent = 0;
         loop {
@@ -37,7 +37,7 @@ impl Exchange {
                     Some(bytes) => room.extend_from_slice(bytes),
                     None => break,
                 },
-                Next::Handle(_) => self.machine.on_reply(response.clone(), &mut self.cx),
+                Next::Handle(_) => self.machine.on_reply(respond(), &mut self.cx),
                 Next::Write(Segment::Bytes(bytes)) => {
                     let count = bytes.len();
                     sent += count;

@@ -98,7 +98,7 @@ pub use config::{Config, Limits, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::{Handler, Job, Reply};
-pub use http::{Body, Fields, FileRange, Refusal, Request, Response};
+pub use http::{Body, Fields, FileRange, Produce, Refusal, Request, Response};
 pub use router::Router;
 pub use server::{Server, ServerHandle};
 #[cfg(feature = "sqlite")]

@@ -260,7 +260,7 @@ mod tests {
         match response.body() {
             Body::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Body::Empty => String::new(),
-            Body::File(_) => panic!("a file"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -3,21 +3,23 @@
 //! Whoever drives it asks [`Machine::next`] what to do, does it, and tells what came of it with
 //! one of the `on_*` methods. See [the module above](super) for the states.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use ::http::header::CONNECTION;
-use ::http::{Method, StatusCode};
+use ::http::{Method, StatusCode, Version};
+use bytes::Bytes;
 
 use super::chunked::Decoder;
 use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
-use super::outbox::{Outbox, Segment};
+use super::outbox::{Need, Outbox, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
-use super::reply::{ConnectionFields, encode_head};
-use crate::http::{Body, FieldSpan, Fields, Refusal, Request, Response};
+use super::reply::{ConnectionFields, Length, encode_head};
+use crate::http::{Body, FieldSpan, Fields, Produce, Refusal, Request, Response};
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -79,6 +81,7 @@ struct Exchange {
     /// The content, which the handler may be reading.
     content: Vec<u8>,
     method: Method,
+    version: Version,
     persistence: Persistence,
     farewell: Farewell,
     draft: Option<Box<Draft>>,
@@ -124,6 +127,8 @@ pub(crate) enum Next<'a> {
     Write(Segment<'a>),
     /// Nothing, until the handler's reply is there.
     Wait,
+    /// Have a piece of this made and say [`Machine::on_piece`], now or later.
+    Produce(Box<dyn Produce>),
     /// Write this to the access log.
     Log(Record),
     /// Tell the peer that nothing more will come.
@@ -157,6 +162,7 @@ enum Step {
     Refuse(Head, Refusal),
     Write,
     Wait,
+    Produce(Box<dyn Produce>),
     Log(Record),
     ShutdownWrite,
     Close(CloseReason),
@@ -188,6 +194,7 @@ impl Machine {
             Step::Handle(head) => Next::Handle(self.request(head, &cx.spans)),
             Step::Refuse(head, refusal) => Next::Refuse(self.request(head, &cx.spans), refusal),
             Step::Write => Next::Write(self.outbox.segment()),
+            Step::Produce(producer) => Next::Produce(producer),
             Step::Log(record) => Next::Log(record),
             Step::ShutdownWrite => Next::ShutdownWrite,
             Step::Close(reason) => Next::Close(reason),
@@ -200,7 +207,7 @@ impl Machine {
         }
         match &mut self.state {
             State::Idle | State::Head { .. } if self.outbox.is_full(cx.limits.max_outbox_bytes) => {
-                Step::Write
+                self.flush()
             }
             State::Idle => self.begin(cx),
             State::Head { scanned, started } => {
@@ -388,6 +395,7 @@ impl Machine {
             head_len: head.len,
             content: Vec::new(),
             method: head.method.clone(),
+            version: head.version,
             persistence: head.persistence,
             farewell: Farewell::Linger,
             draft: self.draft(bytes, &fields, started, cx),
@@ -403,6 +411,7 @@ impl Machine {
             content: Vec::new(),
             // A GET: the answer has content whatever the method was.
             method: Method::GET,
+            version: Version::HTTP_11,
             persistence: Persistence::Close,
             farewell: Farewell::Linger,
             draft,
@@ -458,6 +467,12 @@ impl Machine {
             && further != Some(0)
             && cx.service == Service::Open
             && !asks_to_close(&response);
+        let coding = match exchange.version {
+            Version::HTTP_10 => StreamCoding::UntilClose,
+            _ => StreamCoding::Chunked,
+        };
+        let keeps =
+            keeps && (response.body().length().is_some() || coding == StreamCoding::Chunked);
         let persistence = if keeps {
             Persistence::KeepAlive
         } else {
@@ -466,14 +481,14 @@ impl Machine {
         if !keeps {
             self.state = State::Closing(exchange.farewell);
         }
-        self.push_response(response, exchange, persistence, further, cx);
+        self.push_response(response, exchange, (persistence, coding), further, cx);
     }
 
     fn push_response(
         &mut self,
         response: Response,
         exchange: Exchange,
-        persistence: Persistence,
+        (persistence, coding): (Persistence, StreamCoding),
         further_requests: Option<u32>,
         cx: &mut Context,
     ) {
@@ -484,23 +499,47 @@ impl Machine {
             persistence,
             keep_alive_seconds: cx.keep_alive_seconds,
             further_requests,
-            content_length: (!bodiless).then(|| response.body().len()),
+            length: match response.body().length() {
+                _ if bodiless => Length::Unsaid,
+                Some(length) => Length::Bytes(length),
+                None if coding == StreamCoding::Chunked => Length::Chunked,
+                None => Length::Unsaid,
+            },
         };
         let buffer = self.outbox.head_buffer(&mut cx.buffers);
         encode_head(buffer, status, response.headers(), &connection);
         let content_start = self.outbox.end();
-        self.outbox.push_content(match response.into_body() {
+        let body = match response.into_body() {
             // RFC 9110 §9.3.2: the length is told, the content is not sent.
             _ if bodiless || exchange.method == Method::HEAD => Body::Empty,
             body => body,
-        });
+        };
+        let is_stream = matches!(body, Body::Stream(_));
+        self.outbox.push_content(body, coding);
         if let Some(draft) = exchange.draft {
+            let end = self.outbox.end();
             self.outbox.push_pending(Pending {
                 draft: *draft,
                 status,
                 content_start,
-                end: self.outbox.end(),
+                // That of a stream is known when it is there.
+                end: if is_stream { u64::MAX } else { end },
             });
+        }
+    }
+
+    /// The piece that was asked for, with its producer, or the end of the stream.
+    pub(crate) fn on_piece(
+        &mut self,
+        piece: io::Result<Option<(Bytes, Box<dyn Produce>)>>,
+        cx: &mut Context,
+    ) {
+        match piece {
+            Ok(piece) => self.outbox.push_piece(piece, &mut cx.buffers),
+            Err(error) => {
+                log::error!("a content that is made piece by piece: {error}");
+                self.on_lost(CloseReason::ContentCutShort);
+            }
         }
     }
 
@@ -545,6 +584,9 @@ impl Machine {
 
     /// What the connection waits for.
     pub(crate) fn timer(&self) -> Timer {
+        if self.outbox.is_waiting() {
+            return Timer::Handler;
+        }
         if !self.outbox.is_empty() {
             return Timer::Send;
         }
@@ -573,17 +615,25 @@ impl Machine {
         self.outbox.rest(&mut cx.buffers);
     }
 
-    fn flush_or(&self, otherwise: Step) -> Step {
+    fn flush_or(&mut self, otherwise: Step) -> Step {
         if self.outbox.is_empty() {
             otherwise
         } else {
-            Step::Write
+            self.flush()
+        }
+    }
+
+    fn flush(&mut self) -> Step {
+        match self.outbox.need() {
+            Need::Write => Step::Write,
+            Need::Piece(producer) => Step::Produce(producer),
+            Need::Wait => Step::Wait,
         }
     }
 
     fn close_when_flushed(&mut self, farewell: Farewell, cx: &Context) -> Step {
         if !self.outbox.is_empty() {
-            return Step::Write;
+            return self.flush();
         }
         match farewell {
             Farewell::Linger if self.input == Input::Open => {

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 
+use super::chunked;
 use super::context::Buffers;
 use super::record::{Pending, Record};
-use crate::http::{Body, FileRange};
+use crate::http::{Body, FileRange, Produce};
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
 /// a second write or a `sendfile`.
@@ -38,6 +39,34 @@ enum Bulk {
     None,
     Bytes(Bytes),
     File(FileRange),
+    Stream(Stream),
+}
+
+/// A content that is made piece by piece. The pieces go through the buffer.
+#[derive(Debug)]
+struct Stream {
+    coding: StreamCoding,
+    /// `None` while somebody makes the next piece.
+    producer: Option<Box<dyn Produce>>,
+}
+
+/// How the end of a stream is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamCoding {
+    /// RFC 9112 §7.1.
+    Chunked,
+    /// By closing the connection, for HTTP/1.0.
+    UntilClose,
+}
+
+/// What an outbox that is not empty needs.
+pub(super) enum Need {
+    /// To be written.
+    Write,
+    /// A piece of this.
+    Piece(Box<dyn Produce>),
+    /// The piece that is being made.
+    Wait,
 }
 
 /// The next piece to write, all of it or a part.
@@ -63,6 +92,12 @@ impl Outbox {
         self.has_bulk() || self.buffer.len() >= max_bytes
     }
 
+    /// True if nothing can be written until a piece is made.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let waits = matches!(&self.bulk, Bulk::Stream(Stream { producer: None, .. }));
+        waits && self.buffer.is_empty()
+    }
+
     pub(crate) fn has_bulk(&self) -> bool {
         !matches!(self.bulk, Bulk::None)
     }
@@ -71,7 +106,7 @@ impl Outbox {
     pub(super) fn end(&self) -> u64 {
         let unsent = self.buffer.len() - self.buffer_sent;
         let bulk = match &self.bulk {
-            Bulk::None => 0,
+            Bulk::None | Bulk::Stream(_) => 0,
             Bulk::Bytes(bytes) => bytes.len() as u64,
             Bulk::File(range) => range.len,
         };
@@ -87,15 +122,65 @@ impl Outbox {
         &mut self.buffer
     }
 
-    /// Puts a content behind the head that was appended last.
-    pub(super) fn push_content(&mut self, body: Body) {
+    /// Puts a content behind the head that was appended last, which announced `coding` if the
+    /// content is a stream.
+    pub(super) fn push_content(&mut self, body: Body, coding: StreamCoding) {
         match body {
             Body::Bytes(bytes) if bytes.len() <= SMALL_CONTENT_BYTES => {
                 self.buffer.extend_from_slice(&bytes);
             }
             Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
             Body::File(range) if range.len > 0 => self.bulk = Bulk::File(range),
+            Body::Stream(producer) => {
+                let producer = Some(producer);
+                self.bulk = Bulk::Stream(Stream { coding, producer });
+            }
             Body::File(_) | Body::Empty => {}
+        }
+    }
+
+    /// What is to be done next. Only if the outbox is not empty.
+    pub(super) fn need(&mut self) -> Need {
+        match &mut self.bulk {
+            Bulk::Stream(stream) if self.buffer.is_empty() => match stream.producer.take() {
+                Some(producer) => Need::Piece(producer),
+                None => Need::Wait,
+            },
+            _ => Need::Write,
+        }
+    }
+
+    /// Appends a piece of the stream, or its end; the producer comes back if there may be more.
+    pub(super) fn push_piece(
+        &mut self,
+        piece: Option<(Bytes, Box<dyn Produce>)>,
+        buffers: &mut Buffers,
+    ) {
+        let Bulk::Stream(stream) = &mut self.bulk else {
+            return;
+        };
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers.take();
+        }
+        let coding = stream.coding;
+        match piece {
+            Some((bytes, producer)) => {
+                stream.producer = Some(producer);
+                match coding {
+                    StreamCoding::Chunked => chunked::encode(&bytes, &mut self.buffer),
+                    StreamCoding::UntilClose => self.buffer.extend_from_slice(&bytes),
+                }
+            }
+            None => {
+                if coding == StreamCoding::Chunked {
+                    self.buffer.extend_from_slice(chunked::LAST_CHUNK);
+                }
+                self.bulk = Bulk::None;
+                let end = self.end();
+                if let Some(pending) = self.pending.back_mut() {
+                    pending.end = end;
+                }
+            }
         }
     }
 
@@ -107,7 +192,7 @@ impl Outbox {
     pub(crate) fn segment(&self) -> Segment<'_> {
         let unsent = &self.buffer[self.buffer_sent..];
         match &self.bulk {
-            Bulk::None => Segment::Bytes(unsent),
+            Bulk::None | Bulk::Stream(_) => Segment::Bytes(unsent),
             Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
             Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
             Bulk::File(range) if unsent.is_empty() => {
@@ -128,7 +213,7 @@ impl Outbox {
         }
         let of_bulk = count - of_buffer;
         let left = match &mut self.bulk {
-            Bulk::None => 0,
+            Bulk::None | Bulk::Stream(_) => return,
             Bulk::Bytes(bytes) => {
                 bytes.advance(of_bulk);
                 bytes.len() as u64

@@ -20,8 +20,16 @@ pub(super) struct ConnectionFields<'a> {
     pub(super) keep_alive_seconds: u64,
     /// What it announces as `max=`.
     pub(super) further_requests: Option<u32>,
-    /// `None` where the message may not say (RFC 9110 §8.6).
-    pub(super) content_length: Option<u64>,
+    pub(super) length: Length,
+}
+
+/// What a head says of the length of the content behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// Nothing: there is none (RFC 9110 §8.6), or the end of the connection tells it.
+    Unsaid,
+    Bytes(u64),
+    Chunked,
 }
 
 /// Appends one head. Fields about the connection and the framing are the connection's to say;
@@ -57,9 +65,13 @@ pub(super) fn encode_head(
             push_field(out, name.as_str(), value.as_bytes());
         }
     }
-    if let Some(length) = connection.content_length {
-        out.extend_from_slice(b"\r\nContent-Length: ");
-        push_number(out, length);
+    match connection.length {
+        Length::Unsaid => {}
+        Length::Bytes(length) => {
+            out.extend_from_slice(b"\r\nContent-Length: ");
+            push_number(out, length);
+        }
+        Length::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -109,7 +121,7 @@ mod tests {
             persistence,
             keep_alive_seconds: 10,
             further_requests: max,
-            content_length: Some(7),
+            length: Length::Bytes(7),
         };
         encode_head(&mut out, StatusCode::NOT_FOUND, fields, &connection);
         String::from_utf8_lossy(&out).into_owned()

@@ -94,6 +94,11 @@ impl Conversation {
                     self.output.extend_from_slice(&bytes[..count]);
                     self.machine.on_sent(count);
                 }
+                Next::Produce(mut producer) => {
+                    let piece = producer.next_piece();
+                    let piece = piece.map(|piece| piece.map(|bytes| (bytes, producer)));
+                    self.machine.on_piece(piece, &mut self.cx);
+                }
                 Next::Wait => panic!("nothing to wait for"),
                 Next::Log(record) => self.records.push(record),
                 Next::ShutdownWrite => self.shut_down = true,
@@ -440,6 +445,79 @@ fn a_client_that_does_not_read_is_not_read() {
         }
     }
     assert!(handled < 10, "{handled} requests were handled");
+}
+
+/// `len` bytes in pieces of three.
+fn stream(len: usize) -> Response {
+    let mut left = len;
+    let produce = move || {
+        let piece = left.min(3);
+        left -= piece;
+        Ok((piece > 0).then(|| bytes::Bytes::from(vec![b's'; piece])))
+    };
+    Response::new(StatusCode::OK).with_body(Body::Stream(Box::new(produce)))
+}
+
+#[test]
+fn a_stream_is_chunked_and_keeps_the_connection() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.handler = |request| match request.path() {
+        "/stream" => stream(7),
+        _ => Response::text("plain"),
+    };
+    let request = "GET /stream HTTP/1.1\r\nHost: h\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    conversation.tell([request.as_bytes()]);
+    let output = String::from_utf8_lossy(&conversation.output).into_owned();
+    let (head, rest) = output.split_once("\r\n\r\n").expect("a head");
+    assert!(head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"));
+    let rest = rest.strip_prefix("3\r\nsss\r\n3\r\nsss\r\n1\r\ns\r\n0\r\n\r\n");
+    let (head, rest) = rest
+        .expect("chunks")
+        .split_once("\r\n\r\n")
+        .expect("a head");
+    assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+    assert!(
+        rest.starts_with("HTTP/1.1 200 OK") && rest.ends_with("plain"),
+        "{rest}"
+    );
+    let outcomes: Vec<_> = conversation
+        .records
+        .iter()
+        .map(|record| record.outcome)
+        .collect();
+    assert_eq!(outcomes, [Outcome::Complete; 3]);
+}
+
+#[test]
+fn a_stream_to_http_1_0_ends_with_the_connection() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.handler = |_| stream(7);
+    let request = &b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"[..];
+    conversation.tell([request]);
+    assert!(conversation.shut_down);
+    let output = String::from_utf8_lossy(&conversation.output).into_owned();
+    assert!(
+        output.contains("Connection: close") && !output.contains("chunked"),
+        "{output}"
+    );
+    assert!(output.ends_with("\r\n\r\nsssssss"), "{output}");
+}
+
+#[test]
+fn a_stream_that_fails_is_cut_short() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.handler = |_| {
+        let mut first = true;
+        let produce = move || match std::mem::take(&mut first) {
+            true => Ok(Some(bytes::Bytes::from_static(b"abc"))),
+            false => Err(std::io::Error::other("on purpose")),
+        };
+        Response::new(StatusCode::OK).with_body(Body::Stream(Box::new(produce)))
+    };
+    let end = conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert_eq!(end, End::Closed(CloseReason::ContentCutShort));
+    assert!(conversation.output.ends_with(b"3\r\nabc\r\n"));
+    assert_eq!(conversation.records[0].outcome, Outcome::Aborted);
 }
 
 #[test]

@@ -15,4 +15,4 @@ pub(crate) mod target;
 pub use refusal::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
-pub use response::{Body, FileRange, Response};
+pub use response::{Body, FileRange, Produce, Response};

@@ -1,7 +1,9 @@
 //! A response as handlers make it: a status, header fields, and a *description* of the content.
 //! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
 
+use std::fmt;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -21,8 +23,26 @@ pub struct FileRange {
     pub len: u64,
 }
 
+/// Makes a content piece by piece, for when it is not there as a whole: on a helper thread, one
+/// piece at a time, each when the client has taken the one before. So a slow client keeps neither
+/// a thread nor more than a piece, and what makes the pieces may wait.
+pub trait Produce: Send {
+    /// The next piece, of some 16 to 64 KiB, or `None` at the end. An error ends the connection:
+    /// the client learns that the content is cut short.
+    fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+impl<F> Produce for F
+where
+    F: FnMut() -> io::Result<Option<Bytes>> + Send,
+{
+    fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
+        self()
+    }
+}
+
 /// What a response carries after its head.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub enum Body {
     /// Nothing.
     #[default]
@@ -31,26 +51,30 @@ pub enum Body {
     Bytes(Bytes),
     /// A part of an open file, sent in chunks as the client takes them.
     File(FileRange),
+    /// Pieces that are made one by one; their number and length are not known before.
+    Stream(Box<dyn Produce>),
 }
 
 impl Body {
-    /// The length of the content in bytes.
-    pub fn len(&self) -> u64 {
+    /// The length of the content in bytes, if it is known before it is sent.
+    pub fn length(&self) -> Option<u64> {
         match self {
-            Self::Empty => 0,
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(range) => range.len,
+            Self::Empty => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::File(range) => Some(range.len),
+            Self::Stream(_) => None,
         }
     }
+}
 
-    /// True if there is no content.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+impl fmt::Debug for dyn Produce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Produce")
     }
 }
 
 /// One response.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Response {
     status: StatusCode,
     fields: HeaderMap,

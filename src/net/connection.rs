@@ -10,19 +10,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::mailbox::Piece;
 use super::transport::{More, Transport};
 use crate::config::Timeouts;
 use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::Segment;
 use crate::h1::record::Record;
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Produce, Refusal, Request, Response};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
     /// The response, or `None` if it will come later, through [`Connection::on_reply`].
     fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response;
+    /// Has a piece made; it comes through [`Connection::on_piece`].
+    fn produce(&mut self, producer: Box<dyn Produce>);
     fn record(&mut self, record: Record);
 }
 
@@ -89,6 +92,11 @@ impl<T: Transport> Connection<T> {
     /// The reply that a handler's job has made.
     pub(crate) fn on_reply(&mut self, response: Response, cx: &mut Context) {
         self.machine.on_reply(response, cx);
+    }
+
+    /// The piece that was asked for.
+    pub(crate) fn on_piece(&mut self, piece: Piece, cx: &mut Context) {
+        self.machine.on_piece(piece, cx);
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
@@ -165,6 +173,7 @@ impl<T: Transport> Connection<T> {
                     let response = host.refuse(&request, refusal);
                     self.machine.on_reply(response, cx);
                 }
+                Next::Produce(producer) => host.produce(producer),
                 Next::Wait => break Park::Handler,
                 Next::Log(record) => host.record(record),
                 Next::ShutdownWrite => {

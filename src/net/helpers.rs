@@ -2,14 +2,15 @@
 //! and a reply that goes back through the worker's mailbox.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mio::Token;
 
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::{Mail, Mailbox, Piece};
 use crate::handler::Job;
-use crate::http::Response;
+use crate::http::{Produce, Response};
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
@@ -35,9 +36,15 @@ struct Queue {
 }
 
 struct Task {
-    job: Job,
+    work: Work,
     reply_to: Arc<Mailbox>,
     token: Token,
+}
+
+/// What a helper is asked to do.
+enum Work {
+    Answer(Job),
+    Produce(Box<dyn Produce>),
 }
 
 struct Alive(Arc<Pool>);
@@ -74,10 +81,37 @@ impl Helpers {
         reply_to: &Arc<Mailbox>,
         token: Token,
     ) -> Result<(), Overloaded> {
-        let mut queue = self.pool.lock();
+        let queue = self.pool.lock();
         if queue.tasks.len() >= self.pool.max_waiting {
             return Err(Overloaded);
         }
+        self.enqueue(queue, Work::Answer(job), reply_to, token)
+    }
+
+    /// Has a piece made; it is mailed to `reply_to` for `token`. This finds room even in a full
+    /// queue, because a response that has begun cannot be refused any more; there is at most one
+    /// such piece for each connection.
+    pub(crate) fn produce(
+        &self,
+        producer: Box<dyn Produce>,
+        reply_to: &Arc<Mailbox>,
+        token: Token,
+    ) {
+        let queue = self.pool.lock();
+        let work = Work::Produce(producer);
+        if self.enqueue(queue, work, reply_to, token).is_err() {
+            let error = io::Error::other("there is no helper thread");
+            reply_to.send(Mail::Piece(token, Err(error)));
+        }
+    }
+
+    fn enqueue(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        work: Work,
+        reply_to: &Arc<Mailbox>,
+        token: Token,
+    ) -> Result<(), Overloaded> {
         if queue.idle <= queue.tasks.len() && queue.threads < self.pool.max_threads {
             let pool = Arc::clone(&self.pool);
             let thread = std::thread::Builder::new().name("helper".to_owned());
@@ -90,7 +124,7 @@ impl Helpers {
             return Err(Overloaded);
         }
         queue.tasks.push_back(Task {
-            job,
+            work,
             reply_to: Arc::clone(reply_to),
             token,
         });
@@ -108,9 +142,11 @@ impl Pool {
 
     fn work(&self) {
         while let Some(task) = self.next_task() {
-            let response = catch_unwind(AssertUnwindSafe(task.job))
-                .unwrap_or_else(|_| Response::fault("a blocking job panicked"));
-            task.reply_to.send(Mail::Reply(task.token, response));
+            let token = task.token;
+            task.reply_to.send(match task.work {
+                Work::Answer(job) => Mail::Reply(token, answer(job)),
+                Work::Produce(producer) => Mail::Piece(token, produce(producer)),
+            });
         }
     }
 
@@ -131,6 +167,17 @@ impl Pool {
             queue.idle -= 1;
         }
     }
+}
+
+fn answer(job: Job) -> Response {
+    catch_unwind(AssertUnwindSafe(job))
+        .unwrap_or_else(|_| Response::fault("a blocking job panicked"))
+}
+
+fn produce(mut producer: Box<dyn Produce>) -> Piece {
+    let piece = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
+        .unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
+    Ok(piece.map(|bytes| (bytes, producer)))
 }
 
 #[cfg(test)]

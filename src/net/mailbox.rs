@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Registry, Token, Waker};
 
-use crate::http::Response;
+use crate::http::{Produce, Response};
+
+/// A piece of a content and its producer, or the end.
+pub(crate) type Piece = io::Result<Option<(Bytes, Box<dyn Produce>)>>;
 
 /// One message.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(crate) enum Mail {
     Connection(TcpStream, SocketAddr),
     /// A job is done; the token says for which connection.
     Reply(Token, Response),
+    /// A piece of a content is made.
+    Piece(Token, Piece),
     /// Finish what is begun and end.
     Drain,
 }

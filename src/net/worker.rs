@@ -25,7 +25,7 @@ use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::record::Record;
 use crate::handler::{Handler, Reply};
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Produce, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -221,6 +221,13 @@ impl Worker {
                 slot.connection.on_reply(response, &mut self.cx);
                 self.drive(token);
             }
+            Mail::Piece(token, piece) => {
+                let Some(slot) = slot(&mut self.slots, token) else {
+                    return;
+                };
+                slot.connection.on_piece(piece, &mut self.cx);
+                self.drive(token);
+            }
             Mail::Drain => {
                 self.cx.service = Service::Draining;
                 self.drained_by = Some(self.cx.now + self.timeouts.drain);
@@ -397,6 +404,10 @@ impl Host for WorkerHost<'_> {
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
         let refuse = AssertUnwindSafe(|| self.handler.refuse(request, refusal));
         catch_unwind(refuse).unwrap_or_else(|_| panicked(request))
+    }
+
+    fn produce(&mut self, producer: Box<dyn Produce>) {
+        self.helpers.produce(producer, self.mailbox, self.token);
     }
 
     fn record(&mut self, record: Record) {
