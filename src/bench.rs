@@ -20,7 +20,7 @@ impl Default for Exchange {
         let now = SystemTime::now();
         Self {
             machine: Machine::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
-            cx: Context::new(&Config::default(), Recording::Off, Instant::now(), now),
+            cx: Context::new(&Config::default(), Recording::Off, Instant::now, now),
         }
     }
 }
@@ -37,6 +37,7 @@ impl Exchange {
                     Some(bytes) => room.extend_from_slice(bytes),
                     None => break,
                 },
+                Next::Admit(_) => self.machine.on_admission(Ok(usize::MAX), &mut self.cx),
                 Next::Handle(_) => self.machine.on_reply(respond(), &mut self.cx),
                 Next::Write(Segment::Bytes(bytes)) => {
                     let count = bytes.len();

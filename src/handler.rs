@@ -1,10 +1,50 @@
 //! What turns a request into a response. A handler knows no connection: it can be called with a
 //! [`Request`] made by hand, and what it returns can be read.
 
+use std::sync::mpsc;
+
 use crate::http::{Refusal, Request, Response};
 
 /// Work that may wait: for a disk, a lock, another server. It runs on a helper thread.
 pub type Job = Box<dyn FnOnce() -> Response + Send>;
+
+/// What a handler says to a request with content before the content is read.
+#[derive(Debug)]
+pub enum Admission {
+    /// Read it, up to so many bytes and to [`Limits::max_content_bytes`](crate::Limits); more is
+    /// refused with 413.
+    AtMost(usize),
+    /// Do not read it: answer this and close the connection.
+    Refuse(Response),
+}
+
+/// Where the response of [`Reply::Later`] goes. If it is dropped instead, the client gets a 500.
+pub struct Replier {
+    deliver: Option<Box<dyn FnOnce(Response) + Send>>,
+}
+
+impl Replier {
+    pub(crate) fn new(deliver: impl FnOnce(Response) + Send + 'static) -> Self {
+        Self {
+            deliver: Some(Box::new(deliver)),
+        }
+    }
+
+    /// Sends the response, from any thread.
+    pub fn send(mut self, response: Response) {
+        if let Some(deliver) = self.deliver.take() {
+            deliver(response);
+        }
+    }
+}
+
+impl Drop for Replier {
+    fn drop(&mut self) {
+        if let Some(deliver) = self.deliver.take() {
+            deliver(Response::fault("a reply was promised and forgotten"));
+        }
+    }
+}
 
 /// A handler's answer.
 pub enum Reply {
@@ -12,6 +52,9 @@ pub enum Reply {
     Now(Response),
     /// A job that makes the response. The connection waits for it, the event loop does not.
     Blocking(Job),
+    /// A response that somebody else will send: this hands them what to send it with, at once and
+    /// without waiting. It costs no thread, however long it takes.
+    Later(Box<dyn FnOnce(Replier) + Send>),
 }
 
 impl Reply {
@@ -20,11 +63,25 @@ impl Reply {
         Self::Blocking(Box::new(job))
     }
 
-    /// The response, waiting for the job if there is one. For tests and other callers that may wait.
+    /// A response that somebody else will send.
+    pub fn later(hand_over: impl FnOnce(Replier) + Send + 'static) -> Self {
+        Self::Later(Box::new(hand_over))
+    }
+
+    /// The response, waiting for it if need be. For tests and other callers that may wait.
     pub fn wait(self) -> Response {
         match self {
             Self::Now(response) => response,
             Self::Blocking(job) => job(),
+            Self::Later(hand_over) => {
+                let (sender, receiver) = mpsc::sync_channel(1);
+                hand_over(Replier::new(move |response| {
+                    // Nobody waits any more if this fails.
+                    let _ = sender.send(response);
+                }));
+                let lost = |_| Response::fault("a reply was promised and forgotten");
+                receiver.recv().unwrap_or_else(lost)
+            }
         }
     }
 }
@@ -42,6 +99,12 @@ impl From<Response> for Reply {
 pub trait Handler: Send + Sync {
     /// Answers one request.
     fn handle(&self, request: &Request<'_>) -> Reply;
+
+    /// Says whether the content of a request is to be read. The request is shown without it.
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        let _ = request;
+        Admission::AtMost(usize::MAX)
+    }
 
     /// Answers a request whose head is fine but whose content is refused: too large (413), badly
     /// framed (400), or with an expectation nobody meets (417). The request has no content then.

@@ -97,7 +97,7 @@ mod users;
 pub use config::{Config, Limits, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
-pub use handler::{Handler, Job, Reply};
+pub use handler::{Admission, Handler, Job, Replier, Reply};
 pub use http::{Body, Fields, FileRange, Produce, Refusal, Request, Response};
 pub use router::Router;
 pub use server::{Server, ServerHandle};

@@ -7,7 +7,7 @@
 
 use ::http::{Method, StatusCode};
 
-use crate::handler::{Handler, Reply};
+use crate::handler::{Admission, Handler, Reply};
 use crate::http::response;
 use crate::http::{Refusal, Request, Response};
 
@@ -194,6 +194,13 @@ impl Handler for Router {
             Ok((handler, params)) if params.is_empty() => handler.handle(request),
             Ok((handler, params)) => handler.handle(&request.with_params(params)),
             Err(answer) => self.answer(request.method(), &answer).into(),
+        }
+    }
+
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        match self.find(request) {
+            Ok((handler, params)) => handler.admit(&request.with_params(params)),
+            Err(answer) => Admission::Refuse(self.answer(request.method(), &answer)),
         }
     }
 

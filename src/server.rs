@@ -23,6 +23,9 @@ use crate::net::worker::{Address, Seat, Worker};
 /// Connections the kernel keeps for us while we are busy; it is capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// More event loops than any machine has use for.
+const MAX_WORKERS: usize = 1024;
+
 /// How long the end waits for an access log that nobody takes.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -218,6 +221,10 @@ fn check(config: &Config) -> Result<(), Error> {
         let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
         return Err(Error::Setting(text));
     }
+    if limits.max_outbox_bytes == 0 || config.workers.is_some_and(|n| n.get() > MAX_WORKERS) {
+        let text = format!("max_outbox_bytes is at least 1, and {MAX_WORKERS} are the most workers");
+        return Err(Error::Setting(text));
+    }
     if u32::try_from(limits.max_head_bytes).is_err() {
         let text = format!(
             "max_head_bytes is {}; 4 GiB is the most",
@@ -228,10 +235,12 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Three quarters of the descriptors are for connections: a download takes a second one.
+/// A quarter of the descriptors, and not too few, is for everything else: a download takes a second
+/// one, and the event loops have some.
 fn default_max_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX).max(1)
+    let others = (limit / 4).max(32);
+    usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
 }
 
 fn listen_all(config: &Config) -> Result<Vec<TcpListener>, Error> {

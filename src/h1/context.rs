@@ -13,6 +13,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     /// Now, as of this turn of the loop.
     pub(crate) now: Instant,
+    clock: fn() -> Instant,
     pub(crate) date: DateField,
     pub(crate) recording: Recording,
     pub(crate) service: Service,
@@ -42,18 +43,26 @@ impl Context {
     pub(crate) fn new(
         config: &Config,
         recording: Recording,
-        now: Instant,
+        clock: fn() -> Instant,
         wall: SystemTime,
     ) -> Self {
         Self {
             limits: config.limits.clone(),
-            now,
+            now: clock(),
+            clock,
             date: DateField::new(wall),
             recording,
             service: Service::Open,
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             spans: Vec::new(),
+        }
+    }
+
+    /// Durations that are recorded are finer than a turn of the loop.
+    pub(crate) fn look_at_clock(&mut self) {
+        if self.recording == Recording::On {
+            self.now = (self.clock)();
         }
     }
 

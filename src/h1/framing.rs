@@ -49,9 +49,11 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (None, _) => Err(Refusal::bad_request("empty Transfer-Encoding")),
         _ => {
-            let mut all = fields.all("transfer-encoding").flat_map(list);
-            if all.all(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
-                return Err(Refusal::bad_request("chunked more than once"));
+            // RFC 9112 §6.3 rule 4: chunked anywhere but once, at the end, is an error.
+            let codings: Vec<_> = fields.all("transfer-encoding").flat_map(list).collect();
+            let before_last = codings.iter().rev().skip(1);
+            if before_last.into_iter().any(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+                return Err(Refusal::bad_request("chunked is not the last transfer coding"));
             }
             Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -145,7 +147,7 @@ mod tests {
             (&[(te, "")], Err(400)),
             (&[(te, "gzip, chunked")], Err(501)),
             (&[(te, "gzip"), (te, "chunked")], Err(501)),
-            (&[(te, "chunked, gzip")], Err(501)),
+            (&[(te, "chunked, gzip")], Err(400)),
             (&[(te, "identity")], Err(501)),
             (&[(te, "xchunked")], Err(501)),
             (&[(te, "\"chunked\"")], Err(501)),

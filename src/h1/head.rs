@@ -114,20 +114,21 @@ impl Head {
     }
 
     /// The request with this head; `bytes` and `spans` are those it was parsed from and into.
-    pub(crate) fn into_request<'a>(
-        self,
+    pub(crate) fn request<'a>(
+        &self,
         bytes: &'a [u8],
         spans: &'a [FieldSpan],
         peer: SocketAddr,
     ) -> Request<'a> {
         let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
         let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
-        let path = match self.path {
-            Path::InHead(range) => Cow::Borrowed(slice(&range)),
-            Path::Decoded(path) => Cow::Owned(path),
+        let path = match &self.path {
+            Path::InHead(range) => Cow::Borrowed(slice(range)),
+            Path::Decoded(path) => Cow::Owned(path.clone()),
         };
         let fields = Fields::new(bytes, spans);
-        Request::from_head(self.method, self.version, target, path, fields, peer)
+        let method = self.method.clone();
+        Request::from_head(method, self.version, target, path, fields, peer)
     }
 }
 
@@ -207,11 +208,12 @@ fn is_authority_char(byte: &u8) -> bool {
 }
 
 fn expectation(version: Version, fields: &Fields<'_>) -> Expectation {
+    let is_continue = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     match fields.first("expect") {
         // RFC 9110 §10.1.1: an expectation from an HTTP/1.0 client is ignored.
         Some(_) if version == Version::HTTP_10 => Expectation::None,
         None => Expectation::None,
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Expectation::Continue,
+        Some(_) if fields.all("expect").all(is_continue) => Expectation::Continue,
         Some(_) => Expectation::Unknown,
     }
 }
@@ -246,7 +248,7 @@ mod tests {
         };
         assert_eq!(head.len, bytes.len());
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = head.into_request(bytes, &spans, peer);
+        let request = head.request(bytes, &spans, peer);
         assert_eq!(request.method(), Method::GET);
         assert_eq!(request.version(), Version::HTTP_11);
         assert_eq!(request.target(), "/a/%62?c=d");

@@ -69,9 +69,9 @@ pub(crate) enum Scan {
     Complete(usize),
     /// It has not come yet; the lines before this offset are whole and need not be looked at again.
     Incomplete(usize),
-    /// A line ends with LF alone, which some would read as a line end and others not
-    /// (RFC 9112 §2.2): nothing is to be guessed here.
-    BareLf,
+    /// A line ends, before this offset, with LF alone, which some would read as a line end and
+    /// others not (RFC 9112 §2.2): nothing is to be guessed here.
+    BareLf(usize),
 }
 
 /// Looks for the end of the head from `scanned`, which is 0 or what an earlier
@@ -81,7 +81,7 @@ pub(crate) fn scan_head(bytes: &[u8], scanned: usize) -> Scan {
     for offset in memchr::memchr_iter(b'\n', &bytes[scanned..]) {
         let line_feed = scanned + offset;
         if line_feed == line_start || bytes[line_feed - 1] != b'\r' {
-            return Scan::BareLf;
+            return Scan::BareLf(line_feed + 1);
         }
         if line_feed - 1 == line_start {
             return Scan::Complete(line_feed + 1);
@@ -103,9 +103,9 @@ mod tests {
             (b"GET / HTTP/1.1\r\n", Scan::Incomplete(16)),
             (b"GET / HTTP/1.1\r\nHost: h\r\n\r", Scan::Incomplete(25)),
             (b"GET / HTTP/1.1\r\nHost: h\r\n\r\nnext", Scan::Complete(27)),
-            (b"GET / HTTP/1.1\nHost: h\n\n", Scan::BareLf),
-            (b"GET / HTTP/1.1\r\nHost: h\r\n\n", Scan::BareLf),
-            (b"\n", Scan::BareLf),
+            (b"GET / HTTP/1.1\nHost: h\n\n", Scan::BareLf(15)),
+            (b"GET / HTTP/1.1\r\nHost: h\r\n\n", Scan::BareLf(26)),
+            (b"\n", Scan::BareLf(1)),
         ];
         for (bytes, expected) in table {
             assert_eq!(scan_head(bytes, 0), *expected, "{bytes:?}");

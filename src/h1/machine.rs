@@ -11,7 +11,8 @@ use ::http::header::CONNECTION;
 use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
-use super::chunked::Decoder;
+use super::chunked;
+use super::content::{Decoder, Progress, Receiving};
 use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
@@ -19,6 +20,7 @@ use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
+use crate::config::Limits;
 use crate::http::{Body, FieldSpan, Fields, Produce, Refusal, Request, Response};
 
 #[derive(Debug)]
@@ -38,12 +40,16 @@ enum State {
     Idle,
     /// Part of a head is there, up to `scanned` in whole lines.
     Head { scanned: usize, started: Instant },
-    /// The head is there, the content is not.
+    /// The head is there; the handler says whether it takes the content.
+    Admission(Box<Receiving>),
+    /// The content is coming in.
     Content(Box<Receiving>),
+    /// The content is refused, which the handler words.
+    Refusing(Box<Receiving>, Refusal),
     /// A handler has the request.
     Handling(Exchange),
     /// The last reply is on its way.
-    Closing(Farewell),
+    Closing,
     /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
     Lingering { bytes: u64 },
     /// The end.
@@ -57,43 +63,17 @@ enum Input {
     Ended,
 }
 
-/// A request whose content is coming in.
-#[derive(Debug)]
-struct Receiving {
-    head: Head,
-    spans: Vec<FieldSpan>,
-    decoder: ContentDecoder,
-    content: Vec<u8>,
-    started: Instant,
-}
-
-#[derive(Debug)]
-enum ContentDecoder {
-    Length { left: u64 },
-    Chunked(Decoder),
-}
-
 /// All that a reply needs to know of its request.
 #[derive(Debug)]
-struct Exchange {
+pub(super) struct Exchange {
     /// The request's bytes that still stand in the inbox.
     head_len: usize,
     /// The content, which the handler may be reading.
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
     method: Method,
     version: Version,
     persistence: Persistence,
-    farewell: Farewell,
     draft: Option<Box<Draft>>,
-}
-
-/// How a connection that is not kept is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Farewell {
-    /// The peer asked for it and has nothing more to say.
-    Plain,
-    /// The peer may still be sending: it must get our reply before a reset.
-    Linger,
 }
 
 /// Why a TCP connection ended.
@@ -119,6 +99,8 @@ pub(crate) enum Next<'a> {
     /// Read once into this room (append to it), then say [`Machine::on_end_of_input`] if that
     /// was the end.
     Read(&'a mut Vec<u8>),
+    /// Say with [`Machine::on_admission`] whether the content of this is to be read.
+    Admit(Request<'a>),
     /// Answer with [`Machine::on_reply`], now or later.
     Handle(Request<'a>),
     /// Answer a request that is refused with [`Machine::on_reply`].
@@ -158,6 +140,7 @@ pub(crate) enum Timer {
 enum Step {
     Again,
     Read,
+    Admit,
     Handle(Head),
     Refuse(Head, Refusal),
     Write,
@@ -191,8 +174,15 @@ impl Machine {
         match step {
             Step::Again | Step::Wait => Next::Wait,
             Step::Read => Next::Read(self.inbox.room(&mut cx.buffers)),
-            Step::Handle(head) => Next::Handle(self.request(head, &cx.spans)),
-            Step::Refuse(head, refusal) => Next::Refuse(self.request(head, &cx.spans), refusal),
+            Step::Admit => match &self.state {
+                State::Admission(receiving) => {
+                    let bytes = &self.inbox.bytes()[..receiving.head.len];
+                    Next::Admit(receiving.head.request(bytes, &cx.spans, self.peer))
+                }
+                _ => Next::Wait,
+            },
+            Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans)),
+            Step::Refuse(head, refusal) => Next::Refuse(self.request(&head, &cx.spans), refusal),
             Step::Write => Next::Write(self.outbox.segment()),
             Step::Produce(producer) => Next::Produce(producer),
             Step::Log(record) => Next::Log(record),
@@ -214,12 +204,11 @@ impl Machine {
                 let (scanned, started) = (*scanned, *started);
                 self.read_head(scanned, started, cx)
             }
+            State::Admission(_) => Step::Admit,
             State::Content(_) => self.read_content(cx),
+            State::Refusing(..) => self.refuse_request(cx),
             State::Handling(_) => self.flush_or(Step::Wait),
-            State::Closing(farewell) => {
-                let farewell = *farewell;
-                self.close_when_flushed(farewell, cx)
-            }
+            State::Closing => self.close_when_flushed(cx),
             State::Lingering { bytes } => {
                 *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
                 let spent = *bytes == 0;
@@ -268,66 +257,85 @@ impl Machine {
 
     fn read_head(&mut self, scanned: usize, started: Instant, cx: &mut Context) -> Step {
         let bytes = self.inbox.bytes();
-        match scan_head(bytes, scanned) {
-            Scan::BareLf => self.refuse(Refusal::bad_request("bare LF in the head"), started, cx),
-            Scan::Complete(len) if len > cx.limits.max_head_bytes => {
-                self.refuse(head::HEAD_TOO_LARGE, started, cx)
-            }
-            Scan::Complete(len) => match Head::parse(&bytes[..len], &mut cx.spans, &cx.limits) {
-                Ok(head) => self.on_head(head, started, cx),
-                Err(refusal) => self.refuse(refusal, started, cx),
+        let scan = scan_head(bytes, scanned);
+        let refusal = match scan {
+            Scan::Complete(len) => match judge_head(bytes, len, &cx.limits) {
+                Ok(()) => match Head::parse(&bytes[..len], &mut cx.spans, &cx.limits) {
+                    Ok(head) => return self.on_head(head, started, cx),
+                    Err(refusal) => Some(refusal),
+                },
+                Err(refusal) => Some(refusal),
             },
-            Scan::Incomplete(lines) => {
-                match check_incomplete(bytes, scanned, lines, cx) {
-                    Err(refusal) => return self.refuse(refusal, started, cx),
-                    Ok(()) => {
-                        self.state = State::Head {
-                            scanned: lines,
-                            started,
-                        };
-                    }
-                }
-                if self.input == Input::Ended {
-                    const CUT: Refusal = Refusal::bad_request("the request ended in its head");
-                    return self.refuse(CUT, started, cx);
-                }
+            Scan::BareLf(at) => {
+                const BARE_LF: Refusal = Refusal::bad_request("bare LF in the head");
+                Some(judge_head(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
+            }
+            // The request line is judged once, when it is whole.
+            Scan::Incomplete(_) if scanned == 0 || bytes.len() > cx.limits.max_head_bytes => {
+                judge_line(bytes, &cx.limits)
+                    .and_then(|()| judge_size(bytes.len(), &cx.limits))
+                    .err()
+            }
+            Scan::Incomplete(_) => None,
+        };
+        const CUT: Refusal = Refusal::bad_request("the request ended in its head");
+        match (refusal, scan) {
+            (Some(refusal), _) => self.refuse(refusal, started, cx),
+            (None, _) if self.input == Input::Ended => self.refuse(CUT, started, cx),
+            (None, Scan::Incomplete(scanned)) => {
+                self.state = State::Head { scanned, started };
                 self.flush_or(Step::Read)
             }
+            (None, _) => Step::Again,
         }
     }
 
     fn on_head(&mut self, head: Head, started: Instant, cx: &mut Context) -> Step {
-        const TOO_LARGE: Refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
         const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
             StatusCode::EXPECTATION_FAILED,
             "the only expectation met here is 100-continue",
         );
         self.requests = self.requests.saturating_add(1);
-        if head.expectation == Expectation::Unknown {
-            return self.refuse_request(head, UNKNOWN_EXPECTATION, started, cx);
-        }
+        let exchange = self.exchange(&head, started, cx);
         let decoder = match head.framing {
-            Framing::None => return self.handle(head, Vec::new(), started, cx),
-            Framing::Length(length) if length > cx.limits.max_content_bytes as u64 => {
-                return self.refuse_request(head, TOO_LARGE, started, cx);
+            Framing::None if head.expectation != Expectation::Unknown => {
+                self.state = State::Handling(exchange);
+                return Step::Handle(head);
             }
-            Framing::Length(left) => ContentDecoder::Length { left },
-            Framing::Chunked => ContentDecoder::Chunked(Decoder::new(cx.limits.max_head_bytes)),
+            Framing::None => Decoder::Length { left: 0 },
+            Framing::Length(left) => Decoder::Length { left },
+            Framing::Chunked => {
+                Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes))
+            }
         };
-        // RFC 9110 §10.1.1: not if some of the content has come already.
-        let waits = head.expectation == Expectation::Continue;
-        if waits && self.inbox.bytes().len() == head.len {
-            let buffer = self.outbox.head_buffer(&mut cx.buffers);
-            buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        self.state = State::Content(Box::new(Receiving {
-            head,
-            spans: cx.spans.clone(),
-            decoder,
-            content: Vec::new(),
-            started,
-        }));
+        let unknown = head.expectation == Expectation::Unknown;
+        let spans = cx.spans.clone();
+        let receiving = Box::new(Receiving::new(head, spans, exchange, decoder));
+        self.state = match unknown {
+            true => State::Refusing(receiving, UNKNOWN_EXPECTATION),
+            false => State::Admission(receiving),
+        };
         Step::Again
+    }
+
+    /// What the handler says to the content of the request that was shown to it last: how many
+    /// bytes it takes, or the answer without it.
+    pub(crate) fn on_admission(&mut self, admission: Result<usize, Response>, cx: &mut Context) {
+        match (std::mem::replace(&mut self.state, State::Idle), admission) {
+            (State::Admission(mut receiving), Ok(bytes)) => {
+                receiving.max_bytes = bytes.min(cx.limits.max_content_bytes);
+                self.state = State::Content(receiving);
+            }
+            (State::Admission(mut receiving), Err(response)) => {
+                receiving.exchange.persistence = Persistence::Close;
+                self.state = State::Handling(receiving.exchange);
+                self.on_reply(response, cx);
+            }
+            (state, _) => {
+                debug_assert!(false, "an admission without a question");
+                self.state = state;
+            }
+        }
     }
 
     fn read_content(&mut self, cx: &mut Context) -> Step {
@@ -335,57 +343,47 @@ impl Machine {
             return Step::Again;
         };
         let head_len = receiving.head.len;
-        let input = &self.inbox.bytes()[head_len..];
-        match receiving.decode(input, cx.limits.max_content_bytes) {
+        match receiving.decode(&self.inbox.bytes()[head_len..]) {
             Err(refusal) => {
-                cx.spans = receiving.spans;
-                self.refuse_request(receiving.head, refusal, receiving.started, cx)
+                self.state = State::Refusing(receiving, refusal);
+                Step::Again
             }
             Ok(Progress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 cx.spans = receiving.spans;
-                self.handle(receiving.head, receiving.content, receiving.started, cx)
+                self.state = State::Handling(receiving.exchange);
+                Step::Handle(receiving.head)
             }
             Ok(Progress::Incomplete(_)) if self.input == Input::Ended => {
                 const CUT: Refusal = Refusal::bad_request("the request ended in its content");
-                cx.spans = receiving.spans;
-                self.refuse_request(receiving.head, CUT, receiving.started, cx)
+                self.state = State::Refusing(receiving, CUT);
+                Step::Again
             }
             Ok(Progress::Incomplete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
+                if receiving.takes_up_wait() {
+                    let buffer = self.outbox.head_buffer(&mut cx.buffers);
+                    buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
                 self.state = State::Content(receiving);
                 self.flush_or(Step::Read)
             }
         }
     }
 
-    fn handle(&mut self, head: Head, content: Vec<u8>, started: Instant, cx: &mut Context) -> Step {
-        let farewell = match head.persistence {
-            Persistence::Close if self.inbox.bytes().len() == head.len => Farewell::Plain,
-            _ => Farewell::Linger,
+    /// Has the handler word the refusal of a content.
+    fn refuse_request(&mut self, cx: &mut Context) -> Step {
+        let State::Refusing(receiving, refusal) = std::mem::replace(&mut self.state, State::Idle)
+        else {
+            return Step::Again;
         };
-        let exchange = self.exchange(&head, started, cx);
-        self.state = State::Handling(Exchange {
-            content,
-            farewell,
-            ..exchange
-        });
-        Step::Handle(head)
-    }
-
-    fn refuse_request(
-        &mut self,
-        head: Head,
-        refusal: Refusal,
-        started: Instant,
-        cx: &Context,
-    ) -> Step {
-        let exchange = self.exchange(&head, started, cx);
+        cx.spans = receiving.spans;
         self.state = State::Handling(Exchange {
             persistence: Persistence::Close,
-            ..exchange
+            content: Vec::new(),
+            ..receiving.exchange
         });
-        Step::Refuse(head, refusal)
+        Step::Refuse(receiving.head, refusal)
     }
 
     fn exchange(&self, head: &Head, started: Instant, cx: &Context) -> Exchange {
@@ -397,7 +395,6 @@ impl Machine {
             method: head.method.clone(),
             version: head.version,
             persistence: head.persistence,
-            farewell: Farewell::Linger,
             draft: self.draft(bytes, &fields, started, cx),
         }
     }
@@ -413,7 +410,6 @@ impl Machine {
             method: Method::GET,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
-            farewell: Farewell::Linger,
             draft,
         });
         self.on_reply(refusal.into(), cx);
@@ -441,13 +437,13 @@ impl Machine {
         }))
     }
 
-    fn request<'a>(&'a self, head: Head, spans: &'a [FieldSpan]) -> Request<'a> {
+    fn request<'a>(&'a self, head: &Head, spans: &'a [FieldSpan]) -> Request<'a> {
         let bytes = &self.inbox.bytes()[..head.len];
         let content = match &self.state {
             State::Handling(exchange) => &exchange.content[..],
             _ => &[],
         };
-        head.into_request(bytes, spans, self.peer)
+        head.request(bytes, spans, self.peer)
             .with_borrowed_content(content)
     }
 
@@ -456,6 +452,11 @@ impl Machine {
         let State::Handling(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
             debug_assert!(false, "a reply without a request");
             return;
+        };
+        let response = match response.status().is_informational() {
+            // The client would go on waiting for the final one.
+            true => Response::fault("a handler answered with an interim status"),
+            false => response,
         };
         self.inbox.consume(exchange.head_len);
         let answered = self.requests.saturating_sub(1);
@@ -479,7 +480,7 @@ impl Machine {
             Persistence::Close
         };
         if !keeps {
-            self.state = State::Closing(exchange.farewell);
+            self.state = State::Closing;
         }
         self.push_response(response, exchange, (persistence, coding), further, cx);
     }
@@ -556,7 +557,8 @@ impl Machine {
     /// Asked when there is nothing to read at the moment: true if the connection ends because the
     /// server shuts down and the peer is not in the middle of something.
     pub(crate) fn leaves_when_quiet(&mut self, cx: &Context) -> bool {
-        let idle = matches!(self.state, State::Idle) && self.outbox.is_empty();
+        // The first request of a new connection may be on its way.
+        let idle = matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
         let leaves = idle && cx.service == Service::Draining;
         if leaves {
             self.on_lost(CloseReason::Drained);
@@ -568,18 +570,36 @@ impl Machine {
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
         const TOO_SLOW: Refusal =
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request took too long");
-        match self.timer() {
-            Timer::Header | Timer::Body => {
-                self.refuse(TOO_SLOW, cx.now, cx);
+        match (self.timer(), std::mem::replace(&mut self.state, State::Idle)) {
+            (Timer::Header, State::Head { started, .. }) => {
+                self.refuse(TOO_SLOW, started, cx);
             }
-            Timer::KeepAlive | Timer::Send | Timer::Linger => self.on_lost(CloseReason::TimedOut),
-            Timer::Handler => {}
+            (Timer::Body, State::Content(receiving)) => {
+                self.state = State::Refusing(receiving, TOO_SLOW);
+            }
+            (Timer::Handler, state) => self.state = state,
+            (_, state) => {
+                self.state = state;
+                self.on_lost(CloseReason::TimedOut);
+            }
         }
     }
 
-    /// The connection cannot go on.
+    /// The connection cannot go on. A request that is not answered yet is recorded as it is.
     pub(crate) fn on_lost(&mut self, reason: CloseReason) {
-        self.state = State::Closed(reason);
+        let exchange = match std::mem::replace(&mut self.state, State::Closed(reason)) {
+            State::Handling(exchange) => exchange,
+            State::Admission(receiving) | State::Content(receiving) => receiving.exchange,
+            State::Refusing(receiving, _) => receiving.exchange,
+            State::Idle
+            | State::Head { .. }
+            | State::Closing
+            | State::Lingering { .. }
+            | State::Closed(_) => return,
+        };
+        if let Some(draft) = exchange.draft {
+            self.outbox.push_pending(Pending::unanswered(*draft));
+        }
     }
 
     /// What the connection waits for.
@@ -594,8 +614,8 @@ impl Machine {
             State::Idle => Timer::KeepAlive,
             State::Head { .. } => Timer::Header,
             State::Content(_) => Timer::Body,
-            State::Handling(_) => Timer::Handler,
-            State::Closing(_) | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
+            State::Admission(_) | State::Refusing(..) | State::Handling(_) => Timer::Handler,
+            State::Closing | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
         }
     }
 
@@ -631,17 +651,20 @@ impl Machine {
         }
     }
 
-    fn close_when_flushed(&mut self, farewell: Farewell, cx: &Context) -> Step {
+    /// RFC 9112 §9.6: first our side, then, when the peer has closed its own, the connection.
+    /// Closing at once would let whatever the peer still sends reset the connection, and the reset
+    /// could overtake our reply.
+    fn close_when_flushed(&mut self, cx: &Context) -> Step {
         if !self.outbox.is_empty() {
             return self.flush();
         }
-        match farewell {
-            Farewell::Linger if self.input == Input::Open => {
+        match self.input {
+            Input::Open => {
                 let bytes = cx.limits.max_linger_bytes;
                 self.state = State::Lingering { bytes };
                 Step::ShutdownWrite
             }
-            _ => self.close(CloseReason::Finished),
+            Input::Ended => self.close(CloseReason::Finished),
         }
     }
 
@@ -651,57 +674,44 @@ impl Machine {
     }
 }
 
-enum Progress {
-    /// So many bytes of the input were the rest of the content.
-    Complete(usize),
-    /// So many bytes were content, and more must come.
-    Incomplete(usize),
-}
-
-impl Receiving {
-    fn decode(&mut self, input: &[u8], max_content: usize) -> Result<Progress, Refusal> {
-        let (taken, complete) = match &mut self.decoder {
-            ContentDecoder::Length { left } => {
-                let taken = input
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
-                self.content.extend_from_slice(&input[..taken]);
-                *left -= taken as u64;
-                (taken, *left == 0)
-            }
-            ContentDecoder::Chunked(decoder) => {
-                let taken = decoder.decode(input, &mut self.content, max_content)?;
-                (taken, decoder.is_done())
-            }
-        };
-        Ok(if complete {
-            Progress::Complete(taken)
-        } else {
-            Progress::Incomplete(taken)
-        })
+/// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
+/// request line says, come before what is wrong behind it. So it makes no difference how the bytes
+/// came.
+fn judge_head(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
+    if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
+        return Ok(());
     }
+    judge_line(bytes, limits)?;
+    judge_size(len, limits)
 }
 
-/// Judges a head whose end has not come: its size, and its request line as soon as that is whole.
-fn check_incomplete(
-    bytes: &[u8],
-    scanned: usize,
-    lines: usize,
-    cx: &Context,
-) -> Result<(), Refusal> {
-    /// Room for a method, a version and two spaces beside the longest target.
-    const METHOD_AND_VERSION_BYTES: usize = 64;
-    if lines == 0 && bytes.len() > cx.limits.max_target_bytes + METHOD_AND_VERSION_BYTES {
+fn is_whole_head(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n\r\n")
+}
+
+/// Judges the request line as far as it is there.
+fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let line_feed = memchr::memchr(b'\n', bytes);
+    if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {
         return Err(head::TARGET_TOO_LONG);
     }
-    if bytes.len() > cx.limits.max_head_bytes {
-        return Err(head::HEAD_TOO_LARGE);
+    match line_feed.map(|at| &bytes[..=at]) {
+        Some(line) if line.ends_with(b"\r\n") => head::check_request_line(line),
+        _ => Ok(()),
     }
-    if scanned == 0 && lines > 0 {
-        let line_end = bytes.iter().position(|&byte| byte == b'\n');
-        return head::check_request_line(&bytes[..line_end.map_or(lines, |at| at + 1)]);
+}
+
+fn longest_line(limits: &Limits) -> usize {
+    /// Room for a method, a version and two spaces beside the longest target.
+    const METHOD_AND_VERSION_BYTES: usize = 64;
+    limits.max_target_bytes.saturating_add(METHOD_AND_VERSION_BYTES)
+}
+
+fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {
+    match len > limits.max_head_bytes {
+        true => Err(head::HEAD_TOO_LARGE),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn asks_to_close(response: &Response) -> bool {

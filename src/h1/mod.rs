@@ -22,6 +22,7 @@
 //! request bytes were split across reads is tested, not hoped.
 
 mod chunked;
+mod content;
 pub(crate) mod context;
 mod framing;
 mod head;

@@ -16,7 +16,7 @@ pub struct Record {
     pub referer: Option<Vec<u8>>,
     /// The User-Agent field.
     pub user_agent: Option<Vec<u8>>,
-    /// The status of the response.
+    /// The status of the response; 499 if there was none.
     pub status: StatusCode,
     /// How many bytes of content the kernel has taken.
     pub content_bytes: u64,
@@ -57,6 +57,17 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// A request that gets no response: its client has gone, or the server could not wait. 499 is
+    /// nginx's number for that.
+    pub(super) fn unanswered(draft: Draft) -> Self {
+        Self {
+            draft,
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            content_start: u64::MAX,
+            end: u64::MAX,
+        }
+    }
+
     /// The record, when `sent` bytes of the stream are sent and no more will be for it.
     pub(super) fn into_record(self, sent: u64, now: Instant) -> Record {
         let Draft {

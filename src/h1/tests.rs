@@ -22,7 +22,7 @@ fn context(change: impl FnOnce(&mut Config)) -> Context {
     let mut config = Config::default();
     change(&mut config);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    Context::new(&config, Recording::On, Instant::now(), wall)
+    Context::new(&config, Recording::On, Instant::now, wall)
 }
 
 /// How far a conversation got.
@@ -77,6 +77,14 @@ impl Conversation {
                     Some(piece) => room.extend_from_slice(piece),
                     None => return End::Reading,
                 },
+                Next::Admit(request) => {
+                    let admission = match request.path() {
+                        "/no-content" => Err(Response::text("not wanted")),
+                        "/little" => Ok(3),
+                        _ => Ok(usize::MAX),
+                    };
+                    self.machine.on_admission(admission, &mut self.cx);
+                }
                 Next::Handle(request) => {
                     let response = (self.handler)(&request);
                     self.machine.on_reply(response, &mut self.cx);
@@ -337,19 +345,62 @@ fn an_end_in_the_middle_is_a_bad_request() {
     }
 }
 
+/// RFC 9112 §9.6: the connection is not closed under a reply, whoever wanted the close.
 #[test]
-fn a_refusal_lingers_and_a_wish_to_close_does_not() {
-    let mut refused = Conversation::new(context(|_| {}));
-    assert_eq!(refused.tell([&b"GET / HTTP/1.1\r\n\r\n"[..]]), End::Reading);
-    assert!(refused.shut_down);
-    assert_eq!(refused.machine.timer(), Timer::Linger);
-    assert_eq!(refused.tell([&b"more and more"[..]]), End::Reading);
-    assert_eq!(refused.end_input(), End::Closed(CloseReason::Finished));
+fn every_end_of_ours_lingers_until_the_client_closes() {
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut conversation = Conversation::new(context(|_| {}));
+        assert_eq!(conversation.tell([request.as_bytes()]), End::Reading);
+        assert!(conversation.shut_down);
+        assert_eq!(conversation.machine.timer(), Timer::Linger);
+        assert_eq!(conversation.tell([&b"\r\nmore and more"[..]]), End::Reading);
+        assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
+        assert_eq!(conversation.replies().len(), 1);
+    }
+}
 
-    let mut wished = Conversation::new(context(|_| {}));
-    let end = wished.tell([&b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"[..]]);
-    assert_eq!(end, End::Closed(CloseReason::Finished));
-    assert!(!wished.shut_down);
+#[test]
+fn a_handler_says_how_much_content_it_takes() {
+    let table = [
+        ("/no-content", "Content-Length: 5\r\n", "200- not wanted"),
+        ("/little", "Content-Length: 3\r\n", "200+ POST /little abc"),
+        ("/little", "Content-Length: 4\r\n", "413- 413 Payload Too Large: content too large\n"),
+    ];
+    for (path, fields, reply) in table {
+        let mut conversation = Conversation::new(context(|_| {}));
+        let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{fields}\r\n");
+        conversation.tell([head.as_bytes()]);
+        conversation.tell([&b"abc"[..]]);
+        let replies = conversation.replies();
+        let final_reply = replies.last().map(String::as_str);
+        assert_eq!(final_reply, Some(reply), "{path} {fields}");
+        let waited = replies[0] == "100";
+        assert_eq!(waited, reply.starts_with("200+"), "{path} {fields}");
+    }
+}
+
+#[test]
+fn an_interim_status_is_no_answer() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.handler = |_| Response::new(StatusCode::CONTINUE);
+    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert!(conversation.replies()[0].starts_with("500"));
+}
+
+#[test]
+fn a_request_that_gets_no_answer_is_recorded() {
+    let mut conversation = Conversation::new(context(|_| {}));
+    conversation.tell([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
+    conversation.machine.on_lost(CloseReason::Broken);
+    assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
+    let record = &conversation.records[0];
+    assert_eq!((record.status.as_u16(), record.content_bytes), (499, 0));
+    assert_eq!(record.outcome, Outcome::Aborted);
+    assert_eq!(record.referer.as_deref(), Some(&b"r"[..]));
 }
 
 #[test]
@@ -639,11 +690,12 @@ fn a_drained_connection_closes_once_it_is_quiet() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.cx.service = Service::Draining;
     // A request that is already on its way is answered.
+    assert!(!conversation.machine.leaves_when_quiet(&conversation.cx));
     conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert_eq!(conversation.replies(), ["200- GET / "]);
 
     let mut idle = Conversation::new(context(|_| {}));
-    idle.tell([]);
+    idle.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert!(!idle.machine.leaves_when_quiet(&idle.cx));
     idle.cx.service = Service::Draining;
     assert!(idle.machine.leaves_when_quiet(&idle.cx));
@@ -658,6 +710,9 @@ fn an_idle_machine_owns_no_memory() {
     assert_eq!(conversation.cx.buffers.free(), 2);
 }
 
+/// Longer than a target may be, and three of them longer than a head.
+const LONG: &[u8] = &[b'a'; 8300];
+
 proptest! {
     #[test]
     fn any_bytes_in_any_pieces_come_to_the_same(
@@ -669,6 +724,10 @@ proptest! {
             Just(&b"POST /c HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd"[..]),
             Just(&b"POST /d HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"[..]),
             Just(&b"2\r\nxy\r\n0\r\n\r\n"[..]),
+            Just(&b"GET /\r\n"[..]),
+            Just(&b"GET / HTTP/2.0\r\n"[..]),
+            Just(&b"Host: h\r\n"[..]),
+            Just(LONG),
             Just(&b"\r\n"[..]),
             Just(&b"\n"[..]),
             Just(&b"\0"[..]),

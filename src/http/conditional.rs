@@ -78,10 +78,14 @@ fn take_tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
 /// If-Match or If-None-Match: `*` or a list of tags, over all field lines of the name.
 enum Tags {
     Any,
-    List { matched: bool },
+    List {
+        matched: bool,
+    },
+    /// It is ignored, but it is there: the date that it has precedence over does not count.
+    Malformed,
 }
 
-/// `None` if the field is absent or ill-formed; an ill-formed one is ignored.
+/// `None` if the field is absent.
 fn tags(fields: &Fields<'_>, name: &str, of: &Validators, comparison: Strength) -> Option<Tags> {
     let mut found = None;
     for value in fields.all(name) {
@@ -97,7 +101,9 @@ fn tags(fields: &Fields<'_>, name: &str, of: &Validators, comparison: Strength) 
             if rest.is_empty() {
                 break;
             }
-            let (tag, tail) = take_tag(rest)?;
+            let Some((tag, tail)) = take_tag(rest) else {
+                return Some(Tags::Malformed);
+            };
             matched |= of.etag.as_ref().is_some_and(|e| e.matches(tag, comparison));
             rest = tail;
         }
@@ -139,7 +145,7 @@ pub(crate) fn evaluate(
         }
     }
     match tags(fields, "if-none-match", validators, Strength::Weak) {
-        Some(Tags::List { matched: false }) => {}
+        Some(Tags::List { matched: false } | Tags::Malformed) => {}
         Some(_) if reads => return Precondition::NotModified,
         Some(_) => return Precondition::Failed,
         None if reads => {
@@ -258,6 +264,14 @@ mod tests {
             (&[("If-None-Match", "\"v\"")], Proceed),
             (&[("If-None-Match", "v,1")], Proceed),
             (&[("If-None-Match", "\"v,1")], Proceed),
+            (
+                &[("If-None-Match", "v,1"), ("If-Modified-Since", AFTER)],
+                Proceed,
+            ),
+            (
+                &[("If-Match", "v,1"), ("If-Unmodified-Since", BEFORE)],
+                Proceed,
+            ),
             // Step 4, If-Modified-Since, only without If-None-Match; whole seconds.
             (&[("If-Modified-Since", MODIFIED)], NotModified),
             (&[("If-Modified-Since", AFTER)], NotModified),

@@ -54,7 +54,7 @@ impl<'a> Target<'a> {
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path_and_query) = rest.split_at(end);
-        if authority.is_empty() {
+        if authority.is_empty() || authority.starts_with(':') {
             return Err(Refusal::bad_request("empty host in the request-target"));
         }
         let (path, query) = split_query(path_and_query);
@@ -245,6 +245,7 @@ mod tests {
             ("*", "request-target of no known form"),
             ("ftp://h/a", "request-target of no known form"),
             ("http:///a", "empty host in the request-target"),
+            ("http://:80/", "empty host in the request-target"),
         ];
         for (raw, reason) in table {
             assert_eq!(path(raw), Err(reason), "{raw}");

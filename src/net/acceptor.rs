@@ -17,6 +17,9 @@ use super::worker::Address;
 /// spin, short enough that nobody notices.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// After so many attempts in a row somebody looks whether the server is to stop.
+const MAX_BATCH: usize = 1024;
+
 const BELL: Token = Token(usize::MAX);
 
 /// How another thread ends the acceptor.
@@ -46,9 +49,11 @@ pub(crate) struct Acceptor {
 }
 
 /// What became of an attempt to empty a listener's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Batch {
     Emptied,
+    /// There may be more.
+    Unfinished,
     /// The process cannot hold one more; those who wait stay in the kernel's queue.
     OutOfResources,
 }
@@ -79,6 +84,7 @@ impl Acceptor {
     pub(crate) fn run(mut self, workers: &[Address], max_connections: usize) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         let mut patience = None;
+        let mut last = Batch::Emptied;
         while !self.stop.is_asked() {
             match self.poll.poll(&mut events, patience) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -89,26 +95,34 @@ impl Acceptor {
                 .listeners
                 .iter()
                 .map(|listener| accept_all(listener, workers, max_connections));
-            let out = batches.fold(false, |out, batch| out | (batch == Batch::OutOfResources));
-            patience = match (out, patience) {
-                (true, None) => {
-                    log::warn!("out of descriptors or memory: accepting rests until some are free");
-                    Some(BACK_OFF)
-                }
-                (true, Some(_)) => Some(BACK_OFF),
-                (false, Some(_)) => {
-                    log::warn!("accepting goes on");
-                    None
-                }
-                (false, None) => None,
+            let worst = batches.max().unwrap_or(Batch::Emptied);
+            if (worst == Batch::OutOfResources) != (last == Batch::OutOfResources) {
+                log::warn!(
+                    "{}",
+                    match worst {
+                        Batch::OutOfResources =>
+                            "out of descriptors or memory: accepting rests until some are free",
+                        Batch::Emptied | Batch::Unfinished => "accepting goes on",
+                    }
+                );
+            }
+            last = worst;
+            patience = match worst {
+                Batch::Emptied => None,
+                Batch::Unfinished => Some(Duration::ZERO),
+                Batch::OutOfResources => Some(BACK_OFF),
             };
+        }
+        // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
+        for listener in &self.listeners {
+            accept_all(listener, workers, max_connections);
         }
         Ok(())
     }
 }
 
 fn accept_all(listener: &TcpListener, workers: &[Address], max_connections: usize) -> Batch {
-    loop {
+    for _ in 0..MAX_BATCH {
         match listener.accept() {
             Ok((stream, peer)) => hand_over(stream, peer, workers, max_connections),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
@@ -122,6 +136,7 @@ fn accept_all(listener: &TcpListener, workers: &[Address], max_connections: usiz
             },
         }
     }
+    Batch::Unfinished
 }
 
 fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &[Address], max_connections: usize) {
@@ -136,11 +151,13 @@ fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &[Address], max_conne
     }
 }
 
+/// What those hear for whom there is no room.
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
+    Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
+    503 Service Unavailable: too many connections\n";
+
 /// Tells a client that there is no room, as far as that goes without waiting for it.
 fn turn_away(mut stream: TcpStream) {
-    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-        Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
-        503 Service Unavailable: too many connections\n";
     // What has come is taken first: closing over unread bytes would reset the connection, and the
     // reset could overtake the answer.
     let _ = stream.read(&mut [0; 4096]);
@@ -148,10 +165,15 @@ fn turn_away(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_length_that_is_announced_to_those_turned_away_is_right() {
-        assert_eq!("503 Service Unavailable: too many connections\n".len(), 46);
+        let text = String::from_utf8_lossy(NO_ROOM).into_owned();
+        let (head, content) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.ends_with(&format!("Content-Length: {}", content.len())), "{head}");
     }
 }

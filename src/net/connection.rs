@@ -17,12 +17,14 @@ use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::Segment;
 use crate::h1::record::Record;
+use crate::handler::Admission;
 use crate::http::{Produce, Refusal, Request, Response};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
     /// The response, or `None` if it will come later, through [`Connection::on_reply`].
     fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
+    fn admit(&mut self, request: &Request<'_>) -> Admission;
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response;
     /// Has a piece made; it comes through [`Connection::on_piece`].
     fn produce(&mut self, producer: Box<dyn Produce>);
@@ -123,11 +125,13 @@ impl<T: Transport> Connection<T> {
             Timer::Linger => timeouts.linger,
             Timer::Handler => return None,
         };
-        Some(self.since + patience)
+        // A patience without end is one that a clock cannot count.
+        self.since.checked_add(patience)
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.
     pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
+        cx.look_at_clock();
         let mut left = quantum;
         let park = loop {
             if left == 0 {
@@ -155,6 +159,7 @@ impl<T: Transport> Connection<T> {
                     match write(&mut self.transport, segment, left) {
                         Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
                         Ok(count) => {
+                            cx.look_at_clock();
                             self.machine.on_sent(count);
                             left = left.saturating_sub(count);
                         }
@@ -168,6 +173,13 @@ impl<T: Transport> Connection<T> {
                     if let Some(response) = host.answer(&request) {
                         self.machine.on_reply(response, cx);
                     }
+                }
+                Next::Admit(request) => {
+                    let admission = match host.admit(&request) {
+                        Admission::AtMost(bytes) => Ok(bytes),
+                        Admission::Refuse(response) => Err(response),
+                    };
+                    self.machine.on_admission(admission, cx);
                 }
                 Next::Refuse(request, refusal) => {
                     let response = host.refuse(&request, refusal);

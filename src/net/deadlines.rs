@@ -60,7 +60,8 @@ impl Deadlines {
             }
             let slot = &mut self.slots[self.next as usize % SLOTS];
             self.filed -= slot.len();
-            due.append(slot);
+            // With its memory: a burst must not be remembered for ever.
+            due.extend(std::mem::take(slot));
             self.next += 1;
         }
     }

@@ -24,7 +24,7 @@ use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::record::Record;
-use crate::handler::{Handler, Reply};
+use crate::handler::{Admission, Handler, Replier, Reply};
 use crate::http::{Produce, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
@@ -33,6 +33,13 @@ const QUANTUM_BYTES: usize = 128 * 1024;
 const BULK_BYTES_PER_TURN: usize = 4 * QUANTUM_BYTES;
 /// How many events one turn takes from the kernel.
 const EVENTS_PER_TURN: usize = 1024;
+
+/// How long a connection without a first request is kept when the server drains: the request may
+/// be on its way.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+
+/// In how many full turns in a row nobody is looked at for being late.
+const MAX_TURNS_WITHOUT_DEADLINES: usize = 16;
 
 /// The mailbox's bell. No connection's token has all bits set.
 const BELL: Token = Token(usize::MAX);
@@ -119,7 +126,7 @@ impl Worker {
             next_generation: 0,
             run_queue: VecDeque::new(),
             deadlines: Deadlines::new(now),
-            cx: Context::new(config, recording, now, SystemTime::now()),
+            cx: Context::new(config, recording, Instant::now, SystemTime::now()),
             handler,
             helpers,
             access_log,
@@ -132,6 +139,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut mail = Vec::new();
         let mut late = Vec::new();
+        let mut full_turns = 0;
         loop {
             match self.poll.poll(&mut events, self.patience()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -154,7 +162,11 @@ impl Worker {
             self.run_bulk();
             // After a long stop (SIGSTOP, a suspended machine) everybody is late at once: all that
             // has come meanwhile is read first.
-            if events.iter().count() < EVENTS_PER_TURN {
+            full_turns = match events.iter().count() < EVENTS_PER_TURN {
+                true => 0,
+                false => full_turns + 1,
+            };
+            if full_turns % MAX_TURNS_WITHOUT_DEADLINES == 0 {
                 self.deadlines.take_due(self.cx.now, &mut late);
                 for (tick, token) in late.drain(..) {
                     self.on_tick(tick, token);
@@ -163,8 +175,8 @@ impl Worker {
             if let Some(sink) = &mut self.access_log {
                 sink.flush();
             }
-            if let Some(end) = self.drained_by {
-                if self.cx.now >= end {
+            if self.cx.service == Service::Draining {
+                if self.drained_by.is_some_and(|end| self.cx.now >= end) {
                     self.cut_all();
                 }
                 if self.slots.is_empty() {
@@ -230,7 +242,9 @@ impl Worker {
             }
             Mail::Drain => {
                 self.cx.service = Service::Draining;
-                self.drained_by = Some(self.cx.now + self.timeouts.drain);
+                // Without an end if it is too far for a clock.
+                self.drained_by = self.cx.now.checked_add(self.timeouts.drain);
+                self.timeouts.keep_alive = self.timeouts.keep_alive.min(FIRST_REQUEST_GRACE);
                 let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
                 for token in all {
                     self.drive(token);
@@ -393,12 +407,25 @@ impl Host for WorkerHost<'_> {
         let handle = AssertUnwindSafe(|| self.handler.handle(request));
         match catch_unwind(handle) {
             Ok(Reply::Now(response)) => Some(response),
+            Ok(Reply::Later(hand_over)) => {
+                let mailbox = Arc::clone(self.mailbox);
+                let token = self.token;
+                hand_over(Replier::new(move |response| {
+                    mailbox.send(Mail::Reply(token, response));
+                }));
+                None
+            }
             Ok(Reply::Blocking(job)) => match self.helpers.submit(job, self.mailbox, self.token) {
                 Ok(()) => None,
                 Err(_) => Some(Response::unavailable("too many requests at once")),
             },
             Err(_) => Some(panicked(request)),
         }
+    }
+
+    fn admit(&mut self, request: &Request<'_>) -> Admission {
+        let admit = AssertUnwindSafe(|| self.handler.admit(request));
+        catch_unwind(admit).unwrap_or_else(|_| Admission::Refuse(panicked(request)))
     }
 
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {

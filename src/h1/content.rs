@@ -1,0 +1,83 @@
+//! A request's content while it comes in.
+
+use ::http::StatusCode;
+
+use super::chunked;
+use super::head::{Expectation, Head};
+use super::machine::Exchange;
+use crate::http::{FieldSpan, Refusal};
+
+const TOO_LARGE: Refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+
+/// A request whose head is there and whose content is not.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    pub(super) head: Head,
+    pub(super) spans: Vec<FieldSpan>,
+    pub(super) exchange: Exchange,
+    /// What the handler takes.
+    pub(super) max_bytes: usize,
+    decoder: Decoder,
+}
+
+#[derive(Debug)]
+pub(super) enum Decoder {
+    Length { left: u64 },
+    Chunked(chunked::Decoder),
+}
+
+pub(super) enum Progress {
+    /// So many bytes of the input were the rest of the content.
+    Complete(usize),
+    /// So many bytes were content, and more must come.
+    Incomplete(usize),
+}
+
+impl Receiving {
+    pub(super) fn new(
+        head: Head,
+        spans: Vec<FieldSpan>,
+        exchange: Exchange,
+        decoder: Decoder,
+    ) -> Self {
+        Self {
+            head,
+            spans,
+            exchange,
+            max_bytes: 0,
+            decoder,
+        }
+    }
+
+    /// Takes what belongs to the content from the front of `input`.
+    pub(super) fn decode(&mut self, input: &[u8]) -> Result<Progress, Refusal> {
+        let content = &mut self.exchange.content;
+        let (taken, complete) = match &mut self.decoder {
+            Decoder::Length { left } => {
+                if content.len() as u64 + *left > self.max_bytes as u64 {
+                    return Err(TOO_LARGE);
+                }
+                let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                content.extend_from_slice(&input[..taken]);
+                *left -= taken as u64;
+                (taken, *left == 0)
+            }
+            Decoder::Chunked(decoder) => {
+                let taken = decoder.decode(input, content, self.max_bytes)?;
+                (taken, decoder.is_done())
+            }
+        };
+        Ok(match complete {
+            true => Progress::Complete(taken),
+            false => Progress::Incomplete(taken),
+        })
+    }
+
+    /// True once, if the client waits to be told to go on (RFC 9110 §10.1.1): not if some of the
+    /// content has come already.
+    pub(super) fn takes_up_wait(&mut self) -> bool {
+        let waits = self.head.expectation == Expectation::Continue;
+        self.head.expectation = Expectation::None;
+        waits && self.exchange.content.is_empty()
+    }
+}
