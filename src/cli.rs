@@ -1,7 +1,7 @@
 //! The command line: flags become settings in one fallible step. Nothing is opened here.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -297,8 +297,17 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
         "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual"
             .to_owned()
     };
-    let found = (text, 0).to_socket_addrs().map_err(unknown)?;
-    Ok(Addresses(found.map(|address| address.ip()).collect()))
+    let found: Vec<IpAddr> = (text, 0)
+        .to_socket_addrs()
+        .map_err(unknown)?
+        .map(|address| address.ip())
+        .collect();
+    // Where IPv6 is off, `localhost` is still often listed as `::1` too.
+    let usable = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+    match found.iter().copied().filter(usable).collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(Addresses(found)),
+        usable => Ok(Addresses(usable)),
+    }
 }
 
 fn usage(message: String) -> clap::Error {

@@ -63,8 +63,8 @@
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |
 //! | 3 | `access_log`, `router`, `files` | what is served, and what is written down about it |
-//! | 2 | `handler`, `h1` | request → reply; RFC 9112 as pure code |
-//! | 1 | `http`, `config`, `error`, `site` | RFC 9110 values; settings |
+//! | 2 | `handler`, `h1`, `site` | request → reply; RFC 9112 as pure code; the site file |
+//! | 1 | `http`, `config`, `error` | RFC 9110 values; settings |
 //!
 //! # What must stay true
 //!

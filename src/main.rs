@@ -2,6 +2,7 @@
 //! can do is in the library.
 
 mod cli;
+mod diagnostics;
 #[cfg(feature = "sqlite")]
 mod state;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Banner, Settings, SiteFile, Stop};
+use diagnostics::Diagnostics;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -26,16 +28,21 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(Stop::Usage(text)) => {
-            eprintln!("tws: {text}");
+            complain(&text);
             return ExitCode::from(2);
         }
     };
-    let default_level = env_logger::Env::default().default_filter_or(settings.log_level.as_str());
-    env_logger::Builder::from_env(default_level).init();
-    match run(settings) {
+    let diagnostics = Diagnostics::start(settings.log_level);
+    let result = diagnostics
+        .map_err(|source| Error::System {
+            doing: "start the diagnostics",
+            source,
+        })
+        .and_then(|_diagnostics| run(settings));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tws: {error}");
+            complain(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -179,6 +186,12 @@ fn url(address: SocketAddr) -> String {
         ),
         address => format!("http://{address}/"),
     }
+}
+
+/// One line on standard error, which may be closed.
+fn complain(text: &str) {
+    let line: String = text.split(char::is_control).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(std::io::stderr(), "tws: {line}");
 }
 
 /// To standard output, which may be closed.

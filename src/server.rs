@@ -222,7 +222,8 @@ fn check(config: &Config) -> Result<(), Error> {
         return Err(Error::Setting(text));
     }
     if limits.max_outbox_bytes == 0 || config.workers.is_some_and(|n| n.get() > MAX_WORKERS) {
-        let text = format!("max_outbox_bytes is at least 1, and {MAX_WORKERS} are the most workers");
+        let text =
+            format!("max_outbox_bytes is at least 1, and {MAX_WORKERS} are the most workers");
         return Err(Error::Setting(text));
     }
     if u32::try_from(limits.max_head_bytes).is_err() {
@@ -240,7 +241,9 @@ fn check(config: &Config) -> Result<(), Error> {
 fn default_max_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let others = (limit / 4).max(32);
-    usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
+    usize::try_from(limit.saturating_sub(others))
+        .unwrap_or(usize::MAX)
+        .max(1)
 }
 
 fn listen_all(config: &Config) -> Result<Vec<TcpListener>, Error> {

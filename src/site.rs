@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use ::http::StatusCode;
+use ::http::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::http::target::{Target, encode_path};
 
 /// The name under which a root holds its site file. It is never served.
 pub const SITE_FILE: &str = ".tws.toml";
@@ -120,7 +121,12 @@ impl Site {
     /// As [`read`](Self::read).
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
         let path = root.join(SITE_FILE);
-        match fs::symlink_metadata(&path) {
+        match fs::metadata(&path) {
+            // A FIFO would be waited for.
+            Ok(metadata) if !metadata.is_file() => {
+                let source = io::Error::other("it is not a regular file");
+                Err(Error::path("read the site file", path, source))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // A root that is a single file has no site file beside it that would be its own.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
@@ -153,7 +159,9 @@ impl TryFrom<RawRoute> for Route {
 
     fn try_from(raw: RawRoute) -> Result<Self, String> {
         let path = raw.path;
-        if !path.starts_with('/') || path.contains(['?', '#', '\\', '\0']) {
+        let normal = Target::parse(&Method::GET, &encode_path(path.as_bytes()))
+            .is_ok_and(|target| *target.path == *path.as_bytes());
+        if !path.starts_with('/') || path.contains(['?', '#']) || !normal {
             return Err(format!(
                 "path = {path:?} is not the path of an address, as \"/logo\" is"
             ));
@@ -169,6 +177,14 @@ impl TryFrom<RawRoute> for Route {
 
 /// A name beneath the root.
 fn relative(key: &str, name: String) -> Result<String, String> {
+    if Path::new(&name)
+        .file_name()
+        .is_some_and(|last| last == SITE_FILE)
+    {
+        return Err(format!(
+            "{key} = {name:?} is the site file, which is never served"
+        ));
+    }
     let leaves = Path::new(&name)
         .components()
         .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir));

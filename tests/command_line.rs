@@ -154,6 +154,16 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
             &["sqlite:users.db"],
         ),
         ("[users]\n", ":1: ", &["store"]),
+        (
+            "[[route]]\npath = \"/a//b\"\nfile = \"b\"\n",
+            ":1: ",
+            &["/a//b"],
+        ),
+        (
+            "[[route]]\npath = \"/a\"\nfile = \".tws.toml\"\n",
+            ":1: ",
+            &["never served"],
+        ),
         ("a = = b\n", ":1: ", &[]),
     ];
     for (text, line, words) in table {
@@ -198,31 +208,71 @@ fn the_site_file_is_read_and_never_served() {
 #[test]
 fn quiet_prints_nothing_and_sigterm_ends_it_well() {
     let folder = tempfile::tempdir().expect("a folder");
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        free.local_addr().expect("an address").port()
-    };
+    // Nobody says that it has started but its log.
+    fs::create_dir(folder.path().join("logs")).expect("a folder");
+    let log = folder.path().join("logs/access.log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder.path())
-        .args(["-q", &port.to_string()])
+        .args(["-q", "-p0", "--access-log", "logs/access.log"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    let address = ([127, 0, 0, 1], port).into();
-    while std::net::TcpStream::connect(address).is_err() {
+    while !log.exists() {
         assert!(child.try_wait().expect("a child").is_none(), "it ended");
         std::thread::yield_now();
     }
-    assert_eq!(
-        crate::support::Client::connect(address).get("/x").status,
-        404
-    );
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::TERM).expect("a process");
     let output = child.wait_with_output().expect("an end");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
+}
+
+/// Standard error is a pipe that nobody reads and that is full; then so many clients come that
+/// there is much to say.
+#[test]
+fn diagnostics_that_nobody_reads_stall_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder.path())
+        .args(["-p0", "-vvv", "--access-log=off"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    let address = crate::support::server::announced_address(&mut stdout);
+    for _ in 0..3000 {
+        let mut client = crate::support::Client::connect(address);
+        assert_eq!(
+            client
+                .request("GET", "/a.txt", "Connection: close\r\n")
+                .status,
+            200
+        );
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).expect("a process");
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn what_would_be_waited_for_is_refused_at_the_start() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let folder = tempfile::tempdir().expect("a folder");
+    mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("a FIFO");
+    let error = fails(folder.path(), &["fifo", "-p0"], 1);
+    assert!(error.contains("neither a folder nor a file"), "{error}");
+    fs::create_dir(folder.path().join("site")).expect("a folder");
+    mkfifoat(CWD, folder.path().join("site/.tws.toml"), Mode::RUSR).expect("a FIFO");
+    let error = fails(folder.path(), &["site", "-p0"], 1);
+    assert!(error.contains("not a regular file"), "{error}");
+    // A log that is a FIFO without a reader is a stalled log.
+    fs::create_dir(folder.path().join("www")).expect("a folder");
+    let site = Process::start(folder.path(), &["--access-log", "fifo"]);
+    assert_eq!(site.client().get("/x").status, 404);
 }
 
 #[test]

@@ -111,23 +111,82 @@ fn what_is_not_http_gets_a_clean_answer() {
     }
 }
 
+/// One server for each timeout; the others never end.
 #[test]
 fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
-    let server = TestServer::configured(echo, |config| {
-        config.timeouts.header = Duration::from_millis(1);
-        config.timeouts.body = Duration::from_millis(1);
-        config.timeouts.keep_alive = Duration::from_millis(1);
-    });
-    for start in [
-        "GET / HT",
-        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab",
+    let soon = Duration::from_millis(1);
+    let header = TestServer::configured(echo, |config| config.timeouts.header = soon);
+    let mut client = header.client();
+    client.send("GET / HT");
+    assert_eq!(client.reply().status, 408);
+
+    let body = TestServer::configured(echo, |config| config.timeouts.body = soon);
+    let mut client = body.client();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab");
+    assert_eq!(client.reply().status, 408);
+
+    let idle = TestServer::configured(echo, |config| config.timeouts.keep_alive = soon);
+    idle.client().expect_end();
+}
+
+/// What a client sends behind its last request must not reset the connection under the reply.
+#[test]
+fn a_reply_is_whole_whatever_comes_behind_the_last_request() {
+    const LARGE: usize = 16 * 1024 * 1024;
+    let server = TestServer::start(|_: &Request<'_>| Response::text("x".repeat(LARGE)));
+    for request in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
     ] {
         let mut client = server.client();
-        client.send(start);
-        assert_eq!(client.reply().status, 408, "{start:?}");
+        client.send(request);
+        let head = client.head();
+        client.send("\r\n");
+        assert_eq!(head.length(), Some(LARGE as u64));
+        assert_eq!(client.read(LARGE).len(), LARGE);
+        client.end_input();
+        client.expect_end();
     }
-    let mut idle = server.client();
-    idle.expect_end();
+}
+
+#[test]
+fn what_only_can_be_refused_is_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let head =
+        "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
+    client.send(head);
+    let reply = client.reply();
+    assert_eq!(
+        (reply.status, reply.field("Connection")),
+        (405, Some("close"))
+    );
+}
+
+#[test]
+fn timeouts_and_limits_without_end_are_fine() {
+    let server = TestServer::configured(echo, |config| {
+        for timeout in [
+            &mut config.timeouts.header,
+            &mut config.timeouts.body,
+            &mut config.timeouts.send,
+            &mut config.timeouts.keep_alive,
+            &mut config.timeouts.linger,
+            &mut config.timeouts.drain,
+        ] {
+            *timeout = Duration::MAX;
+        }
+        config.limits.max_target_bytes = usize::MAX;
+        config.limits.max_content_bytes = usize::MAX;
+        config.limits.max_outbox_bytes = usize::MAX;
+    });
+    let mut client = server.client();
+    client.send("GET /a HTTP/1.1\r\nHost: test\r\n");
+    client.send("\r\n");
+    assert_eq!(client.reply().text(), "GET /a ");
+    // Or the end would wait for it.
+    drop(client);
 }
 
 #[test]

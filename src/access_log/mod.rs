@@ -13,11 +13,12 @@ mod writer;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -69,8 +70,8 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// Batches that may wait for the writer. With [`MAX_BATCH_BYTES`] that is 16 MiB at most.
-const QUEUED_BATCHES: usize = 256;
+/// What may wait for the writer, in memory; some 50,000 requests.
+const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A batch that takes more memory than this is handed over; some 200 requests.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
@@ -82,7 +83,13 @@ struct Entry {
     time: SystemTime,
 }
 
-type Batch = Vec<Entry>;
+/// What one event loop hands over.
+#[derive(Debug, Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    /// The memory they take.
+    bytes: usize,
+}
 
 /// What the sinks, the writer and the log itself know together.
 #[derive(Debug, Default)]
@@ -91,13 +98,15 @@ struct Shared {
     dropped: AtomicU64,
     /// Lines handed over and not yet written.
     queued: AtomicU64,
+    /// The memory they take.
+    queued_bytes: AtomicUsize,
     finishing: AtomicBool,
 }
 
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    batches: SyncSender<Batch>,
+    batches: Sender<Batch>,
     shared: Arc<Shared>,
     /// Disconnected when the writer has ended.
     writing: Receiver<()>,
@@ -111,7 +120,7 @@ impl AccessLog {
     }
 
     fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {
-        let (batches, queue) = mpsc::sync_channel(QUEUED_BATCHES);
+        let (batches, queue) = mpsc::channel();
         let (ended, writing) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let writer = Writer::new(Renderer::new(format), outputs, Arc::clone(&shared));
@@ -132,8 +141,7 @@ impl AccessLog {
     /// A sink for one event loop.
     pub fn sink(&self) -> Sink {
         Sink {
-            batch: Batch::new(),
-            bytes: 0,
+            batch: Batch::default(),
             batches: self.batches.clone(),
             shared: Arc::clone(&self.shared),
         }
@@ -150,8 +158,8 @@ impl AccessLog {
     /// those that are still not written.
     pub fn finish(self, patience: Duration) -> u64 {
         self.shared.finishing.store(true, Ordering::SeqCst);
-        // An empty batch, to wake the writer. If the queue is full it is not asleep.
-        let _ = self.batches.try_send(Batch::new());
+        // An empty batch, to wake the writer; if it has ended there is nobody to wake.
+        let _ = self.batches.send(Batch::default());
         let _ = self.writing.recv_timeout(patience);
         self.dropped() + self.shared.queued.load(Ordering::SeqCst)
     }
@@ -178,16 +186,22 @@ fn unbuffered_stdout() -> io::Result<File> {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let is_fifo = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_fifo());
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        // With a reader of its own, opening a FIFO does not wait for another's (fifo(7)).
+        .read(is_fifo)
+        .open(path)
 }
 
 /// Where one event loop puts its records. What is in it when it is dropped is handed over.
 #[derive(Debug)]
 pub struct Sink {
     batch: Batch,
-    /// The memory that `batch` takes.
-    bytes: usize,
-    batches: SyncSender<Batch>,
+    batches: Sender<Batch>,
     shared: Arc<Shared>,
 }
 
@@ -195,41 +209,35 @@ impl Sink {
     /// Collects the record of an exchange that is complete now.
     pub fn record(&mut self, record: Record) {
         let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
-        self.bytes += size_of::<Entry>()
+        self.batch.bytes += size_of::<Entry>()
             + record.line.len()
             + optional(&record.referer)
             + optional(&record.user_agent);
-        self.batch.push(Entry {
+        self.batch.entries.push(Entry {
             record,
             time: SystemTime::now(),
         });
-        if self.bytes >= MAX_BATCH_BYTES {
+        if self.batch.bytes >= MAX_BATCH_BYTES {
             self.flush();
         }
     }
 
-    /// Hands over what is collected, without waiting. If the queue is full it is kept for the
-    /// next call, until it is a whole batch: then it is dropped and its lines are counted.
+    /// Hands over what is collected, without waiting. If too much waits for the writer already it
+    /// is dropped, and its lines are counted.
     pub fn flush(&mut self) {
-        if self.batch.is_empty() {
+        let batch = std::mem::take(&mut self.batch);
+        let lines = batch.entries.len() as u64;
+        if lines == 0 {
             return;
         }
-        let batch = std::mem::take(&mut self.batch);
-        let lines = batch.len() as u64;
+        let bytes = batch.bytes;
+        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
         // Before the writer can subtract it.
         self.shared.queued.fetch_add(lines, Ordering::SeqCst);
-        let refused = match self.batches.try_send(batch) {
-            Ok(()) => {
-                self.bytes = 0;
-                return;
-            }
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => batch,
-        };
-        self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
-        if self.bytes < MAX_BATCH_BYTES {
-            self.batch = refused;
-        } else {
-            self.bytes = 0;
+        let room = queued + bytes <= MAX_QUEUED_BYTES;
+        if !room || self.batches.send(batch).is_err() {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
+            self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
             self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -238,7 +246,5 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.flush();
-        let lost = self.batch.len() as u64;
-        self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
     }
 }

@@ -339,15 +339,38 @@ fn start(stream: impl Write + Send + 'static) -> AccessLog {
     AccessLog::with_outputs(Format::Common, outputs).expect("a thread")
 }
 
-/// More than the queue holds in batches of one, and more than a sink keeps.
-const MANY: u64 = 10_000;
+/// More than the queue holds.
+const MANY: u64 = 2 * MAX_QUEUED_BYTES as u64 / LONG_AGENT as u64;
+
+const LONG_AGENT: usize = 4096;
 
 fn flood(log: &AccessLog) {
     let mut sink = log.sink();
     for _ in 0..MANY {
+        let mut long = record("GET / HTTP/1.1");
+        long.user_agent = Some(vec![b'x'; LONG_AGENT]);
+        sink.record(long);
+        sink.flush();
+    }
+}
+
+/// A pause of the reader costs nothing: some 10,000 requests in batches of one find room.
+#[test]
+fn a_short_stall_loses_nothing() {
+    let (open, gate) = mpsc::channel();
+    let memory = Memory::default();
+    let log = start(Gated {
+        gate,
+        memory: memory.clone(),
+    });
+    let mut sink = log.sink();
+    for _ in 0..10_000 {
         sink.record(record("GET / HTTP/1.1"));
         sink.flush();
     }
+    drop((open, sink));
+    assert_eq!(log.finish(PATIENCE), 0);
+    assert_eq!(memory.text().lines().count(), 10_000);
 }
 
 #[test]
@@ -391,7 +414,7 @@ fn a_batch_is_bounded_in_bytes() {
     large.user_agent = Some(vec![b'x'; MAX_BATCH_BYTES]);
     for _ in 0..3 {
         sink.record(large.clone());
-        assert!(sink.batch.is_empty(), "handed over, or dropped");
+        assert!(sink.batch.entries.is_empty(), "handed over, or dropped");
     }
 }
 

@@ -49,10 +49,12 @@ impl Writer {
     fn write(&mut self, first: &Batch, queue: &Receiver<Batch>) {
         self.text.clear();
         let mut lines = self.render(first);
+        let mut bytes = first.bytes;
         while self.text.len() < MAX_TEXT_BYTES
             && let Ok(batch) = queue.try_recv()
         {
             lines += self.render(&batch);
+            bytes += batch.bytes;
         }
         if lines == 0 {
             return;
@@ -62,14 +64,15 @@ impl Writer {
             self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
         self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
+        self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     fn render(&mut self, batch: &Batch) -> u64 {
-        for entry in batch {
+        for entry in &batch.entries {
             self.renderer
                 .render(&entry.record, entry.time, &mut self.text);
         }
-        batch.len() as u64
+        batch.entries.len() as u64
     }
 }
 

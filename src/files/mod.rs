@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
-use crate::handler::{Handler, Reply};
+use crate::handler::{Admission, Handler, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::range::{ByteRange, RangeRequest};
 use crate::http::response::method_not_allowed;
@@ -72,6 +72,11 @@ impl StaticFiles {
             let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));
             };
+            if !metadata.is_file() {
+                return Err(failed(io::Error::other(
+                    "it is neither a folder nor a file",
+                )));
+            }
             std::fs::File::open(&file).map_err(failed)?;
             let name = name.as_bytes().to_vec();
             let address = [b"/", &name[..]].concat();
@@ -136,7 +141,6 @@ impl StaticFiles {
     }
 
     fn respond(&self, request: &Request<'_>) -> Response {
-        const ALLOWED: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => {
@@ -215,7 +219,20 @@ impl StaticFiles {
     }
 }
 
+/// What files know.
+const ALLOWED: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
+
+/// Content in a GET means nothing (RFC 9110 §9.3.1); a little is read past, to keep the connection.
+const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
 impl Handler for StaticFiles {
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        match ALLOWED.contains(request.method()) {
+            true => Admission::AtMost(MAX_IGNORED_BYTES),
+            false => Admission::Refuse(method_not_allowed(request.method(), ALLOWED)),
+        }
+    }
+
     fn handle(&self, request: &Request<'_>) -> Reply {
         self.respond(request).into()
     }

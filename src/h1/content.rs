@@ -57,7 +57,9 @@ impl Receiving {
                 if content.len() as u64 + *left > self.max_bytes as u64 {
                     return Err(TOO_LARGE);
                 }
-                let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let taken = input
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
                 content.extend_from_slice(&input[..taken]);
                 *left -= taken as u64;
                 (taken, *left == 0)

@@ -52,8 +52,13 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
             // RFC 9112 §6.3 rule 4: chunked anywhere but once, at the end, is an error.
             let codings: Vec<_> = fields.all("transfer-encoding").flat_map(list).collect();
             let before_last = codings.iter().rev().skip(1);
-            if before_last.into_iter().any(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
-                return Err(Refusal::bad_request("chunked is not the last transfer coding"));
+            if before_last
+                .into_iter()
+                .any(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+            {
+                return Err(Refusal::bad_request(
+                    "chunked is not the last transfer coding",
+                ));
             }
             Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,

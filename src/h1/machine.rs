@@ -304,9 +304,7 @@ impl Machine {
             }
             Framing::None => Decoder::Length { left: 0 },
             Framing::Length(left) => Decoder::Length { left },
-            Framing::Chunked => {
-                Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes))
-            }
+            Framing::Chunked => Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes)),
         };
         let unknown = head.expectation == Expectation::Unknown;
         let spans = cx.spans.clone();
@@ -570,7 +568,10 @@ impl Machine {
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
         const TOO_SLOW: Refusal =
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request took too long");
-        match (self.timer(), std::mem::replace(&mut self.state, State::Idle)) {
+        match (
+            self.timer(),
+            std::mem::replace(&mut self.state, State::Idle),
+        ) {
             (Timer::Header, State::Head { started, .. }) => {
                 self.refuse(TOO_SLOW, started, cx);
             }
@@ -589,8 +590,9 @@ impl Machine {
     pub(crate) fn on_lost(&mut self, reason: CloseReason) {
         let exchange = match std::mem::replace(&mut self.state, State::Closed(reason)) {
             State::Handling(exchange) => exchange,
-            State::Admission(receiving) | State::Content(receiving) => receiving.exchange,
-            State::Refusing(receiving, _) => receiving.exchange,
+            State::Admission(receiving)
+            | State::Content(receiving)
+            | State::Refusing(receiving, _) => receiving.exchange,
             State::Idle
             | State::Head { .. }
             | State::Closing
@@ -704,7 +706,9 @@ fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
 fn longest_line(limits: &Limits) -> usize {
     /// Room for a method, a version and two spaces beside the longest target.
     const METHOD_AND_VERSION_BYTES: usize = 64;
-    limits.max_target_bytes.saturating_add(METHOD_AND_VERSION_BYTES)
+    limits
+        .max_target_bytes
+        .saturating_add(METHOD_AND_VERSION_BYTES)
 }
 
 fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {

@@ -368,11 +368,16 @@ fn a_handler_says_how_much_content_it_takes() {
     let table = [
         ("/no-content", "Content-Length: 5\r\n", "200- not wanted"),
         ("/little", "Content-Length: 3\r\n", "200+ POST /little abc"),
-        ("/little", "Content-Length: 4\r\n", "413- 413 Payload Too Large: content too large\n"),
+        (
+            "/little",
+            "Content-Length: 4\r\n",
+            "413- 413 Payload Too Large: content too large\n",
+        ),
     ];
     for (path, fields, reply) in table {
         let mut conversation = Conversation::new(context(|_| {}));
-        let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{fields}\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{fields}\r\n");
         conversation.tell([head.as_bytes()]);
         conversation.tell([&b"abc"[..]]);
         let replies = conversation.replies();
@@ -394,7 +399,8 @@ fn an_interim_status_is_no_answer() {
 #[test]
 fn a_request_that_gets_no_answer_is_recorded() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.tell([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
+    conversation
+        .tell([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
     conversation.machine.on_lost(CloseReason::Broken);
     assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
     let record = &conversation.records[0];

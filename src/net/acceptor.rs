@@ -165,7 +165,6 @@ fn turn_away(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +173,9 @@ mod tests {
     fn the_length_that_is_announced_to_those_turned_away_is_right() {
         let text = String::from_utf8_lossy(NO_ROOM).into_owned();
         let (head, content) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(head.ends_with(&format!("Content-Length: {}", content.len())), "{head}");
+        assert!(
+            head.ends_with(&format!("Content-Length: {}", content.len())),
+            "{head}"
+        );
     }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::handler::{Handler, Reply};
+use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response};
 use crate::router::Router;
 use sqlite::Store;
@@ -93,6 +93,13 @@ impl Handler for Endpoint {
         }
     }
 
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        match judge_content_head(request) {
+            Ok(()) => Admission::AtMost(MAX_CONTENT_BYTES),
+            Err(problem) => Admission::Refuse(problem.into()),
+        }
+    }
+
     fn refuse(&self, _: &Request<'_>, refusal: Refusal) -> Response {
         Response::from(Problem::new(refusal.status(), refusal.reason())).closing()
     }
@@ -100,11 +107,16 @@ impl Handler for Endpoint {
 
 fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     let name = requested_name(request)?;
-    Ok(store.blocking(move |store| {
-        let user = store.insert(name)?;
-        Ok(Response::json(&user)
-            .with_status(StatusCode::CREATED)
-            .with_header(LOCATION, format!("/users/{}", user.id)))
+    let store = Arc::clone(store);
+    Ok(Reply::later(move |replier| {
+        store.insert(name, move |user| {
+            replier.send(match user {
+                Ok(user) => Response::json(&user)
+                    .with_status(StatusCode::CREATED)
+                    .with_header(LOCATION, format!("/users/{}", user.id)),
+                Err(error) => unavailable(&error),
+            });
+        });
     }))
 }
 
@@ -133,19 +145,19 @@ impl Store {
         job: impl FnOnce(&Self) -> Result<Response, StoreError> + Send + 'static,
     ) -> Reply {
         let store = Arc::clone(self);
-        Reply::blocking(move || {
-            job(&store).unwrap_or_else(|error| {
-                log::error!("users: {error}");
-                let text = "the user store cannot do this at the moment; try again";
-                Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
-                    .with_header(RETRY_AFTER, "1")
-            })
-        })
+        Reply::blocking(move || job(&store).unwrap_or_else(|error| unavailable(&error)))
     }
 }
 
-/// The name in a request to create a user, trimmed.
-fn requested_name(request: &Request<'_>) -> Result<String, Problem> {
+fn unavailable(error: &StoreError) -> Response {
+    log::error!("users: {error}");
+    let text = "the user store cannot do this at the moment; try again";
+    Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
+        .with_header(RETRY_AFTER, "1")
+}
+
+/// Judges what the head says of the content, before that is read.
+fn judge_content_head(request: &Request<'_>) -> Result<(), Problem> {
     let fields = request.fields();
     let framed = ["content-length", "transfer-encoding"];
     if framed.iter().all(|name| fields.first(name).is_none()) {
@@ -157,6 +169,12 @@ fn requested_name(request: &Request<'_>) -> Result<String, Problem> {
         let text = "the Content-Type is not application/json, which is wanted";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
+    Ok(())
+}
+
+/// The name in a request to create a user, trimmed.
+fn requested_name(request: &Request<'_>) -> Result<String, Problem> {
+    judge_content_head(request)?;
     if request.content().len() > MAX_CONTENT_BYTES {
         let text = format!("the content is larger than {MAX_CONTENT_BYTES} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
@@ -253,6 +271,11 @@ impl Problem {
 
 impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
-        Self::json(&json!({ "error": problem.text })).with_status(problem.status)
+        let response = Self::json(&json!({ "error": problem.text })).with_status(problem.status);
+        match problem.status {
+            // Where the next request begins is not certain.
+            StatusCode::LENGTH_REQUIRED | StatusCode::PAYLOAD_TOO_LARGE => response.closing(),
+            _ => response,
+        }
     }
 }

@@ -6,8 +6,9 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{self, Path};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -34,8 +35,11 @@ const FIND: &str = "SELECT id, name, created FROM users WHERE id = ?1";
 /// How long another process may keep the database locked before a request fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Users in one transaction, and users that wait for one before inserting waits for room.
+/// Users in one transaction.
 const MAX_GROUP: usize = 256;
+
+/// Users that wait for a transaction; one more is turned away.
+const MAX_WAITING: usize = 1024;
 
 /// The database. The writing thread ends with it.
 #[derive(Debug)]
@@ -44,11 +48,10 @@ pub(super) struct Store {
     reader: Mutex<Connection>,
 }
 
-/// A user to insert, and who waits for that.
-#[derive(Debug)]
+/// A user to insert, and whom to tell.
 struct Insert {
     name: String,
-    answer: SyncSender<Result<User, StoreError>>,
+    answer: Box<dyn FnOnce(Result<User, StoreError>) + Send>,
 }
 
 impl Store {
@@ -58,7 +61,7 @@ impl Store {
     }
 
     pub(super) fn start(writer: Connection, reader: Connection) -> Result<Self, Error> {
-        let (inserts, queue) = mpsc::sync_channel(MAX_GROUP);
+        let (inserts, queue) = mpsc::sync_channel(MAX_WAITING);
         thread::Builder::new()
             .name("users".to_owned())
             .spawn(move || write(writer, &queue))
@@ -69,13 +72,19 @@ impl Store {
         })
     }
 
-    /// Inserts a user, and returns when they are on the disk.
-    pub(super) fn insert(&self, name: String) -> Result<User, StoreError> {
-        let gone = || StoreError("the writing thread has ended".to_owned());
-        let (answer, answered) = mpsc::sync_channel(1);
-        let insert = Insert { name, answer };
-        self.inserts.send(insert).map_err(|_| gone())?;
-        answered.recv().map_err(|_| gone())?
+    /// Has a user inserted, without waiting; `answer` is called when they are on the disk.
+    pub(super) fn insert(
+        &self,
+        name: String,
+        answer: impl FnOnce(Result<User, StoreError>) + Send + 'static,
+    ) {
+        let answer = Box::new(answer);
+        let (insert, reason) = match self.inserts.try_send(Insert { name, answer }) {
+            Ok(()) => return,
+            Err(TrySendError::Full(insert)) => (insert, "too many users wait to be inserted"),
+            Err(TrySendError::Disconnected(insert)) => (insert, "the writing thread has ended"),
+        };
+        (insert.answer)(Err(StoreError(reason.to_owned())));
     }
 
     /// At most `limit` users with ids above `after`, by id.
@@ -118,9 +127,14 @@ pub(super) fn connect(path: &Path) -> Result<(Connection, Connection), Error> {
     // SQLite gives `:memory:` and the empty path a meaning; an absolute path has none but its own.
     let absolute = path::absolute(path).map_err(unusable)?;
     if let Some(folder) = absolute.parent() {
-        fs::create_dir_all(folder).map_err(|error| {
-            Error::path("make a folder for the user database at", folder, error)
-        })?;
+        // Names of users are not for every user of the machine.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| {
+                Error::path("make a folder for the user database at", folder, error)
+            })?;
     }
     let unusable = |error: rusqlite::Error| unusable(io::Error::other(error));
     let writer = open_writer(&absolute).map_err(unusable)?;
@@ -154,8 +168,12 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 fn write(mut writer: Connection, queue: &Receiver<Insert>) {
     while let Ok(first) = queue.recv() {
         let waiting = std::iter::once(first).chain(queue.try_iter());
-        let group: Vec<Insert> = waiting.take(MAX_GROUP).collect();
+        let mut group: Vec<Insert> = waiting.take(MAX_GROUP).collect();
         let users = insert_all(&mut writer, &group).map_err(StoreError::from);
+        if users.is_err() {
+            // A store that is locked or full has had its time: nobody waits for another failure.
+            group.extend(queue.try_iter());
+        }
         answer(group, users);
     }
 }
@@ -174,17 +192,17 @@ fn insert_all(writer: &mut Connection, group: &[Insert]) -> rusqlite::Result<Vec
     Ok(users)
 }
 
-/// Nobody need be waiting any more: then the user stands there all the same.
+/// Whoever asked may have gone; then the user stands there all the same.
 fn answer(group: Vec<Insert>, users: Result<Vec<User>, StoreError>) {
     match users {
         Ok(users) => {
             for (insert, user) in group.into_iter().zip(users) {
-                let _ = insert.answer.send(Ok(user));
+                (insert.answer)(Ok(user));
             }
         }
         Err(error) => {
             for insert in group {
-                let _ = insert.answer.send(Err(error.clone()));
+                (insert.answer)(Err(error.clone()));
             }
         }
     }

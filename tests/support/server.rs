@@ -136,7 +136,7 @@ impl Drop for Process {
 }
 
 /// Reads the announcement to its end and returns the first address in it.
-fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
+pub(crate) fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
     let mut announcement = String::new();
     while !announcement.contains("Ctrl-C") {
         let count = stdout.read_line(&mut announcement).expect("a line");
