@@ -178,13 +178,12 @@ impl StaticFiles {
             RangeRequest::Unsatisfiable => self
                 .error(StatusCode::RANGE_NOT_SATISFIABLE)
                 .with_header(CONTENT_RANGE, format!("bytes */{}", found.len)),
-            RangeRequest::Whole => content(request, found, whole, StatusCode::OK),
-            RangeRequest::Part(part) => {
-                let ByteRange { start, end } = part;
-                let shown = format!("bytes {start}-{}/{}", end - 1, found.len);
-                content(request, found, part, StatusCode::PARTIAL_CONTENT)
-                    .with_header(CONTENT_RANGE, shown)
+            // A body has one part for now; a Range field may always be ignored (RFC 9110 §14.2).
+            RangeRequest::Whole | RangeRequest::Parts(_) => {
+                content(request, found, whole, StatusCode::OK)
             }
+            RangeRequest::Part(part) => content(request, found, part, StatusCode::PARTIAL_CONTENT)
+                .with_header(CONTENT_RANGE, part.content_range(found.len)),
         }
     }
 

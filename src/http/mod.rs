@@ -6,6 +6,7 @@
 
 pub(crate) mod conditional;
 pub(crate) mod date;
+pub(crate) mod multipart;
 pub(crate) mod range;
 pub(crate) mod refusal;
 pub(crate) mod request;

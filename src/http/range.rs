@@ -12,29 +12,114 @@ impl ByteRange {
     pub(crate) fn len(self) -> u64 {
         self.end - self.start
     }
+
+    /// The Content-Range of this part of `length` bytes (RFC 9110 §14.4).
+    pub(crate) fn content_range(self, length: u64) -> String {
+        format!("bytes {}-{}/{length}", self.start, self.end - 1)
+    }
+
+    /// True if they overlap, adjoin, or lie so close that two parts would cost more than the gap.
+    fn touches(self, other: Self) -> bool {
+        let gap = self
+            .start
+            .max(other.start)
+            .saturating_sub(self.end.min(other.end));
+        gap < MERGED_GAP_BYTES
+    }
+
+    fn hull(self, other: Self) -> Self {
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
 }
 
+/// More ranges than this are no honest request (RFC 9110 §17.15): apache stops at 200, but a reader
+/// of documents asks for a handful.
+const MAX_RANGES: usize = 16;
+
+/// A gap smaller than this costs less than another part does (RFC 9110 §15.3.7.2).
+const MERGED_GAP_BYTES: u64 = 80;
+
 /// What a Range field asks of a representation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RangeRequest {
-    /// Nothing that this server does: no bytes unit, ill-formed, or several ranges. The field is
+    /// Nothing that this server does: no bytes unit, ill-formed, or too many ranges. The field is
     /// ignored and the whole is sent, as RFC 9110 §14.2 allows in each of these cases.
     Whole,
-    /// 206.
+    /// 206 with one part, as its content.
     Part(ByteRange),
-    /// 416: well-formed, but it begins behind the last byte.
+    /// 206 as multipart/byteranges: two parts or more, at least [`MERGED_GAP_BYTES`] apart, so that
+    /// together they are never more than the whole. In the order they were asked for.
+    Parts(Vec<ByteRange>),
+    /// 416: well-formed, but all of it lies behind the last byte.
     Unsatisfiable,
+}
+
+impl RangeRequest {
+    /// One more range. It goes to the place of the first part that it touches, for a client may
+    /// want the parts in the order it asks (RFC 9110 §15.3.7.2).
+    fn with(self, range: ByteRange) -> Self {
+        match self {
+            Self::Whole => Self::Whole,
+            Self::Unsatisfiable => Self::Part(range),
+            Self::Part(part) if part.touches(range) => Self::Part(part.hull(range)),
+            Self::Part(part) => Self::Parts(vec![part, range]),
+            Self::Parts(mut parts) => {
+                insert(&mut parts, range);
+                match parts[..] {
+                    [part] => Self::Part(part),
+                    _ => Self::Parts(parts),
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the parts apart: what the new range touches is taken out and becomes one with it. The
+/// union may touch a part that the range alone did not, so it looks again; each turn ends a part.
+fn insert(parts: &mut Vec<ByteRange>, mut range: ByteRange) {
+    let mut place = parts.len();
+    while let Some(at) = parts.iter().position(|part| part.touches(range)) {
+        range = range.hull(parts.remove(at));
+        place = place.min(at);
+    }
+    parts.insert(place, range);
 }
 
 /// Reads a Range field for a representation of `length` bytes.
 pub(crate) fn parse(value: &[u8], length: u64) -> RangeRequest {
-    let spec = std::str::from_utf8(value).ok().and_then(byte_range_spec);
-    match spec {
-        None => RangeRequest::Whole,
-        Some(spec) => spec
-            .of(length)
-            .map_or(RangeRequest::Unsatisfiable, RangeRequest::Part),
+    let value = std::str::from_utf8(value).ok();
+    value
+        .and_then(|value| requested(value, length))
+        .unwrap_or(RangeRequest::Whole)
+}
+
+/// `None` for what is to be ignored.
+fn requested(value: &str, length: u64) -> Option<RangeRequest> {
+    let (unit, set) = value.split_once('=')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
     }
+    // RFC 9110 §5.6.1.2: empty members of a list do not count, but one must be there.
+    let mut members = set
+        .split(',')
+        .map(|member| member.trim_matches([' ', '\t']))
+        .filter(|member| !member.is_empty())
+        .enumerate()
+        .peekable();
+    members.peek()?;
+    let mut request = RangeRequest::Unsatisfiable;
+    for (before, member) in members {
+        if before == MAX_RANGES {
+            return None;
+        }
+        if let Some(range) = byte_range_spec(member)?.of(length) {
+            request = request.with(range);
+        }
+    }
+    Some(request)
 }
 
 /// One range as it is written, RFC 9110 §14.1.2.
@@ -45,12 +130,8 @@ enum Spec {
     Suffix(u64),
 }
 
-fn byte_range_spec(value: &str) -> Option<Spec> {
-    let (unit, set) = value.split_once('=')?;
-    if !unit.eq_ignore_ascii_case("bytes") || set.contains(',') {
-        return None;
-    }
-    let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
+fn byte_range_spec(text: &str) -> Option<Spec> {
+    let (first, last) = text.split_once('-')?;
     match (first, last) {
         ("", suffix) => Some(Spec::Suffix(digits(suffix)?)),
         (first, "") => Some(Spec::From {
@@ -82,11 +163,18 @@ impl Spec {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
     fn part(start: u64, end: u64) -> RangeRequest {
         RangeRequest::Part(ByteRange { start, end })
+    }
+
+    fn parts(parts: &[(u64, u64)]) -> RangeRequest {
+        let range = |&(start, end): &(u64, u64)| ByteRange { start, end };
+        RangeRequest::Parts(parts.iter().map(range).collect())
     }
 
     #[test]
@@ -115,12 +203,94 @@ mod tests {
             ("bytes=1 - 2", 1000, Whole),
             ("lines=1-2", 1000, Whole),
             ("bytes", 1000, Whole),
-            ("bytes=0-1,2-3", 1000, Whole),
         ];
         for (value, length, expected) in table {
             assert_eq!(parse(value.as_bytes(), length), expected, "{value}");
         }
         assert_eq!(parse(b"bytes=\xFF-", 1000), Whole);
+    }
+
+    #[test]
+    fn several_ranges() {
+        use RangeRequest::{Unsatisfiable, Whole};
+        let most = u64::MAX;
+        let table = [
+            ("bytes=0-0,-1", 1000, parts(&[(0, 1), (999, 1000)])),
+            // In the order of the request.
+            ("bytes=-1,0-0", 1000, parts(&[(999, 1000), (0, 1)])),
+            (
+                "bytes=500-509,0-9,900-909",
+                1000,
+                parts(&[(500, 510), (0, 10), (900, 910)]),
+            ),
+            // Members that overlap, adjoin or nearly do become one, where the first of them stood.
+            ("bytes=0-1,2-3", 1000, part(0, 4)),
+            ("bytes=2-3,0-1", 1000, part(0, 4)),
+            ("bytes=0-9,5-20", 1000, part(0, 21)),
+            ("bytes=0-99,5-20", 1000, part(0, 100)),
+            ("bytes=0-0,0-0,0-0", 1000, part(0, 1)),
+            ("bytes=0-9,89-99", 1000, part(0, 100)),
+            ("bytes=0-9,90-99", 1000, parts(&[(0, 10), (90, 100)])),
+            (
+                "bytes=500-509,0-9,510-519",
+                1000,
+                parts(&[(500, 520), (0, 10)]),
+            ),
+            // The last one joins what lay apart.
+            ("bytes=0-9,200-209,10-199", 1000, part(0, 210)),
+            (
+                "bytes=800-809,200-209,0-9,10-199",
+                1000,
+                parts(&[(800, 810), (0, 210)]),
+            ),
+            ("bytes=0-,-1", 1000, part(0, 1000)),
+            (
+                "bytes=0-0,18446744073709551614-",
+                most,
+                parts(&[(0, 1), (most - 1, most)]),
+            ),
+            ("bytes=0-,-18446744073709551615", most, part(0, most)),
+            // What is not there is left out, unless nothing is there.
+            ("bytes=5000-,0-9,-0", 1000, part(0, 10)),
+            ("bytes=5000-,0-9,-9", 1000, parts(&[(0, 10), (991, 1000)])),
+            ("bytes=1000-,-0", 1000, Unsatisfiable),
+            ("bytes=0-,-1", 0, Unsatisfiable),
+            // Lists with empty members and white space.
+            ("bytes=,0-1,, ,\t2-3 ,", 1000, part(0, 4)),
+            ("bytes=,", 1000, Whole),
+            ("bytes= , ", 1000, Whole),
+            // Ill-formed anywhere is ill-formed.
+            ("bytes=0-1,2", 1000, Whole),
+            ("bytes=0-1,3-2", 1000, Whole),
+            ("bytes=x-,0-1", 1000, Whole),
+            ("bytes=0-1;2-3", 1000, Whole),
+            ("bytes=5000-,-", 1000, Whole),
+            ("bytes=0-1,bytes=2-3", 1000, Whole),
+        ];
+        for (value, length, expected) in table {
+            assert_eq!(parse(value.as_bytes(), length), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn too_many_ranges_are_ignored() {
+        let field = |count: usize| format!("bytes={}", vec!["0-0"; count].join(",,"));
+        assert_eq!(parse(field(MAX_RANGES).as_bytes(), 9), part(0, 1));
+        assert_eq!(
+            parse(field(MAX_RANGES + 1).as_bytes(), 9),
+            RangeRequest::Whole
+        );
+        // Those that cannot be satisfied count too.
+        assert_eq!(
+            parse(field(MAX_RANGES + 1).as_bytes(), 0),
+            RangeRequest::Whole
+        );
+    }
+
+    #[test]
+    fn content_range() {
+        let range = ByteRange { start: 0, end: 1 };
+        assert_eq!(range.content_range(1000), "bytes 0-0/1000");
     }
 
     proptest! {
@@ -135,7 +305,47 @@ mod tests {
                 }
                 RangeRequest::Unsatisfiable => prop_assert!(first <= last && wanted.is_empty()),
                 RangeRequest::Whole => prop_assert!(first > last),
+                RangeRequest::Parts(_) => prop_assert!(false, "one range is one part"),
             }
+        }
+
+        /// The model: the set of positions wanted, with the small gaps between them filled; its
+        /// runs are the parts, in the order in which the field first names a position of theirs.
+        #[test]
+        fn parts_are_the_runs_of_a_set_of_positions(
+            length in 0..1200u64,
+            asked in proptest::collection::vec((0..1300u64, 0..60u64), 1..=MAX_RANGES),
+        ) {
+            let in_order: Vec<u64> = asked
+                .iter()
+                .flat_map(|(first, more)| *first..=first + more)
+                .filter(|at| *at < length)
+                .collect();
+            let mut runs: Vec<ByteRange> = Vec::new();
+            for &at in &BTreeSet::from_iter(in_order.iter().copied()) {
+                match runs.last_mut() {
+                    Some(run) if at - run.end < MERGED_GAP_BYTES => run.end = at + 1,
+                    _ => runs.push(ByteRange { start: at, end: at + 1 }),
+                }
+            }
+            runs.sort_by_key(|run| in_order.iter().position(|at| (run.start..run.end).contains(at)));
+            let expected = match runs[..] {
+                [] => RangeRequest::Unsatisfiable,
+                [run] => RangeRequest::Part(run),
+                _ => RangeRequest::Parts(runs),
+            };
+            let set: Vec<_> = asked.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
+            prop_assert_eq!(parse(format!("bytes={}", set.join(", ")).as_bytes(), length), expected);
+        }
+
+        #[test]
+        fn no_field_is_too_strange(value in "(bytes=)?[-0-9, xb=]{0,40}", length in any::<u64>()) {
+            let total: u64 = match parse(value.as_bytes(), length) {
+                RangeRequest::Part(part) => part.len(),
+                RangeRequest::Parts(parts) => parts.into_iter().map(ByteRange::len).sum(),
+                RangeRequest::Whole | RangeRequest::Unsatisfiable => 0,
+            };
+            prop_assert!(total <= length);
         }
     }
 }
