@@ -1,11 +1,13 @@
 //! HTTP semantics as plain values: RFC 9110 without any I/O.
 //!
 //! Methods, status codes, header names and values come from the [`http`](::http) crate; what that
-//! crate leaves open (targets as bytes, borrowed requests, preconditions, ranges, negotiation) is here.
+//! crate leaves open (targets as bytes, borrowed requests, preconditions, ranges, negotiation, path
+//! patterns) is here.
 //! This module imports nothing else of ours.
 
 pub(crate) mod conditional;
 pub(crate) mod date;
+pub(crate) mod glob;
 pub(crate) mod multipart;
 pub(crate) mod negotiation;
 pub(crate) mod range;
