@@ -4,6 +4,7 @@
 //! preconditions → range → response.
 
 mod error_page;
+mod listing;
 mod media_type;
 mod resolve;
 mod root;

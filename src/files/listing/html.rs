@@ -1,0 +1,417 @@
+//! The listing for people. Names are text here and nothing else: escaped where they are shown,
+//! percent-encoded where they lead, and no script or style of a file's name can run (see [`CSP`]).
+
+use std::fmt::{self, Display, Formatter, Write};
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use super::entries::{Entries, Entry, Extent, Kind, Totals};
+use super::order::{Direction, Key, Order};
+use crate::http::target;
+
+/// The Content-Security-Policy of the page: it loads nothing, and runs what stands here only. A
+/// test says which hashes belong here.
+pub(in crate::files) const CSP: &str = "default-src 'none'; \
+    style-src 'sha256-Mv2W8kEoi4xth/esP9r4z+tQqF/EMnba64HcFnVdBdE='; \
+    script-src 'sha256-WgRGB9ajpqUq5BUiCB5aSUE2cw+jbPnxCeFsKFKx7ew='; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) const STYLE: &str = include_str!("listing.css");
+pub(super) const SCRIPT: &str = include_str!("listing.js");
+
+/// Links to more folders than this would grow with the square of the depth, and nobody reads them.
+const MAX_CRUMBS: usize = 24;
+
+pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Order) -> fmt::Result {
+    let folders: Vec<&[u8]> = path
+        .split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty())
+        .collect();
+    write!(
+        out,
+        "<!DOCTYPE html>\n\
+         <html lang=\"en\">\n\
+         <head>\n\
+         <meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Index of {}</title>\n\
+         <style>{STYLE}</style>\n\
+         </head>\n\
+         <body>\n\
+         <header>\n",
+        Text(path),
+    )?;
+    match folders.split_last() {
+        None => out.push_str("<h1>Index of /</h1>\n"),
+        Some((name, above)) => {
+            breadcrumbs(out, name, above, order)?;
+            writeln!(out, "<h1>{}</h1>", Text(name))?;
+        }
+    }
+    writeln!(out, "<p>{}</p>\n</header>\n<main>", entries.totals())?;
+    out.push_str("<div class=\"card\">\n");
+    if entries.extent() == Extent::Part {
+        let shown = Grouped(entries.len() as u64);
+        writeln!(
+            out,
+            "<p class=\"note\">There is more in this folder than the {shown} entries shown here.</p>"
+        )?;
+    }
+    if entries.len() > 1 {
+        out.push_str(
+            "<div class=\"filter\" hidden>\
+             <input type=\"search\" placeholder=\"Filter by name\" aria-label=\"Filter by name\" \
+             autocomplete=\"off\" spellcheck=\"false\">\
+             <output></output></div>\n",
+        );
+    }
+    out.push_str("<table>\n<thead>\n<tr>");
+    for (key, title) in [
+        (Key::Name, "Name"),
+        (Key::Size, "Size"),
+        (Key::Date, "Date"),
+    ] {
+        column(out, key, title, order)?;
+    }
+    out.push_str("</tr>\n</thead>\n");
+    if !folders.is_empty() {
+        writeln!(
+            out,
+            "<tbody>\n\
+             <tr><th scope=\"row\" class=\"u\"><a href=\"../{}\">Parent folder</a></th>\
+             <td></td><td></td></tr>\n\
+             </tbody>",
+            Query(order),
+        )?;
+    }
+    out.push_str("<tbody id=\"entries\">\n");
+    if entries.len() == 0 {
+        out.push_str("<tr><td class=\"empty\" colspan=\"3\">This folder is empty.</td></tr>\n");
+    }
+    Ok(())
+}
+
+/// The way from the root to here, each step a link relative to here: it also leads there when a
+/// proxy shows the site beneath another path.
+fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: Order) -> fmt::Result {
+    let query = Query(order);
+    let up = |steps: usize| "../".repeat(steps);
+    out.push_str("<nav aria-label=\"Path\">\n<ol>");
+    write!(
+        out,
+        "<li><a href=\"{}{query}\">Home</a></li>",
+        up(above.len() + 1)
+    )?;
+    let skipped = above.len().saturating_sub(MAX_CRUMBS);
+    if skipped > 0 {
+        out.push_str("<li>…</li>");
+    }
+    for (at, folder) in above.iter().enumerate().skip(skipped) {
+        let (up, folder) = (up(above.len() - at), Text(folder));
+        write!(out, "<li><a href=\"{up}{query}\">{folder}</a></li>")?;
+    }
+    let name = Text(name);
+    writeln!(
+        out,
+        "<li><a href=\"./{query}\" aria-current=\"page\">{name}</a></li></ol>\n</nav>"
+    )
+}
+
+/// A column's head, which sorts by it; again, the other way round.
+fn column(out: &mut String, key: Key, title: &str, order: Order) -> fmt::Result {
+    use Direction::{Ascending, Descending};
+    let (sorted, direction) = match (key == order.key, order.direction) {
+        (true, Ascending) => (" aria-sort=\"ascending\"", Descending),
+        (true, Descending) => (" aria-sort=\"descending\"", Ascending),
+        // The largest and the newest are what people look for.
+        (false, _) if key == Key::Name => ("", Ascending),
+        (false, _) => ("", Descending),
+    };
+    let query = Query(Order { key, direction });
+    write!(
+        out,
+        "<th scope=\"col\"{sorted}><a href=\"./{query}\">{title}</a></th>"
+    )
+}
+
+pub(super) fn entry(out: &mut String, entry: &Entry<'_>, order: Order) -> fmt::Result {
+    let (name, link) = (Text(entry.name), Link(entry.name));
+    match entry.kind {
+        Kind::Directory => write!(
+            out,
+            "<tr><th scope=\"row\" class=\"d\"><a href=\"{link}/{}\">{name}/</a></th>",
+            Query(order),
+        )?,
+        Kind::File => write!(
+            out,
+            "<tr><th scope=\"row\"><a href=\"{link}\">{name}</a></th>"
+        )?,
+        // A link would lead to a refusal.
+        Kind::Other => write!(out, "<tr><th scope=\"row\" class=\"o\"><b>{name}</b></th>")?,
+    }
+    match entry.size {
+        Some(size) => {
+            let exact = Grouped(size);
+            write!(out, "<td title=\"{exact} bytes\">{}</td>", Size(size))?;
+        }
+        None => out.push_str("<td></td>"),
+    }
+    match entry.modified {
+        Some(seconds) => writeln!(out, "<td>{}</td></tr>", Time(seconds)),
+        None => writeln!(out, "<td></td></tr>"),
+    }
+}
+
+pub(super) fn end(out: &mut String, order: Order) -> fmt::Result {
+    let order = order.to_query().map_or(String::new(), |order| {
+        format!("&amp;{}", Text(order.as_bytes()))
+    });
+    write!(
+        out,
+        "</tbody>\n\
+         </table>\n\
+         </div>\n\
+         <footer>All times are in UTC. This folder is also there \
+         <a href=\"./?json{order}\">as JSON</a>.</footer>\n\
+         </main>\n\
+         <script>{SCRIPT}</script>\n\
+         </body>\n\
+         </html>\n"
+    )
+}
+
+/// Bytes as text that can stand in an element or a quoted attribute. What is no UTF-8 becomes
+/// U+FFFD, and controls become their pictures: a name is one line, whatever is in it. What would
+/// turn the direction of writing is shown too, or `gpj.exe` could look like a `.jpg`.
+struct Text<'a>(&'a [u8]);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for letter in chunk.valid().chars() {
+                match letter {
+                    '&' => f.write_str("&amp;")?,
+                    '<' => f.write_str("&lt;")?,
+                    '>' => f.write_str("&gt;")?,
+                    '"' => f.write_str("&quot;")?,
+                    '\'' => f.write_str("&#39;")?,
+                    '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => {
+                        f.write_char(char::REPLACEMENT_CHARACTER)?;
+                    }
+                    letter if letter.is_control() => f.write_char(picture(letter))?,
+                    letter => f.write_char(letter)?,
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Unicode has pictures for the ASCII controls: U+2400 and on, and one for DEL.
+fn picture(control: char) -> char {
+    let picture = match u32::from(control) {
+        low @ 0..0x20 => char::from_u32(0x2400 + low),
+        0x7F => Some('\u{2421}'),
+        _ => None,
+    };
+    picture.unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// The link to a name in this folder. The `./` keeps a name with a colon from being a scheme.
+struct Link<'a>(&'a [u8]);
+
+impl Display for Link<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let encoded = target::encode_path(self.0);
+        write!(f, "./{}", Text(encoded.as_bytes()))
+    }
+}
+
+/// The order as the query of a link, so that it stays on the way through the folders.
+struct Query(Order);
+
+impl Display for Query {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.to_query() {
+            Some(query) => write!(f, "?{}", Text(query.as_bytes())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A number of bytes in three or four digits, as people read it.
+struct Size(u64);
+
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        for (at, unit) in UNITS.iter().enumerate() {
+            let divisor = 1 << (10 * (at + 1));
+            let tenths = (u128::from(self.0) * 10 + divisor / 2) / divisor;
+            // 1023.96 KiB is rounded to 1.0 MiB.
+            if tenths < 10 * 1024 || at + 1 == UNITS.len() {
+                return write!(f, "{}.{} {unit}", tenths / 10, tenths % 10);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number with its digits in groups of three.
+struct Grouped(u64);
+
+impl Display for Grouped {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                f.write_char(',')?;
+            }
+            f.write_char(digit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Totals {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let table = [
+            (self.directories, "folder", "folders"),
+            (self.files, "file", "files"),
+            (self.others, "other", "others"),
+        ];
+        let mut separator = "";
+        for (count, one, many) in table {
+            if count > 0 {
+                let noun = if count == 1 { one } else { many };
+                write!(f, "{separator}{} {noun}", Grouped(count as u64))?;
+                separator = ", ";
+            }
+        }
+        match self.files {
+            0 if separator.is_empty() => f.write_str("No entries"),
+            0 => Ok(()),
+            _ => write!(f, ", {} in total", Size(self.bytes)),
+        }
+    }
+}
+
+/// Seconds since 1970 as the time of day in UTC. Years that are not four digits are none.
+struct Time(i64);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Ok(time) = Timestamp::from_second(self.0) else {
+            return Ok(());
+        };
+        let time = Offset::UTC.to_datetime(time);
+        let (year, month, day) = (time.year(), time.month(), time.day());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        if year < 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">\
+             {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}</time>"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped() {
+        let table: &[(&[u8], &str)] = &[
+            (b"plain", "plain"),
+            ("ñ 日本".as_bytes(), "ñ 日本"),
+            (
+                b"<script>alert('&\"')</script>",
+                "&lt;script&gt;alert(&#39;&amp;&quot;&#39;)&lt;/script&gt;",
+            ),
+            (b"&lt;", "&amp;lt;"),
+            (b"a\r\nb\t\x1B\x7F", "a␍␊b␉␛␡"),
+            (b"\xC2\x85", "\u{FFFD}"),
+            ("\u{202E}gpj.exe".as_bytes(), "\u{FFFD}gpj.exe"),
+            (b"a\xFFb\xC3", "a\u{FFFD}b\u{FFFD}"),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(Text(bytes).to_string(), *expected);
+        }
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        let table = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1_048_524, "1023.9 KiB"),
+            (1_048_525, "1.0 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (5_000_000_000_000, "4.5 TiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (size, expected) in table {
+            assert_eq!(Size(size).to_string(), expected, "{size}");
+        }
+        let table = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (12345678, "12,345,678"),
+        ];
+        for (number, expected) in table {
+            assert_eq!(Grouped(number).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn totals_name_what_there_is() {
+        let table = [
+            ((0, 0, 0), "No entries"),
+            ((1, 0, 0), "1 folder"),
+            ((2, 1, 0), "2 folders, 1 file, 2.0 KiB in total"),
+            ((0, 1200, 1), "1,200 files, 1 other, 2.0 KiB in total"),
+        ];
+        for ((directories, files, others), expected) in table {
+            let bytes = 2048;
+            let totals = Totals {
+                directories,
+                files,
+                others,
+                bytes,
+            };
+            assert_eq!(totals.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn times_of_any_age_are_shown_or_left_out() {
+        let table = [
+            (
+                1_795_233_906,
+                "<time datetime=\"2026-11-21T04:05:06Z\">2026-11-21 04:05</time>",
+            ),
+            (
+                -1,
+                "<time datetime=\"1969-12-31T23:59:59Z\">1969-12-31 23:59</time>",
+            ),
+            (i64::MAX, ""),
+            (i64::MIN + 1, ""),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(Time(seconds).to_string(), expected, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The listing for programs: what nginx's `autoindex_format json` writes, so that its clients work.
+
+use std::fmt::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::entries::{Entry, Kind};
+use crate::http::date;
+
+pub(super) fn start(out: &mut String) {
+    out.push('[');
+}
+
+pub(super) fn entry(out: &mut String, entry: &Entry<'_>, at: usize) -> fmt::Result {
+    let comma = if at == 0 { "" } else { "," };
+    let name = Value::String(String::from_utf8_lossy(entry.name).into_owned());
+    let kind = match entry.kind {
+        Kind::Directory => "directory",
+        Kind::File => "file",
+        Kind::Other => "other",
+    };
+    write!(out, "{comma}\n{{\"name\":{name},\"type\":\"{kind}\"")?;
+    if let Some(seconds) = entry.modified {
+        let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let time = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
+        write!(out, ",\"mtime\":\"{}\"", date::format(time))?;
+    }
+    if let Some(size) = entry.size {
+        write!(out, ",\"size\":{size}")?;
+    }
+    out.write_char('}')
+}
+
+pub(super) fn end(out: &mut String) {
+    out.push_str("\n]\n");
+}

@@ -1,0 +1,431 @@
+//! Whole listings: hostile names, both forms, pieces, and the policy.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::{fs, io};
+
+use ::http::Method;
+use rustix::fd::OwnedFd;
+
+use super::entries::Kind;
+use super::entries::tests::entries;
+use super::*;
+use crate::http::target::Target;
+
+/// 2026-11-21 04:05:06 UTC.
+const MODIFIED: i64 = 1_795_233_906;
+
+/// Names that mean something to HTML, URLs, JSON, terminals or file systems.
+const HOSTILE: &[&[u8]] = &[
+    b"plain.txt",
+    b" with  spaces ",
+    b"<script>alert(1)<script>",
+    b"\" onmouseover=\"alert(1)",
+    b"' onmouseover='alert(1)",
+    b"a&copy;b&amp",
+    b"javascript:alert(1)",
+    b"http:",
+    b"c:d",
+    b"?query",
+    b"#fragment",
+    b"100%",
+    b"%2e%2e%2f",
+    b"%00",
+    b"~user",
+    b";a=b",
+    b"...",
+    b".well-known",
+    b"line\nbreak\r\n",
+    b"tab\tescape\x1B[31m\x7F",
+    b"\xFF\xFE not text",
+    b"cut off \xE2\x82",
+    "ñandú 日本語 🦀".as_bytes(),
+    "e\u{301} \u{202E}gpj.exe".as_bytes(),
+    b"[a]{b}|c^d`e",
+    b"--><!--",
+    b"]]><style><title>",
+];
+
+fn render(mut listing: Listing) -> String {
+    let mut all = Vec::new();
+    while let Some(piece) = listing.next_piece() {
+        assert!(!piece.is_empty());
+        assert!(piece.len() <= 128 << 10, "{}", piece.len());
+        all.extend_from_slice(&piece);
+    }
+    assert_eq!(listing.next_piece(), None);
+    String::from_utf8(all).expect("a listing is UTF-8")
+}
+
+fn listing(table: &[(&[u8], Kind, u64, i64)], path: &[u8], query: &str, form: Form) -> String {
+    let order = Order::from_query(Some(query));
+    render(Listing::new(entries(table), path, order, form))
+}
+
+fn hostile(kind: Kind) -> Vec<(&'static [u8], Kind, u64, i64)> {
+    HOSTILE
+        .iter()
+        .map(|name| (*name, kind, 7, MODIFIED))
+        .collect()
+}
+
+/// The start tags, and a check that all that is opened is closed, in order.
+fn tags(html: &str) -> Vec<&str> {
+    const VOID: [&str; 2] = ["meta", "input"];
+    let mut found = Vec::new();
+    let mut open = Vec::new();
+    let mut rest = html.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
+    while let Some(start) = rest.find('<') {
+        let end = start + rest[start..].find('>').expect("the end of a tag");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+            continue;
+        }
+        let name = tag.split(' ').next().expect("a name");
+        assert!(
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{tag}"
+        );
+        assert!(!tag.contains(['\n', '\'']), "{tag}");
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        for forbidden in [" style=", " on", " src="] {
+            let attributes = tag.split('"').step_by(2).collect::<String>();
+            assert!(!attributes.contains(forbidden), "{tag}");
+        }
+        found.push(tag);
+        if !VOID.contains(&name) {
+            open.push(name);
+        }
+        if matches!(name, "style" | "script") {
+            let close = format!("</{name}>");
+            rest = &rest[rest.find(&close).expect("its end")..];
+        }
+    }
+    assert_eq!(open, [""; 0]);
+    found
+}
+
+fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) = tag.split_once(&format!(" {name}=\""))?;
+    value.split('"').next()
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("&#39;", "'")
+        .replace("&quot;", "\"")
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&")
+}
+
+/// Where the links to entries lead, decoded as the server does it.
+fn linked(html: &str) -> Vec<Vec<u8>> {
+    let (_, table) = html.split_once("<tbody id=\"entries\">").expect("a table");
+    let (table, _) = table.split_once("</tbody>").expect("its end");
+    let links = table.split(" href=\"").skip(1).map(|rest| {
+        let link = unescape(rest.split('"').next().unwrap_or_default());
+        let link = link.strip_prefix("./").expect("a relative link");
+        let target = format!("/{link}");
+        let target = Target::parse(&Method::GET, &target).expect("a link that works");
+        target.path[1..].to_vec()
+    });
+    links.collect()
+}
+
+#[test]
+fn every_name_leads_to_itself() {
+    let mut expected: Vec<Vec<u8>> = HOSTILE.iter().map(|name| name.to_vec()).collect();
+    expected.sort();
+    for query in ["", "sort=size&order=desc"] {
+        let page = listing(&hostile(Kind::File), b"/", query, Form::Html);
+        tags(&page);
+        let mut found = linked(&page);
+        found.sort();
+        assert_eq!(found, expected);
+
+        let page = listing(&hostile(Kind::Directory), b"/a/", query, Form::Html);
+        tags(&page);
+        let mut found = linked(&page);
+        for path in &mut found {
+            assert_eq!(path.pop(), Some(b'/'));
+        }
+        found.sort();
+        assert_eq!(found, expected);
+    }
+    let page = listing(&hostile(Kind::Other), b"/a/", "", Form::Html);
+    tags(&page);
+    assert_eq!(linked(&page), [b""; 0]);
+}
+
+#[test]
+fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in HOSTILE {
+        fs::write(folder.path().join(OsStr::from_bytes(name)), "content")?;
+    }
+    fs::write(folder.path().join(".hidden"), "")?;
+    let directory = OwnedFd::from(fs::File::open(folder.path())?);
+    let entries = Entries::read(&directory, Hidden::Omitted, |_| None)?;
+    let page = render(Listing::new(entries, b"/", Order::default(), Form::Html));
+    let mut found = linked(&page);
+    found.sort();
+    let mut expected: Vec<Vec<u8>> = HOSTILE.iter().map(|name| name.to_vec()).collect();
+    expected.retain(|name| name != b"...");
+    expected.sort();
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+#[test]
+fn the_path_is_shown_and_never_markup() {
+    for name in HOSTILE {
+        let path = [b"/", *name, b"/b/", *name, b"/"].concat();
+        let page = listing(&[(b"file", Kind::File, 1, MODIFIED)], &path, "", Form::Html);
+        let links: Vec<&str> = tags(&page)
+            .iter()
+            .filter_map(|tag| attribute(tag, "href"))
+            .collect();
+        let expected = [
+            "../../../",
+            "../../",
+            "../",
+            "./",
+            "./?sort=name&amp;order=desc",
+            "./?sort=size&amp;order=desc",
+            "./?sort=date&amp;order=desc",
+            "../",
+            "./file",
+            "./?json",
+        ];
+        assert_eq!(links, expected);
+    }
+    let page = listing(&[], b"/<b>&\xFF/", "", Form::Html);
+    assert!(page.contains("<title>Index of /&lt;b&gt;&amp;\u{FFFD}/</title>"));
+    assert!(page.contains("<h1>&lt;b&gt;&amp;\u{FFFD}</h1>"));
+}
+
+#[test]
+fn a_page_says_what_it_is() {
+    let table: &[(&[u8], Kind, u64, i64)] = &[
+        (b"two.txt", Kind::File, 1536, MODIFIED),
+        (b"one", Kind::Directory, 4096, MODIFIED),
+        (b"pipe", Kind::Other, 0, MODIFIED),
+    ];
+    let page = listing(table, b"/", "sort=size&order=desc", Form::Html);
+    let tags = tags(&page);
+    for expected in [
+        "html lang=\"en\"",
+        "meta charset=\"utf-8\"",
+        "th scope=\"col\" aria-sort=\"descending\"",
+        "a href=\"./?sort=size&amp;order=asc\"",
+        "a href=\"./?json&amp;sort=size&amp;order=desc\"",
+        "a href=\"./one/?sort=size&amp;order=desc\"",
+        "td title=\"1,536 bytes\"",
+        "time datetime=\"2026-11-21T04:05:06Z\"",
+    ] {
+        assert!(tags.contains(&expected), "{expected}");
+    }
+    assert!(page.contains("<p>1 folder, 1 file, 1 other, 1.5 KiB in total</p>"));
+    assert!(page.contains("2026-11-21 04:05"));
+    assert_eq!(page.matches("aria-sort=\"").count(), 1);
+    assert!(!page.contains("Parent folder"));
+    assert!(!page.contains("This folder is empty"));
+
+    let empty = listing(&[], b"/a/", "sort=date", Form::Html);
+    assert!(empty.contains("This folder is empty"));
+    assert!(empty.contains("<a href=\"../?sort=date&amp;order=asc\">Parent folder</a>"));
+    assert!(!empty.contains("<input"));
+}
+
+#[test]
+fn a_deep_path_has_a_short_way_up() {
+    let path = [&b"/"[..], &b"d/".repeat(2000)].concat();
+    let page = listing(&[], &path, "", Form::Html);
+    tags(&page);
+    assert!(page.contains("<li>…</li>"));
+}
+
+#[test]
+fn json_is_what_nginx_writes() {
+    let mut table = hostile(Kind::File);
+    table.push((b"folder", Kind::Directory, 4096, MODIFIED));
+    table.push((b"pipe", Kind::Other, 0, i64::MIN));
+    let json = listing(&table, b"/", "", Form::Json);
+    let read: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let read = read.as_array().expect("an array");
+    assert_eq!(read.len(), table.len());
+    let mut found: Vec<_> = read
+        .iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect();
+    let mut expected: Vec<_> = table
+        .iter()
+        .map(|entry| String::from_utf8_lossy(entry.0))
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+
+    let some: &[(&[u8], Kind, u64, i64)] = &[
+        (b"b", Kind::File, 5, MODIFIED),
+        (b"a \"1\"", Kind::File, 9, -5),
+        (b"sub", Kind::Directory, 4096, 0),
+        (b"what", Kind::Other, 0, i64::MIN),
+    ];
+    let expected = "[\n\
+        {\"name\":\"sub\",\"type\":\"directory\",\"mtime\":\"Thu, 01 Jan 1970 00:00:00 GMT\"},\n\
+        {\"name\":\"a \\\"1\\\"\",\"type\":\"file\",\"mtime\":\"Thu, 01 Jan 1970 00:00:00 GMT\",\"size\":9},\n\
+        {\"name\":\"b\",\"type\":\"file\",\"mtime\":\"Sat, 21 Nov 2026 04:05:06 GMT\",\"size\":5},\n\
+        {\"name\":\"what\",\"type\":\"other\"}\n\
+        ]\n";
+    assert_eq!(
+        listing(some, b"/", "sort=size&order=desc", Form::Json),
+        expected
+    );
+    assert_eq!(listing(&[], b"/", "", Form::Json), "[\n]\n");
+}
+
+#[test]
+fn a_large_folder_leaves_in_small_pieces() {
+    let names: Vec<String> = (0..100_000)
+        .map(|at| format!("file & number {at}.txt"))
+        .collect();
+    let table: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_bytes(), Kind::File, 1000, MODIFIED))
+        .collect();
+    for form in [Form::Html, Form::Json] {
+        let all = listing(&table, b"/", "order=desc", form);
+        let first = all.find("number 99999.txt").expect("the last name");
+        let last = all.find("number 0.txt").expect("the first name");
+        assert!(first < last);
+        assert_eq!(all.matches("number ").count(), names.len());
+    }
+}
+
+#[test]
+fn the_longest_names_and_the_deepest_path_stay_within_a_piece() {
+    let name = [b'\''; 4096];
+    let table = [(&name[..], Kind::File, 1, MODIFIED); 40];
+    let path = [b"/", &name[..4000], b"/"].concat();
+    for form in [Form::Html, Form::Json] {
+        listing(&table, &path, "", form);
+    }
+}
+
+#[test]
+fn a_folder_that_was_not_read_to_its_end_says_so() {
+    let table = vec![(&b"a"[..], Kind::File, 1, MODIFIED); 250_001];
+    let page = listing(&table, b"/", "", Form::Html);
+    assert!(page.contains("more in this folder than the 250,000 entries"));
+}
+
+#[test]
+fn json_is_asked_for_in_the_query() {
+    let table = [
+        (None, Form::Html),
+        (Some("sort=name"), Form::Html),
+        (Some("json"), Form::Json),
+        (Some("json="), Form::Json),
+        (Some("sort=size&json&order=asc"), Form::Json),
+        (Some("jsonp=1&x=json"), Form::Html),
+    ];
+    for (query, form) in table {
+        assert_eq!(Form::from_query(query), form, "{query:?}");
+    }
+}
+
+#[test]
+fn the_policy_knows_the_style_and_the_script() {
+    assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+    for (directive, content) in [("style-src", html::STYLE), ("script-src", html::SCRIPT)] {
+        let expected = format!("; {directive} 'sha256-{}';", hash(content.as_bytes()));
+        assert!(CSP.contains(&expected), "CSP lacks {expected}");
+    }
+    let page = listing(&[], b"/", "", Form::Html);
+    assert!(page.contains(&format!("<style>{}</style>", html::STYLE)));
+    assert!(page.contains(&format!("<script>{}</script>", html::SCRIPT)));
+    assert!(html::STYLE.len() + html::SCRIPT.len() < 6 << 10);
+}
+
+/// SHA-256 (FIPS 180-4) in base64, as a policy names its sources: 30 lines here for no crate there.
+fn hash(content: &[u8]) -> String {
+    // The fractions of the roots of the first primes.
+    let fraction = |root: f64| (root.fract() * 2f64.powi(32)) as u32;
+    let primes = (2u32..312).filter(|n| (2..*n).all(|divisor| n % divisor != 0));
+    let k: Vec<u32> = primes
+        .clone()
+        .map(|prime| fraction(f64::from(prime).cbrt()))
+        .collect();
+    let mut state: Vec<u32> = primes
+        .take(8)
+        .map(|prime| fraction(f64::from(prime).sqrt()))
+        .collect();
+
+    let mut padded = content.to_vec();
+    padded.push(0x80);
+    padded.resize((padded.len() + 8).next_multiple_of(64) - 8, 0);
+    padded.extend((content.len() as u64 * 8).to_be_bytes());
+    for block in padded.chunks(64) {
+        let mut w: Vec<u32> = block
+            .chunks(4)
+            .map(|word| {
+                word.iter()
+                    .fold(0, |word, byte| word << 8 | u32::from(*byte))
+            })
+            .collect();
+        for at in 16..64 {
+            let (a, b) = (w[at - 15], w[at - 2]);
+            let a = a.rotate_right(7) ^ a.rotate_right(18) ^ a >> 3;
+            let b = b.rotate_right(17) ^ b.rotate_right(19) ^ b >> 10;
+            w.push(
+                w[at - 16]
+                    .wrapping_add(a)
+                    .wrapping_add(w[at - 7])
+                    .wrapping_add(b),
+            );
+        }
+        let mut s = state.clone();
+        for at in 0..64 {
+            let sum = s[4].rotate_right(6) ^ s[4].rotate_right(11) ^ s[4].rotate_right(25);
+            let choice = s[4] & s[5] ^ !s[4] & s[6];
+            let first = [sum, choice, k[at], w[at]]
+                .iter()
+                .fold(s[7], |a, b| a.wrapping_add(*b));
+            let sum = s[0].rotate_right(2) ^ s[0].rotate_right(13) ^ s[0].rotate_right(22);
+            let majority = s[0] & s[1] ^ s[0] & s[2] ^ s[1] & s[2];
+            s.rotate_right(1);
+            s[4] = s[4].wrapping_add(first);
+            s[0] = first.wrapping_add(sum).wrapping_add(majority);
+        }
+        for (word, add) in state.iter_mut().zip(s) {
+            *word = word.wrapping_add(add);
+        }
+    }
+    base64(
+        &state
+            .iter()
+            .flat_map(|word| word.to_be_bytes())
+            .collect::<Vec<u8>>(),
+    )
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = bytes.iter().fold(String::new(), |mut bits, byte| {
+        let _ = write!(bits, "{byte:08b}");
+        bits
+    });
+    let digits = bits.as_bytes().chunks(6).map(|six| {
+        let value = (0..6).fold(0, |value, at| {
+            value << 1 | usize::from(six.get(at) == Some(&b'1'))
+        });
+        char::from(DIGITS[value])
+    });
+    let mut text: String = digits.collect();
+    text.extend(std::iter::repeat_n('=', (4 - text.len() % 4) % 4));
+    text
+}
