@@ -17,7 +17,7 @@ use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
-use super::outbox::{Need, Outbox, Segment, StreamCoding};
+use super::outbox::{Need, Outbox, Promise, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
 use crate::config::Limits;
@@ -466,12 +466,12 @@ impl Machine {
             && further != Some(0)
             && cx.service == Service::Open
             && !asks_to_close(&response);
-        let coding = match exchange.version {
-            Version::HTTP_10 => StreamCoding::UntilClose,
-            _ => StreamCoding::Chunked,
+        let coding = match (response.body().length(), exchange.version) {
+            (Some(length), _) => StreamCoding::Length { left: length },
+            (None, Version::HTTP_10) => StreamCoding::UntilClose,
+            (None, _) => StreamCoding::Chunked,
         };
-        let keeps =
-            keeps && (response.body().length().is_some() || coding == StreamCoding::Chunked);
+        let keeps = keeps && coding != StreamCoding::UntilClose;
         let persistence = if keeps {
             Persistence::KeepAlive
         } else {
@@ -498,22 +498,22 @@ impl Machine {
             persistence,
             keep_alive_seconds: cx.keep_alive_seconds,
             further_requests,
-            length: match response.body().length() {
+            length: match coding {
                 _ if bodiless => Length::Unsaid,
-                Some(length) => Length::Bytes(length),
-                None if coding == StreamCoding::Chunked => Length::Chunked,
-                None => Length::Unsaid,
+                StreamCoding::Length { left } => Length::Bytes(left),
+                StreamCoding::Chunked => Length::Chunked,
+                StreamCoding::UntilClose => Length::Unsaid,
             },
         };
         let buffer = self.outbox.head_buffer(&mut cx.buffers);
-        encode_head(buffer, status, response.headers(), &connection);
+        encode_head(buffer, &response, &connection);
         let content_start = self.outbox.end();
         let body = match response.into_body() {
             // RFC 9110 §9.3.2: the length is told, the content is not sent.
             _ if bodiless || exchange.method == Method::HEAD => Body::Empty,
             body => body,
         };
-        let is_stream = matches!(body, Body::Stream(_));
+        let is_stream = matches!(body, Body::Stream { .. });
         self.outbox.push_content(body, coding);
         if let Some(draft) = exchange.draft {
             let end = self.outbox.end();
@@ -534,7 +534,12 @@ impl Machine {
         cx: &mut Context,
     ) {
         match piece {
-            Ok(piece) => self.outbox.push_piece(piece, &mut cx.buffers),
+            Ok(piece) => {
+                if self.outbox.push_piece(piece, &mut cx.buffers) == Promise::Broken {
+                    log::error!("a content that is made piece by piece has another length");
+                    self.on_lost(CloseReason::ContentCutShort);
+                }
+            }
             Err(error) => {
                 log::error!("a content that is made piece by piece: {error}");
                 self.on_lost(CloseReason::ContentCutShort);

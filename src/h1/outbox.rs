@@ -53,10 +53,19 @@ struct Stream {
 /// How the end of a stream is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamCoding {
+    /// By the length that was announced.
+    Length { left: u64 },
     /// RFC 9112 §7.1.
     Chunked,
     /// By closing the connection, for HTTP/1.0.
     UntilClose,
+}
+
+/// Whether a stream has the length that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    Kept,
+    Broken,
 }
 
 /// What an outbox that is not empty needs.
@@ -131,7 +140,7 @@ impl Outbox {
             }
             Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
             Body::File(range) if range.len > 0 => self.bulk = Bulk::File(range),
-            Body::Stream(producer) => {
+            Body::Stream { producer, .. } => {
                 let producer = Some(producer);
                 self.bulk = Bulk::Stream(Stream { coding, producer });
             }
@@ -155,25 +164,33 @@ impl Outbox {
         &mut self,
         piece: Option<(Bytes, Box<dyn Produce>)>,
         buffers: &mut Buffers,
-    ) {
+    ) -> Promise {
         let Bulk::Stream(stream) = &mut self.bulk else {
-            return;
+            return Promise::Kept;
         };
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
         }
-        let coding = stream.coding;
         match piece {
             Some((bytes, producer)) => {
                 stream.producer = Some(producer);
-                match coding {
+                match &mut stream.coding {
+                    StreamCoding::Length { left } => match left.checked_sub(bytes.len() as u64) {
+                        Some(less) => {
+                            *left = less;
+                            self.buffer.extend_from_slice(&bytes);
+                        }
+                        None => return Promise::Broken,
+                    },
                     StreamCoding::Chunked => chunked::encode(&bytes, &mut self.buffer),
                     StreamCoding::UntilClose => self.buffer.extend_from_slice(&bytes),
                 }
             }
             None => {
-                if coding == StreamCoding::Chunked {
-                    self.buffer.extend_from_slice(chunked::LAST_CHUNK);
+                match stream.coding {
+                    StreamCoding::Length { left: 1.. } => return Promise::Broken,
+                    StreamCoding::Chunked => self.buffer.extend_from_slice(chunked::LAST_CHUNK),
+                    StreamCoding::Length { left: 0 } | StreamCoding::UntilClose => {}
                 }
                 self.bulk = Bulk::None;
                 let end = self.end();
@@ -182,6 +199,7 @@ impl Outbox {
                 }
             }
         }
+        Promise::Kept
     }
 
     pub(super) fn push_pending(&mut self, pending: Pending) {

@@ -3,14 +3,10 @@
 
 use std::io::Write;
 
-use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, SERVER, TRANSFER_ENCODING, UPGRADE,
-};
-use ::http::{HeaderMap, StatusCode};
+use ::http::header::SERVER;
 
 use super::framing::Persistence;
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+use crate::http::Response;
 
 /// What the connection adds to a response.
 pub(super) struct ConnectionFields<'a> {
@@ -32,19 +28,18 @@ pub(super) enum Length {
     Chunked,
 }
 
-/// Appends one head. Fields about the connection and the framing are the connection's to say;
-/// those a handler set are left out.
+/// Appends the head of `response`.
 pub(super) fn encode_head(
     out: &mut Vec<u8>,
-    status: StatusCode,
-    fields: &HeaderMap,
+    response: &Response,
     connection: &ConnectionFields<'_>,
 ) {
+    let status = response.status();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    if !fields.contains_key(SERVER) {
+    if !response.headers().contains_key(SERVER) {
         out.extend_from_slice(b"\r\nServer: tws");
     }
     out.extend_from_slice(b"\r\nDate: ");
@@ -60,11 +55,7 @@ pub(super) fn encode_head(
             }
         }
     }
-    for (name, value) in fields {
-        if !is_connection_field(name) {
-            push_field(out, name.as_str(), value.as_bytes());
-        }
-    }
+    response.render_fields(out);
     match connection.length {
         Length::Unsaid => {}
         Length::Bytes(length) => {
@@ -76,33 +67,6 @@ pub(super) fn encode_head(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-fn is_connection_field(name: &HeaderName) -> bool {
-    [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || name == KEEP_ALIVE
-}
-
-/// The `http` crate keeps names in lower case; on the wire they stand as RFCs write them.
-fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(b"\r\n");
-    let mut word_start = true;
-    out.extend(name.bytes().map(|byte| {
-        let cased = if word_start {
-            byte.to_ascii_uppercase()
-        } else {
-            byte
-        };
-        word_start = byte == b'-';
-        cased
-    }));
-    // The one common exception to that rule.
-    if name == "etag" {
-        let tag = out.len() - 3;
-        out[tag] = b'T';
-    }
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-}
-
 fn push_number(out: &mut Vec<u8>, number: u64) {
     // Writing to a vector does not fail.
     let _ = write!(out, "{number}");
@@ -111,10 +75,14 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderValue;
-    use ::http::header::{ETAG, LAST_MODIFIED};
+    use ::http::StatusCode;
+    use ::http::header::{
+        CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING,
+    };
 
-    fn encode(fields: &HeaderMap, persistence: Persistence, max: Option<u32>) -> String {
+    use crate::http::response::PreparedFields;
+
+    fn encode(response: &Response, persistence: Persistence, max: Option<u32>) -> String {
         let mut out = Vec::new();
         let connection = ConnectionFields {
             date: b"<date>",
@@ -123,23 +91,34 @@ mod tests {
             further_requests: max,
             length: Length::Bytes(7),
         };
-        encode_head(&mut out, StatusCode::NOT_FOUND, fields, &connection);
+        encode_head(&mut out, response, &connection);
         String::from_utf8_lossy(&out).into_owned()
     }
 
     #[test]
     fn heads() {
-        let mut fields = HeaderMap::new();
-        fields.insert(LAST_MODIFIED, HeaderValue::from_static("<then>"));
-        fields.insert(ETAG, HeaderValue::from_static("\"x\""));
+        let response = Response::new(StatusCode::NOT_FOUND)
+            .with_header(LAST_MODIFIED, "<then>")
+            .with_header(ETAG, "\"x\"");
+        let expected = "HTTP/1.1 404 Not Found\r\nServer: tws\r\nDate: <date>\r\n\
+             Connection: keep-alive\r\nKeep-Alive: timeout=10, max=99\r\n\
+             Last-Modified: <then>\r\nETag: \"x\"\r\nContent-Length: 7\r\n\r\n";
         assert_eq!(
-            encode(&fields, Persistence::KeepAlive, Some(99)),
-            "HTTP/1.1 404 Not Found\r\nServer: tws\r\nDate: <date>\r\nConnection: keep-alive\r\n\
-             Keep-Alive: timeout=10, max=99\r\nLast-Modified: <then>\r\nETag: \"x\"\r\n\
-             Content-Length: 7\r\n\r\n"
+            encode(&response, Persistence::KeepAlive, Some(99)),
+            expected
+        );
+        let prepared = PreparedFields::new(response.headers().clone());
+        let prepared = Response::prepared(StatusCode::NOT_FOUND, &prepared);
+        assert_eq!(
+            encode(&prepared, Persistence::KeepAlive, Some(99)),
+            expected
         );
         assert_eq!(
-            encode(&HeaderMap::new(), Persistence::Close, None),
+            encode(
+                &Response::new(StatusCode::NOT_FOUND),
+                Persistence::Close,
+                None
+            ),
             "HTTP/1.1 404 Not Found\r\nServer: tws\r\nDate: <date>\r\nConnection: close\r\n\
              Content-Length: 7\r\n\r\n"
         );
@@ -147,16 +126,11 @@ mod tests {
 
     #[test]
     fn a_handler_does_not_speak_for_the_connection() {
-        let mut fields = HeaderMap::new();
-        for name in [
-            CONNECTION,
-            CONTENT_LENGTH,
-            DATE,
-            TRANSFER_ENCODING,
-            KEEP_ALIVE.clone(),
-        ] {
-            fields.insert(name, HeaderValue::from_static("bogus"));
+        let mut response = Response::new(StatusCode::OK);
+        for name in [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING] {
+            response = response.with_header(name, "bogus");
         }
-        assert!(!encode(&fields, Persistence::KeepAlive, None).contains("bogus"));
+        let response = response.with_header("Keep-Alive", "bogus");
+        assert!(!encode(&response, Persistence::KeepAlive, None).contains("bogus"));
     }
 }

@@ -505,21 +505,24 @@ fn a_client_that_does_not_read_is_not_read() {
 }
 
 /// `len` bytes in pieces of three.
-fn stream(len: usize) -> Response {
+fn stream(len: usize, length: Option<u64>) -> Response {
     let mut left = len;
     let produce = move || {
         let piece = left.min(3);
         left -= piece;
         Ok((piece > 0).then(|| bytes::Bytes::from(vec![b's'; piece])))
     };
-    Response::new(StatusCode::OK).with_body(Body::Stream(Box::new(produce)))
+    Response::new(StatusCode::OK).with_body(Body::Stream {
+        producer: Box::new(produce),
+        length,
+    })
 }
 
 #[test]
 fn a_stream_is_chunked_and_keeps_the_connection() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |request| match request.path() {
-        "/stream" => stream(7),
+        "/stream" => stream(7, None),
         _ => Response::text("plain"),
     };
     let request = "GET /stream HTTP/1.1\r\nHost: h\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -548,7 +551,7 @@ fn a_stream_is_chunked_and_keeps_the_connection() {
 #[test]
 fn a_stream_to_http_1_0_ends_with_the_connection() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.handler = |_| stream(7);
+    conversation.handler = |_| stream(7, None);
     let request = &b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"[..];
     conversation.tell([request]);
     assert!(conversation.shut_down);
@@ -561,6 +564,31 @@ fn a_stream_to_http_1_0_ends_with_the_connection() {
 }
 
 #[test]
+fn a_stream_of_known_length_keeps_its_promise_or_the_connection_ends() {
+    let requests = &b"GET /7 HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
+    let mut kept = Conversation::new(context(|_| {}));
+    kept.handler = |request| match request.path() {
+        "/7" => stream(7, Some(7)),
+        _ => Response::text("next"),
+    };
+    assert_eq!(kept.tell([requests]), End::Reading);
+    assert_eq!(kept.replies(), ["200+ sssssss", "200+ next"]);
+    for promised in [6, 8] {
+        let mut broken = Conversation::new(context(|_| {}));
+        broken.handler = match promised {
+            6 => |_| stream(7, Some(6)),
+            _ => |_| stream(7, Some(8)),
+        };
+        assert_eq!(
+            broken.tell([requests]),
+            End::Closed(CloseReason::ContentCutShort)
+        );
+        assert!(!broken.output.ends_with(b"next"));
+        assert_eq!(broken.records[0].outcome, Outcome::Aborted);
+    }
+}
+
+#[test]
 fn a_stream_that_fails_is_cut_short() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| {
@@ -569,7 +597,10 @@ fn a_stream_that_fails_is_cut_short() {
             true => Ok(Some(bytes::Bytes::from_static(b"abc"))),
             false => Err(std::io::Error::other("on purpose")),
         };
-        Response::new(StatusCode::OK).with_body(Body::Stream(Box::new(produce)))
+        Response::new(StatusCode::OK).with_body(Body::Stream {
+            producer: Box::new(produce),
+            length: None,
+        })
     };
     let end = conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert_eq!(end, End::Closed(CloseReason::ContentCutShort));

@@ -38,6 +38,15 @@ impl EntityTag {
         }
     }
 
+    /// The tag of the same version in a coding that was made here: weak, because another version
+    /// of the server may make other bytes of it.
+    pub(crate) fn recoded(&self, coding: &str) -> Self {
+        Self::new(
+            &format!("{}-{coding}", self.opaque.trim_matches('"')),
+            Strength::Weak,
+        )
+    }
+
     pub(crate) fn to_field(&self) -> String {
         match self.strength {
             Strength::Strong => self.opaque.clone(),

@@ -1,10 +1,11 @@
 //! Path patterns of site rules (`/old/*`) and what their matches turn into (`/new/$1`).
 //!
-//! Both work on the decoded path as bytes; encoding for a Location field is the caller's business.
-
-#![cfg_attr(not(test), expect(dead_code))]
+//! Patterns work on the decoded path as bytes; what they capture is encoded when it is put into a
+//! URL.
 
 use memchr::memmem;
+
+use super::target::encode_path;
 
 /// As many as there are names for their captures, `$1` to `$9`.
 const MAX_STARS: usize = 9;
@@ -130,13 +131,18 @@ impl Template {
         Ok(Self { pieces })
     }
 
-    /// The text with the captures in it, as raw bytes.
-    pub(crate) fn expand(&self, captures: &Captures<'_>) -> Vec<u8> {
-        let slices = self.pieces.iter().map(|piece| match piece {
-            Piece::Literal(text) => text,
-            Piece::Capture(number) => captures.number(*number).unwrap_or_default(),
+    /// The URL with the captures in it, which are parts of a decoded path and encoded here. One
+    /// that starts with a slash starts with one slash only: `//host` would be another server.
+    pub(crate) fn expand(&self, captures: &Captures<'_>) -> String {
+        let pieces = self.pieces.iter().map(|piece| match piece {
+            Piece::Literal(text) => String::from_utf8_lossy(text).into_owned(),
+            Piece::Capture(number) => encode_path(captures.number(*number).unwrap_or_default()),
         });
-        slices.collect::<Vec<_>>().concat()
+        let url: String = pieces.collect();
+        match url.strip_prefix('/') {
+            Some(rest) => format!("/{}", rest.trim_start_matches('/')),
+            None => url,
+        }
     }
 }
 
@@ -227,22 +233,31 @@ mod tests {
     #[test]
     fn templates() {
         let glob = glob("/*/*");
-        let captures = glob.matches(b"/a/b\xFF$1").expect("a match");
-        let table: &[(&str, &[u8])] = &[
-            ("", b""),
-            ("/new", b"/new"),
-            ("/new/$1", b"/new/a"),
-            ("/$2/$1", b"/b\xFF$1/a"),
-            ("$1$1", b"aa"),
-            ("/$12", b"/a2"),
-            ("/$$1$$", b"/$1$"),
-            ("/$$$1", b"/$a"),
-            ("https://h/ñ/$1?q", "https://h/ñ/a?q".as_bytes()),
+        let captures = glob.matches(b"/a/b\xFF?$1").expect("a match");
+        let table: &[(&str, &str)] = &[
+            ("", ""),
+            ("/new", "/new"),
+            ("/new/$1", "/new/a"),
+            ("/$2/$1", "/b%FF%3F$1/a"),
+            ("$1$1", "aa"),
+            ("/$12", "/a2"),
+            ("/$$1$$", "/$1$"),
+            ("/$$$1", "/$a"),
+            ("//$1", "/a"),
+            ("https://h/ñ/$1?q", "https://h/ñ/a?q"),
         ];
         for (text, expected) in table {
             let template = Template::new(text, glob.stars()).expect("a template");
             assert_eq!(template.expand(&captures), *expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_capture_cannot_lead_to_another_server() {
+        let glob = glob("/old*");
+        let captures = glob.matches(b"/old/evil.test/x").expect("a match");
+        let template = Template::new("/$1", glob.stars()).expect("a template");
+        assert_eq!(template.expand(&captures), "/evil.test/x");
     }
 
     /// With backtracking this would not end.
@@ -293,7 +308,9 @@ mod tests {
             let glob = glob(&format!("/{}", literals.join("*")));
             let captures = glob.matches(path.as_bytes()).expect("made to match");
             let template = Template::new(&template, stars).expect("a template");
-            prop_assert_eq!(template.expand(&captures), path.into_bytes());
+            let expanded = template.expand(&captures);
+            let joined = path.trim_start_matches('/');
+            prop_assert_eq!(expanded, format!("/{}", encode_path(joined.as_bytes())));
         }
 
         #[test]

@@ -1,8 +1,6 @@
 //! The framing of several parts of one representation: `multipart/byteranges` (RFC 9110 §14.6).
 //! It knows what stands around the parts and how long all of it is, not the bytes in them.
 
-#![cfg_attr(not(test), expect(dead_code))]
-
 use ::http::HeaderValue;
 use bytes::Bytes;
 

@@ -3,8 +3,6 @@
 //! The fields are wishes, so nothing in them is an error: a member that is ill-formed is left out.
 //! If something is named twice, its highest weight counts.
 
-#![cfg_attr(not(test), expect(dead_code))]
-
 use std::cmp::Reverse;
 
 use super::request::Fields;

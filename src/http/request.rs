@@ -200,6 +200,23 @@ impl<'a> Request<'a> {
         &self.content
     }
 
+    /// The host that the client asks for, without its port: from an absolute request-target, else
+    /// from the Host field (RFC 9112 §3.2.2).
+    pub fn host(&self) -> Option<&str> {
+        let authority = match self.target.split_once("://") {
+            Some((_, rest)) if !self.target.starts_with('/') => {
+                rest.split(['/', '?']).next().unwrap_or_default()
+            }
+            _ => self.header("host")?,
+        };
+        let end = match authority.rfind(':') {
+            // A colon inside of brackets is the address's.
+            Some(colon) if !authority[colon..].contains(']') => colon,
+            _ => authority.len(),
+        };
+        Some(authority[..end].trim_end_matches('.'))
+    }
+
     /// The client's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -311,6 +328,29 @@ mod tests {
         assert_eq!(request.header("host"), Some("h"));
         assert_eq!(request.header("x"), None);
         assert_eq!(request.fields().iter().count(), 3);
+    }
+
+    #[test]
+    fn the_host_is_the_name_without_the_port() {
+        let of = |host| {
+            let request = Request::get("/").with_header("Host", host);
+            request.host().map(str::to_owned)
+        };
+        let table = [
+            ("example.org", "example.org"),
+            ("example.org:80", "example.org"),
+            ("example.org.", "example.org"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ];
+        for (host, expected) in table {
+            assert_eq!(of(host).as_deref(), Some(expected), "{host}");
+        }
+        let absolute = Request::get("http://a.test:1/b?http://c").with_header("Host", "d");
+        assert_eq!(absolute.host(), Some("a.test"));
+        let origin = Request::get("/x?u=http://a/").with_header("Host", "d");
+        assert_eq!(origin.host(), Some("d"));
     }
 
     #[test]

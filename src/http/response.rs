@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ::http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
@@ -51,8 +54,13 @@ pub enum Body {
     Bytes(Bytes),
     /// A part of an open file, sent in chunks as the client takes them.
     File(FileRange),
-    /// Pieces that are made one by one; their number and length are not known before.
-    Stream(Box<dyn Produce>),
+    /// Pieces that are made one by one.
+    Stream {
+        /// Who makes them.
+        producer: Box<dyn Produce>,
+        /// Their length together, if that is known before.
+        length: Option<u64>,
+    },
 }
 
 impl Body {
@@ -62,7 +70,7 @@ impl Body {
             Self::Empty => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
             Self::File(range) => Some(range.len),
-            Self::Stream(_) => None,
+            Self::Stream { length, .. } => *length,
         }
     }
 }
@@ -77,8 +85,86 @@ impl fmt::Debug for dyn Produce {
 #[derive(Debug)]
 pub struct Response {
     status: StatusCode,
-    fields: HeaderMap,
+    fields: ResponseFields,
     body: Body,
+}
+
+/// Header fields that belong to one response, or that many share.
+#[derive(Debug)]
+enum ResponseFields {
+    Own(HeaderMap),
+    Prepared(Arc<PreparedFields>),
+}
+
+/// Header fields that are rendered once and sent with many responses.
+#[derive(Debug)]
+pub(crate) struct PreparedFields {
+    fields: HeaderMap,
+    wire: Vec<u8>,
+}
+
+impl PreparedFields {
+    pub(crate) fn new(fields: HeaderMap) -> Arc<Self> {
+        let mut wire = Vec::new();
+        render(&fields, &mut wire);
+        Arc::new(Self { fields, wire })
+    }
+}
+
+impl ResponseFields {
+    fn map(&self) -> &HeaderMap {
+        match self {
+            Self::Own(fields) => fields,
+            Self::Prepared(prepared) => &prepared.fields,
+        }
+    }
+
+    fn map_mut(&mut self) -> &mut HeaderMap {
+        if let Self::Prepared(prepared) = self {
+            *self = Self::Own(prepared.fields.clone());
+        }
+        match self {
+            Self::Own(fields) => fields,
+            Self::Prepared(_) => unreachable!("it was just replaced"),
+        }
+    }
+}
+
+/// Appends field lines as they stand on the wire. Fields about the connection and the framing are
+/// the connection's to say (RFC 9110 §7.6.1, §8.6); those a handler set are left out.
+fn render(fields: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        if !is_connection_field(name) {
+            push_field(out, name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+fn is_connection_field(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || name.as_str() == "keep-alive"
+}
+
+/// The `http` crate keeps names in lower case; on the wire they stand as RFCs write them.
+fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(b"\r\n");
+    let mut word_start = true;
+    out.extend(name.bytes().map(|byte| {
+        let cased = if word_start {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
+        word_start = byte == b'-';
+        cased
+    }));
+    // The one common exception to that rule.
+    if name == "etag" {
+        let tag = out.len() - 3;
+        out[tag] = b'T';
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
 }
 
 impl Response {
@@ -86,7 +172,16 @@ impl Response {
     pub fn new(status: StatusCode) -> Self {
         Self {
             status,
-            fields: HeaderMap::new(),
+            fields: ResponseFields::Own(HeaderMap::new()),
+            body: Body::Empty,
+        }
+    }
+
+    /// A response with fields that were rendered before.
+    pub(crate) fn prepared(status: StatusCode, fields: &Arc<PreparedFields>) -> Self {
+        Self {
+            status,
+            fields: ResponseFields::Prepared(Arc::clone(fields)),
             body: Body::Empty,
         }
     }
@@ -156,7 +251,7 @@ impl Response {
     {
         match (name.try_into(), value.try_into()) {
             (Ok(name), Ok(value)) => {
-                self.fields.insert(name, value);
+                self.fields.map_mut().insert(name, value);
                 self
             }
             _ => Self::fault("a response with an impossible header field"),
@@ -181,12 +276,20 @@ impl Response {
 
     /// The header fields.
     pub fn headers(&self) -> &HeaderMap {
-        &self.fields
+        self.fields.map()
+    }
+
+    /// Appends the field lines, each with its CRLF before it.
+    pub(crate) fn render_fields(&self, out: &mut Vec<u8>) {
+        match &self.fields {
+            ResponseFields::Own(fields) => render(fields, out),
+            ResponseFields::Prepared(prepared) => out.extend_from_slice(&prepared.wire),
+        }
     }
 
     /// The header fields, to change.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.fields
+        self.fields.map_mut()
     }
 
     /// The content.
