@@ -4,15 +4,18 @@ use std::ffi::OsString;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use log::LevelFilter;
 use tws::Config;
 use tws::access_log::{Destination, Format};
-use tws::site::Store;
+use tws::site::{
+    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Store, Symlinks,
+};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -45,6 +48,38 @@ struct Flags {
     /// [default: index.html]
     #[arg(long, value_name = "NAME")]
     index: Vec<String>,
+
+    /// List folders without an index; auto: if PATH is given and has no index
+    #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::WORDS))]
+    listing: Option<Listing>,
+
+    /// Content codings: auto compresses text, sidecar only takes .br .zst .gz beside the file
+    #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::WORDS))]
+    compress: Option<Compress>,
+
+    /// What entity tags are made of; content is for trees whose times mean nothing
+    #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::WORDS))]
+    etag: Option<EtagSource>,
+
+    /// Symbolic links that are followed; inside: those that stay beneath the root
+    #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::WORDS))]
+    symlinks: Option<Symlinks>,
+
+    /// Serve names that begin with a dot, too
+    #[arg(long)]
+    hidden: bool,
+
+    /// Answer navigations that find nothing with FILE [default: index.html]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "index.html")]
+    spa: Option<FileName>,
+
+    /// Let pages of ORIGIN read answers [default: *]
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    cors: Option<Origin>,
+
+    /// A header field for every file; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all)]
+    headers: Vec<HeaderRule>,
 
     /// How many event loops [default: one per core]
     #[arg(long, value_name = "N")]
@@ -80,9 +115,7 @@ struct Flags {
         long,
         value_name = "FORMAT",
         default_value = "common",
-        value_parser = clap::builder::PossibleValuesParser::new(
-            ["access-count", "common", "combined", "json"]
-        ).try_map(|name| name.parse::<Format>())
+        value_parser = words::<Format>(&["access-count", "common", "combined", "json"])
     )]
     log_format: Format,
 
@@ -106,8 +139,8 @@ pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     pub(crate) config: Config,
     pub(crate) site_file: SiteFile,
-    /// The names that stand for a folder, if the site file is not to decide.
-    pub(crate) index: Vec<String>,
+    /// What flags say about the site; they come before the site file.
+    pub(crate) overrides: Overrides,
     pub(crate) users: Option<Store>,
     #[cfg_attr(
         not(feature = "sqlite"),
@@ -119,6 +152,53 @@ pub(crate) struct Settings {
     pub(crate) banner: Banner,
     /// How much diagnostics say if `RUST_LOG` does not decide.
     pub(crate) log_level: LevelFilter,
+}
+
+/// What flags say about a site.
+#[derive(Debug)]
+pub(crate) struct Overrides {
+    index: Vec<IndexName>,
+    listing: Option<Listing>,
+    compress: Option<Compress>,
+    etag: Option<EtagSource>,
+    symlinks: Option<Symlinks>,
+    hidden: bool,
+    spa: Option<FileName>,
+    cors: Option<Origin>,
+    headers: Vec<HeaderRule>,
+    root_was_named: bool,
+}
+
+impl Overrides {
+    /// Changes the site at `root` as the flags say.
+    pub(crate) fn apply(&self, site: &mut Site, root: &Path) {
+        if !self.index.is_empty() {
+            site.index.clone_from(&self.index);
+        }
+        site.listing = self.listing.unwrap_or(site.listing);
+        site.compress = self.compress.unwrap_or(site.compress);
+        site.etag = self.etag.unwrap_or(site.etag);
+        site.symlinks = self.symlinks.unwrap_or(site.symlinks);
+        site.hidden |= self.hidden;
+        site.spa = self.spa.clone().or(site.spa.take());
+        site.cors = self.cors.clone().or(site.cors.take());
+        site.headers.extend(self.headers.iter().cloned());
+        if site.listing == Listing::Auto {
+            site.listing = match self.root_was_named && !has_index(site, root) {
+                true => Listing::On,
+                false => Listing::Off,
+            };
+        }
+    }
+}
+
+fn has_index(site: &Site, root: &Path) -> bool {
+    let usual = || site.index.is_empty() && root.join("index.html").is_file();
+    usual()
+        || site
+            .index
+            .iter()
+            .any(|name| root.join(name.as_str()).is_file())
 }
 
 /// Which site file is read.
@@ -162,8 +242,9 @@ impl Settings {
 
     fn from_flags(flags: Flags) -> Result<Self, clap::Error> {
         let (path, port) = path_and_port(flags.path_and_port)?;
-        let root =
-            either("PATH", path, "--directory", flags.directory)?.unwrap_or_else(default_root);
+        let named = either("PATH", path, "--directory", flags.directory)?;
+        let root_was_named = named.is_some();
+        let root = named.unwrap_or_else(default_root);
         let mut config = Config::default();
         if let Some(port) = either("PORT", port, "--port", flags.port)? {
             config.port = port;
@@ -189,7 +270,18 @@ impl Settings {
                 (None, true) => SiteFile::None,
                 (None, false) => SiteFile::OfRoot,
             },
-            index: index_names(flags.index)?,
+            overrides: Overrides {
+                index: index_names(flags.index)?,
+                listing: flags.listing,
+                compress: flags.compress,
+                etag: flags.etag,
+                symlinks: flags.symlinks,
+                hidden: flags.hidden,
+                spa: flags.spa,
+                cors: flags.cors,
+                headers: flags.headers,
+                root_was_named,
+            },
             users: flags.users,
             state_dir: flags.state_dir,
             log_format: flags.log_format,
@@ -255,14 +347,20 @@ fn default_root() -> PathBuf {
     PathBuf::from(if www.is_dir() { "./www" } else { "." })
 }
 
-fn index_names(names: Vec<String>) -> Result<Vec<String>, clap::Error> {
-    match names
-        .iter()
-        .find(|name| name.is_empty() || name.contains('/'))
-    {
-        Some(name) => Err(usage(format!("--index {name:?} is not a file's name"))),
-        None => Ok(names),
-    }
+fn index_names(names: Vec<String>) -> Result<Vec<IndexName>, clap::Error> {
+    let name = |name: String| {
+        let error = |error| usage(format!("--index: {error}"));
+        IndexName::try_from(name).map_err(error)
+    };
+    names.into_iter().map(name).collect()
+}
+
+/// A parser for one of a few words, which the help lists.
+fn words<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
 fn destinations(words: Vec<OsString>, quiet: bool) -> Result<Vec<Destination>, clap::Error> {

@@ -51,13 +51,8 @@ fn main() -> ExitCode {
 fn run(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let mut site = read_site(&settings)?;
-    if !settings.index.is_empty() {
-        site.index.clone_from(&settings.index);
-    }
-    let files = hide_site_file(
-        StaticFiles::new(&settings.root)?.with_site(&site)?,
-        &settings,
-    );
+    settings.overrides.apply(&mut site, &settings.root);
+    let files = hide_site_file(StaticFiles::with_site(&settings.root, &site)?, &settings);
     let mut router = Router::new();
     let store = settings
         .users
@@ -67,11 +62,11 @@ fn run(settings: Settings) -> Result<(), Error> {
         router = add_users(router, &store, &settings)?;
     }
     let mut server = Server::bind(settings.config)?;
+    end_on_signals(server.handle())?;
     if !settings.access_log.is_empty() {
         let access_log = AccessLog::start(settings.log_format, &settings.access_log)?;
         server = server.with_access_log(access_log);
     }
-    end_on_signals(server.handle())?;
     if settings.banner == Banner::Shown {
         announce(&settings.root, server.handle().local_addresses());
     }

@@ -134,7 +134,7 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
         ),
         (
             "[[route]]\npath = \"/a\"\nfile = \"../b\"\n",
-            ":1: ",
+            ":3: ",
             &["beneath the root"],
         ),
         (
@@ -161,7 +161,7 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
         ),
         (
             "[[route]]\npath = \"/a\"\nfile = \".tws.toml\"\n",
-            ":1: ",
+            ":3: ",
             &["never served"],
         ),
         ("a = = b\n", ":1: ", &[]),

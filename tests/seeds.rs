@@ -150,7 +150,9 @@ mod a_pythonic_web_server {
     fn a_missing_file_is_a_404_page_that_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
         for site in [sample_site(), Process::start(folder.path(), &[])] {
-            let page = site.client().get("/sample.html");
+            let page = site
+                .client()
+                .request("GET", "/sample.html", "Accept: text/html\r\n");
             assert_eq!(page.status, 404);
             assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
             assert!(
@@ -398,7 +400,10 @@ mod a_threaded_server {
     fn the_error_page_hints_at_the_index() {
         let folder = tempfile::tempdir().expect("a folder");
         for site in [sample_site(), Process::start(folder.path(), &[])] {
-            let page = site.client().get("/hello.html").text();
+            let mut client = site.client();
+            let page = client
+                .request("GET", "/hello.html", "Accept: text/html\r\n")
+                .text();
             assert!(page.contains("Error: 404"), "{page}");
             assert!(
                 page.contains("Hint: visit") && page.contains("href=\"/\""),

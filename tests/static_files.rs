@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tws::StaticFiles;
 
-use crate::support::{TestServer, pattern};
+use crate::support::{TestServer, eventually, pattern};
 
 /// Writes a file whose modification time is long past, so that its tag is strong.
-fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+pub(crate) fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
     fs::write(&path, content).expect("a file");
@@ -253,16 +253,18 @@ fn a_download_survives_its_file_being_replaced_or_unlinked() {
     let mut replaced = begin();
     write(folder.path(), "new.bin", "new");
     fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("a file");
-    assert_eq!(server.client().get("/big.bin").text(), "new");
+    let mut other = server.client();
+    eventually(|| other.get("/big.bin").content == b"new");
     assert!(
         replaced.read(content.len()) == content,
         "every byte of the old file"
     );
 
     write(folder.path(), "big.bin", &content);
+    eventually(|| other.get("/big.bin").content == content);
     let mut unlinked = begin();
     fs::remove_file(folder.path().join("big.bin")).expect("a file");
-    assert_eq!(server.client().get("/big.bin").status, 404);
+    eventually(|| other.get("/big.bin").status == 404);
     assert!(
         unlinked.read(content.len()) == content,
         "every byte of the old file"

@@ -1,25 +1,94 @@
-//! File name extension to media type. The table is `mime_guess`'s; what it lacks is the charset
-//! that text needs to be read as what it is.
+//! File name extension to media type. The table is `mime_guess`'s, after the site's own; what it
+//! lacks is the charset that text needs to be read as what it is.
+
+use std::collections::HashMap;
 
 use ::http::HeaderValue;
 
-/// The Content-Type of a file with this name. Text is UTF-8, as nearly all text is; what has no
-/// known extension is bytes.
-pub(super) fn of(name: &[u8]) -> HeaderValue {
-    let extension = std::str::from_utf8(extension(name)).unwrap_or_default();
-    match mime_guess::from_ext(extension).first_raw() {
-        None => HeaderValue::from_static("application/octet-stream"),
-        Some("text/html") => HeaderValue::from_static("text/html; charset=utf-8"),
-        // RFC 9239 §6.
-        Some("application/javascript" | "text/javascript") => {
-            HeaderValue::from_static("text/javascript; charset=utf-8")
+use crate::site::Site;
+
+/// The media types of one site.
+#[derive(Debug)]
+pub(super) struct MediaTypes {
+    /// By extension in lower case.
+    own: HashMap<String, HeaderValue>,
+    charset: String,
+}
+
+impl MediaTypes {
+    pub(super) fn new(site: &Site) -> Self {
+        let charset = site
+            .charset
+            .as_ref()
+            .map_or("utf-8", |charset| charset.as_str());
+        let own = site
+            .media_types
+            .iter()
+            .filter_map(|(extension, media_type)| {
+                let extension = extension.trim_start_matches('.').to_ascii_lowercase();
+                let media_type = with_charset(media_type.as_str(), charset)?;
+                Some((extension, media_type))
+            });
+        Self {
+            own: own.collect(),
+            charset: charset.to_owned(),
         }
-        Some(text) if text.starts_with("text/") => {
-            HeaderValue::try_from(format!("{text}; charset=utf-8"))
-                .unwrap_or(HeaderValue::from_static(text))
-        }
-        Some(other) => HeaderValue::from_static(other),
     }
+
+    /// The Content-Type of a file with this name; what has no known extension is bytes.
+    pub(super) fn of(&self, name: &[u8]) -> HeaderValue {
+        let extension = std::str::from_utf8(extension(name)).unwrap_or_default();
+        if !self.own.is_empty()
+            && let Some(own) = self.own.get(&extension.to_ascii_lowercase())
+        {
+            return own.clone();
+        }
+        let usual = match mime_guess::from_ext(extension).first_raw() {
+            // RFC 9239 §6.
+            Some("application/javascript") => "text/javascript",
+            Some(usual) => usual,
+            None => "application/octet-stream",
+        };
+        with_charset(usual, &self.charset).unwrap_or(HeaderValue::from_static(usual))
+    }
+}
+
+/// Text says its charset, unless it says one already.
+fn with_charset(media_type: &str, charset: &str) -> Option<HeaderValue> {
+    let says = media_type.contains("charset=");
+    let value = match media_type.starts_with("text/") && !says {
+        true => HeaderValue::try_from(format!("{media_type}; charset={charset}")),
+        false => HeaderValue::from_str(media_type),
+    };
+    value.ok()
+}
+
+/// True for what becomes clearly smaller when it is compressed: text, and formats made of text.
+pub(super) fn compresses(media_type: &HeaderValue) -> bool {
+    const BINARY_BUT_LOOSE: &[&str] = &[
+        "application/vnd.ms-fontobject",
+        "application/wasm",
+        "application/x-tar",
+        "font/otf",
+        "font/ttf",
+        "image/bmp",
+        "image/x-icon",
+    ];
+    const MADE_OF_TEXT: &[&str] = &[
+        "application/javascript",
+        "application/json",
+        "application/toml",
+        "application/xml",
+        "application/x-sh",
+        "application/yaml",
+    ];
+    let text = media_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || MADE_OF_TEXT.contains(&essence)
+        || BINARY_BUT_LOOSE.contains(&essence)
 }
 
 fn extension(name: &[u8]) -> &[u8] {
@@ -35,6 +104,7 @@ mod tests {
 
     #[test]
     fn types() {
+        let types = MediaTypes::new(&Site::default());
         let table: &[(&[u8], &str)] = &[
             (b"index.html", "text/html; charset=utf-8"),
             (b"a/b.css", "text/css; charset=utf-8"),
@@ -58,7 +128,39 @@ mod tests {
             (b"", "application/octet-stream"),
         ];
         for (name, expected) in table {
-            assert_eq!(of(name), expected, "{name:?}");
+            assert_eq!(types.of(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_site_has_its_own_types_and_charset() {
+        let text = "charset = \"latin1\"\n[media-types]\nfoo = \"text/x-foo\"\n\".TXT\" = \"text/plain; charset=utf-16\"\n";
+        let site: Site = toml::from_str(text).expect("a site");
+        let types = MediaTypes::new(&site);
+        assert_eq!(types.of(b"a.FOO"), "text/x-foo; charset=latin1");
+        assert_eq!(types.of(b"a.txt"), "text/plain; charset=utf-16");
+        assert_eq!(types.of(b"a.html"), "text/html; charset=latin1");
+    }
+
+    #[test]
+    fn what_compresses() {
+        let types = MediaTypes::new(&Site::default());
+        for name in [
+            "a.html",
+            "a.js",
+            "a.json",
+            "a.svg",
+            "a.xml",
+            "a.wasm",
+            "a.webmanifest",
+            "a.txt",
+        ] {
+            assert!(compresses(&types.of(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "a.png", "a.jpg", "a.mp4", "a.zip", "a.gz", "a.woff2", "a.pdf", "a",
+        ] {
+            assert!(!compresses(&types.of(name.as_bytes())), "{name}");
         }
     }
 }

@@ -1,36 +1,47 @@
-//! Requests for files: a directory tree as a [`Handler`]. It knows no sockets and keeps no state.
+//! Requests for files: folders as a [`Handler`]. It knows no sockets and no connections.
 //!
-//! The pipeline: method → path → [`resolve`] (through [`root`], the only place that opens) →
-//! preconditions → range → response.
+//! The pipeline, as [`answer`](Inner::answer) has it: host → method → redirect rules → what stands
+//! at the path ([`tree`], through [`resolve`] and [`root`], the only place that opens) → content
+//! coding → preconditions → ranges → response.
+//!
+//! All of it runs on the event loop, unless something takes patience: to hash or to compress a
+//! file, to read a folder. Then the whole pipeline is run again on a helper thread, which has it.
 
+mod cache;
+mod content;
+mod encode;
 mod error_page;
 mod listing;
 mod media_type;
 mod resolve;
 mod root;
+mod rules;
+mod tree;
+mod version;
 
-use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use ::http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, LOCATION,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY,
 };
-use ::http::{Method, StatusCode};
-use bytes::Bytes;
+use ::http::{HeaderMap, Method, StatusCode};
 
 use crate::error::Error;
-use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::conditional::{self, Precondition};
-use crate::http::range::{ByteRange, RangeRequest};
+use crate::http::negotiation::{self, AcceptEncoding, Form};
+use crate::http::range::RangeRequest;
 use crate::http::response::method_not_allowed;
-use crate::http::{Body, FileRange, Request, Response, date, target};
-use crate::site::{self, ErrorStatus, Site};
-use resolve::{CleanUrls, Destination, Representation, Resolved, Rules, Scope};
-use root::{Miss, Root};
+use crate::http::{Body, Refusal, Request, Response, target};
+use crate::site::{HostName, Listing, Site};
+use listing::{Entries, Hidden, Order};
+use root::Miss;
+use rules::{Dotted, Rules};
+use tree::{Found, Halt, Patience, Snapshot, Tree};
+use version::Version;
 
 /// Serves a directory tree, or a single file, for GET and HEAD.
 ///
@@ -41,11 +52,15 @@ use root::{Miss, Root};
 /// Server::bind(Config::default())?.serve(StaticFiles::new("www")?)
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StaticFiles {
-    root: Root,
-    rules: Rules,
-    error_pages: BTreeMap<ErrorStatus, String>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    default: Tree,
+    hosts: Vec<(Vec<HostName>, Tree)>,
 }
 
 impl StaticFiles {
@@ -55,167 +70,37 @@ impl StaticFiles {
     ///
     /// [`Error::Path`] if there is no such file or folder, or it may not be read.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let failed = |source| Error::path("serve", path, source);
-        let metadata = std::fs::metadata(path).map_err(failed)?;
-        let mut rules = Rules {
-            index: vec!["index.html".to_owned()],
-            clean_urls: CleanUrls::Off,
-            routes: HashMap::new(),
-            scope: Scope::Tree,
-            hidden: Vec::new(),
-        };
-        let root = if metadata.is_dir() {
-            Root::open(path).map_err(failed)?
-        } else {
-            // Canonical, so that it has a parent and a name, and is no link.
-            let file = path.canonicalize().map_err(failed)?;
-            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
-                return Err(failed(io::ErrorKind::NotFound.into()));
-            };
-            if !metadata.is_file() {
-                return Err(failed(io::Error::other(
-                    "it is neither a folder nor a file",
-                )));
-            }
-            std::fs::File::open(&file).map_err(failed)?;
-            let name = name.as_bytes().to_vec();
-            let address = [b"/", &name[..]].concat();
-            rules.scope = Scope::Nothing;
-            for path in [b"/".to_vec(), address] {
-                rules.routes.insert(path, Destination::File(name.clone()));
-            }
-            Root::open(parent).map_err(failed)?
-        };
-        Ok(Self {
-            root,
-            rules,
-            error_pages: BTreeMap::new(),
-        })
+        Self::with_site(path, &Site::default())
     }
 
-    /// Follows what a site says about itself.
+    /// Serves what lies beneath `path` by the rules of a site, and its other hosts.
     ///
     /// # Errors
     ///
-    /// [`Error::System`] if the system has no memory for a generated file.
-    pub fn with_site(mut self, site: &Site) -> Result<Self, Error> {
-        if !site.index.is_empty() {
-            self.rules.index.clone_from(&site.index);
+    /// As [`new`](Self::new), for the hosts' roots too; [`Error::System`] if the system has no
+    /// memory for a generated file.
+    pub fn with_site(path: impl AsRef<Path>, site: &Site) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let default = Tree::open(path, site)?;
+        default.warn_of_missing_files();
+        let mut hosts = Vec::new();
+        for host in &site.hosts {
+            let root = host.root.as_deref().unwrap_or(Path::new("."));
+            let tree = Tree::open(&path.join(root), host)?;
+            tree.warn_of_missing_files();
+            hosts.push((host.names.clone(), tree));
         }
-        if site.clean_urls {
-            self.rules.clean_urls = CleanUrls::On;
-        }
-        for route in &site.routes {
-            let path = route.path.as_bytes();
-            let destination = match &route.source {
-                site::Source::File(name) => Destination::File(name.clone().into_bytes()),
-                site::Source::Zeros(len) => resolve::zeros(path, *len)
-                    .map(Destination::Generated)
-                    .map_err(Error::system("make the file of a route with a size"))?,
-            };
-            self.rules.routes.insert(path.to_vec(), destination);
-        }
-        self.error_pages.clone_from(&site.error_pages);
-        self.warn_of_missing_files();
-        Ok(self)
+        let inner = Arc::new(Inner { default, hosts });
+        Ok(Self { inner })
     }
 
-    /// Never serves `name`, which is relative to the root.
+    /// Never serves `name`, which is relative to the root. Call it before the server starts.
     pub fn hiding(mut self, name: &Path) -> Self {
-        self.rules.hidden.push(name.as_os_str().as_bytes().to_vec());
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            let name = name.as_os_str().as_bytes().to_vec();
+            inner.default.rules.hidden_names.push(name);
+        }
         self
-    }
-
-    fn warn_of_missing_files(&self) {
-        let routes = self.rules.routes.values().filter_map(|to| match to {
-            Destination::File(name) => Some(&name[..]),
-            Destination::Generated(_) => None,
-        });
-        let pages = self.error_pages.values().map(String::as_bytes);
-        for name in routes.chain(pages) {
-            if self.rules.file(&self.root, name).is_err() {
-                let name = String::from_utf8_lossy(name);
-                log::warn!("the site file names {name:?}, which cannot be served now");
-            }
-        }
-    }
-
-    fn respond(&self, request: &Request<'_>) -> Response {
-        match *request.method() {
-            Method::GET | Method::HEAD => {}
-            Method::OPTIONS => {
-                return Response::new(StatusCode::NO_CONTENT)
-                    .with_header(ALLOW, "GET, HEAD, OPTIONS");
-            }
-            ref method => return method_not_allowed(method, ALLOWED),
-        }
-        match self.rules.resolve(&self.root, request.path_bytes()) {
-            Ok(Resolved::Representation(found)) => self.represent(request, &found),
-            Ok(Resolved::Redirect(path)) => redirect(&path, request.query()),
-            Err(miss) => self.miss(request, miss),
-        }
-    }
-
-    fn represent(&self, request: &Request<'_>, found: &Representation) -> Response {
-        let fields = request.fields();
-        match conditional::evaluate(request.method(), fields, &found.validators) {
-            Precondition::NotModified => {
-                return with_validators(Response::new(StatusCode::NOT_MODIFIED), found);
-            }
-            Precondition::Failed => return self.error(StatusCode::PRECONDITION_FAILED),
-            Precondition::Proceed => {}
-        }
-        let range = match *request.method() {
-            // RFC 9110 §14.2: ranges are for GET.
-            Method::GET => conditional::range_of(fields, &found.validators, found.len),
-            _ => RangeRequest::Whole,
-        };
-        let whole = ByteRange {
-            start: 0,
-            end: found.len,
-        };
-        match range {
-            RangeRequest::Unsatisfiable => self
-                .error(StatusCode::RANGE_NOT_SATISFIABLE)
-                .with_header(CONTENT_RANGE, format!("bytes */{}", found.len)),
-            // A body has one part for now; a Range field may always be ignored (RFC 9110 §14.2).
-            RangeRequest::Whole | RangeRequest::Parts(_) => {
-                content(request, found, whole, StatusCode::OK)
-            }
-            RangeRequest::Part(part) => content(request, found, part, StatusCode::PARTIAL_CONTENT)
-                .with_header(CONTENT_RANGE, part.content_range(found.len)),
-        }
-    }
-
-    fn miss(&self, request: &Request<'_>, miss: Miss) -> Response {
-        match miss {
-            Miss::NotFound => self.error(StatusCode::NOT_FOUND),
-            Miss::Forbidden => self.error(StatusCode::FORBIDDEN),
-            Miss::Overloaded => Response::unavailable("out of file descriptors or memory"),
-            Miss::Failed(error) => {
-                log::error!("{:?}: {error}", request.target());
-                self.error(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-        }
-    }
-
-    /// The site's page for a status, or ours.
-    fn error(&self, status: StatusCode) -> Response {
-        let page = self.error_pages.get(&status.into());
-        let found = page.map(|name| self.rules.file(&self.root, name.as_bytes()));
-        match found {
-            Some(Ok(Resolved::Representation(page))) => Response::new(status)
-                .with_header(CONTENT_TYPE, page.media_type.clone())
-                .with_body(body(
-                    &page,
-                    ByteRange {
-                        start: 0,
-                        end: page.len,
-                    },
-                )),
-            _ => error_page::page(status),
-        }
     }
 }
 
@@ -226,6 +111,20 @@ const ALLOWED: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl Handler for StaticFiles {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        match self.inner.answer(request, Patience::None) {
+            Ok(response) => response.into(),
+            Err(Slow) => {
+                let inner = Arc::clone(&self.inner);
+                let request = request.clone().into_owned();
+                Reply::blocking(move || {
+                    let answer = inner.answer(&request, Patience::Enough);
+                    answer.unwrap_or_else(|Slow| Response::fault("patience was not enough"))
+                })
+            }
+        }
+    }
+
     fn admit(&self, request: &Request<'_>) -> Admission {
         match ALLOWED.contains(request.method()) {
             true => Admission::AtMost(MAX_IGNORED_BYTES),
@@ -233,79 +132,258 @@ impl Handler for StaticFiles {
         }
     }
 
-    fn handle(&self, request: &Request<'_>) -> Reply {
-        self.respond(request).into()
+    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+        match negotiation::form(request.fields()) {
+            Form::Text => refusal.into(),
+            form => error_page::page(refusal.status(), form).closing(),
+        }
     }
 }
 
-fn content(
-    request: &Request<'_>,
-    found: &Representation,
-    range: ByteRange,
-    status: StatusCode,
-) -> Response {
-    let body = match *request.method() {
-        // Its length is told, its bytes are not: they need not be read.
-        Method::HEAD => file_body(found, range),
-        _ => body(found, range),
-    };
-    with_validators(Response::new(status), found)
-        .with_header(ACCEPT_RANGES, HeaderValue::from_static("bytes"))
-        .with_header(CONTENT_TYPE, found.media_type.clone())
-        .with_body(body)
+/// The answer takes patience that the thread at hand does not have.
+struct Slow;
+
+impl Inner {
+    fn answer(&self, request: &Request<'_>, patience: Patience) -> Result<Response, Slow> {
+        let tree = self.tree(request);
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::OPTIONS => return Ok(tree.options(request)),
+            ref method => return Ok(method_not_allowed(method, ALLOWED)),
+        }
+        if let Some(elsewhere) = tree.rules.redirect(request) {
+            return Ok(elsewhere);
+        }
+        let at = tree.snapshot();
+        match tree.serve(&at, request, patience) {
+            Ok(response) => Ok(response),
+            Err(Halt::Slow) => Err(Slow),
+            Err(Halt::Miss(miss)) => Ok(tree.miss(&at, request, miss)),
+        }
+    }
+
+    /// The site that the client asks for; a name that no site has means the default one.
+    fn tree(&self, request: &Request<'_>) -> &Tree {
+        let Some(host) = request.host().filter(|_| !self.hosts.is_empty()) else {
+            return &self.default;
+        };
+        let host = host.to_ascii_lowercase();
+        let exact = |name: &HostName| name.as_str() == host;
+        let wildcard = |name: &HostName| {
+            let suffix = name.as_str().strip_prefix('*');
+            suffix.is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
+        };
+        let named = |matches: &dyn Fn(&HostName) -> bool| {
+            let found = self
+                .hosts
+                .iter()
+                .find(|(names, _)| names.iter().any(matches));
+            found.map(|(_, tree)| tree)
+        };
+        named(&exact)
+            .or_else(|| named(&wildcard))
+            .unwrap_or(&self.default)
+    }
 }
 
-/// A small content is read now, to leave in one write with its head; a large one is left to the
-/// connection, which sends it as the client takes it.
-fn body(found: &Representation, range: ByteRange) -> Body {
-    match usize::try_from(range.len()) {
-        Ok(0) => Body::Empty,
-        Ok(len) if len <= SMALL_CONTENT_BYTES => {
-            let mut bytes = vec![0; len];
-            match found.file.read_exact_at(&mut bytes, range.start) {
-                Ok(()) => Body::Bytes(Bytes::from(bytes)),
-                // It has shrunk, or the disk fails: the connection finds out and ends.
-                Err(_) => file_body(found, range),
+impl Tree {
+    fn serve(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        patience: Patience,
+    ) -> Result<Response, Halt> {
+        let path = request.path_bytes();
+        match self.find(at, path, patience) {
+            Ok(Found::Version(plain)) => {
+                let accepted = AcceptEncoding::parse(request.fields());
+                let version = self.encoded(at, path, plain, accepted, patience)?;
+                Ok(self.represent(at, request, &version))
+            }
+            Ok(Found::Directory) => Ok(self.add_slash(request)),
+            Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
+                self.list(at, request, patience)
+            }
+            Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound)) => {
+                let page = self.application_page(at, request, patience)?;
+                Ok(self.represent(at, request, &page))
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
+    fn represent(&self, at: &Snapshot, request: &Request<'_>, version: &Version) -> Response {
+        let fields = request.fields();
+        match conditional::evaluate(request.method(), fields, &version.validators) {
+            Precondition::NotModified => {
+                return Response::prepared(StatusCode::NOT_MODIFIED, &version.unchanged);
+            }
+            Precondition::Failed => {
+                return self.error(at, request, StatusCode::PRECONDITION_FAILED);
+            }
+            Precondition::Proceed => {}
+        }
+        let range = match *request.method() {
+            Method::GET => conditional::range_of(fields, &version.validators, version.len),
+            // Ranges are for GET.
+            _ => RangeRequest::Whole,
+        };
+        match range {
+            RangeRequest::Whole => content::whole(version),
+            RangeRequest::Part(part) => content::part(version, part),
+            RangeRequest::Parts(parts) => content::parts(version, &parts),
+            RangeRequest::Unsatisfiable => self
+                .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE)
+                .with_header(CONTENT_RANGE, format!("bytes */{}", version.len)),
+        }
+    }
+
+    /// The page of a single-page application, for navigations only: what asks for an image or a
+    /// script that is missing must hear that it is missing.
+    fn application_page(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        patience: Patience,
+    ) -> Result<Arc<Version>, Halt> {
+        let Some(name) = &self.rules.spa else {
+            return Err(Miss::NotFound.into());
+        };
+        let path = request.path_bytes();
+        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if last.contains(&b'.') || !negotiation::accepts_html_navigation(request.fields()) {
+            return Err(Miss::NotFound.into());
+        }
+        self.file(at, name, Rules::never_keep, patience)
+    }
+
+    /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
+    /// that it can lead nowhere else.
+    fn add_slash(&self, request: &Request<'_>) -> Response {
+        let mut location = target::encode_path(request.path_bytes());
+        location.push('/');
+        if let Some(query) = request.query() {
+            location.push('?');
+            location.push_str(query);
+        }
+        let status = StatusCode::MOVED_PERMANENTLY;
+        let response = Response::text(format!("{status}\n"))
+            .with_status(status)
+            .with_header(LOCATION, location);
+        self.rules.decorate(response, request.path_bytes())
+    }
+
+    fn list(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        patience: Patience,
+    ) -> Result<Response, Halt> {
+        if patience == Patience::None {
+            return Err(Halt::Slow);
+        }
+        let path = request.path_bytes();
+        let name = path.strip_prefix(b"/").unwrap_or(path);
+        let directory = at.root.directory(name)?;
+        let hidden = match self.rules.dotted {
+            Dotted::Hidden => Hidden::Omitted,
+            Dotted::Shown => Hidden::Shown,
+        };
+        let stat = |entry: &[u8]| at.root.stat(&[name, entry].concat());
+        let mut entries = Entries::read(&directory, hidden, stat).map_err(Miss::Failed)?;
+        entries.omit(crate::site::SITE_FILE.as_bytes());
+        if !name.is_empty() && hidden == Hidden::Omitted {
+            // Public at the top only.
+            entries.omit(b".well-known");
+        }
+        for secret in &self.rules.hidden_names {
+            if let Some(entry) = secret
+                .strip_prefix(name)
+                .filter(|rest| !rest.contains(&b'/'))
+            {
+                entries.omit(entry);
             }
         }
-        _ => file_body(found, range),
+        let form = match negotiation::form(request.fields()) {
+            Form::Json => listing::Form::Json,
+            Form::Html | Form::Text => listing::Form::from_query(request.query()),
+        };
+        let order = Order::from_query(request.query());
+        let mut listing = listing::Listing::new(entries, path, order, form);
+        let response = Response::new(StatusCode::OK).with_body(Body::Stream {
+            producer: Box::new(move || Ok(listing.next_piece())),
+            length: None,
+        });
+        let response = match form {
+            listing::Form::Json => response.with_header(CONTENT_TYPE, "application/json"),
+            listing::Form::Html => response
+                .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
+                .with_header(CONTENT_SECURITY_POLICY, listing::CSP),
+        };
+        Ok(self
+            .rules
+            .decorate(response.with_header(VARY, "Accept"), path))
     }
-}
 
-fn file_body(found: &Representation, range: ByteRange) -> Body {
-    Body::File(FileRange {
-        file: found.file.clone(),
-        offset: range.start,
-        len: range.len(),
-    })
-}
-
-fn with_validators(response: Response, found: &Representation) -> Response {
-    let validators = &found.validators;
-    let tag = validators
-        .etag
-        .as_ref()
-        .map(conditional::EntityTag::to_field);
-    let response = match tag {
-        Some(tag) => response.with_header(ETAG, tag),
-        None => response,
-    };
-    match validators.last_modified {
-        Some(modified) => response.with_header(LAST_MODIFIED, date::format(modified)),
-        None => response,
+    /// The methods there are; and for a page of another origin, that it may ask (Fetch §4.8).
+    fn options(&self, request: &Request<'_>) -> Response {
+        let mut response =
+            Response::new(StatusCode::NO_CONTENT).with_header(ALLOW, "GET, HEAD, OPTIONS");
+        self.rules.add_safety(response.headers_mut());
+        let asks = request.header("access-control-request-method").is_some();
+        match asks && self.rules.cors.is_some() {
+            true => response
+                .with_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")
+                .with_header(ACCESS_CONTROL_ALLOW_HEADERS, "*")
+                .with_header(ACCESS_CONTROL_MAX_AGE, "86400"),
+            false => response,
+        }
     }
-}
 
-/// 301 to a directory's own address. The path is encoded anew and starts with one slash, so that
-/// it can lead nowhere else.
-fn redirect(path: &[u8], query: Option<&str>) -> Response {
-    let mut location = target::encode_path(path);
-    if let Some(query) = query {
-        location.push('?');
-        location.push_str(query);
+    fn miss(&self, at: &Snapshot, request: &Request<'_>, miss: Miss) -> Response {
+        let status = match miss {
+            Miss::NotFound => StatusCode::NOT_FOUND,
+            Miss::Forbidden => StatusCode::FORBIDDEN,
+            Miss::Overloaded => {
+                return Response::unavailable("out of file descriptors or memory");
+            }
+            Miss::Failed(error) => {
+                log::error!("{:?}: {error}", request.target());
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        self.error(at, request, status)
     }
-    let status = StatusCode::MOVED_PERMANENTLY;
-    Response::text(format!("{status}\n"))
-        .with_status(status)
-        .with_header(LOCATION, location)
+
+    /// The site's page for a status, or ours.
+    fn error(&self, at: &Snapshot, request: &Request<'_>, status: StatusCode) -> Response {
+        let form = negotiation::form(request.fields());
+        let mut response = match self.error_page(at, status) {
+            Some(page) if form != Form::Json => Response::new(status)
+                .with_header(CONTENT_TYPE, page.media_type.clone())
+                .with_header(VARY, "Accept")
+                .with_body(page.body(page.whole_range())),
+            _ => error_page::page(status, form),
+        };
+        self.rules.add_safety(response.headers_mut());
+        response
+    }
+
+    fn error_page(&self, at: &Snapshot, status: StatusCode) -> Option<Arc<Version>> {
+        let name = self.rules.error_page(status)?;
+        // An error is told without patience: a page that takes some is not worth it.
+        self.file(at, name, |_: &mut HeaderMap| {}, Patience::None)
+            .ok()
+    }
+
+    fn warn_of_missing_files(&self) {
+        let at = self.snapshot();
+        for name in self.rules.mentioned() {
+            if !matches!(at.root.get(name), Ok(root::Opened::File(_))) {
+                let name = String::from_utf8_lossy(name);
+                log::warn!("the site file names {name:?}, which cannot be served now");
+            }
+        }
+    }
 }

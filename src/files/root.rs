@@ -3,22 +3,50 @@
 //! The root is held as an open directory. A path is resolved by the kernel with
 //! `openat2(RESOLVE_BENEATH)`: neither `..` nor a symbolic link can lead out of the root, and there
 //! is no moment between a check and the opening. Kernels and sandboxes without `openat2` get a
-//! walk, component by component, with the same result.
+//! walk, component by component, with the same result; so do absolute links, which the kernel
+//! refuses even if they lead back into the root.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2, readlinkat};
+use rustix::fs::{
+    FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2, readlinkat, stat,
+};
 use rustix::io::Errno;
+
+use crate::site::Symlinks;
 
 /// An open directory, beneath which everything lies that is served.
 #[derive(Debug)]
 pub(super) struct Root {
     directory: OwnedFd,
+    /// Which directory that is, wherever its name leads by now.
+    pub(super) place: Place,
+    /// Without links: what an absolute link must begin with to stay inside.
+    path: PathBuf,
+    symlinks: Symlinks,
     resolution: Resolution,
+}
+
+/// What tells two files apart at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    device: u64,
+    inode: u64,
+}
+
+/// What tells two versions of a file apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    place: Place,
+    len: u64,
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 /// Who resolves paths.
@@ -40,8 +68,41 @@ pub(super) enum Opened {
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,
+    pub(super) identity: Identity,
     pub(super) len: u64,
     pub(super) modified: SystemTime,
+}
+
+impl OpenedFile {
+    /// True if nobody has changed the file since it was opened.
+    pub(super) fn is_unchanged(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| Identity::of(&stat) == self.identity)
+    }
+}
+
+impl Place {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+
+    /// The directory that `path` names now.
+    pub(super) fn of_directory(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&stat(path)?))
+    }
+}
+
+impl Identity {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            place: Place::of(stat),
+            len: stat.st_size.unsigned_abs(),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
 }
 
 /// Why there is nothing to serve at a path.
@@ -82,38 +143,113 @@ const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 impl Root {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let directory = open(path, OPEN_DIRECTORY, Mode::empty())?;
+    pub(super) fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let directory = open(&path, OPEN_DIRECTORY, Mode::empty())?;
         // Old kernels do not have the call (ENOSYS), some sandboxes forbid it (EPERM).
-        let resolution = match open_beneath(directory.as_fd(), b".") {
+        let resolution = match open_beneath(directory.as_fd(), b".", symlinks) {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Resolution::Walk,
             _ => Resolution::Kernel,
         };
         Ok(Self {
+            place: Place::of(&fstat(&directory)?),
             directory,
+            path,
+            symlinks,
             resolution,
         })
     }
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
     pub(super) fn get(&self, path: &[u8]) -> Result<Opened, Miss> {
+        opened(self.descriptor(path)?)
+    }
+
+    /// Opens a directory to read its entries.
+    pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
+        let descriptor = self.descriptor(path)?;
+        let stat = fstat(&descriptor)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Ok(descriptor),
+            _ => Err(Miss::NotFound),
+        }
+    }
+
+    /// What stands at `path`, without opening it: for listings.
+    pub(super) fn stat(&self, path: &[u8]) -> Option<Stat> {
+        fstat(self.descriptor(path).ok()?).ok()
+    }
+
+    fn descriptor(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let directory = self.directory.as_fd();
-        let descriptor = match self.resolution {
-            Resolution::Kernel => open_beneath(directory, path)?,
-            Resolution::Walk => walk_beneath(directory, path)?,
-        };
-        opened(descriptor)
+        if self.symlinks == Symlinks::Follow {
+            return openat(directory, path, OPEN_FILE, Mode::empty());
+        }
+        match self.resolution {
+            Resolution::Walk => self.walk(path),
+            Resolution::Kernel => match open_beneath(directory, path, self.symlinks) {
+                Err(Errno::XDEV) => self.walk(path),
+                result => result,
+            },
+        }
+    }
+
+    /// `openat2(RESOLVE_BENEATH)` by hand: symbolic links are read and followed here, and `..` goes
+    /// back to a directory that was opened on the way, so it cannot climb above the first.
+    fn walk(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        /// As many links as the kernel follows.
+        const MAX_LINKS: usize = 40;
+        let directory = self.directory.as_fd();
+        let mut links = 0;
+        let mut todo: Vec<Vec<u8>> = components(path);
+        let mut above: Vec<OwnedFd> = Vec::new();
+        while let Some(name) = todo.pop() {
+            let here = above.last().map_or(directory, AsFd::as_fd);
+            match &name[..] {
+                b"." => continue,
+                b".." => {
+                    above.pop().ok_or(Errno::XDEV)?;
+                    continue;
+                }
+                _ => {}
+            }
+            let more = !todo.is_empty();
+            let flags = if more { OPEN_DIRECTORY } else { OPEN_FILE };
+            match openat(here, &name[..], flags | OFlags::NOFOLLOW, Mode::empty()) {
+                Ok(descriptor) if more => above.push(descriptor),
+                Ok(descriptor) => return Ok(descriptor),
+                // ELOOP for a link, ENOTDIR for a link where a directory was wanted.
+                Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
+                    let link = readlinkat(here, &name[..], Vec::new()).map_err(|_| errno)?;
+                    links += 1;
+                    if links > MAX_LINKS || self.symlinks == Symlinks::Never {
+                        return Err(Errno::LOOP);
+                    }
+                    let mut target = Path::new(OsStr::from_bytes(link.to_bytes()));
+                    if target.is_absolute() {
+                        target = target.strip_prefix(&self.path).map_err(|_| Errno::XDEV)?;
+                        above.clear();
+                    }
+                    todo.extend(components(target.as_os_str().as_bytes()));
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        // The path ends with a directory that is open already.
+        let here = above.last().map_or(directory, AsFd::as_fd);
+        openat(here, ".", OPEN_DIRECTORY, Mode::empty())
     }
 }
 
 /// What a descriptor is, if it is one of the two things that can be served.
-fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
+pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(Opened::File(OpenedFile {
+            identity: Identity::of(&stat),
             len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: modification_time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            modified: modification_time(stat.st_mtime, stat.st_mtime_nsec),
             file: File::from(descriptor),
         })),
         FileType::Directory => Ok(Opened::Directory),
@@ -130,10 +266,17 @@ fn modification_time(seconds: i64, nanoseconds: u64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH) + Duration::from_nanos(nanoseconds)
 }
 
-fn open_beneath(directory: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+fn open_beneath(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    symlinks: Symlinks,
+) -> Result<OwnedFd, Errno> {
     /// EAGAIN means that somebody renamed on our way (openat2(2)); it does not go on for ever.
     const ATTEMPTS: usize = 8;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    if symlinks == Symlinks::Never {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
     let mut result = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {
         result = openat2(directory, path, OPEN_FILE, Mode::empty(), resolve);
@@ -142,49 +285,6 @@ fn open_beneath(directory: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno
         }
     }
     result
-}
-
-/// `openat2(RESOLVE_BENEATH)` by hand: symbolic links are read and followed here, and `..` goes
-/// back to a directory that was opened on the way, so it cannot climb above the first.
-fn walk_beneath(directory: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    /// As many links as the kernel follows.
-    const MAX_LINKS: usize = 40;
-    let mut links = 0;
-    let mut todo: Vec<Vec<u8>> = components(path);
-    let mut above: Vec<OwnedFd> = Vec::new();
-    while let Some(name) = todo.pop() {
-        let here = above.last().map_or(directory, AsFd::as_fd);
-        match &name[..] {
-            b"." => continue,
-            b".." => {
-                above.pop().ok_or(Errno::XDEV)?;
-                continue;
-            }
-            _ => {}
-        }
-        let more = !todo.is_empty();
-        let flags = if more { OPEN_DIRECTORY } else { OPEN_FILE };
-        match openat(here, &name[..], flags | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(descriptor) if more => above.push(descriptor),
-            Ok(descriptor) => return Ok(descriptor),
-            // ELOOP for a link, ENOTDIR for a link where a directory was wanted.
-            Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
-                let link = readlinkat(here, &name[..], Vec::new()).map_err(|_| errno)?;
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(Errno::LOOP);
-                }
-                if link.to_bytes().starts_with(b"/") {
-                    return Err(Errno::XDEV);
-                }
-                todo.extend(components(link.to_bytes()));
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    // The path ends with a directory that is open already.
-    let here = above.last().map_or(directory, AsFd::as_fd);
-    openat(here, ".", OPEN_DIRECTORY, Mode::empty())
 }
 
 /// The components of a path, the first one last.
@@ -245,7 +345,7 @@ mod tests {
     #[test]
     fn nothing_outside_the_root_is_ever_opened() -> io::Result<()> {
         let outside = tree()?;
-        let mut root = Root::open(&outside.path().join("root"))?;
+        let mut root = Root::open(&outside.path().join("root"), Symlinks::Inside)?;
         let table = [
             ("", "directory"),
             ("file", "file"),
@@ -266,7 +366,7 @@ mod tests {
             ("out", "not found"),
             ("sub/out", "not found"),
             ("dir/out", "not found"),
-            ("absolute", "not found"),
+            ("absolute", "file"),
             ("passwd", "not found"),
             ("loop", "not found"),
             ("dangling", "not found"),
@@ -287,6 +387,34 @@ mod tests {
     }
 
     #[test]
+    fn links_are_followed_as_far_as_they_may() -> io::Result<()> {
+        let outside = tree()?;
+        let table = [
+            (
+                Symlinks::Never,
+                ["not found", "not found", "not found", "file"],
+            ),
+            (
+                Symlinks::Inside,
+                ["sub file", "sub file", "not found", "file"],
+            ),
+            (
+                Symlinks::Follow,
+                ["sub file", "sub file", "another file", "file"],
+            ),
+        ];
+        for (symlinks, expected) in table {
+            let mut root = Root::open(&outside.path().join("root"), symlinks)?;
+            for resolution in [root.resolution, Resolution::Walk] {
+                root.resolution = resolution;
+                let found = ["inside", "dir/file", "out", "file"].map(|path| get(&root, path));
+                assert_eq!(found, expected, "{symlinks:?} by {resolution:?}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn what_may_not_be_read_is_forbidden() -> io::Result<()> {
         let outside = tree()?;
         let path = outside.path().join("root/file");
@@ -295,7 +423,7 @@ mod tests {
             // Root may read everything.
             return Ok(());
         }
-        let root = Root::open(&outside.path().join("root"))?;
+        let root = Root::open(&outside.path().join("root"), Symlinks::Inside)?;
         assert_eq!(get(&root, "file"), "forbidden");
         Ok(())
     }

@@ -96,6 +96,22 @@ impl Client {
         bytes
     }
 
+    /// Reads a chunked content (RFC 9112 §7.1).
+    pub(crate) fn chunks(&mut self) -> Vec<u8> {
+        let mut content = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("a chunk size");
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+            let chunk = self.read(size + 2);
+            assert!(chunk.ends_with(b"\r\n"), "a chunk's end");
+            if size == 0 {
+                return content;
+            }
+            content.extend_from_slice(&chunk[..size]);
+        }
+    }
+
     /// All until the server closes; an error if it resets the connection.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();

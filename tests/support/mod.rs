@@ -6,6 +6,15 @@ pub(crate) mod server;
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
 
+/// Waits until something that must come true has: a changed file is seen soon, not at once.
+pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < client::PATIENCE, "it has not come true");
+        std::thread::yield_now();
+    }
+}
+
 /// `len` bytes of which no two neighbourhoods are alike.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64)

@@ -5,8 +5,6 @@
 //! Neither knows of requests, sockets or threads. Reading a folder asks the disk about each entry:
 //! it is work for a helper thread.
 
-#![cfg_attr(not(test), expect(dead_code, unused_imports))]
-
 mod entries;
 mod html;
 mod json;

@@ -1,0 +1,142 @@
+//! Versions of files that were served lately: open, or read if they are small, with their heads
+//! rendered.
+//!
+//! An entry is believed for [`FRESH`]; then the path is resolved again, and the entry stays if it
+//! leads to the same version of the same file. So a hot file costs next to no system calls, and a
+//! changed one is seen practically at once, whole: entries are replaced, never changed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::version::Version;
+
+/// How long nobody looks whether a file has changed.
+pub(super) const FRESH: Duration = Duration::from_millis(10);
+
+/// Event loops seldom meet at one lock.
+const SHARDS: usize = 16;
+
+/// Paths in all.
+const MAX_ENTRIES: usize = 16 * 1024;
+/// Small contents in all.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Open files in all, well below the 1,024 descriptors that are usual.
+const MAX_FILES: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Shard {
+    entries: LruCache<Vec<u8>, Entry>,
+    bytes: usize,
+    files: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` if there is known to be nothing.
+    version: Option<Arc<Version>>,
+    checked: Instant,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.version.as_ref().map_or(0, |version| version.memory())
+    }
+
+    fn files(&self) -> usize {
+        self.version
+            .as_ref()
+            .map_or(0, |version| version.descriptors())
+    }
+}
+
+/// What the cache knows.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// This, for certain enough.
+    Fresh(Option<Arc<Version>>),
+    /// This, a while ago.
+    Stale(Option<Arc<Version>>),
+    Nothing,
+}
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        let shard = || {
+            let capacity = NonZeroUsize::new(MAX_ENTRIES / SHARDS).unwrap_or(NonZeroUsize::MIN);
+            Mutex::new(Shard {
+                entries: LruCache::new(capacity),
+                bytes: 0,
+                files: 0,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &[u8], now: Instant) -> Known {
+        match self.shard(key).entries.get(key) {
+            None => Known::Nothing,
+            Some(entry) if now.saturating_duration_since(entry.checked) < FRESH => {
+                Known::Fresh(entry.version.clone())
+            }
+            Some(entry) => Known::Stale(entry.version.clone()),
+        }
+    }
+
+    /// Keeps what was found at `now`, the moment before looking.
+    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Version>>, now: Instant) {
+        let entry = Entry {
+            version,
+            checked: now,
+        };
+        self.shard(key).put(key, entry);
+    }
+
+    /// Keeps a version that was looked at again and is the same.
+    pub(super) fn confirm(&self, key: &[u8], now: Instant) {
+        if let Some(entry) = self.shard(key).entries.get_mut(key) {
+            entry.checked = now;
+        }
+    }
+
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        // Entries are replaced whole: a panic leaves no half.
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn put(&mut self, key: &[u8], entry: Entry) {
+        self.bytes += entry.bytes();
+        self.files += entry.files();
+        if let Some((_, old)) = self.entries.push(key.to_vec(), entry) {
+            self.forget(&old);
+        }
+        while self.bytes > MAX_BYTES / SHARDS || self.files > MAX_FILES / SHARDS {
+            match self.entries.pop_lru() {
+                Some((_, old)) => self.forget(&old),
+                None => break,
+            }
+        }
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes();
+        self.files -= entry.files();
+    }
+}

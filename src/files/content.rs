@@ -1,0 +1,105 @@
+//! A version as the content of a response: whole, a part, or several parts (RFC 9110 §14, §15.3.7).
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use bytes::{Bytes, BytesMut};
+
+use super::version::Version;
+use crate::http::multipart::Multipart;
+use crate::http::range::ByteRange;
+use crate::http::{Body, Produce, Response};
+
+pub(super) fn whole(version: &Version) -> Response {
+    Response::prepared(StatusCode::OK, &version.whole)
+        .with_body(version.body(version.whole_range()))
+}
+
+pub(super) fn part(version: &Version, range: ByteRange) -> Response {
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
+        .with_header(CONTENT_RANGE, range.content_range(version.len))
+        .with_body(version.body(range))
+}
+
+/// `multipart/byteranges`. What is in memory is joined there; the parts of a file are read one by
+/// one, as the client takes them.
+pub(super) fn parts(version: &Version, ranges: &[ByteRange]) -> Response {
+    // Nobody who wrote the content could know it: it is another in each process.
+    let boundary = RandomState::new().hash_one(version.len);
+    let framed = Multipart::new(&version.media_type, version.len, ranges, boundary);
+    let Some(framed) = framed else {
+        return whole(version);
+    };
+    let length = framed.content_length;
+    let body = match version.file() {
+        None => Body::Bytes(joined(version, &framed)),
+        Some(file) => Body::Stream {
+            producer: Box::new(PartsOfFile::new(Arc::clone(file), &framed)),
+            length: Some(length),
+        },
+    };
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
+        .with_header(CONTENT_TYPE, framed.content_type)
+        .with_body(body)
+}
+
+fn joined(version: &Version, framed: &Multipart) -> Bytes {
+    let mut content = BytesMut::new();
+    for part in &framed.parts {
+        content.extend_from_slice(&part.head);
+        if let Body::Bytes(bytes) = version.body(part.range) {
+            content.extend_from_slice(&bytes);
+        }
+    }
+    content.extend_from_slice(&framed.end);
+    content.freeze()
+}
+
+/// Heads and parts of a file, in turn.
+struct PartsOfFile {
+    file: Arc<File>,
+    todo: VecDeque<Piece>,
+}
+
+enum Piece {
+    Head(Bytes),
+    Part(ByteRange),
+}
+
+impl PartsOfFile {
+    fn new(file: Arc<File>, framed: &Multipart) -> Self {
+        let parts = framed.parts.iter();
+        let mut todo: VecDeque<Piece> = parts
+            .flat_map(|part| [Piece::Head(part.head.clone()), Piece::Part(part.range)])
+            .collect();
+        todo.push_back(Piece::Head(framed.end.clone()));
+        Self { file, todo }
+    }
+}
+
+impl Produce for PartsOfFile {
+    fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
+        const PIECE_BYTES: u64 = 64 * 1024;
+        let range = match self.todo.pop_front() {
+            None => return Ok(None),
+            Some(Piece::Head(head)) => return Ok(Some(head)),
+            Some(Piece::Part(range)) => range,
+        };
+        let len = range.len().min(PIECE_BYTES);
+        if len < range.len() {
+            self.todo.push_front(Piece::Part(ByteRange {
+                start: range.start + len,
+                ..range
+            }));
+        }
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact_at(&mut bytes, range.start)?;
+        Ok(Some(bytes.into()))
+    }
+}

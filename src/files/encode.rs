@@ -1,0 +1,80 @@
+//! Content codings made here: for text without a sidecar. It takes milliseconds, so it is work for
+//! a helper thread, done once for each version of a file.
+
+use std::io::{self, Write};
+
+use crate::http::negotiation::Coding;
+
+/// Below this a head is longer than what is spared.
+pub(super) const MIN_BYTES: u64 = 1024;
+
+/// Above this the first request would wait too long; a sidecar is for such files.
+pub(super) const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Compresses `content`; `None` if that makes it no smaller.
+///
+/// The levels are those that others use on the fly: brotli 5 and zstd 6 are about as fast as
+/// gzip 6, and denser.
+pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8>>> {
+    let encoded = match coding {
+        Coding::Identity => return Ok(None),
+        Coding::Gzip => gzip(content)?,
+        Coding::Zstd => zstd::bulk::compress(content, 6)?,
+        Coding::Brotli => brotli(content)?,
+    };
+    Ok((encoded.len() < content.len()).then_some(encoded))
+}
+
+fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(content)?;
+    encoder.finish()
+}
+
+fn brotli(content: &[u8]) -> io::Result<Vec<u8>> {
+    const BUFFER_BYTES: usize = 64 * 1024;
+    const QUALITY: u32 = 5;
+    const WINDOW_BITS: u32 = 20;
+    let mut encoded = Vec::new();
+    let mut encoder =
+        brotli::CompressorWriter::new(&mut encoded, BUFFER_BYTES, QUALITY, WINDOW_BITS);
+    encoder.write_all(content)?;
+    drop(encoder);
+    Ok(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_can_be_decoded() -> io::Result<()> {
+        let content: Vec<u8> = (0..20_000_u32)
+            .flat_map(|n| format!("line {n}\n").into_bytes())
+            .collect();
+        for coding in [Coding::Gzip, Coding::Zstd, Coding::Brotli] {
+            let encoded = encode(&content, coding)?.expect("it is smaller");
+            assert!(encoded.len() < content.len() / 2, "{coding:?}");
+            let mut decoded = Vec::new();
+            match coding {
+                Coding::Gzip => {
+                    flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded)?
+                }
+                Coding::Zstd => zstd::Decoder::new(&encoded[..])?.read_to_end(&mut decoded)?,
+                _ => brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded)?,
+            };
+            assert!(decoded == content, "{coding:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_becomes_no_smaller_is_left_alone() -> io::Result<()> {
+        for coding in [Coding::Gzip, Coding::Zstd, Coding::Brotli] {
+            assert_eq!(encode(b"ab", coding)?, None, "{coding:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! What a site says about itself, in the form in which requests meet it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use ::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use ::http::{HeaderMap, StatusCode};
+use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_create};
+
+use super::media_type::MediaTypes;
+use super::root::{Opened, OpenedFile, opened};
+use crate::error::Error;
+use crate::http::{Request, Response};
+use crate::site::{
+    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
+};
+
+/// The rules of one site.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) index: Vec<String>,
+    pub(super) clean_urls: CleanUrls,
+    pub(super) routes: HashMap<Vec<u8>, Destination>,
+    pub(super) scope: Scope,
+    pub(super) dotted: Dotted,
+    /// Names beneath the root that are nobody's business although they have no dot.
+    pub(super) hidden_names: Vec<Vec<u8>>,
+    pub(super) listing: Listing,
+    pub(super) compress: Compress,
+    pub(super) etag: EtagSource,
+    pub(super) spa: Option<Vec<u8>>,
+    pub(super) cors: Option<HeaderValue>,
+    pub(super) media_types: MediaTypes,
+    pub(super) error_pages: BTreeMap<ErrorStatus, FileName>,
+    redirects: Vec<Redirect>,
+    headers: Vec<HeaderRule>,
+}
+
+/// Whether `/about` may be `about.html`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CleanUrls {
+    On,
+    Off,
+}
+
+/// Whether names that begin with a dot are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dotted {
+    Shown,
+    Hidden,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub(super) enum Destination {
+    /// A name beneath the root.
+    File(Vec<u8>),
+    /// A file that exists only in memory.
+    Generated(OpenedFile),
+}
+
+/// What is served beside the routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Tree,
+    Nothing,
+}
+
+impl Rules {
+    pub(super) fn new(site: &Site) -> Result<Self, Error> {
+        let mut routes = HashMap::new();
+        for route in &site.routes {
+            let destination = match &route.source {
+                site::Source::File(name) => Destination::File(name.as_str().into()),
+                site::Source::Zeros(len) => zeros(*len)
+                    .map(Destination::Generated)
+                    .map_err(Error::system("make the file of a route with a size"))?,
+            };
+            routes.insert(route.path.clone().into_bytes(), destination);
+        }
+        let mut index: Vec<String> = site.index.iter().map(|name| name.as_str().into()).collect();
+        if index.is_empty() {
+            index.push("index.html".to_owned());
+        }
+        let origin = |origin: &site::Origin| HeaderValue::from_str(origin.as_str()).ok();
+        Ok(Self {
+            index,
+            clean_urls: if site.clean_urls {
+                CleanUrls::On
+            } else {
+                CleanUrls::Off
+            },
+            routes,
+            scope: Scope::Tree,
+            dotted: if site.hidden {
+                Dotted::Shown
+            } else {
+                Dotted::Hidden
+            },
+            hidden_names: Vec::new(),
+            listing: site.listing,
+            compress: site.compress,
+            etag: site.etag,
+            spa: site.spa.as_ref().map(|name| name.as_str().into()),
+            cors: site.cors.as_ref().and_then(origin),
+            media_types: MediaTypes::new(site),
+            error_pages: site.error_pages.clone(),
+            redirects: site.redirects.clone(),
+            headers: site.headers.clone(),
+        })
+    }
+
+    /// The redirect for a path, if there is a rule for it. The query goes along, unless the rule
+    /// has its own.
+    pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
+        let path = request.path_bytes();
+        self.redirects.iter().find_map(|rule| {
+            let captures = rule.from.matches(path)?;
+            let mut location = rule.to.expand(&captures);
+            if let (Some(query), false) = (request.query(), location.contains('?')) {
+                location.push('?');
+                location.push_str(query);
+            }
+            Some(self.decorate(Response::redirect(rule.status, &location), path))
+        })
+    }
+
+    /// Adds to the fields of a success what the site says about its path.
+    pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
+        self.add_safety(fields);
+        for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
+            for (name, value) in &rule.fields {
+                if *name == VARY {
+                    fields.append(VARY, value.clone());
+                } else {
+                    fields.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+
+    /// What every answer carries, errors too.
+    pub(super) fn add_safety(&self, fields: &mut HeaderMap) {
+        fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(origin) = &self.cors {
+            fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            if origin != "*" {
+                fields.append(VARY, HeaderValue::from_static("Origin"));
+            }
+        }
+    }
+
+    pub(super) fn decorate(&self, mut response: Response, path: &[u8]) -> Response {
+        self.add_fields(path, response.headers_mut());
+        response
+    }
+
+    /// The page of a single-page application may change with every deploy, whatever a rule for
+    /// its address says.
+    pub(super) fn never_keep(fields: &mut HeaderMap) {
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+
+    /// The names of files that the rules mention.
+    pub(super) fn mentioned(&self) -> impl Iterator<Item = &[u8]> {
+        let routes = self.routes.values().filter_map(|to| match to {
+            Destination::File(name) => Some(&name[..]),
+            Destination::Generated(_) => None,
+        });
+        let pages = self
+            .error_pages
+            .values()
+            .map(|name| name.as_str().as_bytes());
+        routes.chain(pages).chain(self.spa.as_deref())
+    }
+
+    pub(super) fn error_page(&self, status: StatusCode) -> Option<&[u8]> {
+        let page = self.error_pages.get(&status.into())?;
+        Some(page.as_str().as_bytes())
+    }
+}
+
+/// A file of zeros that takes no room: a hole in memory. Sending it is like sending any file.
+fn zeros(len: u64) -> io::Result<OpenedFile> {
+    // The same at every start and on every machine, so that a download can be resumed.
+    const MODIFIED_SECONDS: i64 = 1_767_225_600;
+    let descriptor = memfd_create("tws-zeros", MemfdFlags::CLOEXEC)?;
+    ftruncate(&descriptor, len)?;
+    let time = Timespec {
+        tv_sec: MODIFIED_SECONDS,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    futimens(&descriptor, &times)?;
+    match opened(descriptor) {
+        Ok(Opened::File(file)) => Ok(file),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn zeros_are_the_same_everywhere() -> io::Result<()> {
+        let made = zeros(1 << 40)?;
+        assert_eq!(made.len, 1 << 40);
+        assert_eq!(
+            made.modified,
+            UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! One site's folder: its root, which a deploy may switch, and the versions of its files.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use ::http::HeaderMap;
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::cache::{Cache, FRESH, Known};
+use super::encode;
+use super::media_type;
+use super::resolve::{self, Resolved};
+use super::root::{Identity, Miss, Opened, OpenedFile, Place, Root};
+use super::rules::{Destination, Rules, Scope};
+use super::version::{Content, Making, Version};
+use crate::error::Error;
+use crate::http::negotiation::{AcceptEncoding, Coding};
+use crate::site::{Compress, EtagSource, Site, Symlinks};
+
+/// Some hundred bytes each.
+const MAX_TAGS: usize = 16 * 1024;
+
+/// One site.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) rules: Rules,
+    /// What names the root; it may be a link.
+    path: PathBuf,
+    current: RwLock<Arc<Snapshot>>,
+    checked: Mutex<Instant>,
+    /// Tags made from contents, by the version of the file they were made from.
+    tags: Mutex<LruCache<Identity, String>>,
+    symlinks: Symlinks,
+}
+
+/// The root at one moment, and what was found beneath it. A request uses one from beginning to
+/// end, so it never meets two deploys.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) root: Root,
+    cache: Cache,
+}
+
+/// Whether the thread that asks may wait for a disk or a computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// An event loop: it may not.
+    None,
+    /// A helper.
+    Enough,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// Because there is nothing to serve.
+    Miss(Miss),
+    /// Because it takes patience.
+    Slow,
+}
+
+impl From<Miss> for Halt {
+    fn from(miss: Miss) -> Self {
+        Self::Miss(miss)
+    }
+}
+
+/// What stands at a path.
+#[derive(Debug)]
+pub(super) enum Found {
+    Version(Arc<Version>),
+    /// The address of a directory lacks its slash.
+    Directory,
+    /// A directory without an index.
+    NoIndex,
+}
+
+impl Tree {
+    /// Opens the folder, or the folder of the single file, that `path` names.
+    pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+        let failed = |source| Error::path("serve", path, source);
+        let metadata = path.metadata().map_err(failed)?;
+        let mut rules = Rules::new(site)?;
+        let folder = if metadata.is_dir() {
+            path.to_owned()
+        } else {
+            let file = path.canonicalize().map_err(failed)?;
+            if !metadata.is_file() {
+                return Err(failed(io::Error::other(
+                    "it is neither a folder nor a file",
+                )));
+            }
+            std::fs::File::open(&file).map_err(failed)?;
+            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
+                return Err(failed(io::ErrorKind::NotFound.into()));
+            };
+            rules.scope = Scope::Nothing;
+            let address = [b"/", name.as_bytes()].concat();
+            for path in [b"/".to_vec(), address] {
+                let name = Destination::File(name.as_bytes().to_vec());
+                rules.routes.insert(path, name);
+            }
+            parent.to_owned()
+        };
+        let snapshot = Snapshot::open(&folder, site.symlinks).map_err(failed)?;
+        let max_tags = NonZeroUsize::new(MAX_TAGS).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            rules,
+            path: folder,
+            current: RwLock::new(Arc::new(snapshot)),
+            checked: Mutex::new(Instant::now()),
+            tags: Mutex::new(LruCache::new(max_tags)),
+            symlinks: site.symlinks,
+        })
+    }
+
+    /// The root as it is now, give or take [`FRESH`]. A root that cannot be found, because a
+    /// deploy is between two steps, stays what it was.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        if self.is_to_be_checked() {
+            let current = self.read();
+            match Place::of_directory(&self.path) {
+                Ok(place) if place != current.root.place => {
+                    match Snapshot::open(&self.path, self.symlinks) {
+                        Ok(snapshot) => {
+                            let current = self.current.write();
+                            *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+                        }
+                        Err(error) => log::warn!("{}: {error}", self.path.display()),
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.read()
+    }
+
+    fn read(&self) -> Arc<Snapshot> {
+        let current = self.current.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// True for one thread each time [`FRESH`] is over.
+    fn is_to_be_checked(&self) -> bool {
+        let now = Instant::now();
+        // Whoever holds it is checking.
+        let Ok(mut checked) = self.checked.try_lock() else {
+            return false;
+        };
+        let due = now.saturating_duration_since(*checked) >= FRESH;
+        if due {
+            *checked = now;
+        }
+        due
+    }
+
+    /// What stands at a decoded path.
+    pub(super) fn find(
+        &self,
+        at: &Snapshot,
+        path: &[u8],
+        patience: Patience,
+    ) -> Result<Found, Halt> {
+        let resolve = || resolve::resolve(&self.rules, &at.root, path);
+        self.look_up(at, path, path, |_| {}, patience, resolve)
+    }
+
+    /// A file by its name beneath the root, for error pages and the like. `finish` changes the
+    /// fields last, and must be the same for the same `key`.
+    pub(super) fn file(
+        &self,
+        at: &Snapshot,
+        name: &[u8],
+        finish: fn(&mut HeaderMap),
+        patience: Patience,
+    ) -> Result<Arc<Version>, Halt> {
+        // No path begins with NUL.
+        let key = [b"\0", name].concat();
+        let path = [b"/", name].concat();
+        let resolve = || resolve::file(&at.root, name.into());
+        match self.look_up(at, &key, &path, finish, patience, resolve)? {
+            Found::Version(version) => Ok(version),
+            Found::Directory | Found::NoIndex => Err(Miss::NotFound.into()),
+        }
+    }
+
+    fn look_up<'n>(
+        &self,
+        at: &Snapshot,
+        key: &[u8],
+        path: &[u8],
+        finish: fn(&mut HeaderMap),
+        patience: Patience,
+        resolve: impl Fn() -> Result<Resolved<'n>, Miss>,
+    ) -> Result<Found, Halt> {
+        let now = Instant::now();
+        let stale = match at.cache.get(key, now) {
+            Known::Fresh(Some(version)) => return Ok(Found::Version(version)),
+            Known::Stale(stale) => stale,
+            Known::Fresh(None) | Known::Nothing => None,
+        };
+        // A file that is written to just now is read again, a few times.
+        const ATTEMPTS: usize = 4;
+        for _ in 0..ATTEMPTS {
+            let (opened, name) = match resolve()? {
+                Resolved::File(opened, name) => (opened, name),
+                Resolved::Directory => return Ok(Found::Directory),
+                Resolved::NoIndex => return Ok(Found::NoIndex),
+            };
+            if let Some(stale) = &stale
+                && stale.is_of(opened.identity)
+            {
+                at.cache.confirm(key, now);
+                return Ok(Found::Version(Arc::clone(stale)));
+            }
+            let content_tag = self.content_tag(&opened, patience)?;
+            let Some((opened, content)) = Content::of(opened) else {
+                continue;
+            };
+            let making = Making {
+                rules: &self.rules,
+                path,
+                name: &name,
+                typed_name: &name,
+                coding: Coding::Identity,
+                content_tag,
+                finish,
+            };
+            let version = Arc::new(Version::new(&making, &opened, content));
+            at.cache.put(key, Some(Arc::clone(&version)), now);
+            return Ok(Found::Version(version));
+        }
+        let busy = io::Error::other("it changes faster than it can be read");
+        Err(Miss::Failed(busy).into())
+    }
+
+    /// The tag of a file whose tag is made from its content. Large files take patience, once.
+    fn content_tag(&self, opened: &OpenedFile, patience: Patience) -> Result<Option<String>, Halt> {
+        /// About a tenth of a millisecond.
+        const QUICK_BYTES: u64 = 64 * 1024;
+        if self.rules.etag == EtagSource::Mtime {
+            return Ok(None);
+        }
+        let tags = || self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tag) = tags().get(&opened.identity) {
+            return Ok(Some(tag.clone()));
+        }
+        if opened.len > QUICK_BYTES && patience == Patience::None {
+            return Err(Halt::Slow);
+        }
+        let tag = hash(opened).map_err(Miss::Failed)?;
+        if opened.is_unchanged() {
+            tags().put(opened.identity, tag.clone());
+        }
+        Ok(Some(tag))
+    }
+
+    /// The version in the coding that the client prefers: a sidecar, or one that is made here.
+    pub(super) fn encoded(
+        &self,
+        at: &Snapshot,
+        path: &[u8],
+        plain: Arc<Version>,
+        accepted: AcceptEncoding,
+        patience: Patience,
+    ) -> Result<Arc<Version>, Halt> {
+        const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+        if self.rules.compress == Compress::Off || !media_type::compresses(&plain.media_type) {
+            return Ok(plain);
+        }
+        let mut sidecars = Vec::with_capacity(CODINGS.len());
+        let mut available = vec![Coding::Identity];
+        for coding in CODINGS {
+            // Not looked for if it would not be taken.
+            if accepted.preferred(&[coding, Coding::Identity]) == Some(coding)
+                && let Some(sidecar) = self.sidecar(at, path, &plain, coding, patience)?
+            {
+                available.push(coding);
+                sidecars.push((coding, sidecar));
+            }
+        }
+        if let Some(best) = accepted.preferred(&available)
+            && let Some(at) = sidecars.iter().position(|(coding, _)| *coding == best)
+        {
+            return Ok(sidecars.swap_remove(at).1);
+        }
+        let size_fits = (encode::MIN_BYTES..=encode::MAX_BYTES).contains(&plain.len);
+        let all = [&CODINGS[..], &[Coding::Identity]].concat();
+        match accepted.preferred(&all) {
+            Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
+                if self.rules.compress == Compress::Auto && size_fits && sidecars.is_empty() =>
+            {
+                self.compressed(at, path, plain, coding, patience)
+            }
+            _ => Ok(plain),
+        }
+    }
+
+    /// The file beside the file, if there is one and it is not older.
+    fn sidecar(
+        &self,
+        at: &Snapshot,
+        path: &[u8],
+        plain: &Version,
+        coding: Coding,
+        patience: Patience,
+    ) -> Result<Option<Arc<Version>>, Halt> {
+        let extension: &[u8] = match coding {
+            Coding::Brotli => b".br",
+            Coding::Zstd => b".zst",
+            Coding::Gzip => b".gz",
+            Coding::Identity => return Ok(None),
+        };
+        let key = [path, b"\0", extension].concat();
+        let now = Instant::now();
+        let stale = match at.cache.get(&key, now) {
+            Known::Fresh(version) => {
+                // Not older than the version at hand, which may be newer than this knowledge.
+                return Ok(version.filter(|sidecar| sidecar.modified >= plain.modified));
+            }
+            Known::Stale(stale) => stale,
+            Known::Nothing => None,
+        };
+        let name = [&plain.name, extension].concat();
+        let opened = match at.root.get(&name) {
+            Ok(Opened::File(opened)) if opened.modified >= plain.modified => opened,
+            _ => {
+                at.cache.put(&key, None, now);
+                return Ok(None);
+            }
+        };
+        if let Some(stale) = stale
+            && stale.is_of(opened.identity)
+        {
+            at.cache.confirm(&key, now);
+            return Ok(Some(stale));
+        }
+        let content_tag = self.content_tag(&opened, patience)?;
+        // One that changes just now is not ready.
+        let Some((opened, content)) = Content::of(opened) else {
+            return Ok(None);
+        };
+        let making = Making {
+            rules: &self.rules,
+            path,
+            name: &name,
+            typed_name: &plain.name,
+            coding,
+            content_tag,
+            finish: |_| {},
+        };
+        let version = Arc::new(Version::new(&making, &opened, content));
+        at.cache.put(&key, Some(Arc::clone(&version)), now);
+        Ok(Some(version))
+    }
+
+    /// The version compressed here, from the cache or with patience.
+    fn compressed(
+        &self,
+        at: &Snapshot,
+        path: &[u8],
+        plain: Arc<Version>,
+        coding: Coding,
+        patience: Patience,
+    ) -> Result<Arc<Version>, Halt> {
+        let key = [path, b"\0", coding.name().as_bytes()].concat();
+        let now = Instant::now();
+        match at.cache.get(&key, now) {
+            // It was made from this version, so it does not grow old.
+            Known::Fresh(Some(made)) | Known::Stale(Some(made)) if made.is_of(plain.identity) => {
+                return Ok(made);
+            }
+            _ if patience == Patience::None => return Err(Halt::Slow),
+            _ => {}
+        }
+        let content = plain.read().map_err(Miss::Failed)?;
+        let Some(encoded) = encode::encode(&content, coding).map_err(Miss::Failed)? else {
+            at.cache.put(&key, Some(Arc::clone(&plain)), now);
+            return Ok(plain);
+        };
+        let made = plain.recoded(&self.rules, path, coding, Bytes::from(encoded));
+        let made = Arc::new(made);
+        at.cache.put(&key, Some(Arc::clone(&made)), now);
+        Ok(made)
+    }
+}
+
+impl Snapshot {
+    fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
+        Ok(Self {
+            root: Root::open(path, symlinks)?,
+            cache: Cache::new(),
+        })
+    }
+}
+
+/// The content as 128 bits of BLAKE3, in hexadecimal digits.
+fn hash(opened: &OpenedFile) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&opened.file)?;
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
+}

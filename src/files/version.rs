@@ -1,0 +1,329 @@
+//! One version of one file, as it is served under one path: what it is, and what is true of *it*.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::http::HeaderMap;
+use ::http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, VARY,
+};
+use bytes::Bytes;
+
+use super::media_type;
+use super::root::{Identity, OpenedFile};
+use super::rules::Rules;
+use crate::h1::outbox::SMALL_CONTENT_BYTES;
+use crate::http::conditional::{EntityTag, Strength, Validators};
+use crate::http::date;
+use crate::http::negotiation::Coding;
+use crate::http::range::ByteRange;
+use crate::http::response::PreparedFields;
+use crate::http::{Body, FileRange};
+use crate::site::Compress;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Version {
+    /// Which version of which file this is, or was made from.
+    pub(super) identity: Identity,
+    /// The file's name beneath the root.
+    pub(super) name: Vec<u8>,
+    pub(super) modified: SystemTime,
+    pub(super) len: u64,
+    pub(super) media_type: HeaderValue,
+    pub(super) validators: Validators,
+    /// The fields of a 200.
+    pub(super) whole: Arc<PreparedFields>,
+    /// The fields of a 304 (RFC 9110 §15.4.5).
+    pub(super) unchanged: Arc<PreparedFields>,
+    age: Age,
+    content: Content,
+}
+
+/// Whether the modification time can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// A second change could leave the same time behind.
+    Young,
+    Settled,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Memory(Bytes),
+    File(Arc<File>),
+}
+
+/// What a version is made of beside its file.
+pub(super) struct Making<'a> {
+    pub(super) rules: &'a Rules,
+    /// The path of the request, which rules are about.
+    pub(super) path: &'a [u8],
+    pub(super) name: &'a [u8],
+    /// The name of which the extension says the media type; a sidecar has another.
+    pub(super) typed_name: &'a [u8],
+    pub(super) coding: Coding,
+    /// A tag made from the content, if tags are.
+    pub(super) content_tag: Option<String>,
+    /// Changes the fields last.
+    pub(super) finish: fn(&mut HeaderMap),
+}
+
+impl Version {
+    pub(super) fn new(making: &Making<'_>, opened: &OpenedFile, content: Content) -> Self {
+        let media_type = making.rules.media_types.of(making.typed_name);
+        let len = match &content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(_) => opened.len,
+        };
+        let now = SystemTime::now();
+        let age = age(opened.modified, now);
+        let validators = Validators {
+            etag: Some(making.tag(opened, age)),
+            last_modified: last_modified(opened.modified, now),
+        };
+        let mut fields = fields(
+            making.rules,
+            making.path,
+            &validators,
+            &media_type,
+            making.coding,
+        );
+        (making.finish)(&mut fields);
+        Self {
+            identity: opened.identity,
+            name: making.name.to_vec(),
+            modified: opened.modified,
+            len,
+            media_type,
+            validators,
+            unchanged: unchanged(&fields),
+            whole: PreparedFields::new(fields),
+            age,
+            content,
+        }
+    }
+
+    /// True if this is still the version to serve for a file of this identity.
+    pub(super) fn is_of(&self, identity: Identity) -> bool {
+        let settled = self.age == Age::Settled || age(self.modified, SystemTime::now()) == self.age;
+        self.identity == identity && settled
+    }
+
+    /// How many bytes of content it holds in memory.
+    pub(super) fn memory(&self) -> usize {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len(),
+            Content::File(_) => 0,
+        }
+    }
+
+    /// How many descriptors it holds.
+    pub(super) fn descriptors(&self) -> usize {
+        match &self.content {
+            Content::Memory(_) => 0,
+            Content::File(_) => 1,
+        }
+    }
+
+    /// The whole content, from the disk if need be.
+    pub(super) fn read(&self) -> io::Result<Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Ok(bytes.clone()),
+            Content::File(file) => {
+                let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+                file.read_exact_at(&mut bytes, 0)?;
+                Ok(Bytes::from(bytes))
+            }
+        }
+    }
+
+    pub(super) fn file(&self) -> Option<&Arc<File>> {
+        match &self.content {
+            Content::Memory(_) => None,
+            Content::File(file) => Some(file),
+        }
+    }
+
+    /// This version in a coding that was made here.
+    pub(super) fn recoded(
+        &self,
+        rules: &Rules,
+        path: &[u8],
+        coding: Coding,
+        content: Bytes,
+    ) -> Self {
+        let tag = self
+            .validators
+            .etag
+            .as_ref()
+            .map(|tag| tag.recoded(coding.name()));
+        let validators = Validators {
+            etag: tag,
+            ..self.validators.clone()
+        };
+        let fields = fields(rules, path, &validators, &self.media_type, coding);
+        Self {
+            identity: self.identity,
+            name: self.name.clone(),
+            modified: self.modified,
+            len: content.len() as u64,
+            media_type: self.media_type.clone(),
+            unchanged: unchanged(&fields),
+            whole: PreparedFields::new(fields),
+            validators,
+            age: self.age,
+            content: Content::Memory(content),
+        }
+    }
+
+    pub(super) fn whole_range(&self) -> ByteRange {
+        ByteRange {
+            start: 0,
+            end: self.len,
+        }
+    }
+
+    /// A part as it is sent: small contents from memory, others by the connection as the client
+    /// takes them.
+    pub(super) fn body(&self, range: ByteRange) -> Body {
+        match &self.content {
+            Content::Memory(bytes) => {
+                Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
+            }
+            Content::File(file) => Body::File(FileRange {
+                file: Arc::clone(file),
+                offset: range.start,
+                len: range.len(),
+            }),
+        }
+    }
+}
+
+impl Content {
+    /// The content of an opened file: read if it is small, so that it leaves in one write with its
+    /// head and needs no descriptor. `None` if the file changed while it was read.
+    pub(super) fn of(opened: OpenedFile) -> Option<(OpenedFile, Self)> {
+        if opened.len > SMALL_CONTENT_BYTES as u64 {
+            let file = opened.file.try_clone().ok()?;
+            return Some((opened, Self::File(Arc::new(file))));
+        }
+        let mut bytes = vec![0; opened.len as usize];
+        opened.file.read_exact_at(&mut bytes, 0).ok()?;
+        let unchanged = opened.is_unchanged();
+        unchanged.then(|| (opened, Self::Memory(Bytes::from(bytes))))
+    }
+}
+
+impl Making<'_> {
+    /// From modification time and size, not from the inode: machines with the same files agree.
+    /// Weak while the file is so young that a second change could leave the same time behind
+    /// (RFC 9110 §8.8.1).
+    fn tag(&self, opened: &OpenedFile, age: Age) -> EntityTag {
+        let suffix = match self.coding {
+            Coding::Identity => String::new(),
+            coding => format!("-{}", coding.name()),
+        };
+        if let Some(tag) = &self.content_tag {
+            return EntityTag::new(&format!("{tag}{suffix}"), Strength::Strong);
+        }
+        let nanoseconds = match opened.modified.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let opaque = format!("{nanoseconds:x}-{:x}{suffix}", opened.len);
+        let strength = match age {
+            Age::Settled => Strength::Strong,
+            Age::Young => Strength::Weak,
+        };
+        EntityTag::new(&opaque, strength)
+    }
+}
+
+/// The fields of a 200.
+fn fields(
+    rules: &Rules,
+    path: &[u8],
+    validators: &Validators,
+    media_type: &HeaderValue,
+    coding: Coding,
+) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    if let Some(Ok(tag)) = validators
+        .etag
+        .as_ref()
+        .map(|tag| tag.to_field().try_into())
+    {
+        fields.insert(ETAG, tag);
+    }
+    if let Some(Ok(date)) = validators
+        .last_modified
+        .map(|time| date::format(time).try_into())
+    {
+        fields.insert(LAST_MODIFIED, date);
+    }
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    fields.insert(CONTENT_TYPE, media_type.clone());
+    if coding != Coding::Identity {
+        fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    if rules.compress != Compress::Off && media_type::compresses(media_type) {
+        fields.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    rules.add_fields(path, &mut fields);
+    fields
+}
+
+/// The fields of a 304: those of the 200 without what is about a content (RFC 9110 §15.4.5).
+fn unchanged(fields: &HeaderMap) -> Arc<PreparedFields> {
+    let mut unchanged = fields.clone();
+    for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES] {
+        unchanged.remove(name);
+    }
+    PreparedFields::new(unchanged)
+}
+
+/// File systems count in up to 2 s. A time in the future may come again.
+fn age(modified: SystemTime, now: SystemTime) -> Age {
+    const YOUNG: Duration = Duration::from_secs(2);
+    match now.duration_since(modified) {
+        Ok(age) if age >= YOUNG => Age::Settled,
+        _ => Age::Young,
+    }
+}
+
+/// None for times up to a second after 1970: trees that are made to be the same everywhere (Nix,
+/// container layers) have them, and they say nothing. A date in the future is not sent as it is
+/// (RFC 9110 §8.8.2.1).
+fn last_modified(modified: SystemTime, now: SystemTime) -> Option<SystemTime> {
+    let meaningful = modified > UNIX_EPOCH + Duration::from_secs(1);
+    meaningful.then(|| modified.min(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_young_for_two_seconds_and_before_its_time() {
+        let modified = UNIX_EPOCH + Duration::from_secs(100);
+        let after = |millis| age(modified, modified + Duration::from_millis(millis));
+        assert_eq!(after(0), Age::Young);
+        assert_eq!(after(1999), Age::Young);
+        assert_eq!(after(2000), Age::Settled);
+        assert_eq!(age(modified, modified - Duration::from_secs(1)), Age::Young);
+    }
+
+    #[test]
+    fn dates_that_say_nothing_are_not_sent() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let now = at(1000);
+        assert_eq!(last_modified(at(0), now), None);
+        assert_eq!(last_modified(at(1), now), None);
+        assert_eq!(last_modified(at(2), now), Some(at(2)));
+        assert_eq!(last_modified(at(2000), now), Some(now));
+    }
+}

@@ -1,0 +1,257 @@
+//! Content codings, several ranges, and tags made from contents, on a real socket.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tws::StaticFiles;
+use tws::site::{Compress, EtagSource, Site};
+
+use crate::static_files::write;
+use crate::support::{Client, Reply, TestServer, pattern};
+
+/// Text that becomes smaller when it is compressed.
+fn text() -> String {
+    (0..500)
+        .map(|line| format!("this is line {line}\n"))
+        .collect()
+}
+
+fn server(folder: &Path, change: impl FnOnce(&mut Site)) -> TestServer {
+    let mut site = Site::default();
+    change(&mut site);
+    TestServer::start(StaticFiles::with_site(folder, &site).expect("a folder"))
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write(at, "made.txt", text());
+    write(at, "tiny.txt", "tiny");
+    write(at, "photo.png", pattern(5000));
+    write(at, "large.txt", "x".repeat(2_000_000));
+    write(at, "side.js", "the source");
+    write(at, "side.js.br", "as brotli");
+    write(at, "side.js.gz", "as gzip");
+    write(at, "stale.js", "the source");
+    write(at, "stale.js.gz", "as gzip, long ago");
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let stale = fs::File::options().write(true).open(at.join("stale.js.gz"));
+    stale.expect("a file").set_modified(old).expect("a time");
+    folder
+}
+
+fn ask(client: &mut Client, path: &str, accept: &str) -> Reply {
+    client.request("GET", path, &format!("Accept-Encoding: {accept}\r\n"))
+}
+
+fn decoded(reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let content = &reply.content[..];
+    match reply.field("Content-Encoding") {
+        None => bytes.extend_from_slice(content),
+        Some("gzip") => {
+            let result = flate2::read::GzDecoder::new(content).read_to_end(&mut bytes);
+            result.expect("gzip");
+        }
+        Some("br") => {
+            let result = brotli::Decompressor::new(content, 4096).read_to_end(&mut bytes);
+            result.expect("brotli");
+        }
+        Some("zstd") => bytes = zstd::decode_all(content).expect("zstd"),
+        other => panic!("{other:?}"),
+    }
+    bytes
+}
+
+/// RFC 9110 §12.5.3.
+#[test]
+fn codings_are_negotiated() {
+    let folder = folder();
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    let table = [
+        ("/made.txt", "gzip, deflate, br, zstd", Some("br")),
+        ("/made.txt", "gzip, zstd", Some("zstd")),
+        ("/made.txt", "gzip", Some("gzip")),
+        ("/made.txt", "br;q=0.5, gzip;q=0.9", Some("gzip")),
+        ("/made.txt", "*", Some("br")),
+        ("/made.txt", "br;q=0, *;q=0.1", Some("zstd")),
+        ("/made.txt", "identity", None),
+        ("/made.txt", "identity, br;q=0.5", None),
+        ("/made.txt", "identity;q=0, gzip", Some("gzip")),
+        ("/made.txt", "", None),
+        ("/made.txt", "rot13", None),
+        // Not worth it, or made of something else already, or too large to make on the fly.
+        ("/tiny.txt", "br", None),
+        ("/photo.png", "br", None),
+        ("/large.txt", "br", None),
+        // Sidecars, the better one first; what is older than its source is not taken.
+        ("/side.js", "br, gzip", Some("br")),
+        ("/side.js", "gzip", Some("gzip")),
+        ("/side.js", "zstd", None),
+        ("/stale.js", "gzip", None),
+    ];
+    for (path, accept, coding) in table {
+        let reply = ask(&mut client, path, accept);
+        assert_eq!(reply.field("Content-Encoding"), coding, "{path} {accept:?}");
+        let varies = !path.ends_with(".png");
+        let vary = varies.then_some("Accept-Encoding");
+        assert_eq!(reply.field("Vary"), vary, "{path}");
+        if path == "/made.txt" {
+            assert!(decoded(&reply) == text().into_bytes(), "{accept:?}");
+        }
+    }
+    assert_eq!(ask(&mut client, "/side.js", "br").text(), "as brotli");
+    assert_eq!(ask(&mut client, "/stale.js", "gzip").text(), "the source");
+}
+
+/// Each coding is a representation of its own (RFC 9110 §8.8.3.3).
+#[test]
+fn each_coding_has_its_tag_and_length() {
+    let folder = folder();
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    for path in ["/made.txt", "/side.js"] {
+        let replies = ["", "gzip", "br"].map(|accept| ask(&mut client, path, accept));
+        let tags = replies
+            .each_ref()
+            .map(|reply| reply.field("ETag").expect("a tag"));
+        assert!(
+            tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2],
+            "{tags:?}"
+        );
+        for (reply, accept) in replies.iter().zip(["", "gzip", "br"]) {
+            let tag = reply.field("ETag").expect("a tag");
+            let fields = format!("Accept-Encoding: {accept}\r\nIf-None-Match: {tag}\r\n");
+            let unchanged = client.request("GET", path, &fields);
+            assert_eq!(
+                (unchanged.status, unchanged.field("ETag")),
+                (304, Some(tag))
+            );
+            assert_eq!(unchanged.field("Vary"), Some("Accept-Encoding"));
+            let head = client.request("HEAD", path, &format!("Accept-Encoding: {accept}\r\n"));
+            assert_eq!(head.length(), reply.length(), "{path} {accept:?}");
+            // A part of this representation, not of another.
+            let fields = format!("Accept-Encoding: {accept}\r\nRange: bytes=2-4\r\n");
+            let part = client.request("GET", path, &fields);
+            assert_eq!(
+                (part.status, part.field("Vary")),
+                (206, Some("Accept-Encoding"))
+            );
+            assert!(part.content == reply.content[2..5], "{path} {accept:?}");
+        }
+    }
+}
+
+#[test]
+fn compression_can_be_left_to_sidecars_or_left() {
+    let folder = folder();
+    let sidecar = server(folder.path(), |site| site.compress = Compress::Sidecar);
+    assert_eq!(
+        ask(&mut sidecar.client(), "/side.js", "br").field("Content-Encoding"),
+        Some("br")
+    );
+    assert_eq!(
+        ask(&mut sidecar.client(), "/made.txt", "br").field("Content-Encoding"),
+        None
+    );
+    let off = server(folder.path(), |site| site.compress = Compress::Off);
+    for path in ["/side.js", "/made.txt"] {
+        let reply = ask(&mut off.client(), path, "br");
+        assert_eq!(
+            (reply.field("Content-Encoding"), reply.field("Vary")),
+            (None, None)
+        );
+    }
+}
+
+/// Trees that are made to be the same everywhere have one time for all files.
+#[test]
+fn tags_can_be_made_from_contents() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (name, content) in [("a.txt", "same"), ("b.txt", "same"), ("c.txt", "else")] {
+        write(at, name, content);
+    }
+    write(at, "big.bin", pattern(1_000_000));
+    for name in ["a.txt", "c.txt", "big.bin"] {
+        let file = fs::File::options()
+            .write(true)
+            .open(at.join(name))
+            .expect("a file");
+        let times = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        file.set_modified(times).expect("a time");
+    }
+    let server = server(at, |site| site.etag = EtagSource::Content);
+    let mut client = server.client();
+    let mut tag = |name: &str| {
+        let reply = client.get(name);
+        let tag = reply.field("ETag").expect("a tag").to_owned();
+        (tag, reply.field("Last-Modified").map(str::to_owned))
+    };
+    let (a, dated) = tag("/a.txt");
+    assert_eq!(dated, None, "a time that says nothing is not told");
+    assert!(a.starts_with('"') && a.len() == 34, "{a}");
+    assert_eq!(tag("/b.txt").0, a);
+    assert_ne!(tag("/c.txt").0, a);
+    let big = tag("/big.bin").0;
+    assert_eq!(tag("/big.bin").0, big);
+}
+
+/// RFC 9110 §14.6, §15.3.7.2.
+#[test]
+fn several_ranges_come_as_parts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (small, large) = (pattern(1000), pattern(3_000_000));
+    write(folder.path(), "small.bin", &small);
+    write(folder.path(), "large.bin", &large);
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    for (path, content) in [("/small.bin", &small), ("/large.bin", &large)] {
+        let last = content.len() - 5;
+        let fields = format!("Range: bytes=0-9,500-599,{last}-\r\n");
+        let reply = client.request("GET", path, &fields);
+        assert_eq!(reply.status, 206);
+        let media_type = reply.field("Content-Type").expect("a type");
+        let boundary = media_type
+            .strip_prefix("multipart/byteranges; boundary=")
+            .expect("a boundary");
+        assert_eq!(reply.field("Content-Range"), None);
+        let total = content.len();
+        let mut expected = Vec::new();
+        for (start, end) in [(0, 10), (500, 600), (last, total)] {
+            let head = format!(
+                "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\
+                 Content-Range: bytes {start}-{}/{total}\r\n\r\n",
+                end - 1
+            );
+            expected.extend_from_slice(head.as_bytes());
+            expected.extend_from_slice(&content[start..end]);
+        }
+        expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        assert!(reply.content == expected, "{path}");
+        // The connection goes on.
+        assert_eq!(
+            client.request("GET", path, "Range: bytes=1-2\r\n").content,
+            content[1..3]
+        );
+    }
+    for (range, status) in [
+        ("bytes=0-1,2-3", 206),
+        ("bytes=5000000-,6000000-", 416),
+        ("bytes=0-1,x", 200),
+        (
+            "bytes=0-0,100-100,200-200,300-300,400-400,500-500,600-600,700-700,800-800,900-900,910-910,920-920,930-930,940-940,950-950,960-960,970-970",
+            200,
+        ),
+    ] {
+        let reply = client.request("GET", "/small.bin", &format!("Range: {range}\r\n"));
+        assert_eq!(reply.status, status, "{range}");
+    }
+    // Two that touch are one.
+    let one = client.request("GET", "/small.bin", "Range: bytes=0-1,2-3\r\n");
+    assert_eq!(one.field("Content-Range"), Some("bytes 0-3/1000"));
+}

@@ -1,0 +1,422 @@
+//! What a site says about itself, in its file or by flags: each rule on a real socket.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tws::StaticFiles;
+use tws::site::Site;
+
+use crate::static_files::write;
+use crate::support::{Client, Process, Reply, TestServer, eventually};
+
+/// A folder with a site file, and a server for it.
+fn site(rules: &str) -> (TempDir, TestServer) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (name, content) in [
+        ("index.html", "<p>home"),
+        ("app.js", "let app"),
+        ("assets/deep/lib.js", "let lib"),
+        ("docs/index.html", "<p>docs"),
+        ("docs/page.html", "<p>page"),
+        ("bare/a.txt", "a"),
+        ("error.html", "<p>not here"),
+        ("data.foo", "foo"),
+        (".hidden", "hidden"),
+    ] {
+        write(at, name, content);
+    }
+    fs::write(at.join(".tws.toml"), rules).expect("a file");
+    let rules = Site::of_root(at).expect("fine").expect("a site file");
+    let files = StaticFiles::with_site(at, &rules).expect("a site");
+    (folder, TestServer::start(files))
+}
+
+fn get(client: &mut Client, path: &str, fields: &str) -> Reply {
+    client.request("GET", path, fields)
+}
+
+#[test]
+fn header_rules_are_for_successes_on_their_paths() {
+    let (_folder, server) = site(
+        "[[header]]\npath = \"/*.js\"\nCache-Control = \"public, max-age=60\"\nX-Kind = \"script\"\n\
+         [[header]]\npath = \"/assets/*\"\nCache-Control = \"immutable\"\n",
+    );
+    let mut client = server.client();
+    let app = client.get("/app.js");
+    assert_eq!(app.field("Cache-Control"), Some("public, max-age=60"));
+    assert_eq!(app.field("X-Kind"), Some("script"));
+    // All rules that match count, the last for each field.
+    let lib = client.get("/assets/deep/lib.js");
+    assert_eq!(lib.field("Cache-Control"), Some("immutable"));
+    assert_eq!(lib.field("X-Kind"), Some("script"));
+    // RFC 9110 §15.4.5: a 304 has them, too.
+    let tag = format!("If-None-Match: {}\r\n", app.field("ETag").expect("a tag"));
+    let unchanged = get(&mut client, "/app.js", &tag);
+    assert_eq!(
+        (unchanged.status, unchanged.field("Cache-Control")),
+        (304, Some("public, max-age=60"))
+    );
+    assert_eq!(unchanged.field("Vary"), Some("Accept-Encoding"));
+    // Nobody is to keep an error for long.
+    let missing = client.get("/assets/none.js");
+    assert_eq!(
+        (missing.status, missing.field("Cache-Control")),
+        (404, None)
+    );
+    assert_eq!(client.get("/").field("Cache-Control"), None);
+}
+
+#[test]
+fn redirects_lead_where_they_say_and_nowhere_else() {
+    let (_folder, server) = site(
+        "[[redirect]]\nfrom = \"/old/*\"\nto = \"/new/$1\"\n\
+         [[redirect]]\nfrom = \"/out/*\"\nto = \"https://example.org/$1?from=here\"\nstatus = 302\n\
+         [[redirect]]\nfrom = \"/any*\"\nto = \"/$1\"\nstatus = 308\n\
+         [[redirect]]\nfrom = \"/moved\"\nto = \"/docs/\"\nstatus = 307\n",
+    );
+    let mut client = server.client();
+    let table = [
+        ("/old/a/b", 301, "/new/a/b"),
+        ("/old/a%20%3F%0d%0aX?q=1", 301, "/new/a%20%3F%0D%0AX?q=1"),
+        ("/out/x?q=1", 302, "https://example.org/x?from=here"),
+        ("/any//evil.test/", 308, "/evil.test/"),
+        ("/moved", 307, "/docs/"),
+    ];
+    for (path, status, location) in table {
+        let reply = client.get(path);
+        assert_eq!(
+            (reply.status, reply.field("Location")),
+            (status, Some(location)),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn names_of_their_own() {
+    let (_folder, server) = site(
+        "index = [\"none.html\", \"page.html\"]\nclean-urls = true\ncharset = \"iso-8859-1\"\n\
+         [[route]]\npath = \"/the app\"\nfile = \"app.js\"\n\
+         [[route]]\npath = \"/zeros\"\nsize = \"1 TiB\"\n\
+         [error-pages]\n404 = \"error.html\"\n\
+         [media-types]\nfoo = \"text/x-foo\"\n",
+    );
+    let mut client = server.client();
+    assert_eq!(client.get("/docs/").text(), "<p>page");
+    assert_eq!(client.get("/docs/page").text(), "<p>page");
+    assert_eq!(client.get("/the%20app").text(), "let app");
+    let zeros = client.request("HEAD", "/zeros", "");
+    assert_eq!(zeros.length(), Some(1 << 40));
+    let far = get(&mut client, "/zeros", "Range: bytes=1099511627770-\r\n");
+    assert_eq!((far.status, far.content), (206, vec![0; 6]));
+    assert_eq!(
+        client.get("/data.foo").field("Content-Type"),
+        Some("text/x-foo; charset=iso-8859-1")
+    );
+    let missing = client.get("/none");
+    assert_eq!(
+        (missing.status, missing.text().as_str()),
+        (404, "<p>not here")
+    );
+}
+
+#[test]
+fn errors_take_the_form_that_the_client_reads() {
+    let (_folder, server) = site("");
+    let mut client = server.client();
+    for (accept, media_type) in [
+        (
+            "Accept: text/html,*/*;q=0.8\r\n",
+            "text/html; charset=utf-8",
+        ),
+        ("Accept: application/json\r\n", "application/json"),
+        ("Accept: */*\r\n", "text/plain; charset=utf-8"),
+        ("", "text/plain; charset=utf-8"),
+    ] {
+        let reply = get(&mut client, "/none<script>", accept);
+        assert_eq!(
+            (reply.status, reply.field("Content-Type")),
+            (404, Some(media_type))
+        );
+        assert_eq!(reply.field("Vary"), Some("Accept"));
+        assert_eq!(reply.field("X-Content-Type-Options"), Some("nosniff"));
+        assert!(!reply.text().contains("script"), "nothing is echoed");
+        let policy = reply.field("Content-Security-Policy");
+        let is_page = media_type.starts_with("text/html");
+        assert_eq!(
+            policy.is_some_and(|p| p.contains("default-src 'none'")),
+            is_page
+        );
+    }
+}
+
+/// The page answers navigations; whatever else is missing is missing.
+#[test]
+fn a_single_page_application_does_not_hide_what_is_missing() {
+    let (_folder, server) =
+        site("spa = \"index.html\"\n[[header]]\npath = \"/*\"\nCache-Control = \"immutable\"\n");
+    let mut client = server.client();
+    let html = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let page = get(&mut client, "/some/where", html);
+    assert_eq!((page.status, page.text().as_str()), (200, "<p>home"));
+    assert_eq!(page.field("Cache-Control"), Some("no-cache"));
+    assert_eq!(
+        client.get("/app.js").field("Cache-Control"),
+        Some("immutable")
+    );
+    for (path, accept) in [
+        ("/some/where", "Accept: */*\r\n"),
+        ("/some/where", ""),
+        ("/img/logo.png", html),
+        ("/app.css", html),
+        ("/some/where", "Accept: application/json\r\n"),
+    ] {
+        assert_eq!(
+            get(&mut client, path, accept).status,
+            404,
+            "{path} {accept}"
+        );
+    }
+    let post = server.client().request("POST", "/some/where", html);
+    assert_eq!(post.status, 405);
+}
+
+#[test]
+fn other_origins_are_told_what_they_may() {
+    for (rule, origin, vary) in [
+        ("cors = \"*\"\n", "*", Some("Accept-Encoding")),
+        ("cors = \"https://a.test\"\n", "https://a.test", None),
+    ] {
+        let (_folder, server) = site(rule);
+        let mut client = server.client();
+        let reply = client.get("/app.js");
+        assert_eq!(reply.field("Access-Control-Allow-Origin"), Some(origin));
+        if vary.is_none() {
+            assert!(reply.head.contains("Vary: Origin"), "{}", reply.head);
+        }
+        assert_eq!(
+            client.get("/none").field("Access-Control-Allow-Origin"),
+            Some(origin)
+        );
+        let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        let preflight = client.request("OPTIONS", "/app.js", asks);
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.field("Access-Control-Allow-Origin"), Some(origin));
+        assert_eq!(
+            preflight.field("Access-Control-Allow-Methods"),
+            Some("GET, HEAD")
+        );
+    }
+    let (_folder, server) = site("");
+    assert_eq!(
+        server
+            .client()
+            .get("/app.js")
+            .field("Access-Control-Allow-Origin"),
+        None
+    );
+}
+
+#[test]
+fn hosts_have_sites_of_their_own() {
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    write(elsewhere.path(), "index.html", "<p>elsewhere");
+    let root = elsewhere.path().display();
+    let (_folder, server) = site(&format!(
+        "[[host]]\nnames = [\"docs.test\", \"*.docs.test\"]\nroot = \"docs\"\nclean-urls = true\n\
+         [[host]]\nnames = [\"www.docs.test\"]\nroot = \"{root}\"\n\
+         [[host.header]]\npath = \"/*\"\nX-Site = \"elsewhere\"\n"
+    ));
+    let at = |host: &str, path: &str| {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        client.reply()
+    };
+    for (host, content) in [
+        ("docs.test", "<p>docs"),
+        ("DOCS.test:8000", "<p>docs"),
+        ("a.b.docs.test.", "<p>docs"),
+        ("www.docs.test", "<p>elsewhere"),
+        ("other.test", "<p>home"),
+        ("notdocs.test", "<p>home"),
+        ("127.0.0.1", "<p>home"),
+        ("", "<p>home"),
+    ] {
+        assert_eq!(at(host, "/").text(), content, "{host}");
+    }
+    assert_eq!(at("docs.test", "/page").text(), "<p>page");
+    assert_eq!(at("other.test", "/page").status, 404);
+    assert_eq!(at("www.docs.test", "/").field("X-Site"), Some("elsewhere"));
+    assert_eq!(
+        at("docs.test", "http://www.docs.test/").text(),
+        "<p>elsewhere"
+    );
+}
+
+#[test]
+fn folders_are_listed_where_that_is_wanted() {
+    let (folder, server) = site("listing = \"on\"\n");
+    write(folder.path(), "bare/<b>&\"'.txt", "x");
+    write(folder.path(), "bare/ñ %#?.txt", "y");
+    write(folder.path(), "bare/sub/z", "z");
+    write(folder.path(), "bare/.secret", "s");
+    symlink("/etc/passwd", folder.path().join("bare/passwd")).expect("a link");
+    let mut client = server.client();
+    let send = |client: &mut Client, path: &str, fields: &str| {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        let mut reply = client.head();
+        assert_eq!(reply.field("Transfer-Encoding"), Some("chunked"));
+        reply.content = client.chunks();
+        reply
+    };
+    let page = send(&mut client, "/bare/", "Accept: text/html\r\n");
+    assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+    assert!(
+        page.field("Content-Security-Policy")
+            .is_some_and(|p| p.contains("default-src 'none'"))
+    );
+    let text = page.text();
+    assert!(
+        !text.contains("<b>") && !text.contains("secret") && !text.contains("passwd"),
+        "{text}"
+    );
+    // Every link leads to what it names.
+    for link in text
+        .split("href=\"./")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+    {
+        let link = link.replace("&amp;", "&").replace("&#39;", "'");
+        let link = link.split('?').next().unwrap_or_default();
+        if !link.is_empty() {
+            let mut client = server.client();
+            client.send(format!("GET /bare/{link} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            assert_eq!(client.head().status, 200, "{link}");
+        }
+    }
+    for (path, fields) in [
+        ("/bare/?json", ""),
+        ("/bare/", "Accept: application/json\r\n"),
+    ] {
+        let json = send(&mut client, path, fields);
+        assert_eq!(json.field("Content-Type"), Some("application/json"));
+        let entries: serde_json::Value = serde_json::from_slice(&json.content).expect("JSON");
+        let names: Vec<_> = entries
+            .as_array()
+            .expect("an array")
+            .iter()
+            .map(|entry| {
+                (
+                    entry["name"].as_str().expect("a name"),
+                    entry["type"].as_str().expect("a type"),
+                )
+            })
+            .collect();
+        assert!(names.contains(&("sub", "directory")), "{names:?}");
+        assert!(names.contains(&("<b>&\"'.txt", "file")), "{names:?}");
+        assert_eq!(names.len(), 4, "{names:?}");
+    }
+    // A folder with an index is its index.
+    assert_eq!(client.get("/docs/").text(), "<p>docs");
+    let (_folder, off) = site("listing = \"off\"\n");
+    assert_eq!(off.client().get("/bare/").status, 404);
+}
+
+#[test]
+fn a_large_folder_is_listed_beside_other_requests() {
+    const ENTRIES: usize = 20_000;
+    let (folder, server) = site("listing = \"on\"\n");
+    fs::create_dir(folder.path().join("many")).expect("a folder");
+    for at in 0..ENTRIES {
+        fs::File::create(folder.path().join(format!("many/{at}.txt"))).expect("a file");
+    }
+    let mut large = server.client();
+    large.send("GET /many/?json HTTP/1.1\r\nHost: test\r\n\r\n");
+    // A client that does not read its listing.
+    let mut stalled = server.client();
+    stalled.send("GET /many/ HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut other = server.client();
+    for _ in 0..100 {
+        assert_eq!(other.get("/app.js").status, 200);
+    }
+    assert_eq!(large.head().status, 200);
+    let entries: serde_json::Value = serde_json::from_slice(&large.chunks()).expect("JSON");
+    assert_eq!(entries.as_array().map(Vec::len), Some(ENTRIES));
+}
+
+#[test]
+fn a_switched_root_is_seen_and_a_download_from_the_old_one_completes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let large = crate::support::pattern(24_000_000);
+    write(at, "one/page.txt", "one");
+    write(at, "one/large.bin", &large);
+    write(at, "two/page.txt", "two");
+    symlink("one", at.join("current")).expect("a link");
+    let server = TestServer::of(&at.join("current"));
+    let mut download = server.client();
+    download.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(download.head().status, 200);
+    let mut client = server.client();
+    assert_eq!(client.get("/page.txt").text(), "one");
+    symlink("two", at.join("next")).expect("a link");
+    fs::rename(at.join("next"), at.join("current")).expect("a switch");
+    eventually(|| {
+        let text = client.get("/page.txt").text();
+        assert!(text == "one" || text == "two", "{text}");
+        text == "two"
+    });
+    assert_eq!(client.get("/large.bin").status, 404);
+    assert!(
+        download.read(large.len()) == large,
+        "every byte of the old tree"
+    );
+}
+
+/// Flags come before the site file.
+#[test]
+fn flags_say_it_for_a_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a folder");
+    write(outside.path(), "secret.txt", "secret");
+    let at = folder.path();
+    write(at, "a.txt", "a");
+    write(at, ".dot", "dot");
+    symlink("a.txt", at.join("inside.txt")).expect("a link");
+    symlink(outside.path().join("secret.txt"), at.join("outside.txt")).expect("a link");
+    let status = |args: &[&str], path: &str, fields: &str| {
+        let site = Process::start(
+            Path::new("/"),
+            &[&[at.to_str().expect("UTF-8")], args].concat(),
+        );
+        let mut client = site.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        client.head()
+    };
+    let table: &[(&[&str], &str, u16)] = &[
+        (&[], "/", 200),
+        (&["--listing=off"], "/", 404),
+        (&[], "/.dot", 404),
+        (&["--hidden"], "/.dot", 200),
+        (&["--hidden"], "/.tws.toml", 404),
+        (&[], "/inside.txt", 200),
+        (&["--symlinks=never"], "/inside.txt", 404),
+        (&[], "/outside.txt", 404),
+        (&["--symlinks=follow"], "/outside.txt", 200),
+        (&["--spa=a.txt"], "/x/y", 200),
+    ];
+    fs::write(at.join(".tws.toml"), "").expect("a file");
+    for (args, path, expected) in table {
+        let reply = status(args, path, "Accept: text/html\r\n");
+        assert_eq!(reply.status, *expected, "{args:?} {path}");
+    }
+    let reply = status(&["-H", "X-A: b", "--cors"], "/a.txt", "");
+    assert_eq!(reply.field("X-A"), Some("b"));
+    assert_eq!(reply.field("Access-Control-Allow-Origin"), Some("*"));
+    // A folder that was not named is not shown to everybody.
+    let unnamed = Process::start(at, &[]);
+    assert_eq!(unnamed.client().get("/").status, 404);
+}
