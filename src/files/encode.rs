@@ -1,49 +1,75 @@
 //! Content codings made here: for text without a sidecar. It takes milliseconds, so it is work for
 //! a helper thread, done once for each version of a file.
 
-use std::io::{self, Write};
+use std::io;
 
 use crate::http::negotiation::Coding;
 
 /// Below this a head is longer than what is spared.
-pub(super) const MIN_BYTES: u64 = 1024;
+const MIN_BYTES: u64 = 1024;
 
 /// Above this the first request would wait too long; a sidecar is for such files.
-pub(super) const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Whether a content of this length is encoded here, in this build.
+pub(super) fn is_worthwhile(len: u64) -> bool {
+    cfg!(feature = "compress") && (MIN_BYTES..=MAX_BYTES).contains(&len)
+}
 
 /// Compresses `content`; `None` if that makes it no smaller.
-///
+pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8>>> {
+    let encoded = codec::encode(content, coding)?;
+    Ok(encoded.filter(|encoded| encoded.len() < content.len()))
+}
+
 /// The levels are those that others use on the fly: brotli 5 and zstd 6 are about as fast as
 /// gzip 6, and denser.
-pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8>>> {
-    let encoded = match coding {
-        Coding::Identity => return Ok(None),
-        Coding::Gzip => gzip(content)?,
-        Coding::Zstd => zstd::bulk::compress(content, 6)?,
-        Coding::Brotli => brotli(content)?,
-    };
-    Ok((encoded.len() < content.len()).then_some(encoded))
+#[cfg(feature = "compress")]
+mod codec {
+    use std::io::{self, Write};
+
+    use crate::http::negotiation::Coding;
+
+    pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8>>> {
+        match coding {
+            Coding::Identity => Ok(None),
+            Coding::Gzip => gzip(content).map(Some),
+            Coding::Zstd => zstd::bulk::compress(content, 6).map(Some),
+            Coding::Brotli => brotli(content).map(Some),
+        }
+    }
+
+    fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        encoder.write_all(content)?;
+        encoder.finish()
+    }
+
+    fn brotli(content: &[u8]) -> io::Result<Vec<u8>> {
+        const BUFFER_BYTES: usize = 64 * 1024;
+        const QUALITY: u32 = 5;
+        const WINDOW_BITS: u32 = 20;
+        let mut encoded = Vec::new();
+        let mut encoder =
+            brotli::CompressorWriter::new(&mut encoded, BUFFER_BYTES, QUALITY, WINDOW_BITS);
+        encoder.write_all(content)?;
+        drop(encoder);
+        Ok(encoded)
+    }
 }
 
-fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-    encoder.write_all(content)?;
-    encoder.finish()
+#[cfg(not(feature = "compress"))]
+mod codec {
+    use std::io;
+
+    use crate::http::negotiation::Coding;
+
+    pub(super) fn encode(_: &[u8], _: Coding) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
 }
 
-fn brotli(content: &[u8]) -> io::Result<Vec<u8>> {
-    const BUFFER_BYTES: usize = 64 * 1024;
-    const QUALITY: u32 = 5;
-    const WINDOW_BITS: u32 = 20;
-    let mut encoded = Vec::new();
-    let mut encoder =
-        brotli::CompressorWriter::new(&mut encoded, BUFFER_BYTES, QUALITY, WINDOW_BITS);
-    encoder.write_all(content)?;
-    drop(encoder);
-    Ok(encoded)
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "compress"))]
 mod tests {
     use std::io::Read;
 

@@ -289,11 +289,11 @@ impl Tree {
         {
             return Ok(sidecars.swap_remove(at).1);
         }
-        let size_fits = (encode::MIN_BYTES..=encode::MAX_BYTES).contains(&plain.len);
+        let worthwhile = encode::is_worthwhile(plain.len);
         let all = [&CODINGS[..], &[Coding::Identity]].concat();
         match accepted.preferred(&all) {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
-                if self.rules.compress == Compress::Auto && size_fits && sidecars.is_empty() =>
+                if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
             {
                 self.compressed(at, path, plain, coding, patience)
             }

@@ -263,3 +263,154 @@ fn send_file(
     let chunk = usize::try_from(len).unwrap_or(usize::MAX).min(most);
     transport.send_file(file, offset, chunk)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::SystemTime;
+
+    use ::http::StatusCode;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::h1::context::Recording;
+    use crate::http::{Body, FileRange};
+
+    /// A peer that has sent `input` and takes `takes` bytes before it is full.
+    struct Peer {
+        input: Vec<u8>,
+        takes: usize,
+        sent: usize,
+        calls: usize,
+    }
+
+    impl Peer {
+        fn take(&mut self, count: usize) -> io::Result<usize> {
+            self.calls += 1;
+            let count = count.min(self.takes);
+            self.takes -= count;
+            self.sent += count;
+            match count {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        }
+    }
+
+    impl Transport for Peer {
+        fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+            let count = self.input.len().min(room.capacity() - room.len());
+            room.extend(self.input.drain(..count));
+            match count {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        }
+
+        fn send(&mut self, bytes: &[u8], _: More) -> io::Result<usize> {
+            self.take(bytes.len())
+        }
+
+        fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+            self.take(first.len() + second.len())
+        }
+
+        fn send_file(&mut self, _: &File, _: u64, len: usize) -> io::Result<usize> {
+            self.take(len)
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Answers everything with a terabyte.
+    struct Large(Arc<File>);
+
+    impl Host for Large {
+        fn answer(&mut self, _: &Request<'_>) -> Option<Response> {
+            Some(
+                Response::new(StatusCode::OK).with_body(Body::File(FileRange {
+                    file: Arc::clone(&self.0),
+                    offset: 0,
+                    len: 1 << 40,
+                })),
+            )
+        }
+
+        fn admit(&mut self, _: &Request<'_>) -> Admission {
+            Admission::AtMost(0)
+        }
+
+        fn refuse(&mut self, _: &Request<'_>, refusal: Refusal) -> Response {
+            refusal.into()
+        }
+
+        fn produce(&mut self, _: Box<dyn Produce>) {}
+
+        fn record(&mut self, _: Record) {}
+    }
+
+    fn download(takes: usize) -> (Connection<Peer>, Context, Large) {
+        let peer = Peer {
+            input: b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
+            takes,
+            sent: 0,
+            calls: 0,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let connection = Connection::new(peer, address, Instant::now());
+        let wall = SystemTime::now();
+        let cx = Context::new(&Config::default(), Recording::Off, Instant::now, wall);
+        let file = File::open("/dev/null").expect("a file");
+        (connection, cx, Large(Arc::new(file)))
+    }
+
+    /// A client that takes everything, for ever, gets a quantum and then it is another's turn.
+    #[test]
+    fn a_fast_client_takes_turns() {
+        const QUANTUM: usize = 1000;
+        let (mut connection, mut cx, mut host) = download(usize::MAX);
+        for turn in 1..=10 {
+            assert_eq!(connection.drive(&mut cx, &mut host, QUANTUM), Park::Yield);
+            assert!(connection.is_sending_bulk());
+            let sent = connection.transport.sent;
+            assert!(
+                ((turn - 1) * QUANTUM + 1..=turn * QUANTUM).contains(&sent),
+                "{sent}"
+            );
+        }
+    }
+
+    /// A client that takes nothing more costs nothing more: it is not asked again until an event
+    /// says that it can be.
+    #[test]
+    fn a_stalled_client_is_left_alone() {
+        let (mut connection, mut cx, mut host) = download(5000);
+        assert_eq!(
+            connection.drive(&mut cx, &mut host, 1 << 20),
+            Park::Writable
+        );
+        let calls = connection.transport.calls;
+        for _ in 0..10 {
+            assert_eq!(
+                connection.drive(&mut cx, &mut host, 1 << 20),
+                Park::Writable
+            );
+        }
+        assert_eq!(
+            (connection.transport.sent, connection.transport.calls),
+            (5000, calls)
+        );
+        connection.transport.takes = 10;
+        connection.on_ready(Readiness {
+            writable: true,
+            ..Readiness::default()
+        });
+        assert_eq!(
+            connection.drive(&mut cx, &mut host, 1 << 20),
+            Park::Writable
+        );
+        assert_eq!(connection.transport.sent, 5010);
+    }
+}
