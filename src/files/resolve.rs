@@ -105,7 +105,7 @@ impl OpenedFile {
     fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.try_clone()?,
-            ..*self
+            facts: self.facts,
         })
     }
 }

@@ -68,6 +68,12 @@ pub(super) enum Opened {
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,
+    pub(super) facts: Facts,
+}
+
+/// What was true of a file when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
     pub(super) identity: Identity,
     pub(super) len: u64,
     pub(super) modified: SystemTime,
@@ -76,7 +82,7 @@ pub(super) struct OpenedFile {
 impl OpenedFile {
     /// True if nobody has changed the file since it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
-        fstat(&self.file).is_ok_and(|stat| Identity::of(&stat) == self.identity)
+        fstat(&self.file).is_ok_and(|stat| Identity::of(&stat) == self.facts.identity)
     }
 }
 
@@ -247,9 +253,11 @@ pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(Opened::File(OpenedFile {
-            identity: Identity::of(&stat),
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: modification_time(stat.st_mtime, stat.st_mtime_nsec),
+            facts: Facts {
+                identity: Identity::of(&stat),
+                len: stat.st_size.unsigned_abs(),
+                modified: modification_time(stat.st_mtime, stat.st_mtime_nsec),
+            },
             file: File::from(descriptor),
         })),
         FileType::Directory => Ok(Opened::Directory),
@@ -330,7 +338,7 @@ mod tests {
 
     fn get(root: &Root, path: &str) -> &'static str {
         match root.get(path.as_bytes()) {
-            Ok(Opened::File(opened)) => match opened.len {
+            Ok(Opened::File(opened)) => match opened.facts.len {
                 4 => "file",
                 8 => "sub file",
                 _ => "another file",

@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn zeros_are_the_same_everywhere() -> io::Result<()> {
         let made = zeros(1 << 40)?;
-        assert_eq!(made.len, 1 << 40);
+        assert_eq!(made.facts.len, 1 << 40);
         assert_eq!(
-            made.modified,
+            made.facts.modified,
             UNIX_EPOCH + Duration::from_secs(1_767_225_600)
         );
         Ok(())

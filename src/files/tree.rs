@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -213,13 +214,14 @@ impl Tree {
                 Resolved::NoIndex => return Ok(Found::NoIndex),
             };
             if let Some(stale) = &stale
-                && stale.is_of(opened.identity)
+                && stale.is_of(opened.facts.identity)
             {
                 at.cache.confirm(key, now);
                 return Ok(Found::Version(Arc::clone(stale)));
             }
             let content_tag = self.content_tag(&opened, patience)?;
-            let Some((opened, content)) = Content::of(opened) else {
+            let facts = opened.facts;
+            let Some(content) = Content::of(opened) else {
                 continue;
             };
             let making = Making {
@@ -231,7 +233,7 @@ impl Tree {
                 content_tag,
                 finish,
             };
-            let version = Arc::new(Version::new(&making, &opened, content));
+            let version = Arc::new(Version::new(&making, facts, content));
             at.cache.put(key, Some(Arc::clone(&version)), now);
             return Ok(Found::Version(version));
         }
@@ -243,19 +245,21 @@ impl Tree {
     fn content_tag(&self, opened: &OpenedFile, patience: Patience) -> Result<Option<String>, Halt> {
         /// About a tenth of a millisecond.
         const QUICK_BYTES: u64 = 64 * 1024;
-        if self.rules.etag == EtagSource::Mtime {
+        /// What takes a helper thread some seconds; above it the time must do.
+        const MAX_HASHED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+        if self.rules.etag == EtagSource::Mtime || opened.facts.len > MAX_HASHED_BYTES {
             return Ok(None);
         }
         let tags = || self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tag) = tags().get(&opened.identity) {
+        if let Some(tag) = tags().get(&opened.facts.identity) {
             return Ok(Some(tag.clone()));
         }
-        if opened.len > QUICK_BYTES && patience == Patience::None {
+        if opened.facts.len > QUICK_BYTES && patience == Patience::None {
             return Err(Halt::Slow);
         }
         let tag = hash(opened).map_err(Miss::Failed)?;
         if opened.is_unchanged() {
-            tags().put(opened.identity, tag.clone());
+            tags().put(opened.facts.identity, tag.clone());
         }
         Ok(Some(tag))
     }
@@ -271,6 +275,11 @@ impl Tree {
     ) -> Result<Arc<Version>, Halt> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
         if self.rules.compress == Compress::Off || !media_type::compresses(&plain.media_type) {
+            return Ok(plain);
+        }
+        let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
+        let wanted = accepted.preferred(&all);
+        if matches!(wanted, None | Some(Coding::Identity)) {
             return Ok(plain);
         }
         let mut sidecars = Vec::with_capacity(CODINGS.len());
@@ -290,8 +299,7 @@ impl Tree {
             return Ok(sidecars.swap_remove(at).1);
         }
         let worthwhile = encode::is_worthwhile(plain.len);
-        let all = [&CODINGS[..], &[Coding::Identity]].concat();
-        match accepted.preferred(&all) {
+        match wanted {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
             {
@@ -328,21 +336,22 @@ impl Tree {
         };
         let name = [&plain.name, extension].concat();
         let opened = match at.root.get(&name) {
-            Ok(Opened::File(opened)) if opened.modified >= plain.modified => opened,
+            Ok(Opened::File(opened)) if opened.facts.modified >= plain.modified => opened,
             _ => {
                 at.cache.put(&key, None, now);
                 return Ok(None);
             }
         };
         if let Some(stale) = stale
-            && stale.is_of(opened.identity)
+            && stale.is_of(opened.facts.identity)
         {
             at.cache.confirm(&key, now);
             return Ok(Some(stale));
         }
         let content_tag = self.content_tag(&opened, patience)?;
         // One that changes just now is not ready.
-        let Some((opened, content)) = Content::of(opened) else {
+        let facts = opened.facts;
+        let Some(content) = Content::of(opened) else {
             return Ok(None);
         };
         let making = Making {
@@ -354,7 +363,7 @@ impl Tree {
             content_tag,
             finish: |_| {},
         };
-        let version = Arc::new(Version::new(&making, &opened, content));
+        let version = Arc::new(Version::new(&making, facts, content));
         at.cache.put(&key, Some(Arc::clone(&version)), now);
         Ok(Some(version))
     }
@@ -399,9 +408,21 @@ impl Snapshot {
     }
 }
 
-/// The content as 128 bits of BLAKE3, in hexadecimal digits.
+/// The content as 128 bits of BLAKE3, in hexadecimal digits. The descriptor's position is left
+/// alone: copies of it share one.
 fn hash(opened: &OpenedFile) -> io::Result<String> {
+    const PIECE_BYTES: usize = 128 * 1024;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&opened.file)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut at = 0;
+    loop {
+        match opened.file.read_at(&mut piece, at)? {
+            0 => break,
+            count => {
+                hasher.update(&piece[..count]);
+                at += count as u64;
+            }
+        }
+    }
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }

@@ -13,7 +13,7 @@ use ::http::header::{
 use bytes::Bytes;
 
 use super::media_type;
-use super::root::{Identity, OpenedFile};
+use super::root::{Facts, Identity, OpenedFile};
 use super::rules::Rules;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::conditional::{EntityTag, Strength, Validators};
@@ -73,17 +73,17 @@ pub(super) struct Making<'a> {
 }
 
 impl Version {
-    pub(super) fn new(making: &Making<'_>, opened: &OpenedFile, content: Content) -> Self {
+    pub(super) fn new(making: &Making<'_>, facts: Facts, content: Content) -> Self {
         let media_type = making.rules.media_types.of(making.typed_name);
         let len = match &content {
             Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(_) => opened.len,
+            Content::File(_) => facts.len,
         };
         let now = SystemTime::now();
-        let age = age(opened.modified, now);
+        let age = age(facts.modified, now);
         let validators = Validators {
-            etag: Some(making.tag(opened, age)),
-            last_modified: last_modified(opened.modified, now),
+            etag: Some(making.tag(facts, age)),
+            last_modified: last_modified(facts.modified, now),
         };
         let mut fields = fields(
             making.rules,
@@ -94,9 +94,9 @@ impl Version {
         );
         (making.finish)(&mut fields);
         Self {
-            identity: opened.identity,
+            identity: facts.identity,
             name: making.name.to_vec(),
-            modified: opened.modified,
+            modified: facts.modified,
             len,
             media_type,
             validators,
@@ -206,15 +206,14 @@ impl Version {
 impl Content {
     /// The content of an opened file: read if it is small, so that it leaves in one write with its
     /// head and needs no descriptor. `None` if the file changed while it was read.
-    pub(super) fn of(opened: OpenedFile) -> Option<(OpenedFile, Self)> {
-        if opened.len > SMALL_CONTENT_BYTES as u64 {
-            let file = opened.file.try_clone().ok()?;
-            return Some((opened, Self::File(Arc::new(file))));
+    pub(super) fn of(opened: OpenedFile) -> Option<Self> {
+        if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
+            return Some(Self::File(Arc::new(opened.file)));
         }
-        let mut bytes = vec![0; opened.len as usize];
+        let mut bytes = vec![0; opened.facts.len as usize];
         opened.file.read_exact_at(&mut bytes, 0).ok()?;
         let unchanged = opened.is_unchanged();
-        unchanged.then(|| (opened, Self::Memory(Bytes::from(bytes))))
+        unchanged.then(|| Self::Memory(Bytes::from(bytes)))
     }
 }
 
@@ -222,7 +221,7 @@ impl Making<'_> {
     /// From modification time and size, not from the inode: machines with the same files agree.
     /// Weak while the file is so young that a second change could leave the same time behind
     /// (RFC 9110 §8.8.1).
-    fn tag(&self, opened: &OpenedFile, age: Age) -> EntityTag {
+    fn tag(&self, facts: Facts, age: Age) -> EntityTag {
         let suffix = match self.coding {
             Coding::Identity => String::new(),
             coding => format!("-{}", coding.name()),
@@ -230,11 +229,11 @@ impl Making<'_> {
         if let Some(tag) = &self.content_tag {
             return EntityTag::new(&format!("{tag}{suffix}"), Strength::Strong);
         }
-        let nanoseconds = match opened.modified.duration_since(UNIX_EPOCH) {
+        let nanoseconds = match facts.modified.duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_nanos() as i128,
             Err(before) => -(before.duration().as_nanos() as i128),
         };
-        let opaque = format!("{nanoseconds:x}-{:x}{suffix}", opened.len);
+        let opaque = format!("{nanoseconds:x}-{:x}{suffix}", facts.len);
         let strength = match age {
             Age::Settled => Strength::Strong,
             Age::Young => Strength::Weak,
