@@ -153,6 +153,24 @@ fn errors_take_the_form_that_the_client_reads() {
     }
 }
 
+#[test]
+fn a_method_that_is_not_there_is_refused_in_that_form_too() {
+    let (_folder, server) = site("");
+    for (accept, media_type) in [
+        ("Accept: text/html\r\n", "text/html; charset=utf-8"),
+        ("Accept: application/json\r\n", "application/json"),
+        ("", "text/plain; charset=utf-8"),
+    ] {
+        let reply = server.client().request("DELETE", "/app.js", accept);
+        assert_eq!(
+            (reply.status, reply.field("Content-Type")),
+            (405, Some(media_type))
+        );
+        assert_eq!(reply.field("Allow"), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(reply.field("Connection"), Some("close"));
+    }
+}
+
 /// The page answers navigations; whatever else is missing is missing.
 #[test]
 fn a_single_page_application_does_not_hide_what_is_missing() {

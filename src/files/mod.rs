@@ -128,7 +128,7 @@ impl Handler for StaticFiles {
     fn admit(&self, request: &Request<'_>) -> Admission {
         match ALLOWED.contains(request.method()) {
             true => Admission::AtMost(MAX_IGNORED_BYTES),
-            false => Admission::Refuse(method_not_allowed(request.method(), ALLOWED)),
+            false => Admission::Refuse(refuse_method(request)),
         }
     }
 
@@ -137,6 +137,20 @@ impl Handler for StaticFiles {
             Form::Text => refusal.into(),
             form => error_page::page(refusal.status(), form).closing(),
         }
+    }
+}
+
+/// 405 or 501, in the form the client prefers.
+fn refuse_method(request: &Request<'_>) -> Response {
+    let plain = method_not_allowed(request.method(), ALLOWED);
+    let form = negotiation::form(request.fields());
+    if form == Form::Text {
+        return plain;
+    }
+    let page = error_page::page(plain.status(), form).closing();
+    match plain.headers().get(ALLOW) {
+        Some(allow) => page.with_header(ALLOW, allow.clone()),
+        None => page,
     }
 }
 
@@ -149,7 +163,7 @@ impl Inner {
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return Ok(tree.options(request)),
-            ref method => return Ok(method_not_allowed(method, ALLOWED)),
+            _ => return Ok(refuse_method(request)),
         }
         if let Some(elsewhere) = tree.rules.redirect(request) {
             return Ok(elsewhere);

@@ -216,6 +216,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::super::Request;
+    use proptest::prelude::*;
+
     use super::super::range::{ByteRange, RangeRequest};
     use super::*;
 
@@ -337,5 +339,63 @@ mod tests {
         let twice = request(&[("Range", "bytes=0-1"), ("Range", "bytes=2-3")]);
         let strong = validators(Strength::Strong);
         assert_eq!(range_of(twice.fields(), &strong, 10), whole());
+    }
+
+    /// A precondition as a model has it: is the field there, and is it true of the file?
+    #[derive(Clone, Copy, Debug)]
+    enum Says {
+        Absent,
+        True,
+        False,
+    }
+
+    fn says() -> impl Strategy<Value = Says> {
+        prop_oneof![Just(Says::Absent), Just(Says::True), Just(Says::False)]
+    }
+
+    /// RFC 9110 §13.2.2, step by step, for a GET of a file that exists.
+    fn model(
+        if_match: Says,
+        unmodified: Says,
+        if_none_match: Says,
+        modified: Says,
+    ) -> Precondition {
+        match (if_match, unmodified) {
+            (Says::False, _) | (Says::Absent, Says::False) => return Precondition::Failed,
+            _ => {}
+        }
+        match (if_none_match, modified) {
+            (Says::False, _) | (Says::Absent, Says::False) => Precondition::NotModified,
+            _ => Precondition::Proceed,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn preconditions_are_evaluated_as_the_rfc_lists_them(
+            if_match in says(),
+            unmodified in says(),
+            if_none_match in says(),
+            modified in says(),
+        ) {
+            let fields = [
+                ("If-Match", if_match, "\"v,1\"", "\"x\""),
+                ("If-Unmodified-Since", unmodified, AFTER, BEFORE),
+                // It is true if the tag is another, or if the file was modified since.
+                ("If-None-Match", if_none_match, "\"x\"", "W/\"v,1\""),
+                ("If-Modified-Since", modified, BEFORE, AFTER),
+            ];
+            let fields: Vec<(&str, &str)> = fields
+                .into_iter()
+                .filter_map(|(name, says, yes, no)| match says {
+                    Says::Absent => None,
+                    Says::True => Some((name, yes)),
+                    Says::False => Some((name, no)),
+                })
+                .collect();
+            let request = request(&fields);
+            let result = evaluate(&Method::GET, request.fields(), &validators(Strength::Strong));
+            prop_assert_eq!(result, model(if_match, unmodified, if_none_match, modified));
+        }
     }
 }
