@@ -19,11 +19,10 @@ use crate::http::{FieldSpan, Fields, Refusal, Request};
 pub(crate) const MAX_FIELDS: usize = 256;
 
 /// The request line is longer than any method, target and version that are served.
-pub(crate) const TARGET_TOO_LONG: Refusal =
-    Refusal::new(StatusCode::URI_TOO_LONG, "request-target too long");
+const TARGET_TOO_LONG: Refusal = Refusal::new(StatusCode::URI_TOO_LONG, "request-target too long");
 
 /// More bytes or lines than a head may have.
-pub(crate) const HEAD_TOO_LARGE: Refusal = Refusal::new(
+const HEAD_TOO_LARGE: Refusal = Refusal::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "request head too large",
 );
@@ -132,9 +131,57 @@ impl Head {
     }
 }
 
+/// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
+/// request line says, come before what is wrong behind it. So it makes no difference how the bytes
+/// came.
+pub(super) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
+    if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
+        return Ok(());
+    }
+    judge_line(bytes, limits)?;
+    judge_size(len, limits)
+}
+
+fn is_whole_head(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n\r\n")
+}
+
+/// Judges a head of which only these bytes are there.
+pub(super) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    judge_line(bytes, limits)?;
+    judge_size(bytes.len(), limits)
+}
+
+/// Judges the request line as far as it is there.
+fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let line_feed = memchr::memchr(b'\n', bytes);
+    if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {
+        return Err(TARGET_TOO_LONG);
+    }
+    match line_feed.map(|at| &bytes[..=at]) {
+        Some(line) if line.ends_with(b"\r\n") => check_request_line(line),
+        _ => Ok(()),
+    }
+}
+
+fn longest_line(limits: &Limits) -> usize {
+    /// Room for a method, a version and two spaces beside the longest target.
+    const METHOD_AND_VERSION_BYTES: usize = 64;
+    limits
+        .max_target_bytes
+        .saturating_add(METHOD_AND_VERSION_BYTES)
+}
+
+fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {
+    match len > limits.max_head_bytes {
+        true => Err(HEAD_TOO_LARGE),
+        false => Ok(()),
+    }
+}
+
 /// Judges a request line before the rest of the head is there, so that what speaks another
 /// protocol, or HTTP/0.9, hears so at once and does not wait for a timeout.
-pub(crate) fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
+fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     match httparse::Request::new(&mut []).parse(line) {
         Ok(_) => Ok(()),
         Err(error) => Err(refusal(error, line)),

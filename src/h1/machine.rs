@@ -20,7 +20,6 @@ use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
-use crate::config::Limits;
 use crate::http::{Body, FieldSpan, Fields, Produce, Refusal, Request, Response};
 
 #[derive(Debug)]
@@ -259,7 +258,7 @@ impl Machine {
         let bytes = self.inbox.bytes();
         let scan = scan_head(bytes, scanned);
         let refusal = match scan {
-            Scan::Complete(len) => match judge_head(bytes, len, &cx.limits) {
+            Scan::Complete(len) => match head::judge(bytes, len, &cx.limits) {
                 Ok(()) => match Head::parse(&bytes[..len], &mut cx.spans, &cx.limits) {
                     Ok(head) => return self.on_head(head, started, cx),
                     Err(refusal) => Some(refusal),
@@ -268,13 +267,11 @@ impl Machine {
             },
             Scan::BareLf(at) => {
                 const BARE_LF: Refusal = Refusal::bad_request("bare LF in the head");
-                Some(judge_head(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
+                Some(head::judge(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
             }
             // The request line is judged once, when it is whole.
             Scan::Incomplete(_) if scanned == 0 || bytes.len() > cx.limits.max_head_bytes => {
-                judge_line(bytes, &cx.limits)
-                    .and_then(|()| judge_size(bytes.len(), &cx.limits))
-                    .err()
+                head::judge_part(bytes, &cx.limits).err()
             }
             Scan::Incomplete(_) => None,
         };
@@ -678,48 +675,6 @@ impl Machine {
     fn close(&mut self, reason: CloseReason) -> Step {
         self.state = State::Closed(reason);
         Step::Again
-    }
-}
-
-/// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
-/// request line says, come before what is wrong behind it. So it makes no difference how the bytes
-/// came.
-fn judge_head(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
-    if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
-        return Ok(());
-    }
-    judge_line(bytes, limits)?;
-    judge_size(len, limits)
-}
-
-fn is_whole_head(bytes: &[u8]) -> bool {
-    bytes.ends_with(b"\r\n\r\n")
-}
-
-/// Judges the request line as far as it is there.
-fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
-    let line_feed = memchr::memchr(b'\n', bytes);
-    if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {
-        return Err(head::TARGET_TOO_LONG);
-    }
-    match line_feed.map(|at| &bytes[..=at]) {
-        Some(line) if line.ends_with(b"\r\n") => head::check_request_line(line),
-        _ => Ok(()),
-    }
-}
-
-fn longest_line(limits: &Limits) -> usize {
-    /// Room for a method, a version and two spaces beside the longest target.
-    const METHOD_AND_VERSION_BYTES: usize = 64;
-    limits
-        .max_target_bytes
-        .saturating_add(METHOD_AND_VERSION_BYTES)
-}
-
-fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {
-    match len > limits.max_head_bytes {
-        true => Err(head::HEAD_TOO_LARGE),
-        false => Ok(()),
     }
 }
 

@@ -1,0 +1,199 @@
+//! The site file, `.tws.toml`: what a site says about itself. Read into values that are valid by
+//! construction; nothing here opens anything but the site file.
+//!
+//! [`values`] are the words and strings in it, [`rules`] its tables.
+
+mod rules;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::Error;
+
+pub use rules::{ErrorStatus, HeaderRule, Redirect, Route, Source, Store, Users};
+pub use values::{
+    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
+    Symlinks,
+};
+
+/// The name under which a root holds its site file. It is never served.
+pub const SITE_FILE: &str = ".tws.toml";
+
+/// What a site says about itself. Everything has a default.
+///
+/// ```toml
+/// index = ["index.html"]            # what stands for a folder: the first that exists
+/// clean-urls = true                 # /about is about.html
+/// listing = "off"                   # auto, on, off: folders without an index
+/// compress = "auto"                 # auto, sidecar, off
+/// etag = "mtime"                    # mtime, content: content hashes every file once
+/// symlinks = "inside"               # never, inside, follow
+/// hidden = false                    # whether .names are served
+/// spa = "index.html"                # navigations that find nothing get this page
+/// cors = "*"                        # who may read from other origins
+/// charset = "utf-8"                 # of text
+///
+/// [[route]]
+/// path = "/logo"
+/// file = "images/logo.svg"          # beneath the root
+///
+/// [[route]]
+/// path = "/download/test.bin"
+/// size = "1 GiB"                    # so many zeros, made on the fly
+///
+/// [[redirect]]
+/// from = "/old/*"                   # a star stands for anything, slashes too
+/// to = "/new/$1"
+/// status = 301                      # 301, 302, 307, 308
+///
+/// [[header]]
+/// path = "/assets/*"
+/// Cache-Control = "public, max-age=31536000, immutable"
+///
+/// [error-pages]
+/// 404 = "error.html"
+///
+/// [media-types]
+/// md = "text/markdown"
+///
+/// [users]
+/// store = "sqlite:users.db"         # in the state directory
+///
+/// [[host]]                          # another site, with any of the keys above
+/// names = ["example.org", "*.example.org"]
+/// root = "/srv/example"
+/// ```
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
+pub struct Site {
+    /// The names that stand for a directory, the first that exists; `index.html` if there is none.
+    pub index: Vec<IndexName>,
+    /// Whether `/about` is `about.html`.
+    pub clean_urls: bool,
+    /// Whether directories without an index are listed.
+    pub listing: Listing,
+    /// Whether content codings are negotiated.
+    pub compress: Compress,
+    /// What entity tags are made of.
+    pub etag: EtagSource,
+    /// Which symbolic links are followed.
+    pub symlinks: Symlinks,
+    /// Whether names that begin with a dot are served.
+    pub hidden: bool,
+    /// The page for navigations that find nothing.
+    pub spa: Option<FileName>,
+    /// The origin that may read answers from its own pages; `*` is every one.
+    pub cors: Option<Origin>,
+    /// The charset of text; UTF-8 if it is `None`.
+    pub charset: Option<Charset>,
+    /// Addresses that are not files' names.
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
+    /// Addresses that are elsewhere. The first that matches counts.
+    #[serde(rename = "redirect")]
+    pub redirects: Vec<Redirect>,
+    /// Header fields by path. All that match count, the last for each field.
+    #[serde(rename = "header")]
+    pub headers: Vec<HeaderRule>,
+    /// What is shown for a status of 400 or more: files beneath the root.
+    pub error_pages: BTreeMap<ErrorStatus, FileName>,
+    /// Media types by extension, before the usual ones.
+    pub media_types: BTreeMap<String, MediaType>,
+    /// The users of the sample application; without it there are none.
+    pub users: Option<Users>,
+    /// Sites of their own, by the name the client asks for.
+    #[serde(rename = "host")]
+    pub hosts: Vec<Site>,
+    /// In `[[host]]`: its names.
+    pub names: Vec<HostName>,
+    /// In `[[host]]`: its folder, relative to the default root.
+    pub root: Option<PathBuf>,
+}
+
+impl Site {
+    /// Reads a site file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if it cannot be read, [`Error::Setting`] with file, line and the way out if
+    /// it says what it may not.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::path("read the site file", path, source))?;
+        let site: Self = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text[..start].matches('\n').count() + 1;
+            let reason = explain(error.message());
+            Error::Setting(format!("{}:{line}: {reason}", path.display()))
+        })?;
+        site.check_hosts()
+            .map_err(|reason| Error::Setting(format!("{}: {reason}", path.display())))?;
+        Ok(site)
+    }
+
+    /// Reads the site file of a root, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
+        let path = root.join(SITE_FILE);
+        match fs::metadata(&path) {
+            // A FIFO would be waited for.
+            Ok(metadata) if !metadata.is_file() => {
+                let source = io::Error::other("it is not a regular file");
+                Err(Error::path("read the site file", path, source))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A root that is a single file has no site file beside it that would be its own.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            _ => Self::read(&path).map(Some),
+        }
+    }
+
+    fn check_hosts(&self) -> Result<(), String> {
+        if !self.names.is_empty() || self.root.is_some() {
+            return Err("names and root are for [[host]]; the default site is PATH".to_owned());
+        }
+        let mut known = Vec::new();
+        for host in &self.hosts {
+            let Some(first) = host.names.first() else {
+                return Err("a [[host]] needs names, as [\"example.org\"]".to_owned());
+            };
+            let name = first.as_str();
+            if host.root.is_none() {
+                return Err(format!("the [[host]] {name:?} needs a root"));
+            }
+            if !host.hosts.is_empty() || host.users.is_some() {
+                return Err(format!(
+                    "the [[host]] {name:?} cannot have hosts or users of its own"
+                ));
+            }
+            for name in &host.names {
+                if known.contains(&name) {
+                    return Err(format!("the host {:?} is named twice", name.as_str()));
+                }
+                known.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// serde's words in the words of the format, on one line.
+fn explain(message: &str) -> String {
+    message
+        .replace("unknown field", "unknown key")
+        .replace("missing field", "missing key")
+        .replace("duplicate field", "duplicate key")
+        .replace("unknown variant", "unknown value")
+        .replace(", expected one of", "; there are")
+        .replace(", expected `", "; there is `")
+        .replace('\n', " ")
+}

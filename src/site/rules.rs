@@ -1,0 +1,274 @@
+//! The tables of a site file: routes, redirects, header fields, error pages, users.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ::http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::Deserialize;
+
+use super::FileName;
+use crate::http::glob::{Glob, Template};
+use crate::http::target::{Target, encode_path};
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "RawRoute")]
+#[non_exhaustive]
+pub struct Route {
+    /// The decoded path.
+    pub path: String,
+    /// What is served there.
+    pub source: Source,
+}
+
+/// What a route serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(FileName),
+    /// So many zero bytes: something large to download that takes no room.
+    Zeros(u64),
+}
+
+/// One `[[redirect]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawRedirect")]
+#[non_exhaustive]
+pub struct Redirect {
+    /// The paths it is about.
+    pub(crate) from: Glob,
+    /// Where they are.
+    pub(crate) to: Template,
+    /// How that is said.
+    pub(crate) status: StatusCode,
+}
+
+/// One `[[header]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+#[non_exhaustive]
+pub struct HeaderRule {
+    /// The paths it is about.
+    pub(crate) path: Glob,
+    /// What is set.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A status that can have an error page.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub struct ErrorStatus(u16);
+
+/// `[users]`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Users {
+    /// Where they are kept.
+    pub store: Store,
+}
+
+/// Where users are kept.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+#[non_exhaustive]
+pub enum Store {
+    /// An embedded database; a relative path lies in the state directory.
+    Sqlite(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    path: String,
+    file: Option<FileName>,
+    size: Option<String>,
+}
+
+impl TryFrom<RawRoute> for Route {
+    type Error = String;
+
+    fn try_from(raw: RawRoute) -> Result<Self, String> {
+        let path = raw.path;
+        let normal = Target::parse(&Method::GET, &encode_path(path.as_bytes()))
+            .is_ok_and(|target| *target.path == *path.as_bytes());
+        if !path.starts_with('/') || path.contains(['?', '#']) || !normal {
+            return Err(format!(
+                "path = {path:?} is not the path of an address, as \"/logo\" is"
+            ));
+        }
+        let source = match (raw.file, raw.size) {
+            (Some(file), None) => Source::File(file),
+            (None, Some(size)) => Source::Zeros(parse_size(&size)?),
+            _ => return Err(format!("route {path:?} needs either a file or a size")),
+        };
+        Ok(Self { path, source })
+    }
+}
+
+/// A number of bytes: `1024`, `512 KiB`, `1 GiB`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("size = {text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    // The largest offset a file can have.
+    let fits = number
+        .checked_mul(1 << shift)
+        .filter(|size| i64::try_from(*size).is_ok());
+    fits.ok_or_else(wrong)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRedirect {
+    from: String,
+    to: String,
+    #[serde(default = "moved_permanently")]
+    status: u16,
+}
+
+fn moved_permanently() -> u16 {
+    301
+}
+
+impl TryFrom<RawRedirect> for Redirect {
+    type Error = String;
+
+    fn try_from(raw: RawRedirect) -> Result<Self, String> {
+        let from = Glob::new(&raw.from)?;
+        let absolute = raw.to.starts_with("https://") || raw.to.starts_with("http://");
+        if !absolute && !raw.to.starts_with('/') {
+            let to = &raw.to;
+            return Err(format!("to = {to:?} is neither a path nor an http URL"));
+        }
+        if HeaderValue::from_str(&raw.to).is_err() || raw.to.contains(char::is_whitespace) {
+            return Err(format!("to = {:?} is not a URL", raw.to));
+        }
+        let to = Template::new(&raw.to, from.stars())?;
+        match raw.status {
+            301 | 302 | 307 | 308 => Ok(Self {
+                from,
+                to,
+                status: StatusCode::from_u16(raw.status).map_err(|error| error.to_string())?,
+            }),
+            status => Err(format!(
+                "status = {status} is not one of 301, 302, 307, 308"
+            )),
+        }
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for HeaderRule {
+    type Error = String;
+
+    fn try_from(mut raw: BTreeMap<String, String>) -> Result<Self, String> {
+        let path = raw
+            .remove("path")
+            .ok_or("a header rule needs a path, as \"/*.js\"")?;
+        let fields = raw.iter().map(|(name, value)| field(name, value));
+        Ok(Self {
+            path: Glob::new(&path)?,
+            fields: fields.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl HeaderRule {
+    /// A field for every path, from `Name: value`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn for_all(line: &str) -> Result<Self, String> {
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| format!("{line:?} is not a field, as \"Cache-Control: no-cache\" is"))?;
+        Ok(Self {
+            path: Glob::new("/*")?,
+            fields: vec![field(name.trim(), value.trim())?],
+        })
+    }
+}
+
+/// A header field that a site may set.
+fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    /// They say how the connection or the content is read; a site cannot know.
+    const NOT_THE_SITES: &[&str] = &[
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "keep-alive",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let parsed = HeaderName::try_from(name)
+        .map_err(|_| format!("{name:?} is not the name of a header field"))?;
+    if NOT_THE_SITES.contains(&parsed.as_str()) {
+        return Err(format!("{name} is set by the server, not by a site"));
+    }
+    let value = HeaderValue::try_from(value)
+        .map_err(|_| format!("{value:?} cannot be the value of a header field"))?;
+    Ok((parsed, value))
+}
+
+impl From<StatusCode> for ErrorStatus {
+    fn from(status: StatusCode) -> Self {
+        Self(status.as_u16())
+    }
+}
+
+impl TryFrom<String> for ErrorStatus {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse() {
+            Ok(status @ 400..=599) => Ok(Self(status)),
+            _ => Err(format!(
+                "{text:?} is not the status of an error (400 to 599)"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Store {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            _ => Err(format!(
+                "{text:?} is not a store, as \"sqlite:users.db\" is"
+            )),
+        }
+    }
+}

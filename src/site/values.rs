@@ -1,0 +1,219 @@
+//! The words and strings of a site file: checked when they are read, from the file or from a flag.
+
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use ::http::HeaderValue;
+use serde::Deserialize;
+
+use super::SITE_FILE;
+
+/// Whether directories without an index are listed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listing {
+    /// If the root was named on the command line and has no index.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Whether content codings are negotiated.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compress {
+    /// Files `.br`, `.zst`, `.gz` beside the file; text without them is compressed when asked for.
+    #[default]
+    Auto,
+    /// Files beside the file only.
+    Sidecar,
+    /// Never.
+    Off,
+}
+
+/// What entity tags are made of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum EtagSource {
+    /// Modification time and size.
+    #[default]
+    Mtime,
+    /// The content: for trees whose modification times mean nothing.
+    Content,
+}
+
+/// Which symbolic links are followed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symlinks {
+    /// None.
+    Never,
+    /// Those that stay beneath the root.
+    #[default]
+    Inside,
+    /// All, wherever they lead.
+    Follow,
+}
+
+/// Declares how a word of the site file is read from a flag.
+macro_rules! words {
+    ($name:ident: $($word:literal => $value:ident),+) => {
+        impl $name {
+            /// The words there are.
+            pub const WORDS: &[&str] = &[$($word),+];
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$value),)+
+                    _ => Err(format!("{text:?} is none of {}", Self::WORDS.join(", "))),
+                }
+            }
+        }
+    };
+}
+
+words!(Listing: "auto" => Auto, "on" => On, "off" => Off);
+words!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
+words!(EtagSource: "mtime" => Mtime, "content" => Content);
+words!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);
+
+/// Declares a string that is checked when it is read.
+macro_rules! checked_string {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                $check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                text.to_owned().try_into()
+            }
+        }
+    };
+}
+
+checked_string! {
+    /// The name of a file, relative to the root or to a folder beneath it.
+    FileName, check_file_name
+}
+checked_string! {
+    /// The name of a file in any folder.
+    IndexName, check_index_name
+}
+checked_string! {
+    /// An origin (`https://example.org`), or `*`.
+    Origin, check_origin
+}
+checked_string! {
+    /// The name of a charset.
+    Charset, check_token
+}
+checked_string! {
+    /// A media type, perhaps with parameters.
+    MediaType, check_media_type
+}
+checked_string! {
+    /// The name of a host, in lower case; a first label of `*` stands for any labels.
+    HostName, check_host_name
+}
+
+fn check_file_name(name: &str) -> Result<(), String> {
+    let leaves = Path::new(name)
+        .components()
+        .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir));
+    if Path::new(name)
+        .file_name()
+        .is_some_and(|last| last == SITE_FILE)
+    {
+        return Err(format!("{name:?} is the site file, which is never served"));
+    }
+    match name.is_empty() || leaves || name.contains('\0') {
+        true => Err(format!(
+            "{name:?} is not the name of a file beneath the root"
+        )),
+        false => Ok(()),
+    }
+}
+
+fn check_index_name(name: &str) -> Result<(), String> {
+    check_file_name(name)?;
+    match name.contains('/') || name == "." {
+        true => Err(format!("{name:?} is not the name of a file in a folder")),
+        false => Ok(()),
+    }
+}
+
+fn check_origin(origin: &str) -> Result<(), String> {
+    let has_scheme = origin.split_once("://").is_some_and(|(scheme, host)| {
+        !scheme.is_empty() && !host.is_empty() && !host.contains('/')
+    });
+    let fits = HeaderValue::from_str(origin).is_ok() && !origin.contains([' ', ',']);
+    match origin == "*" || (has_scheme && fits) {
+        true => Ok(()),
+        false => Err(format!(
+            "{origin:?} is not an origin, as \"https://example.org\" and \"*\" are"
+        )),
+    }
+}
+
+fn check_token(text: &str) -> Result<(), String> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+:".contains(&byte);
+    match !text.is_empty() && text.bytes().all(token) {
+        true => Ok(()),
+        false => Err(format!("{text:?} is not a charset, as \"utf-8\" is")),
+    }
+}
+
+fn check_media_type(text: &str) -> Result<(), String> {
+    let (essence, _) = text.split_once(';').unwrap_or((text, ""));
+    let two = essence
+        .trim()
+        .split('/')
+        .filter(|part| check_token(part).is_ok())
+        .count()
+        == 2;
+    match two && HeaderValue::from_str(text).is_ok() {
+        true => Ok(()),
+        false => Err(format!(
+            "{text:?} is not a media type, as \"text/markdown\" is"
+        )),
+    }
+}
+
+fn check_host_name(name: &str) -> Result<(), String> {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    let label =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    match !rest.is_empty() && rest.bytes().all(label) {
+        true => Ok(()),
+        false => Err(format!(
+            "{name:?} is not the name of a host in lower case, as \"example.org\" and \"*.example.org\" are"
+        )),
+    }
+}
