@@ -10,6 +10,7 @@ mod encoding;
 mod floors;
 mod promise;
 mod protocol;
+mod race;
 mod seeds;
 mod site_rules;
 mod static_files;
