@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod encoding;
 mod floors;
+mod peers;
 mod promise;
 mod protocol;
 mod race;
