@@ -172,23 +172,33 @@ pub(crate) struct Overrides {
 impl Overrides {
     /// Changes the site at `root` as the flags say.
     pub(crate) fn apply(&self, site: &mut Site, root: &Path) {
+        self.apply_to_each(site);
+        site.hosts
+            .iter_mut()
+            .for_each(|host| self.apply_to_each(host));
         if !self.index.is_empty() {
             site.index.clone_from(&self.index);
         }
-        site.listing = self.listing.unwrap_or(site.listing);
-        site.compress = self.compress.unwrap_or(site.compress);
-        site.etag = self.etag.unwrap_or(site.etag);
-        site.symlinks = self.symlinks.unwrap_or(site.symlinks);
-        site.hidden |= self.hidden;
         site.spa = self.spa.clone().or(site.spa.take());
-        site.cors = self.cors.clone().or(site.cors.take());
-        site.headers.extend(self.headers.iter().cloned());
         if site.listing == Listing::Auto {
             site.listing = match self.root_was_named && !has_index(site, root) {
                 true => Listing::On,
                 false => Listing::Off,
             };
         }
+    }
+}
+
+impl Overrides {
+    /// What holds for every host.
+    fn apply_to_each(&self, site: &mut Site) {
+        site.listing = self.listing.unwrap_or(site.listing);
+        site.compress = self.compress.unwrap_or(site.compress);
+        site.etag = self.etag.unwrap_or(site.etag);
+        site.symlinks = self.symlinks.unwrap_or(site.symlinks);
+        site.hidden |= self.hidden;
+        site.cors = self.cors.clone().or(site.cors.take());
+        site.headers.extend(self.headers.iter().cloned());
     }
 }
 

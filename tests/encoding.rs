@@ -168,6 +168,85 @@ fn compression_can_be_left_to_sidecars_or_left() {
     }
 }
 
+#[test]
+fn what_is_its_own_coding_says_so_and_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "a.svgz", pattern(5000));
+    write(
+        folder.path(),
+        "small.txt",
+        "small small small small small small small small",
+    );
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    let svgz = ask(&mut client, "/a.svgz", "br, gzip");
+    assert_eq!(svgz.field("Content-Type"), Some("image/svg+xml"));
+    assert_eq!(svgz.field("Content-Encoding"), Some("gzip"));
+    assert!(svgz.content == pattern(5000));
+    // Not worth it, but the client will not have it otherwise.
+    let refused = ask(&mut client, "/small.txt", "gzip, identity;q=0");
+    assert_eq!(refused.field("Content-Encoding"), Some("gzip"));
+}
+
+/// A sidecar that has just been written may not be whole.
+#[test]
+fn a_sidecar_that_is_being_written_is_not_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "a.js", "source");
+    fs::write(folder.path().join("a.js.gz"), "half").expect("a file");
+    let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
+    assert_eq!(ask(&mut server.client(), "/a.js", "gzip").text(), "source");
+}
+
+/// A large file that is written to in place is another version at once.
+#[test]
+fn a_tag_never_stands_over_other_bytes() {
+    use std::os::unix::fs::FileExt;
+    const LEN: usize = 64_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    for round in 0..50 {
+        let name = format!("{round}.bin");
+        write(folder.path(), &name, vec![b'A'; LEN]);
+        let first = client.get(&format!("/{name}"));
+        let file = fs::File::options()
+            .write(true)
+            .open(folder.path().join(&name));
+        file.expect("a file")
+            .write_all_at(&[b'B'; LEN], 0)
+            .expect("written");
+        let second = client.get(&format!("/{name}"));
+        assert!(first.content == [b'A'; LEN] && second.content == [b'B'; LEN]);
+        assert_ne!(first.field("ETag"), second.field("ETag"));
+    }
+}
+
+/// A download does not end well if its file is rewritten meanwhile; one that only grows is fine.
+#[test]
+fn a_download_is_one_version_or_is_cut_short() {
+    use std::os::unix::fs::FileExt;
+    const LEN: usize = 24_000_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path(), |_| {});
+    for (name, at, whole) in [("log", LEN as u64, true), ("image", 0, false)] {
+        write(folder.path(), name, vec![b'A'; LEN]);
+        let mut client = server.client();
+        client.send(format!(
+            "GET /{name} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        ));
+        assert_eq!(client.head().length(), Some(LEN as u64));
+        let file = fs::File::options()
+            .write(true)
+            .open(folder.path().join(name));
+        file.expect("a file")
+            .write_all_at(&[b'B'; 1000], at)
+            .expect("written");
+        let content = client.rest().unwrap_or_default();
+        assert_eq!(content.len() == LEN, whole, "{name}");
+    }
+}
+
 /// Trees that are made to be the same everywhere have one time for all files.
 #[test]
 fn tags_can_be_made_from_contents() {

@@ -794,16 +794,6 @@ const EXPLAINED: &[Explanation] = &[
         "RFC 9110 §5.6.1.2: empty elements of a list are ignored.",
     ),
     (
-        "416 | 200",
-        &["range of an empty file"],
-        "RFC 9110 §14.1.2: no first position is less than a length of 0; nginx ignores the range.",
-    ),
-    (
-        "416 | 200",
-        &["suffix of an empty file"],
-        "RFC 9110 §14.4: no Content-Range could name the part; nginx ignores the range.",
-    ),
-    (
         "505 | 200",
         &["1.2"],
         "RFC 9110 §15.6.6: 1.0 and 1.1 are spoken here, and there is no other 1.x.",

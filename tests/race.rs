@@ -196,7 +196,7 @@ impl Seen {
         match (reply.status, file.way) {
             (200 | 206, _) => {}
             // Each time it was read, it was written to: 500.
-            (404, Way::Deleted) | (500, Way::InPlace) => return,
+            (404, Way::Deleted) | (503, Way::InPlace) => return,
             (status, way) => panic!("{status} for a file that is {way:?}"),
         }
         let tag = reply.field("ETag").expect("a tag");

@@ -75,6 +75,7 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         "[[redirect]]\nfrom = \"/old/*\"\nto = \"/new/$1\"\n\
          [[redirect]]\nfrom = \"/out/*\"\nto = \"https://example.org/$1?from=here\"\nstatus = 302\n\
          [[redirect]]\nfrom = \"/any*\"\nto = \"/$1\"\nstatus = 308\n\
+         [[redirect]]\nfrom = \"/part\"\nto = \"/page#part\"\n\
          [[redirect]]\nfrom = \"/moved\"\nto = \"/docs/\"\nstatus = 307\n",
     );
     let mut client = server.client();
@@ -84,6 +85,7 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         ("/out/x?q=1", 302, "https://example.org/x?from=here"),
         ("/any//evil.test/", 308, "/evil.test/"),
         ("/moved", 307, "/docs/"),
+        ("/part?a=b", 301, "/page?a=b#part"),
     ];
     for (path, status, location) in table {
         let reply = client.get(path);
@@ -181,6 +183,7 @@ fn a_single_page_application_does_not_hide_what_is_missing() {
     let page = get(&mut client, "/some/where", html);
     assert_eq!((page.status, page.text().as_str()), (200, "<p>home"));
     assert_eq!(page.field("Cache-Control"), Some("no-cache"));
+    assert!(page.head.contains("Vary: Accept\r\n"), "{}", page.head);
     assert_eq!(
         client.get("/app.js").field("Cache-Control"),
         Some("immutable")
@@ -394,6 +397,86 @@ fn a_switched_root_is_seen_and_a_download_from_the_old_one_completes() {
     );
 }
 
+/// A listing and a redirect are no files: rules for files say neither how long to keep them nor
+/// what they may do.
+#[test]
+fn rules_for_files_are_not_for_what_is_made_here() {
+    let (_folder, server) = site(
+        "listing = \"on\"\n[[header]]\npath = \"/*\"\nCache-Control = \"immutable\"\n\
+         Content-Security-Policy = \"default-src 'self'\"\nX-A = \"b\"\n",
+    );
+    let mut client = server.client();
+    let slash = client.get("/bare");
+    assert_eq!((slash.status, slash.field("Cache-Control")), (301, None));
+    client.send("GET /bare/ HTTP/1.1\r\nHost: test\r\nAccept: text/html\r\n\r\n");
+    let listing = client.head();
+    assert_eq!(
+        (listing.status, listing.field("Cache-Control")),
+        (200, None)
+    );
+    let policy = listing.field("Content-Security-Policy").expect("a policy");
+    assert!(policy.contains("default-src 'none'"), "{policy}");
+    assert_eq!(listing.field("X-A"), Some("b"));
+}
+
+#[test]
+fn rules_that_cannot_be_meant_are_refused() {
+    for (rules, word) in [
+        (
+            "[[redirect]]\nfrom = \"/a*\"\nto = \"https://b$1\"\n",
+            "choose the server",
+        ),
+        (
+            "[[header]]\npath = \"/*\"\nETag = \"x\"\n",
+            "set by the server",
+        ),
+        (
+            "[[host]]\nnames = [\"a.test:80\"]\nroot = \".\"\n",
+            "name of a host",
+        ),
+        (
+            "[[host]]\nnames = [\"a.test.\"]\nroot = \".\"\n",
+            "name of a host",
+        ),
+        ("[[host]]\nroot = \".\"\n", "needs names"),
+        ("names = [\"a.test\"]\n", "[[host]]"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(".tws.toml");
+        fs::write(&path, rules).expect("a file");
+        let error = Site::read(&path).expect_err("a wrong rule").to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_single_file_may_be_a_link_that_is_switched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write(at, "v1.txt", "one");
+    write(at, "v2.txt", "two!");
+    symlink("v1.txt", at.join("current.txt")).expect("a link");
+    let files = StaticFiles::new(at.join("current.txt")).expect("a file");
+    let server = TestServer::start(files);
+    let mut client = server.client();
+    assert_eq!(client.get("/current.txt").text(), "one");
+    assert_eq!(client.get("/v1.txt").status, 404);
+    symlink("v2.txt", at.join("next")).expect("a link");
+    fs::rename(at.join("next"), at.join("current.txt")).expect("a switch");
+    eventually(|| client.get("/").text() == "two!");
+}
+
+#[test]
+fn an_absolute_link_inside_a_root_that_is_a_link_is_inside() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write(at, "release/shared/a.txt", "a");
+    symlink("release", at.join("current")).expect("a link");
+    symlink(at.join("current/shared"), at.join("release/link")).expect("a link");
+    let server = TestServer::of(&at.join("current"));
+    assert_eq!(server.client().get("/link/a.txt").text(), "a");
+}
+
 /// Flags come before the site file.
 #[test]
 fn flags_say_it_for_a_moment() {
@@ -430,6 +513,16 @@ fn flags_say_it_for_a_moment() {
     for (args, path, expected) in table {
         let reply = status(args, path, "Accept: text/html\r\n");
         assert_eq!(reply.status, *expected, "{args:?} {path}");
+    }
+    // For every host.
+    let rules = "[[host]]\nnames = [\"other.test\"]\nroot = \".\"\n";
+    fs::write(at.join(".tws.toml"), rules).expect("a file");
+    for path in ["http://other.test/inside.txt", "/inside.txt"] {
+        assert_eq!(
+            status(&["--symlinks=never"], path, "").status,
+            404,
+            "{path}"
+        );
     }
     let reply = status(&["-H", "X-A: b", "--cors"], "/a.txt", "");
     assert_eq!(reply.field("X-A"), Some("b"));

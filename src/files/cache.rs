@@ -104,9 +104,14 @@ impl Cache {
         self.shard(key).put(key, entry);
     }
 
-    /// Keeps a version that was looked at again and is the same.
-    pub(super) fn confirm(&self, key: &[u8], now: Instant) {
-        if let Some(entry) = self.shard(key).entries.get_mut(key) {
+    /// Keeps a version that was looked at again and is the same, unless another has come.
+    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Version>, now: Instant) {
+        if let Some(entry) = self.shard(key).entries.get_mut(key)
+            && entry
+                .version
+                .as_ref()
+                .is_some_and(|kept| Arc::ptr_eq(kept, version))
+        {
             entry.checked = now;
         }
     }

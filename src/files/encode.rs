@@ -11,9 +11,11 @@ const MIN_BYTES: u64 = 1024;
 /// Above this the first request would wait too long; a sidecar is for such files.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Whether a content of this length is encoded here, in this build.
-pub(super) fn is_worthwhile(len: u64) -> bool {
-    cfg!(feature = "compress") && (MIN_BYTES..=MAX_BYTES).contains(&len)
+/// Whether a content of this length is encoded here, in this build. It need not be worth it for a
+/// client that refuses it as it is.
+pub(super) fn is_worthwhile(len: u64, identity_refused: bool) -> bool {
+    let min = if identity_refused { 1 } else { MIN_BYTES };
+    cfg!(feature = "compress") && (min..=MAX_BYTES).contains(&len)
 }
 
 /// Compresses `content`; `None` if that makes it no smaller.

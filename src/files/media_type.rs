@@ -7,6 +7,22 @@ use ::http::HeaderValue;
 
 use crate::site::Site;
 
+/// What the table does not know, or knows under an older name.
+const NEWER: &[(&str, &str)] = &[
+    ("cjs", "text/javascript"),
+    ("jsonl", "application/jsonl"),
+    ("m3u8", "application/vnd.apple.mpegurl"),
+    ("m4s", "video/iso.segment"),
+    ("map", "application/json"),
+    ("mjs", "text/javascript"),
+    ("ndjson", "application/x-ndjson"),
+    ("otf", "font/otf"),
+    ("rpm", "application/x-rpm"),
+    ("srt", "text/plain"),
+    ("ts", "video/mp2t"),
+    ("woff", "font/woff"),
+];
+
 /// The media types of one site.
 #[derive(Debug)]
 pub(super) struct MediaTypes {
@@ -43,11 +59,14 @@ impl MediaTypes {
         {
             return own.clone();
         }
-        let usual = match mime_guess::from_ext(extension).first_raw() {
-            // RFC 9239 §6.
-            Some("application/javascript") => "text/javascript",
-            Some(usual) => usual,
-            None => "application/octet-stream",
+        let known = NEWER
+            .iter()
+            .find(|(known, _)| extension.eq_ignore_ascii_case(known));
+        let usual = match known {
+            Some((_, newer)) => newer,
+            None => mime_guess::from_ext(extension)
+                .first_raw()
+                .unwrap_or("application/octet-stream"),
         };
         with_charset(usual, &self.charset).unwrap_or(HeaderValue::from_static(usual))
     }
@@ -77,6 +96,9 @@ pub(super) fn compresses(media_type: &HeaderValue) -> bool {
     const MADE_OF_TEXT: &[&str] = &[
         "application/javascript",
         "application/json",
+        "application/jsonl",
+        "application/vnd.apple.mpegurl",
+        "application/x-ndjson",
         "application/toml",
         "application/xml",
         "application/x-sh",
@@ -119,6 +141,9 @@ mod tests {
             (b"a.pdf", "application/pdf"),
             (b"a.wasm", "application/wasm"),
             (b"a.woff2", "font/woff2"),
+            (b"a.woff", "font/woff"),
+            (b"app.js.MAP", "application/json"),
+            (b"a.ts", "video/mp2t"),
             (b"a.mp4", "video/mp4"),
             (b"a.tar.gz", "application/gzip"),
             (b"README", "application/octet-stream"),

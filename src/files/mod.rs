@@ -22,6 +22,7 @@ mod version;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW,
@@ -128,7 +129,7 @@ impl Handler for StaticFiles {
     fn admit(&self, request: &Request<'_>) -> Admission {
         match ALLOWED.contains(request.method()) {
             true => Admission::AtMost(MAX_IGNORED_BYTES),
-            false => Admission::Refuse(refuse_method(request)),
+            false => Admission::Refuse(self.inner.tree(request).refuse_method(request)),
         }
     }
 
@@ -140,17 +141,30 @@ impl Handler for StaticFiles {
     }
 }
 
-/// 405 or 501, in the form the client prefers.
-fn refuse_method(request: &Request<'_>) -> Response {
-    let plain = method_not_allowed(request.method(), ALLOWED);
-    let form = negotiation::form(request.fields());
-    if form == Form::Text {
-        return plain;
+/// Entries that listings on their way out may hold in all: a client that does not read its listing
+/// keeps it, at some 50 bytes an entry.
+const MAX_LISTED: usize = 2_000_000;
+
+/// A listing's part of that, given back when the listing is over.
+struct Place {
+    listed: Arc<AtomicUsize>,
+    entries: usize,
+}
+
+impl Place {
+    fn take(listed: &Arc<AtomicUsize>, entries: usize) -> Option<Self> {
+        let before = listed.fetch_add(entries, Ordering::Relaxed);
+        let place = Self {
+            listed: Arc::clone(listed),
+            entries,
+        };
+        (before + entries <= MAX_LISTED).then_some(place)
     }
-    let page = error_page::page(plain.status(), form).closing();
-    match plain.headers().get(ALLOW) {
-        Some(allow) => page.with_header(ALLOW, allow.clone()),
-        None => page,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.listed.fetch_sub(self.entries, Ordering::Relaxed);
     }
 }
 
@@ -163,7 +177,7 @@ impl Inner {
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return Ok(tree.options(request)),
-            _ => return Ok(refuse_method(request)),
+            _ => return Ok(tree.refuse_method(request)),
         }
         if let Some(elsewhere) = tree.rules.redirect(request) {
             return Ok(elsewhere);
@@ -219,7 +233,9 @@ impl Tree {
                 self.list(at, request, patience)
             }
             Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound)) => {
-                let page = self.application_page(at, request, patience)?;
+                let (key, page) = self.application_page(at, request, patience)?;
+                let accepted = AcceptEncoding::parse(request.fields());
+                let page = self.encoded(at, &key, page, accepted, patience)?;
                 Ok(self.represent(at, request, &page))
             }
             Err(halt) => Err(halt),
@@ -260,7 +276,7 @@ impl Tree {
         at: &Snapshot,
         request: &Request<'_>,
         patience: Patience,
-    ) -> Result<Arc<Version>, Halt> {
+    ) -> Result<(Vec<u8>, Arc<Version>), Halt> {
         let Some(name) = &self.rules.spa else {
             return Err(Miss::NotFound.into());
         };
@@ -269,7 +285,9 @@ impl Tree {
         if last.contains(&b'.') || !negotiation::accepts_html_navigation(request.fields()) {
             return Err(Miss::NotFound.into());
         }
-        self.file(at, name, Rules::never_keep, patience)
+        let page = self.file(at, name, Rules::never_keep, patience)?;
+        // Kept apart from the same file under its own name.
+        Ok(([b"\0", &name[..]].concat(), page))
     }
 
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
@@ -285,7 +303,7 @@ impl Tree {
         let response = Response::text(format!("{status}\n"))
             .with_status(status)
             .with_header(LOCATION, location);
-        self.rules.decorate(response, request.path_bytes())
+        self.rules.decorate_made(response, request.path_bytes())
     }
 
     fn list(
@@ -324,20 +342,28 @@ impl Tree {
             Form::Html | Form::Text => listing::Form::from_query(request.query()),
         };
         let order = Order::from_query(request.query());
+        let Some(place) = Place::take(&self.listed, entries.len()) else {
+            return Ok(Response::unavailable("too many listings at once"));
+        };
         let mut listing = listing::Listing::new(entries, path, order, form);
+        let produce = move || {
+            let _held_until_the_end = &place;
+            Ok(listing.next_piece())
+        };
         let response = Response::new(StatusCode::OK).with_body(Body::Stream {
-            producer: Box::new(move || Ok(listing.next_piece())),
+            producer: Box::new(produce),
             length: None,
         });
-        let response = match form {
+        let response = self
+            .rules
+            .decorate_made(response, path)
+            .with_header(VARY, "Accept");
+        Ok(match form {
             listing::Form::Json => response.with_header(CONTENT_TYPE, "application/json"),
             listing::Form::Html => response
                 .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
                 .with_header(CONTENT_SECURITY_POLICY, listing::CSP),
-        };
-        Ok(self
-            .rules
-            .decorate(response.with_header(VARY, "Accept"), path))
+        })
     }
 
     /// The methods there are; and for a page of another origin, that it may ask (Fetch §4.8).
@@ -355,6 +381,23 @@ impl Tree {
         }
     }
 
+    /// 405 or 501, in the form the client prefers.
+    fn refuse_method(&self, request: &Request<'_>) -> Response {
+        let plain = method_not_allowed(request.method(), ALLOWED);
+        let mut response = match negotiation::form(request.fields()) {
+            Form::Text => plain,
+            form => {
+                let page = error_page::page(plain.status(), form).closing();
+                match plain.headers().get(ALLOW) {
+                    Some(allow) => page.with_header(ALLOW, allow.clone()),
+                    None => page,
+                }
+            }
+        };
+        self.rules.add_safety(response.headers_mut());
+        response
+    }
+
     fn miss(&self, at: &Snapshot, request: &Request<'_>, miss: Miss) -> Response {
         let status = match miss {
             Miss::NotFound => StatusCode::NOT_FOUND,
@@ -362,6 +405,7 @@ impl Tree {
             Miss::Overloaded => {
                 return Response::unavailable("out of file descriptors or memory");
             }
+            Miss::Changing => return Response::unavailable("the file is being written"),
             Miss::Failed(error) => {
                 log::error!("{:?}: {error}", request.target());
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -386,8 +430,8 @@ impl Tree {
 
     fn error_page(&self, at: &Snapshot, status: StatusCode) -> Option<Arc<Version>> {
         let name = self.rules.error_page(status)?;
-        // An error is told without patience: a page that takes some is not worth it.
-        self.file(at, name, |_: &mut HeaderMap| {}, Patience::None)
+        // An error cannot wait for another thread; its page is small.
+        self.file(at, name, |_: &mut HeaderMap| {}, Patience::Enough)
             .ok()
     }
 

@@ -27,8 +27,8 @@ pub(super) struct Root {
     directory: OwnedFd,
     /// Which directory that is, wherever its name leads by now.
     pub(super) place: Place,
-    /// Without links: what an absolute link must begin with to stay inside.
-    path: PathBuf,
+    /// As it was named, and without links: what an absolute link must begin with to stay inside.
+    names: [PathBuf; 2],
     symlinks: Symlinks,
     resolution: Resolution,
 }
@@ -82,8 +82,13 @@ pub(super) struct Facts {
 impl OpenedFile {
     /// True if nobody has changed the file since it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
-        fstat(&self.file).is_ok_and(|stat| Identity::of(&stat) == self.facts.identity)
+        is_unchanged(&self.file, self.facts.identity)
     }
+}
+
+/// True if an open file is still the version it was.
+pub(super) fn is_unchanged(file: &File, identity: Identity) -> bool {
+    fstat(file).is_ok_and(|stat| Identity::of(&stat) == identity)
 }
 
 impl Place {
@@ -120,6 +125,8 @@ pub(super) enum Miss {
     Forbidden,
     /// The process is out of descriptors or memory.
     Overloaded,
+    /// Somebody writes to it faster than it can be read.
+    Changing,
     /// The disk failed.
     Failed(io::Error),
 }
@@ -150,8 +157,8 @@ const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
 
 impl Root {
     pub(super) fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
-        let path = path.canonicalize()?;
-        let directory = open(&path, OPEN_DIRECTORY, Mode::empty())?;
+        let names = [std::path::absolute(path)?, path.canonicalize()?];
+        let directory = open(&names[1], OPEN_DIRECTORY, Mode::empty())?;
         // Old kernels do not have the call (ENOSYS), some sandboxes forbid it (EPERM).
         let resolution = match open_beneath(directory.as_fd(), b".", symlinks) {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Resolution::Walk,
@@ -160,7 +167,7 @@ impl Root {
         Ok(Self {
             place: Place::of(&fstat(&directory)?),
             directory,
-            path,
+            names,
             symlinks,
             resolution,
         })
@@ -179,6 +186,13 @@ impl Root {
             FileType::Directory => Ok(descriptor),
             _ => Err(Miss::NotFound),
         }
+    }
+
+    /// What is left of an absolute path that leads into the root.
+    fn beneath<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        self.names
+            .iter()
+            .find_map(|name| path.strip_prefix(name).ok())
     }
 
     /// What stands at `path`, without opening it: for listings.
@@ -234,7 +248,7 @@ impl Root {
                     }
                     let mut target = Path::new(OsStr::from_bytes(link.to_bytes()));
                     if target.is_absolute() {
-                        target = target.strip_prefix(&self.path).map_err(|_| Errno::XDEV)?;
+                        target = self.beneath(target).ok_or(Errno::XDEV)?;
                         above.clear();
                     }
                     todo.extend(components(target.as_os_str().as_bytes()));

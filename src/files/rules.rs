@@ -120,8 +120,9 @@ impl Rules {
             let captures = rule.from.matches(path)?;
             let mut location = rule.to.expand(&captures);
             if let (Some(query), false) = (request.query(), location.contains('?')) {
-                location.push('?');
-                location.push_str(query);
+                // Before a fragment (RFC 3986 §3).
+                let end = location.find('#').unwrap_or(location.len());
+                location.insert_str(end, &format!("?{query}"));
             }
             Some(self.decorate(Response::redirect(rule.status, &location), path))
         })
@@ -152,6 +153,13 @@ impl Rules {
         }
     }
 
+    /// The same for what is made here and is no file: how long to keep a file says nothing of it.
+    pub(super) fn decorate_made(&self, response: Response, path: &[u8]) -> Response {
+        let mut response = self.decorate(response, path);
+        response.headers_mut().remove(CACHE_CONTROL);
+        response
+    }
+
     pub(super) fn decorate(&self, mut response: Response, path: &[u8]) -> Response {
         self.add_fields(path, response.headers_mut());
         response
@@ -161,6 +169,8 @@ impl Rules {
     /// its address says.
     pub(super) fn never_keep(fields: &mut HeaderMap) {
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Whether it is the answer at all depends on what the client accepts.
+        fields.append(VARY, HeaderValue::from_static("Accept"));
     }
 
     /// The names of files that the rules mention.

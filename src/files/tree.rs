@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -14,11 +15,10 @@ use lru::LruCache;
 
 use super::cache::{Cache, FRESH, Known};
 use super::encode;
-use super::media_type;
 use super::resolve::{self, Resolved};
 use super::root::{Identity, Miss, Opened, OpenedFile, Place, Root};
 use super::rules::{Destination, Rules, Scope};
-use super::version::{Content, Making, Version};
+use super::version::{self, Content, Making, Version};
 use crate::error::Error;
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::{Compress, EtagSource, Site, Symlinks};
@@ -37,6 +37,8 @@ pub(super) struct Tree {
     /// Tags made from contents, by the version of the file they were made from.
     tags: Mutex<LruCache<Identity, String>>,
     symlinks: Symlinks,
+    /// Entries of listings on their way out.
+    pub(super) listed: Arc<AtomicUsize>,
 }
 
 /// The root at one moment, and what was found beneath it. A request uses one from beginning to
@@ -87,28 +89,33 @@ impl Tree {
         let failed = |source| Error::path("serve", path, source);
         let metadata = path.metadata().map_err(failed)?;
         let mut rules = Rules::new(site)?;
+        let mut symlinks = site.symlinks;
         let folder = if metadata.is_dir() {
             path.to_owned()
         } else {
-            let file = path.canonicalize().map_err(failed)?;
             if !metadata.is_file() {
                 return Err(failed(io::Error::other(
                     "it is neither a folder nor a file",
                 )));
             }
-            std::fs::File::open(&file).map_err(failed)?;
-            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
+            std::fs::File::open(path).map_err(failed)?;
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));
             };
+            // Whoever names a link means what it leads to, now and later.
+            symlinks = Symlinks::Follow;
             rules.scope = Scope::Nothing;
             let address = [b"/", name.as_bytes()].concat();
             for path in [b"/".to_vec(), address] {
                 let name = Destination::File(name.as_bytes().to_vec());
                 rules.routes.insert(path, name);
             }
-            parent.to_owned()
+            match parent.as_os_str().is_empty() {
+                true => PathBuf::from("."),
+                false => parent.to_owned(),
+            }
         };
-        let snapshot = Snapshot::open(&folder, site.symlinks).map_err(failed)?;
+        let snapshot = Snapshot::open(&folder, symlinks).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
@@ -116,7 +123,8 @@ impl Tree {
             current: RwLock::new(Arc::new(snapshot)),
             checked: Mutex::new(Instant::now()),
             tags: Mutex::new(LruCache::new(max_tags)),
-            symlinks: site.symlinks,
+            symlinks,
+            listed: Arc::default(),
         })
     }
 
@@ -201,8 +209,10 @@ impl Tree {
     ) -> Result<Found, Halt> {
         let now = Instant::now();
         let stale = match at.cache.get(key, now) {
-            Known::Fresh(Some(version)) => return Ok(Found::Version(version)),
-            Known::Stale(stale) => stale,
+            Known::Fresh(Some(version)) if version.is_unchanged() => {
+                return Ok(Found::Version(version));
+            }
+            Known::Fresh(stale @ Some(_)) | Known::Stale(stale) => stale,
             Known::Fresh(None) | Known::Nothing => None,
         };
         // A file that is written to just now is read again, a few times.
@@ -216,7 +226,7 @@ impl Tree {
             if let Some(stale) = &stale
                 && stale.is_of(opened.facts.identity)
             {
-                at.cache.confirm(key, now);
+                at.cache.confirm(key, stale, now);
                 return Ok(Found::Version(Arc::clone(stale)));
             }
             let content_tag = self.content_tag(&opened, patience)?;
@@ -237,8 +247,7 @@ impl Tree {
             at.cache.put(key, Some(Arc::clone(&version)), now);
             return Ok(Found::Version(version));
         }
-        let busy = io::Error::other("it changes faster than it can be read");
-        Err(Miss::Failed(busy).into())
+        Err(Miss::Changing.into())
     }
 
     /// The tag of a file whose tag is made from its content. Large files take patience, once.
@@ -258,9 +267,10 @@ impl Tree {
             return Err(Halt::Slow);
         }
         let tag = hash(opened).map_err(Miss::Failed)?;
-        if opened.is_unchanged() {
-            tags().put(opened.facts.identity, tag.clone());
+        if !opened.is_unchanged() {
+            return Ok(None);
         }
+        tags().put(opened.facts.identity, tag.clone());
         Ok(Some(tag))
     }
 
@@ -274,7 +284,7 @@ impl Tree {
         patience: Patience,
     ) -> Result<Arc<Version>, Halt> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
-        if self.rules.compress == Compress::Off || !media_type::compresses(&plain.media_type) {
+        if self.rules.compress == Compress::Off || !plain.is_compressible() {
             return Ok(plain);
         }
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
@@ -298,7 +308,8 @@ impl Tree {
         {
             return Ok(sidecars.swap_remove(at).1);
         }
-        let worthwhile = encode::is_worthwhile(plain.len);
+        let identity_refused = accepted.preferred(&[Coding::Identity]).is_none();
+        let worthwhile = encode::is_worthwhile(plain.len, identity_refused);
         match wanted {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
@@ -336,7 +347,11 @@ impl Tree {
         };
         let name = [&plain.name, extension].concat();
         let opened = match at.root.get(&name) {
-            Ok(Opened::File(opened)) if opened.facts.modified >= plain.modified => opened,
+            Ok(Opened::File(opened))
+                if version::is_ready(opened.facts.modified, plain.modified) =>
+            {
+                opened
+            }
             _ => {
                 at.cache.put(&key, None, now);
                 return Ok(None);
@@ -345,7 +360,7 @@ impl Tree {
         if let Some(stale) = stale
             && stale.is_of(opened.facts.identity)
         {
-            at.cache.confirm(&key, now);
+            at.cache.confirm(&key, &stale, now);
             return Ok(Some(stale));
         }
         let content_tag = self.content_tag(&opened, patience)?;
@@ -361,7 +376,7 @@ impl Tree {
             typed_name: &plain.name,
             coding,
             content_tag,
-            finish: |_| {},
+            finish: plain.finish,
         };
         let version = Arc::new(Version::new(&making, facts, content));
         at.cache.put(&key, Some(Arc::clone(&version)), now);
@@ -388,6 +403,9 @@ impl Tree {
             _ => {}
         }
         let content = plain.read().map_err(Miss::Failed)?;
+        if !plain.is_unchanged() {
+            return Err(Miss::Changing.into());
+        }
         let Some(encoded) = encode::encode(&content, coding).map_err(Miss::Failed)? else {
             at.cache.put(&key, Some(Arc::clone(&plain)), now);
             return Ok(plain);

@@ -13,14 +13,14 @@ use ::http::header::{
 use bytes::Bytes;
 
 use super::media_type;
-use super::root::{Facts, Identity, OpenedFile};
+use super::root::{self, Facts, Identity, OpenedFile};
 use super::rules::Rules;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
-use crate::http::response::PreparedFields;
+use crate::http::response::{FileVersion, PreparedFields};
 use crate::http::{Body, FileRange};
 use crate::site::Compress;
 
@@ -39,6 +39,7 @@ pub(super) struct Version {
     pub(super) whole: Arc<PreparedFields>,
     /// The fields of a 304 (RFC 9110 §15.4.5).
     pub(super) unchanged: Arc<PreparedFields>,
+    pub(super) finish: fn(&mut HeaderMap),
     age: Age,
     content: Content,
 }
@@ -92,6 +93,9 @@ impl Version {
             &media_type,
             making.coding,
         );
+        if is_gzipped_svg(making.name) {
+            fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         (making.finish)(&mut fields);
         Self {
             identity: facts.identity,
@@ -102,9 +106,24 @@ impl Version {
             validators,
             unchanged: unchanged(&fields),
             whole: PreparedFields::new(fields),
+            finish: making.finish,
             age,
             content,
         }
+    }
+
+    /// True if the bytes that would be sent are still those of this version: what is in memory
+    /// does not change, a file may be written to in place.
+    pub(super) fn is_unchanged(&self) -> bool {
+        match &self.content {
+            Content::Memory(_) => true,
+            Content::File(file) => root::is_unchanged(file, self.identity),
+        }
+    }
+
+    /// Whether it becomes smaller by a coding, and has none.
+    pub(super) fn is_compressible(&self) -> bool {
+        media_type::compresses(&self.media_type) && !is_gzipped_svg(&self.name)
     }
 
     /// True if this is still the version to serve for a file of this identity.
@@ -165,7 +184,8 @@ impl Version {
             etag: tag,
             ..self.validators.clone()
         };
-        let fields = fields(rules, path, &validators, &self.media_type, coding);
+        let mut fields = fields(rules, path, &validators, &self.media_type, coding);
+        (self.finish)(&mut fields);
         Self {
             identity: self.identity,
             name: self.name.clone(),
@@ -175,6 +195,7 @@ impl Version {
             unchanged: unchanged(&fields),
             whole: PreparedFields::new(fields),
             validators,
+            finish: self.finish,
             age: self.age,
             content: Content::Memory(content),
         }
@@ -194,11 +215,14 @@ impl Version {
             Content::Memory(bytes) => {
                 Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
             }
-            Content::File(file) => Body::File(FileRange {
-                file: Arc::clone(file),
-                offset: range.start,
-                len: range.len(),
-            }),
+            Content::File(file) => {
+                let mut part = FileRange::new(Arc::clone(file), range.start, range.len());
+                part.version = Some(FileVersion {
+                    len: self.len,
+                    modified: self.modified,
+                });
+                Body::File(part)
+            }
         }
     }
 }
@@ -283,6 +307,17 @@ fn unchanged(fields: &HeaderMap) -> Arc<PreparedFields> {
         unchanged.remove(name);
     }
     PreparedFields::new(unchanged)
+}
+
+/// The one kind of file that is its own coding: browsers show it only if they are told.
+fn is_gzipped_svg(name: &[u8]) -> bool {
+    name.ends_with(b".svgz")
+}
+
+/// Whether a sidecar may stand for its source: not if it is older, and not while it may still be
+/// written. What compressors make has its source's time when it is done.
+pub(super) fn is_ready(sidecar: SystemTime, source: SystemTime) -> bool {
+    sidecar == source || (sidecar > source && age(sidecar, SystemTime::now()) == Age::Settled)
 }
 
 /// File systems count in up to 2 s. A time in the future may come again.

@@ -5,8 +5,6 @@
 //! it is, a piece of memory or of a file, and nothing else joins the queue until it is sent.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
@@ -88,7 +86,7 @@ pub(crate) enum Segment<'a> {
     /// Bytes that a file range follows at once.
     BytesBeforeFile(&'a [u8]),
     /// A part of a file.
-    File(&'a Arc<File>, u64, u64),
+    File(&'a FileRange),
 }
 
 impl Outbox {
@@ -213,9 +211,7 @@ impl Outbox {
             Bulk::None | Bulk::Stream(_) => Segment::Bytes(unsent),
             Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
             Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
-            Bulk::File(range) if unsent.is_empty() => {
-                Segment::File(&range.file, range.offset, range.len)
-            }
+            Bulk::File(range) if unsent.is_empty() => Segment::File(range),
             Bulk::File(_) => Segment::BytesBeforeFile(unsent),
         }
     }

@@ -94,7 +94,7 @@ impl Conversation {
                     let bytes = match segment {
                         Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => bytes.to_vec(),
                         Segment::Pair(first, second) => [first, second].concat(),
-                        Segment::File(_, _, len) => vec![b'F'; len as usize],
+                        Segment::File(range) => vec![b'F'; range.len as usize],
                     };
                     assert!(!bytes.is_empty(), "a write of nothing");
                     assert!(!self.shut_down, "a write after the end");
@@ -648,11 +648,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| {
         let file = std::fs::File::open("/dev/null").expect("a file");
-        let range = FileRange {
-            file: Arc::new(file),
-            offset: 0,
-            len: 1 << 40,
-        };
+        let range = FileRange::new(Arc::new(file), 0, 1 << 40);
         Response::new(StatusCode::OK).with_body(Body::File(range))
     };
     let mut told = false;
@@ -673,8 +669,8 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
                 head_len = bytes.len();
                 conversation.machine.on_sent(head_len);
             }
-            Next::Write(Segment::File(_, offset, len)) => {
-                assert_eq!((offset, len), (0, 1 << 40));
+            Next::Write(Segment::File(range)) => {
+                assert_eq!((range.offset, range.len), (0, 1 << 40));
                 conversation.machine.on_sent(1000);
                 break;
             }

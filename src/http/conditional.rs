@@ -180,6 +180,8 @@ pub(crate) fn range_of(
 ) -> range::RangeRequest {
     let mut values = fields.all("range");
     match (values.next(), values.next()) {
+        // Nothing has no part; that it is nothing helps more than that (as nginx and Go answer).
+        _ if length == 0 => range::RangeRequest::Whole,
         (Some(value), None) if range_applies(fields, validators) => range::parse(value, length),
         _ => range::RangeRequest::Whole,
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
@@ -24,6 +25,38 @@ pub struct FileRange {
     pub offset: u64,
     /// How many bytes.
     pub len: u64,
+    /// What the file is known to be, if somebody promised so.
+    pub(crate) version: Option<FileVersion>,
+}
+
+/// What tells that a file is written to while it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileVersion {
+    pub(crate) len: u64,
+    pub(crate) modified: SystemTime,
+}
+
+impl FileRange {
+    /// `len` bytes from `offset` on.
+    pub fn new(file: Arc<File>, offset: u64, len: u64) -> Self {
+        Self {
+            file,
+            offset,
+            len,
+            version: None,
+        }
+    }
+
+    /// True if the file is not the version that was promised. One that has only grown, as logs do,
+    /// still has the bytes it had.
+    pub(crate) fn is_rewritten(&self) -> bool {
+        let Some(promised) = self.version else {
+            return false;
+        };
+        let now = self.file.metadata();
+        let now = now.and_then(|now| Ok((now.len(), now.modified()?)));
+        now.is_ok_and(|(len, modified)| len <= promised.len && modified != promised.modified)
+    }
 }
 
 /// Makes a content piece by piece, for when it is not there as a whole: on a helper thread, one

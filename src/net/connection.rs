@@ -4,10 +4,8 @@
 //! mio is edge-triggered: readiness is remembered here until a call has proved it wrong. So a
 //! connection parks only for what it knows to be not ready, or it yields and stays runnable.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::mailbox::Piece;
@@ -18,7 +16,7 @@ use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::Segment;
 use crate::h1::record::Record;
 use crate::handler::Admission;
-use crate::http::{Produce, Refusal, Request, Response};
+use crate::http::{FileRange, Produce, Refusal, Request, Response};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
@@ -249,24 +247,25 @@ fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> i
             transport.send_pair(first, &second[..second.len().min(most)])
         }
         Segment::BytesBeforeFile(bytes) => transport.send(bytes, More::Follows),
-        Segment::File(file, offset, len) => send_file(transport, file, offset, len, most),
+        Segment::File(range) => send_file(transport, range, most),
     }
 }
 
-fn send_file(
-    transport: &mut impl Transport,
-    file: &Arc<File>,
-    offset: u64,
-    len: u64,
-    most: usize,
-) -> io::Result<usize> {
-    let chunk = usize::try_from(len).unwrap_or(usize::MAX).min(most);
-    transport.send_file(file, offset, chunk)
+/// Sends a part of a file; 0 if it is not the file any more that was promised, which is looked at
+/// before the client could believe that it has it all.
+fn send_file(transport: &mut impl Transport, range: &FileRange, most: usize) -> io::Result<usize> {
+    let chunk = usize::try_from(range.len).unwrap_or(usize::MAX).min(most);
+    if chunk as u64 == range.len && range.is_rewritten() {
+        return Ok(0);
+    }
+    transport.send_file(&range.file, range.offset, chunk)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
     use std::time::SystemTime;
 
     use ::http::StatusCode;
@@ -274,7 +273,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::h1::context::Recording;
-    use crate::http::{Body, FileRange};
+    use crate::http::Body;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.
     struct Peer {
@@ -329,13 +328,8 @@ mod tests {
 
     impl Host for Large {
         fn answer(&mut self, _: &Request<'_>) -> Option<Response> {
-            Some(
-                Response::new(StatusCode::OK).with_body(Body::File(FileRange {
-                    file: Arc::clone(&self.0),
-                    offset: 0,
-                    len: 1 << 40,
-                })),
-            )
+            let range = FileRange::new(Arc::clone(&self.0), 0, 1 << 40);
+            Some(Response::new(StatusCode::OK).with_body(Body::File(range)))
         }
 
         fn admit(&mut self, _: &Request<'_>) -> Admission {

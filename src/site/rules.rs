@@ -156,6 +156,16 @@ impl TryFrom<RawRedirect> for Redirect {
         if HeaderValue::from_str(&raw.to).is_err() || raw.to.contains(char::is_whitespace) {
             return Err(format!("to = {:?} is not a URL", raw.to));
         }
+        let authority = raw
+            .to
+            .split_once("://")
+            .map(|(_, rest)| rest.split(['/', '?', '#']).next());
+        if authority
+            .flatten()
+            .is_some_and(|authority| authority.contains('$'))
+        {
+            return Err(format!("to = {:?} lets a path choose the server", raw.to));
+        }
         let to = Template::new(&raw.to, from.stars())?;
         match raw.status {
             301 | 302 | 307 | 308 => Ok(Self {
@@ -206,12 +216,15 @@ impl HeaderRule {
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     /// They say how the connection or the content is read; a site cannot know.
     const NOT_THE_SITES: &[&str] = &[
+        "accept-ranges",
         "connection",
         "content-encoding",
         "content-length",
         "content-range",
         "date",
+        "etag",
         "keep-alive",
+        "last-modified",
         "transfer-encoding",
         "upgrade",
     ];

@@ -210,7 +210,9 @@ fn check_host_name(name: &str) -> Result<(), String> {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     let label =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    match !rest.is_empty() && rest.bytes().all(label) {
+    // As a request's host is compared: without port, without the root's dot.
+    let colons = rest.contains(':') && !(rest.starts_with('[') && rest.ends_with(']'));
+    match !rest.is_empty() && rest.bytes().all(label) && !colons && !rest.ends_with('.') {
         true => Ok(()),
         false => Err(format!(
             "{name:?} is not the name of a host in lower case, as \"example.org\" and \"*.example.org\" are"

@@ -204,7 +204,7 @@ impl Entries {
         self.table.get(at).map(|packed| packed.entry(&self.names))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::files) fn len(&self) -> usize {
         self.table.len()
     }
 
