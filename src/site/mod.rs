@@ -1,7 +1,7 @@
 //! The site file, `.tws.toml`: what a site says about itself. Read into values that are valid by
 //! construction; nothing here opens anything but the site file.
 //!
-//! [`values`] are the words and strings in it, [`rules`] its tables.
+//! `values` are the words and strings in it, `rules` its tables.
 
 mod rules;
 mod values;
