@@ -289,6 +289,24 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     assert_eq!(server.client().get("/ten.txt").text(), "0123456789");
 }
 
+/// What the kernel has thrown out of its memory is read by a helper thread; the answer is the same.
+#[test]
+fn cold_files_are_the_same_files() {
+    let folder = tree();
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    for round in 0..20 {
+        let name = format!("cold-{round}.txt");
+        write(folder.path(), &name, "0123456789");
+        let file = fs::File::open(folder.path().join(&name)).expect("a file");
+        file.sync_all().expect("on the disk");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+        let reply = client.get(&format!("/{name}"));
+        assert_eq!((reply.status, reply.text().as_str()), (200, "0123456789"));
+        assert_eq!(client.get(&format!("/never-{round}")).status, 404);
+    }
+}
+
 #[test]
 fn a_single_file_is_served_at_the_root_and_at_its_name() {
     let folder = tree();

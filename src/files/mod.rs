@@ -4,8 +4,9 @@
 //! at the path ([`tree`], through [`resolve`] and [`root`], the only place that opens) → content
 //! coding → preconditions → ranges → response.
 //!
-//! All of it runs on the event loop, unless something takes patience: to hash or to compress a
-//! file, to read a folder. Then the whole pipeline is run again on a helper thread, which has it.
+//! All of it runs on the event loop, unless something takes patience: to open or read what is not in
+//! the kernel's memory, to hash or to compress a file, to read a folder. Then the whole pipeline is
+//! run again on a helper thread, which has it.
 
 mod cache;
 mod content;
@@ -39,9 +40,9 @@ use crate::http::response::method_not_allowed;
 use crate::http::{Body, Refusal, Request, Response, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order};
-use root::Miss;
+use root::{Miss, Patience};
 use rules::{Dotted, Rules};
-use tree::{Found, Halt, Patience, Snapshot, Tree};
+use tree::{Found, Halt, Snapshot, Tree};
 use version::Version;
 
 /// Serves a directory tree, or a single file, for GET and HEAD.
@@ -405,7 +406,9 @@ impl Tree {
             Miss::Overloaded => {
                 return Response::unavailable("out of file descriptors or memory");
             }
-            Miss::Changing => return Response::unavailable("the file is being written"),
+            Miss::Changing | Miss::Cold => {
+                return Response::unavailable("the file is being written");
+            }
             Miss::Failed(error) => {
                 log::error!("{:?}: {error}", request.target());
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -438,7 +441,10 @@ impl Tree {
     fn warn_of_missing_files(&self) {
         let at = self.snapshot();
         for name in self.rules.mentioned() {
-            if !matches!(at.root.get(name), Ok(root::Opened::File(_))) {
+            if !matches!(
+                at.root.get(name, Patience::Enough),
+                Ok(root::Opened::File(_))
+            ) {
                 let name = String::from_utf8_lossy(name);
                 log::warn!("the site file names {name:?}, which cannot be served now");
             }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::root::{Miss, Opened, OpenedFile, Root};
+use super::root::{Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
 
 /// What a path leads to.
@@ -22,13 +22,14 @@ pub(super) fn resolve<'p>(
     rules: &'p Rules,
     root: &Root,
     path: &'p [u8],
+    patience: Patience,
 ) -> Result<Resolved<'p>, Miss> {
     match rules.routes.get(path) {
         Some(Destination::Generated(made)) => {
             let copy = made.try_clone().map_err(Miss::Failed)?;
             return Ok(Resolved::File(copy, Cow::Borrowed(path)));
         }
-        Some(Destination::File(name)) => return file(root, Cow::Borrowed(name)),
+        Some(Destination::File(name)) => return file(root, Cow::Borrowed(name), patience),
         None if rules.scope == Scope::Nothing => return Err(Miss::NotFound),
         None => {}
     }
@@ -37,45 +38,59 @@ pub(super) fn resolve<'p>(
         return Err(Miss::NotFound);
     }
     if name.is_empty() || name.ends_with(b"/") {
-        return index_of(rules, root, name);
+        return index_of(rules, root, name, patience);
     }
-    match root.get(name) {
+    match root.get(name, patience) {
         Ok(Opened::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
-        Ok(Opened::Directory) => match clean(rules, root, name) {
+        Ok(Opened::Directory) => match clean(rules, root, name, patience) {
             Err(Miss::NotFound) => Ok(Resolved::Directory),
             found => found,
         },
-        Err(Miss::NotFound) => clean(rules, root, name),
+        Err(Miss::NotFound) => clean(rules, root, name, patience),
         Err(miss) => Err(miss),
     }
 }
 
 /// A file by its name, whatever the name looks like: for routes and error pages.
-pub(super) fn file<'p>(root: &Root, name: Cow<'p, [u8]>) -> Result<Resolved<'p>, Miss> {
-    match root.get(&name)? {
+pub(super) fn file<'p>(
+    root: &Root,
+    name: Cow<'p, [u8]>,
+    patience: Patience,
+) -> Result<Resolved<'p>, Miss> {
+    match root.get(&name, patience)? {
         Opened::File(opened) => Ok(Resolved::File(opened, name)),
         Opened::Directory => Err(Miss::NotFound),
     }
 }
 
-fn index_of<'p>(rules: &Rules, root: &Root, directory: &[u8]) -> Result<Resolved<'p>, Miss> {
+fn index_of<'p>(
+    rules: &Rules,
+    root: &Root,
+    directory: &[u8],
+    patience: Patience,
+) -> Result<Resolved<'p>, Miss> {
     for index in &rules.index {
         let name = [directory, index.as_bytes()].concat();
-        match root.get(&name) {
+        match root.get(&name, patience) {
             Ok(Opened::File(opened)) => return Ok(Resolved::File(opened, Cow::Owned(name))),
             Ok(Opened::Directory) | Err(Miss::NotFound) => {}
             Err(miss) => return Err(miss),
         }
     }
-    match root.get(directory)? {
+    match root.get(directory, patience)? {
         Opened::Directory => Ok(Resolved::NoIndex),
         Opened::File(_) => Err(Miss::NotFound),
     }
 }
 
-fn clean<'p>(rules: &Rules, root: &Root, name: &[u8]) -> Result<Resolved<'p>, Miss> {
+fn clean<'p>(
+    rules: &Rules,
+    root: &Root,
+    name: &[u8],
+    patience: Patience,
+) -> Result<Resolved<'p>, Miss> {
     match rules.clean_urls {
-        CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat())),
+        CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), patience),
         CleanUrls::Off => Err(Miss::NotFound),
     }
 }

@@ -31,6 +31,15 @@ pub(super) struct Root {
     names: [PathBuf; 2],
     symlinks: Symlinks,
     resolution: Resolution,
+    memory: Memory,
+}
+
+/// Whether the kernel can be asked to look in its memory only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// `RESOLVE_CACHED`, since Linux 5.12.
+    First,
+    Unknown,
 }
 
 /// What tells two files apart at one moment.
@@ -116,6 +125,15 @@ impl Identity {
     }
 }
 
+/// Whether the thread that asks may wait for a disk or a computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// An event loop: it may not.
+    None,
+    /// A helper.
+    Enough,
+}
+
 /// Why there is nothing to serve at a path.
 #[derive(Debug)]
 pub(super) enum Miss {
@@ -127,6 +145,8 @@ pub(super) enum Miss {
     Overloaded,
     /// Somebody writes to it faster than it can be read.
     Changing,
+    /// It is not in memory, and who asks may not wait for the disk.
+    Cold,
     /// The disk failed.
     Failed(io::Error),
 }
@@ -160,9 +180,15 @@ impl Root {
         let names = [std::path::absolute(path)?, path.canonicalize()?];
         let directory = open(&names[1], OPEN_DIRECTORY, Mode::empty())?;
         // Old kernels do not have the call (ENOSYS), some sandboxes forbid it (EPERM).
-        let resolution = match open_beneath(directory.as_fd(), b".", symlinks) {
+        let beneath = ResolveFlags::BENEATH;
+        let resolution = match open_kernel(directory.as_fd(), b".", beneath) {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Resolution::Walk,
             _ => Resolution::Kernel,
+        };
+        let cached = beneath | ResolveFlags::CACHED;
+        let memory = match open_kernel(directory.as_fd(), b".", cached) {
+            Ok(_) => Memory::First,
+            Err(_) => Memory::Unknown,
         };
         Ok(Self {
             place: Place::of(&fstat(&directory)?),
@@ -170,12 +196,37 @@ impl Root {
             names,
             symlinks,
             resolution,
+            memory,
         })
     }
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
-    pub(super) fn get(&self, path: &[u8]) -> Result<Opened, Miss> {
+    pub(super) fn get(&self, path: &[u8], patience: Patience) -> Result<Opened, Miss> {
+        if patience == Patience::None && self.memory == Memory::First {
+            return opened(self.descriptor_in_memory(path)?);
+        }
         opened(self.descriptor(path)?)
+    }
+
+    /// Opens without waiting for a disk: what is not in the kernel's memory is [`Miss::Cold`].
+    fn descriptor_in_memory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = self.flags() | ResolveFlags::CACHED;
+        match openat2(&self.directory, path, OPEN_FILE, Mode::empty(), flags) {
+            // A link that must be looked at more closely is a matter for patience, too.
+            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(Miss::Cold),
+            result => Ok(result?),
+        }
+    }
+
+    fn flags(&self) -> ResolveFlags {
+        match self.symlinks {
+            Symlinks::Never => {
+                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
+            }
+            Symlinks::Inside => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            Symlinks::Follow => ResolveFlags::empty(),
+        }
     }
 
     /// Opens a directory to read its entries.
@@ -208,7 +259,7 @@ impl Root {
         }
         match self.resolution {
             Resolution::Walk => self.walk(path),
-            Resolution::Kernel => match open_beneath(directory, path, self.symlinks) {
+            Resolution::Kernel => match open_kernel(directory, path, self.flags()) {
                 Err(Errno::XDEV) => self.walk(path),
                 result => result,
             },
@@ -288,17 +339,13 @@ fn modification_time(seconds: i64, nanoseconds: u64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH) + Duration::from_nanos(nanoseconds)
 }
 
-fn open_beneath(
+fn open_kernel(
     directory: BorrowedFd<'_>,
     path: &[u8],
-    symlinks: Symlinks,
+    resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
     /// EAGAIN means that somebody renamed on our way (openat2(2)); it does not go on for ever.
     const ATTEMPTS: usize = 8;
-    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    if symlinks == Symlinks::Never {
-        resolve |= ResolveFlags::NO_SYMLINKS;
-    }
     let mut result = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {
         result = openat2(directory, path, OPEN_FILE, Mode::empty(), resolve);
@@ -351,7 +398,7 @@ mod tests {
     }
 
     fn get(root: &Root, path: &str) -> &'static str {
-        match root.get(path.as_bytes()) {
+        match root.get(path.as_bytes(), Patience::Enough) {
             Ok(Opened::File(opened)) => match opened.facts.len {
                 4 => "file",
                 8 => "sub file",

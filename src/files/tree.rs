@@ -16,7 +16,7 @@ use lru::LruCache;
 use super::cache::{Cache, FRESH, Known};
 use super::encode;
 use super::resolve::{self, Resolved};
-use super::root::{Identity, Miss, Opened, OpenedFile, Place, Root};
+use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
 use super::rules::{Destination, Rules, Scope};
 use super::version::{self, Content, Making, Version};
 use crate::error::Error;
@@ -49,15 +49,6 @@ pub(super) struct Snapshot {
     cache: Cache,
 }
 
-/// Whether the thread that asks may wait for a disk or a computation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// An event loop: it may not.
-    None,
-    /// A helper.
-    Enough,
-}
-
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Halt {
@@ -69,7 +60,10 @@ pub(super) enum Halt {
 
 impl From<Miss> for Halt {
     fn from(miss: Miss) -> Self {
-        Self::Miss(miss)
+        match miss {
+            Miss::Cold => Self::Slow,
+            miss => Self::Miss(miss),
+        }
     }
 }
 
@@ -175,7 +169,7 @@ impl Tree {
         path: &[u8],
         patience: Patience,
     ) -> Result<Found, Halt> {
-        let resolve = || resolve::resolve(&self.rules, &at.root, path);
+        let resolve = || resolve::resolve(&self.rules, &at.root, path, patience);
         self.look_up(at, path, path, |_| {}, patience, resolve)
     }
 
@@ -191,7 +185,7 @@ impl Tree {
         // No path begins with NUL.
         let key = [b"\0", name].concat();
         let path = [b"/", name].concat();
-        let resolve = || resolve::file(&at.root, name.into());
+        let resolve = || resolve::file(&at.root, name.into(), patience);
         match self.look_up(at, &key, &path, finish, patience, resolve)? {
             Found::Version(version) => Ok(version),
             Found::Directory | Found::NoIndex => Err(Miss::NotFound.into()),
@@ -231,7 +225,7 @@ impl Tree {
             }
             let content_tag = self.content_tag(&opened, patience)?;
             let facts = opened.facts;
-            let Some(content) = Content::of(opened) else {
+            let Some(content) = Content::of(opened, patience)? else {
                 continue;
             };
             let making = Making {
@@ -346,7 +340,8 @@ impl Tree {
             Known::Nothing => None,
         };
         let name = [&plain.name, extension].concat();
-        let opened = match at.root.get(&name) {
+        let opened = match at.root.get(&name, patience) {
+            Err(Miss::Cold) => return Err(Halt::Slow),
             Ok(Opened::File(opened))
                 if version::is_ready(opened.facts.modified, plain.modified) =>
             {
@@ -366,7 +361,7 @@ impl Tree {
         let content_tag = self.content_tag(&opened, patience)?;
         // One that changes just now is not ready.
         let facts = opened.facts;
-        let Some(content) = Content::of(opened) else {
+        let Some(content) = Content::of(opened, patience)? else {
             return Ok(None);
         };
         let making = Making {

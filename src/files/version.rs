@@ -1,7 +1,7 @@
 //! One version of one file, as it is served under one path: what it is, and what is true of *it*.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,9 +11,10 @@ use ::http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, VARY,
 };
 use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::media_type;
-use super::root::{self, Facts, Identity, OpenedFile};
+use super::root::{self, Facts, Identity, Miss, OpenedFile, Patience};
 use super::rules::Rules;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::conditional::{EntityTag, Strength, Validators};
@@ -230,14 +231,34 @@ impl Version {
 impl Content {
     /// The content of an opened file: read if it is small, so that it leaves in one write with its
     /// head and needs no descriptor. `None` if the file changed while it was read.
-    pub(super) fn of(opened: OpenedFile) -> Option<Self> {
+    pub(super) fn of(opened: OpenedFile, patience: Patience) -> Result<Option<Self>, Miss> {
         if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
-            return Some(Self::File(Arc::new(opened.file)));
+            return Ok(Some(Self::File(Arc::new(opened.file))));
         }
         let mut bytes = vec![0; opened.facts.len as usize];
-        opened.file.read_exact_at(&mut bytes, 0).ok()?;
+        if patience == Patience::None {
+            read_from_memory(&opened.file, &mut bytes)?;
+        } else if opened.file.read_exact_at(&mut bytes, 0).is_err() {
+            return Ok(None);
+        }
         let unchanged = opened.is_unchanged();
-        unchanged.then(|| Self::Memory(Bytes::from(bytes)))
+        Ok(unchanged.then(|| Self::Memory(Bytes::from(bytes))))
+    }
+}
+
+/// Reads a whole file without waiting for a disk: what is not in the kernel's memory is
+/// [`Miss::Cold`], and asking has begun to bring it there.
+fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
+    let len = bytes.len();
+    let mut pieces = [IoSliceMut::new(bytes)];
+    match preadv2(file, &mut pieces, 0, ReadWriteFlags::NOWAIT) {
+        Ok(count) if count == len => Ok(()),
+        // File systems that cannot say (tmpfs, overlayfs) are in memory, or have no other way.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            file.read_exact_at(bytes, 0).map_err(|_| Miss::Cold)
+        }
+        // A part of it, or nothing.
+        Ok(_) | Err(_) => Err(Miss::Cold),
     }
 }
 
