@@ -35,6 +35,8 @@ fn folder() -> TempDir {
     write(at, "side.js", "the source");
     write(at, "side.js.br", "as brotli");
     write(at, "side.js.gz", "as gzip");
+    write(at, "paper.pdf", "the paper");
+    write(at, "paper.pdf.zst", "as zstd");
     write(at, "stale.js", "the source");
     write(at, "stale.js.gz", "as gzip, long ago");
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
@@ -93,6 +95,8 @@ fn codings_are_negotiated() {
         ("/side.js", "gzip", Some("gzip")),
         ("/side.js", "zstd", None),
         ("/stale.js", "gzip", None),
+        ("/paper.pdf", "zstd", Some("zstd")),
+        ("/paper.pdf", "gzip", None),
     ];
     for (path, accept, coding) in table {
         let reply = ask(&mut client, path, accept);

@@ -82,6 +82,13 @@ fn with_charset(media_type: &str, charset: &str) -> Option<HeaderValue> {
     value.ok()
 }
 
+/// True for what may have a sidecar: what compresses, and what somebody may know to.
+pub(super) fn may_be_coded(media_type: &HeaderValue) -> bool {
+    compresses(media_type)
+        || media_type == "application/octet-stream"
+        || media_type == "application/pdf"
+}
+
 /// True for what becomes clearly smaller when it is compressed: text, and formats made of text.
 pub(super) fn compresses(media_type: &HeaderValue) -> bool {
     const BINARY_BUT_LOOSE: &[&str] = &[

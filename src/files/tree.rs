@@ -278,7 +278,7 @@ impl Tree {
         patience: Patience,
     ) -> Result<Arc<Version>, Halt> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
-        if self.rules.compress == Compress::Off || !plain.is_compressible() {
+        if self.rules.compress == Compress::Off || !plain.may_be_coded() {
             return Ok(plain);
         }
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
@@ -303,7 +303,8 @@ impl Tree {
             return Ok(sidecars.swap_remove(at).1);
         }
         let identity_refused = accepted.preferred(&[Coding::Identity]).is_none();
-        let worthwhile = encode::is_worthwhile(plain.len, identity_refused);
+        let worthwhile =
+            plain.is_compressible() && encode::is_worthwhile(plain.len, identity_refused);
         match wanted {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>

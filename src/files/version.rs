@@ -122,9 +122,14 @@ impl Version {
         }
     }
 
-    /// Whether it becomes smaller by a coding, and has none.
+    /// Whether it becomes smaller by a coding.
     pub(super) fn is_compressible(&self) -> bool {
-        media_type::compresses(&self.media_type) && !is_gzipped_svg(&self.name)
+        media_type::compresses(&self.media_type)
+    }
+
+    /// Whether it can be there in another coding, because it has none.
+    pub(super) fn may_be_coded(&self) -> bool {
+        media_type::may_be_coded(&self.media_type) && !is_gzipped_svg(&self.name)
     }
 
     /// True if this is still the version to serve for a file of this identity.
@@ -314,7 +319,7 @@ fn fields(
     if coding != Coding::Identity {
         fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }
-    if rules.compress != Compress::Off && media_type::compresses(media_type) {
+    if rules.compress != Compress::Off && media_type::may_be_coded(media_type) {
         fields.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     rules.add_fields(path, &mut fields);
