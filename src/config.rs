@@ -57,12 +57,12 @@ pub struct Limits {
     /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` is no limit.
     pub keep_alive_max: Option<u32>,
     /// Connections in all; one more is told 503 and closed. `None` leaves a quarter of the
-    /// process's file descriptors for everything else.
+    /// process's file descriptors, 32 at least, for everything else.
     pub max_connections: Option<usize>,
     /// Blocking jobs that wait for a helper thread; one more is told 503.
     pub max_waiting_jobs: usize,
-    /// Bytes read and thrown away after a refusal, so that the client sees the refusal and not a
-    /// reset (RFC 9112 §9.6).
+    /// Bytes read and thrown away behind a connection's last reply, so that the client sees the
+    /// reply and not a reset (RFC 9112 §9.6).
     pub max_linger_bytes: u64,
 }
 
@@ -95,7 +95,7 @@ pub struct Timeouts {
     /// A connection without a request, new or kept alive; then it is closed without a word.
     /// Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
-    /// How long to wait for the client to close after a refusal, in all.
+    /// How long to wait for the client to close after a connection's last reply, in all.
     pub linger: Duration,
     /// How long answers in flight may take at shutdown before their connections are cut.
     pub drain: Duration,

@@ -4,7 +4,8 @@
 //! `openat2(RESOLVE_BENEATH)`: neither `..` nor a symbolic link can lead out of the root, and there
 //! is no moment between a check and the opening. Kernels and sandboxes without `openat2` get a
 //! walk, component by component, with the same result; so do absolute links, which the kernel
-//! refuses even if they lead back into the root.
+//! refuses even if they lead back into the root. Who may not wait for a disk is told
+//! [`Miss::Cold`] instead (`RESOLVE_CACHED`).
 
 use std::ffi::OsStr;
 use std::fs::File;

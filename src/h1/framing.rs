@@ -112,15 +112,7 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Request;
-
-    fn request(fields: &[(&str, &str)]) -> Request<'static> {
-        fields
-            .iter()
-            .fold(Request::get("/"), |request, (name, value)| {
-                request.with_header(name, value)
-            })
-    }
+    use crate::http::request::get_with as request;
 
     #[test]
     fn framing_of_rfc_9112_6_3() {

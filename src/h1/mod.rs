@@ -3,19 +3,22 @@
 //! [`machine`] is one connection:
 //!
 //! ```text
-//!        first byte          empty line            last byte
-//!  Idle ───────────▶ Head ───────────▶ Content ───────────▶ Handling
-//!   ▲                 │  no content ───────────────────────▶ │   │
-//!   │                 │                   │                  │   │ reply
-//!   └──────── keep-alive ─────────────────│──────────────────┘   ▼
-//!                     └── refusal ────────┴───────────────▶  Closing
-//!                                                              │ all sent
-//!                              Closed ◀── Lingering ◀──────────┘
+//!       first byte      empty line         taken           last byte
+//!  Idle ─────────▶ Head ─────────▶ Admission ────▶ Content ─────────▶ Handling
+//!   ▲               │   no content ──────│────────────│─────────────▶  │   │
+//!   │               │                    │            └─▶ Refusing ──▶ │   │ last reply
+//!   └───────────────│── keep-alive ──────│─────────────────────────────┘   ▼
+//!                   └── refusal ─────────┴── not taken ──────────────▶ Closing
+//!                                                                         │ all sent
+//!                                          Closed ◀── Lingering ◀─────────┘
 //! ```
+//!
+//! The handler decides in `Admission` whether content is read at all, and words what is refused in
+//! `Refusing`.
 //!
 //! Replies gather in the [`outbox`] while whole requests wait in the [`inbox`]; they are written
 //! when no further request can be answered, when the outbox is full, or when a content that is
-//! not small stands in it. A state owns what only it needs; an idle machine owns no memory.
+//! not small, or is made piece by piece, stands in it. A state owns what only it needs; an idle machine owns no memory.
 //!
 //! Nothing here knows sockets, files, or what time it is: the event loop lends a
 //! [`context::Context`] with the time and the memory. That reply bytes do not depend on how the

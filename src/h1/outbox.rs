@@ -2,7 +2,8 @@
 //!
 //! Heads and small contents are gathered in one buffer, so that one write carries them all, those
 //! of several pipelined replies too. A content that is not small stands behind the buffer as what
-//! it is, a piece of memory or of a file, and nothing else joins the queue until it is sent.
+//! it is, a piece of memory, of a file, or somebody who makes pieces, and nothing else joins the
+//! queue until it is sent.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -217,7 +217,7 @@ fn one_date(fields: &Fields<'_>, name: &str) -> Option<SystemTime> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::Request;
+    use super::super::request::get_with as request;
     use proptest::prelude::*;
 
     use super::super::range::{ByteRange, RangeRequest};
@@ -232,14 +232,6 @@ mod tests {
             etag: Some(EntityTag::new("v,1", strength)),
             last_modified: Some(UNIX_EPOCH + Duration::from_millis(784_111_777_900)),
         }
-    }
-
-    fn request(fields: &[(&str, &str)]) -> Request<'static> {
-        fields
-            .iter()
-            .fold(Request::get("/"), |request, (name, value)| {
-                request.with_header(name, value)
-            })
     }
 
     #[test]

@@ -313,6 +313,16 @@ impl Request<'static> {
     }
 }
 
+/// A GET of `/` with these fields, for tests of what fields mean.
+#[cfg(test)]
+pub(crate) fn get_with(fields: &[(&str, &str)]) -> Request<'static> {
+    fields
+        .iter()
+        .fold(Request::get("/"), |request, (name, value)| {
+            request.with_header(name, value)
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,8 @@
 //! one thread with one `Poll` and one slab of [`connection`]s; other threads reach it through its
 //! [`mailbox`] only. What may block runs on the [`helpers`].
 //!
-//! Nothing on a worker ever waits, and nothing here knows what is served.
+//! A worker never waits for a peer, a handler or a log. What it can still wait for is `sendfile` of
+//! a large file whose next pages are not in the kernel's memory. Nothing here knows what is served.
 
 pub(crate) mod acceptor;
 pub(crate) mod connection;
