@@ -14,6 +14,11 @@ pub enum Admission {
     /// Read it, up to so many bytes and to [`Limits::max_content_bytes`](crate::Limits); more is
     /// refused with 413.
     AtMost(usize),
+    /// Let the handler read it while it comes in, up to so many bytes, whatever
+    /// [`Limits::max_content_bytes`](crate::Limits) says; more is refused with 413. The handler is
+    /// called at once and reads with [`Request::reader`], in a job. A content that is small and of
+    /// known length is whole by then.
+    Streamed(u64),
     /// Do not read it: answer this and close the connection.
     Refuse(Response),
 }
@@ -68,6 +73,18 @@ impl Reply {
         Self::Later(Box::new(hand_over))
     }
 
+    /// The same reply with another response, which `change` makes of the one there is, or will be,
+    /// on the thread that has it. What wraps a handler changes its responses with this.
+    pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
+        match self {
+            Self::Now(response) => Self::Now(change(response)),
+            Self::Blocking(job) => Self::blocking(move || change(job())),
+            Self::Later(hand_over) => Self::later(move |replier| {
+                hand_over(Replier::new(move |response| replier.send(change(response))));
+            }),
+        }
+    }
+
     /// The response, waiting for it if need be. For tests and other callers that may wait.
     pub fn wait(self) -> Response {
         match self {
@@ -92,10 +109,22 @@ impl From<Response> for Reply {
     }
 }
 
+/// A handler may use `?`: what went wrong is a reply, too.
+impl<T, E> From<Result<T, E>> for Reply
+where
+    T: Into<Reply>,
+    E: Into<Reply>,
+{
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(Into::into, Into::into)
+    }
+}
+
 /// Turns requests into responses.
 ///
 /// `handle` is called on an event loop that serves many connections: it must not wait. What may
-/// wait goes into [`Reply::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers.
+/// wait goes into [`Reply::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers, and
+/// those that return a [`Reply`] or a `Result` of such.
 pub trait Handler: Send + Sync {
     /// Answers one request.
     fn handle(&self, request: &Request<'_>) -> Reply;
@@ -121,5 +150,39 @@ where
 {
     fn handle(&self, request: &Request<'_>) -> Reply {
         self(request).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_is_changed_wherever_it_is_made() {
+        let made = || Response::text("made");
+        let teapot = |response: Response| response.with_status(StatusCode::IM_A_TEAPOT);
+        for reply in [
+            Reply::Now(made()),
+            Reply::blocking(made),
+            Reply::later(move |replier| replier.send(made())),
+            // One that is forgotten is a 500, which is changed like any other.
+            Reply::later(drop),
+        ] {
+            assert_eq!(reply.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
+        }
+    }
+
+    #[test]
+    fn a_closure_may_fail() {
+        let handler = |request: &Request<'_>| -> Result<Response, Response> {
+            let not_found = || Response::new(StatusCode::NOT_FOUND);
+            let name = request.query_param("name").ok_or_else(not_found)?;
+            Ok(Response::text(name))
+        };
+        let status = |target| handler.handle(&Request::get(target)).wait().status();
+        assert_eq!(status("/?name=Ana"), StatusCode::OK);
+        assert_eq!(status("/"), StatusCode::NOT_FOUND);
     }
 }

@@ -99,7 +99,7 @@ pub use config::{Config, Limits, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::{Admission, Handler, Job, Replier, Reply};
-pub use http::{Body, Fields, FileRange, Produce, Refusal, Request, Response};
+pub use http::{Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response};
 pub use router::Router;
 pub use server::{Server, ServerHandle};
 #[cfg(feature = "sqlite")]

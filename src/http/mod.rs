@@ -6,6 +6,7 @@
 //! This module imports nothing else of ours.
 
 pub(crate) mod conditional;
+pub(crate) mod content;
 pub(crate) mod date;
 pub(crate) mod glob;
 pub(crate) mod multipart;
@@ -16,6 +17,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
 
+pub use content::ContentReader;
 pub use refusal::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
+use super::content::ContentReader;
 use super::target::{self, Target};
 
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
@@ -195,9 +196,14 @@ impl<'a> Request<'a> {
         std::str::from_utf8(value).ok()
     }
 
-    /// The content, whole, without transfer coding.
+    /// The content, whole, without transfer coding; empty if it comes as a stream.
     pub fn content(&self) -> &[u8] {
         &self.content
+    }
+
+    /// The content as something to read, whether it is all there or comes as a stream.
+    pub fn reader(&self) -> ContentReader {
+        ContentReader::whole(self.content.to_vec())
     }
 
     /// The host that the client asks for, without its port: from an absolute request-target, else

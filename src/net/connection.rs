@@ -175,6 +175,9 @@ impl<T: Transport> Connection<T> {
                 Next::Admit(request) => {
                     let admission = match host.admit(&request) {
                         Admission::AtMost(bytes) => Ok(bytes),
+                        Admission::Streamed(bytes) => {
+                            Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+                        }
                         Admission::Refuse(response) => Err(response),
                     };
                     self.machine.on_admission(admission, cx);
