@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::Response;
 use crate::config::Config;
+use crate::h1::content::Intake;
 use crate::h1::context::{Context, Recording};
 use crate::h1::machine::{Machine, Next};
 use crate::h1::outbox::Segment;
@@ -37,7 +38,9 @@ impl Exchange {
                     Some(bytes) => room.extend_from_slice(bytes),
                     None => break,
                 },
-                Next::Admit(_) => self.machine.on_admission(Ok(usize::MAX), &mut self.cx),
+                Next::Admit(_) => self
+                    .machine
+                    .on_admission(Ok(Intake::Whole(usize::MAX)), &mut self.cx),
                 Next::Handle(_) => self.machine.on_reply(respond(), &mut self.cx),
                 Next::Write(Segment::Bytes(bytes)) => {
                     let count = bytes.len();

@@ -61,6 +61,9 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Blocking jobs that wait for a helper thread; one more is told 503.
     pub max_waiting_jobs: usize,
+    /// Jobs that read a content while it comes in, and contents that are written while they are
+    /// sent: each has a thread for as long as its client takes. One more is told 503.
+    pub max_streams: usize,
     /// Bytes read and thrown away behind a connection's last reply, so that the client sees the
     /// reply and not a reset (RFC 9112 §9.6).
     pub max_linger_bytes: u64,
@@ -77,6 +80,7 @@ impl Default for Limits {
             keep_alive_max: None,
             max_connections: None,
             max_waiting_jobs: 1024,
+            max_streams: 256,
             max_linger_bytes: 64 * 1024 * 1024,
         }
     }

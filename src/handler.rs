@@ -3,6 +3,8 @@
 
 use std::sync::mpsc;
 
+use ::http::StatusCode;
+
 use crate::http::{Refusal, Request, Response};
 
 /// Work that may wait: for a disk, a lock, another server. It runs on a helper thread.
@@ -109,6 +111,12 @@ impl From<Response> for Reply {
     }
 }
 
+impl From<StatusCode> for Reply {
+    fn from(status: StatusCode) -> Self {
+        Self::Now(status.into())
+    }
+}
+
 /// A handler may use `?`: what went wrong is a reply, too.
 impl<T, E> From<Result<T, E>> for Reply
 where
@@ -124,7 +132,7 @@ where
 ///
 /// `handle` is called on an event loop that serves many connections: it must not wait. What may
 /// wait goes into [`Reply::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers, and
-/// those that return a [`Reply`] or a `Result` of such.
+/// those that return a [`Reply`], a status, or a `Result` of such.
 pub trait Handler: Send + Sync {
     /// Answers one request.
     fn handle(&self, request: &Request<'_>) -> Reply;
@@ -155,8 +163,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use ::http::StatusCode;
-
     use super::*;
 
     #[test]
@@ -176,10 +182,9 @@ mod tests {
 
     #[test]
     fn a_closure_may_fail() {
-        let handler = |request: &Request<'_>| -> Result<Response, Response> {
-            let not_found = || Response::new(StatusCode::NOT_FOUND);
-            let name = request.query_param("name").ok_or_else(not_found)?;
-            Ok(Response::text(name))
+        let handler = |request: &Request<'_>| {
+            let name = request.query_param("name").ok_or(StatusCode::NOT_FOUND)?;
+            Ok::<_, StatusCode>(Response::text(name))
         };
         let status = |target| handler.handle(&Request::get(target)).wait().status();
         assert_eq!(status("/?name=Ana"), StatusCode::OK);

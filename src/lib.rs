@@ -41,7 +41,9 @@
 //!    range of an open file) and the driver moves it, in bounded chunks, when the socket is
 //!    writable.
 //! 5. What may wait (a lock, a database) runs as a job on a helper thread and its response comes
-//!    back through the worker's mailbox.
+//!    back through the worker's mailbox. A job that reads a content while it comes in, or writes
+//!    one while it is sent, is coupled to the client by a bounded pipe: the slower of the two sets
+//!    the pace, and the event loop none of it.
 //!
 //! ```text
 //! acceptor ─ mailbox ─▶ worker ─▶ connection ⇄ machine (inbox → head → framing)
@@ -99,9 +101,11 @@ pub use config::{Config, Limits, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::{Admission, Handler, Job, Replier, Reply};
-pub use http::{Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response};
+pub use http::{
+    Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,
+};
 pub use router::Router;
-pub use server::{Server, ServerHandle};
+pub use server::{Counts, Server, ServerHandle};
 #[cfg(feature = "sqlite")]
 pub use users::Users;
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::acceptor::{Acceptor, Stop};
+use crate::net::acceptor::{Acceptor, Admittance, Stop};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
 use crate::net::worker::{Address, Seat, Worker};
@@ -49,7 +49,39 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     workers: Vec<Address>,
     stop: Arc<Stop>,
+    admittance: Arc<Admittance>,
+    drain: Mutex<Drain>,
     failed: AtomicBool,
+}
+
+/// How the end comes.
+#[derive(Debug)]
+struct Drain {
+    /// How long answers in flight may take.
+    time: Duration,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// The workers have been told.
+    Draining,
+}
+
+/// What a server has done since it was bound, and what it is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that were told 503 and closed, because there were
+    /// [`max_connections`](crate::Limits::max_connections) already.
+    pub turned_away: u64,
+    /// Requests that were given to the handler, answered or not.
+    pub requests: u64,
 }
 
 impl ServerHandle {
@@ -60,14 +92,33 @@ impl ServerHandle {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        let of = |worker: &Address| worker.connections.load(Ordering::Relaxed);
+        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
         self.shared.workers.iter().map(of).sum()
+    }
+
+    /// What there is to count. The numbers are read one after the other while the server goes on.
+    pub fn counts(&self) -> Counts {
+        let requests = |worker: &Address| worker.tally.requests.load(Ordering::Relaxed);
+        let admittance = &self.shared.admittance;
+        Counts {
+            connections: self.connections(),
+            accepted: admittance.accepted.load(Ordering::Relaxed),
+            turned_away: admittance.turned_away.load(Ordering::Relaxed),
+            requests: self.shared.workers.iter().map(requests).sum(),
+        }
     }
 
     /// Begins a graceful end: no new connections, idle ones are closed, answers in flight are
     /// finished within [`Timeouts::drain`](crate::Timeouts::drain). Returns at once;
     /// [`Server::serve`] returns when it is done.
     pub fn shut_down(&self) {
+        self.shared.stop.ask();
+    }
+
+    /// The same, with another time for the answers in flight; what is not finished then is cut. An
+    /// end that has begun already can be made shorter so, not longer.
+    pub fn shut_down_within(&self, time: Duration) {
+        self.shared.shorten_drain(time);
         self.shared.stop.ask();
     }
 }
@@ -98,6 +149,11 @@ impl Server {
             addresses,
             workers: seats.iter().map(|seat| seat.address().clone()).collect(),
             stop: acceptor.stop(),
+            admittance: acceptor.admittance(),
+            drain: Mutex::new(Drain {
+                time: config.timeouts.drain,
+                phase: Phase::Serving,
+            }),
             failed: AtomicBool::new(false),
         };
         Ok(Self {
@@ -132,6 +188,7 @@ impl Server {
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let limits = &self.config.limits;
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
+        let streams = Helpers::new(limits.max_streams, 0);
         let max_connections = limits
             .max_connections
             .unwrap_or_else(default_max_connections);
@@ -140,7 +197,8 @@ impl Server {
         for (index, seat) in self.seats.into_iter().enumerate() {
             let sink = self.access_log.as_ref().map(AccessLog::sink);
             let handler = Arc::clone(&handler);
-            let worker = Worker::new(seat, &self.config, handler, helpers.clone(), sink);
+            let pools = (helpers.clone(), streams.clone());
+            let worker = Worker::new(seat, &self.config, handler, pools, sink);
             let ward = Ward(Arc::clone(&shared));
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -172,10 +230,32 @@ impl Server {
 }
 
 impl Shared {
-    fn end(&self, threads: Vec<thread::JoinHandle<()>>) {
-        for worker in &self.workers {
-            worker.mailbox.send(Mail::Drain);
+    fn shorten_drain(&self, time: Duration) {
+        let mut drain = self.drain();
+        drain.time = match drain.phase {
+            Phase::Serving => time,
+            Phase::Draining => time.min(drain.time),
+        };
+        if drain.phase == Phase::Draining {
+            self.tell_workers(drain.time);
         }
+    }
+
+    fn drain(&self) -> MutexGuard<'_, Drain> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_workers(&self, time: Duration) {
+        for worker in &self.workers {
+            worker.mailbox.send(Mail::Drain(time));
+        }
+    }
+
+    fn end(&self, threads: Vec<thread::JoinHandle<()>>) {
+        let mut drain = self.drain();
+        drain.phase = Phase::Draining;
+        self.tell_workers(drain.time);
+        drop(drain);
         for thread in threads {
             // A panic was reported by the ward.
             let _ = thread.join();

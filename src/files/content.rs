@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use super::version::Version;
 use crate::http::multipart::Multipart;
 use crate::http::range::ByteRange;
-use crate::http::{Body, Produce, Response};
+use crate::http::{Body, Produce, Response, Stream};
 
 pub(super) fn whole(version: &Version) -> Response {
     Response::prepared(StatusCode::OK, &version.whole)
@@ -39,10 +39,10 @@ pub(super) fn parts(version: &Version, ranges: &[ByteRange]) -> Response {
     let length = framed.content_length;
     let body = match version.file() {
         None => Body::Bytes(joined(version, &framed)),
-        Some(file) => Body::Stream {
-            producer: Box::new(PartsOfFile::new(Arc::clone(file), &framed)),
-            length: Some(length),
-        },
+        Some(file) => {
+            let parts = PartsOfFile::new(Arc::clone(file), &framed);
+            Body::Stream(Stream::produced(parts).with_length(length))
+        }
     };
     Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
         .with_header(CONTENT_TYPE, framed.content_type)

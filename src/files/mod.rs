@@ -13,6 +13,7 @@ mod content;
 mod encode;
 mod error_page;
 mod listing;
+mod lone;
 mod media_type;
 mod resolve;
 mod root;
@@ -37,7 +38,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::method_not_allowed;
-use crate::http::{Body, Refusal, Request, Response, target};
+use crate::http::{Body, Refusal, Request, Response, Stream, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order};
 use root::{Miss, Patience};
@@ -351,10 +352,8 @@ impl Tree {
             let _held_until_the_end = &place;
             Ok(listing.next_piece())
         };
-        let response = Response::new(StatusCode::OK).with_body(Body::Stream {
-            producer: Box::new(produce),
-            length: None,
-        });
+        let stream = Stream::produced(produce);
+        let response = Response::new(StatusCode::OK).with_body(Body::Stream(stream));
         let response = self
             .rules
             .decorate_made(response, path)

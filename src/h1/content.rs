@@ -5,9 +5,18 @@ use ::http::StatusCode;
 use super::chunked;
 use super::head::{Expectation, Head};
 use super::machine::Exchange;
-use crate::http::{FieldSpan, Refusal};
+use crate::http::{ContentWriter, FieldSpan, Refusal};
 
-const TOO_LARGE: Refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+pub(super) const TOO_LARGE: Refusal =
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+
+/// How a handler takes a content, and how many bytes of it at most.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    Whole(usize),
+    /// While it comes in, through this.
+    Streamed(u64, ContentWriter),
+}
 
 /// A request whose head is there and whose content is not.
 #[derive(Debug)]
@@ -15,9 +24,17 @@ pub(super) struct Receiving {
     pub(super) head: Head,
     pub(super) spans: Vec<FieldSpan>,
     pub(super) exchange: Exchange,
-    /// What the handler takes.
+    /// What the handler takes, or takes yet.
     pub(super) max_bytes: usize,
     decoder: Decoder,
+    passed_on: PassedOn,
+}
+
+/// Whether some of a stream has come already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PassedOn {
+    Nothing,
+    Some,
 }
 
 #[derive(Debug)]
@@ -46,6 +63,7 @@ impl Receiving {
             exchange,
             max_bytes: 0,
             decoder,
+            passed_on: PassedOn::Nothing,
         }
     }
 
@@ -75,11 +93,30 @@ impl Receiving {
         })
     }
 
+    /// Moves what was decoded on to the reader of a stream.
+    pub(super) fn pass_on(&mut self, writer: &ContentWriter) {
+        let content = &mut self.exchange.content;
+        if !content.is_empty() {
+            writer.push(content);
+            self.max_bytes -= content.len();
+            self.passed_on = PassedOn::Some;
+            content.clear();
+        }
+    }
+
+    /// The length of the content, if the head says it.
+    pub(super) fn announced_length(&self) -> Option<u64> {
+        match self.decoder {
+            Decoder::Length { left } => Some(left),
+            Decoder::Chunked(_) => None,
+        }
+    }
+
     /// True once, if the client waits to be told to go on (RFC 9110 §10.1.1): not if some of the
     /// content has come already.
     pub(super) fn takes_up_wait(&mut self) -> bool {
         let waits = self.head.expectation == Expectation::Continue;
         self.head.expectation = Expectation::None;
-        waits && self.exchange.content.is_empty()
+        waits && self.exchange.content.is_empty() && self.passed_on == PassedOn::Nothing
     }
 }

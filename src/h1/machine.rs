@@ -12,7 +12,7 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
-use super::content::{Decoder, Progress, Receiving};
+use super::content::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
 use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
@@ -20,7 +20,14 @@ use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
-use crate::http::{Body, FieldSpan, Fields, Produce, Refusal, Request, Response};
+use crate::http::stream::Source;
+use crate::http::{Body, ContentWriter, FieldSpan, Fields, Refusal, Request, Response};
+
+/// A content of up to this length is whole before its handler is called, even if that would have
+/// taken it as a stream: a job that reads it waits for nobody.
+const MAX_WHOLE_BYTES: u64 = 64 * 1024;
+
+const CONTENT_CUT: Refusal = Refusal::bad_request("the request ended in its content");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -43,6 +50,12 @@ enum State {
     Admission(Box<Receiving>),
     /// The content is coming in.
     Content(Box<Receiving>),
+    /// The content is to be a stream, which the handler does not know yet.
+    Announcing(Box<Receiving>, ContentWriter),
+    /// A handler has the request while its content is coming in.
+    Streaming(Box<Receiving>, ContentWriter),
+    /// The content that a handler was reading is refused, and its reply will not count.
+    Spoilt(Box<Receiving>, Refusal),
     /// The content is refused, which the handler words.
     Refusing(Box<Receiving>, Refusal),
     /// A handler has the request.
@@ -109,7 +122,7 @@ pub(crate) enum Next<'a> {
     /// Nothing, until the handler's reply is there.
     Wait,
     /// Have a piece of this made and say [`Machine::on_piece`], now or later.
-    Produce(Box<dyn Produce>),
+    Produce(Source),
     /// Write this to the access log.
     Log(Record),
     /// Tell the peer that nothing more will come.
@@ -141,10 +154,11 @@ enum Step {
     Read,
     Admit,
     Handle(Head),
+    HandleStream,
     Refuse(Head, Refusal),
     Write,
     Wait,
-    Produce(Box<dyn Produce>),
+    Produce(Source),
     Log(Record),
     ShutdownWrite,
     Close(CloseReason),
@@ -181,9 +195,17 @@ impl Machine {
                 _ => Next::Wait,
             },
             Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans)),
+            Step::HandleStream => match &self.state {
+                State::Streaming(receiving, writer) => {
+                    let bytes = &self.inbox.bytes()[..receiving.head.len];
+                    let request = receiving.head.request(bytes, &receiving.spans, self.peer);
+                    Next::Handle(request.with_stream(writer.reading_end()))
+                }
+                _ => Next::Wait,
+            },
             Step::Refuse(head, refusal) => Next::Refuse(self.request(&head, &cx.spans), refusal),
             Step::Write => Next::Write(self.outbox.segment()),
-            Step::Produce(producer) => Next::Produce(producer),
+            Step::Produce(source) => Next::Produce(source),
             Step::Log(record) => Next::Log(record),
             Step::ShutdownWrite => Next::ShutdownWrite,
             Step::Close(reason) => Next::Close(reason),
@@ -205,8 +227,10 @@ impl Machine {
             }
             State::Admission(_) => Step::Admit,
             State::Content(_) => self.read_content(cx),
+            State::Announcing(..) => self.announce_stream(),
+            State::Streaming(..) => self.stream_content(cx),
             State::Refusing(..) => self.refuse_request(cx),
-            State::Handling(_) => self.flush_or(Step::Wait),
+            State::Handling(_) | State::Spoilt(..) => self.flush_or(Step::Wait),
             State::Closing => self.close_when_flushed(cx),
             State::Lingering { bytes } => {
                 *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
@@ -313,13 +337,21 @@ impl Machine {
         Step::Again
     }
 
-    /// What the handler says to the content of the request that was shown to it last: how many
-    /// bytes it takes, or the answer without it.
-    pub(crate) fn on_admission(&mut self, admission: Result<usize, Response>, cx: &mut Context) {
+    /// What the handler says to the content of the request that was shown to it last: how it takes
+    /// it, or the answer without it.
+    pub(crate) fn on_admission(&mut self, admission: Result<Intake, Response>, cx: &mut Context) {
         match (std::mem::replace(&mut self.state, State::Idle), admission) {
-            (State::Admission(mut receiving), Ok(bytes)) => {
+            (State::Admission(mut receiving), Ok(Intake::Whole(bytes))) => {
                 receiving.max_bytes = bytes.min(cx.limits.max_content_bytes);
                 self.state = State::Content(receiving);
+            }
+            (State::Admission(mut receiving), Ok(Intake::Streamed(bytes, writer))) => {
+                receiving.max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                self.state = match receiving.announced_length() {
+                    Some(length) if length > bytes => State::Refusing(receiving, TOO_LARGE),
+                    Some(..=MAX_WHOLE_BYTES) => State::Content(receiving),
+                    _ => State::Announcing(receiving, writer),
+                };
             }
             (State::Admission(mut receiving), Err(response)) => {
                 receiving.exchange.persistence = Persistence::Close;
@@ -350,19 +382,73 @@ impl Machine {
                 Step::Handle(receiving.head)
             }
             Ok(Progress::Incomplete(_)) if self.input == Input::Ended => {
-                const CUT: Refusal = Refusal::bad_request("the request ended in its content");
-                self.state = State::Refusing(receiving, CUT);
+                self.state = State::Refusing(receiving, CONTENT_CUT);
                 Step::Again
             }
             Ok(Progress::Incomplete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
-                if receiving.takes_up_wait() {
-                    let buffer = self.outbox.head_buffer(&mut cx.buffers);
-                    buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                }
+                self.tell_to_go_on(&mut receiving, cx);
                 self.state = State::Content(receiving);
                 self.flush_or(Step::Read)
             }
+        }
+    }
+
+    /// Hands out the request before its content.
+    fn announce_stream(&mut self) -> Step {
+        if let State::Announcing(receiving, writer) =
+            std::mem::replace(&mut self.state, State::Idle)
+        {
+            self.state = State::Streaming(receiving, writer);
+        }
+        Step::HandleStream
+    }
+
+    /// Passes on to the handler what comes in of the content.
+    fn stream_content(&mut self, cx: &mut Context) -> Step {
+        let State::Streaming(mut receiving, writer) =
+            std::mem::replace(&mut self.state, State::Idle)
+        else {
+            return Step::Again;
+        };
+        if !writer.has_room() {
+            self.state = State::Streaming(receiving, writer);
+            return self.flush_or(Step::Wait);
+        }
+        let head_len = receiving.head.len;
+        let progress = receiving.decode(&self.inbox.bytes()[head_len..]);
+        receiving.pass_on(&writer);
+        match progress {
+            Ok(Progress::Complete(taken)) => {
+                self.inbox.consume_behind(head_len, taken);
+                writer.complete();
+                self.state = State::Handling(receiving.exchange);
+                Step::Again
+            }
+            Ok(Progress::Incomplete(taken)) if self.input == Input::Open => {
+                self.inbox.consume_behind(head_len, taken);
+                self.tell_to_go_on(&mut receiving, cx);
+                self.state = State::Streaming(receiving, writer);
+                self.flush_or(Step::Read)
+            }
+            Ok(Progress::Incomplete(_)) => {
+                writer.fail(io::ErrorKind::UnexpectedEof, CONTENT_CUT.reason());
+                self.state = State::Spoilt(receiving, CONTENT_CUT);
+                Step::Again
+            }
+            Err(refusal) => {
+                writer.fail(io::ErrorKind::InvalidData, refusal.reason());
+                self.state = State::Spoilt(receiving, refusal);
+                Step::Again
+            }
+        }
+    }
+
+    /// Sends 100 Continue if the client waits for it.
+    fn tell_to_go_on(&mut self, receiving: &mut Receiving, cx: &mut Context) {
+        if receiving.takes_up_wait() {
+            let buffer = self.outbox.head_buffer(&mut cx.buffers);
+            buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }
 
@@ -444,9 +530,22 @@ impl Machine {
 
     /// The reply to the request that was handed out last.
     pub(crate) fn on_reply(&mut self, response: Response, cx: &mut Context) {
-        let State::Handling(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
-            debug_assert!(false, "a reply without a request");
-            return;
+        let exchange = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Handling(exchange) => exchange,
+            // The handler has seen enough. Where the next request begins is not known.
+            State::Streaming(receiving, _) => Exchange {
+                persistence: Persistence::Close,
+                ..receiving.exchange
+            },
+            State::Spoilt(receiving, refusal) => {
+                self.state = State::Refusing(receiving, refusal);
+                return;
+            }
+            state => {
+                debug_assert!(false, "a reply without a request");
+                self.state = state;
+                return;
+            }
         };
         let response = match response.status().is_informational() {
             // The client would go on waiting for the final one.
@@ -510,7 +609,7 @@ impl Machine {
             _ if bodiless || exchange.method == Method::HEAD => Body::Empty,
             body => body,
         };
-        let is_stream = matches!(body, Body::Stream { .. });
+        let is_stream = matches!(body, Body::Stream(_));
         self.outbox.push_content(body, coding);
         if let Some(draft) = exchange.draft {
             let end = self.outbox.end();
@@ -524,10 +623,10 @@ impl Machine {
         }
     }
 
-    /// The piece that was asked for, with its producer, or the end of the stream.
+    /// The piece that was asked for, with the source of the next, or the end of the stream.
     pub(crate) fn on_piece(
         &mut self,
-        piece: io::Result<Option<(Bytes, Box<dyn Produce>)>>,
+        piece: io::Result<Option<(Bytes, Source)>>,
         cx: &mut Context,
     ) {
         match piece {
@@ -580,6 +679,10 @@ impl Machine {
             (Timer::Body, State::Content(receiving)) => {
                 self.state = State::Refusing(receiving, TOO_SLOW);
             }
+            (Timer::Body, State::Streaming(receiving, writer)) => {
+                writer.fail(io::ErrorKind::TimedOut, TOO_SLOW.reason());
+                self.state = State::Spoilt(receiving, TOO_SLOW);
+            }
             (Timer::Handler, state) => self.state = state,
             (_, state) => {
                 self.state = state;
@@ -594,6 +697,9 @@ impl Machine {
             State::Handling(exchange) => exchange,
             State::Admission(receiving)
             | State::Content(receiving)
+            | State::Announcing(receiving, _)
+            | State::Streaming(receiving, _)
+            | State::Spoilt(receiving, _)
             | State::Refusing(receiving, _) => receiving.exchange,
             State::Idle
             | State::Head { .. }
@@ -614,11 +720,17 @@ impl Machine {
         if !self.outbox.is_empty() {
             return Timer::Send;
         }
-        match self.state {
+        match &self.state {
             State::Idle => Timer::KeepAlive,
             State::Head { .. } => Timer::Header,
             State::Content(_) => Timer::Body,
-            State::Admission(_) | State::Refusing(..) | State::Handling(_) => Timer::Handler,
+            State::Streaming(_, writer) if writer.has_room() => Timer::Body,
+            State::Admission(_)
+            | State::Announcing(..)
+            | State::Streaming(..)
+            | State::Spoilt(..)
+            | State::Refusing(..)
+            | State::Handling(_) => Timer::Handler,
             State::Closing | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
         }
     }
@@ -650,7 +762,7 @@ impl Machine {
     fn flush(&mut self) -> Step {
         match self.outbox.need() {
             Need::Write => Step::Write,
-            Need::Piece(producer) => Step::Produce(producer),
+            Need::Piece(source) => Step::Produce(source),
             Need::Wait => Step::Wait,
         }
     }

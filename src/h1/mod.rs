@@ -14,18 +14,22 @@
 //! ```
 //!
 //! The handler decides in `Admission` whether content is read at all, and words what is refused in
-//! `Refusing`.
+//! `Refusing`. It may want the content while it comes in: then `Announcing` hands the request out
+//! before it, and `Streaming` stands for `Content` and `Handling` at once, until the content is
+//! complete (`Handling`), is answered too early for that (`Closing`), or goes wrong (`Spoilt`, and
+//! `Refusing` when the handler has let go).
 //!
 //! Replies gather in the [`outbox`] while whole requests wait in the [`inbox`]; they are written
 //! when no further request can be answered, when the outbox is full, or when a content that is
-//! not small, or is made piece by piece, stands in it. A state owns what only it needs; an idle machine owns no memory.
+//! not small, or is made while it is sent, stands in it. A state owns what only it needs; an idle
+//! machine owns no memory.
 //!
 //! Nothing here knows sockets, files, or what time it is: the event loop lends a
 //! [`context::Context`] with the time and the memory. That reply bytes do not depend on how the
 //! request bytes were split across reads is tested, not hoped.
 
 mod chunked;
-mod content;
+pub(crate) mod content;
 pub(crate) mod context;
 mod framing;
 mod head;

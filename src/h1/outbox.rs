@@ -13,7 +13,8 @@ use bytes::{Buf, Bytes};
 use super::chunked;
 use super::context::Buffers;
 use super::record::{Pending, Record};
-use crate::http::{Body, FileRange, Produce};
+use crate::http::stream::Source;
+use crate::http::{Body, FileRange};
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
 /// a second write or a `sendfile`.
@@ -38,15 +39,15 @@ enum Bulk {
     None,
     Bytes(Bytes),
     File(FileRange),
-    Stream(Stream),
+    Made(Making),
 }
 
-/// A content that is made piece by piece. The pieces go through the buffer.
+/// A content that is made while it is sent. The pieces go through the buffer.
 #[derive(Debug)]
-struct Stream {
+struct Making {
     coding: StreamCoding,
     /// `None` while somebody makes the next piece.
-    producer: Option<Box<dyn Produce>>,
+    source: Option<Source>,
 }
 
 /// How the end of a stream is told.
@@ -72,7 +73,7 @@ pub(super) enum Need {
     /// To be written.
     Write,
     /// A piece of this.
-    Piece(Box<dyn Produce>),
+    Piece(Source),
     /// The piece that is being made.
     Wait,
 }
@@ -102,7 +103,7 @@ impl Outbox {
 
     /// True if nothing can be written until a piece is made.
     pub(crate) fn is_waiting(&self) -> bool {
-        let waits = matches!(&self.bulk, Bulk::Stream(Stream { producer: None, .. }));
+        let waits = matches!(&self.bulk, Bulk::Made(Making { source: None, .. }));
         waits && self.buffer.is_empty()
     }
 
@@ -114,7 +115,7 @@ impl Outbox {
     pub(super) fn end(&self) -> u64 {
         let unsent = self.buffer.len() - self.buffer_sent;
         let bulk = match &self.bulk {
-            Bulk::None | Bulk::Stream(_) => 0,
+            Bulk::None | Bulk::Made(_) => 0,
             Bulk::Bytes(bytes) => bytes.len() as u64,
             Bulk::File(range) => range.len,
         };
@@ -139,9 +140,9 @@ impl Outbox {
             }
             Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
             Body::File(range) if range.len > 0 => self.bulk = Bulk::File(range),
-            Body::Stream { producer, .. } => {
-                let producer = Some(producer);
-                self.bulk = Bulk::Stream(Stream { coding, producer });
+            Body::Stream(stream) => {
+                let source = Some(stream.source);
+                self.bulk = Bulk::Made(Making { coding, source });
             }
             Body::File(_) | Body::Empty => {}
         }
@@ -150,30 +151,30 @@ impl Outbox {
     /// What is to be done next. Only if the outbox is not empty.
     pub(super) fn need(&mut self) -> Need {
         match &mut self.bulk {
-            Bulk::Stream(stream) if self.buffer.is_empty() => match stream.producer.take() {
-                Some(producer) => Need::Piece(producer),
+            Bulk::Made(making) if self.buffer.is_empty() => match making.source.take() {
+                Some(source) => Need::Piece(source),
                 None => Need::Wait,
             },
             _ => Need::Write,
         }
     }
 
-    /// Appends a piece of the stream, or its end; the producer comes back if there may be more.
+    /// Appends a piece of the stream, or its end; the source comes back if there may be more.
     pub(super) fn push_piece(
         &mut self,
-        piece: Option<(Bytes, Box<dyn Produce>)>,
+        piece: Option<(Bytes, Source)>,
         buffers: &mut Buffers,
     ) -> Promise {
-        let Bulk::Stream(stream) = &mut self.bulk else {
+        let Bulk::Made(making) = &mut self.bulk else {
             return Promise::Kept;
         };
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
         }
         match piece {
-            Some((bytes, producer)) => {
-                stream.producer = Some(producer);
-                match &mut stream.coding {
+            Some((bytes, source)) => {
+                making.source = Some(source);
+                match &mut making.coding {
                     StreamCoding::Length { left } => match left.checked_sub(bytes.len() as u64) {
                         Some(less) => {
                             *left = less;
@@ -186,7 +187,7 @@ impl Outbox {
                 }
             }
             None => {
-                match stream.coding {
+                match making.coding {
                     StreamCoding::Length { left: 1.. } => return Promise::Broken,
                     StreamCoding::Chunked => self.buffer.extend_from_slice(chunked::LAST_CHUNK),
                     StreamCoding::Length { left: 0 } | StreamCoding::UntilClose => {}
@@ -209,7 +210,7 @@ impl Outbox {
     pub(crate) fn segment(&self) -> Segment<'_> {
         let unsent = &self.buffer[self.buffer_sent..];
         match &self.bulk {
-            Bulk::None | Bulk::Stream(_) => Segment::Bytes(unsent),
+            Bulk::None | Bulk::Made(_) => Segment::Bytes(unsent),
             Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
             Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
             Bulk::File(range) if unsent.is_empty() => Segment::File(range),
@@ -228,7 +229,7 @@ impl Outbox {
         }
         let of_bulk = count - of_buffer;
         let left = match &mut self.bulk {
-            Bulk::None | Bulk::Stream(_) => return,
+            Bulk::None | Bulk::Made(_) => return,
             Bulk::Bytes(bytes) => {
                 bytes.advance(of_bulk);
                 bytes.len() as u64

@@ -1,5 +1,6 @@
 //! The machine, told bytes and asked for bytes: each case whole, byte by byte, and split anywhere.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::StatusCode;
 use proptest::prelude::*;
 
+use super::content::Intake;
 use super::context::{Context, Recording, Service};
 use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::record::{Outcome, Record};
 use crate::config::Config;
-use crate::http::{Body, FileRange, Request, Response};
+use crate::http::stream::Source;
+use crate::http::{Body, ContentWriter, FileRange, Request, Response, Stream};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -80,8 +83,8 @@ impl Conversation {
                 Next::Admit(request) => {
                     let admission = match request.path() {
                         "/no-content" => Err(Response::text("not wanted")),
-                        "/little" => Ok(3),
-                        _ => Ok(usize::MAX),
+                        "/little" => Ok(Intake::Whole(3)),
+                        _ => Ok(Intake::Whole(usize::MAX)),
                     };
                     self.machine.on_admission(admission, &mut self.cx);
                 }
@@ -102,9 +105,13 @@ impl Conversation {
                     self.output.extend_from_slice(&bytes[..count]);
                     self.machine.on_sent(count);
                 }
-                Next::Produce(mut producer) => {
+                Next::Produce(source) => {
+                    let Source::Producer(mut producer) = source else {
+                        panic!("{source:?}");
+                    };
                     let piece = producer.next_piece();
-                    let piece = piece.map(|piece| piece.map(|bytes| (bytes, producer)));
+                    let again = |bytes| (bytes, Source::Producer(producer));
+                    let piece = piece.map(|piece| piece.map(again));
                     self.machine.on_piece(piece, &mut self.cx);
                 }
                 Next::Wait => panic!("nothing to wait for"),
@@ -512,10 +519,12 @@ fn stream(len: usize, length: Option<u64>) -> Response {
         left -= piece;
         Ok((piece > 0).then(|| bytes::Bytes::from(vec![b's'; piece])))
     };
-    Response::new(StatusCode::OK).with_body(Body::Stream {
-        producer: Box::new(produce),
-        length,
-    })
+    let stream = Stream::produced(produce);
+    let stream = match length {
+        Some(length) => stream.with_length(length),
+        None => stream,
+    };
+    Response::new(StatusCode::OK).with_body(Body::Stream(stream))
 }
 
 #[test]
@@ -597,10 +606,7 @@ fn a_stream_that_fails_is_cut_short() {
             true => Ok(Some(bytes::Bytes::from_static(b"abc"))),
             false => Err(std::io::Error::other("on purpose")),
         };
-        Response::new(StatusCode::OK).with_body(Body::Stream {
-            producer: Box::new(produce),
-            length: None,
-        })
+        Response::new(StatusCode::OK).with_body(Body::Stream(Stream::produced(produce)))
     };
     let end = conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert_eq!(end, End::Closed(CloseReason::ContentCutShort));
@@ -778,4 +784,89 @@ proptest! {
         prop_assert_eq!(&split.output, &whole.output);
         prop_assert_eq!(split.records.len(), whole.records.len());
     }
+}
+
+/// A content that is read while it comes in: the machine is told `pieces` until it wants more than
+/// there is or waits, and its handler replies when it has read all.
+fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
+    let mut pieces = pieces.iter();
+    let mut machine = Machine::new(peer());
+    let mut cx = context(|_| {});
+    let (mut output, mut content, mut reader) = (Vec::new(), Vec::new(), None);
+    loop {
+        match machine.next(&mut cx) {
+            Next::Admit(_) => {
+                let intake = Intake::Streamed(1 << 20, ContentWriter::new(|| {}));
+                machine.on_admission(Ok(intake), &mut cx);
+            }
+            Next::Handle(request) => reader = Some(request.reader()),
+            Next::Read(room) => match pieces.next() {
+                Some(piece) => room.extend_from_slice(piece),
+                None => break,
+            },
+            Next::Write(Segment::Bytes(bytes)) => {
+                output.extend_from_slice(bytes);
+                let count = bytes.len();
+                machine.on_sent(count);
+            }
+            Next::Wait => {
+                let mut reader = reader.take().expect("a request");
+                reader.read_to_end(&mut content).expect("all of it");
+                machine.on_reply(Response::text("read"), &mut cx);
+            }
+            Next::Log(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    (machine, cx, output, content)
+}
+
+#[test]
+fn a_stream_does_not_depend_on_how_it_was_split() {
+    let content: Vec<u8> = (0..70_000_u32).map(|at| (at / 7) as u8).collect();
+    let length = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n";
+    let length = [length.as_bytes(), &content].concat();
+    let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut chunked = chunked.as_bytes().to_vec();
+    for chunk in content.chunks(999) {
+        chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    let behind = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab";
+    for input in [length, chunked] {
+        let input = [&input[..], behind].concat();
+        for size in [1, 2, 3, 50, 1000, 4096, 16_384] {
+            let pieces: Vec<&[u8]> = input.chunks(size).collect();
+            let (_, _, output, read) = stream_in(&pieces);
+            // The content behind it is small, so it is whole and read like the other.
+            assert!(read == [&content[..], b"ab"].concat(), "pieces of {size}");
+            let output = String::from_utf8_lossy(&output);
+            assert_eq!(output.matches("HTTP/1.1 200").count(), 2, "{size}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_waits_for_its_client_or_for_its_reader() {
+    let head = &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"[..];
+    let (mut machine, mut cx, _, _) = stream_in(&[head]);
+    assert_eq!(machine.timer(), Timer::Body);
+    let mut sent = 0;
+    while let Next::Read(room) = machine.next(&mut cx) {
+        room.extend_from_slice(&[b'x'; 1000]);
+        sent += 1000;
+        assert!(sent < 1_000_000, "it reads without end");
+    }
+    assert_eq!(machine.timer(), Timer::Handler);
+    machine.on_timeout(&mut cx);
+    assert!(matches!(machine.next(&mut cx), Next::Wait));
+    // An answer ends it: nobody can say where the next request begins.
+    machine.on_reply(Response::text("enough"), &mut cx);
+    let Next::Write(Segment::Bytes(bytes)) = machine.next(&mut cx) else {
+        panic!("an answer");
+    };
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    assert!(text.contains("Connection: close"), "{text}");
 }

@@ -15,10 +15,13 @@ pub(crate) mod range;
 pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod stream;
 pub(crate) mod target;
 
 pub use content::ContentReader;
+pub(crate) use content::ContentWriter;
 pub use refusal::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
-pub use response::{Body, FileRange, Produce, Response};
+pub use response::{Body, FileRange, Response};
+pub use stream::{Produce, Stream};

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
-use super::content::ContentReader;
+use super::content::{ContentReader, PipeEnd};
 use super::target::{self, Target};
 
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
@@ -104,6 +104,8 @@ pub struct Request<'a> {
     path: Cow<'a, [u8]>,
     fields: Fields<'a>,
     content: Cow<'a, [u8]>,
+    /// Where the content comes out, if it is still coming in.
+    stream: Option<PipeEnd>,
     peer: SocketAddr,
     params: Vec<(String, String)>,
 }
@@ -124,6 +126,7 @@ impl<'a> Request<'a> {
             path,
             fields,
             content: Cow::Borrowed(&[]),
+            stream: None,
             peer,
             params: Vec::new(),
         }
@@ -132,6 +135,16 @@ impl<'a> Request<'a> {
     pub(crate) fn with_borrowed_content(mut self, content: &'a [u8]) -> Self {
         self.content = Cow::Borrowed(content);
         self
+    }
+
+    pub(crate) fn with_stream(mut self, stream: PipeEnd) -> Self {
+        self.stream = Some(stream);
+        self
+    }
+
+    /// True if the content is still coming in: who reads it waits for the client.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// The method.
@@ -203,7 +216,10 @@ impl<'a> Request<'a> {
 
     /// The content as something to read, whether it is all there or comes as a stream.
     pub fn reader(&self) -> ContentReader {
-        ContentReader::whole(self.content.to_vec())
+        match &self.stream {
+            Some(stream) => stream.reader(),
+            None => ContentReader::whole(self.content.to_vec()),
+        }
     }
 
     /// The host that the client asks for, without its port: from an absolute request-target, else
@@ -237,6 +253,7 @@ impl<'a> Request<'a> {
             path: Cow::Owned(self.path.into_owned()),
             fields: self.fields.into_owned(),
             content: Cow::Owned(self.content.into_owned()),
+            stream: self.stream,
             peer: self.peer,
             params: self.params,
         }
@@ -251,6 +268,7 @@ impl<'a> Request<'a> {
             path: Cow::Borrowed(&self.path),
             fields: self.fields.reborrow(),
             content: Cow::Borrowed(&self.content),
+            stream: self.stream.clone(),
             peer: self.peer,
             params,
         }
@@ -276,6 +294,7 @@ impl Request<'static> {
             path: Cow::Owned(path),
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
+            stream: None,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             params: Vec::new(),
         }

@@ -1,9 +1,9 @@
 //! A response as handlers make it: a status, header fields, and a *description* of the content.
 //! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
-use super::Refusal;
+use super::{Refusal, Stream};
 
 /// A range of an open file. It stays readable when the name is replaced or unlinked meanwhile.
 #[derive(Clone, Debug)]
@@ -47,6 +47,13 @@ impl FileRange {
         }
     }
 
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let mut content = vec![0; usize::try_from(self.len).map_err(too_large)?];
+        self.file.read_exact_at(&mut content, self.offset)?;
+        Ok(content)
+    }
+
     /// True if the file is not the version that was promised. One that has only grown, as logs do,
     /// still has the bytes it had.
     pub(crate) fn is_rewritten(&self) -> bool {
@@ -56,24 +63,6 @@ impl FileRange {
         let now = self.file.metadata();
         let now = now.and_then(|now| Ok((now.len(), now.modified()?)));
         now.is_ok_and(|(len, modified)| len <= promised.len && modified != promised.modified)
-    }
-}
-
-/// Makes a content piece by piece, for when it is not there as a whole: on a helper thread, one
-/// piece at a time, each when the client has taken the one before. So a slow client keeps neither
-/// a thread nor more than a piece, and what makes the pieces may wait.
-pub trait Produce: Send {
-    /// The next piece, of some 16 to 64 KiB, or `None` at the end. An error ends the connection:
-    /// the client learns that the content is cut short.
-    fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
-}
-
-impl<F> Produce for F
-where
-    F: FnMut() -> io::Result<Option<Bytes>> + Send,
-{
-    fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
-        self()
     }
 }
 
@@ -87,13 +76,8 @@ pub enum Body {
     Bytes(Bytes),
     /// A part of an open file, sent in chunks as the client takes them.
     File(FileRange),
-    /// Pieces that are made one by one.
-    Stream {
-        /// Who makes them.
-        producer: Box<dyn Produce>,
-        /// Their length together, if that is known before.
-        length: Option<u64>,
-    },
+    /// Made while it is sent.
+    Stream(Stream),
 }
 
 impl Body {
@@ -103,14 +87,8 @@ impl Body {
             Self::Empty => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
             Self::File(range) => Some(range.len),
-            Self::Stream { length, .. } => *length,
+            Self::Stream(stream) => stream.length,
         }
-    }
-}
-
-impl fmt::Debug for dyn Produce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Produce")
     }
 }
 
@@ -255,8 +233,7 @@ impl Response {
     /// 500 for what is the program's fault; the reason goes to the log, not to the client.
     pub(crate) fn fault(reason: &str) -> Self {
         log::error!("{reason}");
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self::text(format!("{status}\n")).with_status(status)
+        StatusCode::INTERNAL_SERVER_ERROR.into()
     }
 
     /// 503 with Retry-After: the server is whole, but cannot do this at the moment.
@@ -330,8 +307,34 @@ impl Response {
         &self.body
     }
 
+    /// All of the content, as long as that takes: a file is read, a stream is made. For tests and
+    /// other callers that may wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the file or making the stream; `UnexpectedEof` if the file is shorter than
+    /// its range.
+    pub fn into_content(self) -> io::Result<Vec<u8>> {
+        match self.body {
+            Body::Empty => Ok(Vec::new()),
+            Body::Bytes(bytes) => Ok(bytes.into()),
+            Body::File(range) => range.read(),
+            Body::Stream(stream) => stream.into_content(),
+        }
+    }
+
     pub(crate) fn into_body(self) -> Body {
         self.body
+    }
+}
+
+/// A status that says itself what it means, as a line of text where there may be one.
+impl From<StatusCode> for Response {
+    fn from(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Self::new(status),
+            _ => Self::text(format!("{status}\n")).with_status(status),
+        }
     }
 }
 
@@ -370,9 +373,7 @@ pub(crate) fn method_not_allowed(method: &Method, allow: &[Method]) -> Response 
 
 /// 405 with what is allowed instead.
 pub(crate) fn not_allowed(allow: &[Method]) -> Response {
-    let status = StatusCode::METHOD_NOT_ALLOWED;
-    let response = Response::text(format!("{status}\n")).with_status(status);
-    allowing(response, allow).closing()
+    allowing(StatusCode::METHOD_NOT_ALLOWED.into(), allow).closing()
 }
 
 /// The same response with these methods in its Allow field, sorted and each once.

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -29,6 +29,15 @@ pub(crate) struct Stop {
     bell: Waker,
 }
 
+/// What the acceptor counts, for others to read.
+#[derive(Debug, Default)]
+pub(crate) struct Admittance {
+    /// Connections that were given to a worker.
+    pub(crate) accepted: AtomicU64,
+    /// Those that were told 503, for want of room.
+    pub(crate) turned_away: AtomicU64,
+}
+
 impl Stop {
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
@@ -46,6 +55,7 @@ pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<TcpListener>,
     stop: Arc<Stop>,
+    admittance: Arc<Admittance>,
 }
 
 /// What became of an attempt to empty a listener's queue.
@@ -73,11 +83,16 @@ impl Acceptor {
             poll,
             listeners,
             stop,
+            admittance: Arc::default(),
         })
     }
 
     pub(crate) fn stop(&self) -> Arc<Stop> {
         Arc::clone(&self.stop)
+    }
+
+    pub(crate) fn admittance(&self) -> Arc<Admittance> {
+        Arc::clone(&self.admittance)
     }
 
     /// Accepts until it is asked to stop. The listeners close when it returns.
@@ -94,7 +109,7 @@ impl Acceptor {
             let batches = self
                 .listeners
                 .iter()
-                .map(|listener| accept_all(listener, workers, max_connections));
+                .map(|listener| self.accept_all(listener, workers, max_connections));
             let worst = batches.max().unwrap_or(Batch::Emptied);
             if (worst == Batch::OutOfResources) != (last == Batch::OutOfResources) {
                 log::warn!(
@@ -115,39 +130,52 @@ impl Acceptor {
         }
         // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
         for listener in &self.listeners {
-            accept_all(listener, workers, max_connections);
+            self.accept_all(listener, workers, max_connections);
         }
         Ok(())
     }
-}
 
-fn accept_all(listener: &TcpListener, workers: &[Address], max_connections: usize) -> Batch {
-    for _ in 0..MAX_BATCH {
-        match listener.accept() {
-            Ok((stream, peer)) => hand_over(stream, peer, workers, max_connections),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return Batch::OutOfResources;
-                }
-                // The connection died in the queue (accept(2) lists what may be reported); the
-                // next one may be fine.
-                _ => log::debug!("accept: {error}"),
-            },
+    fn accept_all(
+        &self,
+        listener: &TcpListener,
+        workers: &[Address],
+        max_connections: usize,
+    ) -> Batch {
+        for _ in 0..MAX_BATCH {
+            match listener.accept() {
+                Ok((stream, peer)) => self.hand_over(stream, peer, workers, max_connections),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                        return Batch::OutOfResources;
+                    }
+                    // The connection died in the queue (accept(2) lists what may be reported); the
+                    // next one may be fine.
+                    _ => log::debug!("accept: {error}"),
+                },
+            }
         }
+        Batch::Unfinished
     }
-    Batch::Unfinished
-}
 
-fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &[Address], max_connections: usize) {
-    let load = |worker: &Address| worker.connections.load(Ordering::Relaxed);
-    if workers.iter().map(load).sum::<usize>() >= max_connections {
-        turn_away(stream);
-        return;
-    }
-    if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
-        worker.connections.fetch_add(1, Ordering::Relaxed);
-        worker.mailbox.send(Mail::Connection(stream, peer));
+    fn hand_over(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        workers: &[Address],
+        max_connections: usize,
+    ) {
+        let load = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
+        if workers.iter().map(load).sum::<usize>() >= max_connections {
+            self.admittance.turned_away.fetch_add(1, Ordering::Relaxed);
+            turn_away(stream);
+            return;
+        }
+        if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
+            self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
+            worker.tally.connections.fetch_add(1, Ordering::Relaxed);
+            worker.mailbox.send(Mail::Connection(stream, peer));
+        }
     }
 }
 

@@ -11,12 +11,14 @@ use std::time::Instant;
 use super::mailbox::Piece;
 use super::transport::{More, Transport};
 use crate::config::Timeouts;
+use crate::h1::content::Intake;
 use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::Segment;
 use crate::h1::record::Record;
 use crate::handler::Admission;
-use crate::http::{FileRange, Produce, Refusal, Request, Response};
+use crate::http::stream::Source;
+use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
@@ -24,8 +26,10 @@ pub(crate) trait Host {
     fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
     fn admit(&mut self, request: &Request<'_>) -> Admission;
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response;
+    /// Where a content goes that a handler reads while it comes in.
+    fn open_content(&mut self) -> ContentWriter;
     /// Has a piece made; it comes through [`Connection::on_piece`].
-    fn produce(&mut self, producer: Box<dyn Produce>);
+    fn produce(&mut self, source: Source);
     fn record(&mut self, record: Record);
 }
 
@@ -174,9 +178,9 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Admit(request) => {
                     let admission = match host.admit(&request) {
-                        Admission::AtMost(bytes) => Ok(bytes),
+                        Admission::AtMost(bytes) => Ok(Intake::Whole(bytes)),
                         Admission::Streamed(bytes) => {
-                            Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+                            Ok(Intake::Streamed(bytes, host.open_content()))
                         }
                         Admission::Refuse(response) => Err(response),
                     };
@@ -186,7 +190,7 @@ impl<T: Transport> Connection<T> {
                     let response = host.refuse(&request, refusal);
                     self.machine.on_reply(response, cx);
                 }
-                Next::Produce(producer) => host.produce(producer),
+                Next::Produce(source) => host.produce(source),
                 Next::Wait => break Park::Handler,
                 Next::Log(record) => host.record(record),
                 Next::ShutdownWrite => {
@@ -343,7 +347,11 @@ mod tests {
             refusal.into()
         }
 
-        fn produce(&mut self, _: Box<dyn Produce>) {}
+        fn open_content(&mut self) -> ContentWriter {
+            ContentWriter::new(|| {})
+        }
+
+        fn produce(&mut self, _: Source) {}
 
         fn record(&mut self, _: Record) {}
     }

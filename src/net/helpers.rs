@@ -9,8 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use mio::Token;
 
 use super::mailbox::{Mail, Mailbox, Piece};
+use super::piece_writer;
 use crate::handler::Job;
-use crate::http::{Produce, Response};
+use crate::http::Response;
+use crate::http::stream::{Produce, Source, WriteContent};
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
@@ -31,7 +33,10 @@ struct Pool {
 struct Queue {
     tasks: VecDeque<Task>,
     threads: usize,
+    /// Threads that wait for a task.
     idle: usize,
+    /// Tasks that a thread has.
+    running: usize,
     ended: bool,
 }
 
@@ -43,8 +48,10 @@ struct Task {
 
 /// What a helper is asked to do.
 enum Work {
-    Answer(Job),
+    /// The request is for the log.
+    Answer(Job, Box<str>),
     Produce(Box<dyn Produce>),
+    Write(WriteContent),
 }
 
 struct Alive(Arc<Pool>);
@@ -74,18 +81,19 @@ impl Helpers {
         }
     }
 
-    /// Runs `job` on a helper; its response is mailed to `reply_to` for `token`.
+    /// Runs `job` on a helper; its response is mailed to `reply_to` for `token`. The log names
+    /// `request` if it panics.
     pub(crate) fn submit(
         &self,
-        job: Job,
+        (job, request): (Job, Box<str>),
         reply_to: &Arc<Mailbox>,
         token: Token,
     ) -> Result<(), Overloaded> {
         let queue = self.pool.lock();
-        if queue.tasks.len() >= self.pool.max_waiting {
+        if queue.running + queue.tasks.len() >= self.pool.max_threads + self.pool.max_waiting {
             return Err(Overloaded);
         }
-        self.enqueue(queue, Work::Answer(job), reply_to, token)
+        self.enqueue(queue, Work::Answer(job, request), reply_to, token)
     }
 
     /// Has a piece made; it is mailed to `reply_to` for `token`. This finds room even in a full
@@ -97,8 +105,17 @@ impl Helpers {
         reply_to: &Arc<Mailbox>,
         token: Token,
     ) {
+        self.make(Work::Produce(producer), reply_to, token);
+    }
+
+    /// Has a whole content written; its pieces are mailed to `reply_to` for `token`. There is room
+    /// for it as for [`produce`](Self::produce).
+    pub(crate) fn write(&self, write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) {
+        self.make(Work::Write(write), reply_to, token);
+    }
+
+    fn make(&self, work: Work, reply_to: &Arc<Mailbox>, token: Token) {
         let queue = self.pool.lock();
-        let work = Work::Produce(producer);
         if self.enqueue(queue, work, reply_to, token).is_err() {
             let error = io::Error::other("there is no helper thread");
             reply_to.send(Mail::Piece(token, Err(error)));
@@ -143,10 +160,14 @@ impl Pool {
     fn work(&self) {
         while let Some(task) = self.next_task() {
             let token = task.token;
-            task.reply_to.send(match task.work {
-                Work::Answer(job) => Mail::Reply(token, answer(job)),
+            let mail = match task.work {
+                Work::Answer(job, request) => Mail::Reply(token, answer(job, &request)),
                 Work::Produce(producer) => Mail::Piece(token, produce(producer)),
-            });
+                Work::Write(write) => Mail::Piece(token, end(write, &task.reply_to, token)),
+            };
+            // First: whoever gets the mail may have the next task at once.
+            self.lock().running -= 1;
+            task.reply_to.send(mail);
         }
     }
 
@@ -154,6 +175,7 @@ impl Pool {
         let mut queue = self.lock();
         loop {
             if let Some(task) = queue.tasks.pop_front() {
+                queue.running += 1;
                 return Some(task);
             }
             if queue.ended {
@@ -169,15 +191,27 @@ impl Pool {
     }
 }
 
-fn answer(job: Job) -> Response {
-    catch_unwind(AssertUnwindSafe(job))
-        .unwrap_or_else(|_| Response::fault("a blocking job panicked"))
+fn answer(job: Job, request: &str) -> Response {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| panicked(request))
+}
+
+/// The answer to a request whose handler panicked.
+pub(crate) fn panicked(request: &str) -> Response {
+    Response::fault(&format!("the handler of {request} panicked"))
 }
 
 fn produce(mut producer: Box<dyn Produce>) -> Piece {
     let piece = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
         .unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
-    Ok(piece.map(|bytes| (bytes, producer)))
+    Ok(piece.map(|bytes| (bytes, Source::Producer(producer))))
+}
+
+/// The end of a content that is written, behind all its pieces.
+fn end(write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) -> Piece {
+    let written = AssertUnwindSafe(|| piece_writer::write_all(write, reply_to, token));
+    catch_unwind(written)
+        .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        .map(|()| None)
 }
 
 #[cfg(test)]
@@ -192,6 +226,15 @@ mod tests {
         let poll = Poll::new().expect("a poll");
         let mailbox = Mailbox::new(poll.registry(), Token(0)).expect("a mailbox");
         (poll, Arc::new(mailbox))
+    }
+
+    fn submit(
+        helpers: &Helpers,
+        job: Job,
+        mailbox: &Arc<Mailbox>,
+        token: usize,
+    ) -> Result<(), Overloaded> {
+        helpers.submit((job, "GET \"/\"".into()), mailbox, Token(token))
     }
 
     fn replies(poll: &mut Poll, mailbox: &Mailbox, count: usize) -> Vec<(usize, u16)> {
@@ -216,8 +259,8 @@ mod tests {
         let helpers = Helpers::new(1, 8);
         let panics: Job = Box::new(|| panic!("on purpose"));
         let works: Job = Box::new(|| Response::new(StatusCode::OK));
-        helpers.submit(panics, &mailbox, Token(1)).expect("room");
-        helpers.submit(works, &mailbox, Token(2)).expect("room");
+        submit(&helpers, panics, &mailbox, 1).expect("room");
+        submit(&helpers, works, &mailbox, 2).expect("room");
         assert_eq!(replies(&mut poll, &mailbox, 2), [(1, 500), (2, 200)]);
     }
 
@@ -232,14 +275,14 @@ mod tests {
             let _ = released.recv();
             Response::new(StatusCode::OK)
         });
-        helpers.submit(blocks, &mailbox, Token(1)).expect("room");
+        submit(&helpers, blocks, &mailbox, 1).expect("room");
         has_started.recv().expect("the job runs");
         for token in [2, 3] {
             let job: Job = Box::new(|| Response::new(StatusCode::OK));
-            helpers.submit(job, &mailbox, Token(token)).expect("room");
+            submit(&helpers, job, &mailbox, token).expect("room");
         }
         let job: Job = Box::new(|| Response::new(StatusCode::OK));
-        assert!(helpers.submit(job, &mailbox, Token(4)).is_err());
+        assert!(submit(&helpers, job, &mailbox, 4).is_err());
         drop(release);
         assert_eq!(
             replies(&mut poll, &mailbox, 3),

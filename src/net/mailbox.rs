@@ -3,16 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Registry, Token, Waker};
 
-use crate::http::{Produce, Response};
+use crate::http::Response;
+use crate::http::stream::Source;
 
-/// A piece of a content and its producer, or the end.
-pub(crate) type Piece = io::Result<Option<(Bytes, Box<dyn Produce>)>>;
+/// A piece of a content and where the next comes from, or the end.
+pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;
 
 /// One message.
 #[derive(Debug)]
@@ -23,8 +25,10 @@ pub(crate) enum Mail {
     Reply(Token, Response),
     /// A piece of a content is made.
     Piece(Token, Piece),
-    /// Finish what is begun and end.
-    Drain,
+    /// Whoever reads a content has made room for more of it.
+    Room(Token),
+    /// Finish what is begun, within this time, and end. A second one can only shorten the time.
+    Drain(Duration),
 }
 
 /// A queue with a bell. However much mail comes in while the worker is busy, the bell rings once.
@@ -33,7 +37,8 @@ pub(crate) enum Mail {
 /// connection has at most one job.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    queue: Mutex<Vec<Mail>>,
+    /// `None` when nobody takes mail any more.
+    queue: Mutex<Option<Vec<Mail>>>,
     rung: AtomicBool,
     bell: Waker,
 }
@@ -41,14 +46,18 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self {
-            queue: Mutex::new(Vec::new()),
+            queue: Mutex::new(Some(Vec::new())),
             rung: AtomicBool::new(false),
             bell: Waker::new(registry, token)?,
         })
     }
 
     pub(crate) fn send(&self, mail: Mail) {
-        self.lock().push(mail);
+        match &mut *self.lock() {
+            Some(queue) => queue.push(mail),
+            // Dropping it is the answer: whoever waits for one learns that there will be none.
+            None => return,
+        }
         if !self.rung.swap(true, Ordering::AcqRel)
             && let Err(error) = self.bell.wake()
         {
@@ -60,10 +69,18 @@ impl Mailbox {
     pub(crate) fn take(&self, mail: &mut Vec<Mail>) {
         // Before the queue is emptied: mail that comes later rings again.
         self.rung.store(false, Ordering::Release);
-        std::mem::swap(mail, &mut self.lock());
+        if let Some(queue) = &mut *self.lock() {
+            std::mem::swap(mail, queue);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Mail>> {
+    /// Drops all mail, and all that comes.
+    pub(crate) fn close(&self) {
+        let left = self.lock().take();
+        drop(left);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Mail>>> {
         // A push cannot leave the queue half done.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,5 +12,6 @@ pub(crate) mod connection;
 mod deadlines;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
+mod piece_writer;
 mod transport;
 pub(crate) mod worker;

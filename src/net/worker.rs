@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -18,14 +18,15 @@ use slab::Slab;
 
 use super::connection::{Connection, Host, Park, Readiness};
 use super::deadlines::{Deadlines, Tick};
-use super::helpers::Helpers;
+use super::helpers::{Helpers, panicked};
 use super::mailbox::{Mail, Mailbox};
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::record::Record;
 use crate::handler::{Admission, Handler, Replier, Reply};
-use crate::http::{Produce, Refusal, Request, Response};
+use crate::http::stream::Source;
+use crate::http::{ContentWriter, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -48,8 +49,16 @@ const BELL: Token = Token(usize::MAX);
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// What a worker counts, for others to read.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
     /// Its connections, those in the mail included. Whoever mails one adds it.
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) connections: AtomicUsize,
+    /// Requests that a handler has seen.
+    pub(crate) requests: AtomicU64,
 }
 
 pub(crate) struct Worker {
@@ -63,7 +72,10 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     cx: Context,
     handler: Arc<dyn Handler>,
+    /// For jobs that wait for no client.
     helpers: Helpers,
+    /// For those that read from a client or write to one, at its pace.
+    streams: Helpers,
     access_log: Option<Sink>,
     /// When the last connections are cut, once the server drains.
     drained_by: Option<Instant>,
@@ -95,7 +107,7 @@ impl Seat {
         let poll = Poll::new()?;
         let address = Address {
             mailbox: Arc::new(Mailbox::new(poll.registry(), BELL)?),
-            connections: Arc::default(),
+            tally: Arc::default(),
         };
         Ok(Self { poll, address })
     }
@@ -110,7 +122,7 @@ impl Worker {
         seat: Seat,
         config: &Config,
         handler: Arc<dyn Handler>,
-        helpers: Helpers,
+        (helpers, streams): (Helpers, Helpers),
         access_log: Option<Sink>,
     ) -> Self {
         let now = Instant::now();
@@ -129,6 +141,7 @@ impl Worker {
             cx: Context::new(config, recording, Instant::now, SystemTime::now()),
             handler,
             helpers,
+            streams,
             access_log,
             drained_by: None,
         }
@@ -240,10 +253,12 @@ impl Worker {
                 slot.connection.on_piece(piece, &mut self.cx);
                 self.drive(token);
             }
-            Mail::Drain => {
+            Mail::Room(token) => self.drive(token),
+            Mail::Drain(time) => {
                 self.cx.service = Service::Draining;
                 // Without an end if it is too far for a clock.
-                self.drained_by = self.cx.now.checked_add(self.timeouts.drain);
+                let end = self.cx.now.checked_add(time);
+                self.drained_by = self.drained_by.into_iter().chain(end).min();
                 self.timeouts.keep_alive = self.timeouts.keep_alive.min(FIRST_REQUEST_GRACE);
                 let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
                 for token in all {
@@ -264,7 +279,10 @@ impl Worker {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
             log::error!("a connection cannot be watched: {error}");
-            self.address.connections.fetch_sub(1, Ordering::Relaxed);
+            self.address
+                .tally
+                .connections
+                .fetch_sub(1, Ordering::Relaxed);
             return;
         }
         entry.insert(Slot {
@@ -327,8 +345,10 @@ impl Worker {
         let mut host = WorkerHost {
             token,
             mailbox: &self.address.mailbox,
+            tally: &self.address.tally,
             handler: &*self.handler,
             helpers: &self.helpers,
+            streams: &self.streams,
             access_log: self.access_log.as_mut(),
         };
         match slot
@@ -338,7 +358,10 @@ impl Worker {
             Park::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
                 self.slots.remove(slot_key(token));
-                self.address.connections.fetch_sub(1, Ordering::Relaxed);
+                self.address
+                    .tally
+                    .connections
+                    .fetch_sub(1, Ordering::Relaxed);
             }
             Park::Yield => {
                 self.file(token);
@@ -377,6 +400,13 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Threads that wait for an answer to what they mailed must not wait for ever.
+        self.address.mailbox.close();
+    }
+}
+
 /// The slot of a token, unless its connection is gone: the generation tells a slot's tenants apart,
 /// so nothing that comes late reaches a stranger.
 fn slot(slots: &mut Slab<Slot>, token: Token) -> Option<&mut Slot> {
@@ -397,13 +427,18 @@ fn slot_key(token: Token) -> usize {
 struct WorkerHost<'a> {
     token: Token,
     mailbox: &'a Arc<Mailbox>,
+    tally: &'a Tally,
     handler: &'a dyn Handler,
     helpers: &'a Helpers,
+    streams: &'a Helpers,
     access_log: Option<&'a mut Sink>,
 }
 
 impl Host for WorkerHost<'_> {
     fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
+        // Nobody else adds to it.
+        let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
+        self.tally.requests.store(requests, Ordering::Relaxed);
         let handle = AssertUnwindSafe(|| self.handler.handle(request));
         match catch_unwind(handle) {
             Ok(Reply::Now(response)) => Some(response),
@@ -415,26 +450,47 @@ impl Host for WorkerHost<'_> {
                 }));
                 None
             }
-            Ok(Reply::Blocking(job)) => match self.helpers.submit(job, self.mailbox, self.token) {
-                Ok(()) => None,
-                Err(_) => Some(Response::unavailable("too many requests at once")),
-            },
-            Err(_) => Some(panicked(request)),
+            Ok(Reply::Blocking(job)) => {
+                // Reading from a client takes as long as the client does.
+                let pool = match request.is_streamed() {
+                    true => self.streams,
+                    false => self.helpers,
+                };
+                let task = (job, line_of(request));
+                match pool.submit(task, self.mailbox, self.token) {
+                    Ok(()) => None,
+                    Err(_) => Some(Response::unavailable("too many requests at once")),
+                }
+            }
+            Err(_) => Some(panicked(&line_of(request))),
         }
     }
 
     fn admit(&mut self, request: &Request<'_>) -> Admission {
         let admit = AssertUnwindSafe(|| self.handler.admit(request));
-        catch_unwind(admit).unwrap_or_else(|_| Admission::Refuse(panicked(request)))
+        catch_unwind(admit).unwrap_or_else(|_| Admission::Refuse(panicked(&line_of(request))))
     }
 
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
         let refuse = AssertUnwindSafe(|| self.handler.refuse(request, refusal));
-        catch_unwind(refuse).unwrap_or_else(|_| panicked(request))
+        catch_unwind(refuse).unwrap_or_else(|_| panicked(&line_of(request)))
     }
 
-    fn produce(&mut self, producer: Box<dyn Produce>) {
-        self.helpers.produce(producer, self.mailbox, self.token);
+    fn open_content(&mut self) -> ContentWriter {
+        let mailbox = Arc::clone(self.mailbox);
+        let token = self.token;
+        ContentWriter::new(move || mailbox.send(Mail::Room(token)))
+    }
+
+    fn produce(&mut self, source: Source) {
+        match source {
+            Source::Producer(producer) => {
+                self.helpers.produce(producer, self.mailbox, self.token);
+            }
+            Source::Writer(write) => self.streams.write(write, self.mailbox, self.token),
+            // If its thread has ended, that has mailed why.
+            Source::Waiting(taken) => drop(taken.send(())),
+        }
     }
 
     fn record(&mut self, record: Record) {
@@ -444,10 +500,7 @@ impl Host for WorkerHost<'_> {
     }
 }
 
-fn panicked(request: &Request<'_>) -> Response {
-    Response::fault(&format!(
-        "the handler of {} {:?} panicked",
-        request.method(),
-        request.target()
-    ))
+/// A request as the log of errors names it.
+fn line_of(request: &Request<'_>) -> Box<str> {
+    format!("{} {:?}", request.method(), request.target()).into()
 }

@@ -1,0 +1,511 @@
+//! Handlers on a server: contents that come and go while a handler works on them, and handlers that
+//! wait, fail, and are too many.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tws::{Admission, Body, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream};
+
+use crate::support::client::PATIENCE;
+use crate::support::{TestServer, eventually, pattern};
+
+const MIB: usize = 1024 * 1024;
+
+/// Takes contents of up to `most` bytes as streams.
+struct Streaming<F> {
+    most: u64,
+    handle: F,
+}
+
+impl<F: Fn(&Request<'_>) -> Reply + Send + Sync> Handler for Streaming<F> {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        (self.handle)(request)
+    }
+
+    fn admit(&self, _: &Request<'_>) -> Admission {
+        Admission::Streamed(self.most)
+    }
+}
+
+/// Answers with what it has read, checked byte by byte against the pattern.
+fn count(most: u64) -> impl Handler {
+    let handle = |request: &Request<'_>| {
+        let mut content = request.reader();
+        let whole = request.content().len();
+        Reply::blocking(move || {
+            let mut all = Vec::new();
+            match content.read_to_end(&mut all) {
+                Ok(_) => {
+                    let right = all == pattern(all.len());
+                    Response::text(format!("{} {right} {whole}", all.len()))
+                }
+                Err(error) => Response::text(format!("not whole: {error}")),
+            }
+        })
+    };
+    Streaming { most, handle }
+}
+
+fn post(length: usize) -> String {
+    format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[test]
+fn a_large_content_is_read_while_it_comes_in() {
+    let server = TestServer::start(count(u64::MAX));
+    let mut client = server.client();
+    // Much more than a content that must be whole may have.
+    let content = pattern(20 * MIB);
+    client.send(post(content.len())).send(&content);
+    assert_eq!(client.reply().text(), format!("{} true 0", 20 * MIB));
+    // In chunks of many sizes.
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut rest = &content[..3 * MIB];
+    for size in (1..).map(|at| at * 997) {
+        let (chunk, others) = rest.split_at(size.min(rest.len()));
+        client.send(format!("{:x}\r\n", chunk.len())).send(chunk);
+        client.send("\r\n");
+        rest = others;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.reply().text(), format!("{} true 0", 3 * MIB));
+    // A small one is there before the handler is called; one without length is not.
+    client.send(post(9)).send(&content[..9]);
+    assert_eq!(client.reply().text(), "9 true 9");
+    let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    client.send(chunked);
+    assert_eq!(client.reply().text(), "0 true 0");
+    assert_eq!(client.get("/").text(), "0 true 0");
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_go_on() {
+    let server = TestServer::start(count(u64::MAX));
+    let mut client = server.client();
+    let content = pattern(MIB);
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: {MIB}\r\n\r\n"
+    ));
+    assert_eq!(client.head().status, 100);
+    client.send(&content);
+    assert_eq!(client.reply().text(), format!("{MIB} true 0"));
+}
+
+/// A handler that does not read holds up its client, and nothing is piled up.
+#[test]
+fn a_slow_reader_slows_its_client() {
+    const MOST: usize = 64 * MIB;
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(Some(released));
+    let handle = move |request: &Request<'_>| {
+        let mut content = request.reader();
+        let released = released.lock().expect("no panic").take();
+        Reply::blocking(move || {
+            if let Some(released) = released {
+                let _ = released.recv();
+            }
+            let count = std::io::copy(&mut content, &mut std::io::sink());
+            Response::text(format!("{}", count.expect("all of it")))
+        })
+    };
+    let most = MOST as u64;
+    let server = TestServer::start(Streaming { most, handle });
+    let mut client = server.client();
+    client.send(post(MOST));
+    let stream = client.stream().try_clone().expect("a stream");
+    stream
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .expect("a timeout");
+    let mut sent = 0;
+    let content = vec![b'x'; MIB];
+    while let Ok(count) = (&stream).write(&content) {
+        sent += count;
+        assert!(sent < MOST, "the server takes everything");
+    }
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    drop(release);
+    client.send(vec![b'x'; MOST - sent]);
+    assert_eq!(client.reply().text(), MOST.to_string());
+}
+
+#[test]
+fn an_answer_need_not_wait_for_the_content() {
+    let handle = |_: &Request<'_>| {
+        Response::text("no, thanks")
+            .with_status(StatusCode::CONFLICT)
+            .into()
+    };
+    let server = TestServer::start(Streaming {
+        most: u64::MAX,
+        handle,
+    });
+    let mut client = server.client();
+    client.send(post(MIB)).send(pattern(1000));
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text().as_str()), (409, "no, thanks"));
+    assert_eq!(reply.field("Connection"), Some("close"));
+    // What is still on its way is read past: no reset.
+    client.send(pattern(MIB - 1000)).end_input();
+    client.expect_end();
+}
+
+#[test]
+fn what_spoils_a_stream_is_the_answer() {
+    let server = TestServer::configured(count(100_000), |config| {
+        config.timeouts.body = Duration::from_millis(50);
+    });
+    let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (request, status) in [
+        (post(100_001), 413),
+        (format!("{chunked}20000\r\n"), 413),
+        (format!("{chunked}5\r\nabcdeX"), 400),
+        (post(100_000), 408),
+        (format!("{chunked}5\r\nabcde\r\n"), 408),
+    ] {
+        let mut client = server.client();
+        client.send(&request);
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{request:?}");
+        assert_eq!(reply.field("Connection"), Some("close"), "{request:?}");
+    }
+    let mut client = server.client();
+    client.send(post(100_000)).end_input();
+    assert_eq!(client.reply().status, 400);
+}
+
+#[test]
+fn a_reader_learns_that_its_client_is_gone() {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let handle = move |request: &Request<'_>| {
+        let mut content = request.reader();
+        let tell = tell.lock().expect("no panic").clone();
+        Reply::blocking(move || {
+            let result = std::io::copy(&mut content, &mut std::io::sink());
+            let _ = tell.send(result.map_err(|error| error.kind()));
+            Response::text("too late")
+        })
+    };
+    let server = TestServer::start(Streaming {
+        most: u64::MAX,
+        handle,
+    });
+    let client = server.client();
+    let socket = socket2::SockRef::from(client.stream());
+    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    (&mut client.stream())
+        .write_all(post(MIB).as_bytes())
+        .expect("bytes");
+    eventually(|| server.handle.counts().requests == 1);
+    drop(client);
+    let result = told.recv_timeout(PATIENCE).expect("an end");
+    assert_eq!(result, Err(std::io::ErrorKind::ConnectionAborted));
+    eventually(|| server.handle.connections() == 0);
+}
+
+/// Uploads that dribble have threads of their own: jobs run beside them.
+#[test]
+fn slow_clients_keep_no_helper_from_others() {
+    let router = Router::new()
+        .post("/", count(u64::MAX))
+        .get("/job", |_: &Request<'_>| {
+            Reply::blocking(|| Response::text("done"))
+        });
+    let server = TestServer::configured(router, |config| {
+        config.helpers = std::num::NonZeroUsize::MIN;
+        config.limits.max_streams = 3;
+    });
+    let mut slow: Vec<_> = (0..3).map(|_| server.client()).collect();
+    for client in &mut slow {
+        client.send(post(MIB));
+    }
+    eventually(|| server.handle.counts().requests == 3);
+    assert_eq!(server.client().get("/job").text(), "done");
+    // There is an end to it.
+    let reply = server.client().send(post(MIB)).reply();
+    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+    for client in &mut slow {
+        client.send(pattern(MIB));
+        assert_eq!(client.reply().text(), format!("{MIB} true 0"));
+    }
+}
+
+#[test]
+fn a_content_is_written_while_it_is_sent() {
+    const LEN: usize = 5 * MIB;
+    let handler = |request: &Request<'_>| {
+        let stream = Stream::written(|out| out.write_all(&pattern(LEN)));
+        let stream = match request.path() {
+            "/length" => stream.with_length(LEN as u64),
+            _ => stream,
+        };
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    };
+    let server = TestServer::start(handler);
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.head().field("Transfer-Encoding"), Some("chunked"));
+    assert!(client.chunks() == pattern(LEN), "the content");
+    assert!(client.get("/length").content == pattern(LEN), "the content");
+    assert_eq!(
+        client.request("HEAD", "/length", "").length(),
+        Some(LEN as u64)
+    );
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.head();
+    assert!(
+        client.rest().expect("an end") == pattern(LEN),
+        "the content"
+    );
+}
+
+/// What is flushed is sent before the rest is made.
+#[test]
+fn a_writer_may_take_its_time() {
+    let (go, gone_on) = mpsc::channel::<()>();
+    let steps = Mutex::new(Some(gone_on));
+    let server = TestServer::start(move |_: &Request<'_>| {
+        let steps = steps.lock().expect("no panic").take().expect("one request");
+        let stream = Stream::written(move |out| {
+            for step in steps {
+                let () = step;
+                out.write_all(b"tick")?;
+                out.flush()?;
+            }
+            Ok(())
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    });
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    for _ in 0..3 {
+        go.send(()).expect("a writer");
+        assert_eq!(client.read(9), b"4\r\ntick\r\n");
+    }
+    drop(go);
+    assert_eq!(client.chunks(), b"");
+}
+
+/// Writes for ever, counts what it has written, and tells how that ended.
+fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl Handler {
+    let tell = Mutex::new(tell);
+    move |_: &Request<'_>| {
+        let written = Arc::clone(&written);
+        let tell = tell.lock().expect("no panic").clone();
+        let stream = Stream::written(move |out| {
+            loop {
+                if let Err(error) = out.write_all(&[b'x'; 1024]) {
+                    let _ = tell.send(error.kind());
+                    return Err(error);
+                }
+                written.fetch_add(1024, Ordering::Relaxed);
+            }
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    }
+}
+
+fn endless_server() -> (TestServer, Arc<AtomicUsize>, Receiver<std::io::ErrorKind>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (tell, told) = mpsc::channel();
+    let server = TestServer::configured(endless(Arc::clone(&written), tell), |config| {
+        config.timeouts.send = Duration::from_millis(300);
+    });
+    (server, written, told)
+}
+
+#[test]
+fn a_slow_client_slows_the_writer_and_is_let_go() {
+    let (server, written, told) = endless_server();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    // Nobody reads: the server gives up, and what was written is what the kernel took.
+    assert_eq!(
+        told.recv_timeout(PATIENCE),
+        Ok(std::io::ErrorKind::BrokenPipe)
+    );
+    assert!(written.load(Ordering::Relaxed) < 32 * MIB);
+}
+
+#[test]
+fn a_writer_learns_that_its_client_is_gone_or_the_server_ends() {
+    let (server, _, told) = endless_server();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    drop(client);
+    assert_eq!(
+        told.recv_timeout(PATIENCE),
+        Ok(std::io::ErrorKind::BrokenPipe)
+    );
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    server.handle.shut_down_within(Duration::ZERO);
+    assert_eq!(
+        told.recv_timeout(PATIENCE),
+        Ok(std::io::ErrorKind::BrokenPipe)
+    );
+}
+
+#[test]
+fn a_writer_that_fails_cuts_its_content_short() {
+    let server = TestServer::start(|request: &Request<'_>| {
+        let panics = request.path() == "/panic";
+        let stream = Stream::written(move |out| {
+            out.write_all(b"some")?;
+            assert!(!panics, "on purpose");
+            Err(std::io::Error::other("on purpose"))
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    });
+    for path in ["/", "/panic"] {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        assert_eq!(client.head().status, 200);
+        let rest = client.rest().unwrap_or_default();
+        assert!(
+            !rest.ends_with(b"0\r\n\r\n"),
+            "{path}: the end of a content"
+        );
+    }
+}
+
+#[test]
+fn a_panic_harms_nobody_else() {
+    let router = Router::new()
+        .get("/", |_: &Request<'_>| Response::text("fine"))
+        .get("/now", |_: &Request<'_>| -> Response {
+            panic!("on purpose")
+        })
+        .get("/job", |_: &Request<'_>| {
+            Reply::blocking(|| panic!("on purpose"))
+        });
+    let server = TestServer::configured(router, |config| {
+        config.workers = Some(std::num::NonZeroUsize::MIN);
+    });
+    let mut other = server.client();
+    assert_eq!(other.get("/").text(), "fine");
+    let mut client = server.client();
+    for path in ["/now", "/job"] {
+        assert_eq!(client.get(path).status, 500, "{path}");
+        assert_eq!(other.get("/").text(), "fine");
+    }
+}
+
+#[test]
+fn jobs_delay_nobody_and_have_an_end() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let router = Router::new()
+        .get("/", |_: &Request<'_>| Response::text("fine"))
+        .get("/job", move |_: &Request<'_>| {
+            let released = Arc::clone(&released);
+            Reply::blocking(move || {
+                let _ = released.lock().expect("no panic").recv();
+                Response::text("done")
+            })
+        });
+    let server = TestServer::configured(router, |config| {
+        config.helpers = std::num::NonZeroUsize::new(2).expect("two");
+        config.limits.max_waiting_jobs = 3;
+    });
+    let mut waiting: Vec<_> = (0..5).map(|_| server.client()).collect();
+    for client in &mut waiting {
+        client.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    eventually(|| server.handle.counts().requests == 5);
+    let reply = server.client().get("/job");
+    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+    assert_eq!(server.client().get("/").text(), "fine");
+    drop(release);
+    for client in &mut waiting {
+        assert_eq!(client.reply().text(), "done");
+    }
+}
+
+#[test]
+fn servers_share_nothing() {
+    let named = |name: &'static str| move |_: &Request<'_>| Response::text(name);
+    let first = TestServer::start(named("first"));
+    let second = TestServer::start(named("second"));
+    let mut kept = first.client();
+    assert_eq!(kept.get("/").text(), "first");
+    assert_eq!(second.client().get("/").text(), "second");
+    assert_eq!(second.client().get("/").text(), "second");
+    let counts = second.handle.counts();
+    assert_eq!(
+        (counts.accepted, counts.requests, counts.turned_away),
+        (2, 2, 0)
+    );
+    drop(second);
+    let counts = first.handle.counts();
+    assert_eq!(
+        (counts.connections, counts.accepted, counts.requests),
+        (1, 1, 1)
+    );
+    assert_eq!(kept.get("/").text(), "first");
+}
+
+#[test]
+fn an_end_has_a_deadline_that_can_come_nearer() {
+    let (_release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let handler = move |_: &Request<'_>| {
+        let released = Arc::clone(&released);
+        Reply::later(move |replier| {
+            std::thread::spawn(move || {
+                let _ = released.lock().expect("no panic").recv();
+                drop(replier);
+            });
+        })
+    };
+    let mut server = TestServer::configured(handler, |config| {
+        config.timeouts.drain = Duration::from_secs(3600);
+    });
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually(|| server.handle.counts().requests == 1);
+    server.handle.shut_down();
+    eventually(|| TcpStream::connect(server.address).is_err());
+    server.handle.shut_down_within(Duration::ZERO);
+    server.join();
+    assert!(client.rest().is_ok_and(|rest| rest.is_empty()));
+    let _ = client.stream().shutdown(Shutdown::Both);
+}
+
+/// The names that the front page promises.
+#[test]
+fn the_front_page() {
+    let router = Router::new()
+        .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
+        .get("/hello/{name}", |r: &Request<'_>| {
+            Response::text(format!("hello {}", r.param("name").unwrap_or("")))
+        })
+        .fallback(|_: &Request<'_>| {
+            Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)
+        });
+    let server = TestServer::start(router);
+    let mut client = server.client();
+    for (path, status, text) in [
+        ("/", 200, "Homepage\n"),
+        ("/hello/Ana", 200, "hello Ana"),
+        ("/x", 404, "Page not found\n"),
+    ] {
+        let reply = client.get(path);
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (status, text),
+            "{path}"
+        );
+    }
+    let mut taken = tws::Config::default();
+    taken.port = server.address.port();
+    let error = Server::bind(taken).err().expect("the port is taken");
+    assert!(error.to_string().contains("--port"), "{error}");
+}
