@@ -1,0 +1,78 @@
+//! A file as a response, for handlers that have one to give.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use ::http::header::{CONTENT_TYPE, LAST_MODIFIED};
+use rustix::fs::OFlags;
+
+use super::media_type::MediaTypes;
+use crate::http::response::FileVersion;
+use crate::http::{Body, FileRange, Response, date};
+use crate::site::Site;
+
+impl Response {
+    /// 200 with a file's content, its media type by its extension, and Last-Modified. Opening may
+    /// wait for a disk, so call it in a job. Preconditions and ranges are the business of
+    /// [`StaticFiles`](crate::StaticFiles), which may be a single file, too.
+    ///
+    /// ```
+    /// use tws::{Reply, Request, Response, StatusCode};
+    ///
+    /// let report = |_: &Request<'_>| {
+    ///     Reply::blocking(|| Response::file("report.pdf").unwrap_or(StatusCode::NOT_FOUND.into()))
+    /// };
+    /// # let _ = &report as &dyn tws::Handler;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the file; `InvalidInput` if it is not a regular file.
+    pub fn file(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let file = OpenOptions::new()
+            .read(true)
+            // A FIFO is not waited for: it is refused below.
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            let text = format!("{} is not a regular file", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let len = metadata.len();
+        let modified = metadata.modified()?;
+        let mut range = FileRange::new(Arc::new(file), 0, len);
+        range.version = Some(FileVersion { len, modified });
+        let media_type = MediaTypes::new(&Site::default()).of(path.as_os_str().as_bytes());
+        Ok(Self::new(StatusCode::OK)
+            .with_header(CONTENT_TYPE, media_type)
+            .with_header(LAST_MODIFIED, date::format(modified))
+            .with_body(Body::File(range)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_typed_dated_and_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("page.html");
+        std::fs::write(&path, "<p>one").expect("a file");
+        let response = Response::file(&path).expect("a response");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(response.headers().contains_key(LAST_MODIFIED));
+        assert_eq!(response.into_content().expect("content"), b"<p>one");
+        let kind = |path| Response::file(path).expect_err("no file").kind();
+        assert_eq!(kind(folder.path().join("none")), io::ErrorKind::NotFound);
+        assert_eq!(kind(folder.path().to_owned()), io::ErrorKind::InvalidInput);
+    }
+}

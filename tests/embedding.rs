@@ -1,0 +1,32 @@
+//! A crate of its own that depends on tws by path, and its tests: what a stranger would write.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+#[ignore = "runs cargo, which compiles tws once more"]
+fn a_crate_that_embeds_tws() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = here.join("tests/embed");
+    let lines = std::fs::read_to_string(source.join("src/main.rs")).expect("a program");
+    let code = lines.lines().filter(|line| !line.is_empty()).count();
+    assert!(code <= 20, "a server in {code} lines");
+    // The versions that we are tested with, and nothing written beside the source.
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("embed");
+    std::fs::create_dir_all(copy.join("src")).expect("a folder");
+    for file in ["src/main.rs", "src/tests.rs"] {
+        std::fs::copy(source.join(file), copy.join(file)).expect("a copy");
+    }
+    std::fs::copy(here.join("Cargo.lock"), copy.join("Cargo.lock")).expect("a copy");
+    let manifest = std::fs::read_to_string(source.join("Cargo.toml")).expect("a manifest");
+    let path = format!("path = {:?}", here.display().to_string());
+    let manifest = manifest.replace("path = \"../..\"", &path);
+    std::fs::write(copy.join("Cargo.toml"), manifest).expect("a manifest");
+    let status = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--quiet"])
+        .current_dir(&copy)
+        .env("CARGO_TARGET_DIR", here.join("target/embed"))
+        .status();
+    assert!(status.expect("cargo runs").success());
+}
