@@ -151,6 +151,54 @@ pub trait Handler: Send + Sync {
     }
 }
 
+/// A handler whose contents come as streams, small ones excepted
+/// ([`Admission::Streamed`]); for closures, which cannot say so themselves.
+///
+/// ```
+/// use tws::{Reply, Request, Response, Router, StatusCode, Streamed};
+///
+/// let count = |request: &Request<'_>| {
+///     let mut content = request.reader();
+///     Reply::blocking(move || match std::io::copy(&mut content, &mut std::io::sink()) {
+///         Ok(bytes) => Response::text(format!("{bytes} bytes\n")),
+///         Err(_) => StatusCode::BAD_REQUEST.into(),
+///     })
+/// };
+/// let router = Router::new().post("/count", Streamed::new(count, 1 << 30));
+/// # use tws::Handler;
+/// # let content = router.handle(&Request::post("/count", "four")).wait().into_content();
+/// # assert_eq!(content.expect("content"), b"4 bytes\n");
+/// ```
+#[derive(Debug)]
+pub struct Streamed<H> {
+    handler: H,
+    max_bytes: u64,
+}
+
+impl<H: Handler> Streamed<H> {
+    /// Gives `handler` contents of up to `max_bytes`; more is refused with 413.
+    pub fn new(handler: H, max_bytes: u64) -> Self {
+        Self { handler, max_bytes }
+    }
+}
+
+impl<H: Handler> Handler for Streamed<H> {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        self.handler.handle(request)
+    }
+
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        match self.handler.admit(request) {
+            Admission::AtMost(_) | Admission::Streamed(_) => Admission::Streamed(self.max_bytes),
+            refused => refused,
+        }
+    }
+
+    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+        self.handler.refuse(request, refusal)
+    }
+}
+
 impl<F, R> Handler for F
 where
     F: Fn(&Request<'_>) -> R + Send + Sync,

@@ -2,31 +2,127 @@
 //! loops, and nothing slow slows it down.
 //!
 //! ```no_run
-//! use tws::{Config, Request, Response, Router, Server, StaticFiles, StatusCode};
+//! use tws::{Config, Request, Response, Router, Server, StatusCode};
 //!
-//! # fn main() -> Result<(), tws::Error> {
-//! let router = Router::new()
-//!     .get("/hello/{name}", |request: &Request<'_>| {
-//!         Response::text(format!("hello {}\n", request.param("name").unwrap_or("you")))
-//!     })
-//!     .post("/echo", |request: &Request<'_>| {
-//!         Response::text(String::from_utf8_lossy(request.content()))
-//!     })
-//!     .fallback(StaticFiles::new("www")?);
-//! let mut config = Config::default();
-//! config.port = 8000;
-//! Server::bind(config)?.serve(router)
-//! # }
+//! fn main() -> Result<(), tws::Error> {
+//!     let router = Router::new()
+//!         .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
+//!         .get("/hello/{name}", |r: &Request<'_>| {
+//!             Response::text(format!("hello {}", r.param("name").unwrap_or("")))
+//!         })
+//!         .fallback(|_: &Request<'_>| {
+//!             Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)
+//!         });
+//!     let mut config = Config::default();
+//!     config.port = 8000;
+//!     Server::bind(config)?.serve(router)
+//! }
 //! ```
 //!
-//! A handler is a closure or anything that implements [`Handler`]. It needs no server to be tested:
+//! # A handler
+//!
+//! is a closure or anything that implements [`Handler`]. It needs no server to be tested:
 //!
 //! ```
-//! use tws::{Body, Handler, Request, Response, Router, StatusCode};
+//! use tws::{Handler, Request, Response, Router, StatusCode};
 //!
 //! let router = Router::new().get("/", |_: &Request<'_>| Response::text("Homepage\n"));
-//! assert_eq!(router.handle(&Request::get("/")).wait().status(), StatusCode::OK);
+//! let response = router.handle(&Request::get("/")).wait();
+//! assert_eq!(response.status(), StatusCode::OK);
+//! assert_eq!(response.into_content()?, b"Homepage\n");
 //! assert_eq!(router.handle(&Request::get("/x")).wait().status(), StatusCode::NOT_FOUND);
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! A type has its state, and a method for each verb if that reads well:
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use tws::{Handler, Method, Reply, Request, Response, StatusCode};
+//!
+//! #[derive(Default)]
+//! struct Counter(AtomicU64);
+//!
+//! impl Counter {
+//!     fn show(&self) -> Response {
+//!         Response::json(&self.0.load(Ordering::Relaxed))
+//!     }
+//!
+//!     fn add(&self, request: &Request<'_>) -> Result<Response, StatusCode> {
+//!         let text = std::str::from_utf8(request.content()).map_err(|_| StatusCode::BAD_REQUEST)?;
+//!         let more: u64 = text.parse().map_err(|_| StatusCode::UNPROCESSABLE_ENTITY)?;
+//!         self.0.fetch_add(more, Ordering::Relaxed);
+//!         Ok(self.show())
+//!     }
+//! }
+//!
+//! impl Handler for Counter {
+//!     fn handle(&self, request: &Request<'_>) -> Reply {
+//!         match *request.method() {
+//!             Method::GET | Method::HEAD => self.show().into(),
+//!             Method::POST => self.add(request).into(),
+//!             _ => StatusCode::METHOD_NOT_ALLOWED.into(),
+//!         }
+//!     }
+//! }
+//!
+//! let counter = Counter::default();
+//! let status = |request: Request<'_>| counter.handle(&request).wait().status();
+//! assert_eq!(status(Request::post("/", "2")), StatusCode::OK);
+//! assert_eq!(status(Request::post("/", "two")), StatusCode::UNPROCESSABLE_ENTITY);
+//! assert_eq!(counter.handle(&Request::get("/")).wait().into_content()?, b"2");
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! A handler is called on an event loop and must not wait. What may wait goes into a job, which has
+//! a helper thread; or the response comes from elsewhere, later, and no thread waits for it:
+//!
+//! ```
+//! use std::sync::mpsc;
+//! use tws::{Reply, Replier, Request, Response, Router, StatusCode};
+//!
+//! let (questions, inbox) = mpsc::sync_channel::<(String, Replier)>(100);
+//! std::thread::spawn(move || {
+//!     for (question, replier) in inbox {
+//!         replier.send(Response::text(format!("{question}? Yes.\n")));
+//!     }
+//! });
+//! let router = Router::new()
+//!     .get("/motd", |_: &Request<'_>| {
+//!         Reply::blocking(|| Response::file("/etc/motd").unwrap_or(StatusCode::NOT_FOUND.into()))
+//!     })
+//!     .get("/ask/{question}", move |request: &Request<'_>| {
+//!         let question = request.param("question").unwrap_or_default().to_owned();
+//!         let questions = questions.clone();
+//!         // A replier that is dropped, because the queue is full, say, is a 500.
+//!         Reply::later(move |replier| drop(questions.try_send((question, replier))))
+//!     });
+//! # use tws::Handler;
+//! # let response = router.handle(&Request::get("/ask/really")).wait();
+//! # assert_eq!(response.into_content()?, b"really? Yes.\n");
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! Contents can be [read while they come in](Streamed) and [written while they go out](Stream); the
+//! client's pace and the handler's become one. What wraps a handler is a handler, and changes its
+//! response with [`Reply::map`]. [`StaticFiles`] is a handler like any other.
+//!
+//! [`ServerHandle`] says where a server listens and what it counts, and ends it gracefully:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tws::{Config, Request, Response, Server};
+//!
+//! let mut config = Config::default();
+//! config.port = 0;
+//! let server = Server::bind(config)?;
+//! let handle = server.handle();
+//! let served = std::thread::spawn(|| server.serve(|_: &Request<'_>| Response::text("hello\n")));
+//! println!("http://{}/", handle.local_addresses()[0]);
+//! handle.shut_down_within(Duration::from_secs(1));
+//! served.join().expect("no panic")?;
+//! assert_eq!(handle.counts().requests, 0);
+//! # Ok::<_, tws::Error>(())
 //! ```
 //!
 //! # How it works
@@ -100,7 +196,7 @@ mod users;
 pub use config::{Config, Limits, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
-pub use handler::{Admission, Handler, Job, Replier, Reply};
+pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{
     Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,
 };

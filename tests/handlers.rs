@@ -8,28 +8,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tws::{Admission, Body, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream};
+use tws::{Body, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream, Streamed};
 
 use crate::support::client::PATIENCE;
 use crate::support::{TestServer, eventually, pattern};
 
 const MIB: usize = 1024 * 1024;
-
-/// Takes contents of up to `most` bytes as streams.
-struct Streaming<F> {
-    most: u64,
-    handle: F,
-}
-
-impl<F: Fn(&Request<'_>) -> Reply + Send + Sync> Handler for Streaming<F> {
-    fn handle(&self, request: &Request<'_>) -> Reply {
-        (self.handle)(request)
-    }
-
-    fn admit(&self, _: &Request<'_>) -> Admission {
-        Admission::Streamed(self.most)
-    }
-}
 
 /// Answers with what it has read, checked byte by byte against the pattern.
 fn count(most: u64) -> impl Handler {
@@ -47,7 +31,7 @@ fn count(most: u64) -> impl Handler {
             }
         })
     };
-    Streaming { most, handle }
+    Streamed::new(handle, most)
 }
 
 fn post(length: usize) -> String {
@@ -116,7 +100,7 @@ fn a_slow_reader_slows_its_client() {
         })
     };
     let most = MOST as u64;
-    let server = TestServer::start(Streaming { most, handle });
+    let server = TestServer::start(Streamed::new(handle, most));
     let mut client = server.client();
     client.send(post(MOST));
     let stream = client.stream().try_clone().expect("a stream");
@@ -137,15 +121,8 @@ fn a_slow_reader_slows_its_client() {
 
 #[test]
 fn an_answer_need_not_wait_for_the_content() {
-    let handle = |_: &Request<'_>| {
-        Response::text("no, thanks")
-            .with_status(StatusCode::CONFLICT)
-            .into()
-    };
-    let server = TestServer::start(Streaming {
-        most: u64::MAX,
-        handle,
-    });
+    let handle = |_: &Request<'_>| Response::text("no, thanks").with_status(StatusCode::CONFLICT);
+    let server = TestServer::start(Streamed::new(handle, u64::MAX));
     let mut client = server.client();
     client.send(post(MIB)).send(pattern(1000));
     let reply = client.reply();
@@ -193,10 +170,7 @@ fn a_reader_learns_that_its_client_is_gone() {
             Response::text("too late")
         })
     };
-    let server = TestServer::start(Streaming {
-        most: u64::MAX,
-        handle,
-    });
+    let server = TestServer::start(Streamed::new(handle, u64::MAX));
     let client = server.client();
     let socket = socket2::SockRef::from(client.stream());
     socket.set_linger(Some(Duration::ZERO)).expect("a socket");
