@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::acceptor::{Acceptor, Admittance, Stop};
+use crate::net::disk::Disks;
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
 use crate::net::worker::{Address, Seat, Worker};
@@ -189,6 +190,7 @@ impl Server {
         let limits = &self.config.limits;
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let streams = Helpers::new(limits.max_streams, 0);
+        let disks = Disks::default();
         let max_connections = limits
             .max_connections
             .unwrap_or_else(default_max_connections);
@@ -197,7 +199,7 @@ impl Server {
         for (index, seat) in self.seats.into_iter().enumerate() {
             let sink = self.access_log.as_ref().map(AccessLog::sink);
             let handler = Arc::clone(&handler);
-            let pools = (helpers.clone(), streams.clone());
+            let pools = (helpers.clone(), streams.clone(), disks.clone());
             let worker = Worker::new(seat, &self.config, handler, pools, sink);
             let ward = Ward(Arc::clone(&shared));
             let thread = thread::Builder::new()

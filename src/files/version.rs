@@ -19,9 +19,10 @@ use super::rules::Rules;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
+use crate::http::file_range::FileVersion;
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
-use crate::http::response::{FileVersion, PreparedFields};
+use crate::http::response::PreparedFields;
 use crate::http::{Body, FileRange};
 use crate::site::Compress;
 
@@ -56,7 +57,7 @@ enum Age {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Memory(Bytes),
-    File(Arc<File>),
+    File(Arc<File>, Arc<FileVersion>),
 }
 
 /// What a version is made of beside its file.
@@ -79,7 +80,7 @@ impl Version {
         let media_type = making.rules.media_types.of(making.typed_name);
         let len = match &content {
             Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(_) => facts.len,
+            Content::File(..) => facts.len,
         };
         let now = SystemTime::now();
         let age = age(facts.modified, now);
@@ -118,7 +119,7 @@ impl Version {
     pub(super) fn is_unchanged(&self) -> bool {
         match &self.content {
             Content::Memory(_) => true,
-            Content::File(file) => root::is_unchanged(file, self.identity),
+            Content::File(file, _) => root::is_unchanged(file, self.identity),
         }
     }
 
@@ -142,7 +143,7 @@ impl Version {
     pub(super) fn memory(&self) -> usize {
         match &self.content {
             Content::Memory(bytes) => bytes.len(),
-            Content::File(_) => 0,
+            Content::File(..) => 0,
         }
     }
 
@@ -150,7 +151,7 @@ impl Version {
     pub(super) fn descriptors(&self) -> usize {
         match &self.content {
             Content::Memory(_) => 0,
-            Content::File(_) => 1,
+            Content::File(..) => 1,
         }
     }
 
@@ -158,7 +159,7 @@ impl Version {
     pub(super) fn read(&self) -> io::Result<Bytes> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.clone()),
-            Content::File(file) => {
+            Content::File(file, _) => {
                 let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
                 file.read_exact_at(&mut bytes, 0)?;
                 Ok(Bytes::from(bytes))
@@ -169,7 +170,7 @@ impl Version {
     pub(super) fn file(&self) -> Option<&Arc<File>> {
         match &self.content {
             Content::Memory(_) => None,
-            Content::File(file) => Some(file),
+            Content::File(file, _) => Some(file),
         }
     }
 
@@ -221,13 +222,9 @@ impl Version {
             Content::Memory(bytes) => {
                 Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
             }
-            Content::File(file) => {
-                let mut part = FileRange::new(Arc::clone(file), range.start, range.len());
-                part.version = Some(FileVersion {
-                    len: self.len,
-                    modified: self.modified,
-                });
-                Body::File(part)
+            Content::File(file, version) => {
+                let part = FileRange::new(Arc::clone(file), range.start, range.len());
+                Body::File(part.with_version(version))
             }
         }
     }
@@ -238,7 +235,8 @@ impl Content {
     /// head and needs no descriptor. `None` if the file changed while it was read.
     pub(super) fn of(opened: OpenedFile, patience: Patience) -> Result<Option<Self>, Miss> {
         if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
-            return Ok(Some(Self::File(Arc::new(opened.file))));
+            let version = FileVersion::new(opened.facts.len, opened.facts.modified);
+            return Ok(Some(Self::File(Arc::new(opened.file), version)));
         }
         let mut bytes = vec![0; opened.facts.len as usize];
         if patience == Patience::None {

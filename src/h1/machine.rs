@@ -21,7 +21,7 @@ use super::outbox::{Need, Outbox, Promise, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
 use crate::http::stream::Source;
-use crate::http::{Body, ContentWriter, FieldSpan, Fields, Refusal, Request, Response};
+use crate::http::{Body, ContentWriter, FieldSpan, Fields, FileRange, Refusal, Request, Response};
 
 /// A content of up to this length is whole before its handler is called, even if that would have
 /// taken it as a stream: a job that reads it waits for nobody.
@@ -121,6 +121,9 @@ pub(crate) enum Next<'a> {
     Write(Segment<'a>),
     /// Nothing, until the handler's reply is there.
     Wait,
+    /// See to it that the beginning of this is in the kernel's memory and say
+    /// [`Machine::on_memory`], now or later.
+    Memory(FileRange),
     /// Have a piece of this made and say [`Machine::on_piece`], now or later.
     Produce(Source),
     /// Write this to the access log.
@@ -158,6 +161,7 @@ enum Step {
     Refuse(Head, Refusal),
     Write,
     Wait,
+    Memory(FileRange),
     Produce(Source),
     Log(Record),
     ShutdownWrite,
@@ -205,6 +209,7 @@ impl Machine {
             },
             Step::Refuse(head, refusal) => Next::Refuse(self.request(&head, &cx.spans), refusal),
             Step::Write => Next::Write(self.outbox.segment()),
+            Step::Memory(range) => Next::Memory(range),
             Step::Produce(source) => Next::Produce(source),
             Step::Log(record) => Next::Log(record),
             Step::ShutdownWrite => Next::ShutdownWrite,
@@ -643,6 +648,23 @@ impl Machine {
         }
     }
 
+    /// So many bytes of the range that was asked for are in the kernel's memory, or it cannot be
+    /// read.
+    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>) {
+        match bytes {
+            Ok(bytes) => self.outbox.set_in_memory(bytes),
+            Err(error) => {
+                log::error!("a file that is being sent: {error}");
+                self.on_lost(CloseReason::ContentCutShort);
+            }
+        }
+    }
+
+    /// The peer takes bytes again, after a while.
+    pub(crate) fn on_resumed(&mut self) {
+        self.outbox.forget_memory();
+    }
+
     /// `count` bytes of the segment are sent.
     pub(crate) fn on_sent(&mut self, count: usize) {
         self.outbox.on_sent(count);
@@ -762,6 +784,7 @@ impl Machine {
     fn flush(&mut self) -> Step {
         match self.outbox.need() {
             Need::Write => Step::Write,
+            Need::Memory(range) => Step::Memory(range),
             Need::Piece(source) => Step::Produce(source),
             Need::Wait => Step::Wait,
         }

@@ -38,8 +38,42 @@ enum Bulk {
     #[default]
     None,
     Bytes(Bytes),
-    File(FileRange),
+    File(FileOnItsWay),
     Made(Making),
+}
+
+/// A part of a file that is being sent.
+#[derive(Debug)]
+pub(crate) struct FileOnItsWay {
+    /// What is left of it.
+    pub(crate) range: FileRange,
+    /// Where it began.
+    start: u64,
+    memory: Memory,
+}
+
+/// How much of what is left is known to be in the kernel's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// So many bytes; 0 if nobody has looked.
+    Has(u64),
+    /// Somebody looks.
+    Unknown,
+}
+
+impl FileOnItsWay {
+    /// How many bytes can be sent without waiting for a disk.
+    pub(crate) fn in_memory(&self) -> u64 {
+        match self.memory {
+            Memory::Has(bytes) => bytes.min(self.range.len),
+            Memory::Unknown => 0,
+        }
+    }
+
+    /// True if some of it is sent, so that time has passed since it was promised.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.range.offset > self.start
+    }
 }
 
 /// A content that is made while it is sent. The pieces go through the buffer.
@@ -72,6 +106,8 @@ pub(super) enum Promise {
 pub(super) enum Need {
     /// To be written.
     Write,
+    /// The beginning of this in the kernel's memory.
+    Memory(FileRange),
     /// A piece of this.
     Piece(Source),
     /// The piece that is being made.
@@ -88,7 +124,7 @@ pub(crate) enum Segment<'a> {
     /// Bytes that a file range follows at once.
     BytesBeforeFile(&'a [u8]),
     /// A part of a file.
-    File(&'a FileRange),
+    File(&'a FileOnItsWay),
 }
 
 impl Outbox {
@@ -103,8 +139,11 @@ impl Outbox {
 
     /// True if nothing can be written until a piece is made.
     pub(crate) fn is_waiting(&self) -> bool {
-        let waits = matches!(&self.bulk, Bulk::Made(Making { source: None, .. }));
-        waits && self.buffer.is_empty()
+        match &self.bulk {
+            Bulk::Made(making) => making.source.is_none() && self.buffer.is_empty(),
+            Bulk::File(file) => file.memory == Memory::Unknown,
+            Bulk::Bytes(_) | Bulk::None => false,
+        }
     }
 
     pub(crate) fn has_bulk(&self) -> bool {
@@ -117,7 +156,7 @@ impl Outbox {
         let bulk = match &self.bulk {
             Bulk::None | Bulk::Made(_) => 0,
             Bulk::Bytes(bytes) => bytes.len() as u64,
-            Bulk::File(range) => range.len,
+            Bulk::File(file) => file.range.len,
         };
         self.sent + unsent as u64 + bulk
     }
@@ -139,7 +178,13 @@ impl Outbox {
                 self.buffer.extend_from_slice(&bytes);
             }
             Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
-            Body::File(range) if range.len > 0 => self.bulk = Bulk::File(range),
+            Body::File(range) if range.len > 0 => {
+                self.bulk = Bulk::File(FileOnItsWay {
+                    start: range.offset,
+                    range,
+                    memory: Memory::Has(0),
+                });
+            }
             Body::Stream(stream) => {
                 let source = Some(stream.source);
                 self.bulk = Bulk::Made(Making { coding, source });
@@ -155,7 +200,32 @@ impl Outbox {
                 Some(source) => Need::Piece(source),
                 None => Need::Wait,
             },
+            // Before the head, too: it would leave in a packet of its own.
+            Bulk::File(file) => match file.memory {
+                Memory::Has(0) => {
+                    file.memory = Memory::Unknown;
+                    Need::Memory(file.range.clone())
+                }
+                Memory::Has(_) => Need::Write,
+                Memory::Unknown => Need::Wait,
+            },
             _ => Need::Write,
+        }
+    }
+
+    /// Notes that time has passed: what was in the kernel's memory need not be there still.
+    pub(super) fn forget_memory(&mut self) {
+        if let Bulk::File(file) = &mut self.bulk
+            && let Memory::Has(bytes) = &mut file.memory
+        {
+            *bytes = 0;
+        }
+    }
+
+    /// Notes that the first `bytes` bytes of the file are in the kernel's memory.
+    pub(super) fn set_in_memory(&mut self, bytes: u64) {
+        if let Bulk::File(file) = &mut self.bulk {
+            file.memory = Memory::Has(bytes);
         }
     }
 
@@ -213,7 +283,7 @@ impl Outbox {
             Bulk::None | Bulk::Made(_) => Segment::Bytes(unsent),
             Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
             Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
-            Bulk::File(range) if unsent.is_empty() => Segment::File(range),
+            Bulk::File(file) if unsent.is_empty() => Segment::File(file),
             Bulk::File(_) => Segment::BytesBeforeFile(unsent),
         }
     }
@@ -234,10 +304,14 @@ impl Outbox {
                 bytes.advance(of_bulk);
                 bytes.len() as u64
             }
-            Bulk::File(range) => {
-                range.offset += of_bulk as u64;
-                range.len -= of_bulk as u64;
-                range.len
+            Bulk::File(file) => {
+                let sent = of_bulk as u64;
+                file.range.offset += sent;
+                file.range.len -= sent;
+                if let Memory::Has(bytes) = &mut file.memory {
+                    *bytes = bytes.saturating_sub(sent);
+                }
+                file.range.len
             }
         };
         if left == 0 {

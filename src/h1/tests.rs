@@ -97,7 +97,7 @@ impl Conversation {
                     let bytes = match segment {
                         Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => bytes.to_vec(),
                         Segment::Pair(first, second) => [first, second].concat(),
-                        Segment::File(range) => vec![b'F'; range.len as usize],
+                        Segment::File(file) => vec![b'F'; file.range.len as usize],
                     };
                     assert!(!bytes.is_empty(), "a write of nothing");
                     assert!(!self.shut_down, "a write after the end");
@@ -105,6 +105,7 @@ impl Conversation {
                     self.output.extend_from_slice(&bytes[..count]);
                     self.machine.on_sent(count);
                 }
+                Next::Memory(range) => self.machine.on_memory(Ok(range.len)),
                 Next::Produce(source) => {
                     let Source::Producer(mut producer) = source else {
                         panic!("{source:?}");
@@ -675,8 +676,12 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
                 head_len = bytes.len();
                 conversation.machine.on_sent(head_len);
             }
-            Next::Write(Segment::File(range)) => {
+            Next::Memory(range) => {
                 assert_eq!((range.offset, range.len), (0, 1 << 40));
+                conversation.machine.on_memory(Ok(100_000));
+            }
+            Next::Write(Segment::File(file)) => {
+                assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
                 conversation.machine.on_sent(1000);
                 break;
             }

@@ -8,6 +8,7 @@
 pub(crate) mod conditional;
 pub(crate) mod content;
 pub(crate) mod date;
+pub(crate) mod file_range;
 pub(crate) mod glob;
 pub(crate) mod multipart;
 pub(crate) mod negotiation;
@@ -20,8 +21,9 @@ pub(crate) mod target;
 
 pub use content::ContentReader;
 pub(crate) use content::ContentWriter;
+pub use file_range::FileRange;
 pub use refusal::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
-pub use response::{Body, FileRange, Response};
+pub use response::{Body, Response};
 pub use stream::{Produce, Stream};

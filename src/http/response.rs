@@ -1,11 +1,8 @@
 //! A response as handlers make it: a status, header fields, and a *description* of the content.
 //! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ::http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
@@ -14,57 +11,7 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
-use super::{Refusal, Stream};
-
-/// A range of an open file. It stays readable when the name is replaced or unlinked meanwhile.
-#[derive(Clone, Debug)]
-pub struct FileRange {
-    /// The open file; its read position is not used.
-    pub file: Arc<File>,
-    /// The first byte.
-    pub offset: u64,
-    /// How many bytes.
-    pub len: u64,
-    /// What the file is known to be, if somebody promised so.
-    pub(crate) version: Option<FileVersion>,
-}
-
-/// What tells that a file is written to while it is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FileVersion {
-    pub(crate) len: u64,
-    pub(crate) modified: SystemTime,
-}
-
-impl FileRange {
-    /// `len` bytes from `offset` on.
-    pub fn new(file: Arc<File>, offset: u64, len: u64) -> Self {
-        Self {
-            file,
-            offset,
-            len,
-            version: None,
-        }
-    }
-
-    fn read(&self) -> io::Result<Vec<u8>> {
-        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let mut content = vec![0; usize::try_from(self.len).map_err(too_large)?];
-        self.file.read_exact_at(&mut content, self.offset)?;
-        Ok(content)
-    }
-
-    /// True if the file is not the version that was promised. One that has only grown, as logs do,
-    /// still has the bytes it had.
-    pub(crate) fn is_rewritten(&self) -> bool {
-        let Some(promised) = self.version else {
-            return false;
-        };
-        let now = self.file.metadata();
-        let now = now.and_then(|now| Ok((now.len(), now.modified()?)));
-        now.is_ok_and(|(len, modified)| len <= promised.len && modified != promised.modified)
-    }
-}
+use super::{FileRange, Refusal, Stream};
 
 /// What a response carries after its head.
 #[derive(Debug, Default)]

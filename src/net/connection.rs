@@ -14,7 +14,7 @@ use crate::config::Timeouts;
 use crate::h1::content::Intake;
 use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
-use crate::h1::outbox::Segment;
+use crate::h1::outbox::{FileOnItsWay, Segment};
 use crate::h1::record::Record;
 use crate::handler::Admission;
 use crate::http::stream::Source;
@@ -28,6 +28,9 @@ pub(crate) trait Host {
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response;
     /// Where a content goes that a handler reads while it comes in.
     fn open_content(&mut self) -> ContentWriter;
+    /// How many bytes at the beginning of a range are in the kernel's memory, or `None` if they are
+    /// being brought there, which comes through [`Connection::on_memory`].
+    fn look(&mut self, range: FileRange, now: Instant) -> Option<u64>;
     /// Has a piece made; it comes through [`Connection::on_piece`].
     fn produce(&mut self, source: Source);
     fn record(&mut self, record: Record);
@@ -88,6 +91,9 @@ impl<T: Transport> Connection<T> {
 
     /// An event about the transport.
     pub(crate) fn on_ready(&mut self, news: Readiness) {
+        if news.writable && !self.readiness.writable {
+            self.machine.on_resumed();
+        }
         self.readiness.readable |= news.readable;
         self.readiness.writable |= news.writable;
         self.readiness.read_closed |= news.read_closed;
@@ -101,6 +107,11 @@ impl<T: Transport> Connection<T> {
     /// The piece that was asked for.
     pub(crate) fn on_piece(&mut self, piece: Piece, cx: &mut Context) {
         self.machine.on_piece(piece, cx);
+    }
+
+    /// A part of a file was brought into the kernel's memory.
+    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>) {
+        self.machine.on_memory(bytes);
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
@@ -190,6 +201,11 @@ impl<T: Transport> Connection<T> {
                     let response = host.refuse(&request, refusal);
                     self.machine.on_reply(response, cx);
                 }
+                Next::Memory(range) => {
+                    if let Some(bytes) = host.look(range, cx.now) {
+                        self.machine.on_memory(Ok(bytes));
+                    }
+                }
                 Next::Produce(source) => host.produce(source),
                 Next::Wait => break Park::Handler,
                 Next::Log(record) => host.record(record),
@@ -254,15 +270,23 @@ fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> i
             transport.send_pair(first, &second[..second.len().min(most)])
         }
         Segment::BytesBeforeFile(bytes) => transport.send(bytes, More::Follows),
-        Segment::File(range) => send_file(transport, range, most),
+        Segment::File(file) => send_file(transport, file, most),
     }
 }
 
 /// Sends a part of a file; 0 if it is not the file any more that was promised, which is looked at
 /// before the client could believe that it has it all.
-fn send_file(transport: &mut impl Transport, range: &FileRange, most: usize) -> io::Result<usize> {
-    let chunk = usize::try_from(range.len).unwrap_or(usize::MAX).min(most);
-    if chunk as u64 == range.len && range.is_rewritten() {
+fn send_file(
+    transport: &mut impl Transport,
+    file: &FileOnItsWay,
+    most: usize,
+) -> io::Result<usize> {
+    let range = &file.range;
+    let chunk = usize::try_from(file.in_memory())
+        .unwrap_or(usize::MAX)
+        .min(most);
+    // What goes in one piece was promised a moment ago.
+    if chunk as u64 == range.len && file.is_begun() && range.is_rewritten() {
         return Ok(0);
     }
     transport.send_file(&range.file, range.offset, chunk)
@@ -349,6 +373,10 @@ mod tests {
 
         fn open_content(&mut self) -> ContentWriter {
             ContentWriter::new(|| {})
+        }
+
+        fn look(&mut self, range: FileRange, _: Instant) -> Option<u64> {
+            Some(range.len)
         }
 
         fn produce(&mut self, _: Source) {}

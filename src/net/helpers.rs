@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use mio::Token;
 
 use super::mailbox::{Mail, Mailbox, Piece};
-use super::piece_writer;
+use super::{disk, piece_writer};
 use crate::handler::Job;
-use crate::http::Response;
 use crate::http::stream::{Produce, Source, WriteContent};
+use crate::http::{FileRange, Response};
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ enum Work {
     Answer(Job, Box<str>),
     Produce(Box<dyn Produce>),
     Write(WriteContent),
+    Fetch(FileRange),
 }
 
 struct Alive(Arc<Pool>);
@@ -108,6 +109,12 @@ impl Helpers {
         self.make(Work::Produce(producer), reply_to, token);
     }
 
+    /// Has the beginning of a range brought into memory; that it is there is mailed to `reply_to`
+    /// for `token`. There is room for it as for [`produce`](Self::produce).
+    pub(crate) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+        self.make(Work::Fetch(range), reply_to, token);
+    }
+
     /// Has a whole content written; its pieces are mailed to `reply_to` for `token`. There is room
     /// for it as for [`produce`](Self::produce).
     pub(crate) fn write(&self, write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) {
@@ -117,6 +124,7 @@ impl Helpers {
     fn make(&self, work: Work, reply_to: &Arc<Mailbox>, token: Token) {
         let queue = self.pool.lock();
         if self.enqueue(queue, work, reply_to, token).is_err() {
+            // Everything but an answer: those are refused before they begin.
             let error = io::Error::other("there is no helper thread");
             reply_to.send(Mail::Piece(token, Err(error)));
         }
@@ -163,6 +171,7 @@ impl Pool {
             let mail = match task.work {
                 Work::Answer(job, request) => Mail::Reply(token, answer(job, &request)),
                 Work::Produce(producer) => Mail::Piece(token, produce(producer)),
+                Work::Fetch(range) => Mail::Memory(token, disk::read(&range)),
                 Work::Write(write) => Mail::Piece(token, end(write, &task.reply_to, token)),
             };
             // First: whoever gets the mail may have the next task at once.

@@ -23,6 +23,8 @@ pub(crate) enum Mail {
     Connection(TcpStream, SocketAddr),
     /// A job is done; the token says for which connection.
     Reply(Token, Response),
+    /// So much of what a connection sends next is in the kernel's memory.
+    Memory(Token, io::Result<u64>),
     /// A piece of a content is made.
     Piece(Token, Piece),
     /// Whoever reads a content has made room for more of it.

@@ -10,6 +10,7 @@
 pub(crate) mod acceptor;
 pub(crate) mod connection;
 mod deadlines;
+pub(crate) mod disk;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
 mod piece_writer;

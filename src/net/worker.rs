@@ -18,6 +18,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Host, Park, Readiness};
 use super::deadlines::{Deadlines, Tick};
+use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, panicked};
 use super::mailbox::{Mail, Mailbox};
 use crate::access_log::Sink;
@@ -26,7 +27,7 @@ use crate::h1::context::{Context, Recording, Service};
 use crate::h1::record::Record;
 use crate::handler::{Admission, Handler, Replier, Reply};
 use crate::http::stream::Source;
-use crate::http::{ContentWriter, Refusal, Request, Response};
+use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -76,6 +77,7 @@ pub(crate) struct Worker {
     helpers: Helpers,
     /// For those that read from a client or write to one, at its pace.
     streams: Helpers,
+    disks: Disks,
     access_log: Option<Sink>,
     /// When the last connections are cut, once the server drains.
     drained_by: Option<Instant>,
@@ -122,7 +124,7 @@ impl Worker {
         seat: Seat,
         config: &Config,
         handler: Arc<dyn Handler>,
-        (helpers, streams): (Helpers, Helpers),
+        (helpers, streams, disks): (Helpers, Helpers, Disks),
         access_log: Option<Sink>,
     ) -> Self {
         let now = Instant::now();
@@ -142,6 +144,7 @@ impl Worker {
             handler,
             helpers,
             streams,
+            disks,
             access_log,
             drained_by: None,
         }
@@ -223,14 +226,7 @@ impl Worker {
             writable: event.is_writable() || over,
             read_closed: event.is_read_closed() || over,
         });
-        if slot.turn == Turn::Queued {
-            return;
-        }
-        if slot.connection.is_sending_bulk() {
-            self.enqueue(token);
-        } else {
-            self.drive(token);
-        }
+        self.resume(token);
     }
 
     fn on_mail(&mut self, mail: Mail) {
@@ -252,6 +248,12 @@ impl Worker {
                 };
                 slot.connection.on_piece(piece, &mut self.cx);
                 self.drive(token);
+            }
+            Mail::Memory(token, bytes) => {
+                if let Some(slot) = self.slot(token) {
+                    slot.connection.on_memory(bytes);
+                    self.resume(token);
+                }
             }
             Mail::Room(token) => self.drive(token),
             Mail::Drain(time) => {
@@ -338,6 +340,15 @@ impl Worker {
         }
     }
 
+    /// Lets a connection go on: at once, or when it is the turn of bulk.
+    fn resume(&mut self, token: Token) {
+        match self.slot(token) {
+            Some(slot) if slot.turn == Turn::Queued => {}
+            Some(slot) if slot.connection.is_sending_bulk() => self.enqueue(token),
+            _ => self.drive(token),
+        }
+    }
+
     fn drive(&mut self, token: Token) {
         let Some(slot) = slot(&mut self.slots, token) else {
             return;
@@ -349,6 +360,7 @@ impl Worker {
             handler: &*self.handler,
             helpers: &self.helpers,
             streams: &self.streams,
+            disks: &self.disks,
             access_log: self.access_log.as_mut(),
         };
         match slot
@@ -431,6 +443,7 @@ struct WorkerHost<'a> {
     handler: &'a dyn Handler,
     helpers: &'a Helpers,
     streams: &'a Helpers,
+    disks: &'a Disks,
     access_log: Option<&'a mut Sink>,
 }
 
@@ -480,6 +493,16 @@ impl Host for WorkerHost<'_> {
         let mailbox = Arc::clone(self.mailbox);
         let token = self.token;
         ContentWriter::new(move || mailbox.send(Mail::Room(token)))
+    }
+
+    fn look(&mut self, range: FileRange, now: Instant) -> Option<u64> {
+        match disk::look(&range, now) {
+            Found::InMemory(bytes) => Some(bytes),
+            Found::OnDisk => {
+                self.disks.fetch(range, self.mailbox, self.token);
+                None
+            }
+        }
     }
 
     fn produce(&mut self, source: Source) {

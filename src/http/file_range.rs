@@ -1,0 +1,116 @@
+//! A part of an open file, and what is known about the file while it is sent.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A range of an open file. It stays readable when the name is replaced or unlinked meanwhile.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The open file; its read position is not used.
+    pub file: Arc<File>,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// What the file is known to be, if somebody promised so.
+    pub(crate) version: Option<Arc<FileVersion>>,
+}
+
+/// What a file was when it was promised; all who send it share it.
+#[derive(Debug)]
+pub(crate) struct FileVersion {
+    len: u64,
+    modified: SystemTime,
+    since: Instant,
+    /// Milliseconds from `since` until it was seen to be in the kernel's memory; 0 is never.
+    seen: AtomicU64,
+}
+
+/// How long a file that was in the kernel's memory is taken to be there still. What is sent so often
+/// is not what the kernel lets go of.
+const SEEN_LATELY: Duration = Duration::from_secs(1);
+
+impl FileRange {
+    /// `len` bytes from `offset` on.
+    pub fn new(file: Arc<File>, offset: u64, len: u64) -> Self {
+        Self {
+            file,
+            offset,
+            len,
+            version: None,
+        }
+    }
+
+    pub(crate) fn with_version(mut self, version: &Arc<FileVersion>) -> Self {
+        self.version = Some(Arc::clone(version));
+        self
+    }
+
+    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let mut content = vec![0; usize::try_from(self.len).map_err(too_large)?];
+        self.file.read_exact_at(&mut content, self.offset)?;
+        Ok(content)
+    }
+
+    /// True if the file is not the version that was promised. One that has only grown, as logs do,
+    /// still has the bytes it had.
+    pub(crate) fn is_rewritten(&self) -> bool {
+        let Some(promised) = &self.version else {
+            return false;
+        };
+        let now = self.file.metadata();
+        let now = now.and_then(|now| Ok((now.len(), now.modified()?)));
+        now.is_ok_and(|(len, modified)| len <= promised.len && modified != promised.modified)
+    }
+}
+
+impl FileVersion {
+    pub(crate) fn new(len: u64, modified: SystemTime) -> Arc<Self> {
+        Arc::new(Self {
+            len,
+            modified,
+            since: Instant::now(),
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Notes that all of the file is in the kernel's memory.
+    pub(crate) fn see(&self, now: Instant) {
+        self.seen.store(self.millis(now) + 1, Ordering::Relaxed);
+    }
+
+    /// True if all of the file was in the kernel's memory a moment ago.
+    pub(crate) fn was_seen_lately(&self, now: Instant) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        seen > 0 && self.millis(now).saturating_sub(seen) < SEEN_LATELY.as_millis() as u64
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_millis() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_seen_for_a_while() {
+        let version = FileVersion::new(1, SystemTime::now());
+        let start = Instant::now();
+        assert!(!version.was_seen_lately(start));
+        version.see(start);
+        assert!(version.was_seen_lately(start));
+        assert!(version.was_seen_lately(start + SEEN_LATELY / 2));
+        assert!(!version.was_seen_lately(start + 2 * SEEN_LATELY));
+    }
+}

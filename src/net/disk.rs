@@ -1,0 +1,208 @@
+//! Files that may not be in the kernel's memory: `sendfile` would wait for the disk, and with it an
+//! event loop and all its connections.
+//!
+//! So the part that is to be sent next is looked at first, without waiting (`preadv2` with
+//! `RWF_NOWAIT`, Linux 4.14). If its end is in memory, the rest is taken to be, too: what is read
+//! ahead and what is forgotten goes by ranges. If not, a helper reads it, which brings it into
+//! memory, and the event loop sends it from there. Disks have helpers of their own, each device its
+//! own few: one that hangs keeps nobody from another.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use rustix::fs::FsWord;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::helpers::Helpers;
+use super::mailbox::Mailbox;
+use crate::http::FileRange;
+
+/// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
+const LOOK_BYTES: u64 = 512 * 1024;
+
+/// What is read at once from a disk: little enough for a slow disk to serve many in turn.
+const READ_BYTES: u64 = 128 * 1024;
+
+/// Readers of one device. A disk that is asked by a few can order their requests.
+const THREADS_PER_DEVICE: usize = 4;
+
+/// Devices with readers of their own; further ones share the first's.
+const MAX_DEVICES: usize = 32;
+
+/// Helpers that read, by device.
+#[derive(Clone, Default)]
+pub(crate) struct Disks {
+    readers: Arc<Mutex<HashMap<u64, Helpers>>>,
+}
+
+/// What a look says about the beginning of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// So many bytes are in memory.
+    InMemory(u64),
+    OnDisk,
+}
+
+/// Looks at the beginning of a range, without waiting.
+pub(super) fn look(range: &FileRange, now: Instant) -> Found {
+    let len = range.len.min(LOOK_BYTES);
+    let version = range.version.as_ref();
+    if version.is_some_and(|version| version.len() <= LOOK_BYTES && version.was_seen_lately(now)) {
+        return Found::InMemory(len);
+    }
+    let found = match peek(&range.file, range.offset + len - 1) {
+        Peek::There => Found::InMemory(len),
+        Peek::Absent => Found::OnDisk,
+        // All that this file system has is in memory.
+        Peek::Memory => Found::InMemory(range.len),
+    };
+    if let Some(version) = version
+        && found != Found::OnDisk
+        && version.len() <= LOOK_BYTES
+    {
+        version.see(now);
+    }
+    found
+}
+
+enum Peek {
+    There,
+    Absent,
+    Memory,
+}
+
+fn peek(file: &File, at: u64) -> Peek {
+    let mut byte = [0];
+    let mut pieces = [IoSliceMut::new(&mut byte)];
+    match preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT) {
+        // Nothing there is the end of a file that has shrunk: sending finds that out.
+        Ok(_) => Peek::There,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if is_in_memory(file) => Peek::Memory,
+        // Not there, or the file system cannot say (overlayfs, FUSE).
+        Err(_) => Peek::Absent,
+    }
+}
+
+/// True for tmpfs and ramfs.
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS_MAGIC: FsWord = 0x0102_1994;
+    const RAMFS_MAGIC: FsWord = 0x8584_58f6;
+    let magic = rustix::fs::fstatfs(file).map(|system| system.f_type);
+    magic.is_ok_and(|magic| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic))
+}
+
+impl Disks {
+    /// Has the beginning of a range brought into memory; how many bytes, is mailed to `reply_to`
+    /// for `token`.
+    pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+        let device = range.file.metadata().map_or(0, |metadata| metadata.dev());
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match readers.len() < MAX_DEVICES || readers.contains_key(&device) {
+            true => device,
+            false => readers.keys().next().copied().unwrap_or(device),
+        };
+        let helpers = readers
+            .entry(known)
+            .or_insert_with(|| Helpers::new(THREADS_PER_DEVICE, 0))
+            .clone();
+        drop(readers);
+        helpers.fetch(range, reply_to, token);
+    }
+}
+
+/// Brings the beginning of a range into memory, and says how much of it; that takes as long as the
+/// disk does.
+pub(super) fn read(range: &FileRange) -> io::Result<u64> {
+    /// What is read ahead by one request for a byte, at least.
+    const STRIDE: u64 = 128 * 1024;
+    /// A byte that comes so soon was in memory.
+    const AT_ONCE: Duration = Duration::from_micros(50);
+    // On file systems that cannot say what is in memory, the clock does: those that answer at once
+    // need not be read.
+    let looked = range.len.min(LOOK_BYTES);
+    let start = Instant::now();
+    let mut byte = [0];
+    let mut at = range.offset;
+    let mut touched = 0;
+    while touched < looked {
+        range
+            .file
+            .read_at(&mut byte, at + (STRIDE - 1).min(looked - touched - 1))?;
+        if start.elapsed() > AT_ONCE {
+            return read_through(range, range.len.min(READ_BYTES));
+        }
+        touched += STRIDE.min(looked - touched);
+        at = range.offset + touched;
+    }
+    Ok(looked)
+}
+
+fn read_through(range: &FileRange, len: u64) -> io::Result<u64> {
+    let mut room = vec![0; 64 * 1024];
+    let mut done = 0;
+    while done < len {
+        let most = room.len().min((len - done) as usize);
+        match range.file.read_at(&mut room[..most], range.offset + done) {
+            // It has shrunk: sending finds that out.
+            Ok(0) => break,
+            Ok(count) => done += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::http::file_range::FileVersion;
+
+    const LEN: u64 = 2 * LOOK_BYTES;
+
+    fn range(folder: &tempfile::TempDir) -> FileRange {
+        let path = folder.path().join("large");
+        fs::write(&path, vec![b'x'; LEN as usize]).expect("a file");
+        FileRange::new(Arc::new(File::open(path).expect("a file")), 0, LEN)
+    }
+
+    #[test]
+    fn what_was_just_written_is_in_memory_or_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let range = range(&folder);
+        // By the file system: it can say so, it is one of memory, or it cannot say.
+        match look(&range, Instant::now()) {
+            Found::InMemory(LOOK_BYTES | LEN) | Found::OnDisk => {}
+            other => panic!("{other:?}"),
+        }
+        let brought = read(&range).expect("a disk that works");
+        assert!((READ_BYTES..=LOOK_BYTES).contains(&brought), "{brought}");
+    }
+
+    #[test]
+    fn a_small_file_that_was_seen_is_not_looked_at_again() {
+        let version = FileVersion::new(LOOK_BYTES, std::time::SystemTime::now());
+        // A look at this would fail.
+        let file = Arc::new(File::create("/dev/null").expect("a file"));
+        let range = FileRange::new(file, 100, 1000).with_version(&version);
+        let now = Instant::now();
+        assert_eq!(look(&range, now), Found::OnDisk);
+        version.see(now);
+        assert_eq!(look(&range, now), Found::InMemory(1000));
+    }
+
+    #[test]
+    fn a_range_behind_the_end_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut range = range(&folder);
+        range.offset = 10 * LEN;
+        assert!(read(&range).is_ok());
+    }
+}
