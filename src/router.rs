@@ -3,13 +3,14 @@
 //! A router is a handler itself. It matches the path as the request has it, decoded once and
 //! normalised; what it does not know goes to the fallback, a folder of files most often. Methods
 //! are answered for as RFC 9110 wants: HEAD by the GET handler, OPTIONS by the router, others
-//! with 405 and Allow.
+//! with 405 and Allow. What is nested below a prefix sees the path behind it.
+
+use std::borrow::Cow;
 
 use ::http::{Method, StatusCode};
 
 use crate::handler::{Admission, Handler, Reply};
-use crate::http::response;
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Refusal, Request, Response, error_page, response};
 
 /// Chooses a handler by method and path.
 ///
@@ -39,7 +40,17 @@ pub struct Router {
 struct Route {
     pattern: String,
     handlers: Vec<(Method, Box<dyn Handler>)>,
+    nested: Option<Nested>,
 }
+
+/// Who answers all that lies below a prefix of so many segments.
+struct Nested {
+    segments: usize,
+    handler: Box<dyn Handler>,
+}
+
+/// What stands in a pattern for the path behind a prefix. No program has such a parameter.
+const BEHIND: &str = "<behind>";
 
 impl Router {
     /// A router that knows no path.
@@ -57,6 +68,21 @@ impl Router {
         self.route(Method::POST, pattern, handler)
     }
 
+    /// Answers PUT. Panics as [`route`](Self::route) does.
+    pub fn put(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+        self.route(Method::PUT, pattern, handler)
+    }
+
+    /// Answers PATCH. Panics as [`route`](Self::route) does.
+    pub fn patch(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+        self.route(Method::PATCH, pattern, handler)
+    }
+
+    /// Answers DELETE. Panics as [`route`](Self::route) does.
+    pub fn delete(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+        self.route(Method::DELETE, pattern, handler)
+    }
+
     /// Answers one method on the paths that match a pattern.
     ///
     /// # Panics
@@ -72,10 +98,55 @@ impl Router {
         let route = self.route_of(pattern);
         let known = route.handlers.iter().any(|(known, _)| *known == method);
         assert!(
-            !known,
+            !known && route.nested.is_none(),
             "route {pattern:?}: it has a handler for {method} already"
         );
         route.handlers.push((method, Box::new(handler)));
+        self
+    }
+
+    /// Has a handler answer, whatever the method, for a prefix and all that lies below it, except
+    /// where a route is more exact.
+    ///
+    /// ```
+    /// use tws::{Handler, Request, Response, Router};
+    ///
+    /// let users = Router::new().get("/users/{id}", |request: &Request<'_>| {
+    ///     let param = |name| request.param(name).unwrap_or("-");
+    ///     Response::text(format!("{} of {}\n", param("id"), param("shop")))
+    /// });
+    /// let router = Router::new().nest("/{shop}/api", users);
+    /// assert_eq!(router.handle(&Request::get("/tea/api/users/7")).wait().status(), 200);
+    /// ```
+    ///
+    /// The handler sees the path behind the prefix: with the prefix `/api`, `/api/users` is
+    /// `/users`, and both `/api` and `/api/` are `/`. The target stays as it was received, and
+    /// [`Request::whole_path_bytes`] has the path with the prefix. Parameters of the prefix are
+    /// seen beside the handler's own. What a nested router does not know is its own 404.
+    ///
+    /// # Panics
+    ///
+    /// As [`route`](Self::route) does, and if the prefix ends with a slash or has a parameter
+    /// that stands for several segments.
+    pub fn nest(mut self, prefix: &str, handler: impl Handler + 'static) -> Self {
+        assert!(
+            prefix.starts_with('/') && !prefix.ends_with('/'),
+            "prefix {prefix:?}: it starts with a slash and ends with none"
+        );
+        let index = self.routes.len();
+        for end in ["", "/", &format!("/{{*{BEHIND}}}")] {
+            if let Err(error) = self.paths.insert(format!("{prefix}{end}"), index) {
+                panic!("prefix {prefix:?}: {error}");
+            }
+        }
+        self.routes.push(Route {
+            pattern: prefix.to_owned(),
+            handlers: Vec::new(),
+            nested: Some(Nested {
+                segments: prefix.split('/').count() - 1,
+                handler: Box::new(handler),
+            }),
+        });
         self
     }
 
@@ -98,36 +169,58 @@ impl Router {
             self.routes.push(Route {
                 pattern: pattern.to_owned(),
                 handlers: Vec::new(),
+                nested: None,
             });
             index
         });
         &mut self.routes[index]
     }
 
-    /// Who answers, and what the pattern's parameters matched. If nobody does, how the router
-    /// itself answers.
-    fn find(&self, request: &Request<'_>) -> Result<(&dyn Handler, Params), Answer<'_>> {
-        let path = std::str::from_utf8(request.path_bytes()).ok();
-        if let Some(found) = path.and_then(|path| self.paths.at(path).ok()) {
-            let route = &self.routes[*found.value];
+    /// Who answers, and the request as they see it. If nobody does, how the router itself answers.
+    fn find<'r>(
+        &self,
+        request: &'r Request<'_>,
+    ) -> Result<(&dyn Handler, Cow<'r, Request<'r>>), Answer<'_>> {
+        let path = request.path_bytes();
+        if let Some((route, params)) = self.route_at(path) {
+            if let Some(nested) = &route.nested {
+                let inside = request.with_params(params).below(nested.prefix_len(path));
+                return Ok((&*nested.handler, Cow::Owned(inside)));
+            }
             return match route.handler(request.method()) {
-                Some(handler) => Ok((handler, owned(&found.params))),
+                Some(handler) if params.is_empty() => Ok((handler, Cow::Borrowed(request))),
+                Some(handler) => Ok((handler, Cow::Owned(request.with_params(params)))),
                 None => Err(Answer::Methods(std::slice::from_ref(route))),
             };
         }
-        match (&self.fallback, request.path_bytes()) {
-            (Some(fallback), _) => Ok((&**fallback, Params::new())),
+        match (&self.fallback, path) {
+            (Some(fallback), _) => Ok((&**fallback, Cow::Borrowed(request))),
             // The asterisk and the authority form mean the server as a whole.
             (None, b"*" | b"") => Err(Answer::Methods(&self.routes)),
             (None, _) => Err(Answer::NotFound),
         }
     }
 
-    fn answer(&self, method: &Method, answer: &Answer<'_>) -> Response {
+    /// The route for a path, and what its parameters matched. Parameters are text; a path that is
+    /// none still has a way to what is nested, if its prefix is text.
+    fn route_at(&self, path: &[u8]) -> Option<(&Route, Params)> {
+        let text = String::from_utf8_lossy(path);
+        let found = self.paths.at(&text).ok()?;
+        let route = &self.routes[*found.value];
+        if let Cow::Owned(_) = text {
+            let nested = route.nested.as_ref()?;
+            std::str::from_utf8(&path[..nested.prefix_len(path)]).ok()?;
+        }
+        Some((route, owned(&found.params)))
+    }
+
+    fn answer(&self, request: &Request<'_>, answer: &Answer<'_>) -> Response {
+        let method = request.method();
         let routes = match *answer {
             Answer::NotFound => {
                 let status = StatusCode::NOT_FOUND;
-                return Response::text(format!("{status}\n")).with_status(status);
+                let plain = Response::text(format!("{status}\n")).with_status(status);
+                return error_page::instead_of(plain, request.fields());
             }
             Answer::Methods(routes) => routes,
         };
@@ -137,11 +230,12 @@ impl Router {
         }
         // An extension method that some other path knows is implemented, just not here.
         let mut known = self.routes.iter().flat_map(Route::methods);
-        if known.any(|known| known == method) {
+        let plain = if known.any(|known| known == method) {
             response::not_allowed(&allow)
         } else {
             response::method_not_allowed(method, &allow)
-        }
+        };
+        error_page::instead_of(plain, request.fields())
     }
 }
 
@@ -152,6 +246,14 @@ enum Answer<'r> {
     /// Which methods these routes know, as 204 or as 405.
     Methods(&'r [Route]),
     NotFound,
+}
+
+impl Nested {
+    /// How many bytes of a path are the prefix: a parameter is one segment or a part of one.
+    fn prefix_len(&self, path: &[u8]) -> usize {
+        let slashes = memchr::memchr_iter(b'/', path);
+        slashes.skip(self.segments).next().unwrap_or(path.len())
+    }
 }
 
 impl Route {
@@ -185,29 +287,29 @@ fn allowed(routes: &[Route]) -> Vec<Method> {
 
 fn owned(params: &matchit::Params<'_, '_>) -> Params {
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    params.iter().map(pair).collect()
+    let own = params.iter().filter(|(name, _)| *name != BEHIND);
+    own.map(pair).collect()
 }
 
 impl Handler for Router {
     fn handle(&self, request: &Request<'_>) -> Reply {
         match self.find(request) {
-            Ok((handler, params)) if params.is_empty() => handler.handle(request),
-            Ok((handler, params)) => handler.handle(&request.with_params(params)),
-            Err(answer) => self.answer(request.method(), &answer).into(),
+            Ok((handler, request)) => handler.handle(&request),
+            Err(answer) => self.answer(request, &answer).into(),
         }
     }
 
     fn admit(&self, request: &Request<'_>) -> Admission {
         match self.find(request) {
-            Ok((handler, params)) => handler.admit(&request.with_params(params)),
-            Err(answer) => Admission::Refuse(self.answer(request.method(), &answer)),
+            Ok((handler, request)) => handler.admit(&request),
+            Err(answer) => Admission::Refuse(self.answer(request, &answer)),
         }
     }
 
     fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
         match self.find(request) {
-            Ok((handler, params)) => handler.refuse(&request.with_params(params), refusal),
-            Err(_) => refusal.into(),
+            Ok((handler, request)) => handler.refuse(&request, refusal),
+            Err(_) => error_page::instead_of(refusal.into(), request.fields()),
         }
     }
 }
@@ -215,7 +317,7 @@ impl Handler for Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::header::{ALLOW, CONNECTION};
+    use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, VARY};
 
     use crate::http::Body;
 
@@ -333,6 +435,160 @@ mod tests {
                 expected,
                 "{method} {target}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_stands_for() {
+        let router = Router::new()
+            .get("/all/{*rest}", Named("all"))
+            .get("/all/one/{name}", Named("one"))
+            .get("/v{name}.json", Named("part"))
+            .put("/x/{name}", Named("put"))
+            .patch("/x/{name}", Named("patch"))
+            .delete("/x/{name}", Named("delete"));
+        for (method, target, status, content) in [
+            ("GET", "/all/a", 200, "all a"),
+            ("GET", "/all/a/b%20c/", 200, "all a/b c/"),
+            ("GET", "/all/a/../../all/d", 200, "all d"),
+            ("GET", "/all/one/b", 200, "one b"),
+            ("GET", "/all/one/b/c", 200, "all one/b/c"),
+            ("GET", "/all/", 404, "404 Not Found\n"),
+            ("GET", "/all", 404, "404 Not Found\n"),
+            ("GET", "/v2.json", 200, "part 2"),
+            ("PUT", "/x/a", 200, "put a"),
+            ("PATCH", "/x/a", 200, "patch a"),
+            ("DELETE", "/x/a", 200, "delete a"),
+        ] {
+            let (found, text, _) = ask(&router, method, target);
+            assert_eq!((found, &text[..]), (status, content), "{method} {target}");
+        }
+    }
+
+    /// Answers with the path it sees, the whole path, and parameters.
+    fn shown(request: &Request<'_>) -> Response {
+        let seen = String::from_utf8_lossy(request.path_bytes());
+        let whole = String::from_utf8_lossy(request.whole_path_bytes());
+        let param = |name| request.param(name).unwrap_or("-");
+        let (shop, id) = (param("shop"), param("id"));
+        Response::text(format!("{seen} {whole} {shop} {id}"))
+    }
+
+    #[test]
+    fn what_is_nested_sees_the_path_behind_its_prefix() {
+        let innermost = Router::new()
+            .get("/", shown)
+            .get("/{id}", shown)
+            .get("/{shop}/{id}", shown);
+        let inner = Router::new()
+            .post("/users/{id}", shown)
+            .nest("/deep/{id}", innermost);
+        let router = Router::new()
+            .nest("/all", shown)
+            .get("/all/but", |_: &Request<'_>| Response::text("but"))
+            .nest("/{shop}/api", inner)
+            .fallback(Named("fallback"));
+        let not_allowed = "405 Method Not Allowed\n";
+        let not_found = "404 Not Found\n";
+        for (method, target, status, content) in [
+            ("GET", "/all", 200, "/ /all - -"),
+            ("GET", "/all/", 200, "/ /all/ - -"),
+            ("BREW", "/all/a/b/?q", 200, "/a/b/ /all/a/b/ - -"),
+            ("GET", "/all/a%20b/%C3%B1", 200, "/a b/ñ /all/a b/ñ - -"),
+            ("GET", "/all/%F1", 200, "/\u{FFFD} /all/\u{FFFD} - -"),
+            ("GET", "/all/but", 200, "but"),
+            ("GET", "/allx", 200, "fallback "),
+            ("OPTIONS", "*", 200, "fallback "),
+            (
+                "POST",
+                "/tea/api/users/7",
+                200,
+                "/users/7 /tea/api/users/7 tea 7",
+            ),
+            (
+                "POST",
+                "/%C3%B1%20/api/users/7",
+                200,
+                "/users/7 /ñ /api/users/7 ñ  7",
+            ),
+            ("GET", "/%F1/api/users/7", 200, "fallback "),
+            ("GET", "/tea/api/users/7", 405, not_allowed),
+            ("OPTIONS", "/tea/api/users/7", 204, ""),
+            ("GET", "/tea/api", 404, not_found),
+            ("GET", "/tea/api/none", 404, not_found),
+            ("GET", "/tea/api/deep/1", 200, "/ /tea/api/deep/1 tea 1"),
+            // The innermost of two that have one name.
+            (
+                "GET",
+                "/tea/api/deep/1/2",
+                200,
+                "/2 /tea/api/deep/1/2 tea 2",
+            ),
+            (
+                "GET",
+                "/tea/api/deep/1/a/2",
+                200,
+                "/a/2 /tea/api/deep/1/a/2 a 2",
+            ),
+        ] {
+            let (found, text, _) = ask(&router, method, target);
+            assert_eq!((found, &text[..]), (status, content), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_is_asked_about_contents() {
+        let router = Router::new().nest("/in/{name}", Router::new().post("/x", Named("x")));
+        let refusal = Refusal::bad_request("no");
+        let response = router.refuse(&Request::post("/in/Ana/x", "a"), refusal);
+        assert_eq!(text(&response), "refused by x Ana");
+        let admits = |target| match router.admit(&Request::post(target, "a")) {
+            Admission::Refuse(response) => response.status().as_u16(),
+            _ => 100,
+        };
+        assert_eq!(admits("/in/Ana/x"), 100);
+        assert_eq!(admits("/in/Ana/y"), 404);
+    }
+
+    #[test]
+    fn an_error_has_the_form_that_is_preferred() {
+        let router = Router::new().post("/x", Named("x"));
+        for (accept, media_type) in [
+            ("*/*", "text/plain; charset=utf-8"),
+            ("text/html", "text/html; charset=utf-8"),
+            ("application/json", "application/json"),
+        ] {
+            let asked = |target| Request::get(target).with_header("Accept", accept);
+            let missing = router.handle(&asked("/none")).wait();
+            let misused = router.handle(&asked("/x")).wait();
+            let refused = router.refuse(&asked("/none"), Refusal::bad_request("no"));
+            for response in [&missing, &misused, &refused] {
+                assert_eq!(response.headers()[CONTENT_TYPE], media_type, "{accept}");
+                assert_eq!(response.headers()[VARY], "Accept");
+            }
+            assert_eq!(misused.headers()[ALLOW], "OPTIONS, POST");
+            assert_eq!(misused.headers()[CONNECTION], "close");
+            assert_eq!(refused.headers()[CONNECTION], "close");
+        }
+    }
+
+    #[test]
+    fn a_mistaken_prefix_is_named() {
+        for (first, second) in [
+            ("/a", "/a"),
+            ("/a", ""),
+            ("/a", "/"),
+            ("/a", "b"),
+            ("/a", "/b/"),
+            ("/a", "/b/{*rest}"),
+            ("/{id}", "/{name}"),
+        ] {
+            let build = || {
+                Router::new().get(first, shown).nest(second, shown);
+            };
+            let panic = std::panic::catch_unwind(build).expect_err(second);
+            let text = panic.downcast_ref::<String>().expect("a message");
+            assert!(text.contains(&format!("{second:?}")), "{text}");
         }
     }
 

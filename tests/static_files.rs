@@ -1,12 +1,14 @@
 //! Files on a real socket, in a tree made for it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use tws::StaticFiles;
+use tws::site::Site;
+use tws::{Handler, Request, Router, StaticFiles};
 
 use crate::support::{TestServer, eventually, pattern};
 
@@ -322,4 +324,43 @@ fn a_single_file_is_served_at_the_root_and_at_its_name() {
         );
     }
     assert_eq!(client.get("/large.bin").status, 404);
+}
+
+#[test]
+fn nested_below_a_prefix_links_and_redirects_lead_back_below_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("docs")).expect("a folder");
+    for name in ["index.html", "docs/index.html", "a b.txt"] {
+        fs::write(folder.path().join(name), name).expect("a file");
+    }
+    fs::write(folder.path().join(OsStr::from_bytes(b"\xF1")), "bytes").expect("a file");
+    let rules = "[[redirect]]\nfrom = \"/old\"\nto = \"/docs/\"\n\
+                 [[redirect]]\nfrom = \"/away\"\nto = \"https://a.test/\"\n";
+    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
+    let site = Site::of_root(folder.path()).expect("a site file");
+    let site = site.expect("a site file");
+    let files = StaticFiles::with_site(folder.path(), &site).expect("a folder");
+    let inner = Router::new().nest("/{name}", files);
+    let router = Router::new().nest("/a b", inner);
+    for (target, status, location) in [
+        ("/a%20b/ñ/a%20b.txt", 200, None),
+        ("/a%20b/x/%F1", 200, None),
+        ("/a%20b/x/", 200, None),
+        // Links in the index are relative to this.
+        ("/a%20b/%C3%B1?q=1", 301, Some("/a%20b/%C3%B1/?q=1")),
+        ("/a%20b/x/docs?q", 301, Some("/a%20b/x/docs/?q")),
+        ("/a%20b/x/old", 301, Some("/a%20b/x/docs/")),
+        ("/a%20b/x/away", 301, Some("https://a.test/")),
+        ("/a%20b/x/none", 404, None),
+        ("/x/docs", 404, None),
+    ] {
+        let response = router.handle(&Request::get(target)).wait();
+        let found = response.headers().get("Location");
+        let found = found.map(|value| value.to_str().expect("text"));
+        assert_eq!(
+            (response.status().as_u16(), found),
+            (status, location),
+            "{target}"
+        );
+    }
 }

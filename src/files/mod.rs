@@ -11,7 +11,6 @@
 mod cache;
 mod content;
 mod encode;
-mod error_page;
 mod listing;
 mod lone;
 mod media_type;
@@ -38,11 +37,11 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::method_not_allowed;
-use crate::http::{Body, Refusal, Request, Response, Stream, target};
+use crate::http::{Body, Refusal, Request, Response, Stream, error_page, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order};
 use root::{Miss, Patience};
-use rules::{Dotted, Rules};
+use rules::{Dotted, Rules, Scope};
 use tree::{Found, Halt, Snapshot, Tree};
 use version::Version;
 
@@ -136,10 +135,7 @@ impl Handler for StaticFiles {
     }
 
     fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
-        match negotiation::form(request.fields()) {
-            Form::Text => refusal.into(),
-            form => error_page::page(refusal.status(), form).closing(),
-        }
+        error_page::instead_of(refusal.into(), request.fields())
     }
 }
 
@@ -183,6 +179,9 @@ impl Inner {
         }
         if let Some(elsewhere) = tree.rules.redirect(request) {
             return Ok(elsewhere);
+        }
+        if tree.is_named_as_file(request) {
+            return Ok(tree.add_slash(request));
         }
         let at = tree.snapshot();
         match tree.serve(&at, request, patience) {
@@ -292,10 +291,18 @@ impl Tree {
         Ok(([b"\0", &name[..]].concat(), page))
     }
 
+    /// True if the root is a folder that is nested below a prefix, and the prefix is asked for
+    /// without a slash: links in its index would lead elsewhere.
+    fn is_named_as_file(&self, request: &Request<'_>) -> bool {
+        self.rules.scope == Scope::Tree
+            && request.path_bytes() == b"/"
+            && !request.whole_path_bytes().ends_with(b"/")
+    }
+
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
     /// that it can lead nowhere else.
     fn add_slash(&self, request: &Request<'_>) -> Response {
-        let mut location = target::encode_path(request.path_bytes());
+        let mut location = target::encode_path(request.whole_path_bytes());
         location.push('/');
         if let Some(query) = request.query() {
             location.push('?');
@@ -384,16 +391,7 @@ impl Tree {
     /// 405 or 501, in the form the client prefers.
     fn refuse_method(&self, request: &Request<'_>) -> Response {
         let plain = method_not_allowed(request.method(), ALLOWED);
-        let mut response = match negotiation::form(request.fields()) {
-            Form::Text => plain,
-            form => {
-                let page = error_page::page(plain.status(), form).closing();
-                match plain.headers().get(ALLOW) {
-                    Some(allow) => page.with_header(ALLOW, allow.clone()),
-                    None => page,
-                }
-            }
-        };
+        let mut response = error_page::instead_of(plain, request.fields());
         self.rules.add_safety(response.headers_mut());
         response
     }

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_cr
 use super::media_type::MediaTypes;
 use super::root::{Opened, OpenedFile, opened};
 use crate::error::Error;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
 };
@@ -119,6 +119,10 @@ impl Rules {
         self.redirects.iter().find_map(|rule| {
             let captures = rule.from.matches(path)?;
             let mut location = rule.to.expand(&captures);
+            // What is nested has paths of its own; elsewhere is elsewhere.
+            if location.starts_with('/') && !location.starts_with("//") {
+                location.insert_str(0, &target::encode_path(request.prefix_bytes()));
+            }
             if let (Some(query), false) = (request.query(), location.contains('?')) {
                 // Before a fragment (RFC 3986 §3).
                 let end = location.find('#').unwrap_or(location.len());

@@ -8,6 +8,7 @@
 pub(crate) mod conditional;
 pub(crate) mod content;
 pub(crate) mod date;
+pub(crate) mod error_page;
 pub(crate) mod file_range;
 pub(crate) mod glob;
 pub(crate) mod multipart;

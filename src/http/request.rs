@@ -102,6 +102,8 @@ pub struct Request<'a> {
     version: Version,
     target: Cow<'a, str>,
     path: Cow<'a, [u8]>,
+    /// Where the part of the path begins that the handler at hand sees.
+    seen_from: usize,
     fields: Fields<'a>,
     content: Cow<'a, [u8]>,
     /// Where the content comes out, if it is still coming in.
@@ -124,6 +126,7 @@ impl<'a> Request<'a> {
             version,
             target: Cow::Borrowed(target),
             path,
+            seen_from: 0,
             fields,
             content: Cow::Borrowed(&[]),
             stream: None,
@@ -164,13 +167,31 @@ impl<'a> Request<'a> {
 
     /// The path, decoded once, without dot segments and empty segments. A path that is not UTF-8
     /// when decoded is returned as it was received; [`path_bytes`](Self::path_bytes) has it decoded.
+    ///
+    /// Below the prefix of [`Router::nest`](crate::Router::nest) it is what follows the prefix.
     pub fn path(&self) -> &str {
-        std::str::from_utf8(&self.path).unwrap_or_else(|_| target::split_query(&self.target).0)
+        std::str::from_utf8(self.path_bytes())
+            .unwrap_or_else(|_| target::split_query(&self.target).0)
     }
 
     /// The decoded path as bytes: file names need not be UTF-8.
     pub fn path_bytes(&self) -> &[u8] {
+        match &self.path[self.seen_from..] {
+            // The prefix itself.
+            [] if self.seen_from > 0 => b"/",
+            seen => seen,
+        }
+    }
+
+    /// The decoded path with the prefixes under which the handler is nested: what belongs into a
+    /// Location field.
+    pub fn whole_path_bytes(&self) -> &[u8] {
         &self.path
+    }
+
+    /// The prefixes under which the handler is nested; empty if it is not.
+    pub(crate) fn prefix_bytes(&self) -> &[u8] {
+        &self.path[..self.seen_from]
     }
 
     /// The query as it was received, without its question mark.
@@ -251,6 +272,7 @@ impl<'a> Request<'a> {
             version: self.version,
             target: Cow::Owned(self.target.into_owned()),
             path: Cow::Owned(self.path.into_owned()),
+            seen_from: self.seen_from,
             fields: self.fields.into_owned(),
             content: Cow::Owned(self.content.into_owned()),
             stream: self.stream,
@@ -259,19 +281,28 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same request as a route sees it, with what the route's parameters matched.
-    pub(crate) fn with_params(&self, params: Vec<(String, String)>) -> Request<'_> {
+    /// The same request as a route sees it, with what the route's parameters matched: they hide
+    /// those of the routes around it that have the same name.
+    pub(crate) fn with_params(&self, mut params: Vec<(String, String)>) -> Request<'_> {
+        params.extend_from_slice(&self.params);
         Request {
             method: self.method.clone(),
             version: self.version,
             target: Cow::Borrowed(&self.target),
             path: Cow::Borrowed(&self.path),
+            seen_from: self.seen_from,
             fields: self.fields.reborrow(),
             content: Cow::Borrowed(&self.content),
             stream: self.stream.clone(),
             peer: self.peer,
             params,
         }
+    }
+
+    /// The same request without the first `len` bytes of its path, which are whole segments.
+    pub(crate) fn below(mut self, len: usize) -> Self {
+        self.seen_from += len;
+        self
     }
 }
 
@@ -292,6 +323,7 @@ impl Request<'static> {
             version: Version::HTTP_11,
             target: Cow::Owned(target.to_owned()),
             path: Cow::Owned(path),
+            seen_from: 0,
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Refusal, Request, Response, target};
 use crate::router::Router;
 use sqlite::Store;
 
@@ -108,12 +108,13 @@ impl Handler for Endpoint {
 fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     let name = requested_name(request)?;
     let store = Arc::clone(store);
+    let prefix = target::encode_path(request.prefix_bytes());
     Ok(Reply::later(move |replier| {
         store.insert(name, move |user| {
             replier.send(match user {
                 Ok(user) => Response::json(&user)
                     .with_status(StatusCode::CREATED)
-                    .with_header(LOCATION, format!("/users/{}", user.id)),
+                    .with_header(LOCATION, format!("{prefix}/users/{}", user.id)),
                 Err(error) => unavailable(&error),
             });
         });

@@ -1,14 +1,33 @@
-//! Errors for which the site has no page of its own, in the form the client prefers. They repeat
+//! Errors for which nobody has a page of their own, in the form the client prefers. They repeat
 //! nothing of the request.
 
 use ::http::StatusCode;
-use ::http::header::{CONTENT_SECURITY_POLICY, VARY};
+use ::http::header::{ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, VARY};
 use serde_json::json;
 
-use crate::http::Response;
-use crate::http::negotiation::Form;
+use super::Response;
+use super::negotiation::{self, Form};
+use super::request::Fields;
 
-pub(super) fn page(status: StatusCode, form: Form) -> Response {
+/// An error that is one line of text, as a page if the client prefers one. What it says of methods
+/// and of the connection stays.
+pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
+    let form = negotiation::form(fields);
+    if form == Form::Text {
+        return plain.with_header(VARY, "Accept");
+    }
+    let kept =
+        [ALLOW, CONNECTION].map(|name| plain.headers().get(&name).map(|value| (name, value)));
+    let page = page(plain.status(), form);
+    kept.into_iter()
+        .flatten()
+        .fold(page, |page, (name, value)| {
+            page.with_header(name, value.clone())
+        })
+}
+
+/// The page for a status.
+pub(crate) fn page(status: StatusCode, form: Form) -> Response {
     let reason = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();
     let explanation = explanation(status);
