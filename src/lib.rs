@@ -160,7 +160,7 @@
 //! | 5 | `server` | bind, serve, drain, end |
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |
-//! | 3 | `access_log`, `router`, `files` | what is served, and what is written down about it |
+//! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
 //! | 2 | `handler`, `h1`, `site` | request → reply; RFC 9112 as pure code; the site file |
 //! | 1 | `http`, `config`, `error` | RFC 9110 values; settings |
 //!
@@ -186,6 +186,7 @@ mod files;
 mod h1;
 mod handler;
 mod http;
+mod middleware;
 mod net;
 mod router;
 mod server;
@@ -200,6 +201,7 @@ pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{
     Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,
 };
+pub use middleware::{Cors, SlowLog};
 pub use router::Router;
 pub use server::{Counts, Server, ServerHandle};
 #[cfg(feature = "sqlite")]

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("access_log", 3),
     ("router", 3),
     ("files", 3),
+    ("middleware", 3),
     ("users", 4),
     ("net", 4),
     ("server", 5),

@@ -25,10 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY,
-};
+use ::http::header::{ALLOW, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
 use crate::error::Error;
@@ -37,7 +34,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::method_not_allowed;
-use crate::http::{Body, Refusal, Request, Response, Stream, error_page, target};
+use crate::http::{Body, Refusal, Request, Response, Stream, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order};
 use root::{Miss, Patience};
@@ -378,12 +375,8 @@ impl Tree {
         let mut response =
             Response::new(StatusCode::NO_CONTENT).with_header(ALLOW, "GET, HEAD, OPTIONS");
         self.rules.add_safety(response.headers_mut());
-        let asks = request.header("access-control-request-method").is_some();
-        match asks && self.rules.cors.is_some() {
-            true => response
-                .with_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")
-                .with_header(ACCESS_CONTROL_ALLOW_HEADERS, "*")
-                .with_header(ACCESS_CONTROL_MAX_AGE, "86400"),
+        match cors::is_preflight(request) && self.rules.cors.is_some() {
+            true => cors::permit(response, "GET, HEAD"),
             false => response,
         }
     }

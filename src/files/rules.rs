@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use ::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
-};
+use ::http::header::{CACHE_CONTROL, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use ::http::{HeaderMap, StatusCode};
 use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_create};
 
 use super::media_type::MediaTypes;
 use super::root::{Opened, OpenedFile, opened};
 use crate::error::Error;
-use crate::http::{Request, Response, target};
+use crate::http::{Request, Response, cors, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
 };
@@ -150,10 +148,7 @@ impl Rules {
     pub(super) fn add_safety(&self, fields: &mut HeaderMap) {
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(origin) = &self.cors {
-            fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            if origin != "*" {
-                fields.append(VARY, HeaderValue::from_static("Origin"));
-            }
+            cors::add_origin(origin, fields);
         }
     }
 

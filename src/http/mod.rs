@@ -7,6 +7,7 @@
 
 pub(crate) mod conditional;
 pub(crate) mod content;
+pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
 pub(crate) mod file_range;
