@@ -201,6 +201,8 @@ pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{
     Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,
 };
+#[cfg(feature = "auth")]
+pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, SlowLog};
 pub use router::Router;
 pub use server::{Counts, Server, ServerHandle};

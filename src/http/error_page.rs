@@ -67,6 +67,7 @@ fn html(number: u16, reason: &str, explanation: &str) -> Response {
 fn explanation(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "The requested file could not be found.",
+        StatusCode::UNAUTHORIZED => "This is only for those who have a name and a password.",
         StatusCode::FORBIDDEN => "The requested file is not for everybody to read.",
         StatusCode::PRECONDITION_FAILED => "The file is not the version that was asked for.",
         StatusCode::RANGE_NOT_SATISFIABLE => "The file has no such part.",

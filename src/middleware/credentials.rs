@@ -1,0 +1,222 @@
+//! Who may come in: a file of user names and hashes of passwords.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params};
+
+use crate::error::Error;
+
+/// Users and hashes of their passwords.
+pub struct Credentials {
+    hashes: HashMap<String, Hash>,
+    /// What the password of an unknown user is verified against, so that it takes as long.
+    decoy: Hash,
+}
+
+/// What cannot be turned back into a password, not even by guessing many.
+#[derive(Clone)]
+enum Hash {
+    Argon2(Box<PasswordHash>),
+    Bcrypt(String),
+}
+
+const WAY_OUT: &str = "make the line with `htpasswd -nB USER`";
+
+impl Credentials {
+    /// Reads a file of lines `user:hash`, as `htpasswd -B` makes them (bcrypt), or with a hash as
+    /// `argon2 -e` makes it. Empty lines and those that begin with `#` say nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if the file cannot be read; [`Error::Setting`] if a line is something else,
+    /// or nobody could come in. A password as it is, or a hash that is quickly computed and so
+    /// quickly guessed (MD5, SHA-1, crypt), is something else.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::path("read the passwords in", path, source))?;
+        Self::parse(&text).map_err(|error| Error::Setting(format!("{}{error}", path.display())))
+    }
+
+    /// Reads the text of such a file; an error begins with the line's number, as `:7: …`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut hashes = HashMap::new();
+        let mut decoy = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (user, hash) = parse_line(line).map_err(|error| format!(":{number}: {error}"))?;
+            decoy.get_or_insert_with(|| hash.clone());
+            if hashes.insert(user.to_owned(), hash).is_some() {
+                return Err(format!(
+                    ":{number}: a second line for {user:?}; keep one of them"
+                ));
+            }
+        }
+        match decoy {
+            Some(decoy) => Ok(Self { hashes, decoy }),
+            None => Err(format!(": there is no user in it; {WAY_OUT}")),
+        }
+    }
+
+    /// Whether this is a user's password. It takes its time, on purpose, and the same time for a
+    /// user who does not exist (if all hashes are of one kind and cost).
+    pub(super) fn verify(&self, user: &str, password: &str) -> bool {
+        let hash = self.hashes.get(user);
+        let is_right = hash.unwrap_or(&self.decoy).verify(password.as_bytes());
+        hash.is_some() & is_right
+    }
+}
+
+fn parse_line(line: &str) -> Result<(&str, Hash), String> {
+    let (user, hash) = line
+        .split_once(':')
+        .ok_or_else(|| format!("it is not `user:hash`; {WAY_OUT}"))?;
+    if user.is_empty() || user.contains(char::is_control) {
+        return Err(format!("it has no name of a user; {WAY_OUT}"));
+    }
+    let hash = hash.trim_end();
+    let kind = match hash {
+        _ if ["$2a$", "$2b$", "$2y$"]
+            .iter()
+            .any(|start| hash.starts_with(start)) =>
+        {
+            return match hash.parse::<bcrypt::HashParts>() {
+                Ok(parts) if (4..=31).contains(&parts.get_cost()) => {
+                    Ok((user, Hash::Bcrypt(hash.to_owned())))
+                }
+                _ => Err(format!("the bcrypt hash of {user:?} is damaged; {WAY_OUT}")),
+            };
+        }
+        _ if hash.starts_with("$argon2") => {
+            return argon2_hash(hash)
+                .map(|hash| (user, hash))
+                .ok_or_else(|| format!("the argon2 hash of {user:?} is damaged; {WAY_OUT}"));
+        }
+        _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => "an MD5 hash",
+        _ if hash.starts_with("{SHA}") => "a SHA-1 hash",
+        _ if hash.starts_with('$') => "a hash of an unknown kind",
+        // Not quoted: it may well be the password.
+        _ => "a plain password or an old hash",
+    };
+    Err(format!(
+        "{user:?} has {kind}, which is not safe here; {WAY_OUT}"
+    ))
+}
+
+fn argon2_hash(text: &str) -> Option<Hash> {
+    let hash = PasswordHash::new(text).ok()?;
+    Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    Params::try_from(&hash).ok()?;
+    let complete = hash.salt.is_some() && hash.hash.is_some();
+    complete.then(|| Hash::Argon2(Box::new(hash)))
+}
+
+impl Hash {
+    /// Compares in a time that says nothing of how much is equal.
+    fn verify(&self, password: &[u8]) -> bool {
+        match self {
+            Self::Argon2(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
+            Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The cheapest hash there is of "secret".
+    pub(crate) fn credentials() -> Credentials {
+        let hash = bcrypt_of("secret");
+        Credentials::parse(&format!("ana:{hash}\n")).expect("credentials")
+    }
+
+    fn bcrypt_of(password: &str) -> String {
+        let parts = bcrypt::hash_with_salt(password, 4, *b"sixteen bytes it");
+        let parts = parts.expect("a hash");
+        parts.format_for_version(bcrypt::Version::TwoY)
+    }
+
+    /// "password", from the tests of argon2(1).
+    const ARGON2: &str =
+        "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+
+    /// "myPassword", from the manual of htpasswd(1).
+    const HTPASSWD: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
+
+    #[test]
+    fn passwords_are_verified() {
+        let (ana, bo) = (bcrypt_of("secret"), bcrypt_of("ñ:ñ"));
+        let text = format!("# users\n\nana:{ana}\nbo:{bo}\r\nñ:{ARGON2}\nmyName:{HTPASSWD}\n");
+        let credentials = Credentials::parse(&text).expect("credentials");
+        for (user, password, expected) in [
+            ("ana", "secret", true),
+            ("ana", "Secret", false),
+            ("ana", "", false),
+            ("Ana", "secret", false),
+            // The password of the decoy.
+            ("unknown", "secret", false),
+            ("bo", "ñ:ñ", true),
+            ("bo", "secret", false),
+            ("ñ", "password", true),
+            ("ñ", "passwor", false),
+            ("myName", "myPassword", true),
+            ("myName", "mypassword", false),
+        ] {
+            assert_eq!(
+                credentials.verify(user, password),
+                expected,
+                "{user} {password}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_safe_hash_is_named_with_its_line() {
+        let fine = format!("ana:{}", bcrypt_of("x"));
+        for (line, expected) in [
+            ("bo", ":2: it is not `user:hash`"),
+            (":$2y$05$", ":2: it has no name"),
+            (
+                "bo:secret",
+                ":2: \"bo\" has a plain password or an old hash",
+            ),
+            ("bo:", ":2: \"bo\" has a plain password"),
+            (
+                "bo:rqXexS6ZhobKA",
+                ":2: \"bo\" has a plain password or an old hash",
+            ),
+            ("bo:$apr1$salt$hash", ":2: \"bo\" has an MD5 hash"),
+            ("bo:$1$salt$hash", ":2: \"bo\" has an MD5 hash"),
+            (
+                "bo:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+                ":2: \"bo\" has a SHA-1 hash",
+            ),
+            (
+                "bo:$5$salt$hash",
+                ":2: \"bo\" has a hash of an unknown kind",
+            ),
+            (
+                "bo:$2y$05$short",
+                ":2: the bcrypt hash of \"bo\" is damaged",
+            ),
+            (
+                "bo:$argon2id$v=19$m=8",
+                ":2: the argon2 hash of \"bo\" is damaged",
+            ),
+            (&fine, ":2: a second line for \"ana\""),
+        ] {
+            let error = Credentials::parse(&format!("{fine}\n{line}\n"));
+            let error = error.err().expect(line);
+            assert!(error.starts_with(expected), "{line}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let empty = Credentials::parse("# nobody\n").err().expect("an error");
+        assert!(empty.contains("no user"), "{empty}");
+    }
+}
