@@ -73,9 +73,13 @@ struct Flags {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "index.html")]
     spa: Option<FileName>,
 
-    /// Let pages of ORIGIN read answers [default: *]
+    /// Let pages of ORIGIN read all answers, whatever site files say [default: *]
     #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
     cors: Option<Origin>,
+
+    /// Let in only the users in FILE, made with `htpasswd -cB FILE USER`
+    #[arg(long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
 
     /// A header field for every file; may be repeated
     #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all)]
@@ -123,6 +127,10 @@ struct Flags {
     #[arg(long, value_name = "PATH|-|off")]
     access_log: Vec<OsString>,
 
+    /// Warn of answers that took so long to make, or longer
+    #[arg(long, value_name = "MILLISECONDS")]
+    slow_log: Option<u32>,
+
     /// Print nothing but errors; no access log unless --access-log asks for one
     #[arg(short, long)]
     quiet: bool,
@@ -141,6 +149,10 @@ pub(crate) struct Settings {
     pub(crate) site_file: SiteFile,
     /// What flags say about the site; they come before the site file.
     pub(crate) overrides: Overrides,
+    /// Who may read everything from other origins.
+    pub(crate) cors: Option<Origin>,
+    pub(crate) auth_file: Option<PathBuf>,
+    pub(crate) slow_log: Option<Duration>,
     pub(crate) users: Option<Store>,
     #[cfg_attr(
         not(feature = "sqlite"),
@@ -164,9 +176,18 @@ pub(crate) struct Overrides {
     symlinks: Option<Symlinks>,
     hidden: bool,
     spa: Option<FileName>,
-    cors: Option<Origin>,
+    cors: Cors,
     headers: Vec<HeaderRule>,
     root_was_named: bool,
+}
+
+/// Who says what pages of other origins may do.
+#[derive(Debug, PartialEq, Eq)]
+enum Cors {
+    /// Each site, for its files.
+    OfSites,
+    /// The flag, for all answers.
+    OfFlag,
 }
 
 impl Overrides {
@@ -197,7 +218,9 @@ impl Overrides {
         site.etag = self.etag.unwrap_or(site.etag);
         site.symlinks = self.symlinks.unwrap_or(site.symlinks);
         site.hidden |= self.hidden;
-        site.cors = self.cors.clone().or(site.cors.take());
+        if self.cors == Cors::OfFlag {
+            site.cors = None;
+        }
         site.headers.extend(self.headers.iter().cloned());
     }
 }
@@ -288,10 +311,18 @@ impl Settings {
                 symlinks: flags.symlinks,
                 hidden: flags.hidden,
                 spa: flags.spa,
-                cors: flags.cors,
+                cors: match flags.cors {
+                    Some(_) => Cors::OfFlag,
+                    None => Cors::OfSites,
+                },
                 headers: flags.headers,
                 root_was_named,
             },
+            cors: flags.cors,
+            auth_file: flags.auth_file,
+            slow_log: flags
+                .slow_log
+                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
             users: flags.users,
             state_dir: flags.state_dir,
             log_format: flags.log_format,
@@ -493,6 +524,8 @@ mod tests {
             (&["--users", "oracle:x"], "sqlite:users.db"),
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
+            (&["--slow-log", "1s"], "--slow-log"),
+            (&["--cors=a.test"], "--cors"),
         ];
         for (args, expected) in table {
             let error = settings(args).expect_err("a usage error");

@@ -18,7 +18,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tws::access_log::AccessLog;
 use tws::site::{Site, Store};
-use tws::{Error, Router, Server, ServerHandle, StaticFiles};
+#[cfg(feature = "auth")]
+use tws::{BasicAuth, Credentials};
+use tws::{Cors, Error, Router, Server, ServerHandle, SlowLog, StaticFiles};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
@@ -52,7 +54,7 @@ fn run(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let mut site = read_site(&settings)?;
     settings.overrides.apply(&mut site, &settings.root);
-    let files = hide_site_file(StaticFiles::with_site(&settings.root, &site)?, &settings);
+    let files = hide_settings(StaticFiles::with_site(&settings.root, &site)?, &settings);
     let mut router = Router::new();
     let store = settings
         .users
@@ -61,6 +63,7 @@ fn run(settings: Settings) -> Result<(), Error> {
     if let Some(store) = store {
         router = add_users(router, &store, &settings)?;
     }
+    let app = wrap(router.fallback(files), &settings)?;
     let mut server = Server::bind(settings.config)?;
     end_on_signals(server.handle())?;
     if !settings.access_log.is_empty() {
@@ -70,7 +73,7 @@ fn run(settings: Settings) -> Result<(), Error> {
     if settings.banner == Banner::Shown {
         announce(&settings.root, server.handle().local_addresses());
     }
-    server.serve(router.fallback(files))
+    server.serve(app)
 }
 
 fn read_site(settings: &Settings) -> Result<Site, Error> {
@@ -81,18 +84,55 @@ fn read_site(settings: &Settings) -> Result<Site, Error> {
     }
 }
 
-/// A site file that lies beneath the root under another name is not served either.
-fn hide_site_file(files: StaticFiles, settings: &Settings) -> StaticFiles {
-    let SiteFile::At(path) = &settings.site_file else {
+/// Neither a site file under another name nor the users' passwords are served if they lie beneath
+/// the root.
+fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
+    let site_file = match &settings.site_file {
+        SiteFile::At(path) => Some(path),
+        SiteFile::None | SiteFile::OfRoot => None,
+    };
+    let Ok(root) = settings.root.canonicalize() else {
         return files;
     };
-    match (settings.root.canonicalize(), path.canonicalize()) {
-        (Ok(root), Ok(path)) => match path.strip_prefix(root) {
-            Ok(name) => files.hiding(name),
-            Err(_) => files,
-        },
-        _ => files,
+    let paths = site_file.into_iter().chain(&settings.auth_file);
+    paths.fold(files, |files, path| {
+        let path = path.canonicalize();
+        match path.as_deref().map(|path| path.strip_prefix(&root)) {
+            Ok(Ok(name)) => files.hiding(name),
+            _ => files,
+        }
+    })
+}
+
+/// Puts around everything what flags ask for. Preflights come without a password, so they are
+/// answered outside of where one is wanted.
+fn wrap(app: Router, settings: &Settings) -> Result<Router, Error> {
+    // A router with nothing but a fallback is whatever that is.
+    let mut app = match &settings.auth_file {
+        Some(path) => guard(app, path)?,
+        None => app,
+    };
+    if let Some(origin) = &settings.cors {
+        app = Router::new().fallback(Cors::new(app, origin.clone()));
     }
+    if let Some(threshold) = settings.slow_log {
+        app = Router::new().fallback(SlowLog::new(app, threshold));
+    }
+    Ok(app)
+}
+
+#[cfg(feature = "auth")]
+fn guard(app: Router, path: &Path) -> Result<Router, Error> {
+    let credentials = Credentials::read(path)?;
+    Ok(Router::new().fallback(BasicAuth::new(app, credentials)))
+}
+
+#[cfg(not(feature = "auth"))]
+fn guard(_: Router, path: &Path) -> Result<Router, Error> {
+    Err(Error::Setting(format!(
+        "passwords cannot be asked for as {} has them: this tws was built without the feature auth",
+        path.display()
+    )))
 }
 
 #[cfg(feature = "sqlite")]

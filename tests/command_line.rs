@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::Process;
 
 /// Runs `tws` to its end.
-fn tws(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn tws(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder)
         .args(args)
@@ -21,7 +21,7 @@ fn tws(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// Asserts that it ends with `code` and one line on standard error, which is returned.
-fn fails(folder: &Path, args: &[&str], code: i32) -> String {
+pub(crate) fn fails(folder: &Path, args: &[&str], code: i32) -> String {
     let output = tws(folder, args);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
@@ -41,6 +41,8 @@ fn help_and_version_are_printed() {
         "--bind",
         "--access-log",
         "--users",
+        "--auth-file",
+        "--slow-log",
         "--no-site-file",
         "[PATH] [PORT]",
     ] {

@@ -10,6 +10,7 @@ mod embedding;
 mod encoding;
 mod floors;
 mod handlers;
+mod middleware;
 mod peers;
 mod promise;
 mod protocol;

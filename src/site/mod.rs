@@ -35,7 +35,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// symlinks = "inside"               # never, inside, follow
 /// hidden = false                    # whether .names are served
 /// spa = "index.html"                # navigations that find nothing get this page
-/// cors = "*"                        # who may read from other origins
+/// cors = "*"                        # who may read files from other origins
 /// charset = "utf-8"                 # of text
 ///
 /// [[route]]
@@ -88,7 +88,7 @@ pub struct Site {
     pub hidden: bool,
     /// The page for navigations that find nothing.
     pub spa: Option<FileName>,
-    /// The origin that may read answers from its own pages; `*` is every one.
+    /// The origin whose pages may read files; `*` is every one.
     pub cors: Option<Origin>,
     /// The charset of text; UTF-8 if it is `None`.
     pub charset: Option<Charset>,

@@ -1,0 +1,240 @@
+//! What flags put around everything: passwords, other origins, the log of slow answers.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::command_line::fails;
+use crate::support::server::announced_address;
+use crate::support::{Client, Process};
+
+/// "secret" by crypt(3), with the lowest cost there is.
+#[cfg(feature = "auth")]
+const USERS: &str = "ana:$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW\n";
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    folder
+}
+
+#[cfg(feature = "auth")]
+mod auth {
+    use super::*;
+
+    const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
+    const WRONG: &str = "Authorization: Basic YW5hOndyb25n\r\n";
+    const UNKNOWN: &str = "Authorization: Basic Ym86c2VjcmV0\r\n";
+
+    fn guarded(more: &[&str]) -> (TempDir, Process) {
+        let folder = folder();
+        fs::write(folder.path().join("users.txt"), USERS).expect("a file");
+        let args = ["--auth-file=users.txt", "--access-log=off"];
+        let process = Process::start(folder.path(), &[&args[..], more].concat());
+        (folder, process)
+    }
+
+    #[test]
+    fn only_users_come_in() {
+        let (_folder, site) = guarded(&["."]);
+        let mut client = site.client();
+        for (method, path, fields, status) in [
+            ("GET", "/a.txt", "", 401),
+            ("HEAD", "/a.txt", "", 401),
+            ("OPTIONS", "*", "", 401),
+            ("GET", "/none", "", 401),
+            ("GET", "/a.txt", WRONG, 401),
+            ("GET", "/a.txt", UNKNOWN, 401),
+            ("GET", "/a.txt", ANA, 200),
+            ("GET", "/a.txt", ANA, 200),
+            ("HEAD", "/a.txt", ANA, 200),
+            ("GET", "/none", ANA, 404),
+            // It lies beneath the root, which is no reason to show it.
+            ("GET", "/users.txt", ANA, 404),
+            ("GET", "/a.txt", WRONG, 401),
+        ] {
+            let reply = client.request(method, path, fields);
+            assert_eq!(reply.status, status, "{method} {path} {fields}");
+            let challenge = reply.field("WWW-Authenticate");
+            assert_eq!(challenge.is_some(), status == 401, "{method} {path}");
+        }
+        let reply = client.get("/");
+        let challenge = "Basic realm=\"tws\", charset=\"UTF-8\"";
+        assert_eq!(reply.field("WWW-Authenticate"), Some(challenge));
+    }
+
+    /// Pipelined requests wait for the verdict on the first, and each gets its own.
+    #[test]
+    fn several_in_a_row_are_answered_in_order() {
+        let (_folder, site) = guarded(&["."]);
+        let mut client = site.client();
+        let get = |path, fields| format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+        let requests = [get("/a.txt", ANA), get("/a.txt", WRONG), get("/x", ANA)];
+        client.send(requests.concat());
+        let statuses = requests.map(|_| client.reply().status);
+        assert_eq!(statuses, [200, 401, 404]);
+    }
+
+    #[test]
+    fn content_without_a_password_is_not_read() {
+        let (_folder, site) = guarded(&["."]);
+        let mut client = site.client();
+        // None of the content is sent.
+        client.send("POST /a.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n");
+        assert_eq!(client.reply().status, 401);
+        let mut client = site.client();
+        client.send(format!(
+            "POST /a.txt HTTP/1.1\r\nHost: test\r\n{ANA}Content-Length: 9\r\n\r\n123456789"
+        ));
+        assert_eq!(client.reply().status, 405);
+    }
+
+    #[test]
+    fn a_preflight_needs_no_password() {
+        let (_folder, site) = guarded(&[".", "--cors=https://a.test"]);
+        let mut client = site.client();
+        let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        let preflight = client.request("OPTIONS", "/a.txt", asks);
+        assert_eq!(preflight.status, 204);
+        let allowed = preflight.field("Access-Control-Allow-Headers");
+        assert_eq!(allowed, Some("*, Authorization"));
+        // So that the page can tell its user.
+        let denied = client.get("/a.txt");
+        assert_eq!(denied.status, 401);
+        let origin = denied.field("Access-Control-Allow-Origin");
+        assert_eq!(origin, Some("https://a.test"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_good_is_named_with_the_way_out() {
+        let folder = folder();
+        let at = folder.path();
+        let args = ["-p", "0", "--auth-file", "u"];
+        let error = fails(at, &args, 1);
+        assert!(error.contains("read the passwords in u"), "{error}");
+        for (text, expected) in [
+            ("# nobody\n", "u: there is no user"),
+            ("\nana:secret\n", "u:2: \"ana\" has a plain password"),
+            ("ana:$apr1$a$b\n", "u:1: \"ana\" has an MD5 hash"),
+            ("ana\n", "u:1: it is not `user:hash`"),
+        ] {
+            fs::write(at.join("u"), text).expect("a file");
+            let error = fails(at, &args, 1);
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains("htpasswd"), "{error}");
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn pages_of_other_origins_may_use_the_routes() {
+    let folder = folder();
+    let args = [
+        "--users=sqlite:u.db",
+        "--cors=https://a.test",
+        "--access-log=off",
+    ];
+    let site = Process::start(folder.path(), &args);
+    let mut client = site.client();
+    let origin = "Origin: https://a.test\r\n";
+    for (method, path, fields, status) in [
+        ("GET", "/users", "", 200),
+        ("GET", "/users/7", "", 404),
+        ("GET", "/a.txt", "", 200),
+        ("GET", "/none", "", 404),
+        ("OPTIONS", "/users", "", 204),
+        (
+            "OPTIONS",
+            "/createUser",
+            "Access-Control-Request-Method: POST\r\n",
+            204,
+        ),
+        // Its content is refused unread, and the connection closes.
+        ("POST", "/createUser", "Content-Length: 9000000\r\n", 413),
+    ] {
+        let reply = client.request(method, path, &format!("{origin}{fields}"));
+        assert_eq!(reply.status, status, "{method} {path}");
+        let allowed = reply.field("Access-Control-Allow-Origin");
+        assert_eq!(allowed, Some("https://a.test"), "{method} {path}");
+        assert_eq!(
+            reply.head.matches("Vary: Origin").count(),
+            1,
+            "{}",
+            reply.head
+        );
+        let methods = reply.field("Access-Control-Allow-Methods");
+        assert_eq!(
+            methods.is_some(),
+            fields.contains("Method"),
+            "{method} {path}"
+        );
+    }
+    let mut client = site.client();
+    let tag = client.get("/a.txt");
+    let tag = tag.field("ETag").expect("a tag");
+    let unchanged = client.request("GET", "/a.txt", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!(unchanged.status, 304);
+    assert!(
+        unchanged.head.contains("Vary: Origin"),
+        "{}",
+        unchanged.head
+    );
+}
+
+/// What the flag says is for all hosts; what a rule says of its files comes before it.
+#[test]
+fn the_flag_comes_before_the_site_and_a_header_rule_before_the_flag() {
+    let folder = folder();
+    let rules = "cors = \"https://site.test\"\n[[header]]\npath = \"/b.txt\"\n\
+                 Access-Control-Allow-Origin = \"https://rule.test\"\n";
+    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
+    fs::write(folder.path().join("b.txt"), "b").expect("a file");
+    let allowed = |args: &[&str], path: &str| {
+        let site = Process::start(folder.path(), args);
+        let reply = site.client().get(path);
+        reply
+            .field("Access-Control-Allow-Origin")
+            .map(str::to_owned)
+    };
+    for (args, path, expected) in [
+        (&[][..], "/a.txt", "https://site.test"),
+        (&["--cors"], "/a.txt", "*"),
+        (&["--cors"], "/b.txt", "https://rule.test"),
+    ] {
+        assert_eq!(
+            allowed(args, path).as_deref(),
+            Some(expected),
+            "{args:?} {path}"
+        );
+    }
+}
+
+#[test]
+fn slow_answers_are_told_on_standard_error() {
+    let folder = folder();
+    let mut child = start(folder.path(), &["--slow-log=0"]);
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut client = Client::connect(announced_address(&mut stdout));
+    assert_eq!(client.get("/a.txt?b=\"c").status, 200);
+    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let line = stderr.lines().next().expect("a line").expect("a line");
+    child.kill().expect("a process");
+    child.wait().expect("an end");
+    let expected = "slow: GET \"/a.txt?b=\\\"c\" 200 for 127.0.0.1:";
+    assert!(line.contains(expected), "{line}");
+    assert!(line.contains("WARN") && line.ends_with(" ms"), "{line}");
+}
+
+fn start(folder: &Path, args: &[&str]) -> std::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    let command = command.current_dir(folder).arg("--port=0").args(args);
+    let command = command.env_remove("RUST_LOG").stdout(Stdio::piped());
+    command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts")
+}
