@@ -229,6 +229,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is returned once and not passed on"
+    )]
     fn a_closure_may_fail() {
         let handler = |request: &Request<'_>| {
             let name = request.query_param("name").ok_or(StatusCode::NOT_FOUND)?;
