@@ -113,7 +113,7 @@ fn wrap(app: Router, settings: &Settings) -> Result<Router, Error> {
         None => app,
     };
     if let Some(origin) = &settings.cors {
-        app = Router::new().fallback(Cors::new(app, origin.clone()));
+        app = Router::new().fallback(Cors::new(app, origin));
     }
     if let Some(threshold) = settings.slow_log {
         app = Router::new().fallback(SlowLog::new(app, threshold));

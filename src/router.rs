@@ -251,8 +251,8 @@ enum Answer<'r> {
 impl Nested {
     /// How many bytes of a path are the prefix: a parameter is one segment or a part of one.
     fn prefix_len(&self, path: &[u8]) -> usize {
-        let slashes = memchr::memchr_iter(b'/', path);
-        slashes.skip(self.segments).next().unwrap_or(path.len())
+        let mut slashes = memchr::memchr_iter(b'/', path);
+        slashes.nth(self.segments).unwrap_or(path.len())
     }
 }
 

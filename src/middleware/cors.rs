@@ -15,7 +15,7 @@ use crate::site::Origin;
 ///
 /// # fn main() -> Result<(), String> {
 /// let hello = |_: &Request<'_>| Response::text("hello");
-/// let open = Cors::new(hello, "https://example.org".parse::<Origin>()?);
+/// let open = Cors::new(hello, &"https://example.org".parse::<Origin>()?);
 /// let response = open.handle(&Request::get("/")).wait();
 /// assert_eq!(response.headers()["Access-Control-Allow-Origin"], "https://example.org");
 /// # Ok(())
@@ -31,7 +31,7 @@ const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl Cors {
     /// Lets pages of `origin` use `inner`.
-    pub fn new(inner: impl Handler + 'static, origin: Origin) -> Self {
+    pub fn new(inner: impl Handler + 'static, origin: &Origin) -> Self {
         Self {
             inner: Box::new(inner),
             origin: HeaderValue::try_from(origin.as_str()).ok(),
@@ -90,7 +90,7 @@ mod tests {
             }
             _ => Response::new(StatusCode::NOT_FOUND),
         };
-        Cors::new(inner, origin.parse().expect("an origin"))
+        Cors::new(inner, &origin.parse().expect("an origin"))
     }
 
     fn said(response: &Response) -> (u16, &str, Vec<&str>) {
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_page_can_read_why_its_content_is_refused() {
-        let handler = Cors::new(Closed, "*".parse().expect("an origin"));
+        let handler = Cors::new(Closed, &"*".parse().expect("an origin"));
         match handler.admit(&Request::post("/", "a")) {
             Admission::Refuse(response) => assert_eq!(said(&response), (403, "*", vec![])),
             other => panic!("{other:?}"),

@@ -413,3 +413,17 @@ fn folders_are_made() {
     );
     assert!(error.to_string().starts_with(&start), "{error}");
 }
+
+#[test]
+fn below_a_prefix_a_user_is_where_the_location_says() {
+    let App {
+        router,
+        folder: _folder,
+    } = App::new();
+    let router = Router::new().nest("/{shop}/api", router);
+    let request = Request::post("/t%20x/api/createUser", r#"{"Nombre":"Ana"}"#);
+    let created = router.handle(&request).wait();
+    let location = created.headers()[LOCATION].to_str().expect("text");
+    assert_eq!(location, "/t%20x/api/users/1");
+    assert_eq!(router.handle(&Request::get(location)).wait().status(), 200);
+}
