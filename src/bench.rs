@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
-use crate::Response;
 use crate::config::Config;
 use crate::h1::content::Intake;
 use crate::h1::context::{Context, Recording};
 use crate::h1::machine::{Machine, Next};
 use crate::h1::outbox::Segment;
+use crate::{Handler, Request, Response};
 
 /// A connection without a socket: requests go in as bytes, replies come out as bytes.
 pub struct Exchange {
@@ -30,6 +30,15 @@ impl Exchange {
     /// Feeds `input` in one read, answers every request in it with what `respond` makes, and
     /// returns how many bytes went out.
     pub fn round_trip(&mut self, input: &[u8], respond: impl Fn() -> Response) -> usize {
+        self.exchange(input, |_| respond())
+    }
+
+    /// The same with a handler, whose replies are waited for.
+    pub fn serve(&mut self, input: &[u8], handler: &impl Handler) -> usize {
+        self.exchange(input, |request| handler.handle(request).wait())
+    }
+
+    fn exchange(&mut self, input: &[u8], respond: impl Fn(&Request<'_>) -> Response) -> usize {
         let mut input = Some(input);
         let mut sent = 0;
         loop {
@@ -41,7 +50,10 @@ impl Exchange {
                 Next::Admit(_) => self
                     .machine
                     .on_admission(Ok(Intake::Whole(usize::MAX)), &mut self.cx),
-                Next::Handle(_) => self.machine.on_reply(respond(), &mut self.cx),
+                Next::Handle(request) => {
+                    let response = respond(&request);
+                    self.machine.on_reply(response, &mut self.cx);
+                }
                 Next::Write(Segment::Bytes(bytes)) => {
                     let count = bytes.len();
                     sent += count;

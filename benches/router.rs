@@ -1,0 +1,63 @@
+//! Choosing a handler, and a closure's round trip through the machine, without a socket.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tws::bench::Exchange;
+use tws::{Handler, Request, Response, Router, StatusCode};
+
+/// An application of an ordinary size, with a nested part.
+fn router() -> Router {
+    let empty = |_: &Request<'_>| Response::new(StatusCode::NO_CONTENT);
+    let named = |request: &Request<'_>| match request.param("id") {
+        Some(_) => Response::new(StatusCode::NO_CONTENT),
+        None => Response::new(StatusCode::NOT_FOUND),
+    };
+    let inner = Router::new()
+        .get("/orders", empty)
+        .get("/orders/{id}", named);
+    (0..32)
+        .fold(Router::new(), |router, number| {
+            router.get(&format!("/pages/{number}"), empty)
+        })
+        .get("/users", empty)
+        .post("/users", empty)
+        .get("/users/{id}", named)
+        .get("/files/{*rest}", empty)
+        .nest("/api", inner)
+        .fallback(empty)
+}
+
+fn routing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("router");
+    let router = router();
+    for (name, target) in [
+        ("static path", "/pages/17"),
+        ("parameter", "/users/4711"),
+        ("rest", "/files/a/b/c.txt"),
+        ("nested parameter", "/api/orders/4711"),
+        ("fallback", "/images/user_one.jpg"),
+    ] {
+        let request = Request::get(target);
+        let response = router.handle(&request).wait();
+        assert_eq!(response.status(), StatusCode::NO_CONTENT, "{target}");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| router.handle(std::hint::black_box(&request)));
+        });
+    }
+    group.finish();
+}
+
+fn round_trip(criterion: &mut Criterion) {
+    const REQUEST: &[u8] = b"GET /hello/you HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
+    let router = Router::new().get("/hello/{name}", |request: &Request<'_>| {
+        Response::text(format!("hello {}\n", request.param("name").unwrap_or("")))
+    });
+    criterion.bench_function("closure round trip", |bencher| {
+        let mut exchange = Exchange::default();
+        let sent = exchange.serve(REQUEST, &router);
+        assert!(sent > "hello you\n".len());
+        bencher.iter(|| exchange.serve(std::hint::black_box(REQUEST), &router));
+    });
+}
+
+criterion_group!(benches, routing, round_trip);
+criterion_main!(benches);
