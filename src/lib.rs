@@ -125,6 +125,9 @@
 //! # Ok::<_, tws::Error>(())
 //! ```
 //!
+//! Handlers go around handlers: [`Cors`] for pages of other origins, `BasicAuth` (feature `auth`)
+//! for passwords, [`SlowLog`] for what takes long. [`Router::nest`] puts one below a prefix.
+//!
 //! # How it works
 //!
 //! 1. An acceptor thread takes connections and hands each to the least-loaded worker; a worker is
@@ -145,7 +148,7 @@
 //! acceptor ─ mailbox ─▶ worker ─▶ connection ⇄ machine (inbox → head → framing)
 //!                                     │            ▲
 //!                                     ▼            │ Response
-//!                                  Handler: router → files (root → resolve → conditional → range)
+//!               Handler: (slow log → cors → auth →) router → files (root → resolve → conditional → range)
 //!                                     │
 //!                               outbox → transport → access log
 //! ```
