@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::Process;
 
 /// Runs `tws` to its end.
-pub(crate) fn tws(folder: &Path, args: &[&str]) -> Output {
+fn tws(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder)
         .args(args)

@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::command_line::fails;
 use crate::support::server::announced_address;
 use crate::support::{Client, Process};
 
@@ -24,6 +23,7 @@ fn folder() -> TempDir {
 #[cfg(feature = "auth")]
 mod auth {
     use super::*;
+    use crate::command_line::fails;
 
     const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
     const WRONG: &str = "Authorization: Basic YW5hOndyb25n\r\n";
