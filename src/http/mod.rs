@@ -11,6 +11,7 @@ pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
 pub(crate) mod file_range;
+pub(crate) mod form_data;
 pub(crate) mod glob;
 pub(crate) mod multipart;
 pub(crate) mod negotiation;
