@@ -4,6 +4,8 @@
 //! at the path ([`tree`], through [`resolve`] and [`root`], the only place that opens) → content
 //! coding → preconditions → ranges → response.
 //!
+//! What comes the other way, if it may come at all, is [`upload`]'s.
+//!
 //! All of it runs on the event loop, unless something takes patience: to open or read what is not in
 //! the kernel's memory, to hash or to compress a file, to read a folder. Then the whole pipeline is
 //! run again on a helper thread, which has it.
@@ -18,6 +20,7 @@ mod resolve;
 mod root;
 mod rules;
 mod tree;
+mod upload;
 mod version;
 
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ::http::header::{ALLOW, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
+use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
 use crate::error::Error;
@@ -33,16 +36,17 @@ use crate::handler::{Admission, Handler, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
-use crate::http::response::method_not_allowed;
+use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Body, Refusal, Request, Response, Stream, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
-use listing::{Entries, Hidden, Order};
+use listing::{Entries, Hidden, Order, UploadForm};
 use root::{Miss, Patience};
 use rules::{Dotted, Rules, Scope};
 use tree::{Found, Halt, Snapshot, Tree};
 use version::Version;
 
-/// Serves a directory tree, or a single file, for GET and HEAD.
+/// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, takes files
+/// for the tree, too.
 ///
 /// ```no_run
 /// use tws::{Config, Server, StaticFiles};
@@ -103,14 +107,14 @@ impl StaticFiles {
     }
 }
 
-/// What files know.
-const ALLOWED: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
-
 /// Content in a GET means nothing (RFC 9110 §9.3.1); a little is read past, to keep the connection.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl Handler for StaticFiles {
     fn handle(&self, request: &Request<'_>) -> Reply {
+        if self.inner.tree(request).takes(request.method()) {
+            return self.inner.take(request);
+        }
         match self.inner.answer(request, Patience::None) {
             Ok(response) => response.into(),
             Err(Slow) => {
@@ -125,9 +129,11 @@ impl Handler for StaticFiles {
     }
 
     fn admit(&self, request: &Request<'_>) -> Admission {
-        match ALLOWED.contains(request.method()) {
-            true => Admission::AtMost(MAX_IGNORED_BYTES),
-            false => Admission::Refuse(self.inner.tree(request).refuse_method(request)),
+        let tree = self.inner.tree(request);
+        match request.method() {
+            method if tree.takes(method) => tree.admit_upload(request),
+            method if tree.allowed().contains(method) => Admission::AtMost(MAX_IGNORED_BYTES),
+            _ => Admission::Refuse(tree.refuse_method(request)),
         }
     }
 
@@ -140,26 +146,26 @@ impl Handler for StaticFiles {
 /// keeps it, at some 50 bytes an entry.
 const MAX_LISTED: usize = 2_000_000;
 
-/// A listing's part of that, given back when the listing is over.
+/// A part of something there is only so much of, given back when it is dropped.
 struct Place {
-    listed: Arc<AtomicUsize>,
-    entries: usize,
+    taken: Arc<AtomicUsize>,
+    count: usize,
 }
 
 impl Place {
-    fn take(listed: &Arc<AtomicUsize>, entries: usize) -> Option<Self> {
-        let before = listed.fetch_add(entries, Ordering::Relaxed);
+    fn take(taken: &Arc<AtomicUsize>, count: usize, max: usize) -> Option<Self> {
+        let before = taken.fetch_add(count, Ordering::Relaxed);
         let place = Self {
-            listed: Arc::clone(listed),
-            entries,
+            taken: Arc::clone(taken),
+            count,
         };
-        (before + entries <= MAX_LISTED).then_some(place)
+        (before + count <= max).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.listed.fetch_sub(self.entries, Ordering::Relaxed);
+        self.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -348,10 +354,14 @@ impl Tree {
             Form::Html | Form::Text => listing::Form::from_query(request.query()),
         };
         let order = Order::from_query(request.query());
-        let Some(place) = Place::take(&self.listed, entries.len()) else {
+        let Some(place) = Place::take(&self.listed, entries.len(), MAX_LISTED) else {
             return Ok(Response::unavailable("too many listings at once"));
         };
-        let mut listing = listing::Listing::new(entries, path, order, form);
+        let upload_form = match self.uploads {
+            Some(_) => UploadForm::Shown,
+            None => UploadForm::Absent,
+        };
+        let mut listing = listing::Listing::new(entries, path, order, form, upload_form);
         let produce = move || {
             let _held_until_the_end = &place;
             Ok(listing.next_piece())
@@ -366,14 +376,29 @@ impl Tree {
             listing::Form::Json => response.with_header(CONTENT_TYPE, "application/json"),
             listing::Form::Html => response
                 .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::CSP),
+                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
         })
+    }
+
+    /// What files know.
+    fn allowed(&self) -> &'static [Method] {
+        const READING: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
+        const BOTH: &[Method] = &[
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::POST,
+            Method::PUT,
+        ];
+        match self.uploads {
+            Some(_) => BOTH,
+            None => READING,
+        }
     }
 
     /// The methods there are; and for a page of another origin, that it may ask (Fetch §4.8).
     fn options(&self, request: &Request<'_>) -> Response {
-        let mut response =
-            Response::new(StatusCode::NO_CONTENT).with_header(ALLOW, "GET, HEAD, OPTIONS");
+        let mut response = allowing(Response::new(StatusCode::NO_CONTENT), self.allowed());
         self.rules.add_safety(response.headers_mut());
         match cors::is_preflight(request) && self.rules.cors.is_some() {
             true => cors::permit(response, "GET, HEAD"),
@@ -383,7 +408,7 @@ impl Tree {
 
     /// 405 or 501, in the form the client prefers.
     fn refuse_method(&self, request: &Request<'_>) -> Response {
-        let plain = method_not_allowed(request.method(), ALLOWED);
+        let plain = method_not_allowed(request.method(), self.allowed());
         let mut response = error_page::instead_of(plain, request.fields());
         self.rules.add_safety(response.headers_mut());
         response

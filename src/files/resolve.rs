@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::root::{Miss, Opened, OpenedFile, Patience, Root};
+use super::root::{self, Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
 
 /// What a path leads to.
@@ -97,9 +97,9 @@ fn clean<'p>(
 
 impl Rules {
     /// True if a name is nobody's business.
-    fn hides(&self, name: &[u8]) -> bool {
+    pub(super) fn hides(&self, name: &[u8]) -> bool {
         let dotted = self.dotted == Dotted::Hidden && is_dotted(name);
-        dotted || is_site_file(name) || self.hidden_names.iter().any(|hidden| hidden == name)
+        dotted || is_ours(name) || self.hidden_names.iter().any(|hidden| hidden == name)
     }
 }
 
@@ -111,9 +111,10 @@ fn is_dotted(name: &[u8]) -> bool {
     })
 }
 
-fn is_site_file(name: &[u8]) -> bool {
-    let last = name.rsplit(|&byte| byte == b'/').next();
-    last == Some(crate::site::SITE_FILE.as_bytes())
+/// True for the site file and for what is being uploaded.
+fn is_ours(name: &[u8]) -> bool {
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    last == crate::site::SITE_FILE.as_bytes() || root::is_draft(last)
 }
 
 impl OpenedFile {

@@ -130,6 +130,12 @@ impl Rules {
         })
     }
 
+    /// True if something else than a file of that path's name answers.
+    pub(super) fn shadows(&self, path: &[u8]) -> bool {
+        let redirected = |rule: &Redirect| rule.from.matches(path).is_some();
+        self.routes.contains_key(path) || self.redirects.iter().any(redirected)
+    }
+
     /// Adds to the fields of a success what the site says about its path.
     pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
         self.add_safety(fields);

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -18,8 +18,10 @@ use super::encode;
 use super::resolve::{self, Resolved};
 use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
 use super::rules::{Destination, Rules, Scope};
+use super::upload::Uploads;
 use super::version::{self, Content, Making, Version};
 use crate::error::Error;
+use crate::http::conditional::Validators;
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::{Compress, EtagSource, Site, Symlinks};
 
@@ -39,6 +41,8 @@ pub(super) struct Tree {
     symlinks: Symlinks,
     /// Entries of listings on their way out.
     pub(super) listed: Arc<AtomicUsize>,
+    /// If files are taken.
+    pub(super) uploads: Option<Uploads>,
 }
 
 /// The root at one moment, and what was found beneath it. A request uses one from beginning to
@@ -92,6 +96,13 @@ impl Tree {
                     "it is neither a folder nor a file",
                 )));
             }
+            if site.upload.is_some() {
+                let path = path.display();
+                return Err(Error::Setting(format!(
+                    "{path} is a file, and uploads need a folder: name one, or leave out --upload \
+                     and [upload]"
+                )));
+            }
             std::fs::File::open(path).map_err(failed)?;
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));
@@ -119,6 +130,7 @@ impl Tree {
             tags: Mutex::new(LruCache::new(max_tags)),
             symlinks,
             listed: Arc::default(),
+            uploads: site.upload.as_ref().map(Uploads::new),
         })
     }
 
@@ -242,6 +254,25 @@ impl Tree {
             return Ok(Found::Version(version));
         }
         Err(Miss::Changing.into())
+    }
+
+    /// What identifies the file of that name now, as a GET without codings would say it. Only with
+    /// patience.
+    pub(super) fn validators(&self, at: &Snapshot, name: &[u8]) -> Result<Validators, Halt> {
+        let opened = match at.root.get(name, Patience::Enough)? {
+            Opened::File(opened) => opened,
+            Opened::Directory => return Err(Miss::NotFound.into()),
+        };
+        let making = Making {
+            rules: &self.rules,
+            path: name,
+            name,
+            typed_name: name,
+            coding: Coding::Identity,
+            content_tag: self.content_tag(&opened, Patience::Enough)?,
+            finish: |_| {},
+        };
+        Ok(making.validators(opened.facts, SystemTime::now()))
     }
 
     /// The tag of a file whose tag is made from its content. Large files take patience, once.

@@ -84,10 +84,7 @@ impl Version {
         };
         let now = SystemTime::now();
         let age = age(facts.modified, now);
-        let validators = Validators {
-            etag: Some(making.tag(facts, age)),
-            last_modified: last_modified(facts.modified, now),
-        };
+        let validators = making.validators(facts, now);
         let mut fields = fields(
             making.rules,
             making.path,
@@ -266,6 +263,14 @@ fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
 }
 
 impl Making<'_> {
+    /// What identifies the version that would be made.
+    pub(super) fn validators(&self, facts: Facts, now: SystemTime) -> Validators {
+        Validators {
+            etag: Some(self.tag(facts, age(facts.modified, now))),
+            last_modified: last_modified(facts.modified, now),
+        }
+    }
+
     /// From modification time and size, not from the inode: machines with the same files agree.
     /// Weak while the file is so young that a second change could leave the same time behind
     /// (RFC 9110 §8.8.1).

@@ -171,6 +171,15 @@ pub(crate) fn evaluate(
     Precondition::Proceed
 }
 
+/// Evaluates the preconditions for what is not there: nothing matches If-Match, nothing is in
+/// conflict with If-None-Match, and no date is later than another (RFC 9110 §13.1).
+pub(crate) fn evaluate_absent(fields: &Fields<'_>) -> Precondition {
+    match fields.first("if-match") {
+        Some(_) => Precondition::Failed,
+        None => Precondition::Proceed,
+    }
+}
+
 /// The ranges that count for a GET: the Range field, if If-Range does not void it
 /// (RFC 9110 §13.1.5, §14.2).
 pub(crate) fn range_of(

@@ -15,9 +15,9 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-pub use rules::{ErrorStatus, HeaderRule, Redirect, Route, Source, Store, Users};
+pub use rules::{ErrorStatus, HeaderRule, Redirect, Route, Source, Store, Upload, Users};
 pub use values::{
-    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
+    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin, Size,
     Symlinks,
 };
 
@@ -64,6 +64,10 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// [users]
 /// store = "sqlite:users.db"         # in the state directory
 ///
+/// [upload]                          # takes PUT, and forms with files
+/// max = "1 GiB"
+/// overwrite = false                 # whether a file that is there may be replaced
+///
 /// [[host]]                          # another site, with any of the keys above
 /// names = ["example.org", "*.example.org"]
 /// root = "/srv/example"
@@ -107,6 +111,8 @@ pub struct Site {
     pub media_types: BTreeMap<String, MediaType>,
     /// The users of the sample application; without it there are none.
     pub users: Option<Users>,
+    /// Whether and which files are taken; without it none are.
+    pub upload: Option<Upload>,
     /// Sites of their own, by the name the client asks for.
     #[serde(rename = "host")]
     pub hosts: Vec<Site>,

@@ -1,4 +1,4 @@
-//! The tables of a site file: routes, redirects, header fields, error pages, users.
+//! The tables of a site file: routes, redirects, header fields, error pages, users, uploads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
-use super::FileName;
+use super::{FileName, Size};
 use crate::http::glob::{Glob, Template};
 use crate::http::target::{Target, encode_path};
 
@@ -79,6 +79,17 @@ pub enum Store {
     Sqlite(PathBuf),
 }
 
+/// `[upload]`: its being there turns uploads on.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
+pub struct Upload {
+    /// How large a request's content may be; 1 GiB if it is `None`.
+    pub max: Option<Size>,
+    /// Whether a file that is there may be replaced.
+    pub overwrite: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRoute {
@@ -101,33 +112,11 @@ impl TryFrom<RawRoute> for Route {
         }
         let source = match (raw.file, raw.size) {
             (Some(file), None) => Source::File(file),
-            (None, Some(size)) => Source::Zeros(parse_size(&size)?),
+            (None, Some(size)) => Source::Zeros(size.parse::<Size>()?.bytes()),
             _ => return Err(format!("route {path:?} needs either a file or a size")),
         };
         Ok(Self { path, source })
     }
-}
-
-/// A number of bytes: `1024`, `512 KiB`, `1 GiB`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("size = {text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim() {
-        "" | "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    // The largest offset a file can have.
-    let fits = number
-        .checked_mul(1 << shift)
-        .filter(|size| i64::try_from(*size).is_ok());
-    fits.ok_or_else(wrong)
 }
 
 #[derive(Deserialize)]

@@ -143,6 +143,56 @@ checked_string! {
     HostName, check_host_name
 }
 
+/// A number of bytes: `1024`, `512 KiB`, `1 GiB`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub struct Size(u64);
+
+impl Size {
+    /// So many bytes.
+    pub const fn of_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim() {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        // The largest offset a file can have.
+        let fits = number
+            .checked_mul(1 << shift)
+            .filter(|size| i64::try_from(*size).is_ok());
+        fits.map(Self).ok_or_else(wrong)
+    }
+}
+
 fn check_file_name(name: &str) -> Result<(), String> {
     let leaves = Path::new(name)
         .components()

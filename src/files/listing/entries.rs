@@ -7,6 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use rustix::io::Errno;
 
+use super::super::root::is_draft;
 use super::order::{Direction, Key, Order, compare_names};
 
 /// More than a browser shows with pleasure; with its names some 12 MB.
@@ -87,8 +88,8 @@ impl Entries {
     /// Reads an open folder (not one opened with `O_PATH`).
     ///
     /// `follow` is asked where a symbolic link with this name leads: whoever opens files knows
-    /// which links may be followed. A link that leads nowhere is left out, and so is a name with a
-    /// backslash, which no request may contain.
+    /// which links may be followed. A link that leads nowhere is left out, and so are a name with a
+    /// backslash, which no request may contain, and what is being uploaded.
     pub(in crate::files) fn read(
         directory: &OwnedFd,
         hidden: Hidden,
@@ -106,7 +107,8 @@ impl Entries {
             let is_hidden = bytes.starts_with(b".")
                 && (hidden == Hidden::Omitted && bytes != b".well-known"
                     || matches!(bytes, b"." | b".."));
-            if is_hidden || bytes.len() > MAX_NAME_BYTES || bytes.contains(&b'\\') {
+            let is_servable = !is_draft(bytes) && !bytes.contains(&b'\\');
+            if is_hidden || bytes.len() > MAX_NAME_BYTES || !is_servable {
                 continue;
             }
             let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {

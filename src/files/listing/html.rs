@@ -1,21 +1,30 @@
 //! The listing for people. Names are text here and nothing else: escaped where they are shown,
-//! percent-encoded where they lead, and no script or style of a file's name can run (see [`CSP`]).
+//! percent-encoded where they lead, and no script or style of a file's name can run (see
+//! [`policy`]).
 
 use std::fmt::{self, Display, Formatter, Write};
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
+use super::UploadForm;
 use super::entries::{Entries, Entry, Extent, Kind, Totals};
 use super::order::{Direction, Key, Order};
 use crate::http::target;
 
 /// The Content-Security-Policy of the page: it loads nothing, and runs what stands here only. A
 /// test says which hashes belong here.
-pub(in crate::files) const CSP: &str = "default-src 'none'; \
-    style-src 'sha256-Mv2W8kEoi4xth/esP9r4z+tQqF/EMnba64HcFnVdBdE='; \
-    script-src 'sha256-WgRGB9ajpqUq5BUiCB5aSUE2cw+jbPnxCeFsKFKx7ew='; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(in crate::files) fn policy(upload_form: UploadForm) -> String {
+    let form_action = match upload_form {
+        UploadForm::Shown => "'self'",
+        UploadForm::Absent => "'none'",
+    };
+    format!("{SOURCES}; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'")
+}
+
+const SOURCES: &str = "default-src 'none'; \
+    style-src 'sha256-Tz1LH8y46+81qTAXKzoitmUIBTsq5eh4fy+Vg1j3Vuk='; \
+    script-src 'sha256-WgRGB9ajpqUq5BUiCB5aSUE2cw+jbPnxCeFsKFKx7ew='";
 
 pub(super) const STYLE: &str = include_str!("listing.css");
 pub(super) const SCRIPT: &str = include_str!("listing.js");
@@ -163,15 +172,22 @@ pub(super) fn entry(out: &mut String, entry: &Entry<'_>, order: Order) -> fmt::R
     }
 }
 
-pub(super) fn end(out: &mut String, order: Order) -> fmt::Result {
+pub(super) fn end(out: &mut String, order: Order, upload_form: UploadForm) -> fmt::Result {
     let order = order.to_query().map_or(String::new(), |order| {
         format!("&amp;{}", Text(order.as_bytes()))
     });
+    out.push_str("</tbody>\n</table>\n");
+    if upload_form == UploadForm::Shown {
+        // To this address, whatever it is; without a file there is nothing to send.
+        out.push_str(
+            "<form method=\"post\" enctype=\"multipart/form-data\">\
+             <input type=\"file\" name=\"file\" multiple required aria-label=\"Files to upload\"> \
+             <button>Upload</button></form>\n",
+        );
+    }
     write!(
         out,
-        "</tbody>\n\
-         </table>\n\
-         </div>\n\
+        "</div>\n\
          <footer>All times are in UTC. This folder is also there \
          <a href=\"./?json{order}\">as JSON</a>.</footer>\n\
          </main>\n\

@@ -15,7 +15,7 @@ mod tests;
 use bytes::Bytes;
 
 pub(super) use entries::{Entries, Hidden};
-pub(super) use html::CSP;
+pub(super) use html::policy;
 pub(super) use order::Order;
 
 /// A piece is handed out when it has grown to this: few enough writes, little enough memory.
@@ -25,7 +25,7 @@ const PIECE_BYTES: usize = 32 << 10;
 /// What a listing is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `text/html; charset=utf-8`, with [`CSP`].
+    /// `text/html; charset=utf-8`, with its [`policy`].
     Html,
     /// `application/json`, as nginx's `autoindex_format json` writes it.
     Json,
@@ -42,6 +42,13 @@ impl Form {
     }
 }
 
+/// If people can add files to the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UploadForm {
+    Shown,
+    Absent,
+}
+
 /// The listing of one folder, on its way out.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -50,6 +57,7 @@ pub(super) struct Listing {
     path: Vec<u8>,
     order: Order,
     form: Form,
+    upload_form: UploadForm,
     part: Part,
 }
 
@@ -63,13 +71,20 @@ enum Part {
 
 impl Listing {
     /// `path` is decoded and normal, and ends with a slash; it is shown, and never opened.
-    pub(super) fn new(mut entries: Entries, path: &[u8], order: Order, form: Form) -> Self {
+    pub(super) fn new(
+        mut entries: Entries,
+        path: &[u8],
+        order: Order,
+        form: Form,
+        upload_form: UploadForm,
+    ) -> Self {
         entries.sort(order);
         Self {
             entries,
             path: path.to_vec(),
             order,
             form,
+            upload_form,
             part: Part::Start,
         }
     }
@@ -108,7 +123,7 @@ impl Listing {
                 }
                 None => {
                     match self.form {
-                        Form::Html => html::end(out, self.order)?,
+                        Form::Html => html::end(out, self.order, self.upload_form)?,
                         Form::Json => json::end(out),
                     }
                     Part::Done

@@ -60,7 +60,13 @@ fn render(mut listing: Listing) -> String {
 
 fn listing(table: &[(&[u8], Kind, u64, i64)], path: &[u8], query: &str, form: Form) -> String {
     let order = Order::from_query(Some(query));
-    render(Listing::new(entries(table), path, order, form))
+    render(Listing::new(
+        entries(table),
+        path,
+        order,
+        form,
+        UploadForm::Absent,
+    ))
 }
 
 fn hostile(kind: Kind) -> Vec<(&'static [u8], Kind, u64, i64)> {
@@ -169,7 +175,13 @@ fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
     fs::write(folder.path().join(".hidden"), "")?;
     let directory = OwnedFd::from(fs::File::open(folder.path())?);
     let entries = Entries::read(&directory, Hidden::Omitted, |_| None)?;
-    let page = render(Listing::new(entries, b"/", Order::default(), Form::Html));
+    let page = render(Listing::new(
+        entries,
+        b"/",
+        Order::default(),
+        Form::Html,
+        UploadForm::Absent,
+    ));
     let mut found = linked(&page);
     found.sort();
     let mut expected: Vec<Vec<u8>> = HOSTILE.iter().map(|name| name.to_vec()).collect();
@@ -324,6 +336,28 @@ fn a_folder_that_was_not_read_to_its_end_says_so() {
 }
 
 #[test]
+fn a_form_is_shown_where_files_are_taken() {
+    let page = |upload_form| {
+        let order = Order::default();
+        let entries = entries(&[]);
+        render(Listing::new(
+            entries,
+            b"/a/",
+            order,
+            Form::Html,
+            upload_form,
+        ))
+    };
+    assert!(!page(UploadForm::Absent).contains("<form"));
+    let shown = page(UploadForm::Shown);
+    let form = tags(&shown).into_iter().find(|tag| tag.starts_with("form"));
+    let expected = "form method=\"post\" enctype=\"multipart/form-data\"";
+    assert_eq!(form, Some(expected));
+    assert!(policy(UploadForm::Shown).contains("; form-action 'self';"));
+    assert!(policy(UploadForm::Absent).contains("; form-action 'none';"));
+}
+
+#[test]
 fn json_is_asked_for_in_the_query() {
     let table = [
         (None, Form::Html),
@@ -343,7 +377,8 @@ fn the_policy_knows_the_style_and_the_script() {
     assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     for (directive, content) in [("style-src", html::STYLE), ("script-src", html::SCRIPT)] {
         let expected = format!("; {directive} 'sha256-{}';", hash(content.as_bytes()));
-        assert!(CSP.contains(&expected), "CSP lacks {expected}");
+        let policy = policy(UploadForm::Absent);
+        assert!(policy.contains(&expected), "the policy lacks {expected}");
     }
     let page = listing(&[], b"/", "", Form::Html);
     assert!(page.contains(&format!("<style>{}</style>", html::STYLE)));

@@ -1,0 +1,828 @@
+//! Uploads: a file with PUT (RFC 9110 §9.3.4), and forms with files with POST to a folder
+//! (RFC 7578). What may be stored where, and what is answered; the [`root`](super::root) makes the
+//! files.
+//!
+//! A file is there when all of it is, and on the disk before the client hears of it. Pages of other
+//! origins, which may make a browser send a form to any server it reaches, store nothing.
+
+use std::borrow::Cow;
+use std::io::{self, Read, Write};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::http::header::{LOCATION, RETRY_AFTER};
+use ::http::{Method, StatusCode};
+use rustix::io::Errno;
+use serde_json::json;
+
+use super::root::{Draft, Existing, Folder, Miss, Published, Standing};
+use super::tree::{Halt, Snapshot, Tree};
+use super::{Inner, Place};
+use crate::handler::{Admission, Reply};
+use crate::http::conditional::{self, Precondition};
+use crate::http::form_data::{self, FormData, FormError};
+use crate::http::negotiation::{self, Form};
+use crate::http::{Fields, Request, Response, target};
+use crate::site::{SITE_FILE, Upload};
+
+/// More than the helpers there are, and each waits for its client.
+const MAX_AT_ONCE: usize = 64;
+
+/// What one request may store; more, and the answer alone would be long.
+const MAX_FILES: usize = 1000;
+
+/// Linux' NAME_MAX.
+const MAX_NAME_BYTES: usize = 255;
+
+const DEFAULT_MAX_BYTES: u64 = 1 << 30;
+
+/// The uploads to one site.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    max_bytes: u64,
+    existing: Existing,
+    running: Arc<AtomicUsize>,
+    /// Held from a look at what is there to its replacement: of two clients that expect the same
+    /// version there, one is too late.
+    publishing: Mutex<()>,
+}
+
+impl Uploads {
+    pub(super) fn new(upload: &Upload) -> Self {
+        Self {
+            max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, |max| max.bytes()),
+            existing: match upload.overwrite {
+                true => Existing::Replace,
+                false => Existing::Keep,
+            },
+            running: Arc::default(),
+            publishing: Mutex::new(()),
+        }
+    }
+}
+
+/// What a request wants to be done.
+enum Plan<'r> {
+    /// To store the content as the file of this name.
+    File(&'r [u8]),
+    /// To store the files of the form in the folder of this name.
+    Form { folder: &'r [u8], boundary: Vec<u8> },
+}
+
+/// Why something is not stored.
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    explanation: Cow<'static, str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, explanation: impl Into<Cow<'static, str>>) -> Self {
+        let explanation = explanation.into();
+        Self {
+            status,
+            explanation,
+        }
+    }
+
+    fn forbidden(explanation: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, explanation)
+    }
+
+    fn conflict(explanation: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, explanation)
+    }
+
+    fn response(&self, form: Form) -> Response {
+        let status = self.status;
+        let response = match form {
+            Form::Json => Response::json(&json!({
+                "status": status.as_u16(),
+                "error": status.canonical_reason(),
+                "explanation": self.explanation,
+            })),
+            Form::Html | Form::Text => Response::text(format!("{status}: {}\n", self.explanation)),
+        };
+        let response = response.with_status(status);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => response.with_header(RETRY_AFTER, "1"),
+            _ => response,
+        }
+    }
+}
+
+impl From<Errno> for Problem {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "the disk is full, or this user's part of it",
+            ),
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+                Self::forbidden("the server may not write there")
+            }
+            Errno::EXIST => Self::conflict(
+                "a file of that name is there, and is not replaced without --upload-overwrite",
+            ),
+            Errno::ISDIR | Errno::NOTEMPTY => Self::conflict("what has that name is not a file"),
+            Errno::NOENT | Errno::NOTDIR => Self::conflict("the folder is gone"),
+            Errno::NAMETOOLONG => Self::new(StatusCode::BAD_REQUEST, "the name is too long"),
+            Errno::FBIG => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the file system has no room for a file as large",
+            ),
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "out of file descriptors or memory",
+            ),
+            errno => {
+                log::error!("an upload: {}", io::Error::from(errno));
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the file could not be stored",
+                )
+            }
+        }
+    }
+}
+
+impl From<Miss> for Problem {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such folder"),
+            Miss::Forbidden => Errno::ACCESS.into(),
+            Miss::Overloaded => Errno::MFILE.into(),
+            Miss::Changing | Miss::Cold => Errno::AGAIN.into(),
+            Miss::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
+        }
+    }
+}
+
+impl From<FormError> for Problem {
+    fn from(error: FormError) -> Self {
+        match error {
+            FormError::Read(error) => broken_off(&error),
+            FormError::Malformed(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
+        }
+    }
+}
+
+/// The client will hardly hear of it; the connection knows better what to say.
+fn broken_off(error: &io::Error) -> Problem {
+    log::debug!("an upload: {error}");
+    Problem::new(StatusCode::BAD_REQUEST, "the content broke off")
+}
+
+impl Inner {
+    /// Takes an upload, on a helper thread.
+    pub(super) fn take(self: &Arc<Self>, request: &Request<'_>) -> Reply {
+        let tree = self.tree(request);
+        let Some(uploads) = &tree.uploads else {
+            return tree.refuse_method(request).into();
+        };
+        if let Err(problem) = tree.plan(request) {
+            return tree.explain(request, &problem).into();
+        }
+        let Some(place) = Place::take(&uploads.running, 1, MAX_AT_ONCE) else {
+            return Response::unavailable("too many uploads at once").into();
+        };
+        let content = request.reader();
+        let inner = Arc::clone(self);
+        let request = request.clone().into_owned();
+        Reply::blocking(move || {
+            let _held_until_the_end = place;
+            inner.tree(&request).store(&request, content)
+        })
+    }
+}
+
+impl Tree {
+    /// Whether requests of that method are uploads.
+    pub(super) fn takes(&self, method: &Method) -> bool {
+        self.uploads.is_some() && matches!(*method, Method::PUT | Method::POST)
+    }
+
+    pub(super) fn admit_upload(&self, request: &Request<'_>) -> Admission {
+        match (self.plan(request), &self.uploads) {
+            (Err(problem), _) => Admission::Refuse(self.explain(request, &problem)),
+            (Ok(_), Some(uploads)) => Admission::Streamed(uploads.max_bytes),
+            (Ok(_), None) => Admission::Refuse(self.refuse_method(request)),
+        }
+    }
+
+    fn explain(&self, request: &Request<'_>, problem: &Problem) -> Response {
+        let mut response = problem.response(negotiation::form(request.fields()));
+        self.rules.add_safety(response.headers_mut());
+        response
+    }
+
+    /// All that can be said without asking the disk.
+    fn plan<'r>(&self, request: &'r Request<'_>) -> Result<Plan<'r>, Problem> {
+        check_origin(request.fields())?;
+        check_coding(request.fields())?;
+        let path = request.path_bytes();
+        let name = path.strip_prefix(b"/").unwrap_or(path);
+        let is_folder = name.is_empty() || name.ends_with(b"/");
+        match *request.method() {
+            Method::PUT => {
+                if is_folder {
+                    return Err(Problem::conflict("the path is a folder's, not a file's"));
+                }
+                // A part would become the whole (RFC 9110 §14.5).
+                if request.fields().first("content-range").is_some() {
+                    let explanation = "a file is stored whole, not in ranges";
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
+                }
+                self.check_name(name)?;
+                Ok(Plan::File(name))
+            }
+            _ => {
+                let content_type = request.fields().first("content-type").unwrap_or_default();
+                let Some(boundary) = form_data::boundary(content_type) else {
+                    return Err(Problem::new(
+                        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                        "POST takes multipart/form-data; PUT takes everything",
+                    ));
+                };
+                let boundary = boundary?;
+                if !is_folder {
+                    let explanation = "forms are for folders, whose paths end with a slash";
+                    return Err(Problem::conflict(explanation));
+                }
+                if self.rules.hides(name) {
+                    return Err(Miss::NotFound.into());
+                }
+                Ok(Plan::Form {
+                    folder: name,
+                    boundary,
+                })
+            }
+        }
+    }
+
+    /// Whether a file of that name, relative to the root, could be served at its own path.
+    fn check_name(&self, name: &[u8]) -> Result<(), Problem> {
+        let bad = |explanation| Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
+        let last = last_of(name);
+        match last {
+            b"" => return bad("a file needs a name"),
+            b"." | b".." => return bad("a folder's name is no name for a file"),
+            _ => {}
+        }
+        if last.iter().any(u8::is_ascii_control) {
+            return bad("there is a control character in the name");
+        }
+        if last.len() > MAX_NAME_BYTES {
+            return bad("the name has more than 255 bytes");
+        }
+        // A folder may have two names, by a link or without case: here the last part decides.
+        let hidden = self.rules.hidden_names.iter().map(|name| last_of(name));
+        let mut reserved = hidden.chain([SITE_FILE.as_bytes()]);
+        if self.rules.hides(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {
+            return Err(Problem::forbidden("files of such names are not served"));
+        }
+        if self.rules.shadows(&[b"/", name].concat()) {
+            return Err(Problem::conflict(
+                "a rule of the site answers at that path, so the file would not be seen",
+            ));
+        }
+        Ok(())
+    }
+
+    fn store(&self, request: &Request<'_>, content: impl Read) -> Response {
+        let Some(uploads) = &self.uploads else {
+            return self.refuse_method(request);
+        };
+        let stored = self.plan(request).and_then(|plan| match plan {
+            Plan::File(name) => self.store_file(uploads, request, name, content),
+            Plan::Form { folder, boundary } => {
+                self.store_form(uploads, request, folder, FormData::new(content, &boundary))
+            }
+        });
+        match stored {
+            Ok(mut response) => {
+                self.rules.add_safety(response.headers_mut());
+                response
+            }
+            Err(problem) => self.explain(request, &problem),
+        }
+    }
+
+    fn store_file(
+        &self,
+        uploads: &Uploads,
+        request: &Request<'_>,
+        name: &[u8],
+        mut content: impl Read,
+    ) -> Result<Response, Problem> {
+        let at = self.snapshot();
+        let (parent, _) = name.split_at(name.len() - last_of(name).len());
+        let folder = at.root.folder(parent).map_err(|miss| match miss {
+            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
+            miss => miss.into(),
+        })?;
+        let place = Destination {
+            tree: self,
+            at: &at,
+            uploads,
+            folder: &folder,
+            name,
+            fields: request.fields(),
+        };
+        // Now, too: what is refused need not be sent.
+        place.check()?;
+        let mut draft = folder.draft()?;
+        let mut piece = vec![0; 128 * 1024];
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => write(&mut draft, &piece[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken_off(&error)),
+            }
+        }
+        let published = place.publish(draft)?;
+        folder.sync()?;
+        Ok(match published {
+            Published::Replaced => Response::new(StatusCode::NO_CONTENT),
+            Published::Created => {
+                let location = target::encode_path(&[b"/", name].concat());
+                Response::text("201 Created\n")
+                    .with_status(StatusCode::CREATED)
+                    .with_header(LOCATION, location)
+            }
+        })
+    }
+
+    fn store_form(
+        &self,
+        uploads: &Uploads,
+        request: &Request<'_>,
+        parent: &[u8],
+        mut form: FormData<impl Read>,
+    ) -> Result<Response, Problem> {
+        let at = self.snapshot();
+        let folder = at.root.folder(parent)?;
+        let mut report = Report::default();
+        loop {
+            let filename = match form.next_part() {
+                Ok(Some(part)) => part.filename,
+                Ok(None) => break,
+                Err(error) => {
+                    report.end_with(error.into());
+                    break;
+                }
+            };
+            let Some(filename) = filename else {
+                continue;
+            };
+            if report.stored.len() + report.failed.len() == MAX_FILES {
+                let explanation = format!("a form stores {MAX_FILES} files at most");
+                report.end_with(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, explanation));
+                break;
+            }
+            let last = basename(&filename);
+            let name = [parent, last].concat();
+            let place = Destination {
+                tree: self,
+                at: &at,
+                uploads,
+                folder: &folder,
+                name: &name,
+                // Preconditions are about what the path names, and that is the folder.
+                fields: &Fields::default(),
+            };
+            match self.check_name(&name).and_then(|()| place.store(&mut form)) {
+                Ok(size) => report.stored.push((name, size)),
+                Err(problem) => report.failed.push((last.to_vec(), problem)),
+            }
+        }
+        if !report.stored.is_empty() {
+            folder.sync()?;
+        }
+        report.response(request)
+    }
+}
+
+/// Where a file shall be.
+struct Destination<'a> {
+    tree: &'a Tree,
+    at: &'a Snapshot,
+    uploads: &'a Uploads,
+    folder: &'a Folder,
+    /// Relative to the root.
+    name: &'a [u8],
+    /// With the preconditions.
+    fields: &'a Fields<'a>,
+}
+
+impl Destination<'_> {
+    /// Whether what is there now may be replaced, if something is.
+    fn check(&self) -> Result<(), Problem> {
+        let standing = self.folder.at(last_of(self.name))?;
+        let precondition = match standing {
+            Standing::Other => return Err(Errno::ISDIR.into()),
+            Standing::Nothing => conditional::evaluate_absent(self.fields),
+            Standing::File if !has_preconditions(self.fields) => Precondition::Proceed,
+            Standing::File => match self.tree.validators(self.at, self.name) {
+                Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
+                Err(Halt::Miss(Miss::NotFound)) => conditional::evaluate_absent(self.fields),
+                Err(Halt::Miss(miss)) => return Err(miss.into()),
+                Err(Halt::Slow) => return Err(Miss::Cold.into()),
+            },
+        };
+        match (precondition, standing, self.uploads.existing) {
+            (Precondition::Proceed, Standing::File, Existing::Keep) => Err(Errno::EXIST.into()),
+            (Precondition::Proceed, _, _) => Ok(()),
+            (Precondition::Failed | Precondition::NotModified, _, _) => Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "what is there is not what the request expects",
+            )),
+        }
+    }
+
+    /// Stores the content of the part at hand.
+    fn store(&self, form: &mut FormData<impl Read>) -> Result<u64, Problem> {
+        self.check()?;
+        let mut draft = self.folder.draft()?;
+        let mut size = 0;
+        while let Some(piece) = form.next_piece()? {
+            write(&mut draft, piece)?;
+            size += piece.len() as u64;
+        }
+        self.publish(draft)?;
+        Ok(size)
+    }
+
+    fn publish(&self, draft: Draft<'_>) -> Result<Published, Problem> {
+        draft.sync()?;
+        let lock = self.uploads.publishing.lock();
+        let _held_until_the_end = lock.unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been faster.
+        self.check()?;
+        Ok(draft.publish(last_of(self.name), self.uploads.existing)?)
+    }
+}
+
+fn write(draft: &mut Draft<'_>, piece: &[u8]) -> Result<(), Problem> {
+    let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    Ok(draft.write_all(piece).map_err(failed)?)
+}
+
+/// What became of the files of a form.
+#[derive(Default)]
+struct Report {
+    /// By their names beneath the root, with their sizes.
+    stored: Vec<(Vec<u8>, u64)>,
+    /// By their names as they were sent; the form itself has none.
+    failed: Vec<(Vec<u8>, Problem)>,
+}
+
+impl Report {
+    /// What ends the form, unless a file has said it already.
+    fn end_with(&mut self, problem: Problem) {
+        let said = |(_, last): &(_, Problem)| last.explanation == problem.explanation;
+        if !self.failed.last().is_some_and(said) {
+            self.failed.push((Vec::new(), problem));
+        }
+    }
+
+    fn response(self, request: &Request<'_>) -> Result<Response, Problem> {
+        if self.stored.is_empty() && self.failed.is_empty() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "there is no file in the form",
+            ));
+        }
+        let form = negotiation::form(request.fields());
+        if self.failed.is_empty() && form == Form::Html {
+            // So that a reload does not send the files again.
+            let folder = target::encode_path(request.path_bytes());
+            return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
+        }
+        let (status, response) = match form {
+            Form::Json => self.json(),
+            Form::Html | Form::Text => self.text(),
+        };
+        Ok(response.with_status(status))
+    }
+
+    /// That of the first failure.
+    fn status(&self) -> StatusCode {
+        let first = self.failed.first();
+        first.map_or(StatusCode::CREATED, |(_, problem)| problem.status)
+    }
+
+    fn json(&self) -> (StatusCode, Response) {
+        let status = self.status();
+        let stored: Vec<_> = self
+            .stored
+            .iter()
+            .map(|(name, size)| {
+                json!({
+                    "name": shown(last_of(name)),
+                    "size": size,
+                    "path": target::encode_path(&[b"/", &name[..]].concat()),
+                })
+            })
+            .collect();
+        let response = match self.failed.first() {
+            None => Response::json(&stored),
+            Some((_, first)) => {
+                let failed = self.failed.iter().map(|(name, problem)| {
+                    json!({
+                        "name": shown(name),
+                        "status": problem.status.as_u16(),
+                        "explanation": problem.explanation,
+                    })
+                });
+                Response::json(&json!({
+                    "status": status.as_u16(),
+                    "error": status.canonical_reason(),
+                    "explanation": first.explanation,
+                    "stored": stored,
+                    "failed": failed.collect::<Vec<_>>(),
+                }))
+            }
+        };
+        (status, response)
+    }
+
+    fn text(&self) -> (StatusCode, Response) {
+        let status = self.status();
+        let mut text = format!("{status}\n");
+        for (name, problem) in &self.failed {
+            let subject = match &name[..] {
+                b"" => "the form".to_owned(),
+                name => shown(name),
+            };
+            text += &format!("not stored: {subject}: {}\n", problem.explanation);
+        }
+        for (name, size) in &self.stored {
+            text += &format!("stored: /{} ({size} bytes)\n", shown(name));
+        }
+        (status, Response::text(text))
+    }
+}
+
+/// A name as one line of text.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).replace(char::is_control, "\u{FFFD}")
+}
+
+fn last_of(name: &[u8]) -> &[u8] {
+    name.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// What is left of a file's name as a browser sends it, which may be a path of its system.
+fn basename(filename: &[u8]) -> &[u8] {
+    let is_separator = |byte: &u8| matches!(byte, b'/' | b'\\');
+    filename.rsplit(is_separator).next().unwrap_or_default()
+}
+
+fn has_preconditions(fields: &Fields<'_>) -> bool {
+    ["if-match", "if-none-match", "if-unmodified-since"]
+        .iter()
+        .any(|name| fields.first(name).is_some())
+}
+
+/// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's
+/// leave for that, and reaches servers that only this machine can reach.
+fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
+    let refused = Problem::forbidden("a page of another origin may not store files here");
+    let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
+    if !fields.all("sec-fetch-site").all(own) {
+        return Err(refused);
+    }
+    let host = fields.first("host").unwrap_or_default();
+    match fields.all("origin").all(|origin| is_of_host(origin, host)) {
+        true => Ok(()),
+        false => Err(refused),
+    }
+}
+
+/// Whether an origin is that of the host that is asked. A proxy may have taken TLS away, so the
+/// scheme says only which port goes without saying.
+fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+    let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
+        (authority, &b":80"[..])
+    } else if let Some(authority) = origin.strip_prefix(b"https://") {
+        (authority, &b":443"[..])
+    } else {
+        return false;
+    };
+    let without_port = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
+    without_port(authority).eq_ignore_ascii_case(without_port(host))
+}
+
+/// What is coded would be served as if it were not.
+fn check_coding(fields: &Fields<'_>) -> Result<(), Problem> {
+    let identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity") || value.is_empty();
+    match fields.all("content-encoding").all(identity) {
+        true => Ok(()),
+        false => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a file is stored as it is, without a content coding",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use ::http::header::ALLOW;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::files::StaticFiles;
+    use crate::handler::Handler;
+    use crate::http::Body;
+    use crate::site::{Site, Size};
+
+    fn site(upload: Upload) -> (TempDir, StaticFiles) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = Site::default();
+        site.upload = Some(upload);
+        let files = StaticFiles::with_site(folder.path(), &site).expect("a folder");
+        (folder, files)
+    }
+
+    fn put(target: &str, content: &str) -> Request<'static> {
+        Request::new(Method::PUT, target).with_content(content)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let name = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name());
+        let mut names: Vec<_> = entries
+            .map(|entry| {
+                name(entry)
+                    .expect("an entry")
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn pages_of_other_origins_store_nothing() {
+        let table: &[(&[(&str, &str)], bool)] = &[
+            (&[], true),
+            (&[("Host", "a.test")], true),
+            (&[("Host", "a.test"), ("Origin", "http://a.test")], true),
+            (&[("Host", "A.test"), ("Origin", "https://a.test")], true),
+            (&[("Host", "a.test:80"), ("Origin", "http://a.test")], true),
+            (
+                &[("Host", "a.test"), ("Origin", "https://a.test:443")],
+                true,
+            ),
+            (
+                &[("Host", "[::1]:8000"), ("Origin", "http://[::1]:8000")],
+                true,
+            ),
+            (&[("Sec-Fetch-Site", "same-origin")], true),
+            (&[("Sec-Fetch-Site", "none")], true),
+            (
+                &[("Host", "a.test:8000"), ("Origin", "http://a.test:3000")],
+                false,
+            ),
+            (
+                &[("Host", "a.test:8000"), ("Origin", "http://a.test")],
+                false,
+            ),
+            (
+                &[("Host", "a.test:80"), ("Origin", "https://a.test")],
+                false,
+            ),
+            (&[("Host", "a.test"), ("Origin", "http://b.test")], false),
+            (
+                &[("Host", "a.test"), ("Origin", "http://a.test.b.test")],
+                false,
+            ),
+            (&[("Host", "a.test"), ("Origin", "a.test")], false),
+            (&[("Host", "a.test"), ("Origin", "null")], false),
+            (&[("Origin", "http://a.test")], false),
+            (&[("Sec-Fetch-Site", "cross-site")], false),
+            (&[("Sec-Fetch-Site", "same-site")], false),
+        ];
+        for (fields, expected) in table {
+            let request = crate::http::request::get_with(fields);
+            let checked = check_origin(request.fields());
+            assert_eq!(checked.is_ok(), *expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_says_has_a_status() {
+        let table = [
+            (Errno::NOSPC, 507),
+            (Errno::DQUOT, 507),
+            (Errno::ACCESS, 403),
+            (Errno::ROFS, 403),
+            (Errno::EXIST, 409),
+            (Errno::ISDIR, 409),
+            (Errno::NOENT, 409),
+            (Errno::FBIG, 413),
+            (Errno::MFILE, 503),
+            (Errno::IO, 500),
+        ];
+        for (errno, status) in table {
+            assert_eq!(Problem::from(errno).status, status, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_content_that_breaks_off_leaves_nothing() {
+        struct Broken(&'static [u8]);
+        impl Read for Broken {
+            fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+                match self.0.read(room)? {
+                    0 => Err(io::ErrorKind::ConnectionReset.into()),
+                    count => Ok(count),
+                }
+            }
+        }
+        let (folder, files) = site(Upload::default());
+        let tree = &files.inner.default;
+        let status =
+            |request: &Request<'_>, content| tree.store(request, Broken(content)).status().as_u16();
+        assert_eq!(status(&put("/a", ""), b"half"), 400);
+        let form =
+            Request::post("/", "").with_header("Content-Type", "multipart/form-data; boundary=B");
+        let half = b"--B\r\nContent-Disposition: form-data; filename=a\r\n\r\nhalf";
+        assert_eq!(status(&form, half), 400);
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn so_many_at_once() {
+        let (_folder, files) = site(Upload::default());
+        let replies: Vec<_> = (0..=MAX_AT_ONCE)
+            .map(|at| files.handle(&put(&format!("/{at}"), "")))
+            .collect();
+        let statuses: Vec<_> = replies
+            .into_iter()
+            .map(|reply| reply.wait().status().as_u16())
+            .collect();
+        let (last, others) = statuses.split_last().expect("some");
+        assert_eq!((others, *last), (&[201; MAX_AT_ONCE][..], 503));
+        assert_eq!(files.handle(&put("/again", "")).wait().status(), 201);
+    }
+
+    #[test]
+    fn a_form_stores_so_many_files() {
+        let (folder, files) = site(Upload::default());
+        let mut form = String::new();
+        for at in 0..=MAX_FILES {
+            form += &format!("--B\r\nContent-Disposition: form-data; filename={at}\r\n\r\n\r\n");
+        }
+        let form = Request::post("/", form + "--B--")
+            .with_header("Content-Type", "multipart/form-data; boundary=B");
+        assert_eq!(files.handle(&form).wait().status(), 413);
+        assert_eq!(names(folder.path()).len(), MAX_FILES);
+    }
+
+    #[test]
+    fn the_size_is_said_before_the_content_is_read() {
+        let (_folder, files) = site(Upload {
+            max: Some(Size::of_bytes(5)),
+            ..Upload::default()
+        });
+        match files.admit(&put("/a", "")) {
+            Admission::Streamed(max) => assert_eq!(max, 5),
+            other => panic!("{other:?}"),
+        }
+        for request in [
+            put("/.a", ""),
+            put("/", ""),
+            put("/a", "").with_header("Content-Range", "bytes 0-1/2"),
+            Request::post("/", ""),
+        ] {
+            assert!(matches!(files.admit(&request), Admission::Refuse(_)));
+        }
+        let options = files.handle(&Request::new(Method::OPTIONS, "/")).wait();
+        assert_eq!(options.headers()[ALLOW], "GET, HEAD, OPTIONS, POST, PUT");
+    }
+
+    #[test]
+    fn problems_are_told_in_the_form_that_is_asked_for() {
+        let (_folder, files) = site(Upload::default());
+        let told = |accept: &str| {
+            let request = put("/.a", "").with_header("Accept", accept);
+            match files.handle(&request).wait().into_body() {
+                Body::Bytes(text) => String::from_utf8_lossy(&text).into_owned(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let reason = "files of such names are not served";
+        assert_eq!(told("*/*"), format!("403 Forbidden: {reason}\n"));
+        let json: serde_json::Value =
+            serde_json::from_str(&told("application/json")).expect("JSON");
+        let expected = json!({ "status": 403, "error": "Forbidden", "explanation": reason });
+        assert_eq!(json, expected);
+    }
+}
