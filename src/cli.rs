@@ -14,7 +14,8 @@ use log::LevelFilter;
 use tws::Config;
 use tws::access_log::{Destination, Format};
 use tws::site::{
-    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Store, Symlinks,
+    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
+    Symlinks,
 };
 
 /// What was typed.
@@ -84,6 +85,19 @@ struct Flags {
     /// A header field for every file; may be repeated
     #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all)]
     headers: Vec<HeaderRule>,
+
+    /// Take files: PUT, and forms (POST) to folders. From this machine only, unless requests need a
+    /// password
+    #[arg(long)]
+    upload: bool,
+
+    /// How large an upload may be: 512 KiB, 100 MiB [default: 1 GiB]
+    #[arg(long, value_name = "SIZE", requires = "upload")]
+    upload_max: Option<Size>,
+
+    /// Let uploads replace files that are there
+    #[arg(long, requires = "upload")]
+    upload_overwrite: bool,
 
     /// How many event loops [default: one per core]
     #[arg(long, value_name = "N")]
@@ -178,6 +192,7 @@ pub(crate) struct Overrides {
     spa: Option<FileName>,
     cors: Cors,
     headers: Vec<HeaderRule>,
+    upload: Option<UploadFlags>,
     root_was_named: bool,
 }
 
@@ -188,6 +203,13 @@ enum Cors {
     OfSites,
     /// The flag, for all answers.
     OfFlag,
+}
+
+/// What flags say about uploads, if they turn them on.
+#[derive(Debug)]
+struct UploadFlags {
+    max: Option<Size>,
+    overwrite: bool,
 }
 
 impl Overrides {
@@ -201,6 +223,11 @@ impl Overrides {
             site.index.clone_from(&self.index);
         }
         site.spa = self.spa.clone().or(site.spa.take());
+        if let Some(flags) = &self.upload {
+            let upload = site.upload.get_or_insert_default();
+            upload.max = flags.max.or(upload.max);
+            upload.overwrite |= flags.overwrite;
+        }
         if site.listing == Listing::Auto {
             site.listing = match self.root_was_named && !has_index(site, root) {
                 true => Listing::On,
@@ -234,6 +261,35 @@ fn has_index(site: &Site, root: &Path) -> bool {
             .any(|name| root.join(name.as_str()).is_file())
 }
 
+/// Whether every request must say who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    Required,
+    None,
+}
+
+/// Other machines may store files here only if they say who they are.
+pub(crate) fn check_uploads(
+    addresses: &[IpAddr],
+    authentication: Authentication,
+) -> Result<(), String> {
+    let exposed = |address: &&IpAddr| !address.to_canonical().is_loopback();
+    match (addresses.iter().find(exposed), authentication) {
+        (None, _) | (_, Authentication::Required) => Ok(()),
+        (Some(address), Authentication::None) => Err(format!(
+            "--upload ([upload] in a site file) with --bind {address} would let everybody store \
+             files here: ask for passwords with --auth-file, or bind 127.0.0.1"
+        )),
+    }
+}
+
+fn authentication(auth_file: &Option<PathBuf>) -> Authentication {
+    match auth_file {
+        Some(_) => Authentication::Required,
+        None => Authentication::None,
+    }
+}
+
 /// Which site file is read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SiteFile {
@@ -262,6 +318,10 @@ pub(crate) enum Stop {
 struct Addresses(Vec<IpAddr>);
 
 impl Settings {
+    pub(crate) fn authentication(&self) -> Authentication {
+        authentication(&self.auth_file)
+    }
+
     pub(crate) fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
         Flags::try_parse_from(args)
             .and_then(Self::from_flags)
@@ -295,6 +355,9 @@ impl Settings {
             config.timeouts.keep_alive = Duration::from_secs(seconds.into());
         }
         config.limits.keep_alive_max = flags.keep_alive_max;
+        if flags.upload {
+            check_uploads(&config.addresses, authentication(&flags.auth_file)).map_err(usage)?;
+        }
         Ok(Self {
             root,
             config,
@@ -316,6 +379,10 @@ impl Settings {
                     None => Cors::OfSites,
                 },
                 headers: flags.headers,
+                upload: flags.upload.then_some(UploadFlags {
+                    max: flags.upload_max,
+                    overwrite: flags.upload_overwrite,
+                }),
                 root_was_named,
             },
             cors: flags.cors,
@@ -526,6 +593,11 @@ mod tests {
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--slow-log", "1s"], "--slow-log"),
             (&["--cors=a.test"], "--cors"),
+            (&["--upload-max", "1 GiB"], "--upload"),
+            (&["--upload-overwrite"], "--upload"),
+            (&["--upload", "--upload-max", "1 GB"], "\"100 MiB\""),
+            (&["--upload", "-b", "0.0.0.0"], "--auth-file"),
+            (&["--upload", "-b", "::1", "-b", "::"], "--bind ::"),
         ];
         for (args, expected) in table {
             let error = settings(args).expect_err("a usage error");
@@ -546,6 +618,28 @@ mod tests {
             Ok(vec![v6, v4])
         );
         assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+    }
+
+    #[test]
+    fn uploads_are_for_this_machine_or_for_those_who_say_who_they_are() {
+        let of = |args: &[&str]| {
+            let overrides = settings(args).expect("fine").overrides;
+            let mut site = Site::default();
+            overrides.apply(&mut site, Path::new("nowhere"));
+            site.upload
+                .map(|upload| (upload.max.map(Size::bytes), upload.overwrite))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(
+            of(&["--upload", "-b", "::1", "-b", "127.0.0.2"]),
+            Some((None, false))
+        );
+        let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
+        assert_eq!(of(&all), Some((Some(10 << 20), true)));
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        assert_eq!(check_uploads(&[mapped], Authentication::None), Ok(()));
     }
 
     #[test]

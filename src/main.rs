@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::{Banner, Settings, SiteFile, Stop};
+use cli::{Authentication, Banner, Settings, SiteFile, Stop, check_uploads};
 use diagnostics::Diagnostics;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -54,6 +54,11 @@ fn run(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let mut site = read_site(&settings)?;
     settings.overrides.apply(&mut site, &settings.root);
+    let takes_uploads = |site: &Site| site.upload.is_some();
+    if takes_uploads(&site) || site.hosts.iter().any(takes_uploads) {
+        let authentication = settings.authentication();
+        check_uploads(&settings.config.addresses, authentication).map_err(Error::Setting)?;
+    }
     let files = hide_settings(StaticFiles::with_site(&settings.root, &site)?, &settings);
     let mut router = Router::new();
     let store = settings
