@@ -18,4 +18,5 @@ mod race;
 mod seeds;
 mod site_rules;
 mod static_files;
+mod upload;
 mod users;

@@ -1,0 +1,621 @@
+//! Files that go the other way, on a real socket.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tws::StaticFiles;
+use tws::site::{Site, Size, Upload};
+
+use crate::support::{Client, Process, Reply, TestServer, eventually, pattern};
+
+/// A folder `root` in a folder of its own, with a few things that must stay as they are.
+fn tree() -> TempDir {
+    let outside = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| outside.path().join(name);
+    fs::create_dir_all(at("root/sub")).expect("a folder");
+    fs::create_dir_all(at("elsewhere")).expect("a folder");
+    fs::write(at("secret"), "secret").expect("a file");
+    fs::write(at("root/old.txt"), "old").expect("a file");
+    fs::write(at("root/.tws.toml"), "").expect("a file");
+    symlink("../secret", at("root/out")).expect("a link");
+    symlink("old.txt", at("root/link")).expect("a link");
+    symlink("../elsewhere", at("root/away")).expect("a link");
+    symlink("sub", at("root/dir")).expect("a link");
+    outside
+}
+
+fn serve(outside: &TempDir, change: impl FnOnce(&mut Site)) -> TestServer {
+    let mut site = Site::default();
+    site.upload = Some(Upload::default());
+    change(&mut site);
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("a folder");
+    TestServer::start(files)
+}
+
+fn overwrite(site: &mut Site) {
+    if let Some(upload) = &mut site.upload {
+        upload.overwrite = true;
+    }
+}
+
+fn send(client: &mut Client, method: &str, path: &str, fields: &str, content: &[u8]) -> Reply {
+    let len = content.len();
+    client.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len}\r\n{fields}\r\n"
+    ));
+    client.send(content);
+    client.reply()
+}
+
+fn put(server: &TestServer, path: &str, fields: &str, content: impl AsRef<[u8]>) -> Reply {
+    send(&mut server.client(), "PUT", path, fields, content.as_ref())
+}
+
+/// A form with these files, as a browser sends it.
+fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut form = b"--XyZ\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n".to_vec();
+    for (name, content) in files {
+        let head = format!(
+            "--XyZ\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        form.extend_from_slice(head.as_bytes());
+        form.extend_from_slice(content);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(b"--XyZ--\r\n");
+    form
+}
+
+fn post(server: &TestServer, path: &str, fields: &str, files: &[(&str, &[u8])]) -> Reply {
+    let fields = format!("Content-Type: multipart/form-data; boundary=XyZ\r\n{fields}");
+    send(&mut server.client(), "POST", path, &fields, &form(files))
+}
+
+/// Everything there is, with contents; links as what they say.
+fn snapshot(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.to_string_lossy().into_owned();
+        match fs::read_link(&path) {
+            Ok(target) => found.push((name, target.to_string_lossy().into_owned().into_bytes())),
+            Err(_) if path.is_dir() => found.extend(snapshot(&path)),
+            Err(_) => found.push((name, fs::read(&path).expect("a file"))),
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_file_is_stored_and_served() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let content = pattern(700_000);
+    let mut client = server.client();
+    let reply = send(&mut client, "PUT", "/sub/a%20b%C3%B1.bin", "", &content);
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let location = reply.field("Location").expect("a place").to_owned();
+    assert_eq!(location, "/sub/a%20b%C3%B1.bin");
+    // The connection goes on.
+    assert!(client.get(&location).content == content);
+    let through_a_link = send(&mut client, "PUT", "/dir/x.txt", "", b"x");
+    assert_eq!(through_a_link.status, 201);
+    assert_eq!(client.get("/sub/x.txt").text(), "x");
+    assert_eq!(send(&mut client, "PUT", "/empty", "", b"").status, 201);
+    assert_eq!(client.get("/empty").text(), "");
+    let chunked = "Host: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+    client.send(format!("PUT /chunked HTTP/1.1\r\n{chunked}"));
+    assert_eq!(client.reply().status, 201);
+    assert_eq!(client.get("/chunked").text(), "abcd");
+    let names: Vec<_> = snapshot(&outside.path().join("root/sub"));
+    assert_eq!(names.len(), 2, "nothing else is left");
+}
+
+#[test]
+fn a_file_that_is_there_stays_unless_that_is_allowed() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let reply = put(&server, "/old.txt", "", "new");
+    assert_eq!(reply.status, 409);
+    assert!(
+        reply.text().contains("--upload-overwrite"),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(server.client().get("/old.txt").text(), "old");
+
+    let server = serve(&outside, overwrite);
+    assert_eq!(server.client().get("/old.txt").text(), "old");
+    let reply = put(&server, "/old.txt", "", "newer");
+    assert_eq!((reply.status, reply.field("Location")), (204, None));
+    eventually(|| server.client().get("/old.txt").text() == "newer");
+    for path in ["/sub", "/link", "/out"] {
+        assert_eq!(put(&server, path, "", "x").status, 409, "{path}");
+    }
+    assert_eq!(
+        fs::read(outside.path().join("secret")).expect("a file"),
+        b"secret"
+    );
+}
+
+#[test]
+fn preconditions_count() {
+    let outside = tree();
+    let server = serve(&outside, overwrite);
+    crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
+    let etag = server
+        .client()
+        .get("/old.txt")
+        .field("ETag")
+        .expect("a tag")
+        .to_owned();
+    let table = [
+        ("/old.txt", "If-None-Match: *\r\n".to_owned(), 412),
+        ("/old.txt", "If-Match: \"other\"\r\n".to_owned(), 412),
+        ("/old.txt", format!("If-None-Match: {etag}\r\n"), 412),
+        (
+            "/old.txt",
+            "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".to_owned(),
+            412,
+        ),
+        ("/new.txt", "If-Match: *\r\n".to_owned(), 412),
+        ("/new.txt", format!("If-Match: {etag}\r\n"), 412),
+        ("/new.txt", "If-None-Match: *\r\n".to_owned(), 201),
+        ("/new.txt", "If-None-Match: *\r\n".to_owned(), 412),
+        ("/old.txt", format!("If-Match: {etag}\r\n"), 204),
+        // It is another one now.
+        ("/old.txt", format!("If-Match: {etag}\r\n"), 412),
+        ("/old.txt", "If-Match: *\r\n".to_owned(), 204),
+    ];
+    for (path, fields, status) in table {
+        assert_eq!(
+            put(&server, path, &fields, "x").status,
+            status,
+            "{path} {fields}"
+        );
+    }
+    // It is not there to be replaced: what the client expects is said first.
+    let server = serve(&outside, |_| {});
+    assert_eq!(
+        put(&server, "/old.txt", "If-None-Match: *\r\n", "x").status,
+        412
+    );
+}
+
+#[test]
+fn what_may_not_be_stored_is_not() {
+    let outside = tree();
+    let long = format!("/{}", "n".repeat(256));
+    let table: &[(&str, &str, u16)] = &[
+        ("/../x", "", 400),
+        ("/sub/../../x", "", 400),
+        ("/%2e%2e/x", "", 400),
+        ("/..%2fx", "", 400),
+        ("/away/x", "", 409),
+        ("/out/x", "", 409),
+        ("/nothing/x", "", 409),
+        ("/old.txt/x", "", 409),
+        ("/", "", 409),
+        ("/sub/", "", 409),
+        ("/new/", "", 409),
+        ("/.hidden", "", 403),
+        ("/.git/config", "", 403),
+        ("/.tws.toml", "", 403),
+        ("/sub/.tws.toml", "", 403),
+        ("/line%0Abreak", "", 400),
+        (&long, "", 400),
+        ("/x", "Content-Range: bytes 0-0/2\r\n", 400),
+        ("/x", "Content-Encoding: gzip\r\n", 415),
+        ("/x", "Origin: http://elsewhere.test\r\n", 403),
+        ("/x", "Sec-Fetch-Site: cross-site\r\n", 403),
+        ("/logo", "", 409),
+        ("/moved/x", "", 409),
+    ];
+    let site_file = outside.path().join("site.toml");
+    let rules = "[[route]]\npath = \"/logo\"\nfile = \"old.txt\"\n\
+        [[redirect]]\nfrom = \"/moved/*\"\nto = \"/$1\"\n[upload]\noverwrite = true\n";
+    fs::write(&site_file, rules).expect("a file");
+    let before = snapshot(outside.path());
+    let rules = Site::read(&site_file).expect("a site");
+    let server = serve(&outside, |site| *site = rules);
+    for (path, fields, status) in table {
+        assert_eq!(
+            put(&server, path, fields, "x").status,
+            *status,
+            "{path} {fields}"
+        );
+    }
+    // With dotted names there are still some that are ours, in whatever case.
+    let server = serve(&outside, |site| {
+        overwrite(site);
+        site.hidden = true;
+    });
+    for path in ["/.tws.toml", "/sub/.TWS.toml", "/.tws-upload-0"] {
+        assert_eq!(put(&server, path, "", "x").status, 403, "{path}");
+    }
+    assert!(snapshot(outside.path()) == before);
+    assert_eq!(put(&server, "/.hidden", "", "x").status, 201);
+}
+
+#[test]
+fn off_is_off() {
+    let outside = tree();
+    let server = TestServer::of(&outside.path().join("root"));
+    let before = snapshot(outside.path());
+    let reply = put(&server, "/x", "", "x");
+    assert_eq!(
+        (reply.status, reply.field("Allow")),
+        (405, Some("GET, HEAD, OPTIONS"))
+    );
+    assert_eq!(post(&server, "/", "", &[("x", b"x")]).status, 405);
+    assert!(snapshot(outside.path()) == before);
+
+    let server = serve(&outside, |_| {});
+    let reply = server.client().request("DELETE", "/x", "");
+    assert_eq!(reply.status, 405);
+    assert_eq!(reply.field("Allow"), Some("GET, HEAD, OPTIONS, POST, PUT"));
+}
+
+#[test]
+fn of_many_that_make_one_name_one_does() {
+    const CLIENTS: usize = 8;
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    for round in 0..5 {
+        let path = format!("/race{round}");
+        let barrier = Barrier::new(CLIENTS);
+        let mut statuses: Vec<(u16, usize)> = thread::scope(|scope| {
+            let one = |at: usize| {
+                let (server, barrier, path) = (&server, &barrier, &path);
+                scope.spawn(move || {
+                    let content = vec![b'a' + at as u8; 200_000];
+                    barrier.wait();
+                    (put(server, path, "", content).status, at)
+                })
+            };
+            let threads: Vec<_> = (0..CLIENTS).map(one).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect()
+        });
+        statuses.sort_unstable();
+        let (winner, others) = statuses.split_first().expect("some");
+        assert_eq!(winner.0, 201);
+        assert!(
+            others.iter().all(|(status, _)| *status == 409),
+            "{others:?}"
+        );
+        let expected = vec![b'a' + winner.1 as u8; 200_000];
+        assert!(server.client().get(&path).content == expected);
+    }
+}
+
+#[test]
+fn of_many_that_expect_one_version_one_replaces_it() {
+    const CLIENTS: usize = 8;
+    let outside = tree();
+    let server = serve(&outside, overwrite);
+    crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
+    let etag = server
+        .client()
+        .get("/old.txt")
+        .field("ETag")
+        .expect("a tag")
+        .to_owned();
+    let barrier = Barrier::new(CLIENTS);
+    let mut statuses: Vec<u16> = thread::scope(|scope| {
+        let one = |_| {
+            let (server, barrier, etag) = (&server, &barrier, &etag);
+            scope.spawn(move || {
+                barrier.wait();
+                put(server, "/old.txt", &format!("If-Match: {etag}\r\n"), "new").status
+            })
+        };
+        let threads: Vec<_> = (0..CLIENTS).map(one).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect()
+    });
+    statuses.sort_unstable();
+    assert_eq!(statuses, [&[204][..], &[412; CLIENTS - 1]].concat());
+}
+
+#[test]
+fn what_breaks_off_leaves_nothing_behind() {
+    let outside = tree();
+    let server = serve(&outside, overwrite);
+    let before = snapshot(outside.path());
+    let mut client = server.client();
+    client.send("PUT /old.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 500000\r\n\r\n");
+    client.send(pattern(300_000));
+    drop(client);
+    let mut client = server.client();
+    let mut half = form(&[("a.txt", b"whole"), ("b.txt", &pattern(300_000))]);
+    half.truncate(200_000);
+    client.send(
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 500000\r\n\
+         Content-Type: multipart/form-data; boundary=XyZ\r\n\r\n",
+    );
+    client.send(half);
+    drop(client);
+    // Another upload is done behind them.
+    assert_eq!(put(&server, "/sub/x", "", "x").status, 201);
+    fs::remove_file(outside.path().join("root/sub/x")).expect("a file");
+    eventually(|| {
+        // What the form stored whole, before it broke off, may stay.
+        let _ = fs::remove_file(outside.path().join("root/a.txt"));
+        snapshot(outside.path()) == before
+    });
+}
+
+#[test]
+fn more_than_the_limit_is_refused() {
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        if let Some(upload) = &mut site.upload {
+            upload.max = Some(Size::of_bytes(100_000));
+        }
+    });
+    let before = snapshot(outside.path());
+    let mut client = server.client();
+    client.send("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: 100001\r\n\r\n");
+    assert_eq!(client.reply().status, 413, "before it is sent");
+    let mut client = server.client();
+    client.send("PUT /x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n186A1\r\n");
+    client.send(pattern(100_001)).send("\r\n0\r\n\r\n");
+    assert_eq!(client.reply().status, 413);
+    eventually(|| snapshot(outside.path()) == before);
+    assert_eq!(put(&server, "/x", "", pattern(100_000)).status, 201);
+}
+
+#[test]
+fn a_form_stores_its_files() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let almost = [
+        &b"\r\n--Xy\r\n--X"[..],
+        &pattern(100_000),
+        b"--XyZ--\r\n\n--XyZ\r\n-",
+    ]
+    .concat();
+    let files: &[(&str, &[u8])] = &[
+        ("a.bin", &almost),
+        (r"C:\Users\me\b.txt", b""),
+        ("../../c%22.txt", b"\r\n"),
+    ];
+    let reply = post(&server, "/sub/", "Accept: application/json\r\n", files);
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let told: Value = serde_json::from_str(&reply.text()).expect("JSON");
+    let expected = json!([
+        { "name": "a.bin", "size": almost.len(), "path": "/sub/a.bin" },
+        { "name": "b.txt", "size": 0, "path": "/sub/b.txt" },
+        { "name": "c\".txt", "size": 2, "path": "/sub/c%22.txt" },
+    ]);
+    assert_eq!(told, expected);
+    let mut client = server.client();
+    assert!(client.get("/sub/a.bin").content == almost);
+    assert_eq!(client.get("/sub/b.txt").text(), "");
+    assert_eq!(client.get("/sub/c%22.txt").text(), "\r\n");
+
+    // A browser goes on to the folder, so that a reload sends nothing again.
+    let reply = post(
+        &server,
+        "/sub/",
+        "Accept: text/html,*/*;q=0.8\r\n",
+        &[("d", b"d")],
+    );
+    assert_eq!(
+        (reply.status, reply.field("Location")),
+        (303, Some("/sub/"))
+    );
+    let reply = post(&server, "/", "", &[("e", b"e")]);
+    assert_eq!(reply.text(), "201 Created\nstored: /e (1 bytes)\n");
+}
+
+#[test]
+fn a_form_says_what_it_did_not_store() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let json = "Accept: application/json\r\n";
+    let reply = post(
+        &server,
+        "/",
+        json,
+        &[
+            ("a", b"1"),
+            ("old.txt", b"2"),
+            (".b", b"3"),
+            ("..", b"4"),
+            ("c", b"5"),
+        ],
+    );
+    assert_eq!(reply.status, 409);
+    let told: Value = serde_json::from_str(&reply.text()).expect("JSON");
+    let pick = |list: &str, key: &str| -> Vec<Value> {
+        let list = told[list].as_array().expect("a list");
+        list.iter().map(|entry| entry[key].clone()).collect()
+    };
+    assert_eq!(pick("stored", "name"), ["a", "c"]);
+    assert_eq!(pick("failed", "name"), ["old.txt", ".b", ".."]);
+    assert_eq!(pick("failed", "status"), [409, 403, 400]);
+    assert_eq!(server.client().get("/old.txt").text(), "old");
+
+    for (files, path, fields, status) in [
+        (&[("", &b""[..])][..], "/", "", 400),
+        (&[], "/", "", 400),
+        (&[("x", b"x")], "/nothing/", "", 404),
+        (&[("x", b"x")], "/.git/", "", 404),
+        (&[("x", b"x")], "/away/", "", 404),
+        (&[("x", b"x")], "/old.txt", "", 409),
+        (
+            &[("x", b"x")],
+            "/",
+            "Origin: http://elsewhere.test\r\n",
+            403,
+        ),
+        (&[("x", b"x")], "/", "Origin: null\r\n", 403),
+        (&[("x", b"x")], "/", "Sec-Fetch-Site: cross-site\r\n", 403),
+        (
+            &[("x", b"x")],
+            "/",
+            "Origin: http://test\r\nSec-Fetch-Site: same-origin\r\n",
+            201,
+        ),
+    ] {
+        assert_eq!(
+            post(&server, path, fields, files).status,
+            status,
+            "{path} {fields}"
+        );
+    }
+    for (media_type, status) in [
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data", 400),
+    ] {
+        let fields = format!("Content-Type: {media_type}\r\n");
+        let reply = send(&mut server.client(), "POST", "/", &fields, b"a=b");
+        assert_eq!(reply.status, status, "{media_type}");
+    }
+}
+
+#[test]
+fn an_old_coding_of_a_new_file_is_not_served() {
+    let outside = tree();
+    let root = outside.path().join("root");
+    crate::static_files::write(&root, "x.html", "old");
+    crate::static_files::write(&root, "x.html.gz", "coded");
+    let server = serve(&outside, overwrite);
+    let get = || {
+        server
+            .client()
+            .request("GET", "/x.html", "Accept-Encoding: gzip\r\n")
+    };
+    assert_eq!(get().text(), "coded");
+    assert_eq!(put(&server, "/x.html", "", "new").status, 204);
+    eventually(|| get().text() == "new");
+}
+
+#[test]
+fn listings_show_a_form_and_no_drafts() {
+    let outside = tree();
+    fs::write(outside.path().join("root/.tws-upload-00"), "half").expect("a file");
+    let server = serve(&outside, |site| {
+        site.listing = tws::site::Listing::On;
+        site.hidden = true;
+    });
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let head = client.head();
+    let page = String::from_utf8(client.chunks()).expect("text");
+    assert!(page.contains("multipart/form-data") && page.contains("old.txt"));
+    assert!(!page.contains(".tws-upload"), "{page}");
+    let policy = head.field("Content-Security-Policy").expect("a policy");
+    assert!(policy.contains("form-action 'self'"), "{policy}");
+    assert_eq!(client.get("/.tws-upload-00").status, 404);
+}
+
+#[test]
+fn flags_and_the_site_file_turn_uploads_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let stop = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tws"))
+            .current_dir(at)
+            .args(args)
+            .output()
+            .expect("the binary runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    let (code, error) = stop(&["-p0", "--upload", "-b", "0.0.0.0"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("--bind") && error.contains("--auth-file"),
+        "{error}"
+    );
+    fs::write(at.join("film.mp4"), "film").expect("a file");
+    let (code, error) = stop(&["-p0", "--upload", "film.mp4"]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("film.mp4 is a file"), "{error}");
+
+    let statuses = |args: &[&str]| {
+        let site = Process::start(at, args);
+        let mut client = site.client();
+        let put = |client: &mut Client, path| send(client, "PUT", path, "", b"12345").status;
+        [
+            put(&mut client, "/film.mp4"),
+            put(&mut site.client(), "/new"),
+        ]
+    };
+    assert_eq!(statuses(&[]), [405, 405]);
+    assert_eq!(statuses(&["--upload"]), [409, 201]);
+    assert_eq!(statuses(&["--upload", "--upload-overwrite"]), [204, 204]);
+    assert_eq!(statuses(&["--upload", "--upload-max=4"]), [413, 413]);
+
+    let site_file = |text: &str| fs::write(at.join(".tws.toml"), text).expect("a file");
+    site_file("[upload]\n");
+    assert_eq!(statuses(&[]), [409, 409]);
+    site_file("[upload]\nmax = \"5 B\"\noverwrite = true\n");
+    assert_eq!(statuses(&[]), [204, 204]);
+    let (code, error) = stop(&["-p0", "-b", "0.0.0.0"]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("[upload]"), "{error}");
+    for (text, word) in [
+        ("[upload]\nmaximum = \"1 B\"\n", "overwrite"),
+        ("[upload]\nmax = \"1 GB\"\n", "GiB"),
+    ] {
+        site_file(text);
+        let (code, error) = stop(&["-p0"]);
+        assert_eq!(code, Some(1), "{error}");
+        assert!(
+            error.contains(".tws.toml:2: ") && error.contains(word),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs curl"]
+fn curl_uploads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = tempfile::tempdir().expect("a folder");
+    let site = Process::start(served.path(), &["--upload", "--access-log", "off"]);
+    let content = pattern(300_000);
+    for name in ["a.bin", "b \"2\".bin"] {
+        let mut file = fs::File::create(folder.path().join(name)).expect("a file");
+        file.write_all(&content).expect("a file");
+    }
+    let curl = |args: &[&str], path: &str| {
+        let output = Command::new("curl")
+            .current_dir(folder.path())
+            .env("no_proxy", "*")
+            .args(["-sS", "-o", "answer", "-w", "%{http_code}"])
+            .args(args)
+            .arg(format!("http://{}{path}", site.address))
+            .output()
+            .expect("curl is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(curl(&["-T", "a.bin"], "/"), "201");
+    assert_eq!(curl(&["-T", "a.bin"], "/"), "409");
+    assert_eq!(curl(&["-F", "f=@b \"2\".bin", "-F", "note=x"], "/"), "201");
+    let stdin = &["-T", "-", "-H", "Expect: 100-continue"];
+    assert_eq!(curl(stdin, "/empty"), "201");
+    for name in ["a.bin", "b \"2\".bin"] {
+        assert!(
+            fs::read(served.path().join(name)).expect("a file") == content,
+            "{name}"
+        );
+    }
+}
