@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::{Authentication, Banner, Settings, SiteFile, Stop, check_uploads};
+use cli::{Banner, Settings, SiteFile, Stop, check_uploads};
 use diagnostics::Diagnostics;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};

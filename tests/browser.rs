@@ -1,5 +1,6 @@
 //! The test page in a real browser: every button, and what it shows.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -194,4 +195,57 @@ fn run_all_passes_twice_and_the_pages_load_without_an_error() {
         );
         assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
     }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn the_test_page_uploads_files_where_they_are_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["index.html", "style.css", "test-page.js"] {
+        fs::copy(project.join("www").join(name), folder.path().join(name)).expect("a copy");
+    }
+    let browser = Browser::start();
+    let upload = |site: &Process, name: &str| {
+        browser.open(&format!("http://{}/", site.address));
+        browser.script(&format!(
+            "const data = new DataTransfer(); \
+             data.items.add(new File(['x'.repeat(300000)], '{name}')); \
+             document.querySelector('#upload-files').files = data.files"
+        ));
+        browser.click("#upload .send");
+        browser.wait_for(
+            "return !document.querySelector('#upload .send').disabled && \
+             document.querySelector('#upload .uploaded').textContent",
+        )
+    };
+    let off = Process::start(folder.path(), &["--access-log", "off", "."]);
+    let shown = upload(&off, "a.txt");
+    assert!(shown.to_string().contains("-- --upload"), "{shown}");
+
+    let site = Process::start(folder.path(), &["--access-log", "off", "--upload", "."]);
+    let shown = upload(&site, "a ñ#.txt");
+    assert!(shown.to_string().contains("201"), "{shown}");
+    let link = browser.script("return document.querySelector('#upload .uploaded a').href");
+    let expected = format!("http://{}/a%20%C3%B1%23.txt", site.address);
+    assert_eq!(link, json!(expected));
+    let stored = fs::read(folder.path().join("a ñ#.txt")).expect("a file");
+    assert_eq!(stored, vec![b'x'; 300_000]);
+    let shown = upload(&site, "a ñ#.txt");
+    assert!(shown.to_string().contains("--upload-overwrite"), "{shown}");
+
+    // The form of a listing, without the script.
+    fs::create_dir(folder.path().join("folder")).expect("a folder");
+    let listed = ["--access-log", "off", "--upload", "--listing", "on", "."];
+    let site = Process::start(folder.path(), &listed);
+    browser.open(&format!("http://{}/folder/?sort=size", site.address));
+    browser.script(
+        "const data = new DataTransfer(); \
+         for (const name of ['b.txt', 'c.txt']) data.items.add(new File([name], name)); \
+         document.querySelector('form input').files = data.files",
+    );
+    browser.click("form button");
+    browser.wait_for("return document.querySelectorAll('#entries a').length === 2");
+    let stored = fs::read(folder.path().join("folder/c.txt")).expect("a file");
+    assert_eq!(stored, b"c.txt");
 }

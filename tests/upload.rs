@@ -504,6 +504,12 @@ fn an_old_coding_of_a_new_file_is_not_served() {
     assert_eq!(get().text(), "coded");
     assert_eq!(put(&server, "/x.html", "", "new").status, 204);
     eventually(|| get().text() == "new");
+    // Nor by one that has never seen the old one.
+    let server = serve(&outside, |_| {});
+    let reply = server
+        .client()
+        .request("GET", "/x.html", "Accept-Encoding: gzip\r\n");
+    assert_eq!(reply.text(), "new");
 }
 
 #[test]

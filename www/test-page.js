@@ -458,6 +458,102 @@ runAll.addEventListener("click", async () => {
 // The browser keeps only so many timings; make room for the next ones.
 performance.addEventListener("resourcetimingbufferfull", () => performance.clearResourceTimings());
 
+// ---- uploads ------------------------------------------------------------
+
+const drop = document.querySelector(".drop");
+const send = drop.querySelector(".send");
+const chosen = document.getElementById("upload-files");
+
+// Sends one file and calls `progress` with how much of it has gone. XHR, since
+// fetch does not tell how far an upload is. Stopped by `signal`.
+function put(file, signal, progress) {
+  return new Promise((resolve, reject) => {
+    const xhr = new XMLHttpRequest();
+    const stop = () => xhr.abort();
+    const end = (settle, value) => {
+      signal.removeEventListener("abort", stop);
+      settle(value);
+    };
+    xhr.upload.addEventListener("progress", (event) => progress(event.loaded));
+    xhr.addEventListener("load", () => end(resolve, xhr));
+    xhr.addEventListener("error", () => end(reject, new Error("the connection broke off")));
+    xhr.addEventListener("abort", () => end(reject, new Error("you stopped it")));
+    signal.addEventListener("abort", stop);
+    xhr.open("PUT", `/${encodeURIComponent(file.name)}`);
+    xhr.send(file);
+  });
+}
+
+// Whether the server takes files, so that none is sent for nothing.
+async function takesUploads() {
+  const response = await fetch("/", { method: "OPTIONS", cache: "no-store" });
+  return (response.headers.get("allow") ?? "").split(/,\s*/).includes("PUT");
+}
+
+async function uploadAll(files) {
+  const stop = drop.querySelector(".stop");
+  const progress = drop.querySelector(".progress");
+  const [bar, label] = progress.children;
+  const list = drop.querySelector(".uploaded");
+  const control = new AbortController();
+  const halt = () => control.abort();
+  const say = (...content) => list.append(make("li", "", ...content));
+  list.replaceChildren();
+  send.disabled = true;
+  try {
+    if (files.length === 0) return say("Choose a file first.");
+    if (!await takesUploads()) {
+      return say("Uploads are off (405). This turns them on: ",
+        make("code", "", "cargo run --release -- --upload"));
+    }
+    stop.addEventListener("click", halt);
+    stop.hidden = false;
+    progress.hidden = false;
+    for (const file of files) {
+      const start = performance.now();
+      const paint = (sent) => {
+        const rate = sent / Math.max(performance.now() - start, 1) * 1000;
+        bar.max = Math.max(file.size, 1);
+        bar.value = file.size ? sent : 1;
+        const percent = file.size ? Math.floor(sent / file.size * 100) : 100;
+        label.textContent = `${file.name}: ${percent} %, ${size(sent)} of ${size(file.size)} at ${size(Math.round(rate))} per second`;
+      };
+      paint(0);
+      try {
+        const answer = await put(file, control.signal, paint);
+        const badge = make("span", `status s${Math.floor(answer.status / 100)}`, `${answer.status}`);
+        if (answer.status < 300) {
+          const link = make("a", "", file.name);
+          link.href = answer.getResponseHeader("location") ?? `/${encodeURIComponent(file.name)}`;
+          say(badge, link, `, ${size(file.size)} in ${duration(performance.now() - start)}`);
+        } else {
+          say(badge, `${file.name}: ${answer.responseText.trim()}`);
+        }
+      } catch (error) {
+        say(`${file.name}: ${error.message}.`);
+        if (control.signal.aborted) break;
+      }
+    }
+  } catch (error) {
+    say(`The server does not answer (${error.message}).`);
+  } finally {
+    stop.removeEventListener("click", halt);
+    stop.hidden = true;
+    progress.hidden = true;
+    send.disabled = false;
+  }
+}
+
+send.addEventListener("click", () => uploadAll([...chosen.files]));
+
+for (const [type, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  drop.addEventListener(type, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", over);
+    if (type === "drop" && !send.disabled) uploadAll([...event.dataTransfer.files]);
+  });
+}
+
 // ---- the commands -------------------------------------------------------
 
 // Say the address under which this page was really reached.
