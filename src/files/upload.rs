@@ -23,7 +23,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::form_data::{self, FormData, FormError};
 use crate::http::negotiation::{self, Form};
 use crate::http::{Fields, Request, Response, target};
-use crate::site::{SITE_FILE, Upload};
+use crate::site::{SITE_FILE, Size, Upload};
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;
@@ -50,7 +50,7 @@ pub(super) struct Uploads {
 impl Uploads {
     pub(super) fn new(upload: &Upload) -> Self {
         Self {
-            max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, |max| max.bytes()),
+            max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             existing: match upload.overwrite {
                 true => Existing::Replace,
                 false => Existing::Keep,
@@ -639,12 +639,14 @@ mod tests {
     use crate::files::StaticFiles;
     use crate::handler::Handler;
     use crate::http::Body;
-    use crate::site::{Site, Size};
+    use crate::site::Site;
 
     fn site(upload: Upload) -> (TempDir, StaticFiles) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut site = Site::default();
-        site.upload = Some(upload);
+        let site = Site {
+            upload: Some(upload),
+            ..Site::default()
+        };
         let files = StaticFiles::with_site(folder.path(), &site).expect("a folder");
         (folder, files)
     }
