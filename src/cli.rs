@@ -111,9 +111,10 @@ struct Flags {
     #[arg(long)]
     no_site_file: bool,
 
-    /// Keep users (POST /createUser) in this store: sqlite:FILE
+    /// Keep users (POST /createUser) in this store: sqlite:FILE, or, for many machines,
+    /// postgres://USER:PASSWORD@HOST/DATABASE (without a password there, $PGPASSWORD's)
     #[arg(long, value_name = "STORE")]
-    users: Option<Store>,
+    users: Option<String>,
 
     /// Where the server keeps what must survive it
     /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/tws, else ~/.local/state/tws]
@@ -390,7 +391,7 @@ impl Settings {
             slow_log: flags
                 .slow_log
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
-            users: flags.users,
+            users: store(flags.users)?,
             state_dir: flags.state_dir,
             log_format: flags.log_format,
             access_log: destinations(flags.access_log, flags.quiet)?,
@@ -408,6 +409,12 @@ impl Settings {
             },
         })
     }
+}
+
+/// Read here: clap would repeat in its error what was typed, the password in it too.
+fn store(text: Option<String>) -> Result<Option<Store>, clap::Error> {
+    let store = text.map(|text| text.parse()).transpose();
+    store.map_err(|reason: String| usage(format!("--users: {reason}")))
 }
 
 fn path_and_port(words: Vec<OsString>) -> Result<(Option<PathBuf>, Option<u16>), clap::Error> {
@@ -589,6 +596,10 @@ mod tests {
                 "stands alone",
             ),
             (&["--users", "oracle:x"], "sqlite:users.db"),
+            (
+                &["--users", "postgre://u:p@h/d"],
+                "postgres://user:password",
+            ),
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--slow-log", "1s"], "--slow-log"),
@@ -603,6 +614,28 @@ mod tests {
             let error = settings(args).expect_err("a usage error");
             assert!(error.contains(expected), "{args:?}: {error}");
             assert!(!error.contains('\n'), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_repeated() {
+        for store in [
+            "postgre://ana:s3cret@h/d",
+            "host=h password=s3cret",
+            "sqlite://s3cret@h",
+        ] {
+            if let Err(error) = settings(&["--users", store]) {
+                assert!(!error.contains("s3cret"), "{error}");
+            }
+        }
+        for url in [
+            "postgres://ana:s3cret@h:1/d",
+            "postgresql://h/d?user=ana&password=s3cret",
+            "postgres://ana:s3cret",
+        ] {
+            let settings = settings(&["--users", url]).expect("a store");
+            let shown = format!("{settings:?} {}", settings.users.expect("a store"));
+            assert!(!shown.contains("s3cret"), "{shown}");
         }
     }
 

@@ -194,7 +194,7 @@ mod net;
 mod router;
 mod server;
 pub mod site;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
 pub use config::{Config, Limits, Timeouts};
@@ -209,7 +209,7 @@ pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, SlowLog};
 pub use router::Router;
 pub use server::{Counts, Server, ServerHandle};
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use users::Users;
 
 /// The types for methods, statuses and header fields are those of the `http` crate.

@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tws::access_log::AccessLog;
-use tws::site::{Site, Store};
+use tws::site::{PostgresUrl, Site, Store};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, Router, Server, ServerHandle, SlowLog, StaticFiles};
@@ -140,23 +140,41 @@ fn guard(_: Router, path: &Path) -> Result<Router, Error> {
     )))
 }
 
-#[cfg(feature = "sqlite")]
 fn add_users(router: Router, store: &Store, settings: &Settings) -> Result<Router, Error> {
-    let path = match store {
-        Store::Sqlite(path) => state::place(path, settings.state_dir.as_deref(), &settings.root)?,
-        other => {
-            let text = format!("users cannot be kept in {other}: this tws has no such store");
-            return Err(Error::Setting(text));
-        }
-    };
+    match store {
+        Store::Sqlite(path) => add_sqlite_users(router, path, settings),
+        Store::Postgres(url) => add_postgres_users(router, url),
+        other => Err(no_store(other, "a newer tws")),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn add_sqlite_users(router: Router, path: &Path, settings: &Settings) -> Result<Router, Error> {
+    let path = state::place(path, settings.state_dir.as_deref(), &settings.root)?;
     Ok(tws::Users::open(&path)?.routes(router))
 }
 
 #[cfg(not(feature = "sqlite"))]
-fn add_users(_: Router, store: &Store, _: &Settings) -> Result<Router, Error> {
-    Err(Error::Setting(format!(
-        "users cannot be kept in {store}: this tws was built without the feature sqlite"
-    )))
+fn add_sqlite_users(_: Router, path: &Path, _: &Settings) -> Result<Router, Error> {
+    let store = Store::Sqlite(path.to_owned());
+    Err(no_store(&store, "one built with --features sqlite"))
+}
+
+#[cfg(feature = "postgres")]
+fn add_postgres_users(router: Router, url: &PostgresUrl) -> Result<Router, Error> {
+    Ok(tws::Users::connect(url.reveal())?.routes(router))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn add_postgres_users(_: Router, url: &PostgresUrl) -> Result<Router, Error> {
+    let store = Store::Postgres(url.clone());
+    Err(no_store(&store, "one built with --features postgres"))
+}
+
+fn no_store(store: &Store, wanted: &str) -> Error {
+    Error::Setting(format!(
+        "users cannot be kept in {store} by this tws; {wanted} can"
+    ))
 }
 
 /// Every connection needs a descriptor, and the soft limit is often 1,024.

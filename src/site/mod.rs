@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-pub use rules::{ErrorStatus, HeaderRule, Redirect, Route, Source, Store, Upload, Users};
+pub use rules::{
+    ErrorStatus, HeaderRule, PostgresUrl, Redirect, Route, Source, Store, Upload, Users,
+};
 pub use values::{
     Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin, Size,
     Symlinks,
@@ -62,7 +64,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// md = "text/markdown"
 ///
 /// [users]
-/// store = "sqlite:users.db"         # in the state directory
+/// store = "sqlite:users.db"         # in the state directory; or "postgres://user:password@host/database"
 ///
 /// [upload]                          # takes PUT, and forms with files
 /// max = "1 GiB"

@@ -77,6 +77,32 @@ pub struct Users {
 pub enum Store {
     /// An embedded database; a relative path lies in the state directory.
     Sqlite(PathBuf),
+    /// A PostgreSQL database, which many servers may share.
+    Postgres(PostgresUrl),
+}
+
+/// `postgres://user:password@host:port/database?parameter=value`. There may be a password anywhere
+/// in it, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// The URL, with the password in it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://…")
+    }
 }
 
 /// `[upload]`: its being there turns uploads on.
@@ -258,6 +284,7 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -266,11 +293,17 @@ impl FromStr for Store {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let is_postgres = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
-            _ => Err(format!(
-                "{text:?} is not a store, as \"sqlite:users.db\" is"
-            )),
+            None if is_postgres => Ok(Self::Postgres(PostgresUrl(text.to_owned()))),
+            // What was given is not repeated: it may have a password in it.
+            _ => Err(
+                "there is no such store; \"sqlite:users.db\" and \"postgres://user:password@host/database\" are stores"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -1,15 +1,21 @@
 //! The users of the sample application: `POST /createUser`, `GET /users`, `GET /users/{id}`.
 //!
-//! Here is what is said in HTTP and JSON; `sqlite` keeps the users and knows neither. Requests
-//! are judged at once, on the event loop; whatever touches the store is a blocking job. A 201
-//! means that the user is on the disk.
+//! Here is what is said in HTTP and JSON; `store` has the threads that ask a database, and `sqlite`
+//! and `postgres` are the databases there are. Requests are judged at once, on the event loop; what
+//! needs the database is answered later, by the store's threads. A 201 means that the user is
+//! committed. A 503 to a request to create one means that they may be or may not: a client that
+//! repeats it may create the user twice.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+mod store;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::ops::RangeInclusive;
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +28,7 @@ use crate::error::Error;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, target};
 use crate::router::Router;
-use sqlite::Store;
+use store::{Store, Unavailable};
 
 /// A name in JSON takes a hundredth of that; the rest is for members that are not ours.
 const MAX_CONTENT_BYTES: usize = 16 * 1024;
@@ -34,6 +40,10 @@ const LIMITS: RangeInclusive<i64> = 1..=1000;
 const DEFAULT_LIMIT: i64 = 100;
 
 /// The users, and the requests about them.
+///
+/// Ids are unique, and no id is given twice. They grow, but they may have gaps; and where several
+/// servers share a database, a user may be seen a moment later than one with a higher id, and be
+/// missed by a client that asks for those after that one.
 #[derive(Debug)]
 pub struct Users {
     store: Arc<Store>,
@@ -49,20 +59,31 @@ struct User {
     created: String,
 }
 
-/// Why a store does not do what it is asked to: for the log, not for clients.
-#[derive(Clone, Debug)]
-struct StoreError(String);
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Users {
-    /// Opens the database at `path`, and creates it with its folders if it is not there.
+    /// Opens the SQLite database at `path`, and creates it with its folders if it is not there.
+    #[cfg(feature = "sqlite")]
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let store = Arc::new(Store::open(path)?);
+        let (writer, reader) = sqlite::open(path)?;
+        Self::start(Store::start(writer, reader))
+    }
+
+    /// Keeps the users in a PostgreSQL database, or in any that speaks its protocol, at
+    /// `postgres://user:password@host:port/database?parameter=value`; `PGPASSWORD` is taken if
+    /// there is no password in it. The parameters are those of
+    /// [`tokio_postgres::Config`](https://docs.rs/tokio-postgres/latest/tokio_postgres/config/struct.Config.html).
+    /// `connect_timeout`, in seconds, is how long the database is waited for, for its answers, too:
+    /// 5 if it is not there. There is no TLS.
+    ///
+    /// The table is created if it is not there. The database need not be up: until it is, and
+    /// whenever it is away, every request about users gets a 503.
+    #[cfg(feature = "postgres")]
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        let (writer, reader) = (postgres::Postgres::at(url)?, postgres::Postgres::at(url)?);
+        Self::start(Store::start(writer, reader))
+    }
+
+    fn start(store: Result<Store, Error>) -> Result<Self, Error> {
+        let store = Arc::new(store?);
         Ok(Self { store })
     }
 
@@ -115,7 +136,7 @@ fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
                 Ok(user) => Response::json(&user)
                     .with_status(StatusCode::CREATED)
                     .with_header(LOCATION, format!("{prefix}/users/{}", user.id)),
-                Err(error) => unavailable(&error),
+                Err(unavailable) => unavailable.into(),
             });
         });
     }))
@@ -124,37 +145,39 @@ fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
 fn list(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     let limit = number(request, "limit", LIMITS)?.unwrap_or(DEFAULT_LIMIT);
     let after = number(request, "after", 0..=i64::MAX)?.unwrap_or(0);
-    Ok(store.blocking(move |store| Ok(Response::json(&store.list(after, limit)?))))
+    let store = Arc::clone(store);
+    Ok(Reply::later(move |replier| {
+        store.list(after, limit, move |users| {
+            replier.send(match users {
+                Ok(users) => Response::json(&users),
+                Err(unavailable) => unavailable.into(),
+            });
+        });
+    }))
 }
 
 fn show(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     let text = request.param("id").unwrap_or_default();
     let id = digits(text).ok_or_else(no_such_user)?;
-    Ok(store.blocking(move |store| {
-        Ok(match store.find(id)? {
-            Some(user) => Response::json(&user),
-            None => no_such_user().into(),
-        })
+    let store = Arc::clone(store);
+    Ok(Reply::later(move |replier| {
+        store.find(id, move |user| {
+            replier.send(match user {
+                Ok(Some(user)) => Response::json(&user),
+                Ok(None) => no_such_user().into(),
+                Err(unavailable) => unavailable.into(),
+            });
+        });
     }))
 }
 
-impl Store {
-    /// Does on a helper thread what waits for the disk. If the store fails, the client may try
-    /// again: the next request may find a disk with room.
-    fn blocking(
-        self: &Arc<Self>,
-        job: impl FnOnce(&Self) -> Result<Response, StoreError> + Send + 'static,
-    ) -> Reply {
-        let store = Arc::clone(self);
-        Reply::blocking(move || job(&store).unwrap_or_else(|error| unavailable(&error)))
+/// The client may try again: the next request may find a database that is back, or a disk with room.
+impl From<Unavailable> for Response {
+    fn from(_: Unavailable) -> Self {
+        let text = "the user store cannot do this at the moment; try again";
+        Self::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
+            .with_header(RETRY_AFTER, "1")
     }
-}
-
-fn unavailable(error: &StoreError) -> Response {
-    log::error!("users: {error}");
-    let text = "the user store cannot do this at the moment; try again";
-    Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
-        .with_header(RETRY_AFTER, "1")
 }
 
 /// Judges what the head says of the content, before that is read.

@@ -1,21 +1,17 @@
 //! Users in an SQLite database.
 //!
-//! Writing is one thread's work: it takes all users that wait to be inserted into one transaction
-//! and answers each when that is on the disk, so that many share the price of one `fsync`. Reading
-//! has its own connection, which in WAL mode neither waits for the writer nor holds it up.
+//! In WAL mode the connection that reads neither waits for the one that writes nor holds it up.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{self, Path};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{StoreError, User};
+use super::User;
+use super::store::{Database, StoreError};
 use crate::error::Error;
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
@@ -35,81 +31,44 @@ const FIND: &str = "SELECT id, name, created FROM users WHERE id = ?1";
 /// How long another process may keep the database locked before a request fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Users in one transaction.
-const MAX_GROUP: usize = 256;
+/// A connection to the database.
+pub(super) struct Sqlite(pub(super) Connection);
 
-/// Users that wait for a transaction; one more is turned away.
-const MAX_WAITING: usize = 1024;
-
-/// The database. The writing thread ends with it.
-#[derive(Debug)]
-pub(super) struct Store {
-    inserts: SyncSender<Insert>,
-    reader: Mutex<Connection>,
-}
-
-/// A user to insert, and whom to tell.
-struct Insert {
-    name: String,
-    answer: Box<dyn FnOnce(Result<User, StoreError>) + Send>,
-}
-
-impl Store {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let (writer, reader) = connect(path)?;
-        Self::start(writer, reader)
+impl Database for Sqlite {
+    /// The file was opened when the store was.
+    fn connect(&mut self) -> Result<(), String> {
+        Ok(())
     }
 
-    pub(super) fn start(writer: Connection, reader: Connection) -> Result<Self, Error> {
-        let (inserts, queue) = mpsc::sync_channel(MAX_WAITING);
-        thread::Builder::new()
-            .name("users".to_owned())
-            .spawn(move || write(writer, &queue))
-            .map_err(Error::system("start the thread of the user database"))?;
-        Ok(Self {
-            inserts,
-            reader: Mutex::new(reader),
-        })
+    /// A transaction that is not committed is rolled back.
+    fn insert(&mut self, names: &[&str]) -> Result<Vec<User>, StoreError> {
+        let transaction = self.0.transaction()?;
+        let mut statement = transaction.prepare_cached(INSERT)?;
+        let users: rusqlite::Result<Vec<User>> = names
+            .iter()
+            .map(|name| statement.query_row([name], user))
+            .collect();
+        let users = users?;
+        drop(statement);
+        transaction.commit()?;
+        Ok(users)
     }
 
-    /// Has a user inserted, without waiting; `answer` is called when they are on the disk.
-    pub(super) fn insert(
-        &self,
-        name: String,
-        answer: impl FnOnce(Result<User, StoreError>) + Send + 'static,
-    ) {
-        let answer = Box::new(answer);
-        let (insert, reason) = match self.inserts.try_send(Insert { name, answer }) {
-            Ok(()) => return,
-            Err(TrySendError::Full(insert)) => (insert, "too many users wait to be inserted"),
-            Err(TrySendError::Disconnected(insert)) => (insert, "the writing thread has ended"),
-        };
-        (insert.answer)(Err(StoreError(reason.to_owned())));
-    }
-
-    /// At most `limit` users with ids above `after`, by id.
-    pub(super) fn list(&self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
-        let reader = self.reader();
-        let mut select = reader.prepare_cached(LIST)?;
+    fn list(&mut self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
+        let mut select = self.0.prepare_cached(LIST)?;
         let users = select.query_map(params![after, limit], user)?;
         Ok(users.collect::<rusqlite::Result<_>>()?)
     }
 
-    pub(super) fn find(&self, id: i64) -> Result<Option<User>, StoreError> {
-        let reader = self.reader();
-        let mut select = reader.prepare_cached(FIND)?;
+    fn find(&mut self, id: i64) -> Result<Option<User>, StoreError> {
+        let mut select = self.0.prepare_cached(FIND)?;
         Ok(select.query_row([id], user).optional()?)
-    }
-
-    /// A job that panicked has left nothing half done: it only read.
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self(error.to_string())
+        Self::Failed(error.to_string())
     }
 }
 
@@ -122,7 +81,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
 }
 
 /// The connection that writes and the one that reads.
-pub(super) fn connect(path: &Path) -> Result<(Connection, Connection), Error> {
+pub(super) fn open(path: &Path) -> Result<(Sqlite, Sqlite), Error> {
     let unusable = |error: io::Error| Error::path("open the user database", path, error);
     // SQLite gives `:memory:` and the empty path a meaning; an absolute path has none but its own.
     let absolute = path::absolute(path).map_err(unusable)?;
@@ -139,7 +98,7 @@ pub(super) fn connect(path: &Path) -> Result<(Connection, Connection), Error> {
     let unusable = |error: rusqlite::Error| unusable(io::Error::other(error));
     let writer = open_writer(&absolute).map_err(unusable)?;
     let reader = open_reader(&absolute).map_err(unusable)?;
-    Ok((writer, reader))
+    Ok((Sqlite(writer), Sqlite(reader)))
 }
 
 fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
@@ -162,48 +121,4 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let reader = Connection::open_with_flags(path, flags)?;
     reader.busy_timeout(BUSY_TIMEOUT)?;
     Ok(reader)
-}
-
-/// The writing thread.
-fn write(mut writer: Connection, queue: &Receiver<Insert>) {
-    while let Ok(first) = queue.recv() {
-        let waiting = std::iter::once(first).chain(queue.try_iter());
-        let mut group: Vec<Insert> = waiting.take(MAX_GROUP).collect();
-        let users = insert_all(&mut writer, &group).map_err(StoreError::from);
-        if users.is_err() {
-            // A store that is locked or full has had its time: nobody waits for another failure.
-            group.extend(queue.try_iter());
-        }
-        answer(group, users);
-    }
-}
-
-/// All or none: a transaction that is not committed is rolled back.
-fn insert_all(writer: &mut Connection, group: &[Insert]) -> rusqlite::Result<Vec<User>> {
-    let transaction = writer.transaction()?;
-    let mut statement = transaction.prepare_cached(INSERT)?;
-    let users: rusqlite::Result<Vec<User>> = group
-        .iter()
-        .map(|insert| statement.query_row([&insert.name], user))
-        .collect();
-    let users = users?;
-    drop(statement);
-    transaction.commit()?;
-    Ok(users)
-}
-
-/// Whoever asked may have gone; then the user stands there all the same.
-fn answer(group: Vec<Insert>, users: Result<Vec<User>, StoreError>) {
-    match users {
-        Ok(users) => {
-            for (insert, user) in group.into_iter().zip(users) {
-                (insert.answer)(Ok(user));
-            }
-        }
-        Err(error) => {
-            for insert in group {
-                (insert.answer)(Err(error.clone()));
-            }
-        }
-    }
 }

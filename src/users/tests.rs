@@ -357,8 +357,9 @@ fn a_store_that_fails_is_told_and_survived() {
 fn a_full_disk_is_told_and_survived() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("users.db");
-    let (writer, reader) = sqlite::connect(&path).expect("a database");
+    let (writer, reader) = sqlite::open(&path).expect("a database");
     writer
+        .0
         .pragma_update(None, "max_page_count", 8)
         .expect("a small disk");
     let store = Arc::new(Store::start(writer, reader).expect("a store"));
