@@ -1,9 +1,11 @@
 //! The users of the sample application, through sockets and through `kill -9`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::sync::mpsc;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -123,76 +125,260 @@ fn an_ordinary_site_has_no_users() {
     assert_eq!(state.count(), 0, "nothing was stored");
 }
 
-/// Four clients post as fast as they can; the process is killed in the middle of it. Every user
-/// whose 201 arrived is there afterwards, under the same id.
 #[test]
 fn a_201_survives_kill_9() {
-    const CLIENTS: usize = 4;
-    const ANSWERS_BEFORE_THE_KILL: usize = 200;
-    let (folder, site) = site();
-    let (answered, answers) = mpsc::channel();
-    let address = site.address;
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let answered = answered.clone();
-            thread::spawn(move || {
-                let stream = std::net::TcpStream::connect(address).expect("a server");
-                let mut reader = std::io::BufReader::new(stream.try_clone().expect("a stream"));
-                for at in 0.. {
-                    let name = format!("client {number} user {at}");
-                    let content = json!({ "Nombre": name }).to_string();
-                    let request = format!(
-                        "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{content}",
-                        content.len()
-                    );
-                    // The kill ends this, wherever it is.
-                    if (&stream).write_all(request.as_bytes()).is_err() {
-                        return;
-                    }
-                    let Some(id) = created_id(&mut reader) else {
-                        return;
-                    };
-                    if answered.send((id, name)).is_err() {
-                        return;
-                    }
-                }
-            })
-        })
-        .collect();
-    drop(answered);
-    let mut created: BTreeMap<u64, String> = BTreeMap::new();
-    created.extend(answers.iter().take(ANSWERS_BEFORE_THE_KILL));
-    let state = site.kill();
-    // What arrived between the last one counted and the kill counts, too.
-    created.extend(answers.iter());
-    for client in clients {
-        client.join().expect("no panic");
-    }
-    assert!(created.len() >= ANSWERS_BEFORE_THE_KILL, "no id twice");
+    survives_kill_9("sqlite:users.db");
+}
 
-    let args = ["--users", "sqlite:users.db", "--access-log=off"];
+/// Clients post as fast as they can; the process is killed in the middle of it. Every user whose
+/// 201 arrived is there afterwards, under the same id.
+fn survives_kill_9(store: &str) {
+    const ANSWERS_BEFORE_THE_KILL: usize = 400;
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = ["--users", store, "--access-log=off"];
+    let site = Process::start(folder.path(), &args);
+    let load = Load::on(site.address);
+    let mut created = load.answers(ANSWERS_BEFORE_THE_KILL);
+    let state = site.kill();
+    created.extend(load.end());
     let again = Process::start_with_state(folder.path(), &args, state);
-    let mut client = again.client();
+    assert_all_there(created, &mut again.client());
+}
+
+fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client) {
+    let mut there = BTreeMap::new();
+    loop {
+        let after = there.last_key_value().map_or(0, |(id, _)| *id);
+        let page = value(&client.get(&format!("/users?limit=1000&after={after}")));
+        let page = page.as_array().expect("users").clone();
+        if page.is_empty() {
+            break;
+        }
+        there.extend(page.iter().map(|user| {
+            let name = user["Nombre"].as_str().expect("a name");
+            (user["id"].as_u64().expect("an id"), name.to_owned())
+        }));
+    }
+    let mut seen = BTreeSet::new();
     for (id, name) in created {
-        let reply = client.get(&format!("/users/{id}"));
-        assert_eq!(reply.status, 200, "{id} {name}");
-        assert_eq!(value(&reply)["Nombre"], json!(name));
+        assert_eq!(there.get(&id), Some(&name), "{id}");
+        assert!(seen.insert(id), "{id} was given twice");
     }
 }
 
-/// The id in a 201, or `None` if the connection ended first.
-fn created_id(reader: &mut impl std::io::BufRead) -> Option<u64> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
+/// Clients that post as fast as they can, until they are told to end or their connections do. A 503
+/// is taken, and tried again.
+struct Load {
+    answers: mpsc::Receiver<(u64, String)>,
+    clients: Vec<thread::JoinHandle<()>>,
+    end: Arc<AtomicBool>,
+}
+
+impl Load {
+    const CLIENTS: usize = 16;
+
+    fn on(address: SocketAddr) -> Self {
+        let (answered, answers) = mpsc::channel();
+        let end = Arc::new(AtomicBool::new(false));
+        let clients = (0..Self::CLIENTS).map(|number| {
+            let (answered, end) = (answered.clone(), Arc::clone(&end));
+            thread::spawn(move || {
+                let names = (0..).map(|at| format!("client {number} user {at}"));
+                // The kill ends this, wherever it is.
+                let _ = post_all(address, names, &answered, &end);
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            answers,
+            end,
         }
     }
+
+    /// The next so many users that were created.
+    fn answers(&self, count: usize) -> Vec<(u64, String)> {
+        let answers: Vec<_> = self.answers.iter().take(count).collect();
+        assert_eq!(answers.len(), count);
+        answers
+    }
+
+    /// All that were created besides.
+    fn end(self) -> Vec<(u64, String)> {
+        self.end.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("no panic");
+        }
+        self.answers.try_iter().collect()
+    }
+}
+
+fn post_all(
+    address: SocketAddr,
+    names: impl Iterator<Item = String>,
+    answered: &mpsc::Sender<(u64, String)>,
+    end: &AtomicBool,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(TcpStream::connect(address)?);
+    for name in names {
+        if end.load(Ordering::Relaxed) {
+            break;
+        }
+        let content = json!({ "Nombre": name }).to_string();
+        write!(
+            stream.get_mut(),
+            "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{content}",
+            content.len()
+        )?;
+        if let Some(id) = created_id(&mut stream)?
+            && answered.send((id, name)).is_err()
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The id in a 201, nothing if the store is away.
+fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let (_, behind) = head.split_once("Content-Length: ").expect("a length");
+    let length = behind.lines().next().and_then(|length| length.parse().ok());
+    let mut content = vec![0; length.expect("a length")];
+    reader.read_exact(&mut content)?;
+    if head.starts_with("HTTP/1.1 503 ") {
+        assert!(head.contains("Retry-After: 1\r\n"), "{head}");
+        return Ok(None);
+    }
     assert!(head.starts_with("HTTP/1.1 201 "), "{head}");
-    let (_, behind) = head.split_once("Content-Length: ")?;
-    let length = behind.lines().next()?.parse().ok()?;
-    let mut content = vec![0; length];
-    reader.read_exact(&mut content).ok()?;
-    let user: Value = serde_json::from_slice(&content).ok()?;
-    user["id"].as_u64()
+    let user: Value = serde_json::from_slice(&content)?;
+    Ok(Some(user["id"].as_u64().expect("an id")))
+}
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use super::*;
+    use crate::support::eventually;
+    use crate::support::postgres::Postgres;
+
+    const ANA: &str = r#"{"Nombre": "Ana"}"#;
+
+    /// Users in a database, and a static file that is compressed by a helper.
+    fn site(postgres: &Postgres, parameters: &str) -> (tempfile::TempDir, Process) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("page.html"), "page ".repeat(1000)).expect("a file");
+        let url = postgres.url(&postgres.new_database()) + parameters;
+        let args = ["--users", &url, "--access-log=off"];
+        let site = Process::start(folder.path(), &args);
+        (folder, site)
+    }
+
+    fn assert_serves_files(site: &Process) {
+        let mut client = site.client();
+        assert_eq!(client.get("/page.html").content, b"page ".repeat(1000));
+        let gzip = client.request("GET", "/page.html", "Accept-Encoding: gzip\r\n");
+        assert_eq!(gzip.field("Content-Encoding"), Some("gzip"));
+    }
+
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn a_201_survives_kill_9() {
+        let postgres = Postgres::start();
+        survives_kill_9(&postgres.url(&postgres.new_database()));
+    }
+
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn a_201_survives_the_end_of_the_database() {
+        let mut postgres = Postgres::start();
+        let (_folder, site) = site(&postgres, "");
+        let load = Load::on(site.address);
+        let mut created = load.answers(400);
+        for _ in 0..2 {
+            postgres.stop();
+            let mut client = site.client();
+            let reply = post(&mut client, ANA);
+            assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+            assert_eq!(client.get("/users").status, 503);
+            assert_serves_files(&site);
+            postgres.run();
+            // Those from before the end, and so many after it.
+            created.extend(load.answers.try_iter());
+            created.extend(load.answers(400));
+            eventually(|| client.get("/users").status == 200);
+        }
+        created.extend(load.end());
+        assert_all_there(created, &mut site.client());
+    }
+
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn a_database_may_come_later() {
+        let mut postgres = Postgres::start();
+        let database = postgres.url(&postgres.new_database());
+        postgres.stop();
+        let folder = tempfile::tempdir().expect("a folder");
+        let site_file = format!("[users]\nstore = {database:?}\n");
+        fs::write(folder.path().join(".tws.toml"), site_file).expect("a file");
+        fs::write(folder.path().join("page.html"), "page").expect("a file");
+        let site = Process::start(folder.path(), &["--access-log=off"]);
+        let mut client = site.client();
+        assert_eq!(post(&mut client, ANA).status, 503);
+        assert_eq!(client.get("/page.html").status, 200);
+        postgres.run();
+        eventually(|| post(&mut client, ANA).status == 201);
+        eventually(|| client.get("/users/1").status == 200);
+    }
+
+    /// The database hangs for longer than any test would wait; nobody else may.
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn a_hung_database_holds_nobody_up() {
+        const CLIENTS: usize = 100;
+        let postgres = Postgres::start();
+        let (_folder, site) = site(&postgres, "?connect_timeout=3600");
+        assert_eq!(post(&mut site.client(), ANA).status, 201);
+        assert_eq!(site.client().get("/users").status, 200);
+        postgres.freeze();
+        let mut waiting: Vec<_> = (0..CLIENTS).map(|_| site.client()).collect();
+        for client in &mut waiting {
+            client.send("GET /users/1 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        assert_serves_files(&site);
+        postgres.thaw();
+        for client in &mut waiting {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn passwords_stay_out_of_the_log() {
+        use std::process::{Command, Stdio};
+        let folder = tempfile::tempdir().expect("a folder");
+        let tws = |url: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+            command.args(["-vvv", "--port=0", "--users", url]);
+            command.current_dir(folder.path()).stderr(Stdio::piped());
+            command.stdout(Stdio::piped()).spawn().expect("the binary")
+        };
+        let postgres = Postgres::start();
+        let database = postgres.url(&postgres.new_database());
+        let wrong = database.replacen("s3cret", "s3cretx", 1);
+        for (url, expected) in [(&database, "SELECT id, name"), (&wrong, "is away")] {
+            let mut child = tws(url);
+            let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+            let mut log = String::new();
+            while !log.contains(expected) {
+                assert!(stderr.read_line(&mut log).expect("a line") > 0, "{log}");
+            }
+            child.kill().expect("a process");
+            child.wait_with_output().expect("an end");
+            assert!(!log.contains("s3cret"), "{log}");
+        }
+    }
 }

@@ -325,7 +325,7 @@ fn user(row: &Row) -> Result<User, StoreError> {
 
 /// Nothing promises that rows come back in the order in which names were sent; but every name comes
 /// back, and users of one name are as good as each other.
-fn in_order(names: &[&str], users: Vec<User>) -> Result<Vec<User>, StoreError> {
+pub(super) fn in_order(names: &[&str], users: Vec<User>) -> Result<Vec<User>, StoreError> {
     let mut by_name: HashMap<String, Vec<User>> = HashMap::new();
     for user in users.into_iter().rev() {
         by_name.entry(user.name.clone()).or_default().push(user);

@@ -1,4 +1,5 @@
-//! The routes without a socket, on databases in temporary folders.
+//! The routes without a socket, on every store there is: SQLite in temporary folders, PostgreSQL as
+//! it is installed.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -6,23 +7,77 @@ use std::thread;
 
 use ::http::Method;
 use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
-use rusqlite::Connection;
-use tempfile::TempDir;
 
 use super::*;
 use crate::http::Body;
 
+#[cfg(feature = "postgres")]
+mod on_postgres;
+#[cfg(feature = "sqlite")]
+mod on_sqlite;
+
+/// Has each of these run on a store of its own, of every kind.
+macro_rules! on_every_store {
+    ($($test:ident)+) => {
+        #[cfg(feature = "sqlite")]
+        mod sqlite_store {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(&super::App::on(super::on_sqlite::Place::new()));
+                }
+            )+
+        }
+        #[cfg(feature = "postgres")]
+        mod postgres_store {
+            $(
+                #[test]
+                #[ignore = "needs PostgreSQL"]
+                fn $test() {
+                    super::$test(&super::App::on(super::on_postgres::Place::new()));
+                }
+            )+
+        }
+    };
+}
+
+on_every_store! {
+    a_user_is_created_and_found
+    contents_that_are_refused
+    heads_that_are_refused
+    the_servers_refusals_are_json_too
+    other_methods_are_not_allowed
+    pages_of_users
+    users_that_are_not_there
+    names_are_kept_as_they_are
+    users_who_come_at_once_all_get_their_own_id
+    users_are_there_without_a_goodbye
+    an_id_is_never_given_twice
+    a_store_that_fails_is_told_and_survived
+    below_a_prefix_a_user_is_where_the_location_says
+}
+
+/// Where a test's users are.
+trait Place: Sync + 'static {
+    /// Opens the store; once more, beside those that are open, each time.
+    fn users(&self) -> Users;
+
+    /// What another program does with the database.
+    fn execute(&self, statement: &str);
+}
+
 /// The routes, on a database of their own.
 struct App {
     router: Router,
-    folder: TempDir,
+    place: Box<dyn Place>,
 }
 
 impl App {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let router = routes(&folder.path().join("users.db"));
-        Self { router, folder }
+    fn on(place: impl Place) -> Self {
+        Self {
+            router: routes(&place),
+            place: Box::new(place),
+        }
     }
 
     fn ask(&self, request: &Request<'_>) -> (u16, Value, Response) {
@@ -42,15 +97,10 @@ impl App {
         assert_eq!(status, 201, "{user}");
         user["id"].as_i64().expect("an id")
     }
-
-    /// Another program that has the database open.
-    fn database(&self) -> Connection {
-        Connection::open(self.folder.path().join("users.db")).expect("a database")
-    }
 }
 
-fn routes(path: &Path) -> Router {
-    Users::open(path).expect("a store").routes(Router::new())
+fn routes(place: &dyn Place) -> Router {
+    place.users().routes(Router::new())
 }
 
 fn post(content: &str) -> Request<'static> {
@@ -69,9 +119,7 @@ fn ids(users: &Value) -> Vec<i64> {
     users.filter_map(|user| user["id"].as_i64()).collect()
 }
 
-#[test]
-fn a_user_is_created_and_found() {
-    let app = App::new();
+fn a_user_is_created_and_found(app: &App) {
     let content = r#"{"Nombre": " Ana ", "more": [1, {}]}"#;
     let (status, ana, response) = app.ask(&post(content));
     assert_eq!(status, 201);
@@ -86,9 +134,7 @@ fn a_user_is_created_and_found() {
     assert_eq!(app.get("/users"), (200, json!([ana])));
 }
 
-#[test]
-fn contents_that_are_refused() {
-    let app = App::new();
+fn contents_that_are_refused(app: &App) {
     let long = "ñ".repeat(201);
     let table = [
         ("", "the content is not JSON"),
@@ -132,9 +178,7 @@ fn contents_that_are_refused() {
     assert_eq!(app.get("/users"), (200, json!([])));
 }
 
-#[test]
-fn heads_that_are_refused() {
-    let app = App::new();
+fn heads_that_are_refused(app: &App) {
     let ana = || post(r#"{"Nombre": "Ana"}"#);
     let bare = Request::new(Method::POST, "/createUser");
     let chunked = bare.clone().with_header("Transfer-Encoding", "chunked");
@@ -169,9 +213,7 @@ fn heads_that_are_refused() {
     }
 }
 
-#[test]
-fn the_servers_refusals_are_json_too() {
-    let app = App::new();
+fn the_servers_refusals_are_json_too(app: &App) {
     let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
     for request in [post(""), Request::get("/users"), Request::get("/users/1")] {
         let response = app.router.refuse(&request, refusal);
@@ -181,9 +223,7 @@ fn the_servers_refusals_are_json_too() {
     }
 }
 
-#[test]
-fn other_methods_are_not_allowed() {
-    let app = App::new();
+fn other_methods_are_not_allowed(app: &App) {
     for (method, target, allow) in [
         (Method::GET, "/createUser", "OPTIONS, POST"),
         (Method::DELETE, "/users", "GET, HEAD, OPTIONS"),
@@ -195,9 +235,7 @@ fn other_methods_are_not_allowed() {
     }
 }
 
-#[test]
-fn pages_of_users() {
-    let app = App::new();
+fn pages_of_users(app: &App) {
     for number in 1..=105 {
         assert_eq!(app.create(&format!("user {number}")), number);
     }
@@ -242,9 +280,7 @@ fn pages_of_users() {
     }
 }
 
-#[test]
-fn users_that_are_not_there() {
-    let app = App::new();
+fn users_that_are_not_there(app: &App) {
     app.create("Ana");
     for id in [
         "2",
@@ -261,9 +297,7 @@ fn users_that_are_not_there() {
     }
 }
 
-#[test]
-fn names_are_kept_as_they_are() {
-    let app = App::new();
+fn names_are_kept_as_they_are(app: &App) {
     let longest = "ñ".repeat(200);
     let names = [
         "Ñandú Ágata",
@@ -279,15 +313,13 @@ fn names_are_kept_as_they_are() {
     }
 }
 
-#[test]
-fn users_who_come_at_once_all_get_their_own_id() {
+fn users_who_come_at_once_all_get_their_own_id(app: &App) {
     const CLIENTS: usize = 200;
-    let app = App::new();
     let start = Barrier::new(CLIENTS);
     let created: BTreeSet<i64> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let (app, start) = (&app, &start);
+                let start = &start;
                 scope.spawn(move || {
                     start.wait();
                     app.create(&format!("user {number}"))
@@ -305,12 +337,10 @@ fn users_who_come_at_once_all_get_their_own_id() {
     assert_eq!(names.len(), CLIENTS);
 }
 
-#[test]
-fn users_are_there_without_a_goodbye() {
-    let app = App::new();
+fn users_are_there_without_a_goodbye(app: &App) {
     app.create("Ana");
     // The first store is still open, as it was when the process was killed.
-    let again = routes(&app.folder.path().join("users.db"));
+    let again = routes(app.place.as_ref());
     let response = again.handle(&Request::get("/users")).wait();
     assert_eq!(json_of(&response), app.get("/users").1);
     let response = again.handle(&post(r#"{"Nombre": "Eva"}"#)).wait();
@@ -318,24 +348,18 @@ fn users_are_there_without_a_goodbye() {
     assert_eq!(app.get("/users/2").1["Nombre"], "Eva");
 }
 
-#[test]
-fn an_id_is_never_given_twice() {
-    let app = App::new();
+fn an_id_is_never_given_twice(app: &App) {
     app.create("Ana");
     app.create("Eva");
-    app.database()
-        .execute("DELETE FROM users", [])
-        .expect("deleted");
+    app.place.execute("DELETE FROM users");
     assert_eq!(app.create("Ana"), 3);
 }
 
-#[test]
-fn a_store_that_fails_is_told_and_survived() {
-    let app = App::new();
+fn a_store_that_fails_is_told_and_survived(app: &App) {
     app.create("Ana");
     let rename = |from: &str, to: &str| {
-        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
-        app.database().execute(&sql, []).expect("renamed");
+        app.place
+            .execute(&format!("ALTER TABLE {from} RENAME TO {to}"));
     };
     rename("users", "gone");
     for request in [
@@ -353,75 +377,8 @@ fn a_store_that_fails_is_told_and_survived() {
     assert_eq!(app.create("Eva"), 2);
 }
 
-#[test]
-fn a_full_disk_is_told_and_survived() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("users.db");
-    let (writer, reader) = sqlite::open(&path).expect("a database");
-    writer
-        .0
-        .pragma_update(None, "max_page_count", 8)
-        .expect("a small disk");
-    let store = Arc::new(Store::start(writer, reader).expect("a store"));
-    let app = App {
-        router: Users { store }.routes(Router::new()),
-        folder,
-    };
-    let content = json!({ "Nombre": "ñ".repeat(200) }).to_string();
-    let answers = (0..100).map(|_| app.ask(&post(&content)).0);
-    let created = answers.take_while(|status| *status == 201).count();
-    assert!((1..100).contains(&created));
-    assert_eq!(app.ask(&post(&content)).0, 503);
-    assert_eq!(ids(&app.get("/users").1).len(), created);
-    app.database()
-        .execute("DELETE FROM users WHERE id > 1", [])
-        .expect("deleted");
-    assert_eq!(app.ask(&post(&content)).0, 201);
-}
-
-#[test]
-fn stores_that_do_not_open_say_why() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("text"), "this is no database, ".repeat(100)).expect("a file");
-    std::fs::create_dir(at("folder")).expect("a folder");
-    Connection::open(at("other.db"))
-        .and_then(|other| other.execute("CREATE TABLE users (nick TEXT)", []))
-        .expect("another database");
-    let table = [
-        ("text", "file is not a database"),
-        ("folder", "unable to open database file"),
-        ("other.db", "has no column named name"),
-    ];
-    for (name, reason) in table {
-        let error = Users::open(&at(name)).expect_err(name).to_string();
-        let start = format!("cannot open the user database {}: ", at(name).display());
-        assert!(error.starts_with(&start), "{error}");
-        assert!(error.contains(reason) && !error.contains('\n'), "{error}");
-    }
-}
-
-#[test]
-fn folders_are_made() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("a/b/users.db");
-    Users::open(&path).expect("a store");
-    assert!(path.exists());
-    let error = Users::open(&path.join("c.db")).expect_err("a file is no folder");
-    let start = format!(
-        "cannot make a folder for the user database at {}: ",
-        path.display()
-    );
-    assert!(error.to_string().starts_with(&start), "{error}");
-}
-
-#[test]
-fn below_a_prefix_a_user_is_where_the_location_says() {
-    let App {
-        router,
-        folder: _folder,
-    } = App::new();
-    let router = Router::new().nest("/{shop}/api", router);
+fn below_a_prefix_a_user_is_where_the_location_says(app: &App) {
+    let router = Router::new().nest("/{shop}/api", routes(&*app.place));
     let request = Request::post("/t%20x/api/createUser", r#"{"Nombre":"Ana"}"#);
     let created = router.handle(&request).wait();
     let location = created.headers()[LOCATION].to_str().expect("text");

@@ -1,6 +1,8 @@
 //! A server to talk to and a client that shows every byte.
 
 pub(crate) mod client;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod server;
 
 pub(crate) use client::{Client, Reply};

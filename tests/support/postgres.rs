@@ -1,0 +1,218 @@
+//! A PostgreSQL from this machine's programs, with a data folder of its own, on a free port. It
+//! ends with the test that started it, however that ends.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The password is one that has to be escaped in a URL.
+const PASSWORD: &str = "s3cret@/?";
+const PASSWORD_IN_URL: &str = "s3cret%40%2F%3F";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+pub(crate) struct Postgres {
+    folder: TempDir,
+    port: u16,
+    running: Option<Running>,
+}
+
+/// The thread lives as long as its child: the child's parent, by which it dies, is the thread.
+struct Running {
+    pid: Pid,
+    thread: JoinHandle<()>,
+}
+
+impl Postgres {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("an owner");
+        }
+        let mut password = tempfile::NamedTempFile::new().expect("a file");
+        password.write_all(PASSWORD.as_bytes()).expect("a file");
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(password.path(), Some(user), Some(group)).expect("an owner");
+        }
+        let output = as_owner(&bin().join("initdb"))
+            .arg("--pgdata")
+            .arg(folder.path().join("data"))
+            .arg("--pwfile")
+            .arg(password.path())
+            .args(["--username=tws", "--auth=scram-sha-256", "--encoding=UTF8"])
+            .args(["--locale=C", "--no-sync"])
+            .current_dir(folder.path())
+            .output()
+            .expect("initdb");
+        assert!(output.status.success(), "{output:?}");
+        let mut started = Self {
+            folder,
+            port: free_port(),
+            running: None,
+        };
+        started.run();
+        started
+    }
+
+    /// Starts it again after [`stop`](Self::stop).
+    pub(crate) fn run(&mut self) {
+        let (pids, pid) = mpsc::channel();
+        let mut command = as_owner(&bin().join("postgres"));
+        command
+            .arg("-D")
+            .arg(self.folder.path().join("data"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .arg("-k")
+            .arg(self.folder.path())
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.folder.path().join("log")).expect("a file"));
+        let thread = thread::spawn(move || {
+            let mut child = command.spawn().expect("postgres");
+            let pid = i32::try_from(child.id()).expect("a pid");
+            pids.send(Pid::from_raw(pid).expect("a pid"))
+                .expect("a test");
+            child.wait().expect("an end");
+        });
+        let pid = pid.recv().expect("a pid");
+        self.running = Some(Running { pid, thread });
+        let start = Instant::now();
+        while !self.is_ready() {
+            let log = || fs::read_to_string(self.folder.path().join("log"));
+            assert!(start.elapsed() < PATIENCE, "postgres: {:?}", log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it at once, as a power cut would: what it has not written down is lost.
+    pub(crate) fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            // The immediate shutdown of `pg_ctl stop -m immediate`.
+            let _ = kill_process(running.pid, Signal::QUIT);
+            running.thread.join().expect("an end");
+        }
+    }
+
+    /// It and all its children take connections and never answer.
+    pub(crate) fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        kill_process(running.pid, signal).expect("a process");
+        let pid = running.pid.as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.expect("children").split_whitespace() {
+            let child = child.parse().ok().and_then(Pid::from_raw);
+            // One that ends meanwhile is no matter.
+            let _ = kill_process(child.expect("a pid"), signal);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let status = Command::new(bin().join("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .status();
+        status.expect("pg_isready").success()
+    }
+
+    /// The name of a new and empty database.
+    pub(crate) fn new_database(&self) -> String {
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.query("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        let port = self.port;
+        format!("postgres://tws:{PASSWORD_IN_URL}@127.0.0.1:{port}/{database}")
+    }
+
+    /// What another program gets for this statement: rows as lines, columns between bars.
+    pub(crate) fn query(&self, database: &str, statement: &str) -> String {
+        let output = Command::new(bin().join("psql"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tws"])
+            .args([
+                "-qAtX",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                database,
+                "-c",
+                statement,
+            ])
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("psql");
+        assert!(output.status.success(), "{statement}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.thaw();
+        self.stop();
+    }
+}
+
+/// The newest there is.
+fn bin() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL from apt");
+    let versions = versions.filter_map(|version| version.ok()?.file_name().into_string().ok());
+    let newest = versions
+        .filter_map(|version| version.parse::<u32>().ok())
+        .max();
+    let newest = newest.expect("PostgreSQL from apt");
+    Path::new("/usr/lib/postgresql").join(format!("{newest}/bin"))
+}
+
+/// PostgreSQL does not run as root: then it runs as the user that its package brings.
+fn owner() -> Option<(u32, u32)> {
+    let id = |flag| {
+        let output = Command::new("id").args([flag, "postgres"]).output();
+        let text = String::from_utf8(output.expect("id").stdout).expect("a number");
+        text.trim().parse().expect("a user named postgres")
+    };
+    rustix::process::geteuid()
+        .is_root()
+        .then(|| (id("-u"), id("-g")))
+}
+
+fn as_owner(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some((user, group)) = owner() {
+        command.args([format!("--reuid={user}"), format!("--regid={group}")]);
+        command.arg("--clear-groups");
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+/// Below the ports that systems give to clients, so that it is still free after a stop.
+fn free_port() -> u16 {
+    let pid = std::process::id() % 600;
+    let first = 20_000 + u16::try_from(pid).unwrap_or(0) * 20;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let from = first + NEXT.fetch_add(1, Ordering::Relaxed) % 20;
+    (from..32_700).find(free).expect("a free port")
+}
