@@ -99,20 +99,15 @@ fn a_database_that_is_not_there_is_a_503() {
 fn a_database_that_does_not_answer_is_a_503() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = silent.local_addr().expect("an address").port();
-    let url = format!("postgres://ana@127.0.0.1:{port}/d?connect_timeout=1");
+    const SECONDS: u64 = 3;
+    let url = format!("postgres://ana@127.0.0.1:{port}/d?connect_timeout={SECONDS}");
     let router = Users::connect(&url).expect("a store").routes(Router::new());
     let status = || router.handle(&Request::get("/users")).wait().status();
     assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
-    // Now that it is known, nobody waits for it.
+    // Now that it is known, nobody waits for the next attempt, which is under way.
     let start = Instant::now();
-    for _ in 0..100 {
-        assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
-    }
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        start.elapsed()
-    );
+    assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(start.elapsed() < Duration::from_secs(SECONDS - 1));
 }
 
 #[test]
@@ -150,6 +145,29 @@ fn stores_that_start_at_once_share_a_table() {
         ids.map(|id| id.expect("a user")).collect()
     });
     assert_eq!(created.len(), STORES);
+}
+
+/// Another server is about to create the table, and is not seen yet.
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_table_that_appears_meanwhile_is_taken() {
+    let place = Place::new();
+    thread::scope(|scope| {
+        let create = "BEGIN;
+            CREATE TABLE users (
+                id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+                name TEXT NOT NULL,
+                created TIMESTAMPTZ NOT NULL DEFAULT now()
+            );
+            SELECT pg_sleep(1) AS slow;
+            COMMIT";
+        scope.spawn(|| super::Place::execute(&place, create));
+        let sleeping = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        while place.postgres.query(&place.database, sleeping).trim() != "1" {}
+        let response = routes(&place).handle(&post(r#"{"Nombre": "Ana"}"#)).wait();
+        assert_eq!(response.status(), StatusCode::CREATED);
+    });
 }
 
 #[test]
@@ -241,8 +259,10 @@ fn a_frozen_database_is_a_503_in_time_and_survived() {
         assert_eq!(status(request), StatusCode::SERVICE_UNAVAILABLE);
     }
     place.postgres.thaw();
+    let start = Instant::now();
     for request in [&create, &list] {
         while status(request) == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(start.elapsed() < Duration::from_secs(60), "it is back");
             thread::yield_now();
         }
     }
