@@ -634,7 +634,8 @@ mod tests {
             "postgres://ana:s3cret",
         ] {
             let settings = settings(&["--users", url]).expect("a store");
-            let shown = format!("{settings:?} {}", settings.users.expect("a store"));
+            let store = settings.users.as_ref().expect("a store");
+            let shown = format!("{settings:?} {store}");
             assert!(!shown.contains("s3cret"), "{shown}");
         }
     }

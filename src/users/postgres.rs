@@ -99,10 +99,10 @@ impl Postgres {
         question: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
         self.runtime.block_on(notice_ends());
-        if !self
+        if self
             .session
             .as_ref()
-            .is_some_and(|open| !open.client.is_closed())
+            .is_none_or(|session| session.client.is_closed())
         {
             self.connect().map_err(StoreError::Lost)?;
         }
@@ -330,7 +330,7 @@ pub(super) fn in_order(names: &[&str], users: Vec<User>) -> Result<Vec<User>, St
     for user in users.into_iter().rev() {
         by_name.entry(user.name.clone()).or_default().push(user);
     }
-    let mut take = |name: &&str| by_name.get_mut(*name)?.pop();
-    let users: Option<Vec<User>> = names.iter().map(|name| take(name)).collect();
+    let take = |name: &&str| by_name.get_mut(*name)?.pop();
+    let users: Option<Vec<User>> = names.iter().map(take).collect();
     users.ok_or_else(|| StoreError::Failed("the database keeps names otherwise".to_owned()))
 }

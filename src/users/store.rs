@@ -52,10 +52,6 @@ pub(super) enum StoreError {
     /// It cannot do this; the next request may find a disk with room.
     Failed(String),
     /// The connection to it is no good any more. A transaction in flight may stand or not.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(dead_code, reason = "an embedded database is always there")
-    )]
     Lost(String),
 }
 
