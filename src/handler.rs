@@ -25,22 +25,23 @@ pub enum Admission {
     Refuse(Response),
 }
 
-/// Where the response of [`Reply::Later`] goes. If it is dropped instead, the client gets a 500.
+/// Where the answer of [`Reply::Later`] goes. If it is dropped instead, the client gets a 500.
 pub struct Replier {
-    deliver: Option<Box<dyn FnOnce(Response) + Send>>,
+    deliver: Option<Box<dyn FnOnce(Reply) + Send>>,
 }
 
 impl Replier {
-    pub(crate) fn new(deliver: impl FnOnce(Response) + Send + 'static) -> Self {
+    pub(crate) fn new(deliver: impl FnOnce(Reply) + Send + 'static) -> Self {
         Self {
             deliver: Some(Box::new(deliver)),
         }
     }
 
-    /// Sends the response, from any thread.
-    pub fn send(mut self, response: Response) {
+    /// Sends the answer, from any thread, and does not wait: a response, or a reply like that of a
+    /// handler, whose job goes to the threads for jobs.
+    pub fn send(mut self, reply: impl Into<Reply>) {
         if let Some(deliver) = self.deliver.take() {
-            deliver(response);
+            deliver(reply.into());
         }
     }
 }
@@ -48,7 +49,7 @@ impl Replier {
 impl Drop for Replier {
     fn drop(&mut self) {
         if let Some(deliver) = self.deliver.take() {
-            deliver(Response::fault("a reply was promised and forgotten"));
+            deliver(Response::fault("a reply was promised and forgotten").into());
         }
     }
 }
@@ -82,7 +83,7 @@ impl Reply {
             Self::Now(response) => Self::Now(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
             Self::Later(hand_over) => Self::later(move |replier| {
-                hand_over(Replier::new(move |response| replier.send(change(response))));
+                hand_over(Replier::new(move |reply| replier.send(reply.map(change))));
             }),
         }
     }
@@ -94,12 +95,14 @@ impl Reply {
             Self::Blocking(job) => job(),
             Self::Later(hand_over) => {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                hand_over(Replier::new(move |response| {
+                hand_over(Replier::new(move |reply| {
                     // Nobody waits any more if this fails.
-                    let _ = sender.send(response);
+                    let _ = sender.send(reply);
                 }));
-                let lost = |_| Response::fault("a reply was promised and forgotten");
-                receiver.recv().unwrap_or_else(lost)
+                match receiver.recv() {
+                    Ok(reply) => reply.wait(),
+                    Err(_) => Response::fault("a reply was promised and forgotten"),
+                }
             }
         }
     }
@@ -223,16 +226,13 @@ mod tests {
             Reply::later(move |replier| replier.send(made())),
             // One that is forgotten is a 500, which is changed like any other.
             Reply::later(drop),
+            Reply::later(move |replier| replier.send(Reply::blocking(made))),
         ] {
             assert_eq!(reply.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
         }
     }
 
     #[test]
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is returned once and not passed on"
-    )]
     fn a_closure_may_fail() {
         let handler = |request: &Request<'_>| {
             let name = request.query_param("name").ok_or(StatusCode::NOT_FOUND)?;

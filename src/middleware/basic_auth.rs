@@ -82,11 +82,7 @@ impl Handler for BasicAuth {
                         Verdict::Busy => {
                             replier.send(Response::unavailable("too many passwords to verify"));
                         }
-                        Verdict::Right => match inside(&*inner, &request) {
-                            Reply::Now(response) => replier.send(response),
-                            Reply::Blocking(job) => replier.send(job()),
-                            Reply::Later(hand_over) => hand_over(replier),
-                        },
+                        Verdict::Right => replier.send(inside(&*inner, &request)),
                     };
                     verifier.verify(login, Box::new(then));
                 })

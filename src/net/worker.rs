@@ -455,25 +455,19 @@ impl Host for WorkerHost<'_> {
         let handle = AssertUnwindSafe(|| self.handler.handle(request));
         match catch_unwind(handle) {
             Ok(Reply::Now(response)) => Some(response),
-            Ok(Reply::Later(hand_over)) => {
-                let mailbox = Arc::clone(self.mailbox);
-                let token = self.token;
-                hand_over(Replier::new(move |response| {
-                    mailbox.send(Mail::Reply(token, response));
-                }));
-                None
-            }
-            Ok(Reply::Blocking(job)) => {
-                // Reading from a client takes as long as the client does.
-                let pool = match request.is_streamed() {
-                    true => self.streams,
-                    false => self.helpers,
+            Ok(reply) => {
+                let promise = Promise {
+                    // Reading from a client takes as long as the client does.
+                    pool: match request.is_streamed() {
+                        true => self.streams.clone(),
+                        false => self.helpers.clone(),
+                    },
+                    mailbox: Arc::clone(self.mailbox),
+                    token: self.token,
+                    request: line_of(request),
                 };
-                let task = (job, line_of(request));
-                match pool.submit(task, self.mailbox, self.token) {
-                    Ok(()) => None,
-                    Err(_) => Some(Response::unavailable("too many requests at once")),
-                }
+                promise.keep(reply);
+                None
             }
             Err(_) => Some(panicked(&line_of(request))),
         }
@@ -519,6 +513,32 @@ impl Host for WorkerHost<'_> {
     fn record(&mut self, record: Record) {
         if let Some(sink) = &mut self.access_log {
             sink.record(record);
+        }
+    }
+}
+
+/// A reply that is owed to a connection.
+struct Promise {
+    /// Where its jobs run.
+    pool: Helpers,
+    mailbox: Arc<Mailbox>,
+    token: Token,
+    request: Box<str>,
+}
+
+impl Promise {
+    /// Sees to it that the connection gets the response.
+    fn keep(self, reply: Reply) {
+        match reply {
+            Reply::Now(response) => self.mailbox.send(Mail::Reply(self.token, response)),
+            Reply::Blocking(job) => {
+                let task = (job, self.request);
+                if self.pool.submit(task, &self.mailbox, self.token).is_err() {
+                    let response = Response::unavailable("too many requests at once");
+                    self.mailbox.send(Mail::Reply(self.token, response));
+                }
+            }
+            Reply::Later(hand_over) => hand_over(Replier::new(move |reply| self.keep(reply))),
         }
     }
 }
