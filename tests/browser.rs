@@ -12,6 +12,27 @@ use serde_json::{Value, json};
 use crate::support::Process;
 use crate::support::client::{Client, PATIENCE};
 
+fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("chromedriver is installed");
+    let stdout = driver.stdout.take().expect("a pipe");
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let port = lines.find_map(|line| {
+        let (_, port) = line.split_once("successfully on port ")?;
+        port.trim_end_matches('.').parse::<u16>().ok()
+    });
+    match port {
+        Some(port) => Some((driver, port)),
+        None => {
+            driver.wait().expect("an end");
+            None
+        }
+    }
+}
+
 /// Chromium, driven by its driver over the WebDriver protocol (W3C WebDriver §14).
 struct Browser {
     driver: Child,
@@ -21,19 +42,9 @@ struct Browser {
 
 impl Browser {
     fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("chromedriver is installed");
-        let stdout = driver.stdout.take().expect("a pipe");
-        let port = BufReader::new(stdout)
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let (_, port) = line.split_once("successfully on port ")?;
-                port.trim_end_matches('.').parse::<u16>().ok()
-            })
+        // It wants the same port on IPv4 and IPv6, and gives up if one of them is taken.
+        let (driver, port) = (0..10)
+            .find_map(|_| start_driver())
             .expect("chromedriver says its port");
         let mut browser = Self {
             driver,
