@@ -78,3 +78,13 @@ pub struct HeadParser {
     spans: Vec<crate::http::FieldSpan>,
     limits: crate::config::Limits,
 }
+
+/// Encodes `content` as a whole chunked body, `len` bytes in each chunk.
+pub fn encode_chunked(content: &[u8], len: usize, out: &mut Vec<u8>) {
+    crate::h1::encode_chunked(content, len, out);
+}
+
+/// Decodes a chunked body in one piece; true if it is whole and has no fault.
+pub fn decode_chunked(input: &[u8], content: &mut Vec<u8>) -> bool {
+    crate::h1::decode_chunked(input, content)
+}

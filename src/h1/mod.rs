@@ -52,3 +52,18 @@ pub(crate) fn parse_head(
 ) -> bool {
     head::Head::parse(bytes, spans, limits).is_ok()
 }
+
+/// A whole chunked body, for the benches.
+pub(crate) fn encode_chunked(content: &[u8], len: usize, out: &mut Vec<u8>) {
+    for chunk in content.chunks(len) {
+        chunked::encode(chunk, out);
+    }
+    out.extend_from_slice(chunked::LAST_CHUNK);
+}
+
+/// True if `input` is a whole chunked body without fault, for the benches.
+pub(crate) fn decode_chunked(input: &[u8], content: &mut Vec<u8>) -> bool {
+    let mut decoder = chunked::Decoder::new(usize::MAX);
+    let taken = decoder.decode(input, content, usize::MAX);
+    taken.is_ok_and(|taken| taken == input.len() && decoder.is_done())
+}
