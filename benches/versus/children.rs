@@ -158,14 +158,17 @@ fn load(address: SocketAddr, stalled: usize, paths: Vec<String>) -> std::io::Res
 fn probe(address: SocketAddr, path: &str, duration: Duration) -> std::io::Result<()> {
     let end = Instant::now() + duration;
     let mut waits = Vec::new();
-    let mut client = Client::connect(address)?;
+    // Some servers starve a small request for many seconds; then its wait is cut off, and the
+    // figure flatters them.
+    let patience = (3 * duration).max(Duration::from_secs(2));
+    let mut client = Client::connect_with(address, patience)?;
     while Instant::now() < end {
         let asked = Instant::now();
         let fetched = client.fetch(path, &[]);
         waits.push(asked.elapsed().as_secs_f64() * 1e3);
         let goes_on = fetched.is_ok_and(|(head, _)| head.field("Connection") != Some("close"));
         if !goes_on {
-            client = Client::connect(address)?;
+            client = Client::connect_with(address, patience)?;
         }
         std::thread::sleep(Duration::from_millis(1));
     }

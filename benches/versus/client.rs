@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// How long an answer may keep us waiting: some servers starve a small request for seconds.
+/// How long an answer may keep us waiting, if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -46,10 +46,14 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::connect_with(address, PATIENCE)
+    }
+
+    pub(crate) fn connect_with(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self {
             stream,
             buffer: Vec::new(),
@@ -87,7 +91,9 @@ impl Client {
         mut take: impl FnMut(&[u8]),
     ) -> io::Result<Head> {
         self.ask(path, fields)?;
-        self.buffer.resize(256 * 1024, 0);
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; 256 * 1024];
+        }
         let mut filled = 0;
         let (head, head_len) = loop {
             if let Some(parsed) = parse(&self.buffer[..filled])? {

@@ -67,9 +67,8 @@ impl Facts {
             false => self.missing.join(", "),
         };
         format!(
-            "{}, {} of its cores used; Linux {}\n{}\nNot installed here, so not compared: {missing}.",
+            "{}, one core for the server and one for the client; Linux {}\n{}\nNot installed here, so not compared: {missing}.",
             self.cpu,
-            2,
             self.kernel.trim(),
             versions.join(", ")
         )

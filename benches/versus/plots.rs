@@ -72,6 +72,7 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
         .collect();
         legend(area, &servers, 46)?;
         let x = |value: f64| LEFT + (value.min(MOST) / MOST * f64::from(RIGHT - LEFT)) as i32;
+        dashes(area, x(1.0), TOP - 6, bottom - GAP + 6)?;
         let mut y = TOP;
         for (title, bars) in &groups {
             let middle = y + bars.len() as i32 * BAR / 2;
@@ -90,7 +91,7 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
             }
             y += GAP;
         }
-        dashes(area, x(1.0), TOP - 6, bottom - GAP + 6)
+        Ok(())
     };
     picture(bottom + 14, draw).map(Some)
 }
@@ -270,6 +271,8 @@ fn text(
     colour: RGBColor,
     anchor: HPos,
 ) -> Result<()> {
+    // The backend writes a font's size divided by this.
+    let size = f64::from(size) * 1.24;
     let style = ("sans-serif", size)
         .into_font()
         .color(&colour)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use rustix::process::{
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 
 /// Where a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +64,23 @@ impl Process {
     /// Ctrl-C at the terminal reaches the bench alone.
     pub(crate) fn start(command: &mut Command, cores: Cores, core: Core) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        // A child inherits the core of the thread that starts it.
-        cores.move_to(core)?;
-        let spawned = command.stdin(Stdio::null()).process_group(0).spawn();
-        cores.move_to(Core::Client)?;
-        let child = spawned.map_err(|error| format!("{name} does not start: {error}"))?;
-        let pid = Pid::from_child(&child);
-        let child = Arc::new(Mutex::new(child));
-        let owned = Arc::clone(&child);
-        let undo = Undo::with(move || {
-            // The number is still ours: nobody has waited for this child yet.
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = owned.lock().unwrap_or_else(PoisonError::into_inner).wait();
-        });
+        let spawn = || {
+            // A child inherits the core of the thread that starts it.
+            cores.move_to(core)?;
+            let spawned = command.stdin(Stdio::null()).process_group(0).spawn();
+            cores.move_to(Core::Client)?;
+            let child = spawned.map_err(|error| format!("{name} does not start: {error}"))?;
+            let pid = Pid::from_child(&child);
+            let child = Arc::new(Mutex::new(child));
+            let owned = Arc::clone(&child);
+            let end = move || {
+                // The number is still the group's: nobody has waited for its leader yet.
+                let _ = kill_process_group(pid, Signal::KILL);
+                let _ = owned.lock().unwrap_or_else(PoisonError::into_inner).wait();
+            };
+            Ok(((pid, child), end))
+        };
+        let ((pid, child), undo) = undo::make(spawn)?;
         Ok(Self {
             pid,
             child,
@@ -104,21 +108,14 @@ impl Process {
         let _ = kill_process(self.pid, Signal::INT);
     }
 
-    /// What it printed, after its end; for processes whose output is short.
-    pub(crate) fn output(self) -> Result<(ExitStatus, String)> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What it printed until its end; for processes whose output is short.
+    pub(crate) fn output(self) -> Result<String> {
         let mut text = String::new();
-        if let Some(stdout) = &mut child.stdout {
-            std::io::Read::read_to_string(stdout, &mut text)
+        if let Some(mut stdout) = self.stdout() {
+            std::io::Read::read_to_string(&mut stdout, &mut text)
                 .map_err(|error| format!("its output cannot be read: {error}"))?;
         }
-        // A second wait, when this is dropped, finds the status kept.
-        let status = child.try_wait().map_err(|error| error.to_string())?;
-        drop(child);
-        match status {
-            Some(status) => Ok((status, text)),
-            None => Err("its output ended before it did".to_owned()),
-        }
+        Ok(text)
     }
 
     pub(crate) fn stdout(&self) -> Option<std::process::ChildStdout> {

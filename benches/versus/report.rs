@@ -92,7 +92,11 @@ pub(crate) fn markdown(command: &str, facts: &Facts, outcomes: &[Outcome]) -> St
                 None => write!(text, " |"),
             };
         }
-        let bars: Vec<String> = outcome.verdicts.iter().map(|it| cell(&told(it))).collect();
+        let bars: Vec<String> = outcome
+            .verdicts
+            .iter()
+            .map(|verdict| cell(&told(verdict)).replace("MISSED", "**missed**"))
+            .collect();
         let _ = writeln!(text, " {} |", bars.join("<br>"));
     }
     let _ = write!(text, "\n{}\n", legend());
@@ -110,31 +114,25 @@ pub(crate) fn usual_row(outcome: &Outcome, server: Server) -> Option<&Row> {
 fn told(verdict: &Verdict) -> String {
     let bar = &verdict.bar;
     match &verdict.measured {
-        Ok(value) if verdict.is_missed() => {
-            format!("**missed**: at most {bar}: {}", number(*value))
-        }
+        Ok(value) if verdict.is_missed() => format!("MISSED: at most {bar}: {}", number(*value)),
         Ok(value) => format!("met: at most {bar}: {}", number(*value)),
         Err(reason) => format!("not measured: at most {bar}: {reason}"),
     }
 }
 
 fn spread(ratio: &Spread) -> String {
-    let Spread {
-        median,
-        least,
-        greatest,
-    } = ratio;
+    let [median, least, greatest] = [ratio.median, ratio.least, ratio.greatest].map(number);
     match least == greatest {
-        true => format!("{median:.2}"),
-        false => format!("{median:.2} ({least:.2}–{greatest:.2})"),
+        true => median,
+        false => format!("{median} ({least}–{greatest})"),
     }
 }
 
-/// Three digits that mean something.
+/// As many digits as mean something.
 pub(crate) fn number(value: f64) -> String {
     match value {
-        0.0..0.995 => format!("{value:.3}"),
-        0.995..9.95 => format!("{value:.2}"),
+        0.0..0.0995 => format!("{value:.3}"),
+        0.0995..9.95 => format!("{value:.2}"),
         9.95..99.5 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }

@@ -148,8 +148,10 @@ fn try_start(
     while !Client::hears_from(address, path) {
         if process.has_ended() {
             let text = fs::read_to_string(&output).unwrap_or_default();
-            let line = text.lines().next().unwrap_or("and said nothing");
-            return Err(format!("it ended at its start: {line}"));
+            return Err(format!(
+                "it ended at its start: {}",
+                last_words(&text, &scratch)
+            ));
         }
         if begun.elapsed() > Duration::from_secs(10) {
             return Err("it did not answer within 10 s of its start".to_owned());
@@ -162,6 +164,14 @@ fn try_start(
         process,
         start: begun.elapsed(),
     })
+}
+
+/// The last line of what a server said, short and without our folder.
+fn last_words(text: &str, scratch: &Path) -> String {
+    let line = text.lines().rfind(|line| !line.trim().is_empty());
+    let line = line.unwrap_or("it said nothing");
+    let line = line.replace(&format!("{}/", scratch.display()), "");
+    line.chars().take(160).collect()
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::Result;
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 
 pub(crate) const GIANT: u64 = 1 << 30;
 
@@ -28,18 +28,20 @@ impl Site {
     pub(crate) fn new() -> Result<Self> {
         let within = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let failed = |error| format!("no folder for the files: {error}");
-        let folder = tempfile::Builder::new()
-            .prefix("versus-")
-            .tempdir_in(within);
-        let folder = folder.map_err(failed)?.keep();
-        let owned = folder.clone();
+        let make = || {
+            let folder = tempfile::Builder::new()
+                .prefix("versus-")
+                .tempdir_in(within);
+            let folder = folder.map_err(failed)?.keep();
+            let owned = folder.clone();
+            Ok((folder, move || remove(&owned)))
+        };
+        let (folder, undo) = undo::make(make)?;
         let site = Self {
             root: folder.join("www"),
             scratch: folder,
             giant: OnceLock::new(),
-            _undo: Undo::with(move || {
-                let _ = fs::remove_dir_all(owned);
-            }),
+            _undo: undo,
         };
         fs::create_dir_all(site.root.join("many")).map_err(failed)?;
         for (name, len) in [("1K", 1 << 10), ("100K", 100 << 10), ("1M", 1 << 20)] {
@@ -61,6 +63,17 @@ impl Site {
             write_file(&self.root.join("1G.png"), GIANT)
         });
         made.clone().map(|()| "/1G.png")
+    }
+}
+
+/// When a signal ends the bench, the main thread may be about to write one file more.
+fn remove(folder: &Path) {
+    for _ in 0..100 {
+        let _ = fs::remove_dir_all(folder);
+        std::thread::sleep(Duration::from_millis(5));
+        if !folder.exists() {
+            return;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::Advice;
 use crate::Result;
 use crate::servers::Running;
 use crate::site::write_file;
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 
 const BYTES_PER_SECOND: u64 = 2_000_000;
 
@@ -22,9 +22,8 @@ const FILE_LEN: u64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct SlowDisk {
     pub(crate) root: PathBuf,
-    group: PathBuf,
+    device: String,
     // Undone in this order.
-    _group: Undo,
     _mounted: Undo,
     _device: Undo,
 }
@@ -40,18 +39,26 @@ impl SlowDisk {
             .and_then(|file| file.set_len((FILES as u64 + 4) * FILE_LEN))
             .map_err(failed)?;
         tool("mkfs.ext4", &["-q", "-F", &text(&image)])?;
-        let device = tool("losetup", &["--find", "--show", &text(&image)])?;
-        let detached = device.clone();
-        let device_undo = Undo::with(move || {
-            let _ = tool("losetup", &["--detach", &detached]);
-        });
+        let attach = || {
+            let device = tool("losetup", &["--find", "--show", &text(&image)])?;
+            let owned = device.clone();
+            let detach = move || {
+                let _ = tool("losetup", &["--detach", &owned]);
+            };
+            Ok((device, detach))
+        };
+        let (device, device_undo) = undo::make(attach)?;
         let root = scratch.join("disk");
         fs::create_dir_all(&root).map_err(failed)?;
-        tool("mount", &["-o", "noatime", &device, &text(&root)])?;
-        let mounted = root.clone();
-        let mounted_undo = Undo::with(move || {
-            let _ = tool("umount", &["--lazy", &text(&mounted)]);
-        });
+        let mount = || {
+            tool("mount", &["-o", "noatime", &device, &text(&root)])?;
+            let owned = root.clone();
+            let unmount = move || {
+                let _ = tool("umount", &["--lazy", &text(&owned)]);
+            };
+            Ok(((), unmount))
+        };
+        let ((), mounted_undo) = undo::make(mount)?;
         write_file(&root.join("1K.png"), 1 << 10)?;
         for index in 0..FILES {
             let path = root.join(format!("{index}.png"));
@@ -60,11 +67,9 @@ impl SlowDisk {
                 .and_then(|file| file.sync_all())
                 .map_err(failed)?;
         }
-        let (group, group_undo) = throttled_group(&device)?;
         Ok(Self {
             root,
-            group,
-            _group: group_undo,
+            device,
             _mounted: mounted_undo,
             _device: device_undo,
         })
@@ -74,12 +79,15 @@ impl SlowDisk {
         (0..FILES).map(|index| format!("/{index}.png")).collect()
     }
 
-    /// From now on this server's reads are slow.
-    pub(crate) fn slow_down(&self, server: &Running) -> Result<()> {
+    /// From now on this server's reads are slow, by itself: what one server still waits for does
+    /// not slow down the next.
+    pub(crate) fn slow_down(&self, server: &Running) -> Result<Undo> {
+        let name = format!("versus-{}-{}", std::process::id(), server.address.port());
+        let (group, undo) = throttled_group(&self.device, &name)?;
         for pid in server.process.members() {
-            write(&self.group.join("cgroup.procs"), &pid.to_string())?;
+            write(&group.join("cgroup.procs"), &pid.to_string())?;
         }
-        Ok(())
+        Ok(undo)
     }
 
     /// Takes the files out of the kernel's memory.
@@ -97,11 +105,11 @@ impl SlowDisk {
     pub(crate) fn check(&self, server: &Running) -> Result<()> {
         self.cool()?;
         let begun = Instant::now();
-        let range = ["Range: bytes=0-2097151".to_owned()];
+        let range = ["Range: bytes=0-1048575".to_owned()];
         crate::client::fetch(server.address, "/0.png", &range)?;
         match begun.elapsed() {
-            fast if fast < Duration::from_millis(500) => Err(format!(
-                "the throttle does not hold: 2 MiB took {} ms",
+            fast if fast < Duration::from_millis(250) => Err(format!(
+                "the throttle does not hold: 1 MiB took {} ms",
                 fast.as_millis()
             )),
             _ => Ok(()),
@@ -110,7 +118,7 @@ impl SlowDisk {
 }
 
 /// A control group whose members read slowly from `device`, in either version.
-fn throttled_group(device: &str) -> Result<(PathBuf, Undo)> {
+fn throttled_group(device: &str, name: &str) -> Result<(PathBuf, Undo)> {
     let numbers = tool(
         "lsblk",
         &["--noheadings", "--nodeps", "--output", "MAJ:MIN", device],
@@ -130,7 +138,6 @@ fn throttled_group(device: &str) -> Result<(PathBuf, Undo)> {
         let controllers = fs::read_to_string(mount.join("cgroup.controllers"));
         controllers.is_ok_and(|names| names.split_whitespace().any(|name| name == "io"))
     });
-    let name = format!("versus-{}", std::process::id());
     let (group, file, rule) = match (first, second) {
         (Some(mount), _) => (
             mount.join(name),
@@ -144,19 +151,28 @@ fn throttled_group(device: &str) -> Result<(PathBuf, Undo)> {
         }
         (None, None) => return Err("no control group can throttle a disk here".to_owned()),
     };
-    fs::create_dir(&group).map_err(|error| format!("no control group: {error}"))?;
-    let owned = group.clone();
-    let undo = Undo::with(move || {
-        // The last member may still be on its way out.
-        for _ in 0..100 {
-            if fs::remove_dir(&owned).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    });
+    let make = || {
+        fs::create_dir(&group).map_err(|error| format!("no control group: {error}"))?;
+        let owned = group.clone();
+        Ok(((), move || dissolve(&owned)))
+    };
+    let ((), undo) = undo::make(make)?;
     write(&group.join(file), &rule)?;
     Ok((group, undo))
+}
+
+/// A group with members cannot go; they are on their way out, if they are there at all.
+fn dissolve(group: &Path) {
+    let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in members.lines() {
+        let _ = write(&group.join("../cgroup.procs"), pid);
+    }
+    for _ in 0..100 {
+        if fs::remove_dir(group).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -18,13 +18,17 @@ static STEPS: Mutex<BTreeMap<u64, Step>> = Mutex::new(BTreeMap::new());
 #[derive(Debug)]
 pub(crate) struct Undo(u64);
 
-impl Undo {
-    pub(crate) fn with(step: impl FnOnce() + Send + 'static) -> Self {
-        let mut steps = steps();
-        let key = steps.last_key_value().map_or(0, |(last, _)| last + 1);
-        steps.insert(key, Box::new(step));
-        Self(key)
-    }
+/// Makes something together with the step that undoes it. A signal comes before or after that, never
+/// between; once one has come, nothing is made any more.
+pub(crate) fn make<T, S>(make: impl FnOnce() -> Result<(T, S)>) -> Result<(T, Undo)>
+where
+    S: FnOnce() + Send + 'static,
+{
+    let mut steps = steps();
+    let (made, step) = make()?;
+    let key = steps.last_key_value().map_or(0, |(last, _)| last + 1);
+    steps.insert(key, Box::new(step));
+    Ok((made, Undo(key)))
 }
 
 impl Drop for Undo {

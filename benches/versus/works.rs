@@ -17,6 +17,7 @@ use crate::servers::{self, Contestant, Running, Server, Setting};
 use crate::site::{GIANT, Site};
 use crate::slow_disk::SlowDisk;
 use crate::statistics::Spread;
+use crate::undo::Undo;
 use crate::wrk::{self, Drive, Scripts};
 
 /// How many requests are written at once.
@@ -407,9 +408,10 @@ impl Verdict {
 pub(crate) struct Bench<'a> {
     plan: Plan,
     facts: &'a Facts,
-    site: Site,
     scripts: Scripts,
+    // It lies within the site's folder, so it goes first.
     slow_disk: OnceCell<Result<SlowDisk>>,
+    site: Site,
 }
 
 impl<'a> Bench<'a> {
@@ -434,7 +436,6 @@ impl<'a> Bench<'a> {
     fn contestants(&self, setting: Setting) -> (Contestant, Vec<Contestant>) {
         let with = |server| Contestant { server, setting };
         let peers = self.facts.peers.iter().map(|(peer, _)| with(*peer));
-        // Closest to us in the first pairs, and at the end of the last.
         let others = peers.chain([with(Server::TwsAgain)]).collect();
         (with(Server::Tws), others)
     }
@@ -710,7 +711,16 @@ impl Load {
         let address = running.address;
         let path = self.path;
         let fields = match self.fields {
-            Fields::None => Vec::new(),
+            Fields::None => {
+                // The rarest file of the Zipf work is there, too.
+                if self.script == Script::Zipf {
+                    let (head, _) = client::fetch(address, "/many/9999.png", &[])?;
+                    if head.status != 200 {
+                        return Err(format!("it answers {} for the rarest file", head.status));
+                    }
+                }
+                Vec::new()
+            }
             Fields::Close => vec!["Connection: close".to_owned()],
             Fields::Range => vec!["Range: bytes=2048-3071".to_owned()],
             Fields::Validators => {
@@ -846,10 +856,10 @@ fn beside_cold_disk(bench: &Bench<'_>) -> Result<Measured> {
         .get_or_init(|| SlowDisk::make(&bench.site.scratch));
     let disk = disk.as_ref().map_err(Clone::clone)?;
     let check = |running: &Running| {
-        disk.slow_down(running)?;
-        disk.check(running)
+        let slowness = disk.slow_down(running)?;
+        disk.check(running).map(|()| slowness)
     };
-    let measure = |running: &Running, (): &()| {
+    let measure = |running: &Running, _: &Undo| {
         disk.cool()?;
         let _load = begin_load(bench, running, 0, SlowDisk::paths())?;
         probe(bench, running)
@@ -914,7 +924,7 @@ fn probe(bench: &Bench<'_>, running: &Running) -> Result<Vec<f64>> {
     command.args(child.arguments()).stdout(Stdio::piped());
     let process = Process::start(&mut command, bench.facts.cores, Core::Client)?;
     process.wait_for(bench.plan.probe + Duration::from_secs(30))?;
-    let (_, text) = process.output()?;
+    let text = process.output()?;
     let values: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
     match values.len() == LATENCIES.len() {
         true => Ok(values),

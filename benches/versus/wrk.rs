@@ -48,7 +48,7 @@ pub(crate) fn run(wrk: &Path, drive: &Drive<'_>, cores: Cores) -> Result<Count> 
     std::thread::sleep(drive.duration);
     process.interrupt();
     process.wait_for(Duration::from_secs(10))?;
-    let (_, text) = process.output()?;
+    let text = process.output()?;
     let count = parse(&text).ok_or_else(|| format!("wrk said: {}", text.trim()))?;
     match count.answers {
         0 => Err("wrk got no answer".to_owned()),
