@@ -158,6 +158,31 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     Ok(Some((head, len)))
 }
 
+/// How many of `count` requests, written before any answer is read, are answered with `content`.
+pub(crate) fn pipelined(
+    address: SocketAddr,
+    path: &str,
+    count: usize,
+    content: &[u8],
+) -> io::Result<usize> {
+    let mut client = Client::connect(address)?;
+    for _ in 0..count {
+        client.ask(path, &[])?;
+    }
+    let mut received = Vec::new();
+    let mut room = vec![0; 64 * 1024];
+    loop {
+        let found = memchr::memmem::find_iter(&received, content).count();
+        if found >= count {
+            return Ok(found);
+        }
+        match client.stream.read(&mut room)? {
+            0 => return Ok(found),
+            len => received.extend_from_slice(&room[..len]),
+        }
+    }
+}
+
 /// One answer on a connection of its own, in words if it fails.
 pub(crate) fn fetch(address: SocketAddr, path: &str, fields: &[String]) -> Result<(Head, Vec<u8>)> {
     let fetched = Client::connect(address).and_then(|mut client| client.fetch(path, fields));

@@ -749,10 +749,17 @@ impl Load {
         if head.status != status {
             return Err(format!("it answers {} instead of {status}", head.status));
         }
-        match expected {
-            Some(expected) if expected != content => Err("it sends other bytes".to_owned()),
-            _ => Ok(fields),
+        if expected.is_some_and(|expected| expected != content) {
+            return Err("it sends other bytes".to_owned());
         }
+        if self.script == Script::Pipelined {
+            let answers = client::pipelined(address, path, DEPTH, &content);
+            match answers.map_err(|error| format!("it does not pipeline: {error}"))? {
+                DEPTH => {}
+                other => return Err(format!("it gives {other} answers to {DEPTH} requests")),
+            }
+        }
+        Ok(fields)
     }
 }
 
