@@ -104,8 +104,16 @@ impl Plan {
             _ => format!("{} minutes", seconds.div_ceil(60)),
         };
         match self.rounds {
-            1 => format!("at most {duration}; too short to be quoted"),
-            rounds => format!("about {duration}: {rounds} pairs of each"),
+            1 => format!("at most {duration}"),
+            _ => format!("about {duration}"),
+        }
+    }
+
+    /// How much the figures are worth.
+    pub(crate) fn worth(self) -> String {
+        match self.rounds {
+            1 => "One short pair of each: not to be quoted.".to_owned(),
+            rounds => format!("{rounds} pairs of each."),
         }
     }
 }

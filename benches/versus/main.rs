@@ -82,11 +82,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     process::raise_descriptor_limit();
     let facts = facts::gather()?;
     println!("{}", facts.text());
-    println!(
-        "{} works, {}.\n",
-        works.len(),
-        plan.announcement(works.len())
-    );
+    let duration = plan.announcement(works.len());
+    println!("{} works, {duration}. {}\n", works.len(), plan.worth());
     let bench = works::Bench::new(plan, &facts)?;
     let mut outcomes: Vec<Outcome> = Vec::new();
     for work in works {
@@ -99,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             outcomes.push(outcome);
         }
     }
-    println!("\n{}", report::legend());
+    println!("\n{}", report::legend(plan));
     match &arguments.write {
         Some(folder) => write(folder, arguments, &facts, &outcomes),
         None => Ok(()),
@@ -124,7 +121,12 @@ fn write(
     let command = arguments.command_line();
     save(
         "versus.md",
-        Some(report::markdown(&command, facts, outcomes)),
+        Some(report::markdown(
+            &command,
+            arguments.plan(),
+            facts,
+            outcomes,
+        )),
     )?;
     save("versus-cpu.svg", plots::cpu(outcomes)?)?;
     save("versus-latency.svg", plots::latency(outcomes)?)

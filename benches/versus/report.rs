@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::arguments::Plan;
 use crate::facts::Facts;
 use crate::servers::{Server, Setting};
 use crate::statistics::Spread;
@@ -45,13 +46,17 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
     text
 }
 
-pub(crate) fn legend() -> &'static str {
-    "Medians; ratios are ours / theirs, less is better for us, with the least and the greatest of \
-     the pairs.\nA/A is tws measured against itself: its distance from 1.00 is the noise."
+pub(crate) fn legend(plan: Plan) -> String {
+    format!(
+        "{} Medians; ratios are ours / theirs, less is better for us, with the least and the \
+         greatest of the pairs.\nA/A is tws measured against itself: its distance from 1.00 is the \
+         noise.",
+        plan.worth()
+    )
 }
 
 /// All of it, for the README.
-pub(crate) fn markdown(command: &str, facts: &Facts, outcomes: &[Outcome]) -> String {
+pub(crate) fn markdown(command: &str, plan: Plan, facts: &Facts, outcomes: &[Outcome]) -> String {
     let columns: Vec<Server> = facts
         .peers
         .iter()
@@ -99,7 +104,7 @@ pub(crate) fn markdown(command: &str, facts: &Facts, outcomes: &[Outcome]) -> St
             .collect();
         let _ = writeln!(text, " {} |", bars.join("<br>"));
     }
-    let _ = write!(text, "\n{}\n", legend());
+    let _ = write!(text, "\n{}\n", legend(plan));
     text
 }
 

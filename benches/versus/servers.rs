@@ -78,6 +78,15 @@ impl Server {
         }
     }
 
+    /// How many connections it can hold under the limit of 20,000 open files: lighttpd takes half
+    /// as many connections as files.
+    pub(crate) fn most_connections(self) -> usize {
+        match self {
+            Self::Lighttpd => 9_500,
+            _ => 17_500,
+        }
+    }
+
     /// Name and number, as the installed program says it.
     pub(crate) fn version(self) -> Option<String> {
         let flag = match self {

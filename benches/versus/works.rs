@@ -824,6 +824,7 @@ fn idle_memory(bench: &Bench<'_>) -> Result<Measured> {
             client.fetch("/1K.png", &[])?;
             Ok(client.into_stream())
         };
+        let count = count.min(contestant.server.most_connections());
         let held: std::io::Result<Vec<_>> = (0..count).map(hold).collect();
         let held = held.map_err(|error| format!("{count} connections are too many: {error}"))?;
         std::thread::sleep(Duration::from_millis(300));
