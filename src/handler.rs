@@ -1,6 +1,8 @@
 //! What turns a request into a response. A handler knows no connection: it can be called with a
 //! [`Request`] made by hand, and what it returns can be read.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc;
 
 use ::http::StatusCode;
@@ -28,30 +30,48 @@ pub enum Admission {
 /// Where the answer of [`Reply::Later`] goes. If it is dropped instead, the client gets a 500.
 pub struct Replier {
     deliver: Option<Box<dyn FnOnce(Reply) + Send>>,
+    /// For the log.
+    request: Arc<str>,
 }
 
 impl Replier {
-    pub(crate) fn new(deliver: impl FnOnce(Reply) + Send + 'static) -> Self {
+    pub(crate) fn new(
+        request: impl Into<Arc<str>>,
+        deliver: impl FnOnce(Reply) + Send + 'static,
+    ) -> Self {
         Self {
             deliver: Some(Box::new(deliver)),
+            request: request.into(),
         }
     }
 
     /// Sends the answer, from any thread, and does not wait: a response, or a reply like that of a
     /// handler, whose job goes to the threads for jobs.
     pub fn send(mut self, reply: impl Into<Reply>) {
-        if let Some(deliver) = self.deliver.take() {
-            deliver(reply.into());
+        self.deliver(|_| reply.into());
+    }
+
+    fn deliver(&mut self, reply: impl FnOnce(&str) -> Reply) {
+        let Some(deliver) = self.deliver.take() else {
+            return;
+        };
+        let reply = reply(&self.request);
+        // What wraps a handler may panic over its answer, on the thread of whoever sends it: they
+        // go on. The replier that lies in the wrapping is dropped and says 500.
+        if catch_unwind(AssertUnwindSafe(|| deliver(reply))).is_err() {
+            log::error!("what wraps the handler of {} panicked", self.request);
         }
     }
 }
 
 impl Drop for Replier {
     fn drop(&mut self) {
-        if let Some(deliver) = self.deliver.take() {
-            deliver(Response::fault("a reply was promised and forgotten").into());
-        }
+        self.deliver(|request| forgotten(request).into());
     }
+}
+
+fn forgotten(request: &str) -> Response {
+    Response::fault(&format!("a reply to {request} was promised and forgotten"))
 }
 
 /// A handler's answer.
@@ -83,7 +103,9 @@ impl Reply {
             Self::Now(response) => Self::Now(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
             Self::Later(hand_over) => Self::later(move |replier| {
-                hand_over(Replier::new(move |reply| replier.send(reply.map(change))));
+                let request = Arc::clone(&replier.request);
+                let changed = move |reply: Self| replier.send(reply.map(change));
+                hand_over(Replier::new(request, changed));
             }),
         }
     }
@@ -95,13 +117,14 @@ impl Reply {
             Self::Blocking(job) => job(),
             Self::Later(hand_over) => {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                hand_over(Replier::new(move |reply| {
+                const REQUEST: &str = "a request made by hand";
+                hand_over(Replier::new(REQUEST, move |reply| {
                     // Nobody waits any more if this fails.
                     let _ = sender.send(reply);
                 }));
                 match receiver.recv() {
                     Ok(reply) => reply.wait(),
-                    Err(_) => Response::fault("a reply was promised and forgotten"),
+                    Err(_) => forgotten(REQUEST),
                 }
             }
         }

@@ -359,6 +359,18 @@ fn a_panic_harms_nobody_else() {
         })
         .get("/job", |_: &Request<'_>| {
             Reply::blocking(|| panic!("on purpose"))
+        })
+        .get("/later", |_: &Request<'_>| {
+            Reply::later(|_| panic!("on purpose"))
+        })
+        .get("/change", |_: &Request<'_>| {
+            let made = Reply::later(|replier| replier.send(StatusCode::OK));
+            made.map(|_| panic!("on purpose"))
+        })
+        .get("/both", |_: &Request<'_>| {
+            // The second while the stack of the first is unwound.
+            let made = Reply::later(|_| panic!("on purpose"));
+            made.map(|_| panic!("on purpose"))
         });
     let server = TestServer::configured(router, |config| {
         config.workers = Some(std::num::NonZeroUsize::MIN);
@@ -366,7 +378,7 @@ fn a_panic_harms_nobody_else() {
     let mut other = server.client();
     assert_eq!(other.get("/").text(), "fine");
     let mut client = server.client();
-    for path in ["/now", "/job"] {
+    for path in ["/now", "/job", "/later", "/change", "/both"] {
         assert_eq!(client.get(path).status, 500, "{path}");
         assert_eq!(other.get("/").text(), "fine");
     }

@@ -538,7 +538,14 @@ impl Promise {
                     self.mailbox.send(Mail::Reply(self.token, response));
                 }
             }
-            Reply::Later(hand_over) => hand_over(Replier::new(move |reply| self.keep(reply))),
+            Reply::Later(hand_over) => {
+                let request = self.request.clone();
+                let replier = Replier::new(request.clone(), move |reply| self.keep(reply));
+                // The replier that is dropped on the way has said 500.
+                if catch_unwind(AssertUnwindSafe(|| hand_over(replier))).is_err() {
+                    log::error!("the handler of {request} panicked");
+                }
+            }
         }
     }
 }
