@@ -147,6 +147,38 @@ fn a_file_that_is_there_stays_unless_that_is_allowed() {
     );
 }
 
+/// A sidecar is served for its file, and `about` before `about.html`.
+#[test]
+fn a_new_file_takes_no_other_files_place_unless_that_is_allowed() {
+    let outside = tree();
+    fs::write(outside.path().join("root/about.html"), "about").expect("a file");
+    let clean = |site: &mut Site| site.clean_urls = true;
+    let server = serve(&outside, clean);
+    for name in ["old.txt.gz", "old.txt.br", "old.txt.zst", "about"] {
+        let reply = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(reply.status, 409, "{name}");
+        assert!(
+            reply.text().contains("--upload-overwrite"),
+            "{}",
+            reply.text()
+        );
+        let files = [(name, &b"new"[..])];
+        assert_eq!(post(&server, "/", "", &files).status, 409, "{name}");
+    }
+    for name in ["new.txt.gz", "old.txt.7z", "old", "sub.gz"] {
+        let reply = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(reply.status, 201, "{name}");
+    }
+    let server = serve(&outside, |site| {
+        clean(site);
+        overwrite(site);
+    });
+    for name in ["old.txt.gz", "about"] {
+        let reply = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(reply.status, 201, "{name}");
+    }
+}
+
 #[test]
 fn preconditions_count() {
     let outside = tree();

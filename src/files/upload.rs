@@ -15,7 +15,9 @@ use ::http::{Method, StatusCode};
 use rustix::io::Errno;
 use serde_json::json;
 
-use super::root::{Draft, Existing, Folder, Miss, Published, Standing};
+use super::media_type;
+use super::root::{Draft, Existing, Folder, Miss, Opened, Patience, Published, Standing};
+use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
 use super::{Inner, Place};
 use crate::handler::{Admission, Reply};
@@ -23,7 +25,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::form_data::{self, FormData, FormError};
 use crate::http::negotiation::{self, Form};
 use crate::http::{Fields, Request, Response, target};
-use crate::site::{SITE_FILE, Size, Upload};
+use crate::site::{Compress, SITE_FILE, Size, Upload};
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;
@@ -433,12 +435,38 @@ impl Destination<'_> {
         };
         match (precondition, standing, self.uploads.existing) {
             (Precondition::Proceed, Standing::File, Existing::Keep) => Err(Errno::EXIST.into()),
+            (Precondition::Proceed, Standing::Nothing, Existing::Keep) if self.displaces() => {
+                Err(Problem::conflict(
+                    "it would be served in place of another file, which takes --upload-overwrite",
+                ))
+            }
             (Precondition::Proceed, _, _) => Ok(()),
             (Precondition::Failed | Precondition::NotModified, _, _) => Err(Problem::new(
                 StatusCode::PRECONDITION_FAILED,
                 "what is there is not what the request expects",
             )),
         }
+    }
+
+    /// Whether a new file would be served where another one is now: as its coding, or at an address
+    /// without `.html`.
+    fn displaces(&self) -> bool {
+        let rules = &self.tree.rules;
+        let plain = [&b".br"[..], b".zst", b".gz"]
+            .iter()
+            .find_map(|extension| self.name.strip_suffix(*extension))
+            .filter(|_| rules.compress != Compress::Off)
+            .filter(|plain| media_type::may_be_coded(&rules.media_types.of(plain)));
+        let page = match rules.clean_urls {
+            CleanUrls::On => Some([self.name, b".html"].concat()),
+            CleanUrls::Off => None,
+        };
+        let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
+        let is_file = |name: Vec<u8>| {
+            let there = self.at.root.get(&name, Patience::Enough);
+            matches!(there, Ok(Opened::File(_)))
+        };
+        others.any(is_file)
     }
 
     /// Stores the content of the part at hand.

@@ -112,7 +112,8 @@ impl fmt::Display for PostgresUrl {
 pub struct Upload {
     /// How large a request's content may be; 1 GiB if it is `None`.
     pub max: Option<Size>,
-    /// Whether a file that is there may be replaced.
+    /// Whether a file that is there may be replaced, and another one served in its place (as its
+    /// coding, say).
     pub overwrite: bool,
 }
 
