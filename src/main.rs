@@ -96,16 +96,10 @@ fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
         SiteFile::At(path) => Some(path),
         SiteFile::None | SiteFile::OfRoot => None,
     };
-    let Ok(root) = settings.root.canonicalize() else {
-        return files;
-    };
     let paths = site_file.into_iter().chain(&settings.auth_file);
-    paths.fold(files, |files, path| {
-        let path = path.canonicalize();
-        match path.as_deref().map(|path| path.strip_prefix(&root)) {
-            Ok(Ok(name)) => files.hiding(name),
-            _ => files,
-        }
+    paths.fold(files, |files, path| match std::path::absolute(path) {
+        Ok(path) => files.hiding(&path),
+        Err(_) => files,
     })
 }
 

@@ -66,6 +66,32 @@ mod auth {
         assert_eq!(reply.field("WWW-Authenticate"), Some(challenge));
     }
 
+    /// Wherever its name and that of a link to it lead.
+    #[test]
+    fn the_passwords_are_served_on_no_host() {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("root/blog")).expect("a folder");
+        fs::write(at("root/blog/users.txt"), USERS).expect("a file");
+        fs::write(at("secret.txt"), USERS).expect("a file");
+        std::os::unix::fs::symlink("../../secret.txt", at("root/blog/link.txt")).expect("a link");
+        let hosts = "symlinks = \"follow\"\n[[host]]\nnames = [\"blog.test\"]\nroot = \"blog\"\n\
+                     symlinks = \"follow\"\n";
+        fs::write(at("root/.tws.toml"), hosts).expect("a file");
+        for name in ["users.txt", "link.txt"] {
+            let file = format!("--auth-file=root/blog/{name}");
+            let args = ["root", &file, "--access-log=off"];
+            let site = Process::start(folder.path(), &args);
+            let mut client = site.client();
+            for (host, path) in [("test", "/blog/"), ("blog.test", "/")] {
+                client.send(format!(
+                    "GET {path}{name} HTTP/1.1\r\nHost: {host}\r\n{ANA}\r\n"
+                ));
+                assert_eq!(client.reply().status, 404, "{host}: {name}");
+            }
+        }
+    }
+
     /// Pipelined requests wait for the verdict on the first, and each gets its own.
     #[test]
     fn several_in_a_row_are_answered_in_order() {

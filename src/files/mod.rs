@@ -23,7 +23,6 @@ mod tree;
 mod upload;
 mod version;
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,11 +96,13 @@ impl StaticFiles {
         Ok(Self { inner })
     }
 
-    /// Never serves `name`, which is relative to the root. Call it before the server starts.
-    pub fn hiding(mut self, name: &Path) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            let name = name.as_os_str().as_bytes().to_vec();
-            inner.default.rules.hidden_names.push(name);
+    /// Never serves the file at `path`, which is relative to the root, on any host whose root it
+    /// lies beneath. Call it before the server starts.
+    pub fn hiding(mut self, path: &Path) -> Self {
+        if let Some(Inner { default, hosts }) = Arc::get_mut(&mut self.inner) {
+            let path = default.path.join(path);
+            default.hide(&path);
+            hosts.iter_mut().for_each(|(_, tree)| tree.hide(&path));
         }
         self
     }

@@ -33,7 +33,7 @@ const MAX_TAGS: usize = 16 * 1024;
 pub(super) struct Tree {
     pub(super) rules: Rules,
     /// What names the root; it may be a link.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     current: RwLock<Arc<Snapshot>>,
     checked: Mutex<Instant>,
     /// Tags made from contents, by the version of the file they were made from.
@@ -132,6 +132,22 @@ impl Tree {
             listed: Arc::default(),
             uploads: site.upload.as_ref().map(Uploads::new),
         })
+    }
+
+    /// Never serves `file` if it lies beneath this root, by its name or as what that links to.
+    pub(super) fn hide(&mut self, file: &Path) {
+        let Ok(root) = self.path.canonicalize() else {
+            return;
+        };
+        let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+        let link = folder
+            .zip(file.file_name())
+            .map(|(folder, name)| folder.join(name));
+        let names = [link, file.canonicalize().ok()].into_iter().flatten();
+        for name in names.filter_map(|name| Some(name.strip_prefix(&root).ok()?.to_owned())) {
+            let name = name.as_os_str().as_bytes().to_vec();
+            self.rules.hidden_names.push(name);
+        }
     }
 
     /// The root as it is now, give or take [`FRESH`]. A root that cannot be found, because a
