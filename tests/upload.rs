@@ -455,6 +455,19 @@ fn a_form_stores_its_files() {
     assert_eq!(reply.text(), "201 Created\nstored: /e (1 bytes)\n");
 }
 
+/// What is answered may wait in memory for a client that does not read it.
+#[test]
+fn names_that_are_too_long_are_not_repeated_whole() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let name = "n".repeat(15_000);
+    let files = vec![(&name[..], &b""[..]); 1000];
+    let reply = post(&server, "/", "", &files);
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains("more than 255 bytes"));
+    assert!(reply.content.len() < 1_000_000, "{}", reply.content.len());
+}
+
 #[test]
 fn a_form_says_what_it_did_not_store() {
     let outside = tree();

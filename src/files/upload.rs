@@ -396,7 +396,11 @@ impl Tree {
             };
             match self.check_name(&name).and_then(|()| place.store(&mut form)) {
                 Ok(size) => report.stored.push((name, size)),
-                Err(problem) => report.failed.push((last.to_vec(), problem)),
+                Err(problem) => {
+                    // No more of it than a file can have: the answer may wait for its client.
+                    let last = &last[..last.len().min(MAX_NAME_BYTES)];
+                    report.failed.push((last.to_vec(), problem));
+                }
             }
         }
         if !report.stored.is_empty() {
@@ -502,7 +506,7 @@ fn write(draft: &mut Draft<'_>, piece: &[u8]) -> Result<(), Problem> {
 struct Report {
     /// By their names beneath the root, with their sizes.
     stored: Vec<(Vec<u8>, u64)>,
-    /// By their names as they were sent; the form itself has none.
+    /// By their names as they were sent, or the beginning of those; the form itself has none.
     failed: Vec<(Vec<u8>, Problem)>,
 }
 
