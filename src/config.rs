@@ -62,7 +62,8 @@ pub struct Limits {
     /// Blocking jobs that wait for a helper thread; one more is told 503.
     pub max_waiting_jobs: usize,
     /// Jobs that read a content while it comes in, and contents that are written while they are
-    /// sent: each has a thread for as long as its client takes. One more is told 503.
+    /// sent: each has a thread for as long as its client takes. One more job is told 503; one more
+    /// content, whose head is on its way already, waits.
     pub max_streams: usize,
     /// Bytes read and thrown away behind a connection's last reply, so that the client sees the
     /// reply and not a reset (RFC 9112 §9.6).

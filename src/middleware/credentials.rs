@@ -28,7 +28,8 @@ const WAY_OUT: &str = "make the line with `htpasswd -nB USER`";
 
 impl Credentials {
     /// Reads a file of lines `user:hash`, as `htpasswd -B` makes them (bcrypt), or with a hash as
-    /// `argon2 -e` makes it. Empty lines and those that begin with `#` say nothing.
+    /// `argon2 -e` makes it. Empty lines and those that begin with `#` say nothing. Of a password,
+    /// bcrypt takes the first 72 bytes, and so does `htpasswd`: what follows is not compared.
     ///
     /// # Errors
     ///

@@ -11,7 +11,8 @@ use crate::http::{Refusal, Request, Response};
 /// Writes a line to the diagnostics for each request whose response takes a handler so long or
 /// longer, wherever it is made: on the event loop, where it must not take long, in a job (the wait
 /// for a helper thread counts), or later. How long the client takes to read it does not count; the
-/// access log knows that.
+/// access log knows that. How long it takes to send a content does, if the handler reads that as a
+/// stream.
 pub struct SlowLog {
     inner: Box<dyn Handler>,
     watch: Watch,
