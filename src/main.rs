@@ -10,11 +10,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use cli::{Banner, Settings, SiteFile, Stop, check_uploads};
 use diagnostics::Diagnostics;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tws::access_log::AccessLog;
 use tws::site::{PostgresUrl, Site, Store};
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
 
 fn run(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
+    survive_size_limits()?;
     let mut site = read_site(&settings)?;
     settings.overrides.apply(&mut site, &settings.root);
     let takes_uploads = |site: &Site| site.upload.is_some();
@@ -186,6 +189,16 @@ fn raise_descriptor_limit() {
             limit.current
         );
     }
+}
+
+/// A file that grows beyond the process's limit (`ulimit -f`) is an error of whoever writes it. The
+/// signal that comes with it would end the server.
+fn survive_size_limits() -> Result<(), Error> {
+    let registered = flag::register(SIGXFSZ, Arc::default());
+    registered.map(|_| ()).map_err(|source| Error::System {
+        doing: "watch for signals",
+        source,
+    })
 }
 
 /// Ctrl-C and SIGTERM end gracefully; a second one at once.

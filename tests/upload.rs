@@ -455,6 +455,24 @@ fn a_form_stores_its_files() {
     assert_eq!(reply.text(), "201 Created\nstored: /e (1 bytes)\n");
 }
 
+#[test]
+fn a_limit_of_the_process_ends_the_upload_and_not_the_server() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = Process::start(folder.path(), &["--upload", "--access-log", "off"]);
+    let pid = i32::try_from(site.child.id()).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: Some(100_000),
+        maximum: None,
+    };
+    prlimit(pid, Resource::Fsize, limit).expect("a limit");
+    let content = pattern(200_000);
+    let reply = send(&mut site.client(), "PUT", "/large", "", &content);
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    let reply = send(&mut site.client(), "PUT", "/small", "", b"small");
+    assert_eq!(reply.status, 201, "{}", reply.text());
+}
+
 /// What is answered may wait in memory for a client that does not read it.
 #[test]
 fn names_that_are_too_long_are_not_repeated_whole() {
