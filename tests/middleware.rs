@@ -180,7 +180,12 @@ fn pages_of_other_origins_may_use_the_routes() {
             204,
         ),
         // Its content is refused unread, and the connection closes.
-        ("POST", "/createUser", "Content-Length: 9000000\r\n", 413),
+        (
+            "POST",
+            "/createUser",
+            "Content-Type: application/json\r\nContent-Length: 9000000\r\n",
+            413,
+        ),
     ] {
         let reply = client.request(method, path, &format!("{origin}{fields}"));
         assert_eq!(reply.status, status, "{method} {path}");

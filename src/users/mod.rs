@@ -188,8 +188,11 @@ fn judge_content_head(request: &Request<'_>) -> Result<(), Problem> {
         let text = "there is neither Content-Length nor Transfer-Encoding; one of them is wanted";
         return Err(Problem::new(StatusCode::LENGTH_REQUIRED, text));
     }
+    // What has no type, a page of any origin can have a browser send without asking first
+    // (Fetch §3.2.2); what is JSON, it cannot.
+    let untyped = fields.first("content-type").is_none() && fields.first("origin").is_some();
     let mut media_types = fields.all("content-type");
-    if !media_types.all(is_json) {
+    if untyped || !media_types.all(is_json) {
         let text = "the Content-Type is not application/json, which is wanted";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }

@@ -188,6 +188,11 @@ fn heads_that_are_refused(app: &App) {
         ("no length", bare, 411),
         ("chunked and empty", chunked, 400),
         ("no type", ana(), 201),
+        (
+            "no type, from a page",
+            ana().with_header("Origin", "https://a.test"),
+            415,
+        ),
         ("JSON", typed("application/json"), 201),
         (
             "JSON in UTF-8",
