@@ -1,9 +1,10 @@
 //! Versions of files that were served lately: open, or read if they are small, with their heads
 //! rendered.
 //!
-//! An entry is believed for [`FRESH`]; then the path is resolved again, and the entry stays if it
-//! leads to the same version of the same file. So a hot file costs next to no system calls, and a
-//! changed one is seen practically at once, whole: entries are replaced, never changed.
+//! An entry is believed for [`FRESH`], or for [`QUIET`] if its directory is watched and nothing
+//! happens there; then the path is resolved again, and the entry stays if it leads to the same
+//! version of the same file. So a hot file costs next to no system calls, and a changed one is seen
+//! practically at once, whole: entries are replaced, never changed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -13,9 +14,13 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::version::Version;
+use super::watch::Directory;
 
 /// How long nobody looks whether a file has changed.
 pub(super) const FRESH: Duration = Duration::from_millis(10);
+
+/// How long nobody looks if nothing is heard of its directory.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// Event loops seldom meet at one lock.
 const SHARDS: usize = 16;
@@ -45,9 +50,28 @@ struct Entry {
     /// `None` if there is known to be nothing.
     version: Option<Arc<Version>>,
     checked: Instant,
+    /// Its directory, if that was watched when it was checked.
+    watched: Option<Arc<Directory>>,
 }
 
 impl Entry {
+    fn known(&self, now: Instant) -> Known {
+        let age = now.saturating_duration_since(self.checked);
+        let quiet = || {
+            self.watched
+                .as_ref()
+                .is_some_and(|watched| watched.is_quiet())
+        };
+        let version = self.version.clone();
+        if age < QUIET && quiet() {
+            Known::Quiet(version)
+        } else if age < FRESH {
+            Known::Fresh(version)
+        } else {
+            Known::Stale(version)
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.version.as_ref().map_or(0, |version| version.memory())
     }
@@ -59,9 +83,26 @@ impl Entry {
     }
 }
 
+/// When something was found, and whether it would be heard if it changed.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// The moment before looking.
+    pub(super) at: Instant,
+    pub(super) watched: Option<Arc<Directory>>,
+}
+
+impl Seen {
+    /// What nobody would hear of.
+    pub(super) fn once(at: Instant) -> Self {
+        Self { at, watched: None }
+    }
+}
+
 /// What the cache knows.
 #[derive(Debug)]
 pub(super) enum Known {
+    /// This, and nobody has touched it.
+    Quiet(Option<Arc<Version>>),
     /// This, for certain enough.
     Fresh(Option<Arc<Version>>),
     /// This, a while ago.
@@ -86,33 +127,31 @@ impl Cache {
     }
 
     pub(super) fn get(&self, key: &[u8], now: Instant) -> Known {
-        match self.shard(key).entries.get(key) {
-            None => Known::Nothing,
-            Some(entry) if now.saturating_duration_since(entry.checked) < FRESH => {
-                Known::Fresh(entry.version.clone())
-            }
-            Some(entry) => Known::Stale(entry.version.clone()),
-        }
+        let mut shard = self.shard(key);
+        let entry = shard.entries.get(key);
+        entry.map_or(Known::Nothing, |entry| entry.known(now))
     }
 
-    /// Keeps what was found at `now`, the moment before looking.
-    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Version>>, now: Instant) {
+    /// Keeps what was found.
+    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Version>>, seen: Seen) {
         let entry = Entry {
             version,
-            checked: now,
+            checked: seen.at,
+            watched: seen.watched,
         };
         self.shard(key).put(key, entry);
     }
 
     /// Keeps a version that was looked at again and is the same, unless another has come.
-    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Version>, now: Instant) {
+    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Version>, seen: Seen) {
         if let Some(entry) = self.shard(key).entries.get_mut(key)
             && entry
                 .version
                 .as_ref()
                 .is_some_and(|kept| Arc::ptr_eq(kept, version))
         {
-            entry.checked = now;
+            entry.checked = seen.at;
+            entry.watched = seen.watched;
         }
     }
 

@@ -22,6 +22,7 @@ mod rules;
 mod tree;
 mod upload;
 mod version;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -20,8 +20,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fsync, linkat, open,
-    openat, openat2, readlinkat, renameat, renameat_with, stat, statat, unlinkat,
+    AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fstatfs,
+    fsync, linkat, open, openat, openat2, readlinkat, renameat, renameat_with, stat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -240,6 +241,37 @@ impl Root {
         }
     }
 
+    /// True if all that changes beneath the root changes on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        const BTRFS: FsWord = 0x9123_683e;
+        const EXT4: FsWord = 0xef53;
+        const F2FS: FsWord = 0xf2f5_2010;
+        const TMPFS: FsWord = 0x0102_1994;
+        const XFS: FsWord = 0x5846_5342;
+        let system = fstatfs(&self.directory).map(|system| system.f_type);
+        system.is_ok_and(|system| [BTRFS, EXT4, F2FS, TMPFS, XFS].contains(&system))
+    }
+
+    /// A path to a directory of the root's own file system, good for a moment; `None` if a link is
+    /// on the way.
+    pub(super) fn path_without_links(&self, path: &[u8]) -> Option<HeldPath> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let held = openat2(&self.directory, path, open, Mode::empty(), flags).ok()?;
+        let place = Place::of(&fstat(&held).ok()?);
+        (place.device == self.place.device).then(|| HeldPath::new(held))
+    }
+
+    /// What stands at `path` itself, be it a link. It may be anywhere: only for comparing.
+    pub(super) fn identity_at(&self, path: &[u8]) -> Result<Option<Identity>, Errno> {
+        match statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Opens a directory to read its entries.
     pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
         let descriptor = self.descriptor(path)?;
@@ -337,6 +369,25 @@ impl Root {
         // The path ends with a directory that is open already.
         let here = above.last().map_or(directory, AsFd::as_fd);
         openat(here, ".", OPEN_DIRECTORY, Mode::empty())
+    }
+}
+
+/// A path that leads to an open descriptor.
+pub(super) struct HeldPath {
+    path: String,
+    _held: OwnedFd,
+}
+
+impl HeldPath {
+    fn new(held: OwnedFd) -> Self {
+        Self {
+            path: format!("/proc/self/fd/{}", held.as_raw_fd()),
+            _held: held,
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.path
     }
 }
 

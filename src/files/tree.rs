@@ -13,13 +13,14 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::cache::{Cache, FRESH, Known};
+use super::cache::{Cache, FRESH, Known, Seen};
 use super::encode;
 use super::resolve::{self, Resolved};
 use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
 use super::rules::{Destination, Rules, Scope};
 use super::upload::Uploads;
 use super::version::{self, Content, Making, Version};
+use super::watch::{Directory, Watch};
 use crate::error::Error;
 use crate::http::conditional::Validators;
 use crate::http::negotiation::{AcceptEncoding, Coding};
@@ -51,6 +52,7 @@ pub(super) struct Tree {
 pub(super) struct Snapshot {
     pub(super) root: Root,
     cache: Cache,
+    watch: Watch,
 }
 
 /// Why there is no answer.
@@ -155,6 +157,7 @@ impl Tree {
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         if self.is_to_be_checked() {
             let current = self.read();
+            current.watch.listen();
             match Place::of_directory(&self.path) {
                 Ok(place) if place != current.root.place => {
                     match Snapshot::open(&self.path, self.symlinks) {
@@ -231,11 +234,11 @@ impl Tree {
     ) -> Result<Found, Halt> {
         let now = Instant::now();
         let stale = match at.cache.get(key, now) {
-            Known::Fresh(Some(version)) if version.is_unchanged() => {
+            Known::Quiet(Some(version)) | Known::Fresh(Some(version)) if version.is_unchanged() => {
                 return Ok(Found::Version(version));
             }
-            Known::Fresh(stale @ Some(_)) | Known::Stale(stale) => stale,
-            Known::Fresh(None) | Known::Nothing => None,
+            Known::Quiet(stale) | Known::Fresh(stale) | Known::Stale(stale) => stale,
+            Known::Nothing => None,
         };
         // A file that is written to just now is read again, a few times.
         const ATTEMPTS: usize = 4;
@@ -248,7 +251,7 @@ impl Tree {
             if let Some(stale) = &stale
                 && stale.is_of(opened.facts.identity)
             {
-                at.cache.confirm(key, stale, now);
+                at.cache.confirm(key, stale, at.seen(stale, now));
                 return Ok(Found::Version(Arc::clone(stale)));
             }
             let content_tag = self.content_tag(&opened, patience)?;
@@ -266,7 +269,8 @@ impl Tree {
                 finish,
             };
             let version = Arc::new(Version::new(&making, facts, content));
-            at.cache.put(key, Some(Arc::clone(&version)), now);
+            at.cache
+                .put(key, Some(Arc::clone(&version)), at.seen(&version, now));
             return Ok(Found::Version(version));
         }
         Err(Miss::Changing.into())
@@ -380,7 +384,7 @@ impl Tree {
         let key = [path, b"\0", extension].concat();
         let now = Instant::now();
         let stale = match at.cache.get(&key, now) {
-            Known::Fresh(version) => {
+            Known::Quiet(version) | Known::Fresh(version) => {
                 // Not older than the version at hand, which may be newer than this knowledge.
                 return Ok(version.filter(|sidecar| sidecar.modified >= plain.modified));
             }
@@ -395,15 +399,20 @@ impl Tree {
             {
                 opened
             }
+            Err(Miss::NotFound) => {
+                at.cache.put(&key, None, at.seen_nothing(&name, now));
+                return Ok(None);
+            }
+            // It may be ready soon.
             _ => {
-                at.cache.put(&key, None, now);
+                at.cache.put(&key, None, Seen::once(now));
                 return Ok(None);
             }
         };
         if let Some(stale) = stale
             && stale.is_of(opened.facts.identity)
         {
-            at.cache.confirm(&key, &stale, now);
+            at.cache.confirm(&key, &stale, at.seen(&stale, now));
             return Ok(Some(stale));
         }
         let content_tag = self.content_tag(&opened, patience)?;
@@ -422,7 +431,8 @@ impl Tree {
             finish: plain.finish,
         };
         let version = Arc::new(Version::new(&making, facts, content));
-        at.cache.put(&key, Some(Arc::clone(&version)), now);
+        at.cache
+            .put(&key, Some(Arc::clone(&version)), at.seen(&version, now));
         Ok(Some(version))
     }
 
@@ -439,7 +449,9 @@ impl Tree {
         let now = Instant::now();
         match at.cache.get(&key, now) {
             // It was made from this version, so it does not grow old.
-            Known::Fresh(Some(made)) | Known::Stale(Some(made)) if made.is_of(plain.identity) => {
+            Known::Quiet(Some(made)) | Known::Fresh(Some(made)) | Known::Stale(Some(made))
+                if made.is_of(plain.identity) =>
+            {
                 return Ok(made);
             }
             _ if patience == Patience::None => return Err(Halt::Slow),
@@ -450,22 +462,53 @@ impl Tree {
             return Err(Miss::Changing.into());
         }
         let Some(encoded) = encode::encode(&content, coding).map_err(Miss::Failed)? else {
-            at.cache.put(&key, Some(Arc::clone(&plain)), now);
+            at.cache
+                .put(&key, Some(Arc::clone(&plain)), Seen::once(now));
             return Ok(plain);
         };
         let made = plain.recoded(&self.rules, path, coding, Bytes::from(encoded));
         let made = Arc::new(made);
-        at.cache.put(&key, Some(Arc::clone(&made)), now);
+        at.cache.put(&key, Some(Arc::clone(&made)), Seen::once(now));
         Ok(made)
     }
 }
 
 impl Snapshot {
     fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
+        let root = Root::open(path, symlinks)?;
         Ok(Self {
-            root: Root::open(path, symlinks)?,
+            watch: Watch::new(&root),
+            root,
             cache: Cache::new(),
         })
+    }
+
+    /// Notes that a version was found after `now`. It would be heard of if its directory was watched
+    /// by then, its name is no link, and its time can be relied on.
+    fn seen(&self, version: &Version, now: Instant) -> Seen {
+        let watched = version.is_settled().then(|| self.quiet(&version.name, now));
+        let is_itself =
+            |_: &Arc<Directory>| self.root.identity_at(&version.name) == Ok(Some(version.identity));
+        Seen {
+            at: now,
+            watched: watched.flatten().filter(is_itself),
+        }
+    }
+
+    /// Notes that there was nothing at `name` after `now`.
+    fn seen_nothing(&self, name: &[u8], now: Instant) -> Seen {
+        let is_nothing = |_: &Arc<Directory>| self.root.identity_at(name) == Ok(None);
+        Seen {
+            at: now,
+            watched: self.quiet(name, now).filter(is_nothing),
+        }
+    }
+
+    /// The directory of `name`, if it was watched and quiet before `now`.
+    fn quiet(&self, name: &[u8], now: Instant) -> Option<Arc<Directory>> {
+        let slash = name.iter().rposition(|&byte| byte == b'/');
+        self.watch
+            .quiet(&self.root, &name[..slash.unwrap_or(0)], now)
     }
 }
 

@@ -130,6 +130,11 @@ impl Version {
         media_type::may_be_coded(&self.media_type) && !is_gzipped_svg(&self.name)
     }
 
+    /// True if its modification time can be relied on.
+    pub(super) fn is_settled(&self) -> bool {
+        self.age == Age::Settled
+    }
+
     /// True if this is still the version to serve for a file of this identity.
     pub(super) fn is_of(&self, identity: Identity) -> bool {
         let settled = self.age == Age::Settled || age(self.modified, SystemTime::now()) == self.age;
@@ -212,14 +217,21 @@ impl Version {
         }
     }
 
-    /// A part as it is sent: small contents from memory, others by the connection as the client
-    /// takes them.
+    /// A part as it is sent: a small one from memory, so that it leaves in one write with its head,
+    /// others by the connection as the client takes them.
     pub(super) fn body(&self, range: ByteRange) -> Body {
         match &self.content {
             Content::Memory(bytes) => {
                 Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
             }
             Content::File(file, version) => {
+                if range.len() <= SMALL_CONTENT_BYTES as u64 {
+                    let mut bytes = vec![0; range.len() as usize];
+                    // What is not in the kernel's memory has a way of its own.
+                    if peek(file, &mut bytes, range.start) == Ok(range.len() as usize) {
+                        return Body::Bytes(Bytes::from(bytes));
+                    }
+                }
                 let part = FileRange::new(Arc::clone(file), range.start, range.len());
                 Body::File(part.with_version(version))
             }
@@ -250,8 +262,7 @@ impl Content {
 /// [`Miss::Cold`], and asking has begun to bring it there.
 fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
     let len = bytes.len();
-    let mut pieces = [IoSliceMut::new(bytes)];
-    match preadv2(file, &mut pieces, 0, ReadWriteFlags::NOWAIT) {
+    match peek(file, bytes, 0) {
         Ok(count) if count == len => Ok(()),
         // File systems that cannot say (tmpfs, overlayfs) are in memory, or have no other way.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
@@ -260,6 +271,12 @@ fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
         // A part of it, or nothing.
         Ok(_) | Err(_) => Err(Miss::Cold),
     }
+}
+
+/// Reads what is in the kernel's memory.
+fn peek(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut pieces = [IoSliceMut::new(bytes)];
+    preadv2(file, &mut pieces, offset, ReadWriteFlags::NOWAIT)
 }
 
 impl Making<'_> {

@@ -17,7 +17,7 @@ use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
-use super::outbox::{Need, Outbox, Promise, Segment, StreamCoding};
+use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
 use crate::http::stream::Source;
@@ -61,7 +61,7 @@ enum State {
     /// A handler has the request.
     Handling(Exchange),
     /// The last reply is on its way.
-    Closing,
+    Closing(Peer),
     /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
     Lingering { bytes: u64 },
     /// The end.
@@ -75,6 +75,15 @@ enum Input {
     Ended,
 }
 
+/// Whether the peer may have something on its way that it was not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// It said itself that it sends nothing more, its request has no content, and the reply is
+    /// small: there was no time for anything else to come.
+    Silent,
+    MaySpeak,
+}
+
 /// All that a reply needs to know of its request.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -85,6 +94,7 @@ pub(super) struct Exchange {
     method: Method,
     version: Version,
     persistence: Persistence,
+    peer: Peer,
     draft: Option<Box<Draft>>,
 }
 
@@ -236,7 +246,10 @@ impl Machine {
             State::Streaming(..) => self.stream_content(cx),
             State::Refusing(..) => self.refuse_request(cx),
             State::Handling(_) | State::Spoilt(..) => self.flush_or(Step::Wait),
-            State::Closing => self.close_when_flushed(cx),
+            State::Closing(peer) => {
+                let peer = *peer;
+                self.close_when_flushed(peer, cx)
+            }
             State::Lingering { bytes } => {
                 *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
                 let spent = *bytes == 0;
@@ -466,6 +479,7 @@ impl Machine {
         cx.spans = receiving.spans;
         self.state = State::Handling(Exchange {
             persistence: Persistence::Close,
+            peer: Peer::MaySpeak,
             content: Vec::new(),
             ..receiving.exchange
         });
@@ -481,6 +495,11 @@ impl Machine {
             method: head.method.clone(),
             version: head.version,
             persistence: head.persistence,
+            peer: match head.framing {
+                Framing::None => Peer::Silent,
+                // After a content, old clients send a line end that is not part of it.
+                Framing::Length(_) | Framing::Chunked => Peer::MaySpeak,
+            },
             draft: self.draft(bytes, &fields, started, cx),
         }
     }
@@ -496,6 +515,7 @@ impl Machine {
             method: Method::GET,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
+            peer: Peer::MaySpeak,
             draft,
         });
         self.on_reply(refusal.into(), cx);
@@ -579,7 +599,17 @@ impl Machine {
             Persistence::Close
         };
         if !keeps {
-            self.state = State::Closing;
+            let small = SMALL_CONTENT_BYTES as u64;
+            let silent = exchange.persistence == Persistence::Close
+                && self.inbox.bytes().is_empty()
+                && response
+                    .body()
+                    .length()
+                    .is_some_and(|length| length <= small);
+            self.state = State::Closing(match silent {
+                true => exchange.peer,
+                false => Peer::MaySpeak,
+            });
         }
         self.push_response(response, exchange, (persistence, coding), further, cx);
     }
@@ -725,7 +755,7 @@ impl Machine {
             | State::Refusing(receiving, _) => receiving.exchange,
             State::Idle
             | State::Head { .. }
-            | State::Closing
+            | State::Closing(_)
             | State::Lingering { .. }
             | State::Closed(_) => return,
         };
@@ -753,7 +783,7 @@ impl Machine {
             | State::Spoilt(..)
             | State::Refusing(..)
             | State::Handling(_) => Timer::Handler,
-            State::Closing | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
+            State::Closing(_) | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
         }
     }
 
@@ -793,17 +823,18 @@ impl Machine {
     /// RFC 9112 §9.6: first our side, then, when the peer has closed its own, the connection.
     /// Closing at once would let whatever the peer still sends reset the connection, and the reset
     /// could overtake our reply.
-    fn close_when_flushed(&mut self, cx: &Context) -> Step {
+    /// A peer that sends nothing more cannot do that.
+    fn close_when_flushed(&mut self, peer: Peer, cx: &Context) -> Step {
         if !self.outbox.is_empty() {
             return self.flush();
         }
         match self.input {
-            Input::Open => {
+            Input::Open if peer == Peer::MaySpeak => {
                 let bytes = cx.limits.max_linger_bytes;
                 self.state = State::Lingering { bytes };
                 Step::ShutdownWrite
             }
-            Input::Ended => self.close(CloseReason::Finished),
+            Input::Open | Input::Ended => self.close(CloseReason::Finished),
         }
     }
 

@@ -353,13 +353,17 @@ fn an_end_in_the_middle_is_a_bad_request() {
     }
 }
 
-/// RFC 9112 §9.6: the connection is not closed under a reply, whoever wanted the close.
+/// RFC 9112 §9.6: the connection is not closed under a reply while the client may send something,
+/// whoever wanted the close.
 #[test]
-fn every_end_of_ours_lingers_until_the_client_closes() {
+fn an_end_of_ours_lingers_until_the_client_closes() {
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.0\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET /close HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /large HTTP/1.0\r\n\r\n",
+        "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\nmore",
+        "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
     ] {
         let mut conversation = Conversation::new(context(|_| {}));
         assert_eq!(conversation.tell([request.as_bytes()]), End::Reading);
@@ -368,6 +372,21 @@ fn every_end_of_ours_lingers_until_the_client_closes() {
         assert_eq!(conversation.tell([&b"\r\nmore and more"[..]]), End::Reading);
         assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
         assert_eq!(conversation.replies().len(), 1);
+    }
+}
+
+/// Who has said that nothing more comes is not waited for under a small reply.
+#[test]
+fn a_client_that_is_done_is_let_go_at_once() {
+    for request in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "HEAD / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut conversation = Conversation::new(context(|_| {}));
+        let end = conversation.tell([request.as_bytes()]);
+        assert_eq!(end, End::Closed(CloseReason::Finished), "{request}");
+        assert_eq!(conversation.records.len(), 1);
     }
 }
 
