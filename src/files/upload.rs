@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -627,10 +628,31 @@ fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
         return Err(refused);
     }
     let host = fields.first("host").unwrap_or_default();
-    match fields.all("origin").all(|origin| is_of_host(origin, host)) {
-        true => Ok(()),
-        false => Err(refused),
+    if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
+        return Err(refused);
     }
+    // A page may have given its own host's name our address (DNS rebinding): then both agree. It has
+    // no password to show.
+    let from_page = fields.first("origin").is_some();
+    if from_page && fields.first("authorization").is_none() && !is_of_this_machine(host) {
+        return Err(Problem::forbidden(
+            "a page may store files here under an address or as localhost; under another host's \
+             name only with a password (--auth-file)",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a Host field has an address, or the name that every machine has for itself.
+fn is_of_this_machine(host: &[u8]) -> bool {
+    let host = std::str::from_utf8(host).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let name = name.to_ascii_lowercase();
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether an origin is that of the host that is asked. A proxy may have taken TLS away, so the
@@ -707,11 +729,29 @@ mod tests {
         let table: &[(&[(&str, &str)], bool)] = &[
             (&[], true),
             (&[("Host", "a.test")], true),
-            (&[("Host", "a.test"), ("Origin", "http://a.test")], true),
-            (&[("Host", "A.test"), ("Origin", "https://a.test")], true),
-            (&[("Host", "a.test:80"), ("Origin", "http://a.test")], true),
             (
-                &[("Host", "a.test"), ("Origin", "https://a.test:443")],
+                &[("Host", "localhost"), ("Origin", "http://localhost")],
+                true,
+            ),
+            (
+                &[("Host", "Localhost"), ("Origin", "https://localhost")],
+                true,
+            ),
+            (
+                &[("Host", "a.localhost:80"), ("Origin", "http://a.localhost")],
+                true,
+            ),
+            (
+                &[("Host", "127.0.0.1"), ("Origin", "https://127.0.0.1:443")],
+                true,
+            ),
+            (&[("Host", "a.test"), ("Origin", "http://a.test")], false),
+            (
+                &[
+                    ("Host", "a.test"),
+                    ("Origin", "http://a.test"),
+                    ("Authorization", "Basic YTpi"),
+                ],
                 true,
             ),
             (
