@@ -17,6 +17,10 @@ use super::worker::Address;
 /// spin, short enough that nobody notices.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// How long accepting waits for workers that have not taken the last connections yet. Meanwhile more
+/// clients come, and are taken at once: to be woken for each costs more than to take it.
+const BUSY: Duration = Duration::from_micros(200);
+
 /// After so many attempts in a row somebody looks whether the server is to stop.
 const MAX_BATCH: usize = 1024;
 
@@ -122,6 +126,9 @@ impl Acceptor {
                 );
             }
             last = worst;
+            if workers.iter().all(|worker| worker.mailbox.has_mail()) {
+                std::thread::sleep(BUSY);
+            }
             patience = match worst {
                 Batch::Emptied => None,
                 Batch::Unfinished => Some(Duration::ZERO),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use rustix::fs::FsWord;
+use rustix::fs::{Advice, FsWord, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::helpers::Helpers;
@@ -100,6 +100,11 @@ impl Disks {
     /// Has the beginning of a range brought into memory; how many bytes, is mailed to `reply_to`
     /// for `token`.
     pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+        // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
+        // read in large pieces anyway.
+        if let Err(error) = fadvise(&range.file, 0, None, Advice::Random) {
+            log::debug!("a file on a disk: {error}");
+        }
         let device = range.file.metadata().map_or(0, |metadata| metadata.dev());
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = match readers.len() < MAX_DEVICES || readers.contains_key(&device) {
@@ -143,7 +148,7 @@ pub(super) fn read(range: &FileRange) -> io::Result<u64> {
 }
 
 fn read_through(range: &FileRange, len: u64) -> io::Result<u64> {
-    let mut room = vec![0; 64 * 1024];
+    let mut room = vec![0; READ_BYTES as usize];
     let mut done = 0;
     while done < len {
         let most = room.len().min((len - done) as usize);

@@ -67,6 +67,11 @@ impl Mailbox {
         }
     }
 
+    /// True if there is mail that nobody has taken yet.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
     /// Moves all mail into `mail`, which must be empty.
     pub(crate) fn take(&self, mail: &mut Vec<Mail>) {
         // Before the queue is emptied: mail that comes later rings again.
