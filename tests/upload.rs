@@ -532,7 +532,7 @@ fn a_form_says_what_it_did_not_store() {
         (
             &[("x", b"x")],
             "/",
-            "Origin: http://test\r\nSec-Fetch-Site: same-origin\r\n",
+            "Origin: http://test\r\nSec-Fetch-Site: same-origin\r\nAuthorization: Basic YTpi\r\n",
             201,
         ),
     ] {
