@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
 use super::version::Version;
@@ -22,9 +22,15 @@ pub(super) fn whole(version: &Version) -> Response {
 }
 
 pub(super) fn part(version: &Version, range: ByteRange) -> Response {
-    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
-        .with_header(CONTENT_RANGE, range.content_range(version.len))
-        .with_body(version.body(range))
+    let field = HeaderValue::try_from(range.content_range(version.len));
+    let response = match field {
+        Ok(value) => {
+            let status = StatusCode::PARTIAL_CONTENT;
+            Response::extended(status, &version.whole, (CONTENT_RANGE, value))
+        }
+        Err(_) => return Response::fault("a range has no form"),
+    };
+    response.with_body(version.body(range))
 }
 
 /// `multipart/byteranges`. What is in memory is joined there; the parts of a file are read one by

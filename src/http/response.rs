@@ -2,7 +2,7 @@
 //! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
@@ -52,6 +52,16 @@ pub struct Response {
 enum ResponseFields {
     Own(HeaderMap),
     Prepared(Arc<PreparedFields>),
+    Extended(Box<ExtendedFields>),
+}
+
+/// Prepared fields and one more, which only this response has.
+#[derive(Debug)]
+struct ExtendedFields {
+    prepared: Arc<PreparedFields>,
+    more: (HeaderName, HeaderValue),
+    /// All of them, if somebody asks.
+    map: OnceLock<HeaderMap>,
 }
 
 /// Header fields that are rendered once and sent with many responses.
@@ -74,16 +84,22 @@ impl ResponseFields {
         match self {
             Self::Own(fields) => fields,
             Self::Prepared(prepared) => &prepared.fields,
+            Self::Extended(extended) => extended.map.get_or_init(|| {
+                let mut fields = extended.prepared.fields.clone();
+                let (name, value) = extended.more.clone();
+                fields.insert(name, value);
+                fields
+            }),
         }
     }
 
     fn map_mut(&mut self) -> &mut HeaderMap {
-        if let Self::Prepared(prepared) = self {
-            *self = Self::Own(prepared.fields.clone());
+        if !matches!(self, Self::Own(_)) {
+            *self = Self::Own(self.map().clone());
         }
         match self {
             Self::Own(fields) => fields,
-            Self::Prepared(_) => unreachable!("it was just replaced"),
+            Self::Prepared(_) | Self::Extended(_) => unreachable!("it was just replaced"),
         }
     }
 }
@@ -140,6 +156,27 @@ impl Response {
         Self {
             status,
             fields: ResponseFields::Prepared(Arc::clone(fields)),
+            body: Body::Empty,
+        }
+    }
+
+    /// A response with fields that were rendered before, and one that was not.
+    pub(crate) fn extended(
+        status: StatusCode,
+        fields: &Arc<PreparedFields>,
+        more: (HeaderName, HeaderValue),
+    ) -> Self {
+        if fields.fields.contains_key(&more.0) {
+            return Self::prepared(status, fields).with_header(more.0, more.1);
+        }
+        let extended = ExtendedFields {
+            prepared: Arc::clone(fields),
+            more,
+            map: OnceLock::new(),
+        };
+        Self {
+            status,
+            fields: ResponseFields::Extended(Box::new(extended)),
             body: Body::Empty,
         }
     }
@@ -241,6 +278,11 @@ impl Response {
         match &self.fields {
             ResponseFields::Own(fields) => render(fields, out),
             ResponseFields::Prepared(prepared) => out.extend_from_slice(&prepared.wire),
+            ResponseFields::Extended(extended) => {
+                out.extend_from_slice(&extended.prepared.wire);
+                let (name, value) = &extended.more;
+                push_field(out, name.as_str(), value.as_bytes());
+            }
         }
     }
 
