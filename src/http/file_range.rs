@@ -28,11 +28,16 @@ pub(crate) struct FileVersion {
     since: Instant,
     /// Milliseconds from `since` until it was seen to be in the kernel's memory; 0 is never.
     seen: AtomicU64,
+    /// The same for when some of it was seen not to be there.
+    missed: AtomicU64,
 }
 
 /// How long a file that was in the kernel's memory is taken to be there still. What is sent so often
 /// is not what the kernel lets go of.
 const SEEN_LATELY: Duration = Duration::from_secs(1);
+
+/// How long a file that was not in the kernel's memory is taken not to be there still.
+const MISSED_LATELY: Duration = Duration::from_secs(3);
 
 impl FileRange {
     /// `len` bytes from `offset` on.
@@ -76,6 +81,7 @@ impl FileVersion {
             modified,
             since: Instant::now(),
             seen: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
         })
     }
 
@@ -90,8 +96,22 @@ impl FileVersion {
 
     /// True if all of the file was in the kernel's memory a moment ago.
     pub(crate) fn was_seen_lately(&self, now: Instant) -> bool {
-        let seen = self.seen.load(Ordering::Relaxed);
-        seen > 0 && self.millis(now).saturating_sub(seen) < SEEN_LATELY.as_millis() as u64
+        self.is_recent(&self.seen, SEEN_LATELY, now)
+    }
+
+    /// Notes that some of the file is not in the kernel's memory.
+    pub(crate) fn miss(&self, now: Instant) {
+        self.missed.store(self.millis(now) + 1, Ordering::Relaxed);
+    }
+
+    /// True if some of the file was not in the kernel's memory a moment ago.
+    pub(crate) fn was_missed_lately(&self, now: Instant) -> bool {
+        self.is_recent(&self.missed, MISSED_LATELY, now)
+    }
+
+    fn is_recent(&self, moment: &AtomicU64, span: Duration, now: Instant) -> bool {
+        let moment = moment.load(Ordering::Relaxed);
+        moment > 0 && self.millis(now).saturating_sub(moment) < span.as_millis() as u64
     }
 
     fn millis(&self, now: Instant) -> u64 {

@@ -6,6 +6,10 @@
 //! ahead and what is forgotten goes by ranges. If not, a helper reads it, which brings it into
 //! memory, and the event loop sends it from there. Disks have helpers of their own, each device its
 //! own few: one that hangs keeps nobody from another.
+//!
+//! A look that finds nothing makes the kernel fetch what was looked at, an island of which the next
+//! look would draw the wrong conclusion. So a file that was once not in memory is read by helpers,
+//! every byte of it, as long as that takes time, and nobody looks.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -55,17 +59,19 @@ pub(super) fn look(range: &FileRange, now: Instant) -> Found {
     if version.is_some_and(|version| version.len() <= LOOK_BYTES && version.was_seen_lately(now)) {
         return Found::InMemory(len);
     }
+    if version.is_some_and(|version| version.was_missed_lately(now)) {
+        return Found::OnDisk;
+    }
     let found = match peek(&range.file, range.offset + len - 1) {
         Peek::There => Found::InMemory(len),
         Peek::Absent => Found::OnDisk,
         // All that this file system has is in memory.
         Peek::Memory => Found::InMemory(range.len),
     };
-    if let Some(version) = version
-        && found != Found::OnDisk
-        && version.len() <= LOOK_BYTES
-    {
-        version.see(now);
+    match (version, found) {
+        (Some(version), Found::OnDisk) => version.miss(now),
+        (Some(version), Found::InMemory(_)) if version.len() <= LOOK_BYTES => version.see(now),
+        _ => {}
     }
     found
 }
@@ -123,44 +129,39 @@ impl Disks {
 /// Brings the beginning of a range into memory, and says how much of it; that takes as long as the
 /// disk does.
 pub(super) fn read(range: &FileRange) -> io::Result<u64> {
-    /// What is read ahead by one request for a byte, at least.
-    const STRIDE: u64 = 128 * 1024;
-    /// A byte that comes so soon was in memory.
-    const AT_ONCE: Duration = Duration::from_micros(50);
-    // On file systems that cannot say what is in memory, the clock does: those that answer at once
-    // need not be read.
-    let looked = range.len.min(LOOK_BYTES);
-    let start = Instant::now();
-    let mut byte = [0];
-    let mut at = range.offset;
-    let mut touched = 0;
-    while touched < looked {
-        range
-            .file
-            .read_at(&mut byte, at + (STRIDE - 1).min(looked - touched - 1))?;
-        if start.elapsed() > AT_ONCE {
-            return read_through(range, range.len.min(READ_BYTES));
+    /// A piece that comes so soon was in memory.
+    const AT_ONCE: Duration = Duration::from_micros(300);
+    let mut room = vec![0; READ_BYTES as usize];
+    let most = range.len.min(LOOK_BYTES);
+    let mut done = 0;
+    while done < most {
+        let start = Instant::now();
+        let piece = READ_BYTES.min(most - done) as usize;
+        read_at(&range.file, &mut room[..piece], range.offset + done)?;
+        done += piece as u64;
+        let end = Instant::now();
+        if end - start > AT_ONCE {
+            if let Some(version) = &range.version {
+                version.miss(end);
+            }
+            break;
         }
-        touched += STRIDE.min(looked - touched);
-        at = range.offset + touched;
     }
-    Ok(looked)
+    Ok(done)
 }
 
-fn read_through(range: &FileRange, len: u64) -> io::Result<u64> {
-    let mut room = vec![0; READ_BYTES as usize];
+/// Reads a piece, or less at the end of a file that has shrunk: sending finds that out.
+fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
-    while done < len {
-        let most = room.len().min((len - done) as usize);
-        match range.file.read_at(&mut room[..most], range.offset + done) {
-            // It has shrunk: sending finds that out.
+    while done < piece.len() {
+        match file.read_at(&mut piece[done..], offset + done as u64) {
             Ok(0) => break,
-            Ok(count) => done += count as u64,
+            Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(len)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -199,6 +200,8 @@ mod tests {
         let range = FileRange::new(file, 100, 1000).with_version(&version);
         let now = Instant::now();
         assert_eq!(look(&range, now), Found::OnDisk);
+        // It was found missing, so nobody looks for a while.
+        assert!(version.was_missed_lately(now));
         version.see(now);
         assert_eq!(look(&range, now), Found::InMemory(1000));
     }
