@@ -24,6 +24,8 @@ pub(super) struct Receiving {
     pub(super) head: Head,
     pub(super) spans: Vec<FieldSpan>,
     pub(super) exchange: Exchange,
+    /// What has come of it, without transfer coding.
+    pub(super) content: Vec<u8>,
     /// What the handler takes, or takes yet.
     pub(super) max_bytes: usize,
     decoder: Decoder,
@@ -61,6 +63,7 @@ impl Receiving {
             head,
             spans,
             exchange,
+            content: Vec::new(),
             max_bytes: 0,
             decoder,
             passed_on: PassedOn::Nothing,
@@ -69,7 +72,7 @@ impl Receiving {
 
     /// Takes what belongs to the content from the front of `input`.
     pub(super) fn decode(&mut self, input: &[u8]) -> Result<Progress, Refusal> {
-        let content = &mut self.exchange.content;
+        let content = &mut self.content;
         let (taken, complete) = match &mut self.decoder {
             Decoder::Length { left } => {
                 if content.len() as u64 + *left > self.max_bytes as u64 {
@@ -95,7 +98,7 @@ impl Receiving {
 
     /// Moves what was decoded on to the reader of a stream.
     pub(super) fn pass_on(&mut self, writer: &ContentWriter) {
-        let content = &mut self.exchange.content;
+        let content = &mut self.content;
         if !content.is_empty() {
             writer.push(content);
             self.max_bytes -= content.len();
@@ -117,6 +120,6 @@ impl Receiving {
     pub(super) fn takes_up_wait(&mut self) -> bool {
         let waits = self.head.expectation == Expectation::Continue;
         self.head.expectation = Expectation::None;
-        waits && self.exchange.content.is_empty() && self.passed_on == PassedOn::Nothing
+        waits && self.content.is_empty() && self.passed_on == PassedOn::Nothing
     }
 }

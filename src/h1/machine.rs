@@ -58,8 +58,10 @@ enum State {
     Spoilt(Box<Receiving>, Refusal),
     /// The content is refused, which the handler words.
     Refusing(Box<Receiving>, Refusal),
-    /// A handler has the request.
+    /// A handler has the request, which has no content or one that is of no more use.
     Handling(Exchange),
+    /// A handler has the request with its whole content.
+    HandlingContent(Box<Receiving>),
     /// The last reply is on its way.
     Closing(Peer),
     /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
@@ -89,13 +91,19 @@ enum Peer {
 pub(super) struct Exchange {
     /// The request's bytes that still stand in the inbox.
     head_len: usize,
-    /// The content, which the handler may be reading.
-    pub(super) content: Vec<u8>,
-    method: Method,
+    wanted: Wanted,
     version: Version,
     persistence: Persistence,
     peer: Peer,
     draft: Option<Box<Draft>>,
+}
+
+/// What is sent of a reply (RFC 9110 §9.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    HeadAndContent,
+    /// The request was a HEAD.
+    Head,
 }
 
 /// Why a TCP connection ended.
@@ -167,6 +175,7 @@ enum Step {
     Read,
     Admit,
     Handle(Head),
+    HandleContent,
     HandleStream,
     Refuse(Head, Refusal),
     Write,
@@ -203,16 +212,21 @@ impl Machine {
             Step::Read => Next::Read(self.inbox.room(&mut cx.buffers)),
             Step::Admit => match &self.state {
                 State::Admission(receiving) => {
-                    let bytes = &self.inbox.bytes()[..receiving.head.len];
-                    Next::Admit(receiving.head.request(bytes, &cx.spans, self.peer))
+                    Next::Admit(self.request(&receiving.head, &receiving.spans))
                 }
                 _ => Next::Wait,
             },
             Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans)),
+            Step::HandleContent => match &self.state {
+                State::HandlingContent(receiving) => {
+                    let request = self.request(&receiving.head, &receiving.spans);
+                    Next::Handle(request.with_borrowed_content(&receiving.content))
+                }
+                _ => Next::Wait,
+            },
             Step::HandleStream => match &self.state {
                 State::Streaming(receiving, writer) => {
-                    let bytes = &self.inbox.bytes()[..receiving.head.len];
-                    let request = receiving.head.request(bytes, &receiving.spans, self.peer);
+                    let request = self.request(&receiving.head, &receiving.spans);
                     Next::Handle(request.with_stream(writer.reading_end()))
                 }
                 _ => Next::Wait,
@@ -245,7 +259,9 @@ impl Machine {
             State::Announcing(..) => self.announce_stream(),
             State::Streaming(..) => self.stream_content(cx),
             State::Refusing(..) => self.refuse_request(cx),
-            State::Handling(_) | State::Spoilt(..) => self.flush_or(Step::Wait),
+            State::Handling(_) | State::HandlingContent(_) | State::Spoilt(..) => {
+                self.flush_or(Step::Wait)
+            }
             State::Closing(peer) => {
                 let peer = *peer;
                 self.close_when_flushed(peer, cx)
@@ -395,9 +411,8 @@ impl Machine {
             }
             Ok(Progress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
-                cx.spans = receiving.spans;
-                self.state = State::Handling(receiving.exchange);
-                Step::Handle(receiving.head)
+                self.state = State::HandlingContent(receiving);
+                Step::HandleContent
             }
             Ok(Progress::Incomplete(_)) if self.input == Input::Ended => {
                 self.state = State::Refusing(receiving, CONTENT_CUT);
@@ -480,7 +495,6 @@ impl Machine {
         self.state = State::Handling(Exchange {
             persistence: Persistence::Close,
             peer: Peer::MaySpeak,
-            content: Vec::new(),
             ..receiving.exchange
         });
         Step::Refuse(receiving.head, refusal)
@@ -491,8 +505,10 @@ impl Machine {
         let fields = Fields::new(bytes, &cx.spans);
         Exchange {
             head_len: head.len,
-            content: Vec::new(),
-            method: head.method.clone(),
+            wanted: match head.method {
+                Method::HEAD => Wanted::Head,
+                _ => Wanted::HeadAndContent,
+            },
             version: head.version,
             persistence: head.persistence,
             peer: match head.framing {
@@ -510,9 +526,8 @@ impl Machine {
         let draft = self.draft(bytes, &Fields::default(), started, cx);
         self.state = State::Handling(Exchange {
             head_len: bytes.len(),
-            content: Vec::new(),
-            // A GET: the answer has content whatever the method was.
-            method: Method::GET,
+            // Whatever the method was.
+            wanted: Wanted::HeadAndContent,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
             peer: Peer::MaySpeak,
@@ -545,18 +560,14 @@ impl Machine {
 
     fn request<'a>(&'a self, head: &Head, spans: &'a [FieldSpan]) -> Request<'a> {
         let bytes = &self.inbox.bytes()[..head.len];
-        let content = match &self.state {
-            State::Handling(exchange) => &exchange.content[..],
-            _ => &[],
-        };
         head.request(bytes, spans, self.peer)
-            .with_borrowed_content(content)
     }
 
     /// The reply to the request that was handed out last.
     pub(crate) fn on_reply(&mut self, response: Response, cx: &mut Context) {
         let exchange = match std::mem::replace(&mut self.state, State::Idle) {
             State::Handling(exchange) => exchange,
+            State::HandlingContent(receiving) => receiving.exchange,
             // The handler has seen enough. Where the next request begins is not known.
             State::Streaming(receiving, _) => Exchange {
                 persistence: Persistence::Close,
@@ -641,7 +652,7 @@ impl Machine {
         let content_start = self.outbox.end();
         let body = match response.into_body() {
             // RFC 9110 §9.3.2: the length is told, the content is not sent.
-            _ if bodiless || exchange.method == Method::HEAD => Body::Empty,
+            _ if bodiless || exchange.wanted == Wanted::Head => Body::Empty,
             body => body,
         };
         let is_stream = matches!(body, Body::Stream(_));
@@ -747,7 +758,8 @@ impl Machine {
     pub(crate) fn on_lost(&mut self, reason: CloseReason) {
         let exchange = match std::mem::replace(&mut self.state, State::Closed(reason)) {
             State::Handling(exchange) => exchange,
-            State::Admission(receiving)
+            State::HandlingContent(receiving)
+            | State::Admission(receiving)
             | State::Content(receiving)
             | State::Announcing(receiving, _)
             | State::Streaming(receiving, _)
@@ -782,7 +794,8 @@ impl Machine {
             | State::Streaming(..)
             | State::Spoilt(..)
             | State::Refusing(..)
-            | State::Handling(_) => Timer::Handler,
+            | State::Handling(_)
+            | State::HandlingContent(_) => Timer::Handler,
             State::Closing(_) | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
         }
     }

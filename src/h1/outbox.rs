@@ -25,21 +25,27 @@ pub(crate) struct Outbox {
     buffer: Vec<u8>,
     /// How many bytes of `buffer` are sent.
     buffer_sent: usize,
-    bulk: Bulk,
-    /// Bytes of the stream to this peer that are sent.
-    sent: u64,
-    /// Replies that are not sent whole, oldest first; empty if nobody wants records.
-    pending: VecDeque<Pending>,
+    /// Apart, because few replies have it and every connection an outbox.
+    bulk: Option<Box<Bulk>>,
+    /// Only while there is something in it.
+    trail: Option<Box<Trail>>,
 }
 
 /// The content that stands behind the buffer; never an empty one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Bulk {
-    #[default]
-    None,
     Bytes(Bytes),
     File(FileOnItsWay),
     Made(Making),
+}
+
+/// The replies on their way that somebody wants records of.
+#[derive(Debug, Default)]
+struct Trail {
+    /// Bytes of the stream to this peer that were sent since the first of them was pushed.
+    sent: u64,
+    /// Those that are not sent whole, oldest first.
+    pending: VecDeque<Pending>,
 }
 
 /// A part of a file that is being sent.
@@ -129,7 +135,7 @@ pub(crate) enum Segment<'a> {
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && matches!(self.bulk, Bulk::None)
+        self.buffer.is_empty() && self.bulk.is_none()
     }
 
     /// True if another reply must wait until something is sent.
@@ -139,31 +145,32 @@ impl Outbox {
 
     /// True if nothing can be written until a piece is made.
     pub(crate) fn is_waiting(&self) -> bool {
-        match &self.bulk {
-            Bulk::Made(making) => making.source.is_none() && self.buffer.is_empty(),
-            Bulk::File(file) => file.memory == Memory::Unknown,
-            Bulk::Bytes(_) | Bulk::None => false,
+        match self.bulk.as_deref() {
+            Some(Bulk::Made(making)) => making.source.is_none() && self.buffer.is_empty(),
+            Some(Bulk::File(file)) => file.memory == Memory::Unknown,
+            Some(Bulk::Bytes(_)) | None => false,
         }
     }
 
     pub(crate) fn has_bulk(&self) -> bool {
-        !matches!(self.bulk, Bulk::None)
+        self.bulk.is_some()
     }
 
     /// The stream position at which the next byte that is pushed will stand.
     pub(super) fn end(&self) -> u64 {
         let unsent = self.buffer.len() - self.buffer_sent;
-        let bulk = match &self.bulk {
-            Bulk::None | Bulk::Made(_) => 0,
-            Bulk::Bytes(bytes) => bytes.len() as u64,
-            Bulk::File(file) => file.range.len,
+        let bulk = match self.bulk.as_deref() {
+            None | Some(Bulk::Made(_)) => 0,
+            Some(Bulk::Bytes(bytes)) => bytes.len() as u64,
+            Some(Bulk::File(file)) => file.range.len,
         };
-        self.sent + unsent as u64 + bulk
+        let sent = self.trail.as_ref().map_or(0, |trail| trail.sent);
+        sent + unsent as u64 + bulk
     }
 
     /// The buffer, for a head to be appended. Only if the outbox is not full.
     pub(super) fn head_buffer(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
-        debug_assert!(matches!(self.bulk, Bulk::None), "a reply behind bulk");
+        debug_assert!(self.bulk.is_none(), "a reply behind bulk");
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
         }
@@ -173,35 +180,35 @@ impl Outbox {
     /// Puts a content behind the head that was appended last, which announced `coding` if the
     /// content is a stream.
     pub(super) fn push_content(&mut self, body: Body, coding: StreamCoding) {
-        match body {
+        let bulk = match body {
             Body::Bytes(bytes) if bytes.len() <= SMALL_CONTENT_BYTES => {
                 self.buffer.extend_from_slice(&bytes);
+                return;
             }
-            Body::Bytes(bytes) => self.bulk = Bulk::Bytes(bytes),
-            Body::File(range) if range.len > 0 => {
-                self.bulk = Bulk::File(FileOnItsWay {
-                    start: range.offset,
-                    range,
-                    memory: Memory::Has(0),
-                });
-            }
-            Body::Stream(stream) => {
-                let source = Some(stream.source);
-                self.bulk = Bulk::Made(Making { coding, source });
-            }
-            Body::File(_) | Body::Empty => {}
-        }
+            Body::Bytes(bytes) => Bulk::Bytes(bytes),
+            Body::File(range) if range.len > 0 => Bulk::File(FileOnItsWay {
+                start: range.offset,
+                range,
+                memory: Memory::Has(0),
+            }),
+            Body::Stream(stream) => Bulk::Made(Making {
+                coding,
+                source: Some(stream.source),
+            }),
+            Body::File(_) | Body::Empty => return,
+        };
+        self.bulk = Some(Box::new(bulk));
     }
 
     /// What is to be done next. Only if the outbox is not empty.
     pub(super) fn need(&mut self) -> Need {
-        match &mut self.bulk {
-            Bulk::Made(making) if self.buffer.is_empty() => match making.source.take() {
+        match self.bulk.as_deref_mut() {
+            Some(Bulk::Made(making)) if self.buffer.is_empty() => match making.source.take() {
                 Some(source) => Need::Piece(source),
                 None => Need::Wait,
             },
             // Before the head, too: it would leave in a packet of its own.
-            Bulk::File(file) => match file.memory {
+            Some(Bulk::File(file)) => match file.memory {
                 Memory::Has(0) => {
                     file.memory = Memory::Unknown;
                     Need::Memory(file.range.clone())
@@ -215,7 +222,7 @@ impl Outbox {
 
     /// Notes that time has passed: what was in the kernel's memory need not be there still.
     pub(super) fn forget_memory(&mut self) {
-        if let Bulk::File(file) = &mut self.bulk
+        if let Some(Bulk::File(file)) = self.bulk.as_deref_mut()
             && let Memory::Has(bytes) = &mut file.memory
         {
             *bytes = 0;
@@ -224,7 +231,7 @@ impl Outbox {
 
     /// Notes that the first `bytes` bytes of the file are in the kernel's memory.
     pub(super) fn set_in_memory(&mut self, bytes: u64) {
-        if let Bulk::File(file) = &mut self.bulk {
+        if let Some(Bulk::File(file)) = self.bulk.as_deref_mut() {
             file.memory = Memory::Has(bytes);
         }
     }
@@ -235,7 +242,7 @@ impl Outbox {
         piece: Option<(Bytes, Source)>,
         buffers: &mut Buffers,
     ) -> Promise {
-        let Bulk::Made(making) = &mut self.bulk else {
+        let Some(Bulk::Made(making)) = self.bulk.as_deref_mut() else {
             return Promise::Kept;
         };
         if self.buffer.capacity() == 0 {
@@ -262,9 +269,13 @@ impl Outbox {
                     StreamCoding::Chunked => self.buffer.extend_from_slice(chunked::LAST_CHUNK),
                     StreamCoding::Length { left: 0 } | StreamCoding::UntilClose => {}
                 }
-                self.bulk = Bulk::None;
+                self.bulk = None;
                 let end = self.end();
-                if let Some(pending) = self.pending.back_mut() {
+                let last = self
+                    .trail
+                    .as_mut()
+                    .and_then(|trail| trail.pending.back_mut());
+                if let Some(pending) = last {
                     pending.end = end;
                 }
             }
@@ -273,24 +284,27 @@ impl Outbox {
     }
 
     pub(super) fn push_pending(&mut self, pending: Pending) {
-        self.pending.push_back(pending);
+        let trail = self.trail.get_or_insert_default();
+        trail.pending.push_back(pending);
     }
 
     /// The next piece to write. Only if the outbox is not empty.
     pub(crate) fn segment(&self) -> Segment<'_> {
         let unsent = &self.buffer[self.buffer_sent..];
-        match &self.bulk {
-            Bulk::None | Bulk::Made(_) => Segment::Bytes(unsent),
-            Bulk::Bytes(bytes) if unsent.is_empty() => Segment::Bytes(bytes),
-            Bulk::Bytes(bytes) => Segment::Pair(unsent, bytes),
-            Bulk::File(file) if unsent.is_empty() => Segment::File(file),
-            Bulk::File(_) => Segment::BytesBeforeFile(unsent),
+        match self.bulk.as_deref() {
+            None | Some(Bulk::Made(_)) => Segment::Bytes(unsent),
+            Some(Bulk::Bytes(bytes)) if unsent.is_empty() => Segment::Bytes(bytes),
+            Some(Bulk::Bytes(bytes)) => Segment::Pair(unsent, bytes),
+            Some(Bulk::File(file)) if unsent.is_empty() => Segment::File(file),
+            Some(Bulk::File(_)) => Segment::BytesBeforeFile(unsent),
         }
     }
 
     /// Notes that the first `count` bytes of what [`segment`](Self::segment) showed are sent.
     pub(crate) fn on_sent(&mut self, count: usize) {
-        self.sent += count as u64;
+        if let Some(trail) = &mut self.trail {
+            trail.sent += count as u64;
+        }
         let of_buffer = count.min(self.buffer.len() - self.buffer_sent);
         self.buffer_sent += of_buffer;
         if self.buffer_sent == self.buffer.len() {
@@ -298,13 +312,13 @@ impl Outbox {
             self.buffer_sent = 0;
         }
         let of_bulk = count - of_buffer;
-        let left = match &mut self.bulk {
-            Bulk::None | Bulk::Made(_) => return,
-            Bulk::Bytes(bytes) => {
+        let left = match self.bulk.as_deref_mut() {
+            None | Some(Bulk::Made(_)) => return,
+            Some(Bulk::Bytes(bytes)) => {
                 bytes.advance(of_bulk);
                 bytes.len() as u64
             }
-            Bulk::File(file) => {
+            Some(Bulk::File(file)) => {
                 let sent = of_bulk as u64;
                 file.range.offset += sent;
                 file.range.len -= sent;
@@ -315,27 +329,29 @@ impl Outbox {
             }
         };
         if left == 0 {
-            self.bulk = Bulk::None;
+            self.bulk = None;
         }
     }
 
     /// The record of the oldest reply, if it is sent whole.
     pub(super) fn take_complete(&mut self, now: Instant) -> Option<Record> {
-        let complete = self.pending.front()?.end <= self.sent;
+        let trail = self.trail.as_ref()?;
+        let complete = trail.pending.front()?.end <= trail.sent;
         complete.then(|| self.take_any(now)).flatten()
     }
 
     /// The record of the oldest reply, sent whole or not.
     pub(super) fn take_any(&mut self, now: Instant) -> Option<Record> {
-        let pending = self.pending.pop_front()?;
-        Some(pending.into_record(self.sent, now))
+        let trail = self.trail.as_mut()?;
+        let pending = trail.pending.pop_front()?;
+        Some(pending.into_record(trail.sent, now))
     }
 
     /// Drops what is not sent; the records stay.
     pub(super) fn abandon(&mut self) {
         self.buffer.clear();
         self.buffer_sent = 0;
-        self.bulk = Bulk::None;
+        self.bulk = None;
     }
 
     /// Returns the memory if there is nothing in it.
@@ -343,8 +359,6 @@ impl Outbox {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.buffer));
         }
-        if self.pending.is_empty() && self.pending.capacity() > 0 {
-            self.pending = VecDeque::new();
-        }
+        self.trail.take_if(|trail| trail.pending.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! deadline: whoever is looked at and has time left is filed again. So a deadline that moves away,
 //! as it does with every request, costs nothing; only one that comes nearer is filed anew.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -12,16 +13,28 @@ const TICK: Duration = Duration::from_millis(100);
 /// The wheel turns once in about 100 s; what is due later is looked at once a turn.
 const SLOTS: usize = 1024;
 
-/// A point in time, in ticks since the wheel was made.
+/// A point in time, in ticks since the wheel was made; the first is 1, so that a connection that
+/// may have one spends no more memory on it than on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(u32);
+pub(crate) struct Tick(NonZeroU32);
+
+impl Tick {
+    fn plus(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    fn slot(self) -> usize {
+        self.0.get() as usize % SLOTS
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     start: Instant,
     /// The first tick that is not dealt with.
-    next: u32,
-    slots: Vec<Vec<(Tick, Token)>>,
+    next: Tick,
+    /// What is filed for a tick; which one, its place says.
+    slots: Vec<Vec<Token>>,
     filed: usize,
 }
 
@@ -29,7 +42,7 @@ impl Deadlines {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
-            next: 0,
+            next: Tick(NonZeroU32::MIN),
             slots: vec![Vec::new(); SLOTS],
             filed: 0,
         }
@@ -38,14 +51,14 @@ impl Deadlines {
     /// The tick at which `deadline` is over for certain.
     pub(crate) fn tick_of(&self, deadline: Instant) -> Tick {
         let ticks = deadline.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
-        let latest = self.next + SLOTS as u32 - 1;
-        let tick = u32::try_from(ticks + 1).unwrap_or(u32::MAX);
-        Tick(tick.clamp(self.next, latest))
+        let latest = self.next.plus(SLOTS as u32 - 1);
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        Tick(NonZeroU32::MIN).plus(ticks).clamp(self.next, latest)
     }
 
     /// Promises to report `token` at `tick`, which comes from [`tick_of`](Self::tick_of).
     pub(crate) fn file(&mut self, tick: Tick, token: Token) {
-        self.slots[tick.0 as usize % SLOTS].push((tick, token));
+        self.slots[tick.slot()].push(token);
         self.filed += 1;
     }
 
@@ -53,16 +66,17 @@ impl Deadlines {
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<(Tick, Token)>) {
         let over = now.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
         let over = u32::try_from(over).unwrap_or(u32::MAX);
-        while self.next <= over {
+        while self.next.0.get() <= over {
             if self.filed == 0 {
-                self.next = over + 1;
+                self.next = Tick(NonZeroU32::MIN).plus(over);
                 return;
             }
-            let slot = &mut self.slots[self.next as usize % SLOTS];
-            self.filed -= slot.len();
+            let tick = self.next;
             // With its memory: a burst must not be remembered for ever.
-            due.extend(std::mem::take(slot));
-            self.next += 1;
+            let tokens = std::mem::take(&mut self.slots[tick.slot()]);
+            self.filed -= tokens.len();
+            due.extend(tokens.into_iter().map(|token| (tick, token)));
+            self.next = tick.plus(1);
         }
     }
 
@@ -71,8 +85,9 @@ impl Deadlines {
         if self.filed == 0 {
             return None;
         }
-        let first = (self.next..).find(|tick| !self.slots[*tick as usize % SLOTS].is_empty())?;
-        let at = self.start + TICK * first;
+        let mut turn = (0..SLOTS as u32).map(|ahead| self.next.plus(ahead));
+        let first = turn.find(|tick| !self.slots[tick.slot()].is_empty())?;
+        let at = self.start + TICK * first.0.get();
         Some(at.saturating_duration_since(now))
     }
 }
