@@ -311,6 +311,8 @@ mod tests {
         input: Vec<u8>,
         takes: usize,
         sent: usize,
+        reads: usize,
+        /// Calls that were to send.
         calls: usize,
     }
 
@@ -329,6 +331,7 @@ mod tests {
 
     impl Transport for Peer {
         fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+            self.reads += 1;
             let count = self.input.len().min(room.capacity() - room.len());
             room.extend(self.input.drain(..count));
             match count {
@@ -354,12 +357,20 @@ mod tests {
         }
     }
 
-    /// Answers everything with a terabyte.
-    struct Large(Arc<File>);
+    /// Answers everything with what it is.
+    enum Always {
+        Small,
+        /// A terabyte.
+        Large(Arc<File>),
+    }
 
-    impl Host for Large {
+    impl Host for Always {
         fn answer(&mut self, _: &Request<'_>) -> Option<Response> {
-            let range = FileRange::new(Arc::clone(&self.0), 0, 1 << 40);
+            let file = match self {
+                Self::Small => return Some(Response::text("small")),
+                Self::Large(file) => Arc::clone(file),
+            };
+            let range = FileRange::new(file, 0, 1 << 40);
             Some(Response::new(StatusCode::OK).with_body(Body::File(range)))
         }
 
@@ -384,11 +395,14 @@ mod tests {
         fn record(&mut self, _: Record) {}
     }
 
-    fn download(takes: usize) -> (Connection<Peer>, Context, Large) {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    fn download(takes: usize) -> (Connection<Peer>, Context, Always) {
         let peer = Peer {
-            input: b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
+            input: REQUEST.to_vec(),
             takes,
             sent: 0,
+            reads: 0,
             calls: 0,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -396,7 +410,27 @@ mod tests {
         let wall = SystemTime::now();
         let cx = Context::new(&Config::default(), Recording::Off, Instant::now, wall);
         let file = File::open("/dev/null").expect("a file");
-        (connection, cx, Large(Arc::new(file)))
+        (connection, cx, Always::Large(Arc::new(file)))
+    }
+
+    /// Nothing is asked of the kernel that is known already: neither whether there is more to read
+    /// behind a short read, nor whether the socket takes what it has always taken.
+    #[test]
+    fn a_request_costs_one_read_and_one_write() {
+        const REQUESTS: usize = 100;
+        let (mut connection, mut cx, _) = download(usize::MAX);
+        for _ in 0..REQUESTS {
+            connection.transport.input = REQUEST.to_vec();
+            connection.on_ready(Readiness {
+                readable: true,
+                writable: true,
+                read_closed: false,
+            });
+            let park = connection.drive(&mut cx, &mut Always::Small, usize::MAX);
+            assert_eq!(park, Park::Readable);
+        }
+        let calls = (connection.transport.reads, connection.transport.calls);
+        assert_eq!(calls, (REQUESTS, REQUESTS));
     }
 
     /// A client that takes everything, for ever, gets a quantum and then it is another's turn.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-const TICK: Duration = Duration::from_millis(100);
+const TICK_MS: u64 = 100;
+const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 /// The wheel turns once in about 100 s; what is due later is looked at once a turn.
 const SLOTS: usize = 1024;
 
@@ -19,6 +21,8 @@ const SLOTS: usize = 1024;
 pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
+    const FIRST: Self = Self(NonZeroU32::MIN);
+
     fn plus(self, ticks: u32) -> Self {
         Self(self.0.saturating_add(ticks))
     }
@@ -33,62 +37,60 @@ pub(crate) struct Deadlines {
     start: Instant,
     /// The first tick that is not dealt with.
     next: Tick,
+    /// The first tick that something is filed for.
+    first: Option<Tick>,
     /// What is filed for a tick; which one, its place says.
     slots: Vec<Vec<Token>>,
-    filed: usize,
 }
 
 impl Deadlines {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
-            next: Tick(NonZeroU32::MIN),
+            next: Tick::FIRST,
+            first: None,
             slots: vec![Vec::new(); SLOTS],
-            filed: 0,
         }
     }
 
     /// The tick at which `deadline` is over for certain.
     pub(crate) fn tick_of(&self, deadline: Instant) -> Tick {
-        let ticks = deadline.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
         let latest = self.next.plus(SLOTS as u32 - 1);
-        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-        Tick(NonZeroU32::MIN).plus(ticks).clamp(self.next, latest)
+        let tick = Tick::FIRST.plus(self.whole_ticks(deadline));
+        tick.clamp(self.next, latest)
     }
 
     /// Promises to report `token` at `tick`, which comes from [`tick_of`](Self::tick_of).
     pub(crate) fn file(&mut self, tick: Tick, token: Token) {
         self.slots[tick.slot()].push(token);
-        self.filed += 1;
+        self.first = self.first.into_iter().chain([tick]).min();
     }
 
     /// Moves to `due` what was filed for ticks that are over.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<(Tick, Token)>) {
-        let over = now.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
-        let over = u32::try_from(over).unwrap_or(u32::MAX);
-        while self.next.0.get() <= over {
-            if self.filed == 0 {
-                self.next = Tick(NonZeroU32::MIN).plus(over);
-                return;
-            }
-            let tick = self.next;
+        let coming = Tick::FIRST.plus(self.whole_ticks(now));
+        while let Some(tick) = self.first.filter(|first| *first < coming) {
             // With its memory: a burst must not be remembered for ever.
             let tokens = std::mem::take(&mut self.slots[tick.slot()]);
-            self.filed -= tokens.len();
             due.extend(tokens.into_iter().map(|token| (tick, token)));
-            self.next = tick.plus(1);
+            let mut behind = (1..SLOTS as u32).map(|ahead| tick.plus(ahead));
+            self.first = behind.find(|tick| !self.slots[tick.slot()].is_empty());
         }
+        self.next = self.next.max(coming);
     }
 
     /// How long until something is due; `None` if nothing is filed.
     pub(crate) fn until_next(&self, now: Instant) -> Option<Duration> {
-        if self.filed == 0 {
-            return None;
-        }
-        let mut turn = (0..SLOTS as u32).map(|ahead| self.next.plus(ahead));
-        let first = turn.find(|tick| !self.slots[tick.slot()].is_empty())?;
-        let at = self.start + TICK * first.0.get();
+        let at = self.start + TICK * self.first?.0.get();
         Some(at.saturating_duration_since(now))
+    }
+
+    fn whole_ticks(&self, at: Instant) -> u32 {
+        let since = at.saturating_duration_since(self.start);
+        // In 64 bits: it is asked with every request.
+        let of_seconds = since.as_secs().saturating_mul(TICKS_PER_SECOND);
+        let ticks = of_seconds.saturating_add(u64::from(since.subsec_millis()) / TICK_MS);
+        u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 }
 
