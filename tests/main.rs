@@ -18,5 +18,6 @@ mod race;
 mod seeds;
 mod site_rules;
 mod static_files;
+mod system_calls;
 mod upload;
 mod users;

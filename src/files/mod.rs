@@ -198,7 +198,10 @@ impl Inner {
 
     /// The site that the client asks for; a name that no site has means the default one.
     fn tree(&self, request: &Request<'_>) -> &Tree {
-        let Some(host) = request.host().filter(|_| !self.hosts.is_empty()) else {
+        if self.hosts.is_empty() {
+            return &self.default;
+        }
+        let Some(host) = request.host() else {
             return &self.default;
         };
         let host = host.to_ascii_lowercase();

@@ -1,8 +1,6 @@
 //! Response heads on the wire (RFC 9112 §4, §5): the fields a handler chose, and those that
 //! belong to the connection.
 
-use std::io::Write;
-
 use ::http::header::SERVER;
 
 use super::framing::Persistence;
@@ -67,9 +65,21 @@ pub(super) fn encode_head(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{number}");
+/// Appends decimal digits. Two or three numbers stand in each head, and `write!` takes longer over
+/// one than everything else here over a field.
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    const MAX_DIGITS: usize = 20;
+    let mut digits = [0; MAX_DIGITS];
+    let mut first = MAX_DIGITS;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 #[cfg(test)]
@@ -122,6 +132,15 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nServer: tws\r\nDate: <date>\r\nConnection: close\r\n\
              Content-Length: 7\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 7, 10, 1_048_576, u64::MAX] {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
     }
 
     #[test]

@@ -246,11 +246,13 @@ impl<'a> Request<'a> {
     /// The host that the client asks for, without its port: from an absolute request-target, else
     /// from the Host field (RFC 9112 §3.2.2).
     pub fn host(&self) -> Option<&str> {
-        let authority = match self.target.split_once("://") {
-            Some((_, rest)) if !self.target.starts_with('/') => {
-                rest.split(['/', '?']).next().unwrap_or_default()
-            }
-            _ => self.header("host")?,
+        let absolute = match self.target.starts_with('/') {
+            true => None,
+            false => self.target.split_once("://"),
+        };
+        let authority = match absolute {
+            Some((_, rest)) => rest.split(['/', '?']).next().unwrap_or_default(),
+            None => self.header("host")?,
         };
         let end = match authority.rfind(':') {
             // A colon inside of brackets is the address's.

@@ -22,7 +22,7 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
-        if raw.as_bytes().contains(&b'#') {
+        if memchr::memchr(b'#', raw.as_bytes()).is_some() {
             return Err(Refusal::bad_request("fragment in the request-target"));
         }
         if raw.starts_with('/') {
@@ -73,8 +73,8 @@ impl<'a> Target<'a> {
 
 /// Splits a request-target at its first `?`.
 pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
-    match raw.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    match memchr::memchr(b'?', raw.as_bytes()) {
+        Some(mark) => (&raw[..mark], Some(&raw[mark + 1..])),
         None => (raw, None),
     }
 }

@@ -1,0 +1,178 @@
+//! What a request costs in allocations, and an idle connection in memory: ratchets that do not
+//! shake with the machine.
+//!
+//! The counts are the process's, the server's threads included. So the client here allocates
+//! nothing, and one test does everything, one thing after the other: not even the test harness has
+//! anything else to do.
+
+use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tws::bench::Exchange;
+use tws::{
+    Body, Config, Error, Handler, Request, Response, Router, Server, ServerHandle, StaticFiles,
+    StatusCode,
+};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn a_request_allocates_nothing_and_an_idle_connection_holds_little() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_small_file(folder.path());
+    let files = StaticFiles::new(folder.path()).expect("the folder");
+    through_the_machine(&files);
+    through_a_server(files.clone());
+    idle_connections(files);
+}
+
+fn write_small_file(folder: &Path) {
+    let path = folder.join("small.txt");
+    std::fs::write(&path, [b'x'; 1024]).expect("a file");
+    // Long ago: its entity tag is strong.
+    let file = std::fs::File::options().write(true).open(&path);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+    file.expect("the file")
+        .set_modified(long_ago)
+        .expect("a time");
+}
+
+fn through_the_machine(files: &StaticFiles) {
+    let first = files.handle(&Request::get("/small.txt")).wait();
+    let tag = first.headers()["ETag"].to_str().expect("text");
+    let conditional = request("GET", &format!("If-None-Match: {tag}\r\n"));
+    let coded = request("GET", "Accept-Encoding: gzip\r\n");
+    let text = |_: &Request<'_>| Response::text("hello\n");
+    let bytes = |_: &Request<'_>| {
+        Response::new(StatusCode::OK).with_body(Body::Bytes(Bytes::from_static(b"hello\n")))
+    };
+    let router = Router::new().get("/small.txt", text);
+    let table: [(&str, &dyn Handler, Vec<u8>, usize); 8] = [
+        ("a file", files, request("GET", ""), 0),
+        ("its head", files, request("HEAD", ""), 0),
+        ("a file that the client has", files, conditional, 0),
+        ("a file, pipelined", files, request("GET", "").repeat(16), 0),
+        // The keys under which sidecars are looked up, and a list of those there are.
+        ("a file that could be compressed", files, coded, 4),
+        ("static bytes", &bytes, request("GET", ""), 0),
+        // The text, and the map of header fields, which has two parts.
+        ("a text", &text, request("GET", ""), 3),
+        ("a text behind a router", &router, request("GET", ""), 3),
+    ];
+    for (name, handler, request, most) in table {
+        let handler = |request: &Request<'_>| handler.handle(request);
+        let mut exchange = Exchange::default();
+        assert!(exchange.serve(&request, &handler) > 0, "{name}");
+        let count = typical_allocations(|| {
+            exchange.serve(&request, &handler);
+        });
+        assert!(count <= most, "{name}: {count} allocations");
+    }
+}
+
+fn request(method: &str, fields: &str) -> Vec<u8> {
+    format!("{method} /small.txt HTTP/1.1\r\nHost: test\r\nUser-Agent: test\r\n{fields}\r\n")
+        .into_bytes()
+}
+
+fn through_a_server(files: StaticFiles) {
+    let server = Serving::start(files);
+    let mut client = server.client();
+    let request = request("GET", "");
+    let count = typical_allocations(|| client.round_trip(&request));
+    assert_eq!(count, 0, "allocations");
+}
+
+/// The number is a power of two, so that the slab is full: while it grows there is room for up to
+/// as many again in it, of which the system gives only what is used.
+fn idle_connections(files: StaticFiles) {
+    const COUNT: usize = 256;
+    const MAX_BYTES_EACH: usize = 256;
+    let server = Serving::start(files);
+    let request = request("GET", "");
+    let mut clients = Vec::with_capacity(COUNT);
+    clients.push(server.client());
+    clients[0].round_trip(&request);
+    let region = Region::new(ALLOCATOR);
+    for _ in 1..COUNT {
+        let mut client = server.client();
+        client.round_trip(&request);
+        clients.push(client);
+    }
+    // When this is answered, the worker has put away what it had for the others.
+    clients[0].round_trip(&request);
+    let change = region.change();
+    let held = change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated);
+    let each = held / (COUNT - 1);
+    assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
+}
+
+/// The median: every ten milliseconds a file is looked at again, and that allocates.
+fn typical_allocations(mut run: impl FnMut()) -> usize {
+    const RUNS: usize = 1001;
+    let mut counts = [0; RUNS];
+    for count in &mut counts {
+        let region = Region::new(ALLOCATOR);
+        run();
+        let change = region.change();
+        *count = change.allocations + change.reallocations;
+    }
+    counts.sort_unstable();
+    counts[RUNS / 2]
+}
+
+/// A server with one event loop.
+struct Serving {
+    address: SocketAddr,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Serving {
+    fn start(handler: impl Handler + 'static) -> Self {
+        let mut config = Config::default();
+        config.port = 0;
+        config.workers = Some(1.try_into().expect("1"));
+        let server = Server::bind(config).expect("a server");
+        let handle = server.handle();
+        Self {
+            address: handle.local_addresses()[0],
+            handle,
+            thread: Some(std::thread::spawn(move || server.serve(handler))),
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client(TcpStream::connect(self.address).expect("a connection"))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.handle.shut_down();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic").expect("no error");
+        }
+    }
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    /// Sends a request and takes the reply, which comes in one write.
+    fn round_trip(&mut self, request: &[u8]) {
+        let mut reply = [0; 4096];
+        self.0.write_all(request).expect("a server");
+        let count = self.0.read(&mut reply).expect("a reply");
+        assert!(reply[..count].starts_with(b"HTTP/1.1 "));
+    }
+}

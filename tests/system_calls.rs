@@ -1,0 +1,82 @@
+//! What a request costs in system calls, which decides the race for small files.
+
+use std::fs;
+use std::io::BufReader;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::Client;
+use crate::support::server::announced_address;
+
+/// One read, one write, and a share of a wait for events. A bare epoll loop has no fewer.
+const MAX_CALLS_PER_REQUEST: f64 = 2.15;
+
+#[test]
+#[ignore = "needs strace"]
+fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
+    const CLIENTS: usize = 32;
+    const ROUNDS: usize = 600;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("small.png"), [b'x'; 1024]).expect("a file");
+    let summary = state.path().join("calls");
+    // `-D`: what is started is the server itself, and what it is told with signals reaches it.
+    let child = Command::new("strace")
+        .args(["-D", "-f", "-c", "-o"])
+        .arg(&summary)
+        .arg(env!("CARGO_BIN_EXE_tws"))
+        .arg(folder.path())
+        .args(["--port=0", "--workers=1", "--access-log=off", "--state-dir"])
+        .arg(state.path())
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("strace");
+    let mut server = Traced(child);
+    let address = announced_address(&mut BufReader::new(server.0.stdout.take().expect("a pipe")));
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
+    for _ in 0..ROUNDS {
+        for client in &mut clients {
+            client.send("GET /small.png HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+    drop(clients);
+    server.end();
+
+    // Start and end of the server are in it, too.
+    let mut calls = None;
+    crate::support::eventually(|| {
+        calls = total(&fs::read_to_string(&summary).unwrap_or_default());
+        calls.is_some()
+    });
+    let each = calls.unwrap_or(f64::MAX) / (CLIENTS * ROUNDS) as f64;
+    assert!(each <= MAX_CALLS_PER_REQUEST, "{each} calls per request");
+}
+
+/// A server that ends with the test, however that ends.
+struct Traced(Child);
+
+impl Traced {
+    fn end(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a pid"), Signal::TERM).expect("a process");
+        self.0.wait().expect("an end");
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The number of calls in the last line: `100.00  0.5  12  41280  7 total`.
+fn total(summary: &str) -> Option<f64> {
+    let line = summary.lines().find(|line| line.ends_with(" total"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
