@@ -216,7 +216,7 @@ impl Worker {
             true => 0,
             false => desk.full_turns + 1,
         };
-        if desk.full_turns % MAX_TURNS_WITHOUT_DEADLINES == 0 {
+        if desk.full_turns.is_multiple_of(MAX_TURNS_WITHOUT_DEADLINES) {
             self.deadlines.take_due(self.cx.now, &mut desk.late);
             for (tick, token) in desk.late.drain(..) {
                 self.on_tick(tick, token);
