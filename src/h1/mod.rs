@@ -14,10 +14,11 @@
 //! ```
 //!
 //! The handler decides in `Admission` whether content is read at all, and words what is refused in
-//! `Refusing`. It may want the content while it comes in: then `Announcing` hands the request out
-//! before it, and `Streaming` stands for `Content` and `Handling` at once, until the content is
-//! complete (`Handling`), is answered too early for that (`Closing`), or goes wrong (`Spoilt`, and
-//! `Refusing` when the handler has let go).
+//! `Refusing`. `Handling` with a content is `HandlingContent`, so that without one it is small. The
+//! handler may want the content while it comes in: then `Announcing` hands the request out before
+//! it, and `Streaming` stands for `Content` and `Handling` at once, until the content is complete
+//! (`Handling`), is answered too early for that (`Closing`), or goes wrong (`Spoilt`, and `Refusing`
+//! when the handler has let go).
 //!
 //! Replies gather in the [`outbox`] while whole requests wait in the [`inbox`]; they are written
 //! when no further request can be answered, when the outbox is full, or when a content that is
