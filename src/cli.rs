@@ -121,6 +121,19 @@ struct Flags {
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
 
+    /// Let the process read and write everything that its user may. Without this it is restricted,
+    /// once it listens and if the kernel has Landlock, to its root, its logs and its state
+    #[arg(long)]
+    no_sandbox: bool,
+
+    /// Who to be once it listens, by name or number; only root can
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+
+    /// Which group to be of [default: the user's]
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+
     /// Seconds an idle connection is kept for a further request [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     keep_alive_timeout: Option<u32>,
@@ -174,6 +187,10 @@ pub(crate) struct Settings {
         expect(dead_code, reason = "no store lies in it")
     )]
     pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) sandbox: Sandboxing,
+    /// A name or a number.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
     pub(crate) log_format: Format,
     pub(crate) access_log: Vec<Destination>,
     pub(crate) banner: Banner,
@@ -300,6 +317,13 @@ pub(crate) enum SiteFile {
     None,
 }
 
+/// Whether the kernel shall restrict the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sandboxing {
+    IfPossible,
+    Off,
+}
+
 /// Whether the start is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Banner {
@@ -393,6 +417,12 @@ impl Settings {
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
             users: store(flags.users)?,
             state_dir: flags.state_dir,
+            sandbox: match flags.no_sandbox {
+                true => Sandboxing::Off,
+                false => Sandboxing::IfPossible,
+            },
+            user: flags.user,
+            group: flags.group,
             log_format: flags.log_format,
             access_log: destinations(flags.access_log, flags.quiet)?,
             banner: if flags.quiet {

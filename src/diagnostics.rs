@@ -36,15 +36,16 @@ impl Write for Queue {
 }
 
 /// The diagnostics; what waits is written when this is dropped.
-pub(crate) struct Diagnostics(SyncSender<Message>);
+pub(crate) struct Diagnostics {
+    sender: SyncSender<Message>,
+    /// Until there is a thread that has it.
+    queue: Option<Receiver<Message>>,
+}
 
 impl Diagnostics {
-    /// Starts them, at `level` unless `RUST_LOG` says otherwise.
-    pub(crate) fn start(level: LevelFilter) -> io::Result<Self> {
+    /// Collects them, at `level` unless `RUST_LOG` says otherwise.
+    pub(crate) fn collect(level: LevelFilter) -> Self {
         let (sender, queue) = mpsc::sync_channel(MAX_WAITING);
-        thread::Builder::new()
-            .name("diagnostics".to_owned())
-            .spawn(move || write(&queue))?;
         let style = match io::stderr().is_terminal() {
             true => WriteStyle::Always,
             false => WriteStyle::Never,
@@ -53,25 +54,42 @@ impl Diagnostics {
             .target(Target::Pipe(Box::new(Queue(sender.clone()))))
             .write_style(style)
             .init();
-        Ok(Self(sender))
+        Self {
+            sender,
+            queue: Some(queue),
+        }
+    }
+
+    /// Starts the thread that writes them.
+    pub(crate) fn write(&mut self) -> io::Result<()> {
+        let Some(queue) = self.queue.take() else {
+            return Ok(());
+        };
+        thread::Builder::new()
+            .name("diagnostics".to_owned())
+            .spawn(move || queue.iter().for_each(Message::write))
+            .map(|_| ())
     }
 }
 
 impl Drop for Diagnostics {
     fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            return queue.try_iter().for_each(Message::write);
+        }
         let (done, written) = mpsc::sync_channel(0);
-        if self.0.try_send(Message::Flush(done)).is_ok() {
+        if self.sender.try_send(Message::Flush(done)).is_ok() {
             let _ = written.recv_timeout(PATIENCE);
         }
     }
 }
 
-fn write(queue: &Receiver<Message>) {
-    for message in queue {
-        match message {
+impl Message {
+    fn write(self) {
+        match self {
             // There is nowhere to complain.
-            Message::Text(text) => drop(io::stderr().write_all(&text)),
-            Message::Flush(done) => drop(done),
+            Self::Text(text) => drop(io::stderr().write_all(&text)),
+            Self::Flush(done) => drop(done),
         }
     }
 }

@@ -159,7 +159,7 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 6 | `main`, `cli` | the command line |
+//! | 6 | `main`, `cli`, `sandbox` | the command line, and what the process may do |
 //! | 5 | `server` | bind, serve, drain, end |
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |

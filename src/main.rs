@@ -3,6 +3,8 @@
 
 mod cli;
 mod diagnostics;
+mod privileges;
+mod sandbox;
 #[cfg(feature = "sqlite")]
 mod state;
 
@@ -12,14 +14,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cli::{Banner, Settings, SiteFile, Stop, check_uploads};
+use cli::{Banner, Sandboxing, Settings, SiteFile, Stop, check_uploads};
 use diagnostics::Diagnostics;
+use privileges::Identity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sandbox::{Confinement, Sandbox, Uploads};
 use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use tws::access_log::AccessLog;
-use tws::site::{PostgresUrl, Site, Store};
+use tws::access_log::{AccessLog, Destination, OpenLog};
+use tws::site::{PostgresUrl, Site, Store, Symlinks};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, Router, Server, ServerHandle, SlowLog, StaticFiles};
@@ -36,13 +40,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let diagnostics = Diagnostics::start(settings.log_level);
-    let result = diagnostics
-        .map_err(|source| Error::System {
-            doing: "start the diagnostics",
-            source,
-        })
-        .and_then(|_diagnostics| run(settings));
+    let mut diagnostics = Diagnostics::collect(settings.log_level);
+    let result = run(&settings, &mut diagnostics);
+    drop(diagnostics);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,36 +52,110 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<(), Error> {
+fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> {
     raise_descriptor_limit();
     survive_size_limits()?;
-    let mut site = read_site(&settings)?;
+    let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
+    let mut site = read_site(settings)?;
     settings.overrides.apply(&mut site, &settings.root);
     let takes_uploads = |site: &Site| site.upload.is_some();
     if takes_uploads(&site) || site.hosts.iter().any(takes_uploads) {
         let authentication = settings.authentication();
         check_uploads(&settings.config.addresses, authentication).map_err(Error::Setting)?;
     }
-    let files = hide_settings(StaticFiles::with_site(&settings.root, &site)?, &settings);
+    let files = hide_settings(StaticFiles::with_site(&settings.root, &site)?, settings);
+    let guard = settings.auth_file.as_deref().map(guard).transpose()?;
+    let store = site.users.as_ref().map(|users| &users.store);
+    let store = settings.users.as_ref().or(store);
+    let store = store.map(|store| place(store, settings, identity.as_ref()));
+    let store = store.transpose()?;
+    let mut server = Server::bind(settings.config.clone())?;
+    let access_log = open_access_log(settings, identity.as_ref())?;
+
+    // No thread may have been started before: it would be free, and root.
+    let confinement = match settings.sandbox {
+        Sandboxing::IfPossible => sandbox_for(settings, &site, store.as_ref()).enter()?,
+        Sandboxing::Off => Confinement::Off,
+    };
+    identity.map_or(Ok(()), |identity| identity.assume())?;
+    diagnostics.write().map_err(|source| Error::System {
+        doing: "start the diagnostics",
+        source,
+    })?;
+
     let mut router = Router::new();
-    let store = settings
-        .users
-        .clone()
-        .or(site.users.map(|users| users.store));
-    if let Some(store) = store {
-        router = add_users(router, &store, &settings)?;
+    if let Some(store) = &store {
+        router = add_users(router, store)?;
     }
-    let app = wrap(router.fallback(files), &settings)?;
-    let mut server = Server::bind(settings.config)?;
+    let app = wrap(router.fallback(files), guard, settings);
     end_on_signals(server.handle())?;
-    if !settings.access_log.is_empty() {
-        let access_log = AccessLog::start(settings.log_format, &settings.access_log)?;
-        server = server.with_access_log(access_log);
+    if let Some(access_log) = access_log {
+        server = server.with_access_log(access_log.start()?);
     }
     if settings.banner == Banner::Shown {
-        announce(&settings.root, server.handle().local_addresses());
+        let addresses = server.handle();
+        announce(&settings.root, addresses.local_addresses(), &confinement);
     }
     server.serve(app)
+}
+
+fn open_access_log(
+    settings: &Settings,
+    owner: Option<&Identity>,
+) -> Result<Option<OpenLog>, Error> {
+    if settings.access_log.is_empty() {
+        return Ok(None);
+    }
+    for path in log_files(settings) {
+        if let Some(owner) = owner {
+            owner.make_file(path);
+        }
+    }
+    AccessLog::open(settings.log_format, &settings.access_log).map(Some)
+}
+
+fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
+    settings
+        .access_log
+        .iter()
+        .filter_map(|destination| match destination {
+            Destination::File(path) => Some(path.as_path()),
+            Destination::Stdout => None,
+        })
+}
+
+/// The sandbox in which all this can be done, and nothing else.
+fn sandbox_for(settings: &Settings, site: &Site, store: Option<&Store>) -> Sandbox {
+    let mut sandbox = Sandbox::new();
+    for site in std::iter::once(site).chain(&site.hosts) {
+        let root = site.root.as_deref();
+        let root = root.map_or(settings.root.clone(), |root| settings.root.join(root));
+        let uploads = match site.upload {
+            Some(_) => Uploads::Taken,
+            None => Uploads::Refused,
+        };
+        sandbox.serve(&root, uploads);
+        if site.symlinks == Symlinks::Follow {
+            sandbox.read_everywhere();
+        }
+    }
+    if let SiteFile::At(path) = &settings.site_file {
+        sandbox.read(path);
+    }
+    if let Some(path) = &settings.auth_file {
+        sandbox.read(path);
+    }
+    if settings.user.is_some() || settings.group.is_some() {
+        sandbox.read(Path::new("/etc/passwd"));
+        sandbox.read(Path::new("/etc/group"));
+    }
+    log_files(settings).for_each(|path| sandbox.append(path));
+    match store {
+        Some(Store::Sqlite(path)) => sandbox.keep_database(path),
+        Some(Store::Postgres(_)) => sandbox.connect(),
+        _ => {}
+    }
+    sandbox
 }
 
 fn read_site(settings: &Settings) -> Result<Site, Error> {
@@ -108,10 +182,10 @@ fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
 
 /// Puts around everything what flags ask for. Preflights come without a password, so they are
 /// answered outside of where one is wanted.
-fn wrap(app: Router, settings: &Settings) -> Result<Router, Error> {
+fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
     // A router with nothing but a fallback is whatever that is.
-    let mut app = match &settings.auth_file {
-        Some(path) => guard(app, path)?,
+    let mut app = match guard {
+        Some(guard) => guard(app),
         None => app,
     };
     if let Some(origin) = &settings.cors {
@@ -120,39 +194,60 @@ fn wrap(app: Router, settings: &Settings) -> Result<Router, Error> {
     if let Some(threshold) = settings.slow_log {
         app = Router::new().fallback(SlowLog::new(app, threshold));
     }
-    Ok(app)
+    app
 }
 
+/// Puts around everything who may have it.
+type Guard = Box<dyn FnOnce(Router) -> Router>;
+
 #[cfg(feature = "auth")]
-fn guard(app: Router, path: &Path) -> Result<Router, Error> {
+fn guard(path: &Path) -> Result<Guard, Error> {
     let credentials = Credentials::read(path)?;
-    Ok(Router::new().fallback(BasicAuth::new(app, credentials)))
+    Ok(Box::new(|app| {
+        Router::new().fallback(BasicAuth::new(app, credentials))
+    }))
 }
 
 #[cfg(not(feature = "auth"))]
-fn guard(_: Router, path: &Path) -> Result<Router, Error> {
+fn guard(path: &Path) -> Result<Guard, Error> {
     Err(Error::Setting(format!(
         "passwords cannot be asked for as {} has them: this tws was built without the feature auth",
         path.display()
     )))
 }
 
-fn add_users(router: Router, store: &Store, settings: &Settings) -> Result<Router, Error> {
+/// The store with the place where it is, which is made if need be.
+#[cfg(feature = "sqlite")]
+fn place(store: &Store, settings: &Settings, owner: Option<&Identity>) -> Result<Store, Error> {
+    let Store::Sqlite(path) = store else {
+        return Ok(store.clone());
+    };
+    let path = state::place(path, settings.state_dir.as_deref(), &settings.root)?;
+    state::make_folder_of(&path, owner)?;
+    Ok(Store::Sqlite(path))
+}
+
+#[cfg(not(feature = "sqlite"))]
+#[expect(clippy::unnecessary_wraps, reason = "as its twin")]
+fn place(store: &Store, _: &Settings, _: Option<&Identity>) -> Result<Store, Error> {
+    Ok(store.clone())
+}
+
+fn add_users(router: Router, store: &Store) -> Result<Router, Error> {
     match store {
-        Store::Sqlite(path) => add_sqlite_users(router, path, settings),
+        Store::Sqlite(path) => add_sqlite_users(router, path),
         Store::Postgres(url) => add_postgres_users(router, url),
         other => Err(no_store(other, "a newer tws")),
     }
 }
 
 #[cfg(feature = "sqlite")]
-fn add_sqlite_users(router: Router, path: &Path, settings: &Settings) -> Result<Router, Error> {
-    let path = state::place(path, settings.state_dir.as_deref(), &settings.root)?;
-    Ok(tws::Users::open(&path)?.routes(router))
+fn add_sqlite_users(router: Router, path: &Path) -> Result<Router, Error> {
+    Ok(tws::Users::open(path)?.routes(router))
 }
 
 #[cfg(not(feature = "sqlite"))]
-fn add_sqlite_users(_: Router, path: &Path, _: &Settings) -> Result<Router, Error> {
+fn add_sqlite_users(_: Router, path: &Path) -> Result<Router, Error> {
     let store = Store::Sqlite(path.to_owned());
     Err(no_store(&store, "one built with --features sqlite"))
 }
@@ -225,7 +320,7 @@ fn end_on_signals(handle: ServerHandle) -> Result<(), Error> {
         .map_err(failed)
 }
 
-fn announce(root: &Path, addresses: &[SocketAddr]) {
+fn announce(root: &Path, addresses: &[SocketAddr], confinement: &Confinement) {
     let mut text = format!(
         "tws {} serves {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -233,6 +328,10 @@ fn announce(root: &Path, addresses: &[SocketAddr]) {
     );
     for address in addresses {
         text += &format!("  {}\n", url(*address));
+    }
+    text += &format!("  {confinement}\n");
+    if privileges::is_root() {
+        text += "  it is root and need not be: --user NAME gives that up once it listens\n";
     }
     text += "Ctrl-C ends it.\n";
     say(&text);

@@ -1,8 +1,13 @@
 //! Where the server keeps what must survive it.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use tws::Error;
+
+use crate::privileges::Identity;
 
 /// The place of a file: a relative name lies in the state directory, and none beneath the root.
 pub(crate) fn place(name: &Path, state_dir: Option<&Path>, root: &Path) -> Result<PathBuf, Error> {
@@ -12,6 +17,25 @@ pub(crate) fn place(name: &Path, state_dir: Option<&Path>, root: &Path) -> Resul
     };
     refuse_beneath_root(&path, root)?;
     Ok(path)
+}
+
+/// Makes the folder in which a file shall be, if it is not there, for whom the process will be.
+pub(crate) fn make_folder_of(file: &Path, owner: Option<&Identity>) -> Result<(), Error> {
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let folders: Vec<&Path> = file.ancestors().skip(1).take_while(missing).collect();
+    // Names of users are not for every user of the machine.
+    let make = |folder: &Path| match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => owner.map_or(Ok(()), |owner| owner.own_folder(folder)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    };
+    folders.into_iter().rev().try_for_each(|folder| {
+        make(folder).map_err(|source| Error::Path {
+            purpose: "make a folder for the user database at",
+            path: folder.to_owned(),
+            source,
+        })
+    })
 }
 
 /// What lies beneath the root can be downloaded; the users' names must not.

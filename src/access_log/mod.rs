@@ -76,6 +76,20 @@ const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 /// A batch that takes more memory than this is handed over; some 200 requests.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 
+/// An access log that nobody writes yet.
+#[derive(Debug)]
+pub struct OpenLog {
+    format: Format,
+    outputs: Vec<Output>,
+}
+
+impl OpenLog {
+    /// Starts the thread that writes.
+    pub fn start(self) -> Result<AccessLog, Error> {
+        AccessLog::with_outputs(self.format, self.outputs)
+    }
+}
+
 /// A record and the time at which its exchange was complete.
 #[derive(Debug)]
 struct Entry {
@@ -115,8 +129,14 @@ pub struct AccessLog {
 impl AccessLog {
     /// Opens the destinations, which all get the same lines, and starts the thread that writes.
     pub fn start(format: Format, destinations: &[Destination]) -> Result<Self, Error> {
+        Self::open(format, destinations)?.start()
+    }
+
+    /// Opens the destinations only: whoever gives up privileges does so before there are threads.
+    pub fn open(format: Format, destinations: &[Destination]) -> Result<OpenLog, Error> {
         let outputs: Result<Vec<Output>, Error> = destinations.iter().map(open).collect();
-        Self::with_outputs(format, outputs?)
+        let outputs = outputs?;
+        Ok(OpenLog { format, outputs })
     }
 
     fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {

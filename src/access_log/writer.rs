@@ -98,6 +98,12 @@ enum Ending {
     TornLine,
 }
 
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Output").field(&self.name).finish()
+    }
+}
+
 impl Output {
     pub(super) fn new(name: impl fmt::Display, stream: Box<dyn Write + Send>) -> Self {
         Self {
