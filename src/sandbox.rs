@@ -238,7 +238,10 @@ impl Sandbox {
             Connecting::Refused => AccessNet::BindTcp | AccessNet::ConnectTcp,
             Connecting::Allowed => AccessNet::BindTcp.into(),
         };
-        let rules = self.rules.iter().filter_map(|(path, access)| {
+        // A pipe or a socket, as /dev/stdout may be, is nowhere, and nothing need be allowed there.
+        let somewhere = |(path, _): &&(PathBuf, _)| path.canonicalize().is_ok();
+        let rules = self.rules.iter().filter(somewhere);
+        let rules = rules.filter_map(|(path, access)| {
             let on_files = AccessFs::from_file(VERSION);
             let kind = if path.is_dir() {
                 *access
@@ -340,4 +343,263 @@ fn list(paths: &[PathBuf]) -> String {
         .map(|path| path.display().to_string())
         .collect();
     paths.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io::{ErrorKind, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// `srv/releases/{1,2}/public/page`, `srv/current` to the first, `outside/secret`, `logs`, `state`.
+    fn machine() -> TempDir {
+        let machine = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| machine.path().join(name);
+        for release in ["1", "2"] {
+            let public = at("srv/releases").join(release).join("public");
+            fs::create_dir_all(&public).expect("a folder");
+            fs::write(public.join("page"), release).expect("a file");
+        }
+        symlink("releases/1", at("srv/current")).expect("a link");
+        for folder in ["outside", "logs", "state"] {
+            fs::create_dir(at(folder)).expect("a folder");
+        }
+        fs::write(at("outside/secret"), "secret").expect("a file");
+        fs::write(at("logs/access.log"), "a line\n").expect("a file");
+        machine
+    }
+
+    /// Tries things in the sandbox, on a thread that nobody uses afterwards. False if the kernel has
+    /// none.
+    fn inside(sandbox: Sandbox, tries: impl FnOnce() + Send) -> bool {
+        thread::scope(|scope| {
+            let tried = scope.spawn(|| {
+                let confinement = sandbox.enter().expect("no error");
+                let status = fs::read_to_string("/proc/thread-self/status");
+                // Without Landlock it can be read.
+                if let Ok(status) = status {
+                    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+                }
+                if let Confinement::Missing(reason) = confinement {
+                    eprintln!("nothing to escape from: {reason}");
+                    return false;
+                }
+                assert!(
+                    matches!(confinement, Confinement::InForce(_)),
+                    "{confinement}"
+                );
+                // Threads that are started later are in it.
+                thread::scope(|scope| scope.spawn(tries).join()).expect("no panic");
+                true
+            });
+            tried.join().expect("no panic")
+        })
+    }
+
+    #[track_caller]
+    fn denied<T>(result: std::io::Result<T>) {
+        let error = result.err().expect("it is denied");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    }
+
+    #[test]
+    fn there_is_no_way_out() {
+        let machine = machine();
+        let at = |name: &str| machine.path().join(name);
+        let root = at("srv/releases/1/public");
+        let mut sandbox = Sandbox::new();
+        sandbox.serve(&root, Uploads::Refused);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        symlink(at("outside/secret"), root.join("link")).expect("a link");
+        inside(sandbox, || {
+            assert_eq!(fs::read(root.join("page")).expect("allowed"), b"1");
+            assert_eq!(fs::read_dir(&root).expect("allowed").count(), 2);
+            for path in ["/etc/passwd", "/etc/shadow", "/proc/self/environ"] {
+                if Path::new(path).exists() {
+                    denied(File::open(path));
+                }
+            }
+            denied(File::open(at("outside/secret")));
+            denied(File::open(root.join("link")));
+            denied(File::open(root.join("../../2/public/page")));
+            denied(fs::read_dir("/"));
+            // Neither the root nor anything else is written to.
+            let append = |path: &Path| OpenOptions::new().append(true).open(path);
+            denied(append(&root.join("page")));
+            denied(append(&at("logs/access.log")));
+            denied(File::create(root.join("new")));
+            denied(fs::create_dir(root.join("new")));
+            denied(symlink("/", root.join("new")));
+            denied(fs::remove_file(root.join("page")));
+            denied(fs::rename(root.join("page"), root.join("new")));
+            denied(File::create(at("outside/new")));
+            denied(File::create(std::env::temp_dir().join("tws-was-here")));
+            for shell in ["/bin/sh", "/usr/bin/env"] {
+                denied(Command::new(shell).arg("-c").arg("true").status());
+            }
+            append(Path::new("/dev/null")).expect("allowed");
+            if lacks_net() {
+                return eprintln!("this kernel does not restrict connections");
+            }
+            denied(TcpStream::connect(address));
+            denied(TcpListener::bind("127.0.0.1:0"));
+        });
+    }
+
+    fn lacks_net() -> bool {
+        let hard = landlock::CompatLevel::HardRequirement;
+        let ruleset = landlock::Compatible::set_compatibility(Ruleset::default(), hard);
+        ruleset.handle_access(AccessNet::BindTcp).is_err()
+    }
+
+    #[test]
+    fn uploads_logs_and_users_are_written_where_they_belong() {
+        let machine = machine();
+        let at = |name: &str| machine.path().join(name);
+        let root = at("srv/releases/1/public");
+        let mut sandbox = Sandbox::new();
+        sandbox.serve(&root, Uploads::Taken);
+        sandbox.append(&at("logs/access.log"));
+        sandbox.keep_database(&at("state/users.db"));
+        inside(sandbox, || {
+            File::create(root.join("new")).expect("allowed");
+            fs::rename(root.join("new"), root.join("page")).expect("allowed");
+            denied(File::create(at("srv/releases/2/public/new")));
+            denied(symlink("/", root.join("link")));
+            // A log that was rotated is made anew, and none is read or shortened.
+            let append = |name: &str| {
+                let file = OpenOptions::new().append(true).create(true).open(at(name));
+                file.and_then(|mut file| file.write_all(b"a line\n"))
+            };
+            append("logs/access.log").expect("allowed");
+            append("logs/access.log.1").expect("allowed");
+            denied(File::open(at("logs/access.log")));
+            denied(fs::remove_file(at("logs/access.log")));
+            for name in ["state/users.db", "state/users.db-wal"] {
+                fs::write(at(name), "one").expect("allowed");
+                fs::write(at(name), "two").expect("allowed");
+                fs::remove_file(at(name)).expect("allowed");
+            }
+            // Nothing goes from one to the other but by copying (EXDEV).
+            fs::rename(root.join("page"), at("state/page")).expect_err("denied");
+            denied(append("outside/access.log"));
+        });
+    }
+
+    #[test]
+    fn a_deploy_switches_to_a_sibling_and_to_nothing_else() {
+        let machine = machine();
+        let at = |name: &str| machine.path().join(name);
+        for root in ["srv/current", "srv/current/", "srv/current/public"] {
+            let mut sandbox = Sandbox::new();
+            sandbox.serve(&at(root), Uploads::Refused);
+            inside(sandbox, || {
+                assert_eq!(
+                    fs::read(at("srv/releases/2/public/page")).expect("allowed"),
+                    b"2"
+                );
+                assert_eq!(
+                    fs::read(at("srv/current/public/page")).expect("allowed"),
+                    b"1"
+                );
+                denied(File::open(at("outside/secret")));
+            });
+        }
+        assert_eq!(deployments(Path::new("/")), Path::new("/"));
+        symlink("/etc", at("srv/etc")).expect("a link");
+        let etc = Path::new("/etc").canonicalize().expect("a folder");
+        assert_eq!(deployments(&at("srv/etc")), etc, "and not all there is");
+    }
+
+    #[test]
+    fn a_single_file_may_be_replaced() {
+        let machine = machine();
+        let at = |name: &str| machine.path().join(name);
+        let mut sandbox = Sandbox::new();
+        sandbox.serve(&at("srv/releases/1/public/page"), Uploads::Refused);
+        let page = at("srv/releases/1/public/page");
+        fs::write(at("outside/new"), "new").expect("a file");
+        fs::rename(at("outside/new"), &page).expect("a file");
+        inside(sandbox, || {
+            assert_eq!(fs::read(&page).expect("allowed"), b"new");
+            denied(File::open(at("srv/releases/2/public/page")));
+        });
+    }
+
+    #[test]
+    fn links_that_are_followed_may_lead_anywhere_but_not_to_be_written() {
+        let machine = machine();
+        let at = |name: &str| machine.path().join(name);
+        let mut sandbox = Sandbox::new();
+        sandbox.serve(&at("srv/current"), Uploads::Refused);
+        sandbox.read_everywhere();
+        inside(sandbox, || {
+            assert_eq!(fs::read(at("outside/secret")).expect("allowed"), b"secret");
+            denied(File::create(at("outside/new")));
+            denied(Command::new("/bin/sh").status());
+        });
+    }
+
+    #[test]
+    fn a_database_elsewhere_can_be_reached() {
+        let machine = machine();
+        let mut sandbox = Sandbox::new();
+        sandbox.connect();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        inside(sandbox, || {
+            TcpStream::connect(address).expect("allowed");
+            fs::read("/etc/passwd").expect("allowed");
+            denied(File::open(machine.path().join("outside/secret")));
+        });
+    }
+
+    /// As an upgrade of a running server does.
+    #[test]
+    fn this_program_can_be_executed_again_and_again() {
+        let machine = machine();
+        let program = std::env::current_exe().expect("a program");
+        fn generation(left: u32, root: &Path, program: &Path) {
+            let mut sandbox = Sandbox::new();
+            sandbox.serve(root, Uploads::Refused);
+            // Each is within the one before, and sixteen is as deep as they go.
+            let confinement = sandbox.enter().expect("no error");
+            let status = Command::new(program).arg("--list").output();
+            assert!(status.expect("allowed").status.success(), "{confinement}");
+            if left > 0 {
+                return thread::scope(|scope| {
+                    let next = scope.spawn(|| generation(left - 1, root, program));
+                    next.join().expect("no panic");
+                });
+            }
+            if !matches!(confinement, Confinement::Missing(_)) {
+                assert!(
+                    matches!(confinement, Confinement::Inherited),
+                    "{confinement}"
+                );
+                denied(File::open("/etc/passwd"));
+            }
+        }
+        thread::scope(|scope| {
+            let first = scope.spawn(|| generation(17, machine.path(), &program));
+            first.join().expect("no panic");
+        });
+    }
+
+    #[test]
+    fn what_is_in_force_is_said() {
+        let mut sandbox = Sandbox::new();
+        assert_eq!(Confinement::Off.to_string(), "sandbox: off (--no-sandbox)");
+        sandbox.serve(Path::new("/"), Uploads::Taken);
+        assert_eq!(list(&sandbox.read), "/");
+        assert_eq!(list(&sandbox.written), "/");
+    }
 }

@@ -15,6 +15,7 @@ mod peers;
 mod promise;
 mod protocol;
 mod race;
+mod sandbox;
 mod seeds;
 mod site_rules;
 mod static_files;

@@ -37,6 +37,8 @@ pub(super) struct Tree {
     pub(super) path: PathBuf,
     current: RwLock<Arc<Snapshot>>,
     checked: Mutex<Instant>,
+    /// What the path named last of all that could not be opened.
+    unreadable: Mutex<Option<Place>>,
     /// Tags made from contents, by the version of the file they were made from.
     tags: Mutex<LruCache<Identity, String>>,
     symlinks: Symlinks,
@@ -129,6 +131,7 @@ impl Tree {
             path: folder,
             current: RwLock::new(Arc::new(snapshot)),
             checked: Mutex::new(Instant::now()),
+            unreadable: Mutex::default(),
             tags: Mutex::new(LruCache::new(max_tags)),
             symlinks,
             listed: Arc::default(),
@@ -165,13 +168,28 @@ impl Tree {
                             let current = self.current.write();
                             *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
                         }
-                        Err(error) => log::warn!("{}: {error}", self.path.display()),
+                        Err(error) => self.complain(place, &error),
                     }
                 }
                 _ => {}
             }
         }
         self.read()
+    }
+
+    /// Says that the folder of a deploy cannot be opened, once: it is tried again and again.
+    fn complain(&self, place: Place, error: &io::Error) {
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if unreadable.replace(place) != Some(place) {
+            let path = self.path.display();
+            log::warn!(
+                "{path} is another folder now, which cannot be opened ({error}; is it outside of \
+                 the sandbox?): the former one is served on"
+            );
+        }
     }
 
     fn read(&self) -> Arc<Snapshot> {

@@ -1,0 +1,273 @@
+//! The sandbox of the binary, and who it is. What the sandbox itself keeps from is tested beside it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Signal, geteuid};
+
+use crate::command_line::fails;
+use crate::support::{Client, Process, eventually};
+
+/// Starts `tws` and returns the lines of its announcement.
+fn announced(folder: &Path, args: &[&str]) -> (Running, Client, Vec<String>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder)
+        .args(["-p0", "--state-dir=state"])
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
+        let line = line.expect("a line");
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+        lines.push(line.trim().to_owned());
+    }
+    let child = Running(child);
+    let address = lines.get(1).and_then(|line| line.strip_prefix("http://"));
+    let address = address.unwrap_or_else(|| panic!("it has started: {lines:?}"));
+    let address = address.trim_end_matches('/').parse().expect("an address");
+    (child, Client::connect(address), lines)
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The line about the sandbox.
+fn sandbox(lines: &[String]) -> &str {
+    let line = lines.iter().find(|line| line.starts_with("sandbox: "));
+    line.expect("it is said")
+}
+
+/// What the kernel says of each thread: its name, and the value of `key`.
+fn threads(process: u32, key: &str) -> BTreeSet<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let statuses =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let values = statuses.map(|status| {
+        let value = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.expect("a line")
+                .trim_matches([':', '\t', ' '])
+                .to_owned()
+        };
+        (value("Name"), value(key))
+    });
+    values.collect()
+}
+
+/// A folder that everybody may enter, with `site/page` in it.
+fn site() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::create_dir(folder.path().join("site")).expect("a folder");
+    fs::write(folder.path().join("site/page"), "page").expect("a file");
+    folder
+}
+
+const ALL_THREADS: [&str; 5] = ["access-log", "diagnostics", "signals", "tws", "worker-0"];
+
+#[test]
+fn every_thread_is_in_the_sandbox() {
+    let folder = site();
+    let users = [
+        "site",
+        "--upload",
+        "--listing=on",
+        "--users=sqlite:users.db",
+    ];
+    let users = &users[..if cfg!(feature = "sqlite") { 4 } else { 3 }];
+    for (args, expected) in [(users, "1"), (&["site", "--no-sandbox"], "0")] {
+        let (process, mut client, _) = announced(folder.path(), args);
+        // A listing is made by a helper.
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.head();
+        let threads = threads(process.0.id(), "NoNewPrivs");
+        for name in ALL_THREADS {
+            let found = threads.contains(&(name.to_owned(), expected.to_owned()));
+            assert!(found, "{name} in {threads:?}");
+        }
+        assert!(
+            threads.iter().all(|(_, value)| value == expected),
+            "{threads:?}"
+        );
+        let has_users = threads.iter().any(|(name, _)| name == "users-writer");
+        assert_eq!(has_users, cfg!(feature = "sqlite") && expected == "1");
+    }
+}
+
+#[test]
+fn the_start_says_what_is_in_force() {
+    let folder = site();
+    let real = folder.path().canonicalize().expect("a folder");
+    let real = real.display();
+    let (_process, _, lines) = announced(folder.path(), &["site", "--no-sandbox"]);
+    assert_eq!(sandbox(&lines), "sandbox: off (--no-sandbox)");
+    let (_process, _, lines) = announced(folder.path(), &["site"]);
+    if sandbox(&lines).contains("none") {
+        return eprintln!("{}", sandbox(&lines));
+    }
+    let expected = format!("sandbox: reads beneath {real}/site, writes nowhere (Landlock");
+    assert!(sandbox(&lines).starts_with(&expected), "{lines:?}");
+    let args = ["site", "--symlinks=follow", "--access-log=access.log"];
+    let (_process, _, lines) = announced(folder.path(), &args);
+    let expected =
+        format!("sandbox: reads everywhere, as links are followed, writes beneath {real} (");
+    assert!(sandbox(&lines).starts_with(&expected), "{lines:?}");
+}
+
+/// Whoever can switch the link to the root, or to a file that is served, could have everything.
+#[test]
+fn a_link_that_is_switched_leads_to_siblings_only() {
+    let folder = site();
+    let at = |name: &str| folder.path().join(name);
+    for (name, text) in [
+        ("releases/1", "one"),
+        ("releases/2", "two"),
+        ("outside", "secret"),
+    ] {
+        fs::create_dir_all(at(name)).expect("a folder");
+        fs::write(at(name).join("page"), text).expect("a file");
+    }
+    let switch = |link: &str, target: &str| {
+        symlink(target, at("next")).expect("a link");
+        fs::rename(at("next"), at(link)).expect("a switch");
+    };
+    switch("current", "releases/1");
+    let (process, mut client, lines) = announced(folder.path(), &["current", "--access-log=off"]);
+    let mut text = || client.get("/page").text();
+    switch("current", "releases/2");
+    eventually(|| text() == "two");
+    switch("current", "outside");
+    if sandbox(&lines).contains("Landlock)") {
+        let mut process = process;
+        let stderr = process.0.stderr.take().expect("a pipe");
+        let complaint = std::thread::spawn(|| BufReader::new(stderr).lines().next());
+        eventually(|| {
+            assert_eq!(text(), "two");
+            complaint.is_finished()
+        });
+        let complaint = complaint.join().expect("no panic").expect("a line");
+        let complaint = complaint.expect("a line");
+        assert!(
+            complaint.contains("current") && complaint.contains("denied"),
+            "{complaint}"
+        );
+        switch("current", "releases/1");
+        eventually(|| text() == "one");
+    } else {
+        eventually(|| text() == "secret");
+    }
+
+    switch("file", "releases/1/page");
+    for (args, escapes) in [(&["file"][..], false), (&["file", "--no-sandbox"], true)] {
+        switch("file", "releases/1/page");
+        let (_process, mut client, lines) = announced(folder.path(), args);
+        assert_eq!(client.get("/").text(), "one");
+        switch("file", "/etc/passwd");
+        let escapes = escapes || !sandbox(&lines).contains("Landlock)");
+        let expected = if escapes { 200 } else { 403 };
+        let passwd = fs::read_to_string("/etc/passwd").expect("a file");
+        eventually(|| {
+            let reply = client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            client.head();
+            reply.status == expected && (reply.text() == passwd) == escapes
+        });
+    }
+}
+
+#[test]
+fn only_known_users_are_become_and_only_by_root() {
+    let folder = site();
+    let at = folder.path();
+    let error = fails(at, &["site", "-p0", "--user", "no such user"], 1);
+    assert!(error.contains("no such user"), "{error}");
+    let error = fails(at, &["site", "-p0", "--user", "4000000001"], 1);
+    assert!(error.contains("--group"), "{error}");
+    if !geteuid().is_root() {
+        let error = fails(at, &["site", "-p0", "--user=4000000001", "--group=1"], 1);
+        assert!(error.contains("root"), "{error}");
+    }
+}
+
+#[test]
+fn root_becomes_somebody_else_and_writes_as_them() {
+    if !geteuid().is_root() {
+        return eprintln!("only root can become somebody else");
+    }
+    let folder = site();
+    let at = |name: &str| folder.path().join(name);
+    let (_process, _, lines) = announced(folder.path(), &["site"]);
+    assert!(
+        lines.iter().any(|line| line.contains("--user")),
+        "{lines:?}"
+    );
+    let args = [
+        "site",
+        "--user=4000000001",
+        "--group=4000000002",
+        "--access-log=access.log",
+        "--users=sqlite:users.db",
+    ];
+    let users = cfg!(feature = "sqlite");
+    let args = &args[..if users { 5 } else { 4 }];
+    let (process, mut client, lines) = announced(folder.path(), args);
+    assert!(
+        !lines.iter().any(|line| line.contains("--user")),
+        "{lines:?}"
+    );
+    assert_eq!(client.get("/page").text(), "page");
+    let id = process.0.id();
+    let same = |key: &str, expected: &str| {
+        let threads = threads(id, key);
+        assert!(threads.len() >= ALL_THREADS.len(), "{threads:?}");
+        assert!(
+            threads.iter().all(|(_, value)| value == expected),
+            "{key}: {threads:?}"
+        );
+    };
+    // Real, effective, saved, and for files.
+    same("Uid", &["4000000001"; 4].join("\t"));
+    same("Gid", &["4000000002"; 4].join("\t"));
+    same("Groups", "");
+    same("CapEff", "0000000000000000");
+    let mut written = vec!["access.log"];
+    if users {
+        let post = "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
+                    Content-Length: 14\r\n\r\n{\"Nombre\":\"A\"}";
+        client.send(post);
+        assert_eq!(client.reply().status, 201);
+        written.extend(["state", "state/users.db", "state/users.db-wal"]);
+    }
+    for name in written {
+        let metadata = at(name).metadata().expect("it is there");
+        let owner = (metadata.uid(), metadata.gid());
+        assert_eq!(owner, (4_000_000_001, 4_000_000_002), "{name}");
+    }
+    eventually(|| !fs::read(at("access.log")).expect("a log").is_empty());
+}
+
+/// What a FIFO, a device and a closed descriptor are, they stay in the sandbox.
+#[test]
+fn logs_that_are_no_files_work() {
+    let folder = site();
+    for log in ["/dev/null", "/dev/stdout", "-"] {
+        let site = Process::start(folder.path(), &["site", "--access-log", log]);
+        assert_eq!(site.client().get("/page").status, 200, "{log}");
+        site.signal(Signal::TERM);
+    }
+}
