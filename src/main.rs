@@ -70,6 +70,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     let store = store.map(|store| place(store, settings, identity.as_ref()));
     let store = store.transpose()?;
     let mut server = Server::bind(settings.config.clone())?;
+    let signals = catch_signals()?;
     let access_log = open_access_log(settings, identity.as_ref())?;
 
     // No thread may have been started before: it would be free, and root.
@@ -88,7 +89,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
         router = add_users(router, store)?;
     }
     let app = wrap(router.fallback(files), guard, settings);
-    end_on_signals(server.handle())?;
+    end_on_signals(signals, server.handle())?;
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log.start()?);
     }
@@ -296,13 +297,20 @@ fn survive_size_limits() -> Result<(), Error> {
     })
 }
 
+/// From now on they wait for whoever watches.
+fn catch_signals() -> Result<Signals, Error> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|source| Error::System {
+        doing: "watch for signals",
+        source,
+    })
+}
+
 /// Ctrl-C and SIGTERM end gracefully; a second one at once.
-fn end_on_signals(handle: ServerHandle) -> Result<(), Error> {
+fn end_on_signals(mut signals: Signals, handle: ServerHandle) -> Result<(), Error> {
     let failed = |source| Error::System {
         doing: "watch for signals",
         source,
     };
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let watch = move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {

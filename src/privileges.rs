@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -78,8 +78,9 @@ impl Identity {
     }
 
     /// Gives it a folder that was made for it.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn own_folder(&self, path: &Path) -> io::Result<()> {
-        chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
+        std::os::unix::fs::chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
     }
 
     /// Becomes it, with all threads there are and will be, and for ever.

@@ -12,8 +12,9 @@
 //!   `/srv/releases/42`), unless that is `/`. Links directly beneath `/` are the system's, and no
 //!   deploy's. A single file is read with its folder, as editors replace files. If a site follows
 //!   links anywhere (`symlinks = "follow"`), reading is not restricted at all.
-//! - To write and rename files where uploads go; to write to access logs, and to make files in
-//!   their folders, for when they are reopened; to do in the users' folder what SQLite does.
+//! - To write and rename files where uploads go; to append to access logs, and to what else is in
+//!   their folders, for when they are reopened; to do in the users' folder what SQLite does. Who
+//!   gives each a folder of its own gives nothing away.
 //! - To connect to PostgreSQL, and to read `/etc` for its name, if users are there. Else no TCP
 //!   connection is made. No TCP port is bound: listeners are open by then, or inherited.
 //! - To execute this program, with what its libraries need. Where it lies in a folder called `bin`
@@ -178,12 +179,12 @@ impl Sandbox {
             .filter(|_| is_plain)
             .find_map(|it| it.parent());
         match folder {
-            Some(folder) => {
+            Some(folder) if folder != Path::new("/") => {
                 note(&mut self.written, folder);
                 self.allow(folder, APPEND_ANEW);
             }
             // A FIFO is opened for reading, too.
-            None => self.allow(file, APPEND | AccessFs::ReadFile),
+            _ => self.allow(file, APPEND | AccessFs::ReadFile),
         }
     }
 
@@ -474,7 +475,7 @@ mod tests {
             fs::rename(root.join("new"), root.join("page")).expect("allowed");
             denied(File::create(at("srv/releases/2/public/new")));
             denied(symlink("/", root.join("link")));
-            // A log that was rotated is made anew, and none is read or shortened.
+            // A log that was rotated is made anew, and none is read or removed.
             let append = |name: &str| {
                 let file = OpenOptions::new().append(true).create(true).open(at(name));
                 file.and_then(|mut file| file.write_all(b"a line\n"))
@@ -597,6 +598,7 @@ mod tests {
     #[test]
     fn what_is_in_force_is_said() {
         let mut sandbox = Sandbox::new();
+        assert!(holds_programs(Path::new("/usr/local/bin")) && !holds_programs(Path::new("/")));
         assert_eq!(Confinement::Off.to_string(), "sandbox: off (--no-sandbox)");
         sandbox.serve(Path::new("/"), Uploads::Taken);
         assert_eq!(list(&sandbox.read), "/");

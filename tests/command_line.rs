@@ -44,6 +44,8 @@ fn help_and_version_are_printed() {
         "--auth-file",
         "--slow-log",
         "--no-site-file",
+        "--no-sandbox",
+        "--user",
         "[PATH] [PORT]",
     ] {
         assert!(text.contains(flag), "{flag} in {text}");
