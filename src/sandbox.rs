@@ -19,10 +19,12 @@
 //!   connection is made. No TCP port is bound: listeners are open by then, or inherited.
 //! - To execute this program, with what its libraries need. Where it lies in a folder called `bin`
 //!   or `sbin`, that is all of the folder, so that the next version can be started from it.
+//! - To read what lies beside a root in somebody's project: `~/site/dist` is removed and built anew,
+//!   so `~/site` is read, but never the home folder itself.
 //!
-//! What it does not do: a folder that is no link and is *replaced* by another of its name cannot be
-//! read any more, nor can one outside that a link is switched to; the log says so and the old one
-//! is served on. A program that this one executes inherits the sandbox: it reads site files and
+//! What it does not do: elsewhere, a folder that is no link and is *replaced* by another of its name
+//! cannot be read any more, nor can one outside that a link is switched to; the log says so and the
+//! old one is served on. A program that this one executes inherits the sandbox: it reads site files and
 //! passwords where they were, but not what was renamed onto them. Landlock does not know UDP, and
 //! does not keep anybody from looking at a file's name, size and times.
 
@@ -157,6 +159,11 @@ impl Sandbox {
             }
             note(&mut self.read, &path);
             self.allow(path, access);
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        if let Some(project) = home.and_then(|home| project(root, &home)) {
+            note(&mut self.read, &project);
+            self.allow(project, READ);
         }
     }
 
@@ -324,6 +331,14 @@ fn deployments(root: &Path) -> PathBuf {
         .and_then(|release| Some(release.parent()?.to_owned()))
         .filter(|folder| folder != slash);
     releases.unwrap_or_else(|| plain.canonicalize().unwrap_or(plain))
+}
+
+/// The folder in which a root is made anew now and then, if that is somebody's and not all they have.
+fn project(root: &Path, home: &Path) -> Option<PathBuf> {
+    let (root, home) = (root.canonicalize().ok()?, home.canonicalize().ok()?);
+    let folder = root.parent()?;
+    let is_theirs = home != Path::new("/") && folder != home && folder.starts_with(&home);
+    is_theirs.then(|| folder.to_owned())
 }
 
 fn holds_programs(folder: &Path) -> bool {
@@ -518,6 +533,19 @@ mod tests {
         symlink("/etc", at("srv/etc")).expect("a link");
         let etc = Path::new("/etc").canonicalize().expect("a folder");
         assert_eq!(deployments(&at("srv/etc")), etc, "and not all there is");
+    }
+
+    #[test]
+    fn a_project_is_read_and_a_home_is_not() {
+        let home = tempfile::tempdir().expect("a folder");
+        let home = home.path().canonicalize().expect("a folder");
+        fs::create_dir_all(home.join("site/dist")).expect("folders");
+        let of = |root: &str| project(&home.join(root), &home);
+        assert_eq!(of("site/dist"), Some(home.join("site")));
+        assert_eq!(of("site"), None);
+        assert_eq!(of(""), None);
+        assert_eq!(project(Path::new("/usr/share"), &home), None);
+        assert_eq!(project(Path::new("/usr/share"), Path::new("/")), None);
     }
 
     #[test]
