@@ -142,6 +142,25 @@ struct Flags {
     #[arg(long, value_name = "N")]
     keep_alive_max: Option<u32>,
 
+    /// Connections in all; over it idle ones are closed, then new ones told 503
+    /// [default: what file descriptors allow]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<NonZeroUsize>,
+
+    /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503
+    /// [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_connections_per_client: Option<NonZeroUsize>,
+
+    /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
+    /// 0 for none [default: 240]
+    #[arg(long, value_name = "BYTES")]
+    min_rate: Option<u32>,
+
+    /// Seconds that answers in flight may take at the end [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    drain_timeout: Option<u32>,
+
     /// The form of a line in the access log
     #[arg(
         long,
@@ -379,7 +398,16 @@ impl Settings {
         if let Some(seconds) = flags.keep_alive_timeout {
             config.timeouts.keep_alive = Duration::from_secs(seconds.into());
         }
+        if let Some(seconds) = flags.drain_timeout {
+            config.timeouts.drain = Duration::from_secs(seconds.into());
+        }
         config.limits.keep_alive_max = flags.keep_alive_max;
+        config.limits.max_connections = flags.max_connections.map(NonZeroUsize::get);
+        let per_client = flags.max_connections_per_client;
+        config.limits.max_connections_per_client = per_client.map(NonZeroUsize::get);
+        if let Some(bytes) = flags.min_rate {
+            config.limits.min_rate_bytes_per_second = bytes;
+        }
         if flags.upload {
             check_uploads(&config.addresses, authentication(&flags.auth_file)).map_err(usage)?;
         }

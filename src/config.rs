@@ -56,9 +56,20 @@ pub struct Limits {
     /// Further requests a connection may carry after its first; announced in the replies and
     /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` is no limit.
     pub keep_alive_max: Option<u32>,
-    /// Connections in all; one more is told 503 and closed. `None` leaves a quarter of the
-    /// process's file descriptors, 32 at least, for everything else.
+    /// Connections in all. For one more the connection that is idle for the longest is closed;
+    /// if none is idle, the new one is told 503 and closed. `None` leaves a quarter of the
+    /// process's file descriptors, 32 at least, for everything else, and who comes when they are
+    /// used up waits in the kernel's queue.
     pub max_connections: Option<usize>,
+    /// Connections of one client: an IPv4 address or an IPv6 network of 64 bits, those of this
+    /// machine like any other. One more is told 503 and closed. `None` is no limit: behind a proxy
+    /// or a carrier's NAT many are one.
+    pub max_connections_per_client: Option<usize>,
+    /// What a client has to send of a request's content, and to take of a reply, while it is
+    /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. What
+    /// the kernel has taken for a client counts, which is little more than what is on the wire. 0
+    /// asks for nothing. 240 is Kestrel's.
+    pub min_rate_bytes_per_second: u32,
     /// Blocking jobs that wait for a helper thread; one more is told 503.
     pub max_waiting_jobs: usize,
     /// Jobs that read a content while it comes in, and contents that are written while they are
@@ -80,6 +91,8 @@ impl Default for Limits {
             max_outbox_bytes: 64 * 1024,
             keep_alive_max: None,
             max_connections: None,
+            max_connections_per_client: None,
+            min_rate_bytes_per_second: 240,
             max_waiting_jobs: 1024,
             max_streams: 256,
             max_linger_bytes: 64 * 1024 * 1024,
@@ -97,6 +110,10 @@ pub struct Timeouts {
     pub body: Duration,
     /// Between two moments at which the client takes some of the reply; then the connection ends.
     pub send: Duration,
+    /// How long a client may be slower than
+    /// [`min_rate_bytes_per_second`](Limits::min_rate_bytes_per_second) when it begins to send a
+    /// content or to take a reply. 5 s is Kestrel's.
+    pub min_rate_grace: Duration,
     /// A connection without a request, new or kept alive; then it is closed without a word.
     /// Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
@@ -112,6 +129,7 @@ impl Default for Timeouts {
             header: Duration::from_secs(10),
             body: Duration::from_secs(30),
             send: Duration::from_secs(30),
+            min_rate_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(10),

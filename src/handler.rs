@@ -175,6 +175,10 @@ pub trait Handler: Send + Sync {
         let _ = request;
         refusal.into()
     }
+
+    /// The process is out of file descriptors: lets go of what is only kept for speed. What wraps
+    /// handlers passes it on.
+    fn shed(&self) {}
 }
 
 /// A handler whose contents come as streams, small ones excepted
@@ -222,6 +226,10 @@ impl<H: Handler> Handler for Streamed<H> {
 
     fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
         self.handler.refuse(request, refusal)
+    }
+
+    fn shed(&self) {
+        self.handler.shed();
     }
 }
 

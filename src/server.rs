@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 use rustix::process::{Resource, getrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::acceptor::{Acceptor, Admittance, Stop};
+use crate::net::acceptor::{Acceptor, Admittance, Cap, Room, Stop};
+use crate::net::clients::Clients;
 use crate::net::disk::Disks;
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
@@ -26,6 +28,9 @@ const BACKLOG: i32 = 4096;
 
 /// More event loops than any machine has use for.
 const MAX_WORKERS: usize = 1024;
+
+/// What a connection's socket may hold beside what is on the wire: one turn's portion.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// How long the end waits for an access log that nobody takes.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
@@ -78,9 +83,14 @@ pub struct Counts {
     pub connections: usize,
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections that were told 503 and closed, because there were
-    /// [`max_connections`](crate::Limits::max_connections) already.
+    /// Connections that were told 503 and closed, because there were too many already.
     pub turned_away: u64,
+    /// Those of them whose client had
+    /// [`max_connections_per_client`](crate::Limits::max_connections_per_client) already; the
+    /// others met [`max_connections`](crate::Limits::max_connections).
+    pub turned_away_clients: u64,
+    /// Idle connections that were closed to make room for others.
+    pub shed: u64,
     /// Requests that were given to the handler, answered or not.
     pub requests: u64,
 }
@@ -100,11 +110,14 @@ impl ServerHandle {
     /// What there is to count. The numbers are read one after the other while the server goes on.
     pub fn counts(&self) -> Counts {
         let requests = |worker: &Address| worker.tally.requests.load(Ordering::Relaxed);
+        let shed = |worker: &Address| worker.tally.shed.load(Ordering::Relaxed);
         let admittance = &self.shared.admittance;
         Counts {
             connections: self.connections(),
             accepted: admittance.accepted.load(Ordering::Relaxed),
             turned_away: admittance.turned_away.load(Ordering::Relaxed),
+            turned_away_clients: admittance.turned_away_clients.load(Ordering::Relaxed),
+            shed: self.shared.workers.iter().map(shed).sum(),
             requests: self.shared.workers.iter().map(requests).sum(),
         }
     }
@@ -133,7 +146,35 @@ impl Server {
     /// that contradict each other, [`Error::System`] if the system is out of descriptors.
     pub fn bind(config: Config) -> Result<Self, Error> {
         check(&config)?;
+        if config.addresses.is_empty() {
+            let text = "there is no address to listen on";
+            return Err(Error::Setting(text.to_owned()));
+        }
         let listeners = listen_all(&config)?;
+        Self::on(listeners, config)
+    }
+
+    /// Serves on listeners that are there already: those of a process that this one takes the
+    /// place of, say. The addresses and the port of `config` mean nothing then.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn from_listeners(
+        listeners: impl IntoIterator<Item = std::net::TcpListener>,
+        config: Config,
+    ) -> Result<Self, Error> {
+        check(&config)?;
+        let adopt = |listener: std::net::TcpListener| {
+            configure(&SockRef::from(&listener))?;
+            Ok(TcpListener::from_std(listener))
+        };
+        let listeners: std::io::Result<_> = listeners.into_iter().map(adopt).collect();
+        let listeners = listeners.map_err(Error::system("take over a listener"))?;
+        Self::on(listeners, config)
+    }
+
+    fn on(listeners: Vec<TcpListener>, config: Config) -> Result<Self, Error> {
         let mut addresses = Vec::new();
         for listener in &listeners {
             let address = listener.local_addr();
@@ -179,6 +220,19 @@ impl Server {
         self.handle.clone()
     }
 
+    /// Second descriptors of its listeners, for a process that is to take this one's place:
+    /// [`from_listeners`](Self::from_listeners) serves on them. An address is listened on for as
+    /// long as one of its descriptors is open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the process is out of descriptors.
+    pub fn listeners(&self) -> Result<Vec<std::net::TcpListener>, Error> {
+        let copy = |listener: &TcpListener| Ok(listener.as_fd().try_clone_to_owned()?.into());
+        let copies: std::io::Result<_> = self.acceptor.listeners().iter().map(copy).collect();
+        copies.map_err(Error::system("copy a listener"))
+    }
+
     /// Serves until [`ServerHandle::shut_down`] is called and all is finished. The calling thread
     /// accepts connections; as many more threads as there are workers serve them.
     ///
@@ -191,9 +245,10 @@ impl Server {
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let streams = Helpers::new(limits.max_streams, 0);
         let disks = Disks::default();
-        let max_connections = limits
-            .max_connections
-            .unwrap_or_else(default_max_connections);
+        let cap = match limits.max_connections {
+            Some(most) => Cap::Said(most),
+            None => Cap::Descriptors(default_max_connections()),
+        };
         let shared = self.handle.shared;
         let mut threads = Vec::new();
         for (index, seat) in self.seats.into_iter().enumerate() {
@@ -214,7 +269,13 @@ impl Server {
                 }
             }
         }
-        let accepted = self.acceptor.run(&shared.workers, max_connections);
+        let room = Room {
+            workers: shared.workers.clone(),
+            handler,
+            cap,
+            clients: limits.max_connections_per_client.map(Clients::new),
+        };
+        let accepted = self.acceptor.run(&room);
         shared.end(threads);
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_PATIENCE);
@@ -294,11 +355,6 @@ impl Drop for Ward {
 fn check(config: &Config) -> Result<(), Error> {
     let limits = &config.limits;
     let most = crate::h1::MAX_FIELDS;
-    if config.addresses.is_empty() {
-        return Err(Error::Setting(
-            "there is no address to listen on".to_owned(),
-        ));
-    }
     if limits.max_fields > most {
         let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
         return Err(Error::Setting(text));
@@ -364,10 +420,17 @@ fn listen(address: SocketAddr, v6: V6) -> std::io::Result<TcpListener> {
         socket.set_only_v6(v6 == V6::Only)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: a reply is written whole, there is nothing to wait for.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
+    configure(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+fn configure(listener: &Socket) -> std::io::Result<()> {
+    // Accepted sockets inherit it: a reply is written whole, there is nothing to wait for.
+    listener.set_tcp_nodelay(true)?;
+    // They inherit this, too. What the kernel takes of a reply is then what has been sent and little
+    // more, not megabytes: so it says how fast the client is, and a slow one holds less memory.
+    listener.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
+    listener.set_nonblocking(true)
 }

@@ -155,6 +155,14 @@ impl Cache {
         }
     }
 
+    /// Forgets all that holds a descriptor.
+    pub(super) fn shed(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.shed();
+        }
+    }
+
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         // Entries are replaced whole: a panic leaves no half.
@@ -175,6 +183,19 @@ impl Shard {
             match self.entries.pop_lru() {
                 Some((_, old)) => self.forget(&old),
                 None => break,
+            }
+        }
+    }
+
+    fn shed(&mut self) {
+        if self.files == 0 {
+            return;
+        }
+        let open = self.entries.iter().filter(|(_, entry)| entry.files() > 0);
+        let keys: Vec<_> = open.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(old) = self.entries.pop(&key) {
+                self.forget(&old);
             }
         }
     }

@@ -142,6 +142,11 @@ impl Handler for StaticFiles {
     fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
         error_page::instead_of(refusal.into(), request.fields())
     }
+
+    fn shed(&self) {
+        let trees = self.inner.hosts.iter().map(|(_, tree)| tree);
+        trees.chain([&self.inner.default]).for_each(Tree::shed);
+    }
 }
 
 /// Entries that listings on their way out may hold in all: a client that does not read its listing

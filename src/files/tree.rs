@@ -192,6 +192,11 @@ impl Tree {
         }
     }
 
+    /// Closes the files that are kept open.
+    pub(super) fn shed(&self) {
+        self.read().cache.shed();
+    }
+
     fn read(&self) -> Arc<Snapshot> {
         let current = self.current.read();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))

@@ -1,7 +1,7 @@
 //! What an event loop lends to the machine of whichever connection it is serving: the time, the
 //! limits, and memory that is used again and again.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, Limits};
 use crate::http::FieldSpan;
@@ -11,6 +11,8 @@ use crate::http::date::DateField;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
+    /// How long a slow client is borne with at first.
+    pub(crate) min_rate_grace: Duration,
     /// Now, as of this turn of the loop.
     pub(crate) now: Instant,
     clock: fn() -> Instant,
@@ -48,6 +50,7 @@ impl Context {
     ) -> Self {
         Self {
             limits: config.limits.clone(),
+            min_rate_grace: config.timeouts.min_rate_grace,
             now: clock(),
             clock,
             date: DateField::new(wall),

@@ -115,6 +115,8 @@ pub(crate) enum CloseReason {
     PeerLeft,
     /// The server shuts down.
     Drained,
+    /// Idle, and others needed the room.
+    Shed,
     /// One of the timeouts; the state says which.
     TimedOut,
     /// A file became shorter while it was sent: the length that was promised cannot be kept.

@@ -110,6 +110,10 @@ impl Handler for BasicAuth {
             }
         }
     }
+
+    fn shed(&self) {
+        self.inner.shed();
+    }
 }
 
 /// The handler's answer. A content may have been read before it was verified that the handler may

@@ -67,6 +67,10 @@ impl Handler for Cors {
         let response = self.inner.refuse(request, refusal);
         add_origin(self.origin.as_ref(), response)
     }
+
+    fn shed(&self) {
+        self.inner.shed();
+    }
 }
 
 fn add_origin(origin: Option<&HeaderValue>, mut response: Response) -> Response {

@@ -85,6 +85,10 @@ impl Handler for SlowLog {
         self.watch.judge(started, &asked, response.status());
         response
     }
+
+    fn shed(&self) {
+        self.inner.shed();
+    }
 }
 
 /// What a line says of a request.

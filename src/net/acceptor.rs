@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +11,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 
+use super::clients::{Clients, Share};
 use super::mailbox::Mail;
 use super::worker::Address;
+use crate::handler::Handler;
 
 /// How long accepting rests when the process is out of descriptors or memory. Long enough not to
 /// spin, short enough that nobody notices.
@@ -20,6 +23,10 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// How long accepting waits for workers that have not taken the last connections yet. Meanwhile more
 /// clients come, and are taken at once: to be woken for each costs more than to take it.
 const BUSY: Duration = Duration::from_micros(200);
+
+/// How many idle connections are closed at once for new ones: an eighth of them, and not more than
+/// this, as nginx does.
+const MAX_SHED: usize = 32;
 
 /// After so many attempts in a row somebody looks whether the server is to stop.
 const MAX_BATCH: usize = 1024;
@@ -40,6 +47,69 @@ pub(crate) struct Admittance {
     pub(crate) accepted: AtomicU64,
     /// Those that were told 503, for want of room.
     pub(crate) turned_away: AtomicU64,
+    /// Those of them whose client had its share.
+    pub(crate) turned_away_clients: AtomicU64,
+}
+
+/// Who gets the connections, and how many there may be.
+pub(crate) struct Room {
+    pub(crate) workers: Vec<Address>,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) cap: Cap,
+    /// Without a cap for each client there is nothing to count.
+    pub(crate) clients: Option<Arc<Clients>>,
+}
+
+/// How many connections there may be in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cap {
+    /// More are told so.
+    Said(usize),
+    /// More than the process has descriptors for: they wait.
+    Descriptors(usize),
+}
+
+/// A client has its share.
+struct TooMany;
+
+impl Room {
+    fn connections(&self) -> usize {
+        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
+        self.workers.iter().map(of).sum()
+    }
+
+    fn idle(&self) -> usize {
+        let of = |worker: &Address| worker.tally.idle.load(Ordering::Relaxed);
+        self.workers.iter().map(of).sum()
+    }
+
+    fn is_out_of_descriptors(&self) -> bool {
+        matches!(self.cap, Cap::Descriptors(most) if self.connections() >= most)
+    }
+
+    /// How many more connections there are than there may be.
+    fn excess(&self) -> usize {
+        match self.cap {
+            Cap::Said(most) => self.connections().saturating_sub(most),
+            Cap::Descriptors(_) => 0,
+        }
+    }
+
+    /// What a client's connection counts for; an error if there may be no more of them.
+    fn share(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
+        match &self.clients {
+            Some(clients) => clients.share(peer.ip()).map(Some).ok_or(TooMany),
+            None => Ok(None),
+        }
+    }
+
+    /// Has about so many idle connections closed, the oldest of each worker.
+    fn shed(&self, count: usize) {
+        let each = count.div_ceil(self.workers.len().max(1));
+        for worker in &self.workers {
+            worker.mailbox.send(Mail::Shed(each));
+        }
+    }
 }
 
 impl Stop {
@@ -91,6 +161,10 @@ impl Acceptor {
         })
     }
 
+    pub(crate) fn listeners(&self) -> &[TcpListener] {
+        &self.listeners
+    }
+
     pub(crate) fn stop(&self) -> Arc<Stop> {
         Arc::clone(&self.stop)
     }
@@ -100,7 +174,7 @@ impl Acceptor {
     }
 
     /// Accepts until it is asked to stop. The listeners close when it returns.
-    pub(crate) fn run(mut self, workers: &[Address], max_connections: usize) -> io::Result<()> {
+    pub(crate) fn run(mut self, room: &Room) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         let mut patience = None;
         let mut last = Batch::Emptied;
@@ -113,8 +187,24 @@ impl Acceptor {
             let batches = self
                 .listeners
                 .iter()
-                .map(|listener| self.accept_all(listener, workers, max_connections));
+                .map(|listener| self.accept_all(listener, room));
             let worst = batches.max().unwrap_or(Batch::Emptied);
+            let mut rest = BACK_OFF;
+            match (worst, last) {
+                (Batch::OutOfResources, Batch::OutOfResources) => {
+                    room.shed((room.connections() / 8).clamp(1, MAX_SHED));
+                }
+                // What is kept for speed goes first, and accepting is tried again at once.
+                (Batch::OutOfResources, _) => {
+                    shed_cache(&*room.handler);
+                    rest = Duration::ZERO;
+                }
+                (Batch::Emptied | Batch::Unfinished, _) => {}
+            }
+            if room.excess() > 0 {
+                let spare = (room.idle() / 8).clamp(1, MAX_SHED);
+                room.shed(spare.max(room.excess()));
+            }
             if (worst == Batch::OutOfResources) != (last == Batch::OutOfResources) {
                 log::warn!(
                     "{}",
@@ -126,31 +216,29 @@ impl Acceptor {
                 );
             }
             last = worst;
-            if workers.iter().all(|worker| worker.mailbox.has_mail()) {
+            if room.workers.iter().all(|worker| worker.mailbox.has_mail()) {
                 std::thread::sleep(BUSY);
             }
             patience = match worst {
                 Batch::Emptied => None,
                 Batch::Unfinished => Some(Duration::ZERO),
-                Batch::OutOfResources => Some(BACK_OFF),
+                Batch::OutOfResources => Some(rest),
             };
         }
         // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
         for listener in &self.listeners {
-            self.accept_all(listener, workers, max_connections);
+            self.accept_all(listener, room);
         }
         Ok(())
     }
 
-    fn accept_all(
-        &self,
-        listener: &TcpListener,
-        workers: &[Address],
-        max_connections: usize,
-    ) -> Batch {
+    fn accept_all(&self, listener: &TcpListener, room: &Room) -> Batch {
         for _ in 0..MAX_BATCH {
+            if room.is_out_of_descriptors() {
+                return Batch::OutOfResources;
+            }
             match listener.accept() {
-                Ok((stream, peer)) => self.hand_over(stream, peer, workers, max_connections),
+                Ok((stream, peer)) => self.hand_over(stream, peer, room),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -165,24 +253,38 @@ impl Acceptor {
         Batch::Unfinished
     }
 
-    fn hand_over(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        workers: &[Address],
-        max_connections: usize,
-    ) {
+    fn hand_over(&self, stream: TcpStream, peer: SocketAddr, room: &Room) {
         let load = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        if workers.iter().map(load).sum::<usize>() >= max_connections {
-            self.admittance.turned_away.fetch_add(1, Ordering::Relaxed);
-            turn_away(stream);
+        // Idle ones will make room, as many as there are.
+        if matches!(room.cap, Cap::Said(most) if room.connections() >= most.saturating_add(room.idle()))
+        {
+            self.turn_away(stream);
             return;
         }
-        if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
+        let Ok(share) = room.share(peer) else {
+            self.admittance
+                .turned_away_clients
+                .fetch_add(1, Ordering::Relaxed);
+            self.turn_away(stream);
+            return;
+        };
+        if let Some(worker) = room.workers.iter().min_by_key(|worker| load(worker)) {
             self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
             worker.tally.connections.fetch_add(1, Ordering::Relaxed);
-            worker.mailbox.send(Mail::Connection(stream, peer));
+            worker.mailbox.send(Mail::Connection(stream, peer, share));
         }
+    }
+
+    fn turn_away(&self, stream: TcpStream) {
+        self.admittance.turned_away.fetch_add(1, Ordering::Relaxed);
+        turn_away(stream);
+    }
+}
+
+/// The handler is not ours, and its panic is not to end the server.
+fn shed_cache(handler: &dyn Handler) {
+    if catch_unwind(AssertUnwindSafe(|| handler.shed())).is_err() {
+        log::error!("a handler panicked when it was to let go of what it keeps");
     }
 }
 

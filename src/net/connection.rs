@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::mailbox::Piece;
 use super::transport::{More, Transport};
@@ -35,6 +35,10 @@ pub(crate) trait Host {
     fn produce(&mut self, source: Source);
     fn record(&mut self, record: Record);
 }
+
+/// When the server has no room or ends, those who have been served within this time are expected to
+/// ask for more, and those who are new, to ask at all.
+pub(crate) const REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a connection has stopped running for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,49 @@ pub(crate) struct Connection<T> {
     timer: Timer,
     timed_request: u32,
     since: Instant,
+    /// How long after `since` the peer's minimum rate is kept, whatever it does.
+    credit: Credit,
+}
+
+/// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
+/// rate. In microseconds, which reach for an hour; all of them are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Credit(u32);
+
+impl Credit {
+    const FOR_EVER: Self = Self(u32::MAX);
+    /// Nobody saves up more: who was fast for a long time cannot dribble for another.
+    const MAX: u32 = 30_000_000;
+
+    /// At the beginning of a wait.
+    fn of(timer: Timer, cx: &Context) -> Self {
+        match timer {
+            Timer::Body | Timer::Send if cx.limits.min_rate_bytes_per_second > 0 => {
+                let grace = cx.min_rate_grace.as_micros();
+                Self(u32::try_from(grace).unwrap_or(u32::MAX))
+            }
+            _ => Self::FOR_EVER,
+        }
+    }
+
+    /// After a time in which so many bytes have moved.
+    fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
+        if self == Self::FOR_EVER {
+            return self;
+        }
+        let most = Self::of(Timer::Send, cx).0.max(Self::MAX);
+        let rate = u128::from(cx.limits.min_rate_bytes_per_second.max(1));
+        let left = u128::from(self.0).saturating_sub(time.as_micros());
+        let bought = bytes as u128 * 1_000_000 / rate;
+        Self(u32::try_from(left + bought).unwrap_or(most).min(most))
+    }
+
+    fn time(self) -> Duration {
+        match self {
+            Self::FOR_EVER => Duration::MAX,
+            Self(micros) => Duration::from_micros(micros.into()),
+        }
+    }
 }
 
 impl<T: Transport> Connection<T> {
@@ -86,6 +133,7 @@ impl<T: Transport> Connection<T> {
             timer: Timer::KeepAlive,
             timed_request: 0,
             since: now,
+            credit: Credit::FOR_EVER,
         }
     }
 
@@ -123,6 +171,11 @@ impl<T: Transport> Connection<T> {
         self.machine.on_lost(CloseReason::Drained);
     }
 
+    /// Room is needed for others.
+    pub(crate) fn shed(&mut self) {
+        self.machine.on_lost(CloseReason::Shed);
+    }
+
     /// True if all it has to do is to move bulk, which comes after everybody's requests.
     pub(crate) fn is_sending_bulk(&self) -> bool {
         self.machine.is_sending_bulk()
@@ -139,7 +192,27 @@ impl<T: Transport> Connection<T> {
             Timer::Handler => return None,
         };
         // A patience without end is one that a clock cannot count.
-        self.since.checked_add(patience)
+        self.since.checked_add(patience.min(self.credit.time()))
+    }
+
+    /// Before it is called late it is asked once more, whatever events have told: after a long stop
+    /// (SIGSTOP, a suspended machine) what it has sent lies there unread.
+    pub(crate) fn look_again(&mut self) {
+        self.readiness.readable = true;
+        self.readiness.writable = true;
+    }
+
+    /// Whether it waits for a further request.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.timer == Timer::KeepAlive && self.timed_request > 0
+    }
+
+    /// Since when it waits for a request, if it does and the first one is not to be expected any
+    /// moment.
+    pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let quiet = now.saturating_duration_since(self.since) >= REQUEST_GRACE;
+        let idle = self.timer == Timer::KeepAlive && (self.timed_request > 0 || quiet);
+        idle.then_some(self.since)
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.
@@ -153,7 +226,7 @@ impl<T: Transport> Connection<T> {
             match self.machine.next(cx) {
                 Next::Read(room) => {
                     if !self.readiness.readable {
-                        if self.machine.leaves_when_quiet(cx) {
+                        if self.is_quiet(cx.now) && self.machine.leaves_when_quiet(cx) {
                             continue;
                         }
                         break Park::Readable;
@@ -218,20 +291,30 @@ impl<T: Transport> Connection<T> {
             }
         };
         self.machine.rest(cx);
-        self.restart_timer(left < quantum, cx.now);
+        self.restart_timer(quantum - left, cx);
         park
+    }
+
+    /// A client that asks for one thing after the other has the next request on its way already,
+    /// and closing would lose it.
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.timer == Timer::KeepAlive && now.saturating_duration_since(self.since) >= REQUEST_GRACE
     }
 
     /// A wait begins anew when it is for something else, or for another request; waits for
     /// content and for the peer to take content also when bytes have moved.
-    fn restart_timer(&mut self, moved: bool, now: Instant) {
+    fn restart_timer(&mut self, moved: usize, cx: &Context) {
         let timer = self.machine.timer();
         let requests = self.machine.requests();
-        let progress = moved && matches!(timer, Timer::Body | Timer::Send);
-        if progress || timer != self.timer || requests != self.timed_request {
+        if timer != self.timer || requests != self.timed_request {
             self.timer = timer;
             self.timed_request = requests;
-            self.since = now;
+            self.credit = Credit::of(timer, cx).after(Duration::ZERO, moved, cx);
+            self.since = cx.now;
+        } else if moved > 0 && matches!(timer, Timer::Body | Timer::Send) {
+            let time = cx.now.saturating_duration_since(self.since);
+            self.credit = self.credit.after(time, moved, cx);
+            self.since = cx.now;
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Registry, Token, Waker};
 
+use super::clients::Share;
 use crate::http::Response;
 use crate::http::stream::Source;
 
@@ -19,8 +20,10 @@ pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    /// A new connection.
-    Connection(TcpStream, SocketAddr),
+    /// A new connection, and its client's share of all that there may be.
+    Connection(TcpStream, SocketAddr, Option<Box<Share>>),
+    /// Close so many connections that are idle, the oldest first: others need the room.
+    Shed(usize),
     /// A job is done; the token says for which connection.
     Reply(Token, Response),
     /// So much of what a connection sends next is in the kernel's memory.

@@ -16,7 +16,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::connection::{Connection, Host, Park, Readiness};
+use super::clients::Share;
+use super::connection::{Connection, Host, Park, REQUEST_GRACE, Readiness};
 use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, panicked};
@@ -36,10 +37,6 @@ const BULK_BYTES_PER_TURN: usize = 4 * QUANTUM_BYTES;
 /// How many events one turn takes from the kernel.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// How long a connection without a first request is kept when the server drains: the request may
-/// be on its way.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
-
 /// In how many full turns in a row nobody is looked at for being late.
 const MAX_TURNS_WITHOUT_DEADLINES: usize = 16;
 
@@ -58,6 +55,10 @@ pub(crate) struct Address {
 pub(crate) struct Tally {
     /// Its connections, those in the mail included. Whoever mails one adds it.
     pub(crate) connections: AtomicUsize,
+    /// Those of them that wait for a further request. Nobody else writes it.
+    pub(crate) idle: AtomicUsize,
+    /// Those that were closed because others needed the room.
+    pub(crate) shed: AtomicU64,
     /// Requests that a handler has seen.
     pub(crate) requests: AtomicU64,
 }
@@ -89,11 +90,13 @@ struct Slot {
     /// The nearest tick at which the wheel reports this connection.
     filed: Option<Tick>,
     turn: Turn,
+    /// Given back when the connection ends.
+    _share: Option<Box<Share>>,
 }
 
 /// What a connection holds in memory while it waits for its next request, but for a token in the
 /// wheel: what is rare, and what is only there during a request, lies elsewhere.
-const MAX_SLOT_BYTES: usize = 208;
+const MAX_SLOT_BYTES: usize = 224;
 
 /// Without optimisation, mio remembers in each stream where it is registered.
 const DEBUG_BYTES: usize = if cfg!(debug_assertions) { 8 } else { 0 };
@@ -260,10 +263,11 @@ impl Worker {
 
     fn on_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Connection(stream, peer) => {
+            Mail::Connection(stream, peer, share) => {
                 let now = self.cx.now;
-                self.insert(stream, |stream| Connection::new(stream, peer, now));
+                self.insert(stream, share, |stream| Connection::new(stream, peer, now));
             }
+            Mail::Shed(count) => self.shed(count),
             Mail::Reply(token, response) => {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
@@ -290,9 +294,12 @@ impl Worker {
                 // Without an end if it is too far for a clock.
                 let end = self.cx.now.checked_add(time);
                 self.drained_by = self.drained_by.into_iter().chain(end).min();
-                self.timeouts.keep_alive = self.timeouts.keep_alive.min(FIRST_REQUEST_GRACE);
+                self.timeouts.keep_alive = self.timeouts.keep_alive.min(REQUEST_GRACE);
                 let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
                 for token in all {
+                    if let Some(slot) = self.slot(token) {
+                        slot.connection.look_again();
+                    }
                     self.drive(token);
                 }
             }
@@ -302,6 +309,7 @@ impl Worker {
     fn insert(
         &mut self,
         mut stream: TcpStream,
+        share: Option<Box<Share>>,
         connection: impl FnOnce(TcpStream) -> Connection<TcpStream>,
     ) {
         let entry = self.slots.vacant_entry();
@@ -321,8 +329,38 @@ impl Worker {
             token,
             filed: None,
             turn: Turn::Parked,
+            _share: share,
         });
         self.drive(token);
+    }
+
+    fn shed(&mut self, count: usize) {
+        let now = self.cx.now;
+        let idle = |slot: &Slot| Some((slot.connection.idle_since(now)?, slot.token));
+        let mut idle: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(_, slot)| idle(slot))
+            .collect();
+        if idle.len() > count {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (since, token) in idle {
+            let Some(slot) = self.slot(token) else {
+                continue;
+            };
+            slot.connection.look_again();
+            self.drive(token);
+            // It may have asked for something in the meantime.
+            if let Some(slot) = self.slot(token)
+                && slot.connection.idle_since(now) == Some(since)
+            {
+                slot.connection.shed();
+                self.address.tally.shed.fetch_add(1, Ordering::Relaxed);
+                self.drive(token);
+            }
+        }
     }
 
     /// Gives everybody in the run queue a share, until the turn's portion of bulk is moved.
@@ -349,10 +387,21 @@ impl Worker {
         slot.filed = None;
         match slot.connection.deadline(&self.timeouts) {
             Some(deadline) if deadline <= self.cx.now => {
-                slot.connection.on_timeout(&mut self.cx);
+                slot.connection.look_again();
                 self.drive(token);
+                self.expire(token);
             }
             _ => self.file(token),
+        }
+    }
+
+    fn expire(&mut self, token: Token) {
+        if let Some(slot) = slot(&mut self.slots, token)
+            && let Some(deadline) = slot.connection.deadline(&self.timeouts)
+            && deadline <= self.cx.now
+        {
+            slot.connection.on_timeout(&mut self.cx);
+            self.drive(token);
         }
     }
 
@@ -392,10 +441,17 @@ impl Worker {
             disks: &self.disks,
             access_log: self.access_log.as_mut(),
         };
-        match slot
+        let was_idle = slot.connection.is_idle();
+        let park = slot
             .connection
-            .drive(&mut self.cx, &mut host, QUANTUM_BYTES)
-        {
+            .drive(&mut self.cx, &mut host, QUANTUM_BYTES);
+        let is_idle = slot.connection.is_idle() && !matches!(park, Park::Closed(_));
+        match (was_idle, is_idle) {
+            (false, true) => self.address.tally.idle.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.address.tally.idle.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        match park {
             Park::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
                 self.slots.remove(slot_key(token));
