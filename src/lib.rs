@@ -159,7 +159,7 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 6 | `main`, `cli`, `sandbox` | the command line, and what the process may do |
+//! | 6 | `main`, `cli`, `sandbox`, `upgrade` | the command line, what the process may do, and who takes over |
 //! | 5 | `server` | bind, serve, drain, end |
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |

@@ -7,6 +7,7 @@ mod privileges;
 mod sandbox;
 #[cfg(feature = "sqlite")]
 mod state;
+mod upgrade;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,14 +20,15 @@ use diagnostics::Diagnostics;
 use privileges::Identity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Confinement, Sandbox, Uploads};
-use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, Destination, OpenLog};
 use tws::site::{PostgresUrl, Site, Store, Symlinks};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
-use tws::{Cors, Error, Router, Server, ServerHandle, SlowLog, StaticFiles};
+use tws::{Cors, Error, Router, Server, SlowLog, StaticFiles};
+use upgrade::{Ancestor, Upgrade};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> {
+    let ancestor = Ancestor::of_this_process()?;
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
@@ -69,7 +72,11 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     let store = settings.users.as_ref().or(store);
     let store = store.map(|store| place(store, settings, identity.as_ref()));
     let store = store.transpose()?;
-    let mut server = Server::bind(settings.config.clone())?;
+    let config = settings.config.clone();
+    let mut server = match &ancestor {
+        Some(ancestor) => Server::from_listeners(ancestor.listeners()?, config)?,
+        None => Server::bind(config)?,
+    };
     let signals = catch_signals()?;
     let access_log = open_access_log(settings, identity.as_ref())?;
 
@@ -89,13 +96,16 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
         router = add_users(router, store)?;
     }
     let app = wrap(router.fallback(files), guard, settings);
-    end_on_signals(signals, server.handle())?;
+    heed_signals(signals, &server)?;
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log.start()?);
     }
     if settings.banner == Banner::Shown {
         let addresses = server.handle();
         announce(&settings.root, addresses.local_addresses(), &confinement);
+    }
+    if let Some(ancestor) = ancestor {
+        ancestor.relieve()?;
     }
     server.serve(app)
 }
@@ -270,6 +280,9 @@ fn no_store(store: &Store, wanted: &str) -> Error {
     ))
 }
 
+/// With fewer a few clients are a crowd.
+const FEW_DESCRIPTORS: u64 = 1024;
+
 /// Every connection needs a descriptor, and the soft limit is often 1,024.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -285,6 +298,11 @@ fn raise_descriptor_limit() {
             limit.current
         );
     }
+    if let Some(few) = getrlimit(Resource::Nofile).current
+        && few < FEW_DESCRIPTORS
+    {
+        log::warn!("no more than {few} files can be open at once (ulimit -Hn): few clients fit");
+    }
 }
 
 /// A file that grows beyond the process's limit (`ulimit -f`) is an error of whoever writes it. The
@@ -299,26 +317,34 @@ fn survive_size_limits() -> Result<(), Error> {
 
 /// From now on they wait for whoever watches.
 fn catch_signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM]).map_err(|source| Error::System {
+    Signals::new([SIGINT, SIGTERM, SIGUSR2]).map_err(|source| Error::System {
         doing: "watch for signals",
         source,
     })
 }
 
-/// Ctrl-C and SIGTERM end gracefully; a second one at once.
-fn end_on_signals(mut signals: Signals, handle: ServerHandle) -> Result<(), Error> {
+/// Ctrl-C and SIGTERM end gracefully; a second one at once. SIGUSR2 starts the program anew, as it
+/// is on the disk now, and ends when the new process serves.
+fn heed_signals(mut signals: Signals, server: &Server) -> Result<(), Error> {
     let failed = |source| Error::System {
         doing: "watch for signals",
         source,
     };
+    let handle = server.handle();
+    let upgrade = Upgrade::new(server)?;
     let watch = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            log::info!("finishing the answers in flight; a second signal ends at once");
-            handle.shut_down();
-        }
-        if signals.next().is_some() {
-            std::process::exit(1);
+        let mut ends = 0;
+        for signal in &mut signals {
+            match (signal, ends) {
+                (SIGUSR2, _) => upgrade.begin(),
+                (_, 0) => {
+                    ends = 1;
+                    log::info!("finishing the answers in flight; a second signal ends at once");
+                    upgrade.give_up();
+                    handle.shut_down();
+                }
+                _ => std::process::exit(1),
+            }
         }
     };
     std::thread::Builder::new()

@@ -56,7 +56,15 @@ fn modules_import_only_from_below() {
         let module = first.trim_end_matches(".rs");
         if matches!(
             module,
-            "main" | "cli" | "diagnostics" | "privileges" | "sandbox" | "state" | "lib" | "bench"
+            "main"
+                | "cli"
+                | "diagnostics"
+                | "privileges"
+                | "sandbox"
+                | "state"
+                | "upgrade"
+                | "lib"
+                | "bench"
         ) {
             continue;
         }

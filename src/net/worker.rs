@@ -670,7 +670,10 @@ mod tests {
             let (stream, peer) = listener.accept().expect("a connection");
             stream.set_nonblocking(true).expect("a mode");
             let stream = TcpStream::from_std(stream);
-            worker.address.mailbox.send(Mail::Connection(stream, peer));
+            worker
+                .address
+                .mailbox
+                .send(Mail::Connection(stream, peer, None));
             client
         };
         let mut clients: Vec<_> = (0..CLIENTS).map(connect).collect();

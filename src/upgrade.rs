@@ -1,0 +1,313 @@
+//! The program is replaced while it serves. On SIGUSR2 the process starts its own file anew, as it is
+//! on the disk by then, with the same arguments, and hands its listeners to the new process. When
+//! that says that it serves, the old one finishes its answers and ends; if it does not come to that,
+//! the old one goes on.
+//!
+//! The two talk over a socket that is the new process's standard input, which is the one descriptor
+//! that a process may take without being told where it is. One message carries each listener
+//! (`SCM_RIGHTS`); one byte comes back. Both accept from the same queues for a moment, so no client
+//! notices. A supervisor sees the main process end well and a new one with its name; under systemd
+//! that is `Type=forking` with a `PIDFile=`, or better a restart with socket activation.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::{Pid, getppid};
+use tws::{Error, Server, ServerHandle};
+
+/// Says to the new process whose child it must be and how many listeners it gets: `PID:COUNT`.
+const VARIABLE: &str = "TWS_UPGRADE";
+
+/// How long the new process may take to serve; large user databases are opened in that time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What it says then.
+const READY: u8 = b'+';
+
+/// The process that this one takes the place of.
+pub(crate) struct Ancestor {
+    socket: UnixStream,
+    count: usize,
+}
+
+impl Ancestor {
+    /// `None` if this process was started like any other.
+    pub(crate) fn of_this_process() -> Result<Option<Self>, Error> {
+        let Some(count) = std::env::var(VARIABLE)
+            .ok()
+            .and_then(|text| count_in(&text))
+        else {
+            return Ok(None);
+        };
+        let take = || {
+            let socket = io::stdin().as_fd().try_clone_to_owned()?;
+            // Whoever reads from it finds nothing, and the socket closes when it is dropped.
+            rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+            Ok(UnixStream::from(socket))
+        };
+        let socket = take().map_err(failed("take over from the process before"))?;
+        Ok(Some(Self { socket, count }))
+    }
+
+    pub(crate) fn listeners(&self) -> Result<Vec<TcpListener>, Error> {
+        let listeners: io::Result<_> = (0..self.count).map(|_| receive(&self.socket)).collect();
+        listeners.map_err(failed("take over the listeners"))
+    }
+
+    /// Says that this process serves.
+    pub(crate) fn relieve(mut self) -> Result<(), Error> {
+        let said = self.socket.write_all(&[READY]);
+        said.map_err(failed("relieve the process before"))
+    }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { doing, source }
+}
+
+/// Nothing if the variable is meant for another process.
+fn count_in(text: &str) -> Option<usize> {
+    let (parent, count) = text.split_once(':')?;
+    let parent = Pid::from_raw(parent.parse().ok()?);
+    count.parse().ok().filter(|_| parent == getppid())
+}
+
+/// Starts the process that takes this one's place.
+pub(crate) struct Upgrade {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    program: PathBuf,
+    handle: ServerHandle,
+    phase: Mutex<Phase>,
+}
+
+enum Phase {
+    Serving(Vec<TcpListener>),
+    /// A new process is starting.
+    Upgrading,
+    /// This one serves no more.
+    Ending,
+}
+
+impl Upgrade {
+    pub(crate) fn new(server: &Server) -> Result<Self, Error> {
+        let program = program(std::env::args_os().next());
+        let shared = Shared {
+            program: program.map_err(failed("find the program's own file"))?,
+            handle: server.handle(),
+            phase: Mutex::new(Phase::Serving(server.listeners()?)),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Does not wait for it.
+    pub(crate) fn begin(&self) {
+        let mut phase = self.shared.phase();
+        match std::mem::replace(&mut *phase, Phase::Upgrading) {
+            Phase::Serving(listeners) => {
+                let shared = Arc::clone(&self.shared);
+                let thread = std::thread::Builder::new().name("upgrade".to_owned());
+                if let Err(error) = thread.spawn(move || shared.run(listeners)) {
+                    // The listeners are gone with the closure: there is no second attempt.
+                    log::error!("no upgrade: {error}");
+                }
+            }
+            other => {
+                *phase = other;
+                log::warn!("an upgrade or the end has begun already");
+            }
+        }
+    }
+
+    /// This process ends, and no other takes its place.
+    pub(crate) fn give_up(&self) {
+        *self.shared.phase() = Phase::Ending;
+    }
+}
+
+impl Shared {
+    fn run(&self, listeners: Vec<TcpListener>) {
+        match start(&self.program, &listeners) {
+            Ok(mut child) => {
+                // They must not outlive what the acceptor has.
+                drop(listeners);
+                let mut phase = self.phase();
+                if let Phase::Ending = *phase {
+                    end(&mut child);
+                    return;
+                }
+                *phase = Phase::Ending;
+                log::warn!(
+                    "process {} serves; this one finishes its answers",
+                    child.id()
+                );
+                self.handle.shut_down();
+            }
+            Err(error) => {
+                log::error!("no upgrade, this process goes on: {error}");
+                let mut phase = self.phase();
+                if let Phase::Upgrading = *phase {
+                    *phase = Phase::Serving(listeners);
+                }
+            }
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the new process and waits until it serves.
+fn start(program: &Path, listeners: &[TcpListener]) -> io::Result<Child> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let count = listeners.len();
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(VARIABLE, format!("{}:{count}", std::process::id()))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .map_err(|error| with_name(&error, program))?;
+    let mut wait = || {
+        listeners
+            .iter()
+            .try_for_each(|listener| send(&ours, listener))?;
+        ours.set_read_timeout(Some(PATIENCE))?;
+        ours.read_exact(&mut [0])
+    };
+    let ready = wait();
+    if let Err(error) = ready {
+        end(&mut child);
+        return Err(with_name(&error, program));
+    }
+    Ok(child)
+}
+
+fn with_name(error: &io::Error, program: &Path) -> io::Error {
+    let reason = match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset => "it ended before it served".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it takes too long".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("{}: {reason}", program.display()))
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn send(socket: &UnixStream, listener: &TcpListener) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [listener.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(
+        socket,
+        &[IoSlice::new(b"l")],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+fn receive(socket: &UnixStream) -> io::Result<TcpListener> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        flags,
+    )?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    match descriptor {
+        Some(descriptor) => Ok(TcpListener::from(descriptor)),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The path this program was started as: what lies there later is its successor. A link that a new
+/// version is put behind stays a link.
+fn program(typed: Option<OsString>) -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let typed = PathBuf::from(typed.unwrap_or_default());
+    let found = match typed.components().count() {
+        1 => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let places: Vec<_> = std::env::split_paths(&path).collect();
+            places
+                .into_iter()
+                .map(|folder| folder.join(&typed))
+                .find(|path| path.is_file())
+        }
+        _ => Some(typed),
+    };
+    let named = found.and_then(|path| std::path::absolute(path).ok());
+    let is_own = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == own);
+    Ok(named.filter(is_own).unwrap_or(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_is_for_one_child() {
+        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        assert_eq!(count_in(&format!("{parent}:2")), Some(2));
+        for text in ["", "1", "x:1", "0:1", &format!("{}:2", std::process::id())] {
+            assert_eq!(count_in(text), None, "{text:?}");
+        }
+        assert_eq!(count_in(&format!("{parent}:")), None);
+    }
+
+    #[test]
+    fn listeners_go_through_a_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (here, there) = UnixStream::pair().expect("a pair");
+        send(&here, &listener).expect("sent");
+        let received = receive(&there).expect("received");
+        let address = |listener: &TcpListener| listener.local_addr().expect("an address");
+        assert_eq!(address(&received), address(&listener));
+        drop(here);
+        assert!(receive(&there).is_err());
+    }
+
+    #[test]
+    fn a_program_knows_its_own_path() {
+        let own = std::env::current_exe().expect("a path");
+        for typed in [
+            None,
+            Some("cargo".into()),
+            Some("/bin/sh".into()),
+            Some(own.clone().into()),
+        ] {
+            assert_eq!(program(typed).expect("a path"), own);
+        }
+    }
+}
