@@ -16,7 +16,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::acceptor::{Acceptor, Admittance, Cap, Room, Stop};
+use crate::net::acceptor::{Acceptor, Admittance, Room, Stop};
 use crate::net::clients::Clients;
 use crate::net::disk::Disks;
 use crate::net::helpers::Helpers;
@@ -245,10 +245,6 @@ impl Server {
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let streams = Helpers::new(limits.max_streams, 0);
         let disks = Disks::default();
-        let cap = match limits.max_connections {
-            Some(most) => Cap::Said(most),
-            None => Cap::Descriptors(default_max_connections()),
-        };
         let shared = self.handle.shared;
         let mut threads = Vec::new();
         for (index, seat) in self.seats.into_iter().enumerate() {
@@ -272,7 +268,8 @@ impl Server {
         let room = Room {
             workers: shared.workers.clone(),
             handler,
-            cap,
+            cap: limits.max_connections,
+            descriptors: connections_with_descriptors(limits.max_connections),
             clients: limits.max_connections_per_client.map(Clients::new),
         };
         let accepted = self.acceptor.run(&room);
@@ -374,11 +371,15 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// A quarter of the descriptors, and not too few, is for everything else: a download takes a second
-/// one, and the event loops have some.
-fn default_max_connections() -> usize {
+/// How many connections the process has descriptors for. Some are for everything else: a download
+/// takes a second one, and the event loops have a few. A quarter, unless somebody has thought
+/// about it.
+fn connections_with_descriptors(cap: Option<usize>) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let others = (limit / 4).max(32);
+    let others = match cap {
+        Some(_) => 32,
+        None => (limit / 4).max(32),
+    };
     usize::try_from(limit.saturating_sub(others))
         .unwrap_or(usize::MAX)
         .max(1)

@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,8 +97,8 @@ struct Shared {
 
 enum Phase {
     Serving(Vec<TcpListener>),
-    /// A new process is starting.
-    Upgrading,
+    /// A new process is to start, or does.
+    Upgrading(Option<Child>),
     /// This one serves no more.
     Ending,
 }
@@ -119,7 +119,7 @@ impl Upgrade {
     /// Does not wait for it.
     pub(crate) fn begin(&self) {
         let mut phase = self.shared.phase();
-        match std::mem::replace(&mut *phase, Phase::Upgrading) {
+        match std::mem::replace(&mut *phase, Phase::Upgrading(None)) {
             Phase::Serving(listeners) => {
                 let shared = Arc::clone(&self.shared);
                 let thread = std::thread::Builder::new().name("upgrade".to_owned());
@@ -137,36 +137,57 @@ impl Upgrade {
 
     /// This process ends, and no other takes its place.
     pub(crate) fn give_up(&self) {
-        *self.shared.phase() = Phase::Ending;
+        let before = std::mem::replace(&mut *self.shared.phase(), Phase::Ending);
+        if let Phase::Upgrading(Some(mut child)) = before {
+            end(&mut child);
+        }
     }
 }
 
 impl Shared {
     fn run(&self, listeners: Vec<TcpListener>) {
-        match start(&self.program, &listeners) {
-            Ok(mut child) => {
-                // They must not outlive what the acceptor has.
+        let ready = self.start(&listeners);
+        let mut phase = self.phase();
+        match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
+            (Phase::Upgrading(Some(child)), Ok(())) => {
+                // They must not outlive those of the acceptor.
                 drop(listeners);
-                let mut phase = self.phase();
-                if let Phase::Ending = *phase {
-                    end(&mut child);
-                    return;
-                }
-                *phase = Phase::Ending;
-                log::warn!(
-                    "process {} serves; this one finishes its answers",
-                    child.id()
-                );
+                let pid = child.id();
+                log::warn!("process {pid} serves; this one finishes its answers");
                 self.handle.shut_down();
             }
-            Err(error) => {
-                log::error!("no upgrade, this process goes on: {error}");
-                let mut phase = self.phase();
-                if let Phase::Upgrading = *phase {
-                    *phase = Phase::Serving(listeners);
-                }
+            (Phase::Upgrading(child), Err(error)) => {
+                child.into_iter().for_each(|mut child| end(&mut child));
+                *phase = Phase::Serving(listeners);
+                let reason = explain(&error);
+                let program = self.program.display();
+                log::error!("no upgrade, this process goes on: {program}: {reason}");
             }
+            // This process was told to end in the meantime.
+            _ => {}
         }
+    }
+
+    /// Starts the new process and waits until it serves.
+    fn start(&self, listeners: &[TcpListener]) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let count = listeners.len();
+        let mut command = Command::new(&self.program);
+        command
+            .args(std::env::args_os().skip(1))
+            .env(VARIABLE, format!("{}:{count}", std::process::id()))
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
+        match &mut *self.phase() {
+            Phase::Upgrading(child) => *child = Some(command.spawn()?),
+            Phase::Serving(_) | Phase::Ending => return Ok(()),
+        }
+        // Our copy of its end of the socket: without it, its end is the end.
+        drop(command);
+        for listener in listeners {
+            send(&ours, listener)?;
+        }
+        ours.set_read_timeout(Some(PATIENCE))?;
+        ours.read_exact(&mut [0])
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -174,40 +195,14 @@ impl Shared {
     }
 }
 
-/// Starts the new process and waits until it serves.
-fn start(program: &Path, listeners: &[TcpListener]) -> io::Result<Child> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let count = listeners.len();
-    let mut child = Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(VARIABLE, format!("{}:{count}", std::process::id()))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-        .map_err(|error| with_name(&error, program))?;
-    let mut wait = || {
-        listeners
-            .iter()
-            .try_for_each(|listener| send(&ours, listener))?;
-        ours.set_read_timeout(Some(PATIENCE))?;
-        ours.read_exact(&mut [0])
-    };
-    let ready = wait();
-    if let Err(error) = ready {
-        end(&mut child);
-        return Err(with_name(&error, program));
-    }
-    Ok(child)
-}
-
-fn with_name(error: &io::Error, program: &Path) -> io::Error {
-    let reason = match error.kind() {
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset => "it ended before it served".to_owned(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it takes too long".to_owned(),
         _ => error.to_string(),
-    };
-    io::Error::new(error.kind(), format!("{}: {reason}", program.display()))
+    }
 }
 
 fn end(child: &mut Child) {

@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod embedding;
 mod encoding;
+mod faults;
 mod floors;
 mod handlers;
 mod middleware;

@@ -237,10 +237,16 @@ fn a_panic_in_a_handler_is_a_500_and_harms_nobody() {
 #[test]
 fn the_cap_on_connections_is_kept_and_said() {
     let server = TestServer::configured(echo, |config| config.limits.max_connections = Some(2));
+    // In the middle of something: idle ones would make room.
     let mut first = server.client();
     let mut second = server.client();
-    assert_eq!(first.get("/").status, 200);
-    assert_eq!(second.get("/").status, 200);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.get("/").status, 200);
+        let half =
+            "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+        client.send(half);
+        assert_eq!(client.head().status, 100);
+    }
     let mut third = server.client();
     let reply = third.reply();
     assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));

@@ -55,18 +55,12 @@ pub(crate) struct Admittance {
 pub(crate) struct Room {
     pub(crate) workers: Vec<Address>,
     pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) cap: Cap,
+    /// How many connections there may be; more are told so.
+    pub(crate) cap: Option<usize>,
+    /// For how many the process has descriptors; more wait.
+    pub(crate) descriptors: usize,
     /// Without a cap for each client there is nothing to count.
     pub(crate) clients: Option<Arc<Clients>>,
-}
-
-/// How many connections there may be in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cap {
-    /// More are told so.
-    Said(usize),
-    /// More than the process has descriptors for: they wait.
-    Descriptors(usize),
 }
 
 /// A client has its share.
@@ -84,15 +78,18 @@ impl Room {
     }
 
     fn is_out_of_descriptors(&self) -> bool {
-        matches!(self.cap, Cap::Descriptors(most) if self.connections() >= most)
+        self.connections() >= self.descriptors
     }
 
     /// How many more connections there are than there may be.
     fn excess(&self) -> usize {
-        match self.cap {
-            Cap::Said(most) => self.connections().saturating_sub(most),
-            Cap::Descriptors(_) => 0,
-        }
+        let over = |cap| self.connections().saturating_sub(cap);
+        self.cap.map_or(0, over)
+    }
+
+    /// Whether there are so many that not even the idle ones could make room for another.
+    fn is_full(&self) -> bool {
+        self.excess() >= self.idle() && self.cap.is_some_and(|cap| self.connections() >= cap)
     }
 
     /// What a client's connection counts for; an error if there may be no more of them.
@@ -255,9 +252,7 @@ impl Acceptor {
 
     fn hand_over(&self, stream: TcpStream, peer: SocketAddr, room: &Room) {
         let load = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        // Idle ones will make room, as many as there are.
-        if matches!(room.cap, Cap::Said(most) if room.connections() >= most.saturating_add(room.idle()))
-        {
+        if room.is_full() {
             self.turn_away(stream);
             return;
         }

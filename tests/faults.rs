@@ -1,0 +1,522 @@
+//! What goes wrong around a server: no descriptors, too many clients, slow ones, signals, a new
+//! program, a bug.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
+
+use crate::support::server::announced_address;
+use crate::support::{Client, Process, TestServer, eventually};
+
+const MIB: usize = 1024 * 1024;
+
+fn text(_: &Request<'_>) -> Response {
+    Response::text("fine")
+}
+
+/// A folder with a small and a large file.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let large = fs::File::create(folder.path().join("large")).expect("a file");
+    large.set_len(64 * MIB as u64).expect("a size");
+    folder
+}
+
+/// The binary with its errors, and with those of the processes that take its place.
+struct Watched {
+    address: SocketAddr,
+    pid: Pid,
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Watched {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let address = announced_address(&mut stdout);
+        // Its successors announce themselves, too.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        Self {
+            address,
+            pid: Pid::from_child(&child),
+            child,
+            stderr,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("a process");
+    }
+
+    /// The next line on standard error with `words` in it.
+    fn line_with(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let count = self.stderr.read_line(&mut line).expect("a line");
+            assert!(count > 0, "no line with {words:?} came");
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Has another process take the place of this one.
+    fn upgrade(&mut self) {
+        self.signal(Signal::USR2);
+        let line = self.line_with(" serves; this one");
+        let (_, behind) = line.split_once("process ").expect("a process");
+        let pid: i32 = behind
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok())
+            .expect("a number");
+        self.pid = Pid::from_raw(pid).expect("a process");
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The time a process has had of the processors, in ticks of 10 ms.
+fn ticks(pid: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("a stat");
+    let (_, behind) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = behind.split_whitespace().collect();
+    let number = |at: usize| fields[at].parse::<u64>().expect("a number");
+    number(11) + number(12)
+}
+
+fn with_few_descriptors(folder: &Path, more: &[&str]) -> Watched {
+    let mut command = Command::new("sh");
+    command
+        .current_dir(folder)
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_tws"))
+        .args(["--port=0", "--access-log=off", "--workers=2"])
+        .args(more);
+    Watched::start(command)
+}
+
+/// With the cap that goes with 64 descriptors, and with none that counts.
+#[test]
+fn out_of_descriptors_nobody_spins_and_idle_clients_make_room() {
+    let folder = folder();
+    for more in [&[][..], &["--max-connections=100000"]] {
+        let mut server = with_few_descriptors(folder.path(), more);
+        server.line_with("64 files can be open");
+        let mut clients: Vec<_> = (0..500).map(|_| Client::connect(server.address)).collect();
+        // Those who are served first become idle, and make room for the others.
+        for client in &mut clients {
+            client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply().text(), "a");
+        }
+        drop(clients);
+        // These keep what they have, and more wait.
+        let busy: Vec<_> = (0..100)
+            .map(|_| {
+                let mut client = Client::connect(server.address);
+                client.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+                client
+            })
+            .collect();
+        let before = (Instant::now(), ticks(server.pid));
+        let idle = TcpStream::connect(server.address).expect("a queue");
+        idle.set_read_timeout(Some(Duration::from_secs(2)))
+            .expect("a timeout");
+        // Nothing comes: that is a measured while, not a wait for something.
+        assert!((&idle).read(&mut [0]).is_err(), "there is no room");
+        let (time, spent) = (before.0.elapsed(), ticks(server.pid) - before.1);
+        assert!(
+            u128::from(spent) * 10 * 100 <= time.as_millis().max(2000) + 2000,
+            "{spent} ticks in {time:?}"
+        );
+        let start = Instant::now();
+        drop((busy, idle));
+        assert_eq!(Client::connect(server.address).get("/a.txt").text(), "a");
+        assert!(start.elapsed() < Duration::from_secs(1), "late");
+    }
+}
+
+#[test]
+fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let handler = move |request: &Request<'_>| -> tws::Reply {
+        let released = Arc::clone(&released);
+        match request.path() {
+            "/job" => tws::Reply::blocking(move || {
+                let _ = released.lock().expect("no panic").recv();
+                Response::text("done")
+            }),
+            _ => Response::text("fine").into(),
+        }
+    };
+    let server = TestServer::configured(handler, |config| {
+        config.workers = Some(NonZeroUsize::MIN);
+        config.limits.max_connections = Some(3);
+    });
+    let mut busy = server.client();
+    busy.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually(|| server.handle.counts().requests == 1);
+    let mut oldest = server.client();
+    assert_eq!(oldest.get("/").text(), "fine");
+    let mut younger = server.client();
+    assert_eq!(younger.get("/").text(), "fine");
+    let mut new = server.client();
+    assert_eq!(new.get("/").text(), "fine");
+    oldest.expect_end();
+    assert_eq!(younger.get("/").text(), "fine");
+    drop(release);
+    assert_eq!(busy.reply().text(), "done");
+    let counts = server.handle.counts();
+    assert_eq!((counts.shed, counts.turned_away), (1, 0));
+}
+
+#[test]
+fn one_client_cannot_have_all() {
+    let server = TestServer::configured(text, |config| {
+        config.addresses = vec![[0, 0, 0, 0].into()];
+        config.limits.max_connections_per_client = Some(2);
+    });
+    let at = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+    let mut first = Client::connect(at);
+    let mut second = Client::connect(at);
+    assert_eq!(first.get("/").status, 200);
+    assert_eq!(second.get("/").status, 200);
+    let mut third = Client::connect(at);
+    assert_eq!(third.reply().status, 503);
+    third.expect_end();
+    // Another address is another client.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    let other = SocketAddr::from(([127, 0, 0, 2], 0));
+    socket
+        .bind(&other.into())
+        .expect("an address of this machine");
+    socket.connect(&at.into()).expect("the server accepts");
+    let mut other = TcpStream::from(socket);
+    other
+        .write_all(b"GET / HTTP/1.0\r\n\r\n")
+        .expect("the server reads");
+    let mut reply = String::new();
+    other.read_to_string(&mut reply).expect("a reply");
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    let counts = server.handle.counts();
+    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    drop(first);
+    eventually(|| server.handle.connections() == 1);
+    assert_eq!(Client::connect(at).get("/").status, 200);
+}
+
+/// Each byte comes long before the timeout, and all of them together are too few.
+#[test]
+fn a_content_that_dribbles_is_refused() {
+    let server = TestServer::configured(text, |config| {
+        config.timeouts.min_rate_grace = Duration::from_millis(300);
+        config.limits.min_rate_bytes_per_second = 10_000_000;
+    });
+    let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {MIB}\r\n\r\n");
+    let mut client = server.client();
+    client.send(&head);
+    let sender = client.stream().try_clone().expect("a stream");
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&over);
+    let dribble = std::thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) && (&sender).write_all(b"x").is_ok() {
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(client.reply().status, 408);
+    over.store(true, Ordering::Relaxed);
+    dribble.join().expect("no panic");
+    // Who is fast enough is not.
+    let mut client = server.client();
+    client.send(&head);
+    client.send(vec![b'x'; MIB]);
+    assert_eq!(client.reply().status, 200);
+}
+
+/// A client whose window is shut, and one that takes a little now and then.
+#[test]
+fn who_does_not_take_its_reply_is_let_go() {
+    let server = TestServer::configured(
+        |_: &Request<'_>| Response::text("x".repeat(64 * MIB)),
+        |config| {
+            config.timeouts.min_rate_grace = Duration::from_millis(300);
+            config.limits.min_rate_bytes_per_second = 100_000_000;
+        },
+    );
+    let mut shut = server.client();
+    shut.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    let mut slow = server.client();
+    slow.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    eventually(|| {
+        if server.handle.connections() == 2 {
+            slow.read(16);
+        }
+        server.handle.connections() == 0
+    });
+}
+
+/// What came while the process was stopped is read before anybody is called late.
+#[test]
+fn after_a_stop_nobody_is_late_who_has_sent() {
+    let folder = folder();
+    let process = Process::start(
+        folder.path(),
+        &["--access-log=off", "--keep-alive-timeout=1"],
+    );
+    let mut clients: Vec<_> = (0..50).map(|_| process.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/a.txt").text(), "a");
+    }
+    process.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    // The time that the server is away is what is tested.
+    std::thread::park_timeout(Duration::from_secs(2));
+    process.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.reply().text(), "a");
+    }
+}
+
+#[test]
+fn sigterm_finishes_a_download_and_lets_idle_clients_go() {
+    let folder = folder();
+    let mut process = Process::start(folder.path(), &["--access-log=off"]);
+    let mut idle = process.client();
+    assert_eq!(idle.get("/a.txt").status, 200);
+    let mut busy = process.client();
+    busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    process.signal(Signal::TERM);
+    idle.expect_end();
+    eventually(|| TcpStream::connect(process.address).is_err());
+    assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
+    busy.end_input().expect_end();
+    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn the_end_has_a_deadline_and_a_second_signal_is_at_once() {
+    let folder = folder();
+    for (args, code) in [
+        (&["--access-log=off", "--drain-timeout=1"], 0),
+        (&["--access-log=off", "--drain-timeout=3600"], 1),
+    ] {
+        let mut process = Process::start(folder.path(), args);
+        let mut busy = process.client();
+        busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+            .head();
+        process.signal(Signal::TERM);
+        eventually(|| TcpStream::connect(process.address).is_err());
+        if code == 1 {
+            process.signal(Signal::TERM);
+        }
+        assert_eq!(process.child.wait().expect("an end").code(), Some(code));
+    }
+}
+
+/// Clients that ask without a pause, half of them on connections that they keep.
+fn load(
+    address: SocketAddr,
+    over: &Arc<AtomicBool>,
+    done: &Arc<AtomicUsize>,
+) -> Vec<JoinHandle<()>> {
+    (0..4)
+        .map(|at| {
+            let (over, done) = (Arc::clone(over), Arc::clone(done));
+            std::thread::spawn(move || {
+                let mut kept: Option<Client> = None;
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = kept.take().unwrap_or_else(|| Client::connect(address));
+                    let field = ["", "Connection: close\r\n"][at % 2];
+                    let reply = client.request("GET", "/a.txt", field);
+                    assert_eq!(reply.text(), "a");
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if reply.field("Connection") == Some("keep-alive") {
+                        kept = Some(client);
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+/// A copy of the program that may be replaced, and a folder to serve.
+fn replaceable() -> (TempDir, TempDir, Command) {
+    let programs = tempfile::tempdir().expect("a folder");
+    let program = programs.path().join("tws");
+    fs::copy(env!("CARGO_BIN_EXE_tws"), &program).expect("a copy");
+    let folder = folder();
+    let mut command = Command::new(program);
+    command
+        .current_dir(folder.path())
+        .args(["--port=0", "--access-log=access.log", "--state-dir"])
+        .arg(programs.path());
+    if cfg!(feature = "sqlite") {
+        command.arg("--users=sqlite:users.db");
+    }
+    (programs, folder, command)
+}
+
+#[test]
+fn twenty_upgrades_fail_no_request() {
+    let (_programs, folder, command) = replaceable();
+    let mut server = Watched::start(command);
+    let (over, done) = (Arc::default(), Arc::default());
+    let clients = load(server.address, &over, &done);
+    for _ in 0..20 {
+        let before = done.load(Ordering::Relaxed);
+        server.upgrade();
+        eventually(|| done.load(Ordering::Relaxed) > before + 50);
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no failed request");
+    }
+    // The first one has ended well, and the last one ends like any other.
+    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    server.signal(Signal::TERM);
+    eventually(|| TcpStream::connect(server.address).is_err());
+    // All wrote to one log, which has every request.
+    let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
+    let requests = done.load(Ordering::Relaxed);
+    let log = folder.path().join("access.log");
+    eventually(|| lines(fs::read_to_string(&log).expect("a log")) == requests);
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn twenty_upgrades_under_wrk() {
+    let (_programs, _folder, command) = replaceable();
+    let mut server = Watched::start(command);
+    let mut wrk = Command::new("wrk")
+        .args(["-t2", "-c32", "-d600"])
+        .arg(format!("http://{}/a.txt", server.address))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wrk");
+    for _ in 0..20 {
+        server.upgrade();
+        assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
+    }
+    kill_process(Pid::from_child(&wrk), Signal::INT).expect("wrk runs");
+    let mut report = String::new();
+    let stdout = wrk.stdout.as_mut().expect("a pipe");
+    stdout.read_to_string(&mut report).expect("a report");
+    wrk.wait().expect("an end");
+    assert!(report.contains("requests in"), "{report}");
+    assert!(!report.contains("Socket errors"), "{report}");
+    assert!(!report.contains("Non-2xx"), "{report}");
+}
+
+#[test]
+fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
+    let (programs, _folder, command) = replaceable();
+    let mut server = Watched::start(command);
+    let program = programs.path().join("tws");
+    let new = programs.path().join("new");
+    for script in ["#!/bin/sh\nexit 1\n", "neither a program nor a script\n"] {
+        fs::write(&new, script).expect("a file");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a mode");
+        fs::rename(&new, &program).expect("another program");
+        let mut kept = Client::connect(server.address);
+        assert_eq!(kept.get("/a.txt").status, 200);
+        server.signal(Signal::USR2);
+        server.line_with("no upgrade, this process goes on");
+        assert_eq!(kept.get("/a.txt").status, 200);
+        assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
+    }
+    // The next one that is good is taken.
+    fs::copy(env!("CARGO_BIN_EXE_tws"), &new).expect("a copy");
+    fs::rename(&new, &program).expect("another program");
+    server.upgrade();
+    assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
+}
+
+#[test]
+fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
+    let (programs, folder, command) = replaceable();
+    let mut server = Watched::start(command);
+    let program = programs.path().join("tws");
+    fs::remove_file(&program).expect("the old program");
+    // It never serves.
+    let script = "#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 600\n";
+    fs::write(&program, script).expect("a file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    server.signal(Signal::USR2);
+    let pid = folder.path().join("pid");
+    eventually(|| pid.exists());
+    server.signal(Signal::USR2);
+    server.line_with("has begun already");
+    assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    assert!(TcpStream::connect(server.address).is_err());
+    let pid = fs::read_to_string(pid).expect("a number");
+    let new = Path::new("/proc").join(pid.trim());
+    assert!(!new.exists(), "the new process is left over");
+}
+
+/// Panics when it is dropped, where nobody expects it.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
+    let handler = |_: &Request<'_>| {
+        let bomb = Bomb;
+        let stream = Stream::produced(move || {
+            let _held = &bomb;
+            Ok(None)
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    };
+    let mut config = Config::default();
+    config.port = 0;
+    let server = Server::bind(config).expect("a server");
+    let address = server.handle().local_addresses()[0];
+    let served = std::thread::spawn(move || server.serve(handler));
+    let mut client = Client::connect(address);
+    // The content is not wanted, so it is dropped on the spot.
+    client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let result = served.join().expect("no panic");
+    assert!(result.is_err(), "half a server goes on");
+    assert!(TcpStream::connect(address).is_err());
+}
