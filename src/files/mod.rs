@@ -144,8 +144,7 @@ impl Handler for StaticFiles {
     }
 
     fn shed(&self) {
-        let trees = self.inner.hosts.iter().map(|(_, tree)| tree);
-        trees.chain([&self.inner.default]).for_each(Tree::shed);
+        self.inner.shed();
     }
 }
 
@@ -180,6 +179,11 @@ impl Drop for Place {
 struct Slow;
 
 impl Inner {
+    fn shed(&self) {
+        let trees = self.hosts.iter().map(|(_, tree)| tree);
+        trees.chain([&self.default]).for_each(Tree::shed);
+    }
+
     fn answer(&self, request: &Request<'_>, patience: Patience) -> Result<Response, Slow> {
         let tree = self.tree(request);
         match *request.method() {
@@ -194,7 +198,15 @@ impl Inner {
             return Ok(tree.add_slash(request));
         }
         let at = tree.snapshot();
-        match tree.serve(&at, request, patience) {
+        let served = match tree.serve(&at, request, patience) {
+            // What is kept open for speed may be in the way.
+            Err(Halt::Miss(Miss::Overloaded)) => {
+                self.shed();
+                tree.serve(&at, request, patience)
+            }
+            served => served,
+        };
+        match served {
             Ok(response) => Ok(response),
             Err(Halt::Slow) => Err(Slow),
             Err(Halt::Miss(miss)) => Ok(tree.miss(&at, request, miss)),

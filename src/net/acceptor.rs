@@ -24,8 +24,8 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// clients come, and are taken at once: to be woken for each costs more than to take it.
 const BUSY: Duration = Duration::from_micros(200);
 
-/// How many idle connections are closed at once for new ones: an eighth of them, and not more than
-/// this, as nginx does.
+/// How many idle connections are closed at once for new ones: an eighth of them, a quarter if there
+/// are no descriptors, and not more than this. nginx does alike.
 const MAX_SHED: usize = 32;
 
 /// After so many attempts in a row somebody looks whether the server is to stop.
@@ -189,7 +189,7 @@ impl Acceptor {
             let mut rest = BACK_OFF;
             match (worst, last) {
                 (Batch::OutOfResources, Batch::OutOfResources) => {
-                    room.shed((room.connections() / 8).clamp(1, MAX_SHED));
+                    room.shed((room.connections() / 4).clamp(1, MAX_SHED));
                 }
                 // What is kept for speed goes first, and accepting is tried again at once.
                 (Batch::OutOfResources, _) => {
