@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -23,6 +23,9 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// How long accepting waits for workers that have not taken the last connections yet. Meanwhile more
 /// clients come, and are taken at once: to be woken for each costs more than to take it.
 const BUSY: Duration = Duration::from_micros(200);
+
+/// How long a want of descriptors, which comes and goes, is not complained of again.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How many idle connections are closed at once for new ones: an eighth of them, a quarter if there
 /// are no descriptors, and not more than this. nginx does alike.
@@ -175,6 +178,7 @@ impl Acceptor {
         let mut events = Events::with_capacity(64);
         let mut patience = None;
         let mut last = Batch::Emptied;
+        let mut said = None;
         while !self.stop.is_asked() {
             match self.poll.poll(&mut events, patience) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -202,15 +206,11 @@ impl Acceptor {
                 let spare = (room.idle() / 8).clamp(1, MAX_SHED);
                 room.shed(spare.max(room.excess()));
             }
-            if (worst == Batch::OutOfResources) != (last == Batch::OutOfResources) {
-                log::warn!(
-                    "{}",
-                    match worst {
-                        Batch::OutOfResources =>
-                            "out of descriptors or memory: accepting rests until some are free",
-                        Batch::Emptied | Batch::Unfinished => "accepting goes on",
-                    }
-                );
+            if worst == Batch::OutOfResources
+                && said.is_none_or(|at: Instant| at.elapsed() >= COMPLAINT_PAUSE)
+            {
+                said = Some(Instant::now());
+                log::warn!("out of descriptors or memory: accepting rests until some are free");
             }
             last = worst;
             if room.workers.iter().all(|worker| worker.mailbox.has_mail()) {
