@@ -17,8 +17,8 @@
 //!   gives each a folder of its own gives nothing away.
 //! - To connect to PostgreSQL, and to read `/etc` for its name, if users are there. Else no TCP
 //!   connection is made. No TCP port is bound: listeners are open by then, or inherited.
-//! - To execute this program, with what its libraries need. Where it lies in a folder called `bin`
-//!   or `sbin`, that is all of the folder, so that the next version can be started from it.
+//! - To execute what lies in this program's folder, with what its libraries need, so that the next
+//!   version can be started from it; the program alone if it lies in `/` or in the home folder.
 //! - To read what lies beside a root in somebody's project: `~/site/dist` is removed and built anew,
 //!   so `~/site` is read, but never the home folder itself.
 //!
@@ -130,7 +130,10 @@ impl Sandbox {
         }
         sandbox.allow("/dev/null", READ | AccessFs::WriteFile);
         if let Ok(program) = std::env::current_exe() {
-            let folder = program.parent().filter(|folder| holds_programs(folder));
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            let folder = program
+                .parent()
+                .filter(|folder| *folder != Path::new("/") && home.as_deref() != Some(folder));
             sandbox.allow(folder.unwrap_or(&program), EXECUTE);
         }
         sandbox
@@ -339,12 +342,6 @@ fn project(root: &Path, home: &Path) -> Option<PathBuf> {
     let folder = root.parent()?;
     let is_theirs = home != Path::new("/") && folder != home && folder.starts_with(&home);
     is_theirs.then(|| folder.to_owned())
-}
-
-fn holds_programs(folder: &Path) -> bool {
-    folder
-        .file_name()
-        .is_some_and(|name| name == "bin" || name == "sbin")
 }
 
 fn note(noted: &mut Vec<PathBuf>, path: &Path) {
@@ -626,7 +623,6 @@ mod tests {
     #[test]
     fn what_is_in_force_is_said() {
         let mut sandbox = Sandbox::new();
-        assert!(holds_programs(Path::new("/usr/local/bin")) && !holds_programs(Path::new("/")));
         assert_eq!(Confinement::Off.to_string(), "sandbox: off (--no-sandbox)");
         sandbox.serve(Path::new("/"), Uploads::Taken);
         assert_eq!(list(&sandbox.read), "/");

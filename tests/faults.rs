@@ -487,7 +487,9 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
 
 #[test]
 fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
-    let (programs, folder, command) = replaceable();
+    let (programs, folder, mut command) = replaceable();
+    // The sandbox executes no shell.
+    command.arg("--no-sandbox");
     let mut server = Watched::start(command);
     let program = programs.path().join("tws");
     fs::remove_file(&program).expect("the old program");
