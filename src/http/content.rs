@@ -72,6 +72,18 @@ impl ContentReader {
             source: Source::Whole(Cursor::new(content)),
         }
     }
+
+    /// True if reading would wait, for those who must not.
+    #[cfg(test)]
+    pub(crate) fn would_wait(&self) -> bool {
+        match &self.source {
+            Source::Whole(_) => false,
+            Source::Pipe(pipe) => {
+                let flow = pipe.lock();
+                flow.bytes.is_empty() && matches!(flow.end, End::Open)
+            }
+        }
+    }
 }
 
 impl Read for ContentReader {

@@ -15,5 +15,7 @@ pub(crate) mod disk;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
 mod piece_writer;
+#[cfg(test)]
+mod simulation;
 mod transport;
 pub(crate) mod worker;
