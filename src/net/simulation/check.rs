@@ -114,7 +114,7 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
 /// The next response, or what there is of it; `None` if its head is not whole.
 fn parse<'a>(rest: &mut &'a [u8], head_only: bool) -> Option<Parsed<'a>> {
     let Some(head_len) = memchr::memmem::find(rest, b"\r\n\r\n") else {
-        assert!(!rest.first().is_some_and(|byte| *byte != b'H'), "no head");
+        assert!(rest.first().is_none_or(|byte| *byte == b'H'), "no head");
         *rest = &[];
         return None;
     };

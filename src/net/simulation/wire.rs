@@ -34,6 +34,9 @@ pub(super) struct Wire {
     pub(super) shut_down: bool,
     /// A write was turned away, and there will be an event about room.
     turned_away: bool,
+    /// True if a read or a write was turned away and nothing was told since.
+    read_in_vain: bool,
+    written_in_vain: bool,
     /// What there is an event about.
     news: Option<Readiness>,
     /// Where a file can be sent from, as far as anybody has looked.
@@ -87,6 +90,8 @@ impl Wire {
             sent: Vec::new(),
             shut_down: false,
             turned_away: false,
+            read_in_vain: false,
+            written_in_vain: false,
             // One that is new is announced as writable.
             news: rng.one_in(2).then_some(news),
             in_memory: 0..0,
@@ -171,6 +176,8 @@ impl Wire {
     /// The event as a poll reports it: what is so by then. It may tell what is known already.
     pub(super) fn take_news(&mut self) -> Option<Readiness> {
         let told = self.news.take()?;
+        self.read_in_vain = false;
+        self.written_in_vain = false;
         let now = Readiness {
             readable: self.is_readable(),
             writable: self.is_writable(),
@@ -211,6 +218,8 @@ impl Wire {
         }
         let room = self.max_outgoing - self.outgoing;
         if room == 0 || self.turned_away {
+            assert!(!self.written_in_vain, "it asks and asks for room");
+            self.written_in_vain = true;
             self.turned_away = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -241,7 +250,11 @@ impl Transport for Socket {
         room.extend(wire.incoming.drain(..count));
         wire.read += count;
         match count {
-            0 if wire.input == Input::Open => Err(io::ErrorKind::WouldBlock.into()),
+            0 if wire.input == Input::Open => {
+                assert!(!wire.read_in_vain, "it asks and asks for input");
+                wire.read_in_vain = true;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
             0 => {
                 wire.end_was_read = true;
                 Ok(0)
