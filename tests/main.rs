@@ -6,6 +6,7 @@ mod access_log;
 mod browser;
 mod clients;
 mod command_line;
+mod corpus;
 mod embedding;
 mod encoding;
 mod faults;

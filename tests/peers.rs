@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::support::client::PATIENCE;
 use crate::support::{Client, TestServer, pattern};
 
-struct Nginx {
-    address: SocketAddr,
+pub(crate) struct Nginx {
+    pub(crate) address: SocketAddr,
     child: Child,
     _prefix: TempDir,
 }
 
 impl Nginx {
-    fn serving(site: &Path) -> Self {
+    pub(crate) fn serving(site: &Path) -> Self {
         /// Somebody may take the port between our look and nginx's.
         const ATTEMPTS: usize = 5;
         let started = (0..ATTEMPTS).find_map(|_| Self::start(site));
@@ -89,7 +89,7 @@ impl Drop for Nginx {
     }
 }
 
-fn site() -> TempDir {
+pub(crate) fn site() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let files: &[(&str, &[u8])] = &[
         ("index.html", b"<p>home"),
@@ -526,7 +526,7 @@ struct Answer {
 }
 
 /// Sends all there is and the end, and takes what comes until the server closes.
-fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     // A server may refuse and close before all is sent; what it said counts.

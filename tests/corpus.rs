@@ -1,0 +1,191 @@
+//! Hostile requests, as data: what each may be answered, and whether anything behind it is a
+//! request. The cases are in `tests/corpus/`, a file for each family.
+
+use std::net::SocketAddr;
+
+use crate::peers::{Nginx, exchange, site};
+use crate::support::TestServer;
+
+const FAMILIES: [(&str, &str); 6] = [
+    ("framing", include_str!("corpus/framing.txt")),
+    ("lines", include_str!("corpus/lines.txt")),
+    ("targets", include_str!("corpus/targets.txt")),
+    ("ranges", include_str!("corpus/ranges.txt")),
+    ("codings", include_str!("corpus/codings.txt")),
+    ("methods", include_str!("corpus/methods.txt")),
+];
+
+/// What stands behind each case; no case is answered with this status alone.
+const PROBE: &[u8] = b"GET /ten.txt HTTP/1.1\r\nHost: probe\r\nRange: bytes=9-9\r\n\r\n";
+
+struct Case<'a> {
+    name: &'a str,
+    bytes: Vec<u8>,
+    allowed: Vec<&'a str>,
+    goes_on: GoesOn,
+    /// Why we accept what nginx refuses.
+    nginx: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GoesOn {
+    Closes,
+    Keeps,
+    Any,
+}
+
+fn parse(family: &str) -> Vec<Case<'_>> {
+    let blocks = family.split("\n\n").map(str::trim_end);
+    let blocks = blocks.filter(|block| !block.trim_start().starts_with('#'));
+    blocks.filter(|block| !block.is_empty()).map(case).collect()
+}
+
+fn case(block: &str) -> Case<'_> {
+    let mut lines = block.lines();
+    let name = lines.next().expect("a name");
+    let mut bytes = Vec::new();
+    let mut answer = None;
+    let mut reasons = Vec::new();
+    for line in lines {
+        if let Some(piece) = line.strip_prefix("> ") {
+            bytes.extend(unescape(piece));
+        } else if let Some(allowed) = line.strip_prefix("= ") {
+            answer = Some(allowed);
+        } else {
+            reasons.push(line);
+        }
+    }
+    let answer = answer.unwrap_or_else(|| panic!("{name}: no answer"));
+    let (allowed, goes_on) = answer.split_once(' ').expect("statuses and an end");
+    let goes_on = match goes_on {
+        "closes" => GoesOn::Closes,
+        "keeps" => GoesOn::Keeps,
+        "any" => GoesOn::Any,
+        other => panic!("{name}: {other}"),
+    };
+    assert!(
+        !bytes.is_empty() && !reasons.is_empty(),
+        "{name}: not whole"
+    );
+    Case {
+        name,
+        bytes,
+        allowed: allowed.split('|').collect(),
+        goes_on,
+        nginx: reasons.iter().find_map(|line| line.strip_prefix("nginx: ")),
+    }
+}
+
+/// `\r \n \t \0 \\ \x41` are bytes, `{x*9}` is x nine times; all else is as it is.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        rest = &rest[letter.len_utf8()..];
+        match letter {
+            '\\' => {
+                let (kind, behind) = rest.split_at(1);
+                rest = behind;
+                bytes.push(match kind {
+                    "r" => b'\r',
+                    "n" => b'\n',
+                    "t" => b'\t',
+                    "0" => 0,
+                    "\\" => b'\\',
+                    "x" => {
+                        let (digits, behind) = rest.split_at(2);
+                        rest = behind;
+                        u8::from_str_radix(digits, 16).expect("two digits")
+                    }
+                    other => panic!("\\{other} in {text:?}"),
+                });
+            }
+            '{' => {
+                let (repeated, behind) = rest.split_once('}').expect("a closing brace");
+                let (what, count) = repeated.rsplit_once('*').expect("a count");
+                rest = behind;
+                let count = count.parse().expect("a count");
+                bytes.extend(unescape(what).repeat(count));
+            }
+            letter => bytes.extend(letter.to_string().bytes()),
+        }
+    }
+    bytes
+}
+
+/// The statuses of all responses to a case and the probe behind it.
+fn statuses(address: SocketAddr, case: &Case<'_>) -> Vec<String> {
+    let all = exchange(address, &[&case.bytes, PROBE].concat());
+    let mut statuses = Vec::new();
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        // nginx answers HTTP/0.9 with content alone.
+        let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
+            statuses.push("no head".to_owned());
+            break;
+        };
+        let head = String::from_utf8_lossy(&rest[..end]).into_owned();
+        rest = &rest[end + 4..];
+        let status = head[9..12].to_owned();
+        let is_head = case.bytes.starts_with(b"HEAD") && statuses.is_empty();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
+        if let Some(length) = length.filter(|_| !is_head && status != "304") {
+            let length: usize = length.parse().expect("a length");
+            rest = rest.get(length..).expect("the whole content");
+        }
+        statuses.push(status);
+    }
+    statuses
+}
+
+#[test]
+fn hostile_requests_are_answered_as_they_may_be() {
+    let site = site();
+    let server = TestServer::of(site.path());
+    let mut wrong = String::new();
+    for (family, text) in FAMILIES {
+        for case in parse(text) {
+            let statuses = statuses(server.address, &case);
+            let first = statuses.first().map_or("none", String::as_str);
+            let behind: Vec<_> = statuses.iter().skip(1).map(String::as_str).collect();
+            let goes_on = match behind[..] {
+                [] => Some(GoesOn::Closes),
+                ["206"] => Some(GoesOn::Keeps),
+                _ => None,
+            };
+            let fine = case.allowed.contains(&first)
+                && goes_on.is_some_and(|way| case.goes_on == GoesOn::Any || case.goes_on == way);
+            if !fine {
+                wrong += &format!("  {family}, {}: {statuses:?}\n", case.name);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not as it may be:\n{wrong}");
+    // And it is fit to serve the next.
+    assert_eq!(server.client().get("/ten.txt").status, 200);
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn what_nginx_refuses_we_accept_for_a_reason_only() {
+    let site = site();
+    let ours = TestServer::of(site.path());
+    let theirs = Nginx::serving(site.path());
+    let accepted = |statuses: &[String]| statuses.first().is_some_and(|first| first == "200");
+    let mut wrong = String::new();
+    for (family, text) in &FAMILIES[..2] {
+        for case in parse(text) {
+            let [ours, theirs] = [ours.address, theirs.address].map(|at| statuses(at, &case));
+            let laxer = accepted(&ours) && !accepted(&theirs);
+            if laxer != case.nginx.is_some() {
+                wrong += &format!("  {family}, {}: {ours:?} | {theirs:?}\n", case.name);
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "we accept it, nginx does not, or the reason is old:\n{wrong}"
+    );
+}
