@@ -38,6 +38,21 @@ impl Default for Config {
 }
 
 /// Bounds on memory and counts. Each carries its unit in its name or is a count.
+///
+/// All connections together hold at most `max_connections` times
+/// [`max_memory_per_connection`](Self::max_memory_per_connection), which is, with what a growing
+/// buffer has to spare:
+///
+/// ```text
+///   2 × max_head_bytes + 8 KiB                        what has come and is not yet read
+/// + the larger of 2 × max_content_bytes and 1 MiB     a content, whole or on its way to its reader
+/// + 2 × (max_outbox_bytes + max_head_bytes + 64 KiB)  replies on their way
+/// + 2 × (max_outbox_bytes + max_head_bytes)           what the access log will say of them
+/// + 16 KiB                                            all that is small
+/// ```
+///
+/// What a handler's responses own, files and streams, is theirs; what the kernel's socket buffers
+/// hold is the kernel's. An idle connection holds next to nothing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -97,6 +112,26 @@ impl Default for Limits {
             max_streams: 256,
             max_linger_bytes: 64 * 1024 * 1024,
         }
+    }
+}
+
+impl Limits {
+    /// What one connection makes this server hold at most, in bytes, whatever its peer does. A flood
+    /// of the largest possible requests is tested to stay beneath it.
+    pub fn max_memory_per_connection(&self) -> usize {
+        const KIB: usize = 1024;
+        let twice = |bytes: usize| bytes.saturating_mul(2);
+        let replies = self
+            .max_outbox_bytes
+            .saturating_add(self.max_head_bytes)
+            .saturating_add(64 * KIB);
+        twice(self.max_head_bytes)
+            .saturating_add(8 * KIB)
+            .saturating_add(twice(self.max_content_bytes).max(1024 * KIB))
+            .saturating_add(twice(replies))
+            .saturating_add(twice(self.max_outbox_bytes))
+            .saturating_add(twice(self.max_head_bytes))
+            .saturating_add(16 * KIB)
     }
 }
 

@@ -12,6 +12,7 @@ mod encoding;
 mod faults;
 mod floors;
 mod handlers;
+mod hostile;
 mod middleware;
 mod peers;
 mod promise;

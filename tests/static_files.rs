@@ -273,6 +273,37 @@ fn a_download_survives_its_file_being_replaced_or_unlinked() {
     );
 }
 
+/// What was promised is what was open: neither what came behind it nor who may open it by now.
+#[test]
+fn a_download_survives_its_file_growing_and_being_made_unreadable() {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tree();
+    let content = pattern(24_000_000);
+    write(folder.path(), "big.bin", &content);
+    let path = folder.path().join("big.bin");
+    let server = TestServer::of(folder.path());
+    let begin = || {
+        let mut client = server.client();
+        client.send("GET /big.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(client.head().length(), Some(24_000_000));
+        client
+    };
+    let mut unreadable = begin();
+    let mut grown = begin();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("a file");
+    assert!(unreadable.read(content.len()) == content, "every byte");
+    assert_eq!(unreadable.get("/ten.txt").text(), "0123456789");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a file");
+    let mut file = fs::File::options()
+        .append(true)
+        .open(&path)
+        .expect("a file");
+    file.write_all(b"more").expect("room");
+    assert!(grown.read(content.len()) == content, "every byte");
+    assert_eq!(grown.get("/ten.txt").text(), "0123456789");
+}
+
 #[test]
 fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let folder = tree();

@@ -274,6 +274,30 @@ mod tests {
             prop_assert_eq!(decode(&input, step), decode(&input, usize::MAX));
         }
 
+        /// What is done stays done: not a byte of what stands behind is taken, whatever it is, and
+        /// a body that was refused was refused for what it was.
+        #[test]
+        fn what_stands_behind_a_body_is_not_looked_at(
+            parts in proptest::collection::vec(prop_oneof![
+                Just("3\r\nabc\r\n"),
+                Just("1;a=b\r\nx\r\n"),
+                Just("0\r\n"),
+                Just("A: b\r\n"),
+                Just("\r\n"),
+                Just("\n"),
+                Just("f"),
+            ], 0..7),
+            behind in proptest::collection::vec(any::<u8>(), 0..9),
+            step in 1..10usize,
+        ) {
+            let body = parts.concat().into_bytes();
+            let decoded = decode(&body, usize::MAX);
+            if let Some(decoded) = decoded {
+                let more = [&body[..], &behind].concat();
+                prop_assert_eq!(decode(&more, step), Some(decoded));
+            }
+        }
+
         #[test]
         fn what_is_encoded_is_decoded(
             pieces in proptest::collection::vec("[ -~]{1,9}", 0..7),

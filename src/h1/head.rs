@@ -280,7 +280,10 @@ fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::h1::inbox::{Scan, scan_head};
 
     fn status(head: &str) -> Result<(), (u16, &'static str)> {
         let mut spans = Vec::new();
@@ -370,6 +373,73 @@ mod tests {
                 *expected,
                 "{head:?} {result:?}"
             );
+        }
+    }
+
+    proptest! {
+        /// Whatever comes, it is refused or it is a head that any other parser reads alike: lines
+        /// that end with CRLF, names that are tokens, values without control characters, one Host
+        /// and at most one way to say where the content ends.
+        #[test]
+        fn what_is_accepted_can_be_read_in_one_way(
+            first in prop_oneof![
+                Just("GET / HTTP/1.1\r\n"),
+                Just("POST /a%2eb?c HTTP/1.1\r\n"),
+                Just("GET / HTTP/1.0\r\n"),
+                Just("GET http://h/ HTTP/1.1\r\n"),
+            ],
+            parts in proptest::collection::vec(prop_oneof![
+                4 => Just("Host: h\r\n"),
+                2 => Just("Content-Length: 5\r\n"),
+                2 => Just("Transfer-Encoding: chunked\r\n"),
+                1 => Just("Content-Length:"),
+                1 => Just("Transfer-Encoding"),
+                1 => Just("X:\ty \r\n"),
+                1 => Just(": "),
+                1 => Just(" "),
+                1 => Just("\r"),
+                1 => Just("\n"),
+                1 => Just("\r\n"),
+                1 => Just("\0"),
+                1 => Just("\u{80}"),
+            ], 0..6),
+            flips in proptest::collection::vec((0..200usize, any::<u8>()), 0..2),
+        ) {
+            let mut bytes = [first, &parts.concat(), "\r\n"].concat().into_bytes();
+            for (at, byte) in flips {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            // As the machine asks: only for what is one whole head.
+            let Scan::Complete(len) = scan_head(&bytes, 0) else {
+                return Ok(());
+            };
+            let bytes = &bytes[..len];
+            let mut spans = Vec::new();
+            let Ok(head) = Head::parse(bytes, &mut spans, &Limits::default()) else {
+                return Ok(());
+            };
+            let mut lines = bytes[..len - 4].split(|byte| *byte == b'\n').skip(1);
+            let fields = Fields::new(bytes, &spans);
+            for (name, value) in fields.iter() {
+                let line = lines.next().expect("a line for each field");
+                prop_assert!(name.bytes().all(crate::h1::chunked::is_token_char));
+                let behind = line.strip_prefix(name.as_bytes());
+                prop_assert!(behind.is_some_and(|behind| behind.starts_with(b":")));
+                prop_assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f));
+                prop_assert!(memchr::memmem::find(line, value).is_some());
+            }
+            prop_assert!(lines.next().is_none());
+            let count = |name| fields.all(name).count();
+            prop_assert!(count("host") == 1 || count("host") == 0 && head.version == Version::HTTP_10);
+            let ways = usize::from(count("content-length") > 0) + count("transfer-encoding");
+            prop_assert!(ways <= 1);
+            let framing = match (count("content-length"), count("transfer-encoding")) {
+                (0, 0) => matches!(head.framing, Framing::None),
+                (0, _) => matches!(head.framing, Framing::Chunked),
+                _ => !matches!(head.framing, Framing::Chunked),
+            };
+            prop_assert!(framing);
         }
     }
 

@@ -1,0 +1,465 @@
+//! Clients that waste what a server has: its memory, its descriptors, its time.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Signal, getrlimit};
+use socket2::{Domain, SockRef, Socket, Type};
+use tws::{Limits, Request, Response};
+
+use crate::support::{Process, Reply, TestServer, eventually, pattern};
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+struct Holdings {
+    descriptors: usize,
+    memory: u64,
+}
+
+fn holdings(server: &Process) -> Holdings {
+    let folder = format!("/proc/{}", server.child.id());
+    let status = fs::read_to_string(format!("{folder}/status")).expect("a process");
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = memory.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kibibytes: u64 = kibibytes.and_then(|n| n.parse().ok()).expect("a size");
+    Holdings {
+        descriptors: fs::read_dir(format!("{folder}/fd"))
+            .expect("a process")
+            .count(),
+        memory: kibibytes * 1024,
+    }
+}
+
+/// Asserts that it comes back to what it held, and a little memory: allocators keep some.
+fn assert_nothing_left(server: &Process, before: Holdings) {
+    const SPARE: u64 = 8 * 1024 * 1024;
+    eventually(|| holdings(server).descriptors <= before.descriptors);
+    let after = holdings(server);
+    assert!(
+        after.memory <= before.memory + SPARE,
+        "{before:?} {after:?}"
+    );
+}
+
+/// As many connections as wanted, if that leaves this process half of its descriptors.
+fn affordable(wanted: usize) -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    wanted.min(usize::try_from(most / 2).unwrap_or(usize::MAX))
+}
+
+const BIG: usize = 4_000_000;
+
+fn site() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("small.txt"), "small").expect("a file");
+    fs::write(folder.path().join("big.bin"), pattern(BIG)).expect("a file");
+    folder
+}
+
+fn quiet(site: &Path) -> Process {
+    Process::start(site, &["--workers=1", "--access-log=off"])
+}
+
+/// A connection from an address of its own: one address has too few ports for so many.
+fn connect(to: SocketAddr, at: usize) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let [low, high] = [at % 250, at / 250 % 250].map(|part| part as u8 + 1);
+    let from = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
+    socket.bind(&from.into()).expect("an address");
+    socket.connect(&to.into()).expect("the server accepts");
+    socket.into()
+}
+
+const GET: &[u8] = b"GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Where a client leaves, what it has sent by then and how much it has read.
+const PLACES: [(&str, &[u8], usize); 8] = [
+    ("before a head", b"", 0),
+    ("in a head", b"GET /small.txt HTTP/1.1\r\nHo", 0),
+    (
+        "in content",
+        b"GET /small.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
+        0,
+    ),
+    (
+        "in chunks",
+        b"GET /small.txt HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        0,
+    ),
+    ("before a reply", GET, 0),
+    (
+        "in a reply",
+        b"GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n",
+        100,
+    ),
+    ("behind a reply", GET, 15),
+    (
+        "behind the last reply",
+        b"GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        15,
+    ),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    Closes,
+    Resets,
+    /// Ends its side and reads what there is to the end.
+    HalfCloses,
+}
+
+/// A connection that ends somewhere, somehow.
+fn live_shortly(address: SocketAddr, at: usize) {
+    let (_, request, read) = PLACES[at % PLACES.len()];
+    let leaving = [Leaving::Closes, Leaving::Resets, Leaving::HalfCloses][at / PLACES.len() % 3];
+    let mut stream = connect(address, at);
+    stream.write_all(request).expect("the server takes bytes");
+    stream.read_exact(&mut vec![0; read]).expect("a beginning");
+    match leaving {
+        Leaving::Closes => {}
+        Leaving::Resets => {
+            let linger = Some(Duration::ZERO);
+            SockRef::from(&stream).set_linger(linger).expect("a socket");
+        }
+        Leaving::HalfCloses => {
+            stream.shutdown(Shutdown::Write).expect("a connection");
+            let rest = std::io::copy(&mut stream, &mut std::io::sink());
+            rest.expect("a clean end");
+        }
+    }
+}
+
+fn short_connections(count: usize) {
+    let site = site();
+    let server = quiet(site.path());
+    for at in 0..count / 10 {
+        live_shortly(server.address, at);
+    }
+    let mut client = server.client();
+    assert_eq!(client.get("/small.txt").text(), "small");
+    drop(client);
+    // Those of them that have left are noticed, sooner or later.
+    eventually(|| holdings(&server).descriptors < 64);
+    let before = holdings(&server);
+    for at in 0..count {
+        live_shortly(server.address, at);
+    }
+    assert_nothing_left(&server, before);
+    assert_eq!(server.client().get("/small.txt").text(), "small");
+}
+
+#[test]
+fn short_connections_leave_nothing_behind() {
+    short_connections(5_000);
+}
+
+#[test]
+#[ignore = "half a minute"]
+fn a_hundred_thousand_short_connections_leave_nothing_behind() {
+    short_connections(100_000);
+}
+
+/// A head that dribbles in is given up at its deadline, although a byte came a moment ago; and
+/// nobody else is kept waiting meanwhile.
+#[test]
+fn slow_heads_end_with_408_and_others_do_not_notice() {
+    let server = TestServer::configured(
+        |_: &Request<'_>| Response::text("quick"),
+        |config| {
+            config.timeouts.header = Duration::from_millis(500);
+            config.limits.max_connections = Some(10_000);
+            config.workers = Some(1.try_into().expect("1"));
+        },
+    );
+    let mut slow: Vec<_> = (0..affordable(1000))
+        .map(|at| {
+            let stream = connect(server.address, at);
+            stream.set_nonblocking(true).expect("a socket");
+            stream
+        })
+        .collect();
+    let count = slow.len();
+    let mut other = server.client();
+    let mut answers = 0;
+    let mut served = 0;
+    while !slow.is_empty() {
+        assert_eq!(other.get("/").text(), "quick");
+        served += 1;
+        slow.retain_mut(|stream| {
+            // Below what a target may have, however often this is done.
+            let _ = stream.write(b"G");
+            let mut room = [0; 4096];
+            match stream.read(&mut room) {
+                Ok(read) => {
+                    let text = String::from_utf8_lossy(&room[..read]);
+                    assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
+                    answers += 1;
+                    false
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    true
+                }
+            }
+        });
+    }
+    assert_eq!(answers, count);
+    assert!(served > 1, "nobody else was served meanwhile");
+}
+
+/// Who pipelines and does not read is not read, once the outbox is full; and gets all of it later.
+#[test]
+fn a_flood_of_requests_without_reading_is_bounded() {
+    const REPLY: usize = 4000;
+    let server = TestServer::configured(
+        |_: &Request<'_>| Response::text("x".repeat(REPLY)),
+        |config| config.workers = Some(1.try_into().expect("1")),
+    );
+    let mut other = server.client();
+    let mut flood = connect(server.address, 0);
+    flood.set_nonblocking(true).expect("a socket");
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let batch = request.repeat(1000);
+    let mut sent = 0;
+    let mut asked = 0;
+    // It has stopped when it has answered somebody else some times and this one not once.
+    let mut quiet = 0;
+    while quiet < 20 {
+        let answered = server.handle.counts().requests - asked;
+        match flood.write(&batch[sent % request.len()..]) {
+            Ok(count) => sent += count,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        assert_eq!(other.get("/").content.len(), REPLY);
+        asked += 1;
+        let more = server.handle.counts().requests - asked > answered;
+        quiet = if more { 0 } else { quiet + 1 };
+    }
+    let answered = server.handle.counts().requests - asked;
+    let of_kernel = |name: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("Linux");
+        let most = text.split_whitespace().nth(2).expect("three numbers");
+        most.parse().expect("a number")
+    };
+    // What the outbox and the kernel's two buffers hold, and the reply that was too much.
+    let bound = Limits::default().max_outbox_bytes as u64
+        + of_kernel("tcp_wmem")
+        + of_kernel("tcp_rmem")
+        + 2 * REPLY as u64;
+    assert!(answered * REPLY as u64 <= bound, "{answered} replies");
+
+    flood.set_nonblocking(false).expect("a socket");
+    let mut all = flood.try_clone().expect("a socket");
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        all.read_to_end(&mut text).map(|_| text)
+    });
+    // The rest of the request that is half sent.
+    let half = sent % request.len();
+    if half > 0 {
+        flood.write_all(&request[half..]).expect("it is read again");
+        sent += request.len() - half;
+    }
+    flood.shutdown(Shutdown::Write).expect("a connection");
+    let text = reader.join().expect("no panic").expect("a clean end");
+    let replies = memchr::memmem::find_iter(&text, b"HTTP/1.1 200 OK\r\n").count();
+    assert_eq!(replies, sent / request.len());
+}
+
+/// Whatever many clients keep a server holding stays beneath what its limits say.
+fn largest_requests(wanted: usize) {
+    let limits = Limits::default();
+    let site = site();
+    let server = quiet(site.path());
+    let count = affordable(wanted);
+    let head = |fields: usize| {
+        let head = "GET /small.txt HTTP/1.1\r\nHost: h\r\nX: ";
+        let end = "\r\nContent-Length: 60000\r\n\r\n";
+        let value = "x".repeat(fields - head.len() - end.len());
+        format!("{head}{value}{end}").into_bytes()
+    };
+    let head = head(limits.max_head_bytes);
+    let content = vec![b'x'; 59_999];
+    let mut probe = server.client();
+    assert_eq!(probe.get("/small.txt").text(), "small");
+    let before = holdings(&server);
+    let mut floods: Vec<_> = (0..count)
+        .map(|at| {
+            let mut stream = connect(server.address, at);
+            stream
+                .write_all(&head[..head.len() - 1])
+                .expect("it is read");
+            stream
+        })
+        .collect();
+    let bound = before.memory + (count * limits.max_memory_per_connection()) as u64;
+    // An answer to somebody else comes when what was sent before is read.
+    let memory = |probe: &mut crate::support::Client| {
+        for _ in 0..5 {
+            assert_eq!(probe.get("/small.txt").text(), "small");
+        }
+        holdings(&server).memory
+    };
+    let with_heads = memory(&mut probe);
+    assert!(with_heads <= bound, "{with_heads} of {bound} bytes");
+    for stream in &mut floods {
+        stream
+            .write_all(&head[head.len() - 1..])
+            .expect("it is read");
+        stream.write_all(&content).expect("it is read");
+    }
+    let with_contents = memory(&mut probe);
+    assert!(with_contents <= bound, "{with_contents} of {bound} bytes");
+    for mut stream in floods {
+        stream.write_all(b"x").expect("it is read");
+        let mut reply = [0; 15];
+        stream.read_exact(&mut reply).expect("a reply");
+        assert_eq!(&reply, b"HTTP/1.1 200 OK");
+    }
+}
+
+#[test]
+fn a_flood_of_the_largest_requests_stays_beneath_the_bound() {
+    largest_requests(1_000);
+}
+
+#[test]
+#[ignore = "needs 20,000 descriptors and a gigabyte"]
+fn a_flood_of_ten_thousand_of_the_largest_requests_stays_beneath_the_bound() {
+    largest_requests(10_000);
+}
+
+/// While a process is stopped its clocks run on: whoever has sent something meanwhile is read
+/// before anybody is found to be late.
+#[test]
+fn what_came_while_the_process_was_stopped_is_answered() {
+    let site = site();
+    let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=1"];
+    let server = Process::start(site.path(), &args);
+    let mut clients: Vec<_> = (0..50).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/small.txt").status, 200);
+    }
+    server.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send(GET);
+    }
+    // What is waited for is the time itself.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1500) {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.reply().text(), "small");
+    }
+}
+
+/// What the mixed load has done.
+#[derive(Default)]
+struct Totals {
+    counts: std::collections::BTreeMap<&'static str, u64>,
+    bytes: u64,
+}
+
+impl Totals {
+    fn count(&mut self, what: &'static str, bytes: usize) {
+        *self.counts.entry(what).or_default() += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// One round of everything, each byte looked at.
+fn mixed_load(server: &Process, at: usize, big: &[u8], totals: &mut Totals) {
+    let small = |reply: &Reply| assert_eq!(reply.text(), "small");
+    let mut client = server.client();
+    for _ in 0..20 {
+        let reply = client.get("/small.txt");
+        small(&reply);
+        totals.count("small", reply.content.len());
+    }
+    let tag = client.get("/small.txt");
+    let tag = tag.field("ETag").expect("a tag").to_owned();
+    let fields = format!("If-None-Match: {tag}\r\n");
+    // One that was written just now has a weak tag, which matches as well.
+    assert_eq!(client.request("GET", "/small.txt", &fields).status, 304);
+    totals.count("conditional", 0);
+
+    let start = at * 7919 % (BIG - 1000);
+    let fields = format!("Range: bytes={start}-{}\r\n", start + 999);
+    let reply = client.request("GET", "/big.bin", &fields);
+    assert_eq!(reply.status, 206);
+    assert!(reply.content == big[start..start + 1000], "other bytes");
+    totals.count("range", 1000);
+
+    client.send(GET.repeat(50));
+    for _ in 0..50 {
+        small(&client.reply());
+        totals.count("pipelined", 5);
+    }
+    assert!(client.get("/big.bin").content == big, "other bytes");
+    totals.count("big", BIG);
+
+    client.send("GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.head();
+    for piece in big.chunks(BIG / 16) {
+        assert!(client.read(piece.len()) == piece, "other bytes");
+        small(&server.client().get("/small.txt"));
+    }
+    totals.count("slow", BIG);
+
+    let file = &big[..10_000 + at % 5000];
+    let name = format!("/up/{at}.bin");
+    let len = file.len();
+    client.send(format!(
+        "PUT {name} HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n"
+    ));
+    client.send(file);
+    let reply = client.reply();
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    totals.count("upload", file.len());
+    let mut client = server.client();
+    assert!(client.get(&name).content == file, "other bytes");
+
+    assert_eq!(client.request("DELETE", "/small.txt", "").status, 405);
+    totals.count("refused", 0);
+    for more in 0..24 {
+        live_shortly(server.address, at * 24 + more);
+        totals.count("aborting", 0);
+    }
+}
+
+/// Mixed load for some minutes: at the end the server holds what it held after the first rounds.
+#[test]
+#[ignore = "three minutes"]
+fn mixed_load_leaves_nothing_behind() {
+    let seconds = std::env::var("TWS_SOAK_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(180);
+    let site = site();
+    let uploads = site.path().join("up");
+    fs::create_dir(&uploads).expect("a folder");
+    let server = Process::start(site.path(), &["--access-log=off", "--upload"]);
+    let big = pattern(BIG);
+    let mut totals = Totals::default();
+    let round = |at: usize, totals: &mut Totals| {
+        mixed_load(&server, at, &big, totals);
+        fs::remove_file(uploads.join(format!("{at}.bin"))).expect("an upload");
+    };
+    for at in 0..20 {
+        round(at, &mut totals);
+    }
+    eventually(|| holdings(&server).descriptors < 64);
+    let before = holdings(&server);
+    let start = Instant::now();
+    let mut at = 20;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        round(at, &mut totals);
+        at += 1;
+    }
+    println!("{at} rounds, {:?}, {} bytes", totals.counts, totals.bytes);
+    println!("before {before:?}, after {:?}", holdings(&server));
+    assert_nothing_left(&server, before);
+}
