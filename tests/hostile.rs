@@ -170,6 +170,7 @@ fn slow_heads_end_with_408_and_others_do_not_notice() {
         |_: &Request<'_>| Response::text("quick"),
         |config| {
             config.timeouts.header = Duration::from_millis(500);
+            config.timeouts.keep_alive = Duration::from_secs(600);
             config.limits.max_connections = Some(10_000);
             config.workers = Some(1.try_into().expect("1"));
         },
@@ -304,7 +305,12 @@ fn largest_requests(wanted: usize) {
         holdings(&server).memory
     };
     let with_heads = memory(&mut probe);
-    assert!(with_heads <= bound, "{with_heads} of {bound} bytes");
+    // Of the bound, a head has only its own part.
+    let bound_of_heads = before.memory + (count * (2 * limits.max_head_bytes + 24 * 1024)) as u64;
+    assert!(
+        with_heads <= bound_of_heads,
+        "{with_heads} of {bound_of_heads} bytes"
+    );
     for stream in &mut floods {
         stream
             .write_all(&head[head.len() - 1..])
@@ -312,6 +318,7 @@ fn largest_requests(wanted: usize) {
         stream.write_all(&content).expect("it is read");
     }
     let with_contents = memory(&mut probe);
+    println!("{count} connections, from {before:?}: {with_heads} and {with_contents} bytes");
     assert!(with_contents <= bound, "{with_contents} of {bound} bytes");
     for mut stream in floods {
         stream.write_all(b"x").expect("it is read");
@@ -337,9 +344,9 @@ fn a_flood_of_ten_thousand_of_the_largest_requests_stays_beneath_the_bound() {
 #[test]
 fn what_came_while_the_process_was_stopped_is_answered() {
     let site = site();
-    let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=1"];
+    let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=2"];
     let server = Process::start(site.path(), &args);
-    let mut clients: Vec<_> = (0..50).map(|_| server.client()).collect();
+    let mut clients: Vec<_> = (0..10).map(|_| server.client()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/small.txt").status, 200);
     }
@@ -349,7 +356,7 @@ fn what_came_while_the_process_was_stopped_is_answered() {
     }
     // What is waited for is the time itself.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1500) {
+    while start.elapsed() < Duration::from_millis(2500) {
         std::thread::park_timeout(Duration::from_millis(100));
     }
     server.signal(Signal::CONT);

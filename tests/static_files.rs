@@ -291,7 +291,7 @@ fn a_download_survives_its_file_growing_and_being_made_unreadable() {
     };
     let mut unreadable = begin();
     let mut grown = begin();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("a file");
     assert!(unreadable.read(content.len()) == content, "every byte");
     assert_eq!(unreadable.get("/ten.txt").text(), "0123456789");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a file");
