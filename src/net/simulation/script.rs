@@ -21,6 +21,8 @@ pub(super) struct Sent {
     pub(super) end: usize,
     /// Where the client waits to be told to go on.
     pub(super) hold: Option<usize>,
+    /// It says itself that nothing comes behind it, and has no content.
+    pub(super) is_last: bool,
 }
 
 /// How a client ends.
@@ -111,7 +113,8 @@ fn push_request(at: usize, rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
         false if rng.one_in(5) => "HEAD",
         false => "GET",
     };
-    let (version, mut fields) = match rng.below(16) {
+    let kind = rng.below(16);
+    let (version, mut fields) = match kind {
         0 => ("HTTP/1.0", String::new()),
         1 => ("HTTP/1.0", "Connection: keep-alive\r\n".to_owned()),
         2 => ("HTTP/1.1", "Host: h\r\nConnection: close\r\n".to_owned()),
@@ -154,6 +157,7 @@ fn push_request(at: usize, rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
         content,
         end: bytes.len(),
         hold,
+        is_last: body.is_empty() && matches!(kind, 0 | 2),
     }
 }
 
