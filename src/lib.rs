@@ -169,8 +169,8 @@
 //!
 //! # What must stay true
 //!
-//! - A worker never waits for a client, a handler or a log, nor for a disk to open or to read a small
-//!   file. The pages of a large file on a cold disk are the exception that is left.
+//! - A worker never waits: not for a client, a handler or a log, nor for a disk to open a file or to
+//!   read one.
 //! - Whatever a peer does, a connection's memory is bounded by [`Limits`] and its time by
 //!   [`Timeouts`]. An idle connection owns no buffer.
 //! - A path is decoded once; all that opens files is in one module, and it opens beneath the root.

@@ -650,6 +650,7 @@ impl Machine {
             },
         };
         let buffer = self.outbox.head_buffer(&mut cx.buffers);
+        let head_at = buffer.len();
         encode_head(buffer, &response, &connection);
         let content_start = self.outbox.end();
         let body = match response.into_body() {
@@ -658,7 +659,7 @@ impl Machine {
             body => body,
         };
         let is_stream = matches!(body, Body::Stream(_));
-        self.outbox.push_content(body, coding);
+        self.outbox.push_content(body, coding, head_at);
         if let Some(draft) = exchange.draft {
             let end = self.outbox.end();
             self.outbox.push_pending(Pending {
@@ -693,14 +694,37 @@ impl Machine {
 
     /// So many bytes of the range that was asked for are in the kernel's memory, or it cannot be
     /// read.
-    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>) {
+    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>, cx: &mut Context) {
         match bytes {
             Ok(bytes) => self.outbox.set_in_memory(bytes),
             Err(error) => {
-                log::error!("a file that is being sent: {error}");
-                self.on_lost(CloseReason::ContentCutShort);
+                let reason = format!("a file cannot be read: {error}");
+                match self.outbox.take_back_file() {
+                    Some(draft) => self.fail(&reason, draft, cx),
+                    None => {
+                        log::error!("{reason}");
+                        self.on_lost(CloseReason::ContentCutShort);
+                    }
+                }
             }
         }
+    }
+
+    /// Answers with a 500 in place of a reply that was taken back.
+    fn fail(&mut self, reason: &str, draft: Option<Draft>, cx: &mut Context) {
+        let response = Response::fault(reason);
+        let exchange = Exchange {
+            head_len: 0,
+            wanted: Wanted::HeadAndContent,
+            version: Version::HTTP_11,
+            persistence: Persistence::Close,
+            peer: Peer::MaySpeak,
+            draft: draft.map(Box::new),
+        };
+        let left = response.body().length().unwrap_or(0);
+        let framing = (Persistence::Close, StreamCoding::Length { left });
+        self.state = State::Closing(Peer::MaySpeak);
+        self.push_response(response, exchange, framing, None, cx);
     }
 
     /// The peer takes bytes again, after a while.

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 
 use super::chunked;
 use super::context::Buffers;
-use super::record::{Pending, Record};
+use super::record::{Draft, Pending, Record};
 use crate::http::stream::Source;
 use crate::http::{Body, FileRange};
 
@@ -55,6 +55,8 @@ pub(crate) struct FileOnItsWay {
     pub(crate) range: FileRange,
     /// Where it began.
     start: u64,
+    /// Where its head begins in the buffer.
+    head_at: usize,
     memory: Memory,
 }
 
@@ -179,7 +181,7 @@ impl Outbox {
 
     /// Puts a content behind the head that was appended last, which announced `coding` if the
     /// content is a stream.
-    pub(super) fn push_content(&mut self, body: Body, coding: StreamCoding) {
+    pub(super) fn push_content(&mut self, body: Body, coding: StreamCoding, head_at: usize) {
         let bulk = match body {
             Body::Bytes(bytes) if bytes.len() <= SMALL_CONTENT_BYTES => {
                 self.buffer.extend_from_slice(&bytes);
@@ -188,6 +190,7 @@ impl Outbox {
             Body::Bytes(bytes) => Bulk::Bytes(bytes),
             Body::File(range) if range.len > 0 => Bulk::File(FileOnItsWay {
                 start: range.offset,
+                head_at,
                 range,
                 memory: Memory::Has(0),
             }),
@@ -218,6 +221,25 @@ impl Outbox {
             },
             _ => Need::Write,
         }
+    }
+
+    /// Takes back the reply whose file cannot be read, and what was to be recorded of it; `None` if
+    /// some of it is sent.
+    pub(super) fn take_back_file(&mut self) -> Option<Option<Draft>> {
+        let head_at = match self.bulk.as_deref() {
+            Some(Bulk::File(file)) => file.head_at,
+            _ => return None,
+        };
+        if self.buffer_sent > head_at || self.buffer.len() <= head_at {
+            return None;
+        }
+        self.buffer.truncate(head_at);
+        self.bulk = None;
+        let pending = self
+            .trail
+            .as_mut()
+            .and_then(|trail| trail.pending.pop_back());
+        Some(pending.map(|pending| pending.draft))
     }
 
     /// Notes that time has passed: what was in the kernel's memory need not be there still.

@@ -105,7 +105,7 @@ impl Conversation {
                     self.output.extend_from_slice(&bytes[..count]);
                     self.machine.on_sent(count);
                 }
-                Next::Memory(range) => self.machine.on_memory(Ok(range.len)),
+                Next::Memory(range) => self.machine.on_memory(Ok(range.len), &mut self.cx),
                 Next::Produce(source) => {
                     let Source::Producer(mut producer) = source else {
                         panic!("{source:?}");
@@ -697,7 +697,9 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
             }
             Next::Memory(range) => {
                 assert_eq!((range.offset, range.len), (0, 1 << 40));
-                conversation.machine.on_memory(Ok(100_000));
+                conversation
+                    .machine
+                    .on_memory(Ok(100_000), &mut conversation.cx);
             }
             Next::Write(Segment::File(file)) => {
                 assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
@@ -893,4 +895,77 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
     };
     let text = String::from_utf8_lossy(bytes).into_owned();
     assert!(text.contains("Connection: close"), "{text}");
+}
+
+/// A file that cannot be read is a 500 as long as nothing is said, and a cut after that.
+#[test]
+fn a_disk_that_fails_is_told_if_there_is_time() {
+    let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
+    for (readable, status) in [(0, "500"), (1000, "200")] {
+        let mut machine = Machine::new(peer());
+        let mut cx = context(|_| {});
+        let mut input =
+            Some(&b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..]);
+        let (mut output, mut records, mut looks) = (Vec::new(), Vec::new(), 0);
+        let reason = loop {
+            match machine.next(&mut cx) {
+                Next::Read(room) => match input.take() {
+                    Some(input) => room.extend_from_slice(input),
+                    None => machine.on_end_of_input(),
+                },
+                Next::Handle(request) => {
+                    let response = match request.path() {
+                        "/1" => Response::text("small"),
+                        _ => {
+                            let range = FileRange::new(Arc::clone(&file), 0, 100_000);
+                            Response::new(StatusCode::OK).with_body(Body::File(range))
+                        }
+                    };
+                    machine.on_reply(response, &mut cx);
+                }
+                Next::Memory(_) => {
+                    looks += 1;
+                    let result = match looks {
+                        1 if readable > 0 => Ok(readable),
+                        _ => Err(std::io::Error::other("on purpose")),
+                    };
+                    machine.on_memory(result, &mut cx);
+                }
+                Next::Write(Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes)) => {
+                    output.extend_from_slice(bytes);
+                    let count = bytes.len();
+                    machine.on_sent(count);
+                }
+                Next::Write(Segment::File(file)) => {
+                    let count = file.in_memory() as usize;
+                    machine.on_sent(count);
+                }
+                Next::Log(record) => records.push(record),
+                Next::ShutdownWrite => {}
+                Next::Close(reason) => break reason,
+                other => panic!("{other:?}"),
+            }
+        };
+        let output = String::from_utf8_lossy(&output).into_owned();
+        let last = output.rfind("HTTP/1.1 ").expect("a reply");
+        assert!(
+            output[last..].starts_with(&format!("HTTP/1.1 {status}")),
+            "{output}"
+        );
+        assert!(output.contains("small"), "{output}");
+        let told = status == "500";
+        assert_eq!(
+            output[last..].contains("Connection: close"),
+            told,
+            "{output}"
+        );
+        let expected = match told {
+            true => CloseReason::Finished,
+            false => CloseReason::ContentCutShort,
+        };
+        assert_eq!(reason, expected);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[1].status.as_str(), status);
+        assert_eq!(records[1].outcome == Outcome::Complete, told);
+    }
 }

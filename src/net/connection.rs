@@ -158,8 +158,8 @@ impl<T: Transport> Connection<T> {
     }
 
     /// A part of a file was brought into the kernel's memory.
-    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>) {
-        self.machine.on_memory(bytes);
+    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>, cx: &mut Context) {
+        self.machine.on_memory(bytes, cx);
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
@@ -276,7 +276,7 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Memory(range) => {
                     if let Some(bytes) = host.look(range, cx.now) {
-                        self.machine.on_memory(Ok(bytes));
+                        self.machine.on_memory(Ok(bytes), cx);
                     }
                 }
                 Next::Produce(source) => host.produce(source),

@@ -283,8 +283,8 @@ impl Worker {
                 self.drive(token);
             }
             Mail::Memory(token, bytes) => {
-                if let Some(slot) = self.slot(token) {
-                    slot.connection.on_memory(bytes);
+                if let Some(slot) = slot(&mut self.slots, token) {
+                    slot.connection.on_memory(bytes, &mut self.cx);
                     self.resume(token);
                 }
             }

@@ -55,6 +55,13 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
             continue;
         };
         assert!(exchange.stage != Stage::Admitted, "an answer of nobody's");
+        // A disk that fails before the head is gone.
+        if exchange.failed && parsed.status == 500 && exchange.status != 500 {
+            assert_eq!(record.status.as_u16(), 500);
+            assert!(parsed.head.lines().any(|line| line == "Connection: close"));
+            over = true;
+            continue;
+        }
         assert_eq!(parsed.status, exchange.status);
         assert_eq!(parsed.status, record.status.as_u16());
         let expected = format!("X-At: {at}");

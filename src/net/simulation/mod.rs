@@ -307,7 +307,7 @@ impl Simulation {
                         self.drive();
                     }
                     Mail::Memory(bytes) => {
-                        self.connection.on_memory(bytes);
+                        self.connection.on_memory(bytes, &mut self.cx);
                         self.resume();
                     }
                 }
