@@ -63,6 +63,15 @@ pub(crate) struct Tally {
     pub(crate) requests: AtomicU64,
 }
 
+impl Tally {
+    /// Only the worker itself counts, so nothing comes between reading and writing.
+    fn count_idle(&self, change: isize) {
+        let idle = self.idle.load(Ordering::Relaxed);
+        let idle = idle.saturating_add_signed(change);
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+}
+
 pub(crate) struct Worker {
     poll: Poll,
     address: Address,
@@ -441,16 +450,16 @@ impl Worker {
             disks: &self.disks,
             access_log: self.access_log.as_mut(),
         };
-        let was_idle = slot.connection.is_idle();
+        // Not counted while it runs: who gets an answer may rely on it that it counts as busy.
+        if slot.connection.is_idle() {
+            self.address.tally.count_idle(-1);
+        }
         let park = slot
             .connection
             .drive(&mut self.cx, &mut host, QUANTUM_BYTES);
-        let is_idle = slot.connection.is_idle() && !matches!(park, Park::Closed(_));
-        match (was_idle, is_idle) {
-            (false, true) => self.address.tally.idle.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.address.tally.idle.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
+        if slot.connection.is_idle() && !matches!(park, Park::Closed(_)) {
+            self.address.tally.count_idle(1);
+        }
         match park {
             Park::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
