@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::mailbox::Piece;
-use super::transport::{More, Transport};
+use super::transport::{More, Received, Transport};
 use crate::config::Timeouts;
 use crate::h1::content::Intake;
 use crate::h1::context::Context;
@@ -231,10 +231,17 @@ impl<T: Transport> Connection<T> {
                         }
                         break Park::Readable;
                     }
-                    match receive(&mut self.transport, &mut self.readiness, room) {
-                        Ok(Some(0)) => self.machine.on_end_of_input(),
-                        Ok(Some(count)) => left = left.saturating_sub(count),
-                        Ok(None) => {}
+                    match self.transport.recv(room) {
+                        Ok(Received::End) => self.machine.on_end_of_input(),
+                        Ok(Received::Some(count)) => left = left.saturating_sub(count),
+                        Ok(Received::All(count)) => {
+                            left = left.saturating_sub(count);
+                            // Behind the end there is no further event, so it must be asked for.
+                            self.readiness.readable = self.readiness.read_closed;
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.readiness.readable = false;
+                        }
                         Err(error) => self.on_broken(&error),
                     }
                 }
@@ -324,28 +331,6 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-/// Reads once; `None` if there is nothing to read.
-fn receive(
-    transport: &mut impl Transport,
-    readiness: &mut Readiness,
-    room: &mut Vec<u8>,
-) -> io::Result<Option<usize>> {
-    match transport.recv(room) {
-        Ok(count) => {
-            // A read that leaves room has taken everything, and spares the call that would say so.
-            if room.len() < room.capacity() && !readiness.read_closed {
-                readiness.readable = false;
-            }
-            Ok(Some(count))
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            readiness.readable = false;
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> io::Result<usize> {
     match segment {
         Segment::Bytes(bytes) => transport.send(&bytes[..bytes.len().min(most)], More::No),
@@ -413,13 +398,14 @@ mod tests {
     }
 
     impl Transport for Peer {
-        fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+        fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
             self.reads += 1;
             let count = self.input.len().min(room.capacity() - room.len());
             room.extend(self.input.drain(..count));
             match count {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
-                count => Ok(count),
+                count if self.input.is_empty() => Ok(Received::All(count)),
+                count => Ok(Received::Some(count)),
             }
         }
 

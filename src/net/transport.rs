@@ -17,11 +17,22 @@ pub(crate) enum More {
     No,
 }
 
+/// What a read has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// So many bytes, and there may be more.
+    Some(usize),
+    /// So many bytes, which is all there was.
+    All(usize),
+    /// The peer sends nothing more.
+    End,
+}
+
 /// A non-blocking stream. Every method does at most one thing and reports `WouldBlock` as an
 /// error; `Interrupted` never comes out.
 pub(crate) trait Transport {
-    /// Appends what has come to `room`, within its capacity. 0 is the end of the input.
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize>;
+    /// Appends what has come to `room`, within its capacity.
+    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received>;
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
 
@@ -35,10 +46,14 @@ pub(crate) trait Transport {
 }
 
 impl Transport for TcpStream {
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
         let receive = || rustix::net::recv(&*self, spare_capacity(&mut *room), RecvFlags::empty());
         let (count, _) = retry_on_intr(receive)?;
-        Ok(count)
+        Ok(match count {
+            0 => Received::End,
+            count if room.len() < room.capacity() => Received::All(count),
+            count => Received::Some(count),
+        })
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use super::rng::Rng;
 use crate::net::connection::Readiness;
-use crate::net::transport::{More, Transport};
+use crate::net::transport::{More, Received, Transport};
 
 /// What both ends of a connection share.
 pub(super) struct Wire {
@@ -237,7 +237,7 @@ impl Wire {
 pub(super) struct Socket(pub(super) Rc<RefCell<Wire>>);
 
 impl Transport for Socket {
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
+    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
         let wire = &mut *self.0.borrow_mut();
         let most = room.capacity() - room.len();
         assert!(most > 0, "a read into no room looks like the end");
@@ -257,9 +257,10 @@ impl Transport for Socket {
             }
             0 => {
                 wire.end_was_read = true;
-                Ok(0)
+                Ok(Received::End)
             }
-            count => Ok(count),
+            count if count < most => Ok(Received::All(count)),
+            count => Ok(Received::Some(count)),
         }
     }
 
