@@ -81,9 +81,8 @@ pub struct Limits {
     /// or a carrier's NAT many are one.
     pub max_connections_per_client: Option<usize>,
     /// What a client has to send of a request's content, and to take of a reply, while it is
-    /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. What
-    /// the kernel has taken for a client counts, which is little more than what is on the wire. 0
-    /// asks for nothing. 240 is Kestrel's.
+    /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. Of a
+    /// reply, what the client's system has acknowledged counts. 0 asks for nothing. 240 is Kestrel's.
     pub min_rate_bytes_per_second: u32,
     /// Blocking jobs that wait for a helper thread; one more is told 503.
     pub max_waiting_jobs: usize,
@@ -143,7 +142,7 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between two reads of a request's content; then 408.
     pub body: Duration,
-    /// Between two moments at which the client takes some of the reply; then the connection ends.
+    /// Without the client's taking any of the reply; then the connection ends.
     pub send: Duration,
     /// How long a client may be slower than
     /// [`min_rate_bytes_per_second`](Limits::min_rate_bytes_per_second) when it begins to send a

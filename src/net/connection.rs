@@ -76,6 +76,9 @@ pub(crate) struct Connection<T> {
     since: Instant,
     /// How long after `since` the peer's minimum rate is kept, whatever it does.
     credit: Credit,
+    /// Bytes of the replies waited for that the transport has taken since the wait began, less those
+    /// that the peer is known to have.
+    in_flight: u32,
 }
 
 /// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
@@ -134,6 +137,7 @@ impl<T: Transport> Connection<T> {
             timed_request: 0,
             since: now,
             credit: Credit::FOR_EVER,
+            in_flight: 0,
         }
     }
 
@@ -202,6 +206,20 @@ impl<T: Transport> Connection<T> {
         self.readiness.writable = true;
     }
 
+    /// Before it is called late for not taking its reply: what it has acknowledged lately, as the
+    /// kernel takes more at once than a slow peer does in a minute.
+    pub(crate) fn settle(&mut self, cx: &Context) {
+        if self.timer != Timer::Send || self.in_flight == 0 {
+            return;
+        }
+        let left = self.transport.unacknowledged().unwrap_or(0);
+        let taken = self.in_flight.saturating_sub(left);
+        if taken > 0 {
+            self.in_flight -= taken;
+            self.on_progress(taken as usize, cx);
+        }
+    }
+
     /// Whether it waits for a further request.
     pub(crate) fn is_idle(&self) -> bool {
         self.timer == Timer::KeepAlive && self.timed_request > 0
@@ -218,8 +236,9 @@ impl<T: Transport> Connection<T> {
     /// Runs until it must park, moving about `quantum` bytes at most.
     pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
         cx.look_at_clock();
-        let mut left = quantum;
+        let (mut received, mut sent) = (0, 0);
         let park = loop {
+            let left = quantum.saturating_sub(received + sent);
             if left == 0 {
                 break Park::Yield;
             }
@@ -233,9 +252,9 @@ impl<T: Transport> Connection<T> {
                     }
                     match self.transport.recv(room) {
                         Ok(Received::End) => self.machine.on_end_of_input(),
-                        Ok(Received::Some(count)) => left = left.saturating_sub(count),
+                        Ok(Received::Some(count)) => received += count,
                         Ok(Received::All(count)) => {
-                            left = left.saturating_sub(count);
+                            received += count;
                             // Behind the end there is no further event, so it must be asked for.
                             self.readiness.readable = self.readiness.read_closed;
                         }
@@ -254,7 +273,7 @@ impl<T: Transport> Connection<T> {
                         Ok(count) => {
                             cx.look_at_clock();
                             self.machine.on_sent(count);
-                            left = left.saturating_sub(count);
+                            sent += count;
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             self.readiness.writable = false;
@@ -298,7 +317,7 @@ impl<T: Transport> Connection<T> {
             }
         };
         self.machine.rest(cx);
-        self.restart_timer(quantum - left, cx);
+        self.restart_timer(received, sent, cx);
         park
     }
 
@@ -308,21 +327,34 @@ impl<T: Transport> Connection<T> {
         self.timer == Timer::KeepAlive && now.saturating_duration_since(self.since) >= REQUEST_GRACE
     }
 
-    /// A wait begins anew when it is for something else, or for another request; waits for
-    /// content and for the peer to take content also when bytes have moved.
-    fn restart_timer(&mut self, moved: usize, cx: &Context) {
+    /// A wait begins anew when it is for something else, or for another request; one for content
+    /// also when some has come, and one for the peer to take a reply when it has taken some, which is
+    /// found out [when it matters](Self::settle).
+    fn restart_timer(&mut self, received: usize, sent: usize, cx: &Context) {
         let timer = self.machine.timer();
         let requests = self.machine.requests();
         if timer != self.timer || requests != self.timed_request {
             self.timer = timer;
             self.timed_request = requests;
-            self.credit = Credit::of(timer, cx).after(Duration::ZERO, moved, cx);
+            self.credit = Credit::of(timer, cx);
             self.since = cx.now;
-        } else if moved > 0 && matches!(timer, Timer::Body | Timer::Send) {
-            let time = cx.now.saturating_duration_since(self.since);
-            self.credit = self.credit.after(time, moved, cx);
-            self.since = cx.now;
+            self.in_flight = 0;
         }
+        match timer {
+            Timer::Send => {
+                let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+                self.in_flight = self.in_flight.saturating_add(sent);
+            }
+            Timer::Body if received > 0 => self.on_progress(received, cx),
+            _ => {}
+        }
+    }
+
+    /// The peer has sent or taken so much since it was last looked at.
+    fn on_progress(&mut self, bytes: usize, cx: &Context) {
+        let time = cx.now.saturating_duration_since(self.since);
+        self.credit = self.credit.after(time, bytes, cx);
+        self.since = cx.now;
     }
 
     fn on_broken(&mut self, error: &io::Error) {
@@ -382,6 +414,7 @@ mod tests {
         reads: usize,
         /// Calls that were to send.
         calls: usize,
+        unacknowledged: u32,
     }
 
     impl Peer {
@@ -423,6 +456,10 @@ mod tests {
 
         fn shutdown_write(&mut self) -> io::Result<()> {
             Ok(())
+        }
+
+        fn unacknowledged(&self) -> Option<u32> {
+            Some(self.unacknowledged)
         }
     }
 
@@ -473,6 +510,7 @@ mod tests {
             sent: 0,
             reads: 0,
             calls: 0,
+            unacknowledged: 0,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let connection = Connection::new(peer, address, Instant::now());
@@ -516,6 +554,31 @@ mod tests {
                 "{sent}"
             );
         }
+    }
+
+    /// What the kernel takes in a lump buys no time before the peer has acknowledged it.
+    #[test]
+    fn a_slow_client_is_judged_by_what_it_acknowledges() {
+        const TAKEN: u32 = 100_000;
+        let timeouts = Timeouts::default();
+        let (mut connection, mut cx, mut host) = download(TAKEN as usize);
+        let start = cx.now;
+        let park = connection.drive(&mut cx, &mut host, 1 << 20);
+        assert_eq!(park, Park::Writable);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut judge = |connection: &mut Connection<Peer>, seconds, unacknowledged| {
+            connection.transport.unacknowledged = unacknowledged;
+            cx.tick(at(seconds), SystemTime::now());
+            connection.settle(&cx);
+            connection.deadline(&timeouts)
+        };
+        // The grace.
+        assert_eq!(connection.deadline(&timeouts), Some(at(5)));
+        // 2,400 bytes are worth 10 seconds, and they came at the end of the grace.
+        assert_eq!(judge(&mut connection, 5, TAKEN - 2400), Some(at(15)));
+        assert_eq!(judge(&mut connection, 10, TAKEN - 4800), Some(at(25)));
+        // Nothing more: late.
+        assert_eq!(judge(&mut connection, 25, TAKEN - 4800), Some(at(25)));
     }
 
     /// A client that takes nothing more costs nothing more: it is not asked again until an event

@@ -8,6 +8,7 @@
 //! a large file whose next pages are not in the kernel's memory. Nothing here knows what is served.
 
 pub(crate) mod acceptor;
+mod acknowledged;
 pub(crate) mod clients;
 pub(crate) mod connection;
 mod deadlines;

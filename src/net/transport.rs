@@ -10,6 +10,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::acknowledged;
+
 /// Whether more bytes follow at once, so that a packet need not leave half full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
@@ -43,6 +45,9 @@ pub(crate) trait Transport {
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize>;
 
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Bytes that were taken from us and not yet by the peer; `None` if that cannot be known.
+    fn unacknowledged(&self) -> Option<u32>;
 }
 
 impl Transport for TcpStream {
@@ -85,6 +90,11 @@ impl Transport for TcpStream {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn unacknowledged(&self) -> Option<u32> {
+        let (local, peer) = (self.local_addr().ok()?, self.peer_addr().ok()?);
+        acknowledged::unacknowledged(local, peer).ok()
     }
 }
 

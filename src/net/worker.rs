@@ -398,9 +398,17 @@ impl Worker {
             Some(deadline) if deadline <= self.cx.now => {
                 slot.connection.look_again();
                 self.drive(token);
+                self.settle(token);
                 self.expire(token);
             }
             _ => self.file(token),
+        }
+    }
+
+    fn settle(&mut self, token: Token) {
+        if let Some(slot) = slot(&mut self.slots, token) {
+            slot.connection.settle(&self.cx);
+            self.file(token);
         }
     }
 

@@ -237,6 +237,10 @@ impl Wire {
 pub(super) struct Socket(pub(super) Rc<RefCell<Wire>>);
 
 impl Transport for Socket {
+    fn unacknowledged(&self) -> Option<u32> {
+        None
+    }
+
     fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
         let wire = &mut *self.0.borrow_mut();
         let most = room.capacity() - room.len();
