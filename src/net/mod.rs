@@ -16,6 +16,11 @@ pub(crate) mod disk;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
 mod piece_writer;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "no connection begins with one yet")
+)]
+mod proxy_header;
 #[cfg(test)]
 mod simulation;
 mod transport;
