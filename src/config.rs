@@ -1,9 +1,14 @@
-//! What a server is told before it starts: addresses, limits and timeouts. Plain values with
-//! defaults that suit the open internet; nothing here knows of flags or files.
+//! What a server is told before it starts: addresses, limits, timeouts, whom to believe. Plain
+//! values with defaults that suit the open internet; nothing here knows of flags or files.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::time::Duration;
+
+mod networks;
+
+pub use networks::Networks;
 
 /// Everything [`Server::bind`](crate::Server::bind) wants to know.
 #[derive(Clone, Debug)]
@@ -18,6 +23,12 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// How many threads run blocking jobs. They start with the first job.
     pub helpers: NonZeroUsize,
+    /// The proxies that are believed when they tell, in [`forwarded_field`](Self::forwarded_field),
+    /// whose requests they pass on: that is then the client for handlers and the access log. Nobody
+    /// unless told otherwise, as everybody can send such a field.
+    pub trusted_proxies: Networks,
+    /// Where they tell it.
+    pub forwarded_field: ForwardedField,
     /// Bounds on memory and counts.
     pub limits: Limits,
     /// Bounds on waiting.
@@ -31,8 +42,36 @@ impl Default for Config {
             port: 8000,
             workers: None,
             helpers: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
+            trusted_proxies: Networks::default(),
+            forwarded_field: ForwardedField::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// The field in which proxies tell whose requests they pass on.
+///
+/// It is never both: a proxy that writes one of them passes on the other as its client wrote it,
+/// and a client could say in it who it would like to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto`: what most proxies write. They must append to
+    /// the former (or replace it) and replace the latter, or append to it, too.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), which they must append to.
+    Forwarded,
+}
+
+impl FromStr for ForwardedField {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            _ if text.eq_ignore_ascii_case("x-forwarded-for") => Ok(Self::XForwardedFor),
+            _ if text.eq_ignore_ascii_case("forwarded") => Ok(Self::Forwarded),
+            _ => Err(format!("{text:?} is none of x-forwarded-for, forwarded")),
         }
     }
 }
@@ -78,7 +117,8 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Connections of one client: an IPv4 address or an IPv6 network of 64 bits, those of this
     /// machine like any other. One more is told 503 and closed. `None` is no limit: behind a proxy
-    /// or a carrier's NAT many are one.
+    /// or a carrier's NAT many are one. It is about who makes the connection, also if that is a
+    /// trusted proxy.
     pub max_connections_per_client: Option<usize>,
     /// What a client has to send of a request's content, and to take of a reply, while it is
     /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. Of a

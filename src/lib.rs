@@ -197,7 +197,7 @@ pub mod site;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
-pub use config::{Config, Limits, Timeouts};
+pub use config::{Config, ForwardedField, Limits, Networks, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};

@@ -1,0 +1,163 @@
+//! Sets of addresses, as `10.0.0.0/8, ::1`, and the peers of unix sockets among them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// Who is at the other end of a unix socket: no address at all, which no other peer has.
+pub(crate) const UNIX_PEER: SocketAddr =
+    SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+
+/// A set of networks, and maybe of the peers of unix sockets.
+///
+/// Written as a list with commas: networks (`10.0.0.0/8`, `2001:db8::/32`), addresses, and `unix`.
+/// An IPv4 address that is mapped into IPv6 (`::ffff:192.0.2.7`), as a socket for both shows them,
+/// is that IPv4 address; so `::/0` is all of IPv6 and nothing of IPv4.
+///
+/// ```
+/// use tws::Networks;
+///
+/// let networks: Networks = "10.0.0.0/8, ::1".parse()?;
+/// assert!(networks.contains("10.1.2.3:80".parse().unwrap()));
+/// assert!(!networks.contains("[2001:db8::1]:80".parse().unwrap()));
+/// # Ok::<_, String>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    networks: Vec<IpNet>,
+    unix: bool,
+}
+
+impl Networks {
+    /// True if nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
+    }
+
+    /// Whether the peer of a connection is in it. That of a unix socket is `[::]:0`.
+    pub fn contains(&self, peer: SocketAddr) -> bool {
+        if peer == UNIX_PEER {
+            return self.unix;
+        }
+        let address = peer.ip().to_canonical();
+        self.networks.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut found = Self::default();
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "unix" => found.unix = true,
+                word => found.networks.push(network(word).ok_or_else(|| {
+                    format!(
+                        "{word:?} is no network, as 10.0.0.0/8, 192.0.2.7, ::1 and unix (for the \
+                         peers of unix sockets) are"
+                    )
+                })?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl FromIterator<Self> for Networks {
+    fn from_iter<I: IntoIterator<Item = Self>>(sets: I) -> Self {
+        sets.into_iter().fold(Self::default(), |mut all, set| {
+            all.networks.extend(set.networks);
+            all.unix |= set.unix;
+            all
+        })
+    }
+}
+
+fn network(word: &str) -> Option<IpNet> {
+    let network = match word.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => word.parse().ok()?,
+    };
+    let mapped = match network {
+        IpNet::V6(v6) => v6
+            .addr()
+            .to_ipv4_mapped()
+            .zip(v6.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    match mapped {
+        Some((address, prefix)) => Ipv4Net::new(address, prefix).ok().map(IpNet::V4),
+        None => Some(network),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_in_networks_or_not() {
+        let table = [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("10.1.2.3/8", "10.255.0.1", "11.0.0.1"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("192.0.2.7", "::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+            ("::ffff:192.0.2.0/120", "192.0.2.7", "192.0.3.7"),
+            ("::ffff:192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+            ("::1", "::1", "127.0.0.1"),
+            ("2001:db8::/32", "2001:db8:1::7", "2001:db9::"),
+            ("::/0", "2001:db8::1", "192.0.2.7"),
+            ("0.0.0.0/0", "192.0.2.7", "2001:db8::1"),
+            ("::/0", "::2", "::ffff:192.0.2.7"),
+            ("10.0.0.0/8,192.0.2.7 , ::1", "192.0.2.7", "192.0.2.8"),
+        ];
+        for (text, inside, outside) in table {
+            let networks: Networks = text.parse().expect("networks");
+            let has =
+                |ip: &str| networks.contains(SocketAddr::new(ip.parse().expect("an address"), 1));
+            assert!(has(inside) && !has(outside), "{text}");
+            assert!(!networks.contains(UNIX_PEER), "{text}");
+            assert!(!networks.is_empty(), "{text}");
+        }
+        assert!(Networks::default().is_empty());
+    }
+
+    #[test]
+    fn unix_is_the_peers_of_unix_sockets_and_nobody_else() {
+        let unix: Networks = "unix".parse().expect("networks");
+        assert!(unix.contains(UNIX_PEER) && !unix.is_empty());
+        for other in ["[::]:1", "[::1]:0", "0.0.0.0:0", "127.0.0.1:0"] {
+            assert!(
+                !unix.contains(other.parse().expect("an address")),
+                "{other}"
+            );
+        }
+        let sets = ["unix", "::1", "10.0.0.0/8"];
+        let all: Networks = sets
+            .iter()
+            .map(|set| set.parse::<Networks>().expect("a set"))
+            .collect();
+        assert_eq!(Ok(all), "::1,10.0.0.0/8,unix".parse());
+    }
+
+    #[test]
+    fn what_is_no_network_names_what_is() {
+        for word in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "proxy.example",
+            "10.0.0.1-9",
+            "fe80::1%lo",
+            "/8",
+        ] {
+            for text in [word.to_owned(), format!("::1, {word}")] {
+                let reason = text.parse::<Networks>().expect_err(&text);
+                let expected = format!("{word:?} is no network, as 10.0.0.0/8, ");
+                assert!(reason.starts_with(&expected), "{reason}");
+            }
+        }
+    }
+}
