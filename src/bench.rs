@@ -8,6 +8,7 @@ use crate::h1::content::Intake;
 use crate::h1::context::{Context, Recording};
 use crate::h1::machine::{Machine, Next};
 use crate::h1::outbox::Segment;
+use crate::http::forwarded::Client;
 use crate::{Handler, Request, Response};
 
 /// A connection without a socket: requests go in as bytes, replies come out as bytes.
@@ -20,7 +21,7 @@ impl Default for Exchange {
     fn default() -> Self {
         let now = SystemTime::now();
         Self {
-            machine: Machine::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
+            machine: Machine::new(Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))),
             cx: Context::new(&Config::default(), Recording::Off, Instant::now, now),
         }
     }

@@ -3,14 +3,16 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Config, Limits};
-use crate::http::FieldSpan;
+use crate::config::{Config, ForwardedField, Limits, Networks};
 use crate::http::date::DateField;
+use crate::http::forwarded::Client;
+use crate::http::{FieldSpan, Fields};
 
 /// Shared by all machines of one event loop, one at a time.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
+    pub(crate) proxies: Proxies,
     /// How long a slow client is borne with at first.
     pub(crate) min_rate_grace: Duration,
     /// Now, as of this turn of the loop.
@@ -24,6 +26,27 @@ pub(crate) struct Context {
     pub(super) keep_alive_seconds: u64,
     /// Where the fields of the head at hand lie.
     pub(super) spans: Vec<FieldSpan>,
+}
+
+/// Who is believed when it tells of another client, and where it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxies {
+    trusted: Networks,
+    field: ForwardedField,
+}
+
+impl Proxies {
+    /// Whose request this is, on a connection of `peer`.
+    pub(super) fn client(&self, peer: Client, fields: &Fields<'_>) -> Client {
+        if self.trusted.is_empty() || !self.trusted.contains(peer.address) {
+            return peer;
+        }
+        let trusts = |address| self.trusted.contains(address);
+        match self.field {
+            ForwardedField::XForwardedFor => peer.by_x_forwarded(fields, trusts),
+            ForwardedField::Forwarded => peer.by_forwarded(fields, trusts),
+        }
+    }
 }
 
 /// Whether requests are recorded for an access log.
@@ -50,6 +73,10 @@ impl Context {
     ) -> Self {
         Self {
             limits: config.limits.clone(),
+            proxies: Proxies {
+                trusted: config.trusted_proxies.clone(),
+                field: config.forwarded_field,
+            },
             min_rate_grace: config.timeouts.min_rate_grace,
             now: clock(),
             clock,

@@ -5,13 +5,13 @@
 //! the rest here.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use ::http::{Method, StatusCode, Version};
 
 use super::framing::{self, Framing, Persistence};
 use crate::config::Limits;
+use crate::http::forwarded::Client;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Refusal, Request};
 
@@ -117,7 +117,7 @@ impl Head {
         &self,
         bytes: &'a [u8],
         spans: &'a [FieldSpan],
-        peer: SocketAddr,
+        client: Client,
     ) -> Request<'a> {
         let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
         let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Head {
         };
         let fields = Fields::new(bytes, spans);
         let method = self.method.clone();
-        Request::from_head(method, self.version, target, path, fields, peer)
+        Request::from_head(method, self.version, target, path, fields, client)
     }
 }
 
@@ -278,7 +278,7 @@ fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use proptest::prelude::*;
 
@@ -303,7 +303,7 @@ mod tests {
         };
         assert_eq!(head.len, bytes.len());
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = head.request(bytes, &spans, peer);
+        let request = head.request(bytes, &spans, Client::plain(peer));
         assert_eq!(request.method(), Method::GET);
         assert_eq!(request.version(), Version::HTTP_11);
         assert_eq!(request.target(), "/a/%62?c=d");

@@ -20,6 +20,7 @@ use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
+use crate::http::forwarded::{Client, Scheme};
 use crate::http::stream::Source;
 use crate::http::{Body, ContentWriter, FieldSpan, Fields, FileRange, Refusal, Request, Response};
 
@@ -37,7 +38,10 @@ pub(crate) struct Machine {
     input: Input,
     /// Requests whose head was read.
     requests: u32,
+    /// Who is at the other end of the connection, and what is spoken with it: apart, as together
+    /// they would make every connection larger.
     peer: SocketAddr,
+    scheme: Scheme,
 }
 
 #[derive(Debug)]
@@ -190,14 +194,15 @@ enum Step {
 }
 
 impl Machine {
-    pub(crate) fn new(peer: SocketAddr) -> Self {
+    pub(crate) fn new(peer: Client) -> Self {
         Self {
             state: State::Idle,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             input: Input::Open,
             requests: 0,
-            peer,
+            peer: peer.address,
+            scheme: peer.scheme,
         }
     }
 
@@ -214,26 +219,28 @@ impl Machine {
             Step::Read => Next::Read(self.inbox.room(&mut cx.buffers)),
             Step::Admit => match &self.state {
                 State::Admission(receiving) => {
-                    Next::Admit(self.request(&receiving.head, &receiving.spans))
+                    Next::Admit(self.request(&receiving.head, &receiving.spans, cx))
                 }
                 _ => Next::Wait,
             },
-            Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans)),
+            Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans, cx)),
             Step::HandleContent => match &self.state {
                 State::HandlingContent(receiving) => {
-                    let request = self.request(&receiving.head, &receiving.spans);
+                    let request = self.request(&receiving.head, &receiving.spans, cx);
                     Next::Handle(request.with_borrowed_content(&receiving.content))
                 }
                 _ => Next::Wait,
             },
             Step::HandleStream => match &self.state {
                 State::Streaming(receiving, writer) => {
-                    let request = self.request(&receiving.head, &receiving.spans);
+                    let request = self.request(&receiving.head, &receiving.spans, cx);
                     Next::Handle(request.with_stream(writer.reading_end()))
                 }
                 _ => Next::Wait,
             },
-            Step::Refuse(head, refusal) => Next::Refuse(self.request(&head, &cx.spans), refusal),
+            Step::Refuse(head, refusal) => {
+                Next::Refuse(self.request(&head, &cx.spans, cx), refusal)
+            }
             Step::Write => Next::Write(self.outbox.segment()),
             Step::Memory(range) => Next::Memory(range),
             Step::Produce(source) => Next::Produce(source),
@@ -552,7 +559,7 @@ impl Machine {
         let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
         Some(Box::new(Draft {
-            peer: self.peer,
+            peer: self.client(fields, cx).address,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(<[u8]>::to_vec),
             user_agent: fields.first("user-agent").map(<[u8]>::to_vec),
@@ -560,9 +567,19 @@ impl Machine {
         }))
     }
 
-    fn request<'a>(&'a self, head: &Head, spans: &'a [FieldSpan]) -> Request<'a> {
+    /// Whose request has these fields.
+    fn client(&self, fields: &Fields<'_>, cx: &Context) -> Client {
+        let peer = Client {
+            address: self.peer,
+            scheme: self.scheme,
+        };
+        cx.proxies.client(peer, fields)
+    }
+
+    fn request<'a>(&'a self, head: &Head, spans: &'a [FieldSpan], cx: &Context) -> Request<'a> {
         let bytes = &self.inbox.bytes()[..head.len];
-        head.request(bytes, spans, self.peer)
+        let client = self.client(&Fields::new(bytes, spans), cx);
+        head.request(bytes, spans, client)
     }
 
     /// The reply to the request that was handed out last.

@@ -8,7 +8,8 @@ use ::http::StatusCode;
 /// One exchange, as it went. Bytes are as the client sent them: whoever writes them must escape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The client.
+    /// The client, as [`Request::peer`](crate::Request::peer) has it; if what came was no request,
+    /// where the connection comes from.
     pub peer: SocketAddr,
     /// The request line without its line end; cut short, or empty, if what came was no request.
     pub line: Vec<u8>,

@@ -14,6 +14,7 @@ use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::record::{Outcome, Record};
 use crate::config::Config;
+use crate::http::forwarded::Client;
 use crate::http::stream::Source;
 use crate::http::{Body, ContentWriter, FileRange, Request, Response, Stream};
 
@@ -61,7 +62,7 @@ fn echo(request: &Request<'_>) -> Response {
 impl Conversation {
     fn new(cx: Context) -> Self {
         Self {
-            machine: Machine::new(peer()),
+            machine: Machine::new(Client::plain(peer())),
             cx,
             output: Vec::new(),
             records: Vec::new(),
@@ -816,7 +817,7 @@ proptest! {
 /// there is or waits, and its handler replies when it has read all.
 fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
     let mut pieces = pieces.iter();
-    let mut machine = Machine::new(peer());
+    let mut machine = Machine::new(Client::plain(peer()));
     let mut cx = context(|_| {});
     let (mut output, mut content, mut reader) = (Vec::new(), Vec::new(), None);
     loop {
@@ -902,7 +903,7 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
 fn a_disk_that_fails_is_told_if_there_is_time() {
     let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
     for (readable, status) in [(0, "500"), (1000, "200")] {
-        let mut machine = Machine::new(peer());
+        let mut machine = Machine::new(Client::plain(peer()));
         let mut cx = context(|_| {});
         let mut input =
             Some(&b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..]);

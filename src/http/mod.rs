@@ -12,6 +12,7 @@ pub(crate) mod date;
 pub(crate) mod error_page;
 pub(crate) mod file_range;
 pub(crate) mod form_data;
+pub(crate) mod forwarded;
 pub(crate) mod glob;
 pub(crate) mod multipart;
 pub(crate) mod negotiation;

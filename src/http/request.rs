@@ -7,6 +7,7 @@ use std::ops::Range;
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
 use super::content::{ContentReader, PipeEnd};
+use super::forwarded::{Client, Scheme};
 use super::target::{self, Target};
 
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
@@ -41,7 +42,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The values of all field lines of that name, compared without case.
-    pub fn all<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s [u8]> {
+    pub fn all<'s>(&'s self, name: &str) -> impl DoubleEndedIterator<Item = &'s [u8]> {
         self.spans
             .iter()
             .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name.as_bytes()))
@@ -108,7 +109,7 @@ pub struct Request<'a> {
     content: Cow<'a, [u8]>,
     /// Where the content comes out, if it is still coming in.
     stream: Option<PipeEnd>,
-    peer: SocketAddr,
+    client: Client,
     params: Vec<(String, String)>,
 }
 
@@ -119,7 +120,7 @@ impl<'a> Request<'a> {
         target: &'a str,
         path: Cow<'a, [u8]>,
         fields: Fields<'a>,
-        peer: SocketAddr,
+        client: Client,
     ) -> Self {
         Self {
             method,
@@ -130,7 +131,7 @@ impl<'a> Request<'a> {
             fields,
             content: Cow::Borrowed(&[]),
             stream: None,
-            peer,
+            client,
             params: Vec::new(),
         }
     }
@@ -262,9 +263,19 @@ impl<'a> Request<'a> {
         Some(authority[..end].trim_end_matches('.'))
     }
 
-    /// The client's address.
+    /// The client's address, as far as it is known: where the connection comes from; if that is
+    /// one of [`Config::trusted_proxies`](crate::Config::trusted_proxies), the client that the
+    /// proxy tells of, with port 0 if it does not tell the port, and the proxy itself if it tells
+    /// nothing that can be read. `[::]:0` is somebody at a unix socket.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.client.address
+    }
+
+    /// True if the client's bytes are encrypted: if this connection is, or, where a proxy among
+    /// [`Config::trusted_proxies`](crate::Config::trusted_proxies) tells of a client, if it says
+    /// that it speaks HTTPS with it.
+    pub fn is_secure(&self) -> bool {
+        self.client.scheme == Scheme::Https
     }
 
     /// A copy that borrows from nothing, for a job that outlives the call of the handler.
@@ -278,7 +289,7 @@ impl<'a> Request<'a> {
             fields: self.fields.into_owned(),
             content: Cow::Owned(self.content.into_owned()),
             stream: self.stream,
-            peer: self.peer,
+            client: self.client,
             params: self.params,
         }
     }
@@ -296,7 +307,7 @@ impl<'a> Request<'a> {
             fields: self.fields.reborrow(),
             content: Cow::Borrowed(&self.content),
             stream: self.stream.clone(),
-            peer: self.peer,
+            client: self.client,
             params,
         }
     }
@@ -329,7 +340,7 @@ impl Request<'static> {
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,
-            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            client: Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
         }
     }
@@ -367,7 +378,13 @@ impl Request<'static> {
 
     /// Sets the client's address.
     pub fn with_peer(mut self, peer: SocketAddr) -> Self {
-        self.peer = peer;
+        self.client.address = peer;
+        self
+    }
+
+    /// Makes it one that comes encrypted: [`is_secure`](Self::is_secure) is true.
+    pub fn encrypted(mut self) -> Self {
+        self.client.scheme = Scheme::Https;
         self
     }
 }

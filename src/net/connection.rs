@@ -17,6 +17,7 @@ use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::{FileOnItsWay, Segment};
 use crate::h1::record::Record;
 use crate::handler::Admission;
+use crate::http::forwarded::Client;
 use crate::http::stream::Source;
 use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
@@ -126,7 +127,7 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn new(transport: T, peer: SocketAddr, now: Instant) -> Self {
         Self {
             transport,
-            machine: Machine::new(peer),
+            machine: Machine::new(Client::plain(peer)),
             // Try first: the request is often there already.
             readiness: Readiness {
                 readable: true,
