@@ -11,12 +11,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use log::LevelFilter;
-use tws::Config;
 use tws::access_log::{Destination, Format};
 use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
+use tws::{Config, ForwardedField, Networks};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -151,6 +151,16 @@ struct Flags {
     /// [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections_per_client: Option<NonZeroUsize>,
+
+    /// A proxy that is believed when it tells whose requests it passes on: 10.0.0.0/8, 192.0.2.7,
+    /// ::1, or unix for those at unix sockets; may be repeated [default: none]
+    #[arg(long, value_name = "NETWORK")]
+    trusted_proxy: Vec<Networks>,
+
+    /// The field that trusted proxies write (the other is the client's): x-forwarded-for, with
+    /// x-forwarded-proto, or forwarded [default: x-forwarded-for]
+    #[arg(long, value_name = "FIELD", requires = "trusted_proxy")]
+    forwarded_field: Option<ForwardedField>,
 
     /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
     /// 0 for none [default: 240]
@@ -405,6 +415,8 @@ impl Settings {
         config.limits.max_connections = flags.max_connections.map(NonZeroUsize::get);
         let per_client = flags.max_connections_per_client;
         config.limits.max_connections_per_client = per_client.map(NonZeroUsize::get);
+        config.trusted_proxies = flags.trusted_proxy.into_iter().collect();
+        config.forwarded_field = flags.forwarded_field.unwrap_or_default();
         if let Some(bytes) = flags.min_rate {
             config.limits.min_rate_bytes_per_second = bytes;
         }
@@ -661,6 +673,16 @@ mod tests {
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--slow-log", "1s"], "--slow-log"),
+            (
+                &["--trusted-proxy", "proxy.example"],
+                "'--trusted-proxy <NETWORK>': \"proxy.example\" is no network, as 10.0.0.0/8, \
+                 192.0.2.7, ::1 and unix",
+            ),
+            (
+                &["--trusted-proxy=::1", "--forwarded-field=x-real-ip"],
+                "none of x-forwarded-for, forwarded",
+            ),
+            (&["--forwarded-field=forwarded"], "--trusted-proxy"),
             (&["--cors=a.test"], "--cors"),
             (&["--upload-max", "1 GiB"], "--upload"),
             (&["--upload-overwrite"], "--upload"),

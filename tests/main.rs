@@ -17,6 +17,7 @@ mod middleware;
 mod peers;
 mod promise;
 mod protocol;
+mod proxies;
 mod race;
 mod sandbox;
 mod seeds;

@@ -1,0 +1,173 @@
+//! Whose request it is when a proxy passes it on: the client, if the proxy is trusted.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tws::{Config, ForwardedField, Networks, Reply, Request, Response};
+
+use crate::support::{Process, TestServer};
+
+/// Answers with who asks, and whether it does so encrypted.
+fn who(request: &Request<'_>) -> Reply {
+    let text = format!("{} {}", request.peer(), request.is_secure());
+    Response::text(text).into()
+}
+
+fn server(trusted: &str, change: impl FnOnce(&mut Config)) -> TestServer {
+    TestServer::configured(who, |config| {
+        config.trusted_proxies = trusted.parse().expect("networks");
+        change(config);
+    })
+}
+
+const BOTH: &str = "X-Forwarded-For: 192.0.2.66, 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\
+                    Forwarded: for=192.0.2.67;proto=http\r\nForwarded: for=\"[2001:db8::7]:80\"\r\n";
+
+#[test]
+fn a_proxy_is_believed_if_it_is_trusted() {
+    let own = "own false";
+    let table: &[(&str, ForwardedField, &str, &str)] = &[
+        (
+            "127.0.0.0/8",
+            ForwardedField::XForwardedFor,
+            BOTH,
+            "192.0.2.7:0 true",
+        ),
+        (
+            "127.0.0.0/8",
+            ForwardedField::Forwarded,
+            BOTH,
+            "[2001:db8::7]:80 false",
+        ),
+        ("127.0.0.0/8", ForwardedField::XForwardedFor, "", own),
+        ("127.0.0.0/8", ForwardedField::Forwarded, "", own),
+        (
+            "127.0.0.0/8",
+            ForwardedField::XForwardedFor,
+            "X-Forwarded-For: ?\r\n",
+            own,
+        ),
+        (
+            "10.0.0.0/8,::1,unix",
+            ForwardedField::XForwardedFor,
+            BOTH,
+            own,
+        ),
+        ("10.0.0.0/8,::1,unix", ForwardedField::Forwarded, BOTH, own),
+    ];
+    for (trusted, field, fields, expected) in table {
+        let server = server(trusted, |config| config.forwarded_field = *field);
+        let mut client = server.client();
+        let own = client.stream().local_addr().expect("an address");
+        let expected = expected.replace("own", &own.to_string());
+        assert_eq!(
+            client.request("GET", "/", fields).text(),
+            expected,
+            "{trusted} {fields}"
+        );
+    }
+}
+
+#[test]
+fn nobody_is_believed_unless_told() {
+    let server = TestServer::start(who);
+    let mut client = server.client();
+    let own = client.stream().local_addr().expect("an address");
+    let reply = client.request("GET", "/", BOTH);
+    assert_eq!(reply.text(), format!("{own} false"));
+}
+
+/// One connection of a proxy carries the requests of many clients.
+#[test]
+fn each_request_has_its_client() {
+    let server = server("127.0.0.0/8", |_| {});
+    let mut proxy = server.client();
+    let own = proxy.stream().local_addr().expect("an address");
+    for client in ["192.0.2.1:1", "[2001:db8::2]:2"] {
+        let address: SocketAddr = client.parse().expect("an address");
+        let field = format!("X-Forwarded-For: {address}\r\n");
+        assert_eq!(
+            proxy.request("GET", "/", &field).text(),
+            format!("{client} false")
+        );
+        assert_eq!(proxy.get("/").text(), format!("{own} false"));
+        // With a content the head is looked at more than once.
+        proxy.send(format!(
+            "POST / HTTP/1.1\r\nHost: h\r\n{field}Content-Length: 2\r\n\r\nab"
+        ));
+        assert_eq!(proxy.reply().text(), format!("{client} false"));
+    }
+}
+
+/// Connections are counted for who makes them.
+#[test]
+fn the_connections_of_a_proxy_are_its_own() {
+    let server = server("127.0.0.0/8", |config| {
+        config.limits.max_connections_per_client = Some(1);
+    });
+    let mut first = server.client();
+    assert_eq!(
+        first
+            .request("GET", "/", "X-Forwarded-For: 192.0.2.1\r\n")
+            .status,
+        200
+    );
+    // It is told before it says who it would be.
+    assert_eq!(server.client().reply().status, 503);
+}
+
+#[test]
+fn the_access_log_has_the_client() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let args = [
+        "--log-format=json",
+        "--workers=1",
+        "--trusted-proxy=10.0.0.0/8",
+        "--trusted-proxy=127.0.0.1,unix",
+    ];
+    let mut server = Process::start(folder.path(), &args);
+    let mut proxy = server.client();
+    let port = proxy.stream().local_addr().expect("an address").port();
+    let told = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
+    assert_eq!(proxy.request("GET", "/a.txt", told).status, 200);
+    // One whose head is no head is the connection's.
+    proxy.send(format!("GET /a.txt HTTP/1.1\r\n{told}broken\r\n\r\n"));
+    assert_eq!(proxy.reply().status, 400);
+    let mut seen = || {
+        let line: Value = serde_json::from_str(&server.line()).expect("JSON");
+        (line["ip"].clone(), line["port"].clone())
+    };
+    assert_eq!(seen(), ("192.0.2.7".into(), 4321.into()));
+    assert_eq!(seen(), ("127.0.0.1".into(), port.into()));
+    drop(proxy);
+    server.signal(Signal::TERM);
+    assert!(server.child.wait().expect("an end").success());
+}
+
+#[test]
+fn the_field_is_a_flag() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = [
+        "--log-format=json",
+        "--trusted-proxy=127.0.0.0/8",
+        "--forwarded-field=Forwarded",
+    ];
+    let mut server = Process::start(folder.path(), &args);
+    assert_eq!(server.client().request("GET", "/", BOTH).status, 404);
+    let line: Value = serde_json::from_str(&server.line()).expect("JSON");
+    assert_eq!(
+        (&line["ip"], &line["port"]),
+        (&"2001:db8::7".into(), &80.into())
+    );
+}
+
+/// What embeds this gathers its proxies from many places.
+#[test]
+fn networks_are_gathered() {
+    let sets = ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("networks"));
+    let all: Networks = sets.into_iter().collect();
+    assert!(all.contains("[::1]:80".parse().expect("an address")));
+}
