@@ -1,7 +1,7 @@
 //! The command line: flags become settings in one fallible step. Nothing is opened here.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
-use tws::{Config, ForwardedField, Networks};
+use tws::{Config, Endpoint, ForwardedField, Networks};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -37,7 +37,8 @@ struct Flags {
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
 
-    /// An address to listen on; may be repeated [default: 127.0.0.1]
+    /// An address to listen on, with a port of its own or without, or unix:PATH; may be repeated
+    /// [default: 127.0.0.1]
     #[arg(short, long, value_name = "ADDRESS", value_parser = parse_addresses)]
     bind: Vec<Addresses>,
 
@@ -317,11 +318,12 @@ pub(crate) enum Authentication {
 
 /// Other machines may store files here only if they say who they are.
 pub(crate) fn check_uploads(
-    addresses: &[IpAddr],
+    addresses: &[Endpoint],
     authentication: Authentication,
 ) -> Result<(), String> {
-    let exposed = |address: &&IpAddr| !address.to_canonical().is_loopback();
-    match (addresses.iter().find(exposed), authentication) {
+    let exposed = |address: &IpAddr| !address.to_canonical().is_loopback();
+    let mut addresses = addresses.iter().filter_map(Endpoint::ip);
+    match (addresses.find(exposed), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some(address), Authentication::None) => Err(format!(
             "--upload ([upload] in a site file) with --bind {address} would let everybody store \
@@ -369,7 +371,7 @@ pub(crate) enum Stop {
 
 /// A name may have several addresses: `localhost` has two.
 #[derive(Clone, Debug)]
-struct Addresses(Vec<IpAddr>);
+struct Addresses(Vec<Endpoint>);
 
 impl Settings {
     pub(crate) fn authentication(&self) -> Authentication {
@@ -570,27 +572,34 @@ fn destinations(words: Vec<OsString>, quiet: bool) -> Result<Vec<Destination>, c
 }
 
 fn parse_addresses(text: &str) -> Result<Addresses, String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    if let Ok(address) = bare.unwrap_or(text).parse() {
-        return Ok(Addresses(vec![address]));
+    match text.parse() {
+        Ok(endpoint) => return Ok(Addresses(vec![endpoint])),
+        Err(reason) if text.starts_with("unix:") => return Err(reason),
+        Err(_) => {}
     }
+    let with_port = text
+        .rsplit_once(':')
+        .and_then(|(name, port)| Some((name, Some(port.parse::<u16>().ok()?))));
+    let (name, port) = with_port.unwrap_or((text, None));
     let unknown = |_| {
-        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual"
+        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual, \
+         0.0.0.0:80 has a port of its own, and unix:/run/tws.sock is a socket"
             .to_owned()
     };
-    let found: Vec<IpAddr> = (text, 0)
-        .to_socket_addrs()
-        .map_err(unknown)?
-        .map(|address| address.ip())
-        .collect();
+    let found = (name, port.unwrap_or(0)).to_socket_addrs();
+    let found: Vec<SocketAddr> = found.map_err(unknown)?.collect();
     // Where IPv6 is off, `localhost` is still often listed as `::1` too.
-    let usable = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
-    match found.iter().copied().filter(usable).collect::<Vec<_>>() {
-        none if none.is_empty() => Ok(Addresses(found)),
-        usable => Ok(Addresses(usable)),
-    }
+    let is_usable = |address: &&SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
+    let usable: Vec<_> = found.iter().filter(is_usable).copied().collect();
+    let addresses = match usable.is_empty() {
+        true => found,
+        false => usable,
+    };
+    let endpoint = |address: SocketAddr| match port {
+        Some(_) => Endpoint::Socket(address),
+        None => Endpoint::Address(address.ip()),
+    };
+    Ok(Addresses(addresses.into_iter().map(endpoint).collect()))
 }
 
 fn usage(message: String) -> clap::Error {
@@ -723,13 +732,29 @@ mod tests {
     #[test]
     fn addresses() {
         let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
-        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        assert_eq!(of(&[]), Ok(vec![v4]));
-        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6]));
+        let v4 = Endpoint::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let v6 = Endpoint::Address(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        assert_eq!(of(&[]), Ok(vec![v4.clone()]));
+        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6.clone()]));
         assert_eq!(
             of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
-            Ok(vec![v6, v4])
+            Ok(vec![v6, v4.clone()])
+        );
+        let socket = |text: &str| Endpoint::Socket(text.parse().expect("an address"));
+        assert_eq!(
+            of(&[
+                "-b",
+                "127.0.0.2:80",
+                "-b",
+                "[::1]:81",
+                "-b",
+                "unix:/run/tws.sock"
+            ]),
+            Ok(vec![
+                socket("127.0.0.2:80"),
+                socket("[::1]:81"),
+                Endpoint::Unix("/run/tws.sock".into())
+            ])
         );
         assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
     }
@@ -750,10 +775,11 @@ mod tests {
         );
         let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
         assert_eq!(of(&all), Some((Some(10 << 20), true)));
-        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()];
         assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        assert_eq!(check_uploads(&[mapped], Authentication::None), Ok(()));
+        let addresses = [mapped.into(), Endpoint::Unix("s".into())];
+        assert_eq!(check_uploads(&addresses, Authentication::None), Ok(()));
     }
 
     #[test]

@@ -6,19 +6,26 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+mod endpoint;
 mod networks;
 
+pub use endpoint::Endpoint;
 pub use networks::Networks;
+pub(crate) use networks::UNIX_PEER;
 
 /// Everything [`Server::bind`](crate::Server::bind) wants to know.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The addresses to listen on. 127.0.0.1 unless told otherwise, so that nothing is shown to
-    /// the world by accident.
-    pub addresses: Vec<IpAddr>,
-    /// The port on each of them; 0 lets the system choose one.
+    /// Where to listen. 127.0.0.1 unless told otherwise, so that nothing is shown to the world by
+    /// accident.
+    pub addresses: Vec<Endpoint>,
+    /// The port on each address that names none; 0 lets the system choose one.
     pub port: u16,
+    /// Who may connect to Unix sockets: whom this mode lets write to them (unix(7)).
+    pub unix_mode: u32,
+    /// Whether connections begin by saying for whom they are.
+    pub proxy_protocol: ProxyProtocol,
     /// How many event loops; the number of cores if it is `None`.
     pub workers: Option<NonZeroUsize>,
     /// How many threads run blocking jobs. They start with the first job.
@@ -38,8 +45,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into()],
             port: 8000,
+            unix_mode: 0o660,
+            proxy_protocol: ProxyProtocol::Off,
             workers: None,
             helpers: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
             trusted_proxies: Networks::default(),
@@ -74,6 +83,18 @@ impl FromStr for ForwardedField {
             _ => Err(format!("{text:?} is none of x-forwarded-for, forwarded")),
         }
     }
+}
+
+/// Whether each connection begins with a header that says whose it is
+/// ([PROXY protocol](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt), versions 1
+/// and 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Such a header is a bad request like any other.
+    Off,
+    /// A connection without one, or from a peer that is none of the trusted proxies, is closed
+    /// without a word.
+    Required,
 }
 
 /// Bounds on memory and counts. Each carries its unit in its name or is a count.

@@ -164,7 +164,7 @@
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |
 //! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
-//! | 2 | `handler`, `h1`, `site` | request → reply; RFC 9112 as pure code; the site file |
+//! | 2 | `handler`, `h1`, `site`, `tls` | request → reply; RFC 9112 as pure code; the site file; certificates |
 //! | 1 | `http`, `config`, `error` | RFC 9110 values; settings |
 //!
 //! # What must stay true
@@ -194,10 +194,12 @@ mod net;
 mod router;
 mod server;
 pub mod site;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
-pub use config::{Config, ForwardedField, Limits, Networks, Timeouts};
+pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
@@ -209,6 +211,8 @@ pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, SlowLog};
 pub use router::Router;
 pub use server::{Counts, Server, ServerHandle};
+#[cfg(feature = "tls")]
+pub use tls::{KeyPair, Reloaded, Tls};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use users::Users;
 

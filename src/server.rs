@@ -1,36 +1,35 @@
 //! A server's life: bind, serve, drain, end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+#[cfg(feature = "tls")]
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use mio::net::TcpListener;
 use rustix::process::{Resource, getrlimit};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::acceptor::{Acceptor, Admittance, Room, Stop};
 use crate::net::clients::Clients;
 use crate::net::disk::Disks;
+use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
+use crate::net::socket::{Listener, ListenerAddress, V6};
 use crate::net::worker::{Address, Seat, Worker};
-
-/// Connections the kernel keeps for us while we are busy; it is capped by `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+#[cfg(feature = "tls")]
+use crate::tls::{Reloaded, Tls};
 
 /// More event loops than any machine has use for.
 const MAX_WORKERS: usize = 1024;
-
-/// What a connection's socket may hold beside what is on the wire: one turn's portion.
-const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// How long the end waits for an access log that nobody takes.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
@@ -40,6 +39,9 @@ pub struct Server {
     config: Config,
     acceptor: Acceptor,
     seats: Vec<Seat>,
+    preamble: Preamble,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     access_log: Option<AccessLog>,
     handle: ServerHandle,
 }
@@ -53,7 +55,10 @@ pub struct ServerHandle {
 #[derive(Debug)]
 struct Shared {
     addresses: Vec<SocketAddr>,
+    unix_sockets: Vec<PathBuf>,
     workers: Vec<Address>,
+    /// Known when it serves; none if all connections begin with a request.
+    handshakers: OnceLock<Vec<handshaker::Address>>,
     stop: Arc<Stop>,
     admittance: Arc<Admittance>,
     drain: Mutex<Drain>,
@@ -101,10 +106,19 @@ impl ServerHandle {
         &self.shared.addresses
     }
 
+    /// The Unix sockets it listens on.
+    pub fn unix_sockets(&self) -> &[PathBuf] {
+        &self.shared.unix_sockets
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        self.shared.workers.iter().map(of).sum()
+        let workers = self.shared.workers.iter().map(|worker| &worker.tally);
+        let handshakers = self.shared.handshakers().iter();
+        let tallies = workers.chain(handshakers.map(|handshaker| &handshaker.tally));
+        tallies
+            .map(|tally| tally.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// What there is to count. The numbers are read one after the other while the server goes on.
@@ -142,8 +156,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`] for an address that cannot be listened on, [`Error::Setting`] for limits
-    /// that contradict each other, [`Error::System`] if the system is out of descriptors.
+    /// [`Error::Bind`] for an address that cannot be listened on, [`Error::Path`] for a Unix socket,
+    /// [`Error::Setting`] for limits that contradict each other, [`Error::System`] if the system is
+    /// out of descriptors.
     pub fn bind(config: Config) -> Result<Self, Error> {
         check(&config)?;
         if config.addresses.is_empty() {
@@ -154,31 +169,31 @@ impl Server {
         Self::on(listeners, config)
     }
 
-    /// Serves on listeners that are there already: those of a process that this one takes the
-    /// place of, say. The addresses and the port of `config` mean nothing then.
+    /// Serves on listeners that are there already, on TCP or on Unix sockets: those of a process
+    /// that this one takes the place of, say, or a supervisor's. The addresses and the port of
+    /// `config` mean nothing then.
     ///
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
     pub fn from_listeners(
-        listeners: impl IntoIterator<Item = std::net::TcpListener>,
+        listeners: impl IntoIterator<Item = impl Into<OwnedFd>>,
         config: Config,
     ) -> Result<Self, Error> {
         check(&config)?;
-        let adopt = |listener: std::net::TcpListener| {
-            configure(&SockRef::from(&listener))?;
-            Ok(TcpListener::from_std(listener))
-        };
-        let listeners: std::io::Result<_> = listeners.into_iter().map(adopt).collect();
+        let listeners = listeners.into_iter().map(Into::into);
+        let listeners: std::io::Result<_> = listeners.map(Listener::adopt).collect();
         let listeners = listeners.map_err(Error::system("take over a listener"))?;
         Self::on(listeners, config)
     }
 
-    fn on(listeners: Vec<TcpListener>, config: Config) -> Result<Self, Error> {
-        let mut addresses = Vec::new();
+    fn on(listeners: Vec<Listener>, config: Config) -> Result<Self, Error> {
+        let (mut addresses, mut unix_sockets) = (Vec::new(), Vec::new());
         for listener in &listeners {
-            let address = listener.local_addr();
-            addresses.push(address.map_err(Error::system("read a listener's address"))?);
+            match listener.address() {
+                ListenerAddress::Tcp(address) => addresses.push(*address),
+                ListenerAddress::Unix(path) => unix_sockets.push(path.clone()),
+            }
         }
         let acceptor = Acceptor::new(listeners).map_err(Error::system("watch the listeners"))?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -189,6 +204,8 @@ impl Server {
             .map_err(Error::system("make an event loop"))?;
         let shared = Shared {
             addresses,
+            unix_sockets,
+            handshakers: OnceLock::new(),
             workers: seats.iter().map(|seat| seat.address().clone()).collect(),
             stop: acceptor.stop(),
             admittance: acceptor.admittance(),
@@ -199,9 +216,12 @@ impl Server {
             failed: AtomicBool::new(false),
         };
         Ok(Self {
+            preamble: Preamble::of(&config),
             config,
             acceptor,
             seats,
+            #[cfg(feature = "tls")]
+            tls: None,
             access_log: None,
             handle: ServerHandle {
                 shared: Arc::new(shared),
@@ -212,6 +232,15 @@ impl Server {
     /// Records every exchange in `access_log`.
     pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
         self.access_log = Some(access_log);
+        self
+    }
+
+    /// Speaks TLS on all addresses; not on Unix sockets, which nobody else can read. Certificates
+    /// whose files change are read again within a few seconds.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.preamble = self.preamble.with_tls(tls.config());
+        self.tls = Some(tls);
         self
     }
 
@@ -227,8 +256,8 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::System`] if the process is out of descriptors.
-    pub fn listeners(&self) -> Result<Vec<std::net::TcpListener>, Error> {
-        let copy = |listener: &TcpListener| Ok(listener.as_fd().try_clone_to_owned()?.into());
+    pub fn listeners(&self) -> Result<Vec<OwnedFd>, Error> {
+        let copy = |listener: &Listener| listener.as_fd().try_clone_to_owned();
         let copies: std::io::Result<_> = self.acceptor.listeners().iter().map(copy).collect();
         copies.map_err(Error::system("copy a listener"))
     }
@@ -246,34 +275,44 @@ impl Server {
         let streams = Helpers::new(limits.max_streams, 0);
         let disks = Disks::default();
         let shared = self.handle.shared;
-        let mut threads = Vec::new();
+        let mut crew = Crew::of(&shared);
+        let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
             let sink = self.access_log.as_ref().map(AccessLog::sink);
             let handler = Arc::clone(&handler);
             let pools = (helpers.clone(), streams.clone(), disks.clone());
             let worker = Worker::new(seat, &self.config, handler, pools, sink);
-            let ward = Ward(Arc::clone(&shared));
-            let thread = thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || ward.watch(worker));
-            match thread {
-                Ok(thread) => threads.push(thread),
-                Err(source) => {
-                    let doing = "start an event loop";
-                    shared.end(threads);
-                    return Err(Error::System { doing, source });
-                }
-            }
+            let started = crew.start(format!("worker-{index}"), move || worker.run());
+            crew.workers.push(started?);
         }
+        let greetings = match self.preamble.is_empty() {
+            true => 0,
+            false => count,
+        };
+        let seats: std::io::Result<Vec<_>> =
+            (0..greetings).map(|_| handshaker::Seat::new()).collect();
+        let seats = seats.map_err(Error::system("make an event loop"))?;
+        let addresses = seats.iter().map(|seat| seat.address().clone()).collect();
+        let _ = shared.handshakers.set(addresses);
+        for (index, seat) in seats.into_iter().enumerate() {
+            let (preamble, workers) = (self.preamble.clone(), shared.workers.clone());
+            let handshaker = Handshaker::new(seat, &self.config, preamble, workers);
+            let started = crew.start(format!("handshaker-{index}"), move || handshaker.run());
+            crew.handshakers.push(started?);
+        }
+        #[cfg(feature = "tls")]
+        let _watched = self.tls.map(watch_certificates).transpose()?;
         let room = Room {
             workers: shared.workers.clone(),
+            handshakers: shared.handshakers().to_vec(),
+            preamble: self.preamble,
             handler,
             cap: limits.max_connections,
             descriptors: connections_with_descriptors(limits.max_connections),
             clients: limits.max_connections_per_client.map(Clients::new),
         };
         let accepted = self.acceptor.run(&room);
-        shared.end(threads);
+        drop(crew);
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_PATIENCE);
             if dropped > 0 {
@@ -311,16 +350,85 @@ impl Shared {
         }
     }
 
-    fn end(&self, threads: Vec<thread::JoinHandle<()>>) {
-        let mut drain = self.drain();
-        drain.phase = Phase::Draining;
-        self.tell_workers(drain.time);
-        drop(drain);
-        for thread in threads {
-            // A panic was reported by the ward.
-            let _ = thread.join();
+    fn handshakers(&self) -> &[handshaker::Address] {
+        self.handshakers.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The threads that serve. They finish what is begun, and end, when this is dropped.
+struct Crew {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    handshakers: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    fn of(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            workers: Vec::new(),
+            handshakers: Vec::new(),
         }
     }
+
+    /// Starts an event loop.
+    fn start(
+        &self,
+        name: String,
+        run: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<JoinHandle<()>, Error> {
+        let ward = Ward(Arc::clone(&self.shared));
+        let thread = thread::Builder::new().name(name);
+        let thread = thread.spawn(move || ward.watch(run));
+        thread.map_err(Error::system("start an event loop"))
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        // What they have begun is the workers' to finish.
+        for handshaker in self.shared.handshakers() {
+            handshaker.mailbox.send(Message::Drain);
+        }
+        join(&mut self.handshakers);
+        let mut drain = self.shared.drain();
+        drain.phase = Phase::Draining;
+        self.shared.tell_workers(drain.time);
+        drop(drain);
+        join(&mut self.workers);
+    }
+}
+
+fn join(threads: &mut Vec<JoinHandle<()>>) {
+    for thread in threads.drain(..) {
+        // A panic was reported by the ward.
+        let _ = thread.join();
+    }
+}
+
+/// How often the files of certificates are looked at.
+#[cfg(feature = "tls")]
+const CERTIFICATE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Reads certificates again whose files have changed, until what it returns is dropped.
+#[cfg(feature = "tls")]
+fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
+    let (watched, end) = mpsc::sync_channel::<()>(0);
+    let watch = move || {
+        while end.recv_timeout(CERTIFICATE_PERIOD) == Err(RecvTimeoutError::Timeout) {
+            match tls.look() {
+                Ok(Reloaded::Unchanged) => {}
+                Ok(Reloaded::Changed) => {
+                    log::warn!("new certificates: {}", tls.describe().join("; "));
+                }
+                Err(error) => log::error!("the certificates stay as they were: {error}"),
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("certificates".to_owned());
+    let started = thread.spawn(watch);
+    started.map_err(Error::system("watch the certificates"))?;
+    Ok(watched)
 }
 
 /// Ends the whole server if one event loop fails: half a server is worse than none, because
@@ -328,8 +436,8 @@ impl Shared {
 struct Ward(Arc<Shared>);
 
 impl Ward {
-    fn watch(self, worker: Worker) {
-        if let Err(error) = worker.run() {
+    fn watch(self, run: impl FnOnce() -> std::io::Result<()>) {
+        if let Err(error) = run() {
             log::error!("an event loop failed: {error}");
             self.end();
         }
@@ -385,53 +493,39 @@ fn connections_with_descriptors(cap: Option<usize>) -> usize {
         .max(1)
 }
 
-fn listen_all(config: &Config) -> Result<Vec<TcpListener>, Error> {
+fn listen_all(config: &Config) -> Result<Vec<Listener>, Error> {
     let mut port = config.port;
     let mut listeners = Vec::new();
-    // `::` takes IPv4 too, unless that has an address of its own.
-    let v6 = match config.addresses.iter().any(IpAddr::is_ipv4) {
-        true => V6::Only,
-        false => V6::Dual,
-    };
-    for ip in &config.addresses {
-        let address = SocketAddr::new(*ip, port);
+    for endpoint in &config.addresses {
+        let address = match endpoint {
+            Endpoint::Unix(path) => {
+                listeners.push(Listener::unix(path, config.unix_mode)?);
+                continue;
+            }
+            Endpoint::Address(ip) => SocketAddr::new(*ip, port),
+            Endpoint::Socket(address) => *address,
+        };
         let bind_error = |source| Error::Bind { address, source };
-        let listener = listen(address, v6).map_err(bind_error)?;
-        // The port the system chose for the first address is everybody's.
-        port = listener.local_addr().map_err(bind_error)?.port();
+        let listener = Listener::tcp(address, v6(config, address.port())).map_err(bind_error)?;
+        if let (Endpoint::Address(_), ListenerAddress::Tcp(bound)) = (endpoint, listener.address())
+        {
+            // The port the system chose for the first address is everybody's.
+            port = bound.port();
+        }
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-/// Whether an IPv6 listener takes IPv4 connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum V6 {
-    Only,
-    Dual,
-}
-
-fn listen(address: SocketAddr, v6: V6) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(v6 == V6::Only)?;
+/// `::` takes IPv4, too, unless that has an address of its own.
+fn v6(config: &Config, port: u16) -> V6 {
+    let is_rival = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Address(ip) => ip.is_ipv4() && (port == config.port || config.port == 0),
+        Endpoint::Socket(address) => address.is_ipv4() && address.port() == port,
+        Endpoint::Unix(_) => false,
+    };
+    match config.addresses.iter().any(is_rival) {
+        true => V6::Only,
+        false => V6::Dual,
     }
-    socket.set_reuse_address(true)?;
-    configure(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-fn configure(listener: &Socket) -> std::io::Result<()> {
-    // Accepted sockets inherit it: a reply is written whole, there is nothing to wait for.
-    listener.set_tcp_nodelay(true)?;
-    // They inherit this, too. What the kernel takes of a reply is then what has been sent and little
-    // more, not megabytes: so it says how fast the client is, and a slow one holds less memory.
-    listener.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
-    listener.set_nonblocking(true)
 }

@@ -12,7 +12,6 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -61,7 +60,7 @@ impl Ancestor {
         Ok(Some(Self { socket, count }))
     }
 
-    pub(crate) fn listeners(&self) -> Result<Vec<TcpListener>, Error> {
+    pub(crate) fn listeners(&self) -> Result<Vec<OwnedFd>, Error> {
         let listeners: io::Result<_> = (0..self.count).map(|_| receive(&self.socket)).collect();
         listeners.map_err(failed("take over the listeners"))
     }
@@ -96,7 +95,7 @@ struct Shared {
 }
 
 enum Phase {
-    Serving(Vec<TcpListener>),
+    Serving(Vec<OwnedFd>),
     /// A new process is to start, or does.
     Upgrading(Option<Child>),
     /// This one serves no more.
@@ -145,7 +144,7 @@ impl Upgrade {
 }
 
 impl Shared {
-    fn run(&self, listeners: Vec<TcpListener>) {
+    fn run(&self, listeners: Vec<OwnedFd>) {
         let ready = self.start(&listeners);
         let mut phase = self.phase();
         match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
@@ -169,7 +168,7 @@ impl Shared {
     }
 
     /// Starts the new process and waits until it serves.
-    fn start(&self, listeners: &[TcpListener]) -> io::Result<()> {
+    fn start(&self, listeners: &[OwnedFd]) -> io::Result<()> {
         let (mut ours, theirs) = UnixStream::pair()?;
         let count = listeners.len();
         let mut command = Command::new(&self.program);
@@ -211,7 +210,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn send(socket: &UnixStream, listener: &TcpListener) -> io::Result<()> {
+fn send(socket: &UnixStream, listener: &OwnedFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [listener.as_fd()];
@@ -225,7 +224,7 @@ fn send(socket: &UnixStream, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-fn receive(socket: &UnixStream) -> io::Result<TcpListener> {
+fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -241,7 +240,7 @@ fn receive(socket: &UnixStream) -> io::Result<TcpListener> {
         _ => None,
     });
     match descriptor {
-        Some(descriptor) => Ok(TcpListener::from(descriptor)),
+        Some(descriptor) => Ok(descriptor),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
@@ -269,6 +268,8 @@ fn program(typed: Option<OsString>) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -285,8 +286,8 @@ mod tests {
     fn listeners_go_through_a_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (here, there) = UnixStream::pair().expect("a pair");
-        send(&here, &listener).expect("sent");
-        let received = receive(&there).expect("received");
+        send(&here, &listener.try_clone().expect("a copy").into()).expect("sent");
+        let received = receive(&there).expect("received").into();
         let address = |listener: &TcpListener| listener.local_addr().expect("an address");
         assert_eq!(address(&received), address(&listener));
         drop(here);

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -223,7 +223,7 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
 #[test]
 fn one_client_cannot_have_all() {
     let server = TestServer::configured(text, |config| {
-        config.addresses = vec![[0, 0, 0, 0].into()];
+        config.addresses = vec![IpAddr::from([0, 0, 0, 0]).into()];
         config.limits.max_connections_per_client = Some(2);
     });
     let at = SocketAddr::from(([127, 0, 0, 1], server.address.port()));

@@ -9,6 +9,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("config", 1),
     ("error", 1),
     ("site", 2),
+    ("tls", 2),
     ("handler", 2),
     ("h1", 2),
     ("access_log", 3),

@@ -13,6 +13,7 @@ mod faults;
 mod floors;
 mod handlers;
 mod hostile;
+mod listeners;
 mod middleware;
 mod peers;
 mod promise;
@@ -24,5 +25,7 @@ mod seeds;
 mod site_rules;
 mod static_files;
 mod system_calls;
+#[cfg(feature = "tls")]
+mod tls;
 mod upload;
 mod users;

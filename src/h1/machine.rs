@@ -843,6 +843,11 @@ impl Machine {
         }
     }
 
+    /// True if nothing more is to be done but to close.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed(_))
+    }
+
     /// How many requests have begun to be answered: when it changes, so does what a timer is for.
     pub(crate) fn requests(&self) -> u32 {
         self.requests

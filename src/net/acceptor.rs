@@ -1,19 +1,22 @@
 //! Takes connections off the listeners and mails each to the least-loaded worker.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 
 use super::clients::{Clients, Share};
+use super::handshaker::{self, Message, Preamble};
 use super::mailbox::Mail;
-use super::worker::Address;
+use super::socket::{Listener, Socket};
+use super::stream::Stream;
+use super::transport::Transport;
+use super::worker::{self, Address, Tally};
 use crate::handler::Handler;
 
 /// How long accepting rests when the process is out of descriptors or memory. Long enough not to
@@ -57,6 +60,9 @@ pub(crate) struct Admittance {
 /// Who gets the connections, and how many there may be.
 pub(crate) struct Room {
     pub(crate) workers: Vec<Address>,
+    /// Who gets those that do not begin with a request.
+    pub(crate) handshakers: Vec<handshaker::Address>,
+    pub(crate) preamble: Preamble,
     pub(crate) handler: Arc<dyn Handler>,
     /// How many connections there may be; more are told so.
     pub(crate) cap: Option<usize>,
@@ -71,8 +77,10 @@ struct TooMany;
 
 impl Room {
     fn connections(&self) -> usize {
-        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        self.workers.iter().map(of).sum()
+        let workers = self.workers.iter().map(|worker| &worker.tally);
+        let handshakers = self.handshakers.iter().map(|handshaker| &handshaker.tally);
+        let connections = |tally: &Arc<Tally>| tally.connections.load(Ordering::Relaxed);
+        workers.chain(handshakers).map(connections).sum()
     }
 
     fn idle(&self) -> usize {
@@ -127,7 +135,7 @@ impl Stop {
 
 pub(crate) struct Acceptor {
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     stop: Arc<Stop>,
     admittance: Arc<Admittance>,
 }
@@ -143,7 +151,7 @@ enum Batch {
 }
 
 impl Acceptor {
-    pub(crate) fn new(mut listeners: Vec<TcpListener>) -> io::Result<Self> {
+    pub(crate) fn new(mut listeners: Vec<Listener>) -> io::Result<Self> {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry()
@@ -161,7 +169,7 @@ impl Acceptor {
         })
     }
 
-    pub(crate) fn listeners(&self) -> &[TcpListener] {
+    pub(crate) fn listeners(&self) -> &[Listener] {
         &self.listeners
     }
 
@@ -229,13 +237,13 @@ impl Acceptor {
         Ok(())
     }
 
-    fn accept_all(&self, listener: &TcpListener, room: &Room) -> Batch {
+    fn accept_all(&self, listener: &Listener, room: &Room) -> Batch {
         for _ in 0..MAX_BATCH {
             if room.is_out_of_descriptors() {
                 return Batch::OutOfResources;
             }
             match listener.accept() {
-                Ok((stream, peer)) => self.hand_over(stream, peer, room),
+                Ok((socket, peer)) => self.hand_over(socket, peer, room),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -250,29 +258,38 @@ impl Acceptor {
         Batch::Unfinished
     }
 
-    fn hand_over(&self, stream: TcpStream, peer: SocketAddr, room: &Room) {
-        let load = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
+    fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &Room) {
         if room.is_full() {
-            self.turn_away(stream);
+            self.turn_away(socket, peer, room);
             return;
         }
         let Ok(share) = room.share(peer) else {
             self.admittance
                 .turned_away_clients
                 .fetch_add(1, Ordering::Relaxed);
-            self.turn_away(stream);
+            self.turn_away(socket, peer, room);
             return;
         };
-        if let Some(worker) = room.workers.iter().min_by_key(|worker| load(worker)) {
-            self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
-            worker.tally.connections.fetch_add(1, Ordering::Relaxed);
-            worker.mailbox.send(Mail::Connection(stream, peer, share));
+        self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
+        if room.preamble.is_empty_for(peer) {
+            if let Some(worker) = worker::least_loaded(&room.workers) {
+                worker.tally.connections.fetch_add(1, Ordering::Relaxed);
+                let mail = Mail::Connection(Stream::Plain(socket), peer, share);
+                worker.mailbox.send(mail);
+            }
+        } else if let Some(handshaker) = handshaker::least_loaded(&room.handshakers) {
+            handshaker.tally.connections.fetch_add(1, Ordering::Relaxed);
+            let mail = Message::Arrival(socket, peer, share);
+            handshaker.mailbox.send(mail);
         }
     }
 
-    fn turn_away(&self, stream: TcpStream) {
+    fn turn_away(&self, mut socket: Socket, peer: SocketAddr, room: &Room) {
         self.admittance.turned_away.fetch_add(1, Ordering::Relaxed);
-        turn_away(stream);
+        // Whoever waits for TLS would not understand it.
+        if !room.preamble.is_encrypted(peer) {
+            say_and_close(&mut socket, NO_ROOM);
+        }
     }
 }
 
@@ -288,13 +305,13 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
     Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
     503 Service Unavailable: too many connections\n";
 
-/// Tells a client that there is no room, as far as that goes without waiting for it.
-fn turn_away(mut stream: TcpStream) {
+/// Tells a client why there will be nothing else, as far as that goes without waiting for it.
+pub(super) fn say_and_close(socket: &mut Socket, answer: &[u8]) {
     // What has come is taken first: closing over unread bytes would reset the connection, and the
     // reset could overtake the answer.
-    let _ = stream.read(&mut [0; 4096]);
-    let _ = stream.write(NO_ROOM);
-    let _ = stream.shutdown(Shutdown::Write);
+    let _ = socket.read(&mut [0; 4096]);
+    let _ = socket.write(answer);
+    let _ = socket.shutdown_write();
 }
 
 #[cfg(test)]

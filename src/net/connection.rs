@@ -5,7 +5,6 @@
 //! connection parks only for what it knows to be not ready, or it yields and stays runnable.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::mailbox::Piece;
@@ -124,10 +123,10 @@ impl Credit {
 }
 
 impl<T: Transport> Connection<T> {
-    pub(crate) fn new(transport: T, peer: SocketAddr, now: Instant) -> Self {
+    pub(crate) fn new(transport: T, peer: Client, now: Instant) -> Self {
         Self {
             transport,
-            machine: Machine::new(Client::plain(peer)),
+            machine: Machine::new(peer),
             // Try first: the request is often there already.
             readiness: Readiness {
                 readable: true,
@@ -168,7 +167,11 @@ impl<T: Transport> Connection<T> {
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        self.machine.on_timeout(cx);
+        match self.transport.holds_back() {
+            // Whatever the machine waits for now, it is the peer that does not take its reply.
+            true => self.machine.on_lost(CloseReason::TimedOut),
+            false => self.machine.on_timeout(cx),
+        }
     }
 
     /// The server cannot wait any longer.
@@ -242,6 +245,19 @@ impl<T: Transport> Connection<T> {
             let left = quantum.saturating_sub(received + sent);
             if left == 0 {
                 break Park::Yield;
+            }
+            if self.transport.holds_back() && !self.machine.is_closed() {
+                if !self.readiness.writable {
+                    break Park::Writable;
+                }
+                match self.transport.flush() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.readiness.writable = false;
+                    }
+                    Err(error) => self.on_broken(&error),
+                    Ok(()) => {}
+                }
+                continue;
             }
             match self.machine.next(cx) {
                 Next::Read(room) => {
@@ -332,7 +348,10 @@ impl<T: Transport> Connection<T> {
     /// also when some has come, and one for the peer to take a reply when it has taken some, which is
     /// found out [when it matters](Self::settle).
     fn restart_timer(&mut self, received: usize, sent: usize, cx: &Context) {
-        let timer = self.machine.timer();
+        let timer = match self.transport.holds_back() {
+            true => Timer::Send,
+            false => self.machine.timer(),
+        };
         let requests = self.machine.requests();
         if timer != self.timer || requests != self.timed_request {
             self.timer = timer;
@@ -396,7 +415,7 @@ fn send_file(
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
     use std::time::SystemTime;
 
@@ -514,7 +533,7 @@ mod tests {
             unacknowledged: 0,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let connection = Connection::new(peer, address, Instant::now());
+        let connection = Connection::new(peer, Client::plain(address), Instant::now());
         let wall = SystemTime::now();
         let cx = Context::new(&Config::default(), Recording::Off, Instant::now, wall);
         let file = File::open("/dev/null").expect("a file");

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 use mio::{Registry, Token, Waker};
 
 use super::clients::Share;
+use super::stream::Stream;
 use crate::http::Response;
 use crate::http::stream::Source;
 
@@ -20,8 +20,8 @@ pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    /// A new connection, and its client's share of all that there may be.
-    Connection(TcpStream, SocketAddr, Option<Box<Share>>),
+    /// A new connection, whose it is, and its client's share of all that there may be.
+    Connection(Stream, SocketAddr, Option<Box<Share>>),
     /// Close so many connections that are idle, the oldest first: others need the room.
     Shed(usize),
     /// A job is done; the token says for which connection.
@@ -36,19 +36,19 @@ pub(crate) enum Mail {
     Drain(Duration),
 }
 
-/// A queue with a bell. However much mail comes in while the worker is busy, the bell rings once.
+/// A queue with a bell. However much mail comes in while its owner is busy, the bell rings once.
 ///
 /// The queue needs no bound of its own: connections are capped before they are mailed, and each
 /// connection has at most one job.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct Mailbox<M = Mail> {
     /// `None` when nobody takes mail any more.
-    queue: Mutex<Option<Vec<Mail>>>,
+    queue: Mutex<Option<Vec<M>>>,
     rung: AtomicBool,
     bell: Waker,
 }
 
-impl Mailbox {
+impl<M> Mailbox<M> {
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self {
             queue: Mutex::new(Some(Vec::new())),
@@ -57,7 +57,7 @@ impl Mailbox {
         })
     }
 
-    pub(crate) fn send(&self, mail: Mail) {
+    pub(crate) fn send(&self, mail: M) {
         match &mut *self.lock() {
             Some(queue) => queue.push(mail),
             // Dropping it is the answer: whoever waits for one learns that there will be none.
@@ -76,7 +76,7 @@ impl Mailbox {
     }
 
     /// Moves all mail into `mail`, which must be empty.
-    pub(crate) fn take(&self, mail: &mut Vec<Mail>) {
+    pub(crate) fn take(&self, mail: &mut Vec<M>) {
         // Before the queue is emptied: mail that comes later rings again.
         self.rung.store(false, Ordering::Release);
         if let Some(queue) = &mut *self.lock() {
@@ -90,7 +90,7 @@ impl Mailbox {
         drop(left);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Mail>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<M>>> {
         // A push cannot leave the queue half done.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

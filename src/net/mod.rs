@@ -13,15 +13,16 @@ pub(crate) mod clients;
 pub(crate) mod connection;
 mod deadlines;
 pub(crate) mod disk;
+pub(crate) mod handshaker;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
 mod piece_writer;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no connection begins with one yet")
-)]
 mod proxy_header;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod socket;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls_stream;
 mod transport;
 pub(crate) mod worker;

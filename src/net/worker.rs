@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
@@ -22,11 +21,13 @@ use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, panicked};
 use super::mailbox::{Mail, Mailbox};
+use super::stream::Stream;
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::record::Record;
 use crate::handler::{Admission, Handler, Replier, Reply};
+use crate::http::forwarded::Client;
 use crate::http::stream::Source;
 use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
@@ -63,6 +64,12 @@ pub(crate) struct Tally {
     pub(crate) requests: AtomicU64,
 }
 
+/// Whoever has the fewest connections.
+pub(crate) fn least_loaded(workers: &[Address]) -> Option<&Address> {
+    let load = |worker: &&Address| worker.tally.connections.load(Ordering::Relaxed);
+    workers.iter().min_by_key(load)
+}
+
 impl Tally {
     /// Only the worker itself counts, so nothing comes between reading and writing.
     fn count_idle(&self, change: isize) {
@@ -94,7 +101,7 @@ pub(crate) struct Worker {
 }
 
 struct Slot {
-    connection: Connection<TcpStream>,
+    connection: Connection<Stream>,
     token: Token,
     /// The nearest tick at which the wheel reports this connection.
     filed: Option<Tick>,
@@ -105,12 +112,9 @@ struct Slot {
 
 /// What a connection holds in memory while it waits for its next request, but for a token in the
 /// wheel: what is rare, and what is only there during a request, lies elsewhere.
-const MAX_SLOT_BYTES: usize = 224;
+const MAX_SLOT_BYTES: usize = 232;
 
-/// Without optimisation, mio remembers in each stream where it is registered.
-const DEBUG_BYTES: usize = if cfg!(debug_assertions) { 8 } else { 0 };
-
-const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES + DEBUG_BYTES);
+const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES);
 
 /// Whether a connection stands in the run queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,8 +276,10 @@ impl Worker {
 
     fn on_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Connection(stream, peer, share) => {
+            Mail::Connection(stream, address, share) => {
                 let now = self.cx.now;
+                let scheme = stream.scheme();
+                let peer = Client { address, scheme };
                 self.insert(stream, share, |stream| Connection::new(stream, peer, now));
             }
             Mail::Shed(count) => self.shed(count),
@@ -317,9 +323,9 @@ impl Worker {
 
     fn insert(
         &mut self,
-        mut stream: TcpStream,
+        mut stream: Stream,
         share: Option<Box<Share>>,
-        connection: impl FnOnce(TcpStream) -> Connection<TcpStream>,
+        connection: impl FnOnce(Stream) -> Connection<Stream>,
     ) {
         let entry = self.slots.vacant_entry();
         let token = token_of(self.next_generation, entry.key());
@@ -660,9 +666,10 @@ fn line_of(request: &Request<'_>) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
+    use crate::net::socket::{Listener, ListenerAddress, V6};
 
     fn worker() -> Worker {
         let config = Config::default();
@@ -680,17 +687,21 @@ mod tests {
         const ROUNDS: usize = 10;
         let mut worker = worker();
         let mut desk = Desk::new();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let ListenerAddress::Tcp(address) = *listener.address() else {
+            panic!("a TCP listener has an address");
+        };
         let connect = |_| {
             let client = std::net::TcpStream::connect(address).expect("a connection");
-            let (stream, peer) = listener.accept().expect("a connection");
-            stream.set_nonblocking(true).expect("a mode");
-            let stream = TcpStream::from_std(stream);
-            worker
-                .address
-                .mailbox
-                .send(Mail::Connection(stream, peer, None));
+            let (socket, peer) = loop {
+                match listener.accept() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    accepted => break accepted.expect("a connection"),
+                }
+            };
+            let mail = Mail::Connection(Stream::Plain(socket), peer, None);
+            worker.address.mailbox.send(mail);
             client
         };
         let mut clients: Vec<_> = (0..CLIENTS).map(connect).collect();

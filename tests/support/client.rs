@@ -126,6 +126,17 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Asserts that the server closes without another byte, or resets the connection, as it may if
+    /// something came that it has not read.
+    pub(crate) fn expect_end_or_reset(&mut self) {
+        match self.rest() {
+            Ok(rest) => assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest)),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+    }
+}
+
 impl Reply {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {

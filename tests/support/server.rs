@@ -27,10 +27,18 @@ impl TestServer {
         handler: impl Handler + 'static,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::with(handler, change, |server| server)
+    }
+
+    pub(crate) fn with(
+        handler: impl Handler + 'static,
+        change: impl FnOnce(&mut Config),
+        finish: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let mut config = Config::default();
         config.port = 0;
         change(&mut config);
-        let server = Server::bind(config).expect("a server");
+        let server = finish(Server::bind(config).expect("a server"));
         let handle = server.handle();
         Self {
             address: handle.local_addresses()[0],

@@ -30,6 +30,7 @@ use super::connection::{Connection, Park};
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::machine::CloseReason;
+use crate::http::forwarded::Client;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 3000;
@@ -190,7 +191,7 @@ impl Simulation {
             },
         };
         Self {
-            connection: Connection::new(Socket(Rc::clone(&wire)), address, now()),
+            connection: Connection::new(Socket(Rc::clone(&wire)), Client::plain(address), now()),
             wire,
             host,
             cx,

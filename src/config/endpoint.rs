@@ -1,0 +1,75 @@
+//! Where to listen, as it is written on a command line.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Something to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address, at the [common port](Config::port). `::` takes IPv4, too, unless an IPv4 address
+    /// is listened on at the same port.
+    Address(IpAddr),
+    /// An address with a port of its own.
+    Socket(SocketAddr),
+    /// A Unix socket of this name, without TLS. It is made; one that a server has left behind is
+    /// replaced.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// The address; `None` for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(ip) => Some(*ip),
+            Self::Socket(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<IpAddr> for Endpoint {
+    fn from(ip: IpAddr) -> Self {
+        Self::Address(ip)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Socket(address)
+    }
+}
+
+/// `127.0.0.1`, `::1`, `[::1]`, `127.0.0.1:80`, `[::1]:80`, `unix:/run/tws.sock`.
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("a Unix socket needs a name: unix:/run/tws.sock".to_owned()),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        if let Ok(ip) = bare.unwrap_or(text).parse() {
+            return Ok(Self::Address(ip));
+        }
+        text.parse().map(Self::Socket).map_err(|_| {
+            format!("{text:?} is no address; 127.0.0.1, ::1, 0.0.0.0:80, [::]:80 and unix:/run/tws.sock are")
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! What comes before HTTP: the PROXY header that says whose a connection is, and the TLS handshake.
+//!
+//! A handshake costs a signature, a millisecond of work with a large key, and a peer may take its
+//! time over it. So both happen in event loops of their own, one thread each, beside the workers,
+//! which get a connection when it is ready for a request. All that a connection may take until then
+//! is the time that there is for a head.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+#[cfg(feature = "tls")]
+use super::acceptor;
+use super::clients::Share;
+use super::connection::REQUEST_GRACE;
+use super::mailbox::{Mail, Mailbox};
+use super::proxy_header::{self, Source};
+use super::socket::Socket;
+use super::stream::Stream;
+#[cfg(feature = "tls")]
+use super::tls_stream::TlsStream;
+use super::worker::{self, Tally};
+use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
+
+const EVENTS_PER_TURN: usize = 256;
+
+/// The mailbox's bell. No greeting's token has all bits set.
+const BELL: Token = Token(usize::MAX);
+
+/// What a handshaker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A connection that has just been accepted.
+    Arrival(Socket, SocketAddr, Option<Box<Share>>),
+    /// Finish what is begun, at once, and end.
+    Drain,
+}
+
+/// Where a handshaker is reached, and how busy it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) mailbox: Arc<Mailbox<Message>>,
+    /// Of which only the connections are counted.
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// Whoever has the fewest connections.
+pub(crate) fn least_loaded(handshakers: &[Address]) -> Option<&Address> {
+    let load = |handshaker: &&Address| handshaker.tally.connections.load(Ordering::Relaxed);
+    handshakers.iter().min_by_key(load)
+}
+
+/// What connections begin with.
+#[derive(Clone)]
+pub(crate) struct Preamble {
+    /// From whom a PROXY header is taken, if there must be one.
+    proxies: Option<Networks>,
+    /// Unix sockets have none.
+    tls: Option<TlsConfig>,
+}
+
+#[cfg(feature = "tls")]
+type TlsConfig = Arc<rustls::ServerConfig>;
+
+/// There is none.
+#[cfg(not(feature = "tls"))]
+type TlsConfig = std::convert::Infallible;
+
+/// Who is believed about a PROXY header if nobody is named.
+fn this_machine() -> Networks {
+    "127.0.0.0/8, ::1, unix".parse().unwrap_or_default()
+}
+
+impl Preamble {
+    pub(crate) fn of(config: &Config) -> Self {
+        let trusted = match config.trusted_proxies.is_empty() {
+            true => this_machine(),
+            false => config.trusted_proxies.clone(),
+        };
+        Self {
+            proxies: match config.proxy_protocol {
+                ProxyProtocol::Off => None,
+                ProxyProtocol::Required => Some(trusted),
+            },
+            tls: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(self, config: &TlsConfig) -> Self {
+        Self {
+            tls: Some(Arc::clone(config)),
+            ..self
+        }
+    }
+
+    /// True if every connection begins with a request.
+    pub(crate) fn is_empty(&self) -> bool {
+        let anybody = SocketAddr::from(([127, 0, 0, 1], 1));
+        self.is_empty_for(anybody)
+    }
+
+    /// True if a connection from `peer` begins with a request.
+    pub(crate) fn is_empty_for(&self, peer: SocketAddr) -> bool {
+        self.proxies.is_none() && !self.is_encrypted(peer)
+    }
+
+    /// What a connection that does not begin with a request begins with; `None` if it may not
+    /// begin at all.
+    fn first_stage(&self, peer: SocketAddr) -> Option<Stage> {
+        match &self.proxies {
+            Some(proxies) => proxies.contains(peer).then_some(Stage::ProxyHeader),
+            None => self.first_stage_of_tls(peer),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn first_stage_of_tls(&self, peer: SocketAddr) -> Option<Stage> {
+        self.is_encrypted(peer).then_some(Stage::Hello)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "as its twin")]
+    fn first_stage_of_tls(&self, _: SocketAddr) -> Option<Stage> {
+        None
+    }
+
+    /// True if what is sent to `peer` must be encrypted.
+    pub(crate) fn is_encrypted(&self, peer: SocketAddr) -> bool {
+        self.tls.is_some() && peer != UNIX_PEER
+    }
+}
+
+/// The part of a handshaker that exists before the workers are known.
+pub(crate) struct Seat {
+    poll: Poll,
+    address: Address,
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let address = Address {
+            mailbox: Arc::new(Mailbox::new(poll.registry(), BELL)?),
+            tally: Arc::default(),
+        };
+        Ok(Self { poll, address })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+pub(crate) struct Handshaker {
+    poll: Poll,
+    address: Address,
+    preamble: Preamble,
+    workers: Vec<worker::Address>,
+    /// How long a connection may take.
+    patience: Duration,
+    greetings: Slab<Greeting>,
+    next_generation: u32,
+    /// In the order in which they came, which is that of their ends. Some are gone.
+    deadlines: VecDeque<(Instant, Token)>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Draining,
+}
+
+/// A connection that is not ready for a request yet.
+struct Greeting {
+    token: Token,
+    socket: Socket,
+    stage: Stage,
+    /// Whose connection it is, as far as is known.
+    peer: SocketAddr,
+    share: Option<Box<Share>>,
+}
+
+/// What is waited for.
+enum Stage {
+    ProxyHeader,
+    /// The first byte of a handshake, before there is any memory for one.
+    #[cfg(feature = "tls")]
+    Hello,
+    #[cfg(feature = "tls")]
+    Handshake(Box<rustls::ServerConnection>),
+}
+
+/// What came of going on with a greeting.
+enum Progress {
+    /// The peer is to send or to take something.
+    Wait,
+    /// There may be more to do at once.
+    Again,
+    /// What comes next is HTTP.
+    Ready,
+    /// There will be no request; for the log.
+    Over(String),
+}
+
+/// What a client hears that speaks HTTP where TLS is spoken. nginx's is 400, too.
+#[cfg(feature = "tls")]
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\r\n\
+    400 Bad Request: this port speaks HTTPS, not plain HTTP\n";
+
+/// How a handshake begins (RFC 8446 §5.1).
+#[cfg(feature = "tls")]
+const HANDSHAKE_RECORD: u8 = 22;
+
+impl Handshaker {
+    pub(crate) fn new(
+        seat: Seat,
+        config: &Config,
+        preamble: Preamble,
+        workers: Vec<worker::Address>,
+    ) -> Self {
+        Self {
+            poll: seat.poll,
+            address: seat.address,
+            preamble,
+            workers,
+            patience: config.timeouts.header,
+            greetings: Slab::new(),
+            next_generation: 0,
+            deadlines: VecDeque::new(),
+            phase: Phase::Open,
+        }
+    }
+
+    /// Greets connections until the server drains and the last one is passed on or given up.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut mail = Vec::new();
+        while self.phase == Phase::Open || !self.greetings.is_empty() {
+            let now = Instant::now();
+            let next = self.deadlines.front();
+            let wait = next.map(|(end, _)| end.saturating_duration_since(now));
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = Instant::now();
+            for event in &events {
+                if event.token() != BELL {
+                    self.go_on(event.token());
+                }
+            }
+            self.address.mailbox.take(&mut mail);
+            for message in mail.drain(..) {
+                match message {
+                    Message::Arrival(socket, peer, share) => self.greet(socket, peer, share, now),
+                    Message::Drain => self.drain(now),
+                }
+            }
+            self.give_up_the_late(now);
+        }
+        Ok(())
+    }
+
+    fn greet(
+        &mut self,
+        mut socket: Socket,
+        peer: SocketAddr,
+        share: Option<Box<Share>>,
+        now: Instant,
+    ) {
+        let entry = self.greetings.vacant_entry();
+        let token = Token((self.next_generation as usize) << 32 | entry.key());
+        self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut socket, token, interest);
+        if let Err(error) = registered {
+            log::error!("a connection cannot be watched: {error}");
+            self.uncount();
+            return;
+        }
+        let Some(stage) = self.preamble.first_stage(peer) else {
+            log::info!("{peer} is no trusted proxy: its connection is closed");
+            self.uncount();
+            return;
+        };
+        entry.insert(Greeting {
+            token,
+            socket,
+            stage,
+            peer,
+            share,
+        });
+        // Without an end if it is too far for a clock.
+        if let Some(end) = now.checked_add(self.patience) {
+            self.deadlines.push_back((end, token));
+        }
+        self.go_on(token);
+    }
+
+    /// Goes on with a greeting as far as that goes without waiting.
+    fn go_on(&mut self, token: Token) {
+        let key = token.0 & u32::MAX as usize;
+        let Some(greeting) = self
+            .greetings
+            .get_mut(key)
+            .filter(|greeting| greeting.token == token)
+        else {
+            return;
+        };
+        loop {
+            match greeting.step(&self.preamble) {
+                Ok(Progress::Again) => {}
+                Ok(Progress::Wait) => return,
+                Ok(Progress::Ready) => return self.pass_on(key),
+                Ok(Progress::Over(reason)) => {
+                    log::debug!("no request from {}: {reason}", greeting.peer);
+                    return self.forget(key);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    log::debug!("no request from {}: {error}", greeting.peer);
+                    return self.forget(key);
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to the least-loaded worker.
+    fn pass_on(&mut self, key: usize) {
+        let mut greeting = self.greetings.remove(key);
+        if let Err(error) = self.poll.registry().deregister(&mut greeting.socket) {
+            log::error!("a connection cannot be passed on: {error}");
+            self.uncount();
+            return;
+        }
+        let (peer, share) = (greeting.peer, greeting.share.take());
+        if let Some(worker) = worker::least_loaded(&self.workers) {
+            worker.tally.connections.fetch_add(1, Ordering::Relaxed);
+            let mail = Mail::Connection(greeting.into_stream(), peer, share);
+            worker.mailbox.send(mail);
+        }
+        self.uncount();
+    }
+
+    fn forget(&mut self, key: usize) {
+        drop(self.greetings.remove(key));
+        self.uncount();
+    }
+
+    fn uncount(&self) {
+        let connections = &self.address.tally.connections;
+        connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn give_up_the_late(&mut self, now: Instant) {
+        while let Some((end, token)) = self.deadlines.front().copied()
+            && end <= now
+        {
+            self.deadlines.pop_front();
+            let key = token.0 & u32::MAX as usize;
+            let greeting = self.greetings.get(key);
+            if let Some(greeting) = greeting.filter(|greeting| greeting.token == token) {
+                log::debug!("no request from {}: it takes too long", greeting.peer);
+                self.forget(key);
+            }
+        }
+    }
+
+    /// Those who have come get as long as anybody else of whom a request is expected.
+    fn drain(&mut self, now: Instant) {
+        self.phase = Phase::Draining;
+        let end = now + REQUEST_GRACE;
+        for (own, _) in &mut self.deadlines {
+            *own = end.min(*own);
+        }
+    }
+}
+
+impl Drop for Handshaker {
+    fn drop(&mut self) {
+        self.address.mailbox.close();
+    }
+}
+
+impl Greeting {
+    /// Does one thing.
+    fn step(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+        match &mut self.stage {
+            Stage::ProxyHeader => self.read_proxy_header(preamble),
+            #[cfg(feature = "tls")]
+            Stage::Hello => self.await_hello(preamble),
+            #[cfg(feature = "tls")]
+            Stage::Handshake(session) => shake_hands(session, &mut self.socket),
+        }
+    }
+
+    fn read_proxy_header(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+        let mut bytes = [0; proxy_header::MAX_BYTES];
+        // What is behind it stays in the socket.
+        let count = self.socket.peek(&mut bytes)?;
+        if count == 0 {
+            return Ok(Progress::Over("it ends before its PROXY header".to_owned()));
+        }
+        match proxy_header::parse(&bytes[..count]) {
+            Ok(None) => Ok(Progress::Wait),
+            Ok(Some(header)) => {
+                self.socket.read_exact(&mut bytes[..header.len])?;
+                let proxy = self.peer;
+                if let Source::Client(client) = header.source {
+                    self.peer = client;
+                }
+                let Some(stage) = preamble.first_stage_of_tls(proxy) else {
+                    return Ok(Progress::Ready);
+                };
+                self.stage = stage;
+                Ok(Progress::Again)
+            }
+            Err(reason) => Ok(Progress::Over(reason.to_owned())),
+        }
+    }
+
+    fn into_stream(self) -> Stream {
+        match self.stage {
+            #[cfg(feature = "tls")]
+            Stage::Handshake(session) => {
+                Stream::Tls(Box::new(TlsStream::new(self.socket, *session)))
+            }
+            _ => Stream::Plain(self.socket),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Greeting {
+    fn await_hello(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+        let mut first = [0];
+        let count = self.socket.peek(&mut first)?;
+        let over = |reason: &str| Ok(Progress::Over(reason.to_owned()));
+        match (first, &preamble.tls) {
+            _ if count == 0 => over("it ends before its handshake"),
+            ([HANDSHAKE_RECORD], Some(config)) => {
+                let session = rustls::ServerConnection::new(Arc::clone(config));
+                let session = session.map_err(io::Error::other)?;
+                self.stage = Stage::Handshake(Box::new(session));
+                Ok(Progress::Again)
+            }
+            ([b'A'..=b'Z'], _) => {
+                acceptor::say_and_close(&mut self.socket, PLAIN_HTTP);
+                over("it speaks plain HTTP")
+            }
+            _ => over("what comes is no TLS"),
+        }
+    }
+}
+
+/// Goes on with a handshake until the peer is to send or to take something.
+#[cfg(feature = "tls")]
+fn shake_hands(
+    session: &mut rustls::ServerConnection,
+    socket: &mut Socket,
+) -> io::Result<Progress> {
+    loop {
+        while session.wants_write() {
+            session.write_tls(socket)?;
+        }
+        if !session.is_handshaking() {
+            return Ok(Progress::Ready);
+        }
+        if session.read_tls(socket)? == 0 {
+            return Ok(Progress::Over("it ends in its handshake".to_owned()));
+        }
+        if let Err(error) = session.process_new_packets() {
+            // It is told why, if the socket takes it.
+            let _ = session.write_tls(socket);
+            return Ok(Progress::Over(error.to_string()));
+        }
+    }
+}

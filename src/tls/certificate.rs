@@ -1,0 +1,290 @@
+//! One certificate with its key: read, checked, and asked whom it is for.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rcgen::CertificateParams;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, SignatureScheme};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::KeyPair;
+use crate::error::Error;
+
+/// More is no certificate, however long its chain.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// How long before the end somebody should be told. Let's Encrypt renews thirty days before.
+const SOON: i64 = 14 * 24 * 3600;
+
+/// How long one that is made on the spot is good for.
+const TRY_OUT: i64 = 365 * 24 * 3600;
+
+/// A certificate that can be shown, since its key is there.
+#[derive(Debug)]
+pub(super) struct Identity {
+    key: Arc<CertifiedKey>,
+    /// DNS names in lower case; one may begin with `*.`.
+    names: Vec<String>,
+    /// In seconds since 1970.
+    expires: i64,
+    /// For people.
+    origin: String,
+}
+
+impl Identity {
+    pub(super) fn read(pair: &KeyPair) -> Result<Self, Error> {
+        let chain = chain(&pair.certificate)?;
+        let key = key(&pair.key)?;
+        let origin = pair.certificate.display().to_string();
+        let leaf = chain.first().ok_or_else(|| nothing_in(&pair.certificate))?;
+        let Particulars {
+            names,
+            begins,
+            expires,
+        } = Particulars::of(leaf)
+            .ok_or_else(|| Error::Setting(format!("{origin}: its first certificate is none")))?;
+        let now = Timestamp::now().as_second();
+        if now >= expires {
+            let day = day(expires);
+            return Err(Error::Setting(format!(
+                "the certificate {origin} expired on {day}: renew it"
+            )));
+        }
+        if now < begins {
+            let day = day(begins);
+            return Err(Error::Setting(format!(
+                "the certificate {origin} is valid from {day} on: check the clock, or wait"
+            )));
+        }
+        let refused = |error: rustls::Error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
+                "the key {} is not that of the certificate {origin}: name the pair that was issued \
+                 together, the server's own certificate first in its file",
+                pair.key.display()
+            ),
+            error => format!(
+                "the key {} cannot be used: {error}; RSA, ECDSA (P-256, P-384) and Ed25519 can",
+                pair.key.display()
+            ),
+        };
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map_err(|error| Error::Setting(refused(error)))?;
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+            expires,
+            origin,
+        })
+    }
+
+    pub(super) fn self_signed(names: &[String]) -> Result<Self, Error> {
+        let now = Timestamp::now().as_second();
+        let date = |seconds| {
+            let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+            let date = time.to_zoned(TimeZone::UTC).date();
+            let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
+            rcgen::date_time_ymd(date.year().into(), month, day)
+        };
+        let made = || -> Result<_, rcgen::Error> {
+            let mut params = CertificateParams::new(names)?;
+            // Clocks differ.
+            params.not_before = date(now - 24 * 3600);
+            params.not_after = date(now + TRY_OUT);
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            let name = names.first().map_or("tws", String::as_str);
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+            let key = rcgen::KeyPair::generate()?;
+            Ok((params.self_signed(&key)?, key.serialize_der()))
+        };
+        let refused = |error| Error::Setting(format!("no certificate for {names:?}: {error}"));
+        let (certificate, key) = made().map_err(refused)?;
+        let key = PrivateKeyDer::try_from(key).map_err(|text| Error::Setting(text.to_owned()))?;
+        let chain = vec![certificate.der().clone()];
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map_err(|error| Error::Setting(format!("no certificate of ours: {error}")))?;
+        Ok(Self {
+            key: Arc::new(key),
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            expires: now + TRY_OUT,
+            origin: "self-signed".to_owned(),
+        })
+    }
+
+    /// Whether it is for a name in lower case. A star stands for one label (RFC 9525 §6.3).
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        let behind_first = name.split_once('.').map(|(_, rest)| rest);
+        self.names
+            .iter()
+            .any(|own| match (own.strip_prefix("*."), behind_first) {
+                (Some(suffix), Some(rest)) => suffix == rest,
+                _ => own == name,
+            })
+    }
+
+    pub(super) fn can_sign(&self, schemes: &[SignatureScheme]) -> bool {
+        self.key.key.choose_scheme(schemes).is_some()
+    }
+
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key)
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let names = match &self.names[..] {
+            [] => "no name".to_owned(),
+            names => names.join(", "),
+        };
+        format!("{}: {names}, until {}", self.origin, day(self.expires))
+    }
+
+    pub(super) fn expires_soon(&self) -> Option<String> {
+        let left = self.expires - Timestamp::now().as_second();
+        let text = || format!("{} expires on {}", self.origin, day(self.expires));
+        (left < SOON).then(text)
+    }
+}
+
+/// A warning if a key can be read by everybody on this machine.
+pub(super) fn open_to_all(pair: &KeyPair) -> Option<String> {
+    let metadata = fs::metadata(&pair.key).ok()?;
+    let path = pair.key.display();
+    (metadata.mode() & 0o004 != 0).then(|| {
+        format!("everybody on this machine can read the key {path}: `chmod o= {path}` ends that")
+    })
+}
+
+/// What tells a file from its successor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamps(Vec<Option<[i64; 6]>>);
+
+impl Stamps {
+    pub(super) fn of(pairs: &[KeyPair]) -> Self {
+        let stamp = |path: &Path| fs::metadata(path).ok().map(|metadata| stamp(&metadata));
+        let both = |pair: &KeyPair| [stamp(&pair.certificate), stamp(&pair.key)];
+        Self(pairs.iter().flat_map(both).collect())
+    }
+}
+
+fn stamp(metadata: &Metadata) -> [i64; 6] {
+    [
+        metadata.dev().cast_signed(),
+        metadata.ino().cast_signed(),
+        metadata.size().cast_signed(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime_nsec(),
+    ]
+}
+
+/// What a certificate says of itself.
+struct Particulars {
+    names: Vec<String>,
+    begins: i64,
+    expires: i64,
+}
+
+impl Particulars {
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let alternatives = alternatives.map(|extension| &extension.value.general_names);
+        let name = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+            _ => None,
+        };
+        Some(Self {
+            names: alternatives
+                .into_iter()
+                .flatten()
+                .filter_map(name)
+                .collect(),
+            begins: certificate.validity().not_before.timestamp(),
+            expires: certificate.validity().not_after.timestamp(),
+        })
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+        .ok()
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = read("read the certificate", path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(nothing_in(path)),
+        Err(error) => Err(broken(path, &error)),
+    }
+}
+
+fn nothing_in(path: &Path) -> Error {
+    Error::Setting(format!(
+        "{} has no certificate in it (PEM, -----BEGIN CERTIFICATE-----)",
+        path.display()
+    ))
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let text = read("read the key", path)?;
+    let has = |words: &str| {
+        text.windows(words.len())
+            .any(|part| part == words.as_bytes())
+    };
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Ok(key),
+        Err(_) if has("ENCRYPTED") => Err(Error::Setting(format!(
+            "the key {0} is encrypted: `openssl pkey -in {0} -out FILE` writes it without a \
+             passphrase",
+            path.display()
+        ))),
+        Err(pem::Error::NoItemsFound) => Err(Error::Setting(format!(
+            "{} has no private key in it (PEM, -----BEGIN PRIVATE KEY-----)",
+            path.display()
+        ))),
+        Err(error) => Err(broken(path, &error)),
+    }
+}
+
+/// Nothing of what is in the file: it may be a key.
+fn broken(path: &Path, error: &pem::Error) -> Error {
+    let what = match error {
+        pem::Error::MissingSectionEnd { .. } => "it ends in the middle",
+        _ => "it is damaged",
+    };
+    Error::Setting(format!("{}: {what} (PEM)", path.display()))
+}
+
+fn read(purpose: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    let read = || {
+        let metadata = fs::metadata(path)?;
+        match metadata.len() {
+            // A FIFO would be waited for.
+            _ if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+            ..=MAX_FILE_BYTES => fs::read(path),
+            _ => Err(io::Error::other("it is too large to be one")),
+        }
+    };
+    read().map_err(|source| Error::path(purpose, path, source))
+}
+
+fn day(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d").to_string()
+}

@@ -1,0 +1,182 @@
+//! What a server listens on, and what connections begin with.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use tws::{Config, Endpoint, ProxyProtocol, Request, Response, Server};
+
+use crate::support::client::PATIENCE;
+use crate::support::{Client, TestServer, eventually};
+
+/// Answers with who asks.
+fn who(request: &Request<'_>) -> Response {
+    let scheme = if request.is_secure() { "https" } else { "http" };
+    Response::text(format!("{scheme} {}", request.peer()))
+}
+
+/// What a server on a Unix socket answers.
+fn ask(path: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("a server");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("a server");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a reply");
+    reply
+}
+
+const LAST: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn several_endpoints_are_one_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("tws.sock");
+    let server = TestServer::configured(who, |config| {
+        config.addresses = vec![
+            "127.0.0.1:0".parse::<Endpoint>().expect("an address"),
+            "[::1]:0".parse().expect("an address"),
+            Endpoint::Unix(socket.clone()),
+        ];
+        config.unix_mode = 0o606;
+    });
+    let addresses = server.handle.local_addresses();
+    assert_eq!(addresses.len(), 2);
+    assert_ne!(addresses[0].port(), addresses[1].port());
+    for address in addresses {
+        let text = Client::connect(*address).get("/").text();
+        let peer = text.strip_prefix("http ").expect("a scheme");
+        let peer: SocketAddr = peer.parse().expect("an address");
+        assert_eq!(peer.ip(), address.ip());
+    }
+    assert_eq!(server.handle.unix_sockets(), std::slice::from_ref(&socket));
+    assert!(ask(&socket, LAST).ends_with("\r\n\r\nhttp [::]:0"));
+    let mode = fs::metadata(&socket).expect("a socket").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o606);
+    assert_eq!(server.handle.counts().accepted, 3);
+}
+
+/// A large download through a socket of that kind, too.
+#[test]
+fn a_unix_socket_carries_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let content = crate::support::pattern(3 << 20);
+    fs::write(folder.path().join("large"), &content).expect("a file");
+    let socket = folder.path().join("tws.sock");
+    let files = tws::StaticFiles::new(folder.path()).expect("a folder");
+    let mut config = Config::default();
+    config.addresses = vec![Endpoint::Unix(socket.clone())];
+    let server = Server::bind(config).expect("a server");
+    let handle = server.handle();
+    let served = std::thread::spawn(move || server.serve(files));
+    let mut stream = UnixStream::connect(&socket).expect("a server");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let request = "GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("a server");
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).expect("a reply");
+    assert!(reply.ends_with(&content));
+    handle.shut_down();
+    served.join().expect("no panic").expect("no error");
+}
+
+#[test]
+fn a_listener_may_be_anybodys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let server = Server::from_listeners([listener], Config::default()).expect("a server");
+    let handle = server.handle();
+    let served = std::thread::spawn(move || server.serve(who));
+    assert!(ask(&socket, LAST).starts_with("HTTP/1.1 200 OK"));
+    handle.shut_down();
+    served.join().expect("no panic").expect("no error");
+}
+
+fn behind_proxy(trusted: &str) -> TestServer {
+    TestServer::configured(who, |config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+        if !trusted.is_empty() {
+            config.trusted_proxies = trusted.parse().expect("networks");
+        }
+    })
+}
+
+#[test]
+fn a_proxy_header_says_whose_a_connection_is() {
+    let server = behind_proxy("");
+    let v1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n".to_vec();
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
+    v2.extend(
+        "2001:db8::7"
+            .parse::<std::net::Ipv6Addr>()
+            .expect("an address")
+            .octets(),
+    );
+    v2.extend([0; 16]);
+    v2.extend([0x04, 0xd2, 0, 80]);
+    for (header, expected) in [(v1, "http 192.0.2.7:1234"), (v2, "http [2001:db8::7]:1234")] {
+        let mut client = server.client();
+        client.send(&header);
+        assert_eq!(client.get("/").text(), expected);
+        // Once for the connection, and not for each request.
+        assert_eq!(client.get("/").text(), expected);
+        // In one piece with the request, and byte by byte.
+        let mut whole = server.client();
+        whole.send([&header[..], LAST.as_bytes()].concat());
+        assert_eq!(whole.reply().text(), expected);
+        let mut slow = server.client();
+        for byte in [&header[..], LAST.as_bytes()].concat() {
+            slow.send([byte]);
+        }
+        assert_eq!(slow.reply().text(), expected);
+    }
+    let mut unknown = server.client();
+    unknown.send("PROXY UNKNOWN\r\n");
+    assert!(unknown.get("/").text().starts_with("http 127.0.0.1:"));
+}
+
+#[test]
+fn without_the_header_or_from_a_stranger_there_is_no_answer() {
+    let server = behind_proxy("");
+    let mut client = server.client();
+    client.send(LAST).expect_end_or_reset();
+    let strict = behind_proxy("192.0.2.0/24");
+    let mut stranger = strict.client();
+    // It may be gone before it has said anything.
+    let _ = stranger
+        .stream()
+        .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n");
+    stranger.expect_end_or_reset();
+    for server in [&server, &strict] {
+        eventually(|| server.handle.connections() == 0);
+        assert_eq!(server.handle.counts().requests, 0);
+    }
+}
+
+/// Who does not finish what comes before a request is let go like who does not finish a head.
+#[test]
+fn a_header_that_does_not_end_is_not_waited_for() {
+    let server = TestServer::configured(who, |config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+        config.timeouts.header = std::time::Duration::from_millis(100);
+    });
+    let mut silent = server.client();
+    let mut half = server.client();
+    half.send("PROXY TCP4 192.");
+    silent.expect_end_or_reset();
+    half.expect_end_or_reset();
+    eventually(|| server.handle.connections() == 0);
+}
+
+#[test]
+fn who_is_being_greeted_does_not_keep_a_server_from_ending() {
+    let mut server = behind_proxy("");
+    let waiting = TcpStream::connect(server.address).expect("a server");
+    eventually(|| server.handle.connections() == 1);
+    server.handle.shut_down();
+    server.join();
+    drop(waiting);
+}

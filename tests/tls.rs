@@ -1,0 +1,444 @@
+//! TLS: the same server behind it.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair as Key};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use tempfile::TempDir;
+use tws::{Config, KeyPair, Reloaded, Request, Response, Server, StaticFiles, Tls};
+
+use crate::support::client::PATIENCE;
+use crate::support::{TestServer, eventually, pattern};
+
+const MIB: usize = 1 << 20;
+
+/// Who issues certificates, and where they lie.
+struct Authority {
+    issuer: CertifiedIssuer<'static, Key>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = Key::generate().expect("a key");
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate"),
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a certificate for `names` and its key to `NAME.pem` and `NAME.key`.
+    fn issue(&self, name: &str, names: &[&str]) -> KeyPair {
+        self.issue_with(name, names, |_| {})
+    }
+
+    fn issue_with(
+        &self,
+        name: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> KeyPair {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        change(&mut params);
+        let key = Key::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let pair = KeyPair {
+            certificate: self.path(&format!("{name}.pem")),
+            key: self.path(&format!("{name}.key")),
+        };
+        fs::write(&pair.certificate, certificate.pem()).expect("a file");
+        fs::write(&pair.key, key.serialize_pem()).expect("a file");
+        pair
+    }
+
+    /// What a client believes who knows this authority.
+    fn client(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("a root");
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+}
+
+/// A client that has shaken hands.
+struct Secure(StreamOwned<ClientConnection, TcpStream>);
+
+impl Secure {
+    fn connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self(stream))
+    }
+
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).expect("a server");
+    }
+
+    /// Head and content.
+    fn reply(&mut self) -> (String, Vec<u8>) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("a head");
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).expect("a head");
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
+        let length = length.expect("a length").parse().expect("a length");
+        let mut content = vec![0; length];
+        self.0.read_exact(&mut content).expect("a content");
+        (head, content)
+    }
+
+    fn get(&mut self, path: &str) -> (String, Vec<u8>) {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        self.reply()
+    }
+}
+
+/// A server on a free port, with TLS.
+fn serve(tls: Tls, handler: impl tws::Handler + 'static) -> TestServer {
+    TestServer::with(handler, |_| {}, |server| server.with_tls(tls))
+}
+
+fn text(_: &Request<'_>) -> Response {
+    Response::text("hello\n")
+}
+
+#[test]
+fn files_arrive_whole_by_whatever_way() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let sizes = [0, 1, 4096, 32 * 1024, 100_000, MIB, 20 * MIB + 7];
+    for size in sizes {
+        fs::write(folder.path().join(size.to_string()), pattern(size)).expect("a file");
+    }
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = serve(tls, StaticFiles::new(folder.path()).expect("a folder"));
+    let config = Arc::new(authority.client());
+    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    for size in sizes {
+        let (head, content) = client.get(&format!("/{size}"));
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert!(content == pattern(size), "{size}");
+    }
+    // Several at once, so that replies share records.
+    let requests: String = (0..50)
+        .map(|_| "GET /4096 HTTP/1.1\r\nHost: test\r\n\r\n")
+        .collect();
+    client.send(requests);
+    for _ in 0..50 {
+        assert_eq!(client.reply().1, pattern(4096));
+    }
+}
+
+#[test]
+fn contents_come_in_and_pieces_go_out() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = serve(tls, |request: &Request<'_>| {
+        assert!(request.is_secure());
+        let content = request.content().to_vec();
+        let body = tws::Stream::written(move |out| {
+            content
+                .chunks(1000)
+                .try_for_each(|chunk| out.write_all(chunk))
+        });
+        Response::new(tws::StatusCode::OK).with_body(tws::Body::Stream(
+            body.with_length(request.content().len() as u64),
+        ))
+    });
+    let config = Arc::new(authority.client());
+    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let content = pattern(700_000);
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+        content.len()
+    ));
+    client.send(&content);
+    assert!(client.reply().1 == content);
+}
+
+/// The end is said in TLS, too: whoever reads until then knows that nothing was cut off.
+#[test]
+fn an_end_is_an_end() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = serve(tls, text);
+    let config = Arc::new(authority.client());
+    for request in [
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
+        let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+        client.send(request);
+        let mut reply = String::new();
+        client.0.read_to_string(&mut reply).expect("a clean end");
+        assert!(reply.starts_with("HTTP/1.1 "), "{reply}");
+    }
+    // A client that ends its side first still gets its answer.
+    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.0.conn.send_close_notify();
+    client.0.flush().expect("a server");
+    let mut reply = String::new();
+    client.0.read_to_string(&mut reply).expect("a clean end");
+    assert!(reply.ends_with("hello\n"), "{reply}");
+}
+
+#[test]
+fn each_name_has_its_certificate() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![
+        authority.issue("a", &["a.test", "b.test"]),
+        authority.issue("wild", &["*.example.test"]),
+    ])
+    .expect("certificates");
+    let server = serve(tls, text);
+    let config = Arc::new(authority.client());
+    for name in ["a.test", "B.test", "x.example.test", "y.EXAMPLE.test"] {
+        let mut client = Secure::connect(server.address, name, &config).expect(name);
+        assert_eq!(client.get("/").1, b"hello\n");
+    }
+    for name in ["c.test", "example.test", "x.y.example.test"] {
+        let refused = Secure::connect(server.address, name, &config);
+        assert!(refused.is_err(), "{name}: another's certificate");
+    }
+}
+
+#[test]
+fn both_versions_are_spoken_and_sessions_are_resumed() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = serve(tls, text);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let mut kinds = Vec::new();
+        for _ in 0..3 {
+            let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+            assert_eq!(client.get("/").1, b"hello\n");
+            assert_eq!(client.0.conn.protocol_version(), Some(version.version));
+            kinds.push(client.0.conn.handshake_kind().expect("a handshake"));
+        }
+        assert_eq!(
+            kinds,
+            [
+                HandshakeKind::Full,
+                HandshakeKind::Resumed,
+                HandshakeKind::Resumed
+            ]
+        );
+    }
+}
+
+/// As certbot has it: `live/NAME/*.pem` are links into `archive`, which lead elsewhere after a
+/// renewal.
+#[test]
+fn new_certificates_are_shown_without_a_drop() {
+    let authority = Authority::new();
+    let first = authority.issue("1", &["a.test"]);
+    let live = KeyPair {
+        certificate: authority.path("fullchain.pem"),
+        key: authority.path("privkey.pem"),
+    };
+    let link = |to: &Path, at: &Path| {
+        let new = at.with_extension("new");
+        std::os::unix::fs::symlink(to, &new).expect("a link");
+        fs::rename(&new, at).expect("a link");
+    };
+    link(&first.certificate, &live.certificate);
+    link(&first.key, &live.key);
+    let tls = Tls::open(vec![live.clone()]).expect("certificates");
+    let server = serve(tls.clone(), text);
+    let config = Arc::new(authority.client());
+    let shown = |client: &Secure| {
+        let chain = client.0.conn.peer_certificates().expect("a certificate");
+        chain[0].to_vec()
+    };
+    let connect = || Secure::connect(server.address, "a.test", &Arc::new(authority.client()));
+    let mut old = connect().expect("a session");
+    assert_eq!(tls.reload().expect("fine"), Reloaded::Unchanged);
+    // In the middle of a renewal the two do not belong together, and nothing changes.
+    let second = authority.issue("2", &["a.test", "b.test"]);
+    link(&second.certificate, &live.certificate);
+    let error = tls.reload().expect_err("half a renewal").to_string();
+    assert!(error.contains("is not that of the certificate"), "{error}");
+    assert_eq!(shown(&connect().expect("a session")), shown(&old));
+    link(&second.key, &live.key);
+    // The server looks by itself.
+    eventually(|| shown(&connect().expect("a session")) != shown(&old));
+    assert_eq!(old.get("/").1, b"hello\n");
+    assert!(Secure::connect(server.address, "b.test", &config).is_ok());
+}
+
+#[test]
+fn what_is_no_pair_is_said_in_one_line() {
+    let authority = Authority::new();
+    let a = authority.issue("a", &["a.test"]);
+    let b = authority.issue("b", &["b.test"]);
+    let expired = authority.issue_with("expired", &["a.test"], |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 2, 29);
+    });
+    let early = authority.issue_with("early", &["a.test"], |params| {
+        params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+    });
+    let write = |name: &str, text: &str| {
+        let path = authority.path(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = write("encrypted.key", pem);
+    let empty = write("empty.pem", "");
+    let cut = write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let nonsense = write("nonsense.pem", nonsense);
+    let table: &[(&Path, &Path, &str)] = &[
+        (&a.certificate, &b.key, "is not that of the certificate"),
+        (&expired.certificate, &expired.key, "expired on 2020-02-29"),
+        (
+            &early.certificate,
+            &early.key,
+            "is valid from 2999-01-01 on",
+        ),
+        (&a.certificate, &encrypted, "is encrypted: `openssl pkey"),
+        (&a.certificate, &a.certificate, "has no private key in it"),
+        (&a.key, &a.key, "has no certificate in it"),
+        (&empty, &a.key, "has no certificate in it"),
+        (&cut, &a.key, "it ends in the middle"),
+        (&nonsense, &a.key, "its first certificate is none"),
+        (&authority.path("missing"), &a.key, "no such file"),
+        (authority.folder.path(), &a.key, "not a regular file"),
+    ];
+    for (certificate, key, expected) in table {
+        let pair = KeyPair {
+            certificate: certificate.to_path_buf(),
+            key: key.to_path_buf(),
+        };
+        let error = Tls::open(vec![pair]).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    assert!(Tls::open(Vec::new()).is_err());
+}
+
+#[test]
+fn one_that_is_made_on_the_spot_has_the_names() {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let tls = Tls::self_signed(&names).expect("a certificate");
+    assert!(tls.describe()[0].contains("localhost, 127.0.0.1, until 20"));
+    assert!(tls.warnings().is_empty());
+    let server = serve(tls, text);
+    let authority = Authority::new();
+    let strict = Arc::new(authority.client());
+    assert!(Secure::connect(server.address, "localhost", &strict).is_err());
+    assert!(Tls::self_signed(&["ñ".to_owned()]).is_err());
+}
+
+#[test]
+fn who_speaks_plain_http_is_told() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = serve(tls, text);
+    let reply = server.client().get("/");
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains("HTTPS"), "{}", reply.text());
+    let mut nonsense = server.client();
+    nonsense
+        .send([0x80, 0x2e, 0x01, 0x00])
+        .expect_end_or_reset();
+}
+
+/// Handshakes that do not go on cost nobody anything, and end.
+#[test]
+fn half_a_handshake_keeps_nobody_waiting() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = TestServer::with(
+        text,
+        |config: &mut Config| config.timeouts.header = std::time::Duration::from_millis(300),
+        |server: Server| server.with_tls(tls),
+    );
+    let config = Arc::new(authority.client());
+    let mut halves: Vec<_> = (0..100)
+        .map(|at| {
+            let mut client = server.client();
+            // A record that announces more than comes.
+            client.send(
+                [22, 3, 1, 2, 0]
+                    .iter()
+                    .take(at % 6)
+                    .copied()
+                    .collect::<Vec<u8>>(),
+            );
+            client
+        })
+        .collect();
+    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    assert_eq!(client.get("/").1, b"hello\n");
+    for half in &mut halves {
+        half.expect_end_or_reset();
+    }
+    assert_eq!(client.get("/").1, b"hello\n");
+    drop(client);
+    eventually(|| server.handle.connections() == 0);
+}
+
+/// What a client does not take is held back, and not lost.
+#[test]
+fn a_client_that_reads_late_gets_it_all() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let content = pattern(8 * MIB);
+    let answer = content.clone();
+    let server = serve(tls, move |_: &Request<'_>| {
+        Response::new(tws::StatusCode::OK).with_body(tws::Body::Bytes(answer.clone().into()))
+    });
+    let config = Arc::new(authority.client());
+    let mut late: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+            client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            client
+        })
+        .collect();
+    let mut other = Secure::connect(server.address, "a.test", &config).expect("a session");
+    assert!(other.get("/").1 == content);
+    for client in &mut late {
+        assert!(client.reply().1 == content);
+        assert_eq!(client.0.read(&mut [0]).expect("a clean end"), 0);
+    }
+}
