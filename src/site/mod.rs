@@ -1,20 +1,21 @@
 //! The site file, `.tws.toml`: what a site says about itself. Read into values that are valid by
 //! construction; nothing here opens anything but the site file.
 //!
-//! `values` are the words and strings in it, `rules` its tables.
+//! `values` are the words and strings in it, `rules` its tables; `document` is the file, in which
+//! there may be more than a site.
 
+mod document;
 mod rules;
 mod values;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::error::Error;
 
+pub use document::{Document, OtherKey};
 pub use rules::{
     ErrorStatus, HeaderRule, PostgresUrl, Redirect, Route, Source, Store, Upload, Users,
 };
@@ -125,6 +126,30 @@ pub struct Site {
 }
 
 impl Site {
+    /// The keys at the top of a site file.
+    pub const KEYS: &[&str] = &[
+        "index",
+        "clean-urls",
+        "listing",
+        "compress",
+        "etag",
+        "symlinks",
+        "hidden",
+        "spa",
+        "cors",
+        "charset",
+        "route",
+        "redirect",
+        "header",
+        "error-pages",
+        "media-types",
+        "users",
+        "upload",
+        "host",
+        "names",
+        "root",
+    ];
+
     /// Reads a site file.
     ///
     /// # Errors
@@ -132,17 +157,7 @@ impl Site {
     /// [`Error::Path`] if it cannot be read, [`Error::Setting`] with file, line and the way out if
     /// it says what it may not.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| Error::path("read the site file", path, source))?;
-        let site: Self = toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text[..start].matches('\n').count() + 1;
-            let reason = explain(error.message());
-            Error::Setting(format!("{}:{line}: {reason}", path.display()))
-        })?;
-        site.check_hosts()
-            .map_err(|reason| Error::Setting(format!("{}: {reason}", path.display())))?;
-        Ok(site)
+        Document::read(path)?.only_site()
     }
 
     /// Reads the site file of a root, if it has one.
@@ -151,18 +166,9 @@ impl Site {
     ///
     /// As [`read`](Self::read).
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
-        let path = root.join(SITE_FILE);
-        match fs::metadata(&path) {
-            // A FIFO would be waited for.
-            Ok(metadata) if !metadata.is_file() => {
-                let source = io::Error::other("it is not a regular file");
-                Err(Error::path("read the site file", path, source))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // A root that is a single file has no site file beside it that would be its own.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-            _ => Self::read(&path).map(Some),
-        }
+        Document::of_root(root)?
+            .map(Document::only_site)
+            .transpose()
     }
 
     fn check_hosts(&self) -> Result<(), String> {
@@ -192,16 +198,4 @@ impl Site {
         }
         Ok(())
     }
-}
-
-/// serde's words in the words of the format, on one line.
-fn explain(message: &str) -> String {
-    message
-        .replace("unknown field", "unknown key")
-        .replace("missing field", "missing key")
-        .replace("duplicate field", "duplicate key")
-        .replace("unknown variant", "unknown value")
-        .replace(", expected one of", "; there are")
-        .replace(", expected `", "; there is `")
-        .replace('\n', " ")
 }
