@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cli::{Banner, Sandboxing, Settings, SiteFile, Stop, check_uploads};
+use cli::{Banner, Mistake, Sandboxing, Settings, SiteFile, Stop, Words};
 use diagnostics::Diagnostics;
 use privileges::Identity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,25 +24,21 @@ use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, Destination, OpenLog};
-use tws::site::{PostgresUrl, Site, Store, Symlinks};
+use tws::site::{PostgresUrl, Store, Symlinks};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, Router, Server, SlowLog, StaticFiles};
 use upgrade::{Ancestor, Upgrade};
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_args(std::env::args_os()) {
+    let settings = match Settings::read(&Words::of_process()) {
         Ok(settings) => settings,
-        Err(Stop::Print(text)) => {
-            say(&text);
-            return ExitCode::SUCCESS;
-        }
-        Err(Stop::Usage(text)) => {
-            complain(&text);
-            return ExitCode::from(2);
-        }
+        Err(stop) => return end(stop),
     };
     let mut diagnostics = Diagnostics::collect(settings.log_level);
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
     let result = run(&settings, &mut diagnostics);
     drop(diagnostics);
     match result {
@@ -54,23 +50,43 @@ fn main() -> ExitCode {
     }
 }
 
+fn end(stop: Stop) -> ExitCode {
+    let mistakes = match stop {
+        Stop::Print(text) => {
+            say(&text);
+            return ExitCode::SUCCESS;
+        }
+        Stop::Mistakes(mistakes) => mistakes,
+    };
+    let more = match mistakes.len() {
+        0 | 1 => String::new(),
+        count => format!("; and {} more, which `tws check` lists", count - 1),
+    };
+    match mistakes.first() {
+        Some(Mistake::Usage(text)) => {
+            complain(&format!("{text}{more}"));
+            ExitCode::from(2)
+        }
+        Some(Mistake::Failure(text)) => {
+            complain(&format!("{text}{more}"));
+            ExitCode::FAILURE
+        }
+        None => ExitCode::FAILURE,
+    }
+}
+
 fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> {
     let ancestor = Ancestor::of_this_process()?;
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
-    let mut site = read_site(settings)?;
-    settings.overrides.apply(&mut site, &settings.root);
-    let takes_uploads = |site: &Site| site.upload.is_some();
-    if takes_uploads(&site) || site.hosts.iter().any(takes_uploads) {
-        let authentication = settings.authentication();
-        check_uploads(&settings.config.addresses, authentication).map_err(Error::Setting)?;
-    }
-    let files = hide_settings(StaticFiles::with_site(&settings.root, &site)?, settings);
+    let site = &settings.site;
+    let files = hide_settings(StaticFiles::with_site(&settings.root, site)?, settings);
     let guard = settings.auth_file.as_deref().map(guard).transpose()?;
-    let store = site.users.as_ref().map(|users| &users.store);
-    let store = settings.users.as_ref().or(store);
-    let store = store.map(|store| place(store, settings, identity.as_ref()));
+    let store = settings
+        .users
+        .as_ref()
+        .map(|store| place(store, settings, identity.as_ref()));
     let store = store.transpose()?;
     let config = settings.config.clone();
     let mut server = match &ancestor {
@@ -82,7 +98,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
 
     // No thread may have been started before: it would be free, and root.
     let confinement = match settings.sandbox {
-        Sandboxing::IfPossible => sandbox_for(settings, &site, store.as_ref()).enter()?,
+        Sandboxing::IfPossible => sandbox_for(settings, store.as_ref()).enter()?,
         Sandboxing::Off => Confinement::Off,
     };
     identity.map_or(Ok(()), |identity| identity.assume())?;
@@ -136,8 +152,9 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
 }
 
 /// The sandbox in which all this can be done, and nothing else.
-fn sandbox_for(settings: &Settings, site: &Site, store: Option<&Store>) -> Sandbox {
+fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
+    let site = &settings.site;
     for site in std::iter::once(site).chain(&site.hosts) {
         let root = site.root.as_deref();
         let root = root.map_or(settings.root.clone(), |root| settings.root.join(root));
@@ -167,14 +184,6 @@ fn sandbox_for(settings: &Settings, site: &Site, store: Option<&Store>) -> Sandb
         _ => {}
     }
     sandbox
-}
-
-fn read_site(settings: &Settings) -> Result<Site, Error> {
-    match &settings.site_file {
-        SiteFile::None => Ok(Site::default()),
-        SiteFile::At(path) => Site::read(path),
-        SiteFile::OfRoot => Ok(Site::of_root(&settings.root)?.unwrap_or_default()),
-    }
 }
 
 /// Neither a site file under another name nor the users' passwords are served if they lie beneath

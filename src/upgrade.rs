@@ -27,7 +27,7 @@ use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle};
 
 /// Says to the new process whose child it must be and how many listeners it gets: `PID:COUNT`.
-const VARIABLE: &str = "TWS_UPGRADE";
+pub(crate) const VARIABLE: &str = "TWS_UPGRADE";
 
 /// How long the new process may take to serve; large user databases are opened in that time.
 const PATIENCE: Duration = Duration::from_secs(30);

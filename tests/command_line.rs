@@ -210,6 +210,66 @@ fn the_site_file_is_read_and_never_served() {
 }
 
 #[test]
+fn flags_come_before_the_environment_and_that_before_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::create_dir_all(at.join("etc/site")).expect("a folder");
+    for name in ["a", "b", "c"] {
+        fs::write(at.join("etc/site").join(name), name).expect("a file");
+    }
+    let text = "directory = \"site\"\nport = 0\nbind = [\"127.0.0.1\", \"127.0.0.2\"]\n\
+                access-log = \"access.log\"\nindex = [\"a\"]\n";
+    fs::write(at.join("etc/tws.toml"), text).expect("a file");
+    for (variable, args, expected) in [
+        (None, &[][..], "a"),
+        (Some("b"), &[], "b"),
+        (Some("b"), &["--index=c"], "c"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.current_dir(at).args(args);
+        command.env("TWS_CONFIG", "etc/tws.toml");
+        if let Some(value) = variable {
+            command.env("TWS_INDEX", value);
+        }
+        let process = Process::run(&mut command);
+        assert_eq!(process.client().get("/").text(), expected);
+        let mut second = process.address;
+        second.set_ip([127, 0, 0, 2].into());
+        let mut client = crate::support::Client::connect(second);
+        assert_eq!(client.get("/").text(), expected);
+        assert!(at.join("etc/access.log").exists());
+    }
+}
+
+#[test]
+fn who_said_what_is_wrong_decides_how_it_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.current_dir(folder.path()).stdin(Stdio::null());
+        command.envs(variables.iter().copied());
+        let output = command.output().expect("the binary runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        (output.status.code(), error)
+    };
+    let (code, error) = run(&[("TWS_PORT", "http")]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.starts_with("tws: TWS_PORT: "), "{error}");
+    fs::write(folder.path().join(".tws.toml"), "\nport = \"http\"\n").expect("a file");
+    let (code, error) = run(&[]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains(".tws.toml:2: port: "), "{error}");
+    let (code, error) = run(&[("TWS_WORKERS", "0")]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("and 1 more"), "{error}");
+    fs::write(folder.path().join(".tws.toml"), "bind = \"::\"\n").expect("a file");
+    let (code, error) = run(&[]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("--config"), "{error}");
+}
+
+#[test]
 fn quiet_prints_nothing_and_sigterm_ends_it_well() {
     let folder = tempfile::tempdir().expect("a folder");
     // Nobody says that it has started but its log.

@@ -90,12 +90,21 @@ impl Process {
     }
 
     pub(crate) fn start_with_state(folder: &Path, args: &[&str], state: TempDir) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command
             .current_dir(folder)
             .arg("--port=0")
             .arg("--state-dir")
             .arg(state.path())
-            .args(args)
+            .args(args);
+        let mut process = Self::run(&mut command);
+        process.state = state;
+        process
+    }
+
+    /// Starts a command that runs `tws`.
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
             .spawn()
@@ -106,7 +115,7 @@ impl Process {
             address,
             child,
             stdout,
-            state,
+            state: tempfile::tempdir().expect("a folder"),
         }
     }
 

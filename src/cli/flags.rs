@@ -1,0 +1,486 @@
+//! The flags. Each is also a key in the file and a variable in the environment, so what is said
+//! here about a flag holds for all three; `layers` puts them together.
+//!
+//! A flag whose value is a `bool` is a switch: `--hidden`, `--hidden=no`. One whose value is a path
+//! says so with a `value_hint`: in a file it is relative to the file. One whose values never hold a
+//! comma may say `value_delimiter = ','`.
+
+use std::any::TypeId;
+use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint,
+};
+use tws::access_log::{Destination, Format};
+use tws::site::{
+    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
+    Symlinks,
+};
+
+const SERVING: &str = "Serving";
+const LISTENING: &str = "Listening";
+const ACCESS: &str = "Access";
+const LIMITS: &str = "Limits";
+const LOGS: &str = "Logs";
+const PROCESS: &str = "Process";
+
+/// Flags that a root's own file may set. That file may have come with an archive of a stranger's:
+/// what reaches outside of the root, shows the machine to others or hides what goes on is not for
+/// it. A flag that is not named here is refused there.
+const FOR_ROOTS: &[&str] = &[
+    "port",
+    "workers",
+    "keep-alive-timeout",
+    "keep-alive-max",
+    "max-connections",
+    "max-connections-per-client",
+    "min-rate",
+    "drain-timeout",
+    "log-format",
+    "slow-log",
+    "verbose",
+];
+
+/// Flags whose setting is a site's under another name.
+const SITES: &[(&str, &str)] = &[
+    ("header", "[[header]]"),
+    ("upload", "[upload]"),
+    ("upload-max", "max in [upload]"),
+    ("upload-overwrite", "overwrite in [upload]"),
+    ("users", "store in [users]"),
+];
+
+/// What was said, by whoever said it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tws",
+    version,
+    about = "A static-first HTTP server that nothing slow can slow down",
+    override_usage = "tws [OPTIONS] [PATH] [PORT]",
+    after_help = "Without PATH, ./www is served where there is one, else the current directory. \
+                  A bare number is the port: `tws 80`.\n\n\
+                  Flags come before the environment, that before the file (--config, else \
+                  PATH/.tws.toml), which has keys of the flags' names: `port = 80`."
+)]
+pub(super) struct Flags {
+    /// The folder or the single file to serve, and the port
+    #[arg(value_name = "PATH] [PORT", num_args = 0..=2)]
+    pub(super) path_and_port: Vec<OsString>,
+
+    /// The folder to serve, as PATH
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = SERVING)]
+    pub(super) directory: Option<PathBuf>,
+
+    /// A name that stands for a folder; may be repeated, the first that exists is taken
+    /// [default: index.html]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = SERVING)]
+    pub(super) index: Vec<IndexName>,
+
+    /// List folders without an index; auto: if PATH is given and has no index
+    #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::WORDS), help_heading = SERVING)]
+    pub(super) listing: Option<Listing>,
+
+    /// Content codings: auto compresses text, sidecar only takes .br .zst .gz beside the file
+    #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::WORDS), help_heading = SERVING)]
+    pub(super) compress: Option<Compress>,
+
+    /// What entity tags are made of; content is for trees whose times mean nothing
+    #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::WORDS), help_heading = SERVING)]
+    pub(super) etag: Option<EtagSource>,
+
+    /// Symbolic links that are followed; inside: those that stay beneath the root
+    #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::WORDS), help_heading = SERVING)]
+    pub(super) symlinks: Option<Symlinks>,
+
+    /// Serve names that begin with a dot, too
+    #[arg(long, help_heading = SERVING)]
+    pub(super) hidden: Option<bool>,
+
+    /// Answer navigations that find nothing with FILE [default: index.html]
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "index.html",
+        help_heading = SERVING
+    )]
+    pub(super) spa: Option<FileName>,
+
+    /// A header field for every file; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all, help_heading = SERVING)]
+    pub(super) headers: Vec<HeaderRule>,
+
+    /// The file to read instead of PATH/.tws.toml; only this one may set what reaches outside of
+    /// PATH. Paths in it are relative to it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = SERVING)]
+    pub(super) config: Option<PathBuf>,
+
+    /// Read no such file
+    #[arg(long, help_heading = SERVING)]
+    pub(super) no_site_file: Option<bool>,
+
+    /// Keep users (POST /createUser) in this store: sqlite:FILE, or, for many machines,
+    /// postgres://USER:PASSWORD@HOST/DATABASE (without a password there, $PGPASSWORD's)
+    #[arg(long, value_name = "STORE", help_heading = SERVING)]
+    pub(super) users: Option<String>,
+
+    /// Where the server keeps what must survive it
+    /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/tws, else ~/.local/state/tws]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = SERVING)]
+    pub(super) state_dir: Option<PathBuf>,
+
+    /// The port to listen on; 0 takes a free one [default: 8000]
+    #[arg(short, long, value_name = "PORT", help_heading = LISTENING)]
+    pub(super) port: Option<u16>,
+
+    /// An address to listen on; may be repeated [default: 127.0.0.1]
+    #[arg(
+        short,
+        long,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = parse_addresses,
+        help_heading = LISTENING
+    )]
+    pub(super) bind: Vec<Addresses>,
+
+    /// Let pages of ORIGIN read all answers, whatever the file says [default: *]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "*",
+        help_heading = ACCESS
+    )]
+    pub(super) cors: Option<Origin>,
+
+    /// Let in only the users in FILE, made with `htpasswd -cB FILE USER`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ACCESS)]
+    pub(super) auth_file: Option<PathBuf>,
+
+    /// Take files: PUT, and forms (POST) to folders. From this machine only, unless requests need a
+    /// password
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) upload: Option<bool>,
+
+    /// How large an upload may be: 512 KiB, 100 MiB [default: 1 GiB]
+    #[arg(long, value_name = "SIZE", help_heading = ACCESS)]
+    pub(super) upload_max: Option<Size>,
+
+    /// Let uploads replace files that are there
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) upload_overwrite: Option<bool>,
+
+    /// Seconds an idle connection is kept for a further request [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        help_heading = LIMITS
+    )]
+    pub(super) keep_alive_timeout: Option<u32>,
+
+    /// Further requests a connection may carry after its first [default: no limit]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    pub(super) keep_alive_max: Option<u32>,
+
+    /// Connections in all; over it idle ones are closed, then new ones told 503
+    /// [default: what file descriptors allow]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    pub(super) max_connections: Option<NonZeroUsize>,
+
+    /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503
+    /// [default: no limit]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    pub(super) max_connections_per_client: Option<NonZeroUsize>,
+
+    /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
+    /// 0 for none [default: 240]
+    #[arg(long, value_name = "BYTES", help_heading = LIMITS)]
+    pub(super) min_rate: Option<u32>,
+
+    /// Seconds that answers in flight may take at the end [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(..=86_400),
+        help_heading = LIMITS
+    )]
+    pub(super) drain_timeout: Option<u32>,
+
+    /// Where the access log goes: a file, - for the terminal, off; may be repeated [default: -]
+    #[arg(long, value_name = "PATH|-|off", value_hint = ValueHint::AnyPath, help_heading = LOGS)]
+    pub(super) access_log: Vec<OsString>,
+
+    /// The form of a line in the access log
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "common",
+        value_parser = words::<Format>(&["access-count", "common", "combined", "json"]),
+        help_heading = LOGS
+    )]
+    pub(super) log_format: Format,
+
+    /// Warn of answers that took so long to make, or longer
+    #[arg(long, value_name = "MILLISECONDS", help_heading = LOGS)]
+    pub(super) slow_log: Option<u32>,
+
+    /// Print nothing but errors; no access log unless --access-log asks for one
+    #[arg(short, long, help_heading = LOGS)]
+    pub(super) quiet: bool,
+
+    /// Say more about what goes on; may be repeated. RUST_LOG says it in detail
+    #[arg(short, long, action = ArgAction::Count, help_heading = LOGS)]
+    pub(super) verbose: u8,
+
+    /// How many event loops [default: one per core]
+    #[arg(long, value_name = "N", help_heading = PROCESS)]
+    pub(super) workers: Option<NonZeroUsize>,
+
+    /// Let the process read and write everything that its user may. Without this it is restricted,
+    /// once it listens and if the kernel has Landlock, to its root, its logs and its state
+    #[arg(long, help_heading = PROCESS)]
+    pub(super) no_sandbox: bool,
+
+    /// Who to be once it listens, by name or number; only root can
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username, help_heading = PROCESS)]
+    pub(super) user: Option<String>,
+
+    /// Which group to be of [default: the user's]
+    #[arg(long, value_name = "GROUP", help_heading = PROCESS)]
+    pub(super) group: Option<String>,
+}
+
+impl Flags {
+    /// Reads words, the first of which is the program's name.
+    pub(super) fn parse(words: &[OsString]) -> Result<(Self, ArgMatches), clap::Error> {
+        let mut matches = command().try_get_matches_from(words)?;
+        let named = matches.clone();
+        let flags = Self::from_arg_matches_mut(&mut matches)?;
+        // What clap cannot look at, or would repeat when it complains.
+        flags.store()?;
+        flags.destinations()?;
+        flags.path_and_port()?;
+        Ok((flags, named))
+    }
+
+    /// Read here: clap would repeat in its error what was typed, the password in it too.
+    pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
+        let store = self.users.as_deref().map(str::parse).transpose();
+        store.map_err(|reason: String| usage(format!("--users: {reason}")))
+    }
+
+    /// Where the access log goes.
+    pub(super) fn destinations(&self) -> Result<Vec<Destination>, clap::Error> {
+        let words = &self.access_log;
+        if words.is_empty() && !self.quiet {
+            return Ok(vec![Destination::Stdout]);
+        }
+        if words.iter().any(|word| word == "off") {
+            return match words.len() {
+                1 => Ok(Vec::new()),
+                _ => Err(usage("--access-log off stands alone".to_owned())),
+            };
+        }
+        let destination = |word: &OsString| match word.to_str() {
+            Some("-") => Destination::Stdout,
+            _ => Destination::File(PathBuf::from(word)),
+        };
+        Ok(words.iter().map(destination).collect())
+    }
+
+    /// The two words without a flag.
+    pub(super) fn path_and_port(&self) -> Result<(Option<PathBuf>, Option<u16>), clap::Error> {
+        let (mut path, mut port) = (None, None);
+        for word in &self.path_and_port {
+            let number = word.to_str().filter(|text| is_number(text));
+            match number {
+                Some(text) if port.is_none() => match text.parse() {
+                    Ok(number) => port = Some(number),
+                    Err(_) => {
+                        return Err(usage(format!("{text} is not a port; ports are 0 to 65535")));
+                    }
+                },
+                _ if path.is_none() => path = Some(PathBuf::from(word)),
+                _ => {
+                    let extra = word.to_string_lossy().into_owned();
+                    return Err(usage(format!(
+                        "{extra:?} is one too many; give one PATH and one PORT"
+                    )));
+                }
+            }
+        }
+        Ok((path, port))
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The flags as clap shall know them.
+pub(super) fn command() -> Command {
+    Flags::command().mut_args(|arg| {
+        let arg = match switches(&arg) {
+            true => switch(arg),
+            false => arg,
+        };
+        match (variable(&arg), arg.get_help()) {
+            (Some(name), Some(help)) => {
+                let help = format!("{help} [env: {name}]");
+                arg.help(help)
+            }
+            _ => arg,
+        }
+    })
+}
+
+/// The flags that are settings, each with its long name; not --help and --version.
+pub(super) fn settings(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
+    command
+        .get_arguments()
+        .filter_map(|arg| Some((arg, arg.get_long()?)))
+}
+
+/// Its name in the environment.
+pub(super) fn variable(arg: &Arg) -> Option<String> {
+    let long = arg.get_long()?;
+    Some(format!("TWS_{}", long.replace('-', "_").to_uppercase()))
+}
+
+/// Where a setting is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    /// Among the site's.
+    Site(&'a str),
+    /// Beside them, in any file.
+    Beside(&'a str),
+    /// Beside them, in a file that --config names.
+    BesideInConfig(&'a str),
+}
+
+/// The key of the flag with this long name.
+pub(super) fn key(long: &str) -> Key<'_> {
+    let other = SITES.iter().find(|(flag, _)| *flag == long);
+    match other {
+        Some((_, key)) => Key::Site(key),
+        None if Site::KEYS.contains(&long) => Key::Site(long),
+        None if FOR_ROOTS.contains(&long) => Key::Beside(long),
+        None => Key::BesideInConfig(long),
+    }
+}
+
+fn switches(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
+}
+
+/// A flag that can be taken back by who speaks later.
+fn switch(arg: Arg) -> Arg {
+    let has_default = matches!(arg.get_action(), ArgAction::SetTrue);
+    let arg = arg
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("yes")
+        .value_name("yes|no")
+        .value_parser(yes_or_no);
+    match has_default {
+        true => arg.default_value("no").hide_default_value(true),
+        false => arg,
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "on" | "1" => Ok(true),
+        "no" | "false" | "off" | "0" => Ok(false),
+        _ => Err("it is neither yes nor no".to_owned()),
+    }
+}
+
+/// A parser for one of a few words, which the help lists.
+fn words<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
+}
+
+/// A name may have several addresses: `localhost` has two.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses(pub(super) Vec<IpAddr>);
+
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse() {
+        return Ok(Addresses(vec![address]));
+    }
+    let unknown = |_| {
+        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual"
+            .to_owned()
+    };
+    let found: Vec<IpAddr> = (text, 0)
+        .to_socket_addrs()
+        .map_err(unknown)?
+        .map(|address| address.ip())
+        .collect();
+    // Where IPv6 is off, `localhost` is still often listed as `::1` too.
+    let usable = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+    match found.iter().copied().filter(usable).collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(Addresses(found)),
+        usable => Ok(Addresses(usable)),
+    }
+}
+
+pub(super) fn usage(message: String) -> clap::Error {
+    command().error(ErrorKind::ValueValidation, message)
+}
+
+/// clap explains over several lines; one is what logs and scripts want.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words = lines.collect::<Vec<_>>().join("; ");
+    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_said_about_flags_is_about_flags_that_there_are() {
+        let command = command();
+        let flags: Vec<&str> = settings(&command).map(|(_, long)| long).collect();
+        let special = SITES.iter().map(|(flag, _)| flag);
+        for name in FOR_ROOTS.iter().chain(special) {
+            assert!(flags.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_setting_has_a_heading() {
+        let command = command();
+        for (arg, long) in settings(&command) {
+            assert!(arg.get_help_heading().is_some(), "--{long}");
+        }
+    }
+}

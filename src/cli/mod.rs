@@ -1,0 +1,449 @@
+//! The command line, the environment and the file become settings in one fallible step. Nothing is
+//! opened here but the file.
+//!
+//! `flags` is the one definition of what can be set, `layers` lets the three say it.
+
+mod flags;
+mod layers;
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use log::LevelFilter;
+use tws::Config;
+use tws::access_log::{Destination, Format};
+use tws::site::{Listing, Origin, Site, Store};
+
+use flags::{Flags, one_line, usage};
+pub(crate) use layers::Words;
+use layers::{Layers, either};
+
+/// What is used.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The folder or file to serve.
+    pub(crate) root: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) site_file: SiteFile,
+    /// What the file says of the site, changed as flags and the environment say.
+    pub(crate) site: Site,
+    /// Who may read everything from other origins.
+    pub(crate) cors: Option<Origin>,
+    pub(crate) auth_file: Option<PathBuf>,
+    pub(crate) slow_log: Option<Duration>,
+    /// Where users are kept, if anywhere.
+    pub(crate) users: Option<Store>,
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "no store lies in it")
+    )]
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) sandbox: Sandboxing,
+    /// A name or a number.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) log_format: Format,
+    pub(crate) access_log: Vec<Destination>,
+    pub(crate) banner: Banner,
+    /// How much diagnostics say if `RUST_LOG` does not decide.
+    pub(crate) log_level: LevelFilter,
+    /// What was no mistake and yet not meant, perhaps; a line each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Changes the site as flags say, who come before its file.
+fn change_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
+    change_each(site, flags);
+    site.hosts
+        .iter_mut()
+        .for_each(|host| change_each(host, flags));
+    if !flags.index.is_empty() {
+        site.index.clone_from(&flags.index);
+    }
+    if flags.spa.is_some() {
+        site.spa.clone_from(&flags.spa);
+    }
+    if flags.upload == Some(true) {
+        site.upload.get_or_insert_default();
+    }
+    let Some(upload) = &mut site.upload else {
+        let is_pointless = flags.upload_max.is_some() || flags.upload_overwrite == Some(true);
+        return match is_pointless && flags.upload.is_none() {
+            true => Err(usage(
+                "--upload-max and --upload-overwrite need --upload".to_owned(),
+            )),
+            false => Ok(()),
+        };
+    };
+    upload.max = flags.upload_max.or(upload.max);
+    upload.overwrite = flags.upload_overwrite.unwrap_or(upload.overwrite);
+    Ok(())
+}
+
+/// Changes what holds for every host.
+fn change_each(site: &mut Site, flags: &Flags) {
+    site.listing = flags.listing.unwrap_or(site.listing);
+    site.compress = flags.compress.unwrap_or(site.compress);
+    site.etag = flags.etag.unwrap_or(site.etag);
+    site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
+    site.hidden = flags.hidden.unwrap_or(site.hidden);
+    if flags.cors.is_some() {
+        site.cors = None;
+    }
+    if flags.upload == Some(false) {
+        site.upload = None;
+    }
+    site.headers.extend(flags.headers.iter().cloned());
+}
+
+fn has_index(site: &Site, root: &Path) -> bool {
+    let usual = || site.index.is_empty() && root.join("index.html").is_file();
+    usual()
+        || site
+            .index
+            .iter()
+            .any(|name| root.join(name.as_str()).is_file())
+}
+
+/// Whether every request must say who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    Required,
+    None,
+}
+
+/// Other machines may store files here only if they say who they are.
+pub(crate) fn check_uploads(
+    addresses: &[IpAddr],
+    authentication: Authentication,
+) -> Result<(), String> {
+    let exposed = |address: &&IpAddr| !address.to_canonical().is_loopback();
+    match (addresses.iter().find(exposed), authentication) {
+        (None, _) | (_, Authentication::Required) => Ok(()),
+        (Some(address), Authentication::None) => Err(format!(
+            "--upload ([upload] in a site file) with --bind {address} would let everybody store \
+             files here: ask for passwords with --auth-file, or bind 127.0.0.1"
+        )),
+    }
+}
+
+/// Which site file is read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SiteFile {
+    /// The root's own, if it has one.
+    OfRoot,
+    At(PathBuf),
+    None,
+}
+
+/// Whether the kernel shall restrict the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sandboxing {
+    IfPossible,
+    Off,
+}
+
+/// Whether the start is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Banner {
+    Shown,
+    Silent,
+}
+
+/// What the process ends with instead of serving: help to print, or what is wrong.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Print(String),
+    /// At least one.
+    Mistakes(Vec<Mistake>),
+}
+
+/// What is wrong, in one line.
+#[derive(Debug)]
+pub(crate) enum Mistake {
+    /// In what was typed or in the environment.
+    Usage(String),
+    /// In a file.
+    Failure(String),
+}
+
+impl From<clap::Error> for Stop {
+    fn from(error: clap::Error) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Self::Print(error.render().to_string())
+            }
+            _ => {
+                let text = format!("{}; `tws --help` lists all flags", one_line(&error));
+                Self::Mistakes(vec![Mistake::Usage(text)])
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// From the words of a command line and an environment, and from the file.
+    pub(crate) fn read(words: &Words) -> Result<Self, Stop> {
+        Layers::read(words).and_then(Self::from_layers)
+    }
+
+    pub(crate) fn authentication(&self) -> Authentication {
+        match self.auth_file {
+            Some(_) => Authentication::Required,
+            None => Authentication::None,
+        }
+    }
+
+    fn from_layers(layers: Layers) -> Result<Self, Stop> {
+        let Layers {
+            flags,
+            mut site,
+            root,
+            ..
+        } = layers;
+        change_site(&mut site, &flags)?;
+        if site.listing == Listing::Auto {
+            site.listing = match layers.root_was_named && !has_index(&site, &root) {
+                true => Listing::On,
+                false => Listing::Off,
+            };
+        }
+        let users = flags
+            .store()?
+            .or(site.users.as_ref().map(|users| users.store.clone()));
+        let settings = Self {
+            config: config(&flags)?,
+            site_file: layers.site_file,
+            root,
+            users,
+            state_dir: flags.state_dir.clone(),
+            sandbox: match flags.no_sandbox {
+                true => Sandboxing::Off,
+                false => Sandboxing::IfPossible,
+            },
+            log_format: flags.log_format,
+            access_log: flags.destinations()?,
+            banner: match flags.quiet {
+                true => Banner::Silent,
+                false => Banner::Shown,
+            },
+            log_level: match (flags.quiet, flags.verbose) {
+                (true, _) => LevelFilter::Error,
+                (false, 0) => LevelFilter::Warn,
+                (false, 1) => LevelFilter::Info,
+                (false, 2) => LevelFilter::Debug,
+                (false, _) => LevelFilter::Trace,
+            },
+            cors: flags.cors,
+            auth_file: flags.auth_file,
+            slow_log: flags
+                .slow_log
+                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
+            user: flags.user,
+            group: flags.group,
+            warnings: layers.warnings,
+            site,
+        };
+        let takes_uploads = |site: &Site| site.upload.is_some();
+        if takes_uploads(&settings.site) || settings.site.hosts.iter().any(takes_uploads) {
+            let checked = check_uploads(&settings.config.addresses, settings.authentication());
+            checked.map_err(|reason| match flags.upload {
+                Some(_) => usage(reason).into(),
+                None => Stop::Mistakes(vec![Mistake::Failure(reason)]),
+            })?;
+        }
+        Ok(settings)
+    }
+}
+
+/// What the library wants to know.
+fn config(flags: &Flags) -> Result<Config, clap::Error> {
+    let mut config = Config::default();
+    let (_, port) = flags.path_and_port()?;
+    if let Some(port) = either("PORT", port, "--port", flags.port)? {
+        config.port = port;
+    }
+    if !flags.bind.is_empty() {
+        config.addresses.clear();
+        for address in flags.bind.iter().flat_map(|addresses| &addresses.0) {
+            if !config.addresses.contains(address) {
+                config.addresses.push(*address);
+            }
+        }
+    }
+    config.workers = flags.workers;
+    if let Some(seconds) = flags.keep_alive_timeout {
+        config.timeouts.keep_alive = Duration::from_secs(seconds.into());
+    }
+    if let Some(seconds) = flags.drain_timeout {
+        config.timeouts.drain = Duration::from_secs(seconds.into());
+    }
+    config.limits.keep_alive_max = flags.keep_alive_max;
+    config.limits.max_connections = flags.max_connections.map(NonZeroUsize::get);
+    let per_client = flags.max_connections_per_client;
+    config.limits.max_connections_per_client = per_client.map(NonZeroUsize::get);
+    if let Some(bytes) = flags.min_rate {
+        config.limits.min_rate_bytes_per_second = bytes;
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use tws::site::Size;
+
+    use super::*;
+
+    fn settings(args: &[&str]) -> Result<Settings, String> {
+        let args = std::iter::once("tws").chain(args.iter().copied());
+        let words = Words {
+            args: args.map(Into::into).collect(),
+            variables: Vec::new(),
+        };
+        Settings::read(&words).map_err(|stop| match stop {
+            Stop::Print(text) => panic!("{text}"),
+            Stop::Mistakes(mistakes) => match &mistakes[..] {
+                [Mistake::Usage(text)] => text.clone(),
+                other => panic!("{other:?}"),
+            },
+        })
+    }
+
+    #[test]
+    fn a_bare_number_is_the_port() {
+        let table: &[(&[&str], &str, u16)] = &[
+            (&["80"], "", 80),
+            (&["site"], "site", 8000),
+            (&["site", "80"], "site", 80),
+            (&["80", "site"], "site", 80),
+            (&["./80"], "./80", 8000),
+            (&["80", "81x"], "81x", 80),
+            (&["-d", "site", "80"], "site", 80),
+            (&["site", "-p", "0"], "site", 0),
+            (&["site", "-p", "80", "80"], "site", 80),
+        ];
+        for (args, root, port) in table {
+            let settings = settings(args).expect("fine");
+            assert_eq!(settings.config.port, *port, "{args:?}");
+            if !root.is_empty() {
+                assert_eq!(settings.root, Path::new(root), "{args:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_one_line_that_says_so() {
+        let table: &[(&[&str], &str)] = &[
+            (&["70000"], "70000 is not a port"),
+            (&["-p", "70000"], "--port"),
+            (&["-p", "x"], "--port"),
+            (&["a", "b"], "\"b\" is one too many"),
+            (&["80", "81", "a"], "'a'"),
+            (&["80", "-p", "81"], "PORT and --port say different things"),
+            (
+                &["a", "-d", "b"],
+                "PATH and --directory say different things",
+            ),
+            (&["--prot", "80"], "--port"),
+            (&["--workers", "0"], "--workers"),
+            (&["-b", "300.1.1.1.1"], "--bind"),
+            (&["--index", "a/b"], "--index"),
+            (&["--log-format", "xml"], "access-count"),
+            (
+                &["--access-log", "off", "--access-log", "-"],
+                "stands alone",
+            ),
+            (&["--users", "oracle:x"], "sqlite:users.db"),
+            (
+                &["--users", "postgre://u:p@h/d"],
+                "postgres://user:password",
+            ),
+            (&["--config", "f", "--no-site-file"], "--no-site-file"),
+            (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
+            (&["--slow-log", "1s"], "--slow-log"),
+            (&["--cors=a.test"], "--cors"),
+            (&["--upload-max", "1 GiB"], "--upload"),
+            (&["--upload-overwrite"], "--upload"),
+            (&["--upload", "--upload-max", "1 GB"], "\"100 MiB\""),
+            (&["--upload", "-b", "0.0.0.0"], "--auth-file"),
+            (&["--upload", "-b", "::1", "-b", "::"], "--bind ::"),
+        ];
+        for (args, expected) in table {
+            let error = settings(args).expect_err("a usage error");
+            assert!(error.contains(expected), "{args:?}: {error}");
+            assert!(!error.contains('\n'), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_repeated() {
+        for store in [
+            "postgre://ana:s3cret@h/d",
+            "host=h password=s3cret",
+            "sqlite://s3cret@h",
+        ] {
+            if let Err(error) = settings(&["--users", store]) {
+                assert!(!error.contains("s3cret"), "{error}");
+            }
+        }
+        for url in [
+            "postgres://ana:s3cret@h:1/d",
+            "postgresql://h/d?user=ana&password=s3cret",
+            "postgres://ana:s3cret",
+        ] {
+            let settings = settings(&["--users", url]).expect("a store");
+            let store = settings.users.as_ref().expect("a store");
+            let shown = format!("{settings:?} {store}");
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
+        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(of(&[]), Ok(vec![v4]));
+        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6]));
+        assert_eq!(
+            of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
+            Ok(vec![v6, v4])
+        );
+        assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+    }
+
+    #[test]
+    fn uploads_are_for_this_machine_or_for_those_who_say_who_they_are() {
+        let of = |args: &[&str]| {
+            let site = settings(args).expect("fine").site;
+            site.upload
+                .map(|upload| (upload.max.map(Size::bytes), upload.overwrite))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(
+            of(&["--upload", "-b", "::1", "-b", "127.0.0.2"]),
+            Some((None, false))
+        );
+        let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
+        assert_eq!(of(&all), Some((Some(10 << 20), true)));
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        assert_eq!(check_uploads(&[mapped], Authentication::None), Ok(()));
+    }
+
+    #[test]
+    fn the_access_log_goes_where_it_is_sent() {
+        let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
+        assert_eq!(of(&[]), Ok(1));
+        assert_eq!(of(&["-q"]), Ok(0));
+        assert_eq!(of(&["-q", "--access-log", "-"]), Ok(1));
+        assert_eq!(of(&["--access-log", "off"]), Ok(0));
+        assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));
+    }
+}
