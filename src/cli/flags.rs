@@ -7,7 +7,7 @@
 
 use std::any::TypeId;
 use std::ffi::OsString;
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,6 +22,7 @@ use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
+use tws::{Endpoint, ForwardedField, Networks};
 
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
@@ -140,7 +141,8 @@ pub(super) struct Flags {
     #[arg(short, long, value_name = "PORT", help_heading = LISTENING)]
     pub(super) port: Option<u16>,
 
-    /// An address to listen on; may be repeated [default: 127.0.0.1]
+    /// An address to listen on, with a port of its own or without, or unix:PATH; may be repeated
+    /// [default: 127.0.0.1]
     #[arg(
         short,
         long,
@@ -150,6 +152,25 @@ pub(super) struct Flags {
         help_heading = LISTENING
     )]
     pub(super) bind: Vec<Addresses>,
+
+    /// Who may connect to Unix sockets, as a mode of theirs [default: 660]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = LISTENING)]
+    pub(super) unix_mode: Option<u32>,
+
+    /// Take connections only from proxies, which say ahead of each whose it is (PROXY protocol, 1
+    /// or 2): those of --trusted-proxy, else those on this machine
+    #[arg(long, help_heading = LISTENING)]
+    pub(super) proxy_protocol: bool,
+
+    /// A proxy that is believed when it tells whose requests it passes on: 10.0.0.0/8, 192.0.2.7,
+    /// ::1, or unix for those at unix sockets; may be repeated [default: none]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', help_heading = LISTENING)]
+    pub(super) trusted_proxy: Vec<Networks>,
+
+    /// The field that trusted proxies write (the other is the client's): x-forwarded-for, with
+    /// x-forwarded-proto, or forwarded [default: x-forwarded-for]
+    #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
+    pub(super) forwarded_field: Option<ForwardedField>,
 
     /// Let pages of ORIGIN read all answers, whatever the file says [default: *]
     #[arg(
@@ -399,6 +420,14 @@ fn switch(arg: Arg) -> Arg {
     }
 }
 
+/// As chmod(1) has it.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("it is no mode, as 660 and 600 are".to_owned()),
+    }
+}
+
 fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" | "on" | "1" => Ok(true),
@@ -417,30 +446,37 @@ where
 
 /// A name may have several addresses: `localhost` has two.
 #[derive(Clone, Debug)]
-pub(super) struct Addresses(pub(super) Vec<IpAddr>);
+pub(super) struct Addresses(pub(super) Vec<Endpoint>);
 
 fn parse_addresses(text: &str) -> Result<Addresses, String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    if let Ok(address) = bare.unwrap_or(text).parse() {
-        return Ok(Addresses(vec![address]));
+    match text.parse() {
+        Ok(endpoint) => return Ok(Addresses(vec![endpoint])),
+        Err(reason) if text.starts_with("unix:") => return Err(reason),
+        Err(_) => {}
     }
+    let with_port = text
+        .rsplit_once(':')
+        .and_then(|(name, port)| Some((name, Some(port.parse::<u16>().ok()?))));
+    let (name, port) = with_port.unwrap_or((text, None));
     let unknown = |_| {
-        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual"
+        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual, \
+         0.0.0.0:80 has a port of its own, and unix:/run/tws.sock is a socket"
             .to_owned()
     };
-    let found: Vec<IpAddr> = (text, 0)
-        .to_socket_addrs()
-        .map_err(unknown)?
-        .map(|address| address.ip())
-        .collect();
+    let found = (name, port.unwrap_or(0)).to_socket_addrs();
+    let found: Vec<SocketAddr> = found.map_err(unknown)?.collect();
     // Where IPv6 is off, `localhost` is still often listed as `::1` too.
-    let usable = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
-    match found.iter().copied().filter(usable).collect::<Vec<_>>() {
-        none if none.is_empty() => Ok(Addresses(found)),
-        usable => Ok(Addresses(usable)),
-    }
+    let is_usable = |address: &&SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
+    let usable: Vec<_> = found.iter().filter(is_usable).copied().collect();
+    let addresses = match usable.is_empty() {
+        true => found,
+        false => usable,
+    };
+    let endpoint = |address: SocketAddr| match port {
+        Some(_) => Endpoint::Socket(address),
+        None => Endpoint::Address(address.ip()),
+    };
+    Ok(Addresses(addresses.into_iter().map(endpoint).collect()))
 }
 
 pub(super) fn usage(message: String) -> clap::Error {

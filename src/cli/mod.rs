@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use log::LevelFilter;
-use tws::Config;
 use tws::access_log::{Destination, Format};
 use tws::site::{Listing, Origin, Site, Store};
+use tws::{Config, Endpoint, ProxyProtocol};
 
 use flags::{Flags, one_line, usage};
 pub(crate) use layers::Words;
@@ -117,11 +117,12 @@ pub(crate) enum Authentication {
 
 /// Other machines may store files here only if they say who they are.
 pub(crate) fn check_uploads(
-    addresses: &[IpAddr],
+    addresses: &[Endpoint],
     authentication: Authentication,
 ) -> Result<(), String> {
-    let exposed = |address: &&IpAddr| !address.to_canonical().is_loopback();
-    match (addresses.iter().find(exposed), authentication) {
+    let exposed = |address: &IpAddr| !address.to_canonical().is_loopback();
+    let mut addresses = addresses.iter().filter_map(Endpoint::ip);
+    match (addresses.find(exposed), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some(address), Authentication::None) => Err(format!(
             "--upload ([upload] in a site file) with --bind {address} would let everybody store \
@@ -270,10 +271,23 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
         config.addresses.clear();
         for address in flags.bind.iter().flat_map(|addresses| &addresses.0) {
             if !config.addresses.contains(address) {
-                config.addresses.push(*address);
+                config.addresses.push(address.clone());
             }
         }
     }
+    if let Some(mode) = flags.unix_mode {
+        config.unix_mode = mode;
+    }
+    if flags.proxy_protocol {
+        config.proxy_protocol = ProxyProtocol::Required;
+    }
+    config.trusted_proxies = flags.trusted_proxy.iter().cloned().collect();
+    if flags.forwarded_field.is_some() && flags.trusted_proxy.is_empty() {
+        return Err(usage(
+            "--forwarded-field needs a --trusted-proxy".to_owned(),
+        ));
+    }
+    config.forwarded_field = flags.forwarded_field.unwrap_or_default();
     config.workers = flags.workers;
     if let Some(seconds) = flags.keep_alive_timeout {
         config.timeouts.keep_alive = Duration::from_secs(seconds.into());
@@ -365,6 +379,17 @@ mod tests {
             ),
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
+            (&["--unix-mode", "rw"], "as 660 and 600 are"),
+            (
+                &["--trusted-proxy", "proxy.example"],
+                "'--trusted-proxy <NETWORK>': \"proxy.example\" is no network, as 10.0.0.0/8, \
+                 192.0.2.7, ::1 and unix",
+            ),
+            (
+                &["--trusted-proxy=::1", "--forwarded-field=x-real-ip"],
+                "none of x-forwarded-for, forwarded",
+            ),
+            (&["--forwarded-field=forwarded"], "--trusted-proxy"),
             (&["--slow-log", "1s"], "--slow-log"),
             (&["--cors=a.test"], "--cors"),
             (&["--upload-max", "1 GiB"], "--upload"),
@@ -406,15 +431,26 @@ mod tests {
     #[test]
     fn addresses() {
         let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
-        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        assert_eq!(of(&[]), Ok(vec![v4]));
-        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6]));
+        let v4 = Endpoint::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let v6 = Endpoint::Address(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        assert_eq!(of(&[]), Ok(vec![v4.clone()]));
+        assert_eq!(of(&["-b", "::1"]), Ok(vec![v6.clone()]));
         assert_eq!(
             of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
-            Ok(vec![v6, v4])
+            Ok(vec![v6, v4.clone()])
         );
         assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+        let socket = |text: &str| Endpoint::Socket(text.parse().expect("an address"));
+        assert_eq!(
+            of(&["-b", "127.0.0.2:80,[::1]:81", "-b", "unix:/run/tws.sock"]),
+            Ok(vec![
+                socket("127.0.0.2:80"),
+                socket("[::1]:81"),
+                Endpoint::Unix("/run/tws.sock".into())
+            ])
+        );
+        let localhost = of(&["-b", "localhost:82"]).expect("known");
+        assert!(localhost.contains(&socket("127.0.0.1:82")), "{localhost:?}");
     }
 
     #[test]
@@ -431,10 +467,16 @@ mod tests {
         );
         let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
         assert_eq!(of(&all), Some((Some(10 << 20), true)));
-        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()];
         assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        assert_eq!(check_uploads(&[mapped], Authentication::None), Ok(()));
+        assert_eq!(
+            check_uploads(
+                &[mapped.into(), Endpoint::Unix("s".into())],
+                Authentication::None
+            ),
+            Ok(())
+        );
     }
 
     #[test]
