@@ -1,6 +1,8 @@
 //! `tws`: the command line becomes settings, the settings become a server. All that the server
 //! can do is in the library.
 
+mod app;
+mod check;
 mod cli;
 mod diagnostics;
 mod privileges;
@@ -15,7 +17,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cli::{Banner, Mistake, Sandboxing, Settings, SiteFile, Stop, Words};
+use app::App;
+use cli::{Banner, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words};
 use diagnostics::Diagnostics;
 use privileges::Identity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,14 +27,22 @@ use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, Destination, OpenLog};
-use tws::site::{PostgresUrl, Store, Symlinks};
-#[cfg(feature = "auth")]
-use tws::{BasicAuth, Credentials};
-use tws::{Cors, Error, Router, Server, SlowLog, StaticFiles};
+use tws::site::{Store, Symlinks};
+use tws::{Error, Server};
 use upgrade::{Ancestor, Upgrade};
 
 fn main() -> ExitCode {
-    let settings = match Settings::read(&Words::of_process()) {
+    let mut words = Words::of_process();
+    match Task::take_from(&mut words) {
+        Task::Serve => serve(&words),
+        Task::Check => check::run(&words),
+        Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
+        Task::Man => cli::man().map_or(ExitCode::FAILURE, |page| print(&page)),
+    }
+}
+
+fn serve(words: &Words) -> ExitCode {
+    let settings = match Settings::read(words) {
         Ok(settings) => settings,
         Err(stop) => return end(stop),
     };
@@ -48,6 +59,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    say(&String::from_utf8_lossy(text));
+    ExitCode::SUCCESS
 }
 
 fn end(stop: Stop) -> ExitCode {
@@ -80,14 +96,12 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
-    let site = &settings.site;
-    let files = hide_settings(StaticFiles::with_site(&settings.root, site)?, settings);
-    let guard = settings.auth_file.as_deref().map(guard).transpose()?;
-    let store = settings
-        .users
-        .as_ref()
-        .map(|store| place(store, settings, identity.as_ref()));
-    let store = store.transpose()?;
+    let app = App::open(settings)?;
+    let store = settings.users.as_ref();
+    let store = store.map(|store| app::place(store, settings)).transpose()?;
+    if let Some(store) = &store {
+        app::make_folder_of(store, identity.as_ref())?;
+    }
     let config = settings.config.clone();
     let mut server = match &ancestor {
         Some(ancestor) => Server::from_listeners(ancestor.listeners()?, config)?,
@@ -107,11 +121,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
         source,
     })?;
 
-    let mut router = Router::new();
-    if let Some(store) = &store {
-        router = add_users(router, store)?;
-    }
-    let app = wrap(router.fallback(files), guard, settings);
+    let users = store.as_ref().map(app::open_users).transpose()?;
     heed_signals(signals, &server)?;
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log.start()?);
@@ -123,7 +133,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
-    server.serve(app)
+    server.serve(app.into_handler(settings, users.as_ref()))
 }
 
 fn open_access_log(
@@ -184,109 +194,6 @@ fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
         _ => {}
     }
     sandbox
-}
-
-/// Neither a site file under another name nor the users' passwords are served if they lie beneath
-/// the root.
-fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
-    let site_file = match &settings.site_file {
-        SiteFile::At(path) => Some(path),
-        SiteFile::None | SiteFile::OfRoot => None,
-    };
-    let paths = site_file.into_iter().chain(&settings.auth_file);
-    paths.fold(files, |files, path| match std::path::absolute(path) {
-        Ok(path) => files.hiding(&path),
-        Err(_) => files,
-    })
-}
-
-/// Puts around everything what flags ask for. Preflights come without a password, so they are
-/// answered outside of where one is wanted.
-fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
-    // A router with nothing but a fallback is whatever that is.
-    let mut app = match guard {
-        Some(guard) => guard(app),
-        None => app,
-    };
-    if let Some(origin) = &settings.cors {
-        app = Router::new().fallback(Cors::new(app, origin));
-    }
-    if let Some(threshold) = settings.slow_log {
-        app = Router::new().fallback(SlowLog::new(app, threshold));
-    }
-    app
-}
-
-/// Puts around everything who may have it.
-type Guard = Box<dyn FnOnce(Router) -> Router>;
-
-#[cfg(feature = "auth")]
-fn guard(path: &Path) -> Result<Guard, Error> {
-    let credentials = Credentials::read(path)?;
-    Ok(Box::new(|app| {
-        Router::new().fallback(BasicAuth::new(app, credentials))
-    }))
-}
-
-#[cfg(not(feature = "auth"))]
-fn guard(path: &Path) -> Result<Guard, Error> {
-    Err(Error::Setting(format!(
-        "passwords cannot be asked for as {} has them: this tws was built without the feature auth",
-        path.display()
-    )))
-}
-
-/// The store with the place where it is, which is made if need be.
-#[cfg(feature = "sqlite")]
-fn place(store: &Store, settings: &Settings, owner: Option<&Identity>) -> Result<Store, Error> {
-    let Store::Sqlite(path) = store else {
-        return Ok(store.clone());
-    };
-    let path = state::place(path, settings.state_dir.as_deref(), &settings.root)?;
-    state::make_folder_of(&path, owner)?;
-    Ok(Store::Sqlite(path))
-}
-
-#[cfg(not(feature = "sqlite"))]
-#[expect(clippy::unnecessary_wraps, reason = "as its twin")]
-fn place(store: &Store, _: &Settings, _: Option<&Identity>) -> Result<Store, Error> {
-    Ok(store.clone())
-}
-
-fn add_users(router: Router, store: &Store) -> Result<Router, Error> {
-    match store {
-        Store::Sqlite(path) => add_sqlite_users(router, path),
-        Store::Postgres(url) => add_postgres_users(router, url),
-        other => Err(no_store(other, "a newer tws")),
-    }
-}
-
-#[cfg(feature = "sqlite")]
-fn add_sqlite_users(router: Router, path: &Path) -> Result<Router, Error> {
-    Ok(tws::Users::open(path)?.routes(router))
-}
-
-#[cfg(not(feature = "sqlite"))]
-fn add_sqlite_users(_: Router, path: &Path) -> Result<Router, Error> {
-    let store = Store::Sqlite(path.to_owned());
-    Err(no_store(&store, "one built with --features sqlite"))
-}
-
-#[cfg(feature = "postgres")]
-fn add_postgres_users(router: Router, url: &PostgresUrl) -> Result<Router, Error> {
-    Ok(tws::Users::connect(url.reveal())?.routes(router))
-}
-
-#[cfg(not(feature = "postgres"))]
-fn add_postgres_users(_: Router, url: &PostgresUrl) -> Result<Router, Error> {
-    let store = Store::Postgres(url.clone());
-    Err(no_store(&store, "one built with --features postgres"))
-}
-
-fn no_store(store: &Store, wanted: &str) -> Error {
-    Error::Setting(format!(
-        "users cannot be kept in {store} by this tws; {wanted} can"
-    ))
 }
 
 /// With fewer a few clients are a crowd.

@@ -152,6 +152,15 @@ impl ServerHandle {
 }
 
 impl Server {
+    /// Looks whether a server could have these limits; [`bind`](Self::bind) does, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if they contradict each other, or are more than there can be.
+    pub fn check(config: &Config) -> Result<(), Error> {
+        check(config)
+    }
+
     /// Listens on every address of `config`.
     ///
     /// # Errors

@@ -270,6 +270,72 @@ fn who_said_what_is_wrong_decides_how_it_ends() {
 }
 
 #[test]
+fn check_says_all_that_is_wrong_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::create_dir(at.join("site")).expect("a folder");
+    fs::write(at.join("site/index.html"), "hello").expect("a file");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let text = format!(
+        "directory = \"site\"\nport = {port}\naccess-log = \"log\"\nstate-dir = \"state/tws\"\n\
+         spa = \"app.html\"\n"
+    );
+    fs::write(at.join("tws.toml"), text).expect("a file");
+    let output = tws(at, &["check", "--config", "tws.toml"]);
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{found}");
+    assert!(!found.contains("wrong: "), "{found}");
+    assert!(
+        found.contains("warning: ") && found.contains("app.html"),
+        "{found}"
+    );
+    for name in ["log", "state"] {
+        assert!(!at.join(name).exists(), "{name} was made");
+    }
+
+    let text = "directory = \"none\"\nport = \"x\"\nprot = 1\nworkers = 1025\nbind = \"192.0.2.1\"\n\
+                access-log = [\"no/folder/log\", \"site\"]\nauth-file = \"passwords\"\n";
+    fs::write(at.join("tws.toml"), text).expect("a file");
+    let output = tws(at, &["check", "--config", "tws.toml"]);
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    for expected in [
+        "tws.toml:2: port: ",
+        "tws.toml:3: ",
+        "none: no such file",
+        "passwords: no such file",
+        "most workers",
+        "192.0.2.1",
+        "no/folder/log",
+        "site: it is a folder",
+    ] {
+        let is_wrong = |line: &str| line.starts_with("wrong: ") && line.contains(expected);
+        assert!(found.lines().any(is_wrong), "{expected} in {found}");
+    }
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn a_folder_with_the_name_of_a_word_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["check", "man", "completions"] {
+        fs::create_dir(folder.path().join(name)).expect("a folder");
+        fs::write(folder.path().join(name).join("index.html"), name).expect("a file");
+        // What comes first is --port=0 of the tests; without that it is a word.
+        let site = Process::start(folder.path(), &[&format!("./{name}")]);
+        assert_eq!(site.client().get("/").text(), name);
+    }
+    let man = tws(folder.path(), &["man"]);
+    assert!(String::from_utf8_lossy(&man.stdout).contains(".TH tws 1"));
+    let script = tws(folder.path(), &["completions", "bash"]);
+    assert!(String::from_utf8_lossy(&script.stdout).contains("--access-log"));
+    fails(folder.path(), &["completions", "tcsh"], 2);
+    let help = tws(folder.path(), &["check", "--help"]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("tws check"));
+}
+
+#[test]
 fn quiet_prints_nothing_and_sigterm_ends_it_well() {
     let folder = tempfile::tempdir().expect("a folder");
     // Nobody says that it has started but its log.

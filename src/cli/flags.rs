@@ -65,13 +65,16 @@ const SITES: &[(&str, &str)] = &[
     about = "A static-first HTTP server that nothing slow can slow down",
     override_usage = "tws [OPTIONS] [PATH] [PORT]",
     after_help = "Without PATH, ./www is served where there is one, else the current directory. \
-                  A bare number is the port: `tws 80`.\n\n\
+                  A bare number is the port: `tws 80`. Words that are no PATH come first: \
+                  `tws check` says what is wrong with the settings, `tws completions SHELL` and \
+                  `tws man` print what a shell and man(1) want. A folder of such a name is \
+                  ./check.\n\n\
                   Flags come before the environment, that before the file (--config, else \
                   PATH/.tws.toml), which has keys of the flags' names: `port = 80`."
 )]
 pub(super) struct Flags {
     /// The folder or the single file to serve, and the port
-    #[arg(value_name = "PATH] [PORT", num_args = 0..=2)]
+    #[arg(value_name = "PATH] [PORT", num_args = 0..=2, value_hint = ValueHint::AnyPath)]
     pub(super) path_and_port: Vec<OsString>,
 
     /// The folder to serve, as PATH
@@ -84,18 +87,22 @@ pub(super) struct Flags {
     pub(super) index: Vec<IndexName>,
 
     /// List folders without an index; auto: if PATH is given and has no index
+    /// [default: auto]
     #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::WORDS), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
 
     /// Content codings: auto compresses text, sidecar only takes .br .zst .gz beside the file
+    /// [default: auto]
     #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::WORDS), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
     /// What entity tags are made of; content is for trees whose times mean nothing
+    /// [default: mtime]
     #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::WORDS), help_heading = SERVING)]
     pub(super) etag: Option<EtagSource>,
 
     /// Symbolic links that are followed; inside: those that stay beneath the root
+    /// [default: inside]
     #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::WORDS), help_heading = SERVING)]
     pub(super) symlinks: Option<Symlinks>,
 
@@ -103,7 +110,7 @@ pub(super) struct Flags {
     #[arg(long, help_heading = SERVING)]
     pub(super) hidden: Option<bool>,
 
-    /// Answer navigations that find nothing with FILE [default: index.html]
+    /// Answer navigations that find nothing with FILE; index.html if none is named
     #[arg(
         long,
         value_name = "FILE",
@@ -172,7 +179,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
 
-    /// Let pages of ORIGIN read all answers, whatever the file says [default: *]
+    /// Let pages of ORIGIN read all answers, whatever the file says; of all if none is named
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -381,6 +388,8 @@ pub(super) fn variable(arg: &Arg) -> Option<String> {
 /// Where a setting is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
+    /// It says where the file is, which the file cannot.
+    Nowhere,
     /// Among the site's.
     Site(&'a str),
     /// Beside them, in any file.
@@ -393,6 +402,7 @@ pub(super) enum Key<'a> {
 pub(super) fn key(long: &str) -> Key<'_> {
     let other = SITES.iter().find(|(flag, _)| *flag == long);
     match other {
+        _ if matches!(long, "config" | "no-site-file" | "help" | "version") => Key::Nowhere,
         Some((_, key)) => Key::Site(key),
         None if Site::KEYS.contains(&long) => Key::Site(long),
         None if FOR_ROOTS.contains(&long) => Key::Beside(long),

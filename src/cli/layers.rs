@@ -39,6 +39,8 @@ pub(super) struct Layers {
     pub(super) root_was_named: bool,
     /// What is no mistake and yet not meant, perhaps.
     pub(super) warnings: Vec<String>,
+    /// What was said and is wrong. It is left out.
+    pub(super) mistakes: Vec<Mistake>,
 }
 
 /// The arguments and variables of a process.
@@ -88,7 +90,7 @@ impl Layers {
         if let Some(document) = &document {
             layers.add_document(document, &site_file);
         }
-        let flags = layers.end()?;
+        let flags = layers.flags()?;
         let named = root(&flags)?;
         Ok(Self {
             site: document.map(|document| document.site).unwrap_or_default(),
@@ -97,6 +99,7 @@ impl Layers {
             root: named.unwrap_or_else(default_root),
             flags,
             warnings,
+            mistakes: layers.mistakes,
         })
     }
 }
@@ -260,10 +263,11 @@ impl Reading {
     ) -> Result<(Arg, &'o [String]), String> {
         let name = other.name.as_str();
         let arg = flags::settings(&self.command).find(|(_, long)| *long == name);
-        let Some((arg, long)) = arg.filter(|(_, long)| !is_for_the_command_line(long)) else {
+        let Some((arg, long)) = arg else {
             return Err(self.unknown(name));
         };
         match (flags::key(long), site_file) {
+            (Key::Nowhere, _) => Err(self.unknown(name)),
             (Key::Site(key), _) => Err(format!("unknown key `{name}`; in a file it is {key}")),
             (Key::BesideInConfig(_), SiteFile::OfRoot) => Err(format!(
                 "{name} is not for the file of a folder that is served, which may be a stranger's; \
@@ -281,8 +285,7 @@ impl Reading {
     fn unknown(&self, name: &str) -> String {
         let beside = flags::settings(&self.command)
             .map(|(_, long)| long)
-            .filter(|long| !is_for_the_command_line(long))
-            .filter(|long| !matches!(flags::key(long), Key::Site(_)));
+            .filter(|long| !matches!(flags::key(long), Key::Site(_) | Key::Nowhere));
         let keys = Site::KEYS.iter().copied().chain(beside);
         match nearest(name, keys.map(str::to_owned)) {
             Some(near) => format!("unknown key `{name}`; did you mean `{near}`?"),
@@ -312,19 +315,6 @@ impl Reading {
             Err(error) => self.mistakes.push(wrong(flags::one_line(&error))),
         }
     }
-
-    /// What is said in all, if there is no mistake in it.
-    fn end(mut self) -> Result<Flags, Stop> {
-        match self.mistakes.is_empty() {
-            true => Ok(self.flags()?),
-            false => Err(Stop::Mistakes(self.mistakes)),
-        }
-    }
-}
-
-/// Those say where the file is, which the file cannot.
-fn is_for_the_command_line(long: &str) -> bool {
-    matches!(long, "config" | "no-site-file" | "help" | "version")
 }
 
 /// What would have been typed to say the same.
@@ -425,15 +415,18 @@ mod tests {
                     .map(|(name, value)| (name.into(), value.into()))
                     .collect(),
             };
-            Layers::read(&words).map_err(|stop| match stop {
-                Stop::Print(text) => panic!("{text}"),
-                Stop::Mistakes(mistakes) => mistakes
-                    .into_iter()
-                    .map(|mistake| match mistake {
-                        Mistake::Usage(text) | Mistake::Failure(text) => text,
-                    })
-                    .collect(),
-            })
+            let texts = |mistakes: Vec<Mistake>| {
+                let text = |mistake| match mistake {
+                    Mistake::Usage(text) | Mistake::Failure(text) => text,
+                };
+                mistakes.into_iter().map(text).collect()
+            };
+            match Layers::read(&words) {
+                Ok(layers) if layers.mistakes.is_empty() => Ok(layers),
+                Ok(layers) => Err(texts(layers.mistakes)),
+                Err(Stop::Mistakes(mistakes)) => Err(texts(mistakes)),
+                Err(Stop::Print(text)) => panic!("{text}"),
+            }
         }
     }
 
@@ -465,6 +458,7 @@ mod tests {
             "https://a.test",
             "sqlite:a.db",
             "A: b",
+            "forwarded",
         ];
         let fits = |value: &&str| {
             let word = format!("--{long}={value}");
@@ -483,7 +477,7 @@ mod tests {
         let unset = shown(&nothing.of(&[], &[]).expect("fine").flags);
         let mut keys = 0;
         for (arg, long) in flags::settings(&command) {
-            if is_for_the_command_line(long) || long == "directory" {
+            if flags::key(long) == Key::Nowhere || long == "directory" {
                 continue;
             }
             let (typed, value) = example(arg, long);
@@ -493,7 +487,7 @@ mod tests {
             let variable = flags::variable(arg).expect("a name");
             let variable = nothing.of(&[], &[(&variable, value)]).expect("a variable");
             assert_eq!(shown(&variable.flags), flag, "--{long}");
-            assert!(flag != unset || long == "no-site-file", "--{long}={value}");
+            assert!(flag != unset, "--{long}={value}");
             let (Key::Beside(key) | Key::BesideInConfig(key)) = flags::key(long) else {
                 continue;
             };

@@ -1,10 +1,15 @@
 //! The command line, the environment and the file become settings in one fallible step. Nothing is
 //! opened here but the file.
 //!
-//! `flags` is the one definition of what can be set, `layers` lets the three say it.
+//! `flags` is the one definition of what can be set, `layers` lets the three say it, `reference` shows
+//! it to people. `task` knows the few first words that do something else than to serve.
 
 mod flags;
 mod layers;
+mod reference;
+#[cfg(test)]
+mod table;
+mod task;
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -20,6 +25,8 @@ use tws::{Config, Endpoint, ProxyProtocol};
 use flags::{Flags, one_line, usage};
 pub(crate) use layers::Words;
 use layers::{Layers, either};
+pub(crate) use reference::{completions, man};
+pub(crate) use task::Task;
 
 /// What is used.
 #[derive(Debug)]
@@ -171,6 +178,14 @@ pub(crate) enum Mistake {
     Failure(String),
 }
 
+impl Mistake {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Usage(text) | Self::Failure(text) => text,
+        }
+    }
+}
+
 impl From<clap::Error> for Stop {
     fn from(error: clap::Error) -> Self {
         match error.kind() {
@@ -188,7 +203,23 @@ impl From<clap::Error> for Stop {
 impl Settings {
     /// From the words of a command line and an environment, and from the file.
     pub(crate) fn read(words: &Words) -> Result<Self, Stop> {
-        Layers::read(words).and_then(Self::from_layers)
+        match Self::examine(words)? {
+            (settings, mistakes) if mistakes.is_empty() => Ok(settings),
+            (_, mistakes) => Err(Stop::Mistakes(mistakes)),
+        }
+    }
+
+    /// The same, for who wants to know all that is wrong: what is left when that is left out.
+    pub(crate) fn examine(words: &Words) -> Result<(Self, Vec<Mistake>), Stop> {
+        let mut layers = Layers::read(words)?;
+        let mistakes = std::mem::take(&mut layers.mistakes);
+        match Self::from_layers(layers) {
+            Ok(settings) => Ok((settings, mistakes)),
+            Err(Stop::Mistakes(more)) => {
+                Err(Stop::Mistakes(mistakes.into_iter().chain(more).collect()))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     pub(crate) fn authentication(&self) -> Authentication {

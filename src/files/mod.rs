@@ -85,16 +85,26 @@ impl StaticFiles {
     pub fn with_site(path: impl AsRef<Path>, site: &Site) -> Result<Self, Error> {
         let path = path.as_ref();
         let default = Tree::open(path, site)?;
-        default.warn_of_missing_files();
         let mut hosts = Vec::new();
         for host in &site.hosts {
             let root = host.root.as_deref().unwrap_or(Path::new("."));
             let tree = Tree::open(&path.join(root), host)?;
-            tree.warn_of_missing_files();
             hosts.push((host.names.clone(), tree));
         }
         let inner = Arc::new(Inner { default, hosts });
-        Ok(Self { inner })
+        let files = Self { inner };
+        for name in files.missing_files() {
+            log::warn!("the site file names {name:?}, which cannot be served now");
+        }
+        Ok(files)
+    }
+
+    /// The files that the site's rules name and that cannot be served now: they may come later, or
+    /// be misspelt.
+    pub fn missing_files(&self) -> Vec<String> {
+        let hosts = self.inner.hosts.iter().map(|(_, tree)| tree);
+        let all = std::iter::once(&self.inner.default).chain(hosts);
+        all.flat_map(Tree::missing_files).collect()
     }
 
     /// Never serves the file at `path`, which is relative to the root, on any host whose root it
@@ -475,16 +485,14 @@ impl Tree {
             .ok()
     }
 
-    fn warn_of_missing_files(&self) {
+    /// The files that the rules name and that cannot be served now.
+    fn missing_files(&self) -> impl Iterator<Item = String> {
         let at = self.snapshot();
-        for name in self.rules.mentioned() {
-            if !matches!(
-                at.root.get(name, Patience::Enough),
-                Ok(root::Opened::File(_))
-            ) {
-                let name = String::from_utf8_lossy(name);
-                log::warn!("the site file names {name:?}, which cannot be served now");
-            }
-        }
+        let is_missing = move |name: &&[u8]| {
+            let opened = at.root.get(name, Patience::Enough);
+            !matches!(opened, Ok(root::Opened::File(_)))
+        };
+        let mentioned = self.rules.mentioned().filter(is_missing);
+        mentioned.map(|name| String::from_utf8_lossy(name).into_owned())
     }
 }

@@ -44,7 +44,9 @@ const DEFAULT_LIMIT: i64 = 100;
 /// Ids are unique, and no id is given twice. They grow, but they may have gaps; and where several
 /// servers share a database, a user may be seen a moment later than one with a higher id, and be
 /// missed by a client that asks for those after that one.
-#[derive(Debug)]
+///
+/// Clones share the database: one can be given to each of several routers.
+#[derive(Clone, Debug)]
 pub struct Users {
     store: Arc<Store>,
 }

@@ -1,0 +1,264 @@
+//! `tws check`: everything that serving would need is looked at, and nothing is served: no port is
+//! bound, no file made, no database opened. All that is wrong is said, not only the first of it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::fs::{Access, access};
+use tws::access_log::Destination;
+use tws::site::{SITE_FILE, Store};
+use tws::{Endpoint, Error, Server};
+
+use crate::cli::{Settings, SiteFile, Stop, Words};
+use crate::privileges::{self, Identity};
+use crate::{app, say};
+
+/// What was found, a line each.
+#[derive(Default)]
+struct Report {
+    text: String,
+    wrong: usize,
+}
+
+impl Report {
+    fn fine(&mut self, text: impl fmt::Display) {
+        self.line("fine", text);
+    }
+
+    /// What is allowed, and yet not meant, perhaps.
+    fn warn(&mut self, text: impl fmt::Display) {
+        self.line("warning", text);
+    }
+
+    fn wrong(&mut self, text: impl fmt::Display) {
+        self.wrong += 1;
+        self.line("wrong", text);
+    }
+
+    fn result<T>(&mut self, text: impl fmt::Display, result: Result<T, impl fmt::Display>) {
+        match result {
+            Ok(_) => self.fine(text),
+            Err(error) => self.wrong(error),
+        }
+    }
+
+    fn line(&mut self, kind: &str, text: impl fmt::Display) {
+        let text = text.to_string();
+        let line: String = text.split(char::is_control).collect::<Vec<_>>().join(" ");
+        self.text += &format!("{kind}: {line}\n");
+    }
+}
+
+/// Looks at what these words, and the file, ask for.
+pub(crate) fn run(words: &Words) -> ExitCode {
+    let mut report = Report::default();
+    let (settings, mistakes) = match Settings::examine(words) {
+        Ok((settings, mistakes)) => (Some(settings), mistakes),
+        Err(Stop::Mistakes(mistakes)) => (None, mistakes),
+        Err(Stop::Print(text)) => {
+            say(&text);
+            return ExitCode::SUCCESS;
+        }
+    };
+    for mistake in &mistakes {
+        report.wrong(mistake.text());
+    }
+    if let Some(settings) = &settings {
+        if mistakes.is_empty() {
+            report.fine(file(settings));
+        }
+        for warning in &settings.warnings {
+            report.warn(warning);
+        }
+        // In the order in which serving needs it.
+        for check in [
+            check_process,
+            check_files,
+            check_passwords,
+            check_users,
+            check_server,
+            check_logs,
+        ] {
+            check(settings, &mut report);
+        }
+    }
+    say(&report.text);
+    match report.wrong {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn file(settings: &Settings) -> String {
+    let path = match &settings.site_file {
+        SiteFile::At(path) => path.clone(),
+        SiteFile::OfRoot => settings.root.join(SITE_FILE),
+        SiteFile::None => return "no file is read".to_owned(),
+    };
+    match path.exists() {
+        true => format!("settings are read from {}", path.display()),
+        false => format!("there is no {}", path.display()),
+    }
+}
+
+fn check_process(settings: &Settings, report: &mut Report) {
+    let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
+    if user.is_none() && group.is_none() {
+        return;
+    }
+    match Identity::find(user, group) {
+        Ok(_) => {
+            report.fine("--user and --group are known");
+            if privileges::is_root() {
+                report.warn("what follows is checked as root, not as --user");
+            }
+        }
+        Err(error) => report.wrong(error),
+    }
+}
+
+/// The roots, each by itself, and what the rules say of what is in them.
+fn check_files(settings: &Settings, report: &mut Report) {
+    let folders = settings
+        .site
+        .hosts
+        .iter()
+        .filter_map(|host| host.root.as_ref());
+    let roots = folders.map(|folder| settings.root.join(folder));
+    let mut all_there = true;
+    for root in std::iter::once(settings.root.clone()).chain(roots) {
+        let found = match fs::metadata(&root) {
+            Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
+            Ok(_) => fs::File::open(&root).map(drop),
+            Err(error) => Err(error),
+        };
+        all_there &= found.is_ok();
+        let found = found.map_err(|source| Error::Path {
+            purpose: "serve",
+            path: root.clone(),
+            source,
+        });
+        report.result(format_args!("{} is served", root.display()), found);
+    }
+    if !all_there {
+        return;
+    }
+    match app::files(settings) {
+        Ok(files) => {
+            for name in files.missing_files() {
+                report.warn(format_args!(
+                    "the file names {name:?}, which cannot be served now"
+                ));
+            }
+        }
+        Err(error) => report.wrong(error),
+    }
+}
+
+fn check_passwords(settings: &Settings, report: &mut Report) {
+    if let Some(path) = &settings.auth_file {
+        let text = format!("passwords are read from {}", path.display());
+        report.result(text, app::guard(path));
+    }
+}
+
+fn check_users(settings: &Settings, report: &mut Report) {
+    let Some(store) = &settings.users else {
+        return;
+    };
+    let placed = app::check_store(store).and_then(|()| app::place(store, settings));
+    match placed {
+        Ok(Store::Sqlite(path)) => {
+            let text = format!("users are kept in {}", path.display());
+            report.result(text, writable(&path, Folders::Made, "keep users in"));
+        }
+        Ok(store) => report.fine(format_args!(
+            "users are kept in {store}, which is not asked now"
+        )),
+        Err(error) => report.wrong(error),
+    }
+}
+
+fn check_server(settings: &Settings, report: &mut Report) {
+    let config = &settings.config;
+    report.result("the limits agree with each other", Server::check(config));
+    for endpoint in &config.addresses {
+        let address = match endpoint {
+            Endpoint::Address(ip) => (*ip, config.port).into(),
+            Endpoint::Socket(address) => *address,
+            Endpoint::Unix(path) => {
+                let text = format!("{endpoint} can be listened on");
+                report.result(text, writable(path, Folders::Needed, "listen on"));
+                continue;
+            }
+        };
+        // A port of UDP's, for a moment: those of TCP are not to be disturbed.
+        let here = UdpSocket::bind((address.ip(), 0));
+        let here = here.map_err(|source| Error::Bind { address, source });
+        let text = format!("{} is an address of this machine", address.ip());
+        report.result(text, here);
+    }
+}
+
+fn check_logs(settings: &Settings, report: &mut Report) {
+    for destination in &settings.access_log {
+        let Destination::File(path) = destination else {
+            continue;
+        };
+        let text = format!("the access log goes to {}", path.display());
+        report.result(
+            text,
+            writable(path, Folders::Needed, "write the access log to"),
+        );
+    }
+}
+
+/// Whether the folder of a file, and those above it, are made for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Folders {
+    Made,
+    Needed,
+}
+
+/// Whether a file can be written to, or made.
+fn writable(path: &Path, folders: Folders, purpose: &'static str) -> Result<(), Error> {
+    let (existing, needed) = match fs::metadata(path) {
+        Ok(_) => (Ok(path.to_owned()), Access::WRITE_OK),
+        Err(_) => (
+            existing_folder(path, folders),
+            Access::WRITE_OK | Access::EXEC_OK,
+        ),
+    };
+    let can = existing.and_then(|existing| Ok(access(&existing, needed)?));
+    let can = can.and_then(|()| match path.is_dir() {
+        true => Err(io::Error::other("it is a folder")),
+        false => Ok(()),
+    });
+    can.map_err(|source| Error::Path {
+        purpose,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn existing_folder(path: &Path, folders: Folders) -> io::Result<PathBuf> {
+    let above = path
+        .ancestors()
+        .skip(1)
+        .map(|path| match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        });
+    let considered = match folders {
+        Folders::Made => usize::MAX,
+        Folders::Needed => 1,
+    };
+    let existing = above.take(considered).find(|folder| folder.exists());
+    existing
+        .map(Path::to_owned)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}

@@ -1,0 +1,217 @@
+//! The flags as other programs show them: man(1), and shells. All of it is made from `flags`.
+
+use std::io;
+
+use clap::{Arg, Command, value_parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use super::task::{self, Task};
+use super::{Stop, Words, flags};
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "TWS_NAME",
+        "The setting of the flag --name, if that is not given; the name in upper case, with _ for -. \
+         A setting that may be repeated has one value on each line. An empty variable says nothing.",
+    ),
+    (
+        "RUST_LOG",
+        "What diagnostics are written, instead of what --quiet and --verbose say: info, or tws=debug.",
+    ),
+    (
+        "STATE_DIRECTORY, XDG_STATE_HOME, HOME",
+        "Where the server keeps what must survive it, without --state-dir.",
+    ),
+    (
+        "PGPASSWORD",
+        "The password for a store at postgres://, if there is none in its address.",
+    ),
+];
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "PATH/.tws.toml",
+        "What the site says about itself, and settings that do not reach outside of PATH. It is never served.",
+    ),
+    (
+        "--config FILE",
+        "The same with all settings, as keys of the flags' names: port = 80, bind = [\"::1\"], \
+         hidden = true. Paths in it are relative to it.",
+    ),
+];
+
+const SIGNALS: &[(&str, &str)] = &[
+    (
+        "SIGTERM, SIGINT",
+        "Answers in flight are finished, for --drain-timeout at most; a second one ends at once.",
+    ),
+    (
+        "SIGUSR2",
+        "The program is started anew, as it is on the disk then, and takes the listeners over.",
+    ),
+];
+
+const EXIT_STATUS: &[(&str, &str)] = &[
+    (
+        "0",
+        "It was told to end, and did; tws check found nothing wrong.",
+    ),
+    ("1", "It cannot serve; tws check found something wrong."),
+    ("2", "What was typed, or is in the environment, is wrong."),
+];
+
+/// The man page, in roff.
+pub(crate) fn man() -> io::Result<Vec<u8>> {
+    let man = Man::new(flags::command()).manual("User Commands");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    let mut roff = Roff::new();
+    for (word, task, _) in task::WORDS {
+        roff.control("br", []);
+        roff.text([bold(format!("tws {word}")), roman(operands(*task))]);
+    }
+    roff.to_writer(&mut page)?;
+    man.render_description_section(&mut page)?;
+    let mut roff = Roff::new();
+    roff.control("PP", []);
+    roff.text([roman(
+        flags::command()
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    )]);
+    for (word, _, meaning) in task::WORDS {
+        item(&mut roff, &format!("tws {word}"), meaning);
+    }
+    roff.to_writer(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut roff = Roff::new();
+    for (heading, items) in [
+        ("ENVIRONMENT", ENVIRONMENT),
+        ("FILES", FILES),
+        ("SIGNALS", SIGNALS),
+        ("EXIT STATUS", EXIT_STATUS),
+    ] {
+        roff.control("SH", [heading]);
+        for (name, meaning) in items {
+            item(&mut roff, name, meaning);
+        }
+    }
+    roff.to_writer(&mut page)?;
+    man.render_version_section(&mut page)?;
+    Ok(page)
+}
+
+fn item(roff: &mut Roff, name: &str, meaning: &str) {
+    roff.control("TP", []);
+    roff.text([bold(name)]);
+    roff.text([roman(meaning)]);
+}
+
+fn operands(task: Task) -> &'static str {
+    match task {
+        Task::Serve | Task::Check => " [OPTIONS] [PATH] [PORT]",
+        Task::Completions => " SHELL",
+        Task::Man => "",
+    }
+}
+
+/// What a shell needs, which the first argument names.
+pub(crate) fn completions(words: &Words) -> Result<Vec<u8>, Stop> {
+    let shell = Arg::new("SHELL")
+        .required(true)
+        .value_parser(value_parser!(Shell));
+    let command =
+        Command::new("tws completions").about("Print what a shell needs to complete the flags");
+    let matches = command.arg(shell).try_get_matches_from(&words.args)?;
+    let mut script = Vec::new();
+    if let Some(shell) = matches.get_one::<Shell>("SHELL") {
+        clap_complete::generate(*shell, &mut with_tasks(), "tws", &mut script);
+    }
+    Ok(script)
+}
+
+/// The command as a shell shall see it: with the first words that are no PATH.
+fn with_tasks() -> Command {
+    let whole = flags::command();
+    let task = |(word, task, about): &(&'static str, Task, &'static str)| {
+        let command = match task {
+            Task::Serve | Task::Check => flags::command().name(*word),
+            Task::Completions => {
+                let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
+                Command::new(*word).arg(shell)
+            }
+            Task::Man => Command::new(*word),
+        };
+        command.about(*about)
+    };
+    whole
+        .disable_help_subcommand(true)
+        .subcommands(task::WORDS.iter().map(task))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::ArgAction;
+
+    use super::super::table::table;
+    use super::*;
+
+    fn script(args: &[&str]) -> Result<String, Stop> {
+        let args = std::iter::once("tws").chain(args.iter().copied());
+        let words = Words {
+            args: args.map(OsString::from).collect(),
+            ..Words::default()
+        };
+        completions(&words).map(|script| String::from_utf8(script).expect("text"))
+    }
+
+    #[test]
+    fn each_flag_is_in_the_table_and_on_the_man_page() {
+        let (table, page) = (table(), man().expect("a page"));
+        let page = String::from_utf8(page).expect("text").replace('\\', "");
+        let mut command = flags::command();
+        command.build();
+        for (arg, long) in flags::settings(&command) {
+            if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+                continue;
+            }
+            let variable = flags::variable(arg).expect("a name");
+            for text in [&table, &page] {
+                assert!(text.contains(&format!("--{long}")), "--{long}");
+                assert!(text.contains(&variable), "{variable}");
+            }
+        }
+        for heading in [
+            "ENVIRONMENT",
+            "FILES",
+            "SIGNALS",
+            "\"EXIT STATUS\"",
+            "LIMITS",
+        ] {
+            assert!(
+                page.contains(&format!(".SH {heading}\n")),
+                "{heading} in {page}"
+            );
+        }
+    }
+
+    #[test]
+    fn shells_complete_flags_and_words() {
+        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+            let script = script(&[shell]).expect("a script");
+            for word in ["max-connections-per-client", "check"] {
+                assert!(script.contains(word), "{word} for {shell}");
+            }
+        }
+        for wrong in [&[][..], &["tcsh"], &["bash", "zsh"]] {
+            assert!(matches!(script(wrong), Err(Stop::Mistakes(_))), "{wrong:?}");
+        }
+    }
+}

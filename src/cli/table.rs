@@ -1,0 +1,116 @@
+//! The README's table of all settings, made from `flags` and kept by a test in `.readme/reference.md`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::{Arg, Command};
+
+use super::flags::{self, Key};
+
+/// One setting, in words.
+struct Row<'a> {
+    heading: &'a str,
+    flag: String,
+    key: String,
+    variable: String,
+    default: String,
+    meaning: String,
+}
+
+/// A table in Markdown, with a part for each heading.
+pub(super) fn table() -> String {
+    let mut command = flags::command();
+    command.build();
+    let mut text = String::from(
+        "Flags come before the environment, and that before the file (`--config`, else \
+         `PATH/.tws.toml`).\nThe first that names a setting decides it alone. Keys with a † are only \
+         for a file that `--config` names;\npaths there are relative to it. In the environment, what may \
+         be repeated is one value on each line.\n",
+    );
+    let mut last = "";
+    for row in rows(&command) {
+        if row.heading != last {
+            last = row.heading;
+            let _ = write!(
+                text,
+                "\n### {last}\n\n| flag | key | variable | default | meaning |\n|---|---|---|---|---|\n"
+            );
+        }
+        let cells = [row.flag, row.key, row.variable, row.default, row.meaning];
+        let cells = cells.map(|cell| cell.replace('|', "\\|"));
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text
+}
+
+fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
+    flags::settings(command).filter_map(|(arg, long)| {
+        let key = match flags::key(long) {
+            Key::Nowhere => "–".to_owned(),
+            Key::Site(key) | Key::Beside(key) => format!("`{key}`"),
+            Key::BesideInConfig(key) => format!("`{key}` †"),
+        };
+        let help = arg.get_help()?.to_string();
+        let (help, _) = help.split_once(" [env:")?;
+        let (meaning, default) = match help.split_once(" [default: ") {
+            Some((meaning, default)) => (meaning, default.trim_end_matches(']').to_owned()),
+            None => (help, default(arg)),
+        };
+        let words = arg.get_possible_values();
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| format!("`{}`", word.get_name()))
+            .collect();
+        let several = match arg.get_value_delimiter() {
+            Some(_) => " (several with commas)",
+            None => "",
+        };
+        Some(Row {
+            heading: arg.get_help_heading()?,
+            flag: format!("`{}`", flag(arg, long)),
+            key,
+            variable: format!("`{}`", flags::variable(arg)?),
+            default,
+            meaning: match words.is_empty() {
+                true => meaning.to_owned(),
+                false => format!("{meaning}: {}", words.join(", ")),
+            } + several,
+        })
+    })
+}
+
+/// That of a switch is no, which goes without saying.
+fn default(arg: &Arg) -> String {
+    let values = arg.get_default_values().iter();
+    let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+    match arg.is_hide_default_value_set() {
+        true => String::new(),
+        false => values.join(", "),
+    }
+}
+
+fn flag(arg: &Arg, long: &str) -> String {
+    let short = arg.get_short().map(|short| format!("-{short}, "));
+    let value = arg.get_value_names().and_then(<[_]>::first);
+    let value = match (value, arg.get_num_args()) {
+        (Some(value), Some(count)) if count.min_values() == 0 => format!("[={value}]"),
+        (Some(value), _) if arg.get_action().takes_values() => format!(" {value}"),
+        _ => String::new(),
+    };
+    format!("{}--{long}{value}", short.unwrap_or_default())
+}
+
+/// `TWS_BLESS=1 cargo test reference` writes it anew.
+#[test]
+fn the_reference_in_the_readme_is_that_of_the_flags() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".readme/reference.md");
+    if std::env::var_os("TWS_BLESS").is_some() {
+        std::fs::write(&path, table()).expect("a file");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == table(),
+        "{} is not what the flags are; TWS_BLESS=1 cargo test reference writes it anew",
+        path.display()
+    );
+}
