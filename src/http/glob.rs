@@ -3,9 +3,12 @@
 //! Patterns work on the decoded path as bytes; what they capture is encoded when it is put into a
 //! URL.
 
+use std::fmt;
+
+use ::http::Method;
 use memchr::memmem;
 
-use super::target::encode_path;
+use super::target::{Target, encode_path};
 
 /// As many as there are names for their captures, `$1` to `$9`.
 const MAX_STARS: usize = 9;
@@ -43,6 +46,27 @@ impl Glob {
         self.matches(path).is_some()
     }
 
+    /// A path that matches and that no literal of any pattern has a part in but where it must: its
+    /// stars stand for a byte that no text in UTF-8 has. What is true of where it leads is true of
+    /// nearly all paths that match.
+    pub(crate) fn witness(&self) -> Vec<u8> {
+        self.literals.join(&0xFF)
+    }
+
+    /// True if it matches all that `other` matches. Exactly so: only a star can take the witness's
+    /// strange bytes, and a star that takes one of them takes anything in its place.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.is_match(&other.witness())
+    }
+
+    /// True if a path can match: those that are matched are normal, without `..` or `//`. What
+    /// makes a path abnormal stands in a literal, whatever the stars stand for.
+    pub(crate) fn is_possible(&self) -> bool {
+        let witness = self.witness();
+        let target = encode_path(&witness);
+        Target::parse(&Method::GET, &target).is_ok_and(|parsed| *parsed.path == *witness)
+    }
+
     /// What the stars stand for. From left to right each takes as little as it can, and the last
     /// one takes the rest: of `/a/b/c`, `/*/*` takes `a` and `b/c`.
     ///
@@ -65,6 +89,17 @@ impl Glob {
             [_] | [] => return None,
         }
         Some(captures)
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, literal) in self.literals.iter().enumerate() {
+            let star = if index > 0 { "*" } else { "" };
+            write!(f, "{star}{}", String::from_utf8_lossy(literal))?;
+        }
+        Ok(())
     }
 }
 
@@ -143,6 +178,19 @@ impl Template {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
             None => url,
         }
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => {
+                let text = String::from_utf8_lossy(text);
+                f.write_str(&text.replace('$', "$$"))
+            }
+            Piece::Capture(number) => write!(f, "${number}"),
+        })
     }
 }
 
@@ -260,6 +308,53 @@ mod tests {
         assert_eq!(template.expand(&captures), "/evil.test/x");
     }
 
+    #[test]
+    fn one_pattern_covers_another() {
+        for (wide, narrow, covers) in [
+            ("/*", "/", true),
+            ("/*", "/*/*", true),
+            ("/*/*", "/*", false),
+            ("/a", "/a", true),
+            ("/a", "/b", false),
+            ("/a/*", "/a", false),
+            ("/a/*", "/a/b/*.js", true),
+            ("/*.js", "/a/*.js", true),
+            ("/a/*.js", "/*.js", false),
+            ("/*a*", "/*b*a", true),
+            ("/*aa*", "/*a*", false),
+            ("/*a*a*", "/aa", true),
+            ("/a*a", "/a", false),
+            // Stars side by side are one.
+            ("/*", "/**", true),
+            ("/**", "/*", true),
+            ("/***a", "/*a", true),
+        ] {
+            assert_eq!(glob(wide).covers(&glob(narrow)), covers, "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_nothing_matches() {
+        for pattern in [
+            "//", "/a//b", "/../a", "/*/..", "/a/./*", "/.", "/a\\b*", "/a\0",
+        ] {
+            assert!(!glob(pattern).is_possible(), "{pattern}");
+        }
+        for pattern in [
+            "/",
+            "/*",
+            "/*/*/",
+            "/.*",
+            "/..*",
+            "/a.",
+            "/*..",
+            "/a b%?#ñ",
+            "/.a/",
+        ] {
+            assert!(glob(pattern).is_possible(), "{pattern}");
+        }
+    }
+
     /// With backtracking this would not end.
     #[test]
     fn a_hostile_path_takes_linear_time() {
@@ -290,6 +385,38 @@ mod tests {
                 captures(&pattern, path.as_bytes()),
                 naive(pattern.as_bytes(), path.as_bytes())
             );
+        }
+
+        /// What the narrow one matches, the wide one does; if there is a doubt, a path says so.
+        #[test]
+        fn covering_is_what_it_says(
+            wide in "/([ab/]{0,2}\\*){0,3}[ab]{0,1}",
+            narrow in "/([ab/]{0,2}\\*){0,3}[ab]{0,1}",
+            fillings in proptest::collection::vec("[ab/]{0,4}", 3),
+        ) {
+            let (wide, narrow) = (glob(&wide), glob(&narrow));
+            let mut path = narrow.literals[0].clone();
+            for (filling, literal) in fillings.iter().zip(&narrow.literals[1..]) {
+                path = [&path, filling.as_bytes(), literal].concat();
+            }
+            prop_assert!(narrow.is_match(&path));
+            if wide.covers(&narrow) {
+                prop_assert!(wide.is_match(&path));
+            } else {
+                prop_assert!(!wide.is_match(&narrow.witness()) && narrow.is_match(&narrow.witness()));
+            }
+        }
+
+        #[test]
+        fn patterns_and_templates_are_shown_as_written(
+            pattern in "/[ab*]{0,9}",
+            template in "/([ab]|\\$\\$|\\$1)*",
+        ) {
+            let stars = pattern.matches('*').count();
+            prop_assert_eq!(glob(&pattern).to_string(), &pattern[..]);
+            if let Ok(read) = Template::new(&template, stars) {
+                prop_assert_eq!(read.to_string(), template);
+            }
         }
 
         /// A path that is made to match does, and its captures put into the pattern give it back.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::{SITE_FILE, Site};
+use super::{Place, SITE_FILE, Site};
 use crate::error::Error;
 
 /// A site file that may have more in it than a site: a program's own settings.
@@ -58,7 +58,10 @@ impl Document {
         };
         let mut table = DeTable::parse(&text).map_err(|error| wrong(&error))?;
         let others = take_others(table.get_mut(), &text);
-        let site = Site::deserialize(Deserializer::from(table)).map_err(|error| wrong(&error))?;
+        let sites = table.get_ref().clone();
+        let mut site =
+            Site::deserialize(Deserializer::from(table)).map_err(|error| wrong(&error))?;
+        locate(&mut site, &sites, &text);
         site.check_hosts()
             .map_err(|reason| Error::Setting(format!("{}: {reason}", path.display())))?;
         Ok(Self {
@@ -99,6 +102,38 @@ impl Document {
             ))),
         }
     }
+}
+
+/// Notes at each rule in which line it stands.
+fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
+    let places = |key| elements(table, key).map(|(start, _)| Place::Line(line(text, start)));
+    for (rule, place) in site.routes.iter_mut().zip(places("route")) {
+        rule.place = place;
+    }
+    for (rule, place) in site.redirects.iter_mut().zip(places("redirect")) {
+        rule.place = place;
+    }
+    for (rule, place) in site.headers.iter_mut().zip(places("header")) {
+        rule.place = place;
+    }
+    for (host, (_, element)) in site.hosts.iter_mut().zip(elements(table, "host")) {
+        if let DeValue::Table(table) = element {
+            locate(host, table, text);
+        }
+    }
+}
+
+/// The elements of an array of tables, and where each begins.
+fn elements<'t>(
+    table: &'t DeTable<'_>,
+    key: &str,
+) -> impl Iterator<Item = (usize, &'t DeValue<'t>)> {
+    let array = match table.get(key).map(|value| value.get_ref()) {
+        Some(DeValue::Array(array)) => Some(array.iter()),
+        _ => None,
+    };
+    let elements = array.into_iter().flatten();
+    elements.map(|element| (element.span().start, element.get_ref()))
 }
 
 fn take_others(table: &mut DeTable<'_>, text: &str) -> Vec<OtherKey> {

@@ -1,12 +1,13 @@
 //! The site file, `.tws.toml`: what a site says about itself. Read into values that are valid by
 //! construction; nothing here opens anything but the site file.
 //!
-//! `values` are the words and strings in it, `rules` its tables; `document` is the file, in which
-//! there may be more than a site.
+//! `values` are the words and strings in it, `rules` its tables, and `warnings` says which of them
+//! are in vain; `document` is the file, in which there may be more than a site.
 
 mod document;
 mod rules;
 mod values;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use crate::error::Error;
 
 pub use document::{Document, OtherKey};
+pub(crate) use rules::Place;
 pub use rules::{
     ErrorStatus, HeaderRule, PostgresUrl, Redirect, Route, Source, Store, Upload, Users,
 };

@@ -21,6 +21,7 @@ pub struct Route {
     pub path: String,
     /// What is served there.
     pub source: Source,
+    pub(crate) place: Place,
 }
 
 /// What a route serves.
@@ -43,6 +44,7 @@ pub struct Redirect {
     pub(crate) to: Template,
     /// How that is said.
     pub(crate) status: StatusCode,
+    pub(crate) place: Place,
 }
 
 /// One `[[header]]`.
@@ -54,6 +56,51 @@ pub struct HeaderRule {
     pub(crate) path: Glob,
     /// What is set.
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) place: Place,
+}
+
+/// Where a rule stands, for whoever must find it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In no file.
+    #[default]
+    Nowhere,
+    /// In this line of the site file; the first is 1.
+    Line(usize),
+    /// It is the `--header` that somebody typed.
+    Flag,
+}
+
+/// Behind the rule.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Line(line) => write!(f, " (line {line})"),
+            Self::Flag => f.write_str(" (--header)"),
+        }
+    }
+}
+
+/// In one line, with its place.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {}{}", self.path, self.place)
+    }
+}
+
+/// In one line, with its place.
+impl fmt::Display for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redirect {} → {}{}", self.from, self.to, self.place)
+    }
+}
+
+/// In one line, with its place.
+impl fmt::Display for HeaderRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header {}{}", self.path, self.place)
+    }
 }
 
 /// A status that can have an error page.
@@ -142,7 +189,11 @@ impl TryFrom<RawRoute> for Route {
             (None, Some(size)) => Source::Zeros(size.parse::<Size>()?.bytes()),
             _ => return Err(format!("route {path:?} needs either a file or a size")),
         };
-        Ok(Self { path, source })
+        Ok(Self {
+            path,
+            source,
+            place: Place::default(),
+        })
     }
 }
 
@@ -188,6 +239,7 @@ impl TryFrom<RawRedirect> for Redirect {
                 from,
                 to,
                 status: StatusCode::from_u16(raw.status).map_err(|error| error.to_string())?,
+                place: Place::default(),
             }),
             status => Err(format!(
                 "status = {status} is not one of 301, 302, 307, 308"
@@ -207,6 +259,7 @@ impl TryFrom<BTreeMap<String, String>> for HeaderRule {
         Ok(Self {
             path: Glob::new(&path)?,
             fields: fields.collect::<Result<_, _>>()?,
+            place: Place::default(),
         })
     }
 }
@@ -224,6 +277,7 @@ impl HeaderRule {
         Ok(Self {
             path: Glob::new("/*")?,
             fields: vec![field(name.trim(), value.trim())?],
+            place: Place::Flag,
         })
     }
 }
@@ -252,6 +306,22 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let value = HeaderValue::try_from(value)
         .map_err(|_| format!("{value:?} cannot be the value of a header field"))?;
     Ok((parsed, value))
+}
+
+impl ErrorStatus {
+    /// Those that files are answered with: others have no page of the site.
+    const OF_FILES: [u16; 5] = [403, 404, 412, 416, 500];
+
+    /// True if a page for it can be seen.
+    pub(super) fn has_page(self) -> bool {
+        Self::OF_FILES.contains(&self.0)
+    }
+}
+
+impl fmt::Display for ErrorStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl From<StatusCode> for ErrorStatus {

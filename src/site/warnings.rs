@@ -1,0 +1,395 @@
+//! Rules that are in vain: another one answers before them, or no request is what they are about.
+//! Whoever wrote them meant something, so they are told. All of it can be said without a disk.
+
+use std::collections::BTreeMap;
+
+use ::http::header::VARY;
+use ::http::{HeaderName, Method};
+
+use super::{HeaderRule, HostName, Place, Redirect, Route, Site};
+use crate::http::glob::Glob;
+use crate::http::target::{Target, split_query};
+
+impl Site {
+    /// What can never happen although a rule says so, one line for each, with the rules as they are
+    /// written: rules behind others that match all that they match, patterns that no path matches,
+    /// redirects that never end, names that no request can have.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.own_warnings();
+        for (index, host) in self.hosts.iter().enumerate() {
+            let name = host.names.first().map_or("", HostName::as_str);
+            let of_names = host.names_in_vain(&self.hosts[..index]);
+            let of_host = of_names.into_iter().chain(host.own_warnings());
+            warnings.extend(of_host.map(|warning| format!("host {name}: {warning}")));
+        }
+        warnings
+    }
+
+    fn own_warnings(&self) -> Vec<String> {
+        let redirects = self.redirects.iter().enumerate();
+        let redirects = redirects.filter_map(|(index, rule)| self.redirect_in_vain(index, rule));
+        let routes = self.routes.iter().enumerate();
+        let routes = routes.filter_map(|(index, rule)| self.route_in_vain(index, rule));
+        let headers = self.headers.iter().enumerate();
+        let headers = headers.filter_map(|(index, rule)| self.header_in_vain(index, rule));
+        let mut all: Vec<String> = redirects.chain(routes).chain(headers).collect();
+        all.extend(self.pages_in_vain());
+        all.extend(self.media_types_in_vain());
+        all
+    }
+
+    fn redirect_in_vain(&self, index: usize, rule: &Redirect) -> Option<String> {
+        if let Some(reason) = unmatched(&rule.from) {
+            return Some(format!("{rule} {reason}"));
+        }
+        let before = &self.redirects[..index];
+        if let Some(first) = before.iter().find(|first| first.from.covers(&rule.from)) {
+            return Some(format!("{rule} is never used: {first} comes first"));
+        }
+        let ends = self.ends(&rule.from.witness());
+        (!ends).then(|| format!("{rule} leads in circles: browsers give up"))
+    }
+
+    /// Whether who follows redirects from a path arrives, here or at another server.
+    fn ends(&self, path: &[u8]) -> bool {
+        /// Browsers follow so many.
+        const MAX_REDIRECTS: usize = 20;
+        let mut path = path.to_vec();
+        for _ in 0..=MAX_REDIRECTS {
+            let found = self.redirects.iter().find_map(|rule| {
+                let captures = rule.from.matches(&path)?;
+                Some(rule.to.expand(&captures))
+            });
+            let Some(location) = found else {
+                return true;
+            };
+            let (address, _) = location.split_once('#').unwrap_or((&location, ""));
+            // Another server, or an address that this one refuses.
+            let Ok(target) = Target::parse(&Method::GET, split_query(address).0) else {
+                return true;
+            };
+            if target.authority.is_some() {
+                return true;
+            }
+            path = target.path.into_owned();
+        }
+        false
+    }
+
+    fn route_in_vain(&self, index: usize, rule: &Route) -> Option<String> {
+        let path = rule.path.as_bytes();
+        let redirected = |redirect: &&Redirect| redirect.from.is_match(path);
+        if let Some(redirect) = self.redirects.iter().find(redirected) {
+            return Some(format!("{rule} is never used: {redirect} comes first"));
+        }
+        let mut behind = self.routes[index + 1..].iter();
+        let last = behind.rfind(|other| other.path == rule.path)?;
+        Some(format!("{rule} is never used: {last} replaces it"))
+    }
+
+    fn header_in_vain(&self, index: usize, rule: &HeaderRule) -> Option<String> {
+        if let Some(reason) = unmatched(&rule.path) {
+            return Some(format!("{rule} {reason}"));
+        }
+        let covering = |redirect: &&Redirect| redirect.from.covers(&rule.path);
+        if let Some(redirect) = self.redirects.iter().find(covering) {
+            // Who names the same paths in both means the redirect's own fields.
+            let meant = rule.path.covers(&redirect.from);
+            return (!meant)
+                .then(|| format!("{rule} is for no file: {redirect} answers at all of its paths"));
+        }
+        let behind = &self.headers[index + 1..];
+        let replacing = |name: &HeaderName| {
+            let sets = |other: &&HeaderRule| other.fields.iter().any(|(set, _)| set == name);
+            let mut covering = behind.iter().filter(|other| {
+                // Who types a field means to replace what is there.
+                other.place != Place::Flag && other.path.covers(&rule.path)
+            });
+            // Vary grows with each rule.
+            covering.rfind(sets).filter(|_| *name != VARY)
+        };
+        let replaced = rule.fields.iter().map(|(name, _)| replacing(name));
+        let last = replaced
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .next_back();
+        Some(match last {
+            None => format!("{rule} sets no field"),
+            Some(last) => format!("{rule} is never seen: {last} sets the same fields"),
+        })
+    }
+
+    fn pages_in_vain(&self) -> impl Iterator<Item = String> {
+        let unseen = self
+            .error_pages
+            .iter()
+            .filter(|(status, _)| !status.has_page());
+        unseen.map(|(status, page)| {
+            let page = page.as_str();
+            format!(
+                "error page {status} = {page:?} is never shown: files are answered with 403, 404, \
+                 412, 416 and 500"
+            )
+        })
+    }
+
+    fn media_types_in_vain(&self) -> Vec<String> {
+        let mut known: BTreeMap<String, &str> = BTreeMap::new();
+        let mut warnings = Vec::new();
+        // In the order in which they count: the last of several is taken.
+        for key in self.media_types.keys() {
+            let extension = key.trim_start_matches('.').to_ascii_lowercase();
+            if extension.contains(['.', '/']) {
+                warnings.push(format!(
+                    "media type {key:?} is for no file: an extension is what follows the last dot"
+                ));
+            } else if let Some(other) = known.insert(extension, key) {
+                warnings.push(format!(
+                    "media type {other:?} is never used: {key:?} is the same extension"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// The names of this host under which it is never found, because of the hosts before it or
+    /// because nobody can ask for them.
+    fn names_in_vain(&self, before: &[Self]) -> Vec<String> {
+        let names = self.names.iter().map(HostName::as_str);
+        let warn = |name: &str| {
+            if !is_askable(name) {
+                return Some(format!("no request can ask for the name {name:?}"));
+            }
+            // Names without a star come before all that have one.
+            let suffix = name.strip_prefix('*')?;
+            let mut wider = before.iter().flat_map(|host| &host.names);
+            let wider = wider.find(|other| {
+                let other = other.as_str().strip_prefix('*');
+                other.is_some_and(|other| suffix.ends_with(other))
+            })?;
+            let wider = wider.as_str();
+            Some(format!(
+                "the name {name:?} is never used: {wider:?} of a host before it matches the same"
+            ))
+        };
+        names.filter_map(warn).collect()
+    }
+}
+
+/// Why no path matches a pattern, or none that was meant.
+fn unmatched(pattern: &Glob) -> Option<&'static str> {
+    if !pattern.is_possible() {
+        return Some(
+            "matches no path: paths are normal, without \"//\", \".\", \"..\" and backslashes",
+        );
+    }
+    let written = pattern.to_string();
+    if written.contains('?') {
+        return Some("matches no query: patterns are about the path before the '?'");
+    }
+    if written.contains('#') {
+        return Some("matches no fragment: browsers keep what follows a '#' to themselves");
+    }
+    let escape = |behind: &str| {
+        let digits = behind.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let escaped = written.split('%').skip(1).any(escape);
+    escaped
+        .then_some("matches no escape: patterns are about decoded paths, where \"%20\" is a space")
+}
+
+/// Whether a Host field can have this name (RFC 1035 §2.3.4), in which a star is any labels.
+fn is_askable(name: &str) -> bool {
+    if let Some(address) = name.strip_prefix('[') {
+        let address = address.strip_suffix(']');
+        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let label = |label: &str| (1..=63).contains(&label.len()) && !label.contains(['[', ']', ':']);
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(text: &str) -> Vec<String> {
+        let mut site: Site = toml::from_str(text).expect("a site");
+        let table = toml::de::DeTable::parse(text).expect("a table");
+        site.locate(table.get_ref(), text);
+        site.warnings()
+    }
+
+    fn redirects(rules: &[(&str, &str)]) -> Vec<String> {
+        let rule =
+            |(from, to): &(&str, &str)| format!("[[redirect]]\nfrom = {from:?}\nto = {to:?}\n");
+        warnings(&rules.iter().map(rule).collect::<String>())
+    }
+
+    #[test]
+    fn a_site_that_means_what_it_says_is_not_warned_of() {
+        let text = r#"
+            [[route]]
+            path = "/logo"
+            file = "logo.svg"
+            [[redirect]]
+            from = "/old/*"
+            to = "/new/$1"
+            [[redirect]]
+            from = "/*/index.html"
+            to = "/$1/"
+            [[redirect]]
+            from = "/www/*"
+            to = "https://www.example.org/www/$1"
+            [[header]]
+            path = "/*"
+            Cache-Control = "no-cache"
+            [[header]]
+            path = "/assets/*"
+            Cache-Control = "immutable"
+            [[header]]
+            path = "/old/*"
+            Cache-Control = "max-age=60"
+            [[header]]
+            path = "/a/*"
+            Vary = "Cookie"
+            [[header]]
+            path = "/*"
+            Vary = "DNT"
+            [error-pages]
+            404 = "error.html"
+            [media-types]
+            md = "text/markdown"
+            [[host]]
+            names = ["*.a.example.org"]
+            root = "a"
+            [[host]]
+            names = ["*.example.org", "b.a.example.org", "[::1]", "127.0.0.1"]
+            root = "b"
+        "#;
+        assert_eq!(warnings(text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn redirects_in_vain() {
+        let table: &[(&[(&str, &str)], &[&str])] = &[
+            (
+                &[("/a/*", "/x/$1"), ("/a/b", "/y")],
+                &[
+                    "redirect /a/b → /y (line 4) is never used: redirect /a/* → /x/$1 (line 1) comes first",
+                ],
+            ),
+            (
+                &[("/a//b", "/y")],
+                &[
+                    "redirect /a//b → /y (line 1) matches no path: paths are normal, without \"//\", \".\", \"..\" and backslashes",
+                ],
+            ),
+            (&[("/a?b=*", "/y")], &["matches no query"]),
+            (&[("/a#b", "/y")], &["matches no fragment"]),
+            (&[("/a%20b", "/y")], &["matches no escape"]),
+            (&[("/100%", "/y")], &[]),
+        ];
+        for (rules, expected) in table {
+            let found = redirects(rules);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(*expected) {
+                assert!(found.contains(expected), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn redirects_that_never_end() {
+        let table: &[(&[(&str, &str)], usize)] = &[
+            (&[("/a", "/a")], 1),
+            (&[("/a", "/a?b#c")], 1),
+            (&[("/*", "/index.html")], 1),
+            (&[("/old/*", "/old/new/$1")], 1),
+            (&[("/a", "/b"), ("/b", "/a")], 2),
+            (
+                &[("/a/*", "/b/$1"), ("/b/*", "/c/$1"), ("/c/*", "/a/$1")],
+                3,
+            ),
+            (&[("/a", "/b"), ("/b", "/c")], 0),
+            // Another server may know better.
+            (&[("/*", "https://example.org/$1")], 0),
+            // Ends once the path is used up.
+            (&[("/a*", "/$1")], 0),
+            // An earlier rule leads out of the circle.
+            (&[("/b", "/c"), ("/a", "/b"), ("/*b", "/a")], 0),
+        ];
+        for (rules, circles) in table {
+            let found = redirects(rules);
+            let count = found
+                .iter()
+                .filter(|line| line.contains("in circles"))
+                .count();
+            assert_eq!(
+                (count, found.len()),
+                (*circles, *circles),
+                "{rules:?}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_rules_in_vain() {
+        for (text, expected) in [
+            (
+                "[[redirect]]\nfrom = \"/a*\"\nto = \"/b\"\n[[route]]\npath = \"/ab\"\nfile = \"f\"\n",
+                "route /ab (line 4) is never used: redirect /a* → /b (line 1) comes first",
+            ),
+            (
+                "[[route]]\npath = \"/a\"\nfile = \"f\"\n[[route]]\npath = \"/a\"\nsize = \"1\"\n",
+                "route /a (line 1) is never used: route /a (line 4) replaces it",
+            ),
+            (
+                "[[redirect]]\nfrom = \"/a/*\"\nto = \"/b\"\n[[header]]\npath = \"/a/*.js\"\nX-A = \"1\"\n",
+                "header /a/*.js (line 4) is for no file: redirect /a/* → /b (line 1) answers at all of its paths",
+            ),
+            (
+                "[[header]]\npath = \"/a/*\"\nX-A = \"1\"\nX-B = \"1\"\n\
+                 [[header]]\npath = \"/*\"\nX-A = \"2\"\nX-B = \"2\"\nX-C = \"2\"\n",
+                "header /a/* (line 1) is never seen: header /* (line 5) sets the same fields",
+            ),
+            (
+                "[[header]]\npath = \"/a\"\n",
+                "header /a (line 1) sets no field",
+            ),
+            (
+                "[[header]]\npath = \"/../a\"\nX-A = \"1\"\n",
+                "matches no path",
+            ),
+            (
+                "[error-pages]\n405 = \"no.html\"\n",
+                "error page 405 = \"no.html\" is never shown: files are answered with 403, 404, 412, 416 and 500",
+            ),
+            (
+                "[media-types]\n\"tar.gz\" = \"application/gzip\"\n",
+                "media type \"tar.gz\" is for no file: an extension is what follows the last dot",
+            ),
+            (
+                "[media-types]\nMD = \"text/plain\"\nmd = \"text/markdown\"\n",
+                "media type \"MD\" is never used: \"md\" is the same extension",
+            ),
+            (
+                "[[host]]\nnames = [\"*.example.org\"]\nroot = \"a\"\n\
+                 [[host]]\nnames = [\"b.test\", \"*.a.example.org\"]\nroot = \"b\"\n",
+                "host b.test: the name \"*.a.example.org\" is never used: \"*.example.org\" of a host before it matches the same",
+            ),
+            (
+                "[[host]]\nnames = [\"a..b\"]\nroot = \"a\"\n",
+                "host a..b: no request can ask for the name \"a..b\"",
+            ),
+            (
+                "[[host]]\nnames = [\"a\"]\nroot = \"a\"\n[[host.redirect]]\nfrom = \"/a\"\nto = \"/a\"\n",
+                "host a: redirect /a → /a (line 4) leads in circles: browsers give up",
+            ),
+        ] {
+            let found = warnings(text);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(expected), "{}", found[0]);
+        }
+    }
+}
