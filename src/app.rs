@@ -33,6 +33,16 @@ impl App {
         let router = users.map_or_else(Router::new, |users| routes_of(users, Router::new()));
         wrap(router.fallback(self.files), self.guard, settings)
     }
+
+    /// The same, but that of users only what needs no store is answered.
+    pub(crate) fn into_explained_handler(self, settings: &Settings) -> Router {
+        let router = match settings.users {
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            Some(_) => Users::explained_routes(Router::new()),
+            _ => Router::new(),
+        };
+        wrap(router.fallback(self.files), self.guard, settings)
+    }
 }
 
 pub(crate) fn files(settings: &Settings) -> Result<StaticFiles, Error> {

@@ -166,6 +166,7 @@
 //! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
 //! | 2 | `handler`, `h1`, `site`, `tls` | request → reply; RFC 9112 as pure code; the site file; certificates |
 //! | 1 | `http`, `config`, `error` | RFC 9110 values; settings |
+//! | 0 | `decision` | what is decided about a request, for who asks why |
 //!
 //! # What must stay true
 //!
@@ -184,6 +185,7 @@ compile_error!("tws is written for Linux: it needs sendfile(2), openat2(2) and e
 
 pub mod access_log;
 mod config;
+mod decision;
 mod error;
 mod files;
 mod h1;

@@ -5,6 +5,7 @@ mod app;
 mod check;
 mod cli;
 mod diagnostics;
+mod explain;
 mod privileges;
 mod sandbox;
 #[cfg(feature = "sqlite")]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use app::App;
 use cli::{Banner, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words};
 use diagnostics::Diagnostics;
+use explain::Question;
 use privileges::Identity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Confinement, Sandbox, Uploads};
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     match Task::take_from(&mut words) {
         Task::Serve => serve(&words),
         Task::Check => check::run(&words),
+        Task::Explain => explain(&words),
         Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
         Task::Man => cli::man().map_or(ExitCode::FAILURE, |page| print(&page)),
     }
@@ -58,6 +61,22 @@ fn serve(words: &Words) -> ExitCode {
             complain(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+fn explain(words: &Words) -> ExitCode {
+    let settings = match Settings::read(words) {
+        Ok(settings) => settings,
+        Err(stop) => return end(stop),
+    };
+    let question = settings.request.as_ref().map(Question::new).transpose();
+    match question.map(|question| question.map(|it| explain::explain(&settings, &it))) {
+        Ok(Some(Err(error))) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(text) => end(Stop::Mistakes(vec![Mistake::Usage(text)])),
     }
 }
 

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use ::http::{Method, StatusCode};
 
+use crate::decision::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page, response};
 
@@ -183,6 +184,7 @@ impl Router {
     ) -> Result<(&dyn Handler, Cow<'r, Request<'r>>), Answer<'_>> {
         let path = request.path_bytes();
         if let Some((route, params)) = self.route_at(path) {
+            decided!("route", "{} of the program", route.pattern);
             if let Some(nested) = &route.nested {
                 let inside = request.with_params(params).below(nested.prefix_len(path));
                 return Ok((&*nested.handler, Cow::Owned(inside)));
@@ -218,6 +220,7 @@ impl Router {
         let method = request.method();
         let routes = match *answer {
             Answer::NotFound => {
+                decided!("route", "none of the program, and nothing else answers");
                 let status = StatusCode::NOT_FOUND;
                 let plain = Response::text(format!("{status}\n")).with_status(status);
                 return error_page::instead_of(plain, request.fields());
@@ -225,6 +228,7 @@ impl Router {
             Answer::Methods(routes) => routes,
         };
         let allow = allowed(routes);
+        decided!("method", "{method} has no handler there");
         if *method == Method::OPTIONS {
             return response::allowing(Response::new(StatusCode::NO_CONTENT), &allow);
         }

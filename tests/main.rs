@@ -9,6 +9,7 @@ mod command_line;
 mod corpus;
 mod embedding;
 mod encoding;
+mod explain;
 mod faults;
 mod floors;
 mod handlers;

@@ -286,19 +286,67 @@ pub(super) struct Flags {
     /// Which group to be of [default: the user's]
     #[arg(long, value_name = "GROUP", help_heading = PROCESS)]
     pub(super) group: Option<String>,
+
+    /// What `tws explain` is asked: no setting.
+    #[arg(skip)]
+    pub(super) request: Option<RequestWords>,
+}
+
+/// A request as it was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestWords {
+    pub(crate) method: OsString,
+    pub(crate) target: OsString,
+    /// As `K: V`.
+    pub(crate) fields: Vec<String>,
+}
+
+/// What the flags are read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    #[default]
+    Serving,
+    /// A request stands behind them, which has `-H` to itself, as curl has it; `--header` stays the
+    /// site's.
+    Explaining,
 }
 
 impl Flags {
     /// Reads words, the first of which is the program's name.
-    pub(super) fn parse(words: &[OsString]) -> Result<(Self, ArgMatches), clap::Error> {
-        let mut matches = command().try_get_matches_from(words)?;
+    pub(super) fn parse(
+        words: &[OsString],
+        purpose: Purpose,
+    ) -> Result<(Self, ArgMatches), clap::Error> {
+        let mut matches = match purpose {
+            Purpose::Serving => command().try_get_matches_from(words)?,
+            Purpose::Explaining => explain_command().try_get_matches_from(words)?,
+        };
         let named = matches.clone();
-        let flags = Self::from_arg_matches_mut(&mut matches)?;
+        let mut flags = Self::from_arg_matches_mut(&mut matches)?;
+        if purpose == Purpose::Explaining {
+            flags.take_request(&named)?;
+        }
         // What clap cannot look at, or would repeat when it complains.
         flags.store()?;
         flags.destinations()?;
         flags.path_and_port()?;
         Ok((flags, named))
+    }
+
+    /// The path may be left out, the request may not.
+    fn take_request(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let words = self.path_and_port.len().saturating_sub(2);
+        let [method, target] = &self.path_and_port.split_off(words)[..] else {
+            let text = "a method and a path are wanted, as in `tws explain GET /`".to_owned();
+            return Err(usage(text));
+        };
+        let fields = matches.get_many::<String>(REQUEST_FIELD);
+        self.request = Some(RequestWords {
+            method: method.clone(),
+            target: target.clone(),
+            fields: fields.unwrap_or_default().cloned().collect(),
+        });
+        Ok(())
     }
 
     /// Read here: clap would repeat in its error what was typed, the password in it too.
@@ -370,6 +418,33 @@ pub(super) fn command() -> Command {
             _ => arg,
         }
     })
+}
+
+/// What clap knows the fields of the request by that is explained.
+const REQUEST_FIELD: &str = "field";
+
+pub(super) fn explain_command() -> Command {
+    let field = Arg::new(REQUEST_FIELD)
+        .short('H')
+        .value_name("K: V")
+        .action(ArgAction::Append)
+        .help("A header field of the request; may be repeated");
+    command()
+        .name("tws explain")
+        .bin_name("tws explain")
+        .about("Say what a request would be answered, and why. Nothing is served or changed")
+        .override_usage("tws explain [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...")
+        .after_help(
+            "METHOD and TARGET are the request's: `tws explain www GET /a.js -H 'Host: a.test'`. \
+             All other flags are those with which tws would serve.",
+        )
+        .mut_arg("path_and_port", |arg| {
+            arg.value_name("PATH] [METHOD] [TARGET")
+                .num_args(0..=3)
+                .help("The folder or the single file that would be served; and the request")
+        })
+        .mut_arg("headers", |arg| arg.short(None))
+        .arg(field)
 }
 
 /// The flags that are settings, each with its long name; not --help and --version.

@@ -22,7 +22,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tws::site::{Document, OtherKey, Site};
 
-use super::flags::{self, Flags, Key};
+use super::flags::{self, Flags, Key, Purpose};
 use super::{Mistake, SiteFile, Stop};
 use crate::upgrade;
 
@@ -49,6 +49,7 @@ pub(crate) struct Words {
     /// The first is the program's name.
     pub(crate) args: Vec<OsString>,
     pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) purpose: Purpose,
 }
 
 impl Words {
@@ -56,6 +57,7 @@ impl Words {
         Self {
             args: std::env::args_os().collect(),
             variables: std::env::vars_os().collect(),
+            purpose: Purpose::Serving,
         }
     }
 }
@@ -63,7 +65,7 @@ impl Words {
 impl Layers {
     /// Reads the file, too, if there is one.
     pub(super) fn read(words: &Words) -> Result<Self, Stop> {
-        let mut layers = Reading::of(&words.args)?;
+        let mut layers = Reading::of(words)?;
         let warnings = layers.add_variables(&words.variables);
         let flags = layers.flags()?;
         let site_file = match (&flags.config, flags.no_site_file) {
@@ -136,6 +138,7 @@ struct Reading {
     program: OsString,
     /// What is typed, and before it what those below have added.
     words: Vec<OsString>,
+    purpose: Purpose,
     /// The settings that are decided, by long name.
     decided: BTreeSet<String>,
     /// Those of the layer that is being added.
@@ -144,16 +147,18 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(args: &[OsString]) -> Result<Self, Stop> {
+    fn of(words: &Words) -> Result<Self, Stop> {
         let mut command = flags::command();
         command.build();
-        let (program, words) = args
+        let (program, typed) = words
+            .args
             .split_first()
             .map_or((OsStr::new("tws"), &[][..]), |it| (it.0.as_os_str(), it.1));
         let mut reading = Self {
             command,
             program: program.to_owned(),
-            words: words.to_owned(),
+            words: typed.to_owned(),
+            purpose: words.purpose,
             decided: BTreeSet::new(),
             said: Vec::new(),
             mistakes: Vec::new(),
@@ -165,7 +170,7 @@ impl Reading {
     /// What is said so far; that is decided now.
     fn flags(&mut self) -> Result<Flags, clap::Error> {
         let all = std::iter::once(&self.program).chain(&self.words);
-        let (flags, matches) = Flags::parse(&all.cloned().collect::<Vec<_>>())?;
+        let (flags, matches) = Flags::parse(&all.cloned().collect::<Vec<_>>(), self.purpose)?;
         self.decide(&flags, &matches)?;
         Ok(flags)
     }
@@ -307,7 +312,7 @@ impl Reading {
             Err(reason) => return self.mistakes.push(wrong(reason)),
         };
         let alone = std::iter::once(&self.program).chain(&words);
-        match Flags::parse(&alone.cloned().collect::<Vec<_>>()) {
+        match Flags::parse(&alone.cloned().collect::<Vec<_>>(), Purpose::Serving) {
             Ok(_) => {
                 self.said.push(long.to_owned());
                 self.words.splice(0..0, words);
@@ -414,6 +419,7 @@ mod tests {
                     .iter()
                     .map(|(name, value)| (name.into(), value.into()))
                     .collect(),
+                purpose: Purpose::Serving,
             };
             let texts = |mistakes: Vec<Mistake>| {
                 let text = |mistake| match mistake {
@@ -462,7 +468,7 @@ mod tests {
         ];
         let fits = |value: &&str| {
             let word = format!("--{long}={value}");
-            Flags::parse(&["tws".into(), word.into()]).is_ok()
+            Flags::parse(&["tws".into(), word.into()], Purpose::Serving).is_ok()
         };
         let value = values.into_iter().find(fits);
         let value = value.unwrap_or_else(|| panic!("a value that --{long} takes is wanted here"));

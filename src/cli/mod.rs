@@ -22,6 +22,7 @@ use tws::access_log::{Destination, Format};
 use tws::site::{Listing, Origin, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol};
 
+pub(crate) use flags::RequestWords;
 use flags::{Flags, one_line, usage};
 pub(crate) use layers::Words;
 use layers::{Layers, either};
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) log_level: LevelFilter,
     /// What was no mistake and yet not meant, perhaps; a line each.
     pub(crate) warnings: Vec<String>,
+    /// The request that is to be explained, if one is.
+    pub(crate) request: Option<RequestWords>,
 }
 
 /// Changes the site as flags say, who come before its file.
@@ -274,9 +277,10 @@ impl Settings {
             slow_log: flags
                 .slow_log
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
+            request: flags.request,
             user: flags.user,
             group: flags.group,
-            warnings: layers.warnings,
+            warnings: [layers.warnings, warnings_of(&site)].concat(),
             site,
         };
         let takes_uploads = |site: &Site| site.upload.is_some();
@@ -289,6 +293,11 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn warnings_of(site: &Site) -> Vec<String> {
+    let said = |warning| format!("the site file: {warning}");
+    site.warnings().into_iter().map(said).collect()
 }
 
 /// What the library wants to know.
@@ -348,7 +357,7 @@ mod tests {
         let args = std::iter::once("tws").chain(args.iter().copied());
         let words = Words {
             args: args.map(Into::into).collect(),
-            variables: Vec::new(),
+            ..Words::default()
         };
         Settings::read(&words).map_err(|stop| match stop {
             Stop::Print(text) => panic!("{text}"),

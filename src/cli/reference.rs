@@ -115,6 +115,7 @@ fn item(roff: &mut Roff, name: &str, meaning: &str) {
 fn operands(task: Task) -> &'static str {
     match task {
         Task::Serve | Task::Check => " [OPTIONS] [PATH] [PORT]",
+        Task::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
         Task::Completions => " SHELL",
         Task::Man => "",
     }
@@ -141,6 +142,7 @@ fn with_tasks() -> Command {
     let task = |(word, task, about): &(&'static str, Task, &'static str)| {
         let command = match task {
             Task::Serve | Task::Check => flags::command().name(*word),
+            Task::Explain => flags::explain_command().name(*word),
             Task::Completions => {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
                 Command::new(*word).arg(shell)

@@ -4,12 +4,14 @@
 use std::ffi::OsStr;
 
 use super::Words;
+use super::flags::Purpose;
 
 /// What the process is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     Serve,
     Check,
+    Explain,
     Completions,
     Man,
 }
@@ -20,6 +22,11 @@ pub(super) const WORDS: &[(&str, Task, &str)] = &[
         "check",
         Task::Check,
         "Say what is wrong with the settings, and serve nothing",
+    ),
+    (
+        "explain",
+        Task::Explain,
+        "Say what a request would be answered, and why",
     ),
     (
         "completions",
@@ -40,6 +47,9 @@ impl Task {
             return Self::Serve;
         };
         words.args.remove(1);
+        if *task == Task::Explain {
+            words.purpose = Purpose::Explaining;
+        }
         *task
     }
 }
@@ -57,6 +67,7 @@ mod tests {
             (&["-q", "man"], Task::Serve, &["-q", "man"]),
             (&["--", "man"], Task::Serve, &["--", "man"]),
             (&["check", "man", "80"], Task::Check, &["man", "80"]),
+            (&["explain", "GET", "/"], Task::Explain, &["GET", "/"]),
             (&["completions", "bash"], Task::Completions, &["bash"]),
         ];
         for (args, task, left) in table {

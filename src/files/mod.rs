@@ -31,13 +31,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
+use crate::decision::{self, Shown, decided};
 use crate::error::Error;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
-use crate::http::{Body, Refusal, Request, Response, Stream, cors, error_page, target};
+use crate::http::{Body, Fields, Refusal, Request, Response, Stream, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order, UploadForm};
 use root::{Miss, Patience};
@@ -205,6 +206,10 @@ impl Inner {
             return Ok(elsewhere);
         }
         if tree.is_named_as_file(request) {
+            decided!(
+                "path",
+                "a folder's path ends with a slash: redirected there"
+            );
             return Ok(tree.add_slash(request));
         }
         let at = tree.snapshot();
@@ -226,9 +231,15 @@ impl Inner {
     /// The site that the client asks for; a name that no site has means the default one.
     fn tree(&self, request: &Request<'_>) -> &Tree {
         if self.hosts.is_empty() {
+            decided!(
+                "host",
+                "{} (any: there is one site)",
+                self.default.path.display()
+            );
             return &self.default;
         }
         let Some(host) = request.host() else {
+            decided!("host", "none is named: the default site is meant");
             return &self.default;
         };
         let host = host.to_ascii_lowercase();
@@ -238,15 +249,79 @@ impl Inner {
             suffix.is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
         };
         let named = |matches: &dyn Fn(&HostName) -> bool| {
-            let found = self
-                .hosts
-                .iter()
-                .find(|(names, _)| names.iter().any(matches));
-            found.map(|(_, tree)| tree)
+            self.hosts.iter().find_map(|(names, tree)| {
+                let name = names.iter().find(|name| matches(name))?;
+                Some((name.as_str(), tree))
+            })
         };
-        named(&exact)
-            .or_else(|| named(&wildcard))
-            .unwrap_or(&self.default)
+        match named(&exact).or_else(|| named(&wildcard)) {
+            Some((name, tree)) => {
+                let path = tree.path.display();
+                decided!(
+                    "host",
+                    "{} is [[host]] {name}: {path}",
+                    Shown(host.as_bytes())
+                );
+                tree
+            }
+            None => {
+                let (host, path) = (Shown(host.as_bytes()), self.default.path.display());
+                decided!(
+                    "host",
+                    "{host} is no [[host]], so the default site is meant: {path}"
+                );
+                &self.default
+            }
+        }
+    }
+}
+
+fn explain_validators(fields: &Fields<'_>, version: &Version, outcome: Precondition) {
+    let name = Shown(&version.name);
+    if let Some(tag) = &version.validators.etag {
+        let why = match version.is_settled() {
+            true => "",
+            false => ", weak while the file is not two seconds old",
+        };
+        decided!("etag", "{} of {name}{why}", tag.to_field());
+    }
+    let outcome = match outcome {
+        Precondition::Proceed => "nothing that keeps it from the answer",
+        Precondition::NotModified => "the client has this version: 304",
+        Precondition::Failed => "this is not the version that the client means: 412",
+    };
+    for name in conditional::PRECONDITIONS {
+        for value in fields.all(name) {
+            decided!("condition", "{name}: {}: {outcome}", Shown(value));
+        }
+    }
+}
+
+fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
+    let Some(asked) = request.fields().first("range").map(Shown) else {
+        return;
+    };
+    match range {
+        RangeRequest::Whole => {
+            let why = match (request.method(), request.header("if-range")) {
+                (&Method::GET, None) => "it has no form that is known, or there is nothing",
+                (&Method::GET, Some(_)) => "If-Range names another version",
+                _ => "ranges are for GET",
+            };
+            decided!("range", "{asked} is ignored, all is sent: {why}");
+        }
+        RangeRequest::Part(part) => {
+            decided!("range", "{asked} → {} of {len} bytes", part.len());
+        }
+        RangeRequest::Parts(parts) => {
+            decided!("range", "{asked} → {} parts of {len} bytes", parts.len());
+        }
+        RangeRequest::Unsatisfiable => {
+            decided!(
+                "range",
+                "{asked} lies behind the end: there are {len} bytes"
+            );
+        }
     }
 }
 
@@ -264,11 +339,21 @@ impl Tree {
                 let version = self.encoded(at, path, plain, accepted, patience)?;
                 Ok(self.represent(at, request, &version))
             }
-            Ok(Found::Directory) => Ok(self.add_slash(request)),
+            Ok(Found::Directory) => {
+                decided!(
+                    "path",
+                    "a folder's path ends with a slash: redirected there"
+                );
+                Ok(self.add_slash(request))
+            }
             Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
+                decided!("listing", "on: the entries of the folder are the answer");
                 self.list(at, request, patience)
             }
-            Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound)) => {
+            found @ (Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound))) => {
+                if let Ok(Found::NoIndex) = found {
+                    decided!("listing", "off (--listing on shows what is in the folder)");
+                }
                 let (key, page) = self.application_page(at, request, patience)?;
                 let accepted = AcceptEncoding::parse(request.fields());
                 let page = self.encoded(at, &key, page, accepted, patience)?;
@@ -281,7 +366,11 @@ impl Tree {
     /// 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
     fn represent(&self, at: &Snapshot, request: &Request<'_>, version: &Version) -> Response {
         let fields = request.fields();
-        match conditional::evaluate(request.method(), fields, &version.validators) {
+        let precondition = conditional::evaluate(request.method(), fields, &version.validators);
+        if decision::is_explained() {
+            explain_validators(fields, version, precondition);
+        }
+        match precondition {
             Precondition::NotModified => {
                 return Response::prepared(StatusCode::NOT_MODIFIED, &version.unchanged);
             }
@@ -295,6 +384,9 @@ impl Tree {
             // Ranges are for GET.
             _ => RangeRequest::Whole,
         };
+        if decision::is_explained() {
+            explain_range(request, &range, version.len);
+        }
         match range {
             RangeRequest::Whole => content::whole(version),
             RangeRequest::Part(part) => content::part(version, part),
@@ -316,11 +408,25 @@ impl Tree {
         let Some(name) = &self.rules.spa else {
             return Err(Miss::NotFound.into());
         };
+        let page = Shown(name);
         let path = request.path_bytes();
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        if last.contains(&b'.') || !negotiation::accepts_html_navigation(request.fields()) {
+        if last.contains(&b'.') {
+            decided!(
+                "spa",
+                "{page} is not for {}: a name with a dot is a file's",
+                Shown(last)
+            );
             return Err(Miss::NotFound.into());
         }
+        if !negotiation::accepts_html_navigation(request.fields()) {
+            decided!(
+                "spa",
+                "{page} is for navigations only: text/html is not in Accept"
+            );
+            return Err(Miss::NotFound.into());
+        }
+        decided!("spa", "{page} answers a navigation that finds nothing");
         let page = self.file(at, name, Rules::never_keep, patience)?;
         // Kept apart from the same file under its own name.
         Ok(([b"\0", &name[..]].concat(), page))
@@ -440,7 +546,16 @@ impl Tree {
 
     /// 405 or 501, in the form the client prefers.
     fn refuse_method(&self, request: &Request<'_>) -> Response {
-        let plain = method_not_allowed(request.method(), self.allowed());
+        let method = request.method();
+        if matches!(*method, Method::PUT | Method::POST) {
+            decided!(
+                "method",
+                "{method} is for uploads, which are off (--upload turns them on)"
+            );
+        } else {
+            decided!("method", "{method} is nothing that files know");
+        }
+        let plain = method_not_allowed(method, self.allowed());
         let mut response = error_page::instead_of(plain, request.fields());
         self.rules.add_safety(response.headers_mut());
         response
@@ -480,6 +595,12 @@ impl Tree {
 
     fn error_page(&self, at: &Snapshot, status: StatusCode) -> Option<Arc<Version>> {
         let name = self.rules.error_page(status)?;
+        decided!(
+            "error",
+            "the site's page for {} is {}",
+            status.as_u16(),
+            Shown(name)
+        );
         // An error cannot wait for another thread; its page is small.
         self.file(at, name, |_: &mut HeaderMap| {}, Patience::Enough)
             .ok()

@@ -5,6 +5,7 @@ use std::io;
 
 use super::root::{self, Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
+use crate::decision::{self, Shown, decided};
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -26,12 +27,25 @@ pub(super) fn resolve<'p>(
 ) -> Result<Resolved<'p>, Miss> {
     match rules.routes.get(path) {
         Some(Destination::Generated(made)) => {
+            let len = made.facts.len;
+            decided!("route", "{} is {len} zeros, made here", Shown(path));
             let copy = made.try_clone().map_err(Miss::Failed)?;
             return Ok(Resolved::File(copy, Cow::Borrowed(path)));
         }
-        Some(Destination::File(name)) => return file(root, Cow::Borrowed(name), patience),
-        None if rules.scope == Scope::Nothing => return Err(Miss::NotFound),
-        None => {}
+        Some(Destination::File(name)) => {
+            decided!("route", "{} → {}", Shown(path), Shown(name));
+            return file(root, Cow::Borrowed(name), patience);
+        }
+        None if rules.scope == Scope::Nothing => {
+            decided!(
+                "route",
+                "{}: a single file is served, at / and at its name",
+                Shown(path)
+            );
+            return Err(Miss::NotFound);
+        }
+        None if rules.routes.is_empty() => {}
+        None => decided!("route", "none for {}", Shown(path)),
     }
     let name = path.strip_prefix(b"/").ok_or(Miss::NotFound)?;
     if rules.hides(name) {
@@ -40,7 +54,7 @@ pub(super) fn resolve<'p>(
     if name.is_empty() || name.ends_with(b"/") {
         return index_of(rules, root, name, patience);
     }
-    match root.get(name, patience) {
+    match get(root, name, patience) {
         Ok(Opened::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
         Ok(Opened::Directory) => match clean(rules, root, name, patience) {
             Err(Miss::NotFound) => Ok(Resolved::Directory),
@@ -57,7 +71,7 @@ pub(super) fn file<'p>(
     name: Cow<'p, [u8]>,
     patience: Patience,
 ) -> Result<Resolved<'p>, Miss> {
-    match root.get(&name, patience)? {
+    match get(root, &name, patience)? {
         Opened::File(opened) => Ok(Resolved::File(opened, name)),
         Opened::Directory => Err(Miss::NotFound),
     }
@@ -71,14 +85,17 @@ fn index_of<'p>(
 ) -> Result<Resolved<'p>, Miss> {
     for index in &rules.index {
         let name = [directory, index.as_bytes()].concat();
-        match root.get(&name, patience) {
+        match get(root, &name, patience) {
             Ok(Opened::File(opened)) => return Ok(Resolved::File(opened, Cow::Owned(name))),
             Ok(Opened::Directory) | Err(Miss::NotFound) => {}
             Err(miss) => return Err(miss),
         }
     }
-    match root.get(directory, patience)? {
-        Opened::Directory => Ok(Resolved::NoIndex),
+    match get(root, directory, patience)? {
+        Opened::Directory => {
+            decided!("index", "{} has none", folder(directory));
+            Ok(Resolved::NoIndex)
+        }
         Opened::File(_) => Err(Miss::NotFound),
     }
 }
@@ -91,24 +108,78 @@ fn clean<'p>(
 ) -> Result<Resolved<'p>, Miss> {
     match rules.clean_urls {
         CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), patience),
-        CleanUrls::Off => Err(Miss::NotFound),
+        CleanUrls::Off => {
+            if decision::is_explained()
+                && let Ok(Opened::File(_)) = root.get(&[name, b".html"].concat(), patience)
+            {
+                let name = Shown(name);
+                decided!("clean", "{name}.html is there, but clean-urls are off");
+            }
+            Err(Miss::NotFound)
+        }
     }
+}
+
+/// What the root has of that name.
+fn get(root: &Root, name: &[u8], patience: Patience) -> Result<Opened, Miss> {
+    let got = root.get(name, patience);
+    match &got {
+        Ok(Opened::File(opened)) => {
+            decided!("file", "{} has {} bytes", Shown(name), opened.facts.len);
+        }
+        Ok(Opened::Directory) => decided!("file", "{} is a folder", folder(name)),
+        Err(Miss::NotFound) => decided!("file", "{} is not found", folder(name)),
+        Err(Miss::Forbidden) => {
+            let why = "cannot be read by this process, or is neither a file nor a folder";
+            decided!("file", "{} {why}", folder(name));
+        }
+        // It is asked for again.
+        Err(Miss::Cold) => {}
+        Err(Miss::Overloaded | Miss::Changing) => {
+            decided!("file", "{} cannot be opened at the moment", folder(name));
+        }
+        Err(Miss::Failed(error)) => decided!("file", "{}: {error}", folder(name)),
+    }
+    got
+}
+
+/// The root's name is empty.
+fn folder(name: &[u8]) -> Shown<'_> {
+    Shown(if name.is_empty() { b"the root" } else { name })
 }
 
 impl Rules {
     /// True if a name is nobody's business.
     pub(super) fn hides(&self, name: &[u8]) -> bool {
-        let dotted = self.dotted == Dotted::Hidden && is_dotted(name);
-        dotted || is_ours(name) || self.hidden_names.iter().any(|hidden| hidden == name)
+        if let Some(dotted) = dotted(name).filter(|_| self.dotted == Dotted::Hidden) {
+            let (name, dotted) = (Shown(name), Shown(dotted));
+            decided!(
+                "path",
+                "/{name} → refused: {dotted} is hidden (--hidden shows it)"
+            );
+            return true;
+        }
+        if is_ours(name) {
+            let why = "the site file and unfinished uploads are never served";
+            decided!("path", "/{} → refused: {why}", Shown(name));
+            return true;
+        }
+        let is_secret = self.hidden_names.iter().any(|hidden| hidden == name);
+        if is_secret {
+            let why = "what --config and --auth-file name is never served";
+            decided!("path", "/{} → refused: {why}", Shown(name));
+        }
+        is_secret
     }
 }
 
-/// True if a component begins with a dot. `.well-known` is public by definition (RFC 8615).
-fn is_dotted(name: &[u8]) -> bool {
+/// The first component that begins with a dot. `.well-known` is public by definition (RFC 8615).
+fn dotted(name: &[u8]) -> Option<&[u8]> {
     let mut components = name.split(|&byte| byte == b'/').enumerate();
-    components.any(|(depth, component)| {
-        component.starts_with(b".") && (depth > 0 || component != b".well-known")
-    })
+    let found = components.find(|(depth, component)| {
+        component.starts_with(b".") && (*depth > 0 || *component != b".well-known")
+    });
+    found.map(|(_, component)| component)
 }
 
 /// True for the site file and for what is being uploaded.
@@ -139,10 +210,10 @@ mod tests {
             "a/.well-known/x",
             "...",
         ] {
-            assert!(is_dotted(name.as_bytes()), "{name}");
+            assert!(dotted(name.as_bytes()).is_some(), "{name}");
         }
         for name in ["", "a.b", ".well-known/acme", "a/b./c"] {
-            assert!(!is_dotted(name.as_bytes()), "{name}");
+            assert_eq!(dotted(name.as_bytes()), None, "{name}");
         }
     }
 }

@@ -10,7 +10,7 @@
 //! A file is made without a name (`O_TMPFILE`) in an open [`Folder`] and gets its name when it is
 //! whole: who is killed before leaves nothing behind. Nothing is ever written through a link.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -26,6 +26,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::decision::{self, Shown, decided};
 use crate::site::Symlinks;
 
 /// An open directory, beneath which everything lies that is served.
@@ -209,10 +210,28 @@ impl Root {
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
     pub(super) fn get(&self, path: &[u8], patience: Patience) -> Result<Opened, Miss> {
+        if decision::is_explained() {
+            self.explain_links(path);
+        }
         if patience == Patience::None && self.memory == Memory::First {
             return opened(self.descriptor_in_memory(path)?);
         }
         opened(self.descriptor(path)?)
+    }
+
+    /// Says which symbolic links are on the way, and what becomes of them: the kernel follows them
+    /// without a word, and an answer must not tell a link that is refused from nothing.
+    fn explain_links(&self, path: &[u8]) {
+        if self.symlinks != Symlinks::Follow {
+            return drop(self.walk(path));
+        }
+        let slashes = memchr::memchr_iter(b'/', path);
+        for end in slashes.chain([path.len()]) {
+            if let Ok(link) = readlinkat(&self.directory, &path[..end], Vec::new()) {
+                let (name, link) = (Shown(&path[..end]), Shown(link.to_bytes()));
+                decided!("symlink", "{name} → {link} (--symlinks follow)");
+            }
+        }
     }
 
     /// Opens without waiting for a disk: what is not in the kernel's memory is [`Miss::Cold`].
@@ -334,12 +353,16 @@ impl Root {
         let mut links = 0;
         let mut todo: Vec<Vec<u8>> = components(path);
         let mut above: Vec<OwnedFd> = Vec::new();
+        let mut followed = (Vec::new(), CString::default());
         while let Some(name) = todo.pop() {
             let here = above.last().map_or(directory, AsFd::as_fd);
             match &name[..] {
                 b"." => continue,
                 b".." => {
-                    above.pop().ok_or(Errno::XDEV)?;
+                    if above.pop().is_none() {
+                        explain_way_out(&followed.0, &followed.1);
+                        return Err(Errno::XDEV);
+                    }
                     continue;
                 }
                 _ => {}
@@ -353,15 +376,33 @@ impl Root {
                 Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
                     let link = readlinkat(here, &name[..], Vec::new()).map_err(|_| errno)?;
                     links += 1;
-                    if links > MAX_LINKS || self.symlinks == Symlinks::Never {
+                    let shown = (Shown(&name), Shown(link.to_bytes()));
+                    if self.symlinks == Symlinks::Never {
+                        let way_out = "--symlinks inside follows what stays beneath the root";
+                        decided!(
+                            "symlink",
+                            "{} → {} is not followed ({way_out})",
+                            shown.0,
+                            shown.1
+                        );
+                        return Err(Errno::LOOP);
+                    }
+                    if links > MAX_LINKS {
+                        decided!("symlink", "{} → {} is one link too many", shown.0, shown.1);
                         return Err(Errno::LOOP);
                     }
                     let mut target = Path::new(OsStr::from_bytes(link.to_bytes()));
                     if target.is_absolute() {
-                        target = self.beneath(target).ok_or(Errno::XDEV)?;
+                        let Some(inside) = self.beneath(target) else {
+                            explain_way_out(&name, &link);
+                            return Err(Errno::XDEV);
+                        };
+                        target = inside;
                         above.clear();
                     }
+                    decided!("symlink", "{} → {}", shown.0, shown.1);
                     todo.extend(components(target.as_os_str().as_bytes()));
+                    followed = (name, link);
                 }
                 Err(errno) => return Err(errno),
             }
@@ -370,6 +411,12 @@ impl Root {
         let here = above.last().map_or(directory, AsFd::as_fd);
         openat(here, ".", OPEN_DIRECTORY, Mode::empty())
     }
+}
+
+fn explain_way_out(name: &[u8], link: &CStr) {
+    let link = Shown(link.to_bytes());
+    let way_out = "leads outside of the root (--symlinks follow allows it)";
+    decided!("symlink", "{} → {link} {way_out}", Shown(name));
 }
 
 /// A path that leads to an open descriptor.

@@ -9,7 +9,9 @@ use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_cr
 
 use super::media_type::MediaTypes;
 use super::root::{Opened, OpenedFile, opened};
+use crate::decision::{Shown, decided};
 use crate::error::Error;
+use crate::http::response::FieldLine;
 use crate::http::{Request, Response, cors, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
@@ -114,8 +116,9 @@ impl Rules {
     /// has its own.
     pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
         let path = request.path_bytes();
-        self.redirects.iter().find_map(|rule| {
+        let found = self.redirects.iter().find_map(|rule| {
             let captures = rule.from.matches(path)?;
+            decided!("rule", "{rule} matches {}", Shown(path));
             let mut location = rule.to.expand(&captures);
             // What is nested has paths of its own; elsewhere is elsewhere.
             if location.starts_with('/') && !location.starts_with("//") {
@@ -127,7 +130,11 @@ impl Rules {
                 location.insert_str(end, &format!("?{query}"));
             }
             Some(self.decorate(Response::redirect(rule.status, &location), path))
-        })
+        });
+        if found.is_none() && !self.redirects.is_empty() {
+            decided!("redirect", "none for {}", Shown(path));
+        }
+        found
     }
 
     /// True if something else than a file of that path's name answers.
@@ -141,6 +148,7 @@ impl Rules {
         self.add_safety(fields);
         for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
             for (name, value) in &rule.fields {
+                decided!("rule", "{rule} sets {}", FieldLine(name, value));
                 if *name == VARY {
                     fields.append(VARY, value.clone());
                 } else {
@@ -173,6 +181,10 @@ impl Rules {
     /// The page of a single-page application may change with every deploy, whatever a rule for
     /// its address says.
     pub(super) fn never_keep(fields: &mut HeaderMap) {
+        decided!(
+            "rule",
+            "spa sets Cache-Control: no-cache, whatever other rules say"
+        );
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // Whether it is the answer at all depends on what the client accepts.
         fields.append(VARY, HeaderValue::from_static("Accept"));

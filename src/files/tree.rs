@@ -21,6 +21,7 @@ use super::rules::{Destination, Rules, Scope};
 use super::upload::Uploads;
 use super::version::{self, Content, Making, Version};
 use super::watch::{Directory, Watch};
+use crate::decision::{Shown, decided};
 use crate::error::Error;
 use crate::http::conditional::Validators;
 use crate::http::negotiation::{AcceptEncoding, Coding};
@@ -352,12 +353,22 @@ impl Tree {
         patience: Patience,
     ) -> Result<Arc<Version>, Halt> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
-        if self.rules.compress == Compress::Off || !plain.may_be_coded() {
+        if self.rules.compress == Compress::Off {
+            decided!("coding", "none: compress is off");
+            return Ok(plain);
+        }
+        if !plain.may_be_coded() {
+            let media_type = Shown(plain.media_type.as_bytes());
+            decided!("coding", "none: {media_type} becomes no smaller");
             return Ok(plain);
         }
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
         let wanted = accepted.preferred(&all);
         if matches!(wanted, None | Some(Coding::Identity)) {
+            decided!(
+                "coding",
+                "none: Accept-Encoding asks for none of br, zstd, gzip"
+            );
             return Ok(plain);
         }
         let mut sidecars = Vec::with_capacity(CODINGS.len());
@@ -374,7 +385,13 @@ impl Tree {
         if let Some(best) = accepted.preferred(&available)
             && let Some(at) = sidecars.iter().position(|(coding, _)| *coding == best)
         {
-            return Ok(sidecars.swap_remove(at).1);
+            let (_, sidecar) = sidecars.swap_remove(at);
+            decided!(
+                "sidecar",
+                "{} is chosen by Accept-Encoding",
+                Shown(&sidecar.name)
+            );
+            return Ok(sidecar);
         }
         let identity_refused = accepted.preferred(&[Coding::Identity]).is_none();
         let worthwhile =
@@ -383,9 +400,17 @@ impl Tree {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
             {
+                decided!("coding", "{} is made here (--compress auto)", coding.name());
                 self.compressed(at, path, plain, coding, patience)
             }
-            _ => Ok(plain),
+            _ => {
+                let why = "no sidecar fits, and it is not compressed here";
+                decided!(
+                    "coding",
+                    "none: {why} (off, small, large, or of such a type)"
+                );
+                Ok(plain)
+            }
         }
     }
 
@@ -423,11 +448,14 @@ impl Tree {
                 opened
             }
             Err(Miss::NotFound) => {
+                decided!("sidecar", "{} is not there", Shown(&name));
                 at.cache.put(&key, None, at.seen_nothing(&name, now));
                 return Ok(None);
             }
             // It may be ready soon.
             _ => {
+                let why = "is older than its file, still being written, or not to be read";
+                decided!("sidecar", "{} {why}: not used", Shown(&name));
                 at.cache.put(&key, None, Seen::once(now));
                 return Ok(None);
             }

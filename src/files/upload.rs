@@ -21,6 +21,7 @@ use super::root::{Draft, Existing, Folder, Miss, Opened, Patience, Published, St
 use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
 use super::{Inner, Place};
+use crate::decision::{self, Shown, decided};
 use crate::handler::{Admission, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::form_data::{self, FormData, FormError};
@@ -208,15 +209,78 @@ impl Tree {
     pub(super) fn admit_upload(&self, request: &Request<'_>) -> Admission {
         match (self.plan(request), &self.uploads) {
             (Err(problem), _) => Admission::Refuse(self.explain(request, &problem)),
-            (Ok(_), Some(uploads)) => Admission::Streamed(uploads.max_bytes),
+            (Ok(plan), Some(uploads)) => {
+                if decision::is_explained() {
+                    self.foresee(uploads, request, &plan);
+                }
+                Admission::Streamed(uploads.max_bytes)
+            }
             (Ok(_), None) => Admission::Refuse(self.refuse_method(request)),
         }
     }
 
     fn explain(&self, request: &Request<'_>, problem: &Problem) -> Response {
+        decided!("upload", "refused: {}", problem.explanation);
         let mut response = problem.response(negotiation::form(request.fields()));
         self.rules.add_safety(response.headers_mut());
         response
+    }
+
+    /// Says what would become of an upload. Nothing is stored for that.
+    fn foresee(&self, uploads: &Uploads, request: &Request<'_>, plan: &Plan<'_>) {
+        let at = self.snapshot();
+        let problem = match plan {
+            Plan::File(name) => {
+                let place = self.folder_of(&at, name).and_then(|folder| {
+                    let place = Destination {
+                        tree: self,
+                        at: &at,
+                        uploads,
+                        folder: &folder,
+                        name,
+                        fields: request.fields(),
+                    };
+                    place.check()?;
+                    Ok(folder.at(last_of(name))?)
+                });
+                let (name, most) = (Shown(name), uploads.max_bytes);
+                match place {
+                    Ok(Standing::Nothing) => {
+                        decided!("answer", "201 Created: up to {most} bytes become /{name}");
+                        return;
+                    }
+                    Ok(_) => {
+                        decided!(
+                            "answer",
+                            "204 No Content: up to {most} bytes replace /{name}"
+                        );
+                        return;
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            Plan::Form { folder, .. } => match at.root.folder(folder) {
+                Ok(_) => {
+                    let (folder, most) = (Shown(folder), uploads.max_bytes);
+                    decided!(
+                        "answer",
+                        "201 Created (browsers: 303): the files of a form of up to {most} bytes \
+                         are stored in /{folder}, if their names are free"
+                    );
+                    return;
+                }
+                Err(miss) => miss.into(),
+            },
+        };
+        decided!("answer", "{}: {}", problem.status, problem.explanation);
+    }
+
+    fn folder_of(&self, at: &Snapshot, name: &[u8]) -> Result<Folder, Problem> {
+        let (parent, _) = name.split_at(name.len() - last_of(name).len());
+        at.root.folder(parent).map_err(|miss| match miss {
+            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
+            miss => miss.into(),
+        })
     }
 
     /// All that can be said without asking the disk.
@@ -319,11 +383,7 @@ impl Tree {
         mut content: impl Read,
     ) -> Result<Response, Problem> {
         let at = self.snapshot();
-        let (parent, _) = name.split_at(name.len() - last_of(name).len());
-        let folder = at.root.folder(parent).map_err(|miss| match miss {
-            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
-            miss => miss.into(),
-        })?;
+        let folder = self.folder_of(&at, name)?;
         let place = Destination {
             tree: self,
             at: &at,

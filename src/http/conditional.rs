@@ -121,6 +121,14 @@ fn tags(fields: &Fields<'_>, name: &str, of: &Validators, comparison: Strength) 
     found
 }
 
+/// The fields that are preconditions (RFC 9110 §13.1), but for If-Range, which is about ranges.
+pub(crate) const PRECONDITIONS: [&str; 4] = [
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+];
+
 /// What the preconditions of a request come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precondition {

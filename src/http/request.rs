@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
+use super::Refusal;
 use super::content::{ContentReader, PipeEnd};
 use super::forwarded::{Client, Scheme};
 use super::target::{self, Target};
@@ -327,11 +328,20 @@ impl Request<'static> {
     ///
     /// If `target` is one that the server would refuse.
     pub fn new(method: Method, target: &str) -> Self {
-        let path = match Target::parse(&method, target) {
-            Ok(parsed) => parsed.path.into_owned(),
+        match Self::parse(method, target) {
+            Ok(request) => request,
             Err(refusal) => panic!("{target:?}: {}", refusal.reason()),
-        };
-        Self {
+        }
+    }
+
+    /// The same for a target that somebody else made.
+    ///
+    /// # Errors
+    ///
+    /// What the server would say to such a target.
+    pub fn parse(method: Method, target: &str) -> Result<Self, Refusal> {
+        let path = Target::parse(&method, target)?.path.into_owned();
+        Ok(Self {
             method,
             version: Version::HTTP_11,
             target: Cow::Owned(target.to_owned()),
@@ -342,7 +352,7 @@ impl Request<'static> {
             stream: None,
             client: Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
-        }
+        })
     }
 
     /// A GET request. Panics as [`new`](Self::new) does.

@@ -1,6 +1,7 @@
 //! A response as handlers make it: a status, header fields, and a *description* of the content.
 //! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
 use super::{FileRange, Refusal, Stream};
+use crate::decision::Shown;
 
 /// What a response carries after its head.
 #[derive(Debug, Default)]
@@ -139,6 +141,17 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
+}
+
+/// A field as it stands on the wire, for people.
+pub(crate) struct FieldLine<'a>(pub(crate) &'a HeaderName, pub(crate) &'a HeaderValue);
+
+impl fmt::Display for FieldLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Vec::new();
+        push_field(&mut line, self.0.as_str(), self.1.as_bytes());
+        Shown(line.trim_ascii()).fmt(f)
+    }
 }
 
 impl Response {
@@ -284,6 +297,14 @@ impl Response {
                 push_field(out, name.as_str(), value.as_bytes());
             }
         }
+    }
+
+    /// The header fields line by line, as they stand on the wire; but for those about the connection
+    /// and the framing, which are the connection's to say.
+    pub fn field_lines(&self) -> impl Iterator<Item = String> {
+        let fields = self.headers().iter();
+        let own = fields.filter(|(name, _)| !is_connection_field(name));
+        own.map(|(name, value)| FieldLine(name, value).to_string())
     }
 
     /// The header fields, to change.

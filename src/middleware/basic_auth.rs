@@ -10,6 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
 use super::verifier::{Login, Verdict, Verifier};
+use crate::decision::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page};
 
@@ -60,7 +61,11 @@ impl BasicAuth {
 
     fn claim(&self, request: &Request<'_>) -> Claim {
         match login(request) {
-            None => Claim::Nothing,
+            None => {
+                let why = "there is no well-formed Authorization field of the scheme Basic";
+                decided!("password", "{why}: 401");
+                Claim::Nothing
+            }
             Some(login) if self.verifier.remembers(&login) => Claim::Verified,
             Some(login) => Claim::Unverified(login),
         }
@@ -78,11 +83,17 @@ impl Handler for BasicAuth {
                 let request = request.clone().into_owned();
                 Reply::later(move |replier| {
                     let then = move |verdict| match verdict {
-                        Verdict::Wrong => replier.send(challenge(&request)),
+                        Verdict::Wrong => {
+                            decided!("password", "it is wrong, or nobody has that name: 401");
+                            replier.send(challenge(&request));
+                        }
                         Verdict::Busy => {
                             replier.send(Response::unavailable("too many passwords to verify"));
                         }
-                        Verdict::Right => replier.send(inside(&*inner, &request)),
+                        Verdict::Right => {
+                            decided!("password", "it is right");
+                            replier.send(inside(&*inner, &request));
+                        }
                     };
                     verifier.verify(login, Box::new(then));
                 })

@@ -2,6 +2,7 @@
 
 use ::http::{HeaderValue, StatusCode};
 
+use crate::decision::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, cors};
 use crate::site::Origin;
@@ -43,6 +44,7 @@ impl Handler for Cors {
     fn handle(&self, request: &Request<'_>) -> Reply {
         let origin = self.origin.clone();
         if cors::is_preflight(request) {
+            decided!("cors", "a preflight is answered here, whatever the path");
             // All methods: which of them are there is said to the request itself.
             let response = cors::permit(Response::new(StatusCode::NO_CONTENT), "*");
             return add_origin(origin.as_ref(), response).into();

@@ -24,6 +24,7 @@ use ::http::header::{LOCATION, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::decision::decided;
 use crate::error::Error;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, target};
@@ -91,21 +92,56 @@ impl Users {
 
     /// Adds the routes about users. Panics as [`Router::route`] does if one of them exists.
     pub fn routes(self, router: Router) -> Router {
-        let endpoint = |answer| Endpoint {
+        add_routes(router, |answer| Endpoint {
             store: Arc::clone(&self.store),
             answer,
-        };
-        router
-            .post("/createUser", endpoint(create))
-            .get("/users", endpoint(list))
-            .get("/users/{id}", endpoint(show))
+        })
+    }
+
+    /// Adds the same routes to users that are nowhere: no store is opened. Requests are judged by
+    /// their heads, and what a store must decide is a 503. For who explains what would answer.
+    pub fn explained_routes(router: Router) -> Router {
+        add_routes(router, |_| Explained)
+    }
+}
+
+/// What answers at one of the routes.
+type Judge = fn(&Arc<Store>, &Request<'_>) -> Result<Reply, Problem>;
+
+fn add_routes<H: Handler + 'static>(router: Router, endpoint: impl Fn(Judge) -> H) -> Router {
+    router
+        .post("/createUser", endpoint(create))
+        .get("/users", endpoint(list))
+        .get("/users/{id}", endpoint(show))
+}
+
+/// One of the routes, for whom no store is opened.
+struct Explained;
+
+impl Handler for Explained {
+    fn handle(&self, _: &Request<'_>) -> Reply {
+        decided!(
+            "answer",
+            "what the users' store says, which is not opened to explain"
+        );
+        Response::from(Unavailable).into()
+    }
+
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        if judge_content_head(request).is_ok() {
+            decided!(
+                "answer",
+                "what the users' store says, which is not opened to explain"
+            );
+        }
+        admit(request)
     }
 }
 
 /// One of the routes. All that it says, refusals too, is JSON.
 struct Endpoint {
     store: Arc<Store>,
-    answer: fn(&Arc<Store>, &Request<'_>) -> Result<Reply, Problem>,
+    answer: Judge,
 }
 
 impl Handler for Endpoint {
@@ -117,14 +153,21 @@ impl Handler for Endpoint {
     }
 
     fn admit(&self, request: &Request<'_>) -> Admission {
-        match judge_content_head(request) {
-            Ok(()) => Admission::AtMost(MAX_CONTENT_BYTES),
-            Err(problem) => Admission::Refuse(problem.into()),
-        }
+        admit(request)
     }
 
     fn refuse(&self, _: &Request<'_>, refusal: Refusal) -> Response {
         Response::from(Problem::new(refusal.status(), refusal.reason())).closing()
+    }
+}
+
+fn admit(request: &Request<'_>) -> Admission {
+    match judge_content_head(request) {
+        Ok(()) => Admission::AtMost(MAX_CONTENT_BYTES),
+        Err(problem) => {
+            decided!("content", "refused: {}", problem.text);
+            Admission::Refuse(problem.into())
+        }
     }
 }
 

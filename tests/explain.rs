@@ -1,0 +1,480 @@
+//! `tws explain`: what would be answered, and why, without a socket.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use crate::command_line::fails;
+use crate::support::Process;
+
+fn explain(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder)
+        .arg("explain")
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+fn explained(folder: &Path, args: &[&str]) -> String {
+    let output = explain(folder, args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && error.is_empty(),
+        "{args:?}: {error}"
+    );
+    text
+}
+
+const SITE: &str = r#"
+[[redirect]]
+from = "/old/*"
+to = "/new/$1"
+
+[[header]]
+path = "/assets/*"
+Cache-Control = "immutable"
+
+[[route]]
+path = "/logo"
+file = "index.html"
+
+[[host]]
+names = ["example.org", "*.example.org"]
+root = "other"
+"#;
+
+fn site() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for name in [".git", "assets", "docs", "other"] {
+        fs::create_dir(at.join(name)).expect("a folder");
+    }
+    for (name, content) in [
+        (".tws.toml", SITE),
+        (".git/config", "[core]"),
+        ("index.html", "<p>home"),
+        ("assets/app.js", "let app = 1;"),
+        ("assets/app.js.br", "br"),
+        ("docs/page.html", "<p>page"),
+        ("other/index.html", "<p>other"),
+    ] {
+        fs::write(at.join(name), content).expect("a file");
+        let file = fs::File::options().write(true).open(at.join(name));
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+        file.expect("the file")
+            .set_modified(long_ago)
+            .expect("a time");
+    }
+    symlink("/etc", at.join("current")).expect("a link");
+    symlink("../outside", at.join("out")).expect("a link");
+    symlink("docs", at.join("inside")).expect("a link");
+    symlink("nothing", at.join("dangling")).expect("a link");
+    folder
+}
+
+#[test]
+fn each_decision_is_told() {
+    let folder = site();
+    let table: &[(&[&str], &[&str])] = &[
+        (
+            &["GET", "/"],
+            &[
+                "request   GET / HTTP/1.1",
+                "file      index.html has 7 bytes",
+                "status    200 OK",
+                "field     Content-Type: text/html; charset=utf-8",
+                "content   7 bytes",
+            ],
+        ),
+        (
+            &["GET", "/a/../.git/config"],
+            &[
+                "path      /.git/config\n",
+                "path      /.git/config → refused: .git is hidden (--hidden shows it)",
+                "status    404 Not Found",
+            ],
+        ),
+        (
+            &["GET", "/.tws.toml", "--hidden"],
+            &["the site file", "status    404"],
+        ),
+        (
+            &["GET", "/current/passwd"],
+            &[
+                "symlink   current → /etc leads outside of the root (--symlinks follow allows it)",
+                "file      current/passwd is not found",
+                "status    404",
+            ],
+        ),
+        (
+            &["GET", "/out/x"],
+            &["symlink   out → ../outside leads outside of the root"],
+        ),
+        (
+            &["GET", "/inside/page.html"],
+            &["symlink   inside → docs\n", "status    200"],
+        ),
+        (
+            &["--symlinks", "never", "GET", "/inside/page.html"],
+            &[
+                "symlink   inside → docs is not followed (--symlinks inside",
+                "status    404",
+            ],
+        ),
+        (
+            &["GET", "/dangling"],
+            &["symlink   dangling → nothing\n", "status    404"],
+        ),
+        (
+            &["--symlinks=follow", "GET", "/current/passwd"],
+            &[
+                "symlink   current → /etc (--symlinks follow)",
+                "status    200",
+            ],
+        ),
+        (
+            &["GET", "/assets/app.js", "-H", "Accept-Encoding: gzip, br"],
+            &[
+                "          Accept-Encoding: gzip, br",
+                "sidecar   assets/app.js.gz is not there",
+                "sidecar   assets/app.js.br is chosen by Accept-Encoding",
+                "rule      header /assets/* (line 6) sets Cache-Control: immutable",
+                "field     Content-Encoding: br",
+                "field     Cache-Control: immutable",
+            ],
+        ),
+        (
+            &[
+                "GET",
+                "/assets/app.js",
+                "-HIf-None-Match: *",
+                "--compress=off",
+            ],
+            &[
+                "coding    none: compress is off",
+                "condition If-None-Match: *: the client has this version: 304",
+                "status    304 Not Modified",
+                "content   none",
+            ],
+        ),
+        (
+            &["GET", "/index.html", "-H", "If-Match: \"x\""],
+            &[
+                "condition If-Match: \"x\": this is not the version",
+                "status    412",
+            ],
+        ),
+        (
+            &["GET", "/index.html", "-H", "range: bytes=1-2"],
+            &[
+                "range     bytes=1-2 → 2 of 7 bytes",
+                "status    206",
+                "content   2 bytes",
+            ],
+        ),
+        (
+            &["GET", "/", "-H", "Range: bytes=9-"],
+            &["range     bytes=9- lies behind", "status    416"],
+        ),
+        (
+            &["HEAD", "/", "-H", "Range: bytes=1-2"],
+            &[
+                "ranges are for GET",
+                "status    200",
+                "content   7 bytes, not sent for HEAD",
+            ],
+        ),
+        (
+            &["GET", "/old/x?y"],
+            &[
+                "rule      redirect /old/* → /new/$1 (line 2) matches /old/x",
+                "status    301",
+                "field     Location: /new/x?y",
+            ],
+        ),
+        (
+            &["GET", "/logo"],
+            &["route     /logo → index.html", "status    200"],
+        ),
+        (
+            &["GET", "/", "-H", "Host: www.example.org"],
+            &[
+                "host      www.example.org is [[host]] *.example.org: ",
+                "content   8 bytes",
+            ],
+        ),
+        (
+            &["GET", "http://example.org/"],
+            &["host      example.org is [[host]] example.org: "],
+        ),
+        (
+            &["GET", "/", "-H", "Host: a.test"],
+            &["host      a.test is no [[host]], so the default site is meant"],
+        ),
+        (
+            &["GET", "/docs"],
+            &["file      docs is a folder", "field     Location: /docs/"],
+        ),
+        (
+            &["GET", "/docs/"],
+            &[
+                "file      docs/index.html is not found",
+                "index     docs/ has none",
+                "listing   off (--listing on",
+                "status    404",
+            ],
+        ),
+        (
+            &["GET", "/docs/", "--listing", "on"],
+            &["listing   on", "status    200"],
+        ),
+        (
+            &["GET", "/docs/page"],
+            &["clean     docs/page.html is there, but clean-urls are off"],
+        ),
+        (
+            &["GET", "/x", "--spa", "-HAccept: text/html"],
+            &["spa       index.html answers", "status    200"],
+        ),
+        (
+            &["GET", "/x", "--spa"],
+            &[
+                "spa       index.html is for navigations only",
+                "status    404",
+            ],
+        ),
+        (
+            &["GET", "/x.js", "--spa"],
+            &["a name with a dot is a file's", "status    404"],
+        ),
+        (
+            &["GET", "/", "--header", "X-A: b"],
+            &[
+                "rule      header /* (--header) sets X-A: b",
+                "field     X-A: b",
+            ],
+        ),
+        (
+            &["GET", "/../x"],
+            &["target    refused: path above the root", "status    400"],
+        ),
+        (
+            &["DELETE", "/"],
+            &[
+                "method    DELETE is nothing that files know",
+                "status    405",
+            ],
+        ),
+        (&["OPTIONS", "*"], &["status    204"]),
+        (
+            &["index.html", "GET", "/x"],
+            &["a single file is served", "status    404"],
+        ),
+    ];
+    for (args, expected) in table {
+        let text = explained(folder.path(), args);
+        for part in *expected {
+            assert!(text.contains(part), "{args:?}: {part:?} in\n{text}");
+        }
+    }
+}
+
+/// It is the same handler: what it explains is what is served.
+#[test]
+fn what_is_explained_is_what_is_served() {
+    let folder = site();
+    let server = Process::start(folder.path(), &["--access-log=off"]);
+    let mut client = server.client();
+    for path in [
+        "/",
+        "/.git/config",
+        "/current/passwd",
+        "/inside/page.html",
+        "/dangling",
+        "/old/x",
+        "/docs",
+        "/docs/",
+        "/assets/app.js",
+    ] {
+        let reply = client.get(path);
+        let text = explained(folder.path(), &["GET", path]);
+        let status = format!("\nstatus    {} ", reply.status);
+        assert!(text.contains(&status), "{path}: {status:?} in {text}");
+        for line in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("field     "))
+        {
+            assert!(
+                reply.head.contains(line),
+                "{path}: {line} in {}",
+                reply.head
+            );
+        }
+        // A link that is refused and nothing at all look the same from outside.
+        assert!(!reply.text().contains("link"), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_stored_and_no_store_is_opened() {
+    let folder = site();
+    let at = folder.path();
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["PUT", "/x"],
+            "uploads, which are off (--upload turns them on)",
+        ),
+        (
+            &["PUT", "/x", "--upload"],
+            "answer    201 Created: up to 1073741824 bytes become /x",
+        ),
+        (
+            &["PUT", "/index.html", "--upload"],
+            "answer    409 Conflict: a file of that name is there",
+        ),
+        (
+            &["PUT", "/index.html", "--upload", "--upload-overwrite"],
+            "answer    204 No Content: up to 1073741824 bytes replace /index.html",
+        ),
+        (
+            &["PUT", "/none/x", "--upload"],
+            "answer    409 Conflict: there is no such folder",
+        ),
+        (
+            &["PUT", "/.x", "--upload"],
+            "upload    refused: files of such names are not served",
+        ),
+        (
+            &[
+                "POST",
+                "/docs/",
+                "--upload",
+                "-HContent-Type: multipart/form-data; boundary=x",
+            ],
+            "are stored in /docs/",
+        ),
+        (&["POST", "/docs/", "--upload"], "status    415"),
+    ];
+    for (args, expected) in table {
+        let text = explained(at, args);
+        assert!(text.contains(expected), "{args:?}: {text}");
+    }
+    let content = fs::read_to_string(at.join("index.html")).expect("a file");
+    assert_eq!(content, "<p>home");
+    assert!(!at.join("x").exists());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn the_users_are_left_alone() {
+    let folder = site();
+    let state = tempfile::tempdir().expect("a folder");
+    let dir = state.path().to_str().expect("text");
+    let users = ["--users=sqlite:u.db", "--state-dir", dir];
+    for (request, expected) in [
+        (
+            &["GET", "/users"][..],
+            "answer    what the users' store says",
+        ),
+        (
+            &["POST", "/createUser", "-HContent-Length: 9"],
+            "answer    what the users' store says",
+        ),
+        (&["POST", "/createUser"], "status    411"),
+        (&["DELETE", "/users"], "status    405"),
+    ] {
+        let text = explained(folder.path(), &[request, &users].concat());
+        assert!(text.contains(expected), "{request:?}: {text}");
+    }
+    let entries = fs::read_dir(state.path()).expect("a folder");
+    assert_eq!(entries.count(), 0, "nothing was made");
+}
+
+#[cfg(feature = "auth")]
+#[test]
+fn passwords_are_verified_and_not_shown() {
+    let folder = site();
+    let hash = "$2b$04$0123456789abcdefghijkeLB2LCKydjXsGOSzJX5Rz9mZOtWzs8Oi";
+    fs::write(folder.path().join("users"), format!("ana:{hash}\n")).expect("a file");
+    let guarded = ["--auth-file", "users", "--upload"];
+    for (request, expected) in [
+        (
+            &["GET", "/"][..],
+            "password  there is no well-formed Authorization",
+        ),
+        (
+            &["GET", "/", "-HAuthorization: Basic YW5hOm5v"],
+            "password  it is wrong",
+        ),
+        (
+            &["PUT", "/x", "-HAuthorization: Basic YW5hOm5v"],
+            "password  it is wrong",
+        ),
+    ] {
+        let text = explained(folder.path(), &[request, &guarded].concat());
+        assert!(text.contains(expected), "{request:?}: {text}");
+        assert!(text.contains("status    401"), "{request:?}: {text}");
+        assert!(!text.contains("YW5h") && !text.contains("become"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_one_line_and_2() {
+    let folder = site();
+    for (args, expected) in [
+        (&["explain"][..], "a method and a path are wanted"),
+        (&["explain", "GET"], "a method and a path are wanted"),
+        (&["explain", "site", "GET"], "\"site\" is not a method"),
+        (&["explain", "get", "/"], "\"get\" is not a method"),
+        (&["explain", "GET", "/ñ"], "is not a target"),
+        (
+            &["explain", "GET", "/", "-H", "foo"],
+            "\"foo\" is not a field",
+        ),
+        (&["explain", "GET", "/", "-H", "a b: c"], "is not a field"),
+        (&["explain", "a", "b", "GET", "/"], "unexpected"),
+        (&["explain", "GET", "/", "--prot", "1"], "--prot"),
+    ] {
+        let error = fails(folder.path(), args, 2);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    let error = fails(folder.path(), &["explain", "nowhere", "GET", "/"], 1);
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn a_folder_of_that_name_is_served_with_a_slash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("explain")).expect("a folder");
+    fs::write(folder.path().join("explain/a"), "a").expect("a file");
+    let server = Process::start(folder.path(), &["./explain"]);
+    assert_eq!(server.client().get("/a").text(), "a");
+}
+
+#[test]
+fn rules_in_vain_are_warned_of_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules =
+        "[[redirect]]\nfrom = \"/a\"\nto = \"/b\"\n[[redirect]]\nfrom = \"/b\"\nto = \"/a\"\n";
+    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
+    // It does not get as far as to serve.
+    let output = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder.path())
+        .args(["-p0", "--auth-file=none"])
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("the binary runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("redirect /b → /a (line 4) leads in circles"),
+        "{error}"
+    );
+}
