@@ -28,6 +28,11 @@ impl App {
         })
     }
 
+    /// The files alone, whoever may have them.
+    pub(crate) fn files(&self) -> &StaticFiles {
+        &self.files
+    }
+
     /// All of it, one around the other.
     pub(crate) fn into_handler(self, settings: &Settings, users: Option<&Users>) -> Router {
         let router = users.map_or_else(Router::new, |users| routes_of(users, Router::new()));

@@ -2,7 +2,9 @@
 //! decided about it is printed, then the answer's head. Nothing listens, nothing is stored, no
 //! database is opened.
 //!
-//! The words come from where the decisions are made: the library says them at level trace.
+//! The words come from where the decisions are made: the library says them at level trace. What a
+//! connection refuses before any handler is asked (ill-formed heads, two Hosts) is not looked at, but
+//! for the target.
 
 use std::ffi::OsStr;
 use std::fmt;

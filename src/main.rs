@@ -2,8 +2,11 @@
 //! can do is in the library.
 
 mod app;
+mod banner;
+mod browser;
 mod check;
 mod cli;
+mod dangers;
 mod diagnostics;
 mod explain;
 mod privileges;
@@ -13,13 +16,14 @@ mod state;
 mod upgrade;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use app::App;
-use cli::{Banner, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words};
+use banner::Start;
+use browser::Browser;
+use cli::{Banner, Browsing, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words};
 use diagnostics::Diagnostics;
 use explain::Question;
 use privileges::Identity;
@@ -129,6 +133,14 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     let signals = catch_signals()?;
     let access_log = open_access_log(settings, identity.as_ref())?;
 
+    // Who takes over has a browser already.
+    let browser = match (settings.browser, server.handle().local_addresses()) {
+        (Browsing::AtStart, [address, ..]) if ancestor.is_none() => {
+            Some(Browser::open(banner::url(banner::reached_here(*address))))
+        }
+        _ => None,
+    };
+
     // No thread may have been started before: it would be free, and root.
     let confinement = match settings.sandbox {
         Sandboxing::IfPossible => sandbox_for(settings, store.as_ref()).enter()?,
@@ -142,12 +154,21 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
 
     let users = store.as_ref().map(app::open_users).transpose()?;
     heed_signals(signals, &server)?;
+    if let Some(browser) = browser {
+        browser.watch()?;
+    }
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log.start()?);
     }
     if settings.banner == Banner::Shown {
-        let addresses = server.handle();
-        announce(&settings.root, addresses.local_addresses(), &confinement);
+        let handle = server.handle();
+        let start = Start {
+            settings,
+            files: app.files(),
+            addresses: handle.local_addresses(),
+            confinement: &confinement,
+        };
+        say(&start.announcement());
     }
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
@@ -287,38 +308,6 @@ fn heed_signals(mut signals: Signals, server: &Server) -> Result<(), Error> {
         .spawn(watch)
         .map(|_| ())
         .map_err(failed)
-}
-
-fn announce(root: &Path, addresses: &[SocketAddr], confinement: &Confinement) {
-    let mut text = format!(
-        "tws {} serves {}\n",
-        env!("CARGO_PKG_VERSION"),
-        root.display()
-    );
-    for address in addresses {
-        text += &format!("  {}\n", url(*address));
-    }
-    text += &format!("  {confinement}\n");
-    if privileges::is_root() {
-        text += "  it is root and need not be: --user NAME gives that up once it listens\n";
-    }
-    text += "Ctrl-C ends it.\n";
-    say(&text);
-}
-
-/// An address that can be clicked. What listens everywhere is reached here, too.
-fn url(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!(
-            "http://127.0.0.1:{}/ and every other IPv4 address of this machine",
-            v4.port()
-        ),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!(
-            "http://[::1]:{}/ and every other address of this machine",
-            v6.port()
-        ),
-        address => format!("http://{address}/"),
-    }
 }
 
 /// One line on standard error, which may be closed.

@@ -402,8 +402,7 @@ fn the_users_are_left_alone() {
 #[test]
 fn passwords_are_verified_and_not_shown() {
     let folder = site();
-    let hash = "$2b$04$0123456789abcdefghijkeLB2LCKydjXsGOSzJX5Rz9mZOtWzs8Oi";
-    fs::write(folder.path().join("users"), format!("ana:{hash}\n")).expect("a file");
+    fs::write(folder.path().join("users"), crate::middleware::USERS).expect("a file");
     let guarded = ["--auth-file", "users", "--upload"];
     for (request, expected) in [
         (
@@ -423,6 +422,15 @@ fn passwords_are_verified_and_not_shown() {
         assert!(text.contains(expected), "{request:?}: {text}");
         assert!(text.contains("status    401"), "{request:?}: {text}");
         assert!(!text.contains("YW5h") && !text.contains("become"), "{text}");
+    }
+    let right = "-HAuthorization: Basic YW5hOnNlY3JldA==";
+    for (request, expected) in [
+        (&["GET", "/", right][..], "status    200"),
+        (&["PUT", "/x", right], "answer    201 Created"),
+    ] {
+        let text = explained(folder.path(), &[request, &guarded].concat());
+        assert!(text.contains("password  it is right\n"), "{text}");
+        assert!(text.contains(expected), "{request:?}: {text}");
     }
 }
 

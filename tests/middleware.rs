@@ -12,7 +12,7 @@ use crate::support::{Client, Process};
 
 /// "secret" by crypt(3), with the lowest cost there is.
 #[cfg(feature = "auth")]
-const USERS: &str = "ana:$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW\n";
+pub(crate) const USERS: &str = "ana:$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW\n";
 
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");

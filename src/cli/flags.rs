@@ -270,6 +270,14 @@ pub(super) struct Flags {
     #[arg(short, long, action = ArgAction::Count, help_heading = LOGS)]
     pub(super) verbose: u8,
 
+    /// Open the browser once it listens
+    #[arg(short, long, help_heading = PROCESS)]
+    pub(super) open: bool,
+
+    /// Show the address for other machines as a QR code
+    #[arg(long, help_heading = PROCESS)]
+    pub(super) qr: bool,
+
     /// How many event loops [default: one per core]
     #[arg(long, value_name = "N", help_heading = PROCESS)]
     pub(super) workers: Option<NonZeroUsize>,

@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: Format,
     pub(crate) access_log: Vec<Destination>,
     pub(crate) banner: Banner,
+    pub(crate) qr: QrCode,
+    pub(crate) browser: Browsing,
     /// How much diagnostics say if `RUST_LOG` does not decide.
     pub(crate) log_level: LevelFilter,
     /// What was no mistake and yet not meant, perhaps; a line each.
@@ -164,6 +166,20 @@ pub(crate) enum Banner {
     Silent,
 }
 
+/// Whether the announcement has an address for telephones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QrCode {
+    Shown,
+    Absent,
+}
+
+/// Whether the browser is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Browsing {
+    AtStart,
+    Never,
+}
+
 /// What the process ends with instead of serving: help to print, or what is wrong.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -264,6 +280,14 @@ impl Settings {
             banner: match flags.quiet {
                 true => Banner::Silent,
                 false => Banner::Shown,
+            },
+            qr: match flags.qr {
+                true => QrCode::Shown,
+                false => QrCode::Absent,
+            },
+            browser: match flags.open {
+                true => Browsing::AtStart,
+                false => Browsing::Never,
             },
             log_level: match (flags.quiet, flags.verbose) {
                 (true, _) => LevelFilter::Error,

@@ -41,6 +41,7 @@ use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Body, Fields, Refusal, Request, Response, Stream, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
 use listing::{Entries, Hidden, Order, UploadForm};
+use resolve::Resolved;
 use root::{Miss, Patience};
 use rules::{Dotted, Rules, Scope};
 use tree::{Found, Halt, Snapshot, Tree};
@@ -106,6 +107,16 @@ impl StaticFiles {
         let hosts = self.inner.hosts.iter().map(|(_, tree)| tree);
         let all = std::iter::once(&self.inner.default).chain(hosts);
         all.flat_map(Tree::missing_files).collect()
+    }
+
+    /// True if a file stands where a request leads, be it a GET or not. Whether the client would
+    /// rather have another form of it, or has it already, is not looked at. It may wait for a disk.
+    pub fn finds(&self, request: &Request<'_>) -> bool {
+        let tree = self.inner.tree(request);
+        let at = tree.snapshot();
+        let path = request.path_bytes();
+        let resolved = || resolve::resolve(&tree.rules, &at.root, path, Patience::Enough);
+        tree.rules.redirect(request).is_none() && matches!(resolved(), Ok(Resolved::File(..)))
     }
 
     /// Never serves the file at `path`, which is relative to the root, on any host whose root it

@@ -128,7 +128,7 @@ fn elements<'t>(
     table: &'t DeTable<'_>,
     key: &str,
 ) -> impl Iterator<Item = (usize, &'t DeValue<'t>)> {
-    let array = match table.get(key).map(|value| value.get_ref()) {
+    let array = match table.get(key).map(Spanned::get_ref) {
         Some(DeValue::Array(array)) => Some(array.iter()),
         _ => None,
     };

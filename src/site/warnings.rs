@@ -220,7 +220,10 @@ mod tests {
         site.warnings()
     }
 
-    fn redirects(rules: &[(&str, &str)]) -> Vec<String> {
+    /// From and to.
+    type Redirects = &'static [(&'static str, &'static str)];
+
+    fn redirects(rules: Redirects) -> Vec<String> {
         let rule =
             |(from, to): &(&str, &str)| format!("[[redirect]]\nfrom = {from:?}\nto = {to:?}\n");
         warnings(&rules.iter().map(rule).collect::<String>())
@@ -272,7 +275,7 @@ mod tests {
 
     #[test]
     fn redirects_in_vain() {
-        let table: &[(&[(&str, &str)], &[&str])] = &[
+        let table: &[(Redirects, &[&str])] = &[
             (
                 &[("/a/*", "/x/$1"), ("/a/b", "/y")],
                 &[
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn redirects_that_never_end() {
-        let table: &[(&[(&str, &str)], usize)] = &[
+        let table: &[(Redirects, usize)] = &[
             (&[("/a", "/a")], 1),
             (&[("/a", "/a?b#c")], 1),
             (&[("/*", "/index.html")], 1),

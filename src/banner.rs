@@ -1,0 +1,333 @@
+//! What is said when the server starts, on standard output: where it is reached, what restricts it,
+//! and what about it is unsafe, each in one line with the way out. It only looks and says.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+
+use clap::builder::styling::{Ansi256Color, AnsiColor, Style};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use qrcode::{Color, QrCode};
+use tws::StaticFiles;
+
+use crate::cli::{QrCode as Qr, Settings};
+use crate::dangers;
+use crate::privileges;
+use crate::sandbox::Confinement;
+
+/// What there is to say of.
+pub(crate) struct Start<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) files: &'a StaticFiles,
+    /// Where it listens.
+    pub(crate) addresses: &'a [SocketAddr],
+    pub(crate) confinement: &'a Confinement,
+}
+
+/// How it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paint {
+    Coloured,
+    Plain,
+}
+
+impl Paint {
+    /// As standard output and <https://no-color.org> want it.
+    fn of_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let unable = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        match std::io::stdout().is_terminal() && !unwanted && !unable {
+            true => Self::Coloured,
+            false => Self::Plain,
+        }
+    }
+
+    fn paint(self, style: Style, text: &str) -> String {
+        match self {
+            Self::Coloured => format!("{style}{text}{style:#}"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+const NAME: Style = Style::new().bold();
+const URL: Style = AnsiColor::Cyan.on_default().underline();
+const WARNING: Style = AnsiColor::Yellow.on_default();
+
+impl Start<'_> {
+    /// The announcement. Its last line begins with `Ctrl-C`.
+    pub(crate) fn announcement(&self) -> String {
+        let paint = Paint::of_stdout();
+        let name = concat!("tws ", env!("CARGO_PKG_VERSION"));
+        let root = self.settings.root.display();
+        let mut text = format!("{} serves {root}\n", paint.paint(NAME, name));
+        let reached = reached_at(self.addresses, &own_addresses());
+        for address in shown(&reached) {
+            let _ = writeln!(text, "  {}", paint.paint(URL, &url(*address)));
+        }
+        if let more @ 1.. = reached.len() - shown(&reached).len() {
+            let _ = writeln!(text, "  and at {more} more addresses of this machine");
+        }
+        let _ = writeln!(text, "  {}", self.confinement);
+        let mut warnings = dangers::of(self.settings, self.files, self.addresses);
+        if privileges::is_root() {
+            let way_out = "--user NAME gives that up once it listens";
+            warnings.push(format!("it is root and need not be: {way_out}"));
+        }
+        if self.settings.qr == Qr::Shown {
+            match from_elsewhere(&reached).map(url) {
+                Some(url) => text += &qr_code(&url, paint).unwrap_or_default(),
+                None => warnings.push(
+                    "--qr: no other machine reaches this one: --bind 0.0.0.0 lets them".to_owned(),
+                ),
+            }
+        }
+        for warning in warnings {
+            let _ = writeln!(text, "  {}", paint.paint(WARNING, &warning));
+        }
+        text += "Ctrl-C ends it.\n";
+        text
+    }
+}
+
+/// An address that can be clicked.
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("http://{address}/")
+}
+
+/// Where this machine reaches it: what listens everywhere is reached here, too.
+pub(crate) fn reached_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// All addresses at which it is reached, those for this machine alone first.
+fn reached_at(listening: &[SocketAddr], own: &[IpAddr]) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = listening.iter().copied().map(reached_here).collect();
+    for address in listening
+        .iter()
+        .filter(|address| address.ip().is_unspecified())
+    {
+        // An IPv6 socket that listens everywhere takes IPv4 as well.
+        let fits = |own: &&IpAddr| own.is_ipv4() || address.is_ipv6();
+        let own = own.iter().filter(fits);
+        all.extend(own.map(|own| SocketAddr::new(*own, address.port())));
+    }
+    let mut seen = Vec::new();
+    all.retain(|address| {
+        let is_new = !seen.contains(address);
+        seen.push(*address);
+        is_new
+    });
+    all
+}
+
+/// As many as fit in a glance: who runs containers has dozens.
+fn shown(addresses: &[SocketAddr]) -> &[SocketAddr] {
+    const MAX_SHOWN: usize = 8;
+    &addresses[..addresses.len().min(MAX_SHOWN)]
+}
+
+/// An address at which other machines reach it, IPv4 rather than IPv6.
+fn from_elsewhere(reached: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut others = reached
+        .iter()
+        .filter(|address| !address.ip().to_canonical().is_loopback());
+    let first = others.clone().next();
+    others.find(|address| address.is_ipv4()).or(first).copied()
+}
+
+/// The machine's addresses, IPv4 first, without those that mean it only to itself or on one wire.
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = getifaddrs() else {
+        return Vec::new();
+    };
+    let up = interfaces.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    let addresses = up.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())))
+    });
+    let elsewhere = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    let mut addresses: Vec<IpAddr> = addresses.filter(elsewhere).collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses
+}
+
+/// Light modules around the code; with fewer, readers may not find it (ISO/IEC 18004).
+const QUIET_MODULES: usize = 4;
+
+/// `text` as a QR code, two modules high in each line. Where there are colours, it is black on white
+/// whatever the terminal is; where there are none, what the terminal writes with is taken for light,
+/// as it is on a dark one. `None` if it is too long for one.
+fn qr_code(text: &str, paint: Paint) -> Option<String> {
+    const BLACK_ON_WHITE: Style = Style::new()
+        .fg_color(Some(clap::builder::styling::Color::Ansi256(Ansi256Color(
+            16,
+        ))))
+        .bg_color(Some(clap::builder::styling::Color::Ansi256(Ansi256Color(
+            231,
+        ))));
+    let code = QrCode::new(text).ok()?;
+    let modules = Modules {
+        width: code.width(),
+        colors: code.to_colors(),
+    };
+    let mut drawn = String::new();
+    for row in (0..modules.full_width()).step_by(2) {
+        let line: String = (0..modules.full_width())
+            .map(|column| {
+                let halves = (
+                    modules.is_dark(column, row),
+                    modules.is_dark(column, row + 1),
+                );
+                let inked = match paint {
+                    Paint::Coloured => halves,
+                    Paint::Plain => (!halves.0, !halves.1),
+                };
+                match inked {
+                    (true, true) => '█',
+                    (true, false) => '▀',
+                    (false, true) => '▄',
+                    (false, false) => ' ',
+                }
+            })
+            .collect();
+        let _ = writeln!(drawn, "{}", paint.paint(BLACK_ON_WHITE, &line));
+    }
+    Some(drawn)
+}
+
+/// A code with its quiet zone.
+struct Modules {
+    width: usize,
+    colors: Vec<Color>,
+}
+
+impl Modules {
+    fn full_width(&self) -> usize {
+        self.width + 2 * QUIET_MODULES
+    }
+
+    /// Outside of the code all is light.
+    fn is_dark(&self, column: usize, row: usize) -> bool {
+        let inside = |at: usize| at.checked_sub(QUIET_MODULES).filter(|at| *at < self.width);
+        match (inside(column), inside(row)) {
+            (Some(column), Some(row)) => self.colors[row * self.width + column] == Color::Dark,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        let address = |text: &&str| text.parse().expect("an address");
+        texts.iter().map(address).collect()
+    }
+
+    #[test]
+    fn an_address_that_is_all_is_each() {
+        let own: Vec<IpAddr> = ["192.0.2.7", "198.51.100.7", "2001:db8::7"]
+            .map(|text| text.parse().expect("an address"))
+            .into();
+        for (listening, reached, other) in [
+            (&["127.0.0.1:80"][..], &["127.0.0.1:80"][..], None),
+            (
+                &["[::1]:80", "127.0.0.1:80"],
+                &["[::1]:80", "127.0.0.1:80"],
+                None,
+            ),
+            (&["192.0.2.7:80"], &["192.0.2.7:80"], Some("192.0.2.7:80")),
+            (
+                &["0.0.0.0:80"],
+                &["127.0.0.1:80", "192.0.2.7:80", "198.51.100.7:80"],
+                Some("192.0.2.7:80"),
+            ),
+            (
+                &["[::]:80", "0.0.0.0:80"],
+                &[
+                    "[::1]:80",
+                    "127.0.0.1:80",
+                    "192.0.2.7:80",
+                    "198.51.100.7:80",
+                    "[2001:db8::7]:80",
+                ],
+                Some("192.0.2.7:80"),
+            ),
+            (
+                &["[2001:db8::7]:80"],
+                &["[2001:db8::7]:80"],
+                Some("[2001:db8::7]:80"),
+            ),
+        ] {
+            let found = reached_at(&addresses(listening), &own);
+            assert_eq!(found, addresses(reached), "{listening:?}");
+            let other = other.map(|text| addresses(&[text])[0]);
+            assert_eq!(from_elsewhere(&found), other, "{listening:?}");
+        }
+    }
+
+    /// Reads the drawing back, half a character at a time.
+    fn read(drawn: &str, inked_is_dark: bool) -> Vec<Vec<bool>> {
+        let mut rows = Vec::new();
+        for line in drawn.lines() {
+            for half in [0, 1] {
+                let row = line.chars().map(|letter| {
+                    let inked = match letter {
+                        '█' => true,
+                        '▀' => half == 0,
+                        '▄' => half == 1,
+                        ' ' => false,
+                        other => panic!("{other:?}"),
+                    };
+                    inked == inked_is_dark
+                });
+                rows.push(row.collect());
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn a_qr_code_has_all_its_modules_and_a_quiet_zone() {
+        let text = "http://192.168.178.21:8000/";
+        let code = QrCode::new(text).expect("a code");
+        let side = code.width();
+        let plain = qr_code(text, Paint::Plain).expect("a code");
+        let coloured = qr_code(text, Paint::Coloured).expect("a code");
+        let (on, off) = ("\x1b[38;5;16m\x1b[48;5;231m", "\x1b[0m");
+        let bare: Vec<&str> = coloured
+            .lines()
+            .map(|line| {
+                line.strip_prefix(on)
+                    .and_then(|line| line.strip_suffix(off))
+            })
+            .map(|line| line.expect("black on white"))
+            .collect();
+        for rows in [read(&plain, false), read(&bare.join("\n"), true)] {
+            let width = side + 2 * QUIET_MODULES;
+            assert!(rows.len() >= width && rows.iter().all(|row| row.len() == width));
+            for (y, row) in rows.iter().enumerate() {
+                for (x, dark) in row.iter().enumerate() {
+                    let zone = QUIET_MODULES..QUIET_MODULES + side;
+                    let expected = zone.contains(&x)
+                        && zone.contains(&y)
+                        && code[(x - QUIET_MODULES, y - QUIET_MODULES)] == Color::Dark;
+                    assert_eq!(*dark, expected, "{x} {y}");
+                }
+            }
+        }
+        assert_eq!(qr_code(&"x".repeat(5000), Paint::Plain), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! What is said at the start: addresses, warnings, colours, a QR code; and the browser it opens.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::support::eventually;
+
+/// A server that is killed when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
+        .current_dir(folder)
+        .args(["-p0", "--access-log=off"])
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn lines_of(output: impl Read) -> String {
+    let mut announcement = String::new();
+    let mut output = BufReader::new(output);
+    while !announcement.contains("Ctrl-C ends it.") {
+        let count = output.read_line(&mut announcement).expect("a line");
+        assert!(count > 0, "it ended: {announcement}");
+    }
+    announcement
+}
+
+fn announced(folder: &Path, args: &[&str]) -> String {
+    let mut command = command(folder, args);
+    let mut child = Running(command.stdout(Stdio::piped()).spawn().expect("a start"));
+    lines_of(child.0.stdout.take().expect("a pipe"))
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, content) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+}
+
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nx\n";
+
+#[test]
+fn what_is_hardly_meant_to_be_served_is_named_if_it_would_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write(
+        at,
+        &[
+            (".git/HEAD", "ref: x"),
+            (".env", "SECRET=1"),
+            ("index.html", "<p>home"),
+            ("deep/tls/server.pem", PRIVATE),
+            ("deep/tls/public.pem", "-----BEGIN CERTIFICATE-----\n"),
+            ("slides.key", "PK\x03\x04"),
+            ("moved.sql", "INSERT"),
+            ("a.sql", "INSERT"),
+            ("b b.sql", "INSERT"),
+            ("c.sql", "INSERT"),
+            ("d.sql", "INSERT"),
+            ("hosts/b.pem", PRIVATE),
+            (
+                ".tws.toml",
+                "[[redirect]]\nfrom = \"/moved.sql\"\nto = \"/\"\n[[redirect]]\nfrom = \"/hosts/*\"\nto = \"/\"\n\
+                 [[host]]\nnames = [\"b.test\"]\nroot = \"hosts\"\n",
+            ),
+        ],
+    );
+    let plain = announced(at, &[]);
+    for line in [
+        "  private keys are served (/b.pem, /deep/tls/server.pem): move them elsewhere\n",
+        "  databases or backups are served (/a.sql, /b b.sql, /c.sql and 1 more): move",
+    ] {
+        assert!(plain.contains(line), "{line} in {plain}");
+    }
+    for name in [
+        ".git", ".env", "public", "slides", "moved", "whoever", "replace", "links",
+    ] {
+        assert!(!plain.contains(name), "{name} in {plain}");
+    }
+    let bold = announced(
+        at,
+        &[
+            "--hidden",
+            "--symlinks=follow",
+            "--upload",
+            "--upload-overwrite",
+        ],
+    );
+    for line in [
+        "  a repository is served (/.git): without --hidden it is not\n",
+        "  passwords are served (/.env): move them elsewhere\n",
+        "  symbolic links are followed to anywhere: --symlinks inside",
+        "  uploads may replace what is served: without --upload-overwrite",
+    ] {
+        assert!(bold.contains(line), "{line} in {bold}");
+    }
+}
+
+/// However large a folder is, the start is not kept for long.
+#[test]
+fn the_look_at_the_files_is_short() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for number in 0..4500 {
+        fs::write(folder.path().join(format!("{number}.sql")), "").expect("a file");
+    }
+    let text = announced(folder.path(), &[]);
+    let (_, behind) = text.split_once(" and ").expect("more of them");
+    let (more, _) = behind.split_once(" more").expect("a number");
+    let more: usize = more.parse().expect("a number");
+    assert!((97..4000).contains(&more), "{text}");
+}
+
+#[test]
+fn a_home_folder_is_hardly_meant() {
+    let home = tempfile::tempdir().expect("a folder");
+    fs::create_dir(home.path().join("site")).expect("a folder");
+    let served = |name: &str| {
+        let mut command = command(home.path(), &[name]);
+        command.env("HOME", home.path()).stdout(Stdio::piped());
+        let mut child = Running(command.spawn().expect("a start"));
+        lines_of(child.0.stdout.take().expect("a pipe"))
+    };
+    assert!(served(".").contains("a whole home folder: name the folder"));
+    assert!(!served("site").contains("home folder"));
+}
+
+#[test]
+fn who_listens_everywhere_is_told_where_that_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = announced(folder.path(), &["-b", "0.0.0.0", "--qr"]);
+    let urls: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  http://"))
+        .collect();
+    assert!(
+        urls[0].starts_with("127.0.0.1:") && urls[0].ends_with('/'),
+        "{text}"
+    );
+    assert!(!text.contains("//0.0.0.0"), "{text}");
+    assert!(
+        text.contains("whoever reaches 0.0.0.0 may read this: --auth-file"),
+        "{text}"
+    );
+    let rows: Vec<usize> = text
+        .lines()
+        .filter(|line| line.contains('█'))
+        .map(|line| line.chars().count())
+        .collect();
+    // A machine may have no address that others reach.
+    match urls.len() {
+        1 => assert!(text.contains("--qr: no other machine"), "{text}"),
+        _ => {
+            let width = rows[0];
+            assert!(rows.iter().all(|row| *row == width), "{text}");
+            assert_eq!(rows.len(), width.div_ceil(2), "{text}");
+            // Versions are 4 modules apart, from 21 on; the quiet zone has 4 on each side.
+            assert_eq!((width - 8) % 4, 1, "{text}");
+        }
+    }
+    let here = announced(folder.path(), &["--qr"]);
+    assert!(
+        here.contains("--qr: no other machine reaches this one: --bind 0.0.0.0"),
+        "{here}"
+    );
+    assert!(!here.contains('█') && !here.contains("whoever"), "{here}");
+}
+
+/// What the binary says to a terminal.
+fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("a terminal");
+    unlockpt(&terminal).expect("a terminal");
+    let name = ptsname(&terminal, Vec::new()).expect("a name");
+    let name = name.to_str().expect("text");
+    let inside = fs::File::options()
+        .write(true)
+        .open(name)
+        .expect("a terminal");
+    let mut command = command(folder, &[]);
+    if let Some(value) = no_color {
+        command.env("NO_COLOR", value);
+    }
+    let _child = Running(command.stdout(inside).spawn().expect("a start"));
+    lines_of(fs::File::from(terminal))
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(!announced(folder.path(), &[]).contains('\x1b'));
+    assert!(!said_to_a_terminal(folder.path(), Some("1")).contains('\x1b'));
+    for no_color in [None, Some("")] {
+        let coloured = said_to_a_terminal(folder.path(), no_color);
+        assert!(coloured.starts_with("\x1b[1mtws "), "{coloured:?}");
+        assert!(
+            coloured.contains("\x1b[4m\x1b[36mhttp://127.0.0.1:"),
+            "{coloured:?}"
+        );
+    }
+}
+
+/// A folder with a program that the desktop opens addresses with.
+fn desktop(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("xdg-open");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    folder
+}
+
+fn opening(root: &Path, path: &Path, flag: &str) -> (Running, String, ChildStderr) {
+    let mut command = command(root, &[flag]);
+    command.env("PATH", path).env("OPENED", root.join("opened"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Running(command.spawn().expect("a start"));
+    let text = lines_of(child.0.stdout.take().expect("a pipe"));
+    let stderr = child.0.stderr.take().expect("a pipe");
+    (child, text, stderr)
+}
+
+#[test]
+fn the_browser_is_shown_where_it_listens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Outside of the sandbox: the file is none of the server's.
+    let desktop =
+        desktop("printf %s \"$1\" > \"$OPENED.part\"; /bin/mv \"$OPENED.part\" \"$OPENED\"");
+    for flag in ["-o", "--open"] {
+        let _ = fs::remove_file(folder.path().join("opened"));
+        let (_child, text, _) = opening(folder.path(), desktop.path(), flag);
+        let opened = || fs::read_to_string(folder.path().join("opened"));
+        eventually(|| opened().is_ok());
+        let opened = opened().expect("a file");
+        assert!(opened.starts_with("http://127.0.0.1:"), "{opened}");
+        assert!(
+            text.contains(&format!("  {opened}\n")),
+            "{opened} in {text}"
+        );
+    }
+}
+
+#[test]
+fn a_browser_that_does_not_open_is_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let empty = tempfile::tempdir().expect("a folder");
+    let failing = desktop("exit 3");
+    for (path, expected) in [
+        (empty.path(), "--open: there is no xdg-open"),
+        (
+            failing.path(),
+            "--open: there is no browser that would open it; http://127.0.0.1:",
+        ),
+    ] {
+        let (mut child, _, stderr) = opening(folder.path(), path, "-o");
+        let mut line = String::new();
+        let count = BufReader::new(stderr).read_line(&mut line).expect("a line");
+        assert!(count > 0 && line.contains(expected), "{line}");
+        assert_eq!(child.0.try_wait().expect("a child"), None, "it serves");
+    }
+}
