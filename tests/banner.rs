@@ -5,9 +5,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::support::client::PATIENCE;
 use crate::support::eventually;
 
 /// A server that is killed when it is dropped.
@@ -272,9 +275,11 @@ fn a_browser_that_does_not_open_is_a_warning() {
         ),
     ] {
         let (mut child, _, stderr) = opening(folder.path(), path, "-o");
-        let mut line = String::new();
-        let count = BufReader::new(stderr).read_line(&mut line).expect("a line");
-        assert!(count > 0 && line.contains(expected), "{line}");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(BufReader::new(stderr).lines().next()));
+        let line = receiver.recv_timeout(PATIENCE).expect("a warning");
+        let line = line.expect("a line").expect("text");
+        assert!(line.contains(expected), "{line}");
         assert_eq!(child.0.try_wait().expect("a child"), None, "it serves");
     }
 }

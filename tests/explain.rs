@@ -30,6 +30,12 @@ fn explained(folder: &Path, args: &[&str]) -> String {
         output.status.success() && error.is_empty(),
         "{args:?}: {error}"
     );
+    // What takes patience is decided twice, and told once.
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let count = lines.len();
+    lines.dedup();
+    assert_eq!(lines.len(), count, "{args:?}: {text}");
     text
 }
 

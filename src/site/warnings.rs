@@ -273,6 +273,15 @@ mod tests {
         assert_eq!(warnings(text), Vec::<String>::new());
     }
 
+    /// Who types a field means to replace what the file says.
+    #[test]
+    fn a_flag_makes_no_rule_vain() {
+        let text = "[[header]]\npath = \"/a\"\nX-A = \"1\"\n";
+        let mut site: Site = toml::from_str(text).expect("a site");
+        site.headers.extend(HeaderRule::for_all("X-A: 2"));
+        assert_eq!(site.warnings(), Vec::<String>::new());
+    }
+
     #[test]
     fn redirects_in_vain() {
         let table: &[(Redirects, &[&str])] = &[
