@@ -1,9 +1,10 @@
 //! What is decided about a request, said where it is decided: nothing that explains can drift from
 //! what is done.
 //!
-//! It is said at level trace to the target [`TARGET`], for `tws explain` and for `RUST_LOG`. Where
-//! nobody listens, it costs a relaxed load, and nothing is formatted. A line is a topic, a colon and
-//! the decision. It never has a password in it.
+//! It is said at level trace to the target [`TARGET`], for `tws explain`, `-vvv` and `RUST_LOG`. Where
+//! nobody listens, it costs a relaxed load, and nothing is formatted. Where somebody does, a few
+//! things are found out only to be said (links on the way, what an upload would meet), and the disk
+//! may be waited for. A line is a topic, a colon and the decision. It never has a password in it.
 
 use std::fmt;
 
