@@ -227,7 +227,10 @@ fn each_decision_is_told() {
         ),
         (
             &["GET", "/docs"],
-            &["file      docs is a folder", "field     Location: /docs/"],
+            &[
+                "path      a folder's ends with a slash",
+                "field     Location: /docs/",
+            ],
         ),
         (
             &["GET", "/docs/"],

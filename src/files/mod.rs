@@ -217,10 +217,6 @@ impl Inner {
             return Ok(elsewhere);
         }
         if tree.is_named_as_file(request) {
-            decided!(
-                "path",
-                "a folder's path ends with a slash: redirected there"
-            );
             return Ok(tree.add_slash(request));
         }
         let at = tree.snapshot();
@@ -350,13 +346,7 @@ impl Tree {
                 let version = self.encoded(at, path, plain, accepted, patience)?;
                 Ok(self.represent(at, request, &version))
             }
-            Ok(Found::Directory) => {
-                decided!(
-                    "path",
-                    "a folder's path ends with a slash: redirected there"
-                );
-                Ok(self.add_slash(request))
-            }
+            Ok(Found::Directory) => Ok(self.add_slash(request)),
             Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
                 decided!("listing", "on: the entries of the folder are the answer");
                 self.list(at, request, patience)
@@ -454,6 +444,7 @@ impl Tree {
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
     /// that it can lead nowhere else.
     fn add_slash(&self, request: &Request<'_>) -> Response {
+        decided!("path", "a folder's ends with a slash: redirected there");
         let mut location = target::encode_path(request.whole_path_bytes());
         location.push('/');
         if let Some(query) = request.query() {
