@@ -184,6 +184,7 @@
 compile_error!("tws is written for Linux: it needs sendfile(2), openat2(2) and epoll(7)");
 
 pub mod access_log;
+mod client;
 mod config;
 mod decision;
 mod error;

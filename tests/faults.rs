@@ -235,20 +235,8 @@ fn one_client_cannot_have_all() {
     assert_eq!(third.reply().status, 503);
     third.expect_end();
     // Another address is another client.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
-    let other = SocketAddr::from(([127, 0, 0, 2], 0));
-    socket
-        .bind(&other.into())
-        .expect("an address of this machine");
-    socket.connect(&at.into()).expect("the server accepts");
-    let mut other = TcpStream::from(socket);
-    other
-        .write_all(b"GET / HTTP/1.0\r\n\r\n")
-        .expect("the server reads");
-    let mut reply = String::new();
-    other.read_to_string(&mut reply).expect("a reply");
-    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    let other = Client::connect_from([127, 0, 0, 2], at).get("/");
+    assert_eq!(other.status, 200);
     let counts = server.handle.counts();
     assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
     drop(first);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each module of the crate with its floor; see the crate's documentation.
 const FLOORS: &[(&str, u32)] = &[
     ("decision", 0),
+    ("client", 1),
     ("http", 1),
     ("config", 1),
     ("error", 1),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 
-use super::clients::{Clients, Share};
+use super::clients::{Clients, Share, TooMany};
 use super::handshaker::{self, Message, Preamble};
 use super::mailbox::Mail;
 use super::socket::{Listener, Socket};
@@ -72,9 +72,6 @@ pub(crate) struct Room {
     pub(crate) clients: Option<Arc<Clients>>,
 }
 
-/// A client has its share.
-struct TooMany;
-
 impl Room {
     fn connections(&self) -> usize {
         let workers = self.workers.iter().map(|worker| &worker.tally);
@@ -106,7 +103,7 @@ impl Room {
     /// What a client's connection counts for; an error if there may be no more of them.
     fn share(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
         match &self.clients {
-            Some(clients) => clients.share(peer.ip()).map(Some).ok_or(TooMany),
+            Some(clients) => clients.share(peer.ip()),
             None => Ok(None),
         }
     }

@@ -4,19 +4,25 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::client::Client;
+
 /// The clients that have connections, and at most so many each.
 #[derive(Debug)]
 pub(crate) struct Clients {
     most: usize,
-    counts: Mutex<HashMap<u128, usize>>,
+    counts: Mutex<HashMap<Client, usize>>,
 }
 
 /// One connection of a client; it is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     clients: Arc<Clients>,
-    client: u128,
+    client: Client,
 }
+
+/// A client has its share already.
+#[derive(Debug)]
+pub(crate) struct TooMany;
 
 impl Clients {
     pub(crate) fn new(most: usize) -> Arc<Self> {
@@ -26,22 +32,24 @@ impl Clients {
         })
     }
 
-    /// `None` if the client has its share already.
-    pub(crate) fn share(self: &Arc<Self>, address: IpAddr) -> Option<Box<Share>> {
-        let client = client(address);
+    /// What a connection of the client at `address` counts for; nothing if that is no address.
+    pub(crate) fn share(self: &Arc<Self>, address: IpAddr) -> Result<Option<Box<Share>>, TooMany> {
+        let Some(client) = Client::of(address) else {
+            return Ok(None);
+        };
         let mut counts = self.counts();
         let count = counts.entry(client).or_default();
         if *count >= self.most {
-            return None;
+            return Err(TooMany);
         }
         *count += 1;
-        Some(Box::new(Share {
+        Ok(Some(Box::new(Share {
             clients: Arc::clone(self),
             client,
-        }))
+        })))
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<u128, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -53,14 +61,6 @@ impl Drop for Share {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(counts.remove(&self.client)),
         }
-    }
-}
-
-/// An IPv4 address, or the network that one IPv6 customer has at least (RFC 6177).
-fn client(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
     }
 }
 
@@ -79,10 +79,10 @@ mod tests {
         ];
         for (first, same, other) in table {
             let held = share(first).expect("the first");
-            assert!(share(same).is_none(), "{same}");
-            assert!(share(other).is_some(), "{other}");
+            assert!(share(same).is_err(), "{same}");
+            assert!(share(other).is_ok(), "{other}");
             drop(held);
-            assert!(share(same).is_some(), "{same}");
+            assert!(share(same).is_ok(), "{same}");
         }
         assert!(clients.counts().is_empty(), "nothing is remembered");
     }

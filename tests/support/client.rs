@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// How long a test waits for something that must come: long enough for the slowest machine.
 /// Nothing that is fine ever waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +24,19 @@ pub(crate) struct Reply {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts");
+        Self::on(TcpStream::connect(address).expect("the server accepts"))
+    }
+
+    /// As another client: one with this address, which must be this machine's.
+    pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::from((source, 0));
+        socket.bind(&source.into()).expect("an address");
+        socket.connect(&address.into()).expect("the server accepts");
+        Self::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
