@@ -7,7 +7,7 @@ use std::path::Path;
 use tws::site::Store;
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
-use tws::{Cors, Error, Router, SlowLog, StaticFiles};
+use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
 use crate::cli::{Settings, SiteFile};
 use crate::privileges::Identity;
@@ -77,6 +77,17 @@ fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
         Some(guard) => guard(app),
         None => app,
     };
+    if settings.rate_limit.is_some() || settings.rate_limit_connection.is_some() {
+        let limited = RateLimit::new(app);
+        let limited = match settings.rate_limit {
+            Some(rate) => limited.per_client(rate),
+            None => limited,
+        };
+        app = Router::new().fallback(match settings.rate_limit_connection {
+            Some(rate) => limited.per_connection(rate),
+            None => limited,
+        });
+    }
     if let Some(origin) = &settings.cors {
         app = Router::new().fallback(Cors::new(app, origin));
     }

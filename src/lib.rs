@@ -211,7 +211,7 @@ pub use http::{
 };
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
-pub use middleware::{Cors, SlowLog};
+pub use middleware::{Cors, Rate, RateLimit, SlowLog};
 pub use router::Router;
 pub use server::{Counts, Server, ServerHandle};
 #[cfg(feature = "tls")]

@@ -15,6 +15,7 @@ mod faults;
 mod floors;
 mod handlers;
 mod hostile;
+mod limits;
 mod listeners;
 mod middleware;
 mod peers;

@@ -22,7 +22,7 @@ use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
-use tws::{Endpoint, ForwardedField, Networks};
+use tws::{Endpoint, ForwardedField, Networks, Rate};
 
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
@@ -41,6 +41,8 @@ const FOR_ROOTS: &[&str] = &[
     "keep-alive-max",
     "max-connections",
     "max-connections-per-client",
+    "rate-limit",
+    "rate-limit-connection",
     "min-rate",
     "drain-timeout",
     "log-format",
@@ -229,6 +231,15 @@ pub(super) struct Flags {
     /// [default: no limit]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) max_connections_per_client: Option<NonZeroUsize>,
+
+    /// Requests per second of one client, an IPv4 address or an IPv6 /64, and with N:BURST how many
+    /// at once; more are told 429: 10, 0.5, 10:50 [default: no limit]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    pub(super) rate_limit: Option<Rate>,
+
+    /// The same for each connection
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    pub(super) rate_limit_connection: Option<Rate>,
 
     /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
     /// 0 for none [default: 240]

@@ -20,7 +20,7 @@ use clap::error::ErrorKind;
 use log::LevelFilter;
 use tws::access_log::{Destination, Format};
 use tws::site::{Listing, Origin, Site, Store};
-use tws::{Config, Endpoint, ProxyProtocol};
+use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 pub(crate) use flags::RequestWords;
 use flags::{Flags, one_line, usage};
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     /// Who may read everything from other origins.
     pub(crate) cors: Option<Origin>,
     pub(crate) auth_file: Option<PathBuf>,
+    pub(crate) rate_limit: Option<Rate>,
+    pub(crate) rate_limit_connection: Option<Rate>,
     pub(crate) slow_log: Option<Duration>,
     /// Where users are kept, if anywhere.
     pub(crate) users: Option<Store>,
@@ -298,6 +300,8 @@ impl Settings {
             },
             cors: flags.cors,
             auth_file: flags.auth_file,
+            rate_limit: flags.rate_limit,
+            rate_limit_connection: flags.rate_limit_connection,
             slow_log: flags
                 .slow_log
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
@@ -444,6 +448,8 @@ mod tests {
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--unix-mode", "rw"], "as 660 and 600 are"),
+            (&["--rate-limit", "0"], "--rate-limit"),
+            (&["--rate-limit-connection", "1/s"], "10:50"),
             (
                 &["--trusted-proxy", "proxy.example"],
                 "'--trusted-proxy <NETWORK>': \"proxy.example\" is no network, as 10.0.0.0/8, \

@@ -70,6 +70,7 @@ fn explanation(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED => "This is only for those who have a name and a password.",
         StatusCode::FORBIDDEN => "The requested file is not for everybody to read.",
         StatusCode::PRECONDITION_FAILED => "The file is not the version that was asked for.",
+        StatusCode::TOO_MANY_REQUESTS => "So many requests in so short a time are too many.",
         StatusCode::RANGE_NOT_SATISFIABLE => "The file has no such part.",
         _ => "The server could not do what was asked.",
     }

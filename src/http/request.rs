@@ -152,6 +152,13 @@ impl<'a> Request<'a> {
         self.stream.is_some()
     }
 
+    /// True if its head says that a content follows, though that may be empty (RFC 9112 §6.3):
+    /// [`Handler::admit`](crate::Handler::admit) was asked about it.
+    pub(crate) fn announces_content(&self) -> bool {
+        let framed = ["content-length", "transfer-encoding"];
+        framed.iter().any(|name| self.header(name).is_some())
+    }
+
     /// The method.
     pub fn method(&self) -> &Method {
         &self.method

@@ -130,8 +130,7 @@ impl Handler for BasicAuth {
 /// The handler's answer. A content may have been read before it was verified that the handler may
 /// be asked about it.
 fn inside(inner: &dyn Handler, request: &Request<'_>) -> Reply {
-    let framed = ["content-length", "transfer-encoding"];
-    if framed.iter().any(|name| request.header(name).is_some())
+    if request.announces_content()
         && let Admission::Refuse(response) = inner.admit(request)
     {
         return response.closing().into();

@@ -2,13 +2,15 @@
 //! three questions, those about contents too.
 //!
 //! The order is the program's to choose. [`Cors`] belongs around [`BasicAuth`]: a browser asks
-//! without a password whether it may ask with one.
+//! without a password whether it may ask with one. [`RateLimit`] belongs between them: what is one
+//! too many is no guess at a password, and a page can read that it was.
 
 #[cfg(feature = "auth")]
 mod basic_auth;
 mod cors;
 #[cfg(feature = "auth")]
 mod credentials;
+mod rate_limit;
 mod slow_log;
 #[cfg(feature = "auth")]
 mod verifier;
@@ -18,4 +20,5 @@ pub use basic_auth::BasicAuth;
 pub use cors::Cors;
 #[cfg(feature = "auth")]
 pub use credentials::Credentials;
+pub use rate_limit::{Rate, RateLimit};
 pub use slow_log::SlowLog;

@@ -105,7 +105,7 @@ impl Document {
 }
 
 /// Notes at each rule in which line it stands.
-fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
+pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
     let places = |key| elements(table, key).map(|(start, _)| Place::Line(line(text, start)));
     for (rule, place) in site.routes.iter_mut().zip(places("route")) {
         rule.place = place;

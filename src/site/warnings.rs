@@ -216,7 +216,7 @@ mod tests {
     fn warnings(text: &str) -> Vec<String> {
         let mut site: Site = toml::from_str(text).expect("a site");
         let table = toml::de::DeTable::parse(text).expect("a table");
-        site.locate(table.get_ref(), text);
+        crate::site::document::locate(&mut site, table.get_ref(), text);
         site.warnings()
     }
 
