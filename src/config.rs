@@ -2,7 +2,7 @@
 //! values with defaults that suit the open internet; nothing here knows of flags or files.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -141,6 +141,15 @@ pub struct Limits {
     /// or a carrier's NAT many are one. It is about who makes the connection, also if that is a
     /// trusted proxy.
     pub max_connections_per_client: Option<usize>,
+    /// Bytes per second that one client may move on all its connections together, in both
+    /// directions, heads too; [`MIN_BANDWIDTH`](Self::MIN_BANDWIDTH) is the least. It gets them in turns, each a chunk. Who has been
+    /// quiet may begin with what a quarter of a second is worth, and an answer of some 32 KiB goes
+    /// whole and makes the next one wait. Waiting is nobody's fault: meanwhile no timeout runs.
+    /// Clients are as with [`max_connections_per_client`](Self::max_connections_per_client), those
+    /// of the connections themselves: behind a proxy all are one. `None` is no limit.
+    pub bandwidth_per_client: Option<NonZeroU64>,
+    /// The same for each connection; both may be set.
+    pub bandwidth_per_connection: Option<NonZeroU64>,
     /// What a client has to send of a request's content, and to take of a reply, while it is
     /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. Of a
     /// reply, what the client's system has acknowledged counts. 0 asks for nothing. 240 is Kestrel's.
@@ -167,6 +176,8 @@ impl Default for Limits {
             keep_alive_max: None,
             max_connections: None,
             max_connections_per_client: None,
+            bandwidth_per_client: None,
+            bandwidth_per_connection: None,
             min_rate_bytes_per_second: 240,
             max_waiting_jobs: 1024,
             max_streams: 256,
@@ -176,6 +187,9 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The least that a bandwidth may be limited to, in bytes per second.
+    pub const MIN_BANDWIDTH: u64 = 1024;
+
     /// What one connection makes this server hold at most, in bytes, whatever its peer does. A flood
     /// of the largest possible requests is tested to stay beneath it.
     pub fn max_memory_per_connection(&self) -> usize {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use crate::access_log::AccessLog;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::acceptor::{Acceptor, Admittance, Room, Stop};
@@ -318,7 +318,7 @@ impl Server {
             handler,
             cap: limits.max_connections,
             descriptors: connections_with_descriptors(limits.max_connections),
-            clients: limits.max_connections_per_client.map(Clients::new),
+            clients: Clients::new(limits),
         };
         let accepted = self.acceptor.run(&room);
         drop(crew);
@@ -476,6 +476,12 @@ fn check(config: &Config) -> Result<(), Error> {
     if limits.max_outbox_bytes == 0 || config.workers.is_some_and(|n| n.get() > MAX_WORKERS) {
         let text =
             format!("max_outbox_bytes is at least 1, and {MAX_WORKERS} are the most workers");
+        return Err(Error::Setting(text));
+    }
+    let bandwidths = [limits.bandwidth_per_client, limits.bandwidth_per_connection];
+    let least = Limits::MIN_BANDWIDTH;
+    if let Some(low) = bandwidths.iter().flatten().find(|rate| rate.get() < least) {
+        let text = format!("a bandwidth is {low} bytes per second; {least} is the least");
         return Err(Error::Setting(text));
     }
     if u32::try_from(limits.max_head_bytes).is_err() {

@@ -68,7 +68,7 @@ pub(crate) struct Room {
     pub(crate) cap: Option<usize>,
     /// For how many the process has descriptors; more wait.
     pub(crate) descriptors: usize,
-    /// Without a cap for each client there is nothing to count.
+    /// Without a limit for each client there is nothing to know of them.
     pub(crate) clients: Option<Arc<Clients>>,
 }
 
@@ -103,7 +103,7 @@ impl Room {
     /// What a client's connection counts for; an error if there may be no more of them.
     fn share(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
         match &self.clients {
-            Some(clients) => clients.share(peer.ip()),
+            Some(clients) => clients.share(peer.ip(), Instant::now()),
             None => Ok(None),
         }
     }

@@ -1,23 +1,53 @@
-//! How many connections each client has.
+//! The clients that have connections: how many each, and at which pace these may move bytes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::pace::{Allowance, Pace};
 use crate::client::Client;
+use crate::config::Limits;
 
-/// The clients that have connections, and at most so many each.
+/// How many clients that have gone and have not paid yet for what they have moved are remembered,
+/// beside those that are there. More, at the lowest rates there are, are forgiven.
+const MAX_DEBTORS: usize = 16 * 1024;
+
+/// So few are not looked through for whom to forget.
+const FEW: usize = 1024;
+
+/// What limits say of each client.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    most: usize,
-    counts: Mutex<HashMap<Client, usize>>,
+    max_connections: Option<usize>,
+    bandwidth: Option<NonZeroU64>,
+    bandwidth_per_connection: Option<NonZeroU64>,
+    known: Mutex<Known>,
 }
 
-/// One connection of a client; it is given back when this is dropped.
+#[derive(Debug)]
+struct Known {
+    clients: HashMap<Client, Holdings>,
+    /// With how many it is looked who can be forgotten.
+    too_many: usize,
+}
+
+/// What one client has.
+#[derive(Debug)]
+struct Holdings {
+    connections: usize,
+    pace: Option<Arc<Pace>>,
+}
+
+/// One connection of a client, and its part of what the client has. It is given back when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     clients: Arc<Clients>,
     client: Client,
+    /// What may be moved, if that has a limit.
+    pub(super) allowance: Option<Allowance>,
 }
 
 /// A client has its share already.
@@ -25,65 +55,178 @@ pub(crate) struct Share {
 pub(crate) struct TooMany;
 
 impl Clients {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most,
-            counts: Mutex::default(),
-        })
+    /// `None` if there is no limit for which anything had to be known.
+    pub(crate) fn new(limits: &Limits) -> Option<Arc<Self>> {
+        let clients = Self {
+            max_connections: limits.max_connections_per_client,
+            bandwidth: limits.bandwidth_per_client,
+            bandwidth_per_connection: limits.bandwidth_per_connection,
+            known: Mutex::new(Known {
+                clients: HashMap::new(),
+                too_many: FEW,
+            }),
+        };
+        let limited = clients.max_connections.is_some()
+            || clients.bandwidth.is_some()
+            || clients.bandwidth_per_connection.is_some();
+        limited.then(|| Arc::new(clients))
     }
 
     /// What a connection of the client at `address` counts for; nothing if that is no address.
-    pub(crate) fn share(self: &Arc<Self>, address: IpAddr) -> Result<Option<Box<Share>>, TooMany> {
+    pub(crate) fn share(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Option<Box<Share>>, TooMany> {
         let Some(client) = Client::of(address) else {
             return Ok(None);
         };
-        let mut counts = self.counts();
-        let count = counts.entry(client).or_default();
-        if *count >= self.most {
+        let mut known = self.known();
+        known.forget_some(now);
+        let holdings = known.clients.entry(client).or_insert_with(|| Holdings {
+            connections: 0,
+            pace: self.bandwidth.map(|rate| Arc::new(Pace::new(rate, now))),
+        });
+        if self
+            .max_connections
+            .is_some_and(|most| holdings.connections >= most)
+        {
             return Err(TooMany);
         }
-        *count += 1;
+        holdings.connections += 1;
+        let own = self
+            .bandwidth_per_connection
+            .map(|rate| Pace::new(rate, now));
         Ok(Some(Box::new(Share {
             clients: Arc::clone(self),
             client,
+            allowance: Allowance::new(own, holdings.pace.clone(), now),
         })))
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Those who are there stay known, and those who still owe: nobody gets a new start by coming
+    /// again.
+    fn forget_some(&mut self, now: Instant) {
+        if self.clients.len() < self.too_many {
+            return;
+        }
+        let is_there = |holdings: &Holdings| holdings.connections > 0;
+        let owes = |holdings: &Holdings| {
+            let pace = holdings.pace.as_ref();
+            pace.is_some_and(|pace| !pace.is_rested(now))
+        };
+        self.clients
+            .retain(|_, holdings| is_there(holdings) || owes(holdings));
+        let gone = self.clients.values().filter(|one| !is_there(one)).count();
+        if gone > MAX_DEBTORS {
+            self.clients.retain(|_, holdings| is_there(holdings));
+        }
+        // So each is looked at a few times at most.
+        self.too_many = FEW.max(2 * self.clients.len());
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut counts = self.clients.counts();
-        match counts.get_mut(&self.client) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(counts.remove(&self.client)),
+        let mut known = self.clients.known();
+        let Some(holdings) = known.clients.get_mut(&self.client) else {
+            return;
+        };
+        holdings.connections = holdings.connections.saturating_sub(1);
+        if holdings.connections == 0 && holdings.pace.is_none() {
+            known.clients.remove(&self.client);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::pace::Go;
     use super::*;
 
+    fn limited(limit: impl FnOnce(&mut Limits)) -> Arc<Clients> {
+        let mut limits = Limits::default();
+        limit(&mut limits);
+        Clients::new(&limits).expect("a limit")
+    }
+
+    fn share(clients: &Arc<Clients>, address: &str, now: Instant) -> Result<Box<Share>, TooMany> {
+        let share = clients.share(address.parse().expect("an address"), now);
+        share.map(|share| share.expect("a client"))
+    }
+
     #[test]
-    fn a_client_is_an_address_or_a_network() {
-        let clients = Clients::new(1);
-        let share = |text: &str| clients.share(text.parse().expect("an address"));
-        let table = [
-            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
-            ("2001:db8::1", "2001:db8::2:0:0:1", "2001:db8:0:1::1"),
-            ("127.0.0.1", "127.0.0.1", "::1"),
-        ];
-        for (first, same, other) in table {
-            let held = share(first).expect("the first");
-            assert!(share(same).is_err(), "{same}");
-            assert!(share(other).is_ok(), "{other}");
-            drop(held);
-            assert!(share(same).is_ok(), "{same}");
+    fn a_client_has_so_many_connections() {
+        let clients = limited(|limits| limits.max_connections_per_client = Some(2));
+        let now = Instant::now();
+        let ana = "192.0.2.1";
+        let held = [(); 2].map(|()| share(&clients, ana, now).expect("one of two"));
+        assert!(share(&clients, ana, now).is_err());
+        assert!(share(&clients, "192.0.2.2", now).is_ok());
+        drop(held);
+        assert!(share(&clients, ana, now).is_ok());
+        assert!(clients.known().clients.is_empty(), "nothing is remembered");
+        // All who come through a unix socket would be one.
+        for _ in 0..10 {
+            let nobody = "::".parse().expect("an address");
+            assert!(clients.share(nobody, now).expect("no limit").is_none());
         }
-        assert!(clients.counts().is_empty(), "nothing is remembered");
+    }
+
+    #[test]
+    fn without_limits_there_is_nothing_to_know() {
+        assert!(Clients::new(&Limits::default()).is_none());
+    }
+
+    /// To hang up and to come again is no way out of a debt.
+    #[test]
+    fn who_comes_again_has_the_pace_it_had() {
+        let clients = limited(|limits| limits.bandwidth_per_client = NonZeroU64::new(10_000));
+        let now = Instant::now();
+        let go = |address: &str, now| {
+            let mut share = share(&clients, address, now).expect("no limit");
+            let allowance = share.allowance.as_mut().expect("a pace");
+            let go = allowance.ask(now);
+            allowance.on_moved(100_000, now);
+            go
+        };
+        assert!(matches!(go("192.0.2.1", now), Go::Now(_)));
+        let owed = now + Duration::from_secs(9);
+        // Others come and go, too many to remember.
+        for other in 0..4 * FEW as u32 {
+            let other = std::net::Ipv4Addr::from(other + (10 << 24)).to_string();
+            drop(share(&clients, &other, owed));
+        }
+        assert!(clients.known().clients.len() <= 2 * FEW);
+        assert!(matches!(go("192.0.2.1", owed), Go::At(_)));
+        assert!(matches!(go("192.0.2.2", owed), Go::Now(_)));
+    }
+
+    #[test]
+    fn there_is_an_end_to_who_is_remembered() {
+        let clients = limited(|limits| limits.bandwidth_per_client = NonZeroU64::new(1024));
+        let now = Instant::now();
+        let stays = share(&clients, "192.0.2.1", now).expect("no limit");
+        for other in 0..8 * MAX_DEBTORS as u32 {
+            let other = std::net::Ipv4Addr::from(other + (10 << 24)).to_string();
+            let mut share = share(&clients, &other, now).expect("no limit");
+            let allowance = share.allowance.as_mut().expect("a pace");
+            allowance.on_moved(1_000_000, now);
+        }
+        let known = clients.known();
+        assert!(
+            known.clients.len() <= 4 * MAX_DEBTORS,
+            "{}",
+            known.clients.len()
+        );
+        assert!(known.clients.contains_key(&stays.client));
     }
 }

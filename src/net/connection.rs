@@ -2,18 +2,21 @@
 //! or the turn's byte budget is spent.
 //!
 //! mio is edge-triggered: readiness is remembered here until a call has proved it wrong. So a
-//! connection parks only for what it knows to be not ready, or it yields and stays runnable.
+//! connection parks only for what it knows to be not ready, or it yields and stays runnable. One
+//! whose bandwidth has a limit also parks for its turn, and all its timers stand still meanwhile.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::clients::Share;
 use super::mailbox::Piece;
+use super::pace::{Allowance, Go};
 use super::transport::{More, Received, Transport};
 use crate::config::Timeouts;
 use crate::h1::content::Intake;
 use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
-use crate::h1::outbox::{FileOnItsWay, Segment};
+use crate::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::h1::record::Record;
 use crate::handler::Admission;
 use crate::http::forwarded::Client;
@@ -49,7 +52,9 @@ pub(crate) enum Park {
     Writable,
     /// Until the handler's reply comes.
     Handler,
-    /// Until its next turn: it could go on.
+    /// Until its turn comes, at this time: its bandwidth has a limit.
+    Paced(Instant),
+    /// Until its next turn in the loop: it could go on.
     Yield,
     /// For good.
     Closed(CloseReason),
@@ -79,6 +84,8 @@ pub(crate) struct Connection<T> {
     /// Bytes of the replies waited for that the transport has taken since the wait began, less those
     /// that the peer is known to have.
     in_flight: u32,
+    /// What it has of its client's, for as long as it is there.
+    share: Option<Box<Share>>,
 }
 
 /// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
@@ -138,7 +145,13 @@ impl<T: Transport> Connection<T> {
             since: now,
             credit: Credit::FOR_EVER,
             in_flight: 0,
+            share: None,
         }
+    }
+
+    /// One that counts as its client's.
+    pub(crate) fn with_share(self, share: Option<Box<Share>>) -> Self {
+        Self { share, ..self }
     }
 
     /// An event about the transport.
@@ -149,6 +162,13 @@ impl<T: Transport> Connection<T> {
         self.readiness.readable |= news.readable;
         self.readiness.writable |= news.writable;
         self.readiness.read_closed |= news.read_closed;
+    }
+
+    /// The peer is gone, and nothing moves any more: that is to be found out at once.
+    pub(crate) fn on_hang_up(&mut self) {
+        if let Some(allowance) = allowance(&mut self.share) {
+            allowance.lift();
+        }
     }
 
     /// The reply that a handler's job has made.
@@ -189,8 +209,16 @@ impl<T: Transport> Connection<T> {
         self.machine.is_sending_bulk()
     }
 
-    /// When the wait is over; `None` if it may last.
+    /// For which turn it waits, if it does, having parked for it.
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
+        self.share.as_ref()?.allowance.as_ref()?.waits_until()
+    }
+
+    /// When the wait is over; `None` if it may last, as one for a turn, which is nobody's fault.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        if self.waits_until().is_some() {
+            return None;
+        }
         let patience = match self.timer {
             Timer::KeepAlive => timeouts.keep_alive,
             Timer::Header => timeouts.header,
@@ -226,7 +254,7 @@ impl<T: Transport> Connection<T> {
 
     /// Whether it waits for a further request.
     pub(crate) fn is_idle(&self) -> bool {
-        self.timer == Timer::KeepAlive && self.timed_request > 0
+        self.timer == Timer::KeepAlive && self.timed_request > 0 && self.waits_until().is_none()
     }
 
     /// Since when it waits for a request, if it does and the first one is not to be expected any
@@ -234,12 +262,14 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
         let quiet = now.saturating_duration_since(self.since) >= REQUEST_GRACE;
         let idle = self.timer == Timer::KeepAlive && (self.timed_request > 0 || quiet);
+        let idle = idle && self.waits_until().is_none();
         idle.then_some(self.since)
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.
     pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
         cx.look_at_clock();
+        self.end_wait(cx.now);
         let (mut received, mut sent) = (0, 0);
         let park = loop {
             let left = quantum.saturating_sub(received + sent);
@@ -259,6 +289,7 @@ impl<T: Transport> Connection<T> {
                 }
                 continue;
             }
+            let now = cx.now;
             match self.machine.next(cx) {
                 Next::Read(room) => {
                     if !self.readiness.readable {
@@ -267,10 +298,20 @@ impl<T: Transport> Connection<T> {
                         }
                         break Park::Readable;
                     }
+                    // What is thrown away has a time and a number of bytes of its own.
+                    if self.timer != Timer::Linger
+                        && let Go::At(turn) = may_move(&mut self.share, now)
+                    {
+                        break Park::Paced(turn);
+                    }
                     match self.transport.recv(room) {
                         Ok(Received::End) => self.machine.on_end_of_input(),
-                        Ok(Received::Some(count)) => received += count,
+                        Ok(Received::Some(count)) => {
+                            on_moved(&mut self.share, count, now);
+                            received += count;
+                        }
                         Ok(Received::All(count)) => {
+                            on_moved(&mut self.share, count, now);
                             received += count;
                             // Behind the end there is no further event, so it must be asked for.
                             self.readiness.readable = self.readiness.read_closed;
@@ -285,11 +326,17 @@ impl<T: Transport> Connection<T> {
                     if !self.readiness.writable {
                         break Park::Writable;
                     }
-                    match write(&mut self.transport, segment, left) {
+                    let most = match may_move(&mut self.share, now) {
+                        Go::Now(bytes) if !is_small(&segment) => left.min(bytes),
+                        Go::Now(_) => left,
+                        Go::At(turn) => break Park::Paced(turn),
+                    };
+                    match write(&mut self.transport, segment, most) {
                         Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
                         Ok(count) => {
                             cx.look_at_clock();
                             self.machine.on_sent(count);
+                            on_moved(&mut self.share, count, now);
                             sent += count;
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -335,7 +382,30 @@ impl<T: Transport> Connection<T> {
         };
         self.machine.rest(cx);
         self.restart_timer(received, sent, cx);
+        if let Some(allowance) = allowance(&mut self.share) {
+            match park {
+                Park::Paced(_) => allowance.begin_wait(cx.now),
+                Park::Yield => {}
+                // A disk, or who makes the content, brings what to move in a moment.
+                Park::Handler if self.machine.is_sending_bulk() => {}
+                _ => allowance.give_back(),
+            }
+        }
         park
+    }
+
+    /// Whatever the peer was waited for, the time until the connection's own turn does not count.
+    fn end_wait(&mut self, now: Instant) {
+        let Some(allowance) = allowance(&mut self.share) else {
+            return;
+        };
+        let turn = allowance.waits_until();
+        if let Some(waited) = allowance.end_wait(now) {
+            self.since += waited;
+        }
+        if turn.is_some_and(|turn| turn <= now) {
+            self.machine.on_resumed();
+        }
     }
 
     /// A client that asks for one thing after the other has the next request on its way already,
@@ -383,6 +453,31 @@ impl<T: Transport> Connection<T> {
     }
 }
 
+fn allowance(share: &mut Option<Box<Share>>) -> Option<&mut Allowance> {
+    share.as_deref_mut()?.allowance.as_mut()
+}
+
+fn may_move(share: &mut Option<Box<Share>>, now: Instant) -> Go {
+    match allowance(share) {
+        Some(allowance) => allowance.ask(now),
+        None => Go::Now(usize::MAX),
+    }
+}
+
+fn on_moved(share: &mut Option<Box<Share>>, bytes: usize, now: Instant) {
+    if let Some(allowance) = allowance(share) {
+        allowance.on_moved(bytes, now);
+    }
+}
+
+/// A small answer is not cut in pieces, however little may move: it is paid for afterwards.
+fn is_small(segment: &Segment<'_>) -> bool {
+    match segment {
+        Segment::Bytes(bytes) => bytes.len() <= SMALL_CONTENT_BYTES,
+        Segment::Pair(..) | Segment::BytesBeforeFile(_) | Segment::File(_) => false,
+    }
+}
+
 fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> io::Result<usize> {
     match segment {
         Segment::Bytes(bytes) => transport.send(&bytes[..bytes.len().min(most)], More::No),
@@ -416,15 +511,17 @@ fn send_file(
 mod tests {
     use std::fs::File;
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::num::NonZeroU64;
     use std::sync::Arc;
     use std::time::SystemTime;
 
     use ::http::StatusCode;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Limits};
     use crate::h1::context::Recording;
     use crate::http::Body;
+    use crate::net::clients::Clients;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.
     struct Peer {
@@ -631,5 +728,102 @@ mod tests {
             Park::Writable
         );
         assert_eq!(connection.transport.sent, 5010);
+    }
+
+    /// One that may move 64 KiB in a second, and has moved what it may at once.
+    fn paced_download() -> (Connection<Peer>, Context, Always, Instant) {
+        let limits = Limits {
+            bandwidth_per_connection: NonZeroU64::new(64 * 1024),
+            ..Limits::default()
+        };
+        let clients = Clients::new(&limits).expect("a limit");
+        let (connection, mut cx, mut host) = download(usize::MAX);
+        let share = clients.share(Ipv4Addr::LOCALHOST.into(), cx.now);
+        let mut connection = connection.with_share(share.expect("no limit"));
+        cx.limits.min_rate_bytes_per_second = 0;
+        let turn = loop {
+            match connection.drive(&mut cx, &mut host, 1 << 20) {
+                Park::Paced(turn) => break turn,
+                Park::Yield => {}
+                park => panic!("{park:?}"),
+            }
+        };
+        (connection, cx, host, turn)
+    }
+
+    #[test]
+    fn it_waits_for_its_turn_and_then_goes_on() {
+        let (mut connection, mut cx, mut host, mut turn) = paced_download();
+        let (begin, start) = (connection.transport.sent, cx.now);
+        assert!((8 * 1024..32 * 1024).contains(&begin), "{begin}");
+        while turn < start + Duration::from_secs(10) {
+            assert!(turn > cx.now, "it could go on");
+            // Asked too early, it stays where it is.
+            let before = connection.transport.calls;
+            let park = connection.drive(&mut cx, &mut host, 1 << 20);
+            assert_eq!(
+                (park, connection.transport.calls),
+                (Park::Paced(turn), before)
+            );
+            assert_eq!(connection.waits_until(), Some(turn));
+            cx.tick(turn, SystemTime::now());
+            match connection.drive(&mut cx, &mut host, 1 << 20) {
+                Park::Paced(next) => turn = next,
+                park => panic!("{park:?}"),
+            }
+        }
+        let sent = connection.transport.sent - begin;
+        assert!(sent.abs_diff(10 * 64 * 1024) <= 16 * 1024, "{sent}");
+    }
+
+    /// Nobody is late for something that could not be.
+    #[test]
+    fn the_time_until_its_turn_is_not_counted() {
+        let (mut connection, mut cx, mut host, turn) = paced_download();
+        let timeouts = Config::default().timeouts;
+        assert_eq!(connection.deadline(&timeouts), None);
+        assert!(!connection.is_idle());
+        let (stopped, turn) = (cx.now, turn + Duration::from_secs(3600));
+        cx.tick(turn, SystemTime::now());
+        connection.transport.takes = 0;
+        assert_eq!(
+            connection.drive(&mut cx, &mut host, 1 << 20),
+            Park::Writable
+        );
+        let deadline = connection.deadline(&timeouts).expect("a deadline");
+        assert!(deadline >= turn + timeouts.send && stopped + timeouts.send < deadline);
+    }
+
+    #[test]
+    fn a_request_waits_until_those_before_are_paid_for() {
+        let limits = Limits {
+            bandwidth_per_client: NonZeroU64::new(1024),
+            ..Limits::default()
+        };
+        let clients = Clients::new(&limits).expect("a limit");
+        let (connection, mut cx, _) = download(usize::MAX);
+        let share = clients.share(Ipv4Addr::LOCALHOST.into(), cx.now);
+        let mut connection = connection.with_share(share.expect("no limit"));
+        let mut answered = 0;
+        let turn = loop {
+            match connection.drive(&mut cx, &mut Always::Small, 1 << 20) {
+                Park::Paced(turn) => break turn,
+                Park::Readable => answered += 1,
+                park => panic!("{park:?}"),
+            }
+            connection.transport.input = REQUEST.to_vec();
+            connection.on_ready(Readiness {
+                readable: true,
+                ..Readiness::default()
+            });
+        };
+        assert!((1..10).contains(&answered), "{answered}");
+        assert_eq!(connection.transport.input, REQUEST, "it is not read");
+        cx.tick(turn, SystemTime::now());
+        let park = connection.drive(&mut cx, &mut Always::Small, 1 << 20);
+        assert_eq!(
+            (park, connection.transport.input.len()),
+            (Park::Readable, 0)
+        );
     }
 }

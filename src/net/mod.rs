@@ -16,6 +16,7 @@ pub(crate) mod disk;
 pub(crate) mod handshaker;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
+pub(crate) mod pace;
 mod piece_writer;
 mod proxy_header;
 #[cfg(test)]

@@ -15,7 +15,6 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::clients::Share;
 use super::connection::{Connection, Host, Park, REQUEST_GRACE, Readiness};
 use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
@@ -32,7 +31,7 @@ use crate::http::stream::Source;
 use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
-const QUANTUM_BYTES: usize = 128 * 1024;
+pub(super) const QUANTUM_BYTES: usize = 128 * 1024;
 /// What all bulk together may move before new events are looked at.
 const BULK_BYTES_PER_TURN: usize = 4 * QUANTUM_BYTES;
 /// How many events one turn takes from the kernel.
@@ -106,8 +105,6 @@ struct Slot {
     /// The nearest tick at which the wheel reports this connection.
     filed: Option<Tick>,
     turn: Turn,
-    /// Given back when the connection ends.
-    _share: Option<Box<Share>>,
 }
 
 /// What a connection holds in memory while it waits for its next request, but for a token in the
@@ -271,6 +268,9 @@ impl Worker {
             writable: event.is_writable() || over,
             read_closed: event.is_read_closed() || over,
         });
+        if over {
+            slot.connection.on_hang_up();
+        }
         self.resume(token);
     }
 
@@ -280,7 +280,9 @@ impl Worker {
                 let now = self.cx.now;
                 let scheme = stream.scheme();
                 let peer = Client { address, scheme };
-                self.insert(stream, share, |stream| Connection::new(stream, peer, now));
+                self.insert(stream, |stream| {
+                    Connection::new(stream, peer, now).with_share(share)
+                });
             }
             Mail::Shed(count) => self.shed(count),
             Mail::Reply(token, response) => {
@@ -324,7 +326,6 @@ impl Worker {
     fn insert(
         &mut self,
         mut stream: Stream,
-        share: Option<Box<Share>>,
         connection: impl FnOnce(Stream) -> Connection<Stream>,
     ) {
         let entry = self.slots.vacant_entry();
@@ -344,7 +345,6 @@ impl Worker {
             token,
             filed: None,
             turn: Turn::Parked,
-            _share: share,
         });
         self.drive(token);
     }
@@ -396,10 +396,17 @@ impl Worker {
         let Some(slot) = slot(&mut self.slots, token) else {
             return;
         };
-        if slot.filed != Some(tick) {
+        if slot.filed == Some(tick) {
+            slot.filed = None;
+        } else if slot.connection.waits_until().is_none() {
             return;
         }
-        slot.filed = None;
+        match slot.connection.waits_until() {
+            None => {}
+            Some(turn) if turn <= self.cx.now => return self.resume(token),
+            // Too far away for the wheel, or it was to be looked at for another reason.
+            Some(turn) => return self.file_at(turn, token),
+        }
         match slot.connection.deadline(&self.timeouts) {
             Some(deadline) if deadline <= self.cx.now => {
                 slot.connection.look_again();
@@ -464,6 +471,7 @@ impl Worker {
             disks: &self.disks,
             access_log: self.access_log.as_mut(),
         };
+        let waited_until = slot.connection.waits_until();
         // Not counted while it runs: who gets an answer may rely on it that it counts as busy.
         if slot.connection.is_idle() {
             self.address.tally.count_idle(-1);
@@ -487,6 +495,9 @@ impl Worker {
                 self.file(token);
                 self.enqueue(token);
             }
+            // Whoever waits for that turn already is filed.
+            Park::Paced(turn) if waited_until == Some(turn) => {}
+            Park::Paced(turn) => self.file_at(turn, token),
             Park::Readable | Park::Writable | Park::Handler => self.file(token),
         }
     }
@@ -504,6 +515,12 @@ impl Worker {
             slot.filed = Some(tick);
             self.deadlines.file(tick, token);
         }
+    }
+
+    /// Has the wheel report the connection when its turn has come, beside its deadline.
+    fn file_at(&mut self, turn: Instant, token: Token) {
+        let tick = self.deadlines.tick_of(turn);
+        self.deadlines.file(tick, token);
     }
 
     fn enqueue(&mut self, token: Token) {

@@ -18,6 +18,7 @@ mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,8 +27,10 @@ use self::host::{Mail, SimulatedHost, Stage};
 use self::rng::Rng;
 use self::script::{End, Script};
 use self::wire::{Socket, Wire};
+use super::clients::{Clients, Share};
 use super::connection::{Connection, Park};
-use crate::config::{Config, Timeouts};
+use super::pace::Go;
+use crate::config::{Config, Limits, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
 use crate::h1::machine::CloseReason;
 use crate::http::forwarded::Client;
@@ -118,6 +121,14 @@ struct Simulation {
     drains_at: Option<usize>,
     cut_at: Option<usize>,
     cut: bool,
+    bandwidth: Option<Bandwidth>,
+}
+
+/// A limit, and another connection of the same client that takes its part of it.
+struct Bandwidth {
+    bytes_per_second: u64,
+    start: Instant,
+    other: Box<Share>,
 }
 
 /// The client, as far as it has come.
@@ -174,6 +185,8 @@ impl Simulation {
             cx.buffers.give_back(buffer);
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let (share, bandwidth) =
+            limit_bandwidth(&mut Rng::new(seed, 4), &mut config.limits).unzip();
         let peer = Peer {
             sent: 0,
             ended: false,
@@ -191,7 +204,8 @@ impl Simulation {
             },
         };
         Self {
-            connection: Connection::new(Socket(Rc::clone(&wire)), Client::plain(address), now()),
+            connection: Connection::new(Socket(Rc::clone(&wire)), Client::plain(address), now())
+                .with_share(share),
             wire,
             host,
             cx,
@@ -205,6 +219,7 @@ impl Simulation {
             drains_at: rng.one_in(12).then(|| rng.below(100)),
             cut_at: rng.one_in(40).then(|| rng.below(200)),
             cut: false,
+            bandwidth,
             rng,
         }
     }
@@ -261,7 +276,11 @@ impl Simulation {
         add(Event::Mail, !self.host.mail.is_empty());
         add(Event::Room, self.host.room.load(Ordering::Relaxed) > 0);
         add(Event::Job, self.host.job.is_some());
-        add(Event::Turn, self.park == Park::Yield);
+        let goes_on = match self.park {
+            Park::Paced(turn) => turn <= now(),
+            park => park == Park::Yield,
+        };
+        add(Event::Turn, goes_on);
         add(Event::Time, true);
         possible
     }
@@ -293,7 +312,13 @@ impl Simulation {
                 let news = self.wire.borrow_mut().take_news();
                 if let Some(news) = news {
                     self.connection.on_ready(news);
+                    let reset = self.wire.borrow().is_reset();
+                    if reset {
+                        self.connection.on_hang_up();
+                    }
                     self.resume();
+                    let waits = matches!(self.park, Park::Paced(_));
+                    assert!(!reset || !waits, "it waits for its turn with nobody");
                 }
             }
             Event::Mail => {
@@ -355,15 +380,22 @@ impl Simulation {
     fn pass_time(&mut self) {
         let only_time = self.possible() == [Event::Time];
         let deadline = self.connection.deadline(&self.timeouts);
-        match deadline {
-            Some(deadline) if only_time => {
-                advance(deadline.saturating_duration_since(now()));
+        let end = match self.park {
+            Park::Paced(turn) => Some(turn),
+            _ => deadline,
+        };
+        match end {
+            Some(end) if only_time || (deadline.is_none() && self.rng.one_in(4)) => {
+                advance(end.saturating_duration_since(now()));
             }
             None if only_time => panic!("it waits for nothing, {:?}", self.park),
             _ if self.rng.one_in(1000) => advance(Duration::from_secs(3600)),
             _ => advance(Duration::from_micros(self.rng.size(10_000) as u64)),
         }
         self.cx.tick(now(), SystemTime::UNIX_EPOCH);
+        if let Some(bandwidth) = &mut self.bandwidth {
+            bandwidth.pass_time();
+        }
         // What has come is read first, however late it is.
         if deadline.is_some_and(|deadline| deadline <= now()) && !self.wire.borrow().has_news() {
             self.check_timeout();
@@ -412,6 +444,12 @@ impl Simulation {
             self.sent = sent;
             self.sent_at = now();
         }
+        if let Park::Paced(turn) = self.park {
+            assert!(turn > self.cx.now, "its turn has come");
+        }
+        if let Some(bandwidth) = &self.bandwidth {
+            bandwidth.check(&self.wire.borrow());
+        }
     }
 
     /// The connection waits for what will come, and for no longer than it may.
@@ -429,6 +467,7 @@ impl Simulation {
                 assert!(has_end, "it waits for ever");
             }
             Park::Handler => assert!(self.host.is_busy(), "nobody will answer"),
+            Park::Paced(_) => assert!(!has_end, "nobody is late"),
             Park::Yield | Park::Closed(_) => {}
         }
     }
@@ -474,5 +513,49 @@ impl Simulation {
             CloseReason::Broken => {}
         }
         check::check(&wire.sent, &self.host.exchanges, &self.host.records, reason);
+    }
+}
+
+/// The limit of some runs: of the connection, of its client, or both.
+fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(Box<Share>, Bandwidth)> {
+    if !rng.one_in(3) {
+        return None;
+    }
+    let rate = NonZeroU64::new(1024 << rng.below(14));
+    let (both, of_client) = (rng.one_in(3), rng.one_in(2));
+    limits.bandwidth_per_client = rate.filter(|_| both || of_client);
+    limits.bandwidth_per_connection = rate.filter(|_| both || !of_client);
+    let clients = Clients::new(limits)?;
+    let share = || clients.share(Ipv4Addr::LOCALHOST.into(), now()).ok();
+    let bandwidth = Bandwidth {
+        bytes_per_second: rate?.get(),
+        start: now(),
+        other: share()??,
+    };
+    Some((share()??, bandwidth))
+}
+
+impl Bandwidth {
+    /// No read and no answer that goes whole has so many bytes.
+    const BEYOND: u64 = 128 * 1024;
+
+    fn pass_time(&mut self) {
+        let allowance = self.other.allowance.as_mut().expect("a limit");
+        if let Go::Now(bytes) = allowance.ask(now()) {
+            allowance.on_moved(bytes, now());
+        }
+    }
+
+    /// Not more has moved than may have. What comes when all is said is thrown away and not waited
+    /// for.
+    fn check(&self, wire: &Wire) {
+        let time = now() - self.start + Duration::from_millis(250);
+        let due = (time.as_secs_f64() * self.bytes_per_second as f64) as u64;
+        let moved = (wire.sent.len() + wire.read) as u64;
+        assert!(
+            wire.shut_down || moved <= due + Self::BEYOND,
+            "{moved} bytes in {time:?} at {} a second",
+            self.bytes_per_second
+        );
     }
 }

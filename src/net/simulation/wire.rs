@@ -169,6 +169,10 @@ impl Wire {
         news.read_closed |= more.read_closed;
     }
 
+    pub(super) fn is_reset(&self) -> bool {
+        self.input == Input::Reset
+    }
+
     pub(super) fn has_news(&self) -> bool {
         self.news.is_some()
     }
