@@ -108,3 +108,267 @@ fn a_page_of_another_origin_is_told() {
         assert_eq!(origin, Some("https://a.test"));
     }
 }
+
+/// Content that moves at a limited pace. A server that is slow takes longer, so all that can be
+/// said of time is how much it takes at least.
+mod bandwidth {
+    use std::io::Read;
+    use std::net::Shutdown;
+    use std::num::NonZeroU64;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use socket2::SockRef;
+    use tws::{Config, Handler, Limits, Reply, StaticFiles, Stream, Streamed};
+
+    use super::*;
+    use crate::support::{eventually, pattern};
+
+    const KIB: usize = 1024;
+
+    /// In bytes per second: not too slow for a test.
+    const RATE: usize = 512 * KIB;
+    /// What moves at once after a rest, at most: a quarter of a second's worth and a chunk, and a
+    /// head or two.
+    const AT_ONCE: usize = RATE / 4 + RATE / 8 + KIB;
+
+    fn limited(handler: impl Handler + 'static, change: impl FnOnce(&mut Limits)) -> TestServer {
+        TestServer::configured(handler, |config| {
+            config.addresses = vec![std::net::IpAddr::from([0, 0, 0, 0]).into()];
+            change(&mut config.limits);
+        })
+    }
+
+    fn per_client(rate: usize) -> impl FnOnce(&mut Limits) {
+        move |limits| limits.bandwidth_per_client = NonZeroU64::new(rate as u64)
+    }
+
+    fn per_connection(rate: usize) -> impl FnOnce(&mut Limits) {
+        move |limits| limits.bandwidth_per_connection = NonZeroU64::new(rate as u64)
+    }
+
+    fn local(server: &TestServer, last: u8) -> Client {
+        let at = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+        Client::connect_from([127, 0, 0, last], at)
+    }
+
+    /// A folder with a file `big` of so many bytes, and `small`.
+    fn files(len: usize) -> (TempDir, StaticFiles) {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("big"), pattern(len)).expect("a file");
+        std::fs::write(folder.path().join("small"), "small").expect("a file");
+        let files = StaticFiles::new(folder.path()).expect("a folder");
+        (folder, files)
+    }
+
+    /// So long it takes at least to move so many bytes at a rate.
+    fn least(bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes.saturating_sub(AT_ONCE) as f64 / RATE as f64)
+    }
+
+    fn get_big(mut client: Client, len: usize) {
+        let reply = client.get("/big");
+        assert_eq!(reply.status, 200);
+        assert!(reply.content == pattern(len), "other bytes");
+    }
+
+    #[test]
+    fn a_download_takes_its_time_and_comes_whole() {
+        const LEN: usize = RATE;
+        for limit in [
+            Box::new(per_client(RATE)) as Box<dyn FnOnce(&mut Limits)>,
+            Box::new(per_connection(RATE)),
+        ] {
+            let (_folder, files) = files(LEN);
+            let server = limited(files, limit);
+            let start = Instant::now();
+            get_big(local(&server, 1), LEN);
+            assert!(start.elapsed() >= least(LEN), "{:?}", start.elapsed());
+        }
+    }
+
+    /// Content in memory, and content that is made piece by piece.
+    #[test]
+    fn other_contents_are_no_way_around() {
+        const LEN: usize = RATE * 3 / 4;
+        let content = pattern(LEN);
+        let handler = move |request: &Request<'_>| {
+            let content = content.clone();
+            match request.path() {
+                "/bytes" => Response::text("").with_body(tws::Body::Bytes(content.into())),
+                _ => Response::text("").with_body(tws::Body::Stream(Stream::written(move |out| {
+                    out.write_all(&content)
+                }))),
+            }
+        };
+        let server = limited(handler, per_connection(RATE));
+        let start = Instant::now();
+        let mut client = local(&server, 1);
+        assert!(client.get("/bytes").content == pattern(LEN), "other bytes");
+        client.request("HEAD", "/stream", "");
+        client
+            .send("GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
+            .head();
+        assert!(client.chunks() == pattern(LEN), "other bytes");
+        assert!(start.elapsed() >= least(2 * LEN), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn connections_of_one_client_share_its_pace() {
+        const LEN: usize = RATE / 2;
+        let (_folder, files) = files(LEN);
+        let server = limited(files, per_client(RATE));
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let client = local(&server, 1);
+                scope.spawn(|| get_big(client, LEN));
+            }
+        });
+        assert!(start.elapsed() >= least(3 * LEN), "{:?}", start.elapsed());
+        // To come again is no way out: what was moved is still owed.
+        (0..3).for_each(|_| get_big(local(&server, 1), LEN));
+        assert!(start.elapsed() >= least(6 * LEN), "{:?}", start.elapsed());
+    }
+
+    /// One that asks for hours of content is in nobody's way.
+    #[test]
+    fn another_client_is_served_meanwhile() {
+        const LEN: usize = 64 * 1024 * KIB;
+        let (_folder, files) = files(LEN);
+        let server = limited(files, per_client(4 * KIB));
+        let mut greedy = local(&server, 1);
+        greedy
+            .send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
+            .head();
+        for _ in 0..3 {
+            assert_eq!(local(&server, 2).get("/small").text(), "small");
+        }
+        assert_eq!(greedy.read(1), pattern(1));
+        eventually(|| server.handle.connections() == 1);
+        server.handle.shut_down_within(Duration::ZERO);
+    }
+
+    /// Waiting for the pace is nobody's fault: the connection waits longer than its peer may.
+    #[test]
+    fn no_timeout_runs_while_the_server_waits() {
+        const LEN: usize = RATE / 2;
+        let echo = |request: &Request<'_>| {
+            let mut content = request.reader();
+            Reply::blocking(move || {
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes).expect("a content");
+                Response::text("").with_body(tws::Body::Bytes(bytes.into()))
+            })
+        };
+        let change = |config: &mut Config| {
+            config.limits.bandwidth_per_client = NonZeroU64::new(RATE as u64 / 2);
+            config.limits.min_rate_bytes_per_second = 4 * RATE as u32;
+            config.timeouts.min_rate_grace = Duration::from_millis(60);
+            config.timeouts.body = Duration::from_millis(60);
+            config.timeouts.send = Duration::from_millis(60);
+        };
+        let server = TestServer::configured(Streamed::new(echo, 1 << 30), change);
+        let mut client = server.client();
+        let start = Instant::now();
+        let mut request =
+            format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\n").into_bytes();
+        request.extend(pattern(LEN));
+        client.send(request);
+        assert!(client.reply().content == pattern(LEN), "other bytes");
+        assert!(start.elapsed() >= least(2 * LEN));
+    }
+
+    #[test]
+    fn a_client_that_asks_first_is_told_to_go_on() {
+        let length = |request: &Request<'_>| Response::text(request.content().len().to_string());
+        let server = limited(length, per_client(8 * KIB));
+        let mut client = local(&server, 1);
+        let head =
+            "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n";
+        for _ in 0..2 {
+            client.send(head);
+            assert_eq!(client.head().status, 100);
+            client.send([b'x'; 5000]);
+            assert_eq!(client.reply().text(), "5000");
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order() {
+        let path = |request: &Request<'_>| Response::text(request.path().repeat(500));
+        let server = limited(path, per_connection(64 * KIB));
+        let mut client = local(&server, 1);
+        let paths: Vec<_> = (0..20).map(|at| format!("/{at}")).collect();
+        let get = |path: &String| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.send(paths.iter().map(get).collect::<String>());
+        for path in &paths {
+            assert_eq!(client.reply().text(), path.repeat(500));
+        }
+    }
+
+    /// So many wait that the turn of the last is minutes away.
+    fn crowd(server: &TestServer) -> Vec<Client> {
+        let mut crowd: Vec<_> = (0..40).map(|_| local(server, 1)).collect();
+        for client in &mut crowd {
+            client.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        eventually(|| server.handle.connections() == crowd.len());
+        crowd
+    }
+
+    #[test]
+    fn who_resets_while_it_waits_is_noticed() {
+        let (_folder, files) = files(1024 * KIB);
+        let server = limited(files, per_client(KIB));
+        let mut crowd = crowd(&server);
+        for reset in crowd.split_off(20) {
+            let linger = SockRef::from(reset.stream()).set_linger(Some(Duration::ZERO));
+            linger.expect("a connection");
+        }
+        eventually(|| server.handle.connections() == 20);
+        server.handle.shut_down_within(Duration::ZERO);
+    }
+
+    #[test]
+    fn those_who_wait_are_cut_at_the_end_of_the_drain_time() {
+        let (_folder, files) = files(1024 * KIB);
+        let mut server = limited(files, per_client(KIB));
+        let mut crowd = crowd(&server);
+        server.handle.shut_down_within(Duration::from_millis(200));
+        server.join();
+        for client in &mut crowd {
+            let got = client.rest().unwrap_or_default();
+            assert!(got.len() < 64 * KIB, "{}", got.len());
+        }
+    }
+
+    /// A stream without end, as of events.
+    #[test]
+    fn what_is_made_goes_out_when_it_is_made() {
+        let (sender, receiver) = std::sync::mpsc::channel::<&str>();
+        let receiver = Arc::new(std::sync::Mutex::new(receiver));
+        let handler = move |_: &Request<'_>| {
+            let receiver = Arc::clone(&receiver);
+            Response::text("").with_body(tws::Body::Stream(Stream::written(move |out| {
+                for event in &*receiver.lock().expect("a receiver") {
+                    out.write_all(event.as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            })))
+        };
+        let server = limited(handler, per_connection(KIB));
+        let mut client = local(&server, 1);
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+        for event in ["one", "three", "five"] {
+            sender.send(event).expect("a stream");
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            assert_eq!(client.read(chunk.len()), chunk.as_bytes());
+        }
+        drop(sender);
+        assert_eq!(client.chunks(), b"");
+        let _ = client.stream().shutdown(Shutdown::Both);
+    }
+}

@@ -8,7 +8,7 @@
 use std::any::TypeId;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
-use tws::{Endpoint, ForwardedField, Networks, Rate};
+use tws::{Endpoint, ForwardedField, Limits, Networks, Rate};
 
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
@@ -43,6 +43,8 @@ const FOR_ROOTS: &[&str] = &[
     "max-connections-per-client",
     "rate-limit",
     "rate-limit-connection",
+    "bandwidth",
+    "bandwidth-connection",
     "min-rate",
     "drain-timeout",
     "log-format",
@@ -240,6 +242,15 @@ pub(super) struct Flags {
     /// The same for each connection
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) rate_limit_connection: Option<Rate>,
+
+    /// Bytes per second that one client may move on all its connections, there and back: 512 KiB,
+    /// 10 MiB [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth, help_heading = LIMITS)]
+    pub(super) bandwidth: Option<NonZeroU64>,
+
+    /// The same for each connection
+    #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth, help_heading = LIMITS)]
+    pub(super) bandwidth_connection: Option<NonZeroU64>,
 
     /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
     /// 0 for none [default: 240]
@@ -551,6 +562,12 @@ where
 /// A name may have several addresses: `localhost` has two.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses(pub(super) Vec<Endpoint>);
+
+fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
+    let size: Size = text.parse()?;
+    let enough = NonZeroU64::new(size.bytes()).filter(|rate| rate.get() >= Limits::MIN_BANDWIDTH);
+    enough.ok_or_else(|| format!("{text:?} is too slow; \"1 KiB\" (per second) is the least"))
+}
 
 fn parse_addresses(text: &str) -> Result<Addresses, String> {
     match text.parse() {

@@ -367,6 +367,8 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
     config.limits.max_connections = flags.max_connections.map(NonZeroUsize::get);
     let per_client = flags.max_connections_per_client;
     config.limits.max_connections_per_client = per_client.map(NonZeroUsize::get);
+    config.limits.bandwidth_per_client = flags.bandwidth;
+    config.limits.bandwidth_per_connection = flags.bandwidth_connection;
     if let Some(bytes) = flags.min_rate {
         config.limits.min_rate_bytes_per_second = bytes;
     }
@@ -449,6 +451,9 @@ mod tests {
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--unix-mode", "rw"], "as 660 and 600 are"),
             (&["--rate-limit", "0"], "--rate-limit"),
+            (&["--bandwidth", "1MB"], "\"100 MiB\""),
+            (&["--bandwidth", "0"], "--bandwidth"),
+            (&["--bandwidth-connection", "1023 B"], "\"1 KiB\""),
             (&["--rate-limit-connection", "1/s"], "10:50"),
             (
                 &["--trusted-proxy", "proxy.example"],
