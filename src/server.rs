@@ -11,19 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
-
 use crate::access_log::AccessLog;
 use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::acceptor::{Acceptor, Admittance, Room, Stop};
+use crate::net::acceptor::{Acceptor, Admittance, Room, Stop, connections_with_descriptors};
 use crate::net::clients::Clients;
 use crate::net::disk::Disks;
 use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
 use crate::net::socket::{Listener, ListenerAddress, V6};
+use crate::net::terms::Terms;
 use crate::net::worker::{Address, Seat, Worker};
 #[cfg(feature = "tls")]
 use crate::tls::{Reloaded, Tls};
@@ -134,6 +133,34 @@ impl ServerHandle {
             shed: self.shared.workers.iter().map(shed).sum(),
             requests: self.shared.workers.iter().map(requests).sum(),
         }
+    }
+
+    /// Serves by another handler and by other limits and timeouts from now on, on all connections,
+    /// without losing one. What is begun is finished as it was begun: a request whose content the
+    /// former handler has admitted is answered by it, and a client that has more connections than
+    /// it may have now keeps them. Returns at once.
+    ///
+    /// Of `config`, the addresses, the port, the numbers of workers and helpers,
+    /// [`max_waiting_jobs`](crate::Limits::max_waiting_jobs) and
+    /// [`max_streams`](crate::Limits::max_streams) mean nothing: they stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for limits that contradict each other; nothing has changed then.
+    pub fn reload(&self, handler: impl Handler + 'static, config: &Config) -> Result<(), Error> {
+        check(config)?;
+        let terms = Terms::new(Arc::new(handler), config);
+        let mut drain = self.shared.drain();
+        if drain.phase == Phase::Serving {
+            drain.time = config.timeouts.drain;
+        }
+        // Under the lock, so that of two that come at once the same is the last everywhere.
+        for worker in &self.shared.workers {
+            let terms = Box::new(terms.clone());
+            worker.mailbox.send(Mail::Terms(terms));
+        }
+        self.shared.stop.change(terms);
+        Ok(())
     }
 
     /// Begins a graceful end: no new connections, idle ones are closed, answers in flight are
@@ -320,7 +347,7 @@ impl Server {
             descriptors: connections_with_descriptors(limits.max_connections),
             clients: Clients::new(limits),
         };
-        let accepted = self.acceptor.run(&room);
+        let accepted = self.acceptor.run(room);
         drop(crew);
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_PATIENCE);
@@ -492,20 +519,6 @@ fn check(config: &Config) -> Result<(), Error> {
         return Err(Error::Setting(text));
     }
     Ok(())
-}
-
-/// How many connections the process has descriptors for. Some are for everything else: a download
-/// takes a second one, and the event loops have a few. A quarter, unless somebody has thought
-/// about it.
-fn connections_with_descriptors(cap: Option<usize>) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let others = match cap {
-        Some(_) => 32,
-        None => (limit / 4).max(32),
-    };
-    usize::try_from(limit.saturating_sub(others))
-        .unwrap_or(usize::MAX)
-        .max(1)
 }
 
 fn listen_all(config: &Config) -> Result<Vec<Listener>, Error> {

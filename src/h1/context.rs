@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Config, ForwardedField, Limits, Networks};
+use crate::config::{Config, ForwardedField, Limits, Networks, Timeouts};
 use crate::http::date::DateField;
 use crate::http::forwarded::Client;
 use crate::http::{FieldSpan, Fields};
@@ -87,6 +87,14 @@ impl Context {
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             spans: Vec::new(),
         }
+    }
+
+    /// What holds from now on. A content that is coming in keeps the size it was promised.
+    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts) {
+        self.limits = limits.clone();
+        self.min_rate_grace = timeouts.min_rate_grace;
+        self.keep_alive_seconds = timeouts.keep_alive.as_secs();
+        self.buffers.capacity = limits.max_head_bytes;
     }
 
     /// Durations that are recorded are finer than a turn of the loop.

@@ -848,6 +848,11 @@ impl Machine {
         matches!(self.state, State::Closed(_))
     }
 
+    /// Whether a handler has taken the content that is coming in, and waits for the whole of it.
+    pub(crate) fn is_admitted(&self) -> bool {
+        matches!(self.state, State::Content(_))
+    }
+
     /// How many requests have begun to be answered: when it changes, so does what a timer is for.
     pub(crate) fn requests(&self) -> u32 {
         self.requests

@@ -3,18 +3,20 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::clients::{Clients, Share, TooMany};
 use super::handshaker::{self, Message, Preamble};
 use super::mailbox::Mail;
 use super::socket::{Listener, Socket};
 use super::stream::Stream;
+use super::terms::Terms;
 use super::transport::Transport;
 use super::worker::{self, Address, Tally};
 use crate::handler::Handler;
@@ -39,10 +41,12 @@ const MAX_BATCH: usize = 1024;
 
 const BELL: Token = Token(usize::MAX);
 
-/// How another thread ends the acceptor.
+/// How another thread ends the acceptor, or tells it that other terms hold.
 #[derive(Debug)]
 pub(crate) struct Stop {
     asked: AtomicBool,
+    /// Looked at only when the bell has rung.
+    terms: Mutex<Option<Terms>>,
     bell: Waker,
 }
 
@@ -73,6 +77,19 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// From now on, for those who come.
+    fn change(&mut self, terms: Terms) {
+        let limits = &terms.limits;
+        self.cap = limits.max_connections;
+        self.descriptors = connections_with_descriptors(self.cap);
+        match &self.clients {
+            Some(clients) => clients.change(limits, Instant::now()),
+            None => self.clients = Clients::new(limits),
+        }
+        let former = std::mem::replace(&mut self.handler, terms.handler);
+        terms.grave.take(former);
+    }
+
     fn connections(&self) -> usize {
         let workers = self.workers.iter().map(|worker| &worker.tally);
         let handshakers = self.handshakers.iter().map(|handshaker| &handshaker.tally);
@@ -120,6 +137,22 @@ impl Room {
 impl Stop {
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(crate) fn change(&self, terms: Terms) {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
+        self.ring();
+    }
+
+    fn new_terms(&self) -> Option<Terms> {
+        self.terms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn ring(&self) {
         if let Err(error) = self.bell.wake() {
             log::error!("the acceptor cannot be woken: {error}");
         }
@@ -156,6 +189,7 @@ impl Acceptor {
         }
         let stop = Arc::new(Stop {
             asked: AtomicBool::new(false),
+            terms: Mutex::new(None),
             bell: Waker::new(poll.registry(), BELL)?,
         });
         Ok(Self {
@@ -179,7 +213,7 @@ impl Acceptor {
     }
 
     /// Accepts until it is asked to stop. The listeners close when it returns.
-    pub(crate) fn run(mut self, room: &Room) -> io::Result<()> {
+    pub(crate) fn run(mut self, mut room: Room) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         let mut patience = None;
         let mut last = Batch::Emptied;
@@ -189,11 +223,16 @@ impl Acceptor {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            if events.iter().any(|event| event.token() == BELL)
+                && let Some(terms) = self.stop.new_terms()
+            {
+                room.change(terms);
+            }
             // There are few listeners, and after a rest there will be no event: try each.
             let batches = self
                 .listeners
                 .iter()
-                .map(|listener| self.accept_all(listener, room));
+                .map(|listener| self.accept_all(listener, &room));
             let worst = batches.max().unwrap_or(Batch::Emptied);
             let mut rest = BACK_OFF;
             match (worst, last) {
@@ -229,7 +268,7 @@ impl Acceptor {
         }
         // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
         for listener in &self.listeners {
-            self.accept_all(listener, room);
+            self.accept_all(listener, &room);
         }
         Ok(())
     }
@@ -288,6 +327,20 @@ impl Acceptor {
             say_and_close(&mut socket, NO_ROOM);
         }
     }
+}
+
+/// How many connections the process has descriptors for. Some are for everything else: a download
+/// takes a second one, and the event loops have a few. A quarter, unless somebody has thought
+/// about it.
+pub(crate) fn connections_with_descriptors(cap: Option<usize>) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let others = match cap {
+        Some(_) => 32,
+        None => (limit / 4).max(32),
+    };
+    usize::try_from(limit.saturating_sub(others))
+        .unwrap_or(usize::MAX)
+        .max(1)
 }
 
 /// The handler is not ours, and its panic is not to end the server.

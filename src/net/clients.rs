@@ -20,14 +20,36 @@ const FEW: usize = 1024;
 /// What limits say of each client.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    max_connections: Option<usize>,
+    known: Mutex<Known>,
+}
+
+/// How much there may be for each.
+#[derive(Debug)]
+struct Most {
+    connections: Option<usize>,
     bandwidth: Option<NonZeroU64>,
     bandwidth_per_connection: Option<NonZeroU64>,
-    known: Mutex<Known>,
+}
+
+impl Most {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            connections: limits.max_connections_per_client,
+            bandwidth: limits.bandwidth_per_client,
+            bandwidth_per_connection: limits.bandwidth_per_connection,
+        }
+    }
+
+    fn is_unlimited(&self) -> bool {
+        self.connections.is_none()
+            && self.bandwidth.is_none()
+            && self.bandwidth_per_connection.is_none()
+    }
 }
 
 #[derive(Debug)]
 struct Known {
+    most: Most,
     clients: HashMap<Client, Holdings>,
     /// With how many it is looked who can be forgotten.
     too_many: usize,
@@ -57,19 +79,29 @@ pub(crate) struct TooMany;
 impl Clients {
     /// `None` if there is no limit for which anything had to be known.
     pub(crate) fn new(limits: &Limits) -> Option<Arc<Self>> {
-        let clients = Self {
-            max_connections: limits.max_connections_per_client,
-            bandwidth: limits.bandwidth_per_client,
-            bandwidth_per_connection: limits.bandwidth_per_connection,
-            known: Mutex::new(Known {
-                clients: HashMap::new(),
-                too_many: FEW,
-            }),
+        let most = Most::of(limits);
+        if most.is_unlimited() {
+            return None;
+        }
+        let known = Known {
+            most,
+            clients: HashMap::new(),
+            too_many: FEW,
         };
-        let limited = clients.max_connections.is_some()
-            || clients.bandwidth.is_some()
-            || clients.bandwidth_per_connection.is_some();
-        limited.then(|| Arc::new(clients))
+        Some(Arc::new(Self {
+            known: Mutex::new(known),
+        }))
+    }
+
+    /// From now on there may be so much for each. Who has more connections keeps them, and
+    /// connections that are there keep their pace.
+    pub(crate) fn change(&self, limits: &Limits, now: Instant) {
+        let mut known = self.known();
+        known.most = Most::of(limits);
+        let bandwidth = known.most.bandwidth;
+        for holdings in known.clients.values_mut() {
+            holdings.pace = bandwidth.map(|rate| Arc::new(Pace::new(rate, now)));
+        }
     }
 
     /// What a connection of the client at `address` counts for; nothing if that is no address.
@@ -83,20 +115,20 @@ impl Clients {
         };
         let mut known = self.known();
         known.forget_some(now);
-        let holdings = known.clients.entry(client).or_insert_with(|| Holdings {
+        let Known { most, clients, .. } = &mut *known;
+        let holdings = clients.entry(client).or_insert_with(|| Holdings {
             connections: 0,
-            pace: self.bandwidth.map(|rate| Arc::new(Pace::new(rate, now))),
+            pace: most.bandwidth.map(|rate| Arc::new(Pace::new(rate, now))),
         });
-        if self
-            .max_connections
+        if most
+            .connections
             .is_some_and(|most| holdings.connections >= most)
         {
             return Err(TooMany);
         }
         holdings.connections += 1;
-        let own = self
-            .bandwidth_per_connection
-            .map(|rate| Pace::new(rate, now));
+        let own = most.bandwidth_per_connection;
+        let own = own.map(|rate| Pace::new(rate, now));
         Ok(Some(Box::new(Share {
             clients: Arc::clone(self),
             client,
@@ -179,6 +211,30 @@ mod tests {
             let nobody = "::".parse().expect("an address");
             assert!(clients.share(nobody, now).expect("no limit").is_none());
         }
+    }
+
+    #[test]
+    fn what_a_client_may_have_grows_and_shrinks() {
+        let limits = |most| {
+            let mut limits = Limits::default();
+            limits.max_connections_per_client = most;
+            limits
+        };
+        let clients = Clients::new(&limits(Some(1))).expect("a limit");
+        let now = Instant::now();
+        let share = || share(&clients, "192.0.2.1", now).ok();
+        let first = share();
+        assert!(first.is_some() && share().is_none());
+        clients.change(&limits(Some(2)), now);
+        let second = share();
+        assert!(second.is_some() && share().is_none());
+        clients.change(&limits(Some(1)), now);
+        drop(first);
+        assert!(share().is_none());
+        drop(second);
+        assert!(share().is_some());
+        clients.change(&limits(None), now);
+        assert!([(); 3].map(|()| share()).iter().all(Option::is_some));
     }
 
     #[test]

@@ -252,6 +252,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// Whether a handler has taken the content that is coming in, and waits for the whole of it.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.machine.is_admitted()
+    }
+
     /// Whether it waits for a further request.
     pub(crate) fn is_idle(&self) -> bool {
         self.timer == Timer::KeepAlive && self.timed_request > 0 && self.waits_until().is_none()

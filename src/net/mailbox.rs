@@ -11,6 +11,7 @@ use mio::{Registry, Token, Waker};
 
 use super::clients::Share;
 use super::stream::Stream;
+use super::terms::Terms;
 use crate::http::Response;
 use crate::http::stream::Source;
 
@@ -32,6 +33,8 @@ pub(crate) enum Mail {
     Piece(Token, Piece),
     /// Whoever reads a content has made room for more of it.
     Room(Token),
+    /// Serve by these from now on.
+    Terms(Box<Terms>),
     /// Finish what is begun, within this time, and end. A second one can only shorten the time.
     Drain(Duration),
 }

@@ -23,6 +23,7 @@ mod proxy_header;
 mod simulation;
 pub(crate) mod socket;
 mod stream;
+pub(crate) mod terms;
 #[cfg(feature = "tls")]
 mod tls_stream;
 mod transport;

@@ -4,7 +4,7 @@
 //! look at who is late; hand the access log over. Requests come before bulk, and bulk comes in
 //! bounded portions, so a request waits for at most one portion of everybody else's downloads.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, panicked};
 use super::mailbox::{Mail, Mailbox};
 use super::stream::Stream;
+use super::terms::{Former, Terms};
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
@@ -89,6 +90,8 @@ pub(crate) struct Worker {
     deadlines: Deadlines,
     cx: Context,
     handler: Arc<dyn Handler>,
+    /// For the contents that the handler before has admitted and that are still coming in.
+    former: HashMap<Token, Former>,
     /// For jobs that wait for no client.
     helpers: Helpers,
     /// For those that read from a client or write to one, at its pace.
@@ -184,6 +187,7 @@ impl Worker {
             deadlines: Deadlines::new(now),
             cx: Context::new(config, recording, Instant::now, SystemTime::now()),
             handler,
+            former: HashMap::new(),
             helpers,
             streams,
             disks,
@@ -306,6 +310,7 @@ impl Worker {
                 }
             }
             Mail::Room(token) => self.drive(token),
+            Mail::Terms(terms) => self.change(*terms),
             Mail::Drain(time) => {
                 self.cx.service = Service::Draining;
                 // Without an end if it is too far for a clock.
@@ -320,6 +325,26 @@ impl Worker {
                     self.drive(token);
                 }
             }
+        }
+    }
+
+    fn change(&mut self, terms: Terms) {
+        let handler = std::mem::replace(&mut self.handler, terms.handler);
+        let admitted = self.slots.iter().map(|(_, slot)| slot);
+        for slot in admitted.filter(|slot| slot.connection.is_admitted()) {
+            let former = || terms.grave.later(&handler);
+            self.former.entry(slot.token).or_insert_with(former);
+        }
+        terms.grave.take(handler);
+        self.cx.change(&terms.limits, &terms.timeouts);
+        self.timeouts = terms.timeouts;
+        if self.cx.service == Service::Draining {
+            self.timeouts.keep_alive = self.timeouts.keep_alive.min(REQUEST_GRACE);
+        }
+        // Some may be late sooner.
+        let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
+        for token in all {
+            self.file(token);
         }
     }
 
@@ -461,8 +486,13 @@ impl Worker {
         let Some(slot) = slot(&mut self.slots, token) else {
             return;
         };
+        let former = match self.former.is_empty() {
+            true => None,
+            false => self.former.remove(&token),
+        };
         let mut host = WorkerHost {
             token,
+            former,
             mailbox: &self.address.mailbox,
             tally: &self.address.tally,
             handler: &*self.handler,
@@ -479,6 +509,12 @@ impl Worker {
         let park = slot
             .connection
             .drive(&mut self.cx, &mut host, QUANTUM_BYTES);
+        // Unless it was asked, or nothing is left to ask it.
+        if let Some(former) = host.former
+            && slot.connection.is_admitted()
+        {
+            self.former.insert(token, former);
+        }
         if slot.connection.is_idle() && !matches!(park, Park::Closed(_)) {
             self.address.tally.count_idle(1);
         }
@@ -566,6 +602,8 @@ struct WorkerHost<'a> {
     mailbox: &'a Arc<Mailbox>,
     tally: &'a Tally,
     handler: &'a dyn Handler,
+    /// Who answers the request at hand instead.
+    former: Option<Former>,
     helpers: &'a Helpers,
     streams: &'a Helpers,
     disks: &'a Disks,
@@ -577,7 +615,11 @@ impl Host for WorkerHost<'_> {
         // Nobody else adds to it.
         let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
         self.tally.requests.store(requests, Ordering::Relaxed);
-        let handle = AssertUnwindSafe(|| self.handler.handle(request));
+        let former = self.former.take();
+        let handler = former
+            .as_ref()
+            .map_or(self.handler, |former| &*former.handler);
+        let handle = AssertUnwindSafe(|| handler.handle(request));
         match catch_unwind(handle) {
             Ok(Reply::Now(response)) => Some(response),
             Ok(reply) => {
@@ -604,7 +646,11 @@ impl Host for WorkerHost<'_> {
     }
 
     fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
-        let refuse = AssertUnwindSafe(|| self.handler.refuse(request, refusal));
+        let former = self.former.take();
+        let handler = former
+            .as_ref()
+            .map_or(self.handler, |former| &*former.handler);
+        let refuse = AssertUnwindSafe(|| handler.refuse(request, refusal));
         catch_unwind(refuse).unwrap_or_else(|_| panicked(&line_of(request)))
     }
 

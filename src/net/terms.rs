@@ -1,0 +1,81 @@
+//! What a server serves by, which can be exchanged while it serves.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use crate::config::{Config, Limits, Timeouts};
+use crate::handler::Handler;
+
+/// Who answers, and within which bounds.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    /// Takes the handler that was there before.
+    pub(crate) grave: Grave,
+}
+
+/// Where a handler goes that answers no more. What it has kept, open files most of all, takes time to
+/// let go of, and event loops have none.
+#[derive(Clone)]
+pub(crate) struct Grave(Sender<Arc<dyn Handler>>);
+
+/// A handler with requests that it has begun.
+pub(crate) struct Former {
+    pub(crate) handler: Arc<dyn Handler>,
+    grave: Grave,
+}
+
+impl Terms {
+    pub(crate) fn new(handler: Arc<dyn Handler>, config: &Config) -> Self {
+        Self {
+            handler,
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            grave: Grave::dig(),
+        }
+    }
+}
+
+impl Grave {
+    fn dig() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::Builder::new().name("former-handler".to_owned());
+        // It ends when nobody has the handler any more.
+        if let Err(error) = thread.spawn(move || receiver.iter().for_each(drop)) {
+            log::debug!("a handler is let go of where it is: {error}");
+        }
+        Self(sender)
+    }
+
+    pub(crate) fn take(&self, handler: Arc<dyn Handler>) {
+        // Without the thread it ends here.
+        let _ = self.0.send(handler);
+    }
+
+    /// Takes it when its requests are answered.
+    pub(crate) fn later(&self, handler: &Arc<dyn Handler>) -> Former {
+        Former {
+            handler: Arc::clone(handler),
+            grave: self.clone(),
+        }
+    }
+}
+
+impl Drop for Former {
+    fn drop(&mut self) {
+        self.grave.take(Arc::clone(&self.handler));
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms")
+            .field("limits", &self.limits)
+            .field("timeouts", &self.timeouts)
+            .finish_non_exhaustive()
+    }
+}
