@@ -105,6 +105,14 @@ struct Batch {
     bytes: usize,
 }
 
+/// What the writer is told, in this order.
+#[derive(Debug)]
+enum Message {
+    Batch(Batch),
+    /// What was handed over before goes to the old files, what comes after to the new ones.
+    Reopen,
+}
+
 /// What the sinks, the writer and the log itself know together.
 #[derive(Debug, Default)]
 struct Shared {
@@ -120,7 +128,7 @@ struct Shared {
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    batches: Sender<Batch>,
+    messages: Sender<Message>,
     shared: Arc<Shared>,
     /// Disconnected when the writer has ended.
     writing: Receiver<()>,
@@ -140,7 +148,7 @@ impl AccessLog {
     }
 
     fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {
-        let (batches, queue) = mpsc::channel();
+        let (messages, queue) = mpsc::channel();
         let (ended, writing) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let writer = Writer::new(Renderer::new(format), outputs, Arc::clone(&shared));
@@ -152,7 +160,7 @@ impl AccessLog {
             })
             .map_err(Error::system("start the thread of the access log"))?;
         Ok(Self {
-            batches,
+            messages,
             shared,
             writing,
         })
@@ -162,8 +170,15 @@ impl AccessLog {
     pub fn sink(&self) -> Sink {
         Sink {
             batch: Batch::default(),
-            batches: self.batches.clone(),
+            messages: self.messages.clone(),
             shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Has its files opened anew whenever it is told to, from any thread.
+    pub fn reopener(&self) -> Reopener {
+        Reopener {
+            messages: self.messages.clone(),
         }
     }
 
@@ -179,7 +194,7 @@ impl AccessLog {
     pub fn finish(self, patience: Duration) -> u64 {
         self.shared.finishing.store(true, Ordering::SeqCst);
         // An empty batch, to wake the writer; if it has ended there is nobody to wake.
-        let _ = self.batches.send(Batch::default());
+        let _ = self.messages.send(Message::Batch(Batch::default()));
         let _ = self.writing.recv_timeout(patience);
         self.dropped() + self.shared.queued.load(Ordering::SeqCst)
     }
@@ -195,7 +210,7 @@ fn open(destination: &Destination) -> Result<Output, Error> {
         }
         Destination::File(path) => {
             let file = append_to(path).map_err(|error| Error::path(PURPOSE, path, error))?;
-            Ok(Output::new(path.display(), Box::new(file)))
+            Ok(Output::to_file(path, file))
         }
     }
 }
@@ -217,11 +232,27 @@ fn append_to(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Has the files of an access log opened anew, as after logrotate(8) has moved them. Until it is
+/// dropped the thread that writes does not end by itself, only by [`AccessLog::finish`].
+#[derive(Clone, Debug)]
+pub struct Reopener {
+    messages: Sender<Message>,
+}
+
+impl Reopener {
+    /// Asks for it, and does not wait: lines of requests that are complete now go to where they went
+    /// before. A file that cannot be opened is written on, and the log of errors says so.
+    pub fn reopen(&self) {
+        // Who has finished writes nothing more, anywhere.
+        let _ = self.messages.send(Message::Reopen);
+    }
+}
+
 /// Where one event loop puts its records. What is in it when it is dropped is handed over.
 #[derive(Debug)]
 pub struct Sink {
     batch: Batch,
-    batches: Sender<Batch>,
+    messages: Sender<Message>,
     shared: Arc<Shared>,
 }
 
@@ -255,7 +286,7 @@ impl Sink {
         // Before the writer can subtract it.
         self.shared.queued.fetch_add(lines, Ordering::SeqCst);
         let room = queued + bytes <= MAX_QUEUED_BYTES;
-        if !room || self.batches.send(batch).is_err() {
+        if !room || self.messages.send(Message::Batch(batch)).is_err() {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
             self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
             self.shared.dropped.fetch_add(lines, Ordering::Relaxed);

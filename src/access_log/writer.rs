@@ -2,13 +2,15 @@
 //! loses lines, and nothing else does.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use super::line::Renderer;
-use super::{Batch, Shared};
+use super::{Batch, Message, Shared, append_to};
 
 /// Text that is gathered from waiting batches before it is written: a few system calls a second
 /// when requests are many, a line at once when they are few.
@@ -33,31 +35,47 @@ impl Writer {
 
     /// Writes until there can be no more batches, or until the log is to finish and the queue is
     /// empty.
-    pub(super) fn run(mut self, queue: &Receiver<Batch>) {
-        while let Ok(batch) = queue.recv() {
-            self.write(&batch, queue);
+    pub(super) fn run(mut self, queue: &Receiver<Message>) {
+        while let Ok(message) = queue.recv() {
+            self.heed(message, queue);
             if self.shared.finishing.load(Ordering::SeqCst) {
                 break;
             }
         }
-        while let Ok(batch) = queue.try_recv() {
-            self.write(&batch, queue);
+        while let Ok(message) = queue.try_recv() {
+            self.heed(message, queue);
         }
     }
 
-    /// Writes one batch, and others that are there already.
-    fn write(&mut self, first: &Batch, queue: &Receiver<Batch>) {
+    fn heed(&mut self, message: Message, queue: &Receiver<Message>) {
+        let unwritten = match message {
+            Message::Batch(batch) => self.write(&batch, queue),
+            Message::Reopen => Some(Message::Reopen),
+        };
+        if let Some(Message::Reopen) = unwritten {
+            self.outputs.iter_mut().for_each(Output::reopen);
+        }
+    }
+
+    /// Writes one batch, and others that are there already. Returns the message that came behind
+    /// them, if that is none.
+    fn write(&mut self, first: &Batch, queue: &Receiver<Message>) -> Option<Message> {
         self.text.clear();
         let mut lines = self.render(first);
         let mut bytes = first.bytes;
+        let mut behind = None;
         while self.text.len() < MAX_TEXT_BYTES
-            && let Ok(batch) = queue.try_recv()
+            && let Ok(message) = queue.try_recv()
         {
+            let Message::Batch(batch) = message else {
+                behind = Some(message);
+                break;
+            };
             lines += self.render(&batch);
             bytes += batch.bytes;
         }
         if lines == 0 {
-            return;
+            return behind;
         }
         for output in &mut self.outputs {
             let dropped = output.write(&self.text);
@@ -65,6 +83,7 @@ impl Writer {
         }
         self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
         self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        behind
     }
 
     fn render(&mut self, batch: &Batch) -> u64 {
@@ -79,6 +98,8 @@ impl Writer {
 /// One destination.
 pub(super) struct Output {
     name: String,
+    /// Where it can be opened anew.
+    path: Option<PathBuf>,
     stream: Box<dyn Write + Send>,
     health: Health,
     ending: Ending,
@@ -108,9 +129,37 @@ impl Output {
     pub(super) fn new(name: impl fmt::Display, stream: Box<dyn Write + Send>) -> Self {
         Self {
             name: name.to_string(),
+            path: None,
             stream,
             health: Health::Working,
             ending: Ending::WholeLine,
+        }
+    }
+
+    pub(super) fn to_file(path: &Path, file: File) -> Self {
+        Self {
+            path: Some(path.to_owned()),
+            ..Self::new(path.display(), Box::new(file))
+        }
+    }
+
+    /// Goes on in the file that has the name now, which is made if there is none.
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else {
+            return;
+        };
+        match append_to(path) {
+            Ok(file) => {
+                // A torn line is in the old file, unless this is still that.
+                if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+                    self.ending = Ending::WholeLine;
+                }
+                self.stream = Box::new(file);
+            }
+            Err(error) => log::error!(
+                "access log: {} cannot be opened anew: {error}; the file that was open is written on",
+                self.name
+            ),
         }
     }
 
