@@ -123,14 +123,8 @@ fn check_process(settings: &Settings, report: &mut Report) {
 
 /// The roots, each by itself, and what the rules say of what is in them.
 fn check_files(settings: &Settings, report: &mut Report) {
-    let folders = settings
-        .site
-        .hosts
-        .iter()
-        .filter_map(|host| host.root.as_ref());
-    let roots = folders.map(|folder| settings.root.join(folder));
     let mut all_there = true;
-    for root in std::iter::once(settings.root.clone()).chain(roots) {
+    for root in settings.roots() {
         let found = match fs::metadata(&root) {
             Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
             Ok(_) => fs::File::open(&root).map(drop),

@@ -10,12 +10,13 @@ mod dangers;
 mod diagnostics;
 mod explain;
 mod privileges;
+mod reload;
 mod sandbox;
 #[cfg(feature = "sqlite")]
 mod state;
 mod upgrade;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,12 +28,13 @@ use cli::{Banner, Browsing, Mistake, Sandboxing, Settings, SiteFile, Stop, Task,
 use diagnostics::Diagnostics;
 use explain::Question;
 use privileges::Identity;
+use reload::Reload;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Confinement, Sandbox, Uploads};
-use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use tws::access_log::{AccessLog, Destination, OpenLog};
+use tws::access_log::{AccessLog, Destination, OpenLog, Reopener};
 use tws::site::{Store, Symlinks};
 use tws::{Error, Server};
 use upgrade::{Ancestor, Upgrade};
@@ -40,7 +42,7 @@ use upgrade::{Ancestor, Upgrade};
 fn main() -> ExitCode {
     let mut words = Words::of_process();
     match Task::take_from(&mut words) {
-        Task::Serve => serve(&words),
+        Task::Serve => serve(words),
         Task::Check => check::run(&words),
         Task::Explain => explain(&words),
         Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
@@ -48,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(words: &Words) -> ExitCode {
-    let settings = match Settings::read(words) {
+fn serve(words: Words) -> ExitCode {
+    let settings = match Settings::read(&words) {
         Ok(settings) => settings,
         Err(stop) => return end(stop),
     };
@@ -57,7 +59,7 @@ fn serve(words: &Words) -> ExitCode {
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
-    let result = run(&settings, &mut diagnostics);
+    let result = run(words, settings, &mut diagnostics);
     drop(diagnostics);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,38 +92,29 @@ fn print(text: &[u8]) -> ExitCode {
 }
 
 fn end(stop: Stop) -> ExitCode {
-    let mistakes = match stop {
-        Stop::Print(text) => {
-            say(&text);
-            return ExitCode::SUCCESS;
+    let text = stop.to_string();
+    match stop {
+        Stop::Print(_) => print(text.as_bytes()),
+        Stop::Mistakes(mistakes) => {
+            complain(&text);
+            match mistakes.first() {
+                Some(Mistake::Usage(_)) => ExitCode::from(2),
+                Some(Mistake::Failure(_)) | None => ExitCode::FAILURE,
+            }
         }
-        Stop::Mistakes(mistakes) => mistakes,
-    };
-    let more = match mistakes.len() {
-        0 | 1 => String::new(),
-        count => format!("; and {} more, which `tws check` lists", count - 1),
-    };
-    match mistakes.first() {
-        Some(Mistake::Usage(text)) => {
-            complain(&format!("{text}{more}"));
-            ExitCode::from(2)
-        }
-        Some(Mistake::Failure(text)) => {
-            complain(&format!("{text}{more}"));
-            ExitCode::FAILURE
-        }
-        None => ExitCode::FAILURE,
     }
 }
 
-fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> {
+fn run(words: Words, settings: Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> {
     let ancestor = Ancestor::of_this_process()?;
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
-    let app = App::open(settings)?;
+    let app = App::open(&settings)?;
     let store = settings.users.as_ref();
-    let store = store.map(|store| app::place(store, settings)).transpose()?;
+    let store = store
+        .map(|store| app::place(store, &settings))
+        .transpose()?;
     if let Some(store) = &store {
         app::make_folder_of(store, identity.as_ref())?;
     }
@@ -131,7 +124,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
         None => Server::bind(config)?,
     };
     let signals = catch_signals()?;
-    let access_log = open_access_log(settings, identity.as_ref())?;
+    let access_log = open_access_log(&settings, identity.as_ref())?;
 
     // Who takes over has a browser already.
     let browser = match (settings.browser, server.handle().local_addresses()) {
@@ -143,7 +136,7 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
 
     // No thread may have been started before: it would be free, and root.
     let confinement = match settings.sandbox {
-        Sandboxing::IfPossible => sandbox_for(settings, store.as_ref()).enter()?,
+        Sandboxing::IfPossible => sandbox_for(&settings, store.as_ref()).enter()?,
         Sandboxing::Off => Confinement::Off,
     };
     identity.map_or(Ok(()), |identity| identity.assume())?;
@@ -153,27 +146,31 @@ fn run(settings: &Settings, diagnostics: &mut Diagnostics) -> Result<(), Error> 
     })?;
 
     let users = store.as_ref().map(app::open_users).transpose()?;
-    heed_signals(signals, &server)?;
     if let Some(browser) = browser {
         browser.watch()?;
     }
+    let access_log = access_log.map(OpenLog::start).transpose()?;
+    let reopener = access_log.as_ref().map(AccessLog::reopener);
     if let Some(access_log) = access_log {
-        server = server.with_access_log(access_log.start()?);
+        server = server.with_access_log(access_log);
     }
     if settings.banner == Banner::Shown {
         let handle = server.handle();
         let start = Start {
-            settings,
+            settings: &settings,
             files: app.files(),
             addresses: handle.local_addresses(),
             confinement: &confinement,
         };
         say(&start.announcement());
     }
+    let handler = app.into_handler(&settings, users.as_ref());
+    let reload = Reload::new(words, settings, users, confinement, server.handle());
+    heed_signals(signals, &server, reload, reopener)?;
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
-    server.serve(app.into_handler(settings, users.as_ref()))
+    server.serve(handler)
 }
 
 fn open_access_log(
@@ -204,10 +201,7 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
 /// The sandbox in which all this can be done, and nothing else.
 fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
-    let site = &settings.site;
-    for site in std::iter::once(site).chain(&site.hosts) {
-        let root = site.root.as_deref();
-        let root = root.map_or(settings.root.clone(), |root| settings.root.join(root));
+    for (root, site) in settings.sites() {
         let uploads = match site.upload {
             Some(_) => Uploads::Taken,
             None => Uploads::Refused,
@@ -218,10 +212,10 @@ fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
         }
     }
     if let SiteFile::At(path) = &settings.site_file {
-        sandbox.read(path);
+        sandbox.read_again(path);
     }
     if let Some(path) = &settings.auth_file {
-        sandbox.read(path);
+        sandbox.read_again(path);
     }
     if settings.user.is_some() || settings.group.is_some() {
         sandbox.read(Path::new("/etc/passwd"));
@@ -273,25 +267,39 @@ fn survive_size_limits() -> Result<(), Error> {
 
 /// From now on they wait for whoever watches.
 fn catch_signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM, SIGUSR2]).map_err(|source| Error::System {
+    Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]).map_err(|source| Error::System {
         doing: "watch for signals",
         source,
     })
 }
 
-/// Ctrl-C and SIGTERM end gracefully; a second one at once. SIGUSR2 starts the program anew, as it
-/// is on the disk now, and ends when the new process serves.
-fn heed_signals(mut signals: Signals, server: &Server) -> Result<(), Error> {
+/// Ctrl-C and SIGTERM end gracefully; a second one at once. SIGHUP reads the settings anew, and ends
+/// what was started in a terminal that is gone. SIGUSR1 opens the files of the access log anew.
+/// SIGUSR2 starts the program anew, as it is on the disk now, and ends when the new process serves.
+fn heed_signals(
+    mut signals: Signals,
+    server: &Server,
+    reload: Reload,
+    reopener: Option<Reopener>,
+) -> Result<(), Error> {
     let failed = |source| Error::System {
         doing: "watch for signals",
         source,
     };
     let handle = server.handle();
     let upgrade = Upgrade::new(server)?;
+    let had_terminal = std::io::stdin().is_terminal();
     let watch = move || {
         let mut ends = 0;
         for signal in &mut signals {
+            let is_hangup = had_terminal && !std::io::stdin().is_terminal();
             match (signal, ends) {
+                (SIGHUP, _) if !is_hangup => reload.begin(),
+                (SIGUSR1, _) => {
+                    if let Some(reopener) = &reopener {
+                        reopener.reopen();
+                    }
+                }
                 (SIGUSR2, _) => upgrade.begin(),
                 (_, 0) => {
                     ends = 1;

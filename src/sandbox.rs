@@ -12,6 +12,9 @@
 //!   `/srv/releases/42`), unless that is `/`. Links directly beneath `/` are the system's, and no
 //!   deploy's. A single file is read with its folder, as editors replace files. If a site follows
 //!   links anywhere (`symlinks = "follow"`), reading is not restricted at all.
+//! - To read the file of `--config` and that of the passwords with their folders, as another file may
+//!   have been put in their place when they are read again (SIGHUP). In `/` and in the home folder
+//!   they are read alone, and what replaces them there is not: give them a folder.
 //! - To write and rename files where uploads go; to append to access logs, and to what else is in
 //!   their folders, for when they are reopened; to do in the users' folder what SQLite does. Who
 //!   gives each a folder of its own gives nothing away.
@@ -25,7 +28,7 @@
 //! What it does not do: elsewhere, a folder that is no link and is *replaced* by another of its name
 //! cannot be read any more, nor can one outside that a link is switched to; the log says so and the
 //! old one is served on. A program that this one executes inherits the sandbox: it reads site files and
-//! passwords where they were, but not what was renamed onto them. Landlock does not know UDP, and
+//! passwords in the folders where they were. Landlock does not know UDP, and
 //! does not keep anybody from looking at a file's name, size and times.
 
 use std::fmt;
@@ -178,6 +181,24 @@ impl Sandbox {
     /// Allows to read one file.
     pub(crate) fn read(&mut self, file: &Path) {
         self.allow(file, READ);
+    }
+
+    /// Allows to read a file whenever it has changed: editors, and who deploys, put another one in its
+    /// place, or switch a link on its way. So its folder is read, and that of what it leads to, but
+    /// neither `/` nor the home folder.
+    pub(crate) fn read_again(&mut self, file: &Path) {
+        self.read(file);
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let there = std::path::absolute(file);
+        for file in there.into_iter().chain(file.canonicalize()) {
+            let folder = file
+                .parent()
+                .filter(|folder| *folder != Path::new("/") && home.as_deref() != Some(*folder));
+            if let Some(folder) = folder {
+                note(&mut self.read, folder);
+                self.allow(folder, READ);
+            }
+        }
     }
 
     /// Allows to append to a file, and to make it anew.

@@ -65,6 +65,8 @@ fn modules_import_only_from_below() {
                 | "browser"
                 | "cli"
                 | "dangers"
+                | "check"
+                | "reload"
                 | "diagnostics"
                 | "explain"
                 | "privileges"

@@ -23,6 +23,7 @@ mod promise;
 mod protocol;
 mod proxies;
 mod race;
+mod reload;
 mod sandbox;
 mod seeds;
 mod site_rules;

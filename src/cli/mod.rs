@@ -11,6 +11,7 @@ mod reference;
 mod table;
 mod task;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -46,10 +47,6 @@ pub(crate) struct Settings {
     pub(crate) slow_log: Option<Duration>,
     /// Where users are kept, if anywhere.
     pub(crate) users: Option<Store>,
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "no store lies in it")
-    )]
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) sandbox: Sandboxing,
     /// A name or a number.
@@ -199,6 +196,22 @@ pub(crate) enum Mistake {
     Failure(String),
 }
 
+/// The first mistake, and how many more there are.
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Print(text) => f.write_str(text),
+            Self::Mistakes(mistakes) => {
+                f.write_str(mistakes.first().map_or("", Mistake::text))?;
+                match mistakes.len() {
+                    0 | 1 => Ok(()),
+                    count => write!(f, "; and {} more, which `tws check` lists", count - 1),
+                }
+            }
+        }
+    }
+}
+
 impl Mistake {
     pub(crate) fn text(&self) -> &str {
         match self {
@@ -241,6 +254,24 @@ impl Settings {
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// The default site and those of the hosts, each with the folder or file that it serves.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = (PathBuf, &Site)> {
+        std::iter::once(&self.site)
+            .chain(&self.site.hosts)
+            .map(|site| {
+                let root = site.root.as_deref();
+                (
+                    root.map_or(self.root.clone(), |root| self.root.join(root)),
+                    site,
+                )
+            })
+    }
+
+    /// What they serve.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = PathBuf> {
+        self.sites().map(|(root, _)| root)
     }
 
     pub(crate) fn authentication(&self) -> Authentication {

@@ -48,6 +48,15 @@ const SIGNALS: &[(&str, &str)] = &[
         "Answers in flight are finished, for --drain-timeout at most; a second one ends at once.",
     ),
     (
+        "SIGHUP",
+        "The file, the passwords and the certificates are read anew; a mistake in them changes \
+         nothing. What was started in a terminal that is gone ends.",
+    ),
+    (
+        "SIGUSR1",
+        "The files of the access log are opened anew, after they were moved.",
+    ),
+    (
         "SIGUSR2",
         "The program is started anew, as it is on the disk then, and takes the listeners over.",
     ),

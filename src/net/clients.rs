@@ -215,10 +215,9 @@ mod tests {
 
     #[test]
     fn what_a_client_may_have_grows_and_shrinks() {
-        let limits = |most| {
-            let mut limits = Limits::default();
-            limits.max_connections_per_client = most;
-            limits
+        let limits = |most| Limits {
+            max_connections_per_client: most,
+            ..Limits::default()
         };
         let clients = Clients::new(&limits(Some(1))).expect("a limit");
         let now = Instant::now();

@@ -1,0 +1,190 @@
+//! SIGHUP: the settings are read anew while the server serves. Flags and environment are what they
+//! were, so it is the file that has changed, or the passwords, or a certificate. What is new is made
+//! first and exchanged then: a file with a mistake changes nothing, and the log says what is wrong.
+//!
+//! Some settings are those of the process, which has given up what it would need to change them. If
+//! they differ the log says so; the program can be started anew (SIGUSR2) or restarted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tws::site::Symlinks;
+use tws::{Error, ServerHandle};
+
+use crate::app::{App, Users};
+use crate::cli::{Settings, Words};
+use crate::sandbox::Confinement;
+
+/// Reads the settings anew when it is told to.
+pub(crate) struct Reload {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    words: Words,
+    /// What the process was started with.
+    began: Settings,
+    users: Option<Users>,
+    confinement: Confinement,
+    handle: ServerHandle,
+    /// One at a time.
+    turn: Mutex<()>,
+    /// Somebody waits for their turn, and will see what is in the file then.
+    waiting: AtomicBool,
+}
+
+impl Reload {
+    pub(crate) fn new(
+        words: Words,
+        began: Settings,
+        users: Option<Users>,
+        confinement: Confinement,
+        handle: ServerHandle,
+    ) -> Self {
+        let shared = Shared {
+            words,
+            began,
+            users,
+            confinement,
+            handle,
+            turn: Mutex::new(()),
+            waiting: AtomicBool::new(false),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Does not wait for it.
+    pub(crate) fn begin(&self) {
+        if self.shared.waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name("reload".to_owned());
+        if let Err(error) = thread.spawn(move || shared.run()) {
+            self.shared.waiting.store(false, Ordering::Release);
+            log::error!("nothing is reloaded: {error}");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.store(false, Ordering::Release);
+        match self.reload() {
+            Ok(()) => log::info!("the settings are read anew"),
+            Err(reason) => log::error!("nothing is reloaded, the settings stay: {reason}"),
+        }
+        drop(turn);
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        let settings = Settings::read(&self.words).map_err(|stop| stop.to_string())?;
+        for warning in &settings.warnings {
+            log::warn!("{warning}");
+        }
+        let app = self.open(&settings).map_err(|error| self.explain(&error))?;
+        let handler = app.into_handler(&settings, self.users.as_ref());
+        // Certificates are read anew here, before anything is exchanged.
+        let reloaded = self.handle.reload(handler, &settings.config);
+        reloaded.map_err(|error| error.to_string())?;
+        self.warn_of_what_stays(&settings);
+        Ok(())
+    }
+
+    /// Opens what is served. In a sandbox a folder can be opened that cannot be read.
+    fn open(&self, settings: &Settings) -> Result<App, Error> {
+        for root in settings.roots() {
+            let read = match fs::metadata(&root) {
+                Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
+                Ok(metadata) if metadata.is_file() => fs::File::open(&root).map(drop),
+                // What else it may be is said by who opens it.
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            read.map_err(|source| Error::Path {
+                purpose: "serve",
+                path: root,
+                source,
+            })?;
+        }
+        App::open(settings)
+    }
+
+    fn explain(&self, error: &Error) -> String {
+        let is_refused = matches!(error, Error::Path { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied);
+        match (is_refused, &self.confinement) {
+            (true, Confinement::InForce(_) | Confinement::Inherited) => format!(
+                "{error}, or it is outside of the sandbox, which was made at the start: then start anew"
+            ),
+            _ => error.to_string(),
+        }
+    }
+
+    /// Names what is not as the settings say now.
+    fn warn_of_what_stays(&self, now: &Settings) {
+        let began = &self.began;
+        let mut differ = Vec::new();
+        let mut compare = |name, is_same: bool| {
+            if !is_same {
+                differ.push(name);
+            }
+        };
+        let (old, new) = (&began.config, &now.config);
+        compare("bind", old.addresses == new.addresses);
+        compare("port", old.port == new.port);
+        compare("workers", old.workers == new.workers);
+        compare("users", began.users == now.users);
+        compare("state-dir", began.state_dir == now.state_dir);
+        compare("access-log", began.access_log == now.access_log);
+        compare("log-format", began.log_format == now.log_format);
+        compare("quiet", began.banner == now.banner);
+        compare(
+            "verbose",
+            began.log_level == now.log_level || began.banner != now.banner,
+        );
+        compare("no-sandbox", began.sandbox == now.sandbox);
+        compare("user", began.user == now.user);
+        compare("group", began.group == now.group);
+        if !differ.is_empty() {
+            log::warn!(
+                "these stay as they were until the program is started anew: {}",
+                differ.join(", ")
+            );
+        }
+        if matches!(
+            self.confinement,
+            Confinement::InForce(_) | Confinement::Inherited
+        ) {
+            if !writable(now).is_subset(&writable(began)) {
+                log::warn!(
+                    "the sandbox lets no uploads be written where none were taken at the start"
+                );
+            }
+            if follows(now) && !follows(began) {
+                log::warn!(
+                    "the sandbox lets no links be followed out of the roots: none were at the start"
+                );
+            }
+        }
+    }
+}
+
+/// The roots to which files may be uploaded.
+fn writable(settings: &Settings) -> BTreeSet<PathBuf> {
+    let roots = settings.sites().filter(|(_, site)| site.upload.is_some());
+    roots.map(|(root, _)| root).collect()
+}
+
+fn follows(settings: &Settings) -> bool {
+    let mut sites = settings.sites();
+    sites.any(|(_, site)| site.symlinks == Symlinks::Follow)
+}

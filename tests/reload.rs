@@ -1,0 +1,442 @@
+//! What changes while the server serves: the handler and the limits of a server in this process; the
+//! file, the passwords and the log files of the binary.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use rustix::process::Signal;
+use tws::{Admission, Config, Handler, Reply, Request, Response};
+
+use crate::support::{Client, Process, TestServer, eventually};
+
+/// Says its name, tells of each content that it admits, and when it is gone.
+struct Named {
+    name: &'static str,
+    admitted: mpsc::Sender<()>,
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Named {
+    fn new(name: &'static str) -> (Self, mpsc::Receiver<()>, Arc<AtomicBool>) {
+        let (admitted, contents) = mpsc::channel();
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let named = Self {
+            name,
+            admitted,
+            is_gone: Arc::clone(&is_gone),
+        };
+        (named, contents, is_gone)
+    }
+}
+
+impl Handler for Named {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        Response::text(format!("{} {}", self.name, request.content().len())).into()
+    }
+
+    fn admit(&self, _: &Request<'_>) -> Admission {
+        let _ = self.admitted.send(());
+        Admission::AtMost(100)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn what_is_begun_is_finished_by_the_handler_that_began_it() {
+    let (old, contents, is_gone) = Named::new("old");
+    let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
+    let mut kept = server.client();
+    assert_eq!(kept.get("/").text(), "old 0");
+    let mut halfway = server.client();
+    halfway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
+    contents.recv().expect("it is admitted");
+
+    let (new, _, _) = Named::new("new");
+    server.handle.reload(new, &Config::default()).expect("fine");
+    eventually(|| kept.get("/").text() == "new 0");
+    assert_eq!(server.client().get("/").text(), "new 0");
+    assert!(!is_gone.load(Ordering::Acquire));
+    // A second time, before that is finished.
+    let (newer, _, _) = Named::new("newer");
+    server
+        .handle
+        .reload(newer, &Config::default())
+        .expect("fine");
+    eventually(|| kept.get("/").text() == "newer 0");
+    // The last bytes of one request and the whole of the next come together.
+    halfway.send("cdGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(halfway.reply().text(), "old 4");
+    assert_eq!(halfway.reply().text(), "newer 0");
+    eventually(|| is_gone.load(Ordering::Acquire));
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
+    let (old, contents, is_gone) = Named::new("old");
+    let server = TestServer::start(old);
+    let mut halfway = server.client();
+    halfway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
+    contents.recv().expect("it is admitted");
+    let (new, _, _) = Named::new("new");
+    server.handle.reload(new, &Config::default()).expect("fine");
+    eventually(|| server.client().get("/").text() == "new 0");
+    drop(halfway);
+    eventually(|| is_gone.load(Ordering::Acquire));
+}
+
+#[test]
+fn limits_change_for_connections_old_and_new() {
+    let hello = |_: &Request<'_>| Response::text("hello");
+    let server = TestServer::start(hello);
+    let mut kept = server.client();
+    assert_eq!(kept.get("/").status, 200);
+
+    let mut config = Config::default();
+    config.limits.max_target_bytes = 5;
+    config.limits.max_connections_per_client = Some(2);
+    server.handle.reload(hello, &config).expect("fine");
+    // Each attempt is a new client: the refusal ends the connection.
+    eventually(|| server.client().get("/longer").status == 414);
+    assert_eq!(kept.get("/").status, 200);
+    assert_eq!(kept.get("/longer").status, 414);
+
+    config.limits.max_fields = 1_000_000;
+    let error = server.handle.reload(hello, &config).expect_err("too many");
+    assert!(error.to_string().contains("max_fields"), "{error}");
+    eventually(|| server.handle.connections() == 0);
+    let mut held: Vec<Client> = (0..2).map(|_| server.client()).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_eq!(server.client().reply().status, 503);
+
+    config = Config::default();
+    config.limits.keep_alive_max = Some(0);
+    server.handle.reload(hello, &config).expect("fine");
+    eventually(|| held[0].get("/").field("connection") == Some("close"));
+    held.push(server.client());
+    assert_eq!(held[2].get("/").field("connection"), Some("close"));
+}
+
+#[test]
+fn the_time_for_the_end_changes_too() {
+    let (sender, _unanswered) = mpsc::channel();
+    let server = TestServer::start(move |_: &Request<'_>| {
+        let sender = sender.clone();
+        Reply::later(move |replier| drop(sender.send(replier)))
+    });
+    let mut waiting = server.client();
+    waiting.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually(|| server.handle.counts().requests == 1);
+    let mut config = Config::default();
+    config.timeouts.drain = std::time::Duration::ZERO;
+    let handler = |_: &Request<'_>| Response::text("");
+    server.handle.reload(handler, &config).expect("fine");
+    server.handle.shut_down();
+    waiting.expect_end();
+}
+
+/// The binary, with what it says on standard error in a file.
+struct Running {
+    process: Process,
+    errors: PathBuf,
+}
+
+impl Running {
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let errors = folder.join("errors");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command
+            .current_dir(folder)
+            .args(args)
+            .stdin(Stdio::null())
+            .stderr(File::create(&errors).expect("a file"));
+        let process = Process::run(&mut command);
+        Self { process, errors }
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(&self.errors).expect("a file")
+    }
+
+    /// Waits for a line of what it says.
+    fn said(&self, word: &str) -> String {
+        let mut found = None;
+        eventually(|| {
+            let errors = self.errors();
+            let line = errors.lines().find(|line| line.contains(word));
+            // The whole of it.
+            found = line.filter(|_| errors.ends_with('\n')).map(str::to_owned);
+            found.is_some()
+        });
+        found.expect("a line")
+    }
+
+    fn end(mut self) {
+        self.process.signal(Signal::TERM);
+        assert!(self.process.child.wait().expect("an end").success());
+    }
+}
+
+/// As editors, and who deploys, do it.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a file");
+    fs::rename(&new, path).expect("a folder");
+}
+
+/// A folder with a site in it, and a file for --config beside the site.
+fn place(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("site")).expect("a folder");
+    fs::create_dir_all(folder.path().join("etc")).expect("a folder");
+    fs::write(folder.path().join("site/a.html"), "a").expect("a file");
+    fs::write(folder.path().join("site/b.html"), "b").expect("a file");
+    fs::write(folder.path().join("etc/tws.toml"), text).expect("a file");
+    folder
+}
+
+const SETTINGS: &str = "directory = \"../site\"\nport = 0\naccess-log = \"off\"\n";
+
+#[test]
+fn sighup_reads_the_file_anew() {
+    let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let mut client = tws.process.client();
+    assert_eq!(client.get("/").text(), "a");
+    // More than once: what replaces it is replaced, too.
+    for name in ["b", "a", "b"] {
+        replace(
+            &file,
+            &format!("{SETTINGS}index = [\"{name}.html\"]\nkeep-alive-max = 100000\n"),
+        );
+        tws.process.signal(Signal::HUP);
+        eventually(|| client.get("/").text() == name);
+    }
+    // Its own file, which lies in the root, is none of those that --config hides.
+    assert_eq!(tws.process.client().get("/").text(), "b");
+    assert_eq!(tws.errors(), "");
+    tws.end();
+}
+
+#[test]
+fn sighup_with_a_broken_file_changes_nothing_and_says_so() {
+    let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    const SITE: &str = "directory = \"../site\"\n";
+    for (text, expected) in [
+        (format!("{SITE}prot = 1\n"), "etc/tws.toml:2: "),
+        (format!("{SITE}\nindex = [\"b.html\"\n"), "etc/tws.toml:3: "),
+        (format!("{SITE}auth-file = \"none\"\n"), "etc/none"),
+        ("directory = \"nowhere\"\n".to_owned(), "etc/nowhere"),
+        (format!("{SITE}bind = \"::\"\n[upload]\n"), "--auth-file"),
+    ] {
+        replace(&file, &text);
+        tws.process.signal(Signal::HUP);
+        let line = tws.said(expected);
+        assert!(line.contains("nothing is reloaded"), "{line}");
+        assert_eq!(tws.process.client().get("/").text(), "a");
+    }
+    assert_eq!(tws.errors().lines().count(), 5, "{}", tws.errors());
+    fs::remove_file(&file).expect("a file");
+    tws.process.signal(Signal::HUP);
+    tws.said("no such file");
+    assert_eq!(tws.process.client().get("/").text(), "a");
+    tws.end();
+}
+
+#[test]
+fn what_needs_a_new_process_is_named() {
+    let folder = place(SETTINGS);
+    let file = folder.path().join("etc/tws.toml");
+    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let text = "directory = \"../site\"\nport = 1\nworkers = 3\nbind = \"127.0.0.2\"\n\
+                access-log = \"log\"\nindex = [\"b.html\"]\nstate-dir = \"s\"\n";
+    replace(&file, text);
+    tws.process.signal(Signal::HUP);
+    let line = tws.said("started anew");
+    assert!(
+        line.ends_with(": bind, port, workers, state-dir, access-log"),
+        "{line}"
+    );
+    assert_eq!(tws.process.client().get("/").text(), "b");
+    tws.end();
+}
+
+#[test]
+fn a_new_root_is_served_if_the_sandbox_lets_it() {
+    let folder = place(SETTINGS);
+    fs::write(folder.path().join("site/index.html"), "site").expect("a file");
+    let other = tempfile::tempdir().expect("a folder");
+    fs::write(other.path().join("index.html"), "other").expect("a file");
+    fs::create_dir(folder.path().join("site/inside")).expect("a folder");
+    fs::write(folder.path().join("site/inside/index.html"), "inside").expect("a file");
+    let file = folder.path().join("etc/tws.toml");
+    let text = |root: &str| format!("directory = \"{root}\"\nport = 0\naccess-log = \"off\"\n");
+    let outside = other.path().display().to_string();
+    for (args, expected) in [
+        (&["--config=etc/tws.toml", "--no-sandbox"][..], "other"),
+        (&["--config=etc/tws.toml"], "inside"),
+    ] {
+        replace(&file, &text("../site"));
+        let tws = Running::start(folder.path(), args);
+        replace(&file, &text("../site/inside"));
+        tws.process.signal(Signal::HUP);
+        eventually(|| tws.process.client().get("/").text() == "inside");
+        replace(&file, &text(&outside));
+        tws.process.signal(Signal::HUP);
+        // Not every kernel enforces it.
+        let is_refused = || tws.errors().contains(&outside);
+        let answer = || tws.process.client().get("/").text();
+        eventually(|| is_refused() || answer() == "other");
+        if is_refused() {
+            assert_eq!((answer().as_str(), expected), ("inside", "inside"));
+            let line = tws.said(&outside);
+            assert!(line.contains("sandbox"), "{line}");
+        }
+        tws.end();
+    }
+}
+
+/// Both have the same password.
+#[cfg(feature = "auth")]
+const HASH: &str = "$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW";
+
+#[cfg(feature = "auth")]
+#[test]
+fn sighup_reads_the_passwords_anew() {
+    let folder = place(&format!("{SETTINGS}auth-file = \"users\"\n"));
+    let users = folder.path().join("etc/users");
+    let (ana, ben) = (format!("ana:{HASH}\n"), format!("ben:{HASH}\n"));
+    fs::write(&users, &ana).expect("a file");
+    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let status = |login: &str| {
+        let field = format!("Authorization: Basic {login}\r\n");
+        tws.process
+            .client()
+            .request("GET", "/a.html", &field)
+            .status
+    };
+    let statuses = || (status("YW5hOnNlY3JldA=="), status("YmVuOnNlY3JldA=="));
+    assert_eq!(statuses(), (200, 401));
+    for (text, expected) in [(ben, (401, 200)), (ana, (200, 401))] {
+        replace(&users, &text);
+        tws.process.signal(Signal::HUP);
+        eventually(|| statuses() == expected);
+    }
+    tws.end();
+}
+
+#[test]
+fn sigusr1_goes_on_in_a_new_file() {
+    const ROUNDS: usize = 5;
+    const CLIENTS: usize = 4;
+    let folder = place("");
+    let log = folder.path().join("etc/access.log");
+    let args = ["site", "-p0", "--access-log=etc/access.log"];
+    let tws = Running::start(folder.path(), &args);
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|name| {
+            let (mut client, done) = (tws.process.client(), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let mut asked = 0;
+                while !done.load(Ordering::Acquire) {
+                    client.get(&format!("/{name}-{asked}-"));
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        eventually(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
+        fs::rename(&log, log.with_extension(round.to_string())).expect("a log");
+        tws.process.signal(Signal::USR1);
+    }
+    eventually(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
+    done.store(true, Ordering::Release);
+    let asked: Vec<usize> = clients
+        .into_iter()
+        .map(|client| client.join().expect("a client"))
+        .collect();
+    tws.end();
+    let mut lines = BTreeMap::new();
+    for entry in fs::read_dir(folder.path().join("etc")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.display().to_string().contains("access") {
+            let text = fs::read_to_string(&path).expect("a log");
+            assert!(text.ends_with('\n'), "{}", path.display());
+            for line in text.lines() {
+                let name = line.split('/').find(|word| word.contains("- HTTP"));
+                *lines.entry(name.expect("a name").to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    assert_eq!(lines.len(), asked.iter().sum::<usize>());
+    assert!(lines.values().all(|&count| count == 1), "{lines:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_anew_is_written_on() {
+    let folder = place("");
+    let log = folder.path().join("etc/access.log");
+    let moved = folder.path().join("moved.log");
+    let args = ["site", "-p0", "--access-log=etc/access.log"];
+    let tws = Running::start(folder.path(), &args);
+    assert_eq!(tws.process.client().get("/first").status, 404);
+    fs::rename(&log, &moved).expect("a log");
+    fs::create_dir(&log).expect("a folder");
+    tws.process.signal(Signal::USR1);
+    let line = tws.said("access.log");
+    assert!(line.contains("written on"), "{line}");
+    assert_eq!(tws.process.client().get("/second").status, 404);
+    eventually(|| fs::read_to_string(&moved).is_ok_and(|log| log.contains("/second")));
+    fs::remove_dir(&log).expect("a folder");
+    tws.process.signal(Signal::USR1);
+    eventually(|| log.exists());
+    assert_eq!(tws.process.client().get("/third").status, 404);
+    eventually(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("/third")));
+    tws.end();
+}
+
+/// A terminal that is closed ends what was started in it.
+#[test]
+fn a_hangup_ends_what_has_lost_its_terminal() {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let folder = place("");
+    let master =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&master).expect("a terminal");
+    unlockpt(&master).expect("a terminal");
+    let name = ptsname(&master, Vec::new()).expect("a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("a terminal");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
+        .current_dir(folder.path())
+        .args(["site", "-p0", "--listing=off"])
+        .stdin(slave);
+    let mut process = Process::run(&mut command);
+    drop(command);
+    fs::write(folder.path().join("site/.tws.toml"), "index = [\"a.html\"]").expect("a file");
+    process.signal(Signal::HUP);
+    eventually(|| process.client().get("/").status == 200);
+    assert_eq!(process.client().get("/").text(), "a");
+    drop(master);
+    process.signal(Signal::HUP);
+    assert!(process.child.wait().expect("an end").success());
+}
