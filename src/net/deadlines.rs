@@ -1,4 +1,4 @@
-//! One deadline per connection, in constant time.
+//! One deadline per connection, in constant time; and its turn, if its bandwidth has a limit.
 //!
 //! A wheel of coarse ticks. An entry is a promise to look at a connection at that tick, not its
 //! deadline: whoever is looked at and has time left is filed again. So a deadline that moves away,

@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::worker::QUANTUM_BYTES;
-
-/// A chunk is what moves in an eighth of a second, which is a little more than a tick of the wheel
-/// that wakes who waits.
+/// A chunk is what moves in an eighth of a second, a little more than a tick of the wheel that wakes
+/// those who wait: were it less, whoever is woken first would take what is left of each tick. It may
+/// be more than what a connection moves in one turn of its loop, and then takes several.
 const CHUNKS_PER_SECOND: u64 = 8;
 const MIN_CHUNK_BYTES: usize = 4 * 1024;
 
@@ -52,8 +51,9 @@ impl Pace {
 
     fn chunk(&self) -> usize {
         let chunk = self.bytes_per_second.get() / CHUNKS_PER_SECOND;
-        let chunk = usize::try_from(chunk).unwrap_or(usize::MAX);
-        chunk.clamp(MIN_CHUNK_BYTES, QUANTUM_BYTES)
+        usize::try_from(chunk)
+            .unwrap_or(usize::MAX)
+            .max(MIN_CHUNK_BYTES)
     }
 
     /// When the turn of so many bytes is.
@@ -95,8 +95,6 @@ impl Pace {
 pub(crate) struct Allowance {
     own: Option<Pace>,
     client: Option<Arc<Pace>>,
-    /// What it reserves at once.
-    chunk: usize,
     /// What it has reserved and not moved.
     reserved: usize,
     /// From when on it may.
@@ -116,23 +114,22 @@ pub(crate) enum Go {
 impl Allowance {
     /// `None` if there is no pace to keep.
     pub(crate) fn new(own: Option<Pace>, client: Option<Arc<Pace>>, now: Instant) -> Option<Self> {
-        let paces = own.iter().chain(client.as_deref());
-        let chunk = paces.map(Pace::chunk).min()?;
-        Some(Self {
+        let allowance = Self {
             own,
             client,
-            chunk,
             reserved: 0,
             turn: now,
             waits_since: None,
-        })
+        };
+        let is_limited = allowance.paces().next().is_some();
+        is_limited.then_some(allowance)
     }
 
     /// Whether something may be moved now.
     pub(crate) fn ask(&mut self, now: Instant) -> Go {
         if self.reserved == 0 {
-            self.turn = self.reserve(self.chunk, now);
-            self.reserved = self.chunk;
+            self.reserved = self.paces().map(Pace::chunk).min().unwrap_or(usize::MAX);
+            self.turn = self.reserve(self.reserved, now);
         }
         match self.turn <= now {
             true => Go::Now(self.reserved),
@@ -300,13 +297,14 @@ mod tests {
         assert!(!pace.is_rested(start + SECOND), "what was moved stays paid");
     }
 
-    /// Connections that share a pace and have no end of things to send, as an event loop serves them:
-    /// a portion each in turn, and who must wait is looked at when a tick is over.
-    struct Loop {
+    /// Connections that share a pace and have no end of things to send, as two event loops serve
+    /// them: a portion each in turn, and who must wait is looked at when a tick is over. One loop
+    /// comes always first, and has one connection.
+    struct Loops {
         start: Instant,
         now: Duration,
         connections: Vec<(Allowance, usize)>,
-        run_queue: VecDeque<usize>,
+        run_queues: [VecDeque<usize>; 2],
         /// Until which time each waits.
         waiting: Vec<(Instant, usize)>,
         /// What was moved, and when.
@@ -315,12 +313,12 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(100);
 
-    impl Loop {
+    impl Loops {
         fn new(start: Instant, allowances: Vec<Allowance>) -> Self {
             Self {
                 start,
                 now: Duration::ZERO,
-                run_queue: (0..allowances.len()).collect(),
+                run_queues: [(0..1).collect(), (1..allowances.len()).collect()],
                 connections: allowances.into_iter().map(|one| (one, 0)).collect(),
                 waiting: Vec::new(),
                 moved: Vec::new(),
@@ -332,7 +330,10 @@ mod tests {
         fn run_until(&mut self, end: Duration, mut uses: impl FnMut(usize) -> usize) {
             while self.now < end {
                 let now = self.start + self.now;
-                while let Some(at) = self.run_queue.pop_front() {
+                let next = |queues: &mut [VecDeque<usize>; 2]| {
+                    queues.iter_mut().find_map(VecDeque::pop_front)
+                };
+                while let Some(at) = next(&mut self.run_queues) {
                     let (allowance, total) = &mut self.connections[at];
                     match allowance.ask(now) {
                         Go::At(turn) => self.waiting.push((turn, at)),
@@ -341,14 +342,16 @@ mod tests {
                             allowance.on_moved(bytes, now);
                             *total += bytes;
                             self.moved.push((self.now, bytes));
-                            self.run_queue.push_back(at);
+                            self.run_queues[at.min(1)].push_back(at);
                         }
                     }
                 }
                 self.now += TICK;
                 let over = self.start + self.now;
                 let due = self.waiting.extract_if(.., |(turn, _)| *turn < over);
-                self.run_queue.extend(due.map(|(_, at)| at));
+                for (_, at) in due {
+                    self.run_queues[at.min(1)].push_back(at);
+                }
             }
         }
 
@@ -384,9 +387,9 @@ mod tests {
         ) {
             let start = Instant::now();
             let pace = Arc::new(Pace::new(rate(bytes_per_second), start));
-            let chunk = pace.chunk();
             let allowances = (0..count).map(|_| of_client(&pace, start)).collect();
-            let mut turns = Loop::new(start, allowances);
+            let chunk = pace.chunk();
+            let mut turns = Loops::new(start, allowances);
             turns.run_until(Duration::from_secs(seconds), |_| 100);
             let total: usize = turns.connections.iter().map(|(_, total)| total).sum();
             let due = bytes_per_second * seconds;
@@ -398,7 +401,9 @@ mod tests {
             prop_assert!(beyond <= counts + chunk as f64 + 1.0, "{beyond}");
             let parts = turns.connections.iter().map(|(_, total)| *total);
             let (least, most) = (parts.clone().min(), parts.max());
-            prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 2 * chunk));
+            // Whoever is first has what counts at the beginning; from then on they take turns.
+            let head_start = counts as usize + 2 * chunk;
+            prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= head_start));
         }
 
         /// Whoever uses how much of what it reserves, and gives back the rest or drops it, the pace
@@ -450,12 +455,12 @@ mod tests {
                 let own = Pace::new(rate(own), start);
                 Allowance::new(Some(own), Some(Arc::clone(&client)), start).expect("a pace")
             };
-            let mut turns = Loop::new(start, vec![new(), new(), new()]);
+            let mut turns = Loops::new(start, vec![new(), new(), new()]);
             turns.run_until(30 * SECOND, |_| 100);
             let total: usize = turns.connections.iter().map(|(_, total)| total).sum();
             let due = (own * 3).min(of_all) * 30;
             let least = due - due / 30;
-            let most = due + due / 30 + 3 * QUANTUM_BYTES as u64;
+            let most = due + due / 30;
             prop_assert!((least..=most).contains(&(total as u64)), "{total} of {due}");
         }
     }

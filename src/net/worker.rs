@@ -32,7 +32,7 @@ use crate::http::stream::Source;
 use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
-pub(super) const QUANTUM_BYTES: usize = 128 * 1024;
+const QUANTUM_BYTES: usize = 128 * 1024;
 /// What all bulk together may move before new events are looked at.
 const BULK_BYTES_PER_TURN: usize = 4 * QUANTUM_BYTES;
 /// How many events one turn takes from the kernel.
