@@ -250,8 +250,12 @@ impl Content {
         let mut bytes = vec![0; opened.facts.len as usize];
         if patience == Patience::None {
             read_from_memory(&opened.file, &mut bytes)?;
-        } else if opened.file.read_exact_at(&mut bytes, 0).is_err() {
-            return Ok(None);
+        } else if let Err(error) = opened.file.read_exact_at(&mut bytes, 0) {
+            return match error.kind() {
+                // It has become shorter.
+                io::ErrorKind::UnexpectedEof => Ok(None),
+                _ => Err(Miss::Failed(error)),
+            };
         }
         let unchanged = opened.is_unchanged();
         Ok(unchanged.then(|| Self::Memory(Bytes::from(bytes))))

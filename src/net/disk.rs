@@ -137,8 +137,12 @@ pub(super) fn read(range: &FileRange) -> io::Result<u64> {
     while done < most {
         let start = Instant::now();
         let piece = READ_BYTES.min(most - done) as usize;
-        read_at(&range.file, &mut room[..piece], range.offset + done)?;
-        done += piece as u64;
+        match read_at(&range.file, &mut room[..piece], range.offset + done) {
+            Ok(count) => done += count as u64,
+            // What is before it is sent, and then it is met again.
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
         let end = Instant::now();
         if end - start > AT_ONCE {
             if let Some(version) = &range.version {
@@ -150,18 +154,20 @@ pub(super) fn read(range: &FileRange) -> io::Result<u64> {
     Ok(done)
 }
 
-/// Reads a piece, or less at the end of a file that has shrunk: sending finds that out.
-fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<()> {
+/// Reads a piece, or what there is of it before a failure.
+fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < piece.len() {
         match file.read_at(&mut piece[done..], offset + done as u64) {
-            Ok(0) => break,
+            // The end of a file that has shrunk: sending finds that out.
+            Ok(0) => return Ok(piece.len()),
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if done > 0 => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }
 
 #[cfg(test)]
