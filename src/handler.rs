@@ -80,6 +80,10 @@ pub enum Reply {
     Now(Response),
     /// A job that makes the response. The connection waits for it, the event loop does not.
     Blocking(Job),
+    /// A job that waits for one disk, named by its device number (`st_dev`), and for nothing else.
+    /// Each disk has threads of its own: those that wait for one that hangs are none that anything
+    /// else needs.
+    Disk(u64, Job),
     /// A response that somebody else will send: this hands them what to send it with, at once and
     /// without waiting. It costs no thread, however long it takes.
     Later(Box<dyn FnOnce(Replier) + Send>),
@@ -102,6 +106,7 @@ impl Reply {
         match self {
             Self::Now(response) => Self::Now(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
+            Self::Disk(device, job) => Self::Disk(device, Box::new(move || change(job()))),
             Self::Later(hand_over) => Self::later(move |replier| {
                 let request = Arc::clone(&replier.request);
                 let changed = move |reply: Self| replier.send(reply.map(change));
@@ -114,7 +119,7 @@ impl Reply {
     pub fn wait(self) -> Response {
         match self {
             Self::Now(response) => response,
-            Self::Blocking(job) => job(),
+            Self::Blocking(job) | Self::Disk(_, job) => job(),
             Self::Later(hand_over) => {
                 let (sender, receiver) = mpsc::sync_channel(1);
                 const REQUEST: &str = "a request made by hand";
@@ -254,6 +259,7 @@ mod tests {
         for reply in [
             Reply::Now(made()),
             Reply::blocking(made),
+            Reply::Disk(0, Box::new(made)),
             Reply::later(move |replier| replier.send(made())),
             // One that is forgotten is a 500, which is changed like any other.
             Reply::later(drop),

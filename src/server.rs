@@ -309,7 +309,7 @@ impl Server {
         let limits = &self.config.limits;
         let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let streams = Helpers::new(limits.max_streams, 0);
-        let disks = Disks::default();
+        let disks = Disks::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let shared = self.handle.shared;
         let mut crew = Crew::of(&shared);
         let count = self.seats.len();

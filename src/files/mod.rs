@@ -8,7 +8,7 @@
 //!
 //! All of it runs on the event loop, unless something takes patience: to open or read what is not in
 //! the kernel's memory, to hash or to compress a file, to read a folder. Then the whole pipeline is
-//! run again on a helper thread, which has it.
+//! run again on a helper thread of the disk that is concerned, which has it.
 
 mod cache;
 mod content;
@@ -143,11 +143,13 @@ impl Handler for StaticFiles {
             Ok(response) => response.into(),
             Err(Slow) => {
                 let inner = Arc::clone(&self.inner);
+                let device = inner.tree(request).device_of(request.path_bytes());
                 let request = request.clone().into_owned();
-                Reply::blocking(move || {
+                let job = move || {
                     let answer = inner.answer(&request, Patience::Enough);
                     answer.unwrap_or_else(|Slow| Response::fault("patience was not enough"))
-                })
+                };
+                Reply::Disk(device, Box::new(job))
             }
         }
     }

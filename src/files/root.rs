@@ -20,9 +20,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, fstatfs,
-    fsync, linkat, open, openat, openat2, readlinkat, renameat, renameat_with, stat, statat,
-    unlinkat,
+    AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, fstat,
+    fstatfs, fsync, linkat, makedev, open, openat, openat2, readlinkat, renameat, renameat_with,
+    stat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -243,6 +243,30 @@ impl Root {
             Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(Miss::Cold),
             result => Ok(result?),
         }
+    }
+
+    /// The device that `path` lies on, as far as the kernel has it in memory: that of the folder
+    /// above it that is there. What is mounted is, so a disk that hangs is known by its device.
+    pub(super) fn device_of(&self, path: &[u8]) -> u64 {
+        /// Folders that are looked at, and this is more than lie above what is mounted.
+        const MAX_DEPTH: usize = 16;
+        let flags = self.flags() | ResolveFlags::CACHED;
+        let device = |folder: &[u8]| {
+            let open = OFlags::PATH | OFlags::CLOEXEC;
+            let held = openat2(&self.directory, folder, open, Mode::empty(), flags)?;
+            // What is known is asked for, not the disk.
+            let asked = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+            let stat = statx(&held, "", asked, StatxFlags::TYPE)?;
+            Ok::<_, Errno>(makedev(stat.stx_dev_major, stat.stx_dev_minor))
+        };
+        let ends = memchr::memchr_iter(b'/', path).chain([path.len()]);
+        let folders = ends
+            .map(|end| &path[..end])
+            .filter(|folder| !folder.is_empty());
+        let known = folders
+            .take(MAX_DEPTH)
+            .map_while(|folder| device(folder).ok());
+        known.last().unwrap_or(self.place.device)
     }
 
     fn flags(&self) -> ResolveFlags {

@@ -228,6 +228,15 @@ impl Tree {
         self.look_up(at, path, path, |_| {}, patience, resolve)
     }
 
+    /// The device that has what stands at a decoded path, as far as that is known without waiting.
+    pub(super) fn device_of(&self, path: &[u8]) -> u64 {
+        let name = match self.rules.routes.get(path) {
+            Some(Destination::File(name)) => &name[..],
+            _ => path.strip_prefix(b"/").unwrap_or_default(),
+        };
+        self.read().root.device_of(name)
+    }
+
     /// A file by its name beneath the root, for error pages and the like. `finish` changes the
     /// fields last, and must be the same for the same `key`.
     pub(super) fn file(

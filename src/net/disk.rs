@@ -3,9 +3,12 @@
 //!
 //! So the part that is to be sent next is looked at first, without waiting (`preadv2` with
 //! `RWF_NOWAIT`, Linux 4.14). If its end is in memory, the rest is taken to be, too: what is read
-//! ahead and what is forgotten goes by ranges. If not, a helper reads it, which brings it into
-//! memory, and the event loop sends it from there. Disks have helpers of their own, each device its
-//! own few: one that hangs keeps nobody from another.
+//! ahead and what is forgotten goes by ranges. If not, or if the file system cannot say (FUSE,
+//! NFS), a helper reads it, which brings it into memory, and the event loop sends it from there.
+//!
+//! Disks have helpers of their own, each device its own few, and so have the jobs that look for
+//! files on it ([`Reply::Disk`](crate::Reply::Disk)): a device that hangs keeps nobody from another,
+//! nor from what needs no disk.
 //!
 //! A look that finds nothing makes the kernel fetch what was looked at, an island of which the next
 //! look would draw the wrong conclusion. So a file that was once not in memory is read by helpers,
@@ -22,8 +25,9 @@ use mio::Token;
 use rustix::fs::{Advice, FsWord, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::helpers::Helpers;
+use super::helpers::{Helpers, Overloaded};
 use super::mailbox::Mailbox;
+use crate::handler::Job;
 use crate::http::FileRange;
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
@@ -33,15 +37,25 @@ const LOOK_BYTES: u64 = 512 * 1024;
 const READ_BYTES: u64 = 128 * 1024;
 
 /// Readers of one device. A disk that is asked by a few can order their requests.
-const THREADS_PER_DEVICE: usize = 4;
+const READERS_PER_DEVICE: usize = 4;
 
-/// Devices with readers of their own; further ones share the first's.
+/// Devices with helpers of their own; further ones share those of one.
 const MAX_DEVICES: usize = 32;
 
-/// Helpers that read, by device.
-#[derive(Clone, Default)]
+/// Helpers by device.
+#[derive(Clone)]
 pub(crate) struct Disks {
-    readers: Arc<Mutex<HashMap<u64, Helpers>>>,
+    /// They read what is being sent.
+    readers: Arc<Pools>,
+    /// They run the jobs that have to find something first.
+    helpers: Arc<Pools>,
+}
+
+struct Pools {
+    by_device: Mutex<HashMap<u64, Helpers>>,
+    /// Of each.
+    max_threads: usize,
+    max_waiting: usize,
 }
 
 /// What a look says about the beginning of a range.
@@ -103,6 +117,14 @@ fn is_in_memory(file: &File) -> bool {
 }
 
 impl Disks {
+    /// With so many threads for the jobs of each device, and so many jobs that wait for them.
+    pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
+        Self {
+            readers: Pools::new(READERS_PER_DEVICE, 0),
+            helpers: Pools::new(max_threads, max_waiting),
+        }
+    }
+
     /// Has the beginning of a range brought into memory; how many bytes, is mailed to `reply_to`
     /// for `token`.
     pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
@@ -112,17 +134,41 @@ impl Disks {
             log::debug!("a file on a disk: {error}");
         }
         let device = range.file.metadata().map_or(0, |metadata| metadata.dev());
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match readers.len() < MAX_DEVICES || readers.contains_key(&device) {
+        self.readers.of(device).fetch(range, reply_to, token);
+    }
+
+    /// Runs a job that waits for nothing but `device`; see [`Helpers::submit`].
+    pub(super) fn submit(
+        &self,
+        device: u64,
+        task: (Job, Box<str>),
+        reply_to: &Arc<Mailbox>,
+        token: Token,
+    ) -> Result<(), Overloaded> {
+        self.helpers.of(device).submit(task, reply_to, token)
+    }
+}
+
+impl Pools {
+    fn new(max_threads: usize, max_waiting: usize) -> Arc<Self> {
+        Arc::new(Self {
+            by_device: Mutex::default(),
+            max_threads,
+            max_waiting,
+        })
+    }
+
+    fn of(&self, device: u64) -> Helpers {
+        let mut pools = self
+            .by_device
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = match pools.len() < MAX_DEVICES || pools.contains_key(&device) {
             true => device,
-            false => readers.keys().next().copied().unwrap_or(device),
+            false => pools.keys().next().copied().unwrap_or(device),
         };
-        let helpers = readers
-            .entry(known)
-            .or_insert_with(|| Helpers::new(THREADS_PER_DEVICE, 0))
-            .clone();
-        drop(readers);
-        helpers.fetch(range, reply_to, token);
+        let make = || Helpers::new(self.max_threads, self.max_waiting);
+        pools.entry(known).or_insert_with(make).clone()
     }
 }
 

@@ -18,7 +18,7 @@ use slab::Slab;
 use super::connection::{Connection, Host, Park, REQUEST_GRACE, Readiness};
 use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
-use super::helpers::{Helpers, panicked};
+use super::helpers::{Helpers, Overloaded, panicked};
 use super::mailbox::{Mail, Mailbox};
 use super::stream::Stream;
 use super::terms::{Former, Terms};
@@ -629,6 +629,7 @@ impl Host for WorkerHost<'_> {
                         true => self.streams.clone(),
                         false => self.helpers.clone(),
                     },
+                    disks: self.disks.clone(),
                     mailbox: Arc::clone(self.mailbox),
                     token: self.token,
                     request: line_of(request),
@@ -692,6 +693,7 @@ impl Host for WorkerHost<'_> {
 struct Promise {
     /// Where its jobs run.
     pool: Helpers,
+    disks: Disks,
     mailbox: Arc<Mailbox>,
     token: Token,
     request: Box<str>,
@@ -704,10 +706,13 @@ impl Promise {
             Reply::Now(response) => self.mailbox.send(Mail::Reply(self.token, response)),
             Reply::Blocking(job) => {
                 let task = (job, self.request);
-                if self.pool.submit(task, &self.mailbox, self.token).is_err() {
-                    let response = Response::unavailable("too many requests at once");
-                    self.mailbox.send(Mail::Reply(self.token, response));
-                }
+                let submitted = self.pool.submit(task, &self.mailbox, self.token);
+                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
+            }
+            Reply::Disk(device, job) => {
+                let task = (job, self.request);
+                let submitted = self.disks.submit(device, task, &self.mailbox, self.token);
+                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
             }
             Reply::Later(hand_over) => {
                 let request = self.request.clone();
@@ -719,6 +724,11 @@ impl Promise {
             }
         }
     }
+}
+
+fn turn_away(mailbox: &Mailbox, token: Token) {
+    let response = Response::unavailable("too many requests at once");
+    mailbox.send(Mail::Reply(token, response));
 }
 
 /// A request as the log of errors names it.
@@ -737,7 +747,7 @@ mod tests {
     fn worker() -> Worker {
         let config = Config::default();
         let handler = Arc::new(|_: &Request<'_>| Response::text("hello\n"));
-        let pools = (Helpers::new(1, 1), Helpers::new(1, 1), Disks::default());
+        let pools = (Helpers::new(1, 1), Helpers::new(1, 1), Disks::new(1, 1));
         let seat = Seat::new().expect("a poll");
         Worker::new(seat, &config, handler, pools, None)
     }
