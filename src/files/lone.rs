@@ -12,6 +12,7 @@ use ::http::header::{CONTENT_TYPE, LAST_MODIFIED};
 use rustix::fs::OFlags;
 
 use super::media_type::MediaTypes;
+use super::root;
 use crate::http::file_range::FileVersion;
 use crate::http::{Body, FileRange, Response, date};
 use crate::site::Site;
@@ -47,7 +48,7 @@ impl Response {
         }
         let len = metadata.len();
         let modified = metadata.modified()?;
-        let version = FileVersion::new(len, modified);
+        let version = FileVersion::new(len, modified, root::medium(&file));
         let range = FileRange::new(Arc::new(file), 0, len).with_version(&version);
         let media_type = MediaTypes::new(&Site::default()).of(path.as_os_str().as_bytes());
         Ok(Self::new(StatusCode::OK)

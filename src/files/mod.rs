@@ -113,7 +113,7 @@ impl StaticFiles {
     /// rather have another form of it, or has it already, is not looked at. It may wait for a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = self.inner.tree(request);
-        let at = tree.snapshot();
+        let at = tree.snapshot(Patience::Enough);
         let path = request.path_bytes();
         let resolved = || resolve::resolve(&tree.rules, &at.root, path, Patience::Enough);
         tree.rules.redirect(request).is_none() && matches!(resolved(), Ok(Resolved::File(..)))
@@ -221,7 +221,7 @@ impl Inner {
         if tree.is_named_as_file(request) {
             return Ok(tree.add_slash(request));
         }
-        let at = tree.snapshot();
+        let at = tree.snapshot(patience);
         let served = match tree.serve(&at, request, patience) {
             // What is kept open for speed may be in the way.
             Err(Halt::Miss(Miss::Overloaded)) => {
@@ -233,7 +233,7 @@ impl Inner {
         match served {
             Ok(response) => Ok(response),
             Err(Halt::Slow) => Err(Slow),
-            Err(Halt::Miss(miss)) => Ok(tree.miss(&at, request, miss)),
+            Err(Halt::Miss(miss)) => tree.miss(&at, request, miss, patience),
         }
     }
 
@@ -346,7 +346,7 @@ impl Tree {
             Ok(Found::Version(plain)) => {
                 let accepted = AcceptEncoding::parse(request.fields());
                 let version = self.encoded(at, path, plain, accepted, patience)?;
-                Ok(self.represent(at, request, &version))
+                Ok(self.represent(at, request, &version, patience)?)
             }
             Ok(Found::Directory) => Ok(self.add_slash(request)),
             Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
@@ -360,14 +360,20 @@ impl Tree {
                 let (key, page) = self.application_page(at, request, patience)?;
                 let accepted = AcceptEncoding::parse(request.fields());
                 let page = self.encoded(at, &key, page, accepted, patience)?;
-                Ok(self.represent(at, request, &page))
+                Ok(self.represent(at, request, &page, patience)?)
             }
             Err(halt) => Err(halt),
         }
     }
 
     /// 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
-    fn represent(&self, at: &Snapshot, request: &Request<'_>, version: &Version) -> Response {
+    fn represent(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        version: &Version,
+        patience: Patience,
+    ) -> Result<Response, Slow> {
         let fields = request.fields();
         let precondition = conditional::evaluate(request.method(), fields, &version.validators);
         if decision::is_explained() {
@@ -375,10 +381,12 @@ impl Tree {
         }
         match precondition {
             Precondition::NotModified => {
-                return Response::prepared(StatusCode::NOT_MODIFIED, &version.unchanged);
+                let unchanged = &version.unchanged;
+                return Ok(Response::prepared(StatusCode::NOT_MODIFIED, unchanged));
             }
             Precondition::Failed => {
-                return self.error(at, request, StatusCode::PRECONDITION_FAILED);
+                let status = StatusCode::PRECONDITION_FAILED;
+                return self.error(at, request, status, patience);
             }
             Precondition::Proceed => {}
         }
@@ -390,14 +398,14 @@ impl Tree {
         if decision::is_explained() {
             explain_range(request, &range, version.len);
         }
-        match range {
+        Ok(match range {
             RangeRequest::Whole => content::whole(version),
             RangeRequest::Part(part) => content::part(version, part),
             RangeRequest::Parts(parts) => content::parts(version, &parts),
             RangeRequest::Unsatisfiable => self
-                .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE)
+                .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE, patience)?
                 .with_header(CONTENT_RANGE, format!("bytes */{}", version.len)),
-        }
+        })
     }
 
     /// The page of a single-page application, for navigations only: what asks for an image or a
@@ -565,28 +573,40 @@ impl Tree {
         response
     }
 
-    fn miss(&self, at: &Snapshot, request: &Request<'_>, miss: Miss) -> Response {
+    fn miss(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        miss: Miss,
+        patience: Patience,
+    ) -> Result<Response, Slow> {
         let status = match miss {
             Miss::NotFound => StatusCode::NOT_FOUND,
             Miss::Forbidden => StatusCode::FORBIDDEN,
             Miss::Overloaded => {
-                return Response::unavailable("out of file descriptors or memory");
+                return Ok(Response::unavailable("out of file descriptors or memory"));
             }
             Miss::Changing | Miss::Cold => {
-                return Response::unavailable("the file is being written");
+                return Ok(Response::unavailable("the file is being written"));
             }
             Miss::Failed(error) => {
                 log::error!("{:?}: {error}", request.target());
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        self.error(at, request, status)
+        self.error(at, request, status, patience)
     }
 
     /// The site's page for a status, or ours.
-    fn error(&self, at: &Snapshot, request: &Request<'_>, status: StatusCode) -> Response {
+    fn error(
+        &self,
+        at: &Snapshot,
+        request: &Request<'_>,
+        status: StatusCode,
+        patience: Patience,
+    ) -> Result<Response, Slow> {
         let form = negotiation::form(request.fields());
-        let mut response = match self.error_page(at, status) {
+        let mut response = match self.error_page(at, status, patience)? {
             Some(page) if form != Form::Json => Response::new(status)
                 .with_header(CONTENT_TYPE, page.media_type.clone())
                 .with_header(VARY, "Accept")
@@ -594,25 +614,34 @@ impl Tree {
             _ => error_page::page(status, form),
         };
         self.rules.add_safety(response.headers_mut());
-        response
+        Ok(response)
     }
 
-    fn error_page(&self, at: &Snapshot, status: StatusCode) -> Option<Arc<Version>> {
-        let name = self.rules.error_page(status)?;
+    fn error_page(
+        &self,
+        at: &Snapshot,
+        status: StatusCode,
+        patience: Patience,
+    ) -> Result<Option<Arc<Version>>, Slow> {
+        let Some(name) = self.rules.error_page(status) else {
+            return Ok(None);
+        };
         decided!(
             "error",
             "the site's page for {} is {}",
             status.as_u16(),
             Shown(name)
         );
-        // An error cannot wait for another thread; its page is small.
-        self.file(at, name, |_: &mut HeaderMap| {}, Patience::Enough)
-            .ok()
+        match self.file(at, name, |_: &mut HeaderMap| {}, patience) {
+            Ok(page) => Ok(Some(page)),
+            Err(Halt::Slow) => Err(Slow),
+            Err(Halt::Miss(_)) => Ok(None),
+        }
     }
 
     /// The files that the rules name and that cannot be served now.
     fn missing_files(&self) -> impl Iterator<Item = String> {
-        let at = self.snapshot();
+        let at = self.snapshot(Patience::Enough);
         let is_missing = move |name: &&[u8]| {
             let opened = at.root.get(name, Patience::Enough);
             !matches!(opened, Ok(root::Opened::File(_)))

@@ -5,7 +5,8 @@
 //! is no moment between a check and the opening. Kernels and sandboxes without `openat2` get a
 //! walk, component by component, with the same result; so do absolute links, which the kernel
 //! refuses even if they lead back into the root. Who may not wait for a disk is told
-//! [`Miss::Cold`] instead (`RESOLVE_CACHED`).
+//! [`Miss::Cold`] instead (`RESOLVE_CACHED`), and is told nothing else of file systems that ask
+//! another machine or program whenever something is opened (NFS, FUSE).
 //!
 //! A file is made without a name (`O_TMPFILE`) in an open [`Folder`] and gets its name when it is
 //! whole: who is killed before leaves nothing behind. Nothing is ever written through a link.
@@ -27,6 +28,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::decision::{self, Shown, decided};
+use crate::http::file_range::Medium;
 use crate::site::Symlinks;
 
 /// An open directory, beneath which everything lies that is served.
@@ -40,6 +42,8 @@ pub(super) struct Root {
     symlinks: Symlinks,
     resolution: Resolution,
     memory: Memory,
+    /// Where the bytes of the directory's own file system are.
+    medium: Medium,
 }
 
 /// Whether the kernel can be asked to look in its memory only.
@@ -47,6 +51,8 @@ pub(super) struct Root {
 enum Memory {
     /// `RESOLVE_CACHED`, since Linux 5.12.
     First,
+    /// It would ask others, whatever is in its memory.
+    Never,
     Unknown,
 }
 
@@ -195,11 +201,13 @@ impl Root {
         };
         let cached = beneath | ResolveFlags::CACHED;
         let memory = match open_kernel(directory.as_fd(), b".", cached) {
+            _ if asks_others(&directory) => Memory::Never,
             Ok(_) => Memory::First,
             Err(_) => Memory::Unknown,
         };
         Ok(Self {
             place: Place::of(&fstat(&directory)?),
+            medium: medium(&directory),
             directory,
             names,
             symlinks,
@@ -212,6 +220,9 @@ impl Root {
     pub(super) fn get(&self, path: &[u8], patience: Patience) -> Result<Opened, Miss> {
         if decision::is_explained() {
             self.explain_links(path);
+        }
+        if !self.is_known_to(patience) {
+            return Err(Miss::Cold);
         }
         if patience == Patience::None && self.memory == Memory::First {
             return opened(self.descriptor_in_memory(path)?);
@@ -234,12 +245,18 @@ impl Root {
         }
     }
 
-    /// Opens without waiting for a disk: what is not in the kernel's memory is [`Miss::Cold`].
+    /// False if nothing can be found out here by who may not wait.
+    pub(super) fn is_known_to(&self, patience: Patience) -> bool {
+        patience == Patience::Enough || self.memory != Memory::Never
+    }
+
+    /// Opens without waiting for a disk: what is not in the kernel's memory is [`Miss::Cold`], and
+    /// so is what is mounted beneath the root, where opening may be to ask others.
     fn descriptor_in_memory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
         let path = if path.is_empty() { b"." } else { path };
-        let flags = self.flags() | ResolveFlags::CACHED;
+        let flags = self.flags() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         match openat2(&self.directory, path, OPEN_FILE, Mode::empty(), flags) {
-            // A link that must be looked at more closely is a matter for patience, too.
+            // What is mounted, and a link that must be looked at more closely.
             Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(Miss::Cold),
             result => Ok(result?),
         }
@@ -281,6 +298,15 @@ impl Root {
         match self.symlinks {
             Symlinks::Never => beneath | ResolveFlags::NO_SYMLINKS,
             Symlinks::Inside | Symlinks::Follow => beneath,
+        }
+    }
+
+    /// Where the bytes of a file are. What is mounted beneath the root is not asked: that could have
+    /// to be waited for.
+    pub(super) fn medium_of(&self, facts: &Facts) -> Medium {
+        match facts.identity.place.device == self.place.device {
+            true => self.medium,
+            false => Medium::Disk,
         }
     }
 
@@ -656,6 +682,29 @@ impl Drop for Draft<'_> {
     }
 }
 
+/// True for file systems that open nothing without asking another machine or program.
+fn asks_others(file: impl AsFd) -> bool {
+    const AFS: FsWord = 0x5346_414f;
+    const CEPH: FsWord = 0x00c3_6400;
+    const CIFS: FsWord = 0xff53_4d42;
+    const FUSE: FsWord = 0x6573_5546;
+    const NFS: FsWord = 0x6969;
+    const SMB2: FsWord = 0xfe53_4d42;
+    const V9FS: FsWord = 0x0102_1997;
+    let all = [AFS, CEPH, CIFS, FUSE, NFS, SMB2, V9FS];
+    fstatfs(file).is_ok_and(|system| all.contains(&system.f_type))
+}
+
+/// Where the bytes of a file system are. One that is on another machine may have to be waited for.
+pub(super) fn medium(file: impl AsFd) -> Medium {
+    const TMPFS: FsWord = 0x0102_1994;
+    const RAMFS: FsWord = 0x8584_58f6;
+    match fstatfs(file).map(|system| system.f_type) {
+        Ok(TMPFS | RAMFS) => Medium::Memory,
+        _ => Medium::Disk,
+    }
+}
+
 /// What a descriptor is, if it is one of the two things that can be served.
 pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
     let stat = fstat(&descriptor)?;
@@ -795,6 +844,32 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What is mounted beneath the root is another disk, which may not even be asked to open
+    /// something by who may not wait for it.
+    #[test]
+    fn a_disk_beneath_the_root_is_known_without_asking_it() -> io::Result<()> {
+        let root = Root::open(Path::new("/"), Symlinks::Inside)?;
+        let proc = Place::of_directory(Path::new("/proc"))?.device;
+        assert_ne!(proc, root.place.device);
+        let table = [
+            ("", root.place.device),
+            ("nothing/at/all", root.place.device),
+            ("proc", proc),
+            ("proc/version", proc),
+            ("proc/nothing/at/all", proc),
+        ];
+        for (path, device) in table {
+            assert_eq!(root.device_of(path.as_bytes()), device, "{path}");
+        }
+        if root.memory == Memory::First {
+            let impatient = root.get(b"proc", Patience::None);
+            assert!(matches!(impatient, Err(Miss::Cold)), "{impatient:?}");
+        }
+        let patient = root.get(b"proc", Patience::Enough);
+        assert!(matches!(patient, Ok(Opened::Directory)), "{patient:?}");
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::Slow;
 use super::cache::{Cache, FRESH, Known, Seen};
 use super::encode;
 use super::resolve::{self, Resolved};
@@ -65,6 +66,12 @@ pub(super) enum Halt {
     Miss(Miss),
     /// Because it takes patience.
     Slow,
+}
+
+impl From<Slow> for Halt {
+    fn from(Slow: Slow) -> Self {
+        Self::Slow
+    }
 }
 
 impl From<Miss> for Halt {
@@ -158,9 +165,9 @@ impl Tree {
 
     /// The root as it is now, give or take [`FRESH`]. A root that cannot be found, because a
     /// deploy is between two steps, stays what it was.
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        if self.is_to_be_checked() {
-            let current = self.read();
+    pub(super) fn snapshot(&self, patience: Patience) -> Arc<Snapshot> {
+        let current = self.read();
+        if current.root.is_known_to(patience) && self.is_to_be_checked() {
             current.watch.listen();
             match Place::of_directory(&self.path) {
                 Ok(place) if place != current.root.place => {
@@ -174,8 +181,9 @@ impl Tree {
                 }
                 _ => {}
             }
+            return self.read();
         }
-        self.read()
+        current
     }
 
     /// Says that the folder of a deploy cannot be opened, once: it is tried again and again.
@@ -289,7 +297,7 @@ impl Tree {
             }
             let content_tag = self.content_tag(&opened, patience)?;
             let facts = opened.facts;
-            let Some(content) = Content::of(opened, patience)? else {
+            let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
                 continue;
             };
             let making = Making {
@@ -478,7 +486,7 @@ impl Tree {
         let content_tag = self.content_tag(&opened, patience)?;
         // One that changes just now is not ready.
         let facts = opened.facts;
-        let Some(content) = Content::of(opened, patience)? else {
+        let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
             return Ok(None);
         };
         let making = Making {

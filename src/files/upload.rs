@@ -228,7 +228,7 @@ impl Tree {
 
     /// Says what would become of an upload. Nothing is stored for that.
     fn foresee(&self, uploads: &Uploads, request: &Request<'_>, plan: &Plan<'_>) {
-        let at = self.snapshot();
+        let at = self.snapshot(Patience::Enough);
         let problem = match plan {
             Plan::File(name) => {
                 let place = self.folder_of(&at, name).and_then(|folder| {
@@ -382,7 +382,7 @@ impl Tree {
         name: &[u8],
         mut content: impl Read,
     ) -> Result<Response, Problem> {
-        let at = self.snapshot();
+        let at = self.snapshot(Patience::Enough);
         let folder = self.folder_of(&at, name)?;
         let place = Destination {
             tree: self,
@@ -424,7 +424,7 @@ impl Tree {
         parent: &[u8],
         mut form: FormData<impl Read>,
     ) -> Result<Response, Problem> {
-        let at = self.snapshot();
+        let at = self.snapshot(Patience::Enough);
         let folder = at.root.folder(parent)?;
         let mut report = Report::default();
         loop {

@@ -19,7 +19,7 @@ use super::rules::Rules;
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
-use crate::http::file_range::FileVersion;
+use crate::http::file_range::{FileVersion, Medium};
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
@@ -242,13 +242,17 @@ impl Version {
 impl Content {
     /// The content of an opened file: read if it is small, so that it leaves in one write with its
     /// head and needs no descriptor. `None` if the file changed while it was read.
-    pub(super) fn of(opened: OpenedFile, patience: Patience) -> Result<Option<Self>, Miss> {
+    pub(super) fn of(
+        opened: OpenedFile,
+        medium: Medium,
+        patience: Patience,
+    ) -> Result<Option<Self>, Miss> {
         if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
-            let version = FileVersion::new(opened.facts.len, opened.facts.modified);
+            let version = FileVersion::new(opened.facts.len, opened.facts.modified, medium);
             return Ok(Some(Self::File(Arc::new(opened.file), version)));
         }
         let mut bytes = vec![0; opened.facts.len as usize];
-        if patience == Patience::None {
+        if patience == Patience::None && medium == Medium::Disk {
             read_from_memory(&opened.file, &mut bytes)?;
         } else if let Err(error) = opened.file.read_exact_at(&mut bytes, 0) {
             return match error.kind() {
@@ -263,15 +267,12 @@ impl Content {
 }
 
 /// Reads a whole file without waiting for a disk: what is not in the kernel's memory is
-/// [`Miss::Cold`], and asking has begun to bring it there.
+/// [`Miss::Cold`], and asking has begun to bring it there. So is what a file system has that cannot
+/// say (FUSE, NFS).
 fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
     let len = bytes.len();
     match peek(file, bytes, 0) {
         Ok(count) if count == len => Ok(()),
-        // File systems that cannot say (tmpfs, overlayfs) are in memory, or have no other way.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-            file.read_exact_at(bytes, 0).map_err(|_| Miss::Cold)
-        }
         // A part of it, or nothing.
         Ok(_) | Err(_) => Err(Miss::Cold),
     }

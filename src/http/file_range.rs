@@ -25,11 +25,21 @@ pub struct FileRange {
 pub(crate) struct FileVersion {
     len: u64,
     modified: SystemTime,
+    pub(crate) medium: Medium,
     since: Instant,
     /// Milliseconds from `since` until it was seen to be in the kernel's memory; 0 is never.
     seen: AtomicU64,
     /// The same for when some of it was seen not to be there.
     missed: AtomicU64,
+}
+
+/// Where a file's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// In the kernel's memory, and nowhere else: tmpfs, ramfs.
+    Memory,
+    /// Somewhere that may have to be waited for.
+    Disk,
 }
 
 /// How long a file that was in the kernel's memory is taken to be there still. What is sent so often
@@ -75,10 +85,11 @@ impl FileRange {
 }
 
 impl FileVersion {
-    pub(crate) fn new(len: u64, modified: SystemTime) -> Arc<Self> {
+    pub(crate) fn new(len: u64, modified: SystemTime, medium: Medium) -> Arc<Self> {
         Arc::new(Self {
             len,
             modified,
+            medium,
             since: Instant::now(),
             seen: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -125,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_file_is_seen_for_a_while() {
-        let version = FileVersion::new(1, SystemTime::now());
+        let version = FileVersion::new(1, SystemTime::now(), Medium::Disk);
         let start = Instant::now();
         assert!(!version.was_seen_lately(start));
         version.see(start);

@@ -22,13 +22,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use rustix::fs::{Advice, FsWord, fadvise};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::helpers::{Helpers, Overloaded};
 use super::mailbox::Mailbox;
 use crate::handler::Job;
 use crate::http::FileRange;
+use crate::http::file_range::Medium;
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
 const LOOK_BYTES: u64 = 512 * 1024;
@@ -70,17 +71,18 @@ pub(super) enum Found {
 pub(super) fn look(range: &FileRange, now: Instant) -> Found {
     let len = range.len.min(LOOK_BYTES);
     let version = range.version.as_ref();
+    if version.is_some_and(|version| version.medium == Medium::Memory) {
+        return Found::InMemory(range.len);
+    }
     if version.is_some_and(|version| version.len() <= LOOK_BYTES && version.was_seen_lately(now)) {
         return Found::InMemory(len);
     }
     if version.is_some_and(|version| version.was_missed_lately(now)) {
         return Found::OnDisk;
     }
-    let found = match peek(&range.file, range.offset + len - 1) {
-        Peek::There => Found::InMemory(len),
-        Peek::Absent => Found::OnDisk,
-        // All that this file system has is in memory.
-        Peek::Memory => Found::InMemory(range.len),
+    let found = match is_in_memory(&range.file, range.offset + len - 1) {
+        true => Found::InMemory(len),
+        false => Found::OnDisk,
     };
     match (version, found) {
         (Some(version), Found::OnDisk) => version.miss(now),
@@ -90,30 +92,12 @@ pub(super) fn look(range: &FileRange, now: Instant) -> Found {
     found
 }
 
-enum Peek {
-    There,
-    Absent,
-    Memory,
-}
-
-fn peek(file: &File, at: u64) -> Peek {
+/// True if the kernel has a byte without having to wait for it. Nothing there is the end of a file
+/// that has shrunk: sending finds that out.
+fn is_in_memory(file: &File, at: u64) -> bool {
     let mut byte = [0];
     let mut pieces = [IoSliceMut::new(&mut byte)];
-    match preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT) {
-        // Nothing there is the end of a file that has shrunk: sending finds that out.
-        Ok(_) => Peek::There,
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if is_in_memory(file) => Peek::Memory,
-        // Not there, or the file system cannot say (overlayfs, FUSE).
-        Err(_) => Peek::Absent,
-    }
-}
-
-/// True for tmpfs and ramfs.
-fn is_in_memory(file: &File) -> bool {
-    const TMPFS_MAGIC: FsWord = 0x0102_1994;
-    const RAMFS_MAGIC: FsWord = 0x8584_58f6;
-    let magic = rustix::fs::fstatfs(file).map(|system| system.f_type);
-    magic.is_ok_and(|magic| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic))
+    preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT).is_ok()
 }
 
 impl Disks {
@@ -235,18 +219,28 @@ mod tests {
     fn what_was_just_written_is_in_memory_or_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let range = range(&folder);
-        // By the file system: it can say so, it is one of memory, or it cannot say.
+        // By the file system: it can say so, or it cannot.
         match look(&range, Instant::now()) {
-            Found::InMemory(LOOK_BYTES | LEN) | Found::OnDisk => {}
+            Found::InMemory(LOOK_BYTES) | Found::OnDisk => {}
             other => panic!("{other:?}"),
         }
         let brought = read(&range).expect("a disk that works");
         assert!((READ_BYTES..=LOOK_BYTES).contains(&brought), "{brought}");
     }
 
+    /// Not even its file system is asked, which might be one to wait for.
+    #[test]
+    fn what_has_no_disk_is_not_looked_at() {
+        let version = FileVersion::new(LEN, std::time::SystemTime::now(), Medium::Memory);
+        // A look at this would fail.
+        let file = Arc::new(File::create("/dev/null").expect("a file"));
+        let range = FileRange::new(file, 0, LEN).with_version(&version);
+        assert_eq!(look(&range, Instant::now()), Found::InMemory(LEN));
+    }
+
     #[test]
     fn a_small_file_that_was_seen_is_not_looked_at_again() {
-        let version = FileVersion::new(LOOK_BYTES, std::time::SystemTime::now());
+        let version = FileVersion::new(LOOK_BYTES, std::time::SystemTime::now(), Medium::Disk);
         // A look at this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
         let range = FileRange::new(file, 100, 1000).with_version(&version);

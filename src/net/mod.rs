@@ -5,7 +5,8 @@
 //! [`mailbox`] only. What may block runs on the [`helpers`].
 //!
 //! A worker never waits for a peer, a handler or a log. What it can still wait for is `sendfile` of
-//! a large file whose next pages are not in the kernel's memory. Nothing here knows what is served.
+//! pages that the kernel has let go of since it was looked whether they are there. Nothing here
+//! knows what is served.
 
 pub(crate) mod acceptor;
 mod acknowledged;
