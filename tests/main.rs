@@ -8,6 +8,7 @@ mod browser;
 mod clients;
 mod command_line;
 mod corpus;
+mod disks;
 mod embedding;
 mod encoding;
 mod explain;

@@ -1,6 +1,7 @@
 //! A server to talk to and a client that shows every byte.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;

@@ -1,0 +1,216 @@
+//! Disks that hang and disks that fail, on real descriptors: nobody waits but who asks them.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::disk::{Disk, Temper};
+use crate::support::{Client, Process, eventually, pattern};
+
+/// Large enough that it is sent in many pieces.
+const LARGE: usize = 4 << 20;
+
+/// A multiple of what is read at once.
+const FAILS_FROM: usize = 1 << 20;
+
+/// A server of a folder of which a part is a bad disk. The disk goes first: a process that waits
+/// for it cannot be ended.
+struct Served {
+    disk: Disk,
+    server: Process,
+    _site: TempDir,
+}
+
+impl Served {
+    /// The root is the folder, or the disk itself.
+    fn start(root: Root, args: &[&str]) -> Self {
+        let site = tempfile::tempdir().expect("a folder");
+        fs::write(site.path().join("small.txt"), "small").expect("a file");
+        fs::write(site.path().join("large"), pattern(LARGE)).expect("a file");
+        fs::create_dir(site.path().join("list")).expect("a folder");
+        let mount = site.path().join("disk");
+        fs::create_dir(&mount).expect("a folder");
+        let disk = Disk::mount(
+            &mount,
+            &[
+                ("small.txt", b"small".to_vec(), Temper::Sound),
+                ("large", pattern(LARGE), Temper::Sound),
+                ("hangs", pattern(LARGE), Temper::HangsInReads),
+                ("hangs.txt", pattern(1000), Temper::HangsInReads),
+                ("opens.txt", pattern(1000), Temper::HangsInOpens),
+                (
+                    "fails",
+                    pattern(LARGE),
+                    Temper::FailsFrom(FAILS_FROM as u64),
+                ),
+                ("fails.first", pattern(LARGE), Temper::FailsFrom(0)),
+                ("fails.txt", pattern(1000), Temper::FailsFrom(0)),
+            ],
+        );
+        let root = match root {
+            Root::Folder => site.path(),
+            Root::Disk => &mount,
+        };
+        let server = Process::start(root, args);
+        Self {
+            disk,
+            server,
+            _site: site,
+        }
+    }
+
+    /// Clients that ask for a file that hangs, all of them on their way.
+    fn ask(&self, path: &str, count: usize) -> Vec<Client> {
+        let clients = (0..count).map(|_| {
+            let mut client = self.server.client();
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            client
+        });
+        clients.collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    Folder,
+    Disk,
+}
+
+impl Root {
+    fn on_disk(self, name: &str) -> String {
+        match self {
+            Self::Folder => format!("/disk/{name}"),
+            Self::Disk => format!("/{name}"),
+        }
+    }
+}
+
+/// More than there are helpers of any kind.
+const MANY: usize = 32;
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_disk_that_hangs_keeps_nobody_else_waiting() {
+    for root in [Root::Folder, Root::Disk] {
+        for (name, len) in [("hangs", LARGE), ("hangs.txt", 1000), ("opens.txt", 1000)] {
+            let args = ["--listing=on", "--access-log=off", "--workers=1"];
+            let served = Served::start(root, &args);
+            let case = format!("{root:?} {name}");
+            let (content, large) = (pattern(len), pattern(LARGE));
+            let mut kept = served.server.client();
+            assert_eq!(
+                kept.get(&root.on_disk("small.txt")).text(),
+                "small",
+                "{case}"
+            );
+            let mut waiting = served.ask(&root.on_disk(name), MANY);
+            eventually(|| served.disk.waiting() > 0);
+            // There is one event loop, and it serves what needs no disk.
+            for client in [&mut kept, &mut served.server.client()] {
+                assert_eq!(client.request("OPTIONS", "/", "").status, 204, "{case}");
+                assert_eq!(client.get("/%00").status, 400, "{case}");
+            }
+            // What needs another disk: in memory and from it, large, and with a helper's help.
+            if root == Root::Folder {
+                let mut other = served.server.client();
+                assert_eq!(other.get("/small.txt").text(), "small", "{case}");
+                assert_eq!(other.get("/none/of/it").status, 404, "{case}");
+                assert_eq!(other.request("HEAD", "/large", "").status, 200, "{case}");
+                assert!(other.get("/large").content == large, "{case}");
+                other.send("GET /list/ HTTP/1.1\r\nHost: test\r\n\r\n");
+                assert_eq!(other.head().status, 200, "{case}");
+                assert!(!other.chunks().is_empty(), "{case}");
+            }
+            // What is sent is read by threads of their own: others find files on this disk.
+            if name == "hangs" {
+                let mut same = served.server.client();
+                assert_eq!(
+                    same.get(&root.on_disk("small.txt")).text(),
+                    "small",
+                    "{case}"
+                );
+                let head = same.request("HEAD", &root.on_disk("hangs"), "");
+                assert_eq!(head.length(), Some(LARGE as u64), "{case}");
+                assert_eq!(same.get(&root.on_disk("none")).status, 404, "{case}");
+            }
+            served.disk.release();
+            for client in &mut waiting {
+                let reply = client.reply();
+                assert_eq!(reply.status, 200, "{case}");
+                assert!(reply.content == content, "{case}");
+                // It is as good as any other.
+                assert_eq!(
+                    client.get(&root.on_disk("small.txt")).text(),
+                    "small",
+                    "{case}"
+                );
+            }
+        }
+    }
+}
+
+/// The page for what is not found hangs, and is found on the way to another answer.
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("a file");
+    let config = rules.to_str().expect("UTF-8");
+    let args = ["--config", config, "--access-log=off", "--workers=1"];
+    let served = Served::start(Root::Folder, &args);
+    let mut waiting = served.ask("/none", 1);
+    eventually(|| served.disk.waiting() > 0);
+    // By now it is known, without a disk, that there is nothing.
+    waiting.extend(served.ask("/none", 1));
+    let mut other = served.server.client();
+    assert_eq!(other.request("OPTIONS", "/", "").status, 204);
+    served.disk.release();
+    for mut client in waiting {
+        let reply = client.reply();
+        assert_eq!(reply.status, 404);
+        assert!(reply.content == pattern(1000));
+    }
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_disk_that_fails_is_said_while_it_can_be() {
+    for root in [Root::Folder, Root::Disk] {
+        let mut served = Served::start(root, &["--log-format=json", "--workers=1"]);
+        let mut client = served.server.client();
+        for name in ["fails.first", "fails.txt"] {
+            let reply = client.get(&root.on_disk(name));
+            assert_eq!(reply.status, 500, "{root:?} {name}");
+            let line: Value = serde_json::from_str(&served.server.line()).expect("JSON");
+            let logged = (&line["status"], &line["outcome"]);
+            assert_eq!(logged, (&500.into(), &"complete".into()), "{root:?} {name}");
+            client = served.server.client();
+        }
+        // It has said how long it is, and it ends before: nothing is made up.
+        let mut client = served.ask(&root.on_disk("fails"), 1).remove(0);
+        let head = client.head();
+        assert_eq!(
+            (head.status, head.length()),
+            (200, Some(LARGE as u64)),
+            "{root:?}"
+        );
+        let content = client.rest().expect("an end");
+        assert!(
+            content == pattern(LARGE)[..FAILS_FROM],
+            "{root:?} {}",
+            content.len()
+        );
+        let line: Value = serde_json::from_str(&served.server.line()).expect("JSON");
+        let logged = (&line["status"], &line["outcome"], &line["bytes"]);
+        let expected = (&200.into(), &"aborted".into(), &FAILS_FROM.into());
+        assert_eq!(logged, expected, "{root:?}");
+        // What is fine on that disk is fine.
+        let mut client = served.server.client();
+        assert!(
+            client.get(&root.on_disk("large")).content == pattern(LARGE),
+            "{root:?}"
+        );
+    }
+}

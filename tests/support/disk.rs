@@ -1,0 +1,191 @@
+//! A disk that hangs and fails when it is told to: a file system of this process, mounted where it
+//! is asked to be. It needs root and `/dev/fuse`.
+//!
+//! Who reads from it must be another process: a thread that waits for a disk cannot be ended, and
+//! a process that waits for itself never does. It is unmounted when it is dropped; who waits then
+//! gets an error.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen,
+    Request,
+};
+use rustix::mount::{UnmountFlags, unmount};
+
+/// How a file behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temper {
+    Sound,
+    /// Reads wait until [`Disk::release`].
+    HangsInReads,
+    /// Opening it waits until [`Disk::release`].
+    HangsInOpens,
+    /// Reads fail from this byte on.
+    FailsFrom(u64),
+}
+
+/// One that is mounted.
+pub(crate) struct Disk {
+    path: PathBuf,
+    waiting: Arc<Waiting>,
+    /// `None` once it is unmounted.
+    session: Option<BackgroundSession>,
+}
+
+struct Files {
+    files: Vec<(&'static str, Vec<u8>, Temper)>,
+    modified: SystemTime,
+    waiting: Arc<Waiting>,
+}
+
+/// Who waits, and in what way it gets what it waits for; `None` once they are let go.
+struct Waiting(Mutex<Option<Vec<Resume>>>);
+
+type Resume = Box<dyn FnOnce() + Send>;
+
+impl Disk {
+    /// Mounts these files at `path`, an empty folder.
+    pub(crate) fn mount(path: &Path, files: &[(&'static str, Vec<u8>, Temper)]) -> Self {
+        let waiting = Arc::new(Waiting(Mutex::new(Some(Vec::new()))));
+        let files = Files {
+            files: files.to_vec(),
+            // Files that have just been written are never sure.
+            modified: SystemTime::now() - Duration::from_secs(3600),
+            waiting: Arc::clone(&waiting),
+        };
+        let mut config = fuser::Config::default();
+        config.mount_options = vec![MountOption::RO, MountOption::FSName("tests".to_owned())];
+        let session = fuser::spawn_mount(files, path, &config).expect("root, and /dev/fuse");
+        Self {
+            path: path.to_owned(),
+            waiting,
+            session: Some(session),
+        }
+    }
+
+    /// How many reads and opens wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Lets those who wait go on; from now on it hangs no more.
+    pub(crate) fn release(&self) {
+        let waiting = self.waiting.lock().take();
+        waiting.into_iter().flatten().for_each(|resume| resume());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.release();
+        // Whoever has files of it open keeps them: it is out of the way at once.
+        if let Err(error) = unmount(&self.path, UnmountFlags::DETACH) {
+            eprintln!("{} is still mounted: {error}", self.path.display());
+        }
+        drop(self.session.take());
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Resume>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, resume: Resume) {
+        match &mut *self.lock() {
+            Some(waiting) => waiting.push(resume),
+            None => resume(),
+        }
+    }
+}
+
+impl Files {
+    fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
+        let (kind, size) = match inode {
+            INodeNo::ROOT => (FileType::Directory, 0),
+            inode => (FileType::RegularFile, self.file(inode)?.1.len() as u64),
+        };
+        Some(FileAttr {
+            ino: inode,
+            size,
+            blocks: size.div_ceil(512),
+            atime: self.modified,
+            mtime: self.modified,
+            ctime: self.modified,
+            crtime: self.modified,
+            kind,
+            perm: 0o755,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        })
+    }
+
+    /// The root is 1, and they follow.
+    fn file(&self, inode: INodeNo) -> Option<&(&'static str, Vec<u8>, Temper)> {
+        self.files
+            .get(usize::try_from(inode.0).ok()?.checked_sub(2)?)
+    }
+}
+
+/// What the kernel knows of a file it keeps, as it does of one on a disk.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
+
+impl Filesystem for Files {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.files.iter().position(|(file, ..)| *file == name);
+        match found.and_then(|at| self.attributes(INodeNo(at as u64 + 2))) {
+            Some(attributes) => reply.entry(&FOR_EVER, &attributes, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.attributes(inode) {
+            Some(attributes) => reply.attr(&FOR_EVER, &attributes),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let open = move || reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+        match self.file(inode) {
+            Some((_, _, Temper::HangsInOpens)) => self.waiting.add(Box::new(open)),
+            _ => open(),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some((_, content, temper)) = self.file(inode) else {
+            return reply.error(Errno::EIO);
+        };
+        let start = content.len().min(offset as usize);
+        let piece = &content[start..content.len().min(start + size as usize)];
+        match *temper {
+            Temper::FailsFrom(at) if offset + u64::from(size) > at => reply.error(Errno::EIO),
+            Temper::HangsInReads => {
+                let piece = piece.to_vec();
+                self.waiting.add(Box::new(move || reply.data(&piece)));
+            }
+            _ => reply.data(piece),
+        }
+    }
+}
