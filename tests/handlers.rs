@@ -11,7 +11,7 @@ use std::time::Duration;
 use tws::{Body, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream, Streamed};
 
 use crate::support::client::PATIENCE;
-use crate::support::{TestServer, eventually, pattern};
+use crate::support::{TestServer, eventually, log, pattern};
 
 const MIB: usize = 1024 * 1024;
 
@@ -351,7 +351,8 @@ fn a_writer_that_fails_cuts_its_content_short() {
 }
 
 #[test]
-fn a_panic_harms_nobody_else() {
+fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
+    log::keep_errors();
     let router = Router::new()
         .get("/", |_: &Request<'_>| Response::text("fine"))
         .get("/now", |_: &Request<'_>| -> Response {
@@ -378,9 +379,20 @@ fn a_panic_harms_nobody_else() {
     let mut other = server.client();
     assert_eq!(other.get("/").text(), "fine");
     let mut client = server.client();
-    for path in ["/now", "/job", "/later", "/change", "/both"] {
-        assert_eq!(client.get(path).status, 500, "{path}");
+    let table = [
+        ("/now", "the handler of"),
+        ("/job", "the handler of"),
+        ("/later", "the handler of"),
+        ("/change", "what wraps the handler of"),
+        ("/both", "the handler of"),
+    ];
+    for (path, who) in table {
+        let target = format!("{path}?in=the&log=too");
+        assert_eq!(client.get(&target).status, 500, "{path}");
         assert_eq!(other.get("/").text(), "fine");
+        let error = format!("{who} GET \"{target}\" panicked");
+        // The answer may come first.
+        eventually(|| log::errors_with(&target).contains(&error));
     }
 }
 

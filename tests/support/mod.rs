@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod log;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;

@@ -1,0 +1,41 @@
+//! The log of this process: its servers write to it as they do for whoever embeds them.
+
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Errors;
+
+/// Keeps errors from now on, those of all tests.
+pub(crate) fn keep_errors() {
+    static BEGIN: Once = Once::new();
+    BEGIN.call_once(|| {
+        log::set_logger(&Errors).expect("the only logger");
+        log::set_max_level(LevelFilter::Error);
+    });
+}
+
+/// The errors with `words` in them.
+pub(crate) fn errors_with(words: &str) -> Vec<String> {
+    let errors = errors();
+    let found = errors.iter().filter(|error| error.contains(words));
+    found.cloned().collect()
+}
+
+fn errors() -> MutexGuard<'static, Vec<String>> {
+    ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log for Errors {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        errors().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
