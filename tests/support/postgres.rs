@@ -2,14 +2,14 @@
 //! ends with the test that started it, however that ends.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ impl Postgres {
 
     /// Starts it again after [`stop`](Self::stop).
     pub(crate) fn run(&mut self) {
-        let (pids, pid) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let mut command = as_owner(&bin().join("postgres"));
         command
             .arg("-D")
@@ -77,22 +77,21 @@ impl Postgres {
             .arg(self.folder.path())
             .current_dir(self.folder.path())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(self.folder.path().join("log")).expect("a file"));
+            .stderr(Stdio::piped());
         let thread = thread::spawn(move || {
             let mut child = command.spawn().expect("postgres");
+            let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+            let log = read_until(&mut stderr, "ready to accept connections");
             let pid = i32::try_from(child.id()).expect("a pid");
-            pids.send(Pid::from_raw(pid).expect("a pid"))
+            tell.send(log.map(|()| Pid::from_raw(pid).expect("a pid")))
                 .expect("a test");
+            // What else it says must go somewhere.
+            io::copy(&mut stderr, &mut io::sink()).expect("its end");
             child.wait().expect("an end");
         });
-        let pid = pid.recv().expect("a pid");
+        let started = told.recv_timeout(PATIENCE).expect("postgres, in time");
+        let pid = started.unwrap_or_else(|log| panic!("postgres: {log}"));
         self.running = Some(Running { pid, thread });
-        let start = Instant::now();
-        while !self.is_ready() {
-            let log = || fs::read_to_string(self.folder.path().join("log"));
-            assert!(start.elapsed() < PATIENCE, "postgres: {:?}", log());
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Ends it at once, as a power cut would: what it has not written down is lost.
@@ -125,13 +124,6 @@ impl Postgres {
             // One that ends meanwhile is no matter.
             let _ = kill_process(child.expect("a pid"), signal);
         }
-    }
-
-    fn is_ready(&self) -> bool {
-        let status = Command::new(bin().join("pg_isready"))
-            .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
-            .status();
-        status.expect("pg_isready").success()
     }
 
     /// The name of a new and empty database.
@@ -172,6 +164,17 @@ impl Drop for Postgres {
         self.thaw();
         self.stop();
     }
+}
+
+/// Waits for a line with `words`; if none comes, all that was said is the error.
+fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
+    let mut log = String::new();
+    while !log.contains(words) {
+        if said.read_line(&mut log).expect("a line") == 0 {
+            return Err(log);
+        }
+    }
+    Ok(())
 }
 
 /// The newest there is.
