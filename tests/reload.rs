@@ -84,13 +84,22 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
 fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
     let (old, contents, is_gone) = Named::new("old");
     let server = TestServer::start(old);
-    let mut halfway = server.client();
-    halfway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
-    contents.recv().expect("it is admitted");
+    let [leaves, breaks] = [(), ()].map(|()| {
+        let mut client = server.client();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
+        contents.recv().expect("it is admitted");
+        client
+    });
     let (new, _, _) = Named::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
     eventually(|| server.client().get("/").text() == "new 0");
-    drop(halfway);
+    // Closing resets the connection then.
+    let linger = Some(std::time::Duration::ZERO);
+    rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("a socket");
+    drop(breaks);
+    eventually(|| server.handle.connections() == 1);
+    assert!(!is_gone.load(Ordering::Acquire));
+    drop(leaves);
     eventually(|| is_gone.load(Ordering::Acquire));
 }
 
@@ -131,10 +140,12 @@ fn limits_change_for_connections_old_and_new() {
 #[test]
 fn the_time_for_the_end_changes_too() {
     let (sender, _unanswered) = mpsc::channel();
-    let server = TestServer::start(move |_: &Request<'_>| {
+    let handler = move |_: &Request<'_>| {
         let sender = sender.clone();
         Reply::later(move |replier| drop(sender.send(replier)))
-    });
+    };
+    let long = std::time::Duration::from_secs(3600);
+    let server = TestServer::configured(handler, |config| config.timeouts.drain = long);
     let mut waiting = server.client();
     waiting.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     eventually(|| server.handle.counts().requests == 1);
