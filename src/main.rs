@@ -154,19 +154,21 @@ fn run(words: Words, settings: Settings, diagnostics: &mut Diagnostics) -> Resul
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log);
     }
-    if settings.banner == Banner::Shown {
-        let handle = server.handle();
-        let start = Start {
+    let announcement = match settings.banner {
+        Banner::Shown => Start {
             settings: &settings,
             files: app.files(),
-            addresses: handle.local_addresses(),
+            addresses: server.handle().local_addresses(),
             confinement: &confinement,
-        };
-        say(&start.announcement());
-    }
+        }
+        .announcement(),
+        Banner::Silent => String::new(),
+    };
     let handler = app.into_handler(&settings, users.as_ref());
     let reload = Reload::new(words, settings, users, confinement, server.handle());
     heed_signals(signals, &server, reload, reopener)?;
+    // Whoever has read it may send signals, and replace the program.
+    say(&announcement);
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc;
@@ -11,7 +10,7 @@ use std::thread;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::client::PATIENCE;
-use crate::support::eventually;
+use crate::support::{Program, eventually, install};
 
 /// A server that is killed when it is dropped.
 struct Running(Child);
@@ -227,8 +226,7 @@ fn colours_are_for_terminals_that_want_them() {
 fn desktop(script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("xdg-open");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    install(&path, Program::Script(&format!("#!/bin/sh\n{script}\n")));
     folder
 }
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tempfile::TempDir;
 use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
 
 use crate::support::server::announced_address;
-use crate::support::{Client, Process, TestServer, eventually};
+use crate::support::{Client, Process, Program, TestServer, eventually, install};
 
 const MIB: usize = 1024 * 1024;
 
@@ -385,7 +384,7 @@ fn load(
 fn replaceable() -> (TempDir, TempDir, Command) {
     let programs = tempfile::tempdir().expect("a folder");
     let program = programs.path().join("tws");
-    fs::copy(env!("CARGO_BIN_EXE_tws"), &program).expect("a copy");
+    install(&program, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
     let folder = folder();
     let mut command = Command::new(program);
     command
@@ -456,8 +455,7 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
     let program = programs.path().join("tws");
     let new = programs.path().join("new");
     for script in ["#!/bin/sh\nexit 1\n", "neither a program nor a script\n"] {
-        fs::write(&new, script).expect("a file");
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a mode");
+        install(&new, Program::Script(script));
         fs::rename(&new, &program).expect("another program");
         let mut kept = Client::connect(server.address);
         assert_eq!(kept.get("/a.txt").status, 200);
@@ -467,7 +465,7 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
         assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     }
     // The next one that is good is taken.
-    fs::copy(env!("CARGO_BIN_EXE_tws"), &new).expect("a copy");
+    install(&new, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
     fs::rename(&new, &program).expect("another program");
     server.upgrade();
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
@@ -483,8 +481,7 @@ fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
     fs::remove_file(&program).expect("the old program");
     // It never serves.
     let script = "#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 600\n";
-    fs::write(&program, script).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    install(&program, Program::Script(script));
     server.signal(Signal::USR2);
     let pid = folder.path().join("pid");
     eventually(|| pid.exists());

@@ -7,6 +7,9 @@ pub(crate) mod log;
 pub(crate) mod postgres;
 pub(crate) mod server;
 
+use std::path::Path;
+use std::process::Command;
+
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
 
@@ -17,6 +20,27 @@ pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) {
         assert!(start.elapsed() < client::PATIENCE, "it has not come true");
         std::thread::yield_now();
     }
+}
+
+/// Puts a program at `path`: a script's text, or a copy of a file. Another program writes it: a file
+/// that this process has open for writing, be it through a child that a test is just starting, is
+/// busy and cannot be executed.
+pub(crate) fn install(path: &Path, program: Program<'_>) {
+    let mut command = Command::new("sh");
+    match program {
+        Program::Script(text) => command
+            .args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""])
+            .arg(path)
+            .arg(text),
+        Program::CopyOf(file) => command.args(["-c", "cp \"$1\" \"$0\""]).arg(path).arg(file),
+    };
+    assert!(command.status().expect("a shell").success());
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Program<'a> {
+    Script(&'a str),
+    CopyOf(&'a str),
 }
 
 /// `len` bytes of which no two neighbourhoods are alike.
