@@ -32,6 +32,27 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Open files in all, well below the 1,024 descriptors that are usual.
 const MAX_FILES: usize = 256;
 
+/// How often somebody looked for a version of a file, and what came of it. A file's forms (plain,
+/// compressed, a sidecar) are looked for one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheCounts {
+    /// It was there, and nobody asked the file system.
+    pub hits: u64,
+    /// It was there, and the file system said that it is still the same.
+    pub revalidations: u64,
+    /// It had to be opened, or made, and is there now.
+    pub misses: u64,
+}
+
+impl CacheCounts {
+    pub(super) fn add(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.revalidations += other.revalidations;
+        self.misses += other.misses;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
@@ -43,6 +64,8 @@ struct Shard {
     entries: LruCache<Vec<u8>, Entry>,
     bytes: usize,
     files: usize,
+    /// Beside the entries, whose lock is taken anyway.
+    counts: CacheCounts,
 }
 
 #[derive(Debug)]
@@ -118,6 +141,7 @@ impl Cache {
                 entries: LruCache::new(capacity),
                 bytes: 0,
                 files: 0,
+                counts: CacheCounts::default(),
             })
         };
         Self {
@@ -129,7 +153,11 @@ impl Cache {
     pub(super) fn get(&self, key: &[u8], now: Instant) -> Known {
         let mut shard = self.shard(key);
         let entry = shard.entries.get(key);
-        entry.map_or(Known::Nothing, |entry| entry.known(now))
+        let known = entry.map_or(Known::Nothing, |entry| entry.known(now));
+        if matches!(known, Known::Quiet(_) | Known::Fresh(_)) {
+            shard.counts.hits += 1;
+        }
+        known
     }
 
     /// Keeps what was found.
@@ -144,7 +172,9 @@ impl Cache {
 
     /// Keeps a version that was looked at again and is the same, unless another has come.
     pub(super) fn confirm(&self, key: &[u8], version: &Arc<Version>, seen: Seen) {
-        if let Some(entry) = self.shard(key).entries.get_mut(key)
+        let mut shard = self.shard(key);
+        shard.counts.revalidations += 1;
+        if let Some(entry) = shard.entries.get_mut(key)
             && entry
                 .version
                 .as_ref()
@@ -153,6 +183,15 @@ impl Cache {
             entry.checked = seen.at;
             entry.watched = seen.watched;
         }
+    }
+
+    pub(super) fn counts(&self) -> CacheCounts {
+        let mut sum = CacheCounts::default();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.add(shard.counts);
+        }
+        sum
     }
 
     /// Forgets all that holds a descriptor.
@@ -174,6 +213,7 @@ impl Cache {
 
 impl Shard {
     fn put(&mut self, key: &[u8], entry: Entry) {
+        self.counts.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
         if let Some((_, old)) = self.entries.push(key.to_vec(), entry) {

@@ -40,6 +40,7 @@ use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Body, Fields, Refusal, Request, Response, Stream, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
+pub use cache::CacheCounts;
 use listing::{Entries, Hidden, Order, UploadForm};
 use resolve::Resolved;
 use root::{Miss, Patience};
@@ -117,6 +118,14 @@ impl StaticFiles {
         let path = request.path_bytes();
         let resolved = || resolve::resolve(&tree.rules, &at.root, path, Patience::Enough);
         tree.rules.redirect(request).is_none() && matches!(resolved(), Ok(Resolved::File(..)))
+    }
+
+    /// How often versions of files were looked for, and what came of it, for all hosts together.
+    pub fn cache_counts(&self) -> CacheCounts {
+        let mut sum = self.inner.default.counts();
+        let hosts = self.inner.hosts.iter();
+        hosts.for_each(|(_, tree)| sum.add(tree.counts()));
+        sum
     }
 
     /// Never serves the file at `path`, which is relative to the root, on any host whose root it

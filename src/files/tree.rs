@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use ::http::HeaderMap;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Slow;
-use super::cache::{Cache, FRESH, Known, Seen};
+use super::cache::{Cache, CacheCounts, FRESH, Known, Seen};
 use super::encode;
 use super::resolve::{self, Resolved};
 use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
@@ -38,6 +38,8 @@ pub(super) struct Tree {
     /// What names the root; it may be a link.
     pub(super) path: PathBuf,
     current: RwLock<Arc<Snapshot>>,
+    /// What the caches of former snapshots have counted.
+    past_counts: Mutex<CacheCounts>,
     checked: Mutex<Instant>,
     /// What the path named last of all that could not be opened.
     unreadable: Mutex<Option<Place>>,
@@ -138,6 +140,7 @@ impl Tree {
             rules,
             path: folder,
             current: RwLock::new(Arc::new(snapshot)),
+            past_counts: Mutex::default(),
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
             tags: Mutex::new(LruCache::new(max_tags)),
@@ -172,10 +175,7 @@ impl Tree {
             match Place::of_directory(&self.path) {
                 Ok(place) if place != current.root.place => {
                     match Snapshot::open(&self.path, self.symlinks) {
-                        Ok(snapshot) => {
-                            let current = self.current.write();
-                            *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-                        }
+                        Ok(snapshot) => self.replace(snapshot),
                         Err(error) => self.complain(place, &error),
                     }
                 }
@@ -184,6 +184,27 @@ impl Tree {
             return self.read();
         }
         current
+    }
+
+    fn replace(&self, snapshot: Snapshot) {
+        let mut past = self.past_counts();
+        let current = self.current.write();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        past.add(current.cache.counts());
+        *current = Arc::new(snapshot);
+    }
+
+    fn past_counts(&self) -> MutexGuard<'_, CacheCounts> {
+        let counts = self.past_counts.lock();
+        counts.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the caches have counted; of one that a deploy has replaced, until then.
+    pub(super) fn counts(&self) -> CacheCounts {
+        let past = self.past_counts();
+        let mut counts = *past;
+        counts.add(self.read().cache.counts());
+        counts
     }
 
     /// Says that the folder of a deploy cannot be opened, once: it is tried again and again.
