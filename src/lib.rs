@@ -202,6 +202,15 @@ mod tls;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
+/// What a server does, seen from outside: what [`ServerHandle::observe`] gives and says.
+pub mod observe {
+    pub use crate::files::CacheCounts;
+    pub use crate::net::meter::Histogram;
+    pub use crate::net::observer::{
+        Activities, Direction, Observer, Queue, Report, Totals, Transfer, TransferId, WaitsFor,
+    };
+}
+
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
@@ -213,7 +222,7 @@ pub use http::{
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};
 pub use router::Router;
-pub use server::{Counts, Server, ServerHandle};
+pub use server::{Counts, Phase, Server, ServerHandle};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, Tls};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

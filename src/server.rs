@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Drops};
 use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
@@ -21,6 +21,7 @@ use crate::net::disk::Disks;
 use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
+use crate::net::observer::{Observer, PoolsView};
 use crate::net::socket::{Listener, ListenerAddress, V6};
 use crate::net::terms::Terms;
 use crate::net::worker::{Address, Seat, Worker};
@@ -42,6 +43,7 @@ pub struct Server {
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     access_log: Option<AccessLog>,
+    pools: (Helpers, Helpers, Disks),
     handle: ServerHandle,
 }
 
@@ -60,6 +62,9 @@ struct Shared {
     handshakers: OnceLock<Vec<handshaker::Address>>,
     stop: Arc<Stop>,
     admittance: Arc<Admittance>,
+    pools: PoolsView,
+    /// What the access log had to leave out, if there is one.
+    dropped_lines: OnceLock<Drops>,
     drain: Mutex<Drain>,
     failed: AtomicBool,
 }
@@ -72,11 +77,20 @@ struct Drain {
     phase: Phase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+/// How far a server's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// It listens, and nobody is served yet.
+    Bound,
+    /// It serves.
     Serving,
-    /// The workers have been told.
+    /// Its end is announced. It still serves everybody, for a while.
+    Leaving,
+    /// It takes no more connections and finishes its answers.
     Draining,
+    /// It is over.
+    Ended,
 }
 
 /// What a server has done since it was bound, and what it is doing.
@@ -97,6 +111,8 @@ pub struct Counts {
     pub shed: u64,
     /// Requests that were given to the handler, answered or not.
     pub requests: u64,
+    /// Lines that the access log lacks, because they could not be written in time or at all.
+    pub dropped_log_lines: u64,
 }
 
 impl ServerHandle {
@@ -132,6 +148,32 @@ impl ServerHandle {
             turned_away_clients: admittance.turned_away_clients.load(Ordering::Relaxed),
             shed: self.shared.workers.iter().map(shed).sum(),
             requests: self.shared.workers.iter().map(requests).sum(),
+            dropped_log_lines: self.shared.dropped_lines.get().map_or(0, Drops::count),
+        }
+    }
+
+    /// How far its life has come.
+    pub fn phase(&self) -> Phase {
+        self.shared.drain().phase
+    }
+
+    /// Has it measured what it does, and looks at it, for as long as the observer lives.
+    pub fn observe(&self) -> Observer {
+        Observer::new(self.shared.workers.clone(), self.shared.pools.clone())
+    }
+
+    /// [`shut_down`](Self::shut_down) after a while in which everybody is served and only
+    /// [`phase`](Self::phase) tells that the end has come: time for a load balancer to notice.
+    /// Returns at once.
+    pub fn shut_down_after(&self, delay: Duration) {
+        self.shared.enter(Phase::Leaving);
+        let handle = self.clone();
+        let wait = move || {
+            thread::sleep(delay);
+            handle.shut_down();
+        };
+        if delay.is_zero() || thread::Builder::new().spawn(wait).is_err() {
+            self.shut_down();
         }
     }
 
@@ -167,14 +209,14 @@ impl ServerHandle {
     /// finished within [`Timeouts::drain`](crate::Timeouts::drain). Returns at once;
     /// [`Server::serve`] returns when it is done.
     pub fn shut_down(&self) {
-        self.shared.stop.ask();
+        self.shared.leave();
     }
 
     /// The same, with another time for the answers in flight; what is not finished then is cut. An
     /// end that has begun already can be made shorter so, not longer.
     pub fn shut_down_within(&self, time: Duration) {
         self.shared.shorten_drain(time);
-        self.shared.stop.ask();
+        self.shared.leave();
     }
 }
 
@@ -238,6 +280,12 @@ impl Server {
             .map(|_| Seat::new())
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::system("make an event loop"))?;
+        let limits = &config.limits;
+        let pools = (
+            Helpers::new(config.helpers.get(), limits.max_waiting_jobs),
+            Helpers::new(limits.max_streams, 0),
+            Disks::new(config.helpers.get(), limits.max_waiting_jobs),
+        );
         let shared = Shared {
             addresses,
             unix_sockets,
@@ -245,9 +293,15 @@ impl Server {
             workers: seats.iter().map(|seat| seat.address().clone()).collect(),
             stop: acceptor.stop(),
             admittance: acceptor.admittance(),
+            pools: PoolsView {
+                jobs: pools.0.view(),
+                streams: pools.1.view(),
+                disks: pools.2.view(),
+            },
+            dropped_lines: OnceLock::new(),
             drain: Mutex::new(Drain {
                 time: config.timeouts.drain,
-                phase: Phase::Serving,
+                phase: Phase::Bound,
             }),
             failed: AtomicBool::new(false),
         };
@@ -259,6 +313,7 @@ impl Server {
             #[cfg(feature = "tls")]
             tls: None,
             access_log: None,
+            pools,
             handle: ServerHandle {
                 shared: Arc::new(shared),
             },
@@ -267,6 +322,8 @@ impl Server {
 
     /// Records every exchange in `access_log`.
     pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
+        // There is one at most.
+        let _ = self.handle.shared.dropped_lines.set(access_log.drops());
         self.access_log = Some(access_log);
         self
     }
@@ -307,16 +364,13 @@ impl Server {
     pub fn serve(self, handler: impl Handler + 'static) -> Result<(), Error> {
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let limits = &self.config.limits;
-        let helpers = Helpers::new(self.config.helpers.get(), limits.max_waiting_jobs);
-        let streams = Helpers::new(limits.max_streams, 0);
-        let disks = Disks::new(self.config.helpers.get(), limits.max_waiting_jobs);
         let shared = self.handle.shared;
         let mut crew = Crew::of(&shared);
         let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
             let sink = self.access_log.as_ref().map(AccessLog::sink);
             let handler = Arc::clone(&handler);
-            let pools = (helpers.clone(), streams.clone(), disks.clone());
+            let pools = self.pools.clone();
             let worker = Worker::new(seat, &self.config, handler, pools, sink);
             let started = crew.start(format!("worker-{index}"), move || worker.run());
             crew.workers.push(started?);
@@ -338,6 +392,7 @@ impl Server {
         }
         #[cfg(feature = "tls")]
         let _watched = self.tls.map(watch_certificates).transpose()?;
+        shared.enter(Phase::Serving);
         let room = Room {
             workers: shared.workers.clone(),
             handshakers: shared.handshakers().to_vec(),
@@ -365,13 +420,24 @@ impl Server {
 }
 
 impl Shared {
+    /// A life goes one way.
+    fn enter(&self, phase: Phase) {
+        let mut drain = self.drain();
+        drain.phase = drain.phase.max(phase);
+    }
+
+    /// The acceptor is told; when it has heard, the server drains.
+    fn leave(&self) {
+        self.enter(Phase::Leaving);
+        self.stop.ask();
+    }
+
     fn shorten_drain(&self, time: Duration) {
         let mut drain = self.drain();
-        drain.time = match drain.phase {
-            Phase::Serving => time,
-            Phase::Draining => time.min(drain.time),
-        };
-        if drain.phase == Phase::Draining {
+        if drain.phase < Phase::Draining {
+            drain.time = time;
+        } else {
+            drain.time = time.min(drain.time);
             self.tell_workers(drain.time);
         }
     }
@@ -428,10 +494,11 @@ impl Drop for Crew {
         }
         join(&mut self.handshakers);
         let mut drain = self.shared.drain();
-        drain.phase = Phase::Draining;
+        drain.phase = drain.phase.max(Phase::Draining);
         self.shared.tell_workers(drain.time);
         drop(drain);
         join(&mut self.workers);
+        self.shared.enter(Phase::Ended);
     }
 }
 
@@ -481,7 +548,7 @@ impl Ward {
 
     fn end(&self) {
         self.0.failed.store(true, Ordering::Release);
-        self.0.stop.ask();
+        self.0.leave();
     }
 }
 

@@ -125,6 +125,16 @@ struct Shared {
     finishing: AtomicBool,
 }
 
+/// Sees how many lines were dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Drops(Arc<Shared>);
+
+impl Drops {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
@@ -186,6 +196,11 @@ impl AccessLog {
     /// and once if they did not even find a place in the queue.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The same number for who outlives the log.
+    pub(crate) fn drops(&self) -> Drops {
+        Drops(Arc::clone(&self.shared))
     }
 
     /// Has all that was handed over written, but waits at most `patience`: a pipe that nobody

@@ -5,6 +5,7 @@ use ::http::StatusCode;
 use super::chunked;
 use super::head::{Expectation, Head};
 use super::machine::Exchange;
+use super::passage::{Direction, Passage, Stall};
 use crate::http::{ContentWriter, FieldSpan, Refusal};
 
 pub(super) const TOO_LARGE: Refusal =
@@ -29,14 +30,8 @@ pub(super) struct Receiving {
     /// What the handler takes, or takes yet.
     pub(super) max_bytes: usize,
     decoder: Decoder,
-    passed_on: PassedOn,
-}
-
-/// Whether some of a stream has come already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PassedOn {
-    Nothing,
-    Some,
+    /// How much of a stream is passed on to its reader.
+    passed_on: u64,
 }
 
 #[derive(Debug)]
@@ -66,7 +61,7 @@ impl Receiving {
             content: Vec::new(),
             max_bytes: 0,
             decoder,
-            passed_on: PassedOn::Nothing,
+            passed_on: 0,
         }
     }
 
@@ -102,17 +97,33 @@ impl Receiving {
         if !content.is_empty() {
             writer.push(content);
             self.max_bytes -= content.len();
-            self.passed_on = PassedOn::Some;
+            self.passed_on += content.len() as u64;
             content.clear();
         }
+    }
+
+    /// How much of the content has come.
+    pub(super) fn received(&self) -> u64 {
+        self.passed_on + self.content.len() as u64
     }
 
     /// The length of the content, if the head says it.
     pub(super) fn announced_length(&self) -> Option<u64> {
         match self.decoder {
-            Decoder::Length { left } => Some(left),
+            Decoder::Length { left } => Some(self.received() + left),
             Decoder::Chunked(_) => None,
         }
+    }
+
+    /// The content, and how far it has come.
+    pub(super) fn passage(&self, stall: Option<Stall>) -> Option<Passage<'_>> {
+        Some(Passage {
+            direction: Direction::Up,
+            draft: self.exchange.draft()?,
+            moved: self.received(),
+            total: self.announced_length(),
+            stall,
+        })
     }
 
     /// True once, if the client waits to be told to go on (RFC 9110 §10.1.1): not if some of the
@@ -120,6 +131,6 @@ impl Receiving {
     pub(super) fn takes_up_wait(&mut self) -> bool {
         let waits = self.head.expectation == Expectation::Continue;
         self.head.expectation = Expectation::None;
-        waits && self.content.is_empty() && self.passed_on == PassedOn::Nothing
+        waits && self.received() == 0
     }
 }

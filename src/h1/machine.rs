@@ -18,6 +18,7 @@ use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
+use super::passage::{Passage, Stall};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
 use crate::http::forwarded::{Client, Scheme};
@@ -100,6 +101,12 @@ pub(super) struct Exchange {
     persistence: Persistence,
     peer: Peer,
     draft: Option<Box<Draft>>,
+}
+
+impl Exchange {
+    pub(super) fn draft(&self) -> Option<&Draft> {
+        self.draft.as_deref()
+    }
 }
 
 /// What is sent of a reply (RFC 9110 §9.3.2).
@@ -861,6 +868,17 @@ impl Machine {
     /// True while what is to be sent is bulk, which can wait for its turn.
     pub(crate) fn is_sending_bulk(&self) -> bool {
         self.outbox.has_bulk()
+    }
+
+    /// The content that is on its way, if there is one that takes more than a moment.
+    pub(crate) fn passage(&self) -> Option<Passage<'_>> {
+        match &self.state {
+            State::Content(receiving) => receiving.passage(None),
+            State::Streaming(receiving, writer) => {
+                receiving.passage((!writer.has_room()).then_some(Stall::Handler))
+            }
+            _ => self.outbox.passage(),
+        }
     }
 
     /// Returns the memory that holds nothing.

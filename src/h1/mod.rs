@@ -37,6 +37,7 @@ mod head;
 mod inbox;
 pub(crate) mod machine;
 pub(crate) mod outbox;
+pub(crate) mod passage;
 pub(crate) mod record;
 mod reply;
 

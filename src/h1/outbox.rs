@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 
 use super::chunked;
 use super::context::Buffers;
+use super::passage::{Direction, Passage, Stall};
 use super::record::{Draft, Pending, Record};
 use crate::http::stream::Source;
 use crate::http::{Body, FileRange};
@@ -156,6 +157,41 @@ impl Outbox {
 
     pub(crate) fn has_bulk(&self) -> bool {
         self.bulk.is_some()
+    }
+
+    /// The content that stands behind the buffer, and how far it has come.
+    pub(super) fn passage(&self) -> Option<Passage<'_>> {
+        let bulk = self.bulk.as_deref()?;
+        let trail = self.trail.as_deref()?;
+        // Nothing joins the queue behind bulk: it belongs to the last.
+        let pending = trail.pending.back()?;
+        let moved = trail.sent.saturating_sub(pending.content_start);
+        let (total, stall) = match bulk {
+            Bulk::Bytes(_) => (
+                Some(pending.end.saturating_sub(pending.content_start)),
+                None,
+            ),
+            Bulk::File(file) => (
+                Some(pending.end.saturating_sub(pending.content_start)),
+                (file.memory == Memory::Unknown).then_some(Stall::Disk),
+            ),
+            Bulk::Made(making) => (
+                match making.coding {
+                    StreamCoding::Length { left } => {
+                        Some((self.end() + left).saturating_sub(pending.content_start))
+                    }
+                    StreamCoding::Chunked | StreamCoding::UntilClose => None,
+                },
+                (making.source.is_none() && self.buffer.is_empty()).then_some(Stall::Handler),
+            ),
+        };
+        Some(Passage {
+            direction: Direction::Down,
+            draft: &pending.draft,
+            moved,
+            total,
+            stall,
+        })
     }
 
     /// The stream position at which the next byte that is pushed will stand.

@@ -38,12 +38,12 @@ pub enum Outcome {
 
 /// What is kept of a request until its response is on its way.
 #[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) peer: SocketAddr,
-    pub(super) line: Vec<u8>,
+pub(crate) struct Draft {
+    pub(crate) peer: SocketAddr,
+    pub(crate) line: Vec<u8>,
     pub(super) referer: Option<Vec<u8>>,
     pub(super) user_agent: Option<Vec<u8>>,
-    pub(super) started: Instant,
+    pub(crate) started: Instant,
 }
 
 /// A response on its way: where it lies in the stream of bytes to this peer.

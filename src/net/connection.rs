@@ -8,8 +8,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use mio::Token;
+
 use super::clients::Share;
 use super::mailbox::Piece;
+use super::observer::{Activity, Answer, Direction, WaitsFor};
 use super::pace::{Allowance, Go};
 use super::transport::{More, Received, Transport};
 use crate::config::Timeouts;
@@ -17,6 +20,7 @@ use crate::h1::content::Intake;
 use crate::h1::context::Context;
 use crate::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
+use crate::h1::passage::{Passage, Stall};
 use crate::h1::record::Record;
 use crate::handler::Admission;
 use crate::http::forwarded::Client;
@@ -269,6 +273,39 @@ impl<T: Transport> Connection<T> {
         let idle = self.timer == Timer::KeepAlive && (self.timed_request > 0 || quiet);
         let idle = idle && self.waits_until().is_none();
         idle.then_some(self.since)
+    }
+
+    /// Says what it is doing; the token says who it is.
+    pub(crate) fn report(&self, token: Token, now: Instant, answer: &mut Answer) {
+        let passage = self.machine.passage();
+        answer.add(match (self.machine.timer(), &passage) {
+            (Timer::Handler, Some(passage)) if passage.direction == Direction::Down => {
+                Activity::Sending
+            }
+            (Timer::KeepAlive, _) => Activity::Idle,
+            (Timer::Header, _) => Activity::Head,
+            (Timer::Body, _) => Activity::Content,
+            (Timer::Handler, _) => Activity::Handler,
+            (Timer::Send, _) => Activity::Sending,
+            (Timer::Linger, _) => Activity::Lingering,
+        });
+        if let Some(passage) = passage {
+            let who = (token.0, self.machine.requests());
+            answer.add_transfer(&passage, who, self.waits_for(&passage), now);
+        }
+    }
+
+    fn waits_for(&self, passage: &Passage<'_>) -> WaitsFor {
+        let ready = match passage.direction {
+            Direction::Down => self.readiness.writable,
+            Direction::Up => self.readiness.readable,
+        };
+        match passage.stall {
+            Some(Stall::Disk) => WaitsFor::Disk,
+            Some(Stall::Handler) => WaitsFor::Handler,
+            None if ready => WaitsFor::Turn,
+            None => WaitsFor::Client,
+        }
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.

@@ -18,7 +18,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -27,6 +28,7 @@ use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::helpers::{Helpers, Overloaded};
 use super::mailbox::Mailbox;
+use super::observer::Queue;
 use crate::handler::Job;
 use crate::http::FileRange;
 use crate::http::file_range::Medium;
@@ -50,6 +52,8 @@ pub(crate) struct Disks {
     readers: Arc<Pools>,
     /// They run the jobs that have to find something first.
     helpers: Arc<Pools>,
+    /// How often readers were asked.
+    reads: Arc<AtomicU64>,
 }
 
 struct Pools {
@@ -57,6 +61,32 @@ struct Pools {
     /// Of each.
     max_threads: usize,
     max_waiting: usize,
+}
+
+/// Sees what the helpers do, and does not keep them from ending.
+#[derive(Clone, Debug)]
+pub(crate) struct DisksView {
+    pools: [Weak<Pools>; 2],
+    reads: Arc<AtomicU64>,
+}
+
+impl DisksView {
+    pub(super) fn queue(&self) -> Queue {
+        let mut sum = Queue::default();
+        for pools in self.pools.iter().filter_map(Weak::upgrade) {
+            let by_device = pools.by_device.lock();
+            let by_device = by_device.unwrap_or_else(PoisonError::into_inner);
+            for queue in by_device.values().map(|helpers| helpers.view().queue()) {
+                sum.waiting += queue.waiting;
+                sum.running += queue.running;
+            }
+        }
+        sum
+    }
+
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
 }
 
 /// What a look says about the beginning of a range.
@@ -106,12 +136,21 @@ impl Disks {
         Self {
             readers: Pools::new(READERS_PER_DEVICE, 0),
             helpers: Pools::new(max_threads, max_waiting),
+            reads: Arc::default(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> DisksView {
+        DisksView {
+            pools: [Arc::downgrade(&self.readers), Arc::downgrade(&self.helpers)],
+            reads: Arc::clone(&self.reads),
         }
     }
 
     /// Has the beginning of a range brought into memory; how many bytes, is mailed to `reply_to`
     /// for `token`.
     pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
         // read in large pieces anyway.
         if let Err(error) = fadvise(&range.file, 0, None, Advice::Random) {

@@ -2,6 +2,7 @@
 //! and a reply that goes back through the worker's mailbox.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use mio::Token;
 
 use super::mailbox::{Mail, Mailbox, Piece};
-use super::{disk, piece_writer};
+use super::{disk, observer, piece_writer};
 use crate::handler::Job;
 use crate::http::stream::{Produce, Source, WriteContent};
 use crate::http::{FileRange, Response};
@@ -20,6 +21,26 @@ pub(crate) struct Helpers {
     pool: Arc<Pool>,
     /// Counts the handles.
     _alive: Arc<Alive>,
+}
+
+/// Sees what a pool does, and does not keep it from ending.
+#[derive(Clone)]
+pub(crate) struct HelpersView(Arc<Pool>);
+
+impl HelpersView {
+    pub(crate) fn queue(&self) -> observer::Queue {
+        let queue = self.0.lock();
+        observer::Queue {
+            waiting: queue.tasks.len(),
+            running: queue.running,
+        }
+    }
+}
+
+impl fmt::Debug for HelpersView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HelpersView").field(&self.queue()).finish()
+    }
 }
 
 struct Pool {
@@ -80,6 +101,10 @@ impl Helpers {
             _alive: Arc::new(Alive(Arc::clone(&pool))),
             pool,
         }
+    }
+
+    pub(crate) fn view(&self) -> HelpersView {
+        HelpersView(Arc::clone(&self.pool))
     }
 
     /// Runs `job` on a helper; its response is mailed to `reply_to` for `token`. The log names

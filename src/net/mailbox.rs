@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 
 use super::clients::Share;
+use super::observer::Question;
 use super::stream::Stream;
 use super::terms::Terms;
 use crate::http::Response;
@@ -35,14 +36,16 @@ pub(crate) enum Mail {
     Room(Token),
     /// Serve by these from now on.
     Terms(Box<Terms>),
+    /// Say what all connections are doing.
+    Report(Question),
     /// Finish what is begun, within this time, and end. A second one can only shorten the time.
     Drain(Duration),
 }
 
 /// A queue with a bell. However much mail comes in while its owner is busy, the bell rings once.
 ///
-/// The queue needs no bound of its own: connections are capped before they are mailed, and each
-/// connection has at most one job.
+/// The queue needs no bound of its own: connections and questions are capped before they are
+/// mailed, and each connection has at most one job.
 #[derive(Debug)]
 pub(crate) struct Mailbox<M = Mail> {
     /// `None` when nobody takes mail any more.

@@ -17,6 +17,8 @@ pub(crate) mod disk;
 pub(crate) mod handshaker;
 pub(crate) mod helpers;
 pub(crate) mod mailbox;
+pub(crate) mod meter;
+pub(crate) mod observer;
 pub(crate) mod pace;
 mod piece_writer;
 mod proxy_header;

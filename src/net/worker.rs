@@ -20,6 +20,8 @@ use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, Overloaded, panicked};
 use super::mailbox::{Mail, Mailbox};
+use super::meter::Meter;
+use super::observer::Question;
 use super::stream::Stream;
 use super::terms::{Former, Terms};
 use crate::access_log::Sink;
@@ -62,6 +64,11 @@ pub(crate) struct Tally {
     pub(crate) shed: AtomicU64,
     /// Requests that a handler has seen.
     pub(crate) requests: AtomicU64,
+    pub(crate) meter: Meter,
+    /// Those who want it to measure.
+    pub(super) observers: AtomicUsize,
+    /// Those who have asked what it is doing and were not answered yet.
+    pub(super) questions: AtomicUsize,
 }
 
 /// Whoever has the fewest connections.
@@ -173,10 +180,6 @@ impl Worker {
         access_log: Option<Sink>,
     ) -> Self {
         let now = Instant::now();
-        let recording = match access_log {
-            Some(_) => Recording::On,
-            None => Recording::Off,
-        };
         Self {
             poll: seat.poll,
             address: seat.address,
@@ -185,7 +188,7 @@ impl Worker {
             next_generation: 0,
             run_queue: VecDeque::new(),
             deadlines: Deadlines::new(now),
-            cx: Context::new(config, recording, Instant::now, SystemTime::now()),
+            cx: Context::new(config, Recording::Off, Instant::now, SystemTime::now()),
             handler,
             former: HashMap::new(),
             helpers,
@@ -212,7 +215,9 @@ impl Worker {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.cx.tick(Instant::now(), SystemTime::now());
+        let begun = Instant::now();
+        self.cx.tick(begun, SystemTime::now());
+        self.cx.recording = self.recording();
         let mut rung = false;
         for event in &desk.events {
             match event.token() {
@@ -245,7 +250,19 @@ impl Worker {
         if self.drained_by.is_some_and(|end| self.cx.now >= end) {
             self.cut_all();
         }
+        if self.cx.recording == Recording::On {
+            self.address.tally.meter.count_turn(begun.elapsed());
+        }
         Ok(())
+    }
+
+    /// Who observes may come and go.
+    fn recording(&self) -> Recording {
+        let observers = self.address.tally.observers.load(Ordering::Relaxed);
+        match self.access_log.is_some() || observers > 0 {
+            true => Recording::On,
+            false => Recording::Off,
+        }
     }
 
     /// How long the next poll may wait.
@@ -311,6 +328,7 @@ impl Worker {
             }
             Mail::Room(token) => self.drive(token),
             Mail::Terms(terms) => self.change(*terms),
+            Mail::Report(question) => self.report(question),
             Mail::Drain(time) => {
                 self.cx.service = Service::Draining;
                 // Without an end if it is too far for a clock.
@@ -372,6 +390,14 @@ impl Worker {
             turn: Turn::Parked,
         });
         self.drive(token);
+    }
+
+    fn report(&self, question: Question) {
+        let mut answer = question.answer();
+        for (_, slot) in &self.slots {
+            slot.connection.report(slot.token, self.cx.now, &mut answer);
+        }
+        question.reply(answer);
     }
 
     fn shed(&mut self, count: usize) {
@@ -683,6 +709,7 @@ impl Host for WorkerHost<'_> {
     }
 
     fn record(&mut self, record: Record) {
+        self.tally.meter.count(&record);
         if let Some(sink) = &mut self.access_log {
             sink.record(record);
         }

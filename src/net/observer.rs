@@ -1,0 +1,376 @@
+//! Looks at a server while it serves: what it has counted, and what each connection is doing.
+//!
+//! What is counted is read from memory. What goes on is not written down while it does: each event
+//! loop is asked, walks over its connections, and answers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ::http::StatusCode;
+
+use super::disk::DisksView;
+use super::helpers::HelpersView;
+use super::mailbox::Mail;
+use super::meter::Histogram;
+use super::worker::{Address, Tally};
+use crate::h1::passage::Passage;
+
+/// Transfers that one event loop names in an answer.
+const MAX_TRANSFERS: usize = 1000;
+
+/// Bytes of a target that are told.
+const MAX_TARGET_BYTES: usize = 512;
+
+/// Questions that an event loop may have before it: one that answers none is asked no more.
+const MAX_QUESTIONS: usize = 16;
+
+/// Looks at a server. As long as there is one, the server measures its requests, as it does for an
+/// access log; a server without either measures nothing.
+#[derive(Debug)]
+pub struct Observer {
+    workers: Vec<Address>,
+    pools: PoolsView,
+}
+
+/// The threads of a server that are no event loops, as they are seen from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolsView {
+    pub(crate) jobs: HelpersView,
+    pub(crate) streams: HelpersView,
+    pub(crate) disks: DisksView,
+}
+
+/// What a server has measured while it was observed or wrote an access log, and what its helpers
+/// are doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Responses that are over, by status; 499 for requests whose client was gone before there was
+    /// one.
+    pub responses: Vec<(StatusCode, u64)>,
+    /// Bytes of content that were sent with them.
+    pub content_bytes: u64,
+    /// From the first byte of a request to the last byte of its response.
+    pub durations: Histogram,
+    /// How long the turns of each event loop took: an event waits for at most one.
+    pub turns: Vec<Histogram>,
+    /// Threads for jobs.
+    pub jobs: Queue,
+    /// Threads for contents that are read or written at a client's pace.
+    pub streams: Queue,
+    /// Threads that read from disks.
+    pub disks: Queue,
+    /// How often a part of a file was not in memory and had to be read from a disk.
+    pub cold_reads: u64,
+}
+
+/// Work for threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Queue {
+    /// What no thread has yet.
+    pub waiting: usize,
+    /// What a thread is at.
+    pub running: usize,
+}
+
+/// What a server is doing at one moment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// What connections are doing.
+    pub connections: Activities,
+    /// Contents on their way that are too large to go at once, oldest first. Those whose request
+    /// came before anybody observed or recorded are not among them.
+    pub transfers: Vec<Transfer>,
+    /// How many more there are: each event loop names a thousand.
+    pub transfers_left_out: usize,
+    /// The event loops that have not answered, by number.
+    pub silent: Vec<usize>,
+}
+
+/// How many connections are doing what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activities {
+    /// They wait for a request.
+    pub idle: usize,
+    /// A part of a request's head has come.
+    pub head: usize,
+    /// A request's content is coming in.
+    pub content: usize,
+    /// They wait for a handler.
+    pub handler: usize,
+    /// A response is on its way.
+    pub sending: usize,
+    /// All is sent, and the client has not closed yet.
+    pub lingering: usize,
+}
+
+/// One of [`Activities`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    Idle,
+    Head,
+    Content,
+    Handler,
+    Sending,
+    Lingering,
+}
+
+impl Activities {
+    pub(crate) fn count(&mut self, activity: Activity) {
+        *match activity {
+            Activity::Idle => &mut self.idle,
+            Activity::Head => &mut self.head,
+            Activity::Content => &mut self.content,
+            Activity::Handler => &mut self.handler,
+            Activity::Sending => &mut self.sending,
+            Activity::Lingering => &mut self.lingering,
+        } += 1;
+    }
+
+    fn add(&mut self, other: Self) {
+        self.idle += other.idle;
+        self.head += other.head;
+        self.content += other.content;
+        self.handler += other.handler;
+        self.sending += other.sending;
+        self.lingering += other.lingering;
+    }
+}
+
+pub use crate::h1::passage::Direction;
+
+/// What a transfer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The client, which takes or sends no more at the moment.
+    Client,
+    /// A disk.
+    Disk,
+    /// The handler that makes the content, or reads it.
+    Handler,
+    /// Its turn: nothing but the server itself limits it.
+    Turn,
+}
+
+/// A content on its way.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// Tells it from all others of this server.
+    pub id: TransferId,
+    /// To the client or from it.
+    pub direction: Direction,
+    /// The client.
+    pub client: SocketAddr,
+    /// The request's method.
+    pub method: String,
+    /// The request's target as it was received, cut short after 512 bytes. It is what a client
+    /// chose to send.
+    pub target: String,
+    /// Bytes that have gone: the kernel has taken them, or they have come.
+    pub moved: u64,
+    /// Bytes in all, if that is known.
+    pub total: Option<u64>,
+    /// How long ago the request began.
+    pub age: Duration,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+}
+
+/// Tells a transfer from all others of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransferId {
+    worker: usize,
+    connection: usize,
+    request: u32,
+}
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            worker,
+            connection,
+            request,
+        } = self;
+        write!(f, "{worker}-{connection:x}-{request}")
+    }
+}
+
+/// Who wants to know what an event loop is doing.
+#[derive(Debug)]
+pub(crate) struct Question {
+    worker: usize,
+    asker: SyncSender<Answer>,
+    _place: Place,
+}
+
+/// What an event loop says.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    worker: usize,
+    connections: Activities,
+    transfers: Vec<Transfer>,
+    left_out: usize,
+}
+
+/// One of the questions that an event loop may have before it.
+#[derive(Debug)]
+struct Place(Weak<Tally>);
+
+impl Place {
+    fn take(tally: &Arc<Tally>) -> Option<Self> {
+        let before = tally.questions.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::downgrade(tally));
+        (before < MAX_QUESTIONS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(tally) = self.0.upgrade() {
+            tally.questions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Question {
+    pub(crate) fn answer(&self) -> Answer {
+        Answer {
+            worker: self.worker,
+            ..Answer::default()
+        }
+    }
+
+    /// Whoever asked may have lost patience.
+    pub(crate) fn reply(self, answer: Answer) {
+        let _ = self.asker.try_send(answer);
+    }
+}
+
+impl Answer {
+    pub(crate) fn add(&mut self, activity: Activity) {
+        self.connections.count(activity);
+    }
+
+    pub(crate) fn add_transfer(
+        &mut self,
+        passage: &Passage<'_>,
+        (connection, request): (usize, u32),
+        waits_for: WaitsFor,
+        now: Instant,
+    ) {
+        if self.transfers.len() >= MAX_TRANSFERS {
+            self.left_out += 1;
+            return;
+        }
+        let line = String::from_utf8_lossy(&passage.draft.line);
+        let mut words = line.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (method, target) = (word().to_owned(), word());
+        self.transfers.push(Transfer {
+            id: TransferId {
+                worker: self.worker,
+                connection,
+                request,
+            },
+            direction: passage.direction,
+            client: passage.draft.peer,
+            method,
+            target: target[..target.floor_char_boundary(MAX_TARGET_BYTES)].to_owned(),
+            moved: passage.moved,
+            total: passage.total,
+            age: now.saturating_duration_since(passage.draft.started),
+            waits_for,
+        });
+    }
+}
+
+impl Observer {
+    pub(crate) fn new(workers: Vec<Address>, pools: PoolsView) -> Self {
+        for worker in &workers {
+            worker.tally.observers.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { workers, pools }
+    }
+
+    /// What was measured so far. It asks nobody and waits for nobody.
+    pub fn totals(&self) -> Totals {
+        let mut responses = std::collections::BTreeMap::new();
+        let mut content_bytes = 0;
+        let mut durations = Histogram::new();
+        for meter in self.workers.iter().map(|worker| &worker.tally.meter) {
+            for (status, count) in meter.statuses() {
+                *responses.entry(status).or_default() += count;
+            }
+            content_bytes += meter.content_bytes();
+            durations.add(&meter.durations());
+        }
+        let turns = self.workers.iter();
+        Totals {
+            responses: responses.into_iter().collect(),
+            content_bytes,
+            durations,
+            turns: turns.map(|worker| worker.tally.meter.turns()).collect(),
+            jobs: self.pools.jobs.queue(),
+            streams: self.pools.streams.queue(),
+            disks: self.pools.disks.queue(),
+            cold_reads: self.pools.disks.reads(),
+        }
+    }
+
+    /// The longest turn of each event loop since this was called last, by whatever observer.
+    pub fn take_longest_turns(&self) -> Vec<Duration> {
+        let take = |worker: &Address| worker.tally.meter.take_longest_turn();
+        self.workers.iter().map(take).collect()
+    }
+
+    /// Asks all event loops what they are doing, and waits for their answers, in all at most for
+    /// `patience`. It costs each of them a fraction of a microsecond for each connection.
+    pub fn report(&self, patience: Duration) -> Report {
+        let (asker, answers) = sync_channel(self.workers.len());
+        let mut silent: Vec<usize> = (0..self.workers.len()).collect();
+        for (index, worker) in self.workers.iter().enumerate() {
+            if let Some(place) = Place::take(&worker.tally) {
+                worker.mailbox.send(Mail::Report(Question {
+                    worker: index,
+                    asker: asker.clone(),
+                    _place: place,
+                }));
+            }
+        }
+        drop(asker);
+        let end = Instant::now() + patience;
+        let mut report = Report::default();
+        while !silent.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            // Late, or there is none left that could answer.
+            let Ok(answer) = answers.recv_timeout(left) else {
+                break;
+            };
+            silent.retain(|worker| *worker != answer.worker);
+            report.connections.add(answer.connections);
+            report.transfers.extend(answer.transfers);
+            report.transfers_left_out += answer.left_out;
+        }
+        report
+            .transfers
+            .sort_by_key(|transfer| std::cmp::Reverse(transfer.age));
+        report.silent = silent;
+        report
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.tally.observers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
