@@ -159,7 +159,8 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 6 | `main`, `cli`, `sandbox`, `upgrade` | the command line, what the process may do, and who takes over |
+//! | 7 | `main`, `cli`, `sandbox`, `upgrade` | the command line, what the process may do, and who takes over |
+//! | 6 | `admin` | what operators ask a server |
 //! | 5 | `server` | bind, serve, drain, end |
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |
@@ -184,6 +185,7 @@
 compile_error!("tws is written for Linux: it needs sendfile(2), openat2(2) and epoll(7)");
 
 pub mod access_log;
+pub mod admin;
 mod client;
 mod config;
 mod decision;

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("users", 4),
     ("net", 4),
     ("server", 5),
+    ("admin", 6),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -123,6 +123,18 @@ pub(crate) enum Activity {
 }
 
 impl Activities {
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, usize); 6] {
+        [
+            ("idle", self.idle),
+            ("head", self.head),
+            ("content", self.content),
+            ("handler", self.handler),
+            ("sending", self.sending),
+            ("lingering", self.lingering),
+        ]
+    }
+
     pub(crate) fn count(&mut self, activity: Activity) {
         *match activity {
             Activity::Idle => &mut self.idle,

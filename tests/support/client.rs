@@ -114,16 +114,23 @@ impl Client {
     pub(crate) fn chunks(&mut self) -> Vec<u8> {
         let mut content = Vec::new();
         loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("a chunk size");
-            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
-            let chunk = self.read(size + 2);
-            assert!(chunk.ends_with(b"\r\n"), "a chunk's end");
-            if size == 0 {
+            let chunk = self.chunk();
+            if chunk.is_empty() {
                 return content;
             }
-            content.extend_from_slice(&chunk[..size]);
+            content.extend_from_slice(&chunk);
         }
+    }
+
+    /// Reads one chunk; the last one is empty.
+    pub(crate) fn chunk(&mut self) -> Vec<u8> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a chunk size");
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+        let mut chunk = self.read(size + 2);
+        assert!(chunk.ends_with(b"\r\n"), "a chunk's end");
+        chunk.truncate(size);
+        chunk
     }
 
     /// All until the server closes; an error if it resets the connection.

@@ -1,0 +1,316 @@
+//! All numbers in Prometheus's text format 0.0.4: names begin with `tws_`, but for what is any
+//! process's, which has the names that all exporters use; units are seconds and bytes.
+
+use std::fmt::{Display, Write};
+use std::time::SystemTime;
+
+use super::{PATIENCE, Sources};
+use crate::net::meter::Histogram;
+use crate::net::observer::{Direction, Queue, Report, WaitsFor};
+use crate::server::Phase;
+
+/// The text as far as it is written.
+#[derive(Default)]
+struct Exposition {
+    text: String,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Exposition {
+    /// A name and what it means; its samples follow.
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.put(format_args!("{name}"));
+        for (at, (label, value)) in labels.iter().enumerate() {
+            let before = if at == 0 { '{' } else { ',' };
+            self.put(format_args!("{before}{label}=\"{}\"", escape(value)));
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        self.put(format_args!("{end} {value}\n"));
+    }
+
+    /// One name with one value.
+    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let mut sum = 0;
+        for (end, count) in &histogram.buckets {
+            sum += count;
+            let end = end.map_or("+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+            let labels = [labels, &[("le", end.as_str())]].concat();
+            self.sample(&format!("{name}_bucket"), &labels, sum);
+        }
+        let seconds = histogram.sum.as_secs_f64();
+        self.sample(&format!("{name}_sum"), labels, seconds);
+        self.sample(&format!("{name}_count"), labels, sum);
+    }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        // A string takes everything.
+        let _ = self.text.write_fmt(text);
+    }
+}
+
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+pub(super) fn render(sources: &Sources) -> String {
+    let mut out = Exposition::default();
+    let report = sources.observer.report(PATIENCE);
+    server(&mut out, sources);
+    responses(&mut out, sources);
+    connections(&mut out, sources, &report);
+    transfers(&mut out, &report);
+    threads(&mut out, sources, &report);
+    files(&mut out, sources);
+    process(&mut out, sources);
+    out.text
+}
+
+fn server(out: &mut Exposition, sources: &Sources) {
+    let name = "tws_build_info";
+    out.family(name, Kind::Gauge, "The version, as a label.");
+    out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let is_ready = sources.handle.phase() == Phase::Serving;
+    out.single(
+        "tws_ready",
+        Kind::Gauge,
+        "1 while the server takes requests and its end is not announced.",
+        u8::from(is_ready),
+    );
+}
+
+fn responses(out: &mut Exposition, sources: &Sources) {
+    let totals = sources.observer.totals();
+    let counts = sources.handle.counts();
+    out.single(
+        "tws_requests_total",
+        Kind::Counter,
+        "Requests that were given to the handler.",
+        counts.requests,
+    );
+    let name = "tws_responses_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Responses that are over, by status; 499 if the client was gone before there was one.",
+    );
+    for (status, count) in &totals.responses {
+        out.sample(name, &[("code", status.as_str())], count);
+    }
+    out.single(
+        "tws_response_content_bytes_total",
+        Kind::Counter,
+        "Bytes of content in responses that are over.",
+        totals.content_bytes,
+    );
+    let name = "tws_response_duration_seconds";
+    out.family(
+        name,
+        Kind::Histogram,
+        "From the first byte of a request to the last byte of its response.",
+    );
+    out.histogram(name, &[], &totals.durations);
+    out.single(
+        "tws_access_log_dropped_lines_total",
+        Kind::Counter,
+        "Lines that the access log lacks.",
+        counts.dropped_log_lines,
+    );
+}
+
+fn connections(out: &mut Exposition, sources: &Sources, report: &Report) {
+    let counts = sources.handle.counts();
+    let name = "tws_connections";
+    out.family(name, Kind::Gauge, "Connections by what they are doing.");
+    for (state, count) in report.connections.named() {
+        out.sample(name, &[("state", state)], count);
+    }
+    out.single(
+        "tws_connections_accepted_total",
+        Kind::Counter,
+        "Connections that were accepted.",
+        counts.accepted,
+    );
+    let name = "tws_connections_turned_away_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Connections that were told 503: there were too many, or too many of their client.",
+    );
+    let of_clients = counts.turned_away_clients;
+    let of_all = counts.turned_away.saturating_sub(of_clients);
+    out.sample(name, &[("reason", "all")], of_all);
+    out.sample(name, &[("reason", "client")], of_clients);
+    out.single(
+        "tws_connections_shed_total",
+        Kind::Counter,
+        "Idle connections that were closed to make room for others.",
+        counts.shed,
+    );
+}
+
+fn transfers(out: &mut Exposition, report: &Report) {
+    let name = "tws_transfers";
+    out.family(
+        name,
+        Kind::Gauge,
+        "Contents on their way, by direction and by what they wait for.",
+    );
+    for (direction, way) in [(Direction::Down, "down"), (Direction::Up, "up")] {
+        for (waits_for, what) in [
+            (WaitsFor::Client, "client"),
+            (WaitsFor::Disk, "disk"),
+            (WaitsFor::Handler, "handler"),
+            (WaitsFor::Turn, "server"),
+        ] {
+            let matching = report.transfers.iter().filter(|transfer| {
+                (transfer.direction, transfer.waits_for) == (direction, waits_for)
+            });
+            let labels = [("direction", way), ("waits_for", what)];
+            out.sample(name, &labels, matching.count());
+        }
+    }
+}
+
+fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
+    let totals = sources.observer.totals();
+    let name = "tws_worker_up";
+    out.family(
+        name,
+        Kind::Gauge,
+        "1 if the event loop answers within a second.",
+    );
+    for worker in 0..totals.turns.len() {
+        let up = u8::from(!report.silent.contains(&worker));
+        out.sample(name, &[("worker", &worker.to_string())], up);
+    }
+    let name = "tws_worker_turn_duration_seconds";
+    out.family(
+        name,
+        Kind::Histogram,
+        "How long turns of each event loop take: an event waits for at most one.",
+    );
+    for (worker, turns) in totals.turns.iter().enumerate() {
+        out.histogram(name, &[("worker", &worker.to_string())], turns);
+    }
+    let name = "tws_helper_tasks";
+    out.family(
+        name,
+        Kind::Gauge,
+        "Tasks of threads that may wait: jobs, contents at a client's pace, reads from disks.",
+    );
+    for (pool, Queue { waiting, running }) in [
+        ("jobs", totals.jobs),
+        ("streams", totals.streams),
+        ("disks", totals.disks),
+    ] {
+        out.sample(name, &[("pool", pool), ("state", "waiting")], waiting);
+        out.sample(name, &[("pool", pool), ("state", "running")], running);
+    }
+    out.single(
+        "tws_cold_reads_total",
+        Kind::Counter,
+        "Parts of files that were not in memory and were read from a disk.",
+        totals.cold_reads,
+    );
+}
+
+fn files(out: &mut Exposition, sources: &Sources) {
+    let Some(cache) = &sources.cache else {
+        return;
+    };
+    let counts = cache();
+    let name = "tws_file_cache_lookups_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Looks for versions of files: there, there and checked, or opened or made anew.",
+    );
+    for (result, count) in [
+        ("hit", counts.hits),
+        ("revalidation", counts.revalidations),
+        ("miss", counts.misses),
+    ] {
+        out.sample(name, &[("result", result)], count);
+    }
+}
+
+/// What cannot be found out is left out.
+fn process(out: &mut Exposition, sources: &Sources) {
+    let process = &sources.process;
+    let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let values = [
+        (
+            "process_cpu_seconds_total",
+            Kind::Counter,
+            "CPU time in seconds, in the kernel and outside.",
+            process.cpu_time().map(|time| time.as_secs_f64()),
+        ),
+        (
+            "process_resident_memory_bytes",
+            Kind::Gauge,
+            "Resident memory.",
+            process.resident_bytes().map(|bytes| bytes as f64),
+        ),
+        (
+            "process_open_fds",
+            Kind::Gauge,
+            "Open file descriptors.",
+            process.open_descriptors().map(|count| count as f64),
+        ),
+        (
+            "process_max_fds",
+            Kind::Gauge,
+            "How many there may be.",
+            process.max_descriptors().map(|count| count as f64),
+        ),
+        (
+            "process_start_time_seconds",
+            Kind::Gauge,
+            "When the process started, in seconds since 1970.",
+            process
+                .started()
+                .and_then(since_1970)
+                .map(|time| time.as_secs_f64()),
+        ),
+    ];
+    for (name, kind, help, value) in values {
+        if let Some(value) = value {
+            out.single(name, kind, help, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut out = Exposition::default();
+        out.sample("a", &[("b", "\\ \" \n"), ("c", "d")], 1.5);
+        assert_eq!(out.text, "a{b=\"\\\\ \\\" \\n\",c=\"d\"} 1.5\n");
+    }
+}

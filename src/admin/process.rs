@@ -1,0 +1,130 @@
+//! What the system says of this process. The files are opened once, early: a sandbox that is
+//! entered later keeps nobody from reading what is open. A process that was born inside of one can
+//! say less.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Dir, Mode, OFlags, open};
+use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::{Resource, getrlimit};
+
+pub(crate) struct Process {
+    started: Option<SystemTime>,
+    stat: Option<File>,
+    statm: Option<File>,
+    descriptors: Option<Mutex<Dir>>,
+}
+
+impl Process {
+    pub(crate) fn open() -> Self {
+        let stat = File::open("/proc/self/stat").ok();
+        Self {
+            started: stat.as_ref().and_then(started),
+            stat,
+            statm: File::open("/proc/self/statm").ok(),
+            descriptors: open_folder(Path::new("/proc/self/fd")).ok().map(Mutex::new),
+        }
+    }
+
+    pub(crate) fn started(&self) -> Option<SystemTime> {
+        self.started
+    }
+
+    /// What it has used of all cores together, in and outside of the kernel.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let [user, system] = ticks(self.stat.as_ref()?, [14, 15])?;
+        Some(duration(user + system))
+    }
+
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let text = read(self.statm.as_ref()?).ok()?;
+        let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * page_size() as u64)
+    }
+
+    pub(crate) fn open_descriptors(&self) -> Option<usize> {
+        let folder = self.descriptors.as_ref()?;
+        let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
+        folder.rewind();
+        let names = folder.by_ref().filter_map(Result::ok);
+        let numbers = names.filter(|entry| !entry.file_name().to_bytes().starts_with(b"."));
+        Some(numbers.count())
+    }
+
+    pub(crate) fn max_descriptors(&self) -> Option<u64> {
+        getrlimit(Resource::Nofile).current
+    }
+}
+
+fn open_folder(path: &Path) -> io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder: OwnedFd = open(path, flags, Mode::empty())?;
+    Ok(Dir::new(folder)?)
+}
+
+/// Files of `/proc` are made anew when they are read from the beginning.
+fn read(file: &File) -> io::Result<String> {
+    let mut bytes = [0; 4096];
+    let count = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+/// Fields of `/proc/self/stat` by their number in proc(5), which are in clock ticks.
+fn ticks<const N: usize>(stat: &File, fields: [usize; N]) -> Option<[u64; N]> {
+    let text = read(stat).ok()?;
+    // The second one is a name, in brackets and of any letters.
+    let (_, behind) = text.rsplit_once(')')?;
+    let values: Vec<&str> = behind.split_whitespace().collect();
+    let mut found = [0; N];
+    for (found, field) in found.iter_mut().zip(fields) {
+        *found = values.get(field.checked_sub(3)?)?.parse().ok()?;
+    }
+    Some(found)
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs(ticks).div_f64(clock_ticks_per_second().max(1) as f64)
+}
+
+fn started(stat: &File) -> Option<SystemTime> {
+    let [after_boot] = ticks(stat, [22])?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    SystemTime::now().checked_sub(uptime.saturating_sub(duration(after_boot)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_itself() {
+        let process = Process::open();
+        let before = process.open_descriptors().expect("a count");
+        let files: Vec<_> = (0..100).map(|_| File::open("/dev/null")).collect();
+        let after = process.open_descriptors().expect("a count");
+        // Other tests open and close files meanwhile.
+        assert!(after + 50 > before + files.len(), "{before} and {after}");
+        assert!(
+            process
+                .max_descriptors()
+                .is_none_or(|most| most > after as u64)
+        );
+        let memory = process.resident_bytes().expect("a size");
+        assert!((100_000..100_000_000_000).contains(&memory), "{memory}");
+        assert!(process.cpu_time().is_some());
+        let age = process
+            .started()
+            .expect("a time")
+            .elapsed()
+            .expect("a past");
+        assert!(age < Duration::from_secs(3600), "{age:?}");
+    }
+}

@@ -1,0 +1,617 @@
+//! What a server tells its operators: through the observer, and through the admin's handler on a
+//! server of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tws::admin::{Admin, Hosts, Sampler};
+use tws::observe::{Direction, Transfer, WaitsFor};
+use tws::{
+    Body, Config, Handler, Phase, Reply, Request, Response, Router, Server, StaticFiles,
+    StatusCode, Stream, Streamed,
+};
+
+use crate::static_files::write;
+use crate::support::{Client, TestServer, eventually, pattern};
+
+const MIB: usize = 1024 * 1024;
+
+/// More than sockets hold.
+const LARGE: usize = 64 * MIB;
+
+/// The text format 0.0.4 as its documentation has it, and nothing else: a family is a HELP line, a
+/// TYPE line and its samples, all at one place.
+#[derive(Debug, Default)]
+struct Metrics {
+    kinds: HashMap<String, String>,
+    samples: BTreeMap<(String, Labels), f64>,
+}
+
+type Labels = BTreeMap<String, String>;
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        assert!(text.ends_with('\n'));
+        let mut metrics = Self::default();
+        let mut family = String::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, words) = help.split_once(' ').expect("a help");
+                assert!(is_name(name) && !words.is_empty(), "{line}");
+                let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE "));
+                let (same, kind) = kind.and_then(|kind| kind.split_once(' ')).expect("a type");
+                assert_eq!(same, name);
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                let before = metrics.kinds.insert(name.to_owned(), kind.to_owned());
+                assert!(before.is_none(), "{name} comes twice");
+                name.clone_into(&mut family);
+                continue;
+            }
+            let (name, labels, value) = sample(line);
+            let stem = match metrics.kinds.get(&family).map(String::as_str) {
+                Some("histogram") => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|end| name.strip_suffix(end))
+                    .expect("a part of a histogram"),
+                _ => &name,
+            };
+            assert_eq!(stem, family, "{line}");
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            let before = metrics.samples.insert((name, labels), value);
+            assert!(before.is_none(), "{line} comes twice");
+        }
+        metrics.check_histograms();
+        metrics
+    }
+
+    /// Buckets are cumulative, the last one is all.
+    fn check_histograms(&self) {
+        let histograms = self.kinds.iter().filter(|(_, kind)| *kind == "histogram");
+        for name in histograms.map(|(name, _)| name) {
+            let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
+            for ((sample, labels), count) in &self.samples {
+                if *sample == format!("{name}_bucket") {
+                    let mut labels = labels.clone();
+                    let end = labels.remove("le").expect("an end");
+                    let end = end.replace("+Inf", "inf").parse().expect("a number");
+                    series.entry(labels).or_default().push((end, *count));
+                }
+            }
+            assert!(!series.is_empty(), "{name}");
+            for (labels, mut buckets) in series {
+                buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+                assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{name}");
+                let last = buckets.last().expect("a bucket");
+                let count = self.samples[&(format!("{name}_count"), labels.clone())];
+                assert_eq!(*last, (f64::INFINITY, count), "{name}");
+                assert!(self.samples.contains_key(&(format!("{name}_sum"), labels)));
+            }
+        }
+    }
+
+    #[track_caller]
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let labels: Labels = labels.iter().map(owned).collect();
+        let value = self.samples.get(&(name.to_owned(), labels));
+        *value.unwrap_or_else(|| panic!("no {name} in {self:#?}"))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    name.starts_with(|letter: char| letter.is_ascii_alphabetic()) && name.chars().all(legal)
+}
+
+fn sample(line: &str) -> (String, Labels, f64) {
+    let (series, value) = line.rsplit_once(' ').expect("a value");
+    let (name, mut rest) = match series.split_once('{') {
+        Some((name, rest)) => (name, rest.strip_suffix('}').expect("a brace")),
+        None => (series, ""),
+    };
+    assert!(is_name(name), "{line}");
+    let mut labels = Labels::new();
+    while !rest.is_empty() {
+        let (label, behind) = rest.split_once("=\"").expect("a label");
+        assert!(is_name(label), "{line}");
+        let mut text = String::new();
+        let mut letters = behind.char_indices();
+        let end = loop {
+            match letters.next().expect("a quote") {
+                (at, '"') => break at + 1,
+                (_, '\\') => text.push(match letters.next() {
+                    Some((_, 'n')) => '\n',
+                    Some((_, letter @ ('\\' | '"'))) => letter,
+                    other => panic!("{other:?} in {line}"),
+                }),
+                (_, letter) => text.push(letter),
+            }
+        };
+        assert!(labels.insert(label.to_owned(), text).is_none(), "{line}");
+        rest = behind[end..].strip_prefix(',').unwrap_or(&behind[end..]);
+    }
+    (name.to_owned(), labels, value.parse().expect("a number"))
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "a.txt", "four");
+    write(folder.path(), "large.bin", pattern(LARGE));
+    folder
+}
+
+/// A server of files, and beside it one that tells of it.
+struct Observed {
+    server: TestServer,
+    admin: TestServer,
+    _folder: TempDir,
+}
+
+impl Observed {
+    fn start() -> Self {
+        let folder = folder();
+        let files = StaticFiles::new(folder.path()).expect("a folder");
+        let server = TestServer::start(files.clone());
+        let sampler = Sampler::new(&server.handle);
+        let counts = move || files.cache_counts();
+        let admin = Admin::with_sources(&server.handle, counts, &sampler);
+        Self {
+            admin: TestServer::start(admin),
+            server,
+            _folder: folder,
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        let reply = ask(&self.admin, "/metrics");
+        let media_type = "text/plain; version=0.0.4; charset=utf-8";
+        assert_eq!(
+            (reply.status, reply.field("Content-Type")),
+            (200, Some(media_type))
+        );
+        Metrics::parse(&reply.text())
+    }
+}
+
+/// Asks as the machine's own people do.
+fn ask(admin: &TestServer, path: &str) -> crate::support::Reply {
+    let mut client = admin.client();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.reply()
+}
+
+#[test]
+fn metrics_add_up_with_what_was_asked() {
+    let observed = Observed::start();
+    let mut client = observed.server.client();
+    for (path, times) in [("/a.txt", 7), ("/nothing", 3)] {
+        for _ in 0..times {
+            client.get(path);
+        }
+    }
+    let reply = client.request("GET", "/a.txt", "Range: bytes=1-2\r\n");
+    assert_eq!(reply.status, 206);
+    assert_eq!(client.request("HEAD", "/a.txt", "").status, 200);
+    let missing = client.get("/nothing").content.len();
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.reply().status, 400);
+    // A response is counted when the kernel has it, which may be behind the client.
+    let mut metrics = observed.metrics();
+    eventually(|| {
+        metrics = observed.metrics();
+        metrics.value("tws_response_duration_seconds_count", &[]) == 14.0
+    });
+    for (code, count) in [("200", 8.0), ("206", 1.0), ("400", 1.0), ("404", 4.0)] {
+        assert_eq!(
+            metrics.value("tws_responses_total", &[("code", code)]),
+            count,
+            "{code}"
+        );
+    }
+    let least = 7 * 4 + 2 + 4 * missing;
+    let bytes = metrics.value("tws_response_content_bytes_total", &[]);
+    assert!(
+        (least as f64..least as f64 + 200.0).contains(&bytes),
+        "{bytes}"
+    );
+    assert_eq!(metrics.value("tws_requests_total", &[]), 13.0);
+    assert_eq!(metrics.value("tws_connections_accepted_total", &[]), 1.0);
+    let lookups = |result| metrics.value("tws_file_cache_lookups_total", &[("result", result)]);
+    assert!(lookups("miss") >= 1.0);
+    assert!(lookups("hit") + lookups("revalidation") + lookups("miss") >= 9.0);
+    assert_eq!(metrics.value("tws_worker_up", &[("worker", "0")]), 1.0);
+    assert_eq!(metrics.value("tws_ready", &[]), 1.0);
+    assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
+    assert!(metrics.value("process_open_fds", &[]) > 5.0);
+    assert!(metrics.value("process_start_time_seconds", &[]) > 1.7e9);
+}
+
+#[test]
+fn connections_are_counted_by_what_they_do() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let handler = move |request: &Request<'_>| -> Reply {
+        let released = Arc::clone(&released);
+        match request.path() {
+            "/job" => Reply::blocking(move || {
+                let _ = released.lock().expect("no panic").recv();
+                Response::text("done")
+            }),
+            "/large" => Response::text("x".repeat(LARGE)).into(),
+            _ => Response::text("fine").into(),
+        }
+    };
+    let server = TestServer::start(handler);
+    let observer = server.handle.observe();
+    let mut idle = server.client();
+    assert_eq!(idle.get("/").status, 200);
+    let mut head = server.client();
+    head.send("GET / HT");
+    let mut content = server.client();
+    content.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfour");
+    let mut job = server.client();
+    job.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut sending = server.client();
+    sending
+        .send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    let mut lingering = server.client();
+    lingering.send("nonsense\r\n\r\n").reply();
+    eventually(|| {
+        let report = observer.report(Duration::from_secs(10));
+        assert!(report.silent.is_empty());
+        report
+            .connections
+            .named()
+            .iter()
+            .all(|(_, count)| *count == 1)
+    });
+    let jobs = observer.totals().jobs;
+    assert_eq!((jobs.running, jobs.waiting), (1, 0));
+    drop(release);
+    assert_eq!(job.reply().text(), "done");
+}
+
+/// The only transfer there is, when it is as expected.
+fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transfer {
+    let observer = server.handle.observe();
+    let mut found = None;
+    eventually(|| {
+        let mut transfers = observer.report(Duration::from_secs(10)).transfers;
+        found = transfers.pop();
+        assert!(transfers.is_empty());
+        found.as_ref().is_some_and(&expected)
+    });
+    found.expect("a transfer")
+}
+
+#[test]
+fn a_download_that_its_client_slows_down_is_told() {
+    let folder = folder();
+    let server = TestServer::of(folder.path());
+    let observer = server.handle.observe();
+    let mut client = server.client();
+    let field = "Range: bytes=1000-\r\n";
+    client
+        .send(format!(
+            "GET /large.bin?x=1 HTTP/1.1\r\nHost: test\r\n{field}\r\n"
+        ))
+        .head();
+    client.read(MIB);
+    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    assert_eq!(
+        (told.method.as_str(), told.target.as_str()),
+        ("GET", "/large.bin?x=1")
+    );
+    assert_eq!(told.direction, Direction::Down);
+    assert_eq!(
+        told.client,
+        client.stream().local_addr().expect("an address")
+    );
+    assert_eq!(told.total, Some(LARGE as u64 - 1000));
+    assert!(
+        (MIB as u64..LARGE as u64 - 1000).contains(&told.moved),
+        "{told:?}"
+    );
+    client.read(LARGE - 1000 - MIB);
+    eventually(|| {
+        observer
+            .report(Duration::from_secs(10))
+            .transfers
+            .is_empty()
+    });
+}
+
+#[test]
+fn a_content_that_is_made_waits_for_its_maker_and_its_client() {
+    let (pieces, made) = mpsc::channel::<usize>();
+    let made = Arc::new(std::sync::Mutex::new(made));
+    let handler = move |_: &Request<'_>| {
+        let made = Arc::clone(&made);
+        let stream = Stream::written(move |out| {
+            while let Ok(count) = made.lock().expect("no panic").recv() {
+                out.write_all(&vec![b'x'; count])?;
+                out.flush()?;
+            }
+            Ok(())
+        });
+        let stream = stream.with_length(LARGE as u64);
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    };
+    let server = TestServer::start(handler);
+    let _observer = server.handle.observe();
+    let mut client = server.client();
+    pieces.send(1000).expect("a handler");
+    client
+        .send("GET /made HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    client.read(1000);
+    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Handler);
+    assert_eq!((told.moved, told.total), (1000, Some(LARGE as u64)));
+    pieces.send(LARGE - 1000).expect("a handler");
+    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    assert_eq!(told.total, Some(LARGE as u64));
+    client.read(LARGE - 1000);
+    // The maker has made all, and waits for nobody.
+    drop(pieces);
+}
+
+#[test]
+fn an_upload_is_a_transfer_the_other_way() {
+    let (start, started) = mpsc::channel::<()>();
+    let started = Arc::new(std::sync::Mutex::new(started));
+    let handler = move |request: &Request<'_>| {
+        let mut content = request.reader();
+        let started = Arc::clone(&started);
+        Reply::blocking(move || {
+            let _ = started.lock().expect("no panic").recv();
+            let count = std::io::copy(&mut content, &mut std::io::sink());
+            Response::text(count.expect("a content").to_string())
+        })
+    };
+    let server = TestServer::start(Streamed::new(handler, u64::MAX));
+    let _observer = server.handle.observe();
+    let mut client = server.client();
+    let head = format!("PUT /up HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n");
+    client.send(head);
+    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    assert_eq!((told.moved, told.total), (0, Some(LARGE as u64)));
+    assert_eq!(
+        (told.direction, told.method.as_str()),
+        (Direction::Up, "PUT")
+    );
+    let mut sender = client.stream().try_clone().expect("a stream");
+    let sending = std::thread::spawn(move || {
+        std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("a server");
+    });
+    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Handler);
+    assert!(told.moved > 0 && told.moved < LARGE as u64, "{told:?}");
+    start.send(()).expect("a handler");
+    sending.join().expect("no panic");
+    assert_eq!(client.reply().text(), LARGE.to_string());
+}
+
+#[test]
+fn a_server_that_nobody_observes_measures_nothing() {
+    let server = TestServer::start(|_: &Request<'_>| Response::text("fine"));
+    assert_eq!(server.client().get("/").status, 200);
+    let observer = server.handle.observe();
+    assert_eq!(observer.totals().responses, []);
+    assert_eq!(observer.totals().durations.count(), 0);
+    assert_eq!(server.client().get("/").status, 200);
+    let ok = [(StatusCode::OK, 1)];
+    eventually(|| observer.totals().responses == ok);
+    drop(observer);
+    assert_eq!(server.client().get("/").status, 200);
+    let counted = server.handle.counts().requests;
+    assert_eq!(
+        (counted, server.handle.observe().totals().responses),
+        (3, ok.to_vec())
+    );
+}
+
+#[test]
+fn readiness_ends_before_the_service_and_health_after() {
+    let observed = Observed::start();
+    let status = |path| ask(&observed.admin, path).status;
+    assert_eq!((status("/readyz"), status("/healthz")), (200, 200));
+    let mut busy = observed.server.client();
+    busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    // Who comes while the end is only announced is served.
+    observed
+        .server
+        .handle
+        .shut_down_after(Duration::from_secs(3600));
+    assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
+    assert_eq!(observed.server.client().get("/a.txt").status, 200);
+    observed.server.handle.shut_down();
+    eventually(|| observed.server.handle.phase() == Phase::Draining);
+    assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
+    let phase = || {
+        let text = ask(&observed.admin, "/transfers.json").text();
+        let sample: Value = serde_json::from_str(&text).expect("JSON");
+        let target = &sample["transfers"][0]["target"];
+        (sample["phase"].clone(), target.clone())
+    };
+    eventually(|| phase() == (Value::from("draining"), Value::from("/large.bin")));
+    busy.read(LARGE);
+    eventually(|| observed.server.handle.phase() == Phase::Ended);
+    assert_eq!((status("/readyz"), status("/healthz")), (503, 503));
+}
+
+#[test]
+fn an_event_loop_that_is_stuck_is_not_well() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let handler = move |_: &Request<'_>| {
+        let _ = released.lock().expect("no panic").recv();
+        Response::text("done")
+    };
+    let server = TestServer::configured(handler, |config| {
+        config.workers = Some(NonZeroUsize::MIN);
+    });
+    let admin = TestServer::start(Admin::new(&server.handle));
+    assert_eq!(ask(&admin, "/healthz").status, 200);
+    let mut stuck = server.client();
+    stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually(|| server.handle.counts().requests == 1);
+    // Again and again: what is not answered does not pile up.
+    let observer = server.handle.observe();
+    for _ in 0..100 {
+        assert_eq!(observer.report(Duration::ZERO).silent, [0]);
+    }
+    assert_eq!(ask(&admin, "/healthz").status, 503);
+    drop(release);
+    assert_eq!(stuck.reply().text(), "done");
+    assert_eq!(ask(&admin, "/healthz").status, 200);
+}
+
+#[test]
+fn events_come_each_second_and_end_with_the_server() {
+    let mut observed = Observed::start();
+    let mut busy = observed.server.client();
+    busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    busy.read(MIB);
+    let mut watchers: Vec<Client> = (0..3).map(|_| observed.admin.client()).collect();
+    for watcher in &mut watchers {
+        watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let head = watcher.head();
+        assert_eq!(
+            (head.status, head.field("Content-Type")),
+            (200, Some("text/event-stream"))
+        );
+    }
+    // One leaves, and nobody misses it.
+    drop(watchers.pop());
+    let mut numbers = Vec::new();
+    for watcher in &mut watchers {
+        let mut seen: Vec<u64> = Vec::new();
+        while seen.len() < 3 {
+            if let Some(sample) = event(watcher) {
+                assert_eq!(sample["phase"], "serving");
+                let transfer = &sample["transfers"][0];
+                assert_eq!(transfer["target"], "/large.bin");
+                assert_eq!(transfer["total"], LARGE);
+                assert!(transfer["moved"].as_u64() >= Some(MIB as u64));
+                assert!(transfer["rate"].as_f64() >= Some(0.0));
+                assert!(sample["workers"][0]["lag"].is_number());
+                assert_eq!(sample["workers"][0]["answers"], true);
+                seen.push(sample["number"].as_u64().expect("a number"));
+            }
+        }
+        assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
+        numbers.push(seen);
+    }
+    // They share their samples: nobody took twice as many.
+    let spread = numbers[0][0].abs_diff(numbers[1][0]);
+    assert!(spread <= 3, "{numbers:?}");
+    busy.read(LARGE - MIB);
+    observed.server.handle.shut_down();
+    observed.server.join();
+    for watcher in &mut watchers {
+        let mut last = Value::Null;
+        while last["phase"] != "ended" {
+            last = event(watcher).unwrap_or(last);
+        }
+    }
+}
+
+/// The next event, a chunk at a time; `None` if that was none.
+fn event(watcher: &mut Client) -> Option<Value> {
+    let chunk = watcher.chunk();
+    let text = String::from_utf8(chunk).expect("UTF-8");
+    let data = text.lines().find_map(|line| line.strip_prefix("data: "))?;
+    Some(serde_json::from_str(data).expect("JSON"))
+}
+
+#[test]
+fn the_admin_says_little_to_strangers() {
+    let observed = Observed::start();
+    let host = |host: &str| {
+        let mut client = observed.admin.client();
+        client.send(format!(
+            "GET /metrics HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n"
+        ));
+        client.reply().status
+    };
+    for own in [
+        "127.0.0.1",
+        "127.0.0.1:9090",
+        "localhost:9090",
+        "[::1]:9090",
+        "LOCALHOST",
+    ] {
+        assert_eq!(host(own), 200, "{own}");
+    }
+    for foreign in [
+        "evil.test",
+        "evil.test:9090",
+        "127.0.0.1.evil.test",
+        "localhost.evil.test",
+    ] {
+        assert_eq!(host(foreign), 421, "{foreign}");
+    }
+    for (method, path, status) in [
+        ("GET", "/", 200),
+        ("HEAD", "/", 200),
+        ("HEAD", "/metrics", 200),
+        ("HEAD", "/events", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/page.js", 200),
+        ("GET", "/page.css", 200),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/events", 405),
+        ("BREW", "/", 501),
+        ("GET", "/nothing", 404),
+    ] {
+        let mut client = observed.admin.client();
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ));
+        let reply = client.head();
+        assert_eq!(reply.status, status, "{method} {path}");
+        assert_eq!(
+            reply.field("X-Content-Type-Options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        assert_eq!(reply.field("Cache-Control"), Some("no-store"), "{path}");
+        let policy = reply.field("Content-Security-Policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
+        if method == "HEAD" {
+            assert_eq!(client.end_input().rest().expect("an end"), b"", "{path}");
+        }
+    }
+    let any = Admin::new(&observed.server.handle).for_hosts(Hosts::Any);
+    let any = TestServer::start(any);
+    assert_eq!(any.client().get("/readyz").status, 200);
+}
+
+#[test]
+fn an_admin_may_be_a_part_of_what_it_tells_of() {
+    let mut config = Config::default();
+    config.port = 0;
+    let server = Server::bind(config).expect("a server");
+    let handle = server.handle();
+    let admin = Admin::new(&handle).for_hosts(Hosts::Any);
+    let phase = admin.handle(&Request::get("/readyz")).wait();
+    assert_eq!(phase.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let router = Router::new().nest("/admin", admin);
+    let serving = std::thread::spawn(move || server.serve(router));
+    let mut client = Client::connect(handle.local_addresses()[0]);
+    eventually(|| client.get("/admin/readyz").status == 200);
+    assert_eq!(client.get("/admin").field("Location"), Some("/admin/"));
+    assert_eq!(client.get("/admin/").status, 200);
+    Metrics::parse(&client.get("/admin/metrics").text());
+    handle.shut_down();
+    serving.join().expect("no panic").expect("no error");
+}
