@@ -9,7 +9,7 @@ use clap::builder::styling::{Ansi256Color, AnsiColor, Style};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use qrcode::{Color, QrCode};
-use tws::StaticFiles;
+use tws::{ServerHandle, StaticFiles};
 
 use crate::cli::{QrCode as Qr, Settings};
 use crate::dangers;
@@ -20,8 +20,9 @@ use crate::sandbox::Confinement;
 pub(crate) struct Start<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) files: &'a StaticFiles,
-    /// Where it listens.
-    pub(crate) addresses: &'a [SocketAddr],
+    pub(crate) server: &'a ServerHandle,
+    /// That for operators.
+    pub(crate) admin: Option<&'a ServerHandle>,
     pub(crate) confinement: &'a Confinement,
 }
 
@@ -62,15 +63,28 @@ impl Start<'_> {
         let name = concat!("tws ", env!("CARGO_PKG_VERSION"));
         let root = self.settings.root.display();
         let mut text = format!("{} serves {root}\n", paint.paint(NAME, name));
-        let reached = reached_at(self.addresses, &own_addresses());
+        let addresses = self.server.local_addresses();
+        let reached = reached_at(addresses, &own_addresses());
         for address in shown(&reached) {
             let _ = writeln!(text, "  {}", paint.paint(URL, &url(*address)));
         }
         if let more @ 1.. = reached.len() - shown(&reached).len() {
             let _ = writeln!(text, "  and at {more} more addresses of this machine");
         }
+        for path in self.server.unix_sockets() {
+            let _ = writeln!(text, "  unix:{}", path.display());
+        }
+        if let Some(admin) = self.admin {
+            for address in admin.local_addresses() {
+                let url = paint.paint(URL, &url(*address));
+                let _ = writeln!(text, "  for operators: {url}");
+            }
+            for path in admin.unix_sockets() {
+                let _ = writeln!(text, "  for operators: unix:{}", path.display());
+            }
+        }
         let _ = writeln!(text, "  {}", self.confinement);
-        let mut warnings = dangers::of(self.settings, self.files, self.addresses);
+        let mut warnings = dangers::of(self.settings, self.files, addresses);
         if privileges::is_root() {
             let way_out = "--user NAME gives that up once it listens";
             warnings.push(format!("it is root and need not be: {way_out}"));

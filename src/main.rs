@@ -1,6 +1,7 @@
 //! `tws`: the command line becomes settings, the settings become a server. All that the server
 //! can do is in the library.
 
+mod admin_listener;
 mod app;
 mod banner;
 mod browser;
@@ -12,31 +13,37 @@ mod explain;
 mod privileges;
 mod reload;
 mod sandbox;
+mod signals;
 #[cfg(feature = "sqlite")]
 mod state;
 mod upgrade;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use admin_listener::AdminListener;
 use app::App;
 use banner::Start;
 use browser::Browser;
-use cli::{Banner, Browsing, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words};
+use cli::{
+    Banner, Browsing, Mistake, Sandboxing, Settings, SiteFile, Stop, Task, Words, is_exposed,
+};
 use diagnostics::Diagnostics;
 use explain::Question;
 use privileges::Identity;
 use reload::Reload;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Confinement, Sandbox, Uploads};
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
-use tws::access_log::{AccessLog, Destination, OpenLog, Reopener};
+use signals::Heeded;
+use tws::access_log::{AccessLog, Destination, OpenLog};
+use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
-use tws::{Error, Server};
+use tws::{Error, Server, ServerHandle, StaticFiles};
 use upgrade::{Ancestor, Upgrade};
 
 fn main() -> ExitCode {
@@ -119,11 +126,16 @@ fn run(words: Words, settings: Settings, diagnostics: &mut Diagnostics) -> Resul
         app::make_folder_of(store, identity.as_ref())?;
     }
     let config = settings.config.clone();
-    let mut server = match &ancestor {
-        Some(ancestor) => Server::from_listeners(ancestor.listeners()?, config)?,
+    let inherited = ancestor.as_ref().map(Ancestor::listeners).transpose()?;
+    let mut inherited = inherited.into_iter().flatten();
+    let mut server = match inherited.next().flatten() {
+        Some(listeners) => Server::from_listeners(listeners, config)?,
         None => Server::bind(config)?,
     };
-    let signals = catch_signals()?;
+    let handle = server.handle();
+    let files = Arc::new(Mutex::new(app.files().clone()));
+    let admin = open_admin(&settings, inherited.next().flatten(), &handle, &files)?;
+    let signals = signals::catch()?;
     let access_log = open_access_log(&settings, identity.as_ref())?;
 
     // Who takes over has a browser already.
@@ -158,21 +170,50 @@ fn run(words: Words, settings: Settings, diagnostics: &mut Diagnostics) -> Resul
         Banner::Shown => Start {
             settings: &settings,
             files: app.files(),
-            addresses: server.handle().local_addresses(),
+            server: &handle,
+            admin: admin.as_ref().map(|admin| admin.server().handle()).as_ref(),
             confinement: &confinement,
         }
         .announcement(),
         Banner::Silent => String::new(),
     };
     let handler = app.into_handler(&settings, users.as_ref());
-    let reload = Reload::new(words, settings, users, confinement, server.handle());
-    heed_signals(signals, &server, reload, reopener)?;
+    let upgrade = Upgrade::new([Some(&server), admin.as_ref().map(AdminListener::server)])?;
+    let delay = settings.drain_delay;
+    let heeded = Heeded {
+        reload: Reload::new(words, settings, users, confinement, (handle.clone(), files)),
+        reopener,
+        upgrade,
+        end: (handle, delay),
+    };
+    heeded.heed(signals)?;
     // Whoever has read it may send signals, and replace the program.
     say(&announcement);
+    let admin = admin.map(AdminListener::start).transpose()?;
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
-    server.serve(handler)
+    let served = server.serve(handler);
+    if let Some(admin) = admin {
+        admin.end();
+    }
+    served
+}
+
+fn open_admin(
+    settings: &Settings,
+    inherited: Option<Vec<OwnedFd>>,
+    handle: &ServerHandle,
+    files: &Arc<Mutex<StaticFiles>>,
+) -> Result<Option<AdminListener>, Error> {
+    let Some(endpoint) = &settings.admin else {
+        return Ok(None);
+    };
+    let is_exposed = endpoint.ip().is_some_and(is_exposed);
+    let password = settings.auth_file.as_deref().filter(|_| is_exposed);
+    let guard = password.map(app::guard).transpose()?;
+    let sources = (handle, Arc::clone(files), &Sampler::new(handle));
+    AdminListener::open(endpoint, inherited, sources, guard).map(Some)
 }
 
 fn open_access_log(
@@ -265,59 +306,6 @@ fn survive_size_limits() -> Result<(), Error> {
         doing: "watch for signals",
         source,
     })
-}
-
-/// From now on they wait for whoever watches.
-fn catch_signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]).map_err(|source| Error::System {
-        doing: "watch for signals",
-        source,
-    })
-}
-
-/// Ctrl-C and SIGTERM end gracefully; a second one at once. SIGHUP reads the settings anew, and ends
-/// what was started in a terminal that is gone. SIGUSR1 opens the files of the access log anew.
-/// SIGUSR2 starts the program anew, as it is on the disk now, and ends when the new process serves.
-fn heed_signals(
-    mut signals: Signals,
-    server: &Server,
-    reload: Reload,
-    reopener: Option<Reopener>,
-) -> Result<(), Error> {
-    let failed = |source| Error::System {
-        doing: "watch for signals",
-        source,
-    };
-    let handle = server.handle();
-    let upgrade = Upgrade::new(server)?;
-    let had_terminal = std::io::stdin().is_terminal();
-    let watch = move || {
-        let mut ends = 0;
-        for signal in &mut signals {
-            let is_hangup = had_terminal && !std::io::stdin().is_terminal();
-            match (signal, ends) {
-                (SIGHUP, _) if !is_hangup => reload.begin(),
-                (SIGUSR1, _) => {
-                    if let Some(reopener) = &reopener {
-                        reopener.reopen();
-                    }
-                }
-                (SIGUSR2, _) => upgrade.begin(),
-                (_, 0) => {
-                    ends = 1;
-                    log::info!("finishing the answers in flight; a second signal ends at once");
-                    upgrade.give_up();
-                    handle.shut_down();
-                }
-                _ => std::process::exit(1),
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(watch)
-        .map(|_| ())
-        .map_err(failed)
 }
 
 /// One line on standard error, which may be closed.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tws::site::Symlinks;
-use tws::{Error, ServerHandle};
+use tws::{Error, ServerHandle, StaticFiles};
 
 use crate::app::{App, Users};
 use crate::cli::{Settings, Words};
@@ -32,6 +32,8 @@ struct Shared {
     users: Option<Users>,
     confinement: Confinement,
     handle: ServerHandle,
+    /// Those that are served, for whoever tells of them.
+    files: Arc<Mutex<StaticFiles>>,
     /// One at a time.
     turn: Mutex<()>,
     /// Somebody waits for their turn, and will see what is in the file then.
@@ -44,7 +46,7 @@ impl Reload {
         began: Settings,
         users: Option<Users>,
         confinement: Confinement,
-        handle: ServerHandle,
+        (handle, files): (ServerHandle, Arc<Mutex<StaticFiles>>),
     ) -> Self {
         let shared = Shared {
             words,
@@ -52,6 +54,7 @@ impl Reload {
             users,
             confinement,
             handle,
+            files,
             turn: Mutex::new(()),
             waiting: AtomicBool::new(false),
         };
@@ -91,10 +94,12 @@ impl Shared {
             log::warn!("{warning}");
         }
         let app = self.open(&settings).map_err(|error| self.explain(&error))?;
+        let files = app.files().clone();
         let handler = app.into_handler(&settings, self.users.as_ref());
         // Certificates are read anew here, before anything is exchanged.
         let reloaded = self.handle.reload(handler, &settings.config);
         reloaded.map_err(|error| error.to_string())?;
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         self.warn_of_what_stays(&settings);
         Ok(())
     }

@@ -26,7 +26,8 @@ use rustix::net::{
 use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle};
 
-/// Says to the new process whose child it must be and how many listeners it gets: `PID:COUNT`.
+/// Says to the new process whose child it must be and how many listeners it gets, server by server:
+/// `PID:COUNT,COUNT`. 0 is of a server that there is not.
 pub(crate) const VARIABLE: &str = "TWS_UPGRADE";
 
 /// How long the new process may take to serve; large user databases are opened in that time.
@@ -38,15 +39,15 @@ const READY: u8 = b'+';
 /// The process that this one takes the place of.
 pub(crate) struct Ancestor {
     socket: UnixStream,
-    count: usize,
+    counts: Vec<usize>,
 }
 
 impl Ancestor {
     /// `None` if this process was started like any other.
     pub(crate) fn of_this_process() -> Result<Option<Self>, Error> {
-        let Some(count) = std::env::var(VARIABLE)
+        let Some(counts) = std::env::var(VARIABLE)
             .ok()
-            .and_then(|text| count_in(&text))
+            .and_then(|text| counts_in(&text))
         else {
             return Ok(None);
         };
@@ -57,12 +58,16 @@ impl Ancestor {
             Ok(UnixStream::from(socket))
         };
         let socket = take().map_err(failed("take over from the process before"))?;
-        Ok(Some(Self { socket, count }))
+        Ok(Some(Self { socket, counts }))
     }
 
-    pub(crate) fn listeners(&self) -> Result<Vec<OwnedFd>, Error> {
-        let listeners: io::Result<_> = (0..self.count).map(|_| receive(&self.socket)).collect();
-        listeners.map_err(failed("take over the listeners"))
+    /// Those of each server, in the order of [`Upgrade::new`]; `None` for one that there was not.
+    pub(crate) fn listeners(&self) -> Result<Vec<Option<Vec<OwnedFd>>>, Error> {
+        let receive = |count: &usize| (0..*count).map(|_| receive(&self.socket)).collect();
+        let listeners: io::Result<Vec<Vec<_>>> = self.counts.iter().map(receive).collect();
+        let listeners = listeners.map_err(failed("take over the listeners"))?;
+        let there = |own: Vec<_>| (!own.is_empty()).then_some(own);
+        Ok(listeners.into_iter().map(there).collect())
     }
 
     /// Says that this process serves.
@@ -77,10 +82,11 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Nothing if the variable is meant for another process.
-fn count_in(text: &str) -> Option<usize> {
-    let (parent, count) = text.split_once(':')?;
+fn counts_in(text: &str) -> Option<Vec<usize>> {
+    let (parent, counts) = text.split_once(':')?;
     let parent = Pid::from_raw(parent.parse().ok()?);
-    count.parse().ok().filter(|_| parent == getppid())
+    let counts: Result<_, _> = counts.split(',').map(str::parse).collect();
+    counts.ok().filter(|_| parent == getppid())
 }
 
 /// Starts the process that takes this one's place.
@@ -90,12 +96,12 @@ pub(crate) struct Upgrade {
 
 struct Shared {
     program: PathBuf,
-    handle: ServerHandle,
+    handles: Vec<ServerHandle>,
     phase: Mutex<Phase>,
 }
 
 enum Phase {
-    Serving(Vec<OwnedFd>),
+    Serving(Vec<Vec<OwnedFd>>),
     /// A new process is to start, or does.
     Upgrading(Option<Child>),
     /// This one serves no more.
@@ -103,12 +109,22 @@ enum Phase {
 }
 
 impl Upgrade {
-    pub(crate) fn new(server: &Server) -> Result<Self, Error> {
+    /// Of a process that has these servers. Their order is that of every version; one that there is
+    /// not is `None`.
+    pub(crate) fn new<'s>(
+        servers: impl IntoIterator<Item = Option<&'s Server>>,
+    ) -> Result<Self, Error> {
         let program = program(std::env::args_os().next());
+        let mut handles = Vec::new();
+        let mut listeners = Vec::new();
+        for server in servers {
+            handles.extend(server.map(Server::handle));
+            listeners.push(server.map_or(Ok(Vec::new()), Server::listeners)?);
+        }
         let shared = Shared {
             program: program.map_err(failed("find the program's own file"))?,
-            handle: server.handle(),
-            phase: Mutex::new(Phase::Serving(server.listeners()?)),
+            handles,
+            phase: Mutex::new(Phase::Serving(listeners)),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -144,7 +160,7 @@ impl Upgrade {
 }
 
 impl Shared {
-    fn run(&self, listeners: Vec<OwnedFd>) {
+    fn run(&self, listeners: Vec<Vec<OwnedFd>>) {
         let ready = self.start(&listeners);
         let mut phase = self.phase();
         match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
@@ -153,7 +169,7 @@ impl Shared {
                 drop(listeners);
                 let pid = child.id();
                 log::warn!("process {pid} serves; this one finishes its answers");
-                self.handle.shut_down();
+                self.handles.iter().for_each(ServerHandle::shut_down);
             }
             (Phase::Upgrading(child), Err(error)) => {
                 child.into_iter().for_each(|mut child| end(&mut child));
@@ -168,13 +184,14 @@ impl Shared {
     }
 
     /// Starts the new process and waits until it serves.
-    fn start(&self, listeners: &[OwnedFd]) -> io::Result<()> {
+    fn start(&self, listeners: &[Vec<OwnedFd>]) -> io::Result<()> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        let count = listeners.len();
+        let counts: Vec<_> = listeners.iter().map(|own| own.len().to_string()).collect();
+        let counts = counts.join(",");
         let mut command = Command::new(&self.program);
         command
             .args(std::env::args_os().skip(1))
-            .env(VARIABLE, format!("{}:{count}", std::process::id()))
+            .env(VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
         match &mut *self.phase() {
             Phase::Upgrading(child) => *child = Some(command.spawn()?),
@@ -182,7 +199,7 @@ impl Shared {
         }
         // Our copy of its end of the socket: without it, its end is the end.
         drop(command);
-        for listener in listeners {
+        for listener in listeners.iter().flatten() {
             send(&ours, listener)?;
         }
         ours.set_read_timeout(Some(PATIENCE))?;
@@ -275,11 +292,14 @@ mod tests {
     #[test]
     fn the_variable_is_for_one_child() {
         let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        assert_eq!(count_in(&format!("{parent}:2")), Some(2));
+        assert_eq!(counts_in(&format!("{parent}:2")), Some(vec![2]));
+        assert_eq!(counts_in(&format!("{parent}:2,1")), Some(vec![2, 1]));
         for text in ["", "1", "x:1", "0:1", &format!("{}:2", std::process::id())] {
-            assert_eq!(count_in(text), None, "{text:?}");
+            assert_eq!(counts_in(text), None, "{text:?}");
         }
-        assert_eq!(count_in(&format!("{parent}:")), None);
+        for counts in ["", "1,", "1,x"] {
+            assert_eq!(counts_in(&format!("{parent}:{counts}")), None, "{counts:?}");
+        }
     }
 
     #[test]

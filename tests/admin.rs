@@ -2,22 +2,24 @@
 //! server of its own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tws::admin::{Admin, Hosts, Sampler};
 use tws::observe::{Direction, Transfer, WaitsFor};
 use tws::{
-    Body, Config, Handler, Phase, Reply, Request, Response, Router, Server, StaticFiles,
-    StatusCode, Stream, Streamed,
+    Body, Config, Handler, Phase, Request, Response, Router, Server, StaticFiles, StatusCode,
+    Stream, Streamed,
 };
 
 use crate::static_files::write;
-use crate::support::{Client, TestServer, eventually, pattern};
+use crate::support::{Client, Process, Reply, TestServer, eventually, pattern};
 
 const MIB: usize = 1024 * 1024;
 
@@ -181,7 +183,7 @@ impl Observed {
 }
 
 /// Asks as the machine's own people do.
-fn ask(admin: &TestServer, path: &str) -> crate::support::Reply {
+fn ask(admin: &TestServer, path: &str) -> Reply {
     let mut client = admin.client();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client.reply()
@@ -237,10 +239,10 @@ fn metrics_add_up_with_what_was_asked() {
 fn connections_are_counted_by_what_they_do() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(std::sync::Mutex::new(released));
-    let handler = move |request: &Request<'_>| -> Reply {
+    let handler = move |request: &Request<'_>| -> tws::Reply {
         let released = Arc::clone(&released);
         match request.path() {
-            "/job" => Reply::blocking(move || {
+            "/job" => tws::Reply::blocking(move || {
                 let _ = released.lock().expect("no panic").recv();
                 Response::text("done")
             }),
@@ -370,7 +372,7 @@ fn an_upload_is_a_transfer_the_other_way() {
     let handler = move |request: &Request<'_>| {
         let mut content = request.reader();
         let started = Arc::clone(&started);
-        Reply::blocking(move || {
+        tws::Reply::blocking(move || {
             let _ = started.lock().expect("no panic").recv();
             let count = std::io::copy(&mut content, &mut std::io::sink());
             Response::text(count.expect("a content").to_string())
@@ -594,6 +596,84 @@ fn the_admin_says_little_to_strangers() {
     let any = Admin::new(&observed.server.handle).for_hosts(Hosts::Any);
     let any = TestServer::start(any);
     assert_eq!(any.client().get("/readyz").status, 200);
+}
+
+fn ask_at(address: Option<SocketAddr>, path: &str) -> Reply {
+    let mut client = Client::connect(address.expect("an address for operators"));
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.reply()
+}
+
+#[test]
+fn the_program_tells_its_operators_until_its_last_answer() {
+    let folder = folder();
+    let mut process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
+    let ask = |path: &str| ask_at(process.admin, path);
+    assert_eq!((ask("/readyz").status, ask("/healthz").status), (200, 200));
+    assert_eq!(process.client().get("/a.txt").status, 200);
+    // In the sandbox, which reads nothing of /proc.
+    let metrics = Metrics::parse(&ask("/metrics").text());
+    assert!(metrics.value("process_open_fds", &[]) > 5.0);
+    assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
+    assert!(metrics.value("process_cpu_seconds_total", &[]) < 1e5);
+    assert_eq!(
+        metrics.value("tws_file_cache_lookups_total", &[("result", "miss")]),
+        1.0
+    );
+    let mut busy = process.client();
+    busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    process.signal(Signal::TERM);
+    eventually(|| ask("/readyz").status == 503);
+    assert_eq!(ask("/healthz").status, 200);
+    eventually(|| ask("/transfers.json").text().contains("\"draining\""));
+    busy.read(LARGE);
+    drop(busy);
+    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_load_balancer_has_time_to_notice() {
+    let folder = folder();
+    let args = [
+        "--access-log=off",
+        "--admin=127.0.0.1:0",
+        "--drain-delay=3600",
+    ];
+    let mut process = Process::start(folder.path(), &args);
+    process.signal(Signal::TERM);
+    eventually(|| ask_at(process.admin, "/readyz").status == 503);
+    let mut client = process.client();
+    for _ in 0..2 {
+        let reply = client.get("/a.txt");
+        assert_eq!(
+            (reply.status, reply.field("Connection")),
+            (200, Some("keep-alive"))
+        );
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.child.wait().expect("an end").code(), Some(1));
+}
+
+#[test]
+#[cfg(feature = "auth")]
+fn other_machines_need_a_password_for_all_but_health() {
+    let folder = folder();
+    let users = folder.path().join("users");
+    // `htpasswd -nbB -C4 ana secret`
+    let line = "ana:$2y$04$kSsBIzvQFVfIiYlVHXtyReK7dOVGHaMyd5hhDZeNQPNcyC5kEAvOa\n";
+    std::fs::write(&users, line).expect("a file");
+    let args = ["--access-log=off", "--auth-file=users"];
+    for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
+        let process = Process::start(folder.path(), &[&args[..], &[address]].concat());
+        for (path, status) in [("/metrics", status), ("/healthz", 200), ("/readyz", 200)] {
+            assert_eq!(
+                ask_at(process.admin, path).status,
+                status,
+                "{address} {path}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
 
-use crate::support::server::announced_address;
+use crate::support::server::announced_addresses;
 use crate::support::{Client, Process, Program, TestServer, eventually, install};
 
 const MIB: usize = 1024 * 1024;
@@ -37,6 +37,7 @@ fn folder() -> TempDir {
 /// The binary with its errors, and with those of the processes that take its place.
 struct Watched {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     pid: Pid,
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -52,12 +53,13 @@ impl Watched {
             .spawn()
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let address = announced_address(&mut stdout);
+        let (address, admin) = announced_addresses(&mut stdout);
         // Its successors announce themselves, too.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         Self {
             address,
+            admin,
             pid: Pid::from_child(&child),
             child,
             stderr,
@@ -421,6 +423,33 @@ fn twenty_upgrades_fail_no_request() {
     let requests = done.load(Ordering::Relaxed);
     let log = folder.path().join("access.log");
     eventually(|| lines(fs::read_to_string(&log).expect("a log")) == requests);
+}
+
+#[test]
+fn the_listener_for_operators_is_handed_over_too() {
+    let (_programs, _folder, mut command) = replaceable();
+    command.arg("--admin=127.0.0.1:0");
+    let mut server = Watched::start(command);
+    let admin = server.admin.expect("an address");
+    let ask = |path: &str| {
+        let mut client = Client::connect(admin);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.reply()
+    };
+    assert_eq!(ask("/readyz").status, 200);
+    let mut busy = Client::connect(server.address);
+    busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    server.upgrade();
+    // The old process finishes its answers; what it says of itself is in nobody's way.
+    let is_new =
+        || ask("/readyz").status == 200 && !ask("/transfers.json").text().contains("large");
+    eventually(is_new);
+    assert!(is_new());
+    assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
+    drop(busy);
+    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(ask("/healthz").status, 200);
 }
 
 #[test]

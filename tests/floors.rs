@@ -61,6 +61,7 @@ fn modules_import_only_from_below() {
         if matches!(
             module,
             "main"
+                | "admin_listener"
                 | "app"
                 | "banner"
                 | "browser"
@@ -72,6 +73,7 @@ fn modules_import_only_from_below() {
                 | "explain"
                 | "privileges"
                 | "sandbox"
+                | "signals"
                 | "state"
                 | "upgrade"
                 | "lib"

@@ -52,9 +52,12 @@ impl Process {
         let folder = self.descriptors.as_ref()?;
         let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
         folder.rewind();
-        let names = folder.by_ref().filter_map(Result::ok);
-        let numbers = names.filter(|entry| !entry.file_name().to_bytes().starts_with(b"."));
-        Some(numbers.count())
+        let mut count = 0;
+        for entry in folder.by_ref() {
+            let is_number = !entry.ok()?.file_name().to_bytes().starts_with(b".");
+            count += usize::from(is_number);
+        }
+        Some(count)
     }
 
     pub(crate) fn max_descriptors(&self) -> Option<u64> {

@@ -47,6 +47,7 @@ const FOR_ROOTS: &[&str] = &[
     "bandwidth-connection",
     "min-rate",
     "drain-timeout",
+    "drain-delay",
     "log-format",
     "slow-log",
     "verbose",
@@ -183,6 +184,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
 
+    /// Listen there, too, for operators, at ADDRESS:PORT or unix:PATH: the transfers that are going on
+    /// as a page, /metrics for Prometheus, /healthz and /readyz. From this machine only, unless
+    /// --auth-file asks for passwords
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_admin, help_heading = LISTENING)]
+    pub(super) admin: Option<Endpoint>,
+
     /// Let pages of ORIGIN read all answers, whatever the file says; of all if none is named
     #[arg(
         long,
@@ -265,6 +272,16 @@ pub(super) struct Flags {
         help_heading = LIMITS
     )]
     pub(super) drain_timeout: Option<u32>,
+
+    /// Seconds in which everybody is still served after SIGTERM, and only /readyz of --admin tells
+    /// that the end comes: time for a load balancer to notice [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(..=86_400),
+        help_heading = LIMITS
+    )]
+    pub(super) drain_delay: Option<u32>,
 
     /// Where the access log goes: a file, - for the terminal, off; may be repeated [default: -]
     #[arg(long, value_name = "PATH|-|off", value_hint = ValueHint::AnyPath, help_heading = LOGS)]
@@ -562,6 +579,18 @@ where
 /// A name may have several addresses: `localhost` has two.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses(pub(super) Vec<Endpoint>);
+
+/// An address with a port, or a socket.
+fn parse_admin(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        Ok(endpoint @ (Endpoint::Socket(_) | Endpoint::Unix(_))) => Ok(endpoint),
+        _ => Err(
+            "an address and a port are wanted, or a socket, as 127.0.0.1:9090, [::1]:9090 and \
+             unix:/run/tws-admin.sock are"
+                .to_owned(),
+        ),
+    }
+}
 
 fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
     let size: Size = text.parse()?;

@@ -465,6 +465,7 @@ mod tests {
             "sqlite:a.db",
             "A: b",
             "forwarded",
+            "unix:/s",
         ];
         let fits = |value: &&str| {
             let word = format!("--{long}={value}");

@@ -57,6 +57,10 @@ pub(crate) struct Settings {
     pub(crate) banner: Banner,
     pub(crate) qr: QrCode,
     pub(crate) browser: Browsing,
+    /// How long everybody is served after the end is announced.
+    pub(crate) drain_delay: Duration,
+    /// Where operators ask.
+    pub(crate) admin: Option<Endpoint>,
     /// How much diagnostics say if `RUST_LOG` does not decide.
     pub(crate) log_level: LevelFilter,
     /// What was no mistake and yet not meant, perhaps; a line each.
@@ -131,13 +135,28 @@ pub(crate) fn check_uploads(
     addresses: &[Endpoint],
     authentication: Authentication,
 ) -> Result<(), String> {
-    let exposed = |address: &IpAddr| !address.to_canonical().is_loopback();
     let mut addresses = addresses.iter().filter_map(Endpoint::ip);
-    match (addresses.find(exposed), authentication) {
+    match (addresses.find(|ip| is_exposed(*ip)), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some(address), Authentication::None) => Err(format!(
             "--upload ([upload] in a site file) with --bind {address} would let everybody store \
              files here: ask for passwords with --auth-file, or bind 127.0.0.1"
+        )),
+    }
+}
+
+/// True if other machines may come that way.
+pub(crate) fn is_exposed(address: IpAddr) -> bool {
+    !address.to_canonical().is_loopback()
+}
+
+/// Who asks for what is for whom, is not for other machines to know.
+fn check_admin(endpoint: &Endpoint, authentication: Authentication) -> Result<(), String> {
+    match (endpoint.ip().is_some_and(is_exposed), authentication) {
+        (false, _) | (_, Authentication::Required) => Ok(()),
+        (true, Authentication::None) => Err(format!(
+            "--admin {endpoint} would show everybody who downloads what: ask for passwords with \
+             --auth-file, or listen on 127.0.0.1"
         )),
     }
 }
@@ -314,6 +333,8 @@ impl Settings {
                 true => Banner::Silent,
                 false => Banner::Shown,
             },
+            drain_delay: Duration::from_secs(flags.drain_delay.unwrap_or(0).into()),
+            admin: flags.admin,
             qr: match flags.qr {
                 true => QrCode::Shown,
                 false => QrCode::Absent,
@@ -342,6 +363,9 @@ impl Settings {
             warnings: [layers.warnings, warnings_of(&site)].concat(),
             site,
         };
+        if let Some(admin) = &settings.admin {
+            check_admin(admin, settings.authentication()).map_err(usage)?;
+        }
         let takes_uploads = |site: &Site| site.upload.is_some();
         if takes_uploads(&settings.site) || settings.site.hosts.iter().any(takes_uploads) {
             let checked = check_uploads(&settings.config.addresses, settings.authentication());
@@ -482,6 +506,10 @@ mod tests {
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--unix-mode", "rw"], "as 660 and 600 are"),
             (&["--rate-limit", "0"], "--rate-limit"),
+            (&["--admin", "9090"], "127.0.0.1:9090"),
+            (&["--admin", "0.0.0.0:9090"], "--auth-file"),
+            (&["--admin", "[::]:9090"], "listen on 127.0.0.1"),
+            (&["--drain-delay", "100000"], "--drain-delay"),
             (&["--bandwidth", "1MB"], "\"100 MiB\""),
             (&["--bandwidth", "0"], "--bandwidth"),
             (&["--bandwidth-connection", "1023 B"], "\"1 KiB\""),

@@ -77,6 +77,8 @@ impl Drop for TestServer {
 /// The binary, with a state directory of its own; it is killed when this is dropped.
 pub(crate) struct Process {
     pub(crate) address: SocketAddr,
+    /// Where operators ask, if they may.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) state: TempDir,
@@ -110,9 +112,10 @@ impl Process {
             .spawn()
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let address = announced_address(&mut stdout);
+        let (address, admin) = announced_addresses(&mut stdout);
         Self {
             address,
+            admin,
             child,
             stdout,
             state: tempfile::tempdir().expect("a folder"),
@@ -154,12 +157,21 @@ impl Drop for Process {
 
 /// Reads the announcement to its end and returns the first address in it.
 pub(crate) fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
+    announced_addresses(stdout).0
+}
+
+/// The same with that for operators.
+pub(crate) fn announced_addresses(stdout: &mut impl BufRead) -> (SocketAddr, Option<SocketAddr>) {
     let mut announcement = String::new();
     while !announcement.contains("Ctrl-C") {
         let count = stdout.read_line(&mut announcement).expect("a line");
         assert!(count > 0, "tws ended: {announcement:?}");
     }
-    let (_, behind) = announcement.split_once("http://").expect("a URL");
-    let (address, _) = behind.split_once('/').expect("a path");
-    address.parse().expect("an address")
+    let address = |text: &str| {
+        let (_, behind) = text.split_once("http://").expect("a URL");
+        let (address, _) = behind.split_once('/').expect("a path");
+        address.parse().expect("an address")
+    };
+    let admin = announcement.split_once("for operators: ");
+    (address(&announcement), admin.map(|(_, text)| address(text)))
 }
