@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::Process;
@@ -137,6 +138,67 @@ impl Drop for Browser {
 fn sample_site() -> Process {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     Process::start(project, &["--access-log", "off"])
+}
+
+/// What the operators' page shows of its only transfer, cell by cell; null if there is none.
+const ROW: &str = "const row = document.querySelector('#transfers tr'); \
+    return row && [...row.cells].map(cell => cell.innerText)";
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn the_operators_page_shows_a_slow_download_until_it_is_over() {
+    const LEN: usize = 64 * 1024 * 1024;
+    let hostile = "<img src=x onerror=\"document.title='hit'\">&lt; \u{202e}gpj";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = fs::File::create(folder.path().join(hostile)).expect("a file");
+    file.set_len(LEN as u64).expect("a size");
+    let args = ["--access-log=off", "--admin=127.0.0.1:0", "."];
+    let mut site = Process::start(folder.path(), &args);
+    let browser = Browser::start();
+    let admin = site.admin.expect("an address");
+    browser.open(&format!("http://{admin}/"));
+    browser.wait_for("return document.querySelector('#status').textContent === 'Serving'");
+    browser.wait_for("return !document.querySelector('#nothing').hidden");
+
+    let mut client = site.client();
+    let name: String = hostile.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    client.send(format!("GET /{name} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    client.head();
+    client.read(LEN / 4);
+    let shown = browser.wait_for(&format!(
+        "const row = (() => {{ {ROW} }})(); \
+         return row && row[2].includes(' %') && row[5] === 'client' && row"
+    ));
+    let from = client.stream().local_addr().expect("an address");
+    assert_eq!(shown[0], from.to_string());
+    assert_eq!(shown[1], format!("↓ /{hostile}"), "as text");
+    assert!(shown[2].to_string().contains("of 64.0 MiB"), "{shown}");
+    assert!(shown[3].to_string().contains("B/s"), "{shown}");
+    let facts = browser.script(
+        "return [document.title, document.querySelectorAll('img').length, \
+         document.querySelector('#transfers progress').position, \
+         document.documentElement.scrollWidth <= innerWidth]",
+    );
+    assert_eq!(
+        (&facts[0], &facts[1]),
+        (&json!("tws: what goes on"), &json!(0))
+    );
+    let position = facts[2].as_f64().expect("a share");
+    assert!((0.25..1.0).contains(&position), "{position}");
+    assert_eq!(facts[3], true, "it fits the window");
+    browser.wait_for("return document.querySelectorAll('[data-plot=lag] polyline').length > 0");
+    client.read(LEN - LEN / 4);
+    browser.wait_for("return document.querySelectorAll('#transfers tr').length === 0");
+    browser.wait_for("return !document.querySelector('#nothing').hidden");
+
+    // It says when it is on its own, and comes back by itself.
+    site.signal(Signal::TERM);
+    site.child.wait().expect("an end");
+    let lost = "return document.querySelector('#status').dataset.state === 'lost'";
+    browser.wait_for(lost);
+    let again = format!("--admin={admin}");
+    let _again = Process::start(folder.path(), &["--access-log=off", &again, "."]);
+    browser.wait_for("return document.querySelector('#status').textContent === 'Serving'");
 }
 
 const CASES: &[&str] = &[
