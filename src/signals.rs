@@ -59,7 +59,11 @@ impl Heeded {
                     let (server, delay) = &self.end;
                     server.shut_down_after(*delay);
                 }
-                _ => std::process::exit(1),
+                _ => {
+                    #[cfg(feature = "tui")]
+                    crate::tui::give_back();
+                    std::process::exit(1)
+                }
             }
         }
     }

@@ -33,5 +33,7 @@ mod static_files;
 mod system_calls;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tui")]
+mod tui;
 mod upload;
 mod users;

@@ -317,6 +317,10 @@ pub(super) struct Flags {
     #[arg(long, help_heading = PROCESS)]
     pub(super) qr: bool,
 
+    /// Show the transfers that are going on in the terminal; q ends. No access log goes there then
+    #[arg(long, help_heading = PROCESS)]
+    pub(super) tui: bool,
+
     /// How many event loops [default: one per core]
     #[arg(long, value_name = "N", help_heading = PROCESS)]
     pub(super) workers: Option<NonZeroUsize>,
@@ -405,7 +409,11 @@ impl Flags {
     /// Where the access log goes.
     pub(super) fn destinations(&self) -> Result<Vec<Destination>, clap::Error> {
         let words = &self.access_log;
-        if words.is_empty() && !self.quiet {
+        if self.tui && words.iter().any(|word| word == "-") {
+            let text = "--access-log - and --tui both want the terminal; give the log a file";
+            return Err(usage(text.to_owned()));
+        }
+        if words.is_empty() && !self.quiet && !self.tui {
             return Ok(vec![Destination::Stdout]);
         }
         if words.iter().any(|word| word == "off") {

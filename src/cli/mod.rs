@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) banner: Banner,
     pub(crate) qr: QrCode,
     pub(crate) browser: Browsing,
+    /// Who has the terminal.
+    pub(crate) view: View,
     /// How long everybody is served after the end is announced.
     pub(crate) drain_delay: Duration,
     /// Where operators ask.
@@ -182,6 +184,15 @@ pub(crate) enum Sandboxing {
 pub(crate) enum Banner {
     Shown,
     Silent,
+}
+
+/// What is seen in the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The announcement, the access log and diagnostics, one after the other.
+    Lines,
+    /// A picture of what goes on.
+    Transfers,
 }
 
 /// Whether the announcement has an address for telephones.
@@ -329,9 +340,13 @@ impl Settings {
             },
             log_format: flags.log_format,
             access_log: flags.destinations()?,
-            banner: match flags.quiet {
+            banner: match flags.quiet || flags.tui {
                 true => Banner::Silent,
                 false => Banner::Shown,
+            },
+            view: match flags.tui {
+                true => View::Transfers,
+                false => View::Lines,
             },
             drain_delay: Duration::from_secs(flags.drain_delay.unwrap_or(0).into()),
             admin: flags.admin,
@@ -506,6 +521,10 @@ mod tests {
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--unix-mode", "rw"], "as 660 and 600 are"),
             (&["--rate-limit", "0"], "--rate-limit"),
+            (
+                &["--tui", "--access-log", "-"],
+                "--tui both want the terminal",
+            ),
             (&["--admin", "9090"], "127.0.0.1:9090"),
             (&["--admin", "0.0.0.0:9090"], "--auth-file"),
             (&["--admin", "[::]:9090"], "listen on 127.0.0.1"),
@@ -618,6 +637,8 @@ mod tests {
         let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
         assert_eq!(of(&[]), Ok(1));
         assert_eq!(of(&["-q"]), Ok(0));
+        assert_eq!(of(&["--tui"]), Ok(0));
+        assert_eq!(of(&["--tui", "--access-log", "a.log"]), Ok(1));
         assert_eq!(of(&["-q", "--access-log", "-"]), Ok(1));
         assert_eq!(of(&["--access-log", "off"]), Ok(0));
         assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));

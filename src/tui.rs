@@ -1,0 +1,452 @@
+//! What goes on, in the terminal: the numbers of the last minutes, each transfer with its progress,
+//! and the diagnostics, which would disturb the picture on standard error.
+//!
+//! It looks at the same samples as the operators' page, in this process. The terminal is as it was
+//! before on every way out: by `q`, by a signal, by an error and by a panic.
+
+use std::collections::VecDeque;
+use std::io::{self, Stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, LineGauge, Paragraph, Sparkline};
+use ratatui::{Frame, Terminal};
+use tws::Phase;
+use tws::admin::{Limit, Sample, Sampler, TransferSample};
+
+use crate::diagnostics::Lines;
+
+/// How soon a key is seen.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long the end waits for a terminal that takes nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Seconds of which the numbers are kept: more than a terminal has columns.
+const MAX_PAST: usize = 1000;
+
+/// Rows of diagnostics, with their frame.
+const LOG_ROWS: u16 = 7;
+
+/// Whether the terminal is ours.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The picture, for as long as this lives.
+pub(crate) struct Tui {
+    stop: Arc<AtomicBool>,
+    /// Disconnected when nothing is drawn any more.
+    drawing: Option<Receiver<()>>,
+    lines: Lines,
+}
+
+impl Tui {
+    /// Takes the terminal and draws on a thread of its own. `quit` is called for each `q` and
+    /// Ctrl-C, and when there is no terminal any more.
+    pub(crate) fn start(
+        title: String,
+        sampler: Arc<Sampler>,
+        lines: &Lines,
+        quit: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let terminal = take()?;
+        let mut tui = Self {
+            stop: Arc::clone(&stop),
+            drawing: None,
+            lines: lines.clone(),
+        };
+        lines.open();
+        // A panic that is caught (a handler's) would be drawn across the picture.
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+        let (sender, samples) = mpsc::channel();
+        let watch = move || {
+            let mut sample = sampler.latest();
+            while sender.send(Arc::clone(&sample)).is_ok() && sample.phase != Phase::Ended {
+                sample = sampler.after(sample.number);
+            }
+        };
+        thread::Builder::new()
+            .name("tui-samples".to_owned())
+            .spawn(watch)?;
+        let mut picture = Picture {
+            title,
+            lines: lines.clone(),
+            latest: None,
+            past: VecDeque::new(),
+        };
+        let (drawn, drawing) = mpsc::channel::<()>();
+        let draw = move || {
+            let _until_the_end = drawn;
+            if let Err(error) = picture.show(terminal, &samples, &stop, &quit) {
+                give_back();
+                log::error!("the terminal cannot be drawn on: {error}");
+                quit();
+            }
+        };
+        thread::Builder::new().name("tui".to_owned()).spawn(draw)?;
+        tui.drawing = Some(drawing);
+        Ok(tui)
+    }
+}
+
+impl Drop for Tui {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(drawing) = self.drawing.take() {
+            let _ = drawing.recv_timeout(PATIENCE);
+        }
+        give_back();
+        self.lines.close();
+    }
+}
+
+type Screen = Terminal<CrosstermBackend<Stdout>>;
+
+fn take() -> io::Result<Screen> {
+    TAKEN.store(true, Ordering::SeqCst);
+    let taken = enable_raw_mode()
+        .and_then(|()| execute!(io::stdout(), EnterAlternateScreen))
+        .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+    if taken.is_err() {
+        give_back();
+    }
+    taken
+}
+
+/// Leaves the terminal as it was found, if it was taken. Whoever ends the process at once calls it,
+/// too.
+pub(crate) fn give_back() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let (done, given) = mpsc::channel::<()>();
+    let give = move || {
+        let _until_the_end = done;
+        // There is nobody to tell.
+        let _ = disable_raw_mode();
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+    };
+    if thread::Builder::new().spawn(give).is_ok() {
+        let _ = given.recv_timeout(PATIENCE);
+    }
+}
+
+/// What is drawn.
+struct Picture {
+    title: String,
+    lines: Lines,
+    latest: Option<Arc<Sample>>,
+    past: VecDeque<Moment>,
+}
+
+/// The numbers of one second; in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Moment {
+    requests: Option<u64>,
+    p99: Option<u64>,
+    lag: Option<u64>,
+}
+
+impl Moment {
+    fn of(sample: &Sample) -> Self {
+        let micros = |seconds: f64| (seconds * 1e6) as u64;
+        let longest = sample
+            .workers
+            .iter()
+            .map(|worker| worker.lag)
+            .fold(0.0, f64::max);
+        Self {
+            requests: sample.rates.map(|rates| rates.requests as u64),
+            p99: sample.rates.and_then(|rates| rates.p99).map(micros),
+            // The first one tells of a longer time than a second.
+            lag: sample.rates.map(|_| micros(longest)),
+        }
+    }
+}
+
+impl Picture {
+    fn show(
+        &mut self,
+        mut terminal: Screen,
+        samples: &Receiver<Arc<Sample>>,
+        stop: &AtomicBool,
+        quit: &impl Fn(),
+    ) -> io::Result<()> {
+        let mut drawn_lines = None;
+        let mut is_new = true;
+        while !stop.load(Ordering::Acquire) && TAKEN.load(Ordering::SeqCst) {
+            for sample in samples.try_iter() {
+                self.add(sample);
+                is_new = true;
+            }
+            let lines = self.lines.count();
+            if is_new || drawn_lines != Some(lines) {
+                // A resized terminal is noticed here.
+                terminal.draw(|frame| self.draw(frame))?;
+                drawn_lines = Some(lines);
+            }
+            is_new = event::poll(TICK)?;
+            if is_new
+                && let Event::Key(key) = event::read()?
+                && is_end(key)
+            {
+                quit();
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, sample: Arc<Sample>) {
+        if self.past.len() == MAX_PAST {
+            self.past.pop_front();
+        }
+        self.past.push_back(Moment::of(&sample));
+        self.latest = Some(sample);
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>) {
+        let [head, plots, transfers, log] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Percentage(25),
+            Constraint::Min(4),
+            Constraint::Max(LOG_ROWS),
+        ])
+        .areas(frame.area());
+        self.draw_head(frame, head);
+        self.draw_plots(frame, plots);
+        self.draw_transfers(frame, transfers);
+        self.draw_log(frame, log);
+    }
+
+    fn draw_head(&self, frame: &mut Frame<'_>, area: Rect) {
+        let phase = self
+            .latest
+            .as_ref()
+            .map_or(Phase::Bound, |sample| sample.phase);
+        let (words, color) = match phase {
+            Phase::Serving => ("q ends", Color::Green),
+            _ => ("finishing its answers; q again ends at once", Color::Yellow),
+        };
+        let line = Line::from(vec![
+            Span::from(" tws ").bold().reversed(),
+            Span::from(format!(" {}  ", printable(&self.title))),
+            Span::from(words).fg(color),
+        ]);
+        frame.render_widget(line, area);
+    }
+
+    fn draw_plots(&self, frame: &mut Frame<'_>, area: Rect) {
+        let thirds = Layout::horizontal([Constraint::Fill(1); 3]).areas::<3>(area);
+        let rates = self.latest.as_ref().and_then(|sample| sample.rates);
+        let requests = rates.map_or("–".to_owned(), |rates| format!("{:.0}", rates.requests));
+        let of = |share: Option<f64>| share.map_or("–".to_owned(), time);
+        let median = of(rates.and_then(|rates| rates.median));
+        let p99 = of(rates.and_then(|rates| rates.p99));
+        let lags = self.latest.iter().flat_map(|sample| &sample.workers);
+        let lags: Vec<String> = lags
+            .map(|worker| match worker.answers {
+                true => time(worker.lag),
+                false => "stuck".to_owned(),
+            })
+            .collect();
+        type Number = fn(&Moment) -> Option<u64>;
+        let plots: [(String, Color, Number); 3] = [
+            (format!("requests/s {requests}"), Color::Blue, |moment| {
+                moment.requests
+            }),
+            (
+                format!("p99 {p99}, median {median}"),
+                Color::Yellow,
+                |moment| moment.p99,
+            ),
+            (
+                format!("loop lag {}", lags.join(" ")),
+                Color::Magenta,
+                |moment| moment.lag,
+            ),
+        ];
+        for ((title, color, number), area) in plots.into_iter().zip(thirds) {
+            let block = Block::bordered().title(format!(" {title} "));
+            let width = usize::from(block.inner(area).width);
+            let past = self.past.iter().rev().take(width).rev().map(number);
+            // The newest is at the right.
+            let missing = width.saturating_sub(self.past.len());
+            let bars = std::iter::repeat_n(None, missing).chain(past);
+            let plot = Sparkline::default().data(bars.collect::<Vec<_>>());
+            frame.render_widget(plot.style(Style::new().fg(color)).block(block), area);
+        }
+    }
+
+    fn draw_transfers(&self, frame: &mut Frame<'_>, area: Rect) {
+        let transfers = self
+            .latest
+            .as_ref()
+            .map_or(&[][..], |sample| &sample.transfers);
+        let left_out = self
+            .latest
+            .as_ref()
+            .map_or(0, |sample| sample.transfers_left_out);
+        let all = transfers.len() + left_out;
+        let block = Block::bordered().title(format!(" transfers: {all} "));
+        let inner = block.inner(area);
+        frame.render_widget(block, area);
+        if all == 0 {
+            let words = "Nothing is on its way. What goes at once is not shown here.";
+            frame.render_widget(Line::from(words).dim(), inner);
+        }
+        for (transfer, row) in transfers.iter().zip(inner.rows()) {
+            draw_transfer(frame, row, transfer);
+        }
+    }
+
+    fn draw_log(&self, frame: &mut Frame<'_>, area: Rect) {
+        let block = Block::bordered().title(" diagnostics ");
+        let rows = usize::from(block.inner(area).height);
+        let lines = self.lines.last(rows);
+        let lines: Vec<Line<'_>> = lines.iter().map(|line| printable(line).into()).collect();
+        frame.render_widget(Paragraph::new(lines).block(block), area);
+    }
+}
+
+fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
+    // Where there is little room, the name is worth more than the bytes.
+    let (gauge, amount) = match row.width {
+        0..110 => (Constraint::Length(14), Constraint::Length(0)),
+        _ => (Constraint::Fill(2), Constraint::Length(20)),
+    };
+    let [client, file, gauge, amount, rate, left, limit] = Layout::horizontal([
+        Constraint::Max(22),
+        Constraint::Fill(3),
+        gauge,
+        amount,
+        Constraint::Length(12),
+        Constraint::Length(9),
+        Constraint::Length(7),
+    ])
+    .spacing(1)
+    .areas(row);
+    let arrow = if transfer.upload { "↑" } else { "↓" };
+    let name = format!("{arrow} {}", readable(&transfer.target));
+    frame.render_widget(transfer.client.as_str(), client);
+    frame.render_widget(Line::from(name).bold(), file);
+    let moved = bytes(transfer.moved as f64);
+    match transfer.total {
+        Some(total) => {
+            let share = (transfer.moved as f64 / total.max(1) as f64).clamp(0.0, 1.0);
+            let bar = LineGauge::default()
+                .ratio(share)
+                .label(format!("{:>3.0} %", (share * 100.0).floor()))
+                .filled_style(Style::new().fg(Color::Blue))
+                .unfilled_style(Style::new().dim());
+            frame.render_widget(bar, gauge);
+            let words = format!("{moved} of {}", bytes(total as f64));
+            frame.render_widget(Line::from(words).right_aligned(), amount);
+        }
+        None => frame.render_widget(Line::from(moved).right_aligned(), amount),
+    }
+    let words = format!("{}/s", bytes(transfer.rate));
+    frame.render_widget(Line::from(words).right_aligned(), rate);
+    let words = transfer.left.map_or("–".to_owned(), clock);
+    frame.render_widget(Line::from(words).right_aligned(), left);
+    let color = match transfer.limit {
+        Limit::Client => Color::Reset,
+        Limit::Disk => Color::Yellow,
+        _ => Color::Blue,
+    };
+    frame.render_widget(Line::from(transfer.limit.word()).fg(color), limit);
+}
+
+fn is_end(key: KeyEvent) -> bool {
+    let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind == KeyEventKind::Press
+        && match key.code {
+            KeyCode::Char('q') => true,
+            KeyCode::Char('c') => with_control,
+            _ => false,
+        }
+}
+
+/// A target as people read it.
+fn readable(target: &str) -> String {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
+    printable(&decoded.unwrap_or(path.into()))
+}
+
+/// Without what would move the cursor, or turn round what stands beside it.
+fn printable(text: &str) -> String {
+    let moves = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(moves, "\u{fffd}")
+}
+
+fn bytes(mut value: f64) -> String {
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter().peekable();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 1024.0 && units.peek().is_some() {
+        value /= 1024.0;
+        unit = units.next().unwrap_or_default();
+    }
+    match unit {
+        "B" => format!("{value:.0} B"),
+        unit => format!("{value:.1} {unit}"),
+    }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        under if under < 1e-3 => format!("{:.0} µs", under * 1e6),
+        under if under < 1.0 => format!("{:.1} ms", under * 1e3),
+        seconds => format!("{seconds:.1} s"),
+    }
+}
+
+fn clock(seconds: f64) -> String {
+    // A float that is too large becomes the largest number.
+    let whole = seconds.ceil() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (100.., _, _) => "days".to_owned(),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_chose_moves_no_cursor() {
+        assert_eq!(readable("/a%20b.txt?x"), "/a b.txt");
+        assert_eq!(
+            readable("/%1b[2J%0a%C2%9b\u{202e}x"),
+            "/\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}x"
+        );
+        assert_eq!(readable("/%ff"), "/%ff");
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(
+            ["0 B", "1.5 KiB", "2.0 TiB"],
+            [0.0, 1536.0, 2.2e12].map(bytes)
+        );
+        assert_eq!(["50 µs", "1.5 ms", "2.0 s"], [5e-5, 0.0015, 2.0].map(time));
+        assert_eq!(["0:05", "1:00:00", "days"], [4.2, 3600.0, 1e30].map(clock));
+    }
+}

@@ -1,0 +1,257 @@
+//! The picture in the terminal, on a pseudo-terminal whose other end is looked at.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use tempfile::TempDir;
+
+use crate::support::{Client, eventually};
+
+/// More than sockets hold.
+const LARGE: usize = 64 * 1024 * 1024;
+
+const FRESH_SCREEN: &str = "\x1b[?1049h";
+const OLD_SCREEN: &str = "\x1b[?1049l";
+const CURSOR: &str = "\x1b[?25h";
+
+/// The binary on a terminal.
+struct Sitting {
+    child: Child,
+    terminal: File,
+    modes: LocalModes,
+    written: Arc<Mutex<Vec<u8>>>,
+    _state: TempDir,
+}
+
+impl Sitting {
+    fn start(folder: &TempDir, args: &[&str]) -> Self {
+        let state = tempfile::tempdir().expect("a folder");
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&terminal).expect("a terminal");
+        unlockpt(&terminal).expect("a terminal");
+        resize(&terminal, 120, 40);
+        let modes = tcgetattr(&terminal).expect("modes").local_modes;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let theirs = ioctl_tiocgptpeer(&terminal, flags).expect("its other end");
+        let end = || Stdio::from(theirs.try_clone().expect("a descriptor"));
+        let child = Command::new(env!("CARGO_BIN_EXE_tws"))
+            .current_dir(folder.path())
+            .args(["--tui", "--port=0", "-v", "--state-dir"])
+            .arg(state.path())
+            .args(args)
+            .env_remove("RUST_LOG")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .expect("the binary starts");
+        let terminal = File::from(terminal);
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let mut output = terminal.try_clone().expect("a descriptor");
+        let all = Arc::clone(&written);
+        // It ends with an error when nobody has the other end any more.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 65536];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                let mut all = all.lock().expect("no panic");
+                all.extend_from_slice(&bytes[..count]);
+            }
+        });
+        Self {
+            child,
+            terminal,
+            modes,
+            written,
+            _state: state,
+        }
+    }
+
+    /// All that was written to the terminal.
+    fn written(&self) -> String {
+        let written = self.written.lock().expect("no panic");
+        String::from_utf8_lossy(&written).into_owned()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, words: &str) {
+        eventually(|| screen(&self.written()).contains(words));
+    }
+
+    fn client(&self) -> Client {
+        let mut address = None;
+        eventually(|| {
+            let screen = screen(&self.written());
+            let behind = screen.split_once("http://").map(|(_, behind)| behind);
+            let text = behind.and_then(|behind| behind.split_once('/'));
+            address = text.and_then(|(text, _)| text.parse::<SocketAddr>().ok());
+            address.is_some()
+        });
+        Client::connect(address.expect("an address"))
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.terminal.write_all(keys).expect("a terminal");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a process");
+    }
+
+    /// How it ended, with the terminal as it was before.
+    fn end(mut self) -> ExitStatus {
+        let status = self.child.wait().expect("an end");
+        eventually(|| self.written().ends_with(CURSOR));
+        let written = self.written();
+        let (_, behind) = written.rsplit_once(OLD_SCREEN).expect("the old screen");
+        assert!(
+            !behind.contains(FRESH_SCREEN) && behind == CURSOR,
+            "{behind:?}"
+        );
+        let modes = tcgetattr(&self.terminal).expect("modes").local_modes;
+        assert_eq!(modes, self.modes);
+        status
+    }
+}
+
+impl Drop for Sitting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resize(terminal: impl AsFd, columns: u16, rows: u16) {
+    let size = Winsize {
+        ws_col: columns,
+        ws_row: rows,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(terminal, size).expect("a size");
+}
+
+/// What a screen shows to which this was written: as far as it matters here, text at places
+/// (ECMA-48 CUP). Unchanged cells are not written, so words come in parts.
+fn screen(written: &str) -> String {
+    let mut rows = vec![vec![' '; 200]; 60];
+    let (mut row, mut column) = (0, 0);
+    let mut letters = written.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\x1b' => {
+                let mut sequence = letters.by_ref().skip_while(|letter| *letter == '[');
+                let mut arguments = String::new();
+                let end = loop {
+                    match sequence.next() {
+                        Some(letter @ ('@'..='~')) => break letter,
+                        Some(letter) => arguments.push(letter),
+                        // The rest is on its way.
+                        None => break '~',
+                    }
+                };
+                let at = arguments.split_once(';').filter(|_| end == 'H');
+                if let Some((down, right)) = at {
+                    row = down.parse::<usize>().expect("a row") - 1;
+                    column = right.parse::<usize>().expect("a column") - 1;
+                }
+            }
+            '\r' | '\n' => {}
+            letter => {
+                rows[row][column] = letter;
+                column += 1;
+            }
+        }
+    }
+    let lines = rows.into_iter().map(String::from_iter);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = File::create(folder.path().join("large ñ.bin")).expect("a file");
+    file.set_len(LARGE as u64).expect("a size");
+    folder
+}
+
+fn download(sitting: &Sitting) -> Client {
+    let mut client = sitting.client();
+    client.send("GET /large%20%C3%B1.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.head();
+    client.read(LARGE / 2);
+    client
+}
+
+#[test]
+fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
+    let folder = folder();
+    let mut sitting = Sitting::start(&folder, &[]);
+    sitting.wait_for("Nothing is on its way");
+    let mut client = download(&sitting);
+    for words in ["large ñ.bin", "64.0 MiB", " %", "client"] {
+        sitting.wait_for(words);
+    }
+    let modes = tcgetattr(&sitting.terminal).expect("modes").local_modes;
+    assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
+    // In a terminal of another size all is drawn anew.
+    sitting.written.lock().expect("no panic").clear();
+    resize(&sitting.terminal, 90, 24);
+    sitting.signal(Signal::WINCH);
+    sitting.wait_for("large ñ.bin");
+
+    sitting.press(b"q");
+    sitting.wait_for("finishing the answers in flight");
+    assert!(
+        !sitting.written().contains(OLD_SCREEN),
+        "the end is watched, too"
+    );
+    client.read(LARGE - LARGE / 2);
+    drop(client);
+    assert_eq!(sitting.end().code(), Some(0));
+}
+
+#[test]
+fn a_second_key_ends_at_once() {
+    let folder = folder();
+    let mut sitting = Sitting::start(&folder, &["--drain-timeout=3600"]);
+    let client = download(&sitting);
+    // Ctrl-C.
+    sitting.press(b"\x03");
+    sitting.wait_for("finishing the answers in flight");
+    sitting.press(b"\x03");
+    assert_eq!(sitting.end().code(), Some(1));
+    drop(client);
+}
+
+#[test]
+fn whatever_ends_it_the_terminal_is_given_back() {
+    let folder = folder();
+    let sitting = Sitting::start(&folder, &[]);
+    sitting.wait_for("Nothing is on its way");
+    sitting.signal(Signal::TERM);
+    assert_eq!(sitting.end().code(), Some(0));
+}
+
+#[test]
+fn without_a_terminal_there_is_no_picture() {
+    let folder = folder();
+    let output = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .current_dir(folder.path())
+        .args(["--tui", "--port=0"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("--tui needs a terminal") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(output.stdout, b"");
+}
