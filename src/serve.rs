@@ -126,12 +126,13 @@ pub(crate) fn run(
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
-    let shown = match (picture, sampler) {
-        (Some(picture), Some(sampler)) => Some(picture.show(sampler, diagnostics)?),
-        _ => None,
+    let served = {
+        let _until_it_is_over = match (picture, sampler) {
+            (Some(picture), Some(sampler)) => Some(picture.show(sampler, diagnostics)?),
+            _ => None,
+        };
+        server.serve(handler)
     };
-    let served = server.serve(handler);
-    drop(shown);
     if let Some(admin) = admin {
         admin.end();
     }

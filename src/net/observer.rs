@@ -22,8 +22,8 @@ use crate::h1::passage::Passage;
 /// Transfers that one event loop names in an answer.
 const MAX_TRANSFERS: usize = 1000;
 
-/// Bytes of a target that are told.
-const MAX_TARGET_BYTES: usize = 512;
+/// Letters of a target that are told.
+const MAX_TARGET_LETTERS: usize = 512;
 
 /// Questions that an event loop may have before it: one that answers none is asked no more.
 const MAX_QUESTIONS: usize = 16;
@@ -183,7 +183,7 @@ pub struct Transfer {
     pub client: SocketAddr,
     /// The request's method.
     pub method: String,
-    /// The request's target as it was received, cut short after 512 bytes. It is what a client
+    /// The request's target as it was received, cut short after 512 letters. It is what a client
     /// chose to send.
     pub target: String,
     /// Bytes that have gone: the kernel has taken them, or they have come.
@@ -295,7 +295,7 @@ impl Answer {
             direction: passage.direction,
             client: passage.draft.peer,
             method,
-            target: target[..target.floor_char_boundary(MAX_TARGET_BYTES)].to_owned(),
+            target: target.chars().take(MAX_TARGET_LETTERS).collect(),
             moved: passage.moved,
             total: passage.total,
             age: now.saturating_duration_since(passage.draft.started),
@@ -384,5 +384,35 @@ impl Drop for Observer {
         for worker in &self.workers {
             worker.tally.observers.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::disk::Disks;
+    use crate::net::helpers::Helpers;
+    use crate::net::worker::Seat;
+
+    #[test]
+    fn who_does_not_answer_is_asked_no_more() {
+        let seat = Seat::new().expect("a poll");
+        let pools = PoolsView {
+            jobs: Helpers::new(1, 1).view(),
+            streams: Helpers::new(1, 1).view(),
+            disks: Disks::default().view(),
+        };
+        let address = seat.address();
+        let observer = Observer::new(vec![address.clone()], pools);
+        let ask = || observer.report(Duration::ZERO).silent;
+        let asked = || {
+            let mut mail = Vec::new();
+            address.mailbox.take(&mut mail);
+            mail.len()
+        };
+        (0..100).for_each(|_| assert_eq!(ask(), [0]));
+        assert_eq!(asked(), MAX_QUESTIONS);
+        // Those are dropped, and there is room for others.
+        assert_eq!((ask(), asked()), (vec![0], 1));
     }
 }
