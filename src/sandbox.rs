@@ -25,6 +25,9 @@
 //! - To read what lies beside a root in somebody's project: `~/site/dist` is removed and built anew,
 //!   so `~/site` is read, but never the home folder itself.
 //!
+//! What metrics tell of the process lies in `/proc` and is opened before. A program that is executed
+//! from inside cannot open it, and tells less.
+//!
 //! What it does not do: elsewhere, a folder that is no link and is *replaced* by another of its name
 //! cannot be read any more, nor can one outside that a link is switched to; the log says so and the
 //! old one is served on. A program that this one executes inherits the sandbox: it reads site files and

@@ -423,7 +423,8 @@ fn a_server_that_nobody_observes_measures_nothing() {
 fn readiness_ends_before_the_service_and_health_after() {
     let observed = Observed::start();
     let status = |path| ask(&observed.admin, path).status;
-    assert_eq!((status("/readyz"), status("/healthz")), (200, 200));
+    eventually(|| status("/readyz") == 200);
+    assert_eq!(status("/healthz"), 200);
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
@@ -595,7 +596,7 @@ fn the_admin_says_little_to_strangers() {
     }
     let any = Admin::new(&observed.server.handle).for_hosts(Hosts::Any);
     let any = TestServer::start(any);
-    assert_eq!(any.client().get("/readyz").status, 200);
+    assert_eq!(any.client().get("/healthz").status, 200);
 }
 
 fn ask_at(address: Option<SocketAddr>, path: &str) -> Reply {
@@ -609,7 +610,9 @@ fn the_program_tells_its_operators_until_its_last_answer() {
     let folder = folder();
     let mut process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let ask = |path: &str| ask_at(process.admin, path);
-    assert_eq!((ask("/readyz").status, ask("/healthz").status), (200, 200));
+    // It has announced itself, and serves any moment.
+    eventually(|| ask("/readyz").status == 200);
+    assert_eq!(ask("/healthz").status, 200);
     assert_eq!(process.client().get("/a.txt").status, 200);
     // In the sandbox, which reads nothing of /proc.
     let metrics = Metrics::parse(&ask("/metrics").text());
@@ -641,6 +644,7 @@ fn a_load_balancer_has_time_to_notice() {
         "--drain-delay=3600",
     ];
     let mut process = Process::start(folder.path(), &args);
+    eventually(|| ask_at(process.admin, "/readyz").status == 200);
     process.signal(Signal::TERM);
     eventually(|| ask_at(process.admin, "/readyz").status == 503);
     let mut client = process.client();
@@ -666,7 +670,8 @@ fn other_machines_need_a_password_for_all_but_health() {
     let args = ["--access-log=off", "--auth-file=users"];
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
         let process = Process::start(folder.path(), &[&args[..], &[address]].concat());
-        for (path, status) in [("/metrics", status), ("/healthz", 200), ("/readyz", 200)] {
+        eventually(|| ask_at(process.admin, "/readyz").status == 200);
+        for (path, status) in [("/metrics", status), ("/healthz", 200)] {
             assert_eq!(
                 ask_at(process.admin, path).status,
                 status,

@@ -436,7 +436,7 @@ fn the_listener_for_operators_is_handed_over_too() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         client.reply()
     };
-    assert_eq!(ask("/readyz").status, 200);
+    eventually(|| ask("/readyz").status == 200);
     let mut busy = Client::connect(server.address);
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();

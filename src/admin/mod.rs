@@ -2,7 +2,8 @@
 //!
 //! [`Admin`] is a handler like any other. It looks at one server through its handle and is served
 //! best by another, which has a listener and threads of its own: so it answers while the first is
-//! too busy to, and while it ends. It changes nothing.
+//! too busy to, and while it ends. Served by the same one, it shows it while that serves; its end
+//! waits for who watches, for [`Timeouts::drain`](crate::Timeouts::drain) at most. It changes nothing.
 //!
 //! | path | what it says |
 //! |---|---|

@@ -49,7 +49,7 @@ impl Proxies {
     }
 }
 
-/// Whether requests are recorded for an access log.
+/// Whether requests are recorded, for an access log or for who observes the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recording {
     On,

@@ -1,4 +1,4 @@
-//! What an access log wants to know of one exchange.
+//! What an access log, and who observes a server, want to know of one exchange.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

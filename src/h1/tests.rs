@@ -12,6 +12,7 @@ use super::content::Intake;
 use super::context::{Context, Recording, Service};
 use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
+use super::passage::{Direction, Stall};
 use super::record::{Outcome, Record};
 use crate::config::Config;
 use crate::http::forwarded::Client;
@@ -969,4 +970,56 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
         assert_eq!(records[1].status.as_str(), status);
         assert_eq!(records[1].outcome == Outcome::Complete, told);
     }
+}
+
+/// A file of a gigabyte that was asked for and is answered with.
+fn on_its_way(recording: Recording) -> (Machine, Context) {
+    let mut machine = Machine::new(peer());
+    let mut cx = context(|_| {});
+    cx.recording = recording;
+    match machine.next(&mut cx) {
+        Next::Read(room) => room.extend_from_slice(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(machine.next(&mut cx), Next::Handle(_)));
+    assert!(machine.passage().is_none());
+    let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
+    let body = Body::File(FileRange::new(file, 0, 1 << 30));
+    let response = Response::new(StatusCode::OK).with_body(body);
+    machine.on_reply(response, &mut cx);
+    (machine, cx)
+}
+
+#[test]
+fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
+    let (mut machine, mut cx) = on_its_way(Recording::On);
+    let facts = |machine: &Machine| {
+        let passage = machine.passage().expect("a file");
+        assert_eq!(passage.draft.line, b"GET /a HTTP/1.1");
+        assert_eq!(
+            (passage.direction, passage.total),
+            (Direction::Down, Some(1 << 30))
+        );
+        (passage.moved, passage.stall)
+    };
+    assert_eq!(facts(&machine), (0, None));
+    assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
+    assert_eq!(facts(&machine), (0, Some(Stall::Disk)));
+    machine.on_memory(Ok(1000), &mut cx);
+    assert_eq!(facts(&machine), (0, None));
+    let head = match machine.next(&mut cx) {
+        Next::Write(Segment::BytesBeforeFile(head)) => head.len(),
+        other => panic!("{other:?}"),
+    };
+    machine.on_sent(head);
+    machine.on_sent(1000);
+    assert_eq!(facts(&machine), (1000, None));
+    assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
+    assert_eq!(facts(&machine), (1000, Some(Stall::Disk)));
+}
+
+#[test]
+fn of_what_is_not_recorded_nothing_is_told() {
+    let (machine, _) = on_its_way(Recording::Off);
+    assert!(machine.passage().is_none());
 }

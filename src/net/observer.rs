@@ -358,10 +358,10 @@ impl Observer {
             }
         }
         drop(asker);
-        let end = Instant::now() + patience;
+        let begun = Instant::now();
         let mut report = Report::default();
         while !silent.is_empty() {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = patience.saturating_sub(begun.elapsed());
             // Late, or there is none left that could answer.
             let Ok(answer) = answers.recv_timeout(left) else {
                 break;
@@ -400,7 +400,7 @@ mod tests {
         let pools = PoolsView {
             jobs: Helpers::new(1, 1).view(),
             streams: Helpers::new(1, 1).view(),
-            disks: Disks::default().view(),
+            disks: Disks::new(1, 1).view(),
         };
         let address = seat.address();
         let observer = Observer::new(vec![address.clone()], pools);
