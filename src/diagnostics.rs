@@ -173,7 +173,8 @@ impl Drop for Diagnostics {
 impl Message {
     fn write(self, lines: &Lines) {
         match self {
-            Self::Text(text) if lines.add(&text) => {}
+            // Where standard error is a file, nothing is disturbed.
+            Self::Text(text) if lines.add(&text) && io::stderr().is_terminal() => {}
             // There is nowhere to complain.
             Self::Text(text) => drop(io::stderr().write_all(&text)),
             Self::Flush(done) => drop(done),

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -88,13 +89,20 @@ impl Tui {
             past: VecDeque::new(),
         };
         let (drawn, drawing) = mpsc::channel::<()>();
+        let after = lines.clone();
         let draw = move || {
             let _until_the_end = drawn;
-            if let Err(error) = picture.show(terminal, &samples, &stop, &quit) {
-                give_back();
-                log::error!("the terminal cannot be drawn on: {error}");
-                quit();
-            }
+            let show = AssertUnwindSafe(|| picture.show(terminal, &samples, &stop, &quit));
+            let failure = match catch_unwind(show) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a panic".to_owned(),
+            };
+            // Nobody can see anything or press a key any more.
+            give_back();
+            after.close();
+            log::error!("the terminal cannot be drawn on: {failure}");
+            quit();
         };
         thread::Builder::new().name("tui".to_owned()).spawn(draw)?;
         tui.drawing = Some(drawing);
