@@ -974,7 +974,7 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
 
 /// A file of a gigabyte that was asked for and is answered with.
 fn on_its_way(recording: Recording) -> (Machine, Context) {
-    let mut machine = Machine::new(peer());
+    let mut machine = Machine::new(Client::plain(peer()));
     let mut cx = context(|_| {});
     cx.recording = recording;
     match machine.next(&mut cx) {
