@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::access_log::{AccessLog, Drops};
+use crate::access_log::{AccessLog, Drops, Inlet};
 use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
@@ -43,6 +43,8 @@ pub struct Server {
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     access_log: Option<AccessLog>,
+    /// Where its event loops write to, which may be another server's log.
+    inlet: Option<Inlet>,
     pools: (Helpers, Helpers, Disks),
     handle: ServerHandle,
 }
@@ -313,6 +315,7 @@ impl Server {
             #[cfg(feature = "tls")]
             tls: None,
             access_log: None,
+            inlet: None,
             pools,
             handle: ServerHandle {
                 shared: Arc::new(shared),
@@ -324,7 +327,14 @@ impl Server {
     pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
         // There is one at most.
         let _ = self.handle.shared.dropped_lines.set(access_log.drops());
+        self.inlet = Some(access_log.inlet());
         self.access_log = Some(access_log);
+        self
+    }
+
+    /// Records every exchange in the access log of another server, which finishes it.
+    pub fn with_access_log_of(mut self, inlet: Inlet) -> Self {
+        self.inlet = Some(inlet);
         self
     }
 
@@ -368,7 +378,7 @@ impl Server {
         let mut crew = Crew::of(&shared);
         let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
-            let sink = self.access_log.as_ref().map(AccessLog::sink);
+            let sink = self.inlet.as_ref().map(Inlet::sink);
             let handler = Arc::clone(&handler);
             let pools = self.pools.clone();
             let worker = Worker::new(seat, &self.config, handler, pools, sink);

@@ -138,10 +138,27 @@ impl Drops {
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    messages: Sender<Message>,
-    shared: Arc<Shared>,
+    inlet: Inlet,
     /// Disconnected when the writer has ended.
     writing: Receiver<()>,
+}
+
+/// Where a further server can write to the same log. What comes when the log has finished is lost.
+#[derive(Clone, Debug)]
+pub struct Inlet {
+    messages: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Inlet {
+    /// A sink for one event loop.
+    pub(crate) fn sink(&self) -> Sink {
+        Sink {
+            batch: Batch::default(),
+            messages: self.messages.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
 }
 
 impl AccessLog {
@@ -169,49 +186,47 @@ impl AccessLog {
                 drop(ended);
             })
             .map_err(Error::system("start the thread of the access log"))?;
-        Ok(Self {
-            messages,
-            shared,
-            writing,
-        })
+        let inlet = Inlet { messages, shared };
+        Ok(Self { inlet, writing })
     }
 
     /// A sink for one event loop.
     pub fn sink(&self) -> Sink {
-        Sink {
-            batch: Batch::default(),
-            messages: self.messages.clone(),
-            shared: Arc::clone(&self.shared),
-        }
+        self.inlet.sink()
+    }
+
+    /// For a server beside the one that has the log.
+    pub fn inlet(&self) -> Inlet {
+        self.inlet.clone()
     }
 
     /// Has its files opened anew whenever it is told to, from any thread.
     pub fn reopener(&self) -> Reopener {
         Reopener {
-            messages: self.messages.clone(),
+            messages: self.inlet.messages.clone(),
         }
     }
 
     /// How many lines were dropped so far: counted for each destination that did not get them,
     /// and once if they did not even find a place in the queue.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.inlet.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// The same number for who outlives the log.
     pub(crate) fn drops(&self) -> Drops {
-        Drops(Arc::clone(&self.shared))
+        Drops(Arc::clone(&self.inlet.shared))
     }
 
     /// Has all that was handed over written, but waits at most `patience`: a pipe that nobody
     /// reads must not keep the process from ending. Returns how many lines were dropped, with
     /// those that are still not written.
     pub fn finish(self, patience: Duration) -> u64 {
-        self.shared.finishing.store(true, Ordering::SeqCst);
+        self.inlet.shared.finishing.store(true, Ordering::SeqCst);
         // An empty batch, to wake the writer; if it has ended there is nobody to wake.
-        let _ = self.messages.send(Message::Batch(Batch::default()));
+        let _ = self.inlet.messages.send(Message::Batch(Batch::default()));
         let _ = self.writing.recv_timeout(patience);
-        self.dropped() + self.shared.queued.load(Ordering::SeqCst)
+        self.dropped() + self.inlet.shared.queued.load(Ordering::SeqCst)
     }
 }
 
