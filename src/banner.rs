@@ -9,10 +9,14 @@ use clap::builder::styling::{Ansi256Color, AnsiColor, Style};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use qrcode::{Color, QrCode};
+#[cfg(feature = "tls")]
+use tws::Tls;
 use tws::{ServerHandle, StaticFiles};
 
-use crate::cli::{QrCode as Qr, Settings};
+use crate::cli::{Encryption, QrCode as Qr, Settings};
 use crate::dangers;
+#[cfg(not(feature = "tls"))]
+use crate::https::Tls;
 use crate::privileges;
 use crate::sandbox::Confinement;
 
@@ -23,6 +27,9 @@ pub(crate) struct Start<'a> {
     pub(crate) server: &'a ServerHandle,
     /// That for operators.
     pub(crate) admin: Option<&'a ServerHandle>,
+    /// That which leads to HTTPS.
+    pub(crate) redirect: Option<&'a ServerHandle>,
+    pub(crate) tls: Option<&'a Tls>,
     pub(crate) confinement: &'a Confinement,
 }
 
@@ -64,9 +71,10 @@ impl Start<'_> {
         let root = self.settings.root.display();
         let mut text = format!("{} serves {root}\n", paint.paint(NAME, name));
         let addresses = self.server.local_addresses();
-        let reached = reached_at(addresses, &own_addresses());
+        let reached = reached_from_anywhere(addresses);
         for address in shown(&reached) {
-            let _ = writeln!(text, "  {}", paint.paint(URL, &url(*address)));
+            let url = url(&self.settings.encryption, *address);
+            let _ = writeln!(text, "  {}", paint.paint(URL, &url));
         }
         if let more @ 1.. = reached.len() - shown(&reached).len() {
             let _ = writeln!(text, "  and at {more} more addresses of this machine");
@@ -76,20 +84,33 @@ impl Start<'_> {
         }
         if let Some(admin) = self.admin {
             for address in admin.local_addresses() {
-                let url = paint.paint(URL, &url(*address));
+                let url = paint.paint(URL, &url(&Encryption::Off, *address));
                 let _ = writeln!(text, "  for operators: {url}");
             }
             for path in admin.unix_sockets() {
                 let _ = writeln!(text, "  for operators: unix:{}", path.display());
             }
         }
+        for address in self
+            .redirect
+            .into_iter()
+            .flat_map(ServerHandle::local_addresses)
+        {
+            let url = url(&Encryption::Off, reached_here(*address));
+            let _ = writeln!(text, "  leads here: {}", paint.paint(URL, &url));
+        }
+        for certificate in certificates(self.tls) {
+            let _ = writeln!(text, "  certificate: {certificate}");
+        }
         let _ = writeln!(text, "  {}", self.confinement);
-        let mut warnings = dangers::of(self.settings, self.files, addresses);
+        let mut warnings = warnings(self.tls);
+        warnings.extend(dangers::of(self.settings, self.files, addresses));
         if privileges::is_root() {
             let way_out = "--user NAME gives that up once it listens";
             warnings.push(format!("it is root and need not be: {way_out}"));
         }
         if self.settings.qr == Qr::Shown {
+            let url = |address| url(&self.settings.encryption, address);
             match from_elsewhere(&reached).map(url) {
                 Some(url) => text += &qr_code(&url, paint).unwrap_or_default(),
                 None => warnings.push(
@@ -105,9 +126,38 @@ impl Start<'_> {
     }
 }
 
+#[cfg(feature = "tls")]
+pub(crate) fn certificates(tls: Option<&Tls>) -> Vec<String> {
+    tls.map(Tls::describe).unwrap_or_default()
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn warnings(tls: Option<&Tls>) -> Vec<String> {
+    tls.map(Tls::warnings).unwrap_or_default()
+}
+
+#[cfg(not(feature = "tls"))]
+pub(crate) fn certificates(_: Option<&Tls>) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(not(feature = "tls"))]
+pub(crate) fn warnings(_: Option<&Tls>) -> Vec<String> {
+    Vec::new()
+}
+
 /// An address that can be clicked.
-pub(crate) fn url(address: SocketAddr) -> String {
-    format!("http://{address}/")
+pub(crate) fn url(encryption: &Encryption, address: SocketAddr) -> String {
+    let scheme = match encryption {
+        Encryption::Off => "http",
+        Encryption::SelfSigned | Encryption::Certificates(_) => "https",
+    };
+    format!("{scheme}://{address}/")
+}
+
+/// All addresses at which others, too, may reach what listens at these.
+pub(crate) fn reached_from_anywhere(listening: &[SocketAddr]) -> Vec<SocketAddr> {
+    reached_at(listening, &own_addresses())
 }
 
 /// Where this machine reaches it: what listens everywhere is reached here, too.

@@ -13,9 +13,9 @@ use tws::access_log::Destination;
 use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
-use crate::cli::{Settings, SiteFile, Stop, Words};
+use crate::cli::{Encryption, Settings, SiteFile, Stop, Words};
 use crate::privileges::{self, Identity};
-use crate::{app, say};
+use crate::{app, banner, https, say};
 
 /// What was found, a line each.
 #[derive(Default)]
@@ -79,6 +79,7 @@ pub(crate) fn run(words: &Words) -> ExitCode {
             check_process,
             check_files,
             check_passwords,
+            check_certificates,
             check_users,
             check_server,
             check_logs,
@@ -157,6 +158,23 @@ fn check_passwords(settings: &Settings, report: &mut Report) {
     if let Some(path) = &settings.auth_file {
         let text = format!("passwords are read from {}", path.display());
         report.result(text, app::guard(path));
+    }
+}
+
+fn check_certificates(settings: &Settings, report: &mut Report) {
+    if settings.encryption == Encryption::Off {
+        return;
+    }
+    match https::open(&settings.encryption, &[]) {
+        Ok(tls) => {
+            for line in banner::certificates(tls.as_ref()) {
+                report.fine(format_args!("certificate: {line}"));
+            }
+            for warning in banner::warnings(tls.as_ref()) {
+                report.warn(&warning);
+            }
+        }
+        Err(error) => report.wrong(error),
     }
 }
 

@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tws::site::{HostName, Site, Symlinks};
 use tws::{Method, Request, StaticFiles};
 
-use crate::cli::{Authentication, Settings};
+use crate::cli::{Authentication, Encryption, Settings};
 
 /// All that there is to warn of.
 pub(crate) fn of(
@@ -60,6 +60,15 @@ pub(crate) fn of(
         let ip = address.ip();
         warnings.push(format!(
             "whoever reaches {ip} may read this: --auth-file FILE asks for passwords"
+        ));
+    }
+    if let Some(address) = exposed
+        && settings.authentication() == Authentication::Required
+        && settings.encryption == Encryption::Off
+    {
+        let ip = address.ip();
+        warnings.push(format!(
+            "passwords come to {ip} in the clear: --tls-cert FILE encrypts them, unless a proxy does"
         ));
     }
     warnings

@@ -10,6 +10,7 @@ mod cli;
 mod dangers;
 mod diagnostics;
 mod explain;
+mod https;
 mod privileges;
 mod reload;
 mod sandbox;

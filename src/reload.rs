@@ -15,9 +15,13 @@ use std::thread;
 
 use tws::site::Symlinks;
 use tws::{Error, ServerHandle, StaticFiles};
+#[cfg(feature = "tls")]
+use tws::{Reloaded, Tls};
 
 use crate::app::{App, Users};
 use crate::cli::{Settings, Words};
+#[cfg(not(feature = "tls"))]
+use crate::https::Tls;
 use crate::sandbox::Confinement;
 
 /// Reads the settings anew when it is told to.
@@ -34,6 +38,7 @@ struct Shared {
     handle: ServerHandle,
     /// Those that are served, for whoever tells of them.
     files: Arc<Mutex<StaticFiles>>,
+    tls: Option<Tls>,
     /// One at a time.
     turn: Mutex<()>,
     /// Somebody waits for their turn, and will see what is in the file then.
@@ -46,7 +51,7 @@ impl Reload {
         began: Settings,
         users: Option<Users>,
         confinement: Confinement,
-        (handle, files): (ServerHandle, Arc<Mutex<StaticFiles>>),
+        (handle, files, tls): (ServerHandle, Arc<Mutex<StaticFiles>>, Option<Tls>),
     ) -> Self {
         let shared = Shared {
             words,
@@ -55,6 +60,7 @@ impl Reload {
             confinement,
             handle,
             files,
+            tls,
             turn: Mutex::new(()),
             waiting: AtomicBool::new(false),
         };
@@ -96,12 +102,30 @@ impl Shared {
         let app = self.open(&settings).map_err(|error| self.explain(&error))?;
         let files = app.files().clone();
         let handler = app.into_handler(&settings, self.users.as_ref());
-        // Certificates are read anew here, before anything is exchanged.
+        self.reload_certificates()
+            .map_err(|error| self.explain(&error))?;
         let reloaded = self.handle.reload(handler, &settings.config);
         reloaded.map_err(|error| error.to_string())?;
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         self.warn_of_what_stays(&settings);
         Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    fn reload_certificates(&self) -> Result<(), Error> {
+        let reloaded = self.tls.as_ref().map(Tls::reload).transpose()?;
+        if let (Some(Reloaded::Changed), Some(tls)) = (reloaded, &self.tls) {
+            log::warn!("new certificates: {}", tls.describe().join("; "));
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn reload_certificates(&self) -> Result<(), Error> {
+        match &self.tls {
+            None => Ok(()),
+            Some(tls) => match *tls {},
+        }
     }
 
     /// Opens what is served. In a sandbox a folder can be opened that cannot be read.
@@ -144,8 +168,11 @@ impl Shared {
             }
         };
         let (old, new) = (&began.config, &now.config);
+        let (old_encryption, new_encryption) = (&began.encryption, &now.encryption);
         compare("bind", old.addresses == new.addresses);
         compare("port", old.port == new.port);
+        compare("tls-cert", old_encryption == new_encryption);
+        compare("redirect-http", began.redirect_http == now.redirect_http);
         compare("workers", old.workers == new.workers);
         compare("users", began.users == now.users);
         compare("state-dir", began.state_dir == now.state_dir);

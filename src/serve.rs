@@ -17,8 +17,11 @@ use crate::admin_listener::AdminListener;
 use crate::app::{self, App, Guard};
 use crate::banner::{self, Start};
 use crate::browser::Browser;
-use crate::cli::{Banner, Browsing, Sandboxing, Settings, SiteFile, View, Words, is_exposed};
+use crate::cli::{
+    Banner, Browsing, Encryption, Sandboxing, Settings, SiteFile, View, Words, is_exposed,
+};
 use crate::diagnostics::Diagnostics;
+use crate::https::{self, RedirectListener};
 use crate::privileges::Identity;
 use crate::reload::Reload;
 use crate::sandbox::{Confinement, Sandbox, Uploads};
@@ -49,11 +52,15 @@ pub(crate) fn run(
     let config = settings.config.clone();
     let inherited = ancestor.as_ref().map(Ancestor::listeners).transpose()?;
     let mut inherited = inherited.into_iter().flatten();
-    let mut server = match inherited.next().flatten() {
+    let mut next = || inherited.next().flatten();
+    // In the order in which they are handed over.
+    let (of_server, of_admin, of_redirect) = (next(), next(), next());
+    let mut server = match of_server {
         Some(listeners) => Server::from_listeners(listeners, config)?,
         None => Server::bind(config)?,
     };
     let handle = server.handle();
+    let tls = https::open(&settings.encryption, handle.local_addresses())?;
     let files = Arc::new(Mutex::new(app.files().clone()));
     // Without anybody who looks there is nothing to measure.
     let looks = settings.admin.is_some() || settings.view == View::Transfers;
@@ -62,18 +69,22 @@ pub(crate) fn run(
         (Some(endpoint), Some(sampler)) => {
             let sources = (&handle, Arc::clone(&files), sampler);
             let guard = admin_guard(&settings, endpoint)?;
-            let inherited = inherited.next().flatten();
-            Some(AdminListener::open(endpoint, inherited, sources, guard)?)
+            Some(AdminListener::open(endpoint, of_admin, sources, guard)?)
         }
         _ => None,
     };
+    let redirect = settings
+        .redirect_http
+        .map(|port| RedirectListener::open(&settings, port, of_redirect, &handle));
+    let redirect = redirect.transpose()?;
     let signals = signals::catch()?;
     let access_log = open_access_log(&settings, identity.as_ref())?;
 
     // Who takes over has a browser already.
     let browser = match (settings.browser, server.handle().local_addresses()) {
         (Browsing::AtStart, [address, ..]) if ancestor.is_none() => {
-            Some(Browser::open(banner::url(banner::reached_here(*address))))
+            let url = banner::url(&settings.encryption, banner::reached_here(*address));
+            Some(Browser::open(url))
         }
         _ => None,
     };
@@ -95,6 +106,7 @@ pub(crate) fn run(
     }
     let access_log = access_log.map(OpenLog::start).transpose()?;
     let reopener = access_log.as_ref().map(AccessLog::reopener);
+    let inlet = access_log.as_ref().map(AccessLog::inlet);
     if let Some(access_log) = access_log {
         server = server.with_access_log(access_log);
     }
@@ -104,25 +116,38 @@ pub(crate) fn run(
             files: app.files(),
             server: &handle,
             admin: admin.as_ref().map(|admin| admin.server().handle()).as_ref(),
+            redirect: redirect.as_ref().map(|it| it.server().handle()).as_ref(),
+            tls: tls.as_ref(),
             confinement: &confinement,
         }
         .announcement(),
         Banner::Silent => String::new(),
     };
     let handler = app.into_handler(&settings, users.as_ref());
-    let upgrade = Upgrade::new([Some(&server), admin.as_ref().map(AdminListener::server)])?;
+    let upgrade = Upgrade::new([
+        Some(&server),
+        admin.as_ref().map(AdminListener::server),
+        redirect.as_ref().map(RedirectListener::server),
+    ])?;
+    let mut ends = vec![handle.clone()];
+    ends.extend(redirect.as_ref().map(|redirect| redirect.server().handle()));
+    #[cfg(feature = "tls")]
+    if let Some(tls) = tls.clone() {
+        server = server.with_tls(tls);
+    }
     let delay = settings.drain_delay;
     let picture = Picture::of(&settings, &handle);
     let heeded = Heeded {
-        reload: Reload::new(words, settings, users, confinement, (handle.clone(), files)),
+        reload: Reload::new(words, settings, users, confinement, (handle, files, tls)),
         reopener,
         upgrade,
-        end: (handle, delay),
+        end: (ends, delay),
     };
     heeded.heed(signals)?;
     // Whoever has read it may send signals, and replace the program.
     say(&announcement);
     let admin = admin.map(AdminListener::start).transpose()?;
+    let redirect = redirect.map(|redirect| redirect.start(inlet)).transpose()?;
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
@@ -133,6 +158,9 @@ pub(crate) fn run(
         };
         server.serve(handler)
     };
+    if let Some(redirect) = redirect {
+        redirect.join();
+    }
     if let Some(admin) = admin {
         admin.end();
     }
@@ -155,7 +183,7 @@ impl Picture {
     fn of(settings: &Settings, handle: &ServerHandle) -> Option<Self> {
         let mut title = settings.root.display().to_string();
         for address in handle.local_addresses() {
-            title += &format!("  {}", banner::url(*address));
+            title += &format!("  {}", banner::url(&settings.encryption, *address));
         }
         (settings.view == View::Transfers).then_some(Self { title })
     }
@@ -232,6 +260,14 @@ fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
     if settings.user.is_some() || settings.group.is_some() {
         sandbox.read(Path::new("/etc/passwd"));
         sandbox.read(Path::new("/etc/group"));
+    }
+    if let Encryption::Certificates(pairs) = &settings.encryption {
+        for path in pairs
+            .iter()
+            .flat_map(|(certificate, key)| [certificate, key])
+        {
+            sandbox.read_again(path);
+        }
     }
     log_files(settings).for_each(|path| sandbox.append(path));
     match store {

@@ -28,7 +28,7 @@ pub(crate) struct Heeded {
     pub(crate) upgrade: Upgrade,
     /// Ctrl-C and SIGTERM end gracefully, after a while in which load balancers can notice; a second
     /// one at once.
-    pub(crate) end: (ServerHandle, Duration),
+    pub(crate) end: (Vec<ServerHandle>, Duration),
 }
 
 impl Heeded {
@@ -56,8 +56,10 @@ impl Heeded {
                     ends = 1;
                     log::info!("finishing the answers in flight; a second signal ends at once");
                     self.upgrade.give_up();
-                    let (server, delay) = &self.end;
-                    server.shut_down_after(*delay);
+                    let (servers, delay) = &self.end;
+                    servers
+                        .iter()
+                        .for_each(|server| server.shut_down_after(*delay));
                 }
                 _ => {
                     #[cfg(feature = "tui")]

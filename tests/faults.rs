@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
 
-use crate::support::server::announced_addresses;
+use crate::support::server::Announcement;
 use crate::support::{Client, Process, Program, TestServer, eventually, install};
 
 const MIB: usize = 1024 * 1024;
@@ -53,7 +53,7 @@ impl Watched {
             .spawn()
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (address, admin) = announced_addresses(&mut stdout);
+        let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
         // Its successors announce themselves, too.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));

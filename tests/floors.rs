@@ -71,6 +71,7 @@ fn modules_import_only_from_below() {
                 | "reload"
                 | "diagnostics"
                 | "explain"
+                | "https"
                 | "privileges"
                 | "sandbox"
                 | "serve"

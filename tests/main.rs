@@ -17,6 +17,8 @@ mod faults;
 mod floors;
 mod handlers;
 mod hostile;
+#[cfg(feature = "tls")]
+mod https;
 mod limits;
 mod listeners;
 mod middleware;

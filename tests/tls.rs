@@ -18,13 +18,13 @@ use crate::support::{TestServer, eventually, pattern};
 const MIB: usize = 1 << 20;
 
 /// Who issues certificates, and where they lie.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, Key>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = Key::generate().expect("a key");
@@ -34,12 +34,12 @@ impl Authority {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a certificate for `names` and its key to `NAME.pem` and `NAME.key`.
-    fn issue(&self, name: &str, names: &[&str]) -> KeyPair {
+    pub(crate) fn issue(&self, name: &str, names: &[&str]) -> KeyPair {
         self.issue_with(name, names, |_| {})
     }
 
@@ -64,7 +64,7 @@ impl Authority {
     }
 
     /// What a client believes who knows this authority.
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a root");
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -76,10 +76,14 @@ impl Authority {
 }
 
 /// A client that has shaken hands.
-struct Secure(StreamOwned<ClientConnection, TcpStream>);
+pub(crate) struct Secure(pub(crate) StreamOwned<ClientConnection, TcpStream>);
 
 impl Secure {
-    fn connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        name: &str,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
         let socket = TcpStream::connect(address)?;
@@ -114,7 +118,7 @@ impl Secure {
         (head, content)
     }
 
-    fn get(&mut self, path: &str) -> (String, Vec<u8>) {
+    pub(crate) fn get(&mut self, path: &str) -> (String, Vec<u8>) {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
         self.reply()
     }

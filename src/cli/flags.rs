@@ -26,6 +26,7 @@ use tws::{Endpoint, ForwardedField, Limits, Networks, Rate};
 
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
+const TLS: &str = "TLS";
 const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const LOGS: &str = "Logs";
@@ -183,6 +184,30 @@ pub(super) struct Flags {
     /// x-forwarded-proto, or forwarded [default: x-forwarded-for]
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
+
+    /// Speak TLS, with this certificate and those that lead to it (PEM); may be repeated: a client
+    /// gets the first that has the name it asks for, or the first of all. Read again when it changes
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
+    pub(super) tls_cert: Vec<PathBuf>,
+
+    /// The key of the certificate at the same place in the row [default: in its file]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
+    pub(super) tls_key: Vec<PathBuf>,
+
+    /// Speak TLS, with a certificate made on the spot that no client knows; for a try-out
+    #[arg(long, help_heading = TLS)]
+    pub(super) tls_self_signed: bool,
+
+    /// Send who speaks plain HTTP at PORT to HTTPS [default: 80]
+    #[arg(
+        long,
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "80",
+        help_heading = TLS
+    )]
+    pub(super) redirect_http: Option<u16>,
 
     /// Listen there, too, for operators, at ADDRESS:PORT or unix:PATH: the transfers that are going on
     /// as a page, /metrics for Prometheus, /healthz and /readyz. From this machine only, unless

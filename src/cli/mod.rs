@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     pub(crate) auth_file: Option<PathBuf>,
     pub(crate) rate_limit: Option<Rate>,
     pub(crate) rate_limit_connection: Option<Rate>,
+    pub(crate) encryption: Encryption,
+    /// Where who speaks plain HTTP is sent to HTTPS.
+    pub(crate) redirect_http: Option<u16>,
     pub(crate) slow_log: Option<Duration>,
     /// Where users are kept, if anywhere.
     pub(crate) users: Option<Store>,
@@ -160,6 +163,49 @@ fn check_admin(endpoint: &Endpoint, authentication: Authentication) -> Result<()
             "--admin {endpoint} would show everybody who downloads what: ask for passwords with \
              --auth-file, or listen on 127.0.0.1"
         )),
+    }
+}
+
+/// Whether TLS is spoken, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    Off,
+    /// As whoever is asked for, with a certificate made on the spot.
+    SelfSigned,
+    /// Certificates with their keys.
+    Certificates(Vec<(PathBuf, PathBuf)>),
+}
+
+fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
+    let (certificates, keys) = (&flags.tls_cert, &flags.tls_key);
+    let encryption = match (certificates.len(), keys.len(), flags.tls_self_signed) {
+        (0, 0, true) => Encryption::SelfSigned,
+        (0, 0, false) => Encryption::Off,
+        (_, _, true) => {
+            let text = "--tls-self-signed is instead of --tls-cert and --tls-key";
+            return Err(usage(text.to_owned()));
+        }
+        (1.., 0, false) => {
+            let both = |path: &PathBuf| (path.clone(), path.clone());
+            Encryption::Certificates(certificates.iter().map(both).collect())
+        }
+        (own, others, false) if own == others => {
+            let pairs = certificates.iter().cloned().zip(keys.iter().cloned());
+            Encryption::Certificates(pairs.collect())
+        }
+        (own, others, false) => {
+            return Err(usage(format!(
+                "there are {own} --tls-cert and {others} --tls-key: one key for each certificate, in \
+                 the same order, or none if each is in its certificate's file"
+            )));
+        }
+    };
+    match (&encryption, flags.redirect_http) {
+        (Encryption::Off, Some(_)) => Err(usage(
+            "--redirect-http needs something to lead to: --tls-cert, or --tls-self-signed"
+                .to_owned(),
+        )),
+        _ => Ok(encryption),
     }
 }
 
@@ -328,6 +374,7 @@ impl Settings {
         let users = flags
             .store()?
             .or(site.users.as_ref().map(|users| users.store.clone()));
+        let encryption = encryption(&flags)?;
         let settings = Self {
             config: config(&flags)?,
             site_file: layers.site_file,
@@ -367,6 +414,8 @@ impl Settings {
             },
             cors: flags.cors,
             auth_file: flags.auth_file,
+            encryption,
+            redirect_http: flags.redirect_http,
             rate_limit: flags.rate_limit,
             rate_limit_connection: flags.rate_limit_connection,
             slow_log: flags
@@ -520,6 +569,17 @@ mod tests {
             (&["--config", "f", "--no-site-file"], "--no-site-file"),
             (&["--keep-alive-timeout", "0"], "--keep-alive-timeout"),
             (&["--unix-mode", "rw"], "as 660 and 600 are"),
+            (&["--tls-key", "k"], "0 --tls-cert and 1 --tls-key"),
+            (
+                &["--tls-cert", "a", "--tls-cert", "b", "--tls-key", "k"],
+                "2 --tls-cert and 1 --tls-key",
+            ),
+            (&["--tls-self-signed", "--tls-cert", "a"], "is instead of"),
+            (&["--redirect-http"], "--tls-self-signed"),
+            (
+                &["--redirect-http=x", "--tls-self-signed"],
+                "--redirect-http",
+            ),
             (&["--rate-limit", "0"], "--rate-limit"),
             (
                 &["--tui", "--access-log", "-"],
@@ -630,6 +690,19 @@ mod tests {
             ),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_certificate_has_a_key_of_its_own_or_in_its_file() {
+        let of = |args: &[&str]| settings(args).map(|settings| settings.encryption);
+        let pair = |a: &str, b: &str| (PathBuf::from(a), PathBuf::from(b));
+        assert_eq!(of(&[]), Ok(Encryption::Off));
+        assert_eq!(of(&["--tls-self-signed"]), Ok(Encryption::SelfSigned));
+        let both = Encryption::Certificates(vec![pair("a", "a"), pair("b", "b")]);
+        assert_eq!(of(&["--tls-cert=a", "--tls-cert=b"]), Ok(both));
+        let apart = Encryption::Certificates(vec![pair("a", "k"), pair("b", "l")]);
+        let args = ["--tls-cert=a", "--tls-key=k", "--tls-cert=b", "--tls-key=l"];
+        assert_eq!(of(&args), Ok(apart));
     }
 
     #[test]

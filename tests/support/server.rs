@@ -79,6 +79,7 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     /// Where operators ask, if they may.
     pub(crate) admin: Option<SocketAddr>,
+    pub(crate) announcement: String,
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) state: TempDir,
@@ -112,10 +113,11 @@ impl Process {
             .spawn()
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (address, admin) = announced_addresses(&mut stdout);
+        let announced = Announcement::read(&mut stdout);
         Self {
-            address,
-            admin,
+            address: announced.address,
+            admin: announced.admin,
+            announcement: announced.text,
             child,
             stdout,
             state: tempfile::tempdir().expect("a folder"),
@@ -155,23 +157,37 @@ impl Drop for Process {
     }
 }
 
-/// Reads the announcement to its end and returns the first address in it.
-pub(crate) fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
-    announced_addresses(stdout).0
+/// What a process says when it has started.
+pub(crate) struct Announcement {
+    pub(crate) text: String,
+    pub(crate) address: SocketAddr,
+    /// That for operators.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
-/// The same with that for operators.
-pub(crate) fn announced_addresses(stdout: &mut impl BufRead) -> (SocketAddr, Option<SocketAddr>) {
-    let mut announcement = String::new();
-    while !announcement.contains("Ctrl-C") {
-        let count = stdout.read_line(&mut announcement).expect("a line");
-        assert!(count > 0, "tws ended: {announcement:?}");
+impl Announcement {
+    /// Reads it to its end.
+    pub(crate) fn read(stdout: &mut impl BufRead) -> Self {
+        let mut text = String::new();
+        while !text.contains("Ctrl-C") {
+            let count = stdout.read_line(&mut text).expect("a line");
+            assert!(count > 0, "tws ended: {text:?}");
+        }
+        let address = |text: &str| {
+            let (_, behind) = text.split_once("://").expect("a URL");
+            let (address, _) = behind.split_once('/').expect("a path");
+            address.parse().expect("an address")
+        };
+        let admin = text.split_once("for operators: ");
+        Self {
+            address: address(&text),
+            admin: admin.map(|(_, text)| address(text)),
+            text,
+        }
     }
-    let address = |text: &str| {
-        let (_, behind) = text.split_once("http://").expect("a URL");
-        let (address, _) = behind.split_once('/').expect("a path");
-        address.parse().expect("an address")
-    };
-    let admin = announcement.split_once("for operators: ");
-    (address(&announcement), admin.map(|(_, text)| address(text)))
+}
+
+/// The first address in an announcement.
+pub(crate) fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
+    Announcement::read(stdout).address
 }

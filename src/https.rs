@@ -1,0 +1,225 @@
+//! TLS as it was asked for, and the port at which who speaks plain HTTP is sent to HTTPS.
+
+#[cfg(feature = "tls")]
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::thread::{self, JoinHandle};
+
+use tws::access_log::Inlet;
+use tws::{Config, Endpoint, Error, Request, Response, Server, ServerHandle, StatusCode};
+#[cfg(feature = "tls")]
+use tws::{KeyPair, Tls};
+
+#[cfg(feature = "tls")]
+use crate::banner;
+use crate::cli::{Encryption, Settings};
+
+/// The port of HTTPS that need not be said.
+const HTTPS_PORT: u16 = 443;
+
+/// There is none in this program.
+#[cfg(not(feature = "tls"))]
+pub(crate) enum Tls {}
+
+/// Reads the certificates, or makes one for where the server listens.
+#[cfg(feature = "tls")]
+pub(crate) fn open(
+    encryption: &Encryption,
+    addresses: &[SocketAddr],
+) -> Result<Option<Tls>, Error> {
+    match encryption {
+        Encryption::Off => Ok(None),
+        Encryption::SelfSigned => Tls::self_signed(&names(addresses)).map(Some),
+        Encryption::Certificates(pairs) => {
+            let pair = |(certificate, key): &(_, _)| KeyPair {
+                certificate: std::path::PathBuf::clone(certificate),
+                key: std::path::PathBuf::clone(key),
+            };
+            Tls::open(pairs.iter().map(pair).collect()).map(Some)
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+pub(crate) fn open(
+    encryption: &Encryption,
+    _: &[std::net::SocketAddr],
+) -> Result<Option<Tls>, Error> {
+    match encryption {
+        Encryption::Off => Ok(None),
+        Encryption::SelfSigned | Encryption::Certificates(_) => Err(Error::Setting(
+            "TLS: this tws was built without the feature tls".to_owned(),
+        )),
+    }
+}
+
+/// By which names this machine may be asked for.
+#[cfg(feature = "tls")]
+fn names(addresses: &[SocketAddr]) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned()];
+    let host = rustix::system::uname();
+    names.extend(host.nodename().to_str().ok().map(str::to_owned));
+    let reached = banner::reached_from_anywhere(addresses);
+    names.extend(reached.iter().map(|address| address.ip().to_string()));
+    names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
+    let mut known = std::collections::BTreeSet::new();
+    names.retain(|name| !name.is_empty() && known.insert(name.clone()));
+    names
+}
+
+/// The server of the port for plain HTTP, which listens.
+pub(crate) struct RedirectListener {
+    server: Server,
+    /// Where HTTPS is spoken.
+    port: u16,
+}
+
+/// One that serves.
+pub(crate) struct RedirectService {
+    thread: JoinHandle<()>,
+}
+
+impl RedirectListener {
+    /// Listens wherever `server` does, at another port, or goes on with the listeners of the process
+    /// before.
+    pub(crate) fn open(
+        settings: &Settings,
+        port: u16,
+        inherited: Option<Vec<OwnedFd>>,
+        server: &ServerHandle,
+    ) -> Result<Self, Error> {
+        let mut config = Config::default();
+        let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
+        config.addresses = Vec::new();
+        for endpoint in addresses.map(Endpoint::Address) {
+            if !config.addresses.contains(&endpoint) {
+                config.addresses.push(endpoint);
+            }
+        }
+        config.port = port;
+        config.workers = Some(NonZeroUsize::MIN);
+        config.limits = settings.config.limits.clone();
+        config.timeouts = settings.config.timeouts.clone();
+        config.proxy_protocol = settings.config.proxy_protocol;
+        config.trusted_proxies = settings.config.trusted_proxies.clone();
+        config.forwarded_field = settings.config.forwarded_field;
+        let port = server
+            .local_addresses()
+            .first()
+            .map(std::net::SocketAddr::port);
+        Ok(Self {
+            server: match inherited {
+                Some(listeners) => Server::from_listeners(listeners, config)?,
+                None => Server::bind(config).map_err(of_redirect)?,
+            },
+            port: port.unwrap_or(HTTPS_PORT),
+        })
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Starts to serve, on threads of its own, and tells the log of it.
+    pub(crate) fn start(self, access_log: Option<Inlet>) -> Result<RedirectService, Error> {
+        let Self { mut server, port } = self;
+        if let Some(inlet) = access_log {
+            server = server.with_access_log_of(inlet);
+        }
+        let serve = move || {
+            if let Err(error) = server.serve(move |request: &Request<'_>| redirect(request, port)) {
+                log::error!("the port that leads to HTTPS: {error}");
+            }
+        };
+        let thread = thread::Builder::new().name("redirect".to_owned());
+        let thread = thread.spawn(serve).map_err(|source| Error::System {
+            doing: "start the port that leads to HTTPS",
+            source,
+        })?;
+        Ok(RedirectService { thread })
+    }
+}
+
+impl RedirectService {
+    /// Waits for its end, which was begun with that of the server it leads to.
+    pub(crate) fn join(self) {
+        if self.thread.join().is_err() {
+            log::error!("the port that leads to HTTPS panicked");
+        }
+    }
+}
+
+/// Of several that listen, this is the one that cannot.
+fn of_redirect(error: Error) -> Error {
+    match error {
+        Error::Bind { address, source } => Error::Setting(format!(
+            "cannot listen on {address} for --redirect-http: {source}; choose another port \
+             (--redirect-http=PORT, 0 takes a free one)"
+        )),
+        error => error,
+    }
+}
+
+/// 308 to the same at HTTPS: with the same method and content (RFC 9110 §15.4.9).
+fn redirect(request: &Request<'_>, port: u16) -> Response {
+    let Some(host) = request.host().filter(|host| !host.is_empty()) else {
+        return Response::text("this is for HTTPS, and a Host field is wanted to lead there\n")
+            .with_status(StatusCode::BAD_REQUEST);
+    };
+    let port = match port {
+        HTTPS_PORT => String::new(),
+        port => format!(":{port}"),
+    };
+    let location = format!("https://{host}{port}{}", path_and_query(request.target()));
+    Response::text(format!("{location}\n"))
+        .with_status(StatusCode::PERMANENT_REDIRECT)
+        .with_header(tws::HeaderName::from_static("location"), location)
+}
+
+/// Of a request-target in any form (RFC 9112 §3.2).
+fn path_and_query(target: &str) -> &str {
+    let behind_scheme = match target.starts_with('/') {
+        true => return target,
+        false => target.split_once("://").map(|(_, rest)| rest),
+    };
+    let path = behind_scheme.and_then(|rest| Some(&rest[rest.find('/')?..]));
+    path.unwrap_or("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(target: &str, host: Option<&str>, port: u16) -> Option<String> {
+        let request = Request::get(target);
+        let request = match host {
+            Some(host) => request.with_header("Host", host),
+            None => request,
+        };
+        let response = redirect(&request, port);
+        let location = response.headers().get("location")?;
+        assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+        Some(location.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn the_same_place_at_https() {
+        let table = [
+            (
+                "/a%20b?c=d",
+                Some("a.test"),
+                443,
+                "https://a.test/a%20b?c=d",
+            ),
+            ("/", Some("a.test:80"), 8443, "https://a.test:8443/"),
+            ("//b.test/", Some("a.test"), 443, "https://a.test//b.test/"),
+            ("/", Some("[::1]:80"), 443, "https://[::1]/"),
+            ("http://b.test/x", Some("a.test"), 443, "https://b.test/x"),
+        ];
+        for (target, host, port, expected) in table {
+            assert_eq!(location(target, host, port).as_deref(), Some(expected));
+        }
+        assert_eq!(location("/", None, 443), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! TLS as the program speaks it, and what other programs make of that.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use rustix::process::Signal;
+
+use crate::command_line::fails;
+use crate::support::{Client, Process, eventually};
+use crate::tls::{Authority, Secure};
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    fs::write(folder.path().join("large"), vec![7; 3 << 20]).expect("a file");
+    folder
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn redirecting(announcement: &str) -> std::net::SocketAddr {
+    let (_, behind) = announcement
+        .split_once("leads here: http://")
+        .expect("a port");
+    let (address, _) = behind.split_once('/').expect("a path");
+    address.parse().expect("an address")
+}
+
+#[test]
+fn certificates_by_name_and_a_port_that_leads_to_https() {
+    let authority = Authority::new();
+    let (a, b) = (
+        authority.issue("a", &["a.test"]),
+        authority.issue("b", &["b.test"]),
+    );
+    let folder = folder();
+    let log = folder.path().join("access.log");
+    let process = Process::start(
+        folder.path(),
+        &[
+            &format!("--tls-cert={}", text(&a.certificate)),
+            &format!("--tls-key={}", text(&a.key)),
+            &format!("--tls-cert={}", text(&b.certificate)),
+            &format!("--tls-key={}", text(&b.key)),
+            "--redirect-http=0",
+            &format!("--access-log={}", text(&log)),
+        ],
+    );
+    assert!(process.announcement.contains("https://127.0.0.1:"));
+    assert!(process.announcement.contains("a.pem: a.test, until "));
+    let config = Arc::new(authority.client());
+    for name in ["a.test", "b.test"] {
+        let mut client = Secure::connect(process.address, name, &config).expect(name);
+        assert_eq!(client.get("/a.txt").1, b"a");
+        assert_eq!(client.get("/large").1.len(), 3 << 20);
+    }
+    let reply = Client::connect(redirecting(&process.announcement)).get("/a.txt?b");
+    assert_eq!(reply.status, 308);
+    let expected = format!("https://test:{}/a.txt?b", process.address.port());
+    assert_eq!(reply.field("Location"), Some(expected.as_str()));
+    process.signal(Signal::TERM);
+    let mut process = process;
+    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
+    let log = fs::read_to_string(log).expect("a log");
+    assert_eq!(log.lines().count(), 5, "{log}");
+    assert!(log.contains("\"GET /a.txt?b HTTP/1.1\" 308"), "{log}");
+}
+
+/// In the sandbox, by SIGHUP: one that is wrong changes nothing.
+#[test]
+fn a_renewed_certificate_is_taken_when_it_is_told() {
+    let authority = Authority::new();
+    let pair = authority.issue("a", &["a.test"]);
+    let folder = folder();
+    let process = Process::start(
+        folder.path(),
+        &[
+            &format!("--tls-cert={}", text(&pair.certificate)),
+            &format!("--tls-key={}", text(&pair.key)),
+        ],
+    );
+    let config = Arc::new(authority.client());
+    let shown = || {
+        let client = Secure::connect(process.address, "a.test", &Arc::new(authority.client()));
+        let client = client.expect("a session");
+        let chain = client.0.conn.peer_certificates().expect("a certificate");
+        chain[0].to_vec()
+    };
+    let mut kept = Secure::connect(process.address, "a.test", &config).expect("a session");
+    let before = shown();
+    authority.issue("new", &["a.test"]);
+    for (new, old) in [("new.pem", &pair.certificate), ("new.key", &pair.key)] {
+        fs::rename(authority.path(new), old).expect("a file");
+    }
+    process.signal(Signal::HUP);
+    eventually(|| shown() != before);
+    assert_eq!(kept.get("/a.txt").1, b"a");
+}
+
+#[test]
+fn what_cannot_be_spoken_is_said_at_once() {
+    let authority = Authority::new();
+    let (a, b) = (
+        authority.issue("a", &["a.test"]),
+        authority.issue("b", &["b.test"]),
+    );
+    let folder = folder();
+    let certificate = format!("--tls-cert={}", text(&a.certificate));
+    let other = format!("--tls-key={}", text(&b.key));
+    let error = fails(folder.path(), &["--port=0", &certificate, &other], 1);
+    assert!(error.contains("is not that of the certificate"), "{error}");
+    let error = fails(folder.path(), &["--port=0", "--tls-cert=none"], 1);
+    assert!(
+        error.contains("cannot read the certificate none"),
+        "{error}"
+    );
+    fails(folder.path(), &["--redirect-http"], 2);
+}
+
+fn run(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output();
+    output.unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+#[test]
+#[ignore = "needs curl"]
+fn curl_fetches_and_follows() {
+    let folder = folder();
+    let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
+    let process = Process::start(folder.path(), &args);
+    let plain = redirecting(&process.announcement);
+    for (version, url) in [
+        (
+            "--tlsv1.2",
+            format!("https://localhost:{}/a.txt", process.address.port()),
+        ),
+        (
+            "--tlsv1.3",
+            format!("https://127.0.0.1:{}/a.txt", process.address.port()),
+        ),
+        (
+            "--location",
+            format!("http://127.0.0.1:{}/a.txt", plain.port()),
+        ),
+    ] {
+        let output = run(
+            "curl",
+            &["--silent", "--show-error", "--insecure", version, &url],
+        );
+        assert_eq!(output.stdout, b"a", "{url}: {output:?}");
+    }
+    let url = format!("https://localhost:{}/large", process.address.port());
+    let range = ["--silent", "--insecure", "--range", "10-19", &url];
+    assert_eq!(run("curl", &range).stdout, [7; 10]);
+}
+
+/// As testssl has it: only suites with forward secrecy and authenticated encryption, and no version
+/// before 1.2.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_finds_nothing_weak() {
+    let folder = folder();
+    let process = Process::start(folder.path(), &["--tls-self-signed", "--access-log=off"]);
+    let at = process.address.to_string();
+    let connect = |args: &[&str]| {
+        let all = ["s_client", "-connect", &at, "-servername", "localhost"];
+        let mut command = Command::new("openssl");
+        command
+            .args(all)
+            .args(args)
+            .stdin(std::process::Stdio::null());
+        let output = command.output().expect("openssl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let is_spoken = |text: &str| text.contains("BEGIN CERTIFICATE");
+    for good in [
+        &["-tls1_3"][..],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"],
+    ] {
+        assert!(is_spoken(&connect(good)), "{good:?}");
+    }
+    let lax = "ALL:COMPLEMENTOFALL:@SECLEVEL=0";
+    for weak in [
+        &["-tls1", "-cipher", lax][..],
+        &["-tls1_1", "-cipher", lax],
+        &[
+            "-tls1_2",
+            "-cipher",
+            "AES128-GCM-SHA256:AES256-SHA:@SECLEVEL=0",
+        ],
+        &[
+            "-tls1_2",
+            "-cipher",
+            "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0",
+        ],
+        &[
+            "-tls1_2",
+            "-cipher",
+            "NULL:eNULL:aNULL:EXPORT:RC4:3DES:@SECLEVEL=0",
+        ],
+    ] {
+        let text = connect(weak);
+        assert!(!is_spoken(&text), "{weak:?}: {text}");
+    }
+    let text = connect(&["-alpn", "h2,http/1.1"]);
+    assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+}
