@@ -185,6 +185,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
 
+    /// Listen there, too, for operators, at ADDRESS:PORT or unix:PATH: the transfers that are going on
+    /// as a page, /metrics for Prometheus, /healthz and /readyz. From this machine only, unless
+    /// --auth-file asks for passwords
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_admin, help_heading = LISTENING)]
+    pub(super) admin: Option<Endpoint>,
+
     /// Speak TLS, with this certificate and those that lead to it (PEM); may be repeated: a client
     /// gets the first that has the name it asks for, or the first of all. Read again when it changes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
@@ -198,7 +204,7 @@ pub(super) struct Flags {
     #[arg(long, help_heading = TLS)]
     pub(super) tls_self_signed: bool,
 
-    /// Send who speaks plain HTTP at PORT to HTTPS [default: 80]
+    /// Send who speaks plain HTTP at PORT to HTTPS; 80 if none is named
     #[arg(
         long,
         value_name = "PORT",
@@ -208,12 +214,6 @@ pub(super) struct Flags {
         help_heading = TLS
     )]
     pub(super) redirect_http: Option<u16>,
-
-    /// Listen there, too, for operators, at ADDRESS:PORT or unix:PATH: the transfers that are going on
-    /// as a page, /metrics for Prometheus, /healthz and /readyz. From this machine only, unless
-    /// --auth-file asks for passwords
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_admin, help_heading = LISTENING)]
-    pub(super) admin: Option<Endpoint>,
 
     /// Let pages of ORIGIN read all answers, whatever the file says; of all if none is named
     #[arg(
