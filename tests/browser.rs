@@ -64,7 +64,11 @@ impl Browser {
             "--disable-sync",
             "--window-size=1280,1000",
         ];
-        let options = json!({ "goog:chromeOptions": { "args": arguments } });
+        // One that tws makes on the spot is known to nobody.
+        let options = json!({
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": { "args": arguments }
+        });
         let asked = json!({ "capabilities": { "alwaysMatch": options } });
         let answer = browser.command("POST", "/session", &asked);
         browser.session = answer["sessionId"].as_str().expect("a session").to_owned();
@@ -268,6 +272,29 @@ fn run_all_passes_twice_and_the_pages_load_without_an_error() {
         );
         assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
     }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn the_test_page_passes_over_https_and_plain_http_leads_there() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
+    let site = Process::start(project, &args);
+    let (_, plain) = site
+        .announcement
+        .split_once("leads here: ")
+        .expect("a port");
+    let browser = Browser::start();
+    browser.open(plain.lines().next().expect("a URL"));
+    let address = browser.script("return location.origin");
+    assert_eq!(address, json!(format!("https://{}", site.address)));
+    browser.click("#run-all");
+    browser.wait_for("return !document.querySelector('#run-all').disabled");
+    let verdicts = browser.script(
+        "return [...document.querySelectorAll('section.case')].map(c => c.dataset.verdict)",
+    );
+    assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
 }
 
 #[test]
