@@ -139,14 +139,15 @@ pub struct Limits {
     /// Connections of one client: an IPv4 address or an IPv6 network of 64 bits, those of this
     /// machine like any other. One more is told 503 and closed. `None` is no limit: behind a proxy
     /// or a carrier's NAT many are one. It is about who makes the connection, also if that is a
-    /// trusted proxy.
+    /// trusted proxy, unless a PROXY header says whose it is.
     pub max_connections_per_client: Option<usize>,
     /// Bytes per second that one client may move on all its connections together, in both
-    /// directions, heads too; [`MIN_BANDWIDTH`](Self::MIN_BANDWIDTH) is the least. It gets them in turns, each a chunk. Who has been
-    /// quiet may begin with what a quarter of a second is worth, and an answer of some 32 KiB goes
-    /// whole and makes the next one wait. Waiting is nobody's fault: meanwhile no timeout runs.
-    /// Clients are as with [`max_connections_per_client`](Self::max_connections_per_client), those
-    /// of the connections themselves: behind a proxy all are one. `None` is no limit.
+    /// directions, heads too; [`MIN_BANDWIDTH`](Self::MIN_BANDWIDTH) is the least. It gets them in
+    /// turns, each a chunk. Who has been quiet may begin with what a quarter of a second is worth,
+    /// and an answer of some 32 KiB goes whole and makes the next one wait. Waiting is nobody's
+    /// fault: meanwhile no timeout runs. Clients are as with
+    /// [`max_connections_per_client`](Self::max_connections_per_client): behind a proxy that sends
+    /// no PROXY headers all are one. `None` is no limit.
     pub bandwidth_per_client: Option<NonZeroU64>,
     /// The same for each connection; both may be set.
     pub bandwidth_per_connection: Option<NonZeroU64>,

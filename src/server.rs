@@ -16,7 +16,6 @@ use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::acceptor::{Acceptor, Admittance, Room, Stop, connections_with_descriptors};
-use crate::net::clients::Clients;
 use crate::net::disk::Disks;
 use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
@@ -101,9 +100,11 @@ pub enum Phase {
 pub struct Counts {
     /// Connections that are open.
     pub connections: usize,
-    /// Connections that were accepted.
+    /// Connections that were accepted; also those whose PROXY header told only then that their
+    /// client has too many.
     pub accepted: u64,
-    /// Connections that were told 503 and closed, because there were too many already.
+    /// Connections that were told 503 and closed, because there were too many already; without a
+    /// word if they are to begin with TLS.
     pub turned_away: u64,
     /// Those of them whose client had
     /// [`max_connections_per_client`](crate::Limits::max_connections_per_client) already; the
@@ -396,7 +397,8 @@ impl Server {
         let _ = shared.handshakers.set(addresses);
         for (index, seat) in seats.into_iter().enumerate() {
             let (preamble, workers) = (self.preamble.clone(), shared.workers.clone());
-            let handshaker = Handshaker::new(seat, &self.config, preamble, workers);
+            let admittance = Arc::clone(&shared.admittance);
+            let handshaker = Handshaker::new(seat, &self.config, preamble, workers, admittance);
             let started = crew.start(format!("handshaker-{index}"), move || handshaker.run());
             crew.handshakers.push(started?);
         }
@@ -410,7 +412,6 @@ impl Server {
             handler,
             cap: limits.max_connections,
             descriptors: connections_with_descriptors(limits.max_connections),
-            clients: Clients::new(limits),
         };
         let accepted = self.acceptor.run(room);
         drop(crew);

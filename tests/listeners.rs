@@ -156,6 +156,74 @@ fn without_the_header_or_from_a_stranger_there_is_no_answer() {
     }
 }
 
+/// A request of a client behind the proxy, on a connection of its own.
+fn through_proxy(server: &TestServer, client: &str) -> Client {
+    let mut connection = server.client();
+    connection.send(format!("PROXY TCP4 {client} 192.0.2.1 1234 80\r\n"));
+    connection
+}
+
+/// Not the proxy, which has all the connections.
+#[test]
+fn who_a_proxy_header_names_has_a_share() {
+    let server = TestServer::configured(who, |config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+        config.limits.max_connections_per_client = Some(1);
+    });
+    let mut first = through_proxy(&server, "192.0.2.7");
+    assert_eq!(first.get("/").text(), "http 192.0.2.7:1234");
+    let mut second = through_proxy(&server, "192.0.2.7");
+    assert_eq!(second.reply().status, 503);
+    second.expect_end();
+    let counts = server.handle.counts();
+    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    let mut other = through_proxy(&server, "192.0.2.8");
+    assert_eq!(other.get("/").status, 200);
+    // It looks whether the server is well.
+    let mut own = [(); 2].map(|()| {
+        let mut client = server.client();
+        client.send("PROXY UNKNOWN\r\n");
+        client
+    });
+    for client in &mut own {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_eq!(server.handle.connections(), 4);
+    drop(first);
+    eventually(|| server.handle.connections() == 3);
+    assert_eq!(through_proxy(&server, "192.0.2.7").get("/").status, 200);
+}
+
+#[test]
+fn a_share_behind_a_proxy_changes_with_the_settings() {
+    let server = behind_proxy("");
+    let config = |most| {
+        let mut config = Config::default();
+        config.limits.max_connections_per_client = most;
+        config
+    };
+    let status = || {
+        let mut client = through_proxy(&server, "192.0.2.7");
+        // It may be turned away before it has asked.
+        let _ = client.stream().write_all(LAST.as_bytes());
+        client.reply().status
+    };
+    for (most, expected) in [(Some(1), 503), (Some(2), 200), (None, 200)] {
+        let reloaded = server.handle.reload(who, &config(most));
+        reloaded.expect("no contradiction");
+        let mut first = None;
+        // One that has come before counts for nothing.
+        eventually(|| {
+            drop(first.take());
+            eventually(|| server.handle.connections() == 0);
+            let mut client = through_proxy(&server, "192.0.2.7");
+            assert_eq!(client.get("/").status, 200);
+            first = Some(client);
+            status() == expected
+        });
+    }
+}
+
 /// Who does not finish what comes before a request is let go like who does not finish a head.
 #[test]
 fn a_header_that_does_not_end_is_not_waited_for() {

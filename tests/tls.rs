@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 use tempfile::TempDir;
-use tws::{Config, KeyPair, Reloaded, Request, Response, Server, StaticFiles, Tls};
+use tws::{Config, KeyPair, ProxyProtocol, Reloaded, Request, Response, Server, StaticFiles, Tls};
 
 use crate::support::client::PATIENCE;
 use crate::support::{TestServer, eventually, pattern};
@@ -84,9 +84,12 @@ impl Secure {
         name: &str,
         config: &Arc<ClientConfig>,
     ) -> io::Result<Self> {
+        Self::on(TcpStream::connect(address)?, name, config)
+    }
+
+    fn on(socket: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
-        let socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let mut stream = StreamOwned::new(session, socket);
@@ -387,6 +390,34 @@ fn who_speaks_plain_http_is_told() {
 }
 
 /// Handshakes that do not go on cost nobody anything, and end.
+/// Behind a proxy that tells whose a connection is, and passes on what it cannot read.
+#[test]
+fn a_client_with_too_many_connections_is_closed_on() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
+    let change = |config: &mut Config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+        config.limits.max_connections_per_client = Some(1);
+    };
+    let server = TestServer::with(text, change, |server| server.with_tls(tls));
+    let client = Arc::new(authority.client());
+    let connect = || {
+        let mut socket = TcpStream::connect(server.address).expect("a server");
+        socket
+            .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n")
+            .expect("a server");
+        Secure::on(socket, "localhost", &client)
+    };
+    let mut first = connect().expect("a handshake");
+    assert_eq!(first.get("/").1, b"hello\n");
+    assert!(connect().is_err());
+    let counts = server.handle.counts();
+    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    drop(first);
+    eventually(|| server.handle.connections() == 0);
+    assert_eq!(connect().expect("a handshake").get("/").1, b"hello\n");
+}
+
 #[test]
 fn half_a_handshake_keeps_nobody_waiting() {
     let authority = Authority::new();

@@ -11,7 +11,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::clients::{Clients, Share, TooMany};
 use super::handshaker::{self, Message, Preamble};
 use super::mailbox::Mail;
 use super::socket::{Listener, Socket};
@@ -20,6 +19,7 @@ use super::terms::Terms;
 use super::transport::Transport;
 use super::worker::{self, Address, Tally};
 use crate::handler::Handler;
+use crate::http::forwarded::Scheme;
 
 /// How long accepting rests when the process is out of descriptors or memory. Long enough not to
 /// spin, short enough that nobody notices.
@@ -61,6 +61,22 @@ pub(crate) struct Admittance {
     pub(crate) turned_away_clients: AtomicU64,
 }
 
+impl Admittance {
+    /// Tells a client that there is no room for it. Whoever waits for TLS would not understand.
+    fn turn_away(&self, mut socket: Socket, scheme: Scheme) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        if scheme == Scheme::Http {
+            say_and_close(&mut socket, NO_ROOM);
+        }
+    }
+
+    /// The same, as it has its share already.
+    pub(super) fn turn_away_client(&self, socket: Socket, scheme: Scheme) {
+        self.turned_away_clients.fetch_add(1, Ordering::Relaxed);
+        self.turn_away(socket, scheme);
+    }
+}
+
 /// Who gets the connections, and how many there may be.
 pub(crate) struct Room {
     pub(crate) workers: Vec<Address>,
@@ -72,8 +88,6 @@ pub(crate) struct Room {
     pub(crate) cap: Option<usize>,
     /// For how many the process has descriptors; more wait.
     pub(crate) descriptors: usize,
-    /// Without a limit for each client there is nothing to know of them.
-    pub(crate) clients: Option<Arc<Clients>>,
 }
 
 impl Room {
@@ -82,9 +96,10 @@ impl Room {
         let limits = &terms.limits;
         self.cap = limits.max_connections;
         self.descriptors = connections_with_descriptors(self.cap);
-        match &self.clients {
-            Some(clients) => clients.change(limits, Instant::now()),
-            None => self.clients = Clients::new(limits),
+        self.preamble.change(limits, Instant::now());
+        for handshaker in &self.handshakers {
+            let preamble = self.preamble.clone();
+            handshaker.mailbox.send(Message::Preamble(preamble));
         }
         let former = std::mem::replace(&mut self.handler, terms.handler);
         terms.grave.take(former);
@@ -115,14 +130,6 @@ impl Room {
     /// Whether there are so many that not even the idle ones could make room for another.
     fn is_full(&self) -> bool {
         self.excess() >= self.idle() && self.cap.is_some_and(|cap| self.connections() >= cap)
-    }
-
-    /// What a client's connection counts for; an error if there may be no more of them.
-    fn share(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
-        match &self.clients {
-            Some(clients) => clients.share(peer.ip(), Instant::now()),
-            None => Ok(None),
-        }
     }
 
     /// Has about so many idle connections closed, the oldest of each worker.
@@ -295,15 +302,13 @@ impl Acceptor {
     }
 
     fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &Room) {
+        let scheme = room.preamble.scheme(peer);
         if room.is_full() {
-            self.turn_away(socket, peer, room);
+            self.admittance.turn_away(socket, scheme);
             return;
         }
-        let Ok(share) = room.share(peer) else {
-            self.admittance
-                .turned_away_clients
-                .fetch_add(1, Ordering::Relaxed);
-            self.turn_away(socket, peer, room);
+        let Ok(share) = room.preamble.share_at_first(peer) else {
+            self.admittance.turn_away_client(socket, scheme);
             return;
         };
         self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
@@ -317,14 +322,6 @@ impl Acceptor {
             handshaker.tally.connections.fetch_add(1, Ordering::Relaxed);
             let mail = Message::Arrival(socket, peer, share);
             handshaker.mailbox.send(mail);
-        }
-    }
-
-    fn turn_away(&self, mut socket: Socket, peer: SocketAddr, room: &Room) {
-        self.admittance.turned_away.fetch_add(1, Ordering::Relaxed);
-        // Whoever waits for TLS would not understand it.
-        if !room.preamble.is_encrypted(peer) {
-            say_and_close(&mut socket, NO_ROOM);
         }
     }
 }

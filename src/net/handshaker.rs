@@ -17,7 +17,8 @@ use slab::Slab;
 
 #[cfg(feature = "tls")]
 use super::acceptor;
-use super::clients::Share;
+use super::acceptor::Admittance;
+use super::clients::{Clients, Share, TooMany};
 use super::connection::REQUEST_GRACE;
 use super::mailbox::{Mail, Mailbox};
 use super::proxy_header::{self, Source};
@@ -26,7 +27,8 @@ use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls_stream::TlsStream;
 use super::worker::{self, Tally};
-use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
+use crate::config::{Config, Limits, Networks, ProxyProtocol, UNIX_PEER};
+use crate::http::forwarded::Scheme;
 
 const EVENTS_PER_TURN: usize = 256;
 
@@ -38,6 +40,8 @@ const BELL: Token = Token(usize::MAX);
 pub(crate) enum Message {
     /// A connection that has just been accepted.
     Arrival(Socket, SocketAddr, Option<Box<Share>>),
+    /// Those who come from now on begin with this.
+    Preamble(Preamble),
     /// Finish what is begun, at once, and end.
     Drain,
 }
@@ -56,13 +60,15 @@ pub(crate) fn least_loaded(handshakers: &[Address]) -> Option<&Address> {
     handshakers.iter().min_by_key(load)
 }
 
-/// What connections begin with.
-#[derive(Clone)]
+/// What connections begin with, and what they count for.
+#[derive(Clone, Debug)]
 pub(crate) struct Preamble {
     /// From whom a PROXY header is taken, if there must be one.
     proxies: Option<Networks>,
     /// Unix sockets have none.
     tls: Option<TlsConfig>,
+    /// Without a limit for each client there is nothing to know of them.
+    clients: Option<Arc<Clients>>,
 }
 
 #[cfg(feature = "tls")]
@@ -89,6 +95,7 @@ impl Preamble {
                 ProxyProtocol::Required => Some(trusted),
             },
             tls: None,
+            clients: Clients::new(&config.limits),
         }
     }
 
@@ -100,6 +107,14 @@ impl Preamble {
         }
     }
 
+    /// From now on, for those who come.
+    pub(crate) fn change(&mut self, limits: &Limits, now: Instant) {
+        match &self.clients {
+            Some(clients) => clients.change(limits, now),
+            None => self.clients = Clients::new(limits),
+        }
+    }
+
     /// True if every connection begins with a request.
     pub(crate) fn is_empty(&self) -> bool {
         let anybody = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -108,7 +123,7 @@ impl Preamble {
 
     /// True if a connection from `peer` begins with a request.
     pub(crate) fn is_empty_for(&self, peer: SocketAddr) -> bool {
-        self.proxies.is_none() && !self.is_encrypted(peer)
+        self.proxies.is_none() && self.scheme(peer) == Scheme::Http
     }
 
     /// What a connection that does not begin with a request begins with; `None` if it may not
@@ -122,7 +137,7 @@ impl Preamble {
 
     #[cfg(feature = "tls")]
     fn first_stage_of_tls(&self, peer: SocketAddr) -> Option<Stage> {
-        self.is_encrypted(peer).then_some(Stage::Hello)
+        (self.scheme(peer) == Scheme::Https).then_some(Stage::Hello)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -131,9 +146,28 @@ impl Preamble {
         None
     }
 
-    /// True if what is sent to `peer` must be encrypted.
-    pub(crate) fn is_encrypted(&self, peer: SocketAddr) -> bool {
-        self.tls.is_some() && peer != UNIX_PEER
+    /// What is spoken with `peer`.
+    pub(crate) fn scheme(&self, peer: SocketAddr) -> Scheme {
+        match self.tls.is_some() && peer != UNIX_PEER {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        }
+    }
+
+    /// What a connection of `peer` counts for when it comes; an error if there may be no more of
+    /// them. Whose one is that begins with a PROXY header is known later.
+    pub(crate) fn share_at_first(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
+        match self.proxies {
+            Some(_) => Ok(None),
+            None => self.share(peer),
+        }
+    }
+
+    fn share(&self, client: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
+        match &self.clients {
+            Some(clients) => clients.share(client.ip(), Instant::now()),
+            None => Ok(None),
+        }
     }
 }
 
@@ -163,6 +197,7 @@ pub(crate) struct Handshaker {
     address: Address,
     preamble: Preamble,
     workers: Vec<worker::Address>,
+    admittance: Arc<Admittance>,
     /// How long a connection may take.
     patience: Duration,
     greetings: Slab<Greeting>,
@@ -206,6 +241,8 @@ enum Progress {
     Again,
     /// What comes next is HTTP.
     Ready,
+    /// The client has as many connections as it may have.
+    TooMany,
     /// There will be no request; for the log.
     Over(String),
 }
@@ -226,12 +263,14 @@ impl Handshaker {
         config: &Config,
         preamble: Preamble,
         workers: Vec<worker::Address>,
+        admittance: Arc<Admittance>,
     ) -> Self {
         Self {
             poll: seat.poll,
             address: seat.address,
             preamble,
             workers,
+            admittance,
             patience: config.timeouts.header,
             greetings: Slab::new(),
             next_generation: 0,
@@ -262,6 +301,7 @@ impl Handshaker {
             for message in mail.drain(..) {
                 match message {
                     Message::Arrival(socket, peer, share) => self.greet(socket, peer, share, now),
+                    Message::Preamble(preamble) => self.preamble = preamble,
                     Message::Drain => self.drain(now),
                 }
             }
@@ -321,6 +361,7 @@ impl Handshaker {
                 Ok(Progress::Again) => {}
                 Ok(Progress::Wait) => return,
                 Ok(Progress::Ready) => return self.pass_on(key),
+                Ok(Progress::TooMany) => return self.turn_away(key),
                 Ok(Progress::Over(reason)) => {
                     log::debug!("no request from {}: {reason}", greeting.peer);
                     return self.forget(key);
@@ -348,6 +389,13 @@ impl Handshaker {
             let mail = Mail::Connection(greeting.into_stream(), peer, share);
             worker.mailbox.send(mail);
         }
+        self.uncount();
+    }
+
+    fn turn_away(&mut self, key: usize) {
+        let Greeting { socket, peer, .. } = self.greetings.remove(key);
+        let scheme = self.preamble.scheme(peer);
+        self.admittance.turn_away_client(socket, scheme);
         self.uncount();
     }
 
@@ -415,7 +463,12 @@ impl Greeting {
             Ok(Some(header)) => {
                 self.socket.read_exact(&mut bytes[..header.len])?;
                 let proxy = self.peer;
+                // A proxy that speaks for itself is nobody's client.
                 if let Source::Client(client) = header.source {
+                    match preamble.share(client) {
+                        Ok(share) => self.share = share,
+                        Err(TooMany) => return Ok(Progress::TooMany),
+                    }
                     self.peer = client;
                 }
                 let Some(stage) = preamble.first_stage_of_tls(proxy) else {
