@@ -59,8 +59,7 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     unix_sockets: Vec<PathBuf>,
     workers: Vec<Address>,
-    /// Known when it serves; none if all connections begin with a request.
-    handshakers: OnceLock<Vec<handshaker::Address>>,
+    handshakers: Arc<handshaker::Directory>,
     stop: Arc<Stop>,
     admittance: Arc<Admittance>,
     pools: PoolsView,
@@ -131,12 +130,9 @@ impl ServerHandle {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        let workers = self.shared.workers.iter().map(|worker| &worker.tally);
-        let handshakers = self.shared.handshakers().iter();
-        let tallies = workers.chain(handshakers.map(|handshaker| &handshaker.tally));
-        tallies
-            .map(|tally| tally.connections.load(Ordering::Relaxed))
-            .sum()
+        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
+        let of_workers: usize = self.shared.workers.iter().map(of).sum();
+        of_workers + self.shared.handshakers.connections()
     }
 
     /// What there is to count. The numbers are read one after the other while the server goes on.
@@ -162,7 +158,9 @@ impl ServerHandle {
 
     /// Has it measured what it does, and looks at it, for as long as the observer lives.
     pub fn observe(&self) -> Observer {
-        Observer::new(self.shared.workers.clone(), self.shared.pools.clone())
+        let shared = &self.shared;
+        let handshakers = Arc::clone(&shared.handshakers);
+        Observer::new(shared.workers.clone(), handshakers, shared.pools.clone())
     }
 
     /// [`shut_down`](Self::shut_down) after a while in which everybody is served and only
@@ -292,7 +290,7 @@ impl Server {
         let shared = Shared {
             addresses,
             unix_sockets,
-            handshakers: OnceLock::new(),
+            handshakers: Arc::default(),
             workers: seats.iter().map(|seat| seat.address().clone()).collect(),
             stop: acceptor.stop(),
             admittance: acceptor.admittance(),
@@ -394,7 +392,7 @@ impl Server {
             (0..greetings).map(|_| handshaker::Seat::new()).collect();
         let seats = seats.map_err(Error::system("make an event loop"))?;
         let addresses = seats.iter().map(|seat| seat.address().clone()).collect();
-        let _ = shared.handshakers.set(addresses);
+        shared.handshakers.publish(addresses);
         for (index, seat) in seats.into_iter().enumerate() {
             let (preamble, workers) = (self.preamble.clone(), shared.workers.clone());
             let admittance = Arc::clone(&shared.admittance);
@@ -407,7 +405,7 @@ impl Server {
         shared.enter(Phase::Serving);
         let room = Room {
             workers: shared.workers.clone(),
-            handshakers: shared.handshakers().to_vec(),
+            handshakers: Arc::clone(&shared.handshakers),
             preamble: self.preamble,
             handler,
             cap: limits.max_connections,
@@ -462,10 +460,6 @@ impl Shared {
             worker.mailbox.send(Mail::Drain(time));
         }
     }
-
-    fn handshakers(&self) -> &[handshaker::Address] {
-        self.handshakers.get().map_or(&[], Vec::as_slice)
-    }
 }
 
 /// The threads that serve. They finish what is begun, and end, when this is dropped.
@@ -500,7 +494,7 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         // What they have begun is the workers' to finish.
-        for handshaker in self.shared.handshakers() {
+        for handshaker in self.shared.handshakers.all() {
             handshaker.mailbox.send(Message::Drain);
         }
         join(&mut self.handshakers);

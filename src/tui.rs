@@ -342,7 +342,7 @@ fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
         amount,
         Constraint::Length(12),
         Constraint::Length(9),
-        Constraint::Length(7),
+        Constraint::Length(9),
     ])
     .spacing(1)
     .areas(row);
@@ -372,6 +372,7 @@ fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
     let color = match transfer.limit {
         Limit::Client => Color::Reset,
         Limit::Disk => Color::Yellow,
+        Limit::Bandwidth => Color::Cyan,
         _ => Color::Blue,
     };
     frame.render_widget(Line::from(transfer.limit.word()).fg(color), limit);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use tws::admin::{Admin, Hosts, Sampler};
 use tws::observe::{Direction, Transfer, WaitsFor};
 use tws::{
-    Body, Config, Handler, Phase, Request, Response, Router, Server, StaticFiles, StatusCode,
-    Stream, Streamed,
+    Body, Config, Handler, Phase, ProxyProtocol, Request, Response, Router, Server, StaticFiles,
+    StatusCode, Stream, Streamed,
 };
 
 use crate::static_files::write;
@@ -250,21 +250,29 @@ fn connections_are_counted_by_what_they_do() {
             _ => Response::text("fine").into(),
         }
     };
-    let server = TestServer::start(handler);
+    let server = TestServer::configured(handler, |config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+    });
     let observer = server.handle.observe();
-    let mut idle = server.client();
+    let _handshake = server.client();
+    let connect = || {
+        let mut client = server.client();
+        client.send("PROXY UNKNOWN\r\n");
+        client
+    };
+    let mut idle = connect();
     assert_eq!(idle.get("/").status, 200);
-    let mut head = server.client();
+    let mut head = connect();
     head.send("GET / HT");
-    let mut content = server.client();
+    let mut content = connect();
     content.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfour");
-    let mut job = server.client();
+    let mut job = connect();
     job.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
-    let mut sending = server.client();
+    let mut sending = connect();
     sending
         .send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
-    let mut lingering = server.client();
+    let mut lingering = connect();
     lingering.send("nonsense\r\n\r\n").reply();
     eventually(|| {
         let report = observer.report(Duration::from_secs(10));
@@ -328,6 +336,23 @@ fn a_download_that_its_client_slows_down_is_told() {
             .report(Duration::from_secs(10))
             .transfers
             .is_empty()
+    });
+}
+
+#[test]
+fn a_download_that_has_a_limit_is_told() {
+    let folder = folder();
+    let files = StaticFiles::new(folder.path()).expect("a folder");
+    let server = TestServer::configured(files, |config| {
+        config.limits.bandwidth_per_client = NonZeroU64::new(100_000);
+    });
+    let mut client = server.client();
+    let _observer = server.handle.observe();
+    client
+        .send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
+        .head();
+    transfer(&server, |transfer| {
+        transfer.waits_for == WaitsFor::Bandwidth
     });
 }
 

@@ -184,6 +184,7 @@ fn transfers(out: &mut Exposition, report: &Report) {
             (WaitsFor::Disk, "disk"),
             (WaitsFor::Handler, "handler"),
             (WaitsFor::Turn, "server"),
+            (WaitsFor::Bandwidth, "bandwidth"),
         ] {
             let matching = report.transfers.iter().filter(|transfer| {
                 (transfer.direction, transfer.waits_for) == (direction, waits_for)

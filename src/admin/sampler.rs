@@ -149,6 +149,8 @@ pub enum Limit {
     Handler,
     /// The server itself: it has others to serve, too.
     Server,
+    /// The bandwidth that its client or its connection may have.
+    Bandwidth,
 }
 
 impl From<WaitsFor> for Limit {
@@ -158,6 +160,7 @@ impl From<WaitsFor> for Limit {
             WaitsFor::Disk => Self::Disk,
             WaitsFor::Handler => Self::Handler,
             WaitsFor::Turn => Self::Server,
+            WaitsFor::Bandwidth => Self::Bandwidth,
         }
     }
 }
@@ -170,6 +173,7 @@ impl Limit {
             Self::Disk => "disk",
             Self::Handler => "handler",
             Self::Server => "server",
+            Self::Bandwidth => "bandwidth",
         }
     }
 }

@@ -17,7 +17,7 @@ use super::socket::{Listener, Socket};
 use super::stream::Stream;
 use super::terms::Terms;
 use super::transport::Transport;
-use super::worker::{self, Address, Tally};
+use super::worker::{self, Address};
 use crate::handler::Handler;
 use crate::http::forwarded::Scheme;
 
@@ -81,7 +81,7 @@ impl Admittance {
 pub(crate) struct Room {
     pub(crate) workers: Vec<Address>,
     /// Who gets those that do not begin with a request.
-    pub(crate) handshakers: Vec<handshaker::Address>,
+    pub(crate) handshakers: Arc<handshaker::Directory>,
     pub(crate) preamble: Preamble,
     pub(crate) handler: Arc<dyn Handler>,
     /// How many connections there may be; more are told so.
@@ -97,7 +97,7 @@ impl Room {
         self.cap = limits.max_connections;
         self.descriptors = connections_with_descriptors(self.cap);
         self.preamble.change(limits, Instant::now());
-        for handshaker in &self.handshakers {
+        for handshaker in self.handshakers.all() {
             let preamble = self.preamble.clone();
             handshaker.mailbox.send(Message::Preamble(preamble));
         }
@@ -106,10 +106,8 @@ impl Room {
     }
 
     fn connections(&self) -> usize {
-        let workers = self.workers.iter().map(|worker| &worker.tally);
-        let handshakers = self.handshakers.iter().map(|handshaker| &handshaker.tally);
-        let connections = |tally: &Arc<Tally>| tally.connections.load(Ordering::Relaxed);
-        workers.chain(handshakers).map(connections).sum()
+        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
+        self.workers.iter().map(of).sum::<usize>() + self.handshakers.connections()
     }
 
     fn idle(&self) -> usize {
@@ -318,7 +316,7 @@ impl Acceptor {
                 let mail = Mail::Connection(Stream::Plain(socket), peer, share);
                 worker.mailbox.send(mail);
             }
-        } else if let Some(handshaker) = handshaker::least_loaded(&room.handshakers) {
+        } else if let Some(handshaker) = room.handshakers.least_loaded() {
             handshaker.tally.connections.fetch_add(1, Ordering::Relaxed);
             let mail = Message::Arrival(socket, peer, share);
             handshaker.mailbox.send(mail);

@@ -301,6 +301,7 @@ impl<T: Transport> Connection<T> {
             Direction::Up => self.readiness.readable,
         };
         match passage.stall {
+            _ if self.waits_until().is_some() => WaitsFor::Bandwidth,
             Some(Stall::Disk) => WaitsFor::Disk,
             Some(Stall::Handler) => WaitsFor::Handler,
             None if ready => WaitsFor::Turn,

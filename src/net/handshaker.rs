@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -54,10 +54,38 @@ pub(crate) struct Address {
     pub(crate) tally: Arc<Tally>,
 }
 
-/// Whoever has the fewest connections.
-pub(crate) fn least_loaded(handshakers: &[Address]) -> Option<&Address> {
-    let load = |handshaker: &&Address| handshaker.tally.connections.load(Ordering::Relaxed);
-    handshakers.iter().min_by_key(load)
+/// Where all handshakers of a server are reached. They are known when it serves, and there are none
+/// if all connections begin with a request.
+#[derive(Debug, Default)]
+pub(crate) struct Directory(OnceLock<Vec<Address>>);
+
+impl Directory {
+    /// Once.
+    pub(crate) fn publish(&self, handshakers: Vec<Address>) {
+        let _ = self.0.set(handshakers);
+    }
+
+    pub(crate) fn all(&self) -> &[Address] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// How many connections they have together.
+    pub(crate) fn connections(&self) -> usize {
+        self.all().iter().map(Address::connections).sum()
+    }
+
+    /// Whoever has the fewest connections.
+    pub(super) fn least_loaded(&self) -> Option<&Address> {
+        self.all()
+            .iter()
+            .min_by_key(|handshaker| handshaker.connections())
+    }
+}
+
+impl Address {
+    fn connections(&self) -> usize {
+        self.tally.connections.load(Ordering::Relaxed)
+    }
 }
 
 /// What connections begin with, and what they count for.

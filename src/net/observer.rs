@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ::http::StatusCode;
 
 use super::disk::DisksView;
+use super::handshaker;
 use super::helpers::HelpersView;
 use super::mailbox::Mail;
 use super::meter::Histogram;
@@ -33,6 +34,7 @@ const MAX_QUESTIONS: usize = 16;
 #[derive(Debug)]
 pub struct Observer {
     workers: Vec<Address>,
+    handshakers: Arc<handshaker::Directory>,
     pools: PoolsView,
 }
 
@@ -97,6 +99,8 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activities {
+    /// They are not ready for a request yet: for a PROXY header, or for a TLS handshake.
+    pub handshake: usize,
     /// They wait for a request.
     pub idle: usize,
     /// A part of a request's head has come.
@@ -111,7 +115,7 @@ pub struct Activities {
     pub lingering: usize,
 }
 
-/// One of [`Activities`].
+/// What a connection of an event loop is doing: one of [`Activities`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
     Idle,
@@ -124,8 +128,9 @@ pub(crate) enum Activity {
 
 impl Activities {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, usize); 6] {
+    pub fn named(&self) -> [(&'static str, usize); 7] {
         [
+            ("handshake", self.handshake),
             ("idle", self.idle),
             ("head", self.head),
             ("content", self.content),
@@ -147,6 +152,7 @@ impl Activities {
     }
 
     fn add(&mut self, other: Self) {
+        self.handshake += other.handshake;
         self.idle += other.idle;
         self.head += other.head;
         self.content += other.content;
@@ -169,6 +175,8 @@ pub enum WaitsFor {
     Handler,
     /// Its turn: nothing but the server itself limits it.
     Turn,
+    /// Its bandwidth, which has a limit ([`Limits`](crate::Limits)).
+    Bandwidth,
 }
 
 /// A content on its way.
@@ -305,11 +313,19 @@ impl Answer {
 }
 
 impl Observer {
-    pub(crate) fn new(workers: Vec<Address>, pools: PoolsView) -> Self {
+    pub(crate) fn new(
+        workers: Vec<Address>,
+        handshakers: Arc<handshaker::Directory>,
+        pools: PoolsView,
+    ) -> Self {
         for worker in &workers {
             worker.tally.observers.fetch_add(1, Ordering::Relaxed);
         }
-        Self { workers, pools }
+        Self {
+            workers,
+            handshakers,
+            pools,
+        }
     }
 
     /// What was measured so far. It asks nobody and waits for nobody.
@@ -360,6 +376,7 @@ impl Observer {
         drop(asker);
         let begun = Instant::now();
         let mut report = Report::default();
+        report.connections.handshake = self.handshakers.connections();
         while !silent.is_empty() {
             let left = patience.saturating_sub(begun.elapsed());
             // Late, or there is none left that could answer.
@@ -403,7 +420,7 @@ mod tests {
             disks: Disks::new(1, 1).view(),
         };
         let address = seat.address();
-        let observer = Observer::new(vec![address.clone()], pools);
+        let observer = Observer::new(vec![address.clone()], Arc::default(), pools);
         let ask = || observer.report(Duration::ZERO).silent;
         let asked = || {
             let mut mail = Vec::new();

@@ -23,6 +23,7 @@ const LIMITS = {
   disk: "The disk",
   handler: "What makes the content, or reads it",
   server: "The server itself: it has others to serve, too",
+  bandwidth: "The bandwidth that its client or its connection may have",
 };
 
 const find = (selector) => document.querySelector(selector);
