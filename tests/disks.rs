@@ -39,6 +39,7 @@ impl Served {
                 ("hangs", pattern(LARGE), Temper::HangsInReads),
                 ("hangs.txt", pattern(1000), Temper::HangsInReads),
                 ("opens.txt", pattern(1000), Temper::HangsInOpens),
+                ("forgotten", pattern(LARGE), Temper::Forgotten),
                 (
                     "fails",
                     pattern(LARGE),
@@ -147,6 +148,31 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
                 );
             }
         }
+    }
+}
+
+/// What a helper has read is sent as it is: to ask again for what the kernel has let go of meanwhile
+/// would be to wait.
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn who_asks_a_disk_is_never_an_event_loop() {
+    for root in [Root::Folder, Root::Disk] {
+        let served = Served::start(root, &["--access-log=off", "--workers=1"]);
+        let path = root.on_disk("forgotten");
+        let mut client = served.server.client();
+        assert!(client.get(&path).content == pattern(LARGE), "{root:?}");
+        let field = format!("Range: bytes={}-\r\n", LARGE - 1000);
+        let end = client.request("GET", &path, &field);
+        assert!(end.content == pattern(LARGE)[LARGE - 1000..], "{root:?}");
+        // A client that takes its time, so that what was read does not go at once.
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        client.head();
+        let halves = [LARGE / 2, LARGE - LARGE / 2].map(|len| client.read(len));
+        assert!(halves.concat() == pattern(LARGE), "{root:?}");
+        let askers = served.disk.askers();
+        assert!(askers.contains("helper"), "{root:?} {askers:?}");
+        let waits = askers.iter().find(|name| name.starts_with("worker"));
+        assert!(waits.is_none(), "{root:?} {askers:?}");
     }
 }
 

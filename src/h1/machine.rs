@@ -21,6 +21,7 @@ use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamC
 use super::passage::{Passage, Stall};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
+use crate::http::file_range::AtHand;
 use crate::http::forwarded::{Client, Scheme};
 use crate::http::stream::Source;
 use crate::http::{Body, ContentWriter, FieldSpan, Fields, FileRange, Refusal, Request, Response};
@@ -152,7 +153,7 @@ pub(crate) enum Next<'a> {
     Write(Segment<'a>),
     /// Nothing, until the handler's reply is there.
     Wait,
-    /// See to it that the beginning of this is in the kernel's memory and say
+    /// See to it that the beginning of this is in memory and say
     /// [`Machine::on_memory`], now or later.
     Memory(FileRange),
     /// Have a piece of this made and say [`Machine::on_piece`], now or later.
@@ -716,11 +717,10 @@ impl Machine {
         }
     }
 
-    /// So many bytes of the range that was asked for are in the kernel's memory, or it cannot be
-    /// read.
-    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>, cx: &mut Context) {
-        match bytes {
-            Ok(bytes) => self.outbox.set_in_memory(bytes),
+    /// The beginning of the range that was asked for is in memory, or it cannot be read.
+    pub(crate) fn on_memory(&mut self, at_hand: io::Result<AtHand>, cx: &mut Context) {
+        match at_hand {
+            Ok(at_hand) => self.outbox.set_in_memory(at_hand),
             Err(error) => {
                 let reason = format!("a file cannot be read: {error}");
                 match self.outbox.take_back_file() {
@@ -751,8 +751,8 @@ impl Machine {
         self.push_response(response, exchange, framing, None, cx);
     }
 
-    /// The peer takes bytes again, after a while.
-    pub(crate) fn on_resumed(&mut self) {
+    /// Nothing is sent for a while: the peer takes nothing more, or its turn is later.
+    pub(crate) fn on_pause(&mut self) {
         self.outbox.forget_memory();
     }
 

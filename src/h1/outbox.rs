@@ -14,6 +14,7 @@ use super::chunked;
 use super::context::Buffers;
 use super::passage::{Direction, Passage, Stall};
 use super::record::{Draft, Pending, Record};
+use crate::http::file_range::AtHand;
 use crate::http::stream::Source;
 use crate::http::{Body, FileRange};
 
@@ -61,21 +62,33 @@ pub(crate) struct FileOnItsWay {
     memory: Memory,
 }
 
-/// How much of what is left is known to be in the kernel's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much of what is left is known to be in memory.
+#[derive(Debug, PartialEq, Eq)]
 enum Memory {
-    /// So many bytes; 0 if nobody has looked.
-    Has(u64),
+    /// This; nothing if nobody has looked.
+    Has(AtHand),
     /// Somebody looks.
     Unknown,
+}
+
+impl Memory {
+    const NOTHING: Self = Self::Has(AtHand::InKernel(0));
 }
 
 impl FileOnItsWay {
     /// How many bytes can be sent without waiting for a disk.
     pub(crate) fn in_memory(&self) -> u64 {
-        match self.memory {
-            Memory::Has(bytes) => bytes.min(self.range.len),
+        match &self.memory {
+            Memory::Has(at_hand) => at_hand.len().min(self.range.len),
             Memory::Unknown => 0,
+        }
+    }
+
+    /// Those of them that the kernel need not have.
+    pub(crate) fn read(&self) -> Option<&[u8]> {
+        match &self.memory {
+            Memory::Has(AtHand::Read(bytes)) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -228,7 +241,7 @@ impl Outbox {
                 start: range.offset,
                 head_at,
                 range,
-                memory: Memory::Has(0),
+                memory: Memory::NOTHING,
             }),
             Body::Stream(stream) => Bulk::Made(Making {
                 coding,
@@ -247,8 +260,8 @@ impl Outbox {
                 None => Need::Wait,
             },
             // Before the head, too: it would leave in a packet of its own.
-            Some(Bulk::File(file)) => match file.memory {
-                Memory::Has(0) => {
+            Some(Bulk::File(file)) => match &file.memory {
+                Memory::Has(at_hand) if at_hand.len() == 0 => {
                     file.memory = Memory::Unknown;
                     Need::Memory(file.range.clone())
                 }
@@ -278,19 +291,20 @@ impl Outbox {
         Some(pending.map(|pending| pending.draft))
     }
 
-    /// Notes that time has passed: what was in the kernel's memory need not be there still.
+    /// Notes that time will pass: what is in the kernel's memory need not be there then, and what is
+    /// in ours should not.
     pub(super) fn forget_memory(&mut self) {
         if let Some(Bulk::File(file)) = self.bulk.as_deref_mut()
-            && let Memory::Has(bytes) = &mut file.memory
+            && file.memory != Memory::Unknown
         {
-            *bytes = 0;
+            file.memory = Memory::NOTHING;
         }
     }
 
-    /// Notes that the first `bytes` bytes of the file are in the kernel's memory.
-    pub(super) fn set_in_memory(&mut self, bytes: u64) {
+    /// Notes that the beginning of the file is in memory.
+    pub(super) fn set_in_memory(&mut self, at_hand: AtHand) {
         if let Some(Bulk::File(file)) = self.bulk.as_deref_mut() {
-            file.memory = Memory::Has(bytes);
+            file.memory = Memory::Has(at_hand);
         }
     }
 
@@ -380,8 +394,8 @@ impl Outbox {
                 let sent = of_bulk as u64;
                 file.range.offset += sent;
                 file.range.len -= sent;
-                if let Memory::Has(bytes) = &mut file.memory {
-                    *bytes = bytes.saturating_sub(sent);
+                if let Memory::Has(at_hand) = &mut file.memory {
+                    at_hand.advance(sent);
                 }
                 file.range.len
             }

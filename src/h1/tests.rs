@@ -15,6 +15,7 @@ use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::passage::{Direction, Stall};
 use super::record::{Outcome, Record};
 use crate::config::Config;
+use crate::http::file_range::AtHand;
 use crate::http::forwarded::Client;
 use crate::http::stream::Source;
 use crate::http::{Body, ContentWriter, FileRange, Request, Response, Stream};
@@ -107,7 +108,9 @@ impl Conversation {
                     self.output.extend_from_slice(&bytes[..count]);
                     self.machine.on_sent(count);
                 }
-                Next::Memory(range) => self.machine.on_memory(Ok(range.len), &mut self.cx),
+                Next::Memory(range) => self
+                    .machine
+                    .on_memory(Ok(AtHand::InKernel(range.len)), &mut self.cx),
                 Next::Produce(source) => {
                     let Source::Producer(mut producer) = source else {
                         panic!("{source:?}");
@@ -701,7 +704,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
                 assert_eq!((range.offset, range.len), (0, 1 << 40));
                 conversation
                     .machine
-                    .on_memory(Ok(100_000), &mut conversation.cx);
+                    .on_memory(Ok(AtHand::InKernel(100_000)), &mut conversation.cx);
             }
             Next::Write(Segment::File(file)) => {
                 assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
@@ -928,7 +931,7 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
                 Next::Memory(_) => {
                     looks += 1;
                     let result = match looks {
-                        1 if readable > 0 => Ok(readable),
+                        1 if readable > 0 => Ok(AtHand::InKernel(readable)),
                         _ => Err(std::io::Error::other("on purpose")),
                     };
                     machine.on_memory(result, &mut cx);
@@ -1005,7 +1008,7 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     assert_eq!(facts(&machine), (0, None));
     assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
     assert_eq!(facts(&machine), (0, Some(Stall::Disk)));
-    machine.on_memory(Ok(1000), &mut cx);
+    machine.on_memory(Ok(AtHand::InKernel(1000)), &mut cx);
     assert_eq!(facts(&machine), (0, None));
     let head = match machine.next(&mut cx) {
         Next::Write(Segment::BytesBeforeFile(head)) => head.len(),

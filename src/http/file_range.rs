@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::{Buf, Bytes};
+use rustix::fs::{AtFlags, Statx, StatxFlags, makedev, statx};
+
 /// A range of an open file. It stays readable when the name is replaced or unlinked meanwhile.
 #[derive(Clone, Debug)]
 pub struct FileRange {
@@ -40,6 +43,33 @@ pub(crate) enum Medium {
     Memory,
     /// Somewhere that may have to be waited for.
     Disk,
+}
+
+/// The beginning of a range, as far as it can be sent without waiting for a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AtHand {
+    /// So many bytes are in the kernel's memory.
+    InKernel(u64),
+    /// These are in ours: the file system cannot say what the kernel keeps of it.
+    Read(Bytes),
+}
+
+impl AtHand {
+    /// In bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::InKernel(len) => *len,
+            Self::Read(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// So many bytes are sent.
+    pub(crate) fn advance(&mut self, count: u64) {
+        match self {
+            Self::InKernel(len) => *len = len.saturating_sub(count),
+            Self::Read(bytes) => bytes.advance(bytes.len().min(count as usize)),
+        }
+    }
 }
 
 /// How long a file that was in the kernel's memory is taken to be there still. What is sent so often
@@ -78,10 +108,33 @@ impl FileRange {
         let Some(promised) = &self.version else {
             return false;
         };
-        let now = self.file.metadata();
-        let now = now.and_then(|now| Ok((now.len(), now.modified()?)));
-        now.is_ok_and(|(len, modified)| len <= promised.len && modified != promised.modified)
+        self.known().is_some_and(|now| {
+            now.stx_size <= promised.len && modified(&now) != Some(promised.modified)
+        })
     }
+
+    /// The device that the file is on; 0 if that cannot be said.
+    pub(crate) fn device(&self) -> u64 {
+        let known = self.known();
+        known.map_or(0, |known| makedev(known.stx_dev_major, known.stx_dev_minor))
+    }
+
+    /// What the kernel knows of the file, without asking a file system that may have to be waited
+    /// for (FUSE, NFS).
+    fn known(&self) -> Option<Statx> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        statx(&self.file, "", flags, StatxFlags::SIZE | StatxFlags::MTIME).ok()
+    }
+}
+
+fn modified(known: &Statx) -> Option<SystemTime> {
+    let at = known.stx_mtime;
+    let seconds = Duration::from_secs(at.tv_sec.unsigned_abs());
+    let whole = match at.tv_sec {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    whole?.checked_add(Duration::from_nanos(at.tv_nsec.into()))
 }
 
 impl FileVersion {
@@ -133,6 +186,30 @@ impl FileVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_and_devices_are_those_that_others_see() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().expect("a file");
+        for offset in [-1.5, -1.0, 0.0, 0.25, 1.7e9] {
+            let start = SystemTime::UNIX_EPOCH;
+            let time = match offset < 0.0 {
+                true => start - Duration::from_secs_f64(-offset),
+                false => start + Duration::from_secs_f64(offset),
+            };
+            file.set_modified(time).expect("a time");
+            let metadata = file.metadata().expect("a file");
+            let modified = metadata.modified().expect("a time");
+            let version = FileVersion::new(0, modified, Medium::Disk);
+            let range = FileRange::new(Arc::new(file.try_clone().expect("a file")), 0, 0);
+            assert_eq!(range.device(), metadata.dev());
+            let range = range.with_version(&version);
+            assert!(!range.is_rewritten(), "{time:?}");
+            file.set_modified(time + Duration::from_millis(1))
+                .expect("a time");
+            assert!(range.is_rewritten(), "{time:?}");
+        }
+    }
 
     #[test]
     fn a_file_is_seen_for_a_while() {

@@ -23,6 +23,7 @@ use crate::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::h1::passage::{Passage, Stall};
 use crate::h1::record::Record;
 use crate::handler::Admission;
+use crate::http::file_range::AtHand;
 use crate::http::forwarded::Client;
 use crate::http::stream::Source;
 use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
@@ -160,9 +161,6 @@ impl<T: Transport> Connection<T> {
 
     /// An event about the transport.
     pub(crate) fn on_ready(&mut self, news: Readiness) {
-        if news.writable && !self.readiness.writable {
-            self.machine.on_resumed();
-        }
         self.readiness.readable |= news.readable;
         self.readiness.writable |= news.writable;
         self.readiness.read_closed |= news.read_closed;
@@ -185,9 +183,9 @@ impl<T: Transport> Connection<T> {
         self.machine.on_piece(piece, cx);
     }
 
-    /// A part of a file was brought into the kernel's memory.
-    pub(crate) fn on_memory(&mut self, bytes: io::Result<u64>, cx: &mut Context) {
-        self.machine.on_memory(bytes, cx);
+    /// A part of a file was brought into memory.
+    pub(crate) fn on_memory(&mut self, at_hand: io::Result<AtHand>, cx: &mut Context) {
+        self.machine.on_memory(at_hand, cx);
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
@@ -409,7 +407,7 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Memory(range) => {
                     if let Some(bytes) = host.look(range, cx.now) {
-                        self.machine.on_memory(Ok(bytes), cx);
+                        self.machine.on_memory(Ok(AtHand::InKernel(bytes)), cx);
                     }
                 }
                 Next::Produce(source) => host.produce(source),
@@ -423,6 +421,9 @@ impl<T: Transport> Connection<T> {
                 Next::Close(reason) => break Park::Closed(reason),
             }
         };
+        if let Park::Writable | Park::Paced(_) = park {
+            self.machine.on_pause();
+        }
         self.machine.rest(cx);
         self.restart_timer(received, sent, cx);
         if let Some(allowance) = allowance(&mut self.share) {
@@ -442,12 +443,8 @@ impl<T: Transport> Connection<T> {
         let Some(allowance) = allowance(&mut self.share) else {
             return;
         };
-        let turn = allowance.waits_until();
         if let Some(waited) = allowance.end_wait(now) {
             self.since += waited;
-        }
-        if turn.is_some_and(|turn| turn <= now) {
-            self.machine.on_resumed();
         }
     }
 
@@ -547,7 +544,10 @@ fn send_file(
     if chunk as u64 == range.len && file.is_begun() && range.is_rewritten() {
         return Ok(0);
     }
-    transport.send_file(&range.file, range.offset, chunk)
+    match file.read() {
+        Some(bytes) => transport.send(&bytes[..chunk], More::No),
+        None => transport.send_file(&range.file, range.offset, chunk),
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 //!
 //! So the part that is to be sent next is looked at first, without waiting (`preadv2` with
 //! `RWF_NOWAIT`, Linux 4.14). If its end is in memory, the rest is taken to be, too: what is read
-//! ahead and what is forgotten goes by ranges. If not, or if the file system cannot say (FUSE,
-//! NFS), a helper reads it, which brings it into memory, and the event loop sends it from there.
+//! ahead and what is forgotten goes by ranges. If not, a helper reads it, which brings it into
+//! memory, and the event loop sends it from there. If the file system cannot say (FUSE, NFS), the
+//! kernel may have nothing a moment later, or ask before it gives what it has: then what the helper
+//! has read is what is sent, and not kept while the client takes nothing.
 //!
 //! Disks have helpers of their own, each device its own few, and so have the jobs that look for
 //! files on it ([`Reply::Disk`](crate::Reply::Disk)): a device that hangs keeps nobody from another,
@@ -17,21 +19,21 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::Token;
 use rustix::fs::{Advice, fadvise};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::helpers::{Helpers, Overloaded};
 use super::mailbox::Mailbox;
 use super::observer::Queue;
 use crate::handler::Job;
 use crate::http::FileRange;
-use crate::http::file_range::Medium;
+use crate::http::file_range::{AtHand, Medium};
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
 const LOOK_BYTES: u64 = 512 * 1024;
@@ -125,9 +127,13 @@ pub(super) fn look(range: &FileRange, now: Instant) -> Found {
 /// True if the kernel has a byte without having to wait for it. Nothing there is the end of a file
 /// that has shrunk: sending finds that out.
 fn is_in_memory(file: &File, at: u64) -> bool {
+    peek(file, at).is_ok()
+}
+
+fn peek(file: &File, at: u64) -> Result<usize, Errno> {
     let mut byte = [0];
     let mut pieces = [IoSliceMut::new(&mut byte)];
-    preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT).is_ok()
+    preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT)
 }
 
 impl Disks {
@@ -147,8 +153,7 @@ impl Disks {
         }
     }
 
-    /// Has the beginning of a range brought into memory; how many bytes, is mailed to `reply_to`
-    /// for `token`.
+    /// Has the beginning of a range brought into memory, which is mailed to `reply_to` for `token`.
     pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
@@ -156,8 +161,9 @@ impl Disks {
         if let Err(error) = fadvise(&range.file, 0, None, Advice::Random) {
             log::debug!("a file on a disk: {error}");
         }
-        let device = range.file.metadata().map_or(0, |metadata| metadata.dev());
-        self.readers.of(device).fetch(range, reply_to, token);
+        self.readers
+            .of(range.device())
+            .fetch(range, reply_to, token);
     }
 
     /// Runs a job that waits for nothing but `device`; see [`Helpers::submit`].
@@ -195,18 +201,28 @@ impl Pools {
     }
 }
 
-/// Brings the beginning of a range into memory, and says how much of it; that takes as long as the
-/// disk does.
-pub(super) fn read(range: &FileRange) -> io::Result<u64> {
+/// Brings the beginning of a range into memory; that takes as long as the disk does.
+pub(super) fn read(range: &FileRange) -> io::Result<AtHand> {
     /// A piece that comes so soon was in memory.
     const AT_ONCE: Duration = Duration::from_micros(300);
-    let mut room = vec![0; READ_BYTES as usize];
+    let mut room = vec![0; READ_BYTES.min(range.len) as usize];
     let most = range.len.min(LOOK_BYTES);
     let mut done = 0;
     while done < most {
         let start = Instant::now();
-        let piece = READ_BYTES.min(most - done) as usize;
-        match read_at(&range.file, &mut room[..piece], range.offset + done) {
+        let piece = READ_BYTES.min(most - done);
+        match read_at(
+            &range.file,
+            &mut room[..piece as usize],
+            range.offset + done,
+        ) {
+            // Here, where there is time to ask, and not behind a piece that need not be there.
+            Ok(count) if done == 0 && peek(&range.file, range.offset) == Err(Errno::OPNOTSUPP) => {
+                room.truncate(count);
+                return keep(range, room);
+            }
+            // The end of a file that has shrunk: sending finds that out.
+            Ok(0) => done += piece,
             Ok(count) => done += count as u64,
             // What is before it is sent, and then it is met again.
             Err(_) if done > 0 => break,
@@ -220,16 +236,28 @@ pub(super) fn read(range: &FileRange) -> io::Result<u64> {
             break;
         }
     }
-    Ok(done)
+    Ok(AtHand::InKernel(done))
 }
 
-/// Reads a piece, or what there is of it before a failure.
+/// What was read, to be sent as it is.
+fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<AtHand> {
+    if bytes.is_empty() && range.len > 0 {
+        let error = "it has become shorter since it was promised";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+    }
+    // Who sends it looks only at what the kernel knows, which is brought up to date here.
+    if let Err(error) = range.file.metadata() {
+        log::debug!("a file on a disk: {error}");
+    }
+    Ok(AtHand::Read(bytes.into()))
+}
+
+/// Reads a piece, or what there is of it before a failure or the end.
 fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < piece.len() {
         match file.read_at(&mut piece[done..], offset + done as u64) {
-            // The end of a file that has shrunk: sending finds that out.
-            Ok(0) => return Ok(piece.len()),
+            Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) if done > 0 => break,
@@ -263,7 +291,7 @@ mod tests {
             Found::InMemory(LOOK_BYTES) | Found::OnDisk => {}
             other => panic!("{other:?}"),
         }
-        let brought = read(&range).expect("a disk that works");
+        let brought = read(&range).expect("a disk that works").len();
         assert!((READ_BYTES..=LOOK_BYTES).contains(&brought), "{brought}");
     }
 

@@ -14,6 +14,7 @@ use super::observer::Question;
 use super::stream::Stream;
 use super::terms::Terms;
 use crate::http::Response;
+use crate::http::file_range::AtHand;
 use crate::http::stream::Source;
 
 /// A piece of a content and where the next comes from, or the end.
@@ -28,8 +29,8 @@ pub(crate) enum Mail {
     Shed(usize),
     /// A job is done; the token says for which connection.
     Reply(Token, Response),
-    /// So much of what a connection sends next is in the kernel's memory.
-    Memory(Token, io::Result<u64>),
+    /// What a connection sends next is in memory, so far.
+    Memory(Token, io::Result<AtHand>),
     /// A piece of a content is made.
     Piece(Token, Piece),
     /// Whoever reads a content has made room for more of it.

@@ -320,9 +320,9 @@ impl Worker {
                 slot.connection.on_piece(piece, &mut self.cx);
                 self.drive(token);
             }
-            Mail::Memory(token, bytes) => {
+            Mail::Memory(token, at_hand) => {
                 if let Some(slot) = slot(&mut self.slots, token) {
-                    slot.connection.on_memory(bytes, &mut self.cx);
+                    slot.connection.on_memory(at_hand, &mut self.cx);
                     self.resume(token);
                 }
             }

@@ -5,6 +5,7 @@
 //! a process that waits for itself never does. It is unmounted when it is dropped; who waits then
 //! gets an error.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +28,15 @@ pub(crate) enum Temper {
     HangsInOpens,
     /// Reads fail from this byte on.
     FailsFrom(u64),
+    /// The kernel keeps nothing of it, neither what was read nor how large it is.
+    Forgotten,
 }
 
 /// One that is mounted.
 pub(crate) struct Disk {
     path: PathBuf,
     waiting: Arc<Waiting>,
+    askers: Arc<Askers>,
     /// `None` once it is unmounted.
     session: Option<BackgroundSession>,
 }
@@ -41,7 +45,11 @@ struct Files {
     files: Vec<(&'static str, Vec<u8>, Temper)>,
     modified: SystemTime,
     waiting: Arc<Waiting>,
+    askers: Arc<Askers>,
 }
+
+/// The names of the threads that have asked for something of a file.
+type Askers = Mutex<BTreeSet<String>>;
 
 /// Who waits, and in what way it gets what it waits for; `None` once they are let go.
 struct Waiting(Mutex<Option<Vec<Resume>>>);
@@ -57,13 +65,16 @@ impl Disk {
             // Files that have just been written are never sure.
             modified: SystemTime::now() - Duration::from_secs(3600),
             waiting: Arc::clone(&waiting),
+            askers: Arc::default(),
         };
+        let askers = Arc::clone(&files.askers);
         let mut config = fuser::Config::default();
         config.mount_options = vec![MountOption::RO, MountOption::FSName("tests".to_owned())];
         let session = fuser::spawn_mount(files, path, &config).expect("root, and /dev/fuse");
         Self {
             path: path.to_owned(),
             waiting,
+            askers,
             session: Some(session),
         }
     }
@@ -71,6 +82,13 @@ impl Disk {
     /// How many reads and opens wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    /// The names of the threads that have asked, and might have waited, for what a file has in it and
+    /// how large it is.
+    pub(crate) fn askers(&self) -> BTreeSet<String> {
+        let askers = self.askers.lock();
+        askers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets those who wait go on; from now on it hangs no more.
@@ -129,6 +147,21 @@ impl Files {
         })
     }
 
+    fn note(&self, request: &Request) {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", request.pid()));
+        let name = name.unwrap_or_default().trim_end().to_owned();
+        let askers = self.askers.lock();
+        askers.unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// How long the kernel may rely on what it was told of a file.
+    fn lifetime(&self, inode: INodeNo) -> Duration {
+        match self.file(inode) {
+            Some((_, _, Temper::Forgotten)) => Duration::ZERO,
+            _ => FOR_EVER,
+        }
+    }
+
     /// The root is 1, and they follow.
     fn file(&self, inode: INodeNo) -> Option<&(&'static str, Vec<u8>, Temper)> {
         self.files
@@ -143,29 +176,36 @@ impl Filesystem for Files {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.files.iter().position(|(file, ..)| *file == name);
         match found.and_then(|at| self.attributes(INodeNo(at as u64 + 2))) {
-            Some(attributes) => reply.entry(&FOR_EVER, &attributes, Generation(0)),
+            Some(attributes) => {
+                reply.entry(&self.lifetime(attributes.ino), &attributes, Generation(0));
+            }
             None => reply.error(Errno::ENOENT),
         }
     }
 
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.note(request);
         match self.attributes(inode) {
-            Some(attributes) => reply.attr(&FOR_EVER, &attributes),
+            Some(attributes) => reply.attr(&self.lifetime(inode), &attributes),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let open = move || reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
         match self.file(inode) {
-            Some((_, _, Temper::HangsInOpens)) => self.waiting.add(Box::new(open)),
-            _ => open(),
+            Some((_, _, Temper::HangsInOpens)) => self.waiting.add(Box::new(move || {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            })),
+            Some((_, _, Temper::Forgotten)) => {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+            }
+            _ => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -174,6 +214,7 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.note(request);
         let Some((_, content, temper)) = self.file(inode) else {
             return reply.error(Errno::EIO);
         };

@@ -18,6 +18,7 @@ use super::script::Script;
 use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
 use crate::h1::record::Record;
 use crate::handler::Admission;
+use crate::http::file_range::AtHand;
 use crate::http::stream::Source;
 use crate::http::{
     Body, ContentReader, ContentWriter, FileRange, Refusal, Request, Response, Stream,
@@ -29,7 +30,7 @@ use crate::net::mailbox::Piece;
 pub(super) enum Mail {
     Reply(Response),
     Piece(Piece),
-    Memory(io::Result<u64>),
+    Memory(io::Result<AtHand>),
 }
 
 /// A request as the host has seen it, and what it has meant to answer.
@@ -266,6 +267,19 @@ impl SimulatedHost {
         self.wire.borrow_mut().in_memory = range.offset..range.offset + len;
         len
     }
+
+    /// The same, or it is in memory of ours, and nowhere else.
+    fn fetch(&mut self, range: &FileRange) -> AtHand {
+        let start = range.offset / FILE_STRIDE * FILE_STRIDE;
+        let is_sound = !self.wire.borrow().faults.contains_key(&start);
+        if !is_sound || self.rng.one_in(2) {
+            return AtHand::InKernel(self.bring(range));
+        }
+        self.wire.borrow_mut().in_memory = 0..0;
+        let len = self.rng.size(range.len as usize) as u64;
+        let bytes: Vec<u8> = (range.offset..range.offset + len).map(byte_at).collect();
+        AtHand::Read(bytes.into())
+    }
 }
 
 impl Host for SimulatedHost {
@@ -348,7 +362,7 @@ impl Host for SimulatedHost {
                 }
                 Err(io::Error::other("a broken disk"))
             }
-            false => Ok(self.bring(&range)),
+            false => Ok(self.fetch(&range)),
         };
         self.mail.push(Mail::Memory(memory));
         None
