@@ -1,7 +1,6 @@
 //! What a server tells its operators: through the observer, and through the admin's handler on a
 //! server of its own.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
@@ -19,128 +18,13 @@ use tws::{
 };
 
 use crate::static_files::write;
+use crate::support::metrics::Metrics;
 use crate::support::{Client, Process, Reply, TestServer, eventually, pattern};
 
 const MIB: usize = 1024 * 1024;
 
 /// More than sockets hold.
 const LARGE: usize = 64 * MIB;
-
-/// The text format 0.0.4 as its documentation has it, and nothing else: a family is a HELP line, a
-/// TYPE line and its samples, all at one place.
-#[derive(Debug, Default)]
-struct Metrics {
-    kinds: HashMap<String, String>,
-    samples: BTreeMap<(String, Labels), f64>,
-}
-
-type Labels = BTreeMap<String, String>;
-
-impl Metrics {
-    fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'));
-        let mut metrics = Self::default();
-        let mut family = String::new();
-        let mut lines = text.lines();
-        while let Some(line) = lines.next() {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                let (name, words) = help.split_once(' ').expect("a help");
-                assert!(is_name(name) && !words.is_empty(), "{line}");
-                let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE "));
-                let (same, kind) = kind.and_then(|kind| kind.split_once(' ')).expect("a type");
-                assert_eq!(same, name);
-                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
-                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
-                let before = metrics.kinds.insert(name.to_owned(), kind.to_owned());
-                assert!(before.is_none(), "{name} comes twice");
-                name.clone_into(&mut family);
-                continue;
-            }
-            let (name, labels, value) = sample(line);
-            let stem = match metrics.kinds.get(&family).map(String::as_str) {
-                Some("histogram") => ["_bucket", "_sum", "_count"]
-                    .iter()
-                    .find_map(|end| name.strip_suffix(end))
-                    .expect("a part of a histogram"),
-                _ => &name,
-            };
-            assert_eq!(stem, family, "{line}");
-            assert!(value.is_finite() && value >= 0.0, "{line}");
-            let before = metrics.samples.insert((name, labels), value);
-            assert!(before.is_none(), "{line} comes twice");
-        }
-        metrics.check_histograms();
-        metrics
-    }
-
-    /// Buckets are cumulative, the last one is all.
-    fn check_histograms(&self) {
-        let histograms = self.kinds.iter().filter(|(_, kind)| *kind == "histogram");
-        for name in histograms.map(|(name, _)| name) {
-            let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
-            for ((sample, labels), count) in &self.samples {
-                if *sample == format!("{name}_bucket") {
-                    let mut labels = labels.clone();
-                    let end = labels.remove("le").expect("an end");
-                    let end = end.replace("+Inf", "inf").parse().expect("a number");
-                    series.entry(labels).or_default().push((end, *count));
-                }
-            }
-            assert!(!series.is_empty(), "{name}");
-            for (labels, mut buckets) in series {
-                buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-                assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{name}");
-                let last = buckets.last().expect("a bucket");
-                let count = self.samples[&(format!("{name}_count"), labels.clone())];
-                assert_eq!(*last, (f64::INFINITY, count), "{name}");
-                assert!(self.samples.contains_key(&(format!("{name}_sum"), labels)));
-            }
-        }
-    }
-
-    #[track_caller]
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        let labels: Labels = labels.iter().map(owned).collect();
-        let value = self.samples.get(&(name.to_owned(), labels));
-        *value.unwrap_or_else(|| panic!("no {name} in {self:#?}"))
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let legal = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    name.starts_with(|letter: char| letter.is_ascii_alphabetic()) && name.chars().all(legal)
-}
-
-fn sample(line: &str) -> (String, Labels, f64) {
-    let (series, value) = line.rsplit_once(' ').expect("a value");
-    let (name, mut rest) = match series.split_once('{') {
-        Some((name, rest)) => (name, rest.strip_suffix('}').expect("a brace")),
-        None => (series, ""),
-    };
-    assert!(is_name(name), "{line}");
-    let mut labels = Labels::new();
-    while !rest.is_empty() {
-        let (label, behind) = rest.split_once("=\"").expect("a label");
-        assert!(is_name(label), "{line}");
-        let mut text = String::new();
-        let mut letters = behind.char_indices();
-        let end = loop {
-            match letters.next().expect("a quote") {
-                (at, '"') => break at + 1,
-                (_, '\\') => text.push(match letters.next() {
-                    Some((_, 'n')) => '\n',
-                    Some((_, letter @ ('\\' | '"'))) => letter,
-                    other => panic!("{other:?} in {line}"),
-                }),
-                (_, letter) => text.push(letter),
-            }
-        };
-        assert!(labels.insert(label.to_owned(), text).is_none(), "{line}");
-        rest = behind[end..].strip_prefix(',').unwrap_or(&behind[end..]);
-    }
-    (name.to_owned(), labels, value.parse().expect("a number"))
-}
 
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use crate::peers::{Nginx, exchange, site};
+use crate::peers::{exchange, site};
 use crate::support::TestServer;
+use crate::support::nginx::Nginx;
 
 const FAMILIES: [(&str, &str); 6] = [
     ("framing", include_str!("corpus/framing.txt")),

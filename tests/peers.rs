@@ -5,89 +5,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
 use crate::support::client::PATIENCE;
+use crate::support::nginx::Nginx;
 use crate::support::{Client, TestServer, pattern};
-
-pub(crate) struct Nginx {
-    pub(crate) address: SocketAddr,
-    child: Child,
-    _prefix: TempDir,
-}
-
-impl Nginx {
-    pub(crate) fn serving(site: &Path) -> Self {
-        /// Somebody may take the port between our look and nginx's.
-        const ATTEMPTS: usize = 5;
-        let started = (0..ATTEMPTS).find_map(|_| Self::start(site));
-        started.expect("nginx starts")
-    }
-
-    fn start(site: &Path) -> Option<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        let prefix = tempfile::tempdir().expect("a folder");
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|what| format!("{what}_temp_path {what};\n"))
-            .concat();
-        let configuration = format!(
-            "daemon off;
-            master_process off;
-            pid pid;
-            error_log error.log;
-            events {{ worker_connections 64; }}
-            http {{
-                {temporary}
-                access_log off;
-                types {{ text/html html; text/plain txt; text/css css; }}
-                default_type application/octet-stream;
-                server {{
-                    listen {address};
-                    root {};
-                    index index.html;
-                }}
-            }}",
-            site.display()
-        );
-        fs::write(prefix.path().join("nginx.conf"), configuration).expect("a file");
-        // Where only root's PATH leads, but everybody may run it.
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut child = Command::new("nginx")
-            .env("PATH", path)
-            .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
-            .arg(prefix.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed");
-        // It is written once the socket listens.
-        let pid = prefix.path().join("pid");
-        while fs::read(&pid).unwrap_or_default().is_empty() {
-            if child.try_wait().expect("a child").is_some() {
-                return None;
-            }
-            std::thread::yield_now();
-        }
-        Some(Self {
-            address,
-            child,
-            _prefix: prefix,
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 pub(crate) fn site() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");

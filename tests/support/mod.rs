@@ -3,6 +3,8 @@
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod nginx;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;
