@@ -35,16 +35,16 @@ fn folder() -> TempDir {
 }
 
 /// The binary with its errors, and with those of the processes that take its place.
-struct Watched {
-    address: SocketAddr,
-    admin: Option<SocketAddr>,
+pub(crate) struct Watched {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
     pid: Pid,
-    child: Child,
+    pub(crate) child: Child,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Watched {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -66,7 +66,7 @@ impl Watched {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("a process");
     }
 
@@ -83,7 +83,7 @@ impl Watched {
     }
 
     /// Has another process take the place of this one.
-    fn upgrade(&mut self) {
+    pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
         let line = self.line_with(" serves; this one");
         let (_, behind) = line.split_once("process ").expect("a process");
@@ -357,7 +357,7 @@ fn the_end_has_a_deadline_and_a_second_signal_is_at_once() {
 }
 
 /// Clients that ask without a pause, half of them on connections that they keep.
-fn load(
+pub(crate) fn load(
     address: SocketAddr,
     over: &Arc<AtomicBool>,
     done: &Arc<AtomicUsize>,
@@ -373,7 +373,7 @@ fn load(
                     let reply = client.request("GET", "/a.txt", field);
                     assert_eq!(reply.text(), "a");
                     done.fetch_add(1, Ordering::Relaxed);
-                    if reply.field("Connection") == Some("keep-alive") {
+                    if reply.field("Connection") != Some("close") {
                         kept = Some(client);
                     }
                 }
@@ -452,29 +452,50 @@ fn the_listener_for_operators_is_handed_over_too() {
     assert_eq!(ask("/healthz").status, 200);
 }
 
+/// A wrk that asks without a pause until it is told to end.
+pub(crate) struct Wrk(Child);
+
+impl Wrk {
+    pub(crate) fn on(address: SocketAddr, options: &[&str]) -> Self {
+        let wrk = Command::new("wrk")
+            .args(options)
+            .arg("-d600")
+            .arg(format!("http://{address}/a.txt"))
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(wrk.expect("wrk is installed"))
+    }
+
+    /// Ends it, and asserts that every request was answered as it should be.
+    pub(crate) fn end(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::INT).expect("wrk runs");
+        let mut report = String::new();
+        let stdout = self.0.stdout.as_mut().expect("a pipe");
+        stdout.read_to_string(&mut report).expect("a report");
+        assert!(report.contains("requests in"), "{report}");
+        assert!(!report.contains("Socket errors"), "{report}");
+        assert!(!report.contains("Non-2xx"), "{report}");
+    }
+}
+
+impl Drop for Wrk {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 #[ignore = "needs wrk"]
 fn twenty_upgrades_under_wrk() {
     let (_programs, _folder, command) = replaceable();
     let mut server = Watched::start(command);
-    let mut wrk = Command::new("wrk")
-        .args(["-t2", "-c32", "-d600"])
-        .arg(format!("http://{}/a.txt", server.address))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("wrk");
+    let wrk = Wrk::on(server.address, &["-t2", "-c32"]);
     for _ in 0..20 {
         server.upgrade();
         assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     }
-    kill_process(Pid::from_child(&wrk), Signal::INT).expect("wrk runs");
-    let mut report = String::new();
-    let stdout = wrk.stdout.as_mut().expect("a pipe");
-    stdout.read_to_string(&mut report).expect("a report");
-    wrk.wait().expect("an end");
-    assert!(report.contains("requests in"), "{report}");
-    assert!(!report.contains("Socket errors"), "{report}");
-    assert!(!report.contains("Non-2xx"), "{report}");
+    wrk.end();
 }
 
 #[test]

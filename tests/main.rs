@@ -29,6 +29,7 @@ mod proxies;
 mod race;
 mod reload;
 mod sandbox;
+mod scale_out;
 mod seeds;
 mod site_rules;
 mod static_files;

@@ -22,7 +22,7 @@ fn site() -> (tempfile::TempDir, Process) {
     (folder, site)
 }
 
-fn post(client: &mut Client, content: &str) -> Reply {
+pub(crate) fn post(client: &mut Client, content: &str) -> Reply {
     client.send(format!(
         "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{content}",
@@ -31,7 +31,7 @@ fn post(client: &mut Client, content: &str) -> Reply {
     client.reply()
 }
 
-fn value(reply: &Reply) -> Value {
+pub(crate) fn value(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.content).expect("JSON")
 }
 
@@ -145,7 +145,7 @@ fn survives_kill_9(store: &str) {
     assert_all_there(created, &mut again.client());
 }
 
-fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client) {
+pub(crate) fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client) {
     let mut there = BTreeMap::new();
     loop {
         let after = there.last_key_value().map_or(0, |(id, _)| *id);
@@ -168,7 +168,7 @@ fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client) {
 
 /// Clients that post as fast as they can, until they are told to end or their connections do. A 503
 /// is taken, and tried again.
-struct Load {
+pub(crate) struct Load {
     answers: mpsc::Receiver<(u64, String)>,
     clients: Vec<thread::JoinHandle<()>>,
     end: Arc<AtomicBool>,
@@ -177,7 +177,7 @@ struct Load {
 impl Load {
     const CLIENTS: usize = 16;
 
-    fn on(address: SocketAddr) -> Self {
+    pub(crate) fn on(address: SocketAddr) -> Self {
         let (answered, answers) = mpsc::channel();
         let end = Arc::new(AtomicBool::new(false));
         let clients = (0..Self::CLIENTS).map(|number| {
@@ -196,14 +196,14 @@ impl Load {
     }
 
     /// The next so many users that were created.
-    fn answers(&self, count: usize) -> Vec<(u64, String)> {
+    pub(crate) fn answers(&self, count: usize) -> Vec<(u64, String)> {
         let answers: Vec<_> = self.answers.iter().take(count).collect();
         assert_eq!(answers.len(), count);
         answers
     }
 
     /// All that were created besides.
-    fn end(self) -> Vec<(u64, String)> {
+    pub(crate) fn end(self) -> Vec<(u64, String)> {
         self.end.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("no panic");

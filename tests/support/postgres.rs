@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -13,6 +12,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::free_port;
 
 /// The password is one that has to be escaped in a URL.
 const PASSWORD: &str = "s3cret@/?";
@@ -209,13 +210,4 @@ fn as_owner(program: &Path) -> Command {
     }
     command.arg("--").arg(program);
     command
-}
-
-/// Below the ports that systems give to clients, so that it is still free after a stop.
-fn free_port() -> u16 {
-    let pid = std::process::id() % 600;
-    let first = 20_000 + u16::try_from(pid).unwrap_or(0) * 20;
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let from = first + NEXT.fetch_add(1, Ordering::Relaxed) % 20;
-    (from..32_700).find(free).expect("a free port")
 }

@@ -1,0 +1,437 @@
+//! Three servers of the same files behind somebody else's load balancer: haproxy, which tells of
+//! clients ahead of a connection, and nginx, which tells of them in each request. And the users of
+//! three servers in one database.
+//!
+//! These programs must be installed, so the tests are ignored unless asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::faults::{Watched, Wrk, load};
+use crate::support::haproxy::Haproxy;
+use crate::support::metrics::Metrics;
+use crate::support::nginx::Nginx;
+use crate::support::{Client, Reply, eventually, free_port, pattern};
+
+/// The field in which a balancer says whose answer it is: an address, or several of which the last
+/// one answered.
+const INSTANCE: &str = "X-Instance";
+
+const LARGE: usize = 1024 * 1024;
+/// More than all the sockets on its way hold.
+const HUGE: usize = 64 * LARGE;
+
+/// One of several servers of the same files.
+struct Instance {
+    process: Watched,
+    arguments: Vec<String>,
+    address: SocketAddr,
+    admin: SocketAddr,
+    socket: PathBuf,
+    log: PathBuf,
+    site: TempDir,
+    _own: TempDir,
+}
+
+impl Instance {
+    fn start(site: TempDir, more: &[&str]) -> Self {
+        let own = tempfile::tempdir().expect("a folder");
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        // Fixed, so that it is found again where it was.
+        let (address, admin) = (local(free_port()), local(free_port()));
+        let socket = own.path().join("socket");
+        let log = own.path().join("access.log");
+        let mut arguments = vec![
+            format!("--bind={address}"),
+            format!("--bind=unix:{}", socket.display()),
+            format!("--admin={admin}"),
+            format!("--access-log={}", log.display()),
+            format!("--state-dir={}", own.path().display()),
+        ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Self {
+            process: Self::run(site.path(), &arguments),
+            arguments,
+            address,
+            admin,
+            socket,
+            log,
+            site,
+            _own: own,
+        }
+    }
+
+    fn run(site: &Path, arguments: &[String]) -> Watched {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.current_dir(site).args(arguments);
+        Watched::start(command)
+    }
+
+    fn start_again(&mut self) {
+        self.process = Self::run(self.site.path(), &self.arguments);
+    }
+
+    fn has_answered(&self, reply: &Reply) -> bool {
+        let names = reply.field(INSTANCE).expect("an instance");
+        let last = names.rsplit(", ").next().expect("a name");
+        last == self.address.to_string() || Path::new(last) == self.unix_name()
+    }
+
+    /// As nginx has it.
+    fn unix_name(&self) -> PathBuf {
+        PathBuf::from(format!("unix:{}", self.socket.display()))
+    }
+
+    /// Asks through a balancer until it was this one that answered.
+    fn ask(&self, client: &mut Client, path: &str, fields: &str) -> Reply {
+        let mut reply = client.request("GET", path, fields);
+        eventually(|| {
+            let is_its = self.has_answered(&reply);
+            if !is_its {
+                reply = client.request("GET", path, fields);
+            }
+            is_its
+        });
+        reply
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    fn metrics(&self) -> Metrics {
+        let mut client = Client::connect(self.admin);
+        client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Metrics::parse(&client.reply().text())
+    }
+}
+
+/// What the times of a copied tree are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Kept,
+    Own,
+}
+
+fn copies(times: Times) -> [TempDir; 3] {
+    let tree = tempfile::tempdir().expect("a folder");
+    for (name, content) in [
+        ("index.html", b"<p>home".to_vec()),
+        ("a.txt", b"a".to_vec()),
+        ("large.bin", pattern(LARGE)),
+        ("huge.bin", vec![0; HUGE]),
+    ] {
+        let path = tree.path().join(name);
+        fs::write(&path, content).expect("a file");
+        set_time(&path, Duration::new(784_111_777, 123_456_789));
+    }
+    [1, 2, 3].map(|number| {
+        let copy = tempfile::tempdir().expect("a folder");
+        let mut cp = Command::new("cp");
+        let cp = cp
+            .arg("-a")
+            .arg(tree.path().join("."))
+            .arg(copy.path())
+            .status();
+        assert!(cp.expect("cp").success());
+        if times == Times::Own {
+            for entry in fs::read_dir(copy.path()).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                set_time(&path, Duration::from_secs(784_111_777 + number));
+            }
+        }
+        copy
+    })
+}
+
+fn set_time(path: &Path, since: Duration) {
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    let time = SystemTime::UNIX_EPOCH + since;
+    file.set_modified(time).expect("a time");
+}
+
+fn three(times: Times, more: &[&str]) -> [Instance; 3] {
+    copies(times).map(|site| Instance::start(site, more))
+}
+
+/// What the README says about haproxy.
+fn haproxy(instances: &[Instance]) -> Haproxy {
+    let servers: String = instances
+        .iter()
+        .map(|instance| {
+            let (name, port) = (instance.address, instance.admin.port());
+            format!("    server {name} {name} port {port}\n")
+        })
+        .collect();
+    Haproxy::before(&format!(
+        "    balance roundrobin
+    option httpchk GET /readyz
+    option redispatch 1
+    retry-on conn-failure empty-response
+    http-request disable-l7-retry if !METH_GET
+    http-response set-header {INSTANCE} %si:%sp
+    default-server send-proxy-v2 check inter 100ms fall 2 rise 1
+{servers}"
+    ))
+}
+
+/// What the README says about nginx. The names are addresses, or paths after `unix:`.
+fn nginx(names: &[String]) -> Nginx {
+    let servers: String = names
+        .iter()
+        .map(|name| format!("server {name} fail_timeout=1s;\n"))
+        .collect();
+    Nginx::start(
+        &format!("upstream tws {{ {servers} keepalive 16; }}"),
+        &format!(
+            "location / {{
+                proxy_pass http://tws;
+                proxy_http_version 1.1;
+                proxy_set_header Connection \"\";
+                proxy_set_header Host $host;
+                proxy_set_header X-Forwarded-For $remote_addr;
+                proxy_set_header X-Forwarded-Proto $scheme;
+                proxy_max_temp_file_size 0;
+                proxy_next_upstream error timeout;
+                add_header {INSTANCE} $upstream_addr always;
+            }}"
+        ),
+    )
+}
+
+fn addresses(instances: &[Instance]) -> Vec<String> {
+    let address = |instance: &Instance| instance.address.to_string();
+    instances.iter().map(address).collect()
+}
+
+/// Through a balancer it is one server, whose answers do not depend on who gives them.
+fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Times) {
+    let mut client = Client::connect_from([127, 0, 0, 7], balancer);
+    for path in ["/", "/a.txt", "/large.bin"] {
+        let replies = instances.each_ref().map(|at| at.ask(&mut client, path, ""));
+        let tags = replies.each_ref().map(|reply| reply.field("ETag"));
+        let tag = tags[0].expect("a tag");
+        assert!(tag.starts_with('"'), "{tag} is weak");
+        assert_eq!(tags, [Some(tag); 3], "{path}");
+        let dates = replies.each_ref().map(|reply| reply.field("Last-Modified"));
+        let dates: BTreeSet<_> = dates.into_iter().collect();
+        let different = match times {
+            Times::Kept => 1,
+            Times::Own => instances.len(),
+        };
+        assert_eq!(dates.len(), different, "{path} {dates:?}");
+        for at in instances {
+            let fields = format!("If-None-Match: {tag}\r\n");
+            assert_eq!(at.ask(&mut client, path, &fields).status, 304, "{path}");
+        }
+        // A download that each of them has a part in.
+        let whole = &replies[0].content;
+        let mut joined = Vec::new();
+        for at in instances {
+            let (first, last) = (joined.len(), joined.len() + whole.len().div_ceil(3) - 1);
+            let fields = format!("If-Range: {tag}\r\nRange: bytes={first}-{last}\r\n");
+            if first < whole.len() {
+                let reply = at.ask(&mut client, path, &fields);
+                assert_eq!(reply.status, 206, "{path}");
+                joined.extend(reply.content);
+            }
+        }
+        assert_eq!(&joined, whole, "{path}");
+    }
+    for at in instances {
+        eventually(|| at.log().lines().count() >= 3 * 3);
+        let log = at.log();
+        let is_clients = |line: &str| line.starts_with("127.0.0.7 - - [");
+        assert!(log.lines().all(is_clients), "{log}");
+    }
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn behind_haproxy_three_are_one() {
+    for (times, etag) in [(Times::Kept, "mtime"), (Times::Own, "content")] {
+        let instances = three(times, &["--proxy-protocol", "--etag", etag]);
+        let proxy = haproxy(&instances);
+        assert_one_server(&instances, proxy.address, times);
+    }
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn behind_nginx_three_are_one() {
+    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8,unix"]);
+    let at_sockets = |at: &Instance| at.unix_name().display().to_string();
+    let at_sockets: Vec<_> = instances.iter().map(at_sockets).collect();
+    for names in [addresses(&instances), at_sockets] {
+        let proxy = nginx(&names);
+        assert_one_server(&instances, proxy.address, Times::Kept);
+    }
+}
+
+/// One ends and comes back, another one is replaced by a new process; meanwhile clients ask without
+/// a pause, and all of them are served.
+fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
+    let mut client = Client::connect(balancer);
+    for at in &instances {
+        at.ask(&mut client, "/a.txt", "");
+    }
+    let (over, done) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+    let clients = load(balancer, &over, &done);
+    let wrk = Wrk::on(balancer, &["-t1", "-c8"]);
+    let goes_on = || {
+        let before = done.load(Ordering::Relaxed);
+        eventually(|| done.load(Ordering::Relaxed) > before + 200);
+    };
+    goes_on();
+    let [_, second, third] = &mut instances;
+    let mut download = Client::connect(balancer);
+    loop {
+        download.send("GET /huge.bin HTTP/1.1\r\nHost: test\r\n\r\n");
+        if second.has_answered(&download.head()) {
+            break;
+        }
+        download = Client::connect(balancer);
+    }
+    second.process.signal(Signal::TERM);
+    // It takes no more, and finishes what it has begun.
+    eventually(|| TcpStream::connect(second.address).is_err());
+    assert_eq!(download.read(HUGE).len(), HUGE);
+    drop(download);
+    let end = second.process.child.wait().expect("an end");
+    assert_eq!(end.code(), Some(0));
+    goes_on();
+    second.start_again();
+    second.ask(&mut client, "/a.txt", "");
+    goes_on();
+    third.process.upgrade();
+    third.ask(&mut client, "/a.txt", "");
+    goes_on();
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no failed request");
+    }
+    wrk.end();
+}
+
+#[test]
+#[ignore = "needs haproxy and wrk"]
+fn behind_haproxy_one_may_end_and_come_back() {
+    let instances = three(Times::Kept, &["--proxy-protocol", "--drain-delay=1"]);
+    let proxy = haproxy(&instances);
+    assert_nobody_is_lost(instances, proxy.address);
+}
+
+#[test]
+#[ignore = "needs nginx and wrk"]
+fn behind_nginx_one_may_end_and_come_back() {
+    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8"]);
+    let proxy = nginx(&addresses(&instances));
+    assert_nobody_is_lost(instances, proxy.address);
+}
+
+/// Each client has what it may ask of each instance, however the connections are shared.
+#[test]
+#[ignore = "needs nginx"]
+fn behind_nginx_each_client_has_its_own_limit() {
+    const BURST: usize = 3;
+    let limit = format!("--rate-limit=0.001:{BURST}");
+    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8", &limit]);
+    let proxy = nginx(&addresses(&instances));
+    for source in [[127, 0, 0, 8], [127, 0, 0, 9]] {
+        let mut client = Client::connect_from(source, proxy.address);
+        let mut served = 0;
+        for _ in 0..5 * BURST * instances.len() {
+            match client.get("/a.txt").status {
+                200 => served += 1,
+                status => assert_eq!(status, 429),
+            }
+        }
+        assert_eq!(served, BURST * instances.len(), "{source:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn each_instance_tells_of_itself() {
+    let instances = three(Times::Kept, &["--proxy-protocol"]);
+    let proxy = haproxy(&instances);
+    let mut client = Client::connect(proxy.address);
+    let mut asked = [0.0; 3];
+    for at in (0..10).flat_map(|_| [0, 0, 1]) {
+        loop {
+            let reply = client.get("/a.txt");
+            let by = instances.iter().position(|at| at.has_answered(&reply));
+            let by = by.expect("an instance");
+            asked[by] += 1.0;
+            if by == at {
+                break;
+            }
+        }
+    }
+    for (at, asked) in instances.iter().zip(asked) {
+        let requests = || at.metrics().value("tws_requests_total", &[]);
+        eventually(|| requests() == asked);
+        let metrics = at.metrics();
+        assert_eq!(metrics.value("tws_ready", &[]), 1.0);
+        assert_eq!(
+            metrics.value("tws_responses_total", &[("code", "200")]),
+            asked
+        );
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use serde_json::json;
+
+    use super::*;
+    use crate::support::postgres::Postgres;
+    use crate::users::{Load, assert_all_there, post, value};
+
+    #[test]
+    #[ignore = "needs PostgreSQL"]
+    fn users_are_everywhere_at_once_and_outlive_who_made_them() {
+        let postgres = Postgres::start();
+        let users = format!("--users={}", postgres.url(&postgres.new_database()));
+        let mut instances = three(Times::Kept, &[&users]);
+        for (at, maker) in instances.iter().enumerate() {
+            let content = json!({ "Nombre": format!("Ana {at}") }).to_string();
+            let made = post(&mut Client::connect(maker.address), &content);
+            assert_eq!(made.status, 201);
+            let location = made.field("Location").expect("a place").to_owned();
+            for instance in &instances {
+                let found = Client::connect(instance.address).get(&location);
+                assert_eq!(value(&found), value(&made));
+            }
+        }
+        let mut loads = instances
+            .each_ref()
+            .map(|instance| Load::on(instance.address))
+            .into_iter();
+        let (doomed, others) = (loads.next().expect("a load"), loads);
+        let mut created = doomed.answers(200);
+        instances[0].process.signal(Signal::KILL);
+        created.extend(doomed.end());
+        for load in others {
+            // Those who are left do not notice.
+            created.extend(load.answers(200));
+            created.extend(load.end());
+        }
+        for instance in &instances[1..] {
+            let mut client = Client::connect(instance.address);
+            assert_all_there(created.clone(), &mut client);
+        }
+        let _ = instances[0].process.child.wait();
+        instances[0].start_again();
+        assert_all_there(created, &mut Client::connect(instances[0].address));
+    }
+}
