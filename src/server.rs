@@ -20,7 +20,7 @@ use crate::net::disk::Disks;
 use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
-use crate::net::observer::{Observer, PoolsView};
+use crate::net::observer::{self, Observer, PoolsView, Subject};
 use crate::net::socket::{Listener, ListenerAddress, V6};
 use crate::net::terms::Terms;
 use crate::net::worker::{Address, Seat, Worker};
@@ -161,6 +161,13 @@ impl ServerHandle {
         let shared = &self.shared;
         let handshakers = Arc::clone(&shared.handshakers);
         Observer::new(shared.workers.clone(), handshakers, shared.pools.clone())
+    }
+
+    /// The event loops that do not answer within `patience`, by number: all before it serves and when
+    /// it has ended, and while it ends those that have finished. To be asked costs each next to
+    /// nothing, and nothing is measured.
+    pub fn silent_event_loops(&self, patience: Duration) -> Vec<usize> {
+        observer::ask(&self.shared.workers, Subject::Itself, patience).silent
     }
 
     /// [`shut_down`](Self::shut_down) after a while in which everybody is served and only

@@ -243,7 +243,7 @@ fn health(sources: &Sources) -> Response {
         // Those that have finished say nothing more.
         return Response::text("ok, and it ends\n");
     }
-    match sources.observer.report(PATIENCE).silent.len() {
+    match sources.handle.silent_event_loops(PATIENCE).len() {
         0 => Response::text("ok\n"),
         silent => Response::unavailable(&format!("{silent} event loops do not answer")),
     }

@@ -227,8 +227,18 @@ impl fmt::Display for TransferId {
 #[derive(Debug)]
 pub(crate) struct Question {
     worker: usize,
+    subject: Subject,
     asker: SyncSender<Answer>,
     _place: Place,
+}
+
+/// What an event loop is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// What each connection is doing.
+    Connections,
+    /// Nothing: that it answers says all.
+    Itself,
 }
 
 /// What an event loop says.
@@ -261,6 +271,10 @@ impl Drop for Place {
 }
 
 impl Question {
+    pub(crate) fn subject(&self) -> Subject {
+        self.subject
+    }
+
     pub(crate) fn answer(&self) -> Answer {
         Answer {
             worker: self.worker,
@@ -362,36 +376,8 @@ impl Observer {
     /// Asks all event loops what they are doing, and waits for their answers, in all at most for
     /// `patience`. It costs each of them a fraction of a microsecond for each connection.
     pub fn report(&self, patience: Duration) -> Report {
-        let (asker, answers) = sync_channel(self.workers.len());
-        let mut silent: Vec<usize> = (0..self.workers.len()).collect();
-        for (index, worker) in self.workers.iter().enumerate() {
-            if let Some(place) = Place::take(&worker.tally) {
-                worker.mailbox.send(Mail::Report(Question {
-                    worker: index,
-                    asker: asker.clone(),
-                    _place: place,
-                }));
-            }
-        }
-        drop(asker);
-        let begun = Instant::now();
-        let mut report = Report::default();
+        let mut report = ask(&self.workers, Subject::Connections, patience);
         report.connections.handshake = self.handshakers.connections();
-        while !silent.is_empty() {
-            let left = patience.saturating_sub(begun.elapsed());
-            // Late, or there is none left that could answer.
-            let Ok(answer) = answers.recv_timeout(left) else {
-                break;
-            };
-            silent.retain(|worker| *worker != answer.worker);
-            report.connections.add(answer.connections);
-            report.transfers.extend(answer.transfers);
-            report.transfers_left_out += answer.left_out;
-        }
-        report
-            .transfers
-            .sort_by_key(|transfer| std::cmp::Reverse(transfer.age));
-        report.silent = silent;
         report
     }
 }
@@ -402,6 +388,41 @@ impl Drop for Observer {
             worker.tally.observers.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Asks all, and waits for their answers, in all at most for `patience`.
+pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> Report {
+    let (asker, answers) = sync_channel(workers.len());
+    let mut silent: Vec<usize> = (0..workers.len()).collect();
+    for (index, worker) in workers.iter().enumerate() {
+        if let Some(place) = Place::take(&worker.tally) {
+            worker.mailbox.send(Mail::Report(Question {
+                worker: index,
+                subject,
+                asker: asker.clone(),
+                _place: place,
+            }));
+        }
+    }
+    drop(asker);
+    let begun = Instant::now();
+    let mut report = Report::default();
+    while !silent.is_empty() {
+        let left = patience.saturating_sub(begun.elapsed());
+        // Late, or there is none left that could answer.
+        let Ok(answer) = answers.recv_timeout(left) else {
+            break;
+        };
+        silent.retain(|worker| *worker != answer.worker);
+        report.connections.add(answer.connections);
+        report.transfers.extend(answer.transfers);
+        report.transfers_left_out += answer.left_out;
+    }
+    report
+        .transfers
+        .sort_by_key(|transfer| std::cmp::Reverse(transfer.age));
+    report.silent = silent;
+    report
 }
 
 #[cfg(test)]

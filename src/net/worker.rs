@@ -21,7 +21,7 @@ use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, Overloaded, panicked};
 use super::mailbox::{Mail, Mailbox};
 use super::meter::Meter;
-use super::observer::Question;
+use super::observer::{Question, Subject};
 use super::stream::Stream;
 use super::terms::{Former, Terms};
 use crate::access_log::Sink;
@@ -394,8 +394,10 @@ impl Worker {
 
     fn report(&self, question: Question) {
         let mut answer = question.answer();
-        for (_, slot) in &self.slots {
-            slot.connection.report(slot.token, self.cx.now, &mut answer);
+        if question.subject() == Subject::Connections {
+            for (_, slot) in &self.slots {
+                slot.connection.report(slot.token, self.cx.now, &mut answer);
+            }
         }
         question.reply(answer);
     }
