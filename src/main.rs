@@ -11,6 +11,7 @@ mod dangers;
 mod diagnostics;
 mod explain;
 mod https;
+mod inheritance;
 mod privileges;
 mod reload;
 mod sandbox;
@@ -18,6 +19,7 @@ mod serve;
 mod signals;
 #[cfg(feature = "sqlite")]
 mod state;
+mod supervisor;
 #[cfg(feature = "tui")]
 mod tui;
 mod upgrade;
@@ -29,6 +31,7 @@ use cli::{Mistake, Settings, Stop, Task, View, Words};
 use diagnostics::Diagnostics;
 use env_logger::WriteStyle;
 use explain::Question;
+use inheritance::Inheritance;
 
 fn main() -> ExitCode {
     let mut words = Words::of_process();
@@ -41,7 +44,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(words: Words) -> ExitCode {
+fn serve(mut words: Words) -> ExitCode {
+    let inheritance = match Inheritance::take() {
+        Ok(inheritance) => inheritance,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    words.listening = inheritance.listening();
     let settings = match Settings::read(&words) {
         Ok(settings) => settings,
         Err(stop) => return end(stop),
@@ -58,7 +69,7 @@ fn serve(words: Words) -> ExitCode {
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
-    let result = serve::run(words, settings, &mut diagnostics);
+    let result = serve::run(words, settings, inheritance, &mut diagnostics);
     drop(diagnostics);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ use crate::cli::{Settings, Words};
 #[cfg(not(feature = "tls"))]
 use crate::https::Tls;
 use crate::sandbox::Confinement;
+use crate::supervisor::Supervisor;
 
 /// Reads the settings anew when it is told to.
 pub(crate) struct Reload {
@@ -39,6 +40,7 @@ struct Shared {
     /// Those that are served, for whoever tells of them.
     files: Arc<Mutex<StaticFiles>>,
     tls: Option<Tls>,
+    supervisor: Supervisor,
     /// One at a time.
     turn: Mutex<()>,
     /// Somebody waits for their turn, and will see what is in the file then.
@@ -52,6 +54,7 @@ impl Reload {
         users: Option<Users>,
         confinement: Confinement,
         (handle, files, tls): (ServerHandle, Arc<Mutex<StaticFiles>>, Option<Tls>),
+        supervisor: Supervisor,
     ) -> Self {
         let shared = Shared {
             words,
@@ -61,6 +64,7 @@ impl Reload {
             handle,
             files,
             tls,
+            supervisor,
             turn: Mutex::new(()),
             waiting: AtomicBool::new(false),
         };
@@ -79,6 +83,11 @@ impl Reload {
         if let Err(error) = thread.spawn(move || shared.run()) {
             self.shared.waiting.store(false, Ordering::Release);
             log::error!("nothing is reloaded: {error}");
+            // It waits for the end of what it has asked for.
+            self.shared.supervisor.reloads();
+            self.shared
+                .supervisor
+                .has_reloaded(Some(&error.to_string()));
         }
     }
 }
@@ -87,10 +96,13 @@ impl Shared {
     fn run(&self) {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.store(false, Ordering::Release);
-        match self.reload() {
+        self.supervisor.reloads();
+        let result = self.reload();
+        match &result {
             Ok(()) => log::info!("the settings are read anew"),
             Err(reason) => log::error!("nothing is reloaded, the settings stay: {reason}"),
         }
+        self.supervisor.has_reloaded(result.err().as_deref());
         drop(turn);
     }
 

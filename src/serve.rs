@@ -22,22 +22,27 @@ use crate::cli::{
 };
 use crate::diagnostics::Diagnostics;
 use crate::https::{self, RedirectListener};
+use crate::inheritance::Inheritance;
 use crate::privileges::Identity;
 use crate::reload::Reload;
 use crate::sandbox::{Confinement, Sandbox, Uploads};
 use crate::say;
 use crate::signals::{self, Heeded};
+use crate::supervisor::Supervisor;
 #[cfg(feature = "tui")]
 use crate::tui;
-use crate::upgrade::{Ancestor, Upgrade};
+use crate::upgrade::Upgrade;
 
 /// Serves until it is told to end.
 pub(crate) fn run(
     words: Words,
     settings: Settings,
+    inheritance: Inheritance,
     diagnostics: &mut Diagnostics,
 ) -> Result<(), Error> {
-    let ancestor = Ancestor::of_this_process()?;
+    inheritance.check(&settings)?;
+    let supervisor = Supervisor::of_this_process();
+    let ancestor = inheritance.ancestor;
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
@@ -50,12 +55,7 @@ pub(crate) fn run(
         app::make_folder_of(store, identity.as_ref())?;
     }
     let config = settings.config.clone();
-    let inherited = ancestor.as_ref().map(Ancestor::listeners).transpose()?;
-    let mut inherited = inherited.into_iter().flatten();
-    let mut next = || inherited.next().flatten();
-    // In the order in which they are handed over.
-    let (of_server, of_admin, of_redirect) = (next(), next(), next());
-    let mut server = match of_server {
+    let mut server = match inheritance.server {
         Some(listeners) => Server::from_listeners(listeners, config)?,
         None => Server::bind(config)?,
     };
@@ -69,13 +69,18 @@ pub(crate) fn run(
         (Some(endpoint), Some(sampler)) => {
             let sources = (&handle, Arc::clone(&files), sampler);
             let guard = admin_guard(&settings, endpoint)?;
-            Some(AdminListener::open(endpoint, of_admin, sources, guard)?)
+            Some(AdminListener::open(
+                endpoint,
+                inheritance.admin,
+                sources,
+                guard,
+            )?)
         }
         _ => None,
     };
     let redirect = settings
         .redirect_http
-        .map(|port| RedirectListener::open(&settings, port, of_redirect, &handle));
+        .map(|port| RedirectListener::open(&settings, port, inheritance.redirect, &handle));
     let redirect = redirect.transpose()?;
     let signals = signals::catch()?;
     let access_log = open_access_log(&settings, identity.as_ref())?;
@@ -124,11 +129,12 @@ pub(crate) fn run(
         Banner::Silent => String::new(),
     };
     let handler = app.into_handler(&settings, users.as_ref());
-    let upgrade = Upgrade::new([
+    let servers = [
         Some(&server),
         admin.as_ref().map(AdminListener::server),
         redirect.as_ref().map(RedirectListener::server),
-    ])?;
+    ];
+    let upgrade = Upgrade::new(servers, supervisor.clone())?;
     let mut ends = vec![handle.clone()];
     ends.extend(redirect.as_ref().map(|redirect| redirect.server().handle()));
     #[cfg(feature = "tls")]
@@ -137,11 +143,21 @@ pub(crate) fn run(
     }
     let delay = settings.drain_delay;
     let picture = Picture::of(&settings, &handle);
+    let status = status(&settings, &handle);
+    supervisor.watch(handle.clone())?;
     let heeded = Heeded {
-        reload: Reload::new(words, settings, users, confinement, (handle, files, tls)),
+        reload: Reload::new(
+            words,
+            settings,
+            users,
+            confinement,
+            (handle, files, tls),
+            supervisor.clone(),
+        ),
         reopener,
         upgrade,
         end: (ends, delay),
+        supervisor: supervisor.clone(),
     };
     heeded.heed(signals)?;
     // Whoever has read it may send signals, and replace the program.
@@ -151,6 +167,7 @@ pub(crate) fn run(
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
+    supervisor.serves(status);
     let served = {
         let _until_it_is_over = match (picture, sampler) {
             (Some(picture), Some(sampler)) => Some(picture.show(sampler, diagnostics)?),
@@ -165,6 +182,19 @@ pub(crate) fn run(
         admin.end();
     }
     served
+}
+
+/// Where it serves, for the supervisor.
+fn status(settings: &Settings, handle: &ServerHandle) -> String {
+    let addresses = handle.local_addresses().iter().map(ToString::to_string);
+    let sockets = handle.unix_sockets().iter();
+    let sockets = sockets.map(|path| format!("unix:{}", path.display()));
+    let places: Vec<_> = addresses.chain(sockets).collect();
+    format!(
+        "serves {} at {}",
+        settings.root.display(),
+        places.join(", ")
+    )
 }
 
 /// From other machines, operators come with a password.

@@ -9,6 +9,7 @@ use tws::access_log::Reopener;
 use tws::{Error, ServerHandle};
 
 use crate::reload::Reload;
+use crate::supervisor::Supervisor;
 use crate::upgrade::Upgrade;
 
 /// From now on they wait for whoever watches.
@@ -29,6 +30,8 @@ pub(crate) struct Heeded {
     /// Ctrl-C and SIGTERM end gracefully, after a while in which load balancers can notice; a second
     /// one at once.
     pub(crate) end: (Vec<ServerHandle>, Duration),
+    /// It is told of the end.
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Heeded {
@@ -56,6 +59,7 @@ impl Heeded {
                     ends = 1;
                     log::info!("finishing the answers in flight; a second signal ends at once");
                     self.upgrade.give_up();
+                    self.supervisor.ends();
                     let (servers, delay) = &self.end;
                     servers
                         .iter()

@@ -5,9 +5,9 @@
 //!
 //! The two talk over a socket that is the new process's standard input, which is the one descriptor
 //! that a process may take without being told where it is. One message carries each listener
-//! (`SCM_RIGHTS`); one byte comes back. Both accept from the same queues for a moment, so no client
-//! notices. A supervisor sees the main process end well and a new one with its name; under systemd
-//! that is `Type=forking` with a `PIDFile=`, or better a restart with socket activation.
+//! (`SCM_RIGHTS`); one byte comes back, and the end of the socket says that the supervisor, if there
+//! is one, knows whom to listen to. Both accept from the same queues for a moment, so no client
+//! notices. What is meant for one process of the supervisor's is not passed on.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -26,12 +26,17 @@ use rustix::net::{
 use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle};
 
+use crate::supervisor::{FOR_ONE_PROCESS, Supervisor};
+
 /// Says to the new process whose child it must be and how many listeners it gets, server by server:
 /// `PID:COUNT,COUNT`. 0 is of a server that there is not.
 pub(crate) const VARIABLE: &str = "TWS_UPGRADE";
 
 /// How long the new process may take to serve; large user databases are opened in that time.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it waits for the old one to have told the supervisor of it.
+const TELLING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What it says then.
 const READY: u8 = b'+';
@@ -70,10 +75,14 @@ impl Ancestor {
         Ok(listeners.into_iter().map(there).collect())
     }
 
-    /// Says that this process serves.
+    /// Says that this process serves, and gives the one before time to tell the supervisor.
     pub(crate) fn relieve(mut self) -> Result<(), Error> {
         let said = self.socket.write_all(&[READY]);
-        said.map_err(failed("relieve the process before"))
+        let waits = said.and_then(|()| self.socket.set_read_timeout(Some(TELLING_PATIENCE)));
+        waits.map_err(failed("relieve the process before"))?;
+        // Nothing comes but the end, and without it this process serves as well.
+        let _ = self.socket.read(&mut [0]);
+        Ok(())
     }
 }
 
@@ -97,6 +106,7 @@ pub(crate) struct Upgrade {
 struct Shared {
     program: PathBuf,
     handles: Vec<ServerHandle>,
+    supervisor: Supervisor,
     phase: Mutex<Phase>,
 }
 
@@ -113,6 +123,7 @@ impl Upgrade {
     /// not is `None`.
     pub(crate) fn new<'s>(
         servers: impl IntoIterator<Item = Option<&'s Server>>,
+        supervisor: Supervisor,
     ) -> Result<Self, Error> {
         let program = program(std::env::args_os().next());
         let mut handles = Vec::new();
@@ -124,6 +135,7 @@ impl Upgrade {
         let shared = Shared {
             program: program.map_err(failed("find the program's own file"))?,
             handles,
+            supervisor,
             phase: Mutex::new(Phase::Serving(listeners)),
         };
         Ok(Self {
@@ -164,10 +176,12 @@ impl Shared {
         let ready = self.start(&listeners);
         let mut phase = self.phase();
         match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
-            (Phase::Upgrading(Some(child)), Ok(())) => {
+            (Phase::Upgrading(Some(child)), Ok(Some(socket))) => {
                 // They must not outlive those of the acceptor.
                 drop(listeners);
                 let pid = child.id();
+                self.supervisor.hand_over(pid);
+                drop(socket);
                 log::warn!("process {pid} serves; this one finishes its answers");
                 self.handles.iter().for_each(ServerHandle::shut_down);
             }
@@ -183,8 +197,9 @@ impl Shared {
         }
     }
 
-    /// Starts the new process and waits until it serves.
-    fn start(&self, listeners: &[Vec<OwnedFd>]) -> io::Result<()> {
+    /// Starts the new process and waits until it serves. It waits for the end of the socket then;
+    /// `None` if this process ends instead.
+    fn start(&self, listeners: &[Vec<OwnedFd>]) -> io::Result<Option<UnixStream>> {
         let (mut ours, theirs) = UnixStream::pair()?;
         let counts: Vec<_> = listeners.iter().map(|own| own.len().to_string()).collect();
         let counts = counts.join(",");
@@ -193,9 +208,12 @@ impl Shared {
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
+        for name in FOR_ONE_PROCESS {
+            command.env_remove(name);
+        }
         match &mut *self.phase() {
             Phase::Upgrading(child) => *child = Some(command.spawn()?),
-            Phase::Serving(_) | Phase::Ending => return Ok(()),
+            Phase::Serving(_) | Phase::Ending => return Ok(None),
         }
         // Our copy of its end of the socket: without it, its end is the end.
         drop(command);
@@ -203,7 +221,8 @@ impl Shared {
             send(&ours, listener)?;
         }
         ours.set_read_timeout(Some(PATIENCE))?;
-        ours.read_exact(&mut [0])
+        ours.read_exact(&mut [0])?;
+        Ok(Some(ours))
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

@@ -33,6 +33,7 @@ mod scale_out;
 mod seeds;
 mod site_rules;
 mod static_files;
+mod supervisor;
 mod system_calls;
 #[cfg(feature = "tls")]
 mod tls;

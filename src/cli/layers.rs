@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use tws::Endpoint;
 use tws::site::{Document, OtherKey, Site};
 
 use super::flags::{self, Flags, Key, Purpose};
@@ -50,6 +51,16 @@ pub(crate) struct Words {
     pub(crate) args: Vec<OsString>,
     pub(crate) variables: Vec<(OsString, OsString)>,
     pub(crate) purpose: Purpose,
+    /// It comes before all that is said.
+    pub(crate) listening: Listening,
+}
+
+/// Where sockets listen that the process was given; a server for which there are none opens its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listening {
+    pub(crate) server: Option<Vec<Endpoint>>,
+    /// They mean nothing without `--admin`.
+    pub(crate) admin: Option<Vec<Endpoint>>,
 }
 
 impl Words {
@@ -58,6 +69,7 @@ impl Words {
             args: std::env::args_os().collect(),
             variables: std::env::vars_os().collect(),
             purpose: Purpose::Serving,
+            listening: Listening::default(),
         }
     }
 }
@@ -420,6 +432,7 @@ mod tests {
                     .map(|(name, value)| (name.into(), value.into()))
                     .collect(),
                 purpose: Purpose::Serving,
+                listening: Listening::default(),
             };
             let texts = |mistakes: Vec<Mistake>| {
                 let text = |mistake| match mistake {

@@ -25,8 +25,8 @@ use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 pub(crate) use flags::RequestWords;
 use flags::{Flags, one_line, usage};
-pub(crate) use layers::Words;
 use layers::{Layers, either};
+pub(crate) use layers::{Listening, Words};
 pub(crate) use reference::{completions, man};
 pub(crate) use task::Task;
 
@@ -209,6 +209,14 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
     }
 }
 
+/// Where operators ask: of the sockets that are open for it the one that most can reach.
+fn most_exposed(listening: &Listening, own: Endpoint) -> Endpoint {
+    let given = listening.admin.iter().flatten();
+    // From other machines rather than from this one, and by a Unix socket least of all.
+    let reach = |endpoint: &&Endpoint| endpoint.ip().map(is_exposed);
+    given.max_by_key(reach).cloned().unwrap_or(own)
+}
+
 /// Which site file is read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SiteFile {
@@ -323,7 +331,7 @@ impl Settings {
     pub(crate) fn examine(words: &Words) -> Result<(Self, Vec<Mistake>), Stop> {
         let mut layers = Layers::read(words)?;
         let mistakes = std::mem::take(&mut layers.mistakes);
-        match Self::from_layers(layers) {
+        match Self::from_layers(layers, &words.listening) {
             Ok(settings) => Ok((settings, mistakes)),
             Err(Stop::Mistakes(more)) => {
                 Err(Stop::Mistakes(mistakes.into_iter().chain(more).collect()))
@@ -357,7 +365,7 @@ impl Settings {
         }
     }
 
-    fn from_layers(layers: Layers) -> Result<Self, Stop> {
+    fn from_layers(layers: Layers, listening: &Listening) -> Result<Self, Stop> {
         let Layers {
             flags,
             mut site,
@@ -375,8 +383,12 @@ impl Settings {
             .store()?
             .or(site.users.as_ref().map(|users| users.store.clone()));
         let encryption = encryption(&flags)?;
+        let mut config = config(&flags)?;
+        if let Some(given) = &listening.server {
+            config.addresses.clone_from(given);
+        }
         let settings = Self {
-            config: config(&flags)?,
+            config,
             site_file: layers.site_file,
             root,
             users,
@@ -396,7 +408,7 @@ impl Settings {
                 false => View::Lines,
             },
             drain_delay: Duration::from_secs(flags.drain_delay.unwrap_or(0).into()),
-            admin: flags.admin,
+            admin: flags.admin.map(|own| most_exposed(listening, own)),
             qr: match flags.qr {
                 true => QrCode::Shown,
                 false => QrCode::Absent,

@@ -25,6 +25,16 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "Where the server keeps what must survive it, without --state-dir.",
     ),
     (
+        "LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES",
+        "Sockets that a supervisor has opened (sd_listen_fds(3)): they are served instead of what \
+         --bind and --port say. One named admin is for --admin.",
+    ),
+    (
+        "NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC",
+        "The supervisor that is told when tws serves, reloads and ends, who its main process is, and \
+         that its event loops answer (sd_notify(3)).",
+    ),
+    (
         "PGPASSWORD",
         "The password for a store at postgres://, if there is none in its address.",
     ),

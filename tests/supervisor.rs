@@ -1,0 +1,416 @@
+//! What a supervisor gives to the binary and hears from it: sockets that are open already, and words
+//! (sd_listen_fds(3), sd_notify(3)).
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::support::client::PATIENCE;
+use crate::support::{Client, Process, eventually};
+
+/// A folder with a file to serve, and one for `--config` beside it.
+fn place() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("site")).expect("a folder");
+    fs::write(folder.path().join("site/a.txt"), "a").expect("a file");
+    configure(folder.path(), "");
+    folder
+}
+
+fn configure(folder: &Path, more: &str) {
+    let text = format!("directory = \"site\"\naccess-log = \"off\"\nworkers = 2\n{more}");
+    fs::write(folder.join("new"), text).expect("a file");
+    fs::rename(folder.join("new"), folder.join("tws.toml")).expect("a folder");
+}
+
+/// The binary with one socket or two, as a shell passes them on. What it says on standard error is in
+/// `errors` then.
+fn with_sockets(folder: &Path, sockets: Vec<OwnedFd>, names: &str) -> Command {
+    let count = sockets.len();
+    let mut command = Command::new("sh");
+    let script = match count {
+        1 => "exec 3<&0 0</dev/null 2>errors",
+        _ => "exec 3<&0 4<&2 0</dev/null 2>errors",
+    };
+    let script = format!(
+        "{script}; LISTEN_PID=${{PID:-$$}} LISTEN_FDS={count} LISTEN_FDNAMES={names} exec \"$0\" \"$@\""
+    );
+    command
+        .current_dir(folder)
+        .args(["-c", &script, env!("CARGO_BIN_EXE_tws")])
+        .arg("--config=tws.toml");
+    let mut sockets = sockets.into_iter();
+    command.stdin(sockets.next().expect("a socket"));
+    command.stderr(sockets.next().map_or(Stdio::null(), Stdio::from));
+    command
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a port")
+}
+
+const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+
+/// A request that is made now, to be answered some time.
+fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
+    stream.write_all(REQUEST).expect("a listener");
+    move || {
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    }
+}
+
+#[test]
+fn sockets_that_are_open_already_are_served_and_nothing_else() {
+    let folder = place();
+    let tcp = listener();
+    let address = tcp.local_addr().expect("an address");
+    let path = folder.path().join("tws.sock");
+    let unix = UnixListener::bind(&path).expect("a socket");
+    // They come before it runs.
+    let stream = TcpStream::connect(address).expect("a listener");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let first = asked(stream);
+    let stream = UnixStream::connect(&path).expect("a listener");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let second = asked(stream);
+    // Somebody has that port.
+    let taken = listener();
+    let port = taken.local_addr().expect("an address").port();
+    let mut command = with_sockets(folder.path(), vec![tcp.into(), unix.into()], "");
+    command.arg(format!("--port={port}"));
+    let mut process = Process::run(&mut command);
+    drop(command);
+    assert_eq!(process.address, address);
+    for reply in [first(), second()] {
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        assert!(reply.ends_with("\r\n\r\na"), "{reply}");
+    }
+    process.signal(Signal::TERM);
+    assert!(process.child.wait().expect("an end").success());
+    assert!(TcpStream::connect(address).is_err(), "it was the last");
+    let errors = fs::read_to_string(folder.path().join("errors"));
+    assert_eq!(errors.expect("a file"), "");
+}
+
+#[test]
+fn a_socket_named_admin_is_for_operators() {
+    let folder = place();
+    let (admin, web) = (listener(), listener());
+    let addresses = [&web, &admin].map(|listener| listener.local_addr().expect("an address"));
+    let sockets = vec![admin.into(), web.into()];
+    let mut command = with_sockets(folder.path(), sockets, "admin:web");
+    command.arg("--admin=127.0.0.1:1");
+    let process = Process::run(&mut command);
+    assert_eq!(process.address, addresses[0]);
+    assert_eq!(process.admin, Some(addresses[1]));
+    assert_eq!(process.client().get("/a.txt").text(), "a");
+    let mut operator = Client::connect(addresses[1]);
+    operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    eventually(|| {
+        let status = operator.reply().status;
+        operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        status == 200
+    });
+}
+
+#[test]
+fn sockets_of_another_process_are_none_of_this_one() {
+    let folder = place();
+    let socket = listener();
+    let address = socket.local_addr().expect("an address");
+    let mut command = with_sockets(folder.path(), vec![socket.into()], "");
+    command.env("PID", "1").arg("--port=0");
+    let process = Process::run(&mut command);
+    assert_ne!(process.address, address);
+    assert_eq!(process.client().get("/a.txt").text(), "a");
+}
+
+#[test]
+fn sockets_that_cannot_be_served_are_one_line() {
+    let folder = place();
+    let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let connection = || {
+        let listener = listener();
+        let address = listener.local_addr().expect("an address");
+        OwnedFd::from(TcpStream::connect(address).expect("a listener"))
+    };
+    let file = || OwnedFd::from(File::open("/dev/null").expect("a file"));
+    let tcp = || OwnedFd::from(listener());
+    let exposed = || OwnedFd::from(TcpListener::bind("0.0.0.0:0").expect("a port"));
+    let table: [(OwnedFd, &str, &[&str], &str); 8] = [
+        (udp(), "", &[], "neither a TCP nor a Unix stream socket"),
+        (file(), "web", &[], "(\"web\") is neither"),
+        (connection(), "", &[], "Accept=no"),
+        (tcp(), "a:b", &[], "LISTEN_FDNAMES has 2 names for 1"),
+        (tcp(), "admin", &[], "--admin, which is not set"),
+        (tcp(), "redirect", &[], "FileDescriptorName="),
+        (exposed(), "", &["--upload"], "--auth-file"),
+        (exposed(), "admin", &["--admin=127.0.0.1:0"], "--auth-file"),
+    ];
+    for (socket, names, args, expected) in table {
+        let mut command = with_sockets(folder.path(), vec![socket], names);
+        command.args(args).stdout(Stdio::null());
+        let status = command.status().expect("a shell");
+        assert!(!status.success(), "{names:?} {args:?}");
+        let errors = fs::read_to_string(folder.path().join("errors")).expect("a file");
+        assert!(errors.starts_with("tws: "), "{errors}");
+        assert!(errors.contains(expected), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
+/// What is set means nothing, so it is no danger, either.
+#[test]
+fn uploads_are_refused_by_the_addresses_of_sockets() {
+    let folder = place();
+    let mut command = with_sockets(folder.path(), vec![listener().into()], "");
+    command.args(["--upload", "--bind=0.0.0.0"]);
+    let process = Process::run(&mut command);
+    assert_eq!(process.client().get("/a.txt").text(), "a");
+    drop(process);
+    let exposed = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let mut command = with_sockets(folder.path(), vec![exposed.into()], "");
+    let process = Process::run(&mut command);
+    configure(folder.path(), "[upload]\n");
+    process.signal(Signal::HUP);
+    let errors = folder.path().join("errors");
+    eventually(|| fs::read_to_string(&errors).is_ok_and(|text| text.contains("--auth-file")));
+}
+
+/// A supervisor that listens.
+struct Listens {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl Listens {
+    fn at_path(folder: &Path) -> Self {
+        let path = folder.join("notify");
+        let name = path.display().to_string();
+        Self::on(UnixDatagram::bind(path).expect("a socket"), name)
+    }
+
+    fn at_abstract_name(name: &str) -> Self {
+        let name = format!("tws/{name}/{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+        Self::on(socket, format!("@{name}"))
+    }
+
+    fn on(socket: UnixDatagram, name: String) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self { socket, name }
+    }
+
+    fn heard(&self) -> String {
+        let mut room = [0; 4096];
+        let count = self.socket.recv(&mut room).expect("a word");
+        String::from_utf8_lossy(&room[..count]).into_owned()
+    }
+
+    /// What comes next but for the watchdog's.
+    fn heard_beside_watchdog(&self) -> String {
+        loop {
+            let text = self.heard();
+            if text != "WATCHDOG=1" {
+                return text;
+            }
+        }
+    }
+}
+
+/// Ends a process that is nobody's child here.
+struct Successor(Pid);
+
+impl Successor {
+    fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).expect("a process");
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// From the start to the end, with the sandbox, sockets that are given and two upgrades.
+#[test]
+fn a_supervisor_hears_of_everything_in_its_order() {
+    for kind in ["path", "abstract"] {
+        let folder = place();
+        let supervisor = match kind {
+            "path" => Listens::at_path(folder.path()),
+            _ => Listens::at_abstract_name("order"),
+        };
+        let socket = listener();
+        let address = socket.local_addr().expect("an address");
+        let mut command = with_sockets(folder.path(), vec![socket.into()], "");
+        command.env("NOTIFY_SOCKET", &supervisor.name);
+        let mut process = Process::run(&mut command);
+        drop(command);
+        let ready = format!("READY=1\nSTATUS=serves site at {address}");
+        assert_eq!(supervisor.heard(), ready);
+
+        configure(folder.path(), "index = [\"a.txt\"]\n");
+        process.signal(Signal::HUP);
+        let text = supervisor.heard();
+        assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{text}");
+        assert_eq!(supervisor.heard(), ready);
+        eventually(|| process.client().get("/").text() == "a");
+        configure(folder.path(), "prot = 1\n");
+        process.signal(Signal::HUP);
+        assert!(supervisor.heard().starts_with("RELOADING=1\n"));
+        let text = supervisor.heard();
+        let reason = text.strip_prefix("READY=1\nSTATUS=nothing was reloaded: ");
+        let reason = reason.expect("a reason");
+        assert!(reason.contains("tws.toml:4: "), "{reason}");
+        assert!(reason.contains(&address.to_string()), "{reason}");
+        configure(folder.path(), "");
+
+        let mut pid = None;
+        for _ in 0..2 {
+            match &pid {
+                None => process.signal(Signal::USR2),
+                Some(Successor(pid)) => kill_process(*pid, Signal::USR2).expect("a process"),
+            }
+            let text = supervisor.heard();
+            let new = text.strip_prefix("MAINPID=").expect("a process");
+            let new = Pid::from_raw(new.parse().expect("a number")).expect("a process");
+            assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serves "));
+            assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
+            // That one ends by itself, and says nothing of it.
+            pid = Some(Successor(new));
+        }
+        assert!(process.child.wait().expect("an end").success());
+        let last = pid.expect("a process");
+        last.signal(Signal::TERM);
+        assert!(supervisor.heard().starts_with("STOPPING=1\n"));
+        eventually(|| TcpStream::connect(address).is_err());
+    }
+}
+
+#[test]
+fn the_watchdog_is_fed_by_the_main_process() {
+    let folder = place();
+    let supervisor = Listens::at_path(folder.path());
+    let start = |usec: &str, pid: Option<&str>| {
+        let mut command = Command::new("sh");
+        let script = "WATCHDOG_PID=${PID:-$$} exec \"$0\" \"$@\"";
+        command
+            .current_dir(folder.path())
+            .args(["-c", script, env!("CARGO_BIN_EXE_tws")])
+            .args(["--config=tws.toml", "--port=0"])
+            .env("NOTIFY_SOCKET", &supervisor.name)
+            .env("WATCHDOG_USEC", usec)
+            .envs(pid.map(|pid| ("PID", pid)))
+            .stdin(Stdio::null());
+        Process::run(&mut command)
+    };
+    // Neither without an end nor for another process.
+    for (usec, pid) in [("0", None), ("x", None), ("1000", Some("1"))] {
+        let mut process = start(usec, pid);
+        assert!(supervisor.heard().starts_with("READY=1\n"));
+        process.signal(Signal::TERM);
+        assert!(supervisor.heard().starts_with("STOPPING=1\n"));
+        assert!(process.child.wait().expect("an end").success());
+    }
+    let mut process = start("20000", None);
+    assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
+    (0..3).for_each(|_| assert_eq!(supervisor.heard(), "WATCHDOG=1"));
+    process.signal(Signal::USR2);
+    let text = supervisor.heard_beside_watchdog();
+    let pid = text.strip_prefix("MAINPID=").expect("a process");
+    let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a process");
+    let new = Successor(pid);
+    assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
+    assert!(process.child.wait().expect("an end").success());
+    // All that the old one has said is behind this.
+    new.signal(Signal::HUP);
+    for word in ["RELOADING=1\n", "READY=1\n"] {
+        assert!(supervisor.heard_beside_watchdog().starts_with(word));
+    }
+    (0..3).for_each(|_| assert_eq!(supervisor.heard(), "WATCHDOG=1"));
+    new.signal(Signal::TERM);
+    assert!(
+        supervisor
+            .heard_beside_watchdog()
+            .starts_with("STOPPING=1\n")
+    );
+}
+
+#[test]
+fn a_supervisor_that_is_not_there_is_warned_of_and_nothing_else() {
+    let folder = place();
+    let errors = folder.path().join("errors");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
+        .current_dir(folder.path())
+        .args(["--config=tws.toml", "--port=0"])
+        .env("NOTIFY_SOCKET", folder.path().join("nobody"))
+        .stdin(Stdio::null())
+        .stderr(File::create(&errors).expect("a file"));
+    let mut process = Process::run(&mut command);
+    assert_eq!(process.client().get("/a.txt").text(), "a");
+    process.signal(Signal::TERM);
+    assert!(process.child.wait().expect("an end").success());
+    let errors = fs::read_to_string(&errors).expect("a file");
+    assert!(errors.contains("NOTIFY_SOCKET="), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+/// Asks at a Unix socket, and is answered when the program has been started for it.
+fn ask(path: &Path, target: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("a listener");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a listener");
+    stream.shutdown(Shutdown::Write).expect("a listener");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a reply");
+    reply
+}
+
+#[test]
+#[ignore = "needs systemd-socket-activate"]
+fn systemd_passes_sockets_with_names_and_without() {
+    for names in [None, Some("--fdname=web:admin")] {
+        let folder = place();
+        let [web, other] = ["web", "other"].map(|name| folder.path().join(name));
+        let mut command = Command::new("systemd-socket-activate");
+        command
+            .current_dir(folder.path())
+            .arg("-l")
+            .arg(&web)
+            .arg("-l")
+            .arg(&other)
+            .args(names)
+            .arg(env!("CARGO_BIN_EXE_tws"))
+            .args(["--config=tws.toml", "--admin=127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("systemd-socket-activate");
+        eventually(|| web.exists() && other.exists());
+        let reply = ask(&web, "/a.txt");
+        assert!(reply.ends_with("\r\n\r\na"), "{reply}");
+        let (target, expected) = match names {
+            None => ("/a.txt", "\r\n\r\na"),
+            Some(_) => ("/readyz", "\r\n\r\nok\n"),
+        };
+        let reply = ask(&other, target);
+        assert!(reply.ends_with(expected), "{reply}");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("a process");
+        assert!(child.wait().expect("an end").success());
+    }
+}
