@@ -20,7 +20,8 @@ use crate::faults::{Watched, Wrk, load};
 use crate::support::haproxy::Haproxy;
 use crate::support::metrics::Metrics;
 use crate::support::nginx::Nginx;
-use crate::support::{Client, Reply, eventually, free_port, pattern};
+use crate::support::ports::free_port;
+use crate::support::{Client, Reply, eventually, pattern};
 
 /// The field in which a balancer says whose answer it is: an address, or several of which the last
 /// one answered.

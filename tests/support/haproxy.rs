@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::free_port;
+use super::ports::free_port;
 
 pub(crate) struct Haproxy {
     pub(crate) address: SocketAddr,

@@ -6,14 +6,13 @@ pub(crate) mod haproxy;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
+pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
@@ -46,17 +45,6 @@ pub(crate) fn install(path: &Path, program: Program<'_>) {
 pub(crate) enum Program<'a> {
     Script(&'a str),
     CopyOf(&'a str),
-}
-
-/// Below the ports that systems give to clients, so that it is still free when who had it is started
-/// again. No two of this process are the same.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let pid = u16::try_from(std::process::id() % 120).expect("it fits");
-    let first = 20_000 + pid * 100;
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
-    ports.find(free).expect("a free port")
 }
 
 /// `len` bytes of which no two neighbourhoods are alike.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::free_port;
+use super::ports::free_port;
 
 /// The password is one that has to be escaped in a URL.
 const PASSWORD: &str = "s3cret@/?";

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+#[path = "../../../tests/support/ports.rs"]
+mod ports;
 #[path = "../../../tests/support/postgres.rs"]
 mod program;
 

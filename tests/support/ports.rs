@@ -1,0 +1,15 @@
+//! Ports for servers that must be told theirs.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Below the ports that systems give to clients, so that it is still free when who had it is started
+/// again. No two of this process are the same.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let pid = u16::try_from(std::process::id() % 120).expect("it fits");
+    let first = 20_000 + pid * 100;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find(free).expect("a free port")
+}
