@@ -8,7 +8,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tws::{Body, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream, Streamed};
+use tws::{
+    Body, FileRange, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream,
+    Streamed,
+};
 
 use crate::support::client::PATIENCE;
 use crate::support::{TestServer, eventually, log, pattern};
@@ -348,6 +351,26 @@ fn a_writer_that_fails_cuts_its_content_short() {
             "{path}: the end of a content"
         );
     }
+}
+
+/// If anybody records requests; otherwise nobody knows any more which it was.
+#[test]
+fn a_file_that_cannot_be_read_is_logged_with_its_request() {
+    log::keep_errors();
+    let handler = |_: &Request<'_>| {
+        let folder = std::fs::File::open("/").expect("a folder");
+        let range = FileRange::new(Arc::new(folder), 0, 1 << 20);
+        Response::new(StatusCode::OK).with_body(Body::File(range))
+    };
+    let server = TestServer::start(handler);
+    let _observer = server.handle.observe();
+    assert_eq!(server.client().get("/unreadable-1").status, 500);
+    eventually(|| {
+        let errors = log::errors_with("/unreadable-1");
+        errors.iter().any(|error| {
+            error.starts_with("\"GET /unreadable-1 HTTP/1.1\": a file cannot be read: ")
+        })
+    });
 }
 
 #[test]

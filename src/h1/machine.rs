@@ -722,7 +722,14 @@ impl Machine {
         match at_hand {
             Ok(at_hand) => self.outbox.set_in_memory(at_hand),
             Err(error) => {
-                let reason = format!("a file cannot be read: {error}");
+                let reason = match self.outbox.passage() {
+                    Some(Passage { draft, .. }) => {
+                        let line = String::from_utf8_lossy(&draft.line);
+                        format!("{line:?}: a file cannot be read: {error}")
+                    }
+                    // Nobody records which request that was.
+                    None => format!("a file cannot be read: {error}"),
+                };
                 match self.outbox.take_back_file() {
                     Some(draft) => self.fail(&reason, draft, cx),
                     None => {
