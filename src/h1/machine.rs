@@ -69,7 +69,7 @@ enum State {
     /// A handler has the request with its whole content.
     HandlingContent(Box<Receiving>),
     /// The last reply is on its way.
-    Closing(Peer),
+    Closing(Farewell),
     /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
     Lingering { bytes: u64 },
     /// The end.
@@ -83,13 +83,12 @@ enum Input {
     Ended,
 }
 
-/// Whether the peer may have something on its way that it was not asked for.
+/// Whether the peer has said itself that nothing more comes, so that nobody must linger for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
-    /// It said itself that it sends nothing more, its request has no content, and the reply is
-    /// small: there was no time for anything else to come.
-    Silent,
-    MaySpeak,
+enum Farewell {
+    /// It wants the connection to be closed, and its request has no content.
+    Said,
+    Unsaid,
 }
 
 /// All that a reply needs to know of its request.
@@ -100,7 +99,7 @@ pub(super) struct Exchange {
     wanted: Wanted,
     version: Version,
     persistence: Persistence,
-    peer: Peer,
+    farewell: Farewell,
     draft: Option<Box<Draft>>,
 }
 
@@ -279,9 +278,9 @@ impl Machine {
             State::Handling(_) | State::HandlingContent(_) | State::Spoilt(..) => {
                 self.flush_or(Step::Wait)
             }
-            State::Closing(peer) => {
-                let peer = *peer;
-                self.close_when_flushed(peer, cx)
+            State::Closing(farewell) => {
+                let farewell = *farewell;
+                self.close_when_flushed(farewell, cx)
             }
             State::Lingering { bytes } => {
                 *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
@@ -511,7 +510,7 @@ impl Machine {
         cx.spans = receiving.spans;
         self.state = State::Handling(Exchange {
             persistence: Persistence::Close,
-            peer: Peer::MaySpeak,
+            farewell: Farewell::Unsaid,
             ..receiving.exchange
         });
         Step::Refuse(receiving.head, refusal)
@@ -528,10 +527,10 @@ impl Machine {
             },
             version: head.version,
             persistence: head.persistence,
-            peer: match head.framing {
-                Framing::None => Peer::Silent,
+            farewell: match (head.persistence, head.framing) {
+                (Persistence::Close, Framing::None) => Farewell::Said,
                 // After a content, old clients send a line end that is not part of it.
-                Framing::Length(_) | Framing::Chunked => Peer::MaySpeak,
+                _ => Farewell::Unsaid,
             },
             draft: self.draft(bytes, &fields, started, cx),
         }
@@ -547,7 +546,7 @@ impl Machine {
             wanted: Wanted::HeadAndContent,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
-            peer: Peer::MaySpeak,
+            farewell: Farewell::Unsaid,
             draft,
         });
         self.on_reply(refusal.into(), cx);
@@ -637,16 +636,12 @@ impl Machine {
             Persistence::Close
         };
         if !keeps {
-            let small = SMALL_CONTENT_BYTES as u64;
-            let silent = exchange.persistence == Persistence::Close
-                && self.inbox.bytes().is_empty()
-                && response
-                    .body()
-                    .length()
-                    .is_some_and(|length| length <= small);
-            self.state = State::Closing(match silent {
-                true => exchange.peer,
-                false => Peer::MaySpeak,
+            let length = response.body().length();
+            let is_small = length.is_some_and(|length| length <= SMALL_CONTENT_BYTES as u64);
+            // A reply that takes its time leaves some for what was not announced.
+            self.state = State::Closing(match is_small && self.inbox.bytes().is_empty() {
+                true => exchange.farewell,
+                false => Farewell::Unsaid,
             });
         }
         self.push_response(response, exchange, (persistence, coding), further, cx);
@@ -749,12 +744,12 @@ impl Machine {
             wanted: Wanted::HeadAndContent,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
-            peer: Peer::MaySpeak,
+            farewell: Farewell::Unsaid,
             draft: draft.map(Box::new),
         };
         let left = response.body().length().unwrap_or(0);
         let framing = (Persistence::Close, StreamCoding::Length { left });
-        self.state = State::Closing(Peer::MaySpeak);
+        self.state = State::Closing(Farewell::Unsaid);
         self.push_response(response, exchange, framing, None, cx);
     }
 
@@ -913,14 +908,13 @@ impl Machine {
 
     /// RFC 9112 §9.6: first our side, then, when the peer has closed its own, the connection.
     /// Closing at once would let whatever the peer still sends reset the connection, and the reset
-    /// could overtake our reply.
-    /// A peer that sends nothing more cannot do that.
-    fn close_when_flushed(&mut self, peer: Peer, cx: &Context) -> Step {
+    /// could overtake our reply. A peer that has said its farewell does not do that.
+    fn close_when_flushed(&mut self, farewell: Farewell, cx: &Context) -> Step {
         if !self.outbox.is_empty() {
             return self.flush();
         }
         match self.input {
-            Input::Open if peer == Peer::MaySpeak => {
+            Input::Open if farewell == Farewell::Unsaid => {
                 let bytes = cx.limits.max_linger_bytes;
                 self.state = State::Lingering { bytes };
                 Step::ShutdownWrite
