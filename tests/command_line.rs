@@ -103,7 +103,13 @@ fn failures_are_one_line_that_says_what_to_do_and_1() {
 
     let error = fails(at, &["-p", "0", "--config", "none.toml"], 1);
     assert!(error.contains("none.toml"), "{error}");
+}
 
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_state_directory_is_not_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
     fs::create_dir(at.join("state")).expect("a folder");
     let error = fails(
         at,
@@ -304,6 +310,7 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
         "tws.toml:2: port: ",
         "tws.toml:3: ",
         "none: no such file",
+        #[cfg(feature = "auth")]
         "passwords: no such file",
         "most workers",
         "192.0.2.1",

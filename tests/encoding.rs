@@ -1,7 +1,6 @@
 //! Content codings, several ranges, and tags made from contents, on a real socket.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +48,9 @@ fn ask(client: &mut Client, path: &str, accept: &str) -> Reply {
     client.request("GET", path, &format!("Accept-Encoding: {accept}\r\n"))
 }
 
+#[cfg(feature = "compress")]
 fn decoded(reply: &Reply) -> Vec<u8> {
+    use std::io::Read;
     let mut bytes = Vec::new();
     let content = &reply.content[..];
     match reply.field("Content-Encoding") {
@@ -69,6 +70,7 @@ fn decoded(reply: &Reply) -> Vec<u8> {
 }
 
 /// RFC 9110 §12.5.3.
+#[cfg(feature = "compress")]
 #[test]
 fn codings_are_negotiated() {
     let folder = folder();
@@ -113,6 +115,7 @@ fn codings_are_negotiated() {
 }
 
 /// Each coding is a representation of its own (RFC 9110 §8.8.3.3).
+#[cfg(feature = "compress")]
 #[test]
 fn each_coding_has_its_tag_and_length() {
     let folder = folder();
@@ -172,6 +175,7 @@ fn compression_can_be_left_to_sidecars_or_left() {
     }
 }
 
+#[cfg(feature = "compress")]
 #[test]
 fn what_is_its_own_coding_says_so_and_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -30,6 +30,8 @@ mod race;
 mod reload;
 mod sandbox;
 mod scale_out;
+// The sample site has users.
+#[cfg(feature = "sqlite")]
 mod seeds;
 mod site_rules;
 mod static_files;
@@ -40,4 +42,5 @@ mod tls;
 #[cfg(feature = "tui")]
 mod tui;
 mod upload;
+#[cfg(feature = "sqlite")]
 mod users;
