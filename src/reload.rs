@@ -10,8 +10,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tws::site::Symlinks;
 use tws::{Error, ServerHandle, StaticFiles};
@@ -41,6 +42,7 @@ struct Shared {
     files: Arc<Mutex<StaticFiles>>,
     tls: Option<Tls>,
     supervisor: Supervisor,
+    drain_delay: Mutex<Duration>,
     /// One at a time.
     turn: Mutex<()>,
     /// Somebody waits for their turn, and will see what is in the file then.
@@ -57,6 +59,7 @@ impl Reload {
         supervisor: Supervisor,
     ) -> Self {
         let shared = Shared {
+            drain_delay: Mutex::new(began.drain_delay),
             words,
             began,
             users,
@@ -71,6 +74,11 @@ impl Reload {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// How long an end is to be announced before it comes.
+    pub(crate) fn drain_delay(&self) -> Duration {
+        *self.shared.drain_delay()
     }
 
     /// Does not wait for it.
@@ -118,9 +126,16 @@ impl Shared {
             .map_err(|error| self.explain(&error))?;
         let reloaded = self.handle.reload(handler, &settings.config);
         reloaded.map_err(|error| error.to_string())?;
+        *self.drain_delay() = settings.drain_delay;
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         self.warn_of_what_stays(&settings);
         Ok(())
+    }
+
+    fn drain_delay(&self) -> MutexGuard<'_, Duration> {
+        self.drain_delay
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(feature = "tls")]
@@ -185,7 +200,11 @@ impl Shared {
         compare("port", old.port == new.port);
         compare("tls-cert", old_encryption == new_encryption);
         compare("redirect-http", began.redirect_http == now.redirect_http);
+        compare("unix-mode", old.unix_mode == new.unix_mode);
+        compare("proxy-protocol", old.proxy_protocol == new.proxy_protocol);
         compare("workers", old.workers == new.workers);
+        compare("admin", began.admin == now.admin);
+        compare("tui", began.view == now.view);
         compare("users", began.users == now.users);
         compare("state-dir", began.state_dir == now.state_dir);
         compare("access-log", began.access_log == now.access_log);

@@ -141,7 +141,6 @@ pub(crate) fn run(
     if let Some(tls) = tls.clone() {
         server = server.with_tls(tls);
     }
-    let delay = settings.drain_delay;
     let picture = Picture::of(&settings, &handle);
     let status = status(&settings, &handle);
     supervisor.watch(handle.clone())?;
@@ -156,7 +155,7 @@ pub(crate) fn run(
         ),
         reopener,
         upgrade,
-        end: (ends, delay),
+        ends,
         supervisor: supervisor.clone(),
     };
     heeded.heed(signals)?;

@@ -185,12 +185,13 @@ impl ServerHandle {
         }
     }
 
-    /// Serves by another handler and by other limits and timeouts from now on, on all connections,
+    /// Serves by another handler, other limits and timeouts and other trusted proxies from now on, on all connections,
     /// without losing one. What is begun is finished as it was begun: a request whose content the
     /// former handler has admitted is answered by it, and a client that has more connections than
     /// it may have now keeps them. Returns at once.
     ///
-    /// Of `config`, the addresses, the port, the numbers of workers and helpers,
+    /// Of `config`, the addresses, the port, the mode of Unix sockets, the PROXY protocol, the
+    /// numbers of workers and helpers,
     /// [`max_waiting_jobs`](crate::Limits::max_waiting_jobs) and
     /// [`max_streams`](crate::Limits::max_streams) mean nothing: they stay as they are.
     ///

@@ -1,7 +1,6 @@
 //! Signals, and what each is for. One thread waits for them.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -29,7 +28,7 @@ pub(crate) struct Heeded {
     pub(crate) upgrade: Upgrade,
     /// Ctrl-C and SIGTERM end gracefully, after a while in which load balancers can notice; a second
     /// one at once.
-    pub(crate) end: (Vec<ServerHandle>, Duration),
+    pub(crate) ends: Vec<ServerHandle>,
     /// It is told of the end.
     pub(crate) supervisor: Supervisor,
 }
@@ -60,10 +59,10 @@ impl Heeded {
                     log::info!("finishing the answers in flight; a second signal ends at once");
                     self.upgrade.give_up();
                     self.supervisor.ends();
-                    let (servers, delay) = &self.end;
-                    servers
-                        .iter()
-                        .for_each(|server| server.shut_down_after(*delay));
+                    let delay = self.reload.drain_delay();
+                    for server in &self.ends {
+                        server.shut_down_after(delay);
+                    }
                 }
                 _ => {
                     #[cfg(feature = "tui")]

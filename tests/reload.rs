@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use rustix::process::Signal;
-use tws::{Admission, Config, Handler, Reply, Request, Response};
+use tws::{Admission, Config, ForwardedField, Handler, ProxyProtocol, Reply, Request, Response};
 
 use crate::support::{Client, Process, TestServer, eventually};
 
@@ -163,6 +164,48 @@ fn the_time_for_the_end_changes_too() {
     waiting.expect_end();
 }
 
+#[test]
+fn who_is_believed_changes_for_connections_old_and_new() {
+    let who = |request: &Request<'_>| Response::text(request.peer().ip().to_string());
+    let server = TestServer::start(who);
+    let fields = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.8\r\n";
+    let mut client = server.client();
+    for (trusted, field, expected) in [
+        ("127.0.0.1", ForwardedField::XForwardedFor, "192.0.2.7"),
+        ("127.0.0.1", ForwardedField::Forwarded, "192.0.2.8"),
+        ("192.0.2.1", ForwardedField::Forwarded, "127.0.0.1"),
+    ] {
+        let mut config = Config::default();
+        config.trusted_proxies = trusted.parse().expect("networks");
+        config.forwarded_field = field;
+        server.handle.reload(who, &config).expect("fine");
+        eventually(|| client.request("GET", "/", fields).text() == expected);
+    }
+}
+
+#[test]
+fn whose_proxy_headers_are_believed_changes() {
+    let hello = |_: &Request<'_>| Response::text("hello");
+    let server = TestServer::configured(hello, |config| {
+        config.proxy_protocol = ProxyProtocol::Required;
+    });
+    let is_let_in = || {
+        let mut client = server.client();
+        // It may be gone before it has said anything.
+        let header = "PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n";
+        let request = format!("{header}GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let _ = client.stream().write_all(request.as_bytes());
+        client.rest().is_ok_and(|reply| !reply.is_empty())
+    };
+    assert!(is_let_in());
+    for (trusted, expected) in [("192.0.2.1", false), ("127.0.0.0/8", true)] {
+        let mut config = Config::default();
+        config.trusted_proxies = trusted.parse().expect("networks");
+        server.handle.reload(hello, &config).expect("fine");
+        eventually(|| is_let_in() == expected);
+    }
+}
+
 /// The binary, with what it says on standard error in a file.
 struct Running {
     process: Process,
@@ -276,18 +319,40 @@ fn sighup_with_a_broken_file_changes_nothing_and_says_so() {
     tws.end();
 }
 
+/// With a delay of an hour it would not end.
+#[test]
+fn the_delay_before_the_end_is_what_the_file_says() {
+    let folder = place(&format!(
+        "{SETTINGS}index = [\"a.html\"]\ndrain-delay = 3600\n"
+    ));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    assert_eq!(tws.process.client().get("/").text(), "a");
+    // Each is a reload of its own, and one is over when the next has begun to show.
+    for name in ["b", "a"] {
+        replace(
+            &file,
+            &format!("{SETTINGS}index = [\"{name}.html\"]\ndrain-delay = 0\n"),
+        );
+        tws.process.signal(Signal::HUP);
+        eventually(|| tws.process.client().get("/").text() == name);
+    }
+    tws.end();
+}
+
 #[test]
 fn what_needs_a_new_process_is_named() {
     let folder = place(SETTINGS);
     let file = folder.path().join("etc/tws.toml");
     let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
-    let text = "directory = \"../site\"\nport = 1\nbind = \"127.0.0.2\"\n\
+    let text = "directory = \"../site\"\nport = 1\nbind = \"127.0.0.2\"\nunix-mode = \"600\"\n\
+                proxy-protocol = true\nadmin = \"127.0.0.1:0\"\n\
                 access-log = \"log\"\nindex = [\"b.html\"]\nstate-dir = \"s\"\n";
     replace(&file, text);
     tws.process.signal(Signal::HUP);
     let line = tws.said("started anew");
     assert!(
-        line.ends_with(": bind, port, state-dir, access-log"),
+        line.ends_with(": bind, port, unix-mode, proxy-protocol, admin, state-dir, access-log"),
         "{line}"
     );
     eventually(|| tws.process.client().get("/").text() == "b");

@@ -36,6 +36,13 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            trusted: config.trusted_proxies.clone(),
+            field: config.forwarded_field,
+        }
+    }
+
     /// Whose request this is, on a connection of `peer`.
     pub(super) fn client(&self, peer: Client, fields: &Fields<'_>) -> Client {
         if self.trusted.is_empty() || !self.trusted.contains(peer.address) {
@@ -73,10 +80,7 @@ impl Context {
     ) -> Self {
         Self {
             limits: config.limits.clone(),
-            proxies: Proxies {
-                trusted: config.trusted_proxies.clone(),
-                field: config.forwarded_field,
-            },
+            proxies: Proxies::of(config),
             min_rate_grace: config.timeouts.min_rate_grace,
             now: clock(),
             clock,
@@ -90,8 +94,9 @@ impl Context {
     }
 
     /// What holds from now on. A content that is coming in keeps the size it was promised.
-    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts) {
+    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts, proxies: Proxies) {
         self.limits = limits.clone();
+        self.proxies = proxies;
         self.min_rate_grace = timeouts.min_rate_grace;
         self.keep_alive_seconds = timeouts.keep_alive.as_secs();
         self.buffers.capacity = limits.max_head_bytes;

@@ -96,7 +96,7 @@ impl Room {
         let limits = &terms.limits;
         self.cap = limits.max_connections;
         self.descriptors = connections_with_descriptors(self.cap);
-        self.preamble.change(limits, Instant::now());
+        self.preamble.change(&terms, Instant::now());
         for handshaker in self.handshakers.all() {
             let preamble = self.preamble.clone();
             handshaker.mailbox.send(Message::Preamble(preamble));

@@ -24,10 +24,11 @@ use super::mailbox::{Mail, Mailbox};
 use super::proxy_header::{self, Source};
 use super::socket::Socket;
 use super::stream::Stream;
+use super::terms::Terms;
 #[cfg(feature = "tls")]
 use super::tls_stream::TlsStream;
 use super::worker::{self, Tally};
-use crate::config::{Config, Limits, Networks, ProxyProtocol, UNIX_PEER};
+use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
 
 const EVENTS_PER_TURN: usize = 256;
@@ -106,21 +107,20 @@ type TlsConfig = Arc<rustls::ServerConfig>;
 #[cfg(not(feature = "tls"))]
 type TlsConfig = std::convert::Infallible;
 
-/// Who is believed about a PROXY header if nobody is named.
-fn this_machine() -> Networks {
-    "127.0.0.0/8, ::1, unix".parse().unwrap_or_default()
+/// Who is believed about a PROXY header: those who are trusted, or this machine if nobody is named.
+fn believed(trusted: &Networks) -> Networks {
+    match trusted.is_empty() {
+        true => "127.0.0.0/8, ::1, unix".parse().unwrap_or_default(),
+        false => trusted.clone(),
+    }
 }
 
 impl Preamble {
     pub(crate) fn of(config: &Config) -> Self {
-        let trusted = match config.trusted_proxies.is_empty() {
-            true => this_machine(),
-            false => config.trusted_proxies.clone(),
-        };
         Self {
             proxies: match config.proxy_protocol {
                 ProxyProtocol::Off => None,
-                ProxyProtocol::Required => Some(trusted),
+                ProxyProtocol::Required => Some(believed(&config.trusted_proxies)),
             },
             tls: None,
             clients: Clients::new(&config.limits),
@@ -136,10 +136,13 @@ impl Preamble {
     }
 
     /// From now on, for those who come.
-    pub(crate) fn change(&mut self, limits: &Limits, now: Instant) {
+    pub(crate) fn change(&mut self, terms: &Terms, now: Instant) {
+        if let Some(proxies) = &mut self.proxies {
+            *proxies = believed(&terms.trusted_proxies);
+        }
         match &self.clients {
-            Some(clients) => clients.change(limits, now),
-            None => self.clients = Clients::new(limits),
+            Some(clients) => clients.change(&terms.limits, now),
+            None => self.clients = Clients::new(&terms.limits),
         }
     }
 

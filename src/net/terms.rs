@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use crate::config::{Config, Limits, Timeouts};
+use crate::config::{Config, Limits, Networks, Timeouts};
+use crate::h1::context::Proxies;
 use crate::handler::Handler;
 
 /// Who answers, and within which bounds.
@@ -14,6 +15,10 @@ pub(crate) struct Terms {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    /// From whom a PROXY header is taken.
+    pub(crate) trusted_proxies: Networks,
+    /// Who is believed about requests.
+    pub(crate) proxies: Proxies,
     /// Takes the handler that was there before.
     pub(crate) grave: Grave,
 }
@@ -35,6 +40,8 @@ impl Terms {
             handler,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            proxies: Proxies::of(config),
             grave: Grave::dig(),
         }
     }

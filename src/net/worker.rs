@@ -354,7 +354,8 @@ impl Worker {
             self.former.entry(slot.token).or_insert_with(former);
         }
         terms.grave.take(handler);
-        self.cx.change(&terms.limits, &terms.timeouts);
+        self.cx
+            .change(&terms.limits, &terms.timeouts, terms.proxies);
         self.timeouts = terms.timeouts;
         if self.cx.service == Service::Draining {
             self.timeouts.keep_alive = self.timeouts.keep_alive.min(REQUEST_GRACE);
