@@ -130,27 +130,32 @@
 //!
 //! # How it works
 //!
-//! 1. An acceptor thread takes connections and hands each to the least-loaded worker; a worker is
-//!    one thread, one mio `Poll`, one slab of connections.
+//! 1. An acceptor thread takes connections from its sockets, TCP or Unix, and hands each to the
+//!    least-loaded worker; a worker is one thread, one mio `Poll`, one slab of connections. What
+//!    begins with a PROXY header or with TLS goes to a handshaker first, an event loop beside the
+//!    workers, which passes it on when a request can come.
 //! 2. Each connection has a *machine*: the whole of HTTP/1.1 as a pure state machine, bytes in,
 //!    intentions out; it has no socket, no file and no clock.
-//! 3. The driver beside it does what the machine asks on a non-blocking transport until the kernel
-//!    says `WouldBlock` or the turn's byte budget is spent.
+//! 3. The driver beside it does what the machine asks on a non-blocking transport, a socket or TLS on
+//!    one, until the kernel says `WouldBlock`, the turn's byte budget is spent, or its client has
+//!    had its bandwidth.
 //! 4. A handler turns a request into a response; a response *describes* its content (bytes, or a
 //!    range of an open file) and the driver moves it, in bounded chunks, when the socket is
-//!    writable.
+//!    writable. What of a file is not in memory is read first, by the threads of its disk.
 //! 5. What may wait (a lock, a database) runs as a job on a helper thread and its response comes
 //!    back through the worker's mailbox. A job that reads a content while it comes in, or writes
 //!    one while it is sent, is coupled to the client by a bounded pipe: the slower of the two sets
 //!    the pace, and the event loop none of it.
+//! 6. Handler, limits and timeouts are *terms*, which a reload sends to everybody by mail. Who looks
+//!    at a server asks by mail, too: nothing is written down for an observer who is not there.
 //!
 //! ```text
-//! acceptor ─ mailbox ─▶ worker ─▶ connection ⇄ machine (inbox → head → framing)
-//!                                     │            ▲
-//!                                     ▼            │ Response
+//! acceptor ─ mailbox ─▶ (handshaker ─ mailbox ─▶) worker ─▶ connection ⇄ machine (inbox → head → framing)
+//!                                                               │            ▲
+//!                                                               ▼            │ Response
 //!               Handler: (slow log → cors → auth →) router → files (root → resolve → conditional → range)
-//!                                     │
-//!                               outbox → transport → access log
+//!                                                               │
+//!                                                         outbox → transport → access log
 //! ```
 //!
 //! # Floors
@@ -159,20 +164,20 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 7 | `main`, `cli`, `sandbox`, `upgrade` | the command line, what the process may do, and who takes over |
+//! | 7 | the binary's, from `main` and `cli` to `sandbox` and `upgrade` | the command line, what the process may do, what people see of it, and who takes over |
 //! | 6 | `admin` | what operators ask a server |
-//! | 5 | `server` | bind, serve, drain, end |
+//! | 5 | `server` | bind, serve, reload, drain, end |
 //! | 4 | `net` | the only code that knows mio and sockets |
 //! | 4 | `users` | the sample application, on top of the router |
 //! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
 //! | 2 | `handler`, `h1`, `site`, `tls` | request → reply; RFC 9112 as pure code; the site file; certificates |
-//! | 1 | `http`, `config`, `error` | RFC 9110 values; settings |
+//! | 1 | `http`, `config`, `client`, `error` | RFC 9110 values; settings; who counts as one client |
 //! | 0 | `decision` | what is decided about a request, for who asks why |
 //!
 //! # What must stay true
 //!
-//! - A worker never waits: not for a client, a handler or a log, nor for a disk to open a file or to
-//!   read one.
+//! - A worker never waits: not for a client, a handshake, a handler or a log, nor for a disk to open
+//!   a file or to read one.
 //! - Whatever a peer does, a connection's memory is bounded by [`Limits`] and its time by
 //!   [`Timeouts`]. An idle connection owns no buffer.
 //! - A path is decoded once; all that opens files is in one module, and it opens beneath the root.

@@ -1,4 +1,5 @@
-//! Takes connections off the listeners and mails each to the least-loaded worker.
+//! Takes connections off the listeners and mails each to the least-loaded worker, or to a handshaker
+//! if it does not begin with a request. It knows how many there may be, and turns the others away.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
