@@ -33,6 +33,9 @@ use crate::http::forwarded::Scheme;
 
 const EVENTS_PER_TURN: usize = 256;
 
+/// So few deadlines are not looked through for those of connections that are gone.
+const MIN_DEADLINES: usize = 1024;
+
 /// The mailbox's bell. No greeting's token has all bits set.
 const BELL: Token = Token(usize::MAX);
 
@@ -372,6 +375,7 @@ impl Handshaker {
         });
         // Without an end if it is too far for a clock.
         if let Some(end) = now.checked_add(self.patience) {
+            self.forget_deadlines();
             self.deadlines.push_back((end, token));
         }
         self.go_on(token);
@@ -454,6 +458,18 @@ impl Handshaker {
         }
     }
 
+    /// Those of connections that are gone, before they are more than the others.
+    fn forget_deadlines(&mut self) {
+        if self.deadlines.len() < MIN_DEADLINES.max(2 * self.greetings.len()) {
+            return;
+        }
+        let greetings = &self.greetings;
+        self.deadlines.retain(|(_, token)| {
+            let greeting = greetings.get(token.0 & u32::MAX as usize);
+            greeting.is_some_and(|greeting| greeting.token == *token)
+        });
+    }
+
     /// Those who have come get as long as anybody else of whom a request is expected.
     fn drain(&mut self, now: Instant) {
         self.phase = Phase::Draining;
@@ -461,6 +477,10 @@ impl Handshaker {
         for (own, _) in &mut self.deadlines {
             *own = end.min(*own);
         }
+        // Also those who had all the time there is.
+        let all = self.greetings.iter();
+        self.deadlines
+            .extend(all.map(|(_, greeting)| (end, greeting.token)));
     }
 }
 
