@@ -220,12 +220,12 @@ impl Listens {
 
     /// What comes next but for the watchdog's.
     fn heard_beside_watchdog(&self) -> String {
-        loop {
-            let text = self.heard();
-            if text != "WATCHDOG=1" {
-                return text;
-            }
-        }
+        let mut text = String::new();
+        eventually(|| {
+            text = self.heard();
+            text != "WATCHDOG=1"
+        });
+        text
     }
 }
 
