@@ -142,6 +142,7 @@ impl Process {
     }
 
     /// Kills it at once, as a power cut would, and keeps its state.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().expect("a process");
         self.child.wait().expect("an end");
