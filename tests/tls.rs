@@ -477,3 +477,38 @@ fn a_client_that_reads_late_gets_it_all() {
         assert_eq!(client.0.read(&mut [0]).expect("a clean end"), 0);
     }
 }
+
+/// What 5,000 connections that say nothing cost, with the clients' sessions forgotten.
+#[test]
+#[ignore = "needs 10,100 descriptors, and prints what it has measured"]
+fn idle_connections_are_small() {
+    const CONNECTIONS: usize = 5000;
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
+    let server = TestServer::with(
+        text,
+        |config| config.timeouts.keep_alive = std::time::Duration::from_secs(3600),
+        |server| server.with_tls(tls),
+    );
+    let mut config = authority.client();
+    config.resumption = rustls::client::Resumption::disabled();
+    let config = Arc::new(config);
+    let resident = || {
+        let status = fs::read_to_string("/proc/self/status").expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let words = line.expect("a line").trim().trim_end_matches(" kB").trim();
+        words.parse::<usize>().expect("a number")
+    };
+    let connect = || {
+        let mut client =
+            Secure::connect(server.address, "localhost", &config).expect("a handshake");
+        assert_eq!(client.get("/").1, b"hello\n");
+        client.0.sock
+    };
+    let _first: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    let before = resident();
+    let _others: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect()).collect();
+    let each = (resident() - before) * 1024 / CONNECTIONS;
+    println!("{each} bytes for each idle connection");
+    assert!(each < 64 * 1024, "{each}");
+}
