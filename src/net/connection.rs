@@ -48,6 +48,9 @@ pub(crate) trait Host {
 /// ask for more, and those who are new, to ask at all.
 pub(crate) const REQUEST_GRACE: Duration = Duration::from_millis(500);
 
+/// What a read counts for at least: little may come of much that is encrypted.
+const READ_EFFORT_BYTES: usize = 4096;
+
 /// Why a connection has stopped running for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Park {
@@ -311,9 +314,9 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
         cx.look_at_clock();
         self.end_wait(cx.now);
-        let (mut received, mut sent) = (0, 0);
+        let (mut received, mut sent, mut effort) = (0, 0, 0);
         let park = loop {
-            let left = quantum.saturating_sub(received + sent);
+            let left = quantum.saturating_sub(received + sent + effort);
             if left == 0 {
                 break Park::Yield;
             }
@@ -350,6 +353,7 @@ impl<T: Transport> Connection<T> {
                         Ok(Received::Some(count)) => {
                             on_moved(&mut self.share, count, now);
                             received += count;
+                            effort += READ_EFFORT_BYTES.saturating_sub(count);
                         }
                         Ok(Received::All(count)) => {
                             on_moved(&mut self.share, count, now);
@@ -792,6 +796,54 @@ mod tests {
             }
         };
         (connection, cx, host, turn)
+    }
+
+    /// One that sends on and on, and nothing but empty records.
+    struct Noise {
+        reads: usize,
+    }
+
+    impl Transport for Noise {
+        fn recv(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
+            self.reads += 1;
+            Ok(Received::Some(0))
+        }
+
+        fn send(&mut self, bytes: &[u8], _: More) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+            Ok(first.len() + second.len())
+        }
+
+        fn send_file(&mut self, _: &File, _: u64, len: usize) -> io::Result<usize> {
+            Ok(len)
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unacknowledged(&self) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn who_sends_nothing_of_use_leaves_others_their_turns() {
+        let now = Instant::now();
+        let clock = Instant::now;
+        let config = Config::default();
+        let mut cx = Context::new(&config, Recording::Off, clock, SystemTime::now());
+        let peer = Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let mut connection = Connection::new(Noise { reads: 0 }, peer, now);
+        let park = connection.drive(&mut cx, &mut Always::Small, 128 * 1024);
+        assert_eq!(park, Park::Yield);
+        assert_eq!(connection.transport.reads, 32);
+        // It is as late as one that sends nothing.
+        let deadline = connection.deadline(&config.timeouts);
+        assert_eq!(deadline, Some(now + config.timeouts.keep_alive));
     }
 
     #[test]

@@ -69,19 +69,31 @@ impl TlsStream {
     /// Moves what is decrypted to `room`, within its capacity; `None` if there is nothing.
     fn take(&mut self, room: &mut Vec<u8>) -> io::Result<Option<Received>> {
         let mut reader = self.session.reader();
-        let there = match reader.fill_buf() {
-            // Without a word of goodbye, too: what HTTP has announced is checked by its own rules.
-            Ok([]) => return Ok(Some(Received::End)),
-            Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Some(Received::End));
+        let before = room.len();
+        while room.len() < room.capacity() {
+            let there = match reader.fill_buf() {
+                Ok(there) => there,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Without a word of goodbye, too: what HTTP has announced is checked by its own
+                // rules.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => &[],
+                Err(error) => return Err(error),
+            };
+            if there.is_empty() {
+                match room.len() - before {
+                    0 => return Ok(Some(Received::End)),
+                    // It is met again.
+                    count => return Ok(Some(Received::Some(count))),
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let count = there.len().min(room.capacity() - room.len());
-        room.extend_from_slice(&there[..count]);
-        reader.consume(count);
+            let count = there.len().min(room.capacity() - room.len());
+            room.extend_from_slice(&there[..count]);
+            reader.consume(count);
+        }
+        let count = room.len() - before;
+        if count == 0 {
+            return Ok(None);
+        }
         let is_all = self.input == Input::Drained && self.is_read();
         Ok(Some(match is_all {
             true => Received::All(count),
@@ -118,7 +130,7 @@ impl TlsStream {
     fn encrypt(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
         let portion = &bytes[..bytes.len().min(PORTION_BYTES)];
         let count = self.session.writer().write(portion)?;
-        self.portion += count as u32;
+        self.portion = self.portion.saturating_add(count as u32);
         self.more = more;
         if more == More::No {
             self.hand_over()?;
@@ -155,12 +167,12 @@ impl io::Read for Reading<'_> {
 
 impl Transport for TlsStream {
     fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
-        loop {
-            if let Some(received) = self.take(room)? {
-                return Ok(received);
-            }
-            self.decrypt()?;
+        if let Some(received) = self.take(room)? {
+            return Ok(received);
         }
+        self.decrypt()?;
+        // Half a record, or one that is no content: others have their turn before there is more.
+        Ok(self.take(room)?.unwrap_or(Received::Some(0)))
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
@@ -195,7 +207,7 @@ impl Transport for TlsStream {
     }
 
     fn unacknowledged(&self) -> Option<u32> {
-        Some(self.socket.unacknowledged()? + self.portion)
+        Some(self.socket.unacknowledged()?.saturating_add(self.portion))
     }
 
     fn holds_back(&self) -> bool {

@@ -13,7 +13,7 @@ pub(crate) enum More {
 /// What a read has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// So many bytes, and there may be more.
+    /// So many bytes, and there may be more. None, if what has come is not content yet.
     Some(usize),
     /// So many bytes, which is all there was.
     All(usize),
