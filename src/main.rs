@@ -122,7 +122,8 @@ fn end(stop: Stop) -> ExitCode {
 /// One line on standard error, which may be closed.
 fn complain(text: &str) {
     let line: String = text.split(char::is_control).collect::<Vec<_>>().join(" ");
-    let _ = writeln!(std::io::stderr(), "tws: {line}");
+    // At once, for others may write there, too.
+    let _ = std::io::stderr().write_all(format!("tws: {line}\n").as_bytes());
 }
 
 /// To standard output, which may be closed.

@@ -11,7 +11,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -43,7 +43,9 @@ const READY: u8 = b'+';
 
 /// The process that this one takes the place of.
 pub(crate) struct Ancestor {
-    socket: UnixStream,
+    /// Open until this process serves or has ended, for when it closes before, that process kills
+    /// this one, which may have to say what is wrong.
+    socket: ManuallyDrop<UnixStream>,
     counts: Vec<usize>,
 }
 
@@ -58,9 +60,9 @@ impl Ancestor {
         };
         let take = || {
             let socket = io::stdin().as_fd().try_clone_to_owned()?;
-            // Whoever reads from it finds nothing, and the socket closes when it is dropped.
+            // Whoever reads from it finds nothing.
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-            Ok(UnixStream::from(socket))
+            Ok(ManuallyDrop::new(UnixStream::from(socket)))
         };
         let socket = take().map_err(failed("take over from the process before"))?;
         Ok(Some(Self { socket, counts }))
@@ -79,10 +81,12 @@ impl Ancestor {
     pub(crate) fn relieve(mut self) -> Result<(), Error> {
         let said = self.socket.write_all(&[READY]);
         let waits = said.and_then(|()| self.socket.set_read_timeout(Some(TELLING_PATIENCE)));
-        waits.map_err(failed("relieve the process before"))?;
-        // Nothing comes but the end, and without it this process serves as well.
-        let _ = self.socket.read(&mut [0]);
-        Ok(())
+        if waits.is_ok() {
+            // Nothing comes but the end, and without it this process serves as well.
+            let _ = self.socket.read(&mut [0]);
+        }
+        drop(ManuallyDrop::into_inner(self.socket));
+        waits.map_err(failed("relieve the process before"))
     }
 }
 

@@ -522,6 +522,23 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
 }
 
 #[test]
+fn a_new_process_that_cannot_serve_says_why() {
+    let (_programs, folder, mut command) = replaceable();
+    let site = folder.path().join("site");
+    fs::create_dir(&site).expect("a folder");
+    command.arg("site");
+    let mut server = Watched::start(command);
+    fs::remove_dir(&site).expect("a folder");
+    // Whoever waits for it might end it before it has said so.
+    for _ in 0..5 {
+        server.signal(Signal::USR2);
+        let line = server.line_with("tws: ");
+        assert!(line.contains("cannot serve site: no such file"), "{line}");
+        server.line_with("no upgrade, this process goes on");
+    }
+}
+
+#[test]
 fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
     let (programs, folder, mut command) = replaceable();
     // The sandbox executes no shell.
