@@ -4,7 +4,8 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,6 +83,7 @@ pub(crate) fn run(words: &Words) -> ExitCode {
             check_certificates,
             check_users,
             check_server,
+            check_other_servers,
             check_logs,
         ] {
             check(settings, &mut report);
@@ -199,14 +201,11 @@ fn check_server(settings: &Settings, report: &mut Report) {
     let config = &settings.config;
     report.result("the limits agree with each other", Server::check(config));
     for endpoint in &config.addresses {
-        let address = match endpoint {
-            Endpoint::Address(ip) => (*ip, config.port).into(),
-            Endpoint::Socket(address) => *address,
-            Endpoint::Unix(path) => {
-                let text = format!("{endpoint} can be listened on");
-                report.result(text, writable(path, Folders::Needed, "listen on"));
-                continue;
-            }
+        if let Endpoint::Unix(path) = endpoint {
+            check_unix(path, report);
+        }
+        let Some(address) = address(endpoint, config.port) else {
+            continue;
         };
         // A port of UDP's, for a moment: those of TCP are not to be disturbed.
         let here = UdpSocket::bind((address.ip(), 0));
@@ -214,6 +213,57 @@ fn check_server(settings: &Settings, report: &mut Report) {
         let text = format!("{} is an address of this machine", address.ip());
         report.result(text, here);
     }
+}
+
+/// Of operators, and the port that leads to HTTPS.
+fn check_other_servers(settings: &Settings, report: &mut Report) {
+    let config = &settings.config;
+    let mut taken: Vec<SocketAddr> = Vec::new();
+    let endpoints = config.addresses.iter();
+    taken.extend(endpoints.clone().filter_map(|it| address(it, config.port)));
+    let redirects = settings.redirect_http.map(|port| {
+        let ips = endpoints.filter_map(Endpoint::ip);
+        ips.map(move |ip| ("--redirect-http", SocketAddr::new(ip, port)))
+    });
+    let admin = match &settings.admin {
+        Some(Endpoint::Unix(path)) => {
+            check_unix(path, report);
+            None
+        }
+        Some(endpoint) => address(endpoint, config.port).map(|it| ("--admin", it)),
+        None => None,
+    };
+    for (flag, address) in admin.into_iter().chain(redirects.into_iter().flatten()) {
+        let is_taken = |other: &SocketAddr| address.port() != 0 && *other == address;
+        match taken.iter().any(is_taken) {
+            true => report.wrong(format_args!(
+                "{flag}: {address} is listened on for something else already; choose another port"
+            )),
+            false => taken.push(address),
+        }
+    }
+}
+
+/// With a common port; `None` for a Unix socket.
+fn address(endpoint: &Endpoint, port: u16) -> Option<SocketAddr> {
+    match endpoint {
+        Endpoint::Address(ip) => Some((*ip, port).into()),
+        Endpoint::Socket(address) => Some(*address),
+        Endpoint::Unix(_) => None,
+    }
+}
+
+/// What is there must be a socket, which is replaced.
+fn check_unix(path: &Path, report: &mut Report) {
+    let can = match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(Error::Path {
+            purpose: "listen on",
+            path: path.to_owned(),
+            source: io::Error::other("it is there already, and no socket"),
+        }),
+        _ => writable(path, Folders::Needed, "listen on"),
+    };
+    report.result(format_args!("{} can be listened on", path.display()), can);
 }
 
 fn check_logs(settings: &Settings, report: &mut Report) {

@@ -324,6 +324,56 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
 }
 
 #[test]
+fn a_check_finds_what_cannot_be_listened_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("file"), "").expect("a file");
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["--bind=unix:file"],
+            "file: it is there already, and no socket",
+        ),
+        (
+            &["--admin=unix:file"],
+            "file: it is there already, and no socket",
+        ),
+        (&["--admin=unix:no/socket"], "no/socket: no such file"),
+        (
+            &["--port=81", "--admin=127.0.0.1:81"],
+            "--admin: 127.0.0.1:81",
+        ),
+        #[cfg(feature = "tls")]
+        (
+            &["--port=81", "--tls-self-signed", "--redirect-http=81"],
+            "--redirect-http: 127.0.0.1:81",
+        ),
+        #[cfg(feature = "tls")]
+        (
+            &[
+                "--tls-self-signed",
+                "--redirect-http=81",
+                "--admin=127.0.0.1:81",
+            ],
+            "--redirect-http: 127.0.0.1:81",
+        ),
+        (&["--port=0", "--admin=127.0.0.1:0"], ""),
+        (&["--port=81", "--admin=127.0.0.2:81"], ""),
+    ];
+    for (args, expected) in table {
+        let output = tws(folder.path(), &[&["check"], *args].concat());
+        let found = String::from_utf8_lossy(&output.stdout);
+        let wrong: Vec<_> = found
+            .lines()
+            .filter(|it| it.starts_with("wrong: "))
+            .collect();
+        match (&wrong[..], expected) {
+            ([], &"") => {}
+            ([wrong], &expected) => assert!(wrong.contains(expected), "{wrong}"),
+            _ => panic!("{args:?}: {found}"),
+        }
+    }
+}
+
+#[test]
 fn a_folder_with_the_name_of_a_word_is_served() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["check", "man", "completions"] {
