@@ -1,5 +1,6 @@
 //! TLS as it was asked for, and the port at which who speaks plain HTTP is sent to HTTPS.
 
+use std::borrow::Cow;
 #[cfg(feature = "tls")]
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -178,13 +179,17 @@ fn redirect(request: &Request<'_>, port: u16) -> Response {
 }
 
 /// Of a request-target in any form (RFC 9112 §3.2).
-fn path_and_query(target: &str) -> &str {
+fn path_and_query(target: &str) -> Cow<'_, str> {
     let behind_scheme = match target.starts_with('/') {
-        true => return target,
-        false => target.split_once("://").map(|(_, rest)| rest),
+        true => return target.into(),
+        false => target.split_once("://").map_or("", |(_, rest)| rest),
     };
-    let path = behind_scheme.and_then(|rest| Some(&rest[rest.find('/')?..]));
-    path.unwrap_or("/")
+    match behind_scheme.find(['/', '?']) {
+        Some(at) if behind_scheme[at..].starts_with('/') => behind_scheme[at..].into(),
+        // An empty path is the root's.
+        Some(at) => format!("/{}", &behind_scheme[at..]).into(),
+        None => "/".into(),
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +220,13 @@ mod tests {
             ("/", Some("a.test:80"), 8443, "https://a.test:8443/"),
             ("//b.test/", Some("a.test"), 443, "https://a.test//b.test/"),
             ("/", Some("[::1]:80"), 443, "https://[::1]/"),
+            (
+                "http://b.test?x=/y",
+                Some("a.test"),
+                443,
+                "https://b.test/?x=/y",
+            ),
+            ("http://b.test", Some("a.test"), 443, "https://b.test/"),
             ("http://b.test/x", Some("a.test"), 443, "https://b.test/x"),
         ];
         for (target, host, port, expected) in table {
