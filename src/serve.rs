@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(feature = "tui")]
@@ -32,6 +33,9 @@ use crate::supervisor::Supervisor;
 #[cfg(feature = "tui")]
 use crate::tui;
 use crate::upgrade::Upgrade;
+
+/// How long the end waits for an access log that nobody takes.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to end.
 pub(crate) fn run(
@@ -112,8 +116,8 @@ pub(crate) fn run(
     let access_log = access_log.map(OpenLog::start).transpose()?;
     let reopener = access_log.as_ref().map(AccessLog::reopener);
     let inlet = access_log.as_ref().map(AccessLog::inlet);
-    if let Some(access_log) = access_log {
-        server = server.with_access_log(access_log);
+    if let Some(inlet) = inlet.clone() {
+        server = server.with_access_log_of(inlet);
     }
     let announcement = match settings.banner {
         Banner::Shown => Start {
@@ -176,6 +180,12 @@ pub(crate) fn run(
     };
     if let Some(redirect) = redirect {
         redirect.join();
+    }
+    if let Some(access_log) = access_log {
+        let dropped = access_log.finish(FLUSH_PATIENCE);
+        if dropped > 0 {
+            log::warn!("the access log lacks {dropped} lines");
+        }
     }
     if let Some(admin) = admin {
         admin.end();

@@ -332,15 +332,16 @@ impl Server {
 
     /// Records every exchange in `access_log`.
     pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
-        // There is one at most.
-        let _ = self.handle.shared.dropped_lines.set(access_log.drops());
-        self.inlet = Some(access_log.inlet());
+        let inlet = access_log.inlet();
         self.access_log = Some(access_log);
-        self
+        self.with_access_log_of(inlet)
     }
 
-    /// Records every exchange in the access log of another server, which finishes it.
+    /// Records every exchange in an access log that somebody else finishes, when all its servers have
+    /// ended.
     pub fn with_access_log_of(mut self, inlet: Inlet) -> Self {
+        // There is one at most.
+        let _ = self.handle.shared.dropped_lines.set(inlet.drops());
         self.inlet = Some(inlet);
         self
     }
@@ -580,9 +581,12 @@ fn check(config: &Config) -> Result<(), Error> {
         let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
         return Err(Error::Setting(text));
     }
-    if limits.max_outbox_bytes == 0 || config.workers.is_some_and(|n| n.get() > MAX_WORKERS) {
-        let text =
-            format!("max_outbox_bytes is at least 1, and {MAX_WORKERS} are the most workers");
+    if limits.max_outbox_bytes == 0 {
+        let text = "max_outbox_bytes is 0; 1 is the least";
+        return Err(Error::Setting(text.to_owned()));
+    }
+    if let Some(workers) = config.workers.filter(|workers| workers.get() > MAX_WORKERS) {
+        let text = format!("there cannot be {workers} workers; {MAX_WORKERS} are the most");
         return Err(Error::Setting(text));
     }
     let bandwidths = [limits.bandwidth_per_client, limits.bandwidth_per_connection];

@@ -151,6 +151,11 @@ pub struct Inlet {
 }
 
 impl Inlet {
+    /// Sees how many lines are dropped, also when the log has ended.
+    pub(crate) fn drops(&self) -> Drops {
+        Drops(Arc::clone(&self.shared))
+    }
+
     /// A sink for one event loop.
     pub(crate) fn sink(&self) -> Sink {
         Sink {
@@ -211,11 +216,6 @@ impl AccessLog {
     /// and once if they did not even find a place in the queue.
     pub fn dropped(&self) -> u64 {
         self.inlet.shared.dropped.load(Ordering::Relaxed)
-    }
-
-    /// The same number for who outlives the log.
-    pub(crate) fn drops(&self) -> Drops {
-        Drops(Arc::clone(&self.inlet.shared))
     }
 
     /// Has all that was handed over written, but waits at most `patience`: a pipe that nobody
