@@ -67,7 +67,8 @@ struct Holdings {
 #[derive(Debug)]
 pub(crate) struct Share {
     clients: Arc<Clients>,
-    client: Client,
+    /// Nobody's if it is `None`.
+    client: Option<Client>,
     /// What may be moved, if that has a limit.
     pub(super) allowance: Option<Allowance>,
 }
@@ -104,16 +105,24 @@ impl Clients {
         }
     }
 
-    /// What a connection of the client at `address` counts for; nothing if that is no address.
+    /// What a connection of the client at `address` counts for. If that is no address it is nobody's,
+    /// and has nothing but its own bandwidth.
     pub(crate) fn share(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
     ) -> Result<Option<Box<Share>>, TooMany> {
-        let Some(client) = Client::of(address) else {
-            return Ok(None);
-        };
         let mut known = self.known();
+        let own = known.most.bandwidth_per_connection;
+        let own = own.map(|rate| Pace::new(rate, now));
+        let Some(client) = Client::of(address) else {
+            let share = |own| Share {
+                clients: Arc::clone(self),
+                client: None,
+                allowance: Allowance::new(Some(own), None, now),
+            };
+            return Ok(own.map(share).map(Box::new));
+        };
         known.forget_some(now);
         let Known { most, clients, .. } = &mut *known;
         let holdings = clients.entry(client).or_insert_with(|| Holdings {
@@ -127,11 +136,9 @@ impl Clients {
             return Err(TooMany);
         }
         holdings.connections += 1;
-        let own = most.bandwidth_per_connection;
-        let own = own.map(|rate| Pace::new(rate, now));
         Ok(Some(Box::new(Share {
             clients: Arc::clone(self),
-            client,
+            client: Some(client),
             allowance: Allowance::new(own, holdings.pace.clone(), now),
         })))
     }
@@ -166,13 +173,16 @@ impl Known {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        let Some(client) = &self.client else {
+            return;
+        };
         let mut known = self.clients.known();
-        let Some(holdings) = known.clients.get_mut(&self.client) else {
+        let Some(holdings) = known.clients.get_mut(client) else {
             return;
         };
         holdings.connections = holdings.connections.saturating_sub(1);
         if holdings.connections == 0 && holdings.pace.is_none() {
-            known.clients.remove(&self.client);
+            known.clients.remove(client);
         }
     }
 }
@@ -266,6 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_address_has_a_bandwidth_of_its_own() {
+        let clients = limited(|limits| {
+            limits.max_connections_per_client = Some(1);
+            limits.bandwidth_per_client = NonZeroU64::new(1024);
+            limits.bandwidth_per_connection = NonZeroU64::new(1024);
+        });
+        let now = Instant::now();
+        let nobodys = [(); 3].map(|()| share(&clients, "::", now).expect("no limit"));
+        for mut share in nobodys {
+            let allowance = share.allowance.as_mut().expect("a pace");
+            assert!(matches!(allowance.ask(now), Go::Now(_)));
+            allowance.on_moved(100_000, now);
+            assert!(matches!(allowance.ask(now), Go::At(_)));
+        }
+        assert!(clients.known().clients.is_empty());
+    }
+
+    #[test]
     fn there_is_an_end_to_who_is_remembered() {
         let clients = limited(|limits| limits.bandwidth_per_client = NonZeroU64::new(1024));
         let now = Instant::now();
@@ -282,6 +310,10 @@ mod tests {
             "{}",
             known.clients.len()
         );
-        assert!(known.clients.contains_key(&stays.client));
+        assert!(
+            stays
+                .client
+                .is_some_and(|client| known.clients.contains_key(&client))
+        );
     }
 }
