@@ -16,7 +16,7 @@ use crate::cli::is_exposed;
 /// Watchers at once, each of whom has a thread.
 const MAX_WATCHERS: usize = 64;
 
-/// People, their monitoring and a load balancer or two.
+/// People, their monitoring and a load balancer or two, none of whom needs half of them.
 const MAX_CONNECTIONS: usize = 256;
 
 /// How long watchers have to hear that all is over: they are told once a second.
@@ -50,6 +50,7 @@ impl AdminListener {
         config.helpers = NonZeroUsize::MIN.saturating_add(3);
         config.limits.max_streams = MAX_WATCHERS;
         config.limits.max_connections = Some(MAX_CONNECTIONS);
+        config.limits.max_connections_per_client = Some(MAX_CONNECTIONS / 2);
         config.timeouts.drain = DRAIN;
         let server = match inherited {
             Some(listeners) => Server::from_listeners(listeners, config)?,
