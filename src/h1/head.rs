@@ -236,26 +236,43 @@ fn check_host(
             return Err(Refusal::bad_request("no Host field"));
         }
         (_, Some(_)) => return Err(Refusal::bad_request("more than one Host field")),
-        (Some(host), None) if !host.iter().all(is_authority_char) => {
+        (Some(host), None) if !is_authority(host) => {
             return Err(Refusal::bad_request("malformed Host field"));
         }
         (_, None) => {}
     }
     match target_authority {
-        Some(authority) if !authority.bytes().all(|byte| is_authority_char(&byte)) => Err(
-            Refusal::bad_request("malformed authority in the request-target"),
-        ),
+        Some(authority) if !is_authority(authority.as_bytes()) => Err(Refusal::bad_request(
+            "malformed authority in the request-target",
+        )),
         _ => Ok(()),
     }
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
-fn is_authority_char(byte: &u8) -> bool {
+fn is_authority(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
+        _ => (bytes, &b""[..]),
+    };
+    let literal = host
+        .strip_prefix(b"[")
+        .and_then(|host| host.strip_suffix(b"]"));
+    let is_host = match literal {
+        Some(address) => address
+            .iter()
+            .all(|byte| *byte == b':' || is_name_char(byte)),
+        None => host.iter().all(is_name_char),
+    };
+    is_host && port.iter().all(u8::is_ascii_digit)
+}
+
+fn is_name_char(byte: &u8) -> bool {
     matches!(
         byte,
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
         | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
-        | b'*' | b'+' | b',' | b';' | b'=' | b'%' | b':' | b'[' | b']'
+        | b'*' | b'+' | b',' | b';' | b'=' | b'%'
     )
 }
 
@@ -462,6 +479,38 @@ mod tests {
                 expected,
                 "{line:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_and_perhaps_a_port() {
+        for fine in [
+            "",
+            "a.test",
+            "a.test:80",
+            "a.test:",
+            "[::1]",
+            "[::1]:8080",
+            "a_b-c~%41",
+            "192.0.2.1:1",
+        ] {
+            assert!(is_authority(fine.as_bytes()), "{fine:?}");
+        }
+        for malformed in [
+            "[::1",
+            "::1]",
+            "::1",
+            "a:b:c",
+            "a.test:80x",
+            "a.test:-1",
+            "a@b",
+            "a b",
+            "a/b",
+            "[a]b",
+            "[[::1]]",
+            "a[::1]",
+        ] {
+            assert!(!is_authority(malformed.as_bytes()), "{malformed:?}");
         }
     }
 
