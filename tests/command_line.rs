@@ -312,7 +312,7 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
         "none: no such file",
         #[cfg(feature = "auth")]
         "passwords: no such file",
-        "most workers",
+        "1025 workers",
         "192.0.2.1",
         "no/folder/log",
         "site: it is a folder",
