@@ -112,7 +112,8 @@ pub enum ProxyProtocol {
 /// ```
 ///
 /// What a handler's responses own, files and streams, is theirs; what the kernel's socket buffers
-/// hold is the kernel's. An idle connection holds next to nothing.
+/// hold is the kernel's. An idle connection holds next to nothing. With TLS a connection has its keys
+/// and a session, some 8 KiB, and while it sends up to 128 KiB that are encrypted.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
