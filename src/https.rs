@@ -78,6 +78,7 @@ pub(crate) struct RedirectListener {
 
 /// One that serves.
 pub(crate) struct RedirectService {
+    handle: ServerHandle,
     thread: JoinHandle<()>,
 }
 
@@ -128,6 +129,7 @@ impl RedirectListener {
         if let Some(inlet) = access_log {
             server = server.with_access_log_of(inlet);
         }
+        let handle = server.handle();
         let serve = move || {
             if let Err(error) = server.serve(move |request: &Request<'_>| redirect(request, port)) {
                 log::error!("the port that leads to HTTPS: {error}");
@@ -138,13 +140,14 @@ impl RedirectListener {
             doing: "start the port that leads to HTTPS",
             source,
         })?;
-        Ok(RedirectService { thread })
+        Ok(RedirectService { handle, thread })
     }
 }
 
 impl RedirectService {
-    /// Waits for its end, which was begun with that of the server it leads to.
-    pub(crate) fn join(self) {
+    /// Ends it with the server it leads to, and waits for that.
+    pub(crate) fn end(self) {
+        self.handle.shut_down();
         if self.thread.join().is_err() {
             log::error!("the port that leads to HTTPS panicked");
         }

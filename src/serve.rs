@@ -179,7 +179,7 @@ pub(crate) fn run(
         server.serve(handler)
     };
     if let Some(redirect) = redirect {
-        redirect.join();
+        redirect.end();
     }
     if let Some(access_log) = access_log {
         let dropped = access_log.finish(FLUSH_PATIENCE);
