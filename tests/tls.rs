@@ -452,6 +452,28 @@ fn half_a_handshake_keeps_nobody_waiting() {
     eventually(|| server.handle.connections() == 0);
 }
 
+/// Those who do not go on with their handshake make room for who wants to.
+#[test]
+fn silent_clients_do_not_fill_the_server() {
+    let authority = Authority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let server = TestServer::with(
+        text,
+        |config: &mut Config| {
+            config.limits.max_connections = Some(3);
+            config.timeouts.header = std::time::Duration::from_secs(3600);
+        },
+        |server: Server| server.with_tls(tls),
+    );
+    let config = Arc::new(authority.client());
+    let _silent: Vec<_> = (0..3).map(|_| server.client()).collect();
+    eventually(|| server.handle.connections() == 3);
+    eventually(|| {
+        let client = Secure::connect(server.address, "a.test", &config);
+        client.is_ok_and(|mut client| client.get("/").1 == b"hello\n")
+    });
+}
+
 /// What a client does not take is held back, and not lost.
 #[test]
 fn a_client_that_reads_late_gets_it_all() {

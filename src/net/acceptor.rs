@@ -303,6 +303,8 @@ impl Acceptor {
     fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &Room) {
         let scheme = room.preamble.scheme(peer);
         if room.is_full() {
+            // Who asks again finds some.
+            room.handshakers.shed(MAX_SHED);
             self.admittance.turn_away(socket, scheme);
             return;
         }

@@ -46,6 +46,8 @@ pub(crate) enum Message {
     Arrival(Socket, SocketAddr, Option<Box<Share>>),
     /// Those who come from now on begin with this.
     Preamble(Preamble),
+    /// Give up so many that do not go on, the oldest first: others need the room.
+    Shed(usize),
     /// Finish what is begun, at once, and end.
     Drain,
 }
@@ -76,6 +78,13 @@ impl Directory {
     /// How many connections they have together.
     pub(crate) fn connections(&self) -> usize {
         self.all().iter().map(Address::connections).sum()
+    }
+
+    /// Has about so many given up that do not go on.
+    pub(super) fn shed(&self, count: usize) {
+        for handshaker in self.all() {
+            handshaker.mailbox.send(Message::Shed(count));
+        }
     }
 
     /// Whoever has the fewest connections.
@@ -336,6 +345,7 @@ impl Handshaker {
                 match message {
                     Message::Arrival(socket, peer, share) => self.greet(socket, peer, share, now),
                     Message::Preamble(preamble) => self.preamble = preamble,
+                    Message::Shed(count) => self.shed(count, now),
                     Message::Drain => self.drain(now),
                 }
             }
@@ -445,8 +455,22 @@ impl Handshaker {
     }
 
     fn give_up_the_late(&mut self, now: Instant) {
+        self.give_up(usize::MAX, now);
+    }
+
+    /// Those who are new are expected to go on any moment.
+    fn shed(&mut self, count: usize, now: Instant) {
+        let spared = self.patience.saturating_sub(REQUEST_GRACE);
+        if let Some(last) = now.checked_add(spared) {
+            self.give_up(count, last);
+        }
+    }
+
+    /// Gives up so many of those whose time ends by then.
+    fn give_up(&mut self, mut count: usize, last: Instant) {
         while let Some((end, token)) = self.deadlines.front().copied()
-            && end <= now
+            && end <= last
+            && count > 0
         {
             self.deadlines.pop_front();
             let key = token.0 & u32::MAX as usize;
@@ -454,6 +478,7 @@ impl Handshaker {
             if let Some(greeting) = greeting.filter(|greeting| greeting.token == token) {
                 log::debug!("no request from {}: it takes too long", greeting.peer);
                 self.forget(key);
+                count -= 1;
             }
         }
     }
