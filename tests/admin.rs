@@ -230,8 +230,9 @@ fn a_download_that_has_a_limit_is_told() {
     let server = TestServer::configured(files, |config| {
         config.limits.bandwidth_per_client = NonZeroU64::new(100_000);
     });
-    let mut client = server.client();
+    // Before there is a connection: an event loop that is at it may have looked already.
     let _observer = server.handle.observe();
+    let mut client = server.client();
     client
         .send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
