@@ -740,6 +740,11 @@ const EXPLAINED: &[Explanation] = &[
     ),
     (
         "400 | 200",
+        &["Host with a bad port"],
+        "RFC 9112 §3.2: a Host field whose value is invalid is a bad request; a port is digits.",
+    ),
+    (
+        "400 | 200",
         &["target /ten.txt#fragment"],
         "RFC 9112 §3.2: a request-target has no fragment.",
     ),
