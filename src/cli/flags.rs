@@ -131,8 +131,8 @@ pub(super) struct Flags {
     #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all, help_heading = SERVING)]
     pub(super) headers: Vec<HeaderRule>,
 
-    /// The file to read instead of PATH/.tws.toml; only this one may set what reaches outside of
-    /// PATH. Paths in it are relative to it
+    /// The file to read instead of PATH/.tws.toml; only this one may set what is the server's and not
+    /// the site's: addresses, logs, certificates, who to be. Paths in it are relative to it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = SERVING)]
     pub(super) config: Option<PathBuf>,
 

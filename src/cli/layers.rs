@@ -10,7 +10,7 @@
 //! - `--directory` and PATH are one setting, as are `--port` and PORT; `--no-site-file` decides
 //!   `--config`, too, `--quiet` decides `--verbose`, and the other way round.
 //! - Paths in a file that `--config` names are relative to its folder. A root's own file may have
-//!   come from a stranger: it may not set what reaches outside of the root (`flags::key`).
+//!   come from a stranger: it may not set what is the server's and not the site's (`flags::key`).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
