@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// Something to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// An address, at the [common port](Config::port). `::` takes IPv4, too, unless an IPv4 address
+    /// An address, at the [common port](crate::Config::port). `::` takes IPv4, too, unless an IPv4 address
     /// is listened on at the same port.
     Address(IpAddr),
     /// An address with a port of its own.
