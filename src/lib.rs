@@ -125,8 +125,10 @@
 //! # Ok::<_, tws::Error>(())
 //! ```
 //!
-//! Handlers go around handlers: [`Cors`] for pages of other origins, `BasicAuth` (feature `auth`)
-//! for passwords, [`SlowLog`] for what takes long. [`Router::nest`] puts one below a prefix.
+//! Handlers go around handlers: [`Cors`] for pages of other origins, [`RateLimit`] for clients that
+//! ask too often, `BasicAuth` (feature `auth`) for passwords, [`SlowLog`] for what takes long.
+//! [`Router::nest`] puts one below a prefix. `Server::with_tls` (feature `tls`) encrypts, and
+//! [`admin`] is what operators ask.
 //!
 //! # How it works
 //!

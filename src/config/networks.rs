@@ -19,8 +19,8 @@ pub(crate) const UNIX_PEER: SocketAddr =
 /// use tws::Networks;
 ///
 /// let networks: Networks = "10.0.0.0/8, ::1".parse()?;
-/// assert!(networks.contains("10.1.2.3:80".parse().unwrap()));
-/// assert!(!networks.contains("[2001:db8::1]:80".parse().unwrap()));
+/// assert!(networks.contains(([10, 1, 2, 3], 80).into()));
+/// assert!(!networks.contains(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 80).into()));
 /// # Ok::<_, String>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use super::clients::Share;
+use super::credit::Credit;
 use super::mailbox::Piece;
 use super::observer::{Activity, Answer, Direction, WaitsFor};
 use super::pace::{Allowance, Go};
@@ -94,47 +95,6 @@ pub(crate) struct Connection<T> {
     in_flight: u32,
     /// What it has of its client's, for as long as it is there.
     share: Option<Box<Share>>,
-}
-
-/// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
-/// rate. In microseconds, which reach for an hour; all of them are for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Credit(u32);
-
-impl Credit {
-    const FOR_EVER: Self = Self(u32::MAX);
-    /// Nobody saves up more: who was fast for a long time cannot dribble for another.
-    const MAX: u32 = 30_000_000;
-
-    /// At the beginning of a wait.
-    fn of(timer: Timer, cx: &Context) -> Self {
-        match timer {
-            Timer::Body | Timer::Send if cx.limits.min_rate_bytes_per_second > 0 => {
-                let grace = cx.min_rate_grace.as_micros();
-                Self(u32::try_from(grace).unwrap_or(u32::MAX))
-            }
-            _ => Self::FOR_EVER,
-        }
-    }
-
-    /// After a time in which so many bytes have moved.
-    fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
-        if self == Self::FOR_EVER {
-            return self;
-        }
-        let most = Self::of(Timer::Send, cx).0.max(Self::MAX);
-        let rate = u128::from(cx.limits.min_rate_bytes_per_second.max(1));
-        let left = u128::from(self.0).saturating_sub(time.as_micros());
-        let bought = bytes as u128 * 1_000_000 / rate;
-        Self(u32::try_from(left + bought).unwrap_or(most).min(most))
-    }
-
-    fn time(self) -> Duration {
-        match self {
-            Self::FOR_EVER => Duration::MAX,
-            Self(micros) => Duration::from_micros(micros.into()),
-        }
-    }
 }
 
 impl<T: Transport> Connection<T> {

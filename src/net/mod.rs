@@ -14,6 +14,7 @@ pub(crate) mod acceptor;
 mod acknowledged;
 pub(crate) mod clients;
 pub(crate) mod connection;
+mod credit;
 mod deadlines;
 pub(crate) mod disk;
 pub(crate) mod handshaker;

@@ -156,8 +156,7 @@ impl Tls {
     }
 
     /// What should be said about the certificates before somebody else notices: those that expire
-    /// within two weeks, keys that everybody on this machine can read, and names that no client can
-    /// get because an earlier certificate has them.
+    /// within two weeks, and keys that everybody on this machine can read.
     pub fn warnings(&self) -> Vec<String> {
         let current = self.certificates.current();
         let files = self.certificates.pairs.iter();
