@@ -87,6 +87,11 @@ impl Listener {
         let address = match (address.as_socket(), address.as_pathname()) {
             (Some(address), _) => ListenerAddress::Tcp(address),
             (None, Some(path)) => ListenerAddress::Unix(path.to_owned()),
+            (None, None) if !address.is_unix() => {
+                // Whoever comes by it would be taken for a peer of this machine.
+                let text = "it is neither a TCP nor a Unix socket";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
             (None, None) => ListenerAddress::Unix(PathBuf::from("(unnamed)")),
         };
         if let ListenerAddress::Tcp(_) = address {
@@ -290,6 +295,17 @@ mod tests {
         let error = Listener::unix(&path, 0o600).expect_err("taken").to_string();
         assert!(error.contains("no socket"), "{error}");
         assert_eq!(fs::read(&path).expect("a file"), b"precious");
+    }
+
+    #[test]
+    fn what_is_neither_tcp_nor_unix_is_not_served() {
+        let netlink = rustix::net::socket(
+            rustix::net::AddressFamily::NETLINK,
+            rustix::net::SocketType::DGRAM,
+            None,
+        );
+        let error = Listener::adopt(netlink.expect("a socket")).expect_err("no listener");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     }
 
     #[test]
