@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -42,8 +42,11 @@ const MAX_PAST: usize = 1000;
 /// Rows of diagnostics, with their frame.
 const LOG_ROWS: u16 = 7;
 
-/// Whether the terminal is ours.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+type Screen = Terminal<CrosstermBackend<Stdout>>;
+
+/// The terminal, while it is ours. Whoever gives it back takes it out of here first, so nothing is
+/// drawn on it behind that.
+static SCREEN: Mutex<Option<Screen>> = Mutex::new(None);
 
 /// The picture, for as long as this lives.
 pub(crate) struct Tui {
@@ -63,7 +66,7 @@ impl Tui {
         quit: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let terminal = take()?;
+        take()?;
         let mut tui = Self {
             stop: Arc::clone(&stop),
             drawing: None,
@@ -92,7 +95,7 @@ impl Tui {
         let after = lines.clone();
         let draw = move || {
             let _until_the_end = drawn;
-            let show = AssertUnwindSafe(|| picture.show(terminal, &samples, &stop, &quit));
+            let show = AssertUnwindSafe(|| picture.show(&samples, &stop, &quit));
             let failure = match catch_unwind(show) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -121,13 +124,13 @@ impl Drop for Tui {
     }
 }
 
-type Screen = Terminal<CrosstermBackend<Stdout>>;
+fn screen() -> MutexGuard<'static, Option<Screen>> {
+    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-fn take() -> io::Result<Screen> {
-    TAKEN.store(true, Ordering::SeqCst);
-    let taken = enable_raw_mode()
-        .and_then(|()| execute!(io::stdout(), EnterAlternateScreen))
-        .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+fn take() -> io::Result<()> {
+    *screen() = Some(Terminal::new(CrosstermBackend::new(io::stdout()))?);
+    let taken = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen));
     if taken.is_err() {
         give_back();
     }
@@ -137,15 +140,15 @@ fn take() -> io::Result<Screen> {
 /// Leaves the terminal as it was found, if it was taken. Whoever ends the process at once calls it,
 /// too.
 pub(crate) fn give_back() {
-    if !TAKEN.swap(false, Ordering::SeqCst) {
-        return;
-    }
     let (done, given) = mpsc::channel::<()>();
     let give = move || {
         let _until_the_end = done;
         // There is nobody to tell.
         let _ = disable_raw_mode();
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        if let Some(terminal) = screen().take() {
+            drop(terminal);
+            let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        }
     };
     if thread::Builder::new().spawn(give).is_ok() {
         let _ = given.recv_timeout(PATIENCE);
@@ -188,20 +191,23 @@ impl Moment {
 impl Picture {
     fn show(
         &mut self,
-        mut terminal: Screen,
         samples: &Receiver<Arc<Sample>>,
         stop: &AtomicBool,
         quit: &impl Fn(),
     ) -> io::Result<()> {
         let mut drawn_lines = None;
         let mut is_new = true;
-        while !stop.load(Ordering::Acquire) && TAKEN.load(Ordering::SeqCst) {
+        while !stop.load(Ordering::Acquire) {
             for sample in samples.try_iter() {
                 self.add(sample);
                 is_new = true;
             }
             let lines = self.lines.count();
             if is_new || drawn_lines != Some(lines) {
+                let mut screen = screen();
+                let Some(terminal) = screen.as_mut() else {
+                    break;
+                };
                 // A resized terminal is noticed here.
                 terminal.draw(|frame| self.draw(frame))?;
                 drawn_lines = Some(lines);
