@@ -422,31 +422,35 @@ impl Handshaker {
 
     /// Gives a connection to the least-loaded worker.
     fn pass_on(&mut self, key: usize) {
-        let mut greeting = self.greetings.remove(key);
-        if let Err(error) = self.poll.registry().deregister(&mut greeting.socket) {
+        let socket = &mut self.greetings[key].socket;
+        if let Err(error) = self.poll.registry().deregister(socket) {
             log::error!("a connection cannot be passed on: {error}");
-            self.uncount();
-            return;
+            return self.forget(key);
         }
+        let Some(worker) = worker::least_loaded(&self.workers) else {
+            return self.forget(key);
+        };
+        worker.tally.connections.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::clone(&worker.mailbox);
+        let mut greeting = self.remove(key);
         let (peer, share) = (greeting.peer, greeting.share.take());
-        if let Some(worker) = worker::least_loaded(&self.workers) {
-            worker.tally.connections.fetch_add(1, Ordering::Relaxed);
-            let mail = Mail::Connection(greeting.into_stream(), peer, share);
-            worker.mailbox.send(mail);
-        }
-        self.uncount();
+        mailbox.send(Mail::Connection(greeting.into_stream(), peer, share));
     }
 
     fn turn_away(&mut self, key: usize) {
-        let Greeting { socket, peer, .. } = self.greetings.remove(key);
+        let Greeting { socket, peer, .. } = self.remove(key);
         let scheme = self.preamble.scheme(peer);
         self.admittance.turn_away_client(socket, scheme);
-        self.uncount();
     }
 
     fn forget(&mut self, key: usize) {
-        drop(self.greetings.remove(key));
+        drop(self.remove(key));
+    }
+
+    /// It counts no more before its peer can see that it has gone, or where it has got to.
+    fn remove(&mut self, key: usize) -> Greeting {
         self.uncount();
+        self.greetings.remove(key)
     }
 
     fn uncount(&self) {
