@@ -1,6 +1,6 @@
 //! A process that serves: what is opened, given up, started and told, in this order, and how it ends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +9,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::signal::SIGINT;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
+#[cfg(feature = "tls")]
+use tws::Tls;
 use tws::access_log::{AccessLog, Destination, OpenLog};
 use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
-use tws::{Endpoint, Error, Server, ServerHandle};
+use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
 
-use crate::admin_listener::AdminListener;
+use crate::admin_listener::{AdminListener, AdminService};
 use crate::app::{self, App, Guard};
 use crate::banner::{self, Start};
 use crate::browser::Browser;
@@ -22,7 +25,9 @@ use crate::cli::{
     Banner, Browsing, Encryption, Sandboxing, Settings, SiteFile, View, Words, is_exposed,
 };
 use crate::diagnostics::Diagnostics;
-use crate::https::{self, RedirectListener};
+#[cfg(not(feature = "tls"))]
+use crate::https::Tls;
+use crate::https::{self, RedirectListener, RedirectService};
 use crate::inheritance::Inheritance;
 use crate::privileges::Identity;
 use crate::reload::Reload;
@@ -41,169 +46,237 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) fn run(
     words: Words,
     settings: Settings,
-    inheritance: Inheritance,
+    mut inheritance: Inheritance,
     diagnostics: &mut Diagnostics,
 ) -> Result<(), Error> {
     inheritance.check(&settings)?;
+    let ancestor = inheritance.ancestor.take();
     let supervisor = Supervisor::of_this_process();
-    let ancestor = inheritance.ancestor;
     raise_descriptor_limit();
     survive_size_limits()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
-    let app = App::open(&settings)?;
-    let store = settings.users.as_ref();
-    let store = store
-        .map(|store| app::place(store, &settings))
-        .transpose()?;
-    if let Some(store) = &store {
-        app::make_folder_of(store, identity.as_ref())?;
-    }
-    let config = settings.config.clone();
-    let mut server = match inheritance.server {
-        Some(listeners) => Server::from_listeners(listeners, config)?,
-        None => Server::bind(config)?,
-    };
-    let handle = server.handle();
-    let tls = https::open(&settings.encryption, handle.local_addresses())?;
-    let files = Arc::new(Mutex::new(app.files().clone()));
-    // Without anybody who looks there is nothing to measure.
-    let looks = settings.admin.is_some() || settings.view == View::Transfers;
-    let sampler = looks.then(|| Sampler::new(&handle));
-    let admin = match (&settings.admin, &sampler) {
-        (Some(endpoint), Some(sampler)) => {
-            let sources = (&handle, Arc::clone(&files), sampler);
-            let guard = admin_guard(&settings, endpoint)?;
-            Some(AdminListener::open(
-                endpoint,
-                inheritance.admin,
-                sources,
-                guard,
-            )?)
-        }
-        _ => None,
-    };
-    let redirect = settings
-        .redirect_http
-        .map(|port| RedirectListener::open(&settings, port, inheritance.redirect, &handle));
-    let redirect = redirect.transpose()?;
-    let signals = signals::catch()?;
-    let access_log = open_access_log(&settings, identity.as_ref())?;
-
+    let opened = Opened::open(&settings, inheritance, identity.as_ref())?;
     // Who takes over has a browser already.
-    let browser = match (settings.browser, server.handle().local_addresses()) {
+    let browser = match (settings.browser, opened.server.handle().local_addresses()) {
         (Browsing::AtStart, [address, ..]) if ancestor.is_none() => {
             let url = banner::url(&settings.encryption, banner::reached_here(*address));
             Some(Browser::open(url))
         }
         _ => None,
     };
-
     // No thread may have been started before: it would be free, and root.
-    let confinement = match settings.sandbox {
-        Sandboxing::IfPossible => sandbox_for(&settings, store.as_ref()).enter()?,
-        Sandboxing::Off => Confinement::Off,
-    };
-    identity.map_or(Ok(()), |identity| identity.assume())?;
+    let confinement = give_up(&settings, opened.store.as_ref(), identity)?;
     diagnostics.write().map_err(|source| Error::System {
         doing: "start the diagnostics",
         source,
     })?;
-
-    let users = store.as_ref().map(app::open_users).transpose()?;
     if let Some(browser) = browser {
         browser.watch()?;
     }
-    let access_log = access_log.map(OpenLog::start).transpose()?;
-    let reopener = access_log.as_ref().map(AccessLog::reopener);
-    let inlet = access_log.as_ref().map(AccessLog::inlet);
-    if let Some(inlet) = inlet.clone() {
-        server = server.with_access_log_of(inlet);
-    }
-    let announcement = match settings.banner {
-        Banner::Shown => Start {
-            settings: &settings,
-            files: app.files(),
-            server: &handle,
-            admin: admin.as_ref().map(|admin| admin.server().handle()).as_ref(),
-            redirect: redirect.as_ref().map(|it| it.server().handle()).as_ref(),
-            tls: tls.as_ref(),
-            confinement: &confinement,
-        }
-        .announcement(),
-        Banner::Silent => String::new(),
-    };
-    let handler = app.into_handler(&settings, users.as_ref());
-    let servers = [
-        Some(&server),
-        admin.as_ref().map(AdminListener::server),
-        redirect.as_ref().map(RedirectListener::server),
-    ];
-    let upgrade = Upgrade::new(servers, supervisor.clone())?;
-    let mut ends = vec![handle.clone()];
-    ends.extend(redirect.as_ref().map(|redirect| redirect.server().handle()));
-    #[cfg(feature = "tls")]
-    if let Some(tls) = tls.clone() {
-        server = server.with_tls(tls);
-    }
-    let picture = Picture::of(&settings, &handle);
-    let status = status(&settings, &handle);
-    supervisor.watch(handle.clone())?;
-    let heeded = Heeded {
-        reload: Reload::new(
-            words,
-            settings,
-            users,
-            confinement,
-            (handle, files, tls),
-            supervisor.clone(),
-        ),
-        reopener,
-        upgrade,
-        ends,
-        supervisor: supervisor.clone(),
-    };
-    heeded.heed(signals)?;
-    // Whoever has read it may send signals, and replace the program.
-    say(&announcement);
-    let admin = admin.map(AdminListener::start).transpose()?;
-    let redirect = redirect.map(|redirect| redirect.start(inlet)).transpose()?;
+    let running = opened.start(words, settings, confinement, &supervisor)?;
     if let Some(ancestor) = ancestor {
         ancestor.relieve()?;
     }
-    supervisor.serves(status);
-    let served = {
-        let _until_it_is_over = match (picture, sampler) {
-            (Some(picture), Some(sampler)) => Some(picture.show(sampler, diagnostics)?),
-            _ => None,
-        };
-        server.serve(handler)
-    };
-    if let Some(redirect) = redirect {
-        redirect.end();
-    }
-    if let Some(access_log) = access_log {
-        let dropped = access_log.finish(FLUSH_PATIENCE);
-        if dropped > 0 {
-            log::warn!("the access log lacks {dropped} lines");
-        }
-    }
-    if let Some(admin) = admin {
-        admin.end();
-    }
-    served
+    supervisor.serves(running.status());
+    running.serve(diagnostics)
 }
 
-/// Where it serves, for the supervisor.
-fn status(settings: &Settings, handle: &ServerHandle) -> String {
-    let addresses = handle.local_addresses().iter().map(ToString::to_string);
-    let sockets = handle.unix_sockets().iter();
-    let sockets = sockets.map(|path| format!("unix:{}", path.display()));
-    let places: Vec<_> = addresses.chain(sockets).collect();
-    format!(
-        "serves {} at {}",
-        settings.root.display(),
-        places.join(", ")
-    )
+/// What takes rights that are given up then.
+struct Opened {
+    app: App,
+    /// The files of the app, or those of a later reload.
+    files: Arc<Mutex<StaticFiles>>,
+    store: Option<Store>,
+    server: Server,
+    tls: Option<Tls>,
+    /// Without anybody who looks there is nothing to measure.
+    sampler: Option<Arc<Sampler>>,
+    admin: Option<AdminListener>,
+    redirect: Option<RedirectListener>,
+    signals: Signals,
+    access_log: Option<OpenLog>,
+}
+
+impl Opened {
+    /// Opens all that is not inherited. What is made belongs to `owner`.
+    fn open(
+        settings: &Settings,
+        inheritance: Inheritance,
+        owner: Option<&Identity>,
+    ) -> Result<Self, Error> {
+        let app = App::open(settings)?;
+        let store = settings.users.as_ref();
+        let store = store.map(|store| app::place(store, settings)).transpose()?;
+        if let Some(store) = &store {
+            app::make_folder_of(store, owner)?;
+        }
+        let config = settings.config.clone();
+        let server = match inheritance.server {
+            Some(listeners) => Server::from_listeners(listeners, config)?,
+            None => Server::bind(config)?,
+        };
+        let handle = server.handle();
+        let tls = https::open(&settings.encryption, handle.local_addresses())?;
+        let files = Arc::new(Mutex::new(app.files().clone()));
+        let looks = settings.admin.is_some() || settings.view == View::Transfers;
+        let sampler = looks.then(|| Sampler::new(&handle));
+        let admin = match (&settings.admin, &sampler) {
+            (Some(endpoint), Some(sampler)) => {
+                let sources = (&handle, Arc::clone(&files), sampler);
+                let guard = admin_guard(settings, endpoint)?;
+                let listeners = inheritance.admin;
+                Some(AdminListener::open(endpoint, listeners, sources, guard)?)
+            }
+            _ => None,
+        };
+        let redirect = settings
+            .redirect_http
+            .map(|port| RedirectListener::open(settings, port, inheritance.redirect, &handle));
+        Ok(Self {
+            app,
+            files,
+            store,
+            server,
+            tls,
+            sampler,
+            admin,
+            redirect: redirect.transpose()?,
+            signals: signals::catch()?,
+            access_log: open_access_log(settings, owner)?,
+        })
+    }
+
+    /// Starts the threads of all but the server itself, says so, and heeds signals from then on.
+    fn start(
+        self,
+        words: Words,
+        settings: Settings,
+        confinement: Confinement,
+        supervisor: &Supervisor,
+    ) -> Result<Running, Error> {
+        let handle = self.server.handle();
+        let users = self.store.as_ref().map(app::open_users).transpose()?;
+        let access_log = self.access_log.map(OpenLog::start).transpose()?;
+        let inlet = access_log.as_ref().map(AccessLog::inlet);
+        let admin = self.admin.as_ref().map(AdminListener::server);
+        let redirect = self.redirect.as_ref().map(RedirectListener::server);
+        let announcement = match settings.banner {
+            Banner::Shown => Start {
+                settings: &settings,
+                files: self.app.files(),
+                server: &handle,
+                admin: admin.map(Server::handle).as_ref(),
+                redirect: redirect.map(Server::handle).as_ref(),
+                tls: self.tls.as_ref(),
+                confinement: &confinement,
+            }
+            .announcement(),
+            Banner::Silent => String::new(),
+        };
+        let mut ends = vec![handle.clone()];
+        ends.extend(redirect.map(Server::handle));
+        let upgrade = Upgrade::new([Some(&self.server), admin, redirect], supervisor.clone())?;
+        let mut server = self.server;
+        if let Some(inlet) = inlet.clone() {
+            server = server.with_access_log_of(inlet);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls.clone() {
+            server = server.with_tls(tls);
+        }
+        let handler = self.app.into_handler(&settings, users.as_ref());
+        let picture = Picture::of(&settings, &handle);
+        let root = settings.root.clone();
+        supervisor.watch(handle.clone())?;
+        let heeded = Heeded {
+            reload: Reload::new(
+                words,
+                settings,
+                users,
+                confinement,
+                (handle, self.files, self.tls),
+                supervisor.clone(),
+            ),
+            reopener: access_log.as_ref().map(AccessLog::reopener),
+            upgrade,
+            ends,
+            supervisor: supervisor.clone(),
+        };
+        heeded.heed(self.signals)?;
+        // Whoever has read it may send signals, and replace the program.
+        say(&announcement);
+        let admin = self.admin.map(AdminListener::start).transpose()?;
+        let redirect = self.redirect.map(|redirect| redirect.start(inlet));
+        Ok(Running {
+            root,
+            server,
+            handler,
+            picture: picture.zip(self.sampler),
+            admin,
+            redirect: redirect.transpose()?,
+            access_log,
+        })
+    }
+}
+
+/// The server, which is to serve now, and what runs beside it.
+struct Running {
+    root: PathBuf,
+    server: Server,
+    handler: Router,
+    picture: Option<(Picture, Arc<Sampler>)>,
+    admin: Option<AdminService>,
+    redirect: Option<RedirectService>,
+    access_log: Option<AccessLog>,
+}
+
+impl Running {
+    /// Where it serves, for the supervisor.
+    fn status(&self) -> String {
+        let handle = self.server.handle();
+        let addresses = handle.local_addresses().iter().map(ToString::to_string);
+        let sockets = handle.unix_sockets().iter();
+        let sockets = sockets.map(|path| format!("unix:{}", path.display()));
+        let places: Vec<_> = addresses.chain(sockets).collect();
+        format!("serves {} at {}", self.root.display(), places.join(", "))
+    }
+
+    /// Serves, and ends the others then: the admin's listener last, for it tells of the end.
+    fn serve(self, diagnostics: &Diagnostics) -> Result<(), Error> {
+        let served = {
+            let picture = self.picture;
+            let picture = picture.map(|(picture, sampler)| picture.show(sampler, diagnostics));
+            let _until_it_is_over = picture.transpose()?;
+            self.server.serve(self.handler)
+        };
+        if let Some(redirect) = self.redirect {
+            redirect.end();
+        }
+        if let Some(access_log) = self.access_log {
+            let dropped = access_log.finish(FLUSH_PATIENCE);
+            if dropped > 0 {
+                log::warn!("the access log lacks {dropped} lines");
+            }
+        }
+        if let Some(admin) = self.admin {
+            admin.end();
+        }
+        served
+    }
+}
+
+/// Gives up what is not needed to serve.
+fn give_up(
+    settings: &Settings,
+    store: Option<&Store>,
+    identity: Option<Identity>,
+) -> Result<Confinement, Error> {
+    let confinement = match settings.sandbox {
+        Sandboxing::IfPossible => sandbox_for(settings, store).enter()?,
+        Sandboxing::Off => Confinement::Off,
+    };
+    identity.map_or(Ok(()), |identity| identity.assume())?;
+    Ok(confinement)
 }
 
 /// From other machines, operators come with a password.
