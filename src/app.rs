@@ -77,17 +77,7 @@ fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
         Some(guard) => guard(app),
         None => app,
     };
-    if settings.rate_limit.is_some() || settings.rate_limit_connection.is_some() {
-        let limited = RateLimit::new(app);
-        let limited = match settings.rate_limit {
-            Some(rate) => limited.per_client(rate),
-            None => limited,
-        };
-        app = Router::new().fallback(match settings.rate_limit_connection {
-            Some(rate) => limited.per_connection(rate),
-            None => limited,
-        });
-    }
+    app = limit(app, settings);
     if let Some(origin) = &settings.cors {
         app = Router::new().fallback(Cors::new(app, origin));
     }
@@ -95,6 +85,22 @@ fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
         app = Router::new().fallback(SlowLog::new(app, threshold));
     }
     app
+}
+
+/// Puts around everything how many requests there may be.
+pub(crate) fn limit(app: Router, settings: &Settings) -> Router {
+    if settings.rate_limit.is_none() && settings.rate_limit_connection.is_none() {
+        return app;
+    }
+    let limited = RateLimit::new(app);
+    let limited = match settings.rate_limit {
+        Some(rate) => limited.per_client(rate),
+        None => limited,
+    };
+    Router::new().fallback(match settings.rate_limit_connection {
+        Some(rate) => limited.per_connection(rate),
+        None => limited,
+    })
 }
 
 /// Puts around everything who may have it.

@@ -8,10 +8,11 @@ use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
 use tws::access_log::Inlet;
-use tws::{Config, Endpoint, Error, Request, Response, Server, ServerHandle, StatusCode};
+use tws::{Config, Endpoint, Error, Request, Response, Router, Server, ServerHandle, StatusCode};
 #[cfg(feature = "tls")]
 use tws::{KeyPair, Tls};
 
+use crate::app;
 #[cfg(feature = "tls")]
 use crate::banner;
 use crate::cli::{Encryption, Settings};
@@ -72,6 +73,7 @@ fn names(addresses: &[SocketAddr]) -> Vec<String> {
 /// The server of the port for plain HTTP, which listens.
 pub(crate) struct RedirectListener {
     server: Server,
+    handler: Router,
     /// Where HTTPS is spoken.
     port: u16,
 }
@@ -80,6 +82,12 @@ pub(crate) struct RedirectListener {
 pub(crate) struct RedirectService {
     handle: ServerHandle,
     thread: JoinHandle<()>,
+}
+
+/// How one that serves is told of other settings.
+pub(crate) struct RedirectHandle {
+    handle: ServerHandle,
+    port: u16,
 }
 
 impl RedirectListener {
@@ -91,32 +99,27 @@ impl RedirectListener {
         inherited: Option<Vec<OwnedFd>>,
         server: &ServerHandle,
     ) -> Result<Self, Error> {
-        let mut config = Config::default();
-        let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
-        config.addresses = Vec::new();
-        for endpoint in addresses.map(Endpoint::Address) {
-            if !config.addresses.contains(&endpoint) {
-                config.addresses.push(endpoint);
-            }
-        }
-        config.port = port;
-        config.workers = Some(NonZeroUsize::MIN);
-        config.limits = settings.config.limits.clone();
-        config.timeouts = settings.config.timeouts.clone();
-        config.proxy_protocol = settings.config.proxy_protocol;
-        config.trusted_proxies = settings.config.trusted_proxies.clone();
-        config.forwarded_field = settings.config.forwarded_field;
+        let config = config(settings, port);
         let port = server
             .local_addresses()
             .first()
-            .map(std::net::SocketAddr::port);
+            .map_or(HTTPS_PORT, std::net::SocketAddr::port);
         Ok(Self {
             server: match inherited {
                 Some(listeners) => Server::from_listeners(listeners, config)?,
                 None => Server::bind(config).map_err(of_redirect)?,
             },
-            port: port.unwrap_or(HTTPS_PORT),
+            handler: handler(settings, port),
+            port,
         })
+    }
+
+    /// By which it is reached when it serves.
+    pub(crate) fn handle(&self) -> RedirectHandle {
+        RedirectHandle {
+            handle: self.server.handle(),
+            port: self.port,
+        }
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -125,13 +128,17 @@ impl RedirectListener {
 
     /// Starts to serve, on threads of its own, and tells the log of it.
     pub(crate) fn start(self, access_log: Option<Inlet>) -> Result<RedirectService, Error> {
-        let Self { mut server, port } = self;
+        let Self {
+            mut server,
+            handler,
+            ..
+        } = self;
         if let Some(inlet) = access_log {
             server = server.with_access_log_of(inlet);
         }
         let handle = server.handle();
         let serve = move || {
-            if let Err(error) = server.serve(move |request: &Request<'_>| redirect(request, port)) {
+            if let Err(error) = server.serve(handler) {
                 log::error!("the port that leads to HTTPS: {error}");
             }
         };
@@ -152,6 +159,39 @@ impl RedirectService {
             log::error!("the port that leads to HTTPS panicked");
         }
     }
+}
+
+impl RedirectHandle {
+    /// Serves by the limits of other settings from now on.
+    pub(crate) fn reload(&self, settings: &Settings) -> Result<(), Error> {
+        let config = config(settings, self.port);
+        self.handle.reload(handler(settings, self.port), &config)
+    }
+}
+
+/// The limits are those of the server it leads to.
+fn config(settings: &Settings, port: u16) -> Config {
+    let mut config = Config::default();
+    let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
+    config.addresses = Vec::new();
+    for endpoint in addresses.map(Endpoint::Address) {
+        if !config.addresses.contains(&endpoint) {
+            config.addresses.push(endpoint);
+        }
+    }
+    config.port = port;
+    config.workers = Some(NonZeroUsize::MIN);
+    config.limits = settings.config.limits.clone();
+    config.timeouts = settings.config.timeouts.clone();
+    config.proxy_protocol = settings.config.proxy_protocol;
+    config.trusted_proxies = settings.config.trusted_proxies.clone();
+    config.forwarded_field = settings.config.forwarded_field;
+    config
+}
+
+fn handler(settings: &Settings, port: u16) -> Router {
+    let lead = move |request: &Request<'_>| redirect(request, port);
+    app::limit(Router::new().fallback(lead), settings)
 }
 
 /// Of several that listen, this is the one that cannot.

@@ -21,6 +21,7 @@ use tws::{Reloaded, Tls};
 
 use crate::app::{App, Users};
 use crate::cli::{Settings, Words};
+use crate::https::RedirectHandle;
 #[cfg(not(feature = "tls"))]
 use crate::https::Tls;
 use crate::sandbox::Confinement;
@@ -38,6 +39,7 @@ struct Shared {
     users: Option<Users>,
     confinement: Confinement,
     handle: ServerHandle,
+    redirect: Option<RedirectHandle>,
     /// Those that are served, for whoever tells of them.
     files: Arc<Mutex<StaticFiles>>,
     tls: Option<Tls>,
@@ -55,7 +57,8 @@ impl Reload {
         began: Settings,
         users: Option<Users>,
         confinement: Confinement,
-        (handle, files, tls): (ServerHandle, Arc<Mutex<StaticFiles>>, Option<Tls>),
+        (handle, redirect): (ServerHandle, Option<RedirectHandle>),
+        (files, tls): (Arc<Mutex<StaticFiles>>, Option<Tls>),
         supervisor: Supervisor,
     ) -> Self {
         let shared = Shared {
@@ -65,6 +68,7 @@ impl Reload {
             users,
             confinement,
             handle,
+            redirect,
             files,
             tls,
             supervisor,
@@ -125,7 +129,10 @@ impl Shared {
         self.reload_certificates()
             .map_err(|error| self.explain(&error))?;
         let reloaded = self.handle.reload(handler, &settings.config);
-        reloaded.map_err(|error| error.to_string())?;
+        let redirect = self.redirect.as_ref();
+        reloaded
+            .and_then(|()| redirect.map_or(Ok(()), |redirect| redirect.reload(&settings)))
+            .map_err(|error| error.to_string())?;
         *self.drain_delay() = settings.drain_delay;
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         self.warn_of_what_stays(&settings);

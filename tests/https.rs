@@ -70,6 +70,31 @@ fn certificates_by_name_and_a_port_that_leads_to_https() {
     assert!(log.contains("\"GET /a.txt?b HTTP/1.1\" 308"), "{log}");
 }
 
+/// From the start, and when they have changed.
+#[test]
+fn the_port_that_leads_to_https_has_the_same_limits() {
+    let folder = folder();
+    let settings = folder.path().join("settings.toml");
+    fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("a file");
+    let process = Process::start(
+        folder.path(),
+        &[
+            "--tls-self-signed",
+            "--redirect-http=0",
+            &format!("--config={}", text(&settings)),
+        ],
+    );
+    let mut client = Client::connect(redirecting(&process.announcement));
+    assert_eq!([(); 3].map(|()| client.get("/").status), [308, 429, 429]);
+    fs::write(&settings, "keep-alive-max = 0\n").expect("a file");
+    process.signal(Signal::HUP);
+    // There is no other limit now than that of a connection's requests.
+    eventually(|| {
+        let reply = Client::connect(redirecting(&process.announcement)).get("/");
+        (reply.status, reply.field("Connection")) == (308, Some("close"))
+    });
+}
+
 /// In the sandbox, by SIGHUP: one that is wrong changes nothing.
 #[test]
 fn a_renewed_certificate_is_taken_when_it_is_told() {
