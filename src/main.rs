@@ -24,7 +24,7 @@ mod supervisor;
 mod tui;
 mod upgrade;
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use cli::{Mistake, Settings, Stop, Task, View, Words};
@@ -97,12 +97,18 @@ fn explain(words: &Words) -> ExitCode {
 }
 
 fn has_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+    io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
+/// All of it, unless whoever reads has enough.
 fn print(text: &[u8]) -> ExitCode {
-    say(&String::from_utf8_lossy(text));
-    ExitCode::SUCCESS
+    match write(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn end(stop: Stop) -> ExitCode {
@@ -123,12 +129,16 @@ fn end(stop: Stop) -> ExitCode {
 fn complain(text: &str) {
     let line: String = text.split(char::is_control).collect::<Vec<_>>().join(" ");
     // At once, for others may write there, too.
-    let _ = std::io::stderr().write_all(format!("tws: {line}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("tws: {line}\n").as_bytes());
 }
 
 /// To standard output, which may be closed.
 fn say(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
+    let _ = write(text.as_bytes());
+}
+
+fn write(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text)?;
+    stdout.flush()
 }

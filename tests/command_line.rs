@@ -30,6 +30,26 @@ pub(crate) fn fails(folder: &Path, args: &[&str], code: i32) -> String {
     error
 }
 
+/// What cannot be printed is no success; who has read enough is none the wiser.
+#[test]
+fn what_cannot_be_printed_is_said() {
+    let print = |to: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.arg("man").stdout(to).stderr(Stdio::piped());
+        let output = command.spawn().and_then(|child| child.wait_with_output());
+        let output = output.expect("the binary runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    let full = fs::File::options().write(true).open("/dev/full");
+    let (code, error) = print(full.expect("a device").into());
+    assert_eq!((code, error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.contains("cannot write to standard output"), "{error}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(print(writer.into()), (Some(0), String::new()));
+}
+
 #[test]
 fn help_and_version_are_printed() {
     let folder = tempfile::tempdir().expect("a folder");
