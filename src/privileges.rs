@@ -3,14 +3,14 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, fchown, lchown};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{
     Gid, Group, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid,
 };
-use tws::Error;
+use tws::{Error, ServerHandle};
 
 /// Whom the process shall become.
 #[derive(Debug)]
@@ -75,6 +75,21 @@ impl Identity {
 
     fn own(&self, file: &File) -> io::Result<()> {
         fchown(file, Some(self.user.as_raw()), Some(self.group.as_raw()))
+    }
+
+    /// Gives it the Unix sockets that were made for it: the mode of a socket tells who of them and
+    /// theirs may connect.
+    pub(crate) fn own_sockets(&self, server: &ServerHandle) -> Result<(), Error> {
+        for path in server.unix_sockets() {
+            // Never what a link leads to that somebody has put there meanwhile.
+            lchown(path, Some(self.user.as_raw()), Some(self.group.as_raw())).map_err(
+                |source| Error::System {
+                    doing: "give the Unix sockets to --user",
+                    source,
+                },
+            )?;
+        }
+        Ok(())
     }
 
     /// Gives it a folder that was made for it.

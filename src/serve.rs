@@ -113,7 +113,11 @@ impl Opened {
         let config = settings.config.clone();
         let server = match inheritance.server {
             Some(listeners) => Server::from_listeners(listeners, config)?,
-            None => Server::bind(config)?,
+            None => {
+                let server = Server::bind(config)?;
+                own_sockets(&server, owner)?;
+                server
+            }
         };
         let handle = server.handle();
         let tls = https::open(&settings.encryption, handle.local_addresses())?;
@@ -125,7 +129,12 @@ impl Opened {
                 let sources = (&handle, Arc::clone(&files), sampler);
                 let guard = admin_guard(settings, endpoint)?;
                 let listeners = inheritance.admin;
-                Some(AdminListener::open(endpoint, listeners, sources, guard)?)
+                let is_inherited = listeners.is_some();
+                let admin = AdminListener::open(endpoint, listeners, sources, guard)?;
+                if !is_inherited {
+                    own_sockets(admin.server(), owner)?;
+                }
+                Some(admin)
             }
             _ => None,
         };
@@ -324,6 +333,11 @@ impl Picture {
         );
         Err(Error::Setting(text))
     }
+}
+
+/// Unix sockets that were made belong to `owner`.
+fn own_sockets(server: &Server, owner: Option<&Identity>) -> Result<(), Error> {
+    owner.map_or(Ok(()), |owner| owner.own_sockets(&server.handle()))
 }
 
 fn open_access_log(

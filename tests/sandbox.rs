@@ -233,10 +233,13 @@ fn root_becomes_somebody_else_and_writes_as_them() {
         "--user=4000000001",
         "--group=4000000002",
         "--access-log=access.log",
+        "--bind=127.0.0.1",
+        "--bind=unix:tws.sock",
+        "--admin=unix:admin.sock",
         "--users=sqlite:users.db",
     ];
     let users = cfg!(feature = "sqlite");
-    let args = &args[..if users { 5 } else { 4 }];
+    let args = &args[..if users { 8 } else { 7 }];
     let (process, mut client, lines) = announced(folder.path(), args);
     assert!(
         !lines.iter().any(|line| line.contains("--user")),
@@ -256,7 +259,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
     same("Gid", &["4000000002"; 4].join("\t"));
     same("Groups", "");
     same("CapEff", "0000000000000000");
-    let mut written = vec!["access.log"];
+    let mut written = vec!["access.log", "tws.sock", "admin.sock"];
     if users {
         let post = "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
                     Content-Length: 14\r\n\r\n{\"Nombre\":\"A\"}";

@@ -166,7 +166,8 @@ pub(super) struct Flags {
     )]
     pub(super) bind: Vec<Addresses>,
 
-    /// Who may connect to Unix sockets, as a mode of theirs [default: 660]
+    /// Who may connect to Unix sockets, as a mode of theirs; they are --user's and --group's
+    /// [default: 660]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = LISTENING)]
     pub(super) unix_mode: Option<u32>,
 
