@@ -13,10 +13,8 @@ use tws::{Config, Endpoint, Error, Handler, Request, Router, Server, ServerHandl
 use crate::app::Guard;
 use crate::cli::is_exposed;
 
-/// Watchers at once, each of whom has a thread.
-const MAX_WATCHERS: usize = 64;
-
-/// People, their monitoring and a load balancer or two, none of whom needs half of them.
+/// People, their monitoring and a load balancer or two, none of whom needs half of them. Who watches
+/// has a thread, so each of them may: one who waited for a thread would see nothing.
 const MAX_CONNECTIONS: usize = 256;
 
 /// How long watchers have to hear that all is over: they are told once a second.
@@ -48,7 +46,7 @@ impl AdminListener {
         config.addresses = vec![endpoint.clone()];
         config.workers = Some(NonZeroUsize::MIN);
         config.helpers = NonZeroUsize::MIN.saturating_add(3);
-        config.limits.max_streams = MAX_WATCHERS;
+        config.limits.max_streams = MAX_CONNECTIONS;
         config.limits.max_connections = Some(MAX_CONNECTIONS);
         config.limits.max_connections_per_client = Some(MAX_CONNECTIONS / 2);
         config.timeouts.drain = DRAIN;

@@ -547,6 +547,21 @@ fn the_program_tells_its_operators_until_its_last_answer() {
 }
 
 #[test]
+fn a_hundred_watchers_all_see_something() {
+    let folder = folder();
+    let process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
+    let address = process.admin.expect("an address for operators");
+    let mut watchers: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
+    for watcher in &mut watchers {
+        watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    for watcher in &mut watchers {
+        assert_eq!(watcher.head().status, 200);
+        while event(watcher).is_none() {}
+    }
+}
+
+#[test]
 fn a_load_balancer_has_time_to_notice() {
     let folder = folder();
     let args = [
