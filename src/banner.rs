@@ -2,7 +2,7 @@
 //! and what about it is unsafe, each in one line with the way out. It only looks and says.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use clap::builder::styling::{Ansi256Color, AnsiColor, Style};
@@ -15,6 +15,7 @@ use tws::{ServerHandle, StaticFiles};
 
 use crate::cli::{Encryption, QrCode as Qr, Settings};
 use crate::dangers;
+use crate::diagnostics;
 #[cfg(not(feature = "tls"))]
 use crate::https::Tls;
 use crate::privileges;
@@ -41,11 +42,9 @@ enum Paint {
 }
 
 impl Paint {
-    /// As standard output and <https://no-color.org> want it.
+    /// As standard output wants it.
     fn of_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let unable = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        match std::io::stdout().is_terminal() && !unwanted && !unable {
+        match diagnostics::takes_colours(&io::stdout()) {
             true => Self::Coloured,
             false => Self::Plain,
         }

@@ -3,6 +3,7 @@
 //! terminal, they are kept for it to show.
 
 use std::collections::VecDeque;
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,6 +110,14 @@ impl Lines {
     }
 }
 
+/// Whether there is a terminal at the other end that shows colours, and whose user wants them
+/// (<https://no-color.org>).
+pub(crate) fn takes_colours(output: &impl IsTerminal) -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let unable = env::var_os("TERM").is_some_and(|value| value == "dumb");
+    output.is_terminal() && !unwanted && !unable
+}
+
 /// The diagnostics; what waits is written when this is dropped.
 pub(crate) struct Diagnostics {
     sender: SyncSender<Message>,
@@ -119,10 +128,10 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     /// Collects them, at `level` unless `RUST_LOG` says otherwise. In `style` if they go to a
-    /// terminal.
+    /// terminal that takes colours.
     pub(crate) fn collect(level: LevelFilter, style: WriteStyle) -> Self {
         let (sender, queue) = mpsc::sync_channel(MAX_WAITING);
-        let style = match io::stderr().is_terminal() {
+        let style = match takes_colours(&io::stderr()) {
             true => style,
             false => WriteStyle::Never,
         };

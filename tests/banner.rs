@@ -36,14 +36,21 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
+const LAST_WORDS: &str = "Ctrl-C ends it.";
+
 fn lines_of(output: impl Read) -> String {
-    let mut announcement = String::new();
+    lines_with(output, &[LAST_WORDS])
+}
+
+/// The lines until all these words were said.
+fn lines_with(output: impl Read, words: &[&str]) -> String {
+    let mut said = String::new();
     let mut output = BufReader::new(output);
-    while !announcement.contains("Ctrl-C ends it.") {
-        let count = output.read_line(&mut announcement).expect("a line");
-        assert!(count > 0, "it ended: {announcement}");
+    while !words.iter().all(|words| said.contains(words)) {
+        let count = output.read_line(&mut said).expect("a line");
+        assert!(count > 0, "it ended: {said}");
     }
-    announcement
+    said
 }
 
 fn announced(folder: &Path, args: &[&str]) -> String {
@@ -188,7 +195,7 @@ fn who_listens_everywhere_is_told_where_that_is() {
     assert!(!here.contains('█') && !here.contains("whoever"), "{here}");
 }
 
-/// What the binary says to a terminal.
+/// What the binary says to a terminal, a warning included.
 fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).expect("a terminal");
@@ -203,8 +210,10 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     if let Some(value) = no_color {
         command.env("NO_COLOR", value);
     }
+    let diagnostics = inside.try_clone().expect("a descriptor");
+    command.env("TWS_PROT", "1").stderr(diagnostics);
     let _child = Running(command.stdout(inside).spawn().expect("a start"));
-    lines_of(fs::File::from(terminal))
+    lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_WORDS])
 }
 
 #[test]
@@ -214,11 +223,13 @@ fn colours_are_for_terminals_that_want_them() {
     assert!(!said_to_a_terminal(folder.path(), Some("1")).contains('\x1b'));
     for no_color in [None, Some("")] {
         let coloured = said_to_a_terminal(folder.path(), no_color);
-        assert!(coloured.starts_with("\x1b[1mtws "), "{coloured:?}");
-        assert!(
-            coloured.contains("\x1b[4m\x1b[36mhttp://127.0.0.1:"),
-            "{coloured:?}"
-        );
+        for expected in [
+            "\x1b[1mtws ",
+            "\x1b[4m\x1b[36mhttp://127.0.0.1:",
+            "\x1b[33mWARN",
+        ] {
+            assert!(coloured.contains(expected), "{coloured:?}");
+        }
     }
 }
 

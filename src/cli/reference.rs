@@ -38,6 +38,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "PGPASSWORD",
         "The password for a store at postgres://, if there is none in its address.",
     ),
+    (
+        "NO_COLOR, TERM",
+        "Terminals show no colours if the one has a value, or the other is dumb.",
+    ),
 ];
 
 const FILES: &[(&str, &str)] = &[
