@@ -251,7 +251,7 @@ impl Picture {
             .as_ref()
             .map_or(Phase::Bound, |sample| sample.phase);
         let (words, color) = match phase {
-            Phase::Serving => ("q ends", Color::Green),
+            Phase::Bound | Phase::Serving => ("q ends", Color::Green),
             _ => ("finishing its answers; q again ends at once", Color::Yellow),
         };
         let line = Line::from(vec![
@@ -443,7 +443,23 @@ fn clock(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ratatui::backend::TestBackend;
+
     use super::*;
+
+    #[test]
+    fn before_there_is_a_sample_nothing_ends() {
+        let picture = Picture {
+            title: "site".to_owned(),
+            lines: Lines::default(),
+            latest: None,
+            past: VecDeque::new(),
+        };
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
+        terminal.draw(|frame| picture.draw(frame)).expect("a frame");
+        let screen = terminal.backend().to_string();
+        assert!(screen.contains(" tws  site  q ends"), "{screen}");
+    }
 
     #[test]
     fn what_clients_chose_moves_no_cursor() {
