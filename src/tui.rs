@@ -336,18 +336,19 @@ impl Picture {
 }
 
 fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
-    // Where there is little room, the name is worth more than the bytes.
-    let (gauge, amount) = match row.width {
-        0..110 => (Constraint::Length(14), Constraint::Length(0)),
-        _ => (Constraint::Fill(2), Constraint::Length(20)),
+    // Where there is little room, the name is worth more than the bytes and the port.
+    let (client, gauge, amount) = match row.width {
+        // The longest IPv4 address, without its port.
+        0..110 => (15, Constraint::Length(11), Constraint::Length(0)),
+        _ => (22, Constraint::Fill(2), Constraint::Length(20)),
     };
     let [client, file, gauge, amount, rate, left, limit] = Layout::horizontal([
-        Constraint::Max(22),
+        Constraint::Max(client),
         Constraint::Fill(3),
         gauge,
         amount,
         Constraint::Length(12),
-        Constraint::Length(9),
+        Constraint::Length(8),
         Constraint::Length(9),
     ])
     .spacing(1)

@@ -199,9 +199,9 @@ fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
     }
     let modes = tcgetattr(&sitting.terminal).expect("modes").local_modes;
     assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
-    // In a terminal of another size all is drawn anew.
+    // In a terminal of another size all is drawn anew, and in most the name has room.
     sitting.written.lock().expect("no panic").clear();
-    resize(&sitting.terminal, 90, 24);
+    resize(&sitting.terminal, 80, 24);
     sitting.signal(Signal::WINCH);
     sitting.wait_for("large ñ.bin");
 
