@@ -262,8 +262,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) max_connections: Option<NonZeroUsize>,
 
-    /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503
-    /// [default: no limit]
+    /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503. All that
+    /// are behind a proxy are one, unless --proxy-protocol tells them apart [default: no limit]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) max_connections_per_client: Option<NonZeroUsize>,
 
@@ -277,7 +277,8 @@ pub(super) struct Flags {
     pub(super) rate_limit_connection: Option<Rate>,
 
     /// Bytes per second that one client may move on all its connections, there and back: 512 KiB,
-    /// 10 MiB [default: no limit]
+    /// 10 MiB. All that are behind a proxy are one, unless --proxy-protocol tells them apart
+    /// [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth, help_heading = LIMITS)]
     pub(super) bandwidth: Option<NonZeroU64>,
 
