@@ -408,6 +408,8 @@ fn a_folder_with_the_name_of_a_word_is_served() {
     let script = tws(folder.path(), &["completions", "bash"]);
     assert!(String::from_utf8_lossy(&script.stdout).contains("--access-log"));
     fails(folder.path(), &["completions", "tcsh"], 2);
+    let error = fails(folder.path(), &["completions"], 2);
+    assert!(error.contains("not provided: <SHELL>"), "{error}");
     let help = tws(folder.path(), &["check", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("tws check"));
 }

@@ -674,7 +674,7 @@ pub(super) fn one_line(error: &clap::Error) -> String {
     let lines = text.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
     });
-    let words = lines.collect::<Vec<_>>().join("; ");
+    let words = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     words.strip_prefix("error: ").unwrap_or(&words).to_owned()
 }
 
