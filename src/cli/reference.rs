@@ -27,7 +27,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES",
         "Sockets that a supervisor has opened (sd_listen_fds(3)): they are served instead of what \
-         --bind and --port say. One named admin is for --admin.",
+         --bind and --port say. One named admin is for --admin, one named redirect for \
+         --redirect-http.",
     ),
     (
         "NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC",
