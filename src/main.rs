@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(&words),
         Task::Explain => explain(&words),
         Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
-        Task::Man => cli::man().map_or(ExitCode::FAILURE, |page| print(&page)),
+        Task::Man => cli::man(&words).map_or_else(end, |page| print(&page)),
     }
 }
 

@@ -410,6 +410,8 @@ fn a_folder_with_the_name_of_a_word_is_served() {
     fails(folder.path(), &["completions", "tcsh"], 2);
     let error = fails(folder.path(), &["completions"], 2);
     assert!(error.contains("not provided: <SHELL>"), "{error}");
+    // Who means a folder of that name hears that the word is none.
+    fails(folder.path(), &["man", "8080"], 2);
     let help = tws(folder.path(), &["check", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("tws check"));
 }

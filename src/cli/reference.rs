@@ -8,7 +8,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::task::{self, Task};
-use super::{Stop, Words, flags};
+use super::{Mistake, Stop, Words, flags};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     (
@@ -86,8 +86,15 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("2", "What was typed, or is in the environment, is wrong."),
 ];
 
-/// The man page, in roff.
-pub(crate) fn man() -> io::Result<Vec<u8>> {
+/// The man page, in roff. It takes no arguments.
+pub(crate) fn man(words: &Words) -> Result<Vec<u8>, Stop> {
+    Command::new("tws man")
+        .about("Print the man page")
+        .try_get_matches_from(&words.args)?;
+    man_page().map_err(|error| Stop::Mistakes(vec![Mistake::Failure(error.to_string())]))
+}
+
+fn man_page() -> io::Result<Vec<u8>> {
     let man = Man::new(flags::command()).manual("User Commands");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn each_flag_is_in_the_table_and_on_the_man_page() {
-        let (table, page) = (table(), man().expect("a page"));
+        let (table, page) = (table(), man_page().expect("a page"));
         let page = String::from_utf8(page).expect("text").replace('\\', "");
         let mut command = flags::command();
         command.build();
