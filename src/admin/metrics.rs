@@ -233,7 +233,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
     out.single(
         "tws_cold_reads_total",
         Kind::Counter,
-        "Parts of files that were not in memory and were read from a disk.",
+        "Parts of files that threads for disks read: they, or others of their file, were not in memory.",
         totals.cold_reads,
     );
 }

@@ -66,7 +66,8 @@ pub struct Totals {
     pub streams: Queue,
     /// Threads that read from disks.
     pub disks: Queue,
-    /// How often a part of a file was not in memory and had to be read from a disk.
+    /// How often such a thread read a part of a file: of one that was not in memory now or seconds
+    /// before.
     pub cold_reads: u64,
 }
 
