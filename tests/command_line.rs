@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::Signal;
 
@@ -36,7 +36,7 @@ fn what_cannot_be_printed_is_said() {
     let print = |to: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.arg("man").stdout(to).stderr(Stdio::piped());
-        let output = command.spawn().and_then(|child| child.wait_with_output());
+        let output = command.spawn().and_then(Child::wait_with_output);
         let output = output.expect("the binary runs");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), error)
