@@ -27,6 +27,7 @@ use super::stream::Stream;
 use super::terms::Terms;
 #[cfg(feature = "tls")]
 use super::tls_stream::TlsStream;
+use super::tokens::{BELL, Tokens, key_of};
 use super::worker::{self, Tally};
 use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
@@ -35,9 +36,6 @@ const EVENTS_PER_TURN: usize = 256;
 
 /// So few deadlines are not looked through for those of connections that are gone.
 const MIN_DEADLINES: usize = 1024;
-
-/// The mailbox's bell. No greeting's token has all bits set.
-const BELL: Token = Token(usize::MAX);
 
 /// What a handshaker is told.
 #[derive(Debug)]
@@ -244,7 +242,7 @@ pub(crate) struct Handshaker {
     /// How long a connection may take.
     patience: Duration,
     greetings: Slab<Greeting>,
-    next_generation: u32,
+    tokens: Tokens,
     /// In the order in which they came, which is that of their ends. Some are gone.
     deadlines: VecDeque<(Instant, Token)>,
     phase: Phase,
@@ -316,7 +314,7 @@ impl Handshaker {
             admittance,
             patience: config.timeouts.header,
             greetings: Slab::new(),
-            next_generation: 0,
+            tokens: Tokens::default(),
             deadlines: VecDeque::new(),
             phase: Phase::Open,
         }
@@ -362,8 +360,7 @@ impl Handshaker {
         now: Instant,
     ) {
         let entry = self.greetings.vacant_entry();
-        let token = Token((self.next_generation as usize) << 32 | entry.key());
-        self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);
+        let token = self.tokens.issue(entry.key());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut socket, token, interest);
         if let Err(error) = registered {
@@ -393,7 +390,7 @@ impl Handshaker {
 
     /// Goes on with a greeting as far as that goes without waiting.
     fn go_on(&mut self, token: Token) {
-        let key = token.0 & u32::MAX as usize;
+        let key = key_of(token);
         let Some(greeting) = self
             .greetings
             .get_mut(key)
@@ -477,7 +474,7 @@ impl Handshaker {
             && count > 0
         {
             self.deadlines.pop_front();
-            let key = token.0 & u32::MAX as usize;
+            let key = key_of(token);
             let greeting = self.greetings.get(key);
             if let Some(greeting) = greeting.filter(|greeting| greeting.token == token) {
                 log::debug!("no request from {}: it takes too long", greeting.peer);
@@ -494,7 +491,7 @@ impl Handshaker {
         }
         let greetings = &self.greetings;
         self.deadlines.retain(|(_, token)| {
-            let greeting = greetings.get(token.0 & u32::MAX as usize);
+            let greeting = greetings.get(key_of(*token));
             greeting.is_some_and(|greeting| greeting.token == *token)
         });
     }

@@ -32,5 +32,6 @@ mod stream;
 pub(crate) mod terms;
 #[cfg(feature = "tls")]
 mod tls_stream;
+mod tokens;
 mod transport;
 pub(crate) mod worker;

@@ -24,6 +24,7 @@ use super::meter::Meter;
 use super::observer::{Question, Subject};
 use super::stream::Stream;
 use super::terms::{Former, Terms};
+use super::tokens::{BELL, Tokens, key_of};
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
@@ -42,9 +43,6 @@ const EVENTS_PER_TURN: usize = 1024;
 
 /// In how many full turns in a row nobody is looked at for being late.
 const MAX_TURNS_WITHOUT_DEADLINES: usize = 16;
-
-/// The mailbox's bell. No connection's token has all bits set.
-const BELL: Token = Token(usize::MAX);
 
 /// Where a worker is reached, and how busy it is.
 #[derive(Clone, Debug)]
@@ -91,7 +89,7 @@ pub(crate) struct Worker {
     address: Address,
     timeouts: Timeouts,
     slots: Slab<Slot>,
-    next_generation: u32,
+    tokens: Tokens,
     /// Those that can go on at once; each at most once.
     run_queue: VecDeque<Token>,
     deadlines: Deadlines,
@@ -185,7 +183,7 @@ impl Worker {
             address: seat.address,
             timeouts: config.timeouts.clone(),
             slots: Slab::new(),
-            next_generation: 0,
+            tokens: Tokens::default(),
             run_queue: VecDeque::new(),
             deadlines: Deadlines::new(now),
             cx: Context::new(config, Recording::Off, Instant::now, SystemTime::now()),
@@ -373,8 +371,7 @@ impl Worker {
         connection: impl FnOnce(Stream) -> Connection<Stream>,
     ) {
         let entry = self.slots.vacant_entry();
-        let token = token_of(self.next_generation, entry.key());
-        self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);
+        let token = self.tokens.issue(entry.key());
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
             log::error!("a connection cannot be watched: {error}");
@@ -550,7 +547,7 @@ impl Worker {
         match park {
             Park::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
-                self.slots.remove(slot_key(token));
+                self.slots.remove(key_of(token));
                 self.address
                     .tally
                     .connections
@@ -609,20 +606,11 @@ impl Drop for Worker {
     }
 }
 
-/// The slot of a token, unless its connection is gone: the generation tells a slot's tenants apart,
-/// so nothing that comes late reaches a stranger.
+/// The slot of a token, unless its connection is gone.
 fn slot(slots: &mut Slab<Slot>, token: Token) -> Option<&mut Slot> {
     slots
-        .get_mut(slot_key(token))
+        .get_mut(key_of(token))
         .filter(|slot| slot.token == token)
-}
-
-fn token_of(generation: u32, key: usize) -> Token {
-    Token((generation as usize) << 32 | key)
-}
-
-fn slot_key(token: Token) -> usize {
-    token.0 & u32::MAX as usize
 }
 
 /// What a worker lends a connection that runs.
