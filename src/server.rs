@@ -21,9 +21,10 @@ use crate::net::handshaker::{self, Handshaker, Message, Preamble};
 use crate::net::helpers::Helpers;
 use crate::net::mailbox::Mail;
 use crate::net::observer::{self, Observer, PoolsView, Subject};
+use crate::net::seat::{Address, Seat};
 use crate::net::socket::{Listener, ListenerAddress, V6};
 use crate::net::terms::Terms;
-use crate::net::worker::{Address, Seat, Worker};
+use crate::net::worker::Worker;
 #[cfg(feature = "tls")]
 use crate::tls::{Reloaded, Tls};
 
@@ -130,8 +131,7 @@ impl ServerHandle {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        let of_workers: usize = self.shared.workers.iter().map(of).sum();
+        let of_workers: usize = self.shared.workers.iter().map(Address::connections).sum();
         of_workers + self.shared.handshakers.connections()
     }
 
@@ -397,8 +397,7 @@ impl Server {
             true => 0,
             false => count,
         };
-        let seats: std::io::Result<Vec<_>> =
-            (0..greetings).map(|_| handshaker::Seat::new()).collect();
+        let seats: std::io::Result<Vec<_>> = (0..greetings).map(|_| Seat::new()).collect();
         let seats = seats.map_err(Error::system("make an event loop"))?;
         let addresses = seats.iter().map(|seat| seat.address().clone()).collect();
         shared.handshakers.publish(addresses);

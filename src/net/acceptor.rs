@@ -14,11 +14,11 @@ use rustix::process::{Resource, getrlimit};
 
 use super::handshaker::{self, Message, Preamble};
 use super::mailbox::Mail;
+use super::seat::{Address, least_loaded};
 use super::socket::{Listener, Socket};
 use super::stream::Stream;
 use super::terms::Terms;
 use super::transport::Transport;
-use super::worker::{self, Address};
 use crate::handler::Handler;
 use crate::http::forwarded::Scheme;
 
@@ -107,8 +107,8 @@ impl Room {
     }
 
     fn connections(&self) -> usize {
-        let of = |worker: &Address| worker.tally.connections.load(Ordering::Relaxed);
-        self.workers.iter().map(of).sum::<usize>() + self.handshakers.connections()
+        let of_workers: usize = self.workers.iter().map(Address::connections).sum();
+        of_workers + self.handshakers.connections()
     }
 
     fn idle(&self) -> usize {
@@ -314,7 +314,7 @@ impl Acceptor {
         };
         self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
         if room.preamble.is_empty_for(peer) {
-            if let Some(worker) = worker::least_loaded(&room.workers) {
+            if let Some(worker) = least_loaded(&room.workers) {
                 worker.tally.connections.fetch_add(1, Ordering::Relaxed);
                 let mail = Mail::Connection(Stream::Plain(socket), peer, share);
                 worker.mailbox.send(mail);

@@ -20,15 +20,15 @@ use super::acceptor;
 use super::acceptor::Admittance;
 use super::clients::{Clients, Share, TooMany};
 use super::connection::REQUEST_GRACE;
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::Mail;
 use super::proxy_header::{self, Source};
+use super::seat::{Address, Seat, least_loaded};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::terms::Terms;
 #[cfg(feature = "tls")]
 use super::tls_stream::TlsStream;
 use super::tokens::{BELL, Tokens, key_of};
-use super::worker::{self, Tally};
 use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
 
@@ -50,26 +50,18 @@ pub(crate) enum Message {
     Drain,
 }
 
-/// Where a handshaker is reached, and how busy it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Address {
-    pub(crate) mailbox: Arc<Mailbox<Message>>,
-    /// Of which only the connections are counted.
-    pub(crate) tally: Arc<Tally>,
-}
-
 /// Where all handshakers of a server are reached. They are known when it serves, and there are none
 /// if all connections begin with a request.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(OnceLock<Vec<Address>>);
+pub(crate) struct Directory(OnceLock<Vec<Address<Message>>>);
 
 impl Directory {
     /// Once.
-    pub(crate) fn publish(&self, handshakers: Vec<Address>) {
+    pub(crate) fn publish(&self, handshakers: Vec<Address<Message>>) {
         let _ = self.0.set(handshakers);
     }
 
-    pub(crate) fn all(&self) -> &[Address] {
+    pub(crate) fn all(&self) -> &[Address<Message>] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
@@ -86,16 +78,8 @@ impl Directory {
     }
 
     /// Whoever has the fewest connections.
-    pub(super) fn least_loaded(&self) -> Option<&Address> {
-        self.all()
-            .iter()
-            .min_by_key(|handshaker| handshaker.connections())
-    }
-}
-
-impl Address {
-    fn connections(&self) -> usize {
-        self.tally.connections.load(Ordering::Relaxed)
+    pub(super) fn least_loaded(&self) -> Option<&Address<Message>> {
+        least_loaded(self.all())
     }
 }
 
@@ -212,32 +196,11 @@ impl Preamble {
     }
 }
 
-/// The part of a handshaker that exists before the workers are known.
-pub(crate) struct Seat {
-    poll: Poll,
-    address: Address,
-}
-
-impl Seat {
-    pub(crate) fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let address = Address {
-            mailbox: Arc::new(Mailbox::new(poll.registry(), BELL)?),
-            tally: Arc::default(),
-        };
-        Ok(Self { poll, address })
-    }
-
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-}
-
 pub(crate) struct Handshaker {
     poll: Poll,
-    address: Address,
+    address: Address<Message>,
     preamble: Preamble,
-    workers: Vec<worker::Address>,
+    workers: Vec<Address>,
     admittance: Arc<Admittance>,
     /// How long a connection may take.
     patience: Duration,
@@ -300,10 +263,10 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 impl Handshaker {
     pub(crate) fn new(
-        seat: Seat,
+        seat: Seat<Message>,
         config: &Config,
         preamble: Preamble,
-        workers: Vec<worker::Address>,
+        workers: Vec<Address>,
         admittance: Arc<Admittance>,
     ) -> Self {
         Self {
@@ -424,7 +387,7 @@ impl Handshaker {
             log::error!("a connection cannot be passed on: {error}");
             return self.forget(key);
         }
-        let Some(worker) = worker::least_loaded(&self.workers) else {
+        let Some(worker) = least_loaded(&self.workers) else {
             return self.forget(key);
         };
         worker.tally.connections.fetch_add(1, Ordering::Relaxed);

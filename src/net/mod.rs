@@ -25,6 +25,7 @@ pub(crate) mod observer;
 pub(crate) mod pace;
 mod piece_writer;
 mod proxy_header;
+pub(crate) mod seat;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod socket;

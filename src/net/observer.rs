@@ -17,7 +17,7 @@ use super::handshaker;
 use super::helpers::HelpersView;
 use super::mailbox::Mail;
 use super::meter::Histogram;
-use super::worker::{Address, Tally};
+use super::seat::{Address, Tally};
 use crate::h1::passage::Passage;
 
 /// Transfers that one event loop names in an answer.
@@ -431,11 +431,11 @@ mod tests {
     use super::*;
     use crate::net::disk::Disks;
     use crate::net::helpers::Helpers;
-    use crate::net::worker::Seat;
+    use crate::net::seat::Seat;
 
     #[test]
     fn who_does_not_answer_is_asked_no_more() {
-        let seat = Seat::new().expect("a poll");
+        let seat: Seat = Seat::new().expect("a poll");
         let pools = PoolsView {
             jobs: Helpers::new(1, 1).view(),
             streams: Helpers::new(1, 1).view(),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -20,8 +20,8 @@ use super::deadlines::{Deadlines, Tick};
 use super::disk::{self, Disks, Found};
 use super::helpers::{Helpers, Overloaded, panicked};
 use super::mailbox::{Mail, Mailbox};
-use super::meter::Meter;
 use super::observer::{Question, Subject};
+use super::seat::{Address, Seat, Tally};
 use super::stream::Stream;
 use super::terms::{Former, Terms};
 use super::tokens::{BELL, Tokens, key_of};
@@ -43,46 +43,6 @@ const EVENTS_PER_TURN: usize = 1024;
 
 /// In how many full turns in a row nobody is looked at for being late.
 const MAX_TURNS_WITHOUT_DEADLINES: usize = 16;
-
-/// Where a worker is reached, and how busy it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Address {
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) tally: Arc<Tally>,
-}
-
-/// What a worker counts, for others to read.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// Its connections, those in the mail included. Whoever mails one adds it.
-    pub(crate) connections: AtomicUsize,
-    /// Those of them that wait for a further request. Nobody else writes it.
-    pub(crate) idle: AtomicUsize,
-    /// Those that were closed because others needed the room.
-    pub(crate) shed: AtomicU64,
-    /// Requests that a handler has seen.
-    pub(crate) requests: AtomicU64,
-    pub(crate) meter: Meter,
-    /// Those who want it to measure.
-    pub(super) observers: AtomicUsize,
-    /// Those who have asked what it is doing and were not answered yet.
-    pub(super) questions: AtomicUsize,
-}
-
-/// Whoever has the fewest connections.
-pub(crate) fn least_loaded(workers: &[Address]) -> Option<&Address> {
-    let load = |worker: &&Address| worker.tally.connections.load(Ordering::Relaxed);
-    workers.iter().min_by_key(load)
-}
-
-impl Tally {
-    /// Only the worker itself counts, so nothing comes between reading and writing.
-    fn count_idle(&self, change: isize) {
-        let idle = self.idle.load(Ordering::Relaxed);
-        let idle = idle.saturating_add_signed(change);
-        self.idle.store(idle, Ordering::Relaxed);
-    }
-}
 
 pub(crate) struct Worker {
     poll: Poll,
@@ -145,27 +105,6 @@ impl Desk {
             late: Vec::new(),
             full_turns: 0,
         }
-    }
-}
-
-/// The part of a worker that exists before the handler is known.
-pub(crate) struct Seat {
-    poll: Poll,
-    address: Address,
-}
-
-impl Seat {
-    pub(crate) fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let address = Address {
-            mailbox: Arc::new(Mailbox::new(poll.registry(), BELL)?),
-            tally: Arc::default(),
-        };
-        Ok(Self { poll, address })
-    }
-
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
     }
 }
 
