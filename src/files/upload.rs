@@ -211,7 +211,7 @@ impl Tree {
             (Err(problem), _) => Admission::Refuse(self.explain(request, &problem)),
             (Ok(plan), Some(uploads)) => {
                 if decision::is_explained() {
-                    self.foresee(uploads, request, &plan);
+                    self.intake(uploads).foresee(request, &plan);
                 }
                 Admission::Streamed(uploads.max_bytes)
             }
@@ -226,61 +226,13 @@ impl Tree {
         response
     }
 
-    /// Says what would become of an upload. Nothing is stored for that.
-    fn foresee(&self, uploads: &Uploads, request: &Request<'_>, plan: &Plan<'_>) {
-        let at = self.snapshot(Patience::Enough);
-        let problem = match plan {
-            Plan::File(name) => {
-                let place = self.folder_of(&at, name).and_then(|folder| {
-                    let place = Destination {
-                        tree: self,
-                        at: &at,
-                        uploads,
-                        folder: &folder,
-                        name,
-                        fields: request.fields(),
-                    };
-                    place.check()?;
-                    Ok(folder.at(last_of(name))?)
-                });
-                let (name, most) = (Shown(name), uploads.max_bytes);
-                match place {
-                    Ok(Standing::Nothing) => {
-                        decided!("answer", "201 Created: up to {most} bytes become /{name}");
-                        return;
-                    }
-                    Ok(_) => {
-                        decided!(
-                            "answer",
-                            "204 No Content: up to {most} bytes replace /{name}"
-                        );
-                        return;
-                    }
-                    Err(problem) => problem,
-                }
-            }
-            Plan::Form { folder, .. } => match at.root.folder(folder) {
-                Ok(_) => {
-                    let (folder, most) = (Shown(folder), uploads.max_bytes);
-                    decided!(
-                        "answer",
-                        "201 Created (browsers: 303): the files of a form of up to {most} bytes \
-                         are stored in /{folder}, if their names are free"
-                    );
-                    return;
-                }
-                Err(miss) => miss.into(),
-            },
-        };
-        decided!("answer", "{}: {}", problem.status, problem.explanation);
-    }
-
-    fn folder_of(&self, at: &Snapshot, name: &[u8]) -> Result<Folder, Problem> {
-        let (parent, _) = name.split_at(name.len() - last_of(name).len());
-        at.root.folder(parent).map_err(|miss| match miss {
-            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
-            miss => miss.into(),
-        })
+    /// The root as it is now, for one upload.
+    fn intake<'t>(&'t self, uploads: &'t Uploads) -> Intake<'t> {
+        Intake {
+            tree: self,
+            uploads,
+            at: self.snapshot(Patience::Enough),
+        }
     }
 
     /// All that can be said without asking the disk.
@@ -361,9 +313,10 @@ impl Tree {
             return self.refuse_method(request);
         };
         let stored = self.plan(request).and_then(|plan| match plan {
-            Plan::File(name) => self.store_file(uploads, request, name, content),
+            Plan::File(name) => self.intake(uploads).store_file(request, name, content),
             Plan::Form { folder, boundary } => {
-                self.store_form(uploads, request, folder, FormData::new(content, &boundary))
+                let form = FormData::new(content, &boundary);
+                self.intake(uploads).store_form(request, folder, form)
             }
         });
         match stored {
@@ -374,20 +327,81 @@ impl Tree {
             Err(problem) => self.explain(request, &problem),
         }
     }
+}
+
+/// One upload, on its way in.
+struct Intake<'t> {
+    tree: &'t Tree,
+    uploads: &'t Uploads,
+    /// The root when it came.
+    at: Arc<Snapshot>,
+}
+
+impl Intake<'_> {
+    /// Says what would become of an upload. Nothing is stored for that.
+    fn foresee(&self, request: &Request<'_>, plan: &Plan<'_>) {
+        let most = self.uploads.max_bytes;
+        let problem = match plan {
+            Plan::File(name) => {
+                let standing = self.folder_of(name).and_then(|folder| {
+                    let place = Destination {
+                        intake: self,
+                        folder: &folder,
+                        name,
+                        fields: request.fields(),
+                    };
+                    place.check()
+                });
+                let name = Shown(name);
+                match standing {
+                    Ok(Standing::Nothing) => {
+                        decided!("answer", "201 Created: up to {most} bytes become /{name}");
+                        return;
+                    }
+                    Ok(_) => {
+                        decided!(
+                            "answer",
+                            "204 No Content: up to {most} bytes replace /{name}"
+                        );
+                        return;
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            Plan::Form { folder, .. } => match self.at.root.folder(folder) {
+                Ok(_) => {
+                    let folder = Shown(folder);
+                    decided!(
+                        "answer",
+                        "201 Created (browsers: 303): the files of a form of up to {most} bytes \
+                         are stored in /{folder}, if their names are free"
+                    );
+                    return;
+                }
+                Err(miss) => miss.into(),
+            },
+        };
+        decided!("answer", "{}: {}", problem.status, problem.explanation);
+    }
+
+    /// The folder of the file of that name.
+    fn folder_of(&self, name: &[u8]) -> Result<Folder, Problem> {
+        let (parent, _) = name.split_at(name.len() - last_of(name).len());
+        self.at.root.folder(parent).map_err(|miss| match miss {
+            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
+            miss => miss.into(),
+        })
+    }
 
     fn store_file(
         &self,
-        uploads: &Uploads,
         request: &Request<'_>,
         name: &[u8],
         mut content: impl Read,
     ) -> Result<Response, Problem> {
-        let at = self.snapshot(Patience::Enough);
-        let folder = self.folder_of(&at, name)?;
+        let folder = self.folder_of(name)?;
         let place = Destination {
-            tree: self,
-            at: &at,
-            uploads,
+            intake: self,
             folder: &folder,
             name,
             fields: request.fields(),
@@ -419,13 +433,11 @@ impl Tree {
 
     fn store_form(
         &self,
-        uploads: &Uploads,
         request: &Request<'_>,
         parent: &[u8],
         mut form: FormData<impl Read>,
     ) -> Result<Response, Problem> {
-        let at = self.snapshot(Patience::Enough);
-        let folder = at.root.folder(parent)?;
+        let folder = self.at.root.folder(parent)?;
         let mut report = Report::default();
         loop {
             let filename = match form.next_part() {
@@ -447,15 +459,17 @@ impl Tree {
             let last = basename(&filename);
             let name = [parent, last].concat();
             let place = Destination {
-                tree: self,
-                at: &at,
-                uploads,
+                intake: self,
                 folder: &folder,
                 name: &name,
                 // Preconditions are about what the path names, and that is the folder.
                 fields: &Fields::default(),
             };
-            match self.check_name(&name).and_then(|()| place.store(&mut form)) {
+            match self
+                .tree
+                .check_name(&name)
+                .and_then(|()| place.store(&mut form))
+            {
                 Ok(size) => report.stored.push((name, size)),
                 Err(problem) => {
                     // No more of it than a file can have: the answer may wait for its client.
@@ -473,9 +487,7 @@ impl Tree {
 
 /// Where a file shall be.
 struct Destination<'a> {
-    tree: &'a Tree,
-    at: &'a Snapshot,
-    uploads: &'a Uploads,
+    intake: &'a Intake<'a>,
     folder: &'a Folder,
     /// Relative to the root.
     name: &'a [u8],
@@ -484,28 +496,28 @@ struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    /// Whether what is there now may be replaced, if something is.
-    fn check(&self) -> Result<(), Problem> {
+    /// What is there now, if it may be replaced.
+    fn check(&self) -> Result<Standing, Problem> {
         let standing = self.folder.at(last_of(self.name))?;
         let precondition = match standing {
             Standing::Other => return Err(Errno::ISDIR.into()),
             Standing::Nothing => conditional::evaluate_absent(self.fields),
             Standing::File if !has_preconditions(self.fields) => Precondition::Proceed,
-            Standing::File => match self.tree.validators(self.at, self.name) {
+            Standing::File => match self.intake.tree.validators(&self.intake.at, self.name) {
                 Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
                 Err(Halt::Miss(Miss::NotFound)) => conditional::evaluate_absent(self.fields),
                 Err(Halt::Miss(miss)) => return Err(miss.into()),
                 Err(Halt::Slow) => return Err(Miss::Cold.into()),
             },
         };
-        match (precondition, standing, self.uploads.existing) {
+        match (precondition, standing, self.intake.uploads.existing) {
             (Precondition::Proceed, Standing::File, Existing::Keep) => Err(Errno::EXIST.into()),
             (Precondition::Proceed, Standing::Nothing, Existing::Keep) if self.displaces() => {
                 Err(Problem::conflict(
                     "it would be served in place of another file, which takes --upload-overwrite",
                 ))
             }
-            (Precondition::Proceed, _, _) => Ok(()),
+            (Precondition::Proceed, _, _) => Ok(standing),
             (Precondition::Failed | Precondition::NotModified, _, _) => Err(Problem::new(
                 StatusCode::PRECONDITION_FAILED,
                 "what is there is not what the request expects",
@@ -516,7 +528,7 @@ impl Destination<'_> {
     /// Whether a new file would be served where another one is now: as its coding, or at an address
     /// without `.html`.
     fn displaces(&self) -> bool {
-        let rules = &self.tree.rules;
+        let rules = &self.intake.tree.rules;
         let plain = [&b".br"[..], b".zst", b".gz"]
             .iter()
             .find_map(|extension| self.name.strip_suffix(*extension))
@@ -528,7 +540,7 @@ impl Destination<'_> {
         };
         let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
         let is_file = |name: Vec<u8>| {
-            let there = self.at.root.get(&name, Patience::Enough);
+            let there = self.intake.at.root.get(&name, Patience::Enough);
             matches!(there, Ok(Opened::File(_)))
         };
         others.any(is_file)
@@ -549,11 +561,11 @@ impl Destination<'_> {
 
     fn publish(&self, draft: Draft<'_>) -> Result<Published, Problem> {
         draft.sync()?;
-        let lock = self.uploads.publishing.lock();
+        let lock = self.intake.uploads.publishing.lock();
         let _held_until_the_end = lock.unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have been faster.
         self.check()?;
-        Ok(draft.publish(last_of(self.name), self.uploads.existing)?)
+        Ok(draft.publish(last_of(self.name), self.intake.uploads.existing)?)
     }
 }
 
