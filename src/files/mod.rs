@@ -42,7 +42,7 @@ use crate::http::{Body, Fields, Refusal, Request, Response, Stream, cors, error_
 use crate::site::{HostName, Listing, Site};
 pub use cache::CacheCounts;
 use listing::{Entries, Hidden, Order, UploadForm};
-use resolve::Resolved;
+use resolve::{Resolved, last_of};
 use root::{Miss, Patience};
 use rules::{Dotted, Rules, Scope};
 use tree::{Found, Halt, Snapshot, Tree};
@@ -430,7 +430,7 @@ impl Tree {
         };
         let page = Shown(name);
         let path = request.path_bytes();
-        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let last = last_of(path);
         if last.contains(&b'.') {
             decided!(
                 "spa",

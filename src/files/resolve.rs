@@ -184,8 +184,13 @@ fn dotted(name: &[u8]) -> Option<&[u8]> {
 
 /// True for the site file and for what is being uploaded.
 fn is_ours(name: &[u8]) -> bool {
-    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let last = last_of(name);
     last == crate::site::SITE_FILE.as_bytes() || root::is_draft(last)
+}
+
+/// What is behind the last slash.
+pub(super) fn last_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 impl OpenedFile {

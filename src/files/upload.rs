@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::media_type;
+use super::resolve::last_of;
 use super::root::{Draft, Existing, Folder, Miss, Opened, Patience, Published, Standing};
 use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
@@ -673,10 +674,6 @@ impl Report {
 /// A name as one line of text.
 fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).replace(char::is_control, "\u{FFFD}")
-}
-
-fn last_of(name: &[u8]) -> &[u8] {
-    name.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 /// What is left of a file's name as a browser sends it, which may be a path of its system.
