@@ -1,20 +1,22 @@
 //! Uploads: a file with PUT (RFC 9110 §9.3.4), and forms with files with POST to a folder
-//! (RFC 7578). What may be stored where, and what is answered; the [`root`](super::root) makes the
-//! files.
+//! (RFC 7578). What may be stored where; the [`root`](super::root) makes the files, [`problem`] and
+//! [`report`] say what is answered.
 //!
 //! A file is there when all of it is, and on the disk before the client hears of it. Pages of other
-//! origins, which may make a browser send a form to any server it reaches, store nothing.
+//! origins, which may make a browser send a form to any server it reaches, store nothing
+//! ([`origin`]).
 
-use std::borrow::Cow;
+mod origin;
+mod problem;
+mod report;
+
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::http::header::{LOCATION, RETRY_AFTER};
+use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
 use rustix::io::Errno;
-use serde_json::json;
 
 use super::media_type;
 use super::resolve::last_of;
@@ -25,10 +27,12 @@ use super::{Inner, Place};
 use crate::decision::{self, Shown, decided};
 use crate::handler::{Admission, Reply};
 use crate::http::conditional::{self, Precondition};
-use crate::http::form_data::{self, FormData, FormError};
-use crate::http::negotiation::{self, Form};
-use crate::http::{Fields, Request, Response, target};
+use crate::http::form_data::{self, FormData};
+use crate::http::{Fields, Request, Response, negotiation, target};
 use crate::site::{Compress, SITE_FILE, Size, Upload};
+use origin::check_origin;
+use problem::{Problem, broken_off};
+use report::Report;
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;
@@ -72,110 +76,6 @@ enum Plan<'r> {
     File(&'r [u8]),
     /// To store the files of the form in the folder of this name.
     Form { folder: &'r [u8], boundary: Vec<u8> },
-}
-
-/// Why something is not stored.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    explanation: Cow<'static, str>,
-}
-
-impl Problem {
-    fn new(status: StatusCode, explanation: impl Into<Cow<'static, str>>) -> Self {
-        let explanation = explanation.into();
-        Self {
-            status,
-            explanation,
-        }
-    }
-
-    fn forbidden(explanation: &'static str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, explanation)
-    }
-
-    fn conflict(explanation: &'static str) -> Self {
-        Self::new(StatusCode::CONFLICT, explanation)
-    }
-
-    fn response(&self, form: Form) -> Response {
-        let status = self.status;
-        let response = match form {
-            Form::Json => Response::json(&json!({
-                "status": status.as_u16(),
-                "error": status.canonical_reason(),
-                "explanation": self.explanation,
-            })),
-            Form::Html | Form::Text => Response::text(format!("{status}: {}\n", self.explanation)),
-        };
-        let response = response.with_status(status);
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => response.with_header(RETRY_AFTER, "1"),
-            _ => response,
-        }
-    }
-}
-
-impl From<Errno> for Problem {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            Errno::NOSPC | Errno::DQUOT => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "the disk is full, or this user's part of it",
-            ),
-            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-                Self::forbidden("the server may not write there")
-            }
-            Errno::EXIST => Self::conflict(
-                "a file of that name is there, and is not replaced without --upload-overwrite",
-            ),
-            Errno::ISDIR | Errno::NOTEMPTY => Self::conflict("what has that name is not a file"),
-            Errno::NOENT | Errno::NOTDIR => Self::conflict("the folder is gone"),
-            Errno::NAMETOOLONG => Self::new(StatusCode::BAD_REQUEST, "the name is too long"),
-            Errno::FBIG => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the file system has no room for a file as large",
-            ),
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "out of file descriptors or memory",
-            ),
-            errno => {
-                log::error!("an upload: {}", io::Error::from(errno));
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the file could not be stored",
-                )
-            }
-        }
-    }
-}
-
-impl From<Miss> for Problem {
-    fn from(miss: Miss) -> Self {
-        match miss {
-            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such folder"),
-            Miss::Forbidden => Errno::ACCESS.into(),
-            Miss::Overloaded => Errno::MFILE.into(),
-            Miss::Changing | Miss::Cold => Errno::AGAIN.into(),
-            Miss::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
-        }
-    }
-}
-
-impl From<FormError> for Problem {
-    fn from(error: FormError) -> Self {
-        match error {
-            FormError::Read(error) => broken_off(&error),
-            FormError::Malformed(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
-        }
-    }
-}
-
-/// The client will hardly hear of it; the connection knows better what to say.
-fn broken_off(error: &io::Error) -> Problem {
-    log::debug!("an upload: {error}");
-    Problem::new(StatusCode::BAD_REQUEST, "the content broke off")
 }
 
 impl Inner {
@@ -575,107 +475,6 @@ fn write(draft: &mut Draft<'_>, piece: &[u8]) -> Result<(), Problem> {
     Ok(draft.write_all(piece).map_err(failed)?)
 }
 
-/// What became of the files of a form.
-#[derive(Default)]
-struct Report {
-    /// By their names beneath the root, with their sizes.
-    stored: Vec<(Vec<u8>, u64)>,
-    /// By their names as they were sent, or the beginning of those; the form itself has none.
-    failed: Vec<(Vec<u8>, Problem)>,
-}
-
-impl Report {
-    /// What ends the form, unless a file has said it already.
-    fn end_with(&mut self, problem: Problem) {
-        let said = |(_, last): &(_, Problem)| last.explanation == problem.explanation;
-        if !self.failed.last().is_some_and(said) {
-            self.failed.push((Vec::new(), problem));
-        }
-    }
-
-    fn response(self, request: &Request<'_>) -> Result<Response, Problem> {
-        if self.stored.is_empty() && self.failed.is_empty() {
-            return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "there is no file in the form",
-            ));
-        }
-        let form = negotiation::form(request.fields());
-        if self.failed.is_empty() && form == Form::Html {
-            // So that a reload does not send the files again.
-            let folder = target::encode_path(request.path_bytes());
-            return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
-        }
-        let (status, response) = match form {
-            Form::Json => self.json(),
-            Form::Html | Form::Text => self.text(),
-        };
-        Ok(response.with_status(status))
-    }
-
-    /// That of the first failure.
-    fn status(&self) -> StatusCode {
-        let first = self.failed.first();
-        first.map_or(StatusCode::CREATED, |(_, problem)| problem.status)
-    }
-
-    fn json(&self) -> (StatusCode, Response) {
-        let status = self.status();
-        let stored: Vec<_> = self
-            .stored
-            .iter()
-            .map(|(name, size)| {
-                json!({
-                    "name": shown(last_of(name)),
-                    "size": size,
-                    "path": target::encode_path(&[b"/", &name[..]].concat()),
-                })
-            })
-            .collect();
-        let response = match self.failed.first() {
-            None => Response::json(&stored),
-            Some((_, first)) => {
-                let failed = self.failed.iter().map(|(name, problem)| {
-                    json!({
-                        "name": shown(name),
-                        "status": problem.status.as_u16(),
-                        "explanation": problem.explanation,
-                    })
-                });
-                Response::json(&json!({
-                    "status": status.as_u16(),
-                    "error": status.canonical_reason(),
-                    "explanation": first.explanation,
-                    "stored": stored,
-                    "failed": failed.collect::<Vec<_>>(),
-                }))
-            }
-        };
-        (status, response)
-    }
-
-    fn text(&self) -> (StatusCode, Response) {
-        let status = self.status();
-        let mut text = format!("{status}\n");
-        for (name, problem) in &self.failed {
-            let subject = match &name[..] {
-                b"" => "the form".to_owned(),
-                name => shown(name),
-            };
-            text += &format!("not stored: {subject}: {}\n", problem.explanation);
-        }
-        for (name, size) in &self.stored {
-            text += &format!("stored: /{} ({size} bytes)\n", shown(name));
-        }
-        (status, Response::text(text))
-    }
-}
-
-/// A name as one line of text.
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).replace(char::is_control, "\u{FFFD}")
-}
-
 /// What is left of a file's name as a browser sends it, which may be a path of its system.
 fn basename(filename: &[u8]) -> &[u8] {
     let is_separator = |byte: &u8| matches!(byte, b'/' | b'\\');
@@ -686,56 +485,6 @@ fn has_preconditions(fields: &Fields<'_>) -> bool {
     ["if-match", "if-none-match", "if-unmodified-since"]
         .iter()
         .any(|name| fields.first(name).is_some())
-}
-
-/// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's
-/// leave for that, and reaches servers that only this machine can reach.
-fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
-    let refused = Problem::forbidden("a page of another origin may not store files here");
-    let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
-    if !fields.all("sec-fetch-site").all(own) {
-        return Err(refused);
-    }
-    let host = fields.first("host").unwrap_or_default();
-    if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
-        return Err(refused);
-    }
-    // A page may have given its own host's name our address (DNS rebinding): then both agree. It has
-    // no password to show.
-    let from_page = fields.first("origin").is_some();
-    if from_page && fields.first("authorization").is_none() && !is_of_this_machine(host) {
-        return Err(Problem::forbidden(
-            "a page may store files here under an address or as localhost; under another host's \
-             name only with a password (--auth-file)",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a Host field has an address, or the name that every machine has for itself.
-fn is_of_this_machine(host: &[u8]) -> bool {
-    let host = std::str::from_utf8(host).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let name = name.to_ascii_lowercase();
-    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
-}
-
-/// Whether an origin is that of the host that is asked. A proxy may have taken TLS away, so the
-/// scheme says only which port goes without saying.
-fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
-    let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
-        (authority, &b":80"[..])
-    } else if let Some(authority) = origin.strip_prefix(b"https://") {
-        (authority, &b":443"[..])
-    } else {
-        return false;
-    };
-    let without_port = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
-    without_port(authority).eq_ignore_ascii_case(without_port(host))
 }
 
 /// What is coded would be served as if it were not.
@@ -756,6 +505,7 @@ mod tests {
     use std::path::Path;
 
     use ::http::header::ALLOW;
+    use serde_json::json;
     use tempfile::TempDir;
 
     use super::*;
@@ -791,91 +541,6 @@ mod tests {
             .collect();
         names.sort_unstable();
         names
-    }
-
-    #[test]
-    fn pages_of_other_origins_store_nothing() {
-        let table: &[(&[(&str, &str)], bool)] = &[
-            (&[], true),
-            (&[("Host", "a.test")], true),
-            (
-                &[("Host", "localhost"), ("Origin", "http://localhost")],
-                true,
-            ),
-            (
-                &[("Host", "Localhost"), ("Origin", "https://localhost")],
-                true,
-            ),
-            (
-                &[("Host", "a.localhost:80"), ("Origin", "http://a.localhost")],
-                true,
-            ),
-            (
-                &[("Host", "127.0.0.1"), ("Origin", "https://127.0.0.1:443")],
-                true,
-            ),
-            (&[("Host", "a.test"), ("Origin", "http://a.test")], false),
-            (
-                &[
-                    ("Host", "a.test"),
-                    ("Origin", "http://a.test"),
-                    ("Authorization", "Basic YTpi"),
-                ],
-                true,
-            ),
-            (
-                &[("Host", "[::1]:8000"), ("Origin", "http://[::1]:8000")],
-                true,
-            ),
-            (&[("Sec-Fetch-Site", "same-origin")], true),
-            (&[("Sec-Fetch-Site", "none")], true),
-            (
-                &[("Host", "a.test:8000"), ("Origin", "http://a.test:3000")],
-                false,
-            ),
-            (
-                &[("Host", "a.test:8000"), ("Origin", "http://a.test")],
-                false,
-            ),
-            (
-                &[("Host", "a.test:80"), ("Origin", "https://a.test")],
-                false,
-            ),
-            (&[("Host", "a.test"), ("Origin", "http://b.test")], false),
-            (
-                &[("Host", "a.test"), ("Origin", "http://a.test.b.test")],
-                false,
-            ),
-            (&[("Host", "a.test"), ("Origin", "a.test")], false),
-            (&[("Host", "a.test"), ("Origin", "null")], false),
-            (&[("Origin", "http://a.test")], false),
-            (&[("Sec-Fetch-Site", "cross-site")], false),
-            (&[("Sec-Fetch-Site", "same-site")], false),
-        ];
-        for (fields, expected) in table {
-            let request = crate::http::request::get_with(fields);
-            let checked = check_origin(request.fields());
-            assert_eq!(checked.is_ok(), *expected, "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn what_the_system_says_has_a_status() {
-        let table = [
-            (Errno::NOSPC, 507),
-            (Errno::DQUOT, 507),
-            (Errno::ACCESS, 403),
-            (Errno::ROFS, 403),
-            (Errno::EXIST, 409),
-            (Errno::ISDIR, 409),
-            (Errno::NOENT, 409),
-            (Errno::FBIG, 413),
-            (Errno::MFILE, 503),
-            (Errno::IO, 500),
-        ];
-        for (errno, status) in table {
-            assert_eq!(Problem::from(errno).status, status, "{errno}");
-        }
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! Which pages may have a browser store files here: those of the server's own origin.
+
+use std::net::IpAddr;
+
+use super::problem::Problem;
+use crate::http::Fields;
+
+/// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's
+/// leave for that, and reaches servers that only this machine can reach.
+pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
+    let refused = Problem::forbidden("a page of another origin may not store files here");
+    let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
+    if !fields.all("sec-fetch-site").all(own) {
+        return Err(refused);
+    }
+    let host = fields.first("host").unwrap_or_default();
+    if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
+        return Err(refused);
+    }
+    // A page may have given its own host's name our address (DNS rebinding): then both agree. It has
+    // no password to show.
+    let from_page = fields.first("origin").is_some();
+    if from_page && fields.first("authorization").is_none() && !is_of_this_machine(host) {
+        return Err(Problem::forbidden(
+            "a page may store files here under an address or as localhost; under another host's \
+             name only with a password (--auth-file)",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a Host field has an address, or the name that every machine has for itself.
+fn is_of_this_machine(host: &[u8]) -> bool {
+    let host = std::str::from_utf8(host).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let name = name.to_ascii_lowercase();
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Whether an origin is that of the host that is asked. A proxy may have taken TLS away, so the
+/// scheme says only which port goes without saying.
+fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+    let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
+        (authority, &b":80"[..])
+    } else if let Some(authority) = origin.strip_prefix(b"https://") {
+        (authority, &b":443"[..])
+    } else {
+        return false;
+    };
+    let without_port = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
+    without_port(authority).eq_ignore_ascii_case(without_port(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_origins_store_nothing() {
+        let table: &[(&[(&str, &str)], bool)] = &[
+            (&[], true),
+            (&[("Host", "a.test")], true),
+            (
+                &[("Host", "localhost"), ("Origin", "http://localhost")],
+                true,
+            ),
+            (
+                &[("Host", "Localhost"), ("Origin", "https://localhost")],
+                true,
+            ),
+            (
+                &[("Host", "a.localhost:80"), ("Origin", "http://a.localhost")],
+                true,
+            ),
+            (
+                &[("Host", "127.0.0.1"), ("Origin", "https://127.0.0.1:443")],
+                true,
+            ),
+            (&[("Host", "a.test"), ("Origin", "http://a.test")], false),
+            (
+                &[
+                    ("Host", "a.test"),
+                    ("Origin", "http://a.test"),
+                    ("Authorization", "Basic YTpi"),
+                ],
+                true,
+            ),
+            (
+                &[("Host", "[::1]:8000"), ("Origin", "http://[::1]:8000")],
+                true,
+            ),
+            (&[("Sec-Fetch-Site", "same-origin")], true),
+            (&[("Sec-Fetch-Site", "none")], true),
+            (
+                &[("Host", "a.test:8000"), ("Origin", "http://a.test:3000")],
+                false,
+            ),
+            (
+                &[("Host", "a.test:8000"), ("Origin", "http://a.test")],
+                false,
+            ),
+            (
+                &[("Host", "a.test:80"), ("Origin", "https://a.test")],
+                false,
+            ),
+            (&[("Host", "a.test"), ("Origin", "http://b.test")], false),
+            (
+                &[("Host", "a.test"), ("Origin", "http://a.test.b.test")],
+                false,
+            ),
+            (&[("Host", "a.test"), ("Origin", "a.test")], false),
+            (&[("Host", "a.test"), ("Origin", "null")], false),
+            (&[("Origin", "http://a.test")], false),
+            (&[("Sec-Fetch-Site", "cross-site")], false),
+            (&[("Sec-Fetch-Site", "same-site")], false),
+        ];
+        for (fields, expected) in table {
+            let request = crate::http::request::get_with(fields);
+            let checked = check_origin(request.fields());
+            assert_eq!(checked.is_ok(), *expected, "{fields:?}");
+        }
+    }
+}

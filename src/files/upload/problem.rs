@@ -1,0 +1,142 @@
+//! Why something is not stored, and how its client is told.
+
+use std::borrow::Cow;
+use std::io;
+
+use ::http::StatusCode;
+use ::http::header::RETRY_AFTER;
+use rustix::io::Errno;
+use serde_json::json;
+
+use crate::files::root::Miss;
+use crate::http::Response;
+use crate::http::form_data::FormError;
+use crate::http::negotiation::Form;
+
+/// Why something is not stored.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    pub(super) explanation: Cow<'static, str>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, explanation: impl Into<Cow<'static, str>>) -> Self {
+        let explanation = explanation.into();
+        Self {
+            status,
+            explanation,
+        }
+    }
+
+    pub(super) fn forbidden(explanation: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, explanation)
+    }
+
+    pub(super) fn conflict(explanation: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, explanation)
+    }
+
+    pub(super) fn response(&self, form: Form) -> Response {
+        let status = self.status;
+        let response = match form {
+            Form::Json => Response::json(&json!({
+                "status": status.as_u16(),
+                "error": status.canonical_reason(),
+                "explanation": self.explanation,
+            })),
+            Form::Html | Form::Text => Response::text(format!("{status}: {}\n", self.explanation)),
+        };
+        let response = response.with_status(status);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => response.with_header(RETRY_AFTER, "1"),
+            _ => response,
+        }
+    }
+}
+
+impl From<Errno> for Problem {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "the disk is full, or this user's part of it",
+            ),
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+                Self::forbidden("the server may not write there")
+            }
+            Errno::EXIST => Self::conflict(
+                "a file of that name is there, and is not replaced without --upload-overwrite",
+            ),
+            Errno::ISDIR | Errno::NOTEMPTY => Self::conflict("what has that name is not a file"),
+            Errno::NOENT | Errno::NOTDIR => Self::conflict("the folder is gone"),
+            Errno::NAMETOOLONG => Self::new(StatusCode::BAD_REQUEST, "the name is too long"),
+            Errno::FBIG => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the file system has no room for a file as large",
+            ),
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "out of file descriptors or memory",
+            ),
+            errno => {
+                log::error!("an upload: {}", io::Error::from(errno));
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the file could not be stored",
+                )
+            }
+        }
+    }
+}
+
+impl From<Miss> for Problem {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such folder"),
+            Miss::Forbidden => Errno::ACCESS.into(),
+            Miss::Overloaded => Errno::MFILE.into(),
+            Miss::Changing | Miss::Cold => Errno::AGAIN.into(),
+            Miss::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
+        }
+    }
+}
+
+impl From<FormError> for Problem {
+    fn from(error: FormError) -> Self {
+        match error {
+            FormError::Read(error) => broken_off(&error),
+            FormError::Malformed(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
+        }
+    }
+}
+
+/// The client will hardly hear of it; the connection knows better what to say.
+pub(super) fn broken_off(error: &io::Error) -> Problem {
+    log::debug!("an upload: {error}");
+    Problem::new(StatusCode::BAD_REQUEST, "the content broke off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_has_a_status() {
+        let table = [
+            (Errno::NOSPC, 507),
+            (Errno::DQUOT, 507),
+            (Errno::ACCESS, 403),
+            (Errno::ROFS, 403),
+            (Errno::EXIST, 409),
+            (Errno::ISDIR, 409),
+            (Errno::NOENT, 409),
+            (Errno::FBIG, 413),
+            (Errno::MFILE, 503),
+            (Errno::IO, 500),
+        ];
+        for (errno, status) in table {
+            assert_eq!(Problem::from(errno).status, status, "{errno}");
+        }
+    }
+}
