@@ -12,6 +12,7 @@
 
 mod cache;
 mod content;
+mod draft;
 mod encode;
 mod listing;
 mod lone;

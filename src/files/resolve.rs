@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::root::{self, Miss, Opened, OpenedFile, Patience, Root};
+use super::draft::is_draft;
+use super::root::{Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
 use crate::decision::{self, Shown, decided};
 
@@ -185,7 +186,7 @@ fn dotted(name: &[u8]) -> Option<&[u8]> {
 /// True for the site file and for what is being uploaded.
 fn is_ours(name: &[u8]) -> bool {
     let last = last_of(name);
-    last == crate::site::SITE_FILE.as_bytes() || root::is_draft(last)
+    last == crate::site::SITE_FILE.as_bytes() || is_draft(last)
 }
 
 /// What is behind the last slash.

@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use rustix::io::Errno;
 
-use super::super::root::is_draft;
+use super::super::draft::is_draft;
 use super::order::{Direction, Key, Order, compare_names};
 
 /// More than a browser shows with pleasure; with its names some 12 MB.

@@ -1,5 +1,5 @@
 //! Uploads: a file with PUT (RFC 9110 §9.3.4), and forms with files with POST to a folder
-//! (RFC 7578). What may be stored where; the [`root`](super::root) makes the files, [`problem`] and
+//! (RFC 7578). What may be stored where; a [`draft`](super::draft) becomes the file, [`problem`] and
 //! [`report`] say what is answered.
 //!
 //! A file is there when all of it is, and on the disk before the client hears of it. Pages of other
@@ -18,9 +18,10 @@ use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
 use rustix::io::Errno;
 
+use super::draft::{Draft, Existing, Folder, Published, Standing};
 use super::media_type;
 use super::resolve::last_of;
-use super::root::{Draft, Existing, Folder, Miss, Opened, Patience, Published, Standing};
+use super::root::{Miss, Opened, Patience};
 use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
 use super::{Inner, Place};
