@@ -19,6 +19,7 @@ mod deadlines;
 pub(crate) mod disk;
 pub(crate) mod handshaker;
 pub(crate) mod helpers;
+mod host;
 pub(crate) mod mailbox;
 pub(crate) mod meter;
 pub(crate) mod observer;

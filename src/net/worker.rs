@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,24 +14,22 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::connection::{Connection, Host, Park, REQUEST_GRACE, Readiness};
+use super::connection::{Connection, Park, REQUEST_GRACE, Readiness};
 use super::deadlines::{Deadlines, Tick};
-use super::disk::{self, Disks, Found};
-use super::helpers::{Helpers, Overloaded, panicked};
-use super::mailbox::{Mail, Mailbox};
+use super::disk::Disks;
+use super::helpers::Helpers;
+use super::host::WorkerHost;
+use super::mailbox::Mail;
 use super::observer::{Question, Subject};
-use super::seat::{Address, Seat, Tally};
+use super::seat::{Address, Seat};
 use super::stream::Stream;
 use super::terms::{Former, Terms};
 use super::tokens::{BELL, Tokens, key_of};
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::h1::context::{Context, Recording, Service};
-use crate::h1::record::Record;
-use crate::handler::{Admission, Handler, Replier, Reply};
+use crate::handler::Handler;
 use crate::http::forwarded::Client;
-use crate::http::stream::Source;
-use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -552,153 +549,13 @@ fn slot(slots: &mut Slab<Slot>, token: Token) -> Option<&mut Slot> {
         .filter(|slot| slot.token == token)
 }
 
-/// What a worker lends a connection that runs.
-struct WorkerHost<'a> {
-    token: Token,
-    mailbox: &'a Arc<Mailbox>,
-    tally: &'a Tally,
-    handler: &'a dyn Handler,
-    /// Who answers the request at hand instead.
-    former: Option<Former>,
-    helpers: &'a Helpers,
-    streams: &'a Helpers,
-    disks: &'a Disks,
-    access_log: Option<&'a mut Sink>,
-}
-
-impl Host for WorkerHost<'_> {
-    fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
-        // Nobody else adds to it.
-        let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
-        self.tally.requests.store(requests, Ordering::Relaxed);
-        let former = self.former.take();
-        let handler = former
-            .as_ref()
-            .map_or(self.handler, |former| &*former.handler);
-        let handle = AssertUnwindSafe(|| handler.handle(request));
-        match catch_unwind(handle) {
-            Ok(Reply::Now(response)) => Some(response),
-            Ok(reply) => {
-                let promise = Promise {
-                    // Reading from a client takes as long as the client does.
-                    pool: match request.is_streamed() {
-                        true => self.streams.clone(),
-                        false => self.helpers.clone(),
-                    },
-                    disks: self.disks.clone(),
-                    mailbox: Arc::clone(self.mailbox),
-                    token: self.token,
-                    request: line_of(request),
-                };
-                promise.keep(reply);
-                None
-            }
-            Err(_) => Some(panicked(&line_of(request))),
-        }
-    }
-
-    fn admit(&mut self, request: &Request<'_>) -> Admission {
-        let admit = AssertUnwindSafe(|| self.handler.admit(request));
-        catch_unwind(admit).unwrap_or_else(|_| Admission::Refuse(panicked(&line_of(request))))
-    }
-
-    fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
-        let former = self.former.take();
-        let handler = former
-            .as_ref()
-            .map_or(self.handler, |former| &*former.handler);
-        let refuse = AssertUnwindSafe(|| handler.refuse(request, refusal));
-        catch_unwind(refuse).unwrap_or_else(|_| panicked(&line_of(request)))
-    }
-
-    fn open_content(&mut self) -> ContentWriter {
-        let mailbox = Arc::clone(self.mailbox);
-        let token = self.token;
-        ContentWriter::new(move || mailbox.send(Mail::Room(token)))
-    }
-
-    fn look(&mut self, range: FileRange, now: Instant) -> Option<u64> {
-        match disk::look(&range, now) {
-            Found::InMemory(bytes) => Some(bytes),
-            Found::OnDisk => {
-                self.disks.fetch(range, self.mailbox, self.token);
-                None
-            }
-        }
-    }
-
-    fn produce(&mut self, source: Source) {
-        match source {
-            Source::Producer(producer) => {
-                self.helpers.produce(producer, self.mailbox, self.token);
-            }
-            Source::Writer(write) => self.streams.write(write, self.mailbox, self.token),
-            // If its thread has ended, that has mailed why.
-            Source::Waiting(taken) => drop(taken.send(())),
-        }
-    }
-
-    fn record(&mut self, record: Record) {
-        self.tally.meter.count(&record);
-        if let Some(sink) = &mut self.access_log {
-            sink.record(record);
-        }
-    }
-}
-
-/// A reply that is owed to a connection.
-struct Promise {
-    /// Where its jobs run.
-    pool: Helpers,
-    disks: Disks,
-    mailbox: Arc<Mailbox>,
-    token: Token,
-    request: Box<str>,
-}
-
-impl Promise {
-    /// Sees to it that the connection gets the response.
-    fn keep(self, reply: Reply) {
-        match reply {
-            Reply::Now(response) => self.mailbox.send(Mail::Reply(self.token, response)),
-            Reply::Blocking(job) => {
-                let task = (job, self.request);
-                let submitted = self.pool.submit(task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
-            }
-            Reply::Disk(device, job) => {
-                let task = (job, self.request);
-                let submitted = self.disks.submit(device, task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
-            }
-            Reply::Later(hand_over) => {
-                let request = self.request.clone();
-                let replier = Replier::new(request.clone(), move |reply| self.keep(reply));
-                // The replier that is dropped on the way has said 500.
-                if catch_unwind(AssertUnwindSafe(|| hand_over(replier))).is_err() {
-                    log::error!("the handler of {request} panicked");
-                }
-            }
-        }
-    }
-}
-
-fn turn_away(mailbox: &Mailbox, token: Token) {
-    let response = Response::unavailable("too many requests at once");
-    mailbox.send(Mail::Reply(token, response));
-}
-
-/// A request as the log of errors names it.
-fn line_of(request: &Request<'_>) -> Box<str> {
-    format!("{} {:?}", request.method(), request.target()).into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
+    use crate::http::{Request, Response};
     use crate::net::socket::{Listener, ListenerAddress, V6};
 
     fn worker() -> Worker {
