@@ -3,24 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::client::PATIENCE;
-use crate::support::{Program, eventually, install};
-
-/// A server that is killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::support::{Program, Spawned, eventually, install};
 
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
@@ -55,8 +45,8 @@ fn lines_with(output: impl Read, words: &[&str]) -> String {
 
 fn announced(folder: &Path, args: &[&str]) -> String {
     let mut command = command(folder, args);
-    let mut child = Running(command.stdout(Stdio::piped()).spawn().expect("a start"));
-    lines_of(child.0.stdout.take().expect("a pipe"))
+    let mut child = Spawned::start(command.stdout(Stdio::piped()));
+    lines_of(child.stdout.take().expect("a pipe"))
 }
 
 fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -147,8 +137,8 @@ fn a_home_folder_is_hardly_meant() {
     let served = |name: &str| {
         let mut command = command(home.path(), &[name]);
         command.env("HOME", home.path()).stdout(Stdio::piped());
-        let mut child = Running(command.spawn().expect("a start"));
-        lines_of(child.0.stdout.take().expect("a pipe"))
+        let mut child = Spawned::start(&mut command);
+        lines_of(child.stdout.take().expect("a pipe"))
     };
     assert!(served(".").contains("a whole home folder: name the folder"));
     assert!(!served("site").contains("home folder"));
@@ -212,7 +202,7 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     }
     let diagnostics = inside.try_clone().expect("a descriptor");
     command.env("TWS_PROT", "1").stderr(diagnostics);
-    let _child = Running(command.stdout(inside).spawn().expect("a start"));
+    let _child = Spawned::start(command.stdout(inside));
     lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_WORDS])
 }
 
@@ -241,13 +231,13 @@ fn desktop(script: &str) -> tempfile::TempDir {
     folder
 }
 
-fn opening(root: &Path, path: &Path, flag: &str) -> (Running, String, ChildStderr) {
+fn opening(root: &Path, path: &Path, flag: &str) -> (Spawned, String, ChildStderr) {
     let mut command = command(root, &[flag]);
     command.env("PATH", path).env("OPENED", root.join("opened"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Running(command.spawn().expect("a start"));
-    let text = lines_of(child.0.stdout.take().expect("a pipe"));
-    let stderr = child.0.stderr.take().expect("a pipe");
+    let mut child = Spawned::start(&mut command);
+    let text = lines_of(child.stdout.take().expect("a pipe"));
+    let stderr = child.stderr.take().expect("a pipe");
     (child, text, stderr)
 }
 
@@ -289,6 +279,6 @@ fn a_browser_that_does_not_open_is_a_warning() {
         let line = receiver.recv_timeout(PATIENCE).expect("a warning");
         let line = line.expect("a line").expect("text");
         assert!(line.contains(expected), "{line}");
-        assert_eq!(child.0.try_wait().expect("a child"), None, "it serves");
+        assert_eq!(child.try_wait().expect("a child"), None, "it serves");
     }
 }

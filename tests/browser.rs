@@ -4,21 +4,19 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::Process;
 use crate::support::client::{Client, PATIENCE};
+use crate::support::{Process, Spawned};
 
-fn start_driver() -> Option<(Child, u16)> {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("chromedriver is installed");
+fn start_driver() -> Option<(Spawned, u16)> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdout(Stdio::piped());
+    let mut driver = Spawned::start(&mut command);
     let stdout = driver.stdout.take().expect("a pipe");
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
     let port = lines.find_map(|line| {
@@ -36,7 +34,7 @@ fn start_driver() -> Option<(Child, u16)> {
 
 /// Chromium, driven by its driver over the WebDriver protocol (W3C WebDriver §14).
 struct Browser {
-    driver: Child,
+    _driver: Spawned,
     address: SocketAddr,
     session: String,
 }
@@ -48,7 +46,7 @@ impl Browser {
             .find_map(|_| start_driver())
             .expect("chromedriver says its port");
         let mut browser = Self {
-            driver,
+            _driver: driver,
             address: ([127, 0, 0, 1], port).into(),
             session: String::new(),
         };
@@ -134,8 +132,6 @@ impl Drop for Browser {
             let path = format!("/session/{}", self.session);
             self.command("DELETE", &path, &json!({}));
         }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }
 

@@ -446,27 +446,20 @@ fn quiet_prints_nothing_and_sigterm_ends_it_well() {
 fn diagnostics_that_nobody_reads_stall_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.txt"), "a").expect("a file");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
         .current_dir(folder.path())
         .args(["-p0", "-vvv", "--access-log=off"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
-    let address = crate::support::server::announced_address(&mut stdout);
+        .stderr(Stdio::piped());
+    let mut site = Process::run(&mut command);
     for _ in 0..3000 {
-        let mut client = crate::support::Client::connect(address);
-        assert_eq!(
-            client
-                .request("GET", "/a.txt", "Connection: close\r\n")
-                .status,
-            200
-        );
+        let reply = site
+            .client()
+            .request("GET", "/a.txt", "Connection: close\r\n");
+        assert_eq!(reply.status, 200);
     }
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, Signal::TERM).expect("a process");
-    assert_eq!(child.wait().expect("an end").code(), Some(0));
+    site.signal(Signal::TERM);
+    assert_eq!(site.child.wait().expect("an end").code(), Some(0));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
 
 use crate::support::server::Announcement;
-use crate::support::{Client, Process, Program, TestServer, eventually, install};
+use crate::support::{Client, Process, Program, Spawned, TestServer, eventually, install};
 
 const MIB: usize = 1024 * 1024;
 
@@ -39,19 +39,18 @@ pub(crate) struct Watched {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
     pid: Pid,
-    pub(crate) child: Child,
+    pub(crate) child: Spawned,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Watched {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command
+        command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+            .stderr(Stdio::piped());
+        let mut child = Spawned::start(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
         // Its successors announce themselves, too.
@@ -60,7 +59,7 @@ impl Watched {
         Self {
             address,
             admin,
-            pid: Pid::from_child(&child),
+            pid: child.pid(),
             child,
             stderr,
         }
@@ -99,8 +98,6 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let _ = kill_process(self.pid, Signal::KILL);
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -453,35 +450,28 @@ fn the_listener_for_operators_is_handed_over_too() {
 }
 
 /// A wrk that asks without a pause until it is told to end.
-pub(crate) struct Wrk(Child);
+pub(crate) struct Wrk(Spawned);
 
 impl Wrk {
     pub(crate) fn on(address: SocketAddr, options: &[&str]) -> Self {
-        let wrk = Command::new("wrk")
+        let mut command = Command::new("wrk");
+        command
             .args(options)
             .arg("-d600")
             .arg(format!("http://{address}/a.txt"))
-            .stdout(Stdio::piped())
-            .spawn();
-        Self(wrk.expect("wrk is installed"))
+            .stdout(Stdio::piped());
+        Self(Spawned::start(&mut command))
     }
 
     /// Ends it, and asserts that every request was answered as it should be.
     pub(crate) fn end(mut self) {
-        kill_process(Pid::from_child(&self.0), Signal::INT).expect("wrk runs");
+        self.0.signal(Signal::INT);
         let mut report = String::new();
         let stdout = self.0.stdout.as_mut().expect("a pipe");
         stdout.read_to_string(&mut report).expect("a report");
         assert!(report.contains("requests in"), "{report}");
         assert!(!report.contains("Socket errors"), "{report}");
         assert!(!report.contains("Non-2xx"), "{report}");
-    }
-}
-
-impl Drop for Wrk {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

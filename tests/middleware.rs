@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::server::announced_address;
-use crate::support::{Client, Process};
+use crate::support::Process;
 
 /// "secret" by crypt(3), with the lowest cost there is.
 #[cfg(feature = "auth")]
@@ -247,25 +245,14 @@ fn the_flag_comes_before_the_site_and_a_header_rule_before_the_flag() {
 #[test]
 fn slow_answers_are_told_on_standard_error() {
     let folder = folder();
-    let mut child = start(folder.path(), &["--slow-log=0"]);
-    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut client = Client::connect(announced_address(&mut stdout));
-    assert_eq!(client.get("/a.txt?b=\"c").status, 200);
-    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    let command = command.current_dir(folder.path());
+    let command = command.args(["--port=0", "--slow-log=0"]);
+    let mut site = Process::run(command.stderr(Stdio::piped()));
+    assert_eq!(site.client().get("/a.txt?b=\"c").status, 200);
+    let stderr = BufReader::new(site.child.stderr.take().expect("a pipe"));
     let line = stderr.lines().next().expect("a line").expect("a line");
-    child.kill().expect("a process");
-    child.wait().expect("an end");
     let expected = "slow: GET \"/a.txt?b=\\\"c\" 200 for 127.0.0.1:";
     assert!(line.contains(expected), "{line}");
     assert!(line.contains("WARN") && line.ends_with(" ms"), "{line}");
-}
-
-fn start(folder: &Path, args: &[&str]) -> std::process::Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
-    let command = command.current_dir(folder).arg("--port=0").args(args);
-    let command = command.env_remove("RUST_LOG").stdout(Stdio::piped());
-    command
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts")
 }

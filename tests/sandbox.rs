@@ -5,24 +5,24 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Signal, geteuid};
 
 use crate::command_line::fails;
-use crate::support::{Client, Process, eventually};
+use crate::support::{Client, Process, Spawned, eventually};
 
 /// Starts `tws` and returns the lines of its announcement.
-fn announced(folder: &Path, args: &[&str]) -> (Running, Client, Vec<String>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
+fn announced(folder: &Path, args: &[&str]) -> (Spawned, Client, Vec<String>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
         .current_dir(folder)
         .args(["-p0", "--state-dir=state"])
         .args(args)
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+        .stderr(Stdio::piped());
+    let mut child = Spawned::start(&mut command);
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
         let line = line.expect("a line");
@@ -31,20 +31,10 @@ fn announced(folder: &Path, args: &[&str]) -> (Running, Client, Vec<String>) {
         }
         lines.push(line.trim().to_owned());
     }
-    let child = Running(child);
     let address = lines.get(1).and_then(|line| line.strip_prefix("http://"));
     let address = address.unwrap_or_else(|| panic!("it has started: {lines:?}"));
     let address = address.trim_end_matches('/').parse().expect("an address");
     (child, Client::connect(address), lines)
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The line about the sandbox.
@@ -113,7 +103,7 @@ fn every_thread_is_in_the_sandbox() {
             .into_iter()
             .chain(has_users.then_some("users-writer"));
         let names: Vec<_> = names.collect();
-        let found = all_threads(process.0.id(), "NoNewPrivs", &names);
+        let found = all_threads(process.id(), "NoNewPrivs", &names);
         assert!(
             found.iter().all(|(_, value)| value == expected),
             "{found:?}"
@@ -168,7 +158,7 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
     switch("current", "outside");
     if sandbox(&lines).contains("Landlock)") {
         let mut process = process;
-        let stderr = process.0.stderr.take().expect("a pipe");
+        let stderr = process.stderr.take().expect("a pipe");
         let complaint = std::thread::spawn(|| BufReader::new(stderr).lines().next());
         eventually(|| {
             assert_eq!(text(), "two");
@@ -246,7 +236,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
         "{lines:?}"
     );
     assert_eq!(client.get("/page").text(), "page");
-    let id = process.0.id();
+    let id = process.id();
     let same = |key: &str, expected: &str| {
         let found = all_threads(id, key, &ALL_THREADS);
         assert!(

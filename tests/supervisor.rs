@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::client::PATIENCE;
-use crate::support::{Client, Process, eventually};
+use crate::support::{Client, Process, Spawned, eventually};
 
 /// A folder with a file to serve, and one for `--config` beside it.
 fn place() -> TempDir {
@@ -400,7 +400,7 @@ fn systemd_passes_sockets_with_names_and_without() {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut child = command.spawn().expect("systemd-socket-activate");
+        let mut child = Spawned::start(&mut command);
         eventually(|| web.exists() && other.exists());
         let reply = ask(&web, "/a.txt");
         assert!(reply.ends_with("\r\n\r\na"), "{reply}");
@@ -410,7 +410,7 @@ fn systemd_passes_sockets_with_names_and_without() {
         };
         let reply = ask(&other, target);
         assert!(reply.ends_with(expected), "{reply}");
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("a process");
+        child.signal(Signal::TERM);
         assert!(child.wait().expect("an end").success());
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::BufReader;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::support::Client;
 use crate::support::server::announced_address;
+use crate::support::{Client, Spawned};
 
 /// One read, one write, and a share of a wait for events. A bare epoll loop has no fewer.
 const MAX_CALLS_PER_REQUEST: f64 = 2.15;
@@ -26,7 +26,8 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
     fs::write(folder.path().join("small.png"), [b'x'; 1024]).expect("a file");
     let summary = state.path().join("calls");
     // `-D`: what is started is the server itself, and what it is told with signals reaches it.
-    let child = Command::new("strace")
+    let mut command = Command::new("strace");
+    command
         .args(["-D", "-f", "-c", "-e", NOT_PER_TIME, "-o"])
         .arg(&summary)
         .arg(env!("CARGO_BIN_EXE_tws"))
@@ -34,11 +35,9 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
         .args(["--port=0", "--workers=1", "--access-log=off", "--state-dir"])
         .arg(state.path())
         .env_remove("RUST_LOG")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("strace");
-    let mut server = Traced(child);
-    let address = announced_address(&mut BufReader::new(server.0.stdout.take().expect("a pipe")));
+        .stdout(Stdio::piped());
+    let mut server = Spawned::start(&mut command);
+    let address = announced_address(&mut BufReader::new(server.stdout.take().expect("a pipe")));
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
     for _ in 0..ROUNDS {
         for client in &mut clients {
@@ -49,7 +48,8 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
         }
     }
     drop(clients);
-    server.end();
+    server.signal(Signal::TERM);
+    server.wait().expect("an end");
 
     // Start and end of the server are in it, too.
     let mut calls = None;
@@ -59,24 +59,6 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
     });
     let each = calls.unwrap_or(f64::MAX) / (CLIENTS * ROUNDS) as f64;
     assert!(each <= MAX_CALLS_PER_REQUEST, "{each} calls per request");
-}
-
-/// A server that ends with the test, however that ends.
-struct Traced(Child);
-
-impl Traced {
-    fn end(&mut self) {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a pid"), Signal::TERM).expect("a process");
-        self.0.wait().expect("an end");
-    }
-}
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The number of calls in the last line: `100.00  0.5  12  41280  7 total`.

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::support::{Client, eventually};
+use crate::support::{Client, Spawned, eventually};
 
 /// More than sockets hold.
 const LARGE: usize = 64 * 1024 * 1024;
@@ -23,7 +23,7 @@ const CURSOR: &str = "\x1b[?25h";
 
 /// The binary on a terminal.
 struct Sitting {
-    child: Child,
+    child: Spawned,
     terminal: File,
     modes: LocalModes,
     written: Arc<Mutex<Vec<u8>>>,
@@ -41,7 +41,8 @@ impl Sitting {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
         let theirs = ioctl_tiocgptpeer(&terminal, flags).expect("its other end");
         let end = || Stdio::from(theirs.try_clone().expect("a descriptor"));
-        let child = Command::new(env!("CARGO_BIN_EXE_tws"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command
             .current_dir(folder.path())
             .args(["--tui", "--port=0", "-v", "--state-dir"])
             .arg(state.path())
@@ -49,9 +50,10 @@ impl Sitting {
             .env_remove("RUST_LOG")
             .stdin(end())
             .stdout(end())
-            .stderr(end())
-            .spawn()
-            .expect("the binary starts");
+            .stderr(end());
+        let child = Spawned::start(&mut command);
+        // Who has the other end of the terminal is to be the server alone.
+        drop(command);
         let terminal = File::from(terminal);
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let mut output = terminal.try_clone().expect("a descriptor");
@@ -101,7 +103,7 @@ impl Sitting {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a process");
+        self.child.signal(signal);
     }
 
     /// How it ended, with the terminal as it was before.
@@ -117,13 +119,6 @@ impl Sitting {
         let modes = tcgetattr(&self.terminal).expect("modes").local_modes;
         assert_eq!(modes, self.modes);
         status
-    }
-}
-
-impl Drop for Sitting {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -457,15 +457,14 @@ fn a_form_stores_its_files() {
 
 #[test]
 fn a_limit_of_the_process_ends_the_upload_and_not_the_server() {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use rustix::process::{Resource, Rlimit, prlimit};
     let folder = tempfile::tempdir().expect("a folder");
     let site = Process::start(folder.path(), &["--upload", "--access-log", "off"]);
-    let pid = i32::try_from(site.child.id()).ok().and_then(Pid::from_raw);
     let limit = Rlimit {
         current: Some(100_000),
         maximum: None,
     };
-    prlimit(pid, Resource::Fsize, limit).expect("a limit");
+    prlimit(Some(site.child.pid()), Resource::Fsize, limit).expect("a limit");
     let content = pattern(200_000);
     let reply = send(&mut site.client(), "PUT", "/large", "", &content);
     assert_eq!(reply.status, 413, "{}", reply.text());

@@ -10,12 +10,14 @@ pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod spawned;
 
 use std::path::Path;
 use std::process::Command;
 
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
+pub(crate) use spawned::Spawned;
 
 /// Waits until something that must come true has: a changed file is seen soon, not at once.
 pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) {

@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
 
-use super::Client;
+use super::{Client, Spawned};
 
 /// A server on a free port of this machine; it ends when it is dropped.
 pub(crate) struct TestServer {
@@ -80,7 +80,7 @@ pub(crate) struct Process {
     /// Where operators ask, if they may.
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) announcement: String,
-    pub(crate) child: Child,
+    pub(crate) child: Spawned,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) state: TempDir,
 }
@@ -107,11 +107,7 @@ impl Process {
 
     /// Starts a command that runs `tws`.
     pub(crate) fn run(command: &mut Command) -> Self {
-        let mut child = command
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut child = Spawned::start(command.env_remove("RUST_LOG").stdout(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let announced = Announcement::read(&mut stdout);
         Self {
@@ -136,9 +132,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
-        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("a process");
+        self.child.signal(signal);
     }
 
     /// Kills it at once, as a power cut would, and keeps its state.
@@ -148,13 +142,6 @@ impl Process {
         self.child.wait().expect("an end");
         let empty = tempfile::tempdir().expect("a folder");
         std::mem::replace(&mut self.state, empty)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

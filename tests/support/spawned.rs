@@ -1,0 +1,46 @@
+//! Another program, for as long as a test wants it.
+
+use std::ops::{Deref, DerefMut};
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// It ends with the test that started it, however that ends.
+pub(crate) struct Spawned(Child);
+
+impl Spawned {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let started = command.spawn();
+        let program = command.get_program().to_string_lossy();
+        Self(started.unwrap_or_else(|error| panic!("{program}: {error}")))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("a process");
+    }
+}
+
+impl Deref for Spawned {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Spawned {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
