@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::peers::{exchange, site};
 use crate::support::TestServer;
-use crate::support::nginx::Nginx;
+use crate::support::nginx;
 
 const FAMILIES: [(&str, &str); 6] = [
     ("framing", include_str!("corpus/framing.txt")),
@@ -173,7 +173,7 @@ fn hostile_requests_are_answered_as_they_may_be() {
 fn what_nginx_refuses_we_accept_for_a_reason_only() {
     let site = site();
     let ours = TestServer::of(site.path());
-    let theirs = Nginx::serving(site.path());
+    let theirs = nginx::serving(site.path());
     let accepted = |statuses: &[String]| statuses.first().is_some_and(|first| first == "200");
     let mut wrong = String::new();
     for (family, text) in &FAMILIES[..2] {

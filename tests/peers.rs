@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use crate::support::client::PATIENCE;
-use crate::support::nginx::Nginx;
+use crate::support::nginx;
 use crate::support::{Client, TestServer, pattern};
 
 pub(crate) fn site() -> TempDir {
@@ -904,7 +904,7 @@ const EXPLAINED: &[Explanation] = &[
 fn what_differs_from_nginx_has_its_reason() {
     let site = site();
     let ours = TestServer::of(site.path());
-    let theirs = Nginx::serving(site.path());
+    let theirs = nginx::serving(site.path());
     let tag_of = |address| {
         let reply = Client::connect(address).get("/ten.txt");
         reply.field("ETag").expect("a tag").to_owned()

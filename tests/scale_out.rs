@@ -17,11 +17,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::faults::{Watched, Wrk, load};
-use crate::support::haproxy::Haproxy;
 use crate::support::metrics::Metrics;
-use crate::support::nginx::Nginx;
+use crate::support::peer::Peer;
 use crate::support::ports::free_port;
-use crate::support::{Client, Reply, eventually, pattern};
+use crate::support::{self, Client, Reply, eventually, pattern};
 
 /// The field in which a balancer says whose answer it is: an address, or several of which the last
 /// one answered.
@@ -165,7 +164,7 @@ fn three(times: Times, more: &[&str]) -> [Instance; 3] {
 }
 
 /// What the README says about haproxy.
-fn haproxy(instances: &[Instance]) -> Haproxy {
+fn haproxy(instances: &[Instance]) -> Peer {
     let servers: String = instances
         .iter()
         .map(|instance| {
@@ -173,7 +172,7 @@ fn haproxy(instances: &[Instance]) -> Haproxy {
             format!("    server {name} {name} port {port}\n")
         })
         .collect();
-    Haproxy::before(&format!(
+    support::haproxy::before(&format!(
         "    balance roundrobin
     option httpchk GET /readyz
     option redispatch 1
@@ -186,12 +185,12 @@ fn haproxy(instances: &[Instance]) -> Haproxy {
 }
 
 /// What the README says about nginx. The names are addresses, or paths after `unix:`.
-fn nginx(names: &[String]) -> Nginx {
+fn nginx(names: &[String]) -> Peer {
     let servers: String = names
         .iter()
         .map(|name| format!("server {name} fail_timeout=1s;\n"))
         .collect();
-    Nginx::start(
+    support::nginx::start(
         &format!("upstream tws {{ {servers} keepalive 16; }}"),
         &format!(
             "location / {{

@@ -6,6 +6,7 @@ pub(crate) mod haproxy;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
+pub(crate) mod peer;
 pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
