@@ -501,6 +501,7 @@ fn a_log_that_cannot_be_opened_anew_is_written_on() {
 fn a_hangup_ends_what_has_lost_its_terminal() {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::IsTerminal;
     let folder = place("");
     let master =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
@@ -509,6 +510,7 @@ fn a_hangup_ends_what_has_lost_its_terminal() {
     let name = ptsname(&master, Vec::new()).expect("a name");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("a terminal");
+    let theirs = File::from(slave.try_clone().expect("a descriptor"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
         .current_dir(folder.path())
@@ -521,6 +523,8 @@ fn a_hangup_ends_what_has_lost_its_terminal() {
     eventually(|| process.client().get("/").status == 200);
     assert_eq!(process.client().get("/").text(), "a");
     drop(master);
+    // A child that another test is just starting may have a copy of it for a moment.
+    eventually(|| !theirs.is_terminal());
     process.signal(Signal::HUP);
     assert!(process.child.wait().expect("an end").success());
 }
