@@ -12,6 +12,8 @@ mod cors;
 mod credentials;
 mod rate_limit;
 mod slow_log;
+#[cfg(test)]
+mod test_clock;
 #[cfg(feature = "auth")]
 mod verifier;
 

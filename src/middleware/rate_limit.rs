@@ -322,28 +322,12 @@ fn place_of(account: Account, shelf: &mut Shelf) -> &mut Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::collections::HashMap;
 
     use proptest::prelude::*;
 
     use super::*;
-
-    thread_local! {
-        static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
-    }
-
-    fn now() -> Instant {
-        NOW.get().unwrap_or_else(|| {
-            let start = Instant::now();
-            NOW.set(Some(start));
-            start
-        })
-    }
-
-    fn pass(milliseconds: u64) {
-        NOW.set(Some(now() + Duration::from_millis(milliseconds)));
-    }
+    use crate::middleware::test_clock::{now, pass};
 
     fn rate(text: &str) -> Rate {
         text.parse().expect("a rate")

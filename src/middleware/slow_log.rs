@@ -129,25 +129,13 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
 
     use super::*;
+    use crate::middleware::test_clock::{now, pass};
 
     thread_local! {
-        static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
         static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    }
-
-    fn now() -> Instant {
-        NOW.get().unwrap_or_else(|| {
-            let start = Instant::now();
-            NOW.set(Some(start));
-            start
-        })
-    }
-
-    fn pass(milliseconds: u64) {
-        NOW.set(Some(now() + Duration::from_millis(milliseconds)));
     }
 
     /// Takes as many milliseconds as the query says, where the path says.

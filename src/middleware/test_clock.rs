@@ -1,0 +1,20 @@
+//! A clock that stands still until a test lets time pass. Each test has its own.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+pub(super) fn now() -> Instant {
+    NOW.get().unwrap_or_else(|| {
+        let start = Instant::now();
+        NOW.set(Some(start));
+        start
+    })
+}
+
+pub(super) fn pass(milliseconds: u64) {
+    NOW.set(Some(now() + Duration::from_millis(milliseconds)));
+}
