@@ -24,7 +24,7 @@ use tws::Endpoint;
 use tws::site::{Document, OtherKey, Site};
 
 use super::flags::{self, Flags, Key, Purpose};
-use super::{Mistake, SiteFile, Stop};
+use super::stop::{Mistake, Stop};
 use crate::upgrade;
 
 /// How the names of variables begin.
@@ -42,6 +42,15 @@ pub(super) struct Layers {
     pub(super) warnings: Vec<String>,
     /// What was said and is wrong. It is left out.
     pub(super) mistakes: Vec<Mistake>,
+}
+
+/// Which site file is read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SiteFile {
+    /// The root's own, if it has one.
+    OfRoot,
+    At(PathBuf),
+    None,
 }
 
 /// The arguments and variables of a process.

@@ -2,32 +2,35 @@
 //! opened here but the file.
 //!
 //! `flags` is the one definition of what can be set, `layers` lets the three say it, `reference` shows
-//! it to people. `task` knows the few first words that do something else than to serve.
+//! it to people. `task` knows the few first words that do something else than to serve, `exposure`
+//! what may not be open to other machines, and `stop` what is said instead of serving.
 
+mod exposure;
 mod flags;
 mod layers;
 mod reference;
+mod stop;
 #[cfg(test)]
 mod table;
 mod task;
 
-use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use log::LevelFilter;
 use tws::access_log::{Destination, Format};
 use tws::site::{Listing, Origin, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
+pub(crate) use exposure::{Authentication, is_exposed};
+use exposure::{check_admin, check_uploads, most_exposed};
 pub(crate) use flags::RequestWords;
-use flags::{Flags, one_line, usage};
+use flags::{Flags, usage};
 use layers::{Layers, either};
-pub(crate) use layers::{Listening, Words};
+pub(crate) use layers::{Listening, SiteFile, Words};
 pub(crate) use reference::{completions, man};
+pub(crate) use stop::{Mistake, Stop};
 pub(crate) use task::Task;
 
 /// What is used.
@@ -128,44 +131,6 @@ fn has_index(site: &Site, root: &Path) -> bool {
             .any(|name| root.join(name.as_str()).is_file())
 }
 
-/// Whether every request must say who sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Authentication {
-    Required,
-    None,
-}
-
-/// Other machines may store files here only if they say who they are.
-pub(crate) fn check_uploads(
-    addresses: &[Endpoint],
-    authentication: Authentication,
-) -> Result<(), String> {
-    let mut addresses = addresses.iter().filter_map(Endpoint::ip);
-    match (addresses.find(|ip| is_exposed(*ip)), authentication) {
-        (None, _) | (_, Authentication::Required) => Ok(()),
-        (Some(address), Authentication::None) => Err(format!(
-            "--upload ([upload] in a site file) with --bind {address} would let everybody store \
-             files here: ask for passwords with --auth-file, or bind 127.0.0.1"
-        )),
-    }
-}
-
-/// True if other machines may come that way.
-pub(crate) fn is_exposed(address: IpAddr) -> bool {
-    !address.to_canonical().is_loopback()
-}
-
-/// Who asks for what is for whom, is not for other machines to know.
-fn check_admin(endpoint: &Endpoint, authentication: Authentication) -> Result<(), String> {
-    match (endpoint.ip().is_some_and(is_exposed), authentication) {
-        (false, _) | (_, Authentication::Required) => Ok(()),
-        (true, Authentication::None) => Err(format!(
-            "--admin {endpoint} would show everybody who downloads what: ask for passwords with \
-             --auth-file, or listen on 127.0.0.1"
-        )),
-    }
-}
-
 /// Whether TLS is spoken, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Encryption {
@@ -209,23 +174,6 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
     }
 }
 
-/// Where operators ask: of the sockets that are open for it the one that most can reach.
-fn most_exposed(listening: &Listening, own: Endpoint) -> Endpoint {
-    let given = listening.admin.iter().flatten();
-    // From other machines rather than from this one, and by a Unix socket least of all.
-    let reach = |endpoint: &&Endpoint| endpoint.ip().map(is_exposed);
-    given.max_by_key(reach).cloned().unwrap_or(own)
-}
-
-/// Which site file is read.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SiteFile {
-    /// The root's own, if it has one.
-    OfRoot,
-    At(PathBuf),
-    None,
-}
-
 /// Whether the kernel shall restrict the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sandboxing {
@@ -261,61 +209,6 @@ pub(crate) enum QrCode {
 pub(crate) enum Browsing {
     AtStart,
     Never,
-}
-
-/// What the process ends with instead of serving: help to print, or what is wrong.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    Print(String),
-    /// At least one.
-    Mistakes(Vec<Mistake>),
-}
-
-/// What is wrong, in one line.
-#[derive(Debug)]
-pub(crate) enum Mistake {
-    /// In what was typed or in the environment.
-    Usage(String),
-    /// In a file.
-    Failure(String),
-}
-
-/// The first mistake, and how many more there are.
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Print(text) => f.write_str(text),
-            Self::Mistakes(mistakes) => {
-                f.write_str(mistakes.first().map_or("", Mistake::text))?;
-                match mistakes.len() {
-                    0 | 1 => Ok(()),
-                    count => write!(f, "; and {} more, which `tws check` lists", count - 1),
-                }
-            }
-        }
-    }
-}
-
-impl Mistake {
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Self::Usage(text) | Self::Failure(text) => text,
-        }
-    }
-}
-
-impl From<clap::Error> for Stop {
-    fn from(error: clap::Error) -> Self {
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Self::Print(error.render().to_string())
-            }
-            _ => {
-                let text = format!("{}; `tws --help` lists all flags", one_line(&error));
-                Self::Mistakes(vec![Mistake::Usage(text)])
-            }
-        }
-    }
 }
 
 impl Settings {
@@ -508,7 +401,7 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use tws::site::Size;
 

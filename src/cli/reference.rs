@@ -7,8 +7,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::flags;
+use super::layers::Words;
+use super::stop::{Mistake, Stop};
 use super::task::{self, Task};
-use super::{Mistake, Stop, Words, flags};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     (

@@ -3,8 +3,8 @@
 
 use std::ffi::OsStr;
 
-use super::Words;
 use super::flags::Purpose;
+use super::layers::Words;
 
 /// What the process is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
