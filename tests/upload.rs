@@ -179,17 +179,18 @@ fn a_new_file_takes_no_other_files_place_unless_that_is_allowed() {
     }
 }
 
+/// Writes `old.txt` anew and says how it is told from others.
+fn etag_of_old(outside: &TempDir, server: &TestServer) -> String {
+    crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
+    let reply = server.client().get("/old.txt");
+    reply.field("ETag").expect("a tag").to_owned()
+}
+
 #[test]
 fn preconditions_count() {
     let outside = tree();
     let server = serve(&outside, overwrite);
-    crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
-    let etag = server
-        .client()
-        .get("/old.txt")
-        .field("ETag")
-        .expect("a tag")
-        .to_owned();
+    let etag = etag_of_old(&outside, &server);
     let table = [
         ("/old.txt", "If-None-Match: *\r\n".to_owned(), 412),
         ("/old.txt", "If-Match: \"other\"\r\n".to_owned(), 412),
@@ -337,13 +338,7 @@ fn of_many_that_expect_one_version_one_replaces_it() {
     const CLIENTS: usize = 8;
     let outside = tree();
     let server = serve(&outside, overwrite);
-    crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
-    let etag = server
-        .client()
-        .get("/old.txt")
-        .field("ETag")
-        .expect("a tag")
-        .to_owned();
+    let etag = etag_of_old(&outside, &server);
     let barrier = Barrier::new(CLIENTS);
     let mut statuses: Vec<u16> = thread::scope(|scope| {
         let one = |_| {
