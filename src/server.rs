@@ -185,10 +185,10 @@ impl ServerHandle {
         }
     }
 
-    /// Serves by another handler, other limits and timeouts and other trusted proxies from now on, on all connections,
-    /// without losing one. What is begun is finished as it was begun: a request whose content the
-    /// former handler has admitted is answered by it, and a client that has more connections than
-    /// it may have now keeps them. Returns at once.
+    /// Serves by another handler, other limits and timeouts and other trusted proxies from now on, on
+    /// all connections, without losing one. What is begun is finished as it was begun: a request
+    /// whose content the former handler has admitted is answered by it, and a client that has more
+    /// connections than it may have now keeps them. Returns at once.
     ///
     /// Of `config`, the addresses, the port, the mode of Unix sockets, the PROXY protocol, the
     /// numbers of workers and helpers,

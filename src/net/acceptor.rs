@@ -54,7 +54,7 @@ pub(crate) struct Stop {
 /// What the acceptor counts, for others to read.
 #[derive(Debug, Default)]
 pub(crate) struct Admittance {
-    /// Connections that were given to a worker.
+    /// Connections that were given to a worker or a handshaker.
     pub(crate) accepted: AtomicU64,
     /// Those that were told 503, for want of room.
     pub(crate) turned_away: AtomicU64,

@@ -1,4 +1,5 @@
-//! What other threads may tell a worker.
+//! What other threads may tell a worker, and the mailbox in which any event loop finds what it is
+//! told.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use crate::http::stream::Source;
 /// A piece of a content and where the next comes from, or the end.
 pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;
 
-/// One message.
+/// One message to a worker.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A new connection, whose it is, and its client's share of all that there may be.
