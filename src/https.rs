@@ -8,7 +8,10 @@ use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
 use tws::access_log::Inlet;
-use tws::{Config, Endpoint, Error, Request, Response, Router, Server, ServerHandle, StatusCode};
+use tws::{
+    Admission, Config, Endpoint, Error, Handler, Reply, Request, Response, Router, Server,
+    ServerHandle, StatusCode,
+};
 #[cfg(feature = "tls")]
 use tws::{KeyPair, Tls};
 
@@ -190,8 +193,7 @@ fn config(settings: &Settings, port: u16) -> Config {
 }
 
 fn handler(settings: &Settings, port: u16) -> Router {
-    let lead = move |request: &Request<'_>| redirect(request, port);
-    app::limit(Router::new().fallback(lead), settings)
+    app::limit(Router::new().fallback(Redirect { port }), settings)
 }
 
 /// Of several that listen, this is the one that cannot.
@@ -206,19 +208,37 @@ fn of_redirect(error: Error) -> Error {
 }
 
 /// 308 to the same at HTTPS: with the same method and content (RFC 9110 §15.4.9).
-fn redirect(request: &Request<'_>, port: u16) -> Response {
-    let Some(host) = request.host().filter(|host| !host.is_empty()) else {
-        return Response::text("this is for HTTPS, and a Host field is wanted to lead there\n")
-            .with_status(StatusCode::BAD_REQUEST);
-    };
-    let port = match port {
-        HTTPS_PORT => String::new(),
-        port => format!(":{port}"),
-    };
-    let location = format!("https://{host}{port}{}", path_and_query(request.target()));
-    Response::text(format!("{location}\n"))
-        .with_status(StatusCode::PERMANENT_REDIRECT)
-        .with_header(tws::HeaderName::from_static("location"), location)
+struct Redirect {
+    /// Where HTTPS is spoken.
+    port: u16,
+}
+
+impl Handler for Redirect {
+    fn handle(&self, request: &Request<'_>) -> Reply {
+        self.answer(request).into()
+    }
+
+    /// However large a content is, it is to go elsewhere.
+    fn admit(&self, request: &Request<'_>) -> Admission {
+        Admission::Refuse(self.answer(request))
+    }
+}
+
+impl Redirect {
+    fn answer(&self, request: &Request<'_>) -> Response {
+        let Some(host) = request.host().filter(|host| !host.is_empty()) else {
+            return Response::text("this is for HTTPS, and a Host field is wanted to lead there\n")
+                .with_status(StatusCode::BAD_REQUEST);
+        };
+        let port = match self.port {
+            HTTPS_PORT => String::new(),
+            port => format!(":{port}"),
+        };
+        let location = format!("https://{host}{port}{}", path_and_query(request.target()));
+        Response::text(format!("{location}\n"))
+            .with_status(StatusCode::PERMANENT_REDIRECT)
+            .with_header(tws::HeaderName::from_static("location"), location)
+    }
 }
 
 /// Of a request-target in any form (RFC 9112 §3.2).
@@ -245,7 +265,7 @@ mod tests {
             Some(host) => request.with_header("Host", host),
             None => request,
         };
-        let response = redirect(&request, port);
+        let response = Redirect { port }.answer(&request);
         let location = response.headers().get("location")?;
         assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
         Some(location.to_str().expect("text").to_owned())

@@ -95,6 +95,26 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
     });
 }
 
+/// It is not for the port that leads elsewhere, and nobody waits until it has been sent.
+#[test]
+fn a_content_of_any_size_is_led_to_https() {
+    let folder = folder();
+    let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
+    let process = Process::start(folder.path(), &args);
+    let plain = redirecting(&process.announcement);
+    for fields in [
+        "Content-Length: 1\r\n",
+        "Content-Length: 5000000000\r\n",
+        "Content-Length: 5000000000\r\nExpect: 100-continue\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    ] {
+        let reply = Client::connect(plain).request("PUT", "/a", fields);
+        assert_eq!(reply.status, 308, "{fields}");
+        let expected = format!("https://test:{}/a", process.address.port());
+        assert_eq!(reply.field("Location"), Some(expected.as_str()));
+    }
+}
+
 /// In the sandbox, by SIGHUP: one that is wrong changes nothing.
 #[test]
 fn a_renewed_certificate_is_taken_when_it_is_told() {
