@@ -164,19 +164,27 @@ fn check_passwords(settings: &Settings, report: &mut Report) {
 }
 
 fn check_certificates(settings: &Settings, report: &mut Report) {
-    if settings.encryption == Encryption::Off {
-        return;
-    }
-    match https::open(&settings.encryption, &[]) {
-        Ok(tls) => {
-            for line in banner::certificates(tls.as_ref()) {
-                report.fine(format_args!("certificate: {line}"));
+    // Each by itself, so that one that is wrong hides no other.
+    let each = match &settings.encryption {
+        Encryption::Off => return,
+        Encryption::SelfSigned => vec![Encryption::SelfSigned],
+        Encryption::Certificates(pairs) => pairs
+            .iter()
+            .map(|pair| Encryption::Certificates(vec![pair.clone()]))
+            .collect(),
+    };
+    for encryption in &each {
+        match https::open(encryption, &[]) {
+            Ok(tls) => {
+                for line in banner::certificates(tls.as_ref()) {
+                    report.fine(format_args!("certificate: {line}"));
+                }
+                for warning in banner::warnings(tls.as_ref()) {
+                    report.warn(&warning);
+                }
             }
-            for warning in banner::warnings(tls.as_ref()) {
-                report.warn(&warning);
-            }
+            Err(error) => report.wrong(error),
         }
-        Err(error) => report.wrong(error),
     }
 }
 

@@ -321,7 +321,8 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
     }
 
     let text = "directory = \"none\"\nport = \"x\"\nprot = 1\nworkers = 1025\nbind = \"192.0.2.1\"\n\
-                access-log = [\"no/folder/log\", \"site\"]\nauth-file = \"passwords\"\n";
+                access-log = [\"no/folder/log\", \"site\"]\nauth-file = \"passwords\"\n\
+                tls-cert = [\"a.pem\", \"b.pem\"]\n";
     fs::write(at.join("tws.toml"), text).expect("a file");
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
@@ -332,6 +333,10 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
         "none: no such file",
         #[cfg(feature = "auth")]
         "passwords: no such file",
+        #[cfg(feature = "tls")]
+        "a.pem: no such file",
+        #[cfg(feature = "tls")]
+        "b.pem: no such file",
         "1025 workers",
         "192.0.2.1",
         "no/folder/log",
