@@ -47,14 +47,13 @@ impl Document {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path)
             .map_err(|source| Error::path("read the site file", path, source))?;
+        let at = |start, reason: &str| {
+            let line = line(&text, start);
+            Error::Setting(format!("{}:{line}: {reason}", path.display()))
+        };
         let wrong = |error: &toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start);
-            let reason = explain(error.message());
-            Error::Setting(format!(
-                "{}:{}: {reason}",
-                path.display(),
-                line(&text, start)
-            ))
+            at(start, &explain(error.message()))
         };
         let mut table = DeTable::parse(&text).map_err(|error| wrong(&error))?;
         let others = take_others(table.get_mut(), &text);
@@ -62,8 +61,13 @@ impl Document {
         let mut site =
             Site::deserialize(Deserializer::from(table)).map_err(|error| wrong(&error))?;
         locate(&mut site, &sites, &text);
-        site.check_hosts()
-            .map_err(|reason| Error::Setting(format!("{}: {reason}", path.display())))?;
+        site.check_hosts().map_err(|(host, reason)| {
+            let start = match host {
+                Some(index) => elements(&sites, "host").nth(index).map(|(start, _)| start),
+                None => ["names", "root"].iter().find_map(|key| start(&sites, key)),
+            };
+            at(start.unwrap_or_default(), &reason)
+        })?;
         Ok(Self {
             path: path.to_owned(),
             site,
@@ -134,6 +138,12 @@ fn elements<'t>(
     };
     let elements = array.into_iter().flatten();
     elements.map(|element| (element.span().start, element.get_ref()))
+}
+
+/// Where a key is.
+fn start(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let (key, _) = table.get_key_value(key)?;
+    Some(key.span().start)
 }
 
 fn take_others(table: &mut DeTable<'_>, text: &str) -> Vec<OtherKey> {
@@ -236,6 +246,36 @@ mod tests {
                 ("tls", 7, None),
             ]
         );
+    }
+
+    #[test]
+    fn a_mistake_is_in_its_line() {
+        let route = "[[route]]\npath = '/a'\nfile = 'a'\n";
+        let redirect = "[[redirect]]\nfrom = '/a'\nto = '/b'\n";
+        let header = "[[header]]\npath = '/a'\nx-a = '1'\n";
+        let host = "[[host]]\nnames = ['a']\nroot = 'a'\n";
+        for (before, wrong) in [
+            (route, "[[route]]\npath = '/x'"),
+            (route, "[[route]]\nfile = 'a'"),
+            (redirect, "[[redirect]]\nto = '/b'"),
+            (redirect, "[[redirect]]\nfrom = '/x'\nto = '/$3'"),
+            (
+                redirect,
+                "[[redirect]]\nfrom = '/x'\nto = '/b'\nstatus = 200",
+            ),
+            (header, "[[header]]\nx-b = '1'"),
+            (header, "[[header]]\npath = 'no'"),
+            (host, "[[host]]\nroot = 'a'"),
+            (host, "[[host]]\nnames = ['b']"),
+            (host, "[[host]]\nnames = ['a']\nroot = 'b'"),
+            ("hidden = true\n#\n#\n", "root = 'a'"),
+            ("hidden = true\n#\n#\n", "names = ['a']"),
+            (host, "[[host.header]]\nx-b = '1'"),
+            ("[[redirect]]\nfrom = '/a'\nto = '/b'\n", "status = 'x'"),
+        ] {
+            let error = read(&format!("{before}{wrong}\n")).expect_err(wrong);
+            assert!(error.contains("tws.toml:4: "), "{wrong}: {error}");
+        }
     }
 
     #[test]

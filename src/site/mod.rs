@@ -173,27 +173,30 @@ impl Site {
             .transpose()
     }
 
-    fn check_hosts(&self) -> Result<(), String> {
+    /// The error is of a host, counted from 0, or of the default site.
+    fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {
         if !self.names.is_empty() || self.root.is_some() {
-            return Err("names and root are for [[host]]; the default site is PATH".to_owned());
+            let reason = "names and root are for [[host]]; the default site is PATH";
+            return Err((None, reason.to_owned()));
         }
         let mut known = Vec::new();
-        for host in &self.hosts {
+        for (index, host) in self.hosts.iter().enumerate() {
+            let wrong = |reason| Err((Some(index), reason));
             let Some(first) = host.names.first() else {
-                return Err("a [[host]] needs names, as [\"example.org\"]".to_owned());
+                return wrong("a [[host]] needs names, as [\"example.org\"]".to_owned());
             };
             let name = first.as_str();
             if host.root.is_none() {
-                return Err(format!("the [[host]] {name:?} needs a root"));
+                return wrong(format!("the [[host]] {name:?} needs a root"));
             }
             if !host.hosts.is_empty() || host.users.is_some() {
-                return Err(format!(
+                return wrong(format!(
                     "the [[host]] {name:?} cannot have hosts or users of its own"
                 ));
             }
             for name in &host.names {
                 if known.contains(&name) {
-                    return Err(format!("the host {:?} is named twice", name.as_str()));
+                    return wrong(format!("the host {:?} is named twice", name.as_str()));
                 }
                 known.push(name);
             }

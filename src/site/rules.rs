@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{FileName, Size};
 use crate::http::glob::{Glob, Template};
 use crate::http::target::{Target, encode_path};
 
 /// One `[[route]]`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "RawRoute")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Route {
     /// The decoded path.
@@ -34,8 +36,7 @@ pub enum Source {
 }
 
 /// One `[[redirect]]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "RawRedirect")]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Redirect {
     /// The paths it is about.
@@ -48,8 +49,7 @@ pub struct Redirect {
 }
 
 /// One `[[header]]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "BTreeMap<String, String>")]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeaderRule {
     /// The paths it is about.
@@ -162,6 +162,54 @@ pub struct Upload {
     /// Whether a file that is there may be replaced, and another one served in its place (as its
     /// coding, say).
     pub overwrite: bool,
+}
+
+/// Reads a table and makes a rule of it while the parser is at the table: a mistake is in its line
+/// then. `#[serde(try_from)]` does that behind the table, and names the line of the first.
+fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
+where
+    Raw: Deserialize<'de>,
+    Rule: TryFrom<Raw, Error = String>,
+    D: Deserializer<'de>,
+{
+    struct Table<Raw, Rule>(PhantomData<(Raw, Rule)>);
+
+    impl<'de, Raw, Rule> Visitor<'de> for Table<Raw, Rule>
+    where
+        Raw: Deserialize<'de>,
+        Rule: TryFrom<Raw, Error = String>,
+    {
+        type Value = Rule;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Rule, A::Error> {
+            let raw = Raw::deserialize(MapAccessDeserializer::new(table))?;
+            raw.try_into().map_err(de::Error::custom)
+        }
+    }
+
+    deserializer.deserialize_map(Table(PhantomData))
+}
+
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        rule::<RawRoute, _, _>(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Redirect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        rule::<RawRedirect, _, _>(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        rule::<BTreeMap<String, String>, _, _>(deserializer)
+    }
 }
 
 #[derive(Deserialize)]
