@@ -348,6 +348,21 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
     assert_eq!(output.stderr, b"");
 }
 
+/// It would be of something else: the file says what is served.
+#[test]
+fn nothing_is_fine_when_the_file_cannot_be_understood() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::create_dir(at.join("site")).expect("a folder");
+    let text = "directory = \"site\"\n[[redirect]]\nfrom = \"a\"\nto = \"/b\"\n";
+    fs::write(at.join("tws.toml"), text).expect("a file");
+    let output = tws(at, &["check", "--config", "tws.toml"]);
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    assert!(found.starts_with("wrong: tws.toml:2: "), "{found}");
+    assert_eq!(found.lines().count(), 1, "{found}");
+}
+
 #[test]
 fn a_check_finds_what_cannot_be_listened_on() {
     let folder = tempfile::tempdir().expect("a folder");

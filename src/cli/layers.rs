@@ -107,6 +107,10 @@ impl Layers {
             Ok(document) => document,
             Err(error) => {
                 layers.mistakes.push(Mistake::Failure(error.to_string()));
+                // All that is served may be in it.
+                if let SiteFile::At(_) = site_file {
+                    return Err(Stop::Mistakes(layers.mistakes));
+                }
                 None
             }
         };
