@@ -5,15 +5,19 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
+#[cfg(feature = "tls")]
+pub(crate) use tws::Tls;
 use tws::access_log::Inlet;
 use tws::{
     Admission, Config, Endpoint, Error, Handler, Reply, Request, Response, Router, Server,
     ServerHandle, StatusCode,
 };
 #[cfg(feature = "tls")]
-use tws::{KeyPair, Tls};
+use tws::{KeyPair, Reloaded};
 
 use crate::app;
 #[cfg(feature = "tls")]
@@ -36,14 +40,26 @@ pub(crate) fn open(
     match encryption {
         Encryption::Off => Ok(None),
         Encryption::SelfSigned => Tls::self_signed(&names(addresses)).map(Some),
-        Encryption::Certificates(pairs) => {
-            let pair = |(certificate, key): &(_, _)| KeyPair {
-                certificate: std::path::PathBuf::clone(certificate),
-                key: std::path::PathBuf::clone(key),
-            };
-            Tls::open(pairs.iter().map(pair).collect()).map(Some)
-        }
+        Encryption::Certificates(pairs) => Tls::open(key_pairs(pairs)).map(Some),
     }
+}
+
+/// Reads the certificates anew, those that are asked for now.
+#[cfg(feature = "tls")]
+pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<Reloaded, Error> {
+    match encryption {
+        Encryption::Certificates(pairs) => tls.replace(key_pairs(pairs)),
+        Encryption::Off | Encryption::SelfSigned => tls.reload(),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
+    let pair = |(certificate, key): &(PathBuf, PathBuf)| KeyPair {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    pairs.iter().map(pair).collect()
 }
 
 #[cfg(not(feature = "tls"))]

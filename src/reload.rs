@@ -14,16 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tws::site::Symlinks;
-use tws::{Error, ServerHandle, StaticFiles};
 #[cfg(feature = "tls")]
-use tws::{Reloaded, Tls};
+use tws::Reloaded;
+use tws::site::Symlinks;
+use tws::{Error, Server, ServerHandle, StaticFiles};
 
 use crate::app::{App, Users};
-use crate::cli::{Settings, Words};
-use crate::https::RedirectHandle;
-#[cfg(not(feature = "tls"))]
-use crate::https::Tls;
+use crate::cli::{Encryption, Settings, Words};
+#[cfg(feature = "tls")]
+use crate::https;
+use crate::https::{RedirectHandle, Tls};
 use crate::sandbox::Confinement;
 use crate::supervisor::Supervisor;
 
@@ -126,7 +126,9 @@ impl Shared {
         let app = self.open(&settings).map_err(|error| self.explain(&error))?;
         let files = app.files().clone();
         let handler = app.into_handler(&settings, self.users.as_ref());
-        self.reload_certificates()
+        // Behind the certificates nothing goes wrong any more.
+        Server::check(&settings.config).map_err(|error| error.to_string())?;
+        self.reload_certificates(&settings)
             .map_err(|error| self.explain(&error))?;
         let reloaded = self.handle.reload(handler, &settings.config);
         let redirect = self.redirect.as_ref();
@@ -146,16 +148,16 @@ impl Shared {
     }
 
     #[cfg(feature = "tls")]
-    fn reload_certificates(&self) -> Result<(), Error> {
-        let reloaded = self.tls.as_ref().map(Tls::reload).transpose()?;
-        if let (Some(Reloaded::Changed), Some(tls)) = (reloaded, &self.tls) {
+    fn reload_certificates(&self, settings: &Settings) -> Result<(), Error> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        if let Reloaded::Changed = https::reload(tls, &settings.encryption)? {
             log::warn!("new certificates: {}", tls.describe().join("; "));
         }
         Ok(())
     }
 
     #[cfg(not(feature = "tls"))]
-    fn reload_certificates(&self) -> Result<(), Error> {
+    fn reload_certificates(&self, _: &Settings) -> Result<(), Error> {
         match &self.tls {
             None => Ok(()),
             Some(tls) => match *tls {},
@@ -202,10 +204,12 @@ impl Shared {
             }
         };
         let (old, new) = (&began.config, &now.config);
-        let (old_encryption, new_encryption) = (&began.encryption, &now.encryption);
+        let has_same_encryption = began.encryption == now.encryption
+            || began.encryption != Encryption::Off
+                && matches!(now.encryption, Encryption::Certificates(_));
         compare("bind", old.addresses == new.addresses);
         compare("port", old.port == new.port);
-        compare("tls-cert", old_encryption == new_encryption);
+        compare("tls-cert", has_same_encryption);
         compare("redirect-http", began.redirect_http == now.redirect_http);
         compare("unix-mode", old.unix_mode == new.unix_mode);
         compare("proxy-protocol", old.proxy_protocol == new.proxy_protocol);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 
 use crate::command_line::fails;
+use crate::reload::Running;
 use crate::support::{Client, Process, eventually};
 use crate::tls::{Authority, Secure};
 
@@ -144,6 +145,52 @@ fn a_renewed_certificate_is_taken_when_it_is_told() {
     process.signal(Signal::HUP);
     eventually(|| shown() != before);
     assert_eq!(kept.get("/a.txt").1, b"a");
+}
+
+/// As the file names them now. If one of them is wrong, or a limit, they stay.
+#[test]
+fn certificates_are_added_and_dropped_by_sighup() {
+    let authority = Authority::new();
+    let (a, b) = (
+        authority.issue("a", &["a.test"]),
+        authority.issue("b", &["b.test"]),
+    );
+    let folder = folder();
+    let file = folder.path().join("tws.toml");
+    let write = |pairs: &[(&Path, &Path)], limits: &str| {
+        let row = |paths: Vec<&Path>| format!("{paths:?}");
+        let certificates = row(pairs.iter().map(|pair| pair.0).collect());
+        let keys = row(pairs.iter().map(|pair| pair.1).collect());
+        let text =
+            format!("directory = \".\"\ntls-cert = {certificates}\ntls-key = {keys}\n{limits}");
+        fs::write(&file, text).expect("a file");
+    };
+    let (a, b): ((&Path, &Path), (&Path, &Path)) =
+        ((&a.certificate, &a.key), (&b.certificate, &b.key));
+    write(&[a], "");
+    let args = ["--config=tws.toml", "--port=0", "--access-log=off"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    let tws = Running::run(folder.path(), command.args(args));
+    let config = Arc::new(authority.client());
+    let is_there = |name| Secure::connect(tws.process.address, name, &config).is_ok();
+    assert!(is_there("a.test") && !is_there("b.test"));
+    write(&[a, b], "");
+    tws.process.signal(Signal::HUP);
+    eventually(|| is_there("b.test"));
+    assert!(is_there("a.test"));
+    for (pairs, limits, reason) in [
+        (&[b, (a.0, b.1)][..], "", "is not that of the certificate"),
+        (&[b], "workers = 2000\n", "2000 workers"),
+    ] {
+        write(pairs, limits);
+        tws.process.signal(Signal::HUP);
+        tws.said(reason);
+        assert!(is_there("a.test") && is_there("b.test"));
+    }
+    write(&[b], "");
+    tws.process.signal(Signal::HUP);
+    eventually(|| !is_there("a.test"));
+    assert!(is_there("b.test"));
 }
 
 #[test]

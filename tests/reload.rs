@@ -207,23 +207,26 @@ fn whose_proxy_headers_are_believed_changes() {
 }
 
 /// The binary, with what it says on standard error in a file.
-struct Running {
-    process: Process,
+pub(crate) struct Running {
+    pub(crate) process: Process,
     errors: PathBuf,
 }
 
 impl Running {
     fn start(folder: &Path, args: &[&str]) -> Self {
-        let errors = folder.join("errors");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        // One that has changed is all that have, unless a test says otherwise.
+        command.args(args).env("TWS_WORKERS", "1");
+        Self::run(folder, &mut command)
+    }
+
+    pub(crate) fn run(folder: &Path, command: &mut Command) -> Self {
+        let errors = folder.join("errors");
         command
             .current_dir(folder)
-            .args(args)
-            // One that has changed is all that have, unless a test says otherwise.
-            .env("TWS_WORKERS", "1")
             .stdin(Stdio::null())
             .stderr(File::create(&errors).expect("a file"));
-        let process = Process::run(&mut command);
+        let process = Process::run(command);
         Self { process, errors }
     }
 
@@ -232,7 +235,7 @@ impl Running {
     }
 
     /// Waits for a line of what it says.
-    fn said(&self, word: &str) -> String {
+    pub(crate) fn said(&self, word: &str) -> String {
         let mut found = None;
         eventually(|| {
             let errors = self.errors();

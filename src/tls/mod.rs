@@ -68,17 +68,8 @@ impl Tls {
     /// in it, if the two do not belong together, or if the certificate has expired or is not valid
     /// yet.
     pub fn open(pairs: Vec<KeyPair>) -> Result<Self, Error> {
-        if pairs.is_empty() {
-            let text = "TLS needs a certificate and its key";
-            return Err(Error::Setting(text.to_owned()));
-        }
-        let known = Known {
-            stamps: Stamps::of(&pairs),
-            complained: false,
-        };
-        let identities = read(&pairs)?;
+        let (known, identities) = open(pairs)?;
         Self::with(Certificates {
-            pairs,
             known: Mutex::new(known),
             current: RwLock::new(identities),
         })
@@ -92,7 +83,6 @@ impl Tls {
     /// [`Error::Setting`] for what is neither a host name nor an address.
     pub fn self_signed(names: &[String]) -> Result<Self, Error> {
         Self::with(Certificates {
-            pairs: Vec::new(),
             known: Mutex::default(),
             current: RwLock::new(Arc::new([Identity::self_signed(names)?])),
         })
@@ -123,26 +113,41 @@ impl Tls {
     ///
     /// As [`open`](Self::open); the certificates stay as they are then.
     pub fn reload(&self) -> Result<Reloaded, Error> {
-        let certificates = &self.certificates;
-        let mut known = certificates.known();
-        let stamps = Stamps::of(&certificates.pairs);
+        let mut known = self.certificates.known();
+        let stamps = Stamps::of(&known.pairs);
         if known.stamps == stamps && !known.complained {
             return Ok(Reloaded::Unchanged);
         }
         known.stamps = stamps;
         known.complained = true;
-        let identities = read(&certificates.pairs)?;
+        let identities = read(&known.pairs)?;
         known.complained = false;
-        *certificates
-            .current
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = identities;
+        self.certificates.exchange(identities);
+        Ok(Reloaded::Changed)
+    }
+
+    /// Reads these certificates and keys from now on; if they are those of before, only
+    /// [`reload`](Self::reload)s them.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); the certificates, and where they come from, stay as they are then.
+    pub fn replace(&self, pairs: Vec<KeyPair>) -> Result<Reloaded, Error> {
+        if self.certificates.known().pairs == pairs {
+            return self.reload();
+        }
+        let (known, identities) = open(pairs)?;
+        *self.certificates.known() = known;
+        self.certificates.exchange(identities);
         Ok(Reloaded::Changed)
     }
 
     /// [`reload`](Self::reload), if there is anything that was not tried yet.
     pub(crate) fn look(&self) -> Result<Reloaded, Error> {
-        let tried = self.certificates.known().stamps == Stamps::of(&self.certificates.pairs);
+        let tried = {
+            let known = self.certificates.known();
+            known.stamps == Stamps::of(&known.pairs)
+        };
         match tried {
             true => Ok(Reloaded::Unchanged),
             false => self.reload(),
@@ -159,7 +164,8 @@ impl Tls {
     /// within two weeks, and keys that everybody on this machine can read.
     pub fn warnings(&self) -> Vec<String> {
         let current = self.certificates.current();
-        let files = self.certificates.pairs.iter();
+        let known = self.certificates.known();
+        let files = known.pairs.iter();
         let mut warnings: Vec<_> = files.filter_map(certificate::open_to_all).collect();
         warnings.extend(current.iter().filter_map(Identity::expires_soon));
         warnings
@@ -170,6 +176,21 @@ impl Tls {
     }
 }
 
+fn open(pairs: Vec<KeyPair>) -> Result<(Known, Arc<[Identity]>), Error> {
+    if pairs.is_empty() {
+        let text = "TLS needs a certificate and its key";
+        return Err(Error::Setting(text.to_owned()));
+    }
+    let stamps = Stamps::of(&pairs);
+    let identities = read(&pairs)?;
+    let known = Known {
+        pairs,
+        stamps,
+        complained: false,
+    };
+    Ok((known, identities))
+}
+
 fn read(pairs: &[KeyPair]) -> Result<Arc<[Identity]>, Error> {
     pairs.iter().map(Identity::read).collect()
 }
@@ -177,8 +198,6 @@ fn read(pairs: &[KeyPair]) -> Result<Arc<[Identity]>, Error> {
 /// The certificates there are, and where they come from.
 #[derive(Debug)]
 struct Certificates {
-    /// Empty if they come from nowhere.
-    pairs: Vec<KeyPair>,
     known: Mutex<Known>,
     current: RwLock<Arc<[Identity]>>,
 }
@@ -186,6 +205,8 @@ struct Certificates {
 /// What was read last.
 #[derive(Debug, Default)]
 struct Known {
+    /// Empty if they come from nowhere.
+    pairs: Vec<KeyPair>,
     stamps: Stamps,
     /// It was of no use.
     complained: bool,
@@ -199,6 +220,11 @@ impl Certificates {
     fn current(&self) -> Arc<[Identity]> {
         let current = self.current.read();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn exchange(&self, identities: Arc<[Identity]>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = identities;
     }
 }
 
