@@ -74,7 +74,8 @@ impl Identity {
                 pair.key.display()
             ),
             error => format!(
-                "the key {} cannot be used: {error}; RSA, ECDSA (P-256, P-384) and Ed25519 can",
+                "the key {} cannot be used: {error}; RSA of 2048 bits and more, ECDSA (P-256, \
+                 P-384) and Ed25519 can",
                 pair.key.display()
             ),
         };
