@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::{self, fs::FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -261,14 +261,21 @@ fn address(endpoint: &Endpoint, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// What is there must be a socket, which is replaced.
+/// What is there must be a socket, which is replaced. Names of sockets are short (unix(7)).
 fn check_unix(path: &Path, report: &mut Report) {
-    let can = match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(Error::Path {
-            purpose: "listen on",
-            path: path.to_owned(),
-            source: io::Error::other("it is there already, and no socket"),
-        }),
+    let failed = |source| Error::Path {
+        purpose: "listen on",
+        path: path.to_owned(),
+        source,
+    };
+    let can = match (
+        unix::net::SocketAddr::from_pathname(path),
+        fs::symlink_metadata(path),
+    ) {
+        (Err(error), _) => Err(failed(error)),
+        (_, Ok(metadata)) if !metadata.file_type().is_socket() => Err(failed(io::Error::other(
+            "it is there already, and no socket",
+        ))),
         _ => writable(path, Folders::Needed, "listen on"),
     };
     report.result(format_args!("{} can be listened on", path.display()), can);

@@ -377,6 +377,7 @@ fn a_check_finds_what_cannot_be_listened_on() {
             "file: it is there already, and no socket",
         ),
         (&["--admin=unix:no/socket"], "no/socket: no such file"),
+        (&[&format!("--bind=unix:{:a<108}", "")], "must be shorter"),
         (
             &["--port=81", "--admin=127.0.0.1:81"],
             "--admin: 127.0.0.1:81",
