@@ -2,9 +2,7 @@
 //! decided about it is printed, then the answer's head. Nothing listens, nothing is stored, no
 //! database is opened.
 //!
-//! The words come from where the decisions are made: the library says them at level trace. What a
-//! connection refuses before any handler is asked (ill-formed heads, two Hosts) is not looked at, but
-//! for the target.
+//! The words come from where the decisions are made: the library says them at level trace.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -62,6 +60,19 @@ impl Question {
         })
     }
 
+    /// As it would come over the wire. A Host that nobody has named is no mistake here.
+    fn head(&self) -> String {
+        let has_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        if !self.fields.iter().any(has_host) {
+            head += "Host: localhost\r\n";
+        }
+        for (name, value) in &self.fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + "\r\n"
+    }
+
     /// As the server would read it from a client of this machine.
     fn request(&self, method: Method) -> Result<Request<'static>, tws::Refusal> {
         let request = Request::parse(method, &self.target)?;
@@ -98,11 +109,14 @@ pub(crate) fn explain(settings: &Settings, question: &Question) -> Result<(), Er
     let request = match question.request(question.method.clone()) {
         Ok(request) => request,
         Err(refusal) => {
-            line("target", format_args!("refused: {}", refusal.reason()));
-            answer(&question.method, &refusal.into());
+            refused("target", &question.method, refusal);
             return Ok(());
         }
     };
+    if let Err(refusal) = tws::check_head(question.head().as_bytes(), &settings.config.limits) {
+        refused("head", &question.method, refusal);
+        return Ok(());
+    }
     if request.path_bytes() != question.target.as_bytes() {
         line("path", request.path());
     }
@@ -139,6 +153,12 @@ fn foresee(
         Admission::Refuse(response) => Some(response),
         Admission::AtMost(_) | Admission::Streamed(_) => None,
     }
+}
+
+/// Prints what is answered without asking a handler.
+fn refused(topic: &str, method: &Method, refusal: tws::Refusal) {
+    line(topic, format_args!("refused: {}", refusal.reason()));
+    answer(method, &refusal.into());
 }
 
 /// Prints the head of the answer, and how long its content is.

@@ -223,6 +223,7 @@ pub mod observe {
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
+pub use h1::check_head;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{
     Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,

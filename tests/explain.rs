@@ -276,6 +276,18 @@ fn each_decision_is_told() {
             &["target    refused: path above the root", "status    400"],
         ),
         (
+            &["GET", "/", "-H", "Host: a b"],
+            &["head      refused: malformed Host field", "status    400"],
+        ),
+        (
+            &["GET", "/", "-H", "Host: a", "-H", "host: a"],
+            &["head      refused: more than one Host", "status    400"],
+        ),
+        (
+            &["GET", "/", "-H", "Expect: the worst"],
+            &["head      refused: the only expectation", "status    417"],
+        ),
+        (
             &["DELETE", "/"],
             &[
                 "method    DELETE is nothing that files know",

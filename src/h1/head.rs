@@ -27,6 +27,12 @@ const HEAD_TOO_LARGE: Refusal = Refusal::new(
     "request head too large",
 );
 
+/// Whoever expects something else would wait for it.
+pub(super) const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
+    StatusCode::EXPECTATION_FAILED,
+    "the only expectation met here is 100-continue",
+);
+
 /// A parsed head. It owns next to nothing: the bytes stay in the inbox, the fields' places in a
 /// table that the event loop lends.
 #[derive(Debug)]
@@ -140,6 +146,20 @@ pub(super) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Ref
     }
     judge_line(bytes, limits)?;
     judge_size(len, limits)
+}
+
+/// Judges a whole head by all that can be said of it before anybody is asked for an answer.
+///
+/// # Errors
+///
+/// What a server with these limits says to it.
+pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    judge(bytes, bytes.len(), limits)?;
+    let head = Head::parse(bytes, &mut Vec::new(), limits)?;
+    match head.expectation {
+        Expectation::Unknown => Err(UNKNOWN_EXPECTATION),
+        Expectation::None | Expectation::Continue => Ok(()),
+    }
 }
 
 fn is_whole_head(bytes: &[u8]) -> bool {

@@ -362,10 +362,6 @@ impl Machine {
     }
 
     fn on_head(&mut self, head: Head, started: Instant, cx: &mut Context) -> Step {
-        const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
-            StatusCode::EXPECTATION_FAILED,
-            "the only expectation met here is 100-continue",
-        );
         self.requests = self.requests.saturating_add(1);
         let exchange = self.exchange(&head, started, cx);
         let decoder = match head.framing {
@@ -381,7 +377,7 @@ impl Machine {
         let spans = cx.spans.clone();
         let receiving = Box::new(Receiving::new(head, spans, exchange, decoder));
         self.state = match unknown {
-            true => State::Refusing(receiving, UNKNOWN_EXPECTATION),
+            true => State::Refusing(receiving, head::UNKNOWN_EXPECTATION),
             false => State::Admission(receiving),
         };
         Step::Again

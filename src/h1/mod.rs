@@ -42,6 +42,7 @@ pub(crate) mod record;
 mod reply;
 
 pub(crate) use head::MAX_FIELDS;
+pub use head::check_head;
 
 #[cfg(test)]
 mod tests;
