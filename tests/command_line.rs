@@ -80,6 +80,16 @@ fn help_and_version_are_printed() {
 #[test]
 fn usage_errors_are_one_line_and_2() {
     let folder = tempfile::tempdir().expect("a folder");
+    for (number, range) in [
+        ("--workers=0", "from 1 on"),
+        ("--max-connections=many", "from 1 on"),
+        ("--port=70000", "from 0 to 65535"),
+        ("--drain-timeout=99999999999999999999", "from 0 to 86400"),
+    ] {
+        let error = fails(folder.path(), &[number], 2);
+        let expected = format!("it is no whole number {range}");
+        assert!(error.contains(&expected), "{error}");
+    }
     for (args, expected) in [
         (&["--prot", "80"][..], "--port"),
         (&["--port", "x"], "--port"),

@@ -9,6 +9,7 @@ use std::any::TypeId;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -151,7 +152,7 @@ pub(super) struct Flags {
     pub(super) state_dir: Option<PathBuf>,
 
     /// The port to listen on; 0 takes a free one [default: 8000]
-    #[arg(short, long, value_name = "PORT", help_heading = LISTENING)]
+    #[arg(short, long, value_name = "PORT", value_parser = whole::<u16>(0..=65_535), help_heading = LISTENING)]
     pub(super) port: Option<u16>,
 
     /// An address to listen on, with a port of its own or without, or unix:PATH; may be repeated
@@ -248,23 +249,23 @@ pub(super) struct Flags {
     #[arg(
         long,
         value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        value_parser = whole::<u32>(1..=86_400),
         help_heading = LIMITS
     )]
     pub(super) keep_alive_timeout: Option<u32>,
 
     /// Further requests a connection may carry after its first [default: no limit]
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(0..=MOST), help_heading = LIMITS)]
     pub(super) keep_alive_max: Option<u32>,
 
     /// Connections in all; over it idle ones are closed, then new ones told 503
     /// [default: what file descriptors allow]
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = LIMITS)]
     pub(super) max_connections: Option<NonZeroUsize>,
 
     /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503. All that
     /// are behind a proxy are one, unless --proxy-protocol tells them apart [default: no limit]
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = LIMITS)]
     pub(super) max_connections_per_client: Option<NonZeroUsize>,
 
     /// Requests per second of one client, an IPv4 address or an IPv6 /64, and with N:BURST how many
@@ -288,14 +289,14 @@ pub(super) struct Flags {
 
     /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
     /// 0 for none [default: 240]
-    #[arg(long, value_name = "BYTES", help_heading = LIMITS)]
+    #[arg(long, value_name = "BYTES", value_parser = whole::<u32>(0..=MOST), help_heading = LIMITS)]
     pub(super) min_rate: Option<u32>,
 
     /// Seconds that answers in flight may take at the end [default: 10]
     #[arg(
         long,
         value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(..=86_400),
+        value_parser = whole::<u32>(0..=86_400),
         help_heading = LIMITS
     )]
     pub(super) drain_timeout: Option<u32>,
@@ -305,7 +306,7 @@ pub(super) struct Flags {
     #[arg(
         long,
         value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(..=86_400),
+        value_parser = whole::<u32>(0..=86_400),
         help_heading = LIMITS
     )]
     pub(super) drain_delay: Option<u32>,
@@ -325,7 +326,7 @@ pub(super) struct Flags {
     pub(super) log_format: Format,
 
     /// Warn of answers that took so long to make, or longer
-    #[arg(long, value_name = "MILLISECONDS", help_heading = LOGS)]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>(0..=MOST), help_heading = LOGS)]
     pub(super) slow_log: Option<u32>,
 
     /// Print nothing but errors; no access log unless --access-log asks for one
@@ -349,7 +350,7 @@ pub(super) struct Flags {
     pub(super) tui: bool,
 
     /// How many event loops [default: one per core]
-    #[arg(long, value_name = "N", help_heading = PROCESS)]
+    #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = PROCESS)]
     pub(super) workers: Option<NonZeroUsize>,
 
     /// Let the process read and write everything that its user may. Without this it is restricted,
@@ -584,6 +585,26 @@ fn switch(arg: Arg) -> Arg {
     match has_default {
         true => arg.default_value("no").hide_default_value(true),
         false => arg,
+    }
+}
+
+/// Nobody wants more of anything, and all types of numbers here have room for it.
+const MOST: u64 = u32::MAX as u64;
+
+/// A parser for whole numbers of a range that `T` has room for.
+fn whole<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr + Clone + Send + Sync + 'static,
+{
+    move |text: &str| {
+        let fits = text
+            .parse()
+            .is_ok_and(|number: u64| range.contains(&number));
+        let number = text.parse().ok().filter(|_| fits);
+        number.ok_or_else(|| match *range.end() {
+            MOST => format!("it is no whole number from {} on", range.start()),
+            end => format!("it is no whole number from {} to {end}", range.start()),
+        })
     }
 }
 
