@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "tls")]
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ struct Shared {
     /// What the access log had to leave out, if there is one.
     dropped_lines: OnceLock<Drops>,
     drain: Mutex<Drain>,
+    /// Its phase is another one.
+    moved_on: Condvar,
     failed: AtomicBool,
 }
 
@@ -154,6 +156,18 @@ impl ServerHandle {
     /// How far its life has come.
     pub fn phase(&self) -> Phase {
         self.shared.drain().phase
+    }
+
+    /// Waits until its life has come as far as `phase`. False if it has not within `patience`.
+    pub fn wait_for(&self, phase: Phase, patience: Duration) -> bool {
+        let is_before = |drain: &mut Drain| drain.phase < phase;
+        let drain = self.shared.drain();
+        let waited = self
+            .shared
+            .moved_on
+            .wait_timeout_while(drain, patience, is_before);
+        let (drain, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        drain.phase >= phase
     }
 
     /// Has it measured what it does, and looks at it, for as long as the observer lives.
@@ -312,6 +326,7 @@ impl Server {
                 time: config.timeouts.drain,
                 phase: Phase::Bound,
             }),
+            moved_on: Condvar::new(),
             failed: AtomicBool::new(false),
         };
         Ok(Self {
@@ -441,6 +456,8 @@ impl Shared {
     fn enter(&self, phase: Phase) {
         let mut drain = self.drain();
         drain.phase = drain.phase.max(phase);
+        drop(drain);
+        self.moved_on.notify_all();
     }
 
     /// The acceptor is told; when it has heard, the server drains.
@@ -510,6 +527,7 @@ impl Drop for Crew {
         drain.phase = drain.phase.max(Phase::Draining);
         self.shared.tell_workers(drain.time);
         drop(drain);
+        self.shared.moved_on.notify_all();
         join(&mut self.workers);
         self.shared.enter(Phase::Ended);
     }

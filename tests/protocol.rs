@@ -4,9 +4,10 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tws::{Reply as Answer, Request, Response};
+use tws::{Phase, Reply as Answer, Request, Response};
 
 use crate::support::TestServer;
+use crate::support::client::PATIENCE;
 
 fn echo(request: &Request<'_>) -> Response {
     let content = String::from_utf8_lossy(request.content()).into_owned();
@@ -291,6 +292,18 @@ fn shutting_down_finishes_what_is_begun() {
     busy.expect_end();
     server.join();
     assert!(std::net::TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn the_end_can_be_waited_for() {
+    let server = TestServer::start(|_: &Request<'_>| Response::text(""));
+    assert!(server.handle.wait_for(Phase::Serving, PATIENCE));
+    assert!(!server.handle.wait_for(Phase::Ended, Duration::ZERO));
+    let handle = server.handle.clone();
+    let waits = std::thread::spawn(move || handle.wait_for(Phase::Ended, Duration::MAX));
+    server.handle.shut_down();
+    assert!(waits.join().expect("no panic"));
+    assert_eq!(server.handle.phase(), Phase::Ended);
 }
 
 #[test]
