@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tws::admin::{Admin, Hosts, Sampler};
-use tws::{Config, Endpoint, Error, Handler, Request, Router, Server, ServerHandle, StaticFiles};
+use tws::{
+    Config, Endpoint, Error, Handler, Phase, Request, Router, Server, ServerHandle, StaticFiles,
+};
 
 use crate::app::Guard;
 use crate::cli::is_exposed;
@@ -17,6 +19,9 @@ use crate::cli::is_exposed;
 /// has a thread, so each of them may: one who waited for a thread would see nothing.
 const MAX_CONNECTIONS: usize = 256;
 
+/// More than a start takes that goes well.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long watchers have to hear that all is over: they are told once a second.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -24,6 +29,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct AdminListener {
     server: Server,
     app: Router,
+    /// That of the server it tells of.
+    watched: ServerHandle,
 }
 
 /// One that serves.
@@ -66,6 +73,7 @@ impl AdminListener {
         Ok(Self {
             server,
             app: app(admin, guard),
+            watched: handle.clone(),
         })
     }
 
@@ -73,11 +81,17 @@ impl AdminListener {
         &self.server
     }
 
-    /// Starts to serve, on threads of its own.
+    /// Starts to serve, on threads of its own, when there is something to tell: until then the
+    /// process before this one answers.
     pub(crate) fn start(self) -> Result<AdminService, Error> {
-        let Self { server, app } = self;
+        let Self {
+            server,
+            app,
+            watched,
+        } = self;
         let handle = server.handle();
         let serve = move || {
+            watched.wait_for(Phase::Serving, START_PATIENCE);
             if let Err(error) = server.serve(app) {
                 log::error!("the admin listener: {error}");
             }

@@ -17,7 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long it waits for the old one to have told the supervisor of it.
 const TELLING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the old one serves on while its other listeners end: watchers take theirs.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What it says then.
 const READY: u8 = b'+';
@@ -109,6 +112,7 @@ pub(crate) struct Upgrade {
 
 struct Shared {
     program: PathBuf,
+    /// The first is that of the server itself.
     handles: Vec<ServerHandle>,
     supervisor: Supervisor,
     phase: Mutex<Phase>,
@@ -187,7 +191,7 @@ impl Shared {
                 self.supervisor.hand_over(pid);
                 drop(socket);
                 log::warn!("process {pid} serves; this one finishes its answers");
-                self.handles.iter().for_each(ServerHandle::shut_down);
+                self.leave();
             }
             (Phase::Upgrading(child), Err(error)) => {
                 child.into_iter().for_each(|mut child| end(&mut child));
@@ -227,6 +231,23 @@ impl Shared {
         ours.set_read_timeout(Some(PATIENCE))?;
         ours.read_exact(&mut [0])?;
         Ok(Some(ours))
+    }
+
+    /// The server itself comes last: who asks at the operators' listener in the meantime must hear
+    /// of no end, for there the new process answers, too.
+    fn leave(&self) {
+        let Some((server, others)) = self.handles.split_first() else {
+            return;
+        };
+        others.iter().for_each(ServerHandle::shut_down);
+        let end = Instant::now() + OTHERS_PATIENCE;
+        for other in others {
+            other.wait_for(
+                tws::Phase::Ended,
+                end.saturating_duration_since(Instant::now()),
+            );
+        }
+        server.shut_down();
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

@@ -437,12 +437,20 @@ fn the_listener_for_operators_is_handed_over_too() {
     let mut busy = Client::connect(server.address);
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
-    server.upgrade();
     // The old process finishes its answers; what it says of itself is in nobody's way.
-    let is_new =
-        || ask("/readyz").status == 200 && !ask("/transfers.json").text().contains("large");
-    eventually(is_new);
-    assert!(is_new());
+    let is_handed_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !is_handed_over.load(Ordering::Relaxed) {
+                let reply = ask("/readyz");
+                assert_eq!(reply.status, 200, "{}", reply.text());
+            }
+        });
+        server.upgrade();
+        let is_new = |_| !ask("/transfers.json").text().contains("large");
+        eventually(|| (0..20).all(is_new) || watch.is_finished());
+        is_handed_over.store(true, Ordering::Relaxed);
+    });
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     drop(busy);
     assert_eq!(server.child.wait().expect("an end").code(), Some(0));
