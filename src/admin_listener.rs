@@ -20,7 +20,7 @@ use crate::cli::is_exposed;
 const MAX_CONNECTIONS: usize = 256;
 
 /// More than a start takes that goes well.
-const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long watchers have to hear that all is over: they are told once a second.
 const DRAIN: Duration = Duration::from_secs(2);
