@@ -155,7 +155,7 @@
 //! acceptor ─ mailbox ─▶ (handshaker ─ mailbox ─▶) worker ─▶ connection ⇄ machine (inbox → head → framing)
 //!                                                               │            ▲
 //!                                                               ▼            │ Response
-//!               Handler: (slow log → cors → auth →) router → files (root → resolve → conditional → range)
+//!  Handler: (slow log → cors → rate limit → auth →) router → files (root → resolve → conditional → range)
 //!                                                               │
 //!                                                         outbox → transport → access log
 //! ```
