@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::{self, fs::FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,8 +82,8 @@ pub(crate) fn run(words: &Words) -> ExitCode {
             check_passwords,
             check_certificates,
             check_users,
-            check_server,
-            check_other_servers,
+            check_limits,
+            check_endpoints,
             check_logs,
         ] {
             check(settings, &mut report);
@@ -205,59 +205,93 @@ fn check_users(settings: &Settings, report: &mut Report) {
     }
 }
 
-fn check_server(settings: &Settings, report: &mut Report) {
+fn check_limits(settings: &Settings, report: &mut Report) {
+    let agree = Server::check(&settings.config);
+    report.result("the limits agree with each other", agree);
+}
+
+/// All that is listened on: each place can be, and none twice.
+fn check_endpoints(settings: &Settings, report: &mut Report) {
     let config = &settings.config;
-    report.result("the limits agree with each other", Server::check(config));
-    for endpoint in &config.addresses {
-        if let Endpoint::Unix(path) = endpoint {
-            check_unix(path, report);
+    let mut known = Vec::new();
+    for endpoint in config.addresses.iter().chain(&settings.admin) {
+        match (endpoint, endpoint.ip()) {
+            (Endpoint::Unix(path), _) => check_unix(path, report),
+            (_, Some(ip)) if !known.contains(&ip) => {
+                known.push(ip);
+                check_address(ip, report);
+            }
+            _ => {}
         }
-        let Some(address) = address(endpoint, config.port) else {
+    }
+    let mut servers = vec![
+        ("--bind", listened_on(&config.addresses, config.port)),
+        (
+            "--admin",
+            listened_on(settings.admin.as_slice(), config.port),
+        ),
+    ];
+    if let Some(port) = settings.redirect_http {
+        let endpoints = https::redirect_endpoints(settings);
+        if endpoints.is_empty() {
+            report.wrong(https::nowhere());
+        }
+        servers.push(("--redirect-http", listened_on(&endpoints, port)));
+    }
+    let mut taken: Vec<Endpoint> = Vec::new();
+    for (flag, endpoints) in servers {
+        for endpoint in endpoints {
+            if taken.iter().any(|other| are_rivals(other, &endpoint)) {
+                report.wrong(format_args!(
+                    "{flag}: {endpoint} is listened on for something else already; choose another \
+                     port or place"
+                ));
+            }
+            taken.push(endpoint);
+        }
+    }
+}
+
+fn check_address(ip: IpAddr, report: &mut Report) {
+    // A port of UDP's, for a moment: those of TCP are not to be disturbed.
+    let here = UdpSocket::bind((ip, 0));
+    let here = here.map_err(|source| Error::Bind {
+        address: (ip, 0).into(),
+        source,
+    });
+    report.result(format_args!("{ip} is an address of this machine"), here);
+}
+
+/// What one server takes, with the port of each. `::` takes IPv4, too, unless that has an address of
+/// its own.
+fn listened_on(endpoints: &[Endpoint], port: u16) -> Vec<Endpoint> {
+    let with_port = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Address(ip) => Endpoint::Socket((*ip, port).into()),
+        other => other.clone(),
+    };
+    let mut all: Vec<_> = endpoints.iter().map(with_port).collect();
+    for at in 0..all.len() {
+        let Endpoint::Socket(SocketAddr::V6(wide)) = all[at] else {
             continue;
         };
-        // A port of UDP's, for a moment: those of TCP are not to be disturbed.
-        let here = UdpSocket::bind((address.ip(), 0));
-        let here = here.map_err(|source| Error::Bind { address, source });
-        let text = format!("{} is an address of this machine", address.ip());
-        report.result(text, here);
-    }
-}
-
-/// Of operators, and the port that leads to HTTPS.
-fn check_other_servers(settings: &Settings, report: &mut Report) {
-    let config = &settings.config;
-    let mut taken: Vec<SocketAddr> = Vec::new();
-    let endpoints = config.addresses.iter();
-    taken.extend(endpoints.clone().filter_map(|it| address(it, config.port)));
-    let redirects = settings.redirect_http.map(|port| {
-        let ips = endpoints.filter_map(Endpoint::ip);
-        ips.map(move |ip| ("--redirect-http", SocketAddr::new(ip, port)))
-    });
-    let admin = match &settings.admin {
-        Some(Endpoint::Unix(path)) => {
-            check_unix(path, report);
-            None
-        }
-        Some(endpoint) => address(endpoint, config.port).map(|it| ("--admin", it)),
-        None => None,
-    };
-    for (flag, address) in admin.into_iter().chain(redirects.into_iter().flatten()) {
-        let is_taken = |other: &SocketAddr| address.port() != 0 && *other == address;
-        match taken.iter().any(is_taken) {
-            true => report.wrong(format_args!(
-                "{flag}: {address} is listened on for something else already; choose another port"
-            )),
-            false => taken.push(address),
+        let is_v4 = |other: &Endpoint| matches!(other, Endpoint::Socket(v4) if v4.is_ipv4() && v4.port() == wide.port());
+        if wide.ip().is_unspecified() && !all.iter().any(is_v4) {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, wide.port()));
+            all.push(Endpoint::Socket(v4));
         }
     }
+    all
 }
 
-/// With a common port; `None` for a Unix socket.
-fn address(endpoint: &Endpoint, port: u16) -> Option<SocketAddr> {
-    match endpoint {
-        Endpoint::Address(ip) => Some((*ip, port).into()),
-        Endpoint::Socket(address) => Some(*address),
-        Endpoint::Unix(_) => None,
+/// Whether no two sockets can listen there.
+fn are_rivals(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one, other) {
+        (Endpoint::Socket(one), Endpoint::Socket(other)) => {
+            let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let same_port = one.port() == other.port() && one.port() != 0;
+            same_port && (one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4())
+        }
+        (one, other) => one == other,
     }
 }
 

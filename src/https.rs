@@ -44,7 +44,7 @@ pub(crate) fn open(
     }
 }
 
-/// Reads the certificates anew, those that are asked for now.
+/// Reads the certificates of these settings; without any, those of before again.
 #[cfg(feature = "tls")]
 pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<Reloaded, Error> {
     match encryption {
@@ -126,6 +126,7 @@ impl RedirectListener {
         Ok(Self {
             server: match inherited {
                 Some(listeners) => Server::from_listeners(listeners, config)?,
+                None if config.addresses.is_empty() => return Err(nowhere()),
                 None => Server::bind(config).map_err(of_redirect)?,
             },
             handler: handler(settings, port),
@@ -188,16 +189,29 @@ impl RedirectHandle {
     }
 }
 
+/// Wherever HTTPS is spoken, at another port.
+pub(crate) fn redirect_endpoints(settings: &Settings) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
+    for endpoint in addresses.map(Endpoint::Address) {
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
+    endpoints
+}
+
+/// There are only Unix sockets.
+pub(crate) fn nowhere() -> Error {
+    let text = "--redirect-http listens at the addresses of --bind, and there is none: add one, as \
+                --bind 0.0.0.0, or leave it out";
+    Error::Setting(text.to_owned())
+}
+
 /// The limits are those of the server it leads to.
 fn config(settings: &Settings, port: u16) -> Config {
     let mut config = Config::default();
-    let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
-    config.addresses = Vec::new();
-    for endpoint in addresses.map(Endpoint::Address) {
-        if !config.addresses.contains(&endpoint) {
-            config.addresses.push(endpoint);
-        }
-    }
+    config.addresses = redirect_endpoints(settings);
     config.port = port;
     config.workers = Some(NonZeroUsize::MIN);
     config.limits = settings.config.limits.clone();

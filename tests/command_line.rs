@@ -406,6 +406,39 @@ fn a_check_finds_what_cannot_be_listened_on() {
             ],
             "--redirect-http: 127.0.0.1:81",
         ),
+        // Each as a start would find it.
+        (
+            &["--bind=0.0.0.0", "--port=81", "--admin=127.0.0.1:81"],
+            "--admin: 127.0.0.1:81",
+        ),
+        (
+            &["--bind=127.0.0.1", "--bind=0.0.0.0", "--port=81"],
+            "--bind: 0.0.0.0:81",
+        ),
+        (
+            &["--bind=::", "--port=81", "--admin=127.0.0.1:81"],
+            "--admin: 127.0.0.1:81",
+        ),
+        (
+            &["--bind=::,127.0.0.1", "--port=81", "--admin=127.0.0.2:81"],
+            "",
+        ),
+        (&["--bind=0.0.0.0,::"], ""),
+        (&["--bind=unix:s", "--admin=unix:s"], "--admin: unix:s"),
+        #[cfg(feature = "tls")]
+        (
+            &["--bind=unix:s", "--tls-self-signed", "--redirect-http=81"],
+            "the addresses of --bind, and there is none",
+        ),
+        #[cfg(feature = "tls")]
+        (
+            &[
+                "--bind=127.0.0.1:81,127.0.0.1:82",
+                "--tls-self-signed",
+                "--redirect-http=83",
+            ],
+            "",
+        ),
         (&["--port=0", "--admin=127.0.0.1:0"], ""),
         (&["--port=81", "--admin=127.0.0.2:81"], ""),
     ];

@@ -211,6 +211,9 @@ fn what_cannot_be_spoken_is_said_at_once() {
         "{error}"
     );
     fails(folder.path(), &["--redirect-http"], 2);
+    let sockets = ["--bind=unix:s", "--tls-self-signed", "--redirect-http=0"];
+    let error = fails(folder.path(), &sockets, 1);
+    assert!(error.contains("the addresses of --bind"), "{error}");
 }
 
 fn run(program: &str, args: &[&str]) -> Output {

@@ -213,6 +213,7 @@ pub(super) struct Flags {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "80",
+        value_parser = whole::<u16>(0..=65_535),
         help_heading = TLS
     )]
     pub(super) redirect_http: Option<u16>,
