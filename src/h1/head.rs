@@ -10,6 +10,7 @@ use std::ops::Range;
 use ::http::{Method, StatusCode, Version};
 
 use super::framing::{self, Framing, Persistence};
+use super::inbox::{Scan, scan_head};
 use crate::config::Limits;
 use crate::http::forwarded::Client;
 use crate::http::target::Target;
@@ -154,6 +155,11 @@ pub(super) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Ref
 ///
 /// What a server with these limits says to it.
 pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    if scan_head(bytes, 0) != Scan::Complete(bytes.len()) {
+        return Err(Refusal::bad_request(
+            "no whole head of lines that CRLF ends",
+        ));
+    }
     judge(bytes, bytes.len(), limits)?;
     let head = Head::parse(bytes, &mut Vec::new(), limits)?;
     match head.expectation {
@@ -320,7 +326,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::h1::inbox::{Scan, scan_head};
 
     fn status(head: &str) -> Result<(), (u16, &'static str)> {
         let mut spans = Vec::new();
@@ -499,6 +504,32 @@ mod tests {
                 expected,
                 "{line:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_refused_without_a_handler() {
+        let status = |head: &str| {
+            let refusal = check_head(head.as_bytes(), &Limits::default()).err();
+            refusal.map(|refusal| refusal.status().as_u16())
+        };
+        let get = |line_end: &str, rest: &str| format!("GET / HTTP/1.1\r\nHost: h{line_end}{rest}");
+        let long = "x".repeat(Limits::default().max_target_bytes);
+        for (head, expected) in [
+            (get("\r\n", "\r\n"), None),
+            (get("\r\n", "Expect: 100-continue\r\n\r\n"), None),
+            (get("\r\n", "Expect: more\r\n\r\n"), Some(417)),
+            (get("\r\n", "Host: h\r\n\r\n"), Some(400)),
+            (get("\n", "\r\n"), Some(400)),
+            (get("\r\n", ""), Some(400)),
+            (get("\r\n", "\r\nnext"), Some(400)),
+            (
+                format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"),
+                Some(414),
+            ),
+            (String::new(), Some(400)),
+        ] {
+            assert_eq!(status(&head), expected, "{head:.80}");
         }
     }
 
