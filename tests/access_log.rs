@@ -1,11 +1,14 @@
-//! The access log as the binary writes it.
+//! The access log as the binary writes it, and who embeds the server.
 
 use std::fs;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Process, pattern};
+use tws::access_log::{AccessLog, Destination, Format};
+use tws::{Request, Response};
+
+use crate::support::{Process, TestServer, pattern};
 
 #[test]
 fn each_request_is_one_line_whatever_is_in_it() {
@@ -95,4 +98,27 @@ fn a_pipe_that_nobody_reads_stalls_nobody() {
     drop(client);
     server.signal(Signal::TERM);
     assert!(server.child.wait().expect("an end").success());
+}
+
+#[test]
+fn who_embeds_a_server_has_every_line_when_it_has_ended() {
+    const REQUESTS: usize = 100;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log");
+    let log = AccessLog::start(Format::Common, &[Destination::File(path.clone())]);
+    let log = log.expect("a log");
+    let mut server = TestServer::with(
+        |_: &Request<'_>| Response::text(""),
+        |_| {},
+        |server| server.with_access_log(log),
+    );
+    let mut client = server.client();
+    for _ in 0..REQUESTS {
+        assert_eq!(client.get("/").status, 200);
+    }
+    server.handle.shut_down();
+    server.join();
+    let lines = fs::read_to_string(&path).expect("a log");
+    assert_eq!(lines.lines().count(), REQUESTS, "{lines}");
+    assert_eq!(server.handle.counts().dropped_log_lines, 0);
 }
