@@ -185,6 +185,8 @@ impl Shared {
         let mut phase = self.phase();
         match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
             (Phase::Upgrading(Some(child)), Ok(Some(socket))) => {
+                // Signals are heeded while the rest takes its time.
+                drop(phase);
                 // They must not outlive those of the acceptor.
                 drop(listeners);
                 let pid = child.id();
