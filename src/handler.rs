@@ -71,7 +71,9 @@ impl Drop for Replier {
 }
 
 fn forgotten(request: &str) -> Response {
-    Response::fault(&format!("a reply to {request} was promised and forgotten"))
+    Response::fault(&format!(
+        "{request}: the handler dropped its replier without replying"
+    ))
 }
 
 /// A handler's answer.

@@ -257,7 +257,7 @@ impl Handler for Redirect {
 impl Redirect {
     fn answer(&self, request: &Request<'_>) -> Response {
         let Some(host) = request.host().filter(|host| !host.is_empty()) else {
-            return Response::text("this is for HTTPS, and a Host field is wanted to lead there\n")
+            return Response::text("missing Host field; cannot redirect to HTTPS\n")
                 .with_status(StatusCode::BAD_REQUEST);
         };
         let port = match self.port {

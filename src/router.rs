@@ -622,9 +622,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_worded_by_whoever_would_have_answered() {
-        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
         let said = |router: &Router, request: &Request<'_>| text(&router.refuse(request, refusal));
-        let plain = "413 Payload Too Large: content too large\n";
+        let plain = "413 Payload Too Large: request body too large\n";
         let without = router();
         assert_eq!(
             said(&without, &Request::get("/hello/Ana")),

@@ -28,7 +28,7 @@ pub(super) fn part(version: &Version, range: ByteRange) -> Response {
             let status = StatusCode::PARTIAL_CONTENT;
             Response::extended(status, &version.whole, (CONTENT_RANGE, value))
         }
-        Err(_) => return Response::fault("a range has no form"),
+        Err(_) => return Response::fault("response: invalid Content-Range"),
     };
     response.with_body(version.body(range))
 }

@@ -157,7 +157,9 @@ impl Handler for StaticFiles {
                 let request = request.clone().into_owned();
                 let job = move || {
                     let answer = inner.answer(&request, Patience::Enough);
-                    answer.unwrap_or_else(|Slow| Response::fault("patience was not enough"))
+                    answer.unwrap_or_else(|Slow| {
+                        Response::fault("files: a blocking lookup would block")
+                    })
                 };
                 Reply::Disk(device, Box::new(job))
             }
@@ -515,7 +517,9 @@ impl Tree {
         };
         let order = Order::from_query(request.query());
         let Some(place) = Place::take(&self.listed, entries.len(), MAX_LISTED) else {
-            return Ok(Response::unavailable("too many listings at once"));
+            return Ok(Response::unavailable(
+                "too many folder listings in progress; try again",
+            ));
         };
         let upload_form = match self.uploads {
             Some(_) => UploadForm::Shown,
@@ -597,7 +601,9 @@ impl Tree {
                 return Ok(Response::unavailable("out of file descriptors or memory"));
             }
             Miss::Changing | Miss::Cold => {
-                return Ok(Response::unavailable("the file is being written"));
+                return Ok(Response::unavailable(
+                    "the file is being modified; try again",
+                ));
             }
             Miss::Failed(error) => {
                 log::error!("{:?}: {error}", request.target());

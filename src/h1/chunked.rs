@@ -94,7 +94,7 @@ impl Decoder {
             {
                 return Err(Refusal::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
-                    "content too large",
+                    "request body too large",
                 ));
             }
         }
@@ -105,7 +105,7 @@ impl Decoder {
     #[expect(clippy::match_same_arms, reason = "a line is a transition")]
     fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
         const BAD_SIZE: Refusal = Refusal::bad_request("malformed chunk size");
-        const BAD_LINE: Refusal = Refusal::bad_request("malformed line end in the chunked coding");
+        const BAD_LINE: Refusal = Refusal::bad_request("malformed line ending in the chunked body");
         const BAD_TRAILER: Refusal = Refusal::bad_request("malformed trailer");
         Ok(match (state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },

@@ -9,7 +9,7 @@ use super::passage::{Direction, Passage, Stall};
 use crate::http::{ContentWriter, FieldSpan, Refusal};
 
 pub(super) const TOO_LARGE: Refusal =
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
 
 /// How a handler takes a content, and how many bytes of it at most.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, 
     }
     if length.is_some() {
         return Err(Refusal::bad_request(
-            "Content-Length beside Transfer-Encoding",
+            "both Content-Length and Transfer-Encoding",
         ));
     }
     if version == Version::HTTP_10 {
@@ -57,12 +57,12 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
                 .any(|coding| coding.eq_ignore_ascii_case(b"chunked"))
             {
                 return Err(Refusal::bad_request(
-                    "chunked is not the last transfer coding",
+                    "chunked must be the last transfer coding",
                 ));
             }
             Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,
-                "transfer coding other than chunked",
+                "only the transfer coding chunked is supported",
             ))
         }
     }
@@ -80,7 +80,7 @@ fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
                 .and_then(|text| text.parse::<u64>().ok())
                 .ok_or(Refusal::bad_request("malformed Content-Length"))?;
             if length.is_some_and(|other| other != number) {
-                return Err(Refusal::bad_request("differing Content-Lengths"));
+                return Err(Refusal::bad_request("conflicting Content-Length values"));
             }
             length = Some(number);
         }

@@ -31,7 +31,7 @@ const HEAD_TOO_LARGE: Refusal = Refusal::new(
 /// Whoever expects something else would wait for it.
 pub(super) const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
     StatusCode::EXPECTATION_FAILED,
-    "the only expectation met here is 100-continue",
+    "only the expectation 100-continue is supported",
 );
 
 /// A parsed head. It owns next to nothing: the bytes stay in the inbox, the fields' places in a
@@ -77,7 +77,7 @@ impl Head {
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(bytes, storage) {
             Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
-            Ok(_) => return Err(Refusal::bad_request("malformed head")),
+            Ok(_) => return Err(Refusal::bad_request("malformed request head")),
             Err(error) => return Err(refusal(error, bytes)),
         }
         let (Some(method), Some(target), Some(minor)) =
@@ -157,7 +157,7 @@ pub(super) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Ref
 pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
     if scan_head(bytes, 0) != Scan::Complete(bytes.len()) {
         return Err(Refusal::bad_request(
-            "no whole head of lines that CRLF ends",
+            "incomplete request head; lines must end with CRLF",
         ));
     }
     judge(bytes, bytes.len(), limits)?;
@@ -219,9 +219,9 @@ pub(crate) fn check_first_byte(byte: u8) -> Result<(), Refusal> {
     /// The record type of a TLS handshake (RFC 8446 §5.1).
     const TLS_HANDSHAKE: u8 = 0x16;
     match byte {
-        TLS_HANDSHAKE => Err(Refusal::bad_request("TLS on a plain HTTP port")),
+        TLS_HANDSHAKE => Err(Refusal::bad_request("TLS handshake on a plain HTTP port")),
         byte if super::chunked::is_token_char(byte) => Ok(()),
-        _ => Err(Refusal::bad_request("not HTTP")),
+        _ => Err(Refusal::bad_request("not an HTTP request")),
     }
 }
 
@@ -230,11 +230,11 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         Error::HeaderName => Refusal::bad_request("malformed field name"),
         Error::HeaderValue => Refusal::bad_request("malformed field value"),
-        Error::NewLine => Refusal::bad_request("malformed line end"),
+        Error::NewLine => Refusal::bad_request("malformed line ending"),
         Error::TooManyHeaders => HEAD_TOO_LARGE,
         Error::Version if names_http_version(bytes) => Refusal::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "HTTP/1.0 and HTTP/1.1 are spoken here",
+            "only HTTP/1.0 and HTTP/1.1 are supported",
         ),
         Error::Version | Error::Token | Error::Status => {
             Refusal::bad_request("malformed request line")
@@ -259,7 +259,7 @@ fn check_host(
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_11 => {
-            return Err(Refusal::bad_request("no Host field"));
+            return Err(Refusal::bad_request("missing Host field"));
         }
         (_, Some(_)) => return Err(Refusal::bad_request("more than one Host field")),
         (Some(host), None) if !is_authority(host) => {

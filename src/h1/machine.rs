@@ -30,7 +30,7 @@ use crate::http::{Body, ContentWriter, FieldSpan, Fields, FileRange, Refusal, Re
 /// taken it as a stream: a job that reads it waits for nobody.
 const MAX_WHOLE_BYTES: u64 = 64 * 1024;
 
-const CONTENT_CUT: Refusal = Refusal::bad_request("the request ended in its content");
+const CONTENT_CUT: Refusal = Refusal::bad_request("incomplete request body");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -340,7 +340,7 @@ impl Machine {
                 Err(refusal) => Some(refusal),
             },
             Scan::BareLf(at) => {
-                const BARE_LF: Refusal = Refusal::bad_request("bare LF in the head");
+                const BARE_LF: Refusal = Refusal::bad_request("bare LF in the request head");
                 Some(head::judge(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
             }
             // The request line is judged once, when it is whole.
@@ -349,7 +349,7 @@ impl Machine {
             }
             Scan::Incomplete(_) => None,
         };
-        const CUT: Refusal = Refusal::bad_request("the request ended in its head");
+        const CUT: Refusal = Refusal::bad_request("incomplete request head");
         match (refusal, scan) {
             (Some(refusal), _) => self.refuse(refusal, started, cx),
             (None, _) if self.input == Input::Ended => self.refuse(CUT, started, cx),
@@ -607,7 +607,7 @@ impl Machine {
         };
         let response = match response.status().is_informational() {
             // The client would go on waiting for the final one.
-            true => Response::fault("a handler answered with an interim status"),
+            true => Response::fault("handler returned an interim (1xx) status"),
             false => response,
         };
         self.inbox.consume(exchange.head_len);
@@ -716,10 +716,10 @@ impl Machine {
                 let reason = match self.outbox.passage() {
                     Some(Passage { draft, .. }) => {
                         let line = String::from_utf8_lossy(&draft.line);
-                        format!("{line:?}: a file cannot be read: {error}")
+                        format!("{line:?}: cannot read the file: {error}")
                     }
                     // Nobody records which request that was.
-                    None => format!("a file cannot be read: {error}"),
+                    None => format!("cannot read a file: {error}"),
                 };
                 match self.outbox.take_back_file() {
                     Some(draft) => self.fail(&reason, draft, cx),
@@ -778,8 +778,7 @@ impl Machine {
 
     /// What [`timer`](Self::timer) names has taken too long.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        const TOO_SLOW: Refusal =
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+        const TOO_SLOW: Refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
         match (
             self.timer(),
             std::mem::replace(&mut self.state, State::Idle),

@@ -223,15 +223,15 @@ fn conversations() {
         // Refusals close.
         (
             "GET / HTTP/1.1\nHost: h\n\n",
-            &["400- 400 Bad Request: bare LF in the head\n"],
+            &["400- 400 Bad Request: bare LF in the request head\n"],
         ),
         (
             "GET / HTTP/1.1\r\n\r\n",
-            &["400- 400 Bad Request: no Host field\n"],
+            &["400- 400 Bad Request: missing Host field\n"],
         ),
         (
             "\x16\x03\x01\x02\x00\x01\x00\x01\x3c\x03\x03",
-            &["400- 400 Bad Request: TLS on a plain HTTP port\n"],
+            &["400- 400 Bad Request: TLS handshake on a plain HTTP port\n"],
         ),
         (
             "GET /\r\n",
@@ -239,11 +239,11 @@ fn conversations() {
         ),
         (
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            &["505- 505 HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are spoken here\n"],
+            &["505- 505 HTTP Version Not Supported: only HTTP/1.0 and HTTP/1.1 are supported\n"],
         ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
-            &["501- 501 Not Implemented: transfer coding other than chunked\n"],
+            &["501- 501 Not Implemented: only the transfer coding chunked is supported\n"],
         ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
@@ -251,20 +251,20 @@ fn conversations() {
         ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1048577\r\n\r\n",
-            &["413- 413 Payload Too Large: content too large\n"],
+            &["413- 413 Payload Too Large: request body too large\n"],
         ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n",
-            &["413- 413 Payload Too Large: content too large\n"],
+            &["413- 413 Payload Too Large: request body too large\n"],
         ),
         (
             "GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n",
-            &["417- 417 Expectation Failed: the only expectation met here is 100-continue\n"],
+            &["417- 417 Expectation Failed: only the expectation 100-continue is supported\n"],
         ),
         // Nothing after a refusal is read as a request.
         (
             "GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
-            &["400- 400 Bad Request: no Host field\n"],
+            &["400- 400 Bad Request: missing Host field\n"],
         ),
     ];
     for (input, expected) in table {
@@ -292,7 +292,7 @@ fn an_interim_reply_asks_for_content_that_waits() {
     too_large.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"[..]]);
     assert_eq!(
         too_large.replies(),
-        ["413- 413 Payload Too Large: content too large\n"]
+        ["413- 413 Payload Too Large: request body too large\n"]
     );
 }
 
@@ -341,10 +341,10 @@ fn a_half_closed_client_gets_its_answers() {
 #[test]
 fn an_end_in_the_middle_is_a_bad_request() {
     let table = [
-        ("GET / HTT", "the request ended in its head"),
+        ("GET / HTT", "incomplete request head"),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi",
-            "the request ended in its content",
+            "incomplete request body",
         ),
     ];
     for (input, reason) in table {
@@ -403,7 +403,7 @@ fn a_handler_says_how_much_content_it_takes() {
         (
             "/little",
             "Content-Length: 4\r\n",
-            "413- 413 Payload Too Large: content too large\n",
+            "413- 413 Payload Too Large: request body too large\n",
         ),
     ];
     for (path, fields, reply) in table {
@@ -733,12 +733,12 @@ fn timeouts_say_408_where_somebody_waits_for_an_answer() {
         (
             "GET / HT",
             Timer::Header,
-            Some("408- 408 Request Timeout: the request took too long\n"),
+            Some("408- 408 Request Timeout: request timed out\n"),
         ),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi",
             Timer::Body,
-            Some("408- 408 Request Timeout: the request took too long\n"),
+            Some("408- 408 Request Timeout: request timed out\n"),
         ),
     ];
     for (input, timer, reply) in table {

@@ -67,11 +67,68 @@ fn html(number: u16, reason: &str, explanation: &str) -> Response {
 fn explanation(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "The requested file could not be found.",
-        StatusCode::UNAUTHORIZED => "This is only for those who have a name and a password.",
-        StatusCode::FORBIDDEN => "The requested file is not for everybody to read.",
-        StatusCode::PRECONDITION_FAILED => "The file is not the version that was asked for.",
-        StatusCode::TOO_MANY_REQUESTS => "So many requests in so short a time are too many.",
-        StatusCode::RANGE_NOT_SATISFIABLE => "The file has no such part.",
-        _ => "The server could not do what was asked.",
+        StatusCode::BAD_REQUEST => "The request is malformed.",
+        StatusCode::UNAUTHORIZED => "Authentication required.",
+        StatusCode::FORBIDDEN => "You don't have access to this page.",
+        StatusCode::METHOD_NOT_ALLOWED => "This request method is not allowed here.",
+        StatusCode::PRECONDITION_FAILED => "The file is not the requested version.",
+        StatusCode::PAYLOAD_TOO_LARGE => "The request body is too large.",
+        StatusCode::RANGE_NOT_SATISFIABLE => "The requested range is outside the file.",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests; slow down.",
+        StatusCode::INTERNAL_SERVER_ERROR => "The server encountered an internal error.",
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "The server is temporarily unavailable; try again shortly."
+        }
+        _ => "The request could not be completed.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(status: StatusCode, form: Form) -> String {
+        let content = page(status, form).into_content().expect("bytes in memory");
+        String::from_utf8(content).expect("UTF-8")
+    }
+
+    #[test]
+    fn not_found_in_each_form_matches_the_golden_text() {
+        let html = "<!DOCTYPE html>\n\
+            <html lang=\"en\">\n\
+            <meta charset=\"utf-8\">\n\
+            <meta name=\"viewport\" content=\"width=device-width\">\n\
+            <meta name=\"color-scheme\" content=\"light dark\">\n\
+            <title>404 Not Found</title>\n\
+            <h1>Error: 404 Not Found</h1>\n\
+            <p>The requested file could not be found.</p>\n\
+            <p>Hint: visit the <a href=\"/\">index page</a>.</p>\n\
+            </html>\n";
+        let text = "Error: 404 Not Found\n\
+            The requested file could not be found.\n\
+            Hint: visit the index page at /\n";
+        assert_eq!(content(StatusCode::NOT_FOUND, Form::Html), html);
+        assert_eq!(content(StatusCode::NOT_FOUND, Form::Text), text);
+        let json: serde_json::Value =
+            serde_json::from_str(&content(StatusCode::NOT_FOUND, Form::Json)).expect("JSON");
+        let expected = json!({
+            "status": 404,
+            "error": "Not Found",
+            "explanation": "The requested file could not be found.",
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn explanation_is_one_short_sentence() {
+        for number in 400..600 {
+            let status = StatusCode::from_u16(number).expect("a status");
+            let explanation = explanation(status);
+            assert!(explanation.starts_with(char::is_uppercase), "{explanation}");
+            assert!(explanation.ends_with('.'), "{explanation}");
+            assert_eq!(explanation.matches('.').count(), 1, "{explanation}");
+            // It must need no escaping in HTML.
+            assert!(!explanation.contains(['<', '>', '&', '"']), "{explanation}");
+        }
     }
 }

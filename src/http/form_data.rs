@@ -66,7 +66,7 @@ pub(crate) fn boundary(content_type: &[u8]) -> Option<Result<Vec<u8>, FormError>
     if !media_type.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE) {
         return None;
     }
-    let malformed = FormError::Malformed("a form without a boundary");
+    let malformed = FormError::Malformed("the form has no valid boundary");
     let boundary = parameter(rest, b"boundary").ok().flatten();
     Some(boundary.filter(|text| is_boundary(text)).ok_or(malformed))
 }
@@ -130,7 +130,7 @@ impl<R: Read> FormData<R> {
         let len = self.delimiter.len();
         let available = self.fill(len)?.len();
         if available < len {
-            return Err(FormError::Malformed("a form that breaks off"));
+            return Err(FormError::Malformed("the form is incomplete"));
         }
         let window = &self.buffer[self.start..self.end];
         let content = match memmem::find(window, &self.delimiter) {
@@ -154,7 +154,7 @@ impl<R: Read> FormData<R> {
         // More behind the boundary is another boundary, for whoever compares whole lines.
         if !window[padding..].starts_with(b"\r\n") {
             return Err(FormError::Malformed(
-                "a boundary that does not end its line",
+                "a form boundary is not at the end of its line",
             ));
         }
         self.start += padding;
@@ -167,7 +167,7 @@ impl<R: Read> FormData<R> {
         let window = self.fill(MAX_HEAD_BYTES)?;
         let window = &window[..window.len().min(MAX_HEAD_BYTES)];
         let end = memmem::find(window, END).ok_or(FormError::Malformed(
-            "a part whose head is too long or has no end",
+            "a part's header is too long or incomplete",
         ))?;
         let head = PartHead::parse(&window[2..end + END.len()])?;
         self.start += end + 2;
@@ -196,7 +196,7 @@ impl<R: Read> FormData<R> {
 impl PartHead {
     /// Parses field lines and the empty line behind them.
     fn parse(lines: &[u8]) -> Result<Self, FormError> {
-        const MALFORMED: FormError = FormError::Malformed("a part with an ill-formed head");
+        const MALFORMED: FormError = FormError::Malformed("a part's header is malformed");
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let fields = match httparse::parse_headers(lines, &mut fields) {
             Ok(httparse::Status::Complete((len, fields))) if len == lines.len() => fields,
@@ -215,7 +215,9 @@ impl PartHead {
             let as_it_is = [&b"7bit"[..], b"8bit", b"binary"];
             let coding = field.value.trim_ascii().to_ascii_lowercase();
             if named("content-transfer-encoding") && !as_it_is.contains(&&coding[..]) {
-                return Err(FormError::Malformed("a part with a transfer encoding"));
+                return Err(FormError::Malformed(
+                    "Content-Transfer-Encoding is not supported",
+                ));
             }
         }
         Ok(head.unwrap_or_default())
@@ -242,7 +244,7 @@ fn split_at_semicolon(value: &[u8]) -> (&[u8], &[u8]) {
 /// The value of a parameter in `; name=value; name="value"`. One that is there twice is malformed,
 /// as is anything else that could be read in two ways.
 fn parameter(mut text: &[u8], wanted: &[u8]) -> Result<Option<Vec<u8>>, FormError> {
-    const MALFORMED: FormError = FormError::Malformed("ill-formed parameters");
+    const MALFORMED: FormError = FormError::Malformed("malformed header parameters");
     let mut found = None;
     loop {
         text = text.trim_ascii_start();
@@ -412,34 +414,40 @@ mod tests {
         let long = "x".repeat(MAX_HEAD_BYTES);
         let many = "A: b\r\n".repeat(MAX_FIELDS + 1);
         let table: &[(String, &str)] = &[
-            (String::new(), "breaks off"),
-            ("--".into(), "breaks off"),
-            ("text".into(), "breaks off"),
-            ("--C\r\n".into(), "breaks off"),
-            ("--B".into(), "does not end its line"),
-            ("--B\r\n".into(), "too long or has no end"),
-            ("--B-".into(), "does not end its line"),
-            ("--Bx\r\n\r\n\r\n--B--".into(), "does not end its line"),
+            (String::new(), "form is incomplete"),
+            ("--".into(), "form is incomplete"),
+            ("text".into(), "form is incomplete"),
+            ("--C\r\n".into(), "form is incomplete"),
+            ("--B".into(), "not at the end of its line"),
+            ("--B\r\n".into(), "too long or incomplete"),
+            ("--B-".into(), "not at the end of its line"),
+            ("--Bx\r\n\r\n\r\n--B--".into(), "not at the end of its line"),
             (
                 format!("--B{}\r\n", " ".repeat(MAX_PADDING_BYTES)),
-                "does not end",
+                "not at the end",
             ),
-            (format!("--B\r\n{FILE}\r\n\r\ntext"), "breaks off"),
-            (format!("--B\r\n{FILE}\r\n\r\ntext\r\n--B"), "does not end"),
+            (format!("--B\r\n{FILE}\r\n\r\ntext"), "form is incomplete"),
+            (
+                format!("--B\r\n{FILE}\r\n\r\ntext\r\n--B"),
+                "not at the end",
+            ),
             (
                 format!("--B\r\n{FILE}\r\n{FILE}\r\n\r\n\r\n--B--"),
-                "ill-formed head",
+                "header is malformed",
             ),
-            ("--B\r\nno field\r\n\r\n\r\n--B--".into(), "ill-formed head"),
+            (
+                "--B\r\nno field\r\n\r\n\r\n--B--".into(),
+                "header is malformed",
+            ),
             (
                 "--B\r\nA: b\n\nC: d\r\n\r\n\r\n--B--".into(),
-                "ill-formed head",
+                "header is malformed",
             ),
-            (format!("--B\r\n{many}\r\n\r\n--B--"), "ill-formed head"),
+            (format!("--B\r\n{many}\r\n\r\n--B--"), "header is malformed"),
             (format!("--B\r\nA: {long}\r\n\r\n\r\n--B--"), "too long"),
             (
                 "--B\r\nContent-Transfer-Encoding: base64\r\n\r\neA==\r\n--B--".into(),
-                "transfer encoding",
+                "Content-Transfer-Encoding is not",
             ),
             (
                 format!("--B\r\n{FILE};filename=o\r\n\r\n\r\n--B--"),

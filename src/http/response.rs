@@ -211,7 +211,7 @@ impl Response {
     pub fn json(value: &impl serde::Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self::of_type("application/json", json),
-            Err(error) => Self::fault(&format!("a response as JSON: {error}")),
+            Err(error) => Self::fault(&format!("response: cannot be serialized as JSON: {error}")),
         }
     }
 
@@ -261,7 +261,7 @@ impl Response {
                 self.fields.map_mut().insert(name, value);
                 self
             }
-            _ => Self::fault("a response with an impossible header field"),
+            _ => Self::fault("response: invalid header field name or value"),
         }
     }
 

@@ -47,7 +47,7 @@ impl<'a> Target<'a> {
     }
 
     fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
-        const UNKNOWN: Refusal = Refusal::bad_request("request-target of no known form");
+        const UNKNOWN: Refusal = Refusal::bad_request("malformed request-target");
         let (scheme, rest) = raw.split_once("://").ok_or(UNKNOWN)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(UNKNOWN);
@@ -100,7 +100,7 @@ fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Refusal> {
             b"" | b"." => {}
             b".." => {
                 let parent = path.iter().rposition(|&byte| byte == b'/');
-                path.truncate(parent.ok_or(Refusal::bad_request("path above the root"))?);
+                path.truncate(parent.ok_or(Refusal::bad_request("path goes above the root"))?);
             }
             name => {
                 path.push(b'/');
@@ -139,11 +139,11 @@ fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
             continue;
         }
         let [high, low, tail @ ..] = rest else {
-            return Err(Refusal::bad_request("incomplete percent-escape"));
+            return Err(Refusal::bad_request("incomplete percent-encoding"));
         };
         let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low)) else {
             return Err(Refusal::bad_request(
-                "percent-escape without two hex digits",
+                "percent sign not followed by two hex digits",
             ));
         };
         rest = tail;
@@ -233,17 +233,17 @@ mod tests {
             ("/a%2fb", "encoded slash in the path"),
             ("/a\\b", "backslash in the path"),
             ("/a%5Cb", "backslash in the path"),
-            ("/%", "incomplete percent-escape"),
-            ("/%4", "incomplete percent-escape"),
-            ("/%zz", "percent-escape without two hex digits"),
-            ("/%+1", "percent-escape without two hex digits"),
-            ("/..", "path above the root"),
-            ("/a/../../b", "path above the root"),
-            ("/%2e%2e/etc", "path above the root"),
+            ("/%", "incomplete percent-encoding"),
+            ("/%4", "incomplete percent-encoding"),
+            ("/%zz", "percent sign not followed by two hex digits"),
+            ("/%+1", "percent sign not followed by two hex digits"),
+            ("/..", "path goes above the root"),
+            ("/a/../../b", "path goes above the root"),
+            ("/%2e%2e/etc", "path goes above the root"),
             ("/a#b", "fragment in the request-target"),
-            ("a", "request-target of no known form"),
-            ("*", "request-target of no known form"),
-            ("ftp://h/a", "request-target of no known form"),
+            ("a", "malformed request-target"),
+            ("*", "malformed request-target"),
+            ("ftp://h/a", "malformed request-target"),
             ("http:///a", "empty host in the request-target"),
             ("http://:80/", "empty host in the request-target"),
         ];

@@ -88,7 +88,9 @@ impl Handler for BasicAuth {
                             replier.send(challenge(&request));
                         }
                         Verdict::Busy => {
-                            replier.send(Response::unavailable("too many passwords to verify"));
+                            replier.send(Response::unavailable(
+                                "too many sign-in attempts in progress; try again",
+                            ));
                         }
                         Verdict::Right => {
                             decided!("password", "it is right");
@@ -140,7 +142,7 @@ fn inside(inner: &dyn Handler, request: &Request<'_>) -> Reply {
 
 fn challenge(request: &Request<'_>) -> Response {
     let status = StatusCode::UNAUTHORIZED;
-    let plain = Response::text(format!("{status}: a name and a password are wanted\n"));
+    let plain = Response::text(format!("{status}: authentication required\n"));
     error_page::instead_of(plain.with_status(status), request.fields())
         .with_header(WWW_AUTHENTICATE, CHALLENGE)
 }

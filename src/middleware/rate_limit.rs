@@ -159,7 +159,7 @@ impl RateLimit {
         let Denied { wait } = self.take(client, request.peer(), now).err()?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let status = StatusCode::TOO_MANY_REQUESTS;
-        let plain = Response::text(format!("{status}: one more is served in {seconds} s\n"));
+        let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
         let page = error_page::instead_of(plain.with_status(status), request.fields());
         Some(page.with_header(RETRY_AFTER, seconds))
     }

@@ -152,7 +152,7 @@ impl Promise {
 }
 
 fn turn_away(mailbox: &Mailbox, token: Token) {
-    let response = Response::unavailable("too many requests at once");
+    let response = Response::unavailable("too many requests in progress; try again");
     mailbox.send(Mail::Reply(token, response));
 }
 
