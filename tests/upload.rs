@@ -476,7 +476,7 @@ fn names_that_are_too_long_are_not_repeated_whole() {
     let files = vec![(&name[..], &b""[..]); 1000];
     let reply = post(&server, "/", "", &files);
     assert_eq!(reply.status, 400);
-    assert!(reply.text().contains("more than 255 bytes"));
+    assert!(reply.text().contains("longer than 255 bytes"));
     assert!(reply.content.len() < 1_000_000, "{}", reply.content.len());
 }
 

@@ -219,7 +219,7 @@ fn show(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
 /// The client may try again: the next request may find a database that is back, or a disk with room.
 impl From<Unavailable> for Response {
     fn from(_: Unavailable) -> Self {
-        let text = "the user store cannot do this at the moment; try again";
+        let text = "the user database is unavailable; try again";
         Self::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
             .with_header(RETRY_AFTER, "1")
     }
@@ -230,7 +230,7 @@ fn judge_content_head(request: &Request<'_>) -> Result<(), Problem> {
     let fields = request.fields();
     let framed = ["content-length", "transfer-encoding"];
     if framed.iter().all(|name| fields.first(name).is_none()) {
-        let text = "there is neither Content-Length nor Transfer-Encoding; one of them is wanted";
+        let text = "Content-Length or Transfer-Encoding is required";
         return Err(Problem::new(StatusCode::LENGTH_REQUIRED, text));
     }
     // What has no type, a page of any origin can have a browser send without asking first
@@ -238,7 +238,7 @@ fn judge_content_head(request: &Request<'_>) -> Result<(), Problem> {
     let untyped = fields.first("content-type").is_none() && fields.first("origin").is_some();
     let mut media_types = fields.all("content-type");
     if untyped || !media_types.all(is_json) {
-        let text = "the Content-Type is not application/json, which is wanted";
+        let text = "Content-Type must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     Ok(())
@@ -248,23 +248,24 @@ fn judge_content_head(request: &Request<'_>) -> Result<(), Problem> {
 fn requested_name(request: &Request<'_>) -> Result<String, Problem> {
     judge_content_head(request)?;
     if request.content().len() > MAX_CONTENT_BYTES {
-        let text = format!("the content is larger than {MAX_CONTENT_BYTES} bytes");
+        let text = format!("the request body is larger than {MAX_CONTENT_BYTES} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
-    let value: Value = serde_json::from_slice(request.content())
-        .map_err(|error| Problem::bad_request(format!("the content is not JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(request.content()).map_err(|error| {
+        Problem::bad_request(format!("the request body is not valid JSON: {error}"))
+    })?;
     name_in(&value)
 }
 
 fn name_in(value: &Value) -> Result<String, Problem> {
     const WANTED: &str = r#"{"Nombre": "a name"}"#;
-    let wanted = |wrong: &str| Problem::bad_request(format!("{wrong}; {WANTED} is wanted"));
+    let wanted = |wrong: &str| Problem::bad_request(format!("{wrong}; expected {WANTED}"));
     let members = value
         .as_object()
-        .ok_or_else(|| wanted("the content is not a JSON object"))?;
+        .ok_or_else(|| wanted("the request body is not a JSON object"))?;
     let member = members
         .get("Nombre")
-        .ok_or_else(|| wanted("there is no member Nombre"))?;
+        .ok_or_else(|| wanted("Nombre is missing"))?;
     let name = member
         .as_str()
         .ok_or_else(|| wanted("Nombre is not a string"))?
@@ -277,7 +278,7 @@ fn name_in(value: &Value) -> Result<String, Problem> {
         return Err(Problem::bad_request(text));
     }
     if name.contains(char::is_control) {
-        return Err(Problem::bad_request("Nombre has control characters in it"));
+        return Err(Problem::bad_request("Nombre contains control characters"));
     }
     Ok(name.to_owned())
 }
@@ -304,9 +305,7 @@ fn number(
     let number = digits(&text).filter(|number| range.contains(number));
     let wanted = || {
         let (least, most) = range.clone().into_inner();
-        Problem::bad_request(format!(
-            "{name} is wrong; a number from {least} to {most} is wanted"
-        ))
+        Problem::bad_request(format!("{name} must be a number from {least} to {most}"))
     };
     number.map(Some).ok_or_else(wanted)
 }
@@ -320,7 +319,7 @@ fn digits(text: &str) -> Option<i64> {
 fn no_such_user() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is no such user; GET /users lists them",
+        "no such user; GET /users lists all users",
     )
 }
 

@@ -137,18 +137,21 @@ fn a_user_is_created_and_found(app: &App) {
 fn contents_that_are_refused(app: &App) {
     let long = "ñ".repeat(201);
     let table = [
-        ("", "the content is not JSON"),
-        ("Ana", "the content is not JSON"),
-        ("{\"Nombre\": \"Ana\"", "the content is not JSON"),
-        ("{\"Nombre\": \"\\ud800\"}", "the content is not JSON"),
-        (&"[".repeat(10_000), "the content is not JSON"),
+        ("", "the request body is not valid JSON"),
+        ("Ana", "the request body is not valid JSON"),
+        ("{\"Nombre\": \"Ana\"", "the request body is not valid JSON"),
+        (
+            "{\"Nombre\": \"\\ud800\"}",
+            "the request body is not valid JSON",
+        ),
+        (&"[".repeat(10_000), "the request body is not valid JSON"),
         (
             "[\"Nombre\"]",
-            "the content is not a JSON object; {\"Nombre\": \"a name\"} is wanted",
+            "the request body is not a JSON object; expected {\"Nombre\": \"a name\"}",
         ),
-        ("null", "the content is not a JSON object"),
-        ("{}", "there is no member Nombre"),
-        ("{\"nombre\": \"Ana\"}", "there is no member Nombre"),
+        ("null", "the request body is not a JSON object"),
+        ("{}", "Nombre is missing"),
+        ("{\"nombre\": \"Ana\"}", "Nombre is missing"),
         ("{\"Nombre\": null}", "Nombre is not a string"),
         ("{\"Nombre\": 1}", "Nombre is not a string"),
         ("{\"Nombre\": \"\"}", "Nombre is empty"),
@@ -159,12 +162,15 @@ fn contents_that_are_refused(app: &App) {
         ),
         (
             "{\"Nombre\": \"A\\u0000a\"}",
-            "Nombre has control characters",
+            "Nombre contains control characters",
         ),
-        ("{\"Nombre\": \"A\\na\"}", "Nombre has control characters"),
+        (
+            "{\"Nombre\": \"A\\na\"}",
+            "Nombre contains control characters",
+        ),
         (
             "{\"Nombre\": \"A\\u009ba\"}",
-            "Nombre has control characters",
+            "Nombre contains control characters",
         ),
     ];
     for (content, error) in table {
@@ -219,12 +225,15 @@ fn heads_that_are_refused(app: &App) {
 }
 
 fn the_servers_refusals_are_json_too(app: &App) {
-    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
     for request in [post(""), Request::get("/users"), Request::get("/users/1")] {
         let response = app.router.refuse(&request, refusal);
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(response.headers()[CONNECTION], "close");
-        assert_eq!(json_of(&response), json!({ "error": "content too large" }));
+        assert_eq!(
+            json_of(&response),
+            json!({ "error": "request body too large" })
+        );
     }
 }
 
@@ -279,7 +288,7 @@ fn pages_of_users(app: &App) {
         let (status, value) = app.get(&format!("/users?{query}"));
         let text = value["error"].as_str().unwrap_or_default();
         assert!(
-            status == 400 && text.contains("is wanted"),
+            status == 400 && text.contains("must be a number"),
             "{query}: {value}"
         );
     }

@@ -90,7 +90,7 @@ impl Inner {
             return tree.explain(request, &problem).into();
         }
         let Some(place) = Place::take(&uploads.running, 1, MAX_AT_ONCE) else {
-            return Response::unavailable("too many uploads at once").into();
+            return Response::unavailable("too many uploads in progress; try again").into();
         };
         let content = request.reader();
         let inner = Arc::clone(self);
@@ -147,11 +147,13 @@ impl Tree {
         match *request.method() {
             Method::PUT => {
                 if is_folder {
-                    return Err(Problem::conflict("the path is a folder's, not a file's"));
+                    return Err(Problem::conflict(
+                        "the path is a folder; PUT needs a file name",
+                    ));
                 }
                 // A part would become the whole (RFC 9110 §14.5).
                 if request.fields().first("content-range").is_some() {
-                    let explanation = "a file is stored whole, not in ranges";
+                    let explanation = "partial uploads (Content-Range) are not supported";
                     return Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
                 }
                 self.check_name(name)?;
@@ -162,12 +164,12 @@ impl Tree {
                 let Some(boundary) = form_data::boundary(content_type) else {
                     return Err(Problem::new(
                         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                        "POST takes multipart/form-data; PUT takes everything",
+                        "POST requires multipart/form-data; use PUT for other types",
                     ));
                 };
                 let boundary = boundary?;
                 if !is_folder {
-                    let explanation = "forms are for folders, whose paths end with a slash";
+                    let explanation = "a form must be sent to a folder; its path ends with a slash";
                     return Err(Problem::conflict(explanation));
                 }
                 if self.rules.hides(name) {
@@ -186,25 +188,25 @@ impl Tree {
         let bad = |explanation| Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
         let last = last_of(name);
         match last {
-            b"" => return bad("a file needs a name"),
-            b"." | b".." => return bad("a folder's name is no name for a file"),
+            b"" => return bad("the file name is missing"),
+            b"." | b".." => return bad("a file cannot be named . or .."),
             _ => {}
         }
         if last.iter().any(u8::is_ascii_control) {
-            return bad("there is a control character in the name");
+            return bad("the file name contains a control character");
         }
         if last.len() > MAX_NAME_BYTES {
-            return bad("the name has more than 255 bytes");
+            return bad("the file name is longer than 255 bytes");
         }
         // A folder may have two names, by a link or without case: here the last part decides.
         let hidden = self.rules.hidden_names.iter().map(|name| last_of(name));
         let mut reserved = hidden.chain([SITE_FILE.as_bytes()]);
         if self.rules.hides(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {
-            return Err(Problem::forbidden("files of such names are not served"));
+            return Err(Problem::forbidden("files with this name are not served"));
         }
         if self.rules.shadows(&[b"/", name].concat()) {
             return Err(Problem::conflict(
-                "a rule of the site answers at that path, so the file would not be seen",
+                "a site rule answers at this path and would hide the file",
             ));
         }
         Ok(())
@@ -290,7 +292,7 @@ impl Intake<'_> {
     fn folder_of(&self, name: &[u8]) -> Result<Folder, Problem> {
         let (parent, _) = name.split_at(name.len() - last_of(name).len());
         self.at.root.folder(parent).map_err(|miss| match miss {
-            Miss::NotFound => Problem::conflict("there is no such folder, and none is made"),
+            Miss::NotFound => Problem::conflict("the folder does not exist; create it first"),
             miss => miss.into(),
         })
     }
@@ -354,7 +356,7 @@ impl Intake<'_> {
                 continue;
             };
             if report.stored.len() + report.failed.len() == MAX_FILES {
-                let explanation = format!("a form stores {MAX_FILES} files at most");
+                let explanation = format!("a form can store at most {MAX_FILES} files");
                 report.end_with(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, explanation));
                 break;
             }
@@ -416,13 +418,13 @@ impl Destination<'_> {
             (Precondition::Proceed, Standing::File, Existing::Keep) => Err(Errno::EXIST.into()),
             (Precondition::Proceed, Standing::Nothing, Existing::Keep) if self.displaces() => {
                 Err(Problem::conflict(
-                    "it would be served in place of another file, which takes --upload-overwrite",
+                    "the file would be served in place of another; allow this with --upload-overwrite",
                 ))
             }
             (Precondition::Proceed, _, _) => Ok(standing),
             (Precondition::Failed | Precondition::NotModified, _, _) => Err(Problem::new(
                 StatusCode::PRECONDITION_FAILED,
-                "what is there is not what the request expects",
+                "the current file does not meet the precondition",
             )),
         }
     }
@@ -495,7 +497,7 @@ fn check_coding(fields: &Fields<'_>) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "a file is stored as it is, without a content coding",
+            "Content-Encoding is not supported for uploads",
         )),
     }
 }
@@ -627,7 +629,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let reason = "files of such names are not served";
+        let reason = "files with this name are not served";
         assert_eq!(told("*/*"), format!("403 Forbidden: {reason}\n"));
         let json: serde_json::Value =
             serde_json::from_str(&told("application/json")).expect("JSON");

@@ -60,20 +60,22 @@ impl From<Errno> for Problem {
         match errno {
             Errno::NOSPC | Errno::DQUOT => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
-                "the disk is full, or this user's part of it",
+                "the disk is full or its quota is exceeded",
             ),
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-                Self::forbidden("the server may not write there")
+                Self::forbidden("the server has no permission to write here")
             }
             Errno::EXIST => Self::conflict(
-                "a file of that name is there, and is not replaced without --upload-overwrite",
+                "the file already exists; allow replacing it with --upload-overwrite",
             ),
-            Errno::ISDIR | Errno::NOTEMPTY => Self::conflict("what has that name is not a file"),
-            Errno::NOENT | Errno::NOTDIR => Self::conflict("the folder is gone"),
-            Errno::NAMETOOLONG => Self::new(StatusCode::BAD_REQUEST, "the name is too long"),
+            Errno::ISDIR | Errno::NOTEMPTY => {
+                Self::conflict("the path exists and is not a regular file")
+            }
+            Errno::NOENT | Errno::NOTDIR => Self::conflict("the folder no longer exists"),
+            Errno::NAMETOOLONG => Self::new(StatusCode::BAD_REQUEST, "the file name is too long"),
             Errno::FBIG => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the file system has no room for a file as large",
+                "the file is too large for the file system",
             ),
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -93,7 +95,7 @@ impl From<Errno> for Problem {
 impl From<Miss> for Problem {
     fn from(miss: Miss) -> Self {
         match miss {
-            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such folder"),
+            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
             Miss::Forbidden => Errno::ACCESS.into(),
             Miss::Overloaded => Errno::MFILE.into(),
             Miss::Changing | Miss::Cold => Errno::AGAIN.into(),
@@ -114,7 +116,7 @@ impl From<FormError> for Problem {
 /// The client will hardly hear of it; the connection knows better what to say.
 pub(super) fn broken_off(error: &io::Error) -> Problem {
     log::debug!("an upload: {error}");
-    Problem::new(StatusCode::BAD_REQUEST, "the content broke off")
+    Problem::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Report {
         if self.stored.is_empty() && self.failed.is_empty() {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
-                "there is no file in the form",
+                "the form contains no files",
             ));
         }
         let form = negotiation::form(request.fields());
