@@ -64,7 +64,7 @@ pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Ord
         let shown = Grouped(entries.len() as u64);
         writeln!(
             out,
-            "<p class=\"note\">There is more in this folder than the {shown} entries shown here.</p>"
+            "<p class=\"note\">Showing {shown} entries; this folder has more.</p>"
         )?;
     }
     if entries.len() > 1 {
@@ -188,8 +188,7 @@ pub(super) fn end(out: &mut String, order: Order, upload_form: UploadForm) -> fm
     write!(
         out,
         "</div>\n\
-         <footer>All times are in UTC. This folder is also there \
-         <a href=\"./?json{order}\">as JSON</a>.</footer>\n\
+         <footer>Times are in UTC. <a href=\"./?json{order}\">View as JSON</a></footer>\n\
          </main>\n\
          <script>{SCRIPT}</script>\n\
          </body>\n\

@@ -253,6 +253,66 @@ fn a_page_says_what_it_is() {
 }
 
 #[test]
+fn listing_page_matches_the_golden_text() {
+    let table: &[(&[u8], Kind, u64, i64)] = &[
+        (b"sub", Kind::Directory, 4096, MODIFIED),
+        (b"two.txt", Kind::File, 1536, MODIFIED),
+    ];
+    let time = "<td><time datetime=\"2026-11-21T04:05:06Z\">2026-11-21 04:05</time></td>";
+    let expected = format!(
+        "<!DOCTYPE html>\n\
+        <html lang=\"en\">\n\
+        <head>\n\
+        <meta charset=\"utf-8\">\n\
+        <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        <title>Index of /a/</title>\n\
+        <style>{style}</style>\n\
+        </head>\n\
+        <body>\n\
+        <header>\n\
+        <nav aria-label=\"Path\">\n\
+        <ol><li><a href=\"../\">Home</a></li>\
+        <li><a href=\"./\" aria-current=\"page\">a</a></li></ol>\n\
+        </nav>\n\
+        <h1>a</h1>\n\
+        <p>1 folder, 1 file, 1.5 KiB in total</p>\n\
+        </header>\n\
+        <main>\n\
+        <div class=\"card\">\n\
+        <div class=\"filter\" hidden>\
+        <input type=\"search\" placeholder=\"Filter by name\" aria-label=\"Filter by name\" \
+        autocomplete=\"off\" spellcheck=\"false\"><output></output></div>\n\
+        <table>\n\
+        <thead>\n\
+        <tr><th scope=\"col\" aria-sort=\"ascending\">\
+        <a href=\"./?sort=name&amp;order=desc\">Name</a></th>\
+        <th scope=\"col\"><a href=\"./?sort=size&amp;order=desc\">Size</a></th>\
+        <th scope=\"col\"><a href=\"./?sort=date&amp;order=desc\">Date</a></th></tr>\n\
+        </thead>\n\
+        <tbody>\n\
+        <tr><th scope=\"row\" class=\"u\"><a href=\"../\">Parent folder</a></th>\
+        <td></td><td></td></tr>\n\
+        </tbody>\n\
+        <tbody id=\"entries\">\n\
+        <tr><th scope=\"row\" class=\"d\"><a href=\"./sub/\">sub/</a></th>\
+        <td></td>{time}</tr>\n\
+        <tr><th scope=\"row\"><a href=\"./two.txt\">two.txt</a></th>\
+        <td title=\"1,536 bytes\">1.5 KiB</td>{time}</tr>\n\
+        </tbody>\n\
+        </table>\n\
+        </div>\n\
+        <footer>Times are in UTC. <a href=\"./?json\">View as JSON</a></footer>\n\
+        </main>\n\
+        <script>{script}</script>\n\
+        </body>\n\
+        </html>\n",
+        style = html::STYLE,
+        script = html::SCRIPT,
+    );
+    assert_eq!(listing(table, b"/a/", "", Form::Html), expected);
+}
+
+#[test]
 fn a_deep_path_has_a_short_way_up() {
     let path = [&b"/"[..], &b"d/".repeat(2000)].concat();
     let page = listing(&[], &path, "", Form::Html);
@@ -332,7 +392,7 @@ fn the_longest_names_and_the_deepest_path_stay_within_a_piece() {
 fn a_folder_that_was_not_read_to_its_end_says_so() {
     let table = vec![(&b"a"[..], Kind::File, 1, MODIFIED); 250_001];
     let page = listing(&table, b"/", "", Form::Html);
-    assert!(page.contains("more in this folder than the 250,000 entries"));
+    assert!(page.contains("Showing 250,000 entries; this folder has more."));
 }
 
 #[test]
