@@ -111,12 +111,42 @@ fn metrics_add_up_with_what_was_asked() {
     assert_eq!(metrics.value("tws_connections_accepted_total", &[]), 1.0);
     let lookups = |result| metrics.value("tws_file_cache_lookups_total", &[("result", result)]);
     assert!(lookups("miss") >= 1.0);
-    assert!(lookups("hit") + lookups("revalidation") + lookups("miss") >= 9.0);
+    assert!(lookups("hit") + lookups("revalidated") + lookups("miss") >= 9.0);
     assert_eq!(metrics.value("tws_worker_up", &[("worker", "0")]), 1.0);
     assert_eq!(metrics.value("tws_ready", &[]), 1.0);
     assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
     assert!(metrics.value("process_open_fds", &[]) > 5.0);
     assert!(metrics.value("process_start_time_seconds", &[]) > 1.7e9);
+}
+
+#[test]
+fn metrics_help_matches_the_golden_text() {
+    let observed = Observed::start();
+    let text = ask(&observed.admin, "/metrics").text();
+    let help: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP tws_"))
+        .collect();
+    let expected = [
+        "build_info Version of tws, as a label.",
+        "ready 1 while the server accepts requests, 0 before and from shutdown on.",
+        "requests_total Requests passed to the handler.",
+        "responses_total Finished responses by status; 499 if the client disconnected before one was sent.",
+        "response_content_bytes_total Bytes of content sent in finished responses.",
+        "response_duration_seconds Time from the first byte of a request to the last byte of its response.",
+        "access_log_dropped_lines_total Access log lines dropped.",
+        "connections Open connections by state.",
+        "connections_accepted_total Connections accepted.",
+        "connections_rejected_total Connections rejected with 503 by limit: all connections, or those of one client.",
+        "connections_evicted_total Idle connections closed to make room for new ones.",
+        "transfers Running transfers by direction and by what they wait for.",
+        "worker_up 1 if the event loop responds within a second.",
+        "event_loop_iteration_duration_seconds Duration of event loop iterations; an event waits for at most one.",
+        "helper_tasks Tasks of helper threads by pool: handler jobs, streamed bodies, disk reads.",
+        "cold_reads_total Reads by disk threads, of files that were not wholly in the page cache.",
+        "file_cache_lookups_total File cache lookups by result (hit, revalidated, miss).",
+    ];
+    assert_eq!(help, expected);
 }
 
 #[test]

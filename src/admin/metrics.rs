@@ -90,13 +90,13 @@ pub(super) fn render(sources: &Sources) -> String {
 
 fn server(out: &mut Exposition, sources: &Sources) {
     let name = "tws_build_info";
-    out.family(name, Kind::Gauge, "The version, as a label.");
+    out.family(name, Kind::Gauge, "Version of tws, as a label.");
     out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let is_ready = sources.handle.phase() == Phase::Serving;
     out.single(
         "tws_ready",
         Kind::Gauge,
-        "1 while the server takes requests and its end is not announced.",
+        "1 while the server accepts requests, 0 before and from shutdown on.",
         u8::from(is_ready),
     );
 }
@@ -107,14 +107,14 @@ fn responses(out: &mut Exposition, sources: &Sources) {
     out.single(
         "tws_requests_total",
         Kind::Counter,
-        "Requests that were given to the handler.",
+        "Requests passed to the handler.",
         counts.requests,
     );
     let name = "tws_responses_total";
     out.family(
         name,
         Kind::Counter,
-        "Responses that are over, by status; 499 if the client was gone before there was one.",
+        "Finished responses by status; 499 if the client disconnected before one was sent.",
     );
     for (status, count) in &totals.responses {
         out.sample(name, &[("code", status.as_str())], count);
@@ -122,20 +122,20 @@ fn responses(out: &mut Exposition, sources: &Sources) {
     out.single(
         "tws_response_content_bytes_total",
         Kind::Counter,
-        "Bytes of content in responses that are over.",
+        "Bytes of content sent in finished responses.",
         totals.content_bytes,
     );
     let name = "tws_response_duration_seconds";
     out.family(
         name,
         Kind::Histogram,
-        "From the first byte of a request to the last byte of its response.",
+        "Time from the first byte of a request to the last byte of its response.",
     );
     out.histogram(name, &[], &totals.durations);
     out.single(
         "tws_access_log_dropped_lines_total",
         Kind::Counter,
-        "Lines that the access log lacks.",
+        "Access log lines dropped.",
         counts.dropped_log_lines,
     );
 }
@@ -143,30 +143,30 @@ fn responses(out: &mut Exposition, sources: &Sources) {
 fn connections(out: &mut Exposition, sources: &Sources, report: &Report) {
     let counts = sources.handle.counts();
     let name = "tws_connections";
-    out.family(name, Kind::Gauge, "Connections by what they are doing.");
+    out.family(name, Kind::Gauge, "Open connections by state.");
     for (state, count) in report.connections.named() {
         out.sample(name, &[("state", state)], count);
     }
     out.single(
         "tws_connections_accepted_total",
         Kind::Counter,
-        "Connections that were accepted.",
+        "Connections accepted.",
         counts.accepted,
     );
-    let name = "tws_connections_turned_away_total";
+    let name = "tws_connections_rejected_total";
     out.family(
         name,
         Kind::Counter,
-        "Connections that were told 503: there were too many, or too many of their client.",
+        "Connections rejected with 503 by limit: all connections, or those of one client.",
     );
     let of_clients = counts.turned_away_clients;
     let of_all = counts.turned_away.saturating_sub(of_clients);
     out.sample(name, &[("reason", "all")], of_all);
     out.sample(name, &[("reason", "client")], of_clients);
     out.single(
-        "tws_connections_shed_total",
+        "tws_connections_evicted_total",
         Kind::Counter,
-        "Idle connections that were closed to make room for others.",
+        "Idle connections closed to make room for new ones.",
         counts.shed,
     );
 }
@@ -176,7 +176,7 @@ fn transfers(out: &mut Exposition, report: &Report) {
     out.family(
         name,
         Kind::Gauge,
-        "Contents on their way, by direction and by what they wait for.",
+        "Running transfers by direction and by what they wait for.",
     );
     for (direction, way) in [(Direction::Down, "down"), (Direction::Up, "up")] {
         for (waits_for, what) in [
@@ -201,17 +201,17 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
     out.family(
         name,
         Kind::Gauge,
-        "1 if the event loop answers within a second.",
+        "1 if the event loop responds within a second.",
     );
     for worker in 0..totals.turns.len() {
         let up = u8::from(!report.silent.contains(&worker));
         out.sample(name, &[("worker", &worker.to_string())], up);
     }
-    let name = "tws_worker_turn_duration_seconds";
+    let name = "tws_event_loop_iteration_duration_seconds";
     out.family(
         name,
         Kind::Histogram,
-        "How long turns of each event loop take: an event waits for at most one.",
+        "Duration of event loop iterations; an event waits for at most one.",
     );
     for (worker, turns) in totals.turns.iter().enumerate() {
         out.histogram(name, &[("worker", &worker.to_string())], turns);
@@ -220,7 +220,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
     out.family(
         name,
         Kind::Gauge,
-        "Tasks of threads that may wait: jobs, contents at a client's pace, reads from disks.",
+        "Tasks of helper threads by pool: handler jobs, streamed bodies, disk reads.",
     );
     for (pool, Queue { waiting, running }) in [
         ("jobs", totals.jobs),
@@ -233,7 +233,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
     out.single(
         "tws_cold_reads_total",
         Kind::Counter,
-        "Parts of files that threads for disks read: they, or others of their file, were not in memory.",
+        "Reads by disk threads, of files that were not wholly in the page cache.",
         totals.cold_reads,
     );
 }
@@ -247,11 +247,11 @@ fn files(out: &mut Exposition, sources: &Sources) {
     out.family(
         name,
         Kind::Counter,
-        "Looks for versions of files: there, there and checked, or opened or made anew.",
+        "File cache lookups by result (hit, revalidated, miss).",
     );
     for (result, count) in [
         ("hit", counts.hits),
-        ("revalidation", counts.revalidations),
+        ("revalidated", counts.revalidations),
         ("miss", counts.misses),
     ] {
         out.sample(name, &[("result", result)], count);
@@ -266,13 +266,13 @@ fn process(out: &mut Exposition, sources: &Sources) {
         (
             "process_cpu_seconds_total",
             Kind::Counter,
-            "CPU time in seconds, in the kernel and outside.",
+            "User and system CPU time in seconds.",
             process.cpu_time().map(|time| time.as_secs_f64()),
         ),
         (
             "process_resident_memory_bytes",
             Kind::Gauge,
-            "Resident memory.",
+            "Resident memory in bytes.",
             process.resident_bytes().map(|bytes| bytes as f64),
         ),
         (
@@ -284,13 +284,13 @@ fn process(out: &mut Exposition, sources: &Sources) {
         (
             "process_max_fds",
             Kind::Gauge,
-            "How many there may be.",
+            "Maximum number of open file descriptors.",
             process.max_descriptors().map(|count| count as f64),
         ),
         (
             "process_start_time_seconds",
             Kind::Gauge,
-            "When the process started, in seconds since 1970.",
+            "Start time of the process in seconds since 1970.",
             process
                 .started()
                 .and_then(since_1970)
