@@ -165,7 +165,7 @@ impl Handler for Admin {
     fn handle(&self, request: &Request<'_>) -> Reply {
         if self.hosts == Hosts::Local && !request.host().is_none_or(is_local) {
             let status = StatusCode::MISDIRECTED_REQUEST;
-            let text = format!("{status}: ask by an address, or as localhost\n");
+            let text = format!("{status}: use an IP address or localhost\n");
             return protect(Response::text(text).with_status(status)).into();
         }
         self.router.handle(request).map(protect)
@@ -241,19 +241,19 @@ fn metrics(sources: &Sources) -> Response {
 fn health(sources: &Sources) -> Response {
     if sources.handle.phase() == Phase::Draining {
         // Those that have finished say nothing more.
-        return Response::text("ok, and it ends\n");
+        return Response::text("ok, shutting down\n");
     }
     match sources.handle.silent_event_loops(PATIENCE).len() {
         0 => Response::text("ok\n"),
-        silent => Response::unavailable(&format!("{silent} event loops do not answer")),
+        silent => Response::unavailable(&format!("event loops not responding: {silent}")),
     }
 }
 
 fn readiness(handle: &ServerHandle) -> Response {
     match handle.phase() {
         Phase::Serving => Response::text("ok\n"),
-        Phase::Bound => Response::unavailable("it does not serve yet"),
-        Phase::Leaving | Phase::Draining | Phase::Ended => Response::unavailable("it ends"),
+        Phase::Bound => Response::unavailable("starting"),
+        Phase::Leaving | Phase::Draining | Phase::Ended => Response::unavailable("shutting down"),
     }
 }
 

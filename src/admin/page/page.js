@@ -11,19 +11,19 @@ const COLORS = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
 const PHASES = {
-  bound: ["ending", "Not serving yet"],
+  bound: ["ending", "Starting"],
   serving: ["fine", "Serving"],
-  leaving: ["ending", "Serving; its end is announced"],
-  draining: ["ending", "Ending: finishing its answers"],
-  ended: ["ending", "Ended"],
+  leaving: ["ending", "Serving; shutdown announced"],
+  draining: ["ending", "Shutting down: finishing requests"],
+  ended: ["ending", "Stopped"],
 };
 
 const LIMITS = {
-  client: "The client, or the way to it, takes no more",
-  disk: "The disk",
-  handler: "What makes the content, or reads it",
-  server: "The server itself: it has others to serve, too",
-  bandwidth: "The bandwidth that its client or its connection may have",
+  client: "The client or its network",
+  disk: "Reading from disk",
+  handler: "The request handler",
+  server: "The server, busy with other transfers",
+  bandwidth: "The bandwidth limit of the client or connection",
 };
 
 const find = (selector) => document.querySelector(selector);
@@ -39,7 +39,7 @@ function onSample(sample) {
   while (samples[0].time < sample.time - SPAN_SECONDS - 2) samples.shift();
   const [state, words] = PHASES[sample.phase] ?? ["waiting", sample.phase];
   const silent = sample.workers.filter((worker) => !worker.answers).length;
-  if (silent > 0) say("lost", `${silent} of ${sample.workers.length} event loops do not answer`);
+  if (silent > 0) say("lost", `${silent} of ${sample.workers.length} event loops not responding`);
   else say(state, words);
   document.body.classList.remove("lost");
   showNumbers(sample);
@@ -79,7 +79,7 @@ function showPlots() {
   ]);
   plot("latency", "Latency", time, [
     { name: "median", value: (sample) => sample.rates?.median },
-    { name: "99 %", value: (sample) => sample.rates?.p99 },
+    { name: "p99", value: (sample) => sample.rates?.p99 },
   ]);
   const workers = samples.at(-1).workers.length;
   const lags = Array.from({ length: workers }, (_, at) => ({
@@ -87,7 +87,7 @@ function showPlots() {
     // The first sample tells of a longer time than a second.
     value: (sample) => sample.rates && sample.workers[at]?.lag,
   }));
-  plot("lag", "Lag of event loops", time, lags);
+  plot("lag", "Event loop lag", time, lags);
 }
 
 function plot(name, title, format, series) {
@@ -126,7 +126,7 @@ function plot(name, title, format, series) {
 
   const last = series.map((one) => [one.name, one.value(samples.at(-1))]);
   const spoken = last.map(([name, value]) => `${name} ${format(value)}`.trim()).join(", ");
-  svg.setAttribute("aria-label", `${title}, now ${spoken}; at most ${format(most)} in this plot`);
+  svg.setAttribute("aria-label", `${title}, now ${spoken}; the scale ends at ${format(most)}`);
   if (series.length > 1 && series.length <= COLORS) showLegend(name, last, format);
 }
 
@@ -194,7 +194,7 @@ function showTransfers(sample) {
   find("#transfers-count").textContent = all > 0 ? `(${all})` : "";
   find("#nothing").hidden = all > 0;
   find("#more").hidden = all <= shown.length;
-  find("#more").textContent = `And ${all - shown.length} more.`;
+  find("#more").textContent = `${all - shown.length} more not shown.`;
 }
 
 function newRow(transfer) {
@@ -211,7 +211,7 @@ function newRow(transfer) {
   const way = document.createElement("span");
   way.className = "way";
   way.textContent = transfer.upload ? "↑ " : "↓ ";
-  way.title = `${transfer.method}: ${transfer.upload ? "an upload" : "a download"}`;
+  way.title = `${transfer.method} ${transfer.upload ? "upload" : "download"}`;
   // Letters that run the other way turn round nothing but themselves.
   const name = document.createElement("bdi");
   name.textContent = readable(transfer.target);
@@ -220,7 +220,7 @@ function newRow(transfer) {
 
   const progress = cell("progress");
   const bar = document.createElement("progress");
-  bar.setAttribute("aria-label", "How much has gone");
+  bar.setAttribute("aria-label", "Transfer progress");
   const amount = document.createElement("span");
   progress.append(bar, amount);
   const rate = cell("number");
@@ -308,7 +308,7 @@ function listen() {
   const lose = () => {
     clearTimeout(silence);
     document.body.classList.add("lost");
-    say("lost", "Disconnected; trying again …");
+    say("lost", "Disconnected; reconnecting …");
   };
   const start = () => {
     events.close();
