@@ -40,19 +40,19 @@ function checklist() {
     },
     status(reply, wanted) {
       return this.that(reply.status === wanted,
-        `${reply.title} brought status ${reply.status} instead of ${wanted}`);
+        `${reply.title}: status is ${reply.status}, not ${wanted}`);
     },
     type(reply, wanted) {
       const type = reply.headers.get("content-type") ?? "missing";
       return this.that(type.split(";")[0].trim().toLowerCase() === wanted,
-        `the Content-Type of ${reply.title} is ${type}, not ${wanted}`);
+        `${reply.title}: Content-Type is ${type}, not ${wanted}`);
     },
     // Content-Length must be there and agree with what arrived.
     length(reply) {
       const length = reply.headers.get("content-length");
       if (reply.headers.has("content-encoding")) return true; // unpacked by the browser
       return this.that(length !== null && Number(length) === reply.bytes.length,
-        `${reply.title}: Content-Length is ${length ?? "missing"}, but ${reply.bytes.length} bytes arrived`);
+        `${reply.title}: Content-Length is ${length ?? "missing"}, but ${reply.bytes.length} bytes were received`);
     },
   };
 }
@@ -79,11 +79,11 @@ async function exchange(out, method, target, { headers = {}, body, show = text, 
   const sent = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
   const request = [`${title} HTTP/1.1`, ...sent];
   if (body !== undefined) request.push("", body);
-  view.append(part("Request sent", make("pre", "", request.join("\n"))));
+  view.append(part("Request", make("pre", "", request.join("\n"))));
 
   const answer = make("pre", "", `HTTP/1.1 ${reply.status} ${response.statusText}`.trim());
   for (const [name, value] of reply.headers) answer.append("\n", make("b", "", `${name}:`), ` ${value}`);
-  view.append(part("Answer", answer));
+  view.append(part("Response", answer));
 
   out.append(view);
   if (read) await read(response, reply, time);
@@ -123,11 +123,11 @@ async function picture(reply) {
     canvas.height = bitmap.height;
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `The picture that arrived, ${bitmap.width} by ${bitmap.height} pixels`);
+    canvas.setAttribute("aria-label", `The received image, ${bitmap.width} by ${bitmap.height} pixels`);
     reply.picture = bitmap;
     return canvas;
   } catch {
-    return make("p", "", "These bytes are not a picture that the browser can show.");
+    return make("p", "", "The browser cannot display this image.");
   }
 }
 
@@ -180,8 +180,8 @@ const tests = {
     check.length(reply);
     const { right, lines } = linesInPlace(reply.bytes);
     check.that(lines > 10000 && right === lines,
-      `only ${right} of ${lines} lines are where they say they are`);
-    if (right === lines) remark(out, `All ${lines.toLocaleString("en")} lines are where they say they are.`);
+      `only ${right} of ${lines} lines are at their stated position`);
+    if (right === lines) remark(out, `All ${lines.toLocaleString("en")} lines are at their stated position.`);
     return check.complaints;
   },
 
@@ -191,7 +191,7 @@ const tests = {
     check.status(reply, 200);
     check.type(reply, "image/jpeg");
     check.length(reply);
-    check.that(reply.picture, "the content is not a picture");
+    check.that(reply.picture, "the content is not an image");
     return check.complaints;
   },
 
@@ -201,8 +201,8 @@ const tests = {
     check.status(reply, 200);
     check.type(reply, "image/jpeg");
     const length = Number(reply.headers.get("content-length"));
-    check.that(length > 0, "there is no Content-Length that tells the length");
-    check.that(reply.bytes.length === 0, `${reply.bytes.length} bytes of content came with HEAD`);
+    check.that(length > 0, "Content-Length is missing");
+    check.that(reply.bytes.length === 0, `the response to HEAD has ${reply.bytes.length} bytes of content`);
     return check.complaints;
   },
 
@@ -215,14 +215,14 @@ const tests = {
     const modified = first.headers.get("last-modified");
     const conditions = [["If-None-Match", etag, "ETag"], ["If-Modified-Since", modified, "Last-Modified"]];
     for (const [name, value, source] of conditions) {
-      if (!check.that(value, `there is no ${source} to ask with`)) continue;
+      if (!check.that(value, `${source} is missing`)) continue;
       const reply = await exchange(out, "GET", "/bigfile", { headers: { [name]: value } });
-      check.that(reply.status === 304, `with ${name} the status is ${reply.status}, not 304`);
-      check.that(reply.bytes.length === 0, `with ${name}, ${reply.bytes.length} bytes came all the same`);
+      check.that(reply.status === 304, `${name}: status is ${reply.status}, not 304`);
+      check.that(reply.bytes.length === 0, `${name}: the response has ${reply.bytes.length} bytes of content`);
       const again = reply.headers.get("etag");
-      check.that(again === null || again === etag, `with ${name} the ETag changed to ${again}`);
+      check.that(again === null || again === etag, `${name}: the ETag changed to ${again}`);
     }
-    if (check.complaints.length === 0) remark(out, `Two times ${size(first.bytes.length)} did not have to travel.`);
+    if (check.complaints.length === 0) remark(out, `Saved 2 × ${size(first.bytes.length)}.`);
     return check.complaints;
   },
 
@@ -257,21 +257,21 @@ const tests = {
       const keep = reply.headers.get("keep-alive");
       if (connection !== null) {
         told = true;
-        check.that(connection.toLowerCase().includes("keep-alive"), `${reply.title} says Connection: ${connection}`);
+        check.that(connection.toLowerCase().includes("keep-alive"), `${reply.title}: Connection is ${connection}`);
       }
-      if (keep !== null) check.that(/timeout=\d+/.test(keep), `${reply.title} says Keep-Alive: ${keep}`);
+      if (keep !== null) check.that(/timeout=\d+/.test(keep), `${reply.title}: Keep-Alive is ${keep}`);
     }
-    if (!told) remark(out, "This browser does not let a page see the Connection header.");
+    if (!told) remark(out, "This browser hides the Connection header from pages.");
 
     const entry = await timing("/page_two", between);
     if (entry && entry.requestStart > 0) {
       const spent = entry.connectEnd - entry.connectStart;
-      if (check.that(spent === 0, `the browser spent ${duration(spent)} on a new connection for the second request`)) {
-        remark(out, "Timing of the second request: connectStart equals connectEnd, so the browser reused an open connection.");
+      if (check.that(spent === 0, `the second request opened a new connection (${duration(spent)})`)) {
+        remark(out, "The second request reused an open connection (connectStart equals connectEnd).");
       }
     } else {
-      remark(out, "This browser does not tell whether it reused the connection.");
-      check.that(told, "neither a header nor the timing shows that the connection stayed open");
+      remark(out, "This browser does not report whether it reused the connection.");
+      check.that(told, "no header or timing shows that the connection stayed open");
     }
     return check.complaints;
   },
@@ -281,17 +281,17 @@ const tests = {
     const reply = await exchange(out, "GET", "/bigfile", { headers: { Range: "bytes=0-99" } });
     const range = reply.headers.get("content-range") ?? "missing";
     const total = /^bytes 0-99\/(\d+)$/.exec(range)?.[1];
-    check.that(reply.status === 206, `the status is ${reply.status}, not 206`);
+    check.that(reply.status === 206, `status is ${reply.status}, not 206`);
     check.that(total, `Content-Range is ${range}, not bytes 0-99/…`);
-    check.that(reply.bytes.length === 100, `${reply.bytes.length} bytes arrived, not 100`);
-    check.that(decoder.decode(reply.bytes).startsWith("00001 @0000000"), "it is not the beginning of the text");
+    check.that(reply.bytes.length === 100, `received ${reply.bytes.length} bytes, not 100`);
+    check.that(decoder.decode(reply.bytes).startsWith("00001 @0000000"), "the content is not the beginning of the text");
 
     const beyond = await exchange(out, "GET", "/bigfile", { headers: { Range: "bytes=999999999-" } });
     const wanted = `bytes */${total ?? "…"}`;
     const second = beyond.headers.get("content-range") ?? "missing";
-    check.that(beyond.status === 416, `behind the end, the status is ${beyond.status}, not 416`);
+    check.that(beyond.status === 416, `beyond the end: status is ${beyond.status}, not 416`);
     check.that(total ? second === wanted : /^bytes \*\/\d+$/.test(second),
-      `behind the end, Content-Range is ${second}, not ${wanted}`);
+      `beyond the end: Content-Range is ${second}, not ${wanted}`);
     return check.complaints;
   },
 
@@ -305,7 +305,7 @@ const tests = {
 
     const bar = make("progress");
     bar.setAttribute("aria-label", "Progress of the download");
-    const label = make("span", "rate", "Waiting for the first bytes");
+    const label = make("span", "rate", "Waiting for data");
     const progress = make("div", "progress", bar, label);
     progress.setAttribute("aria-live", "off"); // too many changes to be read aloud
     out.append(progress);
@@ -318,7 +318,7 @@ const tests = {
         async read(response, reply, time) {
           check.status(reply, 200);
           const length = response.headers.get("content-length");
-          if (check.that(Number(length) > 0, "there is no Content-Length that tells the length")) {
+          if (check.that(Number(length) > 0, "Content-Length is missing")) {
             expected = Number(length);
             bar.max = expected;
           }
@@ -330,7 +330,7 @@ const tests = {
             const rate = received / Math.max(now - start, 1) * 1000;
             painted = now;
             bar.value = received;
-            label.textContent = `${size(received)} of ${expected ? size(expected) : "?"} at ${size(Math.round(rate))} per second`;
+            label.textContent = `${size(received)} of ${expected ? size(expected) : "?"} at ${size(Math.round(rate))}/s`;
             time.textContent = duration(reply.time + now - start);
           };
           const reader = response.body.getReader();
@@ -348,11 +348,11 @@ const tests = {
           check.that(stray === 0, "not all bytes are zero");
         },
       });
-      check.that(received === expected, `${received} bytes arrived, not ${expected ?? "a known number"}`);
+      check.that(received === expected, `received ${received} bytes, not ${expected ?? "the announced length"}`);
     } catch (error) {
       check.that(false, control.signal.aborted
-        ? `you stopped the download after ${size(received)}`
-        : `the download broke off after ${received} bytes (${error.message})`);
+        ? `stopped after ${size(received)}`
+        : `the download failed after ${received} bytes (${error.message})`);
     } finally {
       stop.removeEventListener("click", halt);
       stop.hidden = true;
@@ -371,28 +371,28 @@ const tests = {
     const place = reply.headers.get("location") ?? "missing";
     const id = Number(/^\/users\/(\d+)$/.exec(place)?.[1]);
     if (!check.status(reply, 201)) {
-      if (user?.error) check.that(false, `the server says: ${user.error}`);
+      if (user?.error) check.that(false, `server error: ${user.error}`);
       return check.complaints;
     }
     check.type(reply, "application/json");
-    check.that(user?.Nombre === name, `the name in the answer is ${JSON.stringify(user?.Nombre)}, not ${JSON.stringify(name)}`);
-    check.that(!Number.isNaN(Date.parse(user?.created)), "the answer has no date in “created”");
-    if (!check.that(id > 0, `Location is ${place}, not /users/ and a number`)) return check.complaints;
+    check.that(user?.Nombre === name, `the name in the response is ${JSON.stringify(user?.Nombre)}, not ${JSON.stringify(name)}`);
+    check.that(!Number.isNaN(Date.parse(user?.created)), "the response has no valid date in “created”");
+    if (!check.that(id > 0, `Location is ${place}, not /users/NUMBER`)) return check.complaints;
     check.that(user?.id === id, `the id is ${user?.id}, but Location is ${place}`);
 
     const found = await exchange(out, "GET", place);
     const same = json(found);
     check.status(found, 200);
     check.that(["id", "Nombre", "created"].every((key) => same?.[key] === user?.[key]),
-      `at ${place} there is not the same user`);
+      `${place} is a different user`);
 
     const after = Math.max(0, id - 5);
     const list = await exchange(out, "GET", `/users?limit=5${after ? `&after=${after}` : ""}`);
     const users = json(list);
     check.status(list, 200);
-    if (check.that(Array.isArray(users), "the list of users is not a JSON array")) {
+    if (check.that(Array.isArray(users), "the user list is not a JSON array")) {
       check.that(users.length <= 5, `the list has ${users.length} users, more than the limit of 5`);
-      check.that(users.every((one, i) => i === 0 || users[i - 1].id < one.id), "the list is not in the order of the ids");
+      check.that(users.every((one, i) => i === 0 || users[i - 1].id < one.id), "the list is not sorted by id");
       check.that(users.some((one) => one.id === id && one.Nombre === name), "the new user is not in the list");
     }
     return check.complaints;
@@ -410,7 +410,7 @@ function mark(section, verdict) {
   document.querySelector(`.board a[href="#${section.id}"]`).dataset.verdict = verdict;
   const count = (wanted) => sections.filter((one) => one.dataset.verdict === wanted).length;
   const open = sections.length - count("pass") - count("fail");
-  tally.textContent = `${count("pass")} as expected, ${count("fail")} not as expected, ${open} to go`;
+  tally.textContent = `${count("pass")} passed, ${count("fail")} failed, ${open} left`;
 }
 
 async function run(section) {
@@ -433,8 +433,8 @@ async function run(section) {
 
   const passed = complaints.length === 0;
   const verdict = make("div", `verdict ${passed ? "pass" : "fail"}`);
-  if (passed) verdict.append("as expected");
-  else verdict.append(`not as expected: ${complaints.join("; ")}`);
+  if (passed) verdict.append("passed");
+  else verdict.append(`failed: ${complaints.join("; ")}`);
   judgement.append(verdict);
   result.removeAttribute("aria-busy");
   button.disabled = false;
@@ -476,8 +476,8 @@ function put(file, signal, progress) {
     };
     xhr.upload.addEventListener("progress", (event) => progress(event.loaded));
     xhr.addEventListener("load", () => end(resolve, xhr));
-    xhr.addEventListener("error", () => end(reject, new Error("the connection broke off")));
-    xhr.addEventListener("abort", () => end(reject, new Error("you stopped it")));
+    xhr.addEventListener("error", () => end(reject, new Error("the connection was lost")));
+    xhr.addEventListener("abort", () => end(reject, new Error("stopped")));
     signal.addEventListener("abort", stop);
     xhr.open("PUT", `/${encodeURIComponent(file.name)}`);
     xhr.send(file);
@@ -503,7 +503,7 @@ async function uploadAll(files) {
   try {
     if (files.length === 0) return say("Choose a file first.");
     if (!await takesUploads()) {
-      return say("Uploads are off (405). This turns them on: ",
+      return say("Uploads are off (405). To turn them on: ",
         make("code", "", "cargo run --release -- --upload"));
     }
     stop.addEventListener("click", halt);
@@ -516,7 +516,7 @@ async function uploadAll(files) {
         bar.max = Math.max(file.size, 1);
         bar.value = file.size ? sent : 1;
         const percent = file.size ? Math.floor(sent / file.size * 100) : 100;
-        label.textContent = `${file.name}: ${percent} %, ${size(sent)} of ${size(file.size)} at ${size(Math.round(rate))} per second`;
+        label.textContent = `${file.name}: ${percent} %, ${size(sent)} of ${size(file.size)} at ${size(Math.round(rate))}/s`;
       };
       paint(0);
       try {
@@ -535,7 +535,7 @@ async function uploadAll(files) {
       }
     }
   } catch (error) {
-    say(`The server does not answer (${error.message}).`);
+    say(`The server is not responding (${error.message}).`);
   } finally {
     stop.removeEventListener("click", halt);
     stop.hidden = true;
