@@ -368,7 +368,7 @@ fn a_file_that_cannot_be_read_is_logged_with_its_request() {
     eventually(|| {
         let errors = log::errors_with("/unreadable-1");
         errors.iter().any(|error| {
-            error.starts_with("\"GET /unreadable-1 HTTP/1.1\": a file cannot be read: ")
+            error.starts_with("\"GET /unreadable-1 HTTP/1.1\": cannot read the file: ")
         })
     });
 }
