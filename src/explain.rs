@@ -35,7 +35,7 @@ impl Question {
     pub(crate) fn new(words: &RequestWords) -> Result<Self, String> {
         let text = |word: &OsStr| {
             let text = word.to_str();
-            text.ok_or_else(|| format!("{word:?} is not text"))
+            text.ok_or_else(|| format!("{word:?} is not valid UTF-8"))
                 .map(str::to_owned)
         };
         let (method, target) = (text(&words.method)?, text(&words.target)?);
@@ -44,12 +44,12 @@ impl Question {
         let is_upper = method.bytes().all(|byte| !byte.is_ascii_lowercase());
         let Some(method) = known.filter(|_| is_upper) else {
             return Err(format!(
-                "{method:?} is not a method, as GET is, which stands before the path"
+                "{method:?} is not a method; give one, such as GET, before the path"
             ));
         };
         if target.is_empty() || target.contains(|letter: char| !letter.is_ascii_graphic()) {
             return Err(format!(
-                "{target:?} is not a target, as /a%20b is: what is not ASCII, and spaces, are escaped"
+                "{target:?} is not a request target; percent-encode spaces and non-ASCII characters, as in /a%20b"
             ));
         }
         let fields = words.fields.iter().map(|line| field(line));
@@ -84,7 +84,8 @@ impl Question {
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
-    let wrong = || format!("-H {line:?} is not a field, as \"Accept: text/html\" is");
+    let wrong =
+        || format!("-H {line:?} is not a header field; give one such as \"Accept: text/html\"");
     let (name, value) = line.split_once(':').ok_or_else(wrong)?;
     let value = value.trim();
     let fits = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
@@ -128,7 +129,7 @@ pub(crate) fn explain(settings: &Settings, question: &Question) -> Result<(), Er
         // The last of the decisions says what it would be.
         _ if PRINTER.has_answer() => {}
         Some(response) => answer(&question.method, &response),
-        None => line("answer", "only the content decides"),
+        None => line("answer", "depends on the request body"),
     }
     Ok(())
 }
@@ -174,7 +175,7 @@ fn answer(method: &Method, response: &Response) {
     match response.body().length() {
         Some(0) => line("content", "none"),
         Some(length) => line("content", format_args!("{length} bytes{unsent}")),
-        None => line("content", format_args!("as long as it becomes{unsent}")),
+        None => line("content", format_args!("length unknown in advance{unsent}")),
     }
 }
 

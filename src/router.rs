@@ -94,13 +94,13 @@ impl Router {
     pub fn route(mut self, method: Method, pattern: &str, handler: impl Handler + 'static) -> Self {
         assert!(
             pattern.starts_with('/'),
-            "route {pattern:?}: a pattern starts with a slash"
+            "route {pattern:?}: a pattern must start with a slash"
         );
         let route = self.route_of(pattern);
         let known = route.handlers.iter().any(|(known, _)| *known == method);
         assert!(
             !known && route.nested.is_none(),
-            "route {pattern:?}: it has a handler for {method} already"
+            "route {pattern:?}: {method} already has a handler"
         );
         route.handlers.push((method, Box::new(handler)));
         self
@@ -132,7 +132,7 @@ impl Router {
     pub fn nest(mut self, prefix: &str, handler: impl Handler + 'static) -> Self {
         assert!(
             prefix.starts_with('/') && !prefix.ends_with('/'),
-            "prefix {prefix:?}: it starts with a slash and ends with none"
+            "prefix {prefix:?}: a prefix must start with a slash and not end with one"
         );
         let index = self.routes.len();
         for end in ["", "/", &format!("/{{*{BEHIND}}}")] {
@@ -184,7 +184,7 @@ impl Router {
     ) -> Result<(&dyn Handler, Cow<'r, Request<'r>>), Answer<'_>> {
         let path = request.path_bytes();
         if let Some((route, params)) = self.route_at(path) {
-            decided!("route", "{} of the program", route.pattern);
+            decided!("route", "{} is a route of the program", route.pattern);
             if let Some(nested) = &route.nested {
                 let inside = request.with_params(params).below(nested.prefix_len(path));
                 return Ok((&*nested.handler, Cow::Owned(inside)));
@@ -220,7 +220,10 @@ impl Router {
         let method = request.method();
         let routes = match *answer {
             Answer::NotFound => {
-                decided!("route", "none of the program, and nothing else answers");
+                decided!(
+                    "route",
+                    "no route of the program matches, and there is no fallback"
+                );
                 let status = StatusCode::NOT_FOUND;
                 let plain = Response::text(format!("{status}\n")).with_status(status);
                 return error_page::instead_of(plain, request.fields());
@@ -228,7 +231,7 @@ impl Router {
             Answer::Methods(routes) => routes,
         };
         let allow = allowed(routes);
-        decided!("method", "{method} has no handler there");
+        decided!("method", "{method} has no handler on this route");
         if *method == Method::OPTIONS {
             return response::allowing(Response::new(StatusCode::NO_CONTENT), &allow);
         }

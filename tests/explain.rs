@@ -104,7 +104,7 @@ fn each_decision_is_told() {
             &["GET", "/a/../.git/config"],
             &[
                 "path      /.git/config\n",
-                "path      /.git/config → refused: .git is hidden (--hidden shows it)",
+                "path      /.git/config is refused because .git is hidden (--hidden serves it)",
                 "status    404 Not Found",
             ],
         ),
@@ -115,18 +115,18 @@ fn each_decision_is_told() {
         (
             &["GET", "/current/passwd"],
             &[
-                "symlink   current → /etc leads outside of the root (--symlinks follow allows it)",
+                "symlink   current → /etc leads out of the root and is not followed (--symlinks",
                 "file      current/passwd is not found",
                 "status    404",
             ],
         ),
         (
             &["GET", "/out/x"],
-            &["symlink   out → ../outside leads outside of the root"],
+            &["symlink   out → ../outside leads out of the root"],
         ),
         (
             &["GET", "/inside/page.html"],
-            &["symlink   inside → docs\n", "status    200"],
+            &["symlink   inside → docs is followed\n", "status    200"],
         ),
         (
             &["--symlinks", "never", "GET", "/inside/page.html"],
@@ -137,12 +137,15 @@ fn each_decision_is_told() {
         ),
         (
             &["GET", "/dangling"],
-            &["symlink   dangling → nothing\n", "status    404"],
+            &[
+                "symlink   dangling → nothing is followed\n",
+                "status    404",
+            ],
         ),
         (
             &["--symlinks=follow", "GET", "/current/passwd"],
             &[
-                "symlink   current → /etc (--symlinks follow)",
+                "symlink   current → /etc is followed (--symlinks follow)",
                 "status    200",
             ],
         ),
@@ -150,8 +153,8 @@ fn each_decision_is_told() {
             &["GET", "/assets/app.js", "-H", "Accept-Encoding: gzip, br"],
             &[
                 "          Accept-Encoding: gzip, br",
-                "sidecar   assets/app.js.gz is not there",
-                "sidecar   assets/app.js.br is chosen by Accept-Encoding",
+                "sidecar   assets/app.js.gz does not exist",
+                "sidecar   assets/app.js.br is sent, as Accept-Encoding asks for it",
                 "rule      header /assets/* (line 6) sets Cache-Control: immutable",
                 "field     Content-Encoding: br",
                 "field     Cache-Control: immutable",
@@ -165,8 +168,8 @@ fn each_decision_is_told() {
                 "--compress=off",
             ],
             &[
-                "coding    none: compress is off",
-                "condition If-None-Match: *: the client has this version: 304",
+                "coding    not compressed: compress is off",
+                "condition If-None-Match: *: the client has the current version: 304",
                 "status    304 Not Modified",
                 "content   none",
             ],
@@ -174,26 +177,26 @@ fn each_decision_is_told() {
         (
             &["GET", "/index.html", "-H", "If-Match: \"x\""],
             &[
-                "condition If-Match: \"x\": this is not the version",
+                "condition If-Match: \"x\": the file is not in the required version: 412",
                 "status    412",
             ],
         ),
         (
             &["GET", "/index.html", "-H", "range: bytes=1-2"],
             &[
-                "range     bytes=1-2 → 2 of 7 bytes",
+                "range     bytes=1-2 selects 2 of 7 bytes",
                 "status    206",
                 "content   2 bytes",
             ],
         ),
         (
             &["GET", "/", "-H", "Range: bytes=9-"],
-            &["range     bytes=9- lies behind", "status    416"],
+            &["range     bytes=9- is beyond the end", "status    416"],
         ),
         (
             &["HEAD", "/", "-H", "Range: bytes=1-2"],
             &[
-                "ranges are for GET",
+                "ranges apply to GET only",
                 "status    200",
                 "content   7 bytes, not sent for HEAD",
             ],
@@ -208,27 +211,27 @@ fn each_decision_is_told() {
         ),
         (
             &["GET", "/logo"],
-            &["route     /logo → index.html", "status    200"],
+            &["route     /logo is a route to index.html", "status    200"],
         ),
         (
             &["GET", "/", "-H", "Host: www.example.org"],
             &[
-                "host      www.example.org is [[host]] *.example.org: ",
+                "host      www.example.org matches [[host]] *.example.org, ",
                 "content   8 bytes",
             ],
         ),
         (
             &["GET", "http://example.org/"],
-            &["host      example.org is [[host]] example.org: "],
+            &["host      example.org matches [[host]] example.org, "],
         ),
         (
             &["GET", "/", "-H", "Host: a.test"],
-            &["host      a.test is no [[host]], so the default site is meant"],
+            &["host      a.test matches no [[host]], so the default site is used"],
         ),
         (
             &["GET", "/docs"],
             &[
-                "path      a folder's ends with a slash",
+                "path      a folder's path ends with a slash",
                 "field     Location: /docs/",
             ],
         ),
@@ -236,8 +239,8 @@ fn each_decision_is_told() {
             &["GET", "/docs/"],
             &[
                 "file      docs/index.html is not found",
-                "index     docs/ has none",
-                "listing   off (--listing on",
+                "index     docs/ has no index file",
+                "listing   off, so the folder is not listed (--listing on",
                 "status    404",
             ],
         ),
@@ -247,7 +250,7 @@ fn each_decision_is_told() {
         ),
         (
             &["GET", "/docs/page"],
-            &["clean     docs/page.html is there, but clean-urls are off"],
+            &["clean     docs/page.html exists, but clean-urls is off"],
         ),
         (
             &["GET", "/x", "--spa", "-HAccept: text/html"],
@@ -256,13 +259,13 @@ fn each_decision_is_told() {
         (
             &["GET", "/x", "--spa"],
             &[
-                "spa       index.html is for navigations only",
+                "spa       index.html is not used because Accept lacks text/html",
                 "status    404",
             ],
         ),
         (
             &["GET", "/x.js", "--spa"],
-            &["a name with a dot is a file's", "status    404"],
+            &["x.js contains a dot", "status    404"],
         ),
         (
             &["GET", "/", "--header", "X-A: b"],
@@ -293,14 +296,14 @@ fn each_decision_is_told() {
         (
             &["DELETE", "/"],
             &[
-                "method    DELETE is nothing that files know",
+                "method    DELETE is not supported for files",
                 "status    405",
             ],
         ),
         (&["OPTIONS", "*"], &["status    204"]),
         (
             &["index.html", "GET", "/x"],
-            &["a single file is served", "status    404"],
+            &["the root is a single file", "status    404"],
         ),
     ];
     for (args, expected) in table {
@@ -309,6 +312,27 @@ fn each_decision_is_told() {
             assert!(text.contains(part), "{args:?}: {part:?} in\n{text}");
         }
     }
+}
+
+/// The wording of a whole explanation. Other tests look for parts of it.
+#[test]
+fn explanation_is_worded_as_documented() {
+    let folder = site();
+    let text = explained(folder.path(), &["HEAD", "/docs", "-H", "Host: a.test"]);
+    let expected = "request   HEAD /docs HTTP/1.1
+          Host: a.test
+host      a.test matches no [[host]], so the default site is used: .
+redirect  no redirect for /docs
+route     no route for /docs
+file      docs is a folder
+path      a folder's path ends with a slash, so the client is redirected there
+status    301 Moved Permanently
+field     Content-Type: text/plain; charset=utf-8
+field     Location: /docs/
+field     X-Content-Type-Options: nosniff
+content   22 bytes, not sent for HEAD
+";
+    assert_eq!(text, expected);
 }
 
 /// It is the same handler: what it explains is what is served.
@@ -354,11 +378,11 @@ fn nothing_is_stored_and_no_store_is_opened() {
     let table: &[(&[&str], &str)] = &[
         (
             &["PUT", "/x"],
-            "uploads, which are off (--upload turns them on)",
+            "needs uploads, which are off (--upload turns them on)",
         ),
         (
             &["PUT", "/x", "--upload"],
-            "answer    201 Created: up to 1073741824 bytes become /x",
+            "answer    201 Created: up to 1073741824 bytes would be stored as /x",
         ),
         (
             &["PUT", "/index.html", "--upload"],
@@ -366,7 +390,7 @@ fn nothing_is_stored_and_no_store_is_opened() {
         ),
         (
             &["PUT", "/index.html", "--upload", "--upload-overwrite"],
-            "answer    204 No Content: up to 1073741824 bytes replace /index.html",
+            "answer    204 No Content: up to 1073741824 bytes would replace /index.html",
         ),
         (
             &["PUT", "/none/x", "--upload"],
@@ -383,7 +407,7 @@ fn nothing_is_stored_and_no_store_is_opened() {
                 "--upload",
                 "-HContent-Type: multipart/form-data; boundary=x",
             ],
-            "are stored in /docs/",
+            "would be stored in /docs/",
         ),
         (&["POST", "/docs/", "--upload"], "status    415"),
     ];
@@ -406,11 +430,11 @@ fn the_users_are_left_alone() {
     for (request, expected) in [
         (
             &["GET", "/users"][..],
-            "answer    what the users' store says",
+            "answer    depends on the user database",
         ),
         (
             &["POST", "/createUser", "-HContent-Length: 9"],
-            "answer    what the users' store says",
+            "answer    depends on the user database",
         ),
         (&["POST", "/createUser"], "status    411"),
         (&["DELETE", "/users"], "status    405"),
@@ -435,17 +459,20 @@ fn passwords_are_verified_and_not_shown() {
         ),
         (
             &["GET", "/", "-HAuthorization: Basic YW5hOm5v"],
-            "password  it is wrong",
+            "password  the user is unknown or the password is wrong",
         ),
         (
             &["PUT", "/x", "-HAuthorization: Basic YW5hOm5v"],
-            "password  it is wrong",
+            "password  the user is unknown or the password is wrong",
         ),
     ] {
         let text = explained(folder.path(), &[request, &guarded].concat());
         assert!(text.contains(expected), "{request:?}: {text}");
         assert!(text.contains("status    401"), "{request:?}: {text}");
-        assert!(!text.contains("YW5h") && !text.contains("become"), "{text}");
+        assert!(
+            !text.contains("YW5h") && !text.contains("would be"),
+            "{text}"
+        );
     }
     let right = "-HAuthorization: Basic YW5hOnNlY3JldA==";
     for (request, expected) in [
@@ -453,7 +480,10 @@ fn passwords_are_verified_and_not_shown() {
         (&["PUT", "/x", right], "answer    201 Created"),
     ] {
         let text = explained(folder.path(), &[request, &guarded].concat());
-        assert!(text.contains("password  it is right\n"), "{text}");
+        assert!(
+            text.contains("password  the password is correct\n"),
+            "{text}"
+        );
         assert!(text.contains(expected), "{request:?}: {text}");
     }
 }
@@ -466,12 +496,15 @@ fn what_is_typed_wrong_is_one_line_and_2() {
         (&["explain", "GET"], "a method and a path are wanted"),
         (&["explain", "site", "GET"], "\"site\" is not a method"),
         (&["explain", "get", "/"], "\"get\" is not a method"),
-        (&["explain", "GET", "/ñ"], "is not a target"),
+        (&["explain", "GET", "/ñ"], "is not a request target"),
         (
             &["explain", "GET", "/", "-H", "foo"],
-            "\"foo\" is not a field",
+            "\"foo\" is not a header field",
         ),
-        (&["explain", "GET", "/", "-H", "a b: c"], "is not a field"),
+        (
+            &["explain", "GET", "/", "-H", "a b: c"],
+            "is not a header field",
+        ),
         (&["explain", "a", "b", "GET", "/"], "unexpected"),
         (&["explain", "GET", "/", "--prot", "1"], "--prot"),
     ] {

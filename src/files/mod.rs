@@ -254,13 +254,16 @@ impl Inner {
         if self.hosts.is_empty() {
             decided!(
                 "host",
-                "{} (any: there is one site)",
+                "{} is served whatever the Host, because there is no [[host]]",
                 self.default.path.display()
             );
             return &self.default;
         }
         let Some(host) = request.host() else {
-            decided!("host", "none is named: the default site is meant");
+            decided!(
+                "host",
+                "the request names no host, so the default site is used"
+            );
             return &self.default;
         };
         let host = host.to_ascii_lowercase();
@@ -280,7 +283,7 @@ impl Inner {
                 let path = tree.path.display();
                 decided!(
                     "host",
-                    "{} is [[host]] {name}: {path}",
+                    "{} matches [[host]] {name}, served from {path}",
                     Shown(host.as_bytes())
                 );
                 tree
@@ -289,7 +292,7 @@ impl Inner {
                 let (host, path) = (Shown(host.as_bytes()), self.default.path.display());
                 decided!(
                     "host",
-                    "{host} is no [[host]], so the default site is meant: {path}"
+                    "{host} matches no [[host]], so the default site is used: {path}"
                 );
                 &self.default
             }
@@ -302,14 +305,14 @@ fn explain_validators(fields: &Fields<'_>, version: &Version, outcome: Precondit
     if let Some(tag) = &version.validators.etag {
         let why = match version.is_settled() {
             true => "",
-            false => ", weak while the file is not two seconds old",
+            false => ", weak because the file is less than two seconds old",
         };
-        decided!("etag", "{} of {name}{why}", tag.to_field());
+        decided!("etag", "{} for {name}{why}", tag.to_field());
     }
     let outcome = match outcome {
-        Precondition::Proceed => "nothing that keeps it from the answer",
-        Precondition::NotModified => "the client has this version: 304",
-        Precondition::Failed => "this is not the version that the client means: 412",
+        Precondition::Proceed => "the request proceeds",
+        Precondition::NotModified => "the client has the current version: 304",
+        Precondition::Failed => "the file is not in the required version: 412",
     };
     for name in conditional::PRECONDITIONS {
         for value in fields.all(name) {
@@ -325,23 +328,27 @@ fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
     match range {
         RangeRequest::Whole => {
             let why = match (request.method(), request.header("if-range")) {
-                (&Method::GET, None) => "it has no form that is known, or there is nothing",
+                (&Method::GET, None) => "its form is unknown, or the file is empty",
                 (&Method::GET, Some(_)) => "If-Range names another version",
-                _ => "ranges are for GET",
+                _ => "ranges apply to GET only",
             };
-            decided!("range", "{asked} is ignored, all is sent: {why}");
-        }
-        RangeRequest::Part(part) => {
-            decided!("range", "{asked} → {} of {len} bytes", part.len());
-        }
-        RangeRequest::Parts(parts) => {
-            decided!("range", "{asked} → {} parts of {len} bytes", parts.len());
-        }
-        RangeRequest::Unsatisfiable => {
             decided!(
                 "range",
-                "{asked} lies behind the end: there are {len} bytes"
+                "{asked} is ignored and the whole file is sent: {why}"
             );
+        }
+        RangeRequest::Part(part) => {
+            decided!("range", "{asked} selects {} of {len} bytes", part.len());
+        }
+        RangeRequest::Parts(parts) => {
+            decided!(
+                "range",
+                "{asked} selects {} parts of {len} bytes",
+                parts.len()
+            );
+        }
+        RangeRequest::Unsatisfiable => {
+            decided!("range", "{asked} is beyond the end of {len} bytes: 416");
         }
     }
 }
@@ -362,12 +369,15 @@ impl Tree {
             }
             Ok(Found::Directory) => Ok(self.add_slash(request)),
             Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
-                decided!("listing", "on: the entries of the folder are the answer");
+                decided!("listing", "on, so the entries of the folder are listed");
                 self.list(at, request, patience)
             }
             found @ (Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound))) => {
                 if let Ok(Found::NoIndex) = found {
-                    decided!("listing", "off (--listing on shows what is in the folder)");
+                    decided!(
+                        "listing",
+                        "off, so the folder is not listed (--listing on lists it)"
+                    );
                 }
                 let (key, page) = self.application_page(at, request, patience)?;
                 let accepted = AcceptEncoding::parse(request.fields());
@@ -437,7 +447,7 @@ impl Tree {
         if last.contains(&b'.') {
             decided!(
                 "spa",
-                "{page} is not for {}: a name with a dot is a file's",
+                "{page} is not used because {} contains a dot, as file names do",
                 Shown(last)
             );
             return Err(Miss::NotFound.into());
@@ -445,11 +455,14 @@ impl Tree {
         if !negotiation::accepts_html_navigation(request.fields()) {
             decided!(
                 "spa",
-                "{page} is for navigations only: text/html is not in Accept"
+                "{page} is not used because Accept lacks text/html, so this is no navigation"
             );
             return Err(Miss::NotFound.into());
         }
-        decided!("spa", "{page} answers a navigation that finds nothing");
+        decided!(
+            "spa",
+            "{page} answers the navigation because there is no such file"
+        );
         let page = self.file(at, name, Rules::never_keep, patience)?;
         // Kept apart from the same file under its own name.
         Ok(([b"\0", &name[..]].concat(), page))
@@ -466,7 +479,10 @@ impl Tree {
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
     /// that it can lead nowhere else.
     fn add_slash(&self, request: &Request<'_>) -> Response {
-        decided!("path", "a folder's ends with a slash: redirected there");
+        decided!(
+            "path",
+            "a folder's path ends with a slash, so the client is redirected there"
+        );
         let mut location = target::encode_path(request.whole_path_bytes());
         location.push('/');
         if let Some(query) = request.query() {
@@ -576,10 +592,10 @@ impl Tree {
         if matches!(*method, Method::PUT | Method::POST) {
             decided!(
                 "method",
-                "{method} is for uploads, which are off (--upload turns them on)"
+                "{method} needs uploads, which are off (--upload turns them on)"
             );
         } else {
-            decided!("method", "{method} is nothing that files know");
+            decided!("method", "{method} is not supported for files");
         }
         let plain = method_not_allowed(method, self.allowed());
         let mut response = error_page::instead_of(plain, request.fields());
@@ -606,7 +622,7 @@ impl Tree {
                 ));
             }
             Miss::Failed(error) => {
-                log::error!("{:?}: {error}", request.target());
+                log::error!("files: cannot serve {:?}: {error}", request.target());
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
@@ -644,7 +660,7 @@ impl Tree {
         };
         decided!(
             "error",
-            "the site's page for {} is {}",
+            "the page for status {} is {}",
             status.as_u16(),
             Shown(name)
         );

@@ -29,24 +29,28 @@ pub(super) fn resolve<'p>(
     match rules.routes.get(path) {
         Some(Destination::Generated(made)) => {
             let len = made.facts.len;
-            decided!("route", "{} is {len} zeros, made here", Shown(path));
+            decided!(
+                "route",
+                "{} is a route to {len} generated zero bytes",
+                Shown(path)
+            );
             let copy = made.try_clone().map_err(Miss::Failed)?;
             return Ok(Resolved::File(copy, Cow::Borrowed(path)));
         }
         Some(Destination::File(name)) => {
-            decided!("route", "{} → {}", Shown(path), Shown(name));
+            decided!("route", "{} is a route to {}", Shown(path), Shown(name));
             return file(root, Cow::Borrowed(name), patience);
         }
         None if rules.scope == Scope::Nothing => {
             decided!(
                 "route",
-                "{}: a single file is served, at / and at its name",
+                "{} is not served because the root is a single file, served at / and its name",
                 Shown(path)
             );
             return Err(Miss::NotFound);
         }
         None if rules.routes.is_empty() => {}
-        None => decided!("route", "none for {}", Shown(path)),
+        None => decided!("route", "no route for {}", Shown(path)),
     }
     let name = path.strip_prefix(b"/").ok_or(Miss::NotFound)?;
     if rules.hides(name) {
@@ -94,7 +98,7 @@ fn index_of<'p>(
     }
     match get(root, directory, patience)? {
         Opened::Directory => {
-            decided!("index", "{} has none", folder(directory));
+            decided!("index", "{} has no index file", folder(directory));
             Ok(Resolved::NoIndex)
         }
         Opened::File(_) => Err(Miss::NotFound),
@@ -114,7 +118,7 @@ fn clean<'p>(
                 && let Ok(Opened::File(_)) = root.get(&[name, b".html"].concat(), patience)
             {
                 let name = Shown(name);
-                decided!("clean", "{name}.html is there, but clean-urls are off");
+                decided!("clean", "{name}.html exists, but clean-urls is off");
             }
             Err(Miss::NotFound)
         }
@@ -131,15 +135,19 @@ fn get(root: &Root, name: &[u8], patience: Patience) -> Result<Opened, Miss> {
         Ok(Opened::Directory) => decided!("file", "{} is a folder", folder(name)),
         Err(Miss::NotFound) => decided!("file", "{} is not found", folder(name)),
         Err(Miss::Forbidden) => {
-            let why = "cannot be read by this process, or is neither a file nor a folder";
+            let why = "cannot be read by this process or is neither a file nor a folder";
             decided!("file", "{} {why}", folder(name));
         }
         // It is asked for again.
         Err(Miss::Cold) => {}
         Err(Miss::Overloaded | Miss::Changing) => {
-            decided!("file", "{} cannot be opened at the moment", folder(name));
+            decided!(
+                "file",
+                "{} cannot be opened now because it changes or descriptors are short",
+                folder(name)
+            );
         }
-        Err(Miss::Failed(error)) => decided!("file", "{}: {error}", folder(name)),
+        Err(Miss::Failed(error)) => decided!("file", "{} cannot be opened: {error}", folder(name)),
     }
     got
 }
@@ -156,19 +164,19 @@ impl Rules {
             let (name, dotted) = (Shown(name), Shown(dotted));
             decided!(
                 "path",
-                "/{name} → refused: {dotted} is hidden (--hidden shows it)"
+                "/{name} is refused because {dotted} is hidden (--hidden serves it)"
             );
             return true;
         }
         if is_ours(name) {
             let why = "the site file and unfinished uploads are never served";
-            decided!("path", "/{} → refused: {why}", Shown(name));
+            decided!("path", "/{} is refused because {why}", Shown(name));
             return true;
         }
         let is_secret = self.hidden_names.iter().any(|hidden| hidden == name);
         if is_secret {
-            let why = "what --config and --auth-file name is never served";
-            decided!("path", "/{} → refused: {why}", Shown(name));
+            let why = "the files of --config and --auth-file are never served";
+            decided!("path", "/{} is refused because {why}", Shown(name));
         }
         is_secret
     }

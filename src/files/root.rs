@@ -236,7 +236,7 @@ impl Root {
         for end in slashes.chain([path.len()]) {
             if let Ok(link) = readlinkat(&self.directory, &path[..end], Vec::new()) {
                 let (name, link) = (Shown(&path[..end]), Shown(link.to_bytes()));
-                decided!("symlink", "{name} → {link} (--symlinks follow)");
+                decided!("symlink", "{name} → {link} is followed (--symlinks follow)");
             }
         }
     }
@@ -424,7 +424,7 @@ impl Root {
                     links += 1;
                     let shown = (Shown(&name), Shown(link.to_bytes()));
                     if self.symlinks == Symlinks::Never {
-                        let way_out = "--symlinks inside follows what stays beneath the root";
+                        let way_out = "--symlinks inside follows links within the root";
                         decided!(
                             "symlink",
                             "{} → {} is not followed ({way_out})",
@@ -434,7 +434,12 @@ impl Root {
                         return Err(Errno::LOOP);
                     }
                     if links > MAX_LINKS {
-                        decided!("symlink", "{} → {} is one link too many", shown.0, shown.1);
+                        decided!(
+                            "symlink",
+                            "{} → {} is not followed: more than {MAX_LINKS} links",
+                            shown.0,
+                            shown.1
+                        );
                         return Err(Errno::LOOP);
                     }
                     let mut target = Path::new(OsStr::from_bytes(link.to_bytes()));
@@ -446,7 +451,7 @@ impl Root {
                         target = inside;
                         above.clear();
                     }
-                    decided!("symlink", "{} → {}", shown.0, shown.1);
+                    decided!("symlink", "{} → {} is followed", shown.0, shown.1);
                     todo.extend(components(target.as_os_str().as_bytes()));
                     followed = (name, link);
                 }
@@ -461,7 +466,7 @@ impl Root {
 
 fn explain_way_out(name: &[u8], link: &CStr) {
     let link = Shown(link.to_bytes());
-    let way_out = "leads outside of the root (--symlinks follow allows it)";
+    let way_out = "leads out of the root and is not followed (--symlinks follow allows it)";
     decided!("symlink", "{} → {link} {way_out}", Shown(name));
 }
 

@@ -76,7 +76,7 @@ impl Rules {
                 site::Source::File(name) => Destination::File(name.as_str().into()),
                 site::Source::Zeros(len) => zeros(*len)
                     .map(Destination::Generated)
-                    .map_err(Error::system("make the file of a route with a size"))?,
+                    .map_err(Error::system("create the generated file of a route"))?,
             };
             routes.insert(route.path.clone().into_bytes(), destination);
         }
@@ -132,7 +132,7 @@ impl Rules {
             Some(self.decorate(Response::redirect(rule.status, &location), path))
         });
         if found.is_none() && !self.redirects.is_empty() {
-            decided!("redirect", "none for {}", Shown(path));
+            decided!("redirect", "no redirect for {}", Shown(path));
         }
         found
     }
@@ -183,7 +183,7 @@ impl Rules {
     pub(super) fn never_keep(fields: &mut HeaderMap) {
         decided!(
             "rule",
-            "spa sets Cache-Control: no-cache, whatever other rules say"
+            "spa sets Cache-Control: no-cache and overrides other rules"
         );
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // Whether it is the answer at all depends on what the client accepts.

@@ -106,15 +106,13 @@ impl Tree {
             path.to_owned()
         } else {
             if !metadata.is_file() {
-                return Err(failed(io::Error::other(
-                    "it is neither a folder nor a file",
-                )));
+                return Err(failed(io::Error::other("neither a folder nor a file")));
             }
             if site.upload.is_some() {
                 let path = path.display();
                 return Err(Error::Setting(format!(
-                    "{path} is a file, and uploads need a folder: name one, or leave out --upload \
-                     and [upload]"
+                    "{path} is a file, but uploads need a folder; name a folder, or omit --upload and \
+                     [upload]"
                 )));
             }
             std::fs::File::open(path).map_err(failed)?;
@@ -215,9 +213,15 @@ impl Tree {
             .unwrap_or_else(PoisonError::into_inner);
         if unreadable.replace(place) != Some(place) {
             let path = self.path.display();
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "restart if the sandbox blocks it, or use --no-sandbox"
+                }
+                _ => "it is tried again",
+            };
             log::warn!(
-                "{path} is another folder now, which cannot be opened ({error}; is it outside of \
-                 the sandbox?): the former one is served on"
+                "{path}: the folder was replaced and the new one cannot be opened: {error}; the old \
+                 one is served; {remedy}"
             );
         }
     }
@@ -392,12 +396,15 @@ impl Tree {
     ) -> Result<Arc<Version>, Halt> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
         if self.rules.compress == Compress::Off {
-            decided!("coding", "none: compress is off");
+            decided!("coding", "not compressed: compress is off");
             return Ok(plain);
         }
         if !plain.may_be_coded() {
             let media_type = Shown(plain.media_type.as_bytes());
-            decided!("coding", "none: {media_type} becomes no smaller");
+            decided!(
+                "coding",
+                "not compressed: {media_type} would not become smaller"
+            );
             return Ok(plain);
         }
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
@@ -405,7 +412,7 @@ impl Tree {
         if matches!(wanted, None | Some(Coding::Identity)) {
             decided!(
                 "coding",
-                "none: Accept-Encoding asks for none of br, zstd, gzip"
+                "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
             );
             return Ok(plain);
         }
@@ -426,7 +433,7 @@ impl Tree {
             let (_, sidecar) = sidecars.swap_remove(at);
             decided!(
                 "sidecar",
-                "{} is chosen by Accept-Encoding",
+                "{} is sent, as Accept-Encoding asks for it",
                 Shown(&sidecar.name)
             );
             return Ok(sidecar);
@@ -438,14 +445,18 @@ impl Tree {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
             {
-                decided!("coding", "{} is made here (--compress auto)", coding.name());
+                decided!(
+                    "coding",
+                    "compressed here with {} (--compress auto)",
+                    coding.name()
+                );
                 self.compressed(at, path, plain, coding, patience)
             }
             _ => {
-                let why = "no sidecar fits, and it is not compressed here";
+                let why = "too small, too large, of such a type, or compress is not auto";
                 decided!(
                     "coding",
-                    "none: {why} (off, small, large, or of such a type)"
+                    "not compressed: no sidecar fits, and the file is {why}"
                 );
                 Ok(plain)
             }
@@ -486,14 +497,14 @@ impl Tree {
                 opened
             }
             Err(Miss::NotFound) => {
-                decided!("sidecar", "{} is not there", Shown(&name));
+                decided!("sidecar", "{} does not exist", Shown(&name));
                 at.cache.put(&key, None, at.seen_nothing(&name, now));
                 return Ok(None);
             }
             // It may be ready soon.
             _ => {
-                let why = "is older than its file, still being written, or not to be read";
-                decided!("sidecar", "{} {why}: not used", Shown(&name));
+                let why = "it is older than its file, still being written, or unreadable";
+                decided!("sidecar", "{} is not used: {why}", Shown(&name));
                 at.cache.put(&key, None, Seen::once(now));
                 return Ok(None);
             }

@@ -62,7 +62,7 @@ impl BasicAuth {
     fn claim(&self, request: &Request<'_>) -> Claim {
         match login(request) {
             None => {
-                let why = "there is no well-formed Authorization field of the scheme Basic";
+                let why = "there is no well-formed Authorization field with the scheme Basic";
                 decided!("password", "{why}: 401");
                 Claim::Nothing
             }
@@ -84,7 +84,10 @@ impl Handler for BasicAuth {
                 Reply::later(move |replier| {
                     let then = move |verdict| match verdict {
                         Verdict::Wrong => {
-                            decided!("password", "it is wrong, or nobody has that name: 401");
+                            decided!(
+                                "password",
+                                "the user is unknown or the password is wrong: 401"
+                            );
                             replier.send(challenge(&request));
                         }
                         Verdict::Busy => {
@@ -93,7 +96,7 @@ impl Handler for BasicAuth {
                             ));
                         }
                         Verdict::Right => {
-                            decided!("password", "it is right");
+                            decided!("password", "the password is correct");
                             replier.send(inside(&*inner, &request));
                         }
                     };

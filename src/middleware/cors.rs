@@ -44,7 +44,7 @@ impl Handler for Cors {
     fn handle(&self, request: &Request<'_>) -> Reply {
         let origin = self.origin.clone();
         if cors::is_preflight(request) {
-            decided!("cors", "a preflight is answered here, whatever the path");
+            decided!("cors", "a preflight request is answered on every path");
             // All methods: which of them are there is said to the request itself.
             let response = cors::permit(Response::new(StatusCode::NO_CONTENT), "*");
             return add_origin(origin.as_ref(), response).into();

@@ -122,7 +122,7 @@ impl Handler for Explained {
     fn handle(&self, _: &Request<'_>) -> Reply {
         decided!(
             "answer",
-            "what the users' store says, which is not opened to explain"
+            "depends on the user database, which explain does not open"
         );
         Response::from(Unavailable).into()
     }
@@ -131,7 +131,7 @@ impl Handler for Explained {
         if judge_content_head(request).is_ok() {
             decided!(
                 "answer",
-                "what the users' store says, which is not opened to explain"
+                "depends on the user database, which explain does not open"
             );
         }
         admit(request)

@@ -259,13 +259,16 @@ impl Intake<'_> {
                 let name = Shown(name);
                 match standing {
                     Ok(Standing::Nothing) => {
-                        decided!("answer", "201 Created: up to {most} bytes become /{name}");
+                        decided!(
+                            "answer",
+                            "201 Created: up to {most} bytes would be stored as /{name}"
+                        );
                         return;
                     }
                     Ok(_) => {
                         decided!(
                             "answer",
-                            "204 No Content: up to {most} bytes replace /{name}"
+                            "204 No Content: up to {most} bytes would replace /{name}"
                         );
                         return;
                     }
@@ -277,8 +280,8 @@ impl Intake<'_> {
                     let folder = Shown(folder);
                     decided!(
                         "answer",
-                        "201 Created (browsers: 303): the files of a form of up to {most} bytes \
-                         are stored in /{folder}, if their names are free"
+                        "201 Created (303 for browsers): the files of a form of up to {most} bytes \
+                         would be stored in /{folder} if their names are free"
                     );
                     return;
                 }
