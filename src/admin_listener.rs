@@ -14,6 +14,7 @@ use tws::{
 
 use crate::app::Guard;
 use crate::cli::is_exposed;
+use crate::https;
 
 /// People, their monitoring and a load balancer or two, none of whom needs half of them. Who watches
 /// has a thread, so each of them may: one who waited for a thread would see nothing.
@@ -59,7 +60,11 @@ impl AdminListener {
         config.timeouts.drain = DRAIN;
         let server = match inherited {
             Some(listeners) => Server::from_listeners(listeners, config)?,
-            None => Server::bind(config).map_err(of_admin)?,
+            None => Server::bind(config).map_err(|error| {
+                let addresses = handle.local_addresses().iter();
+                let used = addresses.map(|address| ("--bind or --port", address.port()));
+                https::name_flag("--admin", error, used)
+            })?,
         };
         // What a page of another site can have a browser ask: not an address that is behind a
         // password, and no Unix socket.
@@ -93,7 +98,7 @@ impl AdminListener {
         let serve = move || {
             watched.wait_for(Phase::Serving, START_PATIENCE);
             if let Err(error) = server.serve(app) {
-                log::error!("the admin listener: {error}");
+                log::error!("admin listener: {error}");
             }
         };
         let thread = thread::Builder::new().name("admin".to_owned());
@@ -110,7 +115,7 @@ impl AdminService {
     pub(crate) fn end(self) {
         self.handle.shut_down();
         if self.thread.join().is_err() {
-            log::error!("the admin listener panicked");
+            log::error!("admin listener: the thread panicked");
         }
     }
 }
@@ -130,15 +135,4 @@ fn app(admin: Admin, guard: Option<Guard>) -> Router {
         .get("/healthz", share(&admin))
         .get("/readyz", share(&admin))
         .fallback(guarded)
-}
-
-/// Of two that listen, this is the one that cannot.
-fn of_admin(error: Error) -> Error {
-    match error {
-        Error::Bind { address, source } => Error::Setting(format!(
-            "cannot listen on --admin {address}: {source}; choose another address or port for it (0 \
-             takes a free one)"
-        )),
-        error => error,
-    }
 }

@@ -117,7 +117,7 @@ pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
 #[cfg(not(feature = "auth"))]
 pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
     Err(Error::Setting(format!(
-        "passwords cannot be asked for as {} has them: this tws was built without the feature auth",
+        "--auth-file {}: this tws was built without the feature auth; rebuild it with --features auth",
         path.display()
     )))
 }
@@ -199,6 +199,6 @@ pub(crate) fn check_store(store: &Store) -> Result<(), Error> {
 
 fn no_store(store: &Store, wanted: &str) -> Error {
     Error::Setting(format!(
-        "users cannot be kept in {store} by this tws; {wanted} can"
+        "users cannot be stored in {store} by this tws; use {wanted}"
     ))
 }

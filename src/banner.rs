@@ -76,7 +76,7 @@ impl Start<'_> {
             let _ = writeln!(text, "  {}", paint.paint(URL, &url));
         }
         if let more @ 1.. = reached.len() - shown(&reached).len() {
-            let _ = writeln!(text, "  and at {more} more addresses of this machine");
+            let _ = writeln!(text, "  and {more} more addresses of this machine");
         }
         for path in self.server.unix_sockets() {
             let _ = writeln!(text, "  unix:{}", path.display());
@@ -84,10 +84,10 @@ impl Start<'_> {
         if let Some(admin) = self.admin {
             for address in admin.local_addresses() {
                 let url = paint.paint(URL, &url(&Encryption::Off, *address));
-                let _ = writeln!(text, "  for operators: {url}");
+                let _ = writeln!(text, "  admin: {url}");
             }
             for path in admin.unix_sockets() {
-                let _ = writeln!(text, "  for operators: unix:{}", path.display());
+                let _ = writeln!(text, "  admin: unix:{}", path.display());
             }
         }
         for address in self
@@ -96,7 +96,7 @@ impl Start<'_> {
             .flat_map(ServerHandle::local_addresses)
         {
             let url = url(&Encryption::Off, reached_here(*address));
-            let _ = writeln!(text, "  leads here: {}", paint.paint(URL, &url));
+            let _ = writeln!(text, "  redirects here: {}", paint.paint(URL, &url));
         }
         for certificate in certificates(self.tls) {
             let _ = writeln!(text, "  certificate: {certificate}");
@@ -105,22 +105,23 @@ impl Start<'_> {
         let mut warnings = warnings(self.tls);
         warnings.extend(dangers::of(self.settings, self.files, addresses));
         if privileges::is_root() {
-            let way_out = "--user NAME gives that up once it listens";
-            warnings.push(format!("it is root and need not be: {way_out}"));
+            warnings.push("running as root; use --user NAME to drop privileges".to_owned());
         }
         if self.settings.qr == Qr::Shown {
             let url = |address| url(&self.settings.encryption, address);
             match from_elsewhere(&reached).map(url) {
                 Some(url) => text += &qr_code(&url, paint).unwrap_or_default(),
                 None => warnings.push(
-                    "--qr: no other machine reaches this one: --bind 0.0.0.0 lets them".to_owned(),
+                    "--qr: no address is reachable from other machines; use --bind 0.0.0.0"
+                        .to_owned(),
                 ),
             }
         }
         for warning in warnings {
+            let warning = format!("warning: {warning}");
             let _ = writeln!(text, "  {}", paint.paint(WARNING, &warning));
         }
-        text += "Ctrl-C ends it.\n";
+        text += "Ctrl-C stops the server.\n";
         text
     }
 }

@@ -37,20 +37,20 @@ impl Browser {
     /// Warns if it comes to nothing, and leaves no dead process behind. That is a thread's work.
     pub(crate) fn watch(self) -> Result<(), Error> {
         let Self { url, launcher } = self;
-        let warn = move |why: &str| log::warn!("--open: {why}; {url} is the address to open");
+        let warn = move |why: &str| log::warn!("--open: {why}; open {url} yourself");
         let mut launcher = match launcher {
             Ok(launcher) => launcher,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                warn("there is no xdg-open or the like here");
+                warn("no xdg-open or similar program is installed");
                 return Ok(());
             }
             Err(error) => {
-                warn(&format!("no browser can be started ({error})"));
+                warn(&format!("cannot start a browser ({error})"));
                 return Ok(());
             }
         };
         let wait = move || match launcher.wait() {
-            Ok(status) if !status.success() => warn("there is no browser that would open it"),
+            Ok(status) if !status.success() => warn("no browser could be opened"),
             _ => {}
         };
         thread::Builder::new()

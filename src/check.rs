@@ -27,7 +27,7 @@ struct Report {
 
 impl Report {
     fn fine(&mut self, text: impl fmt::Display) {
-        self.line("fine", text);
+        self.line("ok", text);
     }
 
     /// What is allowed, and yet not meant, perhaps.
@@ -37,7 +37,7 @@ impl Report {
 
     fn wrong(&mut self, text: impl fmt::Display) {
         self.wrong += 1;
-        self.line("wrong", text);
+        self.line("error", text);
     }
 
     fn result<T>(&mut self, text: impl fmt::Display, result: Result<T, impl fmt::Display>) {
@@ -100,11 +100,11 @@ fn file(settings: &Settings) -> String {
     let path = match &settings.site_file {
         SiteFile::At(path) => path.clone(),
         SiteFile::OfRoot => settings.root.join(SITE_FILE),
-        SiteFile::None => return "no file is read".to_owned(),
+        SiteFile::None => return "settings: no file is read".to_owned(),
     };
     match path.exists() {
-        true => format!("settings are read from {}", path.display()),
-        false => format!("there is no {}", path.display()),
+        true => format!("settings: read from {}", path.display()),
+        false => format!("settings: {} does not exist", path.display()),
     }
 }
 
@@ -115,9 +115,9 @@ fn check_process(settings: &Settings, report: &mut Report) {
     }
     match Identity::find(user, group) {
         Ok(_) => {
-            report.fine("--user and --group are known");
+            report.fine("--user and --group exist");
             if privileges::is_root() {
-                report.warn("what follows is checked as root, not as --user");
+                report.warn("file permissions below are checked as root, not as --user");
             }
         }
         Err(error) => report.wrong(error),
@@ -139,7 +139,7 @@ fn check_files(settings: &Settings, report: &mut Report) {
             path: root.clone(),
             source,
         });
-        report.result(format_args!("{} is served", root.display()), found);
+        report.result(format_args!("{} can be served", root.display()), found);
     }
     if !all_there {
         return;
@@ -195,11 +195,11 @@ fn check_users(settings: &Settings, report: &mut Report) {
     let placed = app::check_store(store).and_then(|()| app::place(store, settings));
     match placed {
         Ok(Store::Sqlite(path)) => {
-            let text = format!("users are kept in {}", path.display());
-            report.result(text, writable(&path, Folders::Made, "keep users in"));
+            let text = format!("users are stored in {}", path.display());
+            report.result(text, writable(&path, Folders::Made, "store users in"));
         }
         Ok(store) => report.fine(format_args!(
-            "users are kept in {store}, which is not asked now"
+            "users are stored in {store}; the database was not contacted"
         )),
         Err(error) => report.wrong(error),
     }
@@ -207,7 +207,7 @@ fn check_users(settings: &Settings, report: &mut Report) {
 
 fn check_limits(settings: &Settings, report: &mut Report) {
     let agree = Server::check(&settings.config);
-    report.result("the limits agree with each other", agree);
+    report.result("the limits are consistent", agree);
 }
 
 /// All that is listened on: each place can be, and none twice.
@@ -238,16 +238,16 @@ fn check_endpoints(settings: &Settings, report: &mut Report) {
         }
         servers.push(("--redirect-http", listened_on(&endpoints, port)));
     }
-    let mut taken: Vec<Endpoint> = Vec::new();
+    let mut taken: Vec<(&str, Endpoint)> = Vec::new();
     for (flag, endpoints) in servers {
         for endpoint in endpoints {
-            if taken.iter().any(|other| are_rivals(other, &endpoint)) {
+            let rival = taken.iter().find(|(_, other)| are_rivals(other, &endpoint));
+            if let Some((other, _)) = rival {
                 report.wrong(format_args!(
-                    "{flag}: {endpoint} is listened on for something else already; choose another \
-                     port or place"
+                    "{flag}: {endpoint} is already used by {other}; choose another port or path"
                 ));
             }
-            taken.push(endpoint);
+            taken.push((flag, endpoint));
         }
     }
 }
@@ -306,9 +306,11 @@ fn check_unix(path: &Path, report: &mut Report) {
         unix::net::SocketAddr::from_pathname(path),
         fs::symlink_metadata(path),
     ) {
-        (Err(error), _) => Err(failed(error)),
+        (Err(_), _) => Err(failed(io::Error::other(
+            "the socket path is too long (limit 107 bytes)",
+        ))),
         (_, Ok(metadata)) if !metadata.file_type().is_socket() => Err(failed(io::Error::other(
-            "it is there already, and no socket",
+            "the file exists and is not a socket; remove it or choose another path",
         ))),
         _ => writable(path, Folders::Needed, "listen on"),
     };
@@ -337,22 +339,21 @@ enum Folders {
 
 /// Whether a file can be written to, or made.
 fn writable(path: &Path, folders: Folders, purpose: &'static str) -> Result<(), Error> {
-    let (existing, needed) = match fs::metadata(path) {
-        Ok(_) => (Ok(path.to_owned()), Access::WRITE_OK),
-        Err(_) => (
-            existing_folder(path, folders),
-            Access::WRITE_OK | Access::EXEC_OK,
-        ),
-    };
-    let can = existing.and_then(|existing| Ok(access(&existing, needed)?));
-    let can = can.and_then(|()| match path.is_dir() {
-        true => Err(io::Error::other("it is a folder")),
-        false => Ok(()),
-    });
-    can.map_err(|source| Error::Path {
+    let failed = |purpose, source| Error::Path {
         purpose,
         path: path.to_owned(),
         source,
+    };
+    if path.is_dir() {
+        return Err(failed(purpose, io::ErrorKind::IsADirectory.into()));
+    }
+    if path.exists() {
+        return access(path, Access::WRITE_OK).map_err(|errno| failed(purpose, errno.into()));
+    }
+    let folder = existing_folder(path, folders).map_err(|source| failed(purpose, source))?;
+    access(&folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|_| {
+        let text = format!("no write permission in {}", folder.display());
+        failed("create", io::Error::other(text))
     })
 }
 

@@ -40,14 +40,14 @@ pub(crate) fn of(
     let mut sites = std::iter::once(site).chain(&site.hosts);
     if sites.any(|site| site.symlinks == Symlinks::Follow) {
         warnings.push(
-            "symbolic links are followed to anywhere: --symlinks inside keeps them beneath the root"
+            "symbolic links are followed out of the root; use --symlinks inside to keep them in it"
                 .to_owned(),
         );
     }
     let mut uploads = std::iter::once(site).chain(&site.hosts);
     if uploads.any(|site| site.upload.as_ref().is_some_and(|upload| upload.overwrite)) {
         warnings.push(
-            "uploads may replace what is served: without --upload-overwrite they only add to it"
+            "uploads may replace served files; omit --upload-overwrite to only add new ones"
                 .to_owned(),
         );
     }
@@ -59,7 +59,7 @@ pub(crate) fn of(
     {
         let ip = address.ip();
         warnings.push(format!(
-            "whoever reaches {ip} may read this: --auth-file FILE asks for passwords"
+            "{ip} can be reached without a password; use --auth-file FILE to require one"
         ));
     }
     if let Some(address) = exposed
@@ -68,7 +68,7 @@ pub(crate) fn of(
     {
         let ip = address.ip();
         warnings.push(format!(
-            "passwords come to {ip} in the clear: --tls-cert FILE encrypts them, unless a proxy does"
+            "passwords are sent to {ip} unencrypted; use --tls-cert FILE, unless a proxy encrypts them"
         ));
     }
     warnings
@@ -79,14 +79,12 @@ fn too_much(root: &Path, home: Option<&Path>) -> Option<String> {
     let root = root.canonicalize().ok()?;
     let home = home.and_then(|home| home.canonicalize().ok());
     if root == Path::new("/") {
-        return Some(
-            "all files of this machine are served: name the folder that is meant".to_owned(),
-        );
+        return Some("all files of this machine are served; name the folder to serve".to_owned());
     }
     let is_home = home.is_some_and(|home| home.starts_with(&root) && home != Path::new("/"));
     is_home.then(|| {
         let root = root.display();
-        format!("{root} is served, a whole home folder: name the folder in it that is meant")
+        format!("{root} is served, which is a whole home folder; name the folder to serve")
     })
 }
 
@@ -131,12 +129,12 @@ impl Kind {
     fn warning(self, paths: &str) -> String {
         match self {
             Self::Repository => {
-                format!("a repository is served ({paths}): without --hidden it is not")
+                format!("a repository is served ({paths}); omit --hidden to hide it")
             }
-            Self::Key => format!("private keys are served ({paths}): move them elsewhere"),
-            Self::Secret => format!("passwords are served ({paths}): move them elsewhere"),
+            Self::Key => format!("private keys are served ({paths}); move them out of the root"),
+            Self::Secret => format!("passwords are served ({paths}); move them out of the root"),
             Self::Backup => {
-                format!("databases or backups are served ({paths}): move them elsewhere")
+                format!("databases or backups are served ({paths}); move them out of the root")
             }
         }
     }

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// Why a server does not start, or stops.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -64,13 +66,13 @@ impl fmt::Display for Error {
                     ),
                     ErrorKind::PermissionDenied => write!(
                         f,
-                        "no permission; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose one above with --port"
+                        "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one with --port"
                     ),
                     ErrorKind::AddrNotAvailable => write!(
                         f,
                         "this machine has no such address; use one of its own with --bind"
                     ),
-                    _ => write!(f, "{source}"),
+                    _ => write_reason(f, source),
                 }
             }
             Self::Path {
@@ -82,14 +84,28 @@ impl fmt::Display for Error {
                 match source.kind() {
                     ErrorKind::NotFound => write!(f, "no such file or folder"),
                     ErrorKind::PermissionDenied => {
-                        write!(f, "no permission; check its owner and mode")
+                        write!(f, "permission denied; check its owner and mode")
                     }
-                    _ => write!(f, "{source}"),
+                    ErrorKind::IsADirectory => write!(f, "this is a folder; give a file"),
+                    _ => write_reason(f, source),
                 }
             }
             Self::Setting(text) => f.write_str(text),
-            Self::System { doing, source } => write!(f, "cannot {doing}: {source}"),
+            Self::System { doing, source } => {
+                write!(f, "cannot {doing}: ")?;
+                write_reason(f, source)
+            }
         }
+    }
+}
+
+/// Writes what the system says, with the remedy where there is one.
+fn write_reason(f: &mut fmt::Formatter<'_>, source: &io::Error) -> fmt::Result {
+    match Errno::from_io_error(source) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            write!(f, "too few file descriptors; raise `ulimit -n`")
+        }
+        _ => write!(f, "{source}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLS as it was asked for, and the port at which who speaks plain HTTP is sent to HTTPS.
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 #[cfg(feature = "tls")]
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -70,7 +71,8 @@ pub(crate) fn open(
     match encryption {
         Encryption::Off => Ok(None),
         Encryption::SelfSigned | Encryption::Certificates(_) => Err(Error::Setting(
-            "TLS: this tws was built without the feature tls".to_owned(),
+            "TLS: this tws was built without the feature tls; rebuild it with --features tls"
+                .to_owned(),
         )),
     }
 }
@@ -127,7 +129,15 @@ impl RedirectListener {
             server: match inherited {
                 Some(listeners) => Server::from_listeners(listeners, config)?,
                 None if config.addresses.is_empty() => return Err(nowhere()),
-                None => Server::bind(config).map_err(of_redirect)?,
+                None => Server::bind(config).map_err(|error| {
+                    let addresses = server.local_addresses().iter();
+                    let used = addresses.map(|address| ("--bind or --port", address.port()));
+                    let admin = settings.admin.as_ref().and_then(|endpoint| match endpoint {
+                        Endpoint::Socket(address) => Some(("--admin", address.port())),
+                        Endpoint::Address(_) | Endpoint::Unix(_) => None,
+                    });
+                    name_flag("--redirect-http", error, used.chain(admin))
+                })?,
             },
             handler: handler(settings, port),
             port,
@@ -159,12 +169,12 @@ impl RedirectListener {
         let handle = server.handle();
         let serve = move || {
             if let Err(error) = server.serve(handler) {
-                log::error!("the port that leads to HTTPS: {error}");
+                log::error!("HTTPS redirect: {error}");
             }
         };
         let thread = thread::Builder::new().name("redirect".to_owned());
         let thread = thread.spawn(serve).map_err(|source| Error::System {
-            doing: "start the port that leads to HTTPS",
+            doing: "start the HTTPS redirect",
             source,
         })?;
         Ok(RedirectService { handle, thread })
@@ -176,7 +186,7 @@ impl RedirectService {
     pub(crate) fn end(self) {
         self.handle.shut_down();
         if self.thread.join().is_err() {
-            log::error!("the port that leads to HTTPS panicked");
+            log::error!("HTTPS redirect: the thread panicked");
         }
     }
 }
@@ -203,8 +213,8 @@ pub(crate) fn redirect_endpoints(settings: &Settings) -> Vec<Endpoint> {
 
 /// There are only Unix sockets.
 pub(crate) fn nowhere() -> Error {
-    let text = "--redirect-http listens at the addresses of --bind, and there is none: add one, as \
-                --bind 0.0.0.0, or leave it out";
+    let text = "--redirect-http: --bind names no IP address to listen on; add one, such as --bind \
+                0.0.0.0, or omit --redirect-http";
     Error::Setting(text.to_owned())
 }
 
@@ -226,15 +236,36 @@ fn handler(settings: &Settings, port: u16) -> Router {
     app::limit(Router::new().fallback(Redirect { port }), settings)
 }
 
-/// Of several that listen, this is the one that cannot.
-fn of_redirect(error: Error) -> Error {
-    match error {
-        Error::Bind { address, source } => Error::Setting(format!(
-            "cannot listen on {address} for --redirect-http: {source}; choose another port \
-             (--redirect-http=PORT, 0 takes a free one)"
-        )),
-        error => error,
-    }
+/// The error of a listener that cannot be bound, as one of the flag that asks for it. `used` are the
+/// flags whose listeners are bound already, with their ports.
+pub(crate) fn name_flag<'f>(
+    flag: &str,
+    error: Error,
+    used: impl IntoIterator<Item = (&'f str, u16)>,
+) -> Error {
+    let Error::Bind { address, source } = error else {
+        return error;
+    };
+    let port = address.port();
+    let mut used = used.into_iter();
+    let text = match (source.kind(), used.find(|(_, other)| *other == port)) {
+        (ErrorKind::AddrInUse, Some((other, _))) => {
+            format!("port {port} is already used by {other}; choose another port")
+        }
+        (ErrorKind::AddrInUse, None) => format!(
+            "cannot listen on {address}: port {port} is in use; choose another port (0 takes a free \
+             one)"
+        ),
+        (ErrorKind::PermissionDenied, _) => format!(
+            "cannot listen on {address}: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose \
+             a higher port"
+        ),
+        (ErrorKind::AddrNotAvailable, _) => format!(
+            "cannot listen on {address}: this machine has no such address; use one of its own"
+        ),
+        _ => format!("cannot listen on {address}: {source}"),
+    };
+    Error::Setting(format!("{flag}: {text}"))
 }
 
 /// 308 to the same at HTTPS: with the same method and content (RFC 9110 §15.4.9).
@@ -299,6 +330,42 @@ mod tests {
         let location = response.headers().get("location")?;
         assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
         Some(location.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn bind_error_names_flag_and_remedy() {
+        let used = [("--port", 8000), ("--admin", 9000)];
+        for (kind, port, expected) in [
+            (
+                ErrorKind::AddrInUse,
+                9000,
+                "--x: port 9000 is already used by --admin; choose another port",
+            ),
+            (
+                ErrorKind::AddrInUse,
+                7000,
+                "--x: cannot listen on 127.0.0.1:7000: port 7000 is in use; choose another port \
+                 (0 takes a free one)",
+            ),
+            (
+                ErrorKind::PermissionDenied,
+                80,
+                "--x: cannot listen on 127.0.0.1:80: ports below 1024 need root or \
+                 CAP_NET_BIND_SERVICE; choose a higher port",
+            ),
+            (
+                ErrorKind::AddrNotAvailable,
+                8000,
+                "--x: cannot listen on 127.0.0.1:8000: this machine has no such address; use one \
+                 of its own",
+            ),
+        ] {
+            let error = Error::Bind {
+                address: ([127, 0, 0, 1], port).into(),
+                source: kind.into(),
+            };
+            assert_eq!(name_flag("--x", error, used).to_string(), expected);
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Inheritance {
         for (index, name) in names.iter().enumerate() {
             let socket = take_listener(&mut sockets, index).map_err(|reason| {
                 Error::Setting(format!(
-                    "socket {} of LISTEN_FDS ({name:?}) {reason}",
+                    "LISTEN_FDS: socket {} ({name:?}) {reason}",
                     index + 1
                 ))
             })?;
@@ -104,8 +104,8 @@ impl Inheritance {
         }
         let unserved = |name, flag| {
             Err(Error::Setting(format!(
-                "the socket {name:?} of LISTEN_FDS is for {flag}, which is not set: set it, or give \
-                 the socket another FileDescriptorName="
+                "LISTEN_FDS: socket {name:?} is for {flag}, which is not set; set it, or give the \
+                 socket another FileDescriptorName="
             )))
         };
         if self.admin.is_some() && settings.admin.is_none() {
@@ -115,7 +115,7 @@ impl Inheritance {
             return unserved("redirect", "--redirect-http");
         }
         if self.server.is_some() {
-            log::info!("the sockets of LISTEN_FDS are served; --bind and --port mean nothing");
+            log::info!("LISTEN_FDS: serving the inherited sockets; --bind and --port are ignored");
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ fn names(
         return Ok(Vec::new());
     }
     let Ok(count @ 0..=MAX_SOCKETS) = count.parse() else {
-        let text = format!("LISTEN_FDS={count:?} is no number from 0 to {MAX_SOCKETS}");
+        let text = format!("LISTEN_FDS={count:?}: must be a number from 0 to {MAX_SOCKETS}");
         return Err(Error::Setting(text));
     };
     let Some(names) = names.filter(|names| !names.is_empty()) else {
@@ -144,8 +144,8 @@ fn names(
     match names.len() == count {
         true => Ok(names),
         false => Err(Error::Setting(format!(
-            "LISTEN_FDNAMES has {} names for {count} sockets (LISTEN_FDS); each has one, with : \
-             between them",
+            "LISTEN_FDNAMES: {} names for {count} sockets (LISTEN_FDS); give one name for each, \
+             separated by colons",
             names.len()
         ))),
     }
@@ -162,14 +162,12 @@ fn take_listener(sockets: &mut ListenFd, index: usize) -> Result<OwnedFd, String
             .map(Into::into),
     };
     let Some(socket) = socket else {
-        return Err(
-            "is neither a TCP nor a Unix stream socket: ListenStream= makes one of them".to_owned(),
-        );
+        return Err("is neither a TCP nor a Unix stream socket; use ListenStream=".to_owned());
     };
     match SockRef::from(&socket).is_listener() {
         Ok(true) => Ok(socket),
-        Ok(false) => Err("is a connection and no listener: Accept=no passes one".to_owned()),
-        Err(error) => Err(format!("cannot be asked whether it listens: {error}")),
+        Ok(false) => Err("is a connection, not a listener; use Accept=no".to_owned()),
+        Err(error) => Err(format!("cannot be inspected: {error}")),
     }
 }
 

@@ -36,7 +36,7 @@ impl Identity {
             (None, Some(entry)) => entry.gid,
             (None, None) => {
                 return Err(Error::Setting(format!(
-                    "--user {id} is nobody this machine knows, so neither is their group; name it with --group"
+                    "--user {id}: no such user, so its group is unknown; name a group with --group"
                 )));
             }
         };
@@ -45,7 +45,7 @@ impl Identity {
                 return Ok(None);
             }
             return Err(Error::Setting(
-                "--user and --group are for root, who alone may become somebody else; leave them out"
+                "--user and --group: only root can change to another user or group; omit them"
                     .to_owned(),
             ));
         }
@@ -55,7 +55,7 @@ impl Identity {
             user: id,
             group,
             groups: groups
-                .map_err(failed("find the groups of --user"))?
+                .map_err(failed("look up the groups of --user"))?
                 .unwrap_or_default(),
         }))
     }
@@ -69,7 +69,7 @@ impl Identity {
             .mode(0o644)
             .open(path);
         if let Err(error) = made.and_then(|file| self.own(&file)) {
-            log::debug!("{}: {error}", path.display());
+            log::debug!("cannot create {} for --user: {error}", path.display());
         }
     }
 
@@ -84,7 +84,7 @@ impl Identity {
             // Never what a link leads to that somebody has put there meanwhile.
             lchown(path, Some(self.user.as_raw()), Some(self.group.as_raw())).map_err(
                 |source| Error::System {
-                    doing: "give the Unix sockets to --user",
+                    doing: "change the owner of the Unix sockets to --user",
                     source,
                 },
             )?;
@@ -101,12 +101,12 @@ impl Identity {
     /// Becomes it, with all threads there are and will be, and for ever.
     pub(crate) fn assume(&self) -> Result<(), Error> {
         // In this order: each is the last thing that the next one still allows.
-        setgroups(&self.groups).map_err(failed("give up the groups of root"))?;
-        setgid(self.group).map_err(failed("become the group of --group"))?;
-        setuid(self.user).map_err(failed("become the user of --user"))?;
+        setgroups(&self.groups).map_err(failed("drop the groups of root"))?;
+        setgid(self.group).map_err(failed("change to the group of --group"))?;
+        setuid(self.user).map_err(failed("change to the user of --user"))?;
         if !self.user.is_root() && (setuid(Uid::from_raw(0)).is_ok() || is_root()) {
-            let source = io::Error::other("it could be had back");
-            let doing = "give up being root";
+            let source = io::Error::other("they could be regained");
+            let doing = "drop root privileges";
             return Err(Error::System { doing, source });
         }
         Ok(())
@@ -120,20 +120,20 @@ pub(crate) fn is_root() -> bool {
 
 /// A name comes before a number, as for chown(1).
 fn find_user(text: &str) -> Result<(Uid, Option<User>), Error> {
-    let doing = "find the user of --user";
+    let doing = "look up the user of --user";
     if let Some(user) = User::from_name(text).map_err(failed(doing))? {
         return Ok((user.uid, Some(user)));
     }
-    let unknown = || Error::Setting(format!("--user {text}: there is no such user"));
+    let unknown = || Error::Setting(format!("--user {text}: no such user"));
     let id = Uid::from_raw(number(text).ok_or_else(unknown)?);
     Ok((id, User::from_uid(id).map_err(failed(doing))?))
 }
 
 fn find_group(text: &str) -> Result<Gid, Error> {
-    if let Some(group) = Group::from_name(text).map_err(failed("find the group of --group"))? {
+    if let Some(group) = Group::from_name(text).map_err(failed("look up the group of --group"))? {
         return Ok(group.gid);
     }
-    let unknown = || Error::Setting(format!("--group {text}: there is no such group"));
+    let unknown = || Error::Setting(format!("--group {text}: no such group"));
     Ok(Gid::from_raw(number(text).ok_or_else(unknown)?))
 }
 
@@ -163,10 +163,10 @@ mod tests {
             (Some("4000000001"), None, "--group"),
         ];
         for (user, group, expected) in table {
-            let error = Identity::find(user, group).expect_err("nobody");
+            let error = Identity::find(user, group).expect_err("an unknown name");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        assert!(Identity::find(None, None).expect("nobody").is_none());
+        assert!(Identity::find(None, None).expect("no name").is_none());
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Sandbox {
                 Ok(Confinement::Inherited)
             }
             Err(error) => Err(Error::Setting(format!(
-                "the sandbox cannot be entered: {error}; --no-sandbox goes without"
+                "sandbox: cannot be entered: {error}; use --no-sandbox to run without it"
             ))),
         }
     }
@@ -289,7 +289,7 @@ impl Sandbox {
                 Ok(opened) => Some(Ok::<_, RulesetError>(PathBeneath::new(opened, access))),
                 // Few machines have all that the C library would read.
                 Err(error) => {
-                    log::debug!("sandbox: {error}");
+                    log::debug!("sandbox: path not allowed: {error}");
                     None
                 }
             }
@@ -305,26 +305,28 @@ impl Sandbox {
     fn confinement(&self, status: &RestrictionStatus) -> Confinement {
         let version = match status.landlock {
             LandlockStatus::NotEnabled => {
-                return Confinement::Missing("this kernel has Landlock turned off");
+                return Confinement::Missing("Landlock is disabled in this kernel");
             }
             LandlockStatus::Available { effective_abi, .. }
                 if status.ruleset != RulesetStatus::NotEnforced =>
             {
                 effective_abi
             }
-            _ => return Confinement::Missing("this kernel has no Landlock"),
+            _ => return Confinement::Missing("this kernel does not support Landlock"),
         };
         let reads = match self.reading {
             Reading::Beneath => format!("beneath {}", list(&self.read)),
-            Reading::Everywhere => "everywhere, as links are followed".to_owned(),
+            Reading::Everywhere => "everywhere because of --symlinks follow".to_owned(),
         };
         let writes = match &self.written[..] {
             [] => "nowhere".to_owned(),
             folders => format!("beneath {}", list(folders)),
         };
         let lacks = match version {
-            version if version < ABI::V3 => "; this kernel allows to truncate and to connect",
-            version if version < ABI::V4 => "; this kernel allows to connect",
+            version if version < ABI::V3 => {
+                "; this kernel cannot restrict truncating files and connecting"
+            }
+            version if version < ABI::V4 => "; this kernel cannot restrict connecting",
             _ => "",
         };
         Confinement::InForce(format!("reads {reads}, writes {writes} (Landlock{lacks})"))
@@ -336,8 +338,8 @@ impl fmt::Display for Confinement {
         f.write_str("sandbox: ")?;
         match self {
             Self::Off => f.write_str("off (--no-sandbox)"),
-            Self::Missing(reason) => write!(f, "none, {reason}"),
-            Self::Inherited => f.write_str("that of the process that started this one (Landlock)"),
+            Self::Missing(reason) => write!(f, "none: {reason}"),
+            Self::Inherited => f.write_str("inherited from the parent process (Landlock)"),
             Self::InForce(text) => f.write_str(text),
         }
     }

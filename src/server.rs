@@ -263,7 +263,7 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, Error> {
         check(&config)?;
         if config.addresses.is_empty() {
-            let text = "there is no address to listen on";
+            let text = "no address to listen on; name at least one";
             return Err(Error::Setting(text.to_owned()));
         }
         let listeners = listen_all(&config)?;
@@ -284,7 +284,7 @@ impl Server {
         check(&config)?;
         let listeners = listeners.into_iter().map(Into::into);
         let listeners: std::io::Result<_> = listeners.map(Listener::adopt).collect();
-        let listeners = listeners.map_err(Error::system("take over a listener"))?;
+        let listeners = listeners.map_err(Error::system("adopt a listener"))?;
         Self::on(listeners, config)
     }
 
@@ -296,13 +296,13 @@ impl Server {
                 ListenerAddress::Unix(path) => unix_sockets.push(path.clone()),
             }
         }
-        let acceptor = Acceptor::new(listeners).map_err(Error::system("watch the listeners"))?;
+        let acceptor = Acceptor::new(listeners).map_err(Error::system("poll the listeners"))?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = config.workers.unwrap_or_else(cores);
         let seats = (0..workers.get())
             .map(|_| Seat::new())
             .collect::<Result<Vec<_>, _>>()
-            .map_err(Error::system("make an event loop"))?;
+            .map_err(Error::system("create an event loop"))?;
         let limits = &config.limits;
         let pools = (
             Helpers::new(config.helpers.get(), limits.max_waiting_jobs),
@@ -385,7 +385,7 @@ impl Server {
     pub fn listeners(&self) -> Result<Vec<OwnedFd>, Error> {
         let copy = |listener: &Listener| listener.as_fd().try_clone_to_owned();
         let copies: std::io::Result<_> = self.acceptor.listeners().iter().map(copy).collect();
-        copies.map_err(Error::system("copy a listener"))
+        copies.map_err(Error::system("duplicate a listener"))
     }
 
     /// Serves until [`ServerHandle::shut_down`] is called and all is finished. The calling thread
@@ -413,7 +413,7 @@ impl Server {
             false => count,
         };
         let seats: std::io::Result<Vec<_>> = (0..greetings).map(|_| Seat::new()).collect();
-        let seats = seats.map_err(Error::system("make an event loop"))?;
+        let seats = seats.map_err(Error::system("create an event loop"))?;
         let addresses = seats.iter().map(|seat| seat.address().clone()).collect();
         shared.handshakers.publish(addresses);
         for (index, seat) in seats.into_iter().enumerate() {
@@ -439,11 +439,11 @@ impl Server {
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_PATIENCE);
             if dropped > 0 {
-                log::warn!("the access log lacks {dropped} lines");
+                log::warn!("access log: {dropped} lines dropped");
             }
         }
         if shared.failed.load(Ordering::Acquire) {
-            let source = std::io::Error::other("one of them failed, the log says why");
+            let source = std::io::Error::other("one of them failed; see the log");
             let doing = "keep the event loops running";
             return Err(Error::System { doing, source });
         }
@@ -553,9 +553,9 @@ fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
             match tls.look() {
                 Ok(Reloaded::Unchanged) => {}
                 Ok(Reloaded::Changed) => {
-                    log::warn!("new certificates: {}", tls.describe().join("; "));
+                    log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
                 }
-                Err(error) => log::error!("the certificates stay as they were: {error}"),
+                Err(error) => log::error!("tls: {error}; the current certificates stay in use"),
             }
         }
     };
@@ -572,7 +572,7 @@ struct Ward(Arc<Shared>);
 impl Ward {
     fn watch(self, run: impl FnOnce() -> std::io::Result<()>) {
         if let Err(error) = run() {
-            log::error!("an event loop failed: {error}");
+            log::error!("event loop: {error}; the server shuts down");
             self.end();
         }
     }
@@ -595,26 +595,29 @@ fn check(config: &Config) -> Result<(), Error> {
     let limits = &config.limits;
     let most = crate::h1::MAX_FIELDS;
     if limits.max_fields > most {
-        let text = format!("max_fields is {}; {most} is the most", limits.max_fields);
+        let text = format!(
+            "max_fields must be at most {most}, not {}",
+            limits.max_fields
+        );
         return Err(Error::Setting(text));
     }
     if limits.max_outbox_bytes == 0 {
-        let text = "max_outbox_bytes is 0; 1 is the least";
+        let text = "max_outbox_bytes must be at least 1, not 0";
         return Err(Error::Setting(text.to_owned()));
     }
     if let Some(workers) = config.workers.filter(|workers| workers.get() > MAX_WORKERS) {
-        let text = format!("there cannot be {workers} workers; {MAX_WORKERS} are the most");
+        let text = format!("workers must be at most {MAX_WORKERS}, not {workers}");
         return Err(Error::Setting(text));
     }
     let bandwidths = [limits.bandwidth_per_client, limits.bandwidth_per_connection];
     let least = Limits::MIN_BANDWIDTH;
     if let Some(low) = bandwidths.iter().flatten().find(|rate| rate.get() < least) {
-        let text = format!("a bandwidth is {low} bytes per second; {least} is the least");
+        let text = format!("a bandwidth must be at least {least} bytes per second, not {low}");
         return Err(Error::Setting(text));
     }
     if u32::try_from(limits.max_head_bytes).is_err() {
         let text = format!(
-            "max_head_bytes is {}; 4 GiB is the most",
+            "max_head_bytes must be less than 4 GiB, not {}",
             limits.max_head_bytes
         );
         return Err(Error::Setting(text));

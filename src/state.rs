@@ -31,7 +31,7 @@ pub(crate) fn make_folder_of(file: &Path, owner: Option<&Identity>) -> Result<()
     };
     folders.into_iter().rev().try_for_each(|folder| {
         make(folder).map_err(|source| Error::Path {
-            purpose: "make a folder for the user database at",
+            purpose: "create the user database folder",
             path: folder.to_owned(),
             source,
         })
@@ -50,7 +50,7 @@ fn refuse_beneath_root(path: &Path, root: &Path) -> Result<(), Error> {
     });
     match (existing, root.canonicalize()) {
         (Some(folder), Ok(root)) if folder.starts_with(&root) => Err(Error::Setting(format!(
-            "the user database {} would lie beneath the served folder {}; choose another folder with --state-dir",
+            "the user database {} is inside the served folder {}; choose another folder with --state-dir",
             path.display(),
             root.display()
         ))),
@@ -77,7 +77,7 @@ fn state_directory(flag: Option<&Path>) -> Result<PathBuf, Error> {
     match xdg.or_else(home) {
         Some(state) => Ok(state.join("tws")),
         None => Err(Error::Setting(
-            "there is no HOME to keep users in; name a folder with --state-dir".to_owned(),
+            "user database: HOME is not set; name a folder with --state-dir".to_owned(),
         )),
     }
 }

@@ -26,7 +26,7 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-const LAST_WORDS: &str = "Ctrl-C ends it.";
+const LAST_WORDS: &str = "Ctrl-C stops the server.";
 
 fn lines_of(output: impl Read) -> String {
     lines_with(output, &[LAST_WORDS])
@@ -87,13 +87,13 @@ fn what_is_hardly_meant_to_be_served_is_named_if_it_would_be() {
     );
     let plain = announced(at, &[]);
     for line in [
-        "  private keys are served (/b.pem, /deep/tls/server.pem): move them elsewhere\n",
-        "  databases or backups are served (/a.sql, /b b.sql, /c.sql and 1 more): move",
+        "  warning: private keys are served (/b.pem, /deep/tls/server.pem); move them out of the root\n",
+        "  warning: databases or backups are served (/a.sql, /b b.sql, /c.sql and 1 more); move",
     ] {
         assert!(plain.contains(line), "{line} in {plain}");
     }
     for name in [
-        ".git", ".env", "public", "slides", "moved", "whoever", "replace", "links",
+        ".git", ".env", "public", "slides", "moved", "password", "replace", "links",
     ] {
         assert!(!plain.contains(name), "{name} in {plain}");
     }
@@ -107,13 +107,36 @@ fn what_is_hardly_meant_to_be_served_is_named_if_it_would_be() {
         ],
     );
     for line in [
-        "  a repository is served (/.git): without --hidden it is not\n",
-        "  passwords are served (/.env): move them elsewhere\n",
-        "  symbolic links are followed to anywhere: --symlinks inside",
-        "  uploads may replace what is served: without --upload-overwrite",
+        "  warning: a repository is served (/.git); omit --hidden to hide it\n",
+        "  warning: passwords are served (/.env); move them out of the root\n",
+        "  warning: symbolic links are followed out of the root; use --symlinks inside",
+        "  warning: uploads may replace served files; omit --upload-overwrite",
     ] {
         assert!(bold.contains(line), "{line} in {bold}");
     }
+}
+
+/// The wording of the whole announcement. Other tests look for parts of it.
+#[test]
+fn announcement_is_worded_as_documented() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &[("a.sql", "INSERT")]);
+    let text = announced(folder.path(), &["--no-sandbox", "--qr"]);
+    let (first, rest) = text.split_once('\n').expect("a line");
+    assert_eq!(
+        first,
+        concat!("tws ", env!("CARGO_PKG_VERSION"), " serves .")
+    );
+    let (url, rest) = rest.split_once('\n').expect("a line");
+    let port = url.strip_prefix("  http://127.0.0.1:");
+    let port = port.and_then(|port| port.strip_suffix('/')).expect(url);
+    port.parse::<u16>().expect(url);
+    let root = "  warning: running as root; use --user NAME to drop privileges\n";
+    let expected = "  sandbox: off (--no-sandbox)\n  \
+                    warning: databases or backups are served (/a.sql); move them out of the root\n  \
+                    warning: --qr: no address is reachable from other machines; use --bind 0.0.0.0\n\
+                    Ctrl-C stops the server.\n";
+    assert_eq!(rest.replace(root, ""), expected);
 }
 
 /// However large a folder is, the start is not kept for long.
@@ -140,7 +163,7 @@ fn a_home_folder_is_hardly_meant() {
         let mut child = Spawned::start(&mut command);
         lines_of(child.stdout.take().expect("a pipe"))
     };
-    assert!(served(".").contains("a whole home folder: name the folder"));
+    assert!(served(".").contains("a whole home folder; name the folder"));
     assert!(!served("site").contains("home folder"));
 }
 
@@ -158,7 +181,7 @@ fn who_listens_everywhere_is_told_where_that_is() {
     );
     assert!(!text.contains("//0.0.0.0"), "{text}");
     assert!(
-        text.contains("whoever reaches 0.0.0.0 may read this: --auth-file"),
+        text.contains("0.0.0.0 can be reached without a password; use --auth-file"),
         "{text}"
     );
     let rows: Vec<usize> = text
@@ -168,7 +191,7 @@ fn who_listens_everywhere_is_told_where_that_is() {
         .collect();
     // A machine may have no address that others reach.
     match urls.len() {
-        1 => assert!(text.contains("--qr: no other machine"), "{text}"),
+        1 => assert!(text.contains("--qr: no address is reachable"), "{text}"),
         _ => {
             let width = rows[0];
             assert!(rows.iter().all(|row| *row == width), "{text}");
@@ -179,10 +202,10 @@ fn who_listens_everywhere_is_told_where_that_is() {
     }
     let here = announced(folder.path(), &["--qr"]);
     assert!(
-        here.contains("--qr: no other machine reaches this one: --bind 0.0.0.0"),
+        here.contains("--qr: no address is reachable from other machines; use --bind 0.0.0.0"),
         "{here}"
     );
-    assert!(!here.contains('█') && !here.contains("whoever"), "{here}");
+    assert!(!here.contains('█') && !here.contains("password"), "{here}");
 }
 
 /// What the binary says to a terminal, a warning included.
@@ -267,10 +290,10 @@ fn a_browser_that_does_not_open_is_a_warning() {
     let empty = tempfile::tempdir().expect("a folder");
     let failing = desktop("exit 3");
     for (path, expected) in [
-        (empty.path(), "--open: there is no xdg-open"),
+        (empty.path(), "--open: no xdg-open"),
         (
             failing.path(),
-            "--open: there is no browser that would open it; http://127.0.0.1:",
+            "--open: no browser could be opened; open http://127.0.0.1:",
         ),
     ] {
         let (mut child, _, stderr) = opening(folder.path(), path, "-o");

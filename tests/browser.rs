@@ -277,7 +277,7 @@ fn the_test_page_passes_over_https_and_plain_http_leads_there() {
     let site = Process::start(project, &args);
     let (_, plain) = site
         .announcement
-        .split_once("leads here: ")
+        .split_once("redirects here: ")
         .expect("a port");
     let browser = Browser::start();
     browser.open(plain.lines().next().expect("a URL"));

@@ -147,7 +147,7 @@ fn a_state_directory_is_not_served() {
         1,
     );
     assert!(
-        error.contains("beneath the served folder") && error.contains("--state-dir"),
+        error.contains("inside the served folder") && error.contains("--state-dir"),
         "{error}"
     );
 }
@@ -321,7 +321,7 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{found}");
-    assert!(!found.contains("wrong: "), "{found}");
+    assert!(!found.contains("error: "), "{found}");
     assert!(
         found.contains("warning: ") && found.contains("app.html"),
         "{found}"
@@ -347,12 +347,12 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
         "a.pem: no such file",
         #[cfg(feature = "tls")]
         "b.pem: no such file",
-        "1025 workers",
+        "at most 1024, not 1025",
         "192.0.2.1",
         "no/folder/log",
-        "site: it is a folder",
+        "site: this is a folder",
     ] {
-        let is_wrong = |line: &str| line.starts_with("wrong: ") && line.contains(expected);
+        let is_wrong = |line: &str| line.starts_with("error: ") && line.contains(expected);
         assert!(found.lines().any(is_wrong), "{expected} in {found}");
     }
     assert_eq!(output.stderr, b"");
@@ -369,8 +369,23 @@ fn nothing_is_fine_when_the_file_cannot_be_understood() {
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{found}");
-    assert!(found.starts_with("wrong: tws.toml:2: "), "{found}");
+    assert!(found.starts_with("error: tws.toml:2: "), "{found}");
     assert_eq!(found.lines().count(), 1, "{found}");
+}
+
+/// The wording of a whole report. Other tests look for parts of it.
+#[test]
+fn check_report_is_worded_as_documented() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = ["check", "--port=81", "--admin=127.0.0.1:81"];
+    let output = tws(folder.path(), &args);
+    let expected = "ok: settings: ./.tws.toml does not exist\n\
+        ok: . can be served\n\
+        ok: the limits are consistent\n\
+        ok: 127.0.0.1 is an address of this machine\n\
+        error: --admin: 127.0.0.1:81 is already used by --bind; choose another port or path\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
@@ -380,14 +395,14 @@ fn a_check_finds_what_cannot_be_listened_on() {
     let table: &[(&[&str], &str)] = &[
         (
             &["--bind=unix:file"],
-            "file: it is there already, and no socket",
+            "file: the file exists and is not a socket",
         ),
         (
             &["--admin=unix:file"],
-            "file: it is there already, and no socket",
+            "file: the file exists and is not a socket",
         ),
         (&["--admin=unix:no/socket"], "no/socket: no such file"),
-        (&[&format!("--bind=unix:{:a<108}", "")], "must be shorter"),
+        (&[&format!("--bind=unix:{:a<108}", "")], "(limit 107 bytes)"),
         (
             &["--port=81", "--admin=127.0.0.1:81"],
             "--admin: 127.0.0.1:81",
@@ -428,7 +443,7 @@ fn a_check_finds_what_cannot_be_listened_on() {
         #[cfg(feature = "tls")]
         (
             &["--bind=unix:s", "--tls-self-signed", "--redirect-http=81"],
-            "the addresses of --bind, and there is none",
+            "--bind names no IP address",
         ),
         #[cfg(feature = "tls")]
         (
@@ -447,7 +462,7 @@ fn a_check_finds_what_cannot_be_listened_on() {
         let found = String::from_utf8_lossy(&output.stdout);
         let wrong: Vec<_> = found
             .lines()
-            .filter(|it| it.starts_with("wrong: "))
+            .filter(|it| it.starts_with("error: "))
             .collect();
         match (&wrong[..], expected) {
             ([], &"") => {}

@@ -25,7 +25,7 @@ fn text(path: &Path) -> String {
 
 fn redirecting(announcement: &str) -> std::net::SocketAddr {
     let (_, behind) = announcement
-        .split_once("leads here: http://")
+        .split_once("redirects here: http://")
         .expect("a port");
     let (address, _) = behind.split_once('/').expect("a path");
     address.parse().expect("an address")
@@ -52,7 +52,7 @@ fn certificates_by_name_and_a_port_that_leads_to_https() {
         ],
     );
     assert!(process.announcement.contains("https://127.0.0.1:"));
-    assert!(process.announcement.contains("a.pem: a.test, until "));
+    assert!(process.announcement.contains("a.pem: a.test, valid until "));
     let config = Arc::new(authority.client());
     for name in ["a.test", "b.test"] {
         let mut client = Secure::connect(process.address, name, &config).expect(name);
@@ -179,8 +179,8 @@ fn certificates_are_added_and_dropped_by_sighup() {
     eventually(|| is_there("b.test"));
     assert!(is_there("a.test"));
     for (pairs, limits, reason) in [
-        (&[b, (a.0, b.1)][..], "", "is not that of the certificate"),
-        (&[b], "workers = 2000\n", "2000 workers"),
+        (&[b, (a.0, b.1)][..], "", "does not match the certificate"),
+        (&[b], "workers = 2000\n", "not 2000"),
     ] {
         write(pairs, limits);
         tws.process.signal(Signal::HUP);
@@ -204,7 +204,7 @@ fn what_cannot_be_spoken_is_said_at_once() {
     let certificate = format!("--tls-cert={}", text(&a.certificate));
     let other = format!("--tls-key={}", text(&b.key));
     let error = fails(folder.path(), &["--port=0", &certificate, &other], 1);
-    assert!(error.contains("is not that of the certificate"), "{error}");
+    assert!(error.contains("does not match the certificate"), "{error}");
     let error = fails(folder.path(), &["--port=0", "--tls-cert=none"], 1);
     assert!(
         error.contains("cannot read the certificate none"),
@@ -213,7 +213,7 @@ fn what_cannot_be_spoken_is_said_at_once() {
     fails(folder.path(), &["--redirect-http"], 2);
     let sockets = ["--bind=unix:s", "--tls-self-signed", "--redirect-http=0"];
     let error = fails(folder.path(), &sockets, 1);
-    assert!(error.contains("the addresses of --bind"), "{error}");
+    assert!(error.contains("--bind names no IP address"), "{error}");
 }
 
 fn run(program: &str, args: &[&str]) -> Output {

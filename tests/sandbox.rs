@@ -129,7 +129,7 @@ fn the_start_says_what_is_in_force() {
     let args = ["site", "--symlinks=follow", "--access-log=access.log"];
     let (_process, _, lines) = announced(folder.path(), &args);
     let expected =
-        format!("sandbox: reads everywhere, as links are followed, writes beneath {real} (");
+        format!("sandbox: reads everywhere because of --symlinks follow, writes beneath {real} (");
     assert!(sandbox(&lines).starts_with(&expected), "{lines:?}");
 }
 
@@ -209,7 +209,7 @@ fn only_known_users_are_become_and_only_by_root() {
 #[test]
 fn root_becomes_somebody_else_and_writes_as_them() {
     if !geteuid().is_root() {
-        return eprintln!("only root can become somebody else");
+        return eprintln!("only root can change to another user");
     }
     let folder = site();
     let at = |name: &str| folder.path().join(name);

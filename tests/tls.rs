@@ -302,7 +302,7 @@ fn new_certificates_are_shown_without_a_drop() {
     let second = authority.issue("2", &["a.test", "b.test"]);
     link(&second.certificate, &live.certificate);
     let error = tls.reload().expect_err("half a renewal").to_string();
-    assert!(error.contains("is not that of the certificate"), "{error}");
+    assert!(error.contains("does not match the certificate"), "{error}");
     assert_eq!(shown(&connect().expect("a session")), shown(&old));
     link(&second.key, &live.key);
     // The server looks by itself.
@@ -334,21 +334,21 @@ fn what_is_no_pair_is_said_in_one_line() {
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let nonsense = write("nonsense.pem", nonsense);
     let table: &[(&Path, &Path, &str)] = &[
-        (&a.certificate, &b.key, "is not that of the certificate"),
+        (&a.certificate, &b.key, "does not match the certificate"),
         (&expired.certificate, &expired.key, "expired on 2020-02-29"),
         (
             &early.certificate,
             &early.key,
-            "is valid from 2999-01-01 on",
+            "is not valid before 2999-01-01",
         ),
-        (&a.certificate, &encrypted, "is encrypted: `openssl pkey"),
-        (&a.certificate, &a.certificate, "has no private key in it"),
-        (&a.key, &a.key, "has no certificate in it"),
-        (&empty, &a.key, "has no certificate in it"),
-        (&cut, &a.key, "it ends in the middle"),
-        (&nonsense, &a.key, "its first certificate is none"),
+        (&a.certificate, &encrypted, "is encrypted; `openssl pkey"),
+        (&a.certificate, &a.certificate, "contains no private key"),
+        (&a.key, &a.key, "contains no certificate"),
+        (&empty, &a.key, "contains no certificate"),
+        (&cut, &a.key, "the file is truncated"),
+        (&nonsense, &a.key, "the first certificate cannot be parsed"),
         (&authority.path("missing"), &a.key, "no such file"),
-        (authority.folder.path(), &a.key, "not a regular file"),
+        (authority.folder.path(), &a.key, "this is a folder"),
     ];
     for (certificate, key, expected) in table {
         let pair = KeyPair {
@@ -366,7 +366,7 @@ fn what_is_no_pair_is_said_in_one_line() {
 fn one_that_is_made_on_the_spot_has_the_names() {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let tls = Tls::self_signed(&names).expect("a certificate");
-    assert!(tls.describe()[0].contains("localhost, 127.0.0.1, until 20"));
+    assert!(tls.describe()[0].contains("localhost, 127.0.0.1, valid until 20"));
     assert!(tls.warnings().is_empty());
     let server = serve(tls, text);
     let authority = Authority::new();

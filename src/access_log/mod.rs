@@ -55,7 +55,7 @@ impl FromStr for Format {
             "combined" => Ok(Self::Combined),
             "json" => Ok(Self::Json),
             _ => Err(format!(
-                "no such access log format: {text}; there are access-count, common, combined and json"
+                "unknown access log format: {text}; use access-count, common, combined or json"
             )),
         }
     }
@@ -190,7 +190,7 @@ impl AccessLog {
                 writer.run(&queue);
                 drop(ended);
             })
-            .map_err(Error::system("start the thread of the access log"))?;
+            .map_err(Error::system("start the access log thread"))?;
         let inlet = Inlet { messages, shared };
         Ok(Self { inlet, writing })
     }
@@ -235,11 +235,21 @@ fn open(destination: &Destination) -> Result<Output, Error> {
     match destination {
         Destination::Stdout => {
             let file = unbuffered_stdout()
-                .map_err(|error| Error::path(PURPOSE, "the standard output", error))?;
-            Ok(Output::new("the standard output", Box::new(file)))
+                .map_err(|error| Error::path(PURPOSE, "standard output", error))?;
+            Ok(Output::new("standard output", Box::new(file)))
         }
         Destination::File(path) => {
-            let file = append_to(path).map_err(|error| Error::path(PURPOSE, path, error))?;
+            let file = append_to(path).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied if matches!(path.try_exists(), Ok(false)) => {
+                    let folder = path
+                        .parent()
+                        .filter(|folder| !folder.as_os_str().is_empty());
+                    let folder = folder.unwrap_or(Path::new("."));
+                    let text = format!("no write permission in {}", folder.display());
+                    Error::path("create", path, io::Error::other(text))
+                }
+                _ => Error::path(PURPOSE, path, error),
+            })?;
             Ok(Output::to_file(path, file))
         }
     }

@@ -238,7 +238,7 @@ fn formats_have_names() {
         assert_eq!(name.parse(), Ok(format));
     }
     let error = "clf".parse::<Format>().expect_err("no format");
-    assert!(error.contains("access-count, common, combined and json"));
+    assert!(error.contains("access-count, common, combined or json"));
 }
 
 /// Memory that tests and a writer share.

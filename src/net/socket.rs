@@ -28,6 +28,9 @@ const BACKLOG: i32 = 4096;
 /// What a connection's socket may hold beside what is on the wire: one turn's portion.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, one of them a NUL (unix(7)).
+const MAX_UNIX_PATH_BYTES: usize = 107;
+
 /// A socket that connections come from.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -66,6 +69,10 @@ impl Listener {
     /// A Unix socket that those may connect to whom `mode` lets write.
     pub(crate) fn unix(path: &Path, mode: u32) -> Result<Self, Error> {
         let failed = |source| Error::path("listen on", path, source);
+        if path.as_os_str().len() > MAX_UNIX_PATH_BYTES {
+            let text = format!("the socket path is too long (limit {MAX_UNIX_PATH_BYTES} bytes)");
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, text)));
+        }
         make_way(path).map_err(failed)?;
         let listen = || {
             let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -89,7 +96,7 @@ impl Listener {
             (None, Some(path)) => ListenerAddress::Unix(path.to_owned()),
             (None, None) if !address.is_unix() => {
                 // Whoever comes by it would be taken for a peer of this machine.
-                let text = "it is neither a TCP nor a Unix socket";
+                let text = "neither a TCP nor a Unix socket";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, text));
             }
             (None, None) => ListenerAddress::Unix(PathBuf::from("(unnamed)")),
@@ -129,13 +136,15 @@ fn make_way(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            Err(io::Error::other("it is there already, and no socket"))
-        }
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::other(
+            "the file exists and is not a socket; remove it or choose another path",
+        )),
         Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
             Err(error) => Err(error),
-            Ok(_) => Err(io::Error::other("another server listens there")),
+            Ok(_) => Err(io::Error::other(
+                "another server listens on it; stop that server or choose another path",
+            )),
         },
     }
 }
@@ -283,7 +292,7 @@ mod tests {
             assert_eq!(mode(&path), wanted);
             assert_eq!(listener.address(), &ListenerAddress::Unix(path.clone()));
             let error = Listener::unix(&path, 0o600).expect_err("taken").to_string();
-            assert!(error.contains("another server listens there"), "{error}");
+            assert!(error.contains("another server listens"), "{error}");
         }
     }
 
@@ -293,8 +302,23 @@ mod tests {
         let path = folder.path().join("precious");
         fs::write(&path, "precious").expect("a file");
         let error = Listener::unix(&path, 0o600).expect_err("taken").to_string();
-        assert!(error.contains("no socket"), "{error}");
+        assert!(error.contains("is not a socket"), "{error}");
         assert_eq!(fs::read(&path).expect("a file"), b"precious");
+    }
+
+    #[test]
+    fn socket_path_beyond_107_bytes_is_invalid_input() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let room = MAX_UNIX_PATH_BYTES - folder.path().as_os_str().len() - 1;
+        let longest = folder.path().join("a".repeat(room));
+        Listener::unix(&longest, 0o600).expect("a path that fits");
+        let too_long = folder.path().join("b".repeat(room + 1));
+        let error = Listener::unix(&too_long, 0o600).expect_err("a path that is too long");
+        let Error::Path { source, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().ends_with("(limit 107 bytes)"), "{error}");
     }
 
     #[test]

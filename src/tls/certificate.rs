@@ -52,30 +52,31 @@ impl Identity {
             names,
             begins,
             expires,
-        } = Particulars::of(leaf)
-            .ok_or_else(|| Error::Setting(format!("{origin}: its first certificate is none")))?;
+        } = Particulars::of(leaf).ok_or_else(|| {
+            Error::Setting(format!("{origin}: the first certificate cannot be parsed"))
+        })?;
         let now = Timestamp::now().as_second();
         if now >= expires {
             let day = day(expires);
             return Err(Error::Setting(format!(
-                "the certificate {origin} expired on {day}: renew it"
+                "the certificate {origin} expired on {day}; renew it"
             )));
         }
         if now < begins {
             let day = day(begins);
             return Err(Error::Setting(format!(
-                "the certificate {origin} is valid from {day} on: check the clock, or wait"
+                "the certificate {origin} is not valid before {day}; check the clock, or wait"
             )));
         }
         let refused = |error: rustls::Error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
-                "the key {} is not that of the certificate {origin}: name the pair that was issued \
-                 together, the server's own certificate first in its file",
+                "the key {} does not match the certificate {origin}; use the pair that was issued \
+                 together, with the server's own certificate first in its file",
                 pair.key.display()
             ),
             error => format!(
-                "the key {} cannot be used: {error}; RSA of 2048 bits and more, ECDSA (P-256, \
-                 P-384) and Ed25519 can",
+                "the key {} cannot be used: {error}; use RSA of at least 2048 bits, ECDSA (P-256, \
+                 P-384) or Ed25519",
                 pair.key.display()
             ),
         };
@@ -110,12 +111,20 @@ impl Identity {
             let key = rcgen::KeyPair::generate()?;
             Ok((params.self_signed(&key)?, key.serialize_der()))
         };
-        let refused = |error| Error::Setting(format!("no certificate for {names:?}: {error}"));
+        let refused = |error| {
+            Error::Setting(format!(
+                "TLS: cannot create a certificate for {names:?}: {error}"
+            ))
+        };
         let (certificate, key) = made().map_err(refused)?;
         let key = PrivateKeyDer::try_from(key).map_err(|text| Error::Setting(text.to_owned()))?;
         let chain = vec![certificate.der().clone()];
-        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|error| Error::Setting(format!("no certificate of ours: {error}")))?;
+        let key =
+            CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
+                Error::Setting(format!(
+                    "TLS: cannot use the self-signed certificate: {error}"
+                ))
+            })?;
         Ok(Self {
             key: Arc::new(key),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -148,12 +157,22 @@ impl Identity {
             [] => "no name".to_owned(),
             names => names.join(", "),
         };
-        format!("{}: {names}, until {}", self.origin, day(self.expires))
+        format!(
+            "{}: {names}, valid until {}",
+            self.origin,
+            day(self.expires)
+        )
     }
 
     pub(super) fn expires_soon(&self) -> Option<String> {
         let left = self.expires - Timestamp::now().as_second();
-        let text = || format!("{} expires on {}", self.origin, day(self.expires));
+        let text = || {
+            format!(
+                "the certificate {} expires on {}; renew it",
+                self.origin,
+                day(self.expires)
+            )
+        };
         (left < SOON).then(text)
     }
 }
@@ -163,7 +182,7 @@ pub(super) fn open_to_all(pair: &KeyPair) -> Option<String> {
     let metadata = fs::metadata(&pair.key).ok()?;
     let path = pair.key.display();
     (metadata.mode() & 0o004 != 0).then(|| {
-        format!("everybody on this machine can read the key {path}: `chmod o= {path}` ends that")
+        format!("the key {path} is readable by all users of this machine; run `chmod o= {path}`")
     })
 }
 
@@ -237,7 +256,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 fn nothing_in(path: &Path) -> Error {
     Error::Setting(format!(
-        "{} has no certificate in it (PEM, -----BEGIN CERTIFICATE-----)",
+        "{} contains no certificate (PEM, -----BEGIN CERTIFICATE-----)",
         path.display()
     ))
 }
@@ -251,12 +270,12 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Ok(key),
         Err(_) if has("ENCRYPTED") => Err(Error::Setting(format!(
-            "the key {0} is encrypted: `openssl pkey -in {0} -out FILE` writes it without a \
+            "the key {0} is encrypted; `openssl pkey -in {0} -out FILE` writes it without a \
              passphrase",
             path.display()
         ))),
         Err(pem::Error::NoItemsFound) => Err(Error::Setting(format!(
-            "{} has no private key in it (PEM, -----BEGIN PRIVATE KEY-----)",
+            "{} contains no private key (PEM, -----BEGIN PRIVATE KEY-----)",
             path.display()
         ))),
         Err(error) => Err(broken(path, &error)),
@@ -266,8 +285,8 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
 /// Nothing of what is in the file: it may be a key.
 fn broken(path: &Path, error: &pem::Error) -> Error {
     let what = match error {
-        pem::Error::MissingSectionEnd { .. } => "it ends in the middle",
-        _ => "it is damaged",
+        pem::Error::MissingSectionEnd { .. } => "the file is truncated",
+        _ => "the file is damaged",
     };
     Error::Setting(format!("{}: {what} (PEM)", path.display()))
 }
@@ -276,10 +295,11 @@ fn read(purpose: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     let read = || {
         let metadata = fs::metadata(path)?;
         match metadata.len() {
+            _ if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             // A FIFO would be waited for.
-            _ if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+            _ if !metadata.is_file() => Err(io::Error::other("not a regular file")),
             ..=MAX_FILE_BYTES => fs::read(path),
-            _ => Err(io::Error::other("it is too large to be one")),
+            _ => Err(io::Error::other("the file is too large (limit 1 MiB)")),
         }
     };
     read().map_err(|source| Error::path(purpose, path, source))

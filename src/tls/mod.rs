@@ -178,7 +178,7 @@ impl Tls {
 
 fn open(pairs: Vec<KeyPair>) -> Result<(Known, Arc<[Identity]>), Error> {
     if pairs.is_empty() {
-        let text = "TLS needs a certificate and its key";
+        let text = "TLS: a certificate and its key are required";
         return Err(Error::Setting(text.to_owned()));
     }
     let stamps = Stamps::of(&pairs);

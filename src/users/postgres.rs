@@ -76,14 +76,14 @@ impl Drop for Driver {
 impl Postgres {
     pub(super) fn at(url: &str) -> Result<Self, Error> {
         let config = config(url).map_err(|reason| {
-            Error::Setting(format!("users cannot be kept in this database: {reason}"))
+            Error::Setting(format!("users cannot be stored in this database: {reason}"))
         })?;
         // Names are resolved on one more thread, which may hang for longer than anybody waits.
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
             .build()
-            .map_err(Error::system("prepare connections to the user database"))?;
+            .map_err(Error::system("create the event loop of the user database"))?;
         Ok(Self {
             patience: config.get_connect_timeout().copied().unwrap_or(PATIENCE),
             config,
@@ -107,7 +107,7 @@ impl Postgres {
             self.connect().map_err(StoreError::Lost)?;
         }
         let Some(session) = &self.session else {
-            return Err(StoreError::Lost("there is no connection".to_owned()));
+            return Err(StoreError::Lost("no connection".to_owned()));
         };
         let answer = async { time::timeout(self.patience, question(session)).await };
         let error = match self.runtime.block_on(answer) {
@@ -168,11 +168,11 @@ impl Session {
         // none of the same transaction.
         match connection.parameter("server_encoding") {
             None | Some("UTF8") => {}
-            Some(other) => return Err(format!("its encoding is {other}; UTF8 is wanted")),
+            Some(other) => return Err(format!("its encoding is {other}; UTF8 is required")),
         }
         let driver = Driver(task::spawn(async move {
             if let Err(error) = connection.await {
-                log::debug!("users: {}", text(&error));
+                log::debug!("users: database connection ended: {}", text(&error));
             }
         }));
         // A statement that waits for a lock must not stay behind when its connection is given up.
@@ -226,25 +226,24 @@ async fn notice_ends() {
 
 fn config(url: &str) -> Result<Config, String> {
     let no_tls = || {
-        "its sslmode asks for TLS, which tws does not speak with databases; use sslmode=disable on \
-         a network you trust, a unix socket, or a tunnel"
+        "its sslmode requires TLS, which tws does not support for databases; use sslmode=disable on \
+         a trusted network, a Unix socket or a tunnel"
             .to_owned()
     };
-    let mut config: Config =
-        match url.parse() {
-            Ok(config) => config,
-            Err(error) => {
-                let reason = tokio_postgres::Error::source(&error).map(ToString::to_string);
-                // Only this one names a parameter and nothing of its value.
-                return Err(match reason {
+    let mut config: Config = match url.parse() {
+        Ok(config) => config,
+        Err(error) => {
+            let reason = tokio_postgres::Error::source(&error).map(ToString::to_string);
+            // Only this one names a parameter and nothing of its value.
+            return Err(match reason {
                 Some(reason) if reason == "invalid value for option `sslmode`" => no_tls(),
                 Some(reason) if reason.starts_with("invalid value for option") => reason,
-                _ => "its URL is not like postgres://user:password@host:port/database (a character \
-                      that has a meaning in a URL is written as %40)"
+                _ => "its URL must have the form postgres://user:password@host:port/database \
+                      (percent-encode reserved characters: @ is %40)"
                     .to_owned(),
             });
-            }
-        };
+        }
+    };
     if config.get_ssl_mode() == SslMode::Require {
         return Err(no_tls());
     }
@@ -332,5 +331,7 @@ pub(super) fn in_order(names: &[&str], users: Vec<User>) -> Result<Vec<User>, St
     }
     let take = |name: &&str| by_name.get_mut(*name)?.pop();
     let users: Option<Vec<User>> = names.iter().map(take).collect();
-    users.ok_or_else(|| StoreError::Failed("the database keeps names otherwise".to_owned()))
+    users.ok_or_else(|| {
+        StoreError::Failed("the database returned other names than were inserted".to_owned())
+    })
 }

@@ -91,9 +91,7 @@ pub(super) fn open(path: &Path) -> Result<(Sqlite, Sqlite), Error> {
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .map_err(|error| {
-                Error::path("make a folder for the user database at", folder, error)
-            })?;
+            .map_err(|error| Error::path("create the user database folder", folder, error))?;
     }
     let unusable = |error: rusqlite::Error| unusable(io::Error::other(error));
     let writer = open_writer(&absolute).map_err(unusable)?;

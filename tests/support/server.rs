@@ -166,7 +166,7 @@ impl Announcement {
             let (address, _) = behind.split_once('/').expect("a path");
             address.parse().expect("an address")
         };
-        let admin = text.split_once("for operators: ");
+        let admin = text.split_once("admin: ");
         Self {
             address: address(&text),
             admin: admin.map(|(_, text)| address(text)),

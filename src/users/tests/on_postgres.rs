@@ -51,10 +51,10 @@ impl super::Place for Place {
 #[test]
 fn urls_that_are_refused_keep_their_secrets() {
     let table = [
-        ("postgres://ana:s3cret@h/d?sslmode=require", "asks for TLS"),
+        ("postgres://ana:s3cret@h/d?sslmode=require", "requires TLS"),
         (
             "postgres://ana:s3cret@h/d?sslmode=verify-full",
-            "asks for TLS",
+            "requires TLS",
         ),
         (
             "postgres://ana:s3cret@h/d?s3cret=1",
@@ -70,10 +70,10 @@ fn urls_that_are_refused_keep_their_secrets() {
     ];
     for (url, reason) in table {
         let error = Users::connect(url).expect_err(url).to_string();
-        let start = "users cannot be kept in this database: ";
+        let start = "users cannot be stored in this database: ";
         assert!(error.starts_with(start), "{url}: {error}");
         assert!(
-            error.contains(reason) || reason == "asks for TLS" && error.contains("TLS"),
+            error.contains(reason) || reason == "requires TLS" && error.contains("TLS"),
             "{url}: {error}"
         );
         assert!(!error.contains("s3cret"), "{url}: {error}");

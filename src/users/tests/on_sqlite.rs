@@ -84,7 +84,7 @@ fn folders_are_made() {
     assert!(path.exists());
     let error = Users::open(&path.join("c.db")).expect_err("a file is no folder");
     let start = format!(
-        "cannot make a folder for the user database at {}: ",
+        "cannot create the user database folder {}: ",
         path.display()
     );
     assert!(error.to_string().starts_with(&start), "{error}");
