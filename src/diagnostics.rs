@@ -59,7 +59,10 @@ struct Recent {
 enum Shown {
     #[default]
     Nowhere,
-    #[cfg_attr(not(feature = "tui"), expect(dead_code, reason = "nobody shows them"))]
+    #[cfg_attr(
+        not(feature = "tui"),
+        expect(dead_code, reason = "set only with the feature tui")
+    )]
     OnScreen,
 }
 

@@ -59,7 +59,7 @@ impl Replier {
         // What wraps a handler may panic over its answer, on the thread of whoever sends it: they
         // go on. The replier that lies in the wrapping is dropped and says 500.
         if catch_unwind(AssertUnwindSafe(|| deliver(reply))).is_err() {
-            log::error!("what wraps the handler of {} panicked", self.request);
+            log::error!("{}: middleware panicked", self.request);
         }
     }
 }

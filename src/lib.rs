@@ -189,7 +189,7 @@
 //! tws runs on Linux.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("tws is written for Linux: it needs sendfile(2), openat2(2) and epoll(7)");
+compile_error!("tws supports Linux only: it needs sendfile(2), openat2(2) and epoll(7)");
 
 pub mod access_log;
 pub mod admin;

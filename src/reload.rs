@@ -94,7 +94,7 @@ impl Reload {
         let thread = thread::Builder::new().name("reload".to_owned());
         if let Err(error) = thread.spawn(move || shared.run()) {
             self.shared.waiting.store(false, Ordering::Release);
-            log::error!("nothing is reloaded: {error}");
+            log::error!("reload: cannot start a thread: {error}; the settings are unchanged");
             // It waits for the end of what it has asked for.
             self.shared.supervisor.reloads();
             self.shared
@@ -111,8 +111,8 @@ impl Shared {
         self.supervisor.reloads();
         let result = self.reload();
         match &result {
-            Ok(()) => log::info!("the settings are read anew"),
-            Err(reason) => log::error!("nothing is reloaded, the settings stay: {reason}"),
+            Ok(()) => log::info!("reload: the new settings are in force"),
+            Err(reason) => log::error!("reload: {reason}; the settings are unchanged"),
         }
         self.supervisor.has_reloaded(result.err().as_deref());
         drop(turn);
@@ -151,7 +151,7 @@ impl Shared {
     fn reload_certificates(&self, settings: &Settings) -> Result<(), Error> {
         let Some(tls) = &self.tls else { return Ok(()) };
         if let Reloaded::Changed = https::reload(tls, &settings.encryption)? {
-            log::warn!("new certificates: {}", tls.describe().join("; "));
+            log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Shared {
             if source.kind() == io::ErrorKind::PermissionDenied);
         match (is_refused, &self.confinement) {
             (true, Confinement::InForce(_) | Confinement::Inherited) => format!(
-                "{error}, or it is outside of the sandbox, which was made at the start: then start anew"
+                "{error}; if it is outside the sandbox, which was set up at startup, restart the server"
             ),
             _ => error.to_string(),
         }
@@ -230,7 +230,7 @@ impl Shared {
         compare("group", began.group == now.group);
         if !differ.is_empty() {
             log::warn!(
-                "these stay as they were until the program is started anew: {}",
+                "reload: these settings take effect only after a restart: {}",
                 differ.join(", ")
             );
         }
@@ -240,12 +240,12 @@ impl Shared {
         ) {
             if !writable(now).is_subset(&writable(began)) {
                 log::warn!(
-                    "the sandbox lets no uploads be written where none were taken at the start"
+                    "reload: the sandbox blocks uploads to a root that took none at startup; restart the server"
                 );
             }
             if follows(now) && !follows(began) {
                 log::warn!(
-                    "the sandbox lets no links be followed out of the roots: none were at the start"
+                    "reload: the sandbox blocks links out of the roots, as none were followed at startup; restart the server"
                 );
             }
         }

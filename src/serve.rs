@@ -67,7 +67,7 @@ pub(crate) fn run(
     // No thread may have been started before: it would be free, and root.
     let confinement = give_up(&settings, opened.store.as_ref(), identity)?;
     diagnostics.write().map_err(|source| Error::System {
-        doing: "start the diagnostics",
+        doing: "start the logging thread",
         source,
     })?;
     if let Some(browser) = browser {
@@ -248,7 +248,7 @@ impl Running {
         let sockets = handle.unix_sockets().iter();
         let sockets = sockets.map(|path| format!("unix:{}", path.display()));
         let places: Vec<_> = addresses.chain(sockets).collect();
-        format!("serves {} at {}", self.root.display(), places.join(", "))
+        format!("serving {} at {}", self.root.display(), places.join(", "))
     }
 
     /// Serves, and ends the others then: the admin's listener last, for it tells of the end.
@@ -265,7 +265,7 @@ impl Running {
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_PATIENCE);
             if dropped > 0 {
-                log::warn!("the access log lacks {dropped} lines");
+                log::warn!("access log: {dropped} lines dropped");
             }
         }
         if let Some(admin) = self.admin {
@@ -315,7 +315,7 @@ impl Picture {
         // As the same keys do without the picture.
         let quit = || {
             if let Err(error) = signal_hook::low_level::raise(SIGINT) {
-                log::error!("the end cannot be announced: {error}");
+                log::error!("tui: failed to send SIGINT to this process: {error}");
             }
         };
         let tui = tui::Tui::start(self.title, sampler, diagnostics.lines(), quit);
@@ -328,7 +328,7 @@ impl Picture {
     #[cfg(not(feature = "tui"))]
     fn show(self, _: Arc<Sampler>, _: &Diagnostics) -> Result<(), Error> {
         let text = format!(
-            "--tui: {}: this tws was built without the feature tui",
+            "--tui: cannot show {}: this tws was built without the feature tui",
             self.title
         );
         Err(Error::Setting(text))
@@ -418,15 +418,14 @@ fn raise_descriptor_limit() {
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
-        log::warn!(
-            "the limit of open files stays at {:?}: {error}",
-            limit.current
-        );
+        log::warn!("file descriptors: cannot raise the limit: {error}; few connections may fit");
     }
     if let Some(few) = getrlimit(Resource::Nofile).current
         && few < FEW_DESCRIPTORS
     {
-        log::warn!("no more than {few} files can be open at once (ulimit -Hn): few clients fit");
+        log::warn!(
+            "file descriptors: at most {few} can be open, which limits connections; raise `ulimit -Hn`"
+        );
     }
 }
 
@@ -435,7 +434,7 @@ fn raise_descriptor_limit() {
 fn survive_size_limits() -> Result<(), Error> {
     let registered = flag::register(SIGXFSZ, Arc::default());
     registered.map(|_| ()).map_err(|source| Error::System {
-        doing: "watch for signals",
+        doing: "handle signals",
         source,
     })
 }

@@ -56,7 +56,9 @@ impl Heeded {
                 (SIGUSR2, _) => self.upgrade.begin(),
                 (_, 0) => {
                     ends = 1;
-                    log::info!("finishing the answers in flight; a second signal ends at once");
+                    log::info!(
+                        "shutdown: finishing responses in progress; a second signal exits at once"
+                    );
                     self.upgrade.give_up();
                     self.supervisor.ends();
                     let delay = self.reload.drain_delay();
@@ -76,7 +78,7 @@ impl Heeded {
 
 fn failed(source: std::io::Error) -> Error {
     Error::System {
-        doing: "watch for signals",
+        doing: "handle signals",
         source,
     }
 }

@@ -61,7 +61,7 @@ impl Supervisor {
             Ok(socket) => Some(socket),
             Err(error) => {
                 let name = name.display();
-                log::warn!("the supervisor at NOTIFY_SOCKET={name} is told nothing: {error}");
+                log::warn!("sd_notify: cannot connect to NOTIFY_SOCKET={name}: {error}; no notifications are sent");
                 None
             }
         });
@@ -89,7 +89,7 @@ impl Supervisor {
     pub(crate) fn reloads(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
-            Err(error) => log::warn!("the supervisor is not told of the reload: {error}"),
+            Err(error) => log::warn!("sd_notify: cannot send RELOADING=1: {error}"),
         }
     }
 
@@ -101,7 +101,7 @@ impl Supervisor {
         };
         let status = match reason {
             None => serving.clone(),
-            Some(reason) => format!("nothing was reloaded: {reason}; {serving}"),
+            Some(reason) => format!("reload failed: {reason}; {serving}"),
         };
         self.tell(&[NotifyState::Ready, NotifyState::Status(&one_line(&status))]);
     }
@@ -110,7 +110,7 @@ impl Supervisor {
     pub(crate) fn ends(&self) {
         self.tell(&[
             NotifyState::Stopping,
-            NotifyState::Status("finishing the answers in flight"),
+            NotifyState::Status("finishing responses in progress"),
         ]);
     }
 
@@ -156,7 +156,7 @@ impl Supervisor {
             if is_well {
                 self.tell(&[NotifyState::Watchdog]);
             } else if was_well {
-                log::error!("an event loop does not answer, and the watchdog is told nothing");
+                log::error!("watchdog: an event loop is unresponsive; withholding WATCHDOG=1");
             }
             was_well = is_well;
             thread::sleep(period.saturating_sub(begun.elapsed()));
@@ -173,7 +173,7 @@ impl Supervisor {
         let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
         if let Err(error) = socket.send(lines.join("\n").as_bytes()) {
             log::warn!(
-                "the supervisor is not told {}: {error}",
+                "sd_notify: cannot send {}: {error}",
                 one_line(&lines.join(" "))
             );
         }
@@ -186,7 +186,11 @@ fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     match name {
         [b'@', name @ ..] => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
         [b'/', ..] => socket.connect(Path::new(std::ffi::OsStr::from_bytes(name)))?,
-        _ => return Err(io::Error::other("it is neither a path from / on nor @NAME")),
+        _ => {
+            return Err(io::Error::other(
+                "neither an absolute path nor an abstract name (@NAME)",
+            ));
+        }
     }
     socket.shutdown(Shutdown::Read)?;
     socket.set_write_timeout(Some(PATIENCE))?;
@@ -225,7 +229,7 @@ mod tests {
         assert!(time > 0);
         supervisor.has_reloaded(Some("a\nb"));
         let text = heard(&socket);
-        assert_eq!(text, "READY=1\nSTATUS=nothing was reloaded: a b; at home");
+        assert_eq!(text, "READY=1\nSTATUS=reload failed: a b; at home");
         supervisor.has_reloaded(None);
         assert_eq!(heard(&socket), "READY=1\nSTATUS=at home");
         supervisor.hand_over(7);

@@ -104,7 +104,7 @@ impl Tui {
             // Nobody can see anything or press a key any more.
             give_back();
             after.close();
-            log::error!("the terminal cannot be drawn on: {failure}");
+            log::error!("tui: cannot draw on the terminal: {failure}");
             quit();
         };
         thread::Builder::new().name("tui".to_owned()).spawn(draw)?;
@@ -251,8 +251,8 @@ impl Picture {
             .as_ref()
             .map_or(Phase::Bound, |sample| sample.phase);
         let (words, color) = match phase {
-            Phase::Bound | Phase::Serving => ("q ends", Color::Green),
-            _ => ("finishing its answers; q again ends at once", Color::Yellow),
+            Phase::Bound | Phase::Serving => ("q quits", Color::Green),
+            _ => ("finishing responses; q again quits at once", Color::Yellow),
         };
         let line = Line::from(vec![
             Span::from(" tws ").bold().reversed(),
@@ -318,7 +318,7 @@ impl Picture {
         let inner = block.inner(area);
         frame.render_widget(block, area);
         if all == 0 {
-            let words = "Nothing is on its way. What goes at once is not shown here.";
+            let words = "No transfers running. Short replies are not listed.";
             frame.render_widget(Line::from(words).dim(), inner);
         }
         for (transfer, row) in transfers.iter().zip(inner.rows()) {
@@ -459,7 +459,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
         terminal.draw(|frame| picture.draw(frame)).expect("a frame");
         let screen = terminal.backend().to_string();
-        assert!(screen.contains(" tws  site  q ends"), "{screen}");
+        assert!(screen.contains(" tws  site  q quits"), "{screen}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Ancestor {
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             Ok(ManuallyDrop::new(UnixStream::from(socket)))
         };
-        let socket = take().map_err(failed("take over from the process before"))?;
+        let socket = take().map_err(failed("take over from the previous process"))?;
         Ok(Some(Self { socket, counts }))
     }
 
@@ -89,7 +89,7 @@ impl Ancestor {
             let _ = self.socket.read(&mut [0]);
         }
         drop(ManuallyDrop::into_inner(self.socket));
-        waits.map_err(failed("relieve the process before"))
+        waits.map_err(failed("notify the previous process"))
     }
 }
 
@@ -141,7 +141,7 @@ impl Upgrade {
             listeners.push(server.map_or(Ok(Vec::new()), Server::listeners)?);
         }
         let shared = Shared {
-            program: program.map_err(failed("find the program's own file"))?,
+            program: program.map_err(failed("find the file of this program"))?,
             handles,
             supervisor,
             phase: Mutex::new(Phase::Serving(listeners)),
@@ -160,12 +160,14 @@ impl Upgrade {
                 let thread = std::thread::Builder::new().name("upgrade".to_owned());
                 if let Err(error) = thread.spawn(move || shared.run(listeners)) {
                     // The listeners are gone with the closure: there is no second attempt.
-                    log::error!("no upgrade: {error}");
+                    log::error!(
+                        "upgrade: cannot start a thread: {error}; restart the server to upgrade it"
+                    );
                 }
             }
             other => {
                 *phase = other;
-                log::warn!("an upgrade or the end has begun already");
+                log::warn!("upgrade: ignored, as an upgrade or a shutdown is in progress");
             }
         }
     }
@@ -192,7 +194,9 @@ impl Shared {
                 let pid = child.id();
                 self.supervisor.hand_over(pid);
                 drop(socket);
-                log::warn!("process {pid} serves; this one finishes its answers");
+                log::warn!(
+                    "upgrade: process {pid} serves now; this process finishes its responses"
+                );
                 self.leave();
             }
             (Phase::Upgrading(child), Err(error)) => {
@@ -200,7 +204,7 @@ impl Shared {
                 *phase = Phase::Serving(listeners);
                 let reason = explain(&error);
                 let program = self.program.display();
-                log::error!("no upgrade, this process goes on: {program}: {reason}");
+                log::error!("upgrade: {program}: {reason}; this process continues to serve");
             }
             // This process was told to end in the meantime.
             _ => {}
@@ -261,8 +265,10 @@ fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset => "it ended before it served".to_owned(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it takes too long".to_owned(),
+        | io::ErrorKind::ConnectionReset => "it exited before it was ready".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it was not ready in time".to_owned()
+        }
         _ => error.to_string(),
     }
 }

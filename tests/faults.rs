@@ -84,7 +84,7 @@ impl Watched {
     /// Has another process take the place of this one.
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
-        let line = self.line_with(" serves; this one");
+        let line = self.line_with(" serves now; this process");
         let (_, behind) = line.split_once("process ").expect("a process");
         let pid: i32 = behind
             .split(' ')
@@ -127,7 +127,7 @@ fn out_of_descriptors_nobody_spins_and_idle_clients_make_room() {
     let folder = folder();
     for more in [&[][..], &["--max-connections=100000"]] {
         let mut server = with_few_descriptors(folder.path(), more);
-        server.line_with("64 files can be open");
+        server.line_with("at most 64 can be open");
         let mut clients: Vec<_> = (0..500).map(|_| Client::connect(server.address)).collect();
         // Those who are served first become idle, and make room for the others.
         for client in &mut clients {
@@ -508,7 +508,7 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
         let mut kept = Client::connect(server.address);
         assert_eq!(kept.get("/a.txt").status, 200);
         server.signal(Signal::USR2);
-        server.line_with("no upgrade, this process goes on");
+        server.line_with("this process continues to serve");
         assert_eq!(kept.get("/a.txt").status, 200);
         assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     }
@@ -532,7 +532,7 @@ fn a_new_process_that_cannot_serve_says_why() {
         server.signal(Signal::USR2);
         let line = server.line_with("tws: ");
         assert!(line.contains("cannot serve site: no such file"), "{line}");
-        server.line_with("no upgrade, this process goes on");
+        server.line_with("this process continues to serve");
     }
 }
 
@@ -551,7 +551,7 @@ fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
     let pid = folder.path().join("pid");
     eventually(|| pid.exists());
     server.signal(Signal::USR2);
-    server.line_with("has begun already");
+    server.line_with("an upgrade or a shutdown is in progress");
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     server.signal(Signal::TERM);
     assert_eq!(server.child.wait().expect("an end").code(), Some(0));
@@ -591,4 +591,29 @@ fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
     let result = served.join().expect("no panic");
     assert!(result.is_err(), "half a server goes on");
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// The wording of log lines. Other tests look for parts of them.
+#[test]
+fn log_lines_are_worded_as_documented() {
+    let folder = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
+        .current_dir(folder.path())
+        .args(["--port=0", "--access-log=off", "-v"]);
+    let mut server = Watched::start(command);
+    server.signal(Signal::HUP);
+    let reloaded = server.line_with("");
+    server.signal(Signal::TERM);
+    let ends = server.line_with("");
+    for (line, expected) in [
+        (reloaded, "] reload: the new settings are in force\n"),
+        (
+            ends,
+            "] shutdown: finishing responses in progress; a second signal exits \
+             at once\n",
+        ),
+    ] {
+        assert!(line.ends_with(expected), "{line}");
+    }
 }

@@ -403,17 +403,17 @@ fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
     assert_eq!(other.get("/").text(), "fine");
     let mut client = server.client();
     let table = [
-        ("/now", "the handler of"),
-        ("/job", "the handler of"),
-        ("/later", "the handler of"),
-        ("/change", "what wraps the handler of"),
-        ("/both", "the handler of"),
+        ("/now", "the handler"),
+        ("/job", "the handler"),
+        ("/later", "the handler"),
+        ("/change", "middleware"),
+        ("/both", "the handler"),
     ];
     for (path, who) in table {
         let target = format!("{path}?in=the&log=too");
         assert_eq!(client.get(&target).status, 500, "{path}");
         assert_eq!(other.get("/").text(), "fine");
-        let error = format!("{who} GET \"{target}\" panicked");
+        let error = format!("GET \"{target}\": {who} panicked");
         // The answer may come first.
         eventually(|| log::errors_with(&target).contains(&error));
     }

@@ -252,7 +252,7 @@ fn slow_answers_are_told_on_standard_error() {
     assert_eq!(site.client().get("/a.txt?b=\"c").status, 200);
     let stderr = BufReader::new(site.child.stderr.take().expect("a pipe"));
     let line = stderr.lines().next().expect("a line").expect("a line");
-    let expected = "slow: GET \"/a.txt?b=\\\"c\" 200 for 127.0.0.1:";
+    let expected = "slow request: GET \"/a.txt?b=\\\"c\" 200 for 127.0.0.1:";
     assert!(line.contains(expected), "{line}");
     assert!(line.contains("WARN") && line.ends_with(" ms"), "{line}");
 }

@@ -151,7 +151,7 @@ fn sockets_that_cannot_be_served_are_one_line() {
         (udp(), "", &[], "neither a TCP nor a Unix stream socket"),
         (file(), "web", &[], "(\"web\") is neither"),
         (connection(), "", &[], "Accept=no"),
-        (tcp(), "a:b", &[], "LISTEN_FDNAMES has 2 names for 1"),
+        (tcp(), "a:b", &[], "LISTEN_FDNAMES: 2 names for 1"),
         (tcp(), "admin", &[], "--admin, which is not set"),
         (tcp(), "redirect", &[], "FileDescriptorName="),
         (exposed(), "", &["--upload"], "--auth-file"),
@@ -259,7 +259,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
         command.env("NOTIFY_SOCKET", &supervisor.name);
         let mut process = Process::run(&mut command);
         drop(command);
-        let ready = format!("READY=1\nSTATUS=serves site at {address}");
+        let ready = format!("READY=1\nSTATUS=serving site at {address}");
         assert_eq!(supervisor.heard(), ready);
 
         configure(folder.path(), "index = [\"a.txt\"]\n");
@@ -272,7 +272,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
         process.signal(Signal::HUP);
         assert!(supervisor.heard().starts_with("RELOADING=1\n"));
         let text = supervisor.heard();
-        let reason = text.strip_prefix("READY=1\nSTATUS=nothing was reloaded: ");
+        let reason = text.strip_prefix("READY=1\nSTATUS=reload failed: ");
         let reason = reason.expect("a reason");
         assert!(reason.contains("tws.toml:4: "), "{reason}");
         assert!(reason.contains(&address.to_string()), "{reason}");
@@ -287,7 +287,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
             let text = supervisor.heard();
             let new = text.strip_prefix("MAINPID=").expect("a process");
             let new = Pid::from_raw(new.parse().expect("a number")).expect("a process");
-            assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serves "));
+            assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serving "));
             assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
             // That one ends by itself, and says nothing of it.
             pid = Some(Successor(new));

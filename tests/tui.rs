@@ -187,7 +187,7 @@ fn download(sitting: &Sitting) -> Client {
 fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
     let folder = folder();
     let mut sitting = Sitting::start(&folder, &[]);
-    sitting.wait_for("Nothing is on its way");
+    sitting.wait_for("No transfers running");
     let mut client = download(&sitting);
     for words in ["large ñ.bin", "64.0 MiB", " %", "client"] {
         sitting.wait_for(words);
@@ -201,7 +201,7 @@ fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
     sitting.wait_for("large ñ.bin");
 
     sitting.press(b"q");
-    sitting.wait_for("finishing the answers in flight");
+    sitting.wait_for("shutdown: finishing");
     assert!(
         !sitting.written().contains(OLD_SCREEN),
         "the end is watched, too"
@@ -218,7 +218,7 @@ fn a_second_key_ends_at_once() {
     let client = download(&sitting);
     // Ctrl-C.
     sitting.press(b"\x03");
-    sitting.wait_for("finishing the answers in flight");
+    sitting.wait_for("shutdown: finishing");
     sitting.press(b"\x03");
     assert_eq!(sitting.end().code(), Some(1));
     drop(client);
@@ -228,7 +228,7 @@ fn a_second_key_ends_at_once() {
 fn whatever_ends_it_the_terminal_is_given_back() {
     let folder = folder();
     let sitting = Sitting::start(&folder, &[]);
-    sitting.wait_for("Nothing is on its way");
+    sitting.wait_for("No transfers running");
     sitting.signal(Signal::TERM);
     assert_eq!(sitting.end().code(), Some(0));
 }

@@ -157,7 +157,7 @@ impl Output {
                 self.stream = Box::new(file);
             }
             Err(error) => log::error!(
-                "access log: {} cannot be opened anew: {error}; the file that was open is written on",
+                "access log: cannot reopen {}: {error}; the previously open file stays in use",
                 self.name
             ),
         }
@@ -168,14 +168,14 @@ impl Output {
         match (self.health, self.try_write(text)) {
             (Health::Working, Ok(())) => 0,
             (Health::Failing, Ok(())) => {
-                log::warn!("access log: {} can be written again", self.name);
+                log::warn!("access log: {} is writable again", self.name);
                 self.health = Health::Working;
                 0
             }
             (health, Err((unwritten, error))) => {
                 if health == Health::Working {
                     log::warn!(
-                        "access log: cannot write to {}: {error}; lines are dropped until it can be written again",
+                        "access log: cannot write to {}: {error}; lines are dropped until it is writable again",
                         self.name
                     );
                     self.health = Health::Failing;

@@ -209,7 +209,8 @@ impl Drop for Draft<'_> {
         if let Some(hidden) = &self.hidden
             && let Err(error) = unlinkat(&self.folder.descriptor, &hidden[..], AtFlags::empty())
         {
-            log::warn!("{}: {error}", String::from_utf8_lossy(hidden));
+            let name = String::from_utf8_lossy(hidden);
+            log::warn!("upload: cannot remove the temporary file {name}: {error}");
         }
     }
 }

@@ -697,12 +697,14 @@ impl Machine {
         match piece {
             Ok(piece) => {
                 if self.outbox.push_piece(piece, &mut cx.buffers) == Promise::Broken {
-                    log::error!("a content that is made piece by piece has another length");
+                    log::error!(
+                        "response body: length differs from Content-Length; connection closed"
+                    );
                     self.on_lost(CloseReason::ContentCutShort);
                 }
             }
             Err(error) => {
-                log::error!("a content that is made piece by piece: {error}");
+                log::error!("response body: {error}; connection closed");
                 self.on_lost(CloseReason::ContentCutShort);
             }
         }

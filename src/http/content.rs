@@ -162,7 +162,7 @@ impl Drop for ContentWriter {
     fn drop(&mut self) {
         self.end(End::Broken(
             io::ErrorKind::ConnectionAborted,
-            "the connection has ended",
+            "the connection is closed",
         ));
     }
 }

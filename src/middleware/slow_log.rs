@@ -122,7 +122,7 @@ impl Watch {
         let (status, milliseconds) = (status.as_u16(), taken.as_millis());
         // A target is quoted and escaped: one request is one line.
         (self.tell)(&format!(
-            "slow: {method} {target:?} {status} for {peer} took {milliseconds} ms"
+            "slow request: {method} {target:?} {status} for {peer} took {milliseconds} ms"
         ));
     }
 }
@@ -207,7 +207,10 @@ mod tests {
         ] {
             handler.handle(&Request::get(target)).wait();
             let lines = TOLD.with_borrow_mut(std::mem::take);
-            let expected: Vec<String> = told.iter().map(|told| format!("slow: {told}")).collect();
+            let expected: Vec<String> = told
+                .iter()
+                .map(|told| format!("slow request: {told}"))
+                .collect();
             assert_eq!(lines, expected, "{target}");
         }
     }
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(
             lines,
             [403, 400].map(|status| format!(
-                "slow: POST \"/ñ\\u{{85}}?30\" {status} for 127.0.0.1:0 took 30 ms"
+                "slow request: POST \"/ñ\\u{{85}}?30\" {status} for 127.0.0.1:0 took 30 ms"
             ))
         );
     }

@@ -95,7 +95,7 @@ impl Verifier {
         let verifier = Arc::clone(self);
         let thread = thread::Builder::new().name("verifier".to_owned());
         if let Err(error) = thread.spawn(move || verifier.work()) {
-            log::error!("cannot start a thread to verify a password: {error}");
+            log::error!("passwords: cannot start a verification thread: {error}");
             let mut queue = lock(&self.queue);
             queue.at_once -= 1;
             let abandoned = std::mem::take(&mut queue.waiting);

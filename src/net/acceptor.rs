@@ -160,7 +160,7 @@ impl Stop {
 
     fn ring(&self) {
         if let Err(error) = self.bell.wake() {
-            log::error!("the acceptor cannot be woken: {error}");
+            log::error!("acceptor: wake-up failed: {error}");
         }
     }
 
@@ -260,7 +260,9 @@ impl Acceptor {
                 && said.is_none_or(|at: Instant| at.elapsed() >= COMPLAINT_PAUSE)
             {
                 said = Some(Instant::now());
-                log::warn!("out of descriptors or memory: accepting rests until some are free");
+                log::warn!(
+                    "accept: out of file descriptors or memory; pausing until some are free"
+                );
             }
             last = worst;
             if room.workers.iter().all(|worker| worker.mailbox.has_mail()) {
@@ -344,7 +346,7 @@ pub(crate) fn connections_with_descriptors(cap: Option<usize>) -> usize {
 /// The handler is not ours, and its panic is not to end the server.
 fn shed_cache(handler: &dyn Handler) {
     if catch_unwind(AssertUnwindSafe(|| handler.shed())).is_err() {
-        log::error!("a handler panicked when it was to let go of what it keeps");
+        log::error!("handler: panicked while closing cached files");
     }
 }
 

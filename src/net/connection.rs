@@ -452,7 +452,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn on_broken(&mut self, error: &io::Error) {
-        log::debug!("connection broken: {error}");
+        log::debug!("connection lost: {error}");
         self.machine.on_lost(CloseReason::Broken);
     }
 }

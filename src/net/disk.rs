@@ -159,7 +159,7 @@ impl Disks {
         // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
         // read in large pieces anyway.
         if let Err(error) = fadvise(&range.file, 0, None, Advice::Random) {
-            log::debug!("a file on a disk: {error}");
+            log::debug!("disk: posix_fadvise failed: {error}");
         }
         self.readers
             .of(range.device())
@@ -242,12 +242,12 @@ pub(super) fn read(range: &FileRange) -> io::Result<AtHand> {
 /// What was read, to be sent as it is.
 fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<AtHand> {
     if bytes.is_empty() && range.len > 0 {
-        let error = "it has become shorter since it was promised";
+        let error = "the file became shorter while it was being sent";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
     }
     // Who sends it looks only at what the kernel knows, which is brought up to date here.
     if let Err(error) = range.file.metadata() {
-        log::debug!("a file on a disk: {error}");
+        log::debug!("disk: fstat failed: {error}");
     }
     Ok(AtHand::Read(bytes.into()))
 }

@@ -327,12 +327,12 @@ impl Handshaker {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut socket, token, interest);
         if let Err(error) = registered {
-            log::error!("a connection cannot be watched: {error}");
+            log::error!("handshake: cannot register a connection: {error}; connection closed");
             self.uncount();
             return;
         }
         let Some(stage) = self.preamble.first_stage(peer) else {
-            log::info!("{peer} is no trusted proxy: its connection is closed");
+            log::info!("PROXY protocol: {peer} is not a trusted proxy; connection closed");
             self.uncount();
             return;
         };
@@ -368,12 +368,12 @@ impl Handshaker {
                 Ok(Progress::Ready) => return self.pass_on(key),
                 Ok(Progress::TooMany) => return self.turn_away(key),
                 Ok(Progress::Over(reason)) => {
-                    log::debug!("no request from {}: {reason}", greeting.peer);
+                    log::debug!("handshake with {}: {reason}", greeting.peer);
                     return self.forget(key);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    log::debug!("no request from {}: {error}", greeting.peer);
+                    log::debug!("handshake with {}: {error}", greeting.peer);
                     return self.forget(key);
                 }
             }
@@ -384,7 +384,9 @@ impl Handshaker {
     fn pass_on(&mut self, key: usize) {
         let socket = &mut self.greetings[key].socket;
         if let Err(error) = self.poll.registry().deregister(socket) {
-            log::error!("a connection cannot be passed on: {error}");
+            log::error!(
+                "handshake: cannot hand a connection to a worker: {error}; connection closed"
+            );
             return self.forget(key);
         }
         let Some(worker) = least_loaded(&self.workers) else {
@@ -440,7 +442,7 @@ impl Handshaker {
             let key = key_of(token);
             let greeting = self.greetings.get(key);
             if let Some(greeting) = greeting.filter(|greeting| greeting.token == token) {
-                log::debug!("no request from {}: it takes too long", greeting.peer);
+                log::debug!("handshake with {}: timed out", greeting.peer);
                 self.forget(key);
                 count -= 1;
             }
@@ -496,7 +498,9 @@ impl Greeting {
         // What is behind it stays in the socket.
         let count = self.socket.peek(&mut bytes)?;
         if count == 0 {
-            return Ok(Progress::Over("it ends before its PROXY header".to_owned()));
+            return Ok(Progress::Over(
+                "the connection ended before its PROXY header".to_owned(),
+            ));
         }
         match proxy_header::parse(&bytes[..count]) {
             Ok(None) => Ok(Progress::Wait),
@@ -539,7 +543,7 @@ impl Greeting {
         let count = self.socket.peek(&mut first)?;
         let over = |reason: &str| Ok(Progress::Over(reason.to_owned()));
         match (first, &preamble.tls) {
-            _ if count == 0 => over("it ends before its handshake"),
+            _ if count == 0 => over("the connection ended before the TLS handshake"),
             ([HANDSHAKE_RECORD], Some(config)) => {
                 let session = rustls::ServerConnection::new(Arc::clone(config));
                 let session = session.map_err(io::Error::other)?;
@@ -548,9 +552,9 @@ impl Greeting {
             }
             ([b'A'..=b'Z'], _) => {
                 acceptor::say_and_close(&mut self.socket, PLAIN_HTTP);
-                over("it speaks plain HTTP")
+                over("plain HTTP instead of TLS")
             }
-            _ => over("what comes is no TLS"),
+            _ => over("the first byte does not begin a TLS handshake"),
         }
     }
 }
@@ -569,7 +573,9 @@ fn shake_hands(
             return Ok(Progress::Ready);
         }
         if session.read_tls(socket)? == 0 {
-            return Ok(Progress::Over("it ends in its handshake".to_owned()));
+            return Ok(Progress::Over(
+                "the connection ended during the TLS handshake".to_owned(),
+            ));
         }
         if let Err(error) = session.process_new_packets() {
             // It is told why, if the socket takes it.

@@ -150,7 +150,7 @@ impl Helpers {
         let queue = self.pool.lock();
         if self.enqueue(queue, work, reply_to, token).is_err() {
             // Everything but an answer: those are refused before they begin.
-            let error = io::Error::other("there is no helper thread");
+            let error = io::Error::other("no helper thread is available");
             reply_to.send(Mail::Piece(token, Err(error)));
         }
     }
@@ -167,7 +167,7 @@ impl Helpers {
             let thread = std::thread::Builder::new().name("helper".to_owned());
             match thread.spawn(move || pool.work()) {
                 Ok(_) => queue.threads += 1,
-                Err(error) => log::error!("cannot start a helper thread: {error}"),
+                Err(error) => log::error!("helper threads: cannot start one: {error}"),
             }
         }
         if queue.threads == 0 {
@@ -231,12 +231,12 @@ fn answer(job: Job, request: &str) -> Response {
 
 /// The answer to a request whose handler panicked.
 pub(crate) fn panicked(request: &str) -> Response {
-    Response::fault(&format!("the handler of {request} panicked"))
+    Response::fault(&format!("{request}: the handler panicked"))
 }
 
 fn produce(mut producer: Box<dyn Produce>) -> Piece {
     let piece = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
-        .unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
+        .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))?;
     Ok(piece.map(|bytes| (bytes, Source::Producer(producer))))
 }
 
@@ -244,7 +244,7 @@ fn produce(mut producer: Box<dyn Produce>) -> Piece {
 fn end(write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) -> Piece {
     let written = AssertUnwindSafe(|| piece_writer::write_all(write, reply_to, token));
     catch_unwind(written)
-        .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))
         .map(|()| None)
 }
 

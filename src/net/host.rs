@@ -144,7 +144,7 @@ impl Promise {
                 let replier = Replier::new(request.clone(), move |reply| self.keep(reply));
                 // The replier that is dropped on the way has said 500.
                 if catch_unwind(AssertUnwindSafe(|| hand_over(replier))).is_err() {
-                    log::error!("the handler of {request} panicked");
+                    log::error!("{request}: the handler panicked");
                 }
             }
         }

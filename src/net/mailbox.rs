@@ -74,7 +74,7 @@ impl<M> Mailbox<M> {
         if !self.rung.swap(true, Ordering::AcqRel)
             && let Err(error) = self.bell.wake()
         {
-            log::error!("an event loop cannot be woken: {error}");
+            log::error!("event loop: wake-up failed: {error}");
         }
     }
 

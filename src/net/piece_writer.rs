@@ -42,7 +42,7 @@ pub(super) fn write_all(
 
 impl PieceWriter<'_> {
     fn wait_until_taken(&mut self) -> io::Result<()> {
-        const GONE: &str = "nobody takes the content any more";
+        const GONE: &str = "the connection that takes the body is closed";
         match self.taken.take() {
             Some(taken) => {
                 let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, GONE);

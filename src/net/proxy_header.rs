@@ -43,13 +43,13 @@ pub(super) enum Source {
 pub(super) type Reason = &'static str;
 
 const NO_HEADER: Reason = "the connection does not begin with a PROXY header";
-const BAD_PROTOCOL: Reason = "the PROXY header's protocol is none of TCP4, TCP6 and UNKNOWN";
-const BAD_ADDRESS: Reason = "an address in the PROXY header is none";
-const BAD_PORT: Reason = "a port in the PROXY header is none";
-const BAD_LINE_END: Reason = "the PROXY header's line does not end with CRLF behind the ports";
-const LINE_TOO_LONG: Reason = "the PROXY header's line is longer than 107 bytes";
-const BAD_COMMAND: Reason = "the PROXY header's version or command is unknown";
-const BAD_FAMILY: Reason = "the PROXY header's address family or protocol is unknown";
+const BAD_PROTOCOL: Reason = "the protocol in the PROXY header is not TCP4, TCP6 or UNKNOWN";
+const BAD_ADDRESS: Reason = "malformed address in the PROXY header";
+const BAD_PORT: Reason = "malformed port in the PROXY header";
+const BAD_LINE_END: Reason = "the PROXY header line does not end with CRLF after the ports";
+const LINE_TOO_LONG: Reason = "the PROXY header line is longer than 107 bytes";
+const BAD_COMMAND: Reason = "unknown version or command in the PROXY header";
+const BAD_FAMILY: Reason = "unknown address family or protocol in the PROXY header";
 const TOO_LONG: Reason = "the PROXY header is longer than 4 KiB";
 const TOO_SHORT: Reason = "the PROXY header is shorter than its addresses";
 const BAD_EXTENSION: Reason = "an extension in the PROXY header is longer than the header";

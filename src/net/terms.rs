@@ -53,7 +53,7 @@ impl Grave {
         let thread = thread::Builder::new().name("former-handler".to_owned());
         // It ends when nobody has the handler any more.
         if let Err(error) = thread.spawn(move || receiver.iter().for_each(drop)) {
-            log::debug!("a handler is let go of where it is: {error}");
+            log::debug!("reload: cannot start the thread that drops old handlers: {error}");
         }
         Self(sender)
     }

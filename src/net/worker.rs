@@ -310,7 +310,7 @@ impl Worker {
         let token = self.tokens.issue(entry.key());
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-            log::error!("a connection cannot be watched: {error}");
+            log::error!("worker: cannot register a connection: {error}; connection closed");
             self.address
                 .tally
                 .connections
@@ -425,7 +425,10 @@ impl Worker {
     fn cut_all(&mut self) {
         let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
         if !all.is_empty() {
-            log::warn!("{} connections cut at the end of the drain time", all.len());
+            log::warn!(
+                "shutdown: {} connections cut at the drain timeout",
+                all.len()
+            );
         }
         for token in all {
             if let Some(slot) = self.slot(token) {

@@ -223,7 +223,7 @@ impl<T: Task> Desk<T> {
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || work(database, &waiting, &watched))
-            .map_err(Error::system("start a thread of the user database"))?;
+            .map_err(Error::system("start the user database thread"))?;
         Ok(Self { queue, gate })
     }
 
@@ -235,11 +235,11 @@ impl<T: Task> Desk<T> {
         match self.queue.try_send(task) {
             Ok(()) => {}
             Err(TrySendError::Full(task)) => {
-                log::debug!("users: too many requests wait for the database");
+                log::debug!("users: the database queue is full; answering 503");
                 task.refuse();
             }
             Err(TrySendError::Disconnected(task)) => {
-                log::error!("users: a thread of the database has ended");
+                log::error!("users: a database thread has ended; restart the server");
                 task.refuse();
             }
         }
@@ -257,14 +257,16 @@ impl Gate {
     fn shut(&self, reason: &str) {
         self.shut.store(true, Ordering::Relaxed);
         if self.away.fetch_add(1, Ordering::Relaxed) == 0 {
-            log::warn!("users: the database is away, requests about users get a 503: {reason}");
+            log::warn!(
+                "users: database connection lost: {reason}; answering 503 until it is restored"
+            );
         }
     }
 
     fn open(&self) {
         self.shut.store(false, Ordering::Relaxed);
         if self.away.fetch_sub(1, Ordering::Relaxed) == 1 {
-            log::warn!("users: the database is back");
+            log::warn!("users: database connection restored");
         }
     }
 }
@@ -277,7 +279,7 @@ fn work<T: Task>(mut database: impl Database, queue: &Receiver<T>, gate: &Gate) 
         match outcome {
             Ok(()) => {}
             Err(StoreError::Failed(reason)) => {
-                log::error!("users: {reason}");
+                log::error!("users: database error: {reason}");
                 // A database that is locked or full has had its time: nobody waits for another
                 // failure.
                 queue.try_iter().for_each(T::refuse);
@@ -301,7 +303,7 @@ fn work<T: Task>(mut database: impl Database, queue: &Receiver<T>, gate: &Gate) 
 /// Returns when the database is back, or breaks off if the store is gone.
 fn reconnect<T: Task>(database: &mut impl Database, queue: &Receiver<T>) -> ControlFlow<()> {
     while let Err(reason) = database.connect() {
-        log::debug!("users: the database is still away: {reason}");
+        log::debug!("users: the database is still unreachable: {reason}");
         let end = Instant::now() + RETRY_PAUSE;
         loop {
             match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {

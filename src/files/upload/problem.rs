@@ -82,7 +82,7 @@ impl From<Errno> for Problem {
                 "out of file descriptors or memory",
             ),
             errno => {
-                log::error!("an upload: {}", io::Error::from(errno));
+                log::error!("upload: {}", io::Error::from(errno));
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the file could not be stored",
@@ -115,7 +115,7 @@ impl From<FormError> for Problem {
 
 /// The client will hardly hear of it; the connection knows better what to say.
 pub(super) fn broken_off(error: &io::Error) -> Problem {
-    log::debug!("an upload: {error}");
+    log::debug!("upload: the request body broke off: {error}");
     Problem::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
 }
 
