@@ -80,7 +80,9 @@ impl FromStr for ForwardedField {
         match text {
             _ if text.eq_ignore_ascii_case("x-forwarded-for") => Ok(Self::XForwardedFor),
             _ if text.eq_ignore_ascii_case("forwarded") => Ok(Self::Forwarded),
-            _ => Err(format!("{text:?} is none of x-forwarded-for, forwarded")),
+            _ => Err(format!(
+                "must be x-forwarded-for or forwarded (got {text:?})"
+            )),
         }
     }
 }

@@ -438,7 +438,7 @@ fn rules_that_cannot_be_meant_are_refused() {
             "[[host]]\nnames = [\"a.test.\"]\nroot = \".\"\n",
             "name of a host",
         ),
-        ("[[host]]\nroot = \".\"\n", "needs names"),
+        ("[[host]]\nroot = \".\"\n", "has no names"),
         ("names = [\"a.test\"]\n", "[[host]]"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");

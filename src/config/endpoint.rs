@@ -48,7 +48,9 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => Err("a Unix socket needs a name: unix:/run/tws.sock".to_owned()),
+                "" => Err(
+                    "the path of the Unix socket is missing; give unix:/run/tws.sock".to_owned(),
+                ),
                 path => Ok(Self::Unix(path.into())),
             };
         }
@@ -59,7 +61,10 @@ impl FromStr for Endpoint {
             return Ok(Self::Address(ip));
         }
         text.parse().map(Self::Socket).map_err(|_| {
-            format!("{text:?} is no address; 127.0.0.1, ::1, 0.0.0.0:80, [::]:80 and unix:/run/tws.sock are")
+            format!(
+                "must be an address such as 127.0.0.1, ::1, 0.0.0.0:80, [::]:80 or unix:/run/tws.sock \
+                 (got {text:?})"
+            )
         })
     }
 }

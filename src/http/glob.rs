@@ -25,13 +25,15 @@ impl Glob {
     /// Reads a pattern; the error says what is wrong with it, for whoever wrote the site file.
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         if !pattern.starts_with('/') {
-            return Err(format!("{pattern:?} does not start with '/'"));
+            return Err(format!(
+                "a pattern must begin with a slash (got {pattern:?})"
+            ));
         }
         let literals: Vec<Vec<u8>> = pattern.split('*').map(Vec::from).collect();
         let stars = literals.len() - 1;
         if stars > MAX_STARS {
             return Err(format!(
-                "{pattern:?} has {stars} '*', more than {MAX_STARS}"
+                "a pattern must have at most {MAX_STARS} stars (got {stars} in {pattern:?})"
             ));
         }
         Ok(Self { literals })
@@ -150,13 +152,15 @@ impl Template {
                 &[digit @ b'1'..=b'9'] => {
                     let number = usize::from(digit - b'0');
                     if number > stars {
-                        return Err(format!("{text:?} has ${number}, but there are {stars} '*'"));
+                        return Err(format!(
+                            "{text:?} uses ${number}, but the pattern has {stars} stars"
+                        ));
                     }
                     Piece::Capture(number)
                 }
                 _ => {
                     return Err(format!(
-                        "{text:?} has a '$' without 1 to 9; '$$' is a dollar"
+                        "a $ must be followed by 1 to 9 (got {text:?}); write $$ for a dollar sign"
                     ));
                 }
             });
@@ -257,16 +261,24 @@ mod tests {
     #[test]
     fn patterns_and_templates_that_are_refused() {
         let patterns = [
-            ("", "\"\" does not start with '/'"),
-            ("*", "\"*\" does not start with '/'"),
-            ("/**********", "\"/**********\" has 10 '*', more than 9"),
+            ("", "a pattern must begin with a slash (got \"\")"),
+            ("*", "a pattern must begin with a slash (got \"*\")"),
+            (
+                "/**********",
+                "a pattern must have at most 9 stars (got 10 in \"/**********\")",
+            ),
         ];
         for (pattern, error) in patterns {
             assert_eq!(Glob::new(pattern).err().as_deref(), Some(error));
         }
-        let lone = |text: &str| format!("{text:?} has a '$' without 1 to 9; '$$' is a dollar");
+        let lone = |text: &str| {
+            format!("a $ must be followed by 1 to 9 (got {text:?}); write $$ for a dollar sign")
+        };
         let templates = [
-            ("/$3", "\"/$3\" has $3, but there are 2 '*'".to_owned()),
+            (
+                "/$3",
+                "\"/$3\" uses $3, but the pattern has 2 stars".to_owned(),
+            ),
             ("/$0", lone("/$0")),
             ("/$", lone("/$")),
             ("/$x", lone("/$x")),

@@ -44,11 +44,13 @@ impl Rate {
     pub fn new(per_second: f64, burst: u32) -> Result<Self, String> {
         if !(Self::LEAST..=Self::MOST).contains(&per_second) {
             let (least, most) = (Self::LEAST, Self::MOST);
-            return Err(format!("a rate is {least} to {most} requests per second"));
+            return Err(format!(
+                "the rate must be between {least} and {most} requests per second"
+            ));
         }
         if !(1..=Self::MAX_BURST).contains(&burst) {
             let most = Self::MAX_BURST;
-            return Err(format!("a burst is 1 to {most} requests"));
+            return Err(format!("the burst must be between 1 and {most} requests"));
         }
         // Rounded up: it is never more than was said.
         let interval = (1e9 / per_second).ceil() as u64;
@@ -66,7 +68,7 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            || format!("{text:?} is not a rate, as 10, 0.5 and 10:50 (50 of them at once) are");
+            || format!("must be a rate such as 10, 0.5 or 10:50 (50 at once) (got {text:?})");
         let (rate, burst) = match text.split_once(':') {
             Some((rate, burst)) => (rate, Some(burst)),
             None => (text, None),
@@ -365,10 +367,10 @@ mod tests {
             ("inf", "10:50"),
             ("10:", "10:50"),
             ("10,5", "10:50"),
-            ("0", "a rate is 0.0001 to 1000000"),
-            ("1000001", "a rate is"),
-            ("1:0", "a burst is 1 to 1000000"),
-            ("1:1000001", "a burst is"),
+            ("0", "the rate must be between 0.0001 and 1000000"),
+            ("1000001", "the rate must be"),
+            ("1:0", "the burst must be between 1 and 1000000"),
+            ("1:1000001", "the burst must be"),
         ] {
             let error = text.parse::<Rate>().expect_err("no rate");
             assert!(error.contains(expected), "{text}: {error}");

@@ -176,27 +176,32 @@ impl Site {
     /// The error is of a host, counted from 0, or of the default site.
     fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {
         if !self.names.is_empty() || self.root.is_some() {
-            let reason = "names and root are for [[host]]; the default site is PATH";
+            let reason = "names and root are only allowed in [[host]]; remove them here";
             return Err((None, reason.to_owned()));
         }
         let mut known = Vec::new();
         for (index, host) in self.hosts.iter().enumerate() {
             let wrong = |reason| Err((Some(index), reason));
             let Some(first) = host.names.first() else {
-                return wrong("a [[host]] needs names, as [\"example.org\"]".to_owned());
+                return wrong("a [[host]] has no names; add names = [\"example.org\"]".to_owned());
             };
             let name = first.as_str();
             if host.root.is_none() {
-                return wrong(format!("the [[host]] {name:?} needs a root"));
+                return wrong(format!(
+                    "the [[host]] {name:?} has no root; add root = \"FOLDER\""
+                ));
             }
             if !host.hosts.is_empty() || host.users.is_some() {
                 return wrong(format!(
-                    "the [[host]] {name:?} cannot have hosts or users of its own"
+                    "the [[host]] {name:?} must not have hosts or users; move them to the top of the file"
                 ));
             }
             for name in &host.names {
                 if known.contains(&name) {
-                    return wrong(format!("the host {:?} is named twice", name.as_str()));
+                    return wrong(format!(
+                        "the host {:?} is named twice; remove one",
+                        name.as_str()
+                    ));
                 }
                 known.push(name);
             }

@@ -229,13 +229,13 @@ impl TryFrom<RawRoute> for Route {
             .is_ok_and(|target| *target.path == *path.as_bytes());
         if !path.starts_with('/') || path.contains(['?', '#']) || !normal {
             return Err(format!(
-                "path = {path:?} is not the path of an address, as \"/logo\" is"
+                "path must be a normal path that begins with a slash, such as /logo (got {path:?})"
             ));
         }
         let source = match (raw.file, raw.size) {
             (Some(file), None) => Source::File(file),
             (None, Some(size)) => Source::Zeros(size.parse::<Size>()?.bytes()),
-            _ => return Err(format!("route {path:?} needs either a file or a size")),
+            _ => return Err(format!("route {path:?} must have either a file or a size")),
         };
         Ok(Self {
             path,
@@ -266,10 +266,13 @@ impl TryFrom<RawRedirect> for Redirect {
         let absolute = raw.to.starts_with("https://") || raw.to.starts_with("http://");
         if !absolute && !raw.to.starts_with('/') {
             let to = &raw.to;
-            return Err(format!("to = {to:?} is neither a path nor an http URL"));
+            return Err(format!("to must be a path or an http URL (got {to:?})"));
         }
         if HeaderValue::from_str(&raw.to).is_err() || raw.to.contains(char::is_whitespace) {
-            return Err(format!("to = {:?} is not a URL", raw.to));
+            return Err(format!(
+                "to must be a URL without spaces (got {:?})",
+                raw.to
+            ));
         }
         let authority = raw
             .to
@@ -279,7 +282,10 @@ impl TryFrom<RawRedirect> for Redirect {
             .flatten()
             .is_some_and(|authority| authority.contains('$'))
         {
-            return Err(format!("to = {:?} lets a path choose the server", raw.to));
+            return Err(format!(
+                "to must not let a request choose the server; remove the $ from the host (got {:?})",
+                raw.to
+            ));
         }
         let to = Template::new(&raw.to, from.stars())?;
         match raw.status {
@@ -290,7 +296,7 @@ impl TryFrom<RawRedirect> for Redirect {
                 place: Place::default(),
             }),
             status => Err(format!(
-                "status = {status} is not one of 301, 302, 307, 308"
+                "status must be one of 301, 302, 307, 308 (got {status})"
             )),
         }
     }
@@ -302,7 +308,7 @@ impl TryFrom<BTreeMap<String, String>> for HeaderRule {
     fn try_from(mut raw: BTreeMap<String, String>) -> Result<Self, String> {
         let path = raw
             .remove("path")
-            .ok_or("a header rule needs a path, as \"/*.js\"")?;
+            .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
         let fields = raw.iter().map(|(name, value)| field(name, value));
         Ok(Self {
             path: Glob::new(&path)?,
@@ -319,9 +325,9 @@ impl HeaderRule {
     ///
     /// What is wrong with it.
     pub fn for_all(line: &str) -> Result<Self, String> {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| format!("{line:?} is not a field, as \"Cache-Control: no-cache\" is"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| {
+            format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
+        })?;
         Ok(Self {
             path: Glob::new("/*")?,
             fields: vec![field(name.trim(), value.trim())?],
@@ -346,13 +352,15 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
         "transfer-encoding",
         "upgrade",
     ];
-    let parsed = HeaderName::try_from(name)
-        .map_err(|_| format!("{name:?} is not the name of a header field"))?;
+    let parsed = HeaderName::try_from(name).map_err(|_| {
+        format!("{name:?} is not the name of a header field; use letters, digits and -")
+    })?;
     if NOT_THE_SITES.contains(&parsed.as_str()) {
-        return Err(format!("{name} is set by the server, not by a site"));
+        return Err(format!("{name} is set by the server; remove it"));
     }
-    let value = HeaderValue::try_from(value)
-        .map_err(|_| format!("{value:?} cannot be the value of a header field"))?;
+    let value = HeaderValue::try_from(value).map_err(|_| {
+        format!("{value:?} is not the value of a header field; remove control characters")
+    })?;
     Ok((parsed, value))
 }
 
@@ -385,7 +393,7 @@ impl TryFrom<String> for ErrorStatus {
         match text.parse() {
             Ok(status @ 400..=599) => Ok(Self(status)),
             _ => Err(format!(
-                "{text:?} is not the status of an error (400 to 599)"
+                "the status must be an integer between 400 and 599 (got {text:?})"
             )),
         }
     }
@@ -420,7 +428,7 @@ impl FromStr for Store {
             None if is_postgres => Ok(Self::Postgres(PostgresUrl(text.to_owned()))),
             // What was given is not repeated: it may have a password in it.
             _ => Err(
-                "there is no such store; \"sqlite:users.db\" and \"postgres://user:password@host/database\" are stores"
+                "must be a store such as sqlite:users.db or postgres://user:password@host/database"
                     .to_owned(),
             ),
         }

@@ -72,7 +72,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($word => Ok(Self::$value),)+
-                    _ => Err(format!("{text:?} is none of {}", Self::WORDS.join(", "))),
+                    _ => Err(format!("must be one of {} (got {text:?})", Self::WORDS.join(", "))),
                 }
             }
         }
@@ -172,8 +172,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is not a size, as \"512 KiB\", \"100 MiB\", \"1 GiB\" are");
+        let wrong = || format!("must be a size such as 512 KiB, 100 MiB or 1 GiB (got {text:?})");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let shift = match unit.trim() {
@@ -201,11 +200,13 @@ fn check_file_name(name: &str) -> Result<(), String> {
         .file_name()
         .is_some_and(|last| last == SITE_FILE)
     {
-        return Err(format!("{name:?} is the site file, which is never served"));
+        return Err(format!(
+            "{name:?} is the site file, which is never served; name another file"
+        ));
     }
     match name.is_empty() || leaves || name.contains('\0') {
         true => Err(format!(
-            "{name:?} is not the name of a file beneath the root"
+            "must be the name of a file below the root (got {name:?})"
         )),
         false => Ok(()),
     }
@@ -214,7 +215,9 @@ fn check_file_name(name: &str) -> Result<(), String> {
 fn check_index_name(name: &str) -> Result<(), String> {
     check_file_name(name)?;
     match name.contains('/') || name == "." {
-        true => Err(format!("{name:?} is not the name of a file in a folder")),
+        true => Err(format!(
+            "must be the name of a file without folders (got {name:?})"
+        )),
         false => Ok(()),
     }
 }
@@ -227,7 +230,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
     match origin == "*" || (has_scheme && fits) {
         true => Ok(()),
         false => Err(format!(
-            "{origin:?} is not an origin, as \"https://example.org\" and \"*\" are"
+            "must be an origin such as https://example.org, or * (got {origin:?})"
         )),
     }
 }
@@ -236,7 +239,7 @@ fn check_token(text: &str) -> Result<(), String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+:".contains(&byte);
     match !text.is_empty() && text.bytes().all(token) {
         true => Ok(()),
-        false => Err(format!("{text:?} is not a charset, as \"utf-8\" is")),
+        false => Err(format!("must be a charset such as utf-8 (got {text:?})")),
     }
 }
 
@@ -251,7 +254,7 @@ fn check_media_type(text: &str) -> Result<(), String> {
     match two && HeaderValue::from_str(text).is_ok() {
         true => Ok(()),
         false => Err(format!(
-            "{text:?} is not a media type, as \"text/markdown\" is"
+            "must be a media type such as text/markdown (got {text:?})"
         )),
     }
 }
@@ -265,7 +268,8 @@ fn check_host_name(name: &str) -> Result<(), String> {
     match !rest.is_empty() && rest.bytes().all(label) && !colons && !rest.ends_with('.') {
         true => Ok(()),
         false => Err(format!(
-            "{name:?} is not the name of a host in lower case, as \"example.org\" and \"*.example.org\" are"
+            "must be the name of a host in lower case without a port, such as example.org or \
+             *.example.org (got {name:?})"
         )),
     }
 }
