@@ -45,21 +45,20 @@ impl Document {
     /// [`Error::Path`] if it cannot be read, [`Error::Setting`] with file, line and the way out if
     /// what it says about the site may not be said.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| Error::path("read the site file", path, source))?;
+        let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         let at = |start, reason: &str| {
             let line = line(&text, start);
             Error::Setting(format!("{}:{line}: {reason}", path.display()))
         };
-        let wrong = |error: &toml::de::Error| {
-            let start = error.span().map_or(0, |span| span.start);
-            at(start, &explain(error.message()))
-        };
-        let mut table = DeTable::parse(&text).map_err(|error| wrong(&error))?;
+        let start_of = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let mut table = DeTable::parse(&text).map_err(|error| {
+            let start = start_of(&error);
+            at(start, &syntax(error.message(), line_at(&text, start)))
+        })?;
         let others = take_others(table.get_mut(), &text);
         let sites = table.get_ref().clone();
-        let mut site =
-            Site::deserialize(Deserializer::from(table)).map_err(|error| wrong(&error))?;
+        let mut site = Site::deserialize(Deserializer::from(table))
+            .map_err(|error| at(start_of(&error), &meaning(&error)))?;
         locate(&mut site, &sites, &text);
         site.check_hosts().map_err(|(host, reason)| {
             let start = match host {
@@ -85,8 +84,11 @@ impl Document {
         match fs::metadata(&path) {
             // A FIFO would be waited for.
             Ok(metadata) if !metadata.is_file() => {
-                let source = io::Error::other("it is not a regular file");
-                Err(Error::path("read the site file", path, source))
+                let source = io::Error::other("not a regular file; replace or remove it");
+                Err(unreadable(&path, source))
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Error::path("read the folder", root, error))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // A root that is a single file has no site file beside it that would be its own.
@@ -100,12 +102,21 @@ impl Document {
         match self.others.first() {
             None => Ok(self.site),
             Some(OtherKey { name, line, .. }) => Err(Error::Setting(format!(
-                "{}:{line}: unknown key `{name}`; there are {}",
+                "{}:{line}: {name}: unknown key; the keys are {}",
                 self.path.display(),
                 Site::KEYS.join(", ")
             ))),
         }
     }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    let source = match source.kind() {
+        io::ErrorKind::IsADirectory => io::Error::other("is a folder; give a file"),
+        io::ErrorKind::InvalidData => io::Error::other("not UTF-8; save the file as UTF-8"),
+        _ => source,
+    };
+    Error::path("read the settings file", path, source)
 }
 
 /// Notes at each rule in which line it stands.
@@ -181,25 +192,119 @@ fn line(text: &str, at: usize) -> usize {
     memchr::memchr_iter(b'\n', before).count() + 1
 }
 
-/// serde's words in the words of the format, on one line. What was written is not repeated where a
-/// password may have been written.
-fn explain(message: &str) -> String {
-    let message = match message.split_once("invalid type: string \"") {
-        Some((before, behind)) => {
-            let expected = behind.rfind("\", expected").unwrap_or(behind.len());
-            let expected = behind[expected..].trim_start_matches('"');
-            format!("{before}invalid type: text{expected}")
-        }
-        None => message.to_owned(),
+fn line_at(text: &str, at: usize) -> &str {
+    text.lines().nth(line(text, at) - 1).unwrap_or_default()
+}
+
+/// What is wrong with a line that is not TOML, on one line.
+fn syntax(message: &str, line: &str) -> String {
+    let (problem, expected) = match message.split_once(", expected ") {
+        Some((problem, expected)) => (problem, Some(expected)),
+        None => (message, None),
     };
-    message
-        .replace("unknown field", "unknown key")
-        .replace("missing field", "missing key")
-        .replace("duplicate field", "duplicate key")
-        .replace("unknown variant", "unknown value")
-        .replace(", expected one of", "; there are")
-        .replace(", expected `", "; there is `")
-        .replace('\n', " ")
+    let lacks_quote = expected.is_some_and(|expected| expected.contains(['"', '\'']));
+    let lacks_value = "the value is missing; write `key = value`".to_owned();
+    let closing = expected.unwrap_or_default().trim_matches('`');
+    match problem {
+        problem if problem.ends_with("string") && lacks_quote => {
+            "the string is not closed; add the quote at its end".to_owned()
+        }
+        "key with no value" if line.contains(": ") || line.trim_end().ends_with(':') => {
+            "TOML needs `key = value`; is this YAML?".to_owned()
+        }
+        _ if line.trim_start().starts_with('{') => {
+            "TOML needs `key = value`; is this JSON?".to_owned()
+        }
+        _ if line.trim_end().ends_with('=') => lacks_value,
+        "invalid key-value pair"
+        | "key with no value"
+        | "missing value for key"
+        | "missing value" => lacks_value,
+        "string values must be quoted" => {
+            "not a TOML value; put text in quotes: `key = \"value\"`".to_owned()
+        }
+        "missing escaped value" => {
+            "the string has an unknown escape; write \\\\ for a backslash".to_owned()
+        }
+        "extra `=`" => "there is one = too many; write `key = value`".to_owned(),
+        "duplicate key" => "the key is given twice; remove one".to_owned(),
+        "unexpected key or value" => {
+            "text follows the value; put each key on its own line".to_owned()
+        }
+        "missing comma between array elements" => {
+            "a comma is missing in the array; add it".to_owned()
+        }
+        "unclosed array" | "unclosed table" | "unclosed array table" | "unclosed inline table" => {
+            format!("a bracket is not closed; add {closing}")
+        }
+        _ => match expected {
+            None | Some("nothing") => problem.replace('\n', " "),
+            Some(expected) => format!("{problem}; expected {expected}").replace('\n', " "),
+        },
+    }
+}
+
+/// What is wrong with the value of a key, on one line that begins with the key. What was written is
+/// not repeated where a password may have been written.
+fn meaning(error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    let reason = match message.split_once(", expected ") {
+        Some((problem, expected)) => mismatch(problem, expected),
+        None => None,
+    };
+    let missing = || {
+        let key = message.strip_prefix("missing field `")?.strip_suffix('`')?;
+        Some(format!("the key `{key}` is missing; add it"))
+    };
+    let reason = reason.or_else(missing).unwrap_or_else(|| message.clone());
+    match path_of_keys(error) {
+        Some(keys) if !reason.starts_with(&keys) => format!("{keys}: {reason}"),
+        _ => reason,
+    }
+}
+
+/// serde's words in the words of the format.
+fn mismatch(problem: &str, expected: &str) -> Option<String> {
+    let words = expected
+        .trim_start_matches("one of ")
+        .replace(" or ", ", ")
+        .replace('`', "");
+    if let Some(key) = problem.strip_prefix("unknown field `") {
+        let key = key.trim_end_matches('`');
+        return Some(format!("{key}: unknown key; the keys are {words}"));
+    }
+    if let Some(value) = problem.strip_prefix("unknown variant `") {
+        let value = value.trim_end_matches('`');
+        return Some(format!("must be one of {words} (got {value:?})"));
+    }
+    let found = problem
+        .strip_prefix("invalid type: ")
+        .or_else(|| problem.strip_prefix("invalid value: "))?;
+    // A text may have a password in it.
+    let found = match found {
+        text if text.starts_with("string") => "a string".to_owned(),
+        "map" => "a table".to_owned(),
+        "sequence" => "an array".to_owned(),
+        other => other.replace('`', ""),
+    };
+    let expected = match expected {
+        "a sequence" => "an array",
+        "a map" => "a table",
+        "a boolean" => "true or false",
+        "u16" => "an integer between 0 and 65535",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    Some(format!("must be {expected} (got {found})"))
+}
+
+/// The keys that lead to an error: `route.file`. The error only shows them when it lacks the text.
+fn path_of_keys(error: &toml::de::Error) -> Option<String> {
+    let mut bare = error.clone();
+    bare.set_input(None);
+    let shown = bare.to_string();
+    let (_, keys) = shown.trim_end().rsplit_once("\nin `")?;
+    Some(keys.strip_suffix('`')?.to_owned())
 }
 
 #[cfg(test)]
@@ -275,6 +380,95 @@ mod tests {
         ] {
             let error = read(&format!("{before}{wrong}\n")).expect_err(wrong);
             assert!(error.contains("tws.toml:4: "), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_worded_as_line_key_cause_and_remedy() {
+        for (text, expected) in [
+            (
+                "port = \"80",
+                ":1: the string is not closed; add the quote at its end",
+            ),
+            ("port: 80", ":1: TOML needs `key = value`; is this YAML?"),
+            (
+                "{ \"port\": 80 }",
+                ":1: TOML needs `key = value`; is this JSON?",
+            ),
+            (
+                "a = = b",
+                ":1: there is one = too many; write `key = value`",
+            ),
+            ("\nport =", ":2: the value is missing; write `key = value`"),
+            ("port 80", ":1: the value is missing; write `key = value`"),
+            (
+                "listing = auto",
+                ":1: not a TOML value; put text in quotes: `key = \"value\"`",
+            ),
+            (
+                "index = \"a\\q\"",
+                ":1: the string has an unknown escape; write \\\\ for a backslash",
+            ),
+            ("bind = [\"::\"", ":1: a bracket is not closed; add ]"),
+            ("[[route]\n", ":1: a bracket is not closed; add ]"),
+            (
+                "bind = ['a' 'b']",
+                ":1: a comma is missing in the array; add it",
+            ),
+            (
+                "port = 1\nport = 2",
+                ":2: the key is given twice; remove one",
+            ),
+            ("port = 8_", ":1: `_` may only go between digits"),
+            (
+                "clean-urls = 1",
+                ":1: clean-urls: must be true or false (got integer 1)",
+            ),
+            ("index = 'a'", ":1: index: must be an array (got a string)"),
+            (
+                "upload = 's3cret'",
+                ":1: upload: must be a table (got a string)",
+            ),
+            (
+                "listing = 'maybe'",
+                ":1: listing: must be one of auto, on, off (got \"maybe\")",
+            ),
+            (
+                "[[route]]\npath = '/a'\nfiel = 'a'",
+                ":3: route: fiel: unknown key; the keys are path, file, size",
+            ),
+            (
+                "[[route]]\npath = '/a'\nfile = '../a'",
+                ":3: route.file: must be the name of a file below the root (got \"../a\")",
+            ),
+            (
+                "[[redirect]]\nfrom = '/a'",
+                ":1: redirect: the key `to` is missing; add it",
+            ),
+            (
+                "[[redirect]]\nfrom = '/a'\nto = '/b'\nstatus = 200",
+                ":1: redirect: status must be one of 301, 302, 307, 308 (got 200)",
+            ),
+            (
+                "[upload]\nmax = '1 GB'",
+                ":2: upload.max: must be a size such as 512 KiB, 100 MiB or 1 GiB (got \"1 GB\")",
+            ),
+            (
+                "[error-pages]\n200 = 'a'",
+                ":2: error-pages: the status must be an integer between 400 and 599 (got \"200\")",
+            ),
+            (
+                "[[host]]\nnames = ['a']\nroot = 'a'\nhidden = 2",
+                ":4: host.hidden: must be true or false (got integer 2)",
+            ),
+            (
+                "[[host]]\nroot = 'a'",
+                ":1: a [[host]] has no names; add names = [\"example.org\"]",
+            ),
+        ] {
+            let error = read(text).expect_err(text);
+            let (_, found) = error.split_once("tws.toml").expect("the file");
+            assert_eq!(found, expected, "{text}");
         }
     }
 
