@@ -146,10 +146,8 @@ fn check_files(settings: &Settings, report: &mut Report) {
     }
     match app::files(settings) {
         Ok(files) => {
-            for name in files.missing_files() {
-                report.warn(format_args!(
-                    "the file names {name:?}, which cannot be served now"
-                ));
+            for missing in files.missing_files() {
+                report.warn(format_args!("{missing} is not in the root or not readable"));
             }
         }
         Err(error) => report.wrong(error),

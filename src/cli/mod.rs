@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tws::access_log::{Destination, Format};
-use tws::site::{Listing, Origin, Site, Store};
+use tws::site::{Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 pub(crate) use exposure::{Authentication, is_exposed};
@@ -280,6 +280,7 @@ impl Settings {
         if let Some(given) = &listening.server {
             config.addresses.clone_from(given);
         }
+        let in_vain = warnings_of(&site, &layers.site_file, &root);
         let settings = Self {
             config,
             site_file: layers.site_file,
@@ -329,7 +330,7 @@ impl Settings {
             request: flags.request,
             user: flags.user,
             group: flags.group,
-            warnings: [layers.warnings, warnings_of(&site)].concat(),
+            warnings: [layers.warnings, in_vain].concat(),
             site,
         };
         if let Some(admin) = &settings.admin {
@@ -347,9 +348,11 @@ impl Settings {
     }
 }
 
-fn warnings_of(site: &Site) -> Vec<String> {
-    let said = |warning| format!("the site file: {warning}");
-    site.warnings().into_iter().map(said).collect()
+fn warnings_of(site: &Site, site_file: &SiteFile, root: &Path) -> Vec<String> {
+    match site_file {
+        SiteFile::At(path) => site.warnings(path),
+        SiteFile::OfRoot | SiteFile::None => site.warnings(&root.join(SITE_FILE)),
+    }
 }
 
 /// What the library wants to know.

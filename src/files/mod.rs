@@ -97,14 +97,14 @@ impl StaticFiles {
         }
         let inner = Arc::new(Inner { default, hosts });
         let files = Self { inner };
-        for name in files.missing_files() {
-            log::warn!("the site file names {name:?}, which cannot be served now");
+        for missing in files.missing_files() {
+            log::warn!("{missing} is not in the root or not readable");
         }
         Ok(files)
     }
 
-    /// The files that the site's rules name and that cannot be served now: they may come later, or
-    /// be misspelt.
+    /// The files that the site's rules name and that cannot be served now, as `spa: index.html`: they
+    /// may come later, or be misspelt.
     pub fn missing_files(&self) -> Vec<String> {
         let hosts = self.inner.hosts.iter().map(|(_, tree)| tree);
         let all = std::iter::once(&self.inner.default).chain(hosts);
@@ -674,11 +674,11 @@ impl Tree {
     /// The files that the rules name and that cannot be served now.
     fn missing_files(&self) -> impl Iterator<Item = String> {
         let at = self.snapshot(Patience::Enough);
-        let is_missing = move |name: &&[u8]| {
+        let is_missing = move |(_, name): &(String, &[u8])| {
             let opened = at.root.get(name, Patience::Enough);
             !matches!(opened, Ok(root::Opened::File(_)))
         };
         let mentioned = self.rules.mentioned().filter(is_missing);
-        mentioned.map(|name| String::from_utf8_lossy(name).into_owned())
+        mentioned.map(|(rule, name)| format!("{rule}: {}", String::from_utf8_lossy(name)))
     }
 }

@@ -190,17 +190,22 @@ impl Rules {
         fields.append(VARY, HeaderValue::from_static("Accept"));
     }
 
-    /// The names of files that the rules mention.
-    pub(super) fn mentioned(&self) -> impl Iterator<Item = &[u8]> {
-        let routes = self.routes.values().filter_map(|to| match to {
-            Destination::File(name) => Some(&name[..]),
+    /// The names of files that the rules mention, each with its rule.
+    pub(super) fn mentioned(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let routes = self.routes.iter().filter_map(|(path, to)| match to {
+            Destination::File(name) => {
+                let rule = format!("route {}", String::from_utf8_lossy(path));
+                Some((rule, &name[..]))
+            }
             Destination::Generated(_) => None,
         });
-        let pages = self
-            .error_pages
-            .values()
-            .map(|name| name.as_str().as_bytes());
-        routes.chain(pages).chain(self.spa.as_deref())
+        let page = |(status, name): (&ErrorStatus, _)| {
+            let name: &FileName = name;
+            (format!("error page {status}"), name.as_str().as_bytes())
+        };
+        let pages = self.error_pages.iter().map(page);
+        let spa = self.spa.iter().map(|name| ("spa".to_owned(), &name[..]));
+        routes.chain(pages).chain(spa)
     }
 
     pub(super) fn error_page(&self, status: StatusCode) -> Option<&[u8]> {

@@ -2,6 +2,7 @@
 //! Whoever wrote them meant something, so they are told. All of it can be said without a disk.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ::http::header::VARY;
 use ::http::{HeaderName, Method};
@@ -10,44 +11,67 @@ use super::{HeaderRule, HostName, Place, Redirect, Route, Site};
 use crate::http::glob::Glob;
 use crate::http::target::{Target, split_query};
 
+/// What is in vain, and where it stands.
+type Warning = (Place, String);
+
 impl Site {
-    /// What can never happen although a rule says so, one line for each, with the rules as they are
-    /// written: rules behind others that match all that they match, patterns that no path matches,
-    /// redirects that never end, names that no request can have.
-    pub fn warnings(&self) -> Vec<String> {
+    /// What can never happen although a rule says so, one line for each, which begins with the `file`
+    /// and the line of the rule: rules behind others that match all that they match, patterns that no
+    /// path matches, redirects that never end, names that no request can have.
+    pub fn warnings(&self, file: &Path) -> Vec<String> {
         let mut warnings = self.own_warnings();
         for (index, host) in self.hosts.iter().enumerate() {
             let name = host.names.first().map_or("", HostName::as_str);
             let of_names = host.names_in_vain(&self.hosts[..index]);
             let of_host = of_names.into_iter().chain(host.own_warnings());
-            warnings.extend(of_host.map(|warning| format!("host {name}: {warning}")));
+            warnings.extend(of_host.map(|(place, text)| (place, format!("host {name}: {text}"))));
         }
-        warnings
+        let file = file.display();
+        let line = |(place, text): Warning| match place {
+            Place::Line(line) => format!("{file}:{line}: {text}"),
+            Place::Flag => format!("--header: {text}"),
+            Place::Nowhere => format!("{file}: {text}"),
+        };
+        warnings.into_iter().map(line).collect()
     }
 
-    fn own_warnings(&self) -> Vec<String> {
-        let redirects = self.redirects.iter().enumerate();
-        let redirects = redirects.filter_map(|(index, rule)| self.redirect_in_vain(index, rule));
-        let routes = self.routes.iter().enumerate();
-        let routes = routes.filter_map(|(index, rule)| self.route_in_vain(index, rule));
-        let headers = self.headers.iter().enumerate();
-        let headers = headers.filter_map(|(index, rule)| self.header_in_vain(index, rule));
-        let mut all: Vec<String> = redirects.chain(routes).chain(headers).collect();
-        all.extend(self.pages_in_vain());
-        all.extend(self.media_types_in_vain());
+    fn own_warnings(&self) -> Vec<Warning> {
+        let redirects = self
+            .redirects
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| {
+                let text = self.redirect_in_vain(index, rule)?;
+                Some((
+                    rule.place,
+                    format!("redirect {} → {} {text}", rule.from, rule.to),
+                ))
+            });
+        let routes = self.routes.iter().enumerate().filter_map(|(index, rule)| {
+            let text = self.route_in_vain(index, rule)?;
+            Some((rule.place, format!("route {} {text}", rule.path)))
+        });
+        let headers = self.headers.iter().enumerate().filter_map(|(index, rule)| {
+            let text = self.header_in_vain(index, rule)?;
+            Some((rule.place, format!("header {} {text}", rule.path)))
+        });
+        let mut all: Vec<Warning> = redirects.chain(routes).chain(headers).collect();
+        let others = self.pages_in_vain().chain(self.media_types_in_vain());
+        all.extend(others.map(|text| (Place::Nowhere, text)));
         all
     }
 
+    /// Behind the rule as it is written.
     fn redirect_in_vain(&self, index: usize, rule: &Redirect) -> Option<String> {
         if let Some(reason) = unmatched(&rule.from) {
-            return Some(format!("{rule} {reason}"));
+            return Some(reason.to_owned());
         }
         let before = &self.redirects[..index];
         if let Some(first) = before.iter().find(|first| first.from.covers(&rule.from)) {
-            return Some(format!("{rule} is never used: {first} comes first"));
+            return Some(format!("is never used: {first} comes first"));
         }
         let ends = self.ends(&rule.from.witness());
-        (!ends).then(|| format!("{rule} leads in circles: browsers give up"))
+        (!ends).then(|| "loops; browsers give up".to_owned())
     }
 
     /// Whether who follows redirects from a path arrives, here or at another server.
@@ -80,23 +104,23 @@ impl Site {
         let path = rule.path.as_bytes();
         let redirected = |redirect: &&Redirect| redirect.from.is_match(path);
         if let Some(redirect) = self.redirects.iter().find(redirected) {
-            return Some(format!("{rule} is never used: {redirect} comes first"));
+            return Some(format!("is never used: {redirect} comes first"));
         }
         let mut behind = self.routes[index + 1..].iter();
         let last = behind.rfind(|other| other.path == rule.path)?;
-        Some(format!("{rule} is never used: {last} replaces it"))
+        Some(format!("is never used: {last} replaces it"))
     }
 
     fn header_in_vain(&self, index: usize, rule: &HeaderRule) -> Option<String> {
         if let Some(reason) = unmatched(&rule.path) {
-            return Some(format!("{rule} {reason}"));
+            return Some(reason.to_owned());
         }
         let covering = |redirect: &&Redirect| redirect.from.covers(&rule.path);
         if let Some(redirect) = self.redirects.iter().find(covering) {
             // Who names the same paths in both means the redirect's own fields.
             let meant = rule.path.covers(&redirect.from);
             return (!meant)
-                .then(|| format!("{rule} is for no file: {redirect} answers at all of its paths"));
+                .then(|| format!("applies to no file: {redirect} answers at all of its paths"));
         }
         let behind = &self.headers[index + 1..];
         let replacing = |name: &HeaderName| {
@@ -114,8 +138,8 @@ impl Site {
             .into_iter()
             .next_back();
         Some(match last {
-            None => format!("{rule} sets no field"),
-            Some(last) => format!("{rule} is never seen: {last} sets the same fields"),
+            None => "sets no field".to_owned(),
+            Some(last) => format!("has no effect: {last} sets the same fields"),
         })
     }
 
@@ -127,13 +151,13 @@ impl Site {
         unseen.map(|(status, page)| {
             let page = page.as_str();
             format!(
-                "error page {status} = {page:?} is never shown: files are answered with 403, 404, \
-                 412, 416 and 500"
+                "error page {status} = {page:?} is never used: errors of files are 403, 404, 412, 416 \
+                 and 500"
             )
         })
     }
 
-    fn media_types_in_vain(&self) -> Vec<String> {
+    fn media_types_in_vain(&self) -> impl Iterator<Item = String> {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         let mut warnings = Vec::new();
         // In the order in which they count: the last of several is taken.
@@ -141,7 +165,7 @@ impl Site {
             let extension = key.trim_start_matches('.').to_ascii_lowercase();
             if extension.contains(['.', '/']) {
                 warnings.push(format!(
-                    "media type {key:?} is for no file: an extension is what follows the last dot"
+                    "media type {key:?} applies to no file: an extension is what follows the last dot"
                 ));
             } else if let Some(other) = known.insert(extension, key) {
                 warnings.push(format!(
@@ -149,16 +173,16 @@ impl Site {
                 ));
             }
         }
-        warnings
+        warnings.into_iter()
     }
 
     /// The names of this host under which it is never found, because of the hosts before it or
     /// because nobody can ask for them.
-    fn names_in_vain(&self, before: &[Self]) -> Vec<String> {
+    fn names_in_vain(&self, before: &[Self]) -> Vec<Warning> {
         let names = self.names.iter().map(HostName::as_str);
         let warn = |name: &str| {
             if !is_askable(name) {
-                return Some(format!("no request can ask for the name {name:?}"));
+                return Some(format!("no request can have the name {name:?}"));
             }
             // Names without a star come before all that have one.
             let suffix = name.strip_prefix('*')?;
@@ -169,26 +193,25 @@ impl Site {
             })?;
             let wider = wider.as_str();
             Some(format!(
-                "the name {name:?} is never used: {wider:?} of a host before it matches the same"
+                "the name {name:?} is never used: {wider:?} of an earlier host matches the same"
             ))
         };
-        names.filter_map(warn).collect()
+        let warnings = names.filter_map(warn);
+        warnings.map(|text| (Place::Nowhere, text)).collect()
     }
 }
 
 /// Why no path matches a pattern, or none that was meant.
 fn unmatched(pattern: &Glob) -> Option<&'static str> {
     if !pattern.is_possible() {
-        return Some(
-            "matches no path: paths are normal, without \"//\", \".\", \"..\" and backslashes",
-        );
+        return Some("matches no path: paths have no \"//\", \".\", \"..\" or backslashes");
     }
     let written = pattern.to_string();
     if written.contains('?') {
-        return Some("matches no query: patterns are about the path before the '?'");
+        return Some("matches no query: patterns apply to the path before the '?'");
     }
     if written.contains('#') {
-        return Some("matches no fragment: browsers keep what follows a '#' to themselves");
+        return Some("matches no fragment: browsers do not send what follows a '#'");
     }
     let escape = |behind: &str| {
         let digits = behind.as_bytes().get(..2);
@@ -196,7 +219,7 @@ fn unmatched(pattern: &Glob) -> Option<&'static str> {
     };
     let escaped = written.split('%').skip(1).any(escape);
     escaped
-        .then_some("matches no escape: patterns are about decoded paths, where \"%20\" is a space")
+        .then_some("matches no escape: patterns apply to decoded paths, where \"%20\" is a space")
 }
 
 /// Whether a Host field can have this name (RFC 1035 §2.3.4), in which a star is any labels.
@@ -217,7 +240,7 @@ mod tests {
         let mut site: Site = toml::from_str(text).expect("a site");
         let table = toml::de::DeTable::parse(text).expect("a table");
         crate::site::document::locate(&mut site, table.get_ref(), text);
-        site.warnings()
+        site.warnings(Path::new("f"))
     }
 
     /// From and to.
@@ -279,7 +302,7 @@ mod tests {
         let text = "[[header]]\npath = \"/a\"\nX-A = \"1\"\n";
         let mut site: Site = toml::from_str(text).expect("a site");
         site.headers.extend(HeaderRule::for_all("X-A: 2"));
-        assert_eq!(site.warnings(), Vec::<String>::new());
+        assert_eq!(site.warnings(Path::new("f")), Vec::<String>::new());
     }
 
     #[test]
@@ -288,13 +311,13 @@ mod tests {
             (
                 &[("/a/*", "/x/$1"), ("/a/b", "/y")],
                 &[
-                    "redirect /a/b → /y (line 4) is never used: redirect /a/* → /x/$1 (line 1) comes first",
+                    "f:4: redirect /a/b → /y is never used: redirect /a/* → /x/$1 (line 1) comes first",
                 ],
             ),
             (
                 &[("/a//b", "/y")],
                 &[
-                    "redirect /a//b → /y (line 1) matches no path: paths are normal, without \"//\", \".\", \"..\" and backslashes",
+                    "f:1: redirect /a//b → /y matches no path: paths have no \"//\", \".\", \"..\" or backslashes",
                 ],
             ),
             (&[("/a?b=*", "/y")], &["matches no query"]),
@@ -333,10 +356,7 @@ mod tests {
         ];
         for (rules, circles) in table {
             let found = redirects(rules);
-            let count = found
-                .iter()
-                .filter(|line| line.contains("in circles"))
-                .count();
+            let count = found.iter().filter(|line| line.contains(" loops")).count();
             assert_eq!(
                 (count, found.len()),
                 (*circles, *circles),
@@ -350,24 +370,24 @@ mod tests {
         for (text, expected) in [
             (
                 "[[redirect]]\nfrom = \"/a*\"\nto = \"/b\"\n[[route]]\npath = \"/ab\"\nfile = \"f\"\n",
-                "route /ab (line 4) is never used: redirect /a* → /b (line 1) comes first",
+                "f:4: route /ab is never used: redirect /a* → /b (line 1) comes first",
             ),
             (
                 "[[route]]\npath = \"/a\"\nfile = \"f\"\n[[route]]\npath = \"/a\"\nsize = \"1\"\n",
-                "route /a (line 1) is never used: route /a (line 4) replaces it",
+                "f:1: route /a is never used: route /a (line 4) replaces it",
             ),
             (
                 "[[redirect]]\nfrom = \"/a/*\"\nto = \"/b\"\n[[header]]\npath = \"/a/*.js\"\nX-A = \"1\"\n",
-                "header /a/*.js (line 4) is for no file: redirect /a/* → /b (line 1) answers at all of its paths",
+                "f:4: header /a/*.js applies to no file: redirect /a/* → /b (line 1) answers at all of its paths",
             ),
             (
                 "[[header]]\npath = \"/a/*\"\nX-A = \"1\"\nX-B = \"1\"\n\
                  [[header]]\npath = \"/*\"\nX-A = \"2\"\nX-B = \"2\"\nX-C = \"2\"\n",
-                "header /a/* (line 1) is never seen: header /* (line 5) sets the same fields",
+                "f:1: header /a/* has no effect: header /* (line 5) sets the same fields",
             ),
             (
                 "[[header]]\npath = \"/a\"\n",
-                "header /a (line 1) sets no field",
+                "f:1: header /a sets no field",
             ),
             (
                 "[[header]]\npath = \"/../a\"\nX-A = \"1\"\n",
@@ -375,28 +395,28 @@ mod tests {
             ),
             (
                 "[error-pages]\n405 = \"no.html\"\n",
-                "error page 405 = \"no.html\" is never shown: files are answered with 403, 404, 412, 416 and 500",
+                "f: error page 405 = \"no.html\" is never used: errors of files are 403, 404, 412, 416 and 500",
             ),
             (
                 "[media-types]\n\"tar.gz\" = \"application/gzip\"\n",
-                "media type \"tar.gz\" is for no file: an extension is what follows the last dot",
+                "f: media type \"tar.gz\" applies to no file: an extension is what follows the last dot",
             ),
             (
                 "[media-types]\nMD = \"text/plain\"\nmd = \"text/markdown\"\n",
-                "media type \"MD\" is never used: \"md\" is the same extension",
+                "f: media type \"MD\" is never used: \"md\" is the same extension",
             ),
             (
                 "[[host]]\nnames = [\"*.example.org\"]\nroot = \"a\"\n\
                  [[host]]\nnames = [\"b.test\", \"*.a.example.org\"]\nroot = \"b\"\n",
-                "host b.test: the name \"*.a.example.org\" is never used: \"*.example.org\" of a host before it matches the same",
+                "f: host b.test: the name \"*.a.example.org\" is never used: \"*.example.org\" of an earlier host matches the same",
             ),
             (
                 "[[host]]\nnames = [\"a..b\"]\nroot = \"a\"\n",
-                "host a..b: no request can ask for the name \"a..b\"",
+                "f: host a..b: no request can have the name \"a..b\"",
             ),
             (
                 "[[host]]\nnames = [\"a\"]\nroot = \"a\"\n[[host.redirect]]\nfrom = \"/a\"\nto = \"/a\"\n",
-                "host a: redirect /a → /a (line 4) leads in circles: browsers give up",
+                "f:4: host a: redirect /a → /a loops; browsers give up",
             ),
         ] {
             let found = warnings(text);
