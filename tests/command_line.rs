@@ -77,6 +77,37 @@ fn help_and_version_are_printed() {
     );
 }
 
+/// Each flag has one line, which also fits a terminal of 80 columns.
+#[test]
+fn short_help_is_one_line_per_flag() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (columns, args) in [
+        ("80", &["-h"][..]),
+        ("120", &["-h"]),
+        ("80", &["check", "-h"]),
+        ("80", &["explain", "-h"]),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.current_dir(folder.path()).args(args);
+        let output = command.env("COLUMNS", columns).output();
+        let output = output.expect("the binary runs");
+        let help = String::from_utf8_lossy(&output.stdout);
+        let mut flags = 0;
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+            assert!(!line.starts_with("        "), "a second line: {line}");
+            if line.trim_start().starts_with('-') {
+                let (_, text) = line.trim_start().split_once("  ").unwrap_or_default();
+                assert!(!text.trim().is_empty(), "{line}");
+                flags += 1;
+            }
+        }
+        let reference = include_str!("../.readme/reference.md");
+        let rows = reference.lines().filter(|line| line.starts_with("| `-"));
+        assert!(flags >= rows.count() + 2, "{flags} flags in {help}");
+    }
+}
+
 #[test]
 fn usage_errors_are_one_line_and_2() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -492,7 +523,7 @@ fn a_folder_with_the_name_of_a_word_is_served() {
     // Who means a folder of that name hears that the word is none.
     fails(folder.path(), &["man", "8080"], 2);
     let help = tws(folder.path(), &["check", "--help"]);
-    assert!(String::from_utf8_lossy(&help.stdout).contains("tws check"));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Check the settings"));
 }
 
 #[test]

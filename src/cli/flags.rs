@@ -25,6 +25,8 @@ use tws::site::{
 };
 use tws::{Endpoint, ForwardedField, Limits, Networks, Rate};
 
+use super::task;
+
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
 const TLS: &str = "TLS";
@@ -32,6 +34,21 @@ const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const LOGS: &str = "Logs";
 const PROCESS: &str = "Process";
+
+/// The number of columns that help takes at most.
+const HELP_WIDTH: usize = 80;
+
+/// What the help says behind the flags; `-h` only says what subcommands there are.
+pub(super) const MORE_HELP: &str = "\
+A number is the port: `tws 80`. Without PATH, ./www is served if it exists, else the current \
+directory. A folder with the name of a subcommand is given as ./check.
+
+Flags take precedence over environment variables, and those over the settings file (--config, else \
+PATH/.tws.toml). The keys of the file have the names of the flags: `port = 80`.";
+
+const EXPLAIN_HELP: &str = "\
+METHOD and TARGET are those of the request: `tws explain www GET /a.js -H 'Host: a.test'`. All \
+other flags are those that tws would serve with.";
 
 /// Flags that a root's own file may set. That file may have come with an archive of a stranger's:
 /// what reaches outside of the root, shows the machine to others or hides what goes on is not for
@@ -70,54 +87,60 @@ const SITES: &[(&str, &str)] = &[
     name = "tws",
     version,
     about = "A static-first HTTP server that nothing slow can slow down",
-    override_usage = "tws [OPTIONS] [PATH] [PORT]",
-    after_help = "Without PATH, ./www is served where there is one, else the current directory. \
-                  A bare number is the port: `tws 80`. Words that are no PATH come first: \
-                  `tws check` says what is wrong with the settings, `tws completions SHELL` and \
-                  `tws man` print what a shell and man(1) want. A folder of such a name is \
-                  ./check.\n\n\
-                  Flags come before the environment, that before the file (--config, else \
-                  PATH/.tws.toml), which has keys of the flags' names: `port = 80`."
+    override_usage = "tws [OPTIONS] [PATH] [PORT]\n       tws SUBCOMMAND ...",
+    max_term_width = HELP_WIDTH
 )]
 pub(super) struct Flags {
-    /// The folder or the single file to serve, and the port
+    /// Folder or file to serve; port to listen on
     #[arg(value_name = "PATH] [PORT", num_args = 0..=2, value_hint = ValueHint::AnyPath)]
     pub(super) path_and_port: Vec<OsString>,
 
-    /// The folder to serve, as PATH
+    /// Folder to serve, same as PATH
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = SERVING)]
     pub(super) directory: Option<PathBuf>,
 
-    /// A name that stands for a folder; may be repeated, the first that exists is taken
-    /// [default: index.html]
+    /// Index file of a folder [default: index.html]
+    ///
+    /// The file that is served for a folder. May be repeated: the first that exists is served.
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = SERVING)]
     pub(super) index: Vec<IndexName>,
 
-    /// List folders without an index; auto: if PATH is given and has no index
-    /// [default: auto]
+    /// List folders: auto, on, off [default: auto]
+    ///
+    /// Whether a folder without an index file is listed. auto: only if PATH is given and has no
+    /// index file itself.
     #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::WORDS), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
 
-    /// Content codings: auto compresses text, sidecar only takes .br .zst .gz beside the file
-    /// [default: auto]
+    /// Compress: auto, sidecar, off [default: auto]
+    ///
+    /// Content codings to offer. auto compresses text on the fly, besides serving the .br, .zst and
+    /// .gz files that lie beside a file; sidecar serves only those.
     #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::WORDS), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
-    /// What entity tags are made of; content is for trees whose times mean nothing
-    /// [default: mtime]
+    /// ETag source: mtime, content [default: mtime]
+    ///
+    /// What entity tags are made of. mtime: modification time and size. content: a hash of the
+    /// file, for trees whose modification times mean nothing.
     #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::WORDS), help_heading = SERVING)]
     pub(super) etag: Option<EtagSource>,
 
-    /// Symbolic links that are followed; inside: those that stay beneath the root
-    /// [default: inside]
+    /// Symlinks to follow: never, inside, follow
+    ///
+    /// Which symbolic links are followed. inside: those that stay below the root; follow: all of
+    /// them. [default: inside]
     #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::WORDS), help_heading = SERVING)]
     pub(super) symlinks: Option<Symlinks>,
 
-    /// Serve names that begin with a dot, too
+    /// Serve names that begin with a dot
     #[arg(long, help_heading = SERVING)]
     pub(super) hidden: Option<bool>,
 
-    /// Answer navigations that find nothing with FILE; index.html if none is named
+    /// Serve FILE for navigations that match no file
+    ///
+    /// For single-page applications. Requests for scripts, images and the like still get 404.
+    /// Without FILE: index.html.
     #[arg(
         long,
         value_name = "FILE",
@@ -128,35 +151,44 @@ pub(super) struct Flags {
     )]
     pub(super) spa: Option<FileName>,
 
-    /// A header field for every file; may be repeated
+    /// Header field for every file; may be repeated
+    ///
+    /// Example: -H 'Cache-Control: no-cache'.
     #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = HeaderRule::for_all, help_heading = SERVING)]
     pub(super) headers: Vec<HeaderRule>,
 
-    /// The file to read instead of PATH/.tws.toml; only this one may set what is the server's and not
-    /// the site's: addresses, logs, certificates, who to be. Paths in it are relative to it
+    /// Settings file to read instead of PATH/.tws.toml
+    ///
+    /// Only this file may also set what belongs to the server rather than to the site: addresses,
+    /// logs, certificates, user and group. Paths in it are relative to the file.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = SERVING)]
     pub(super) config: Option<PathBuf>,
 
-    /// Read no such file
+    /// Do not read PATH/.tws.toml
     #[arg(long, help_heading = SERVING)]
     pub(super) no_site_file: Option<bool>,
 
-    /// Keep users (POST /createUser) in this store: sqlite:FILE, or, for many machines,
-    /// postgres://USER:PASSWORD@HOST/DATABASE (without a password there, $PGPASSWORD's)
+    /// User store: sqlite:FILE or a postgres:// URL
+    ///
+    /// Keep the users of POST /createUser in this store: sqlite:FILE or, shared by many machines,
+    /// postgres://USER:PASSWORD@HOST/DATABASE ($PGPASSWORD applies if the URL has no password).
     #[arg(long, value_name = "STORE", help_heading = SERVING)]
     pub(super) users: Option<String>,
 
-    /// Where the server keeps what must survive it
+    /// Folder for data that must survive a restart
+    ///
     /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/tws, else ~/.local/state/tws]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = SERVING)]
     pub(super) state_dir: Option<PathBuf>,
 
-    /// The port to listen on; 0 takes a free one [default: 8000]
+    /// Port to listen on; 0 for any [default: 8000]
     #[arg(short, long, value_name = "PORT", value_parser = whole::<u16>(0..=65_535), help_heading = LISTENING)]
     pub(super) port: Option<u16>,
 
-    /// An address to listen on, with a port of its own or without, or unix:PATH; may be repeated
-    /// [default: 127.0.0.1]
+    /// Address to listen on [default: 127.0.0.1]
+    ///
+    /// An address with or without a port (127.0.0.1, [::1]:80), a host name, or unix:PATH for a
+    /// Unix socket. May be repeated.
     #[arg(
         short,
         long,
@@ -167,46 +199,65 @@ pub(super) struct Flags {
     )]
     pub(super) bind: Vec<Addresses>,
 
-    /// Who may connect to Unix sockets, as a mode of theirs; they are --user's and --group's
-    /// [default: 660]
+    /// Mode of Unix sockets [default: 660]
+    ///
+    /// The file mode, in octal, decides which processes may connect. The sockets belong to --user
+    /// and --group.
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = LISTENING)]
     pub(super) unix_mode: Option<u32>,
 
-    /// Take connections only from proxies, which say ahead of each whose it is (PROXY protocol, 1
-    /// or 2): those of --trusted-proxy, else those on this machine
+    /// Require a PROXY protocol header
+    ///
+    /// Accept only connections that begin with a PROXY protocol header (version 1 or 2) from the
+    /// proxies in --trusted-proxy or, without that, from this machine.
     #[arg(long, help_heading = LISTENING)]
     pub(super) proxy_protocol: bool,
 
-    /// A proxy that is believed when it tells whose requests it passes on: 10.0.0.0/8, 192.0.2.7,
-    /// ::1, or unix for those at unix sockets; may be repeated [default: none]
+    /// Proxy that may name the client of a request
+    ///
+    /// A network (10.0.0.0/8), an address (192.0.2.7, ::1), or unix for peers on Unix sockets. May
+    /// be repeated. [default: none]
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', help_heading = LISTENING)]
     pub(super) trusted_proxy: Vec<Networks>,
 
-    /// The field that trusted proxies write (the other is the client's): x-forwarded-for, with
-    /// x-forwarded-proto, or forwarded [default: x-forwarded-for]
+    /// Header field that trusted proxies write
+    ///
+    /// x-forwarded-for (together with x-forwarded-proto) or forwarded. The other one is ignored,
+    /// since it comes from the client. [default: x-forwarded-for]
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
 
-    /// Listen there, too, for operators, at ADDRESS:PORT or unix:PATH: the transfers that are going on
-    /// as a page, /metrics for Prometheus, /healthz and /readyz. From this machine only, unless
-    /// --auth-file asks for passwords
+    /// Also listen here for status and metrics
+    ///
+    /// Listen on ADDRESS:PORT or unix:PATH for operators: a page of running transfers, /metrics for
+    /// Prometheus, /healthz and /readyz. Only reachable from this machine, unless --auth-file
+    /// requires a password.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_admin, help_heading = LISTENING)]
     pub(super) admin: Option<Endpoint>,
 
-    /// Speak TLS, with this certificate and those that lead to it (PEM); may be repeated: a client
-    /// gets the first that has the name it asks for, or the first of all. Read again when it changes
+    /// Serve HTTPS with this certificate (PEM)
+    ///
+    /// The file holds the certificate, followed by its intermediates. May be repeated: a client
+    /// gets the first certificate that matches the requested name, else the first of all. The file
+    /// is read again when it changes.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
     pub(super) tls_cert: Vec<PathBuf>,
 
-    /// The key of the certificate at the same place in the row [default: in its file]
+    /// Private key (PEM) of the certificate
+    ///
+    /// The order of the keys is that of the certificates. [default: in the certificate's file]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
     pub(super) tls_key: Vec<PathBuf>,
 
-    /// Speak TLS, with a certificate made on the spot that no client knows; for a try-out
+    /// Serve HTTPS with a temporary certificate
+    ///
+    /// The certificate is generated at the start and no client trusts it; for testing.
     #[arg(long, help_heading = TLS)]
     pub(super) tls_self_signed: bool,
 
-    /// Send who speaks plain HTTP at PORT to HTTPS; 80 if none is named
+    /// Redirect plain HTTP on PORT to HTTPS
+    ///
+    /// Without PORT: 80.
     #[arg(
         long,
         value_name = "PORT",
@@ -218,7 +269,9 @@ pub(super) struct Flags {
     )]
     pub(super) redirect_http: Option<u16>,
 
-    /// Let pages of ORIGIN read all answers, whatever the file says; of all if none is named
+    /// Let pages of ORIGIN read all responses
+    ///
+    /// This replaces what the site file says. Without ORIGIN: every origin.
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -229,24 +282,31 @@ pub(super) struct Flags {
     )]
     pub(super) cors: Option<Origin>,
 
-    /// Let in only the users in FILE, made with `htpasswd -cB FILE USER`
+    /// Require a user name and password from FILE
+    ///
+    /// Create the file with `htpasswd -cB FILE USER`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ACCESS)]
     pub(super) auth_file: Option<PathBuf>,
 
-    /// Take files: PUT, and forms (POST) to folders. From this machine only, unless requests need a
-    /// password
+    /// Accept uploads (PUT, and POST to folders)
+    ///
+    /// Only from this machine, unless --auth-file requires a password.
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload: Option<bool>,
 
-    /// How large an upload may be: 512 KiB, 100 MiB [default: 1 GiB]
+    /// Size limit of an upload [default: 1 GiB]
+    ///
+    /// Examples: 512 KiB, 100 MiB.
     #[arg(long, value_name = "SIZE", help_heading = ACCESS)]
     pub(super) upload_max: Option<Size>,
 
-    /// Let uploads replace files that are there
+    /// Let uploads replace existing files
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload_overwrite: Option<bool>,
 
-    /// Seconds an idle connection is kept for a further request [default: 10]
+    /// Idle connection timeout [default: 10]
+    ///
+    /// How long an idle connection stays open for another request.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -255,45 +315,63 @@ pub(super) struct Flags {
     )]
     pub(super) keep_alive_timeout: Option<u32>,
 
-    /// Further requests a connection may carry after its first [default: no limit]
+    /// Requests per connection after the first
+    ///
+    /// [default: no limit]
     #[arg(long, value_name = "N", value_parser = whole::<u32>(0..=MOST), help_heading = LIMITS)]
     pub(super) keep_alive_max: Option<u32>,
 
-    /// Connections in all; over it idle ones are closed, then new ones told 503
-    /// [default: what file descriptors allow]
+    /// Maximum number of connections
+    ///
+    /// At the limit the connection that is idle for the longest is closed; if none is idle, a new
+    /// connection gets 503. [default: what file descriptors allow]
     #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = LIMITS)]
     pub(super) max_connections: Option<NonZeroUsize>,
 
-    /// Connections of one client, an IPv4 address or an IPv6 /64; one more is told 503. All that
-    /// are behind a proxy are one, unless --proxy-protocol tells them apart [default: no limit]
+    /// Maximum connections per client
+    ///
+    /// A client is an IPv4 address or an IPv6 /64; a further connection gets 503. All clients
+    /// behind a proxy are one, unless --proxy-protocol tells them apart. [default: no limit]
     #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = LIMITS)]
     pub(super) max_connections_per_client: Option<NonZeroUsize>,
 
-    /// Requests per second of one client, an IPv4 address or an IPv6 /64, and with N:BURST how many
-    /// at once; more are told 429: 10, 0.5, 10:50 [default: no limit]
+    /// Requests per second and client
+    ///
+    /// A client is an IPv4 address or an IPv6 /64. N:BURST sets how many requests may come at once;
+    /// further ones get 429. Examples: 10, 0.5, 10:50. [default: no limit]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) rate_limit: Option<Rate>,
 
-    /// The same for each connection
+    /// Requests per second and connection
+    ///
+    /// Values as with --rate-limit. [default: no limit]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     pub(super) rate_limit_connection: Option<Rate>,
 
-    /// Bytes per second that one client may move on all its connections, there and back: 512 KiB,
-    /// 10 MiB. All that are behind a proxy are one, unless --proxy-protocol tells them apart
+    /// Bandwidth limit per client
+    ///
+    /// Bytes per second over all connections of a client, both directions combined. Examples: 512
+    /// KiB, 10 MiB. All clients behind a proxy are one, unless --proxy-protocol tells them apart.
     /// [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth, help_heading = LIMITS)]
     pub(super) bandwidth: Option<NonZeroU64>,
 
-    /// The same for each connection
+    /// Bandwidth limit per connection
+    ///
+    /// Values as with --bandwidth. [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth, help_heading = LIMITS)]
     pub(super) bandwidth_connection: Option<NonZeroU64>,
 
-    /// Bytes per second that a client must send of a content and take of a reply, after 5 seconds;
-    /// 0 for none [default: 240]
+    /// Minimum transfer rate [default: 240]
+    ///
+    /// Bytes per second that a client must send of a request body and receive of a response, after
+    /// 5 seconds; slower clients are disconnected. 0 for no minimum.
     #[arg(long, value_name = "BYTES", value_parser = whole::<u32>(0..=MOST), help_heading = LIMITS)]
     pub(super) min_rate: Option<u32>,
 
-    /// Seconds that answers in flight may take at the end [default: 10]
+    /// Shutdown timeout [default: 10]
+    ///
+    /// How long to wait for running requests on shutdown.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -302,8 +380,10 @@ pub(super) struct Flags {
     )]
     pub(super) drain_timeout: Option<u32>,
 
-    /// Seconds in which everybody is still served after SIGTERM, and only /readyz of --admin tells
-    /// that the end comes: time for a load balancer to notice [default: 0]
+    /// Delay before shutdown [default: 0]
+    ///
+    /// How long requests are still served after SIGTERM while /readyz of --admin already fails:
+    /// time for a load balancer to notice.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -312,58 +392,77 @@ pub(super) struct Flags {
     )]
     pub(super) drain_delay: Option<u32>,
 
-    /// Where the access log goes: a file, - for the terminal, off; may be repeated [default: -]
+    /// Access log: file, - or off [default: -]
+    ///
+    /// The file to write the access log to, - for standard output, or off. May be repeated.
     #[arg(long, value_name = "PATH|-|off", value_hint = ValueHint::AnyPath, help_heading = LOGS)]
     pub(super) access_log: Vec<OsString>,
 
-    /// The form of a line in the access log
+    /// Access log format [default: common]
+    ///
+    /// access-count, common, combined or json.
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "common",
+        hide_default_value = true,
         value_parser = words::<Format>(&["access-count", "common", "combined", "json"]),
         help_heading = LOGS
     )]
     pub(super) log_format: Format,
 
-    /// Warn of answers that took so long to make, or longer
+    /// Warn of responses that take at least this long
+    ///
+    /// The time to produce a response, not the time to send it.
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>(0..=MOST), help_heading = LOGS)]
     pub(super) slow_log: Option<u32>,
 
-    /// Print nothing but errors; no access log unless --access-log asks for one
+    /// Print errors only
+    ///
+    /// This also turns the access log off, unless --access-log is given.
     #[arg(short, long, help_heading = LOGS)]
     pub(super) quiet: bool,
 
-    /// Say more about what goes on; may be repeated. RUST_LOG says it in detail
+    /// Log more; may be repeated
+    ///
+    /// RUST_LOG sets the level of each module.
     #[arg(short, long, action = ArgAction::Count, help_heading = LOGS)]
     pub(super) verbose: u8,
 
-    /// Open the browser once it listens
+    /// Open the site in a browser once listening
     #[arg(short, long, help_heading = PROCESS)]
     pub(super) open: bool,
 
-    /// Show the address for other machines as a QR code
+    /// Show a QR code for phones on your network
     #[arg(long, help_heading = PROCESS)]
     pub(super) qr: bool,
 
-    /// Show the transfers that are going on in the terminal; q ends. No access log goes there then
+    /// Show running transfers in the terminal
+    ///
+    /// q quits tws. The access log is not written to the terminal then.
     #[arg(long, help_heading = PROCESS)]
     pub(super) tui: bool,
 
-    /// How many event loops [default: one per core]
+    /// Number of event loops [default: one per core]
     #[arg(long, value_name = "N", value_parser = whole::<NonZeroUsize>(1..=MOST), help_heading = PROCESS)]
     pub(super) workers: Option<NonZeroUsize>,
 
-    /// Let the process read and write everything that its user may. Without this it is restricted,
-    /// once it listens and if the kernel has Landlock, to its root, its logs and its state
+    /// Do not restrict access to the file system
+    ///
+    /// Without this flag, and if the kernel has Landlock, the process may reach only its root, its
+    /// logs and its state after binding.
     #[arg(long, help_heading = PROCESS)]
     pub(super) no_sandbox: bool,
 
-    /// Who to be once it listens, by name or number; only root can
+    /// Run as USER after binding (requires root)
+    ///
+    /// A name or a number.
     #[arg(long, value_name = "USER", value_hint = ValueHint::Username, help_heading = PROCESS)]
     pub(super) user: Option<String>,
 
-    /// Which group to be of [default: the user's]
+    /// Run as GROUP after binding [default: the user's]
+    ///
+    /// A name or a number.
     #[arg(long, value_name = "GROUP", help_heading = PROCESS)]
     pub(super) group: Option<String>,
 
@@ -489,19 +588,81 @@ fn is_number(text: &str) -> bool {
 
 /// The flags as clap shall know them.
 pub(super) fn command() -> Command {
-    Flags::command().mut_args(|arg| {
-        let arg = match switches(&arg) {
-            true => switch(arg),
-            false => arg,
-        };
-        match (variable(&arg), arg.get_help()) {
-            (Some(name), Some(help)) => {
-                let help = format!("{help} [env: {name}]");
-                arg.help(help)
+    let subcommands = subcommands();
+    Flags::command()
+        .after_long_help(format!("{subcommands}\n\n{MORE_HELP}"))
+        .after_help(format!(
+            "{subcommands}\n\n`tws --help` and `tws man` describe each option in detail."
+        ))
+        .mut_args(|arg| {
+            let arg = match switches(&arg) {
+                true => switch(arg),
+                false => arg,
+            };
+            match (variable(&arg), Details::of(&arg)) {
+                (Some(name), Some(details)) => {
+                    let long = details.long_help(&name);
+                    let takes_values = arg.get_action().takes_values();
+                    arg.hide_possible_values(takes_values).long_help(long)
+                }
+                _ => arg,
             }
-            _ => arg,
-        }
-    })
+        })
+}
+
+fn subcommands() -> String {
+    let line = |(word, _, about): &(&str, _, &str)| format!("\n  {word:<12} {about}");
+    let lines: String = task::WORDS.iter().map(line).collect();
+    format!("Subcommands:{lines}")
+}
+
+/// The parts of a flag's help.
+pub(super) struct Details {
+    /// The line that `-h` shows, without the default.
+    pub(super) summary: String,
+    pub(super) rest: String,
+    pub(super) default: Option<String>,
+}
+
+impl Details {
+    /// Reads the doc comment of a flag, in which `[default: ...]` stands behind a paragraph.
+    pub(super) fn of(arg: &Arg) -> Option<Self> {
+        let summary = arg.get_help()?.to_string();
+        let long = arg.get_long_help().map(ToString::to_string);
+        // Where `command` has been here before, the variable comes last.
+        let long = long.as_deref().and_then(|long| long.strip_prefix(&summary));
+        let rest = long.unwrap_or_default().trim();
+        let (summary, first) = without_default(&summary);
+        let (rest, second) = without_default(rest);
+        Some(Self {
+            summary: summary.to_owned(),
+            rest: rest.to_owned(),
+            default: first.or(second).map(str::to_owned),
+        })
+    }
+
+    fn long_help(&self, variable: &str) -> String {
+        let default = self.default.iter();
+        let default = default.map(|default| format!("[default: {default}] "));
+        let last = default.collect::<String>() + &format!("[env: {variable}]");
+        let paragraphs = [&self.summary, &self.rest, &last];
+        let paragraphs = paragraphs.into_iter().filter(|text| !text.is_empty());
+        paragraphs
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n\n")
+    }
+}
+
+/// A paragraph, and the default that stands behind it.
+fn without_default(text: &str) -> (&str, Option<&str>) {
+    let parts = text
+        .strip_suffix(']')
+        .and_then(|text| text.rsplit_once("[default: "));
+    match parts {
+        Some((before, default)) => (before.trim_end(), Some(default)),
+        None => (text, None),
+    }
 }
 
 /// What clap knows the fields of the request by that is explained.
@@ -512,20 +673,18 @@ pub(super) fn explain_command() -> Command {
         .short('H')
         .value_name("K: V")
         .action(ArgAction::Append)
-        .help("A header field of the request; may be repeated");
+        .help("Header field of the request; may be repeated");
     command()
         .name("tws explain")
         .bin_name("tws explain")
-        .about("Say what a request would be answered, and why. Nothing is served or changed")
+        .about("Explain how a request would be answered, without serving or changing anything")
         .override_usage("tws explain [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...")
-        .after_help(
-            "METHOD and TARGET are the request's: `tws explain www GET /a.js -H 'Host: a.test'`. \
-             All other flags are those with which tws would serve.",
-        )
+        .after_help(EXPLAIN_HELP)
+        .after_long_help(EXPLAIN_HELP)
         .mut_arg("path_and_port", |arg| {
             arg.value_name("PATH] [METHOD] [TARGET")
                 .num_args(0..=3)
-                .help("The folder or the single file that would be served; and the request")
+                .help("Folder or file that would be served; the request")
         })
         .mut_arg("headers", |arg| arg.short(None))
         .arg(field)

@@ -15,89 +15,87 @@ use super::task::{self, Task};
 const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "TWS_NAME",
-        "The setting of the flag --name, if that is not given; the name in upper case, with _ for -. \
-         A setting that may be repeated has one value on each line. An empty variable says nothing.",
+        "The value of the flag --name if that is not given: the name is in upper case, with _ for -. \
+         A flag that may be repeated takes one value on each line. An empty variable is ignored.",
     ),
     (
         "RUST_LOG",
-        "What diagnostics are written, instead of what --quiet and --verbose say: info, or tws=debug.",
+        "The log level, which overrides --quiet and --verbose: info, or tws=debug.",
     ),
     (
         "STATE_DIRECTORY, XDG_STATE_HOME, HOME",
-        "Where the server keeps what must survive it, without --state-dir.",
+        "The default of --state-dir.",
     ),
     (
         "LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES",
-        "Sockets that a supervisor has opened (sd_listen_fds(3)): they are served instead of what \
-         --bind and --port say. One named admin is for --admin, one named redirect for \
-         --redirect-http.",
+        "Sockets passed by a supervisor (sd_listen_fds(3)), which replace --bind and --port. A socket \
+         named admin is for --admin, one named redirect for --redirect-http.",
     ),
     (
         "NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC",
-        "The supervisor that is told when tws serves, reloads and ends, who its main process is, and \
-         that its event loops answer (sd_notify(3)).",
+        "The supervisor to notify of start, reload and stop, of the main process, and that the event \
+         loops respond (sd_notify(3)).",
     ),
     (
         "PGPASSWORD",
-        "The password for a store at postgres://, if there is none in its address.",
+        "The password for a postgres:// URL without one.",
     ),
     (
         "NO_COLOR, TERM",
-        "Terminals show no colours if the one has a value, or the other is dumb.",
+        "Output to a terminal is not coloured if NO_COLOR is set or TERM is dumb.",
     ),
 ];
 
 const FILES: &[(&str, &str)] = &[
     (
         "PATH/.tws.toml",
-        "What the site says about itself, and settings that do not reach outside of PATH. It is never served.",
+        "The rules of the site, and settings that do not reach outside of PATH. It is never served.",
     ),
     (
         "--config FILE",
-        "The same with all settings, as keys of the flags' names: port = 80, bind = [\"::1\"], \
-         hidden = true. Paths in it are relative to it.",
+        "A file to read instead, in which all settings are allowed, as keys with the names of the \
+         flags: port = 80, bind = [\"::1\"], hidden = true. Paths in it are relative to the file.",
     ),
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Answers in flight are finished, for --drain-timeout at most; a second one ends at once.",
+        "Shut down: running requests are finished for at most --drain-timeout. A second signal stops \
+         at once.",
     ),
     (
         "SIGHUP",
-        "The file, the passwords and the certificates are read anew; a mistake in them changes \
-         nothing. What was started in a terminal that is gone ends.",
+        "Reload the settings file, the passwords and the certificates; a mistake in them changes \
+         nothing. A process whose terminal is gone shuts down instead.",
     ),
     (
         "SIGUSR1",
-        "The files of the access log are opened anew, after they were moved.",
+        "Reopen the files of the access log, after they were rotated.",
     ),
     (
         "SIGUSR2",
-        "The program is started anew, as it is on the disk then, and takes the listeners over.",
+        "Upgrade: start the program again from the disk and hand the listening sockets over.",
     ),
 ];
 
 const EXIT_STATUS: &[(&str, &str)] = &[
-    (
-        "0",
-        "It was told to end, and did; tws check found nothing wrong.",
-    ),
-    ("1", "It cannot serve; tws check found something wrong."),
-    ("2", "What was typed, or is in the environment, is wrong."),
+    ("0", "Stopped by a signal; tws check found no error."),
+    ("1", "Cannot serve; tws check found an error."),
+    ("2", "Wrong flag or environment variable."),
 ];
 
 /// The man page, in roff. It takes no arguments.
 pub(crate) fn man(words: &Words) -> Result<Vec<u8>, Stop> {
     Command::new("tws man")
-        .about("Print the man page")
+        .about("Print the manual page")
         .try_get_matches_from(&words.args)?;
     man_page().map_err(|error| Stop::Mistakes(vec![Mistake::Failure(error.to_string())]))
 }
 
 fn man_page() -> io::Result<Vec<u8>> {
-    let man = Man::new(flags::command()).manual("User Commands");
+    let command = flags::command().override_usage("tws [OPTIONS] [PATH] [PORT]");
+    let man = Man::new(command).manual("User Commands");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -111,12 +109,7 @@ fn man_page() -> io::Result<Vec<u8>> {
     man.render_description_section(&mut page)?;
     let mut roff = Roff::new();
     roff.control("PP", []);
-    roff.text([roman(
-        flags::command()
-            .get_after_help()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-    )]);
+    roff.text([roman(flags::MORE_HELP)]);
     for (word, _, meaning) in task::WORDS {
         item(&mut roff, &format!("tws {word}"), meaning);
     }
@@ -159,8 +152,7 @@ pub(crate) fn completions(words: &Words) -> Result<Vec<u8>, Stop> {
     let shell = Arg::new("SHELL")
         .required(true)
         .value_parser(value_parser!(Shell));
-    let command =
-        Command::new("tws completions").about("Print what a shell needs to complete the flags");
+    let command = Command::new("tws completions").about("Print a shell completion script");
     let matches = command.arg(shell).try_get_matches_from(&words.args)?;
     let mut script = Vec::new();
     if let Some(shell) = matches.get_one::<Shell>("SHELL") {

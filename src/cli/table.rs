@@ -22,10 +22,10 @@ pub(super) fn table() -> String {
     let mut command = flags::command();
     command.build();
     let mut text = String::from(
-        "Flags come before the environment, and that before the file (`--config`, else \
-         `PATH/.tws.toml`).\nThe first that names a setting decides it alone. Keys with a † are only \
-         for a file that `--config` names;\npaths there are relative to it. In the environment, what may \
-         be repeated is one value on each line.\n",
+        "Flags take precedence over environment variables, and those over the file (`--config`, else \
+         `PATH/.tws.toml`).\nThe values of a setting all come from the first of these that names it. \
+         Keys with a † are only\nallowed in a file that `--config` names; paths there are relative to it. \
+         In the environment, a setting\nthat may be repeated has one value on each line.\n",
     );
     let mut last = "";
     for row in rows(&command) {
@@ -50,19 +50,14 @@ fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
             Key::Site(key) | Key::Beside(key) => format!("`{key}`"),
             Key::BesideInConfig(key) => format!("`{key}` †"),
         };
-        let help = arg.get_help()?.to_string();
-        let (help, _) = help.split_once(" [env:")?;
-        let (meaning, default) = match help.split_once(" [default: ") {
-            Some((meaning, default)) => (meaning, default.trim_end_matches(']').to_owned()),
-            None => (help, default(arg)),
+        let help = arg.get_long_help()?.to_string();
+        let (help, last) = help.rsplit_once("\n\n")?;
+        let default = match last.split_once("[default: ") {
+            Some((_, default)) => default.rsplit_once("] [env: ")?.0.to_owned(),
+            None => default(arg),
         };
-        let words = arg.get_possible_values();
-        let words: Vec<_> = words
-            .iter()
-            .map(|word| format!("`{}`", word.get_name()))
-            .collect();
         let several = match arg.get_value_delimiter() {
-            Some(_) => " (several with commas)",
+            Some(_) => ". Commas separate several values",
             None => "",
         };
         Some(Row {
@@ -71,10 +66,11 @@ fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
             key,
             variable: format!("`{}`", flags::variable(arg)?),
             default,
-            meaning: match words.is_empty() {
-                true => meaning.to_owned(),
-                false => format!("{meaning}: {}", words.join(", ")),
-            } + several,
+            meaning: help
+                .replacen("\n\n", ". ", 1)
+                .trim_end_matches('.')
+                .to_owned()
+                + several,
         })
     })
 }
@@ -93,8 +89,9 @@ fn flag(arg: &Arg, long: &str) -> String {
     let short = arg.get_short().map(|short| format!("-{short}, "));
     let value = arg.get_value_names().and_then(<[_]>::first);
     let value = match (value, arg.get_num_args()) {
+        _ if !arg.get_action().takes_values() => String::new(),
         (Some(value), Some(count)) if count.min_values() == 0 => format!("[={value}]"),
-        (Some(value), _) if arg.get_action().takes_values() => format!(" {value}"),
+        (Some(value), _) => format!(" {value}"),
         _ => String::new(),
     };
     format!("{}--{long}{value}", short.unwrap_or_default())
@@ -110,7 +107,7 @@ fn the_reference_in_the_readme_is_that_of_the_flags() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == table(),
-        "{} is not what the flags are; TWS_BLESS=1 cargo test reference writes it anew",
+        "{} differs from the flags; run TWS_BLESS=1 cargo test reference",
         path.display()
     );
 }

@@ -18,22 +18,18 @@ pub(crate) enum Task {
 
 /// The words that are no PATH, each with what it is for.
 pub(super) const WORDS: &[(&str, Task, &str)] = &[
-    (
-        "check",
-        Task::Check,
-        "Say what is wrong with the settings, and serve nothing",
-    ),
+    ("check", Task::Check, "Check the settings without serving"),
     (
         "explain",
         Task::Explain,
-        "Say what a request would be answered, and why",
+        "Explain how a request would be answered",
     ),
     (
         "completions",
         Task::Completions,
-        "Print what a shell needs to complete the flags",
+        "Print a shell completion script",
     ),
-    ("man", Task::Man, "Print the man page"),
+    ("man", Task::Man, "Print the manual page"),
 ];
 
 impl Task {
