@@ -25,6 +25,7 @@ mod tui;
 mod upgrade;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Mistake, Settings, Stop, Task, View, Words};
@@ -32,6 +33,7 @@ use diagnostics::Diagnostics;
 use env_logger::WriteStyle;
 use explain::Question;
 use inheritance::Inheritance;
+use tws::Error;
 
 fn main() -> ExitCode {
     let mut words = Words::of_process();
@@ -58,7 +60,7 @@ fn serve(mut words: Words) -> ExitCode {
         Err(stop) => return end(stop),
     };
     if settings.view == View::Transfers && !has_terminal() {
-        complain("--tui needs a terminal, and the standard input or output is none; leave it out");
+        complain("--tui: needs a terminal as standard input and output; leave it out");
         return ExitCode::from(2);
     }
     let style = match settings.view {
@@ -66,6 +68,7 @@ fn serve(mut words: Words) -> ExitCode {
         View::Transfers => WriteStyle::Never,
     };
     let mut diagnostics = Diagnostics::collect(settings.log_level, style);
+    let root = settings.root.clone();
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
@@ -73,10 +76,7 @@ fn serve(mut words: Words) -> ExitCode {
     drop(diagnostics);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error, &root),
     }
 }
 
@@ -87,10 +87,7 @@ fn explain(words: &Words) -> ExitCode {
     };
     let question = settings.request.as_ref().map(Question::new).transpose();
     match question.map(|question| question.map(|it| explain::explain(&settings, &it))) {
-        Ok(Some(Err(error))) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
+        Ok(Some(Err(error))) => fail(&error, &settings.root),
         Ok(_) => ExitCode::SUCCESS,
         Err(text) => end(Stop::Mistakes(vec![Mistake::Usage(text)])),
     }
@@ -104,11 +101,22 @@ fn has_terminal() -> bool {
 fn print(text: &[u8]) -> ExitCode {
     match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to standard output: {error}"));
+            complain(&format!("standard output: cannot write: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Says why there is no server; of a root that does not exist, also what may have been meant.
+fn fail(error: &Error, root: &Path) -> ExitCode {
+    let is_missing = matches!(error, Error::Path { purpose: "serve", path, source }
+        if path == root && source.kind() == io::ErrorKind::NotFound);
+    match cli::advice_on_root(root).filter(|_| is_missing) {
+        Some(advice) => complain(&format!("{error}; {advice}")),
+        None => complain(&error.to_string()),
+    }
+    ExitCode::FAILURE
 }
 
 fn end(stop: Stop) -> ExitCode {

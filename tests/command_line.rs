@@ -44,7 +44,7 @@ fn what_cannot_be_printed_is_said() {
     let full = fs::File::options().write(true).open("/dev/full");
     let (code, error) = print(full.expect("a device").into());
     assert_eq!((code, error.lines().count()), (Some(1), 1), "{error}");
-    assert!(error.contains("cannot write to standard output"), "{error}");
+    assert!(error.contains("standard output"), "{error}");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     assert_eq!(print(writer.into()), (Some(0), String::new()));
@@ -111,27 +111,35 @@ fn short_help_is_one_line_per_flag() {
 #[test]
 fn usage_errors_are_one_line_and_2() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (number, range) in [
-        ("--workers=0", "from 1 on"),
-        ("--max-connections=many", "from 1 on"),
-        ("--port=70000", "from 0 to 65535"),
-        ("--drain-timeout=99999999999999999999", "from 0 to 86400"),
-    ] {
-        let error = fails(folder.path(), &[number], 2);
-        let expected = format!("it is no whole number {range}");
-        assert!(error.contains(&expected), "{error}");
-    }
-    for (args, expected) in [
-        (&["--prot", "80"][..], "--port"),
+    for (args, subject) in [
+        (&["--workers=0"][..], "--workers"),
+        (&["--max-connections=many"], "--max-connections"),
+        (&["--port=70000"], "--port"),
+        (&["--drain-timeout=99999999999999999999"], "--drain-timeout"),
+        (&["--prot", "80"], "--prot"),
         (&["--port", "x"], "--port"),
-        (&["99999"], "99999"),
-        (&["--log-format", "xml"], "combined"),
+        (&["99999"], "PORT"),
+        (&["--log-format", "xml"], "--log-format"),
+        (&[""], "PATH"),
     ] {
         let error = fails(folder.path(), args, 2);
-        assert!(
-            error.contains(expected) && error.contains("--help"),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("tws: {subject}: ")), "{error}");
+    }
+}
+
+#[test]
+fn a_root_that_does_not_exist_is_1_with_advice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("site")).expect("a folder");
+    for (args, advice) in [
+        (&["chek"][..], "`tws check`"),
+        (&["sitee"], "./site"),
+        (&["help"], "`tws --help`"),
+        (&["http://a.test/"], "not a URL"),
+        (&["explain", "sitee", "GET", "/"], "./site"),
+    ] {
+        let error = fails(folder.path(), args, 1);
+        assert!(error.contains(advice), "{error}");
     }
 }
 
@@ -192,12 +200,8 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
             ":2: ",
             &["colour", "clean-urls", "error-pages"][..],
         ),
-        ("clean-urls = 1\n", ":1: ", &["boolean"]),
-        (
-            "\n\n[[route]]\npath = \"/a\"\n",
-            ":3: ",
-            &["a file or a size"],
-        ),
+        ("clean-urls = 1\n", ":1: ", &["clean-urls", "true or false"]),
+        ("\n\n[[route]]\npath = \"/a\"\n", ":3: ", &["file", "size"]),
         (
             "[[route]]\npath = \"a\"\nfile = \"b\"\n",
             ":1: ",
@@ -206,7 +210,7 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
         (
             "[[route]]\npath = \"/a\"\nfile = \"../b\"\n",
             ":3: ",
-            &["beneath the root"],
+            &["route.file", "../b"],
         ),
         (
             "[[route]]\npath = \"/a\"\nsize = \"big\"\n",
@@ -218,7 +222,11 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
             ":3: ",
             &["fiel", "file"],
         ),
-        ("[error-pages]\n200 = \"a.html\"\n", ":2: ", &["400 to 599"]),
+        (
+            "[error-pages]\n200 = \"a.html\"\n",
+            ":2: ",
+            &["400 and 599"],
+        ),
         (
             "[users]\nstore = \"mysql:x\"\n",
             ":2: ",
@@ -519,7 +527,7 @@ fn a_folder_with_the_name_of_a_word_is_served() {
     assert!(String::from_utf8_lossy(&script.stdout).contains("--access-log"));
     fails(folder.path(), &["completions", "tcsh"], 2);
     let error = fails(folder.path(), &["completions"], 2);
-    assert!(error.contains("not provided: <SHELL>"), "{error}");
+    assert!(error.contains("SHELL"), "{error}");
     // Who means a folder of that name hears that the word is none.
     fails(folder.path(), &["man", "8080"], 2);
     let help = tws(folder.path(), &["check", "--help"]);

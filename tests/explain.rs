@@ -492,8 +492,8 @@ fn passwords_are_verified_and_not_shown() {
 fn what_is_typed_wrong_is_one_line_and_2() {
     let folder = site();
     for (args, expected) in [
-        (&["explain"][..], "a method and a path are wanted"),
-        (&["explain", "GET"], "a method and a path are wanted"),
+        (&["explain"][..], "METHOD and TARGET are missing"),
+        (&["explain", "GET"], "METHOD and TARGET are missing"),
         (&["explain", "site", "GET"], "\"site\" is not a method"),
         (&["explain", "get", "/"], "\"get\" is not a method"),
         (&["explain", "GET", "/ñ"], "is not a request target"),
@@ -505,7 +505,7 @@ fn what_is_typed_wrong_is_one_line_and_2() {
             &["explain", "GET", "/", "-H", "a b: c"],
             "is not a header field",
         ),
-        (&["explain", "a", "b", "GET", "/"], "unexpected"),
+        (&["explain", "a", "b", "GET", "/"], "give only one folder"),
         (&["explain", "GET", "/", "--prot", "1"], "--prot"),
     ] {
         let error = fails(folder.path(), args, 2);
@@ -539,7 +539,7 @@ fn rules_in_vain_are_warned_of_at_the_start() {
         .expect("the binary runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
-        error.contains("redirect /b → /a (line 4) leads in circles"),
+        error.contains(".tws.toml:4: redirect /b → /a loops"),
         "{error}"
     );
 }

@@ -245,7 +245,7 @@ fn without_a_terminal_there_is_no_picture() {
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said.contains("--tui needs a terminal") && said.lines().count() == 1,
+        said.contains("--tui: needs a terminal") && said.lines().count() == 1,
         "{said}"
     );
     assert_eq!(output.stdout, b"");

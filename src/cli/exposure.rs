@@ -22,8 +22,8 @@ pub(super) fn check_uploads(
     match (addresses.find(|ip| is_exposed(*ip)), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some(address), Authentication::None) => Err(format!(
-            "--upload ([upload] in a site file) with --bind {address} would let everybody store \
-             files here: ask for passwords with --auth-file, or bind 127.0.0.1"
+            "--upload ([upload] in a file) with --bind {address}: any machine could store files here; \
+             require passwords with --auth-file, or bind 127.0.0.1"
         )),
     }
 }
@@ -41,8 +41,8 @@ pub(super) fn check_admin(
     match (endpoint.ip().is_some_and(is_exposed), authentication) {
         (false, _) | (_, Authentication::Required) => Ok(()),
         (true, Authentication::None) => Err(format!(
-            "--admin {endpoint} would show everybody who downloads what: ask for passwords with \
-             --auth-file, or listen on 127.0.0.1"
+            "--admin {endpoint}: any machine could see which client downloads what; require passwords \
+             with --auth-file, or listen on 127.0.0.1"
         )),
     }
 }

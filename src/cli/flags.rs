@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint,
 };
@@ -92,7 +92,7 @@ const SITES: &[(&str, &str)] = &[
 )]
 pub(super) struct Flags {
     /// Folder or file to serve; port to listen on
-    #[arg(value_name = "PATH] [PORT", num_args = 0..=2, value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH] [PORT", num_args = 0.., value_hint = ValueHint::AnyPath)]
     pub(super) path_and_port: Vec<OsString>,
 
     /// Folder to serve, same as PATH
@@ -182,7 +182,7 @@ pub(super) struct Flags {
     pub(super) state_dir: Option<PathBuf>,
 
     /// Port to listen on; 0 for any [default: 8000]
-    #[arg(short, long, value_name = "PORT", value_parser = whole::<u16>(0..=65_535), help_heading = LISTENING)]
+    #[arg(short, long, value_name = "PORT", value_parser = whole::<u16>(PORTS), help_heading = LISTENING)]
     pub(super) port: Option<u16>,
 
     /// Address to listen on [default: 127.0.0.1]
@@ -264,7 +264,7 @@ pub(super) struct Flags {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "80",
-        value_parser = whole::<u16>(0..=65_535),
+        value_parser = whole::<u16>(PORTS),
         help_heading = TLS
     )]
     pub(super) redirect_http: Option<u16>,
@@ -516,8 +516,8 @@ impl Flags {
     fn take_request(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let words = self.path_and_port.len().saturating_sub(2);
         let [method, target] = &self.path_and_port.split_off(words)[..] else {
-            let text = "a method and a path are wanted, as in `tws explain GET /`".to_owned();
-            return Err(usage(text));
+            let text = "METHOD and TARGET are missing; give both, as in `tws explain GET /`";
+            return Err(usage(text.to_owned()));
         };
         let fields = matches.get_many::<String>(REQUEST_FIELD);
         self.request = Some(RequestWords {
@@ -531,14 +531,14 @@ impl Flags {
     /// Read here: clap would repeat in its error what was typed, the password in it too.
     pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
         let store = self.users.as_deref().map(str::parse).transpose();
-        store.map_err(|reason: String| usage(format!("--users: {reason}")))
+        store.map_err(|reason: String| usage_of("--users", reason))
     }
 
     /// Where the access log goes.
     pub(super) fn destinations(&self) -> Result<Vec<Destination>, clap::Error> {
         let words = &self.access_log;
         if self.tui && words.iter().any(|word| word == "-") {
-            let text = "--access-log - and --tui both want the terminal; give the log a file";
+            let text = "--access-log - and --tui both need the terminal; write the log to a file";
             return Err(usage(text.to_owned()));
         }
         if words.is_empty() && !self.quiet && !self.tui {
@@ -547,7 +547,10 @@ impl Flags {
         if words.iter().any(|word| word == "off") {
             return match words.len() {
                 1 => Ok(Vec::new()),
-                _ => Err(usage("--access-log off stands alone".to_owned())),
+                _ => {
+                    let reason = "off excludes other destinations; give only one of them";
+                    Err(usage_of("--access-log", reason.to_owned()))
+                }
             };
         }
         let destination = |word: &OsString| match word.to_str() {
@@ -559,21 +562,35 @@ impl Flags {
 
     /// The two words without a flag.
     pub(super) fn path_and_port(&self) -> Result<(Option<PathBuf>, Option<u16>), clap::Error> {
+        let folders = self
+            .path_and_port
+            .iter()
+            .map(|word| ("PATH", word.as_os_str()));
+        let directory = self.directory.iter();
+        let directory = directory.map(|path| ("--directory", path.as_os_str()));
+        if let Some((subject, _)) = folders.chain(directory).find(|(_, word)| word.is_empty()) {
+            let reason = "the folder name is empty; give a folder, or . for this one";
+            return Err(usage_of(subject, reason.to_owned()));
+        }
         let (mut path, mut port) = (None, None);
         for word in &self.path_and_port {
             let number = word.to_str().filter(|text| is_number(text));
-            match number {
-                Some(text) if port.is_none() => match text.parse() {
-                    Ok(number) => port = Some(number),
-                    Err(_) => {
-                        return Err(usage(format!("{text} is not a port; ports are 0 to 65535")));
-                    }
-                },
-                _ if path.is_none() => path = Some(PathBuf::from(word)),
-                _ => {
-                    let extra = word.to_string_lossy().into_owned();
+            match (number, port, &path) {
+                (Some(text), None, _) => {
+                    let number = whole_number(text, PORTS);
+                    port = Some(number.map_err(|reason| usage_of("PORT", reason))?);
+                }
+                (_, _, None) => path = Some(PathBuf::from(word)),
+                (Some(text), Some(port), Some(_)) => {
                     return Err(usage(format!(
-                        "{extra:?} is one too many; give one PATH and one PORT"
+                        "two ports given ({port} and {text}); give one"
+                    )));
+                }
+                (None, _, Some(path)) => {
+                    return Err(usage(format!(
+                        "give only one folder (got {} and {})",
+                        path.display(),
+                        word.display()
                     )));
                 }
             }
@@ -683,7 +700,6 @@ pub(super) fn explain_command() -> Command {
         .after_long_help(EXPLAIN_HELP)
         .mut_arg("path_and_port", |arg| {
             arg.value_name("PATH] [METHOD] [TARGET")
-                .num_args(0..=3)
                 .help("Folder or file that would be served; the request")
         })
         .mut_arg("headers", |arg| arg.short(None))
@@ -728,6 +744,18 @@ pub(super) fn key(long: &str) -> Key<'_> {
     }
 }
 
+/// The value that turns a setting off.
+pub(super) fn negation(arg: &Arg) -> Option<&'static str> {
+    let words = arg.get_possible_values();
+    let has_off = words.iter().any(|word| word.get_name() == "off");
+    match arg.get_long()? {
+        _ if switches(arg) => Some("no"),
+        _ if has_off => Some("off"),
+        "access-log" => Some("off"),
+        _ => None,
+    }
+}
+
 fn switches(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
@@ -748,31 +776,37 @@ fn switch(arg: Arg) -> Arg {
     }
 }
 
-/// Nobody wants more of anything, and all types of numbers here have room for it.
+/// All types of numbers here have room for it.
 const MOST: u64 = u32::MAX as u64;
+
+const PORTS: RangeInclusive<u64> = 0..=65_535;
 
 /// A parser for whole numbers of a range that `T` has room for.
 fn whole<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Clone + Send + Sync + 'static,
 {
-    move |text: &str| {
-        let fits = text
-            .parse()
-            .is_ok_and(|number: u64| range.contains(&number));
-        let number = text.parse().ok().filter(|_| fits);
-        number.ok_or_else(|| match *range.end() {
-            MOST => format!("it is no whole number from {} on", range.start()),
-            end => format!("it is no whole number from {} to {end}", range.start()),
-        })
-    }
+    move |text: &str| whole_number(text, range.clone())
+}
+
+fn whole_number<T: FromStr>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+    let fits = text
+        .parse()
+        .is_ok_and(|number: u64| range.contains(&number));
+    let number = text.parse().ok().filter(|_| fits);
+    number.ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        format!("must be an integer between {least} and {most} (got {text:?})")
+    })
 }
 
 /// As chmod(1) has it.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("it is no mode, as 660 and 600 are".to_owned()),
+        _ => Err(format!(
+            "must be an octal file mode, such as 660 or 600 (got {text:?})"
+        )),
     }
 }
 
@@ -780,7 +814,7 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" | "on" | "1" => Ok(true),
         "no" | "false" | "off" | "0" => Ok(false),
-        _ => Err("it is neither yes nor no".to_owned()),
+        _ => Err(format!("must be yes or no (got {text:?})")),
     }
 }
 
@@ -800,18 +834,17 @@ pub(super) struct Addresses(pub(super) Vec<Endpoint>);
 fn parse_admin(text: &str) -> Result<Endpoint, String> {
     match text.parse() {
         Ok(endpoint @ (Endpoint::Socket(_) | Endpoint::Unix(_))) => Ok(endpoint),
-        _ => Err(
-            "an address and a port are wanted, or a socket, as 127.0.0.1:9090, [::1]:9090 and \
-             unix:/run/tws-admin.sock are"
-                .to_owned(),
-        ),
+        _ => Err(format!(
+            "must be an address with a port or a Unix socket, such as 127.0.0.1:9090, [::1]:9090 or \
+             unix:/run/tws-admin.sock (got {text:?})"
+        )),
     }
 }
 
 fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
     let size: Size = text.parse()?;
     let enough = NonZeroU64::new(size.bytes()).filter(|rate| rate.get() >= Limits::MIN_BANDWIDTH);
-    enough.ok_or_else(|| format!("{text:?} is too slow; \"1 KiB\" (per second) is the least"))
+    enough.ok_or_else(|| format!("must be at least 1 KiB per second (got {text:?})"))
 }
 
 fn parse_addresses(text: &str) -> Result<Addresses, String> {
@@ -825,9 +858,10 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
         .and_then(|(name, port)| Some((name, Some(port.parse::<u16>().ok()?))));
     let (name, port) = with_port.unwrap_or((text, None));
     let unknown = |_| {
-        "no address and no name this machine knows; 127.0.0.1, 0.0.0.0, :: and ::1 are usual, \
-         0.0.0.0:80 has a port of its own, and unix:/run/tws.sock is a socket"
-            .to_owned()
+        format!(
+            "{text:?} is neither an address nor a name that this machine can resolve; give an \
+             address such as 127.0.0.1, 0.0.0.0, ::1, [::]:80 or unix:/run/tws.sock"
+        )
     };
     let found = (name, port.unwrap_or(0)).to_socket_addrs();
     let found: Vec<SocketAddr> = found.map_err(unknown)?.collect();
@@ -845,18 +879,19 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
     Ok(Addresses(addresses.into_iter().map(endpoint).collect()))
 }
 
+/// An error in what was said as a whole.
 pub(super) fn usage(message: String) -> clap::Error {
-    command().error(ErrorKind::ValueValidation, message)
+    let mut error = clap::Error::new(ErrorKind::ValueValidation);
+    error.insert(ContextKind::Custom, ContextValue::String(message));
+    error
 }
 
-/// clap explains over several lines; one is what logs and scripts want.
-pub(super) fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).filter(|line| {
-        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
-    let words = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+/// An error in what was said of one setting.
+pub(super) fn usage_of(subject: &str, reason: String) -> clap::Error {
+    let mut error = usage(reason);
+    let subject = ContextValue::String(subject.to_owned());
+    error.insert(ContextKind::InvalidArg, subject);
+    error
 }
 
 #[cfg(test)]

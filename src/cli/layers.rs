@@ -17,13 +17,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tws::Endpoint;
 use tws::site::{Document, OtherKey, Site};
 
 use super::flags::{self, Flags, Key, Purpose};
+use super::messages::{self, nearest};
 use super::stop::{Mistake, Stop};
 use crate::upgrade;
 
@@ -91,7 +91,7 @@ impl Layers {
         let flags = layers.flags()?;
         let site_file = match (&flags.config, flags.no_site_file) {
             (Some(_), Some(true)) => {
-                let text = "--config and --no-site-file contradict each other; give one of them";
+                let text = "--config and --no-site-file exclude each other; give only one of them";
                 return Err(flags::usage(text.to_owned()).into());
             }
             (Some(path), _) => SiteFile::At(path.clone()),
@@ -146,7 +146,7 @@ pub(super) fn either<T: PartialEq>(
 ) -> Result<Option<T>, clap::Error> {
     match (first, second) {
         (Some(first), Some(second)) if first != second => Err(flags::usage(format!(
-            "{first_name} and {second_name} say different things; give one of them"
+            "{first_name} and {second_name} differ; give only one of them"
         ))),
         (first, second) => Ok(first.or(second)),
     }
@@ -262,7 +262,7 @@ impl Reading {
         let names = flags::settings(&self.command).filter_map(|(arg, _)| flags::variable(arg));
         let near = nearest(name, names)?;
         Some(format!(
-            "{name} in the environment is no setting of tws; did you mean {near}?"
+            "{name}: unknown environment variable; did you mean {near}?"
         ))
     }
 
@@ -298,15 +298,15 @@ impl Reading {
         };
         match (flags::key(long), site_file) {
             (Key::Nowhere, _) => Err(self.unknown(name)),
-            (Key::Site(key), _) => Err(format!("unknown key `{name}`; in a file it is {key}")),
+            (Key::Site(key), _) => Err(format!("{name}: unknown key; write it as {key}")),
             (Key::BesideInConfig(_), SiteFile::OfRoot) => Err(format!(
-                "{name} is not for the file of a folder that is served, which may be a stranger's; \
-                 put it into a file that --config names"
+                "{name}: not allowed in the file of a served folder, which may come from elsewhere; \
+                 set it in a file that --config names"
             )),
             (Key::Beside(_) | Key::BesideInConfig(_), _) => match &other.values {
                 Some(values) => Ok((arg.clone(), values)),
                 None => Err(format!(
-                    "{name} is neither a text, a number or a boolean nor an array of them"
+                    "{name}: must be a string, a number, a boolean or an array of these"
                 )),
             },
         }
@@ -318,9 +318,9 @@ impl Reading {
             .filter(|long| !matches!(flags::key(long), Key::Site(_) | Key::Nowhere));
         let keys = Site::KEYS.iter().copied().chain(beside);
         match nearest(name, keys.map(str::to_owned)) {
-            Some(near) => format!("unknown key `{name}`; did you mean `{near}`?"),
+            Some(near) => format!("{name}: unknown key; did you mean {near}?"),
             None => format!(
-                "unknown key `{name}`; there are {}, and the names of flags (`tws --help`)",
+                "{name}: unknown key; the keys are {}, and the names of flags (`tws --help`)",
                 Site::KEYS.join(", ")
             ),
         }
@@ -342,7 +342,7 @@ impl Reading {
                 self.said.push(long.to_owned());
                 self.words.splice(0..0, words);
             }
-            Err(error) => self.mistakes.push(wrong(flags::one_line(&error))),
+            Err(error) => self.mistakes.push(wrong(messages::reason(&error))),
         }
     }
 }
@@ -361,7 +361,7 @@ fn words(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>, 
         [value] => value.to_str().and_then(|text| text.parse::<u8>().ok()),
         _ => None,
     };
-    let number = number.ok_or("it is not a number from 0 to 255")?;
+    let number = number.ok_or("must be an integer between 0 and 255")?;
     Ok(vec![format!("--{long}").into(); number.into()])
 }
 
@@ -376,23 +376,6 @@ fn anchored(arg: &Arg, value: &str, folder: &Path) -> OsString {
     match is_path && !is_word {
         true => folder.join(value).into_os_string(),
         false => value.into(),
-    }
-}
-
-/// What was meant, as clap would guess it of a flag.
-fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    let arg = |name: String| Arg::new(name.clone()).long(name);
-    let command = Command::new("tws")
-        .disable_help_flag(true)
-        .args(names.map(arg));
-    let typed = ["tws".to_owned(), format!("--{name}")];
-    let error = command.try_get_matches_from(typed).err()?;
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    match error.get(ContextKind::SuggestedArg)? {
-        ContextValue::String(flag) => Some(flag.trim_start_matches('-').to_owned()),
-        _ => None,
     }
 }
 
@@ -670,110 +653,121 @@ mod tests {
                 &[("TWS_PORT", "x")],
                 Source::Config,
                 "",
-                &["TWS_PORT: ", "'x'"],
+                &["TWS_PORT: must be an integer between 0 and 65535 (got \"x\")"],
             ),
             (
                 &[("TWS_HIDDEN", "maybe")],
                 Source::Root,
                 "",
-                &["TWS_HIDDEN: ", "neither yes nor no"],
+                &["TWS_HIDDEN: must be yes or no (got \"maybe\")"],
             ),
             (
                 &[("TWS_VERBOSE", "-1")],
                 Source::Root,
                 "",
-                &["TWS_VERBOSE: ", "0 to 255"],
+                &["TWS_VERBOSE: must be an integer between 0 and 255"],
             ),
             (
                 &[("TWS_PORT", "1\n2")],
                 Source::Root,
                 "",
-                &["TWS_PORT: ", "multiple times"],
+                &["TWS_PORT: given more than once; give one value"],
             ),
             (
                 &[("TWS_ACCESS_LOG", "off\n-")],
                 Source::Root,
                 "",
-                &["TWS_ACCESS_LOG: ", "stands alone"],
+                &["TWS_ACCESS_LOG: off excludes other destinations; give only one of them"],
             ),
             (
                 &[("TWS_USERS", "x")],
                 Source::Root,
                 "",
-                &["TWS_USERS: ", "sqlite:users.db"],
+                &["TWS_USERS: must be a store such as sqlite:users.db or postgres://"],
             ),
             (
                 &[],
                 Source::Config,
                 "\nport = 70000",
-                &["tws.toml:2: port: ", "70000"],
+                &["tws.toml:2: port: must be an integer between 0 and 65535 (got \"70000\")"],
             ),
             (
                 &[],
                 Source::Config,
                 "port = true",
-                &["tws.toml:1: port: ", "'true'"],
+                &["tws.toml:1: port: must be an integer between 0 and 65535 (got \"true\")"],
             ),
             (
                 &[],
                 Source::Config,
                 "port = [1, 2]",
-                &["tws.toml:1: port: ", "multiple times"],
+                &["tws.toml:1: port: given more than once; give one value"],
             ),
             (
                 &[],
                 Source::Config,
                 "port = [[1]]",
-                &["tws.toml:1: port is neither"],
+                &["tws.toml:1: port: must be a string, a number, a boolean or an array of these"],
             ),
             (
                 &[],
                 Source::Config,
                 "[port]\na = 1",
-                &["tws.toml:1: port is neither"],
+                &["tws.toml:1: port: must be a string, a number, a boolean or an array of these"],
             ),
             (
                 &[],
                 Source::Config,
                 "prot = 80",
-                &["tws.toml:1: ", "`prot`", "`port`"],
+                &["tws.toml:1: prot: unknown key; did you mean port?"],
             ),
             (
                 &[],
                 Source::Config,
                 "clean-url = true",
-                &["`clean-url`", "`clean-urls`"],
+                &["clean-url: unknown key; did you mean clean-urls?"],
             ),
             (
                 &[],
                 Source::Config,
                 "colour = 1",
-                &["`colour`", "clean-urls", "tws --help"],
+                &[
+                    "colour: unknown key; the keys are index, clean-urls, ",
+                    "`tws --help`",
+                ],
             ),
             (
                 &[],
                 Source::Config,
                 "upload-max = '1 GiB'",
-                &[":1: ", "max in [upload]"],
+                &[":1: upload-max: unknown key; write it as max in [upload]"],
             ),
             (
                 &[],
                 Source::Config,
                 "config = 'a'",
-                &["unknown key `config`"],
+                &[":1: config: unknown key; "],
             ),
-            (&[], Source::Config, "help = true", &["unknown key `help`"]),
+            (
+                &[],
+                Source::Config,
+                "help = true",
+                &[":1: help: unknown key; "],
+            ),
             (
                 &[],
                 Source::Root,
                 "bind = '::'",
-                &["site/.tws.toml:1: bind is not for", "--config"],
+                &[
+                    "site/.tws.toml:1: bind: not allowed in the file of a served folder",
+                    "--config",
+                ],
             ),
             (
                 &[],
                 Source::Root,
                 "no-sandbox = true",
-                &["no-sandbox is not for"],
+                &["no-sandbox: not allowed in the file of a served folder"],
             ),
             (
                 &[],
@@ -863,14 +857,17 @@ mod tests {
         assert!(error.contains("/none"), "{error}");
         let both = [("TWS_CONFIG", "/none"), ("TWS_NO_SITE_FILE", "1")];
         let error = port(&[], &both).expect_err("both");
-        assert!(error.contains("contradict"), "{error}");
+        assert!(error.contains("--config and --no-site-file"), "{error}");
     }
 
     #[test]
     fn variables_that_are_nearly_settings_are_warned_of() {
         let place = Place::new(&Source::Root, "");
         let warnings = |name| place.of(&[], &[(name, "1")]).expect("fine").warnings;
-        assert!(warnings("TWS_PROT")[0].contains("TWS_PORT"));
+        assert_eq!(
+            warnings("TWS_PROT"),
+            ["TWS_PROT: unknown environment variable; did you mean TWS_PORT?"]
+        );
         assert!(warnings("TWS_UPGRADE").is_empty());
         assert!(warnings("tws_port").is_empty());
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::error::ErrorKind;
 
-use super::flags::one_line;
+use super::messages;
 
 /// What the process ends with instead of serving: help to print, or what is wrong.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl fmt::Display for Stop {
                 f.write_str(mistakes.first().map_or("", Mistake::text))?;
                 match mistakes.len() {
                     0 | 1 => Ok(()),
-                    count => write!(f, "; and {} more, which `tws check` lists", count - 1),
+                    count => write!(f, "; and {} more, see `tws check`", count - 1),
                 }
             }
         }
@@ -53,10 +53,7 @@ impl From<clap::Error> for Stop {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Self::Print(error.render().to_string())
             }
-            _ => {
-                let text = format!("{}; `tws --help` lists all flags", one_line(&error));
-                Self::Mistakes(vec![Mistake::Usage(text)])
-            }
+            _ => Self::Mistakes(vec![Mistake::Usage(messages::line(&error))]),
         }
     }
 }

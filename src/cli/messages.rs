@@ -1,0 +1,237 @@
+//! The errors of the command line as one line each: `subject: what is wrong; what to do`.
+
+use std::error::Error as _;
+use std::fs;
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{flags, task};
+
+/// What other servers call some flags.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("-i", "--bind"),
+    ("--interface", "--bind"),
+    ("--address", "--bind"),
+    ("--host", "--bind"),
+    ("-l", "--port"),
+    ("--listen", "--port"),
+    ("--root", "--directory"),
+    ("--log", "--access-log"),
+    ("--threads", "--workers"),
+];
+
+/// Words that are neither a folder nor a subcommand, and the flag that is meant.
+const WORDS_FOR_FLAGS: &[(&str, &str)] = &[("help", "--help"), ("version", "--version")];
+
+/// An error in what was typed, which names the flag.
+pub(super) fn line(error: &clap::Error) -> String {
+    match subject(error) {
+        Some(subject) => format!("{subject}: {}", reason(error)),
+        None => reason(error),
+    }
+}
+
+/// The same without the flag: a variable or a key said it.
+pub(super) fn reason(error: &clap::Error) -> String {
+    let value = || text(error, ContextKind::InvalidValue).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::ValueValidation => {
+            let source = error.source().map(ToString::to_string);
+            let own = || text(error, ContextKind::Custom).map(str::to_owned);
+            source.or_else(own).unwrap_or_else(|| rendered(error))
+        }
+        ErrorKind::InvalidValue if value().is_empty() => {
+            let usage = text(error, ContextKind::InvalidArg).unwrap_or_default();
+            format!("the value is missing; give {usage}")
+        }
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(words)) => {
+                format!("must be one of {} (got {:?})", words.join(", "), value())
+            }
+            _ => rendered(error),
+        },
+        ErrorKind::UnknownArgument => match text(error, ContextKind::InvalidArg) {
+            Some(flag) if flag.starts_with('-') => {
+                format!("unknown flag; {}", advice_on_flag(flag))
+            }
+            _ => "unexpected argument; a folder with the name of a subcommand is ./NAME".to_owned(),
+        },
+        ErrorKind::TooManyValues => format!("takes no value (got {:?})", value()),
+        ErrorKind::ArgumentConflict => "given more than once; give one value".to_owned(),
+        ErrorKind::MissingRequiredArgument => {
+            "SHELL is missing; give one, as in `tws completions bash`".to_owned()
+        }
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8; only paths need not be".to_owned(),
+        _ => rendered(error),
+    }
+}
+
+/// The flag by its long name, or the word that is wrong.
+fn subject(error: &clap::Error) -> Option<String> {
+    let arg = text(error, ContextKind::InvalidArg)?;
+    let name = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let end = arg.find(|letter| !name(letter)).unwrap_or(arg.len());
+    match &arg[..end] {
+        name if name.starts_with('-') => Some(name.to_owned()),
+        "PATH" | "PORT" => Some(arg.to_owned()),
+        _ if arg.starts_with('<') => Some(arg.trim_matches(['<', '>']).to_owned()),
+        _ => Some(format!("{arg:?}")),
+    }
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// clap explains over several lines; one is what logs and scripts want.
+fn rendered(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
+    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+}
+
+fn advice_on_flag(flag: &str) -> String {
+    let command = flags::command();
+    let other = OTHER_NAMES.iter().find(|(name, _)| *name == flag);
+    let near = || {
+        let longs = flags::settings(&command).map(|(_, long)| format!("--{long}"));
+        nearest(flag, longs)
+    };
+    let negated = || {
+        let positive = flag.strip_prefix("--no-")?;
+        let mut settings = flags::settings(&command);
+        let (arg, long) = settings.find(|(_, long)| *long == positive)?;
+        Some(format!("use --{long}={}", flags::negation(arg)?))
+    };
+    if let Some((_, flag)) = other {
+        format!("did you mean {flag}?")
+    } else if let Some(advice) = negated() {
+        advice
+    } else if let Some(flag) = near() {
+        format!("did you mean {flag}?")
+    } else {
+        "`tws --help` lists the flags".to_owned()
+    }
+}
+
+/// What may have been meant by a root that does not exist.
+pub(crate) fn advice_on_root(root: &Path) -> Option<String> {
+    let name = root.to_str()?;
+    if name.contains("://") {
+        return Some("give a folder, not a URL".to_owned());
+    }
+    let mut flags = WORDS_FOR_FLAGS.iter();
+    if let Some((_, flag)) = flags.find(|(word, _)| *word == name) {
+        return Some(format!("did you mean `tws {flag}`?"));
+    }
+    let subcommands = task::WORDS.iter().map(|(word, ..)| (*word).to_owned());
+    if let Some(word) = nearest(name, subcommands) {
+        return Some(format!("did you mean `tws {word}`?"));
+    }
+    let parent = match root.parent()? {
+        parent if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent,
+    };
+    let siblings = fs::read_dir(parent).ok()?.filter_map(Result::ok);
+    let siblings = siblings.filter_map(|entry| entry.file_name().into_string().ok());
+    let near = nearest(root.file_name()?.to_str()?, siblings)?;
+    Some(format!("did you mean {}?", parent.join(near).display()))
+}
+
+/// The name that is so like another one that it may have been meant: it differs in few letters, or
+/// begins with all of it.
+pub(super) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    /// Shorter beginnings say nothing.
+    const LEAST_BEGINNING: usize = 3;
+    let most = (name.trim_start_matches('-').len() / 3).clamp(1, 3);
+    let begins = name.trim_start_matches('-').len() >= LEAST_BEGINNING;
+    let rank = |other: String| match distance(name, &other, most) {
+        Some(distance) => Some((distance, other)),
+        None if begins && other.starts_with(name) => Some((most + 1, other)),
+        None => None,
+    };
+    let near = names.filter_map(rank).min_by_key(|(rank, _)| *rank)?;
+    Some(near.1)
+}
+
+/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make one
+/// word of another (optimal string alignment), if not more than `most`.
+fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    if one.len().abs_diff(other.len()) > most {
+        return None;
+    }
+    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            let swapped =
+                i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
+            if swapped {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    let distance = rows[one.len()][other.len()];
+    (distance <= most).then_some(distance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_takes_small_differences_and_beginnings_only() {
+        let names = [
+            "--port",
+            "--bind",
+            "--min-rate",
+            "--tls-cert",
+            "--max-connections",
+        ];
+        for (typed, expected) in [
+            ("--prot", Some("--port")),
+            ("--por", Some("--port")),
+            ("--tls", Some("--tls-cert")),
+            ("--max-conections", Some("--max-connections")),
+            ("--frobnicate", None),
+            ("--", None),
+            ("--x", None),
+        ] {
+            let found = nearest(typed, names.iter().map(ToString::to_string));
+            assert_eq!(found.as_deref(), expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn advice_on_root_names_subcommands_and_folders() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("site")).expect("a folder");
+        let near = folder.path().join("sitee");
+        let site = format!("did you mean {}?", folder.path().join("site").display());
+        for (root, expected) in [
+            (Path::new("chek"), Some("did you mean `tws check`?")),
+            (Path::new("help"), Some("did you mean `tws --help`?")),
+            (
+                Path::new("http://a.test/"),
+                Some("give a folder, not a URL"),
+            ),
+            (&near, Some(site.as_str())),
+            (&folder.path().join("other"), None),
+        ] {
+            let advice = advice_on_root(root);
+            assert_eq!(advice.as_deref(), expected, "{}", root.display());
+        }
+    }
+}
