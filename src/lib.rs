@@ -193,9 +193,7 @@ compile_error!("tws supports Linux only: it needs sendfile(2), openat2(2) and ep
 
 pub mod access_log;
 pub mod admin;
-mod client;
 mod config;
-mod decision;
 mod error;
 mod files;
 mod h1;
@@ -244,3 +242,5 @@ pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 /// What the benches reach beneath the public face. Not part of it.
 #[doc(hidden)]
 pub mod bench;
+mod client_key;
+mod explain_log;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use ::http::{Method, StatusCode};
 
-use crate::decision::decided;
+use crate::explain_log::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page, response};
 

@@ -32,8 +32,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
-use crate::decision::{self, Shown, decided};
 use crate::error::Error;
+use crate::explain_log::{self, Shown, decided};
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
@@ -398,7 +398,7 @@ impl Tree {
     ) -> Result<Response, Slow> {
         let fields = request.fields();
         let precondition = conditional::evaluate(request.method(), fields, &version.validators);
-        if decision::is_explained() {
+        if explain_log::is_explained() {
             explain_validators(fields, version, precondition);
         }
         match precondition {
@@ -417,7 +417,7 @@ impl Tree {
             // Ranges are for GET.
             _ => RangeRequest::Whole,
         };
-        if decision::is_explained() {
+        if explain_log::is_explained() {
             explain_range(request, &range, version.len);
         }
         Ok(match range {

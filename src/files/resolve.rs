@@ -6,7 +6,7 @@ use std::io;
 use super::draft::is_draft;
 use super::root::{Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
-use crate::decision::{self, Shown, decided};
+use crate::explain_log::{self, Shown, decided};
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ fn clean<'p>(
     match rules.clean_urls {
         CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), patience),
         CleanUrls::Off => {
-            if decision::is_explained()
+            if explain_log::is_explained()
                 && let Ok(Opened::File(_)) = root.get(&[name, b".html"].concat(), patience)
             {
                 let name = Shown(name);

@@ -23,7 +23,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::draft::Folder;
-use crate::decision::{self, Shown, decided};
+use crate::explain_log::{self, Shown, decided};
 use crate::http::file_range::Medium;
 use crate::site::Symlinks;
 
@@ -214,7 +214,7 @@ impl Root {
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
     pub(super) fn get(&self, path: &[u8], patience: Patience) -> Result<Opened, Miss> {
-        if decision::is_explained() {
+        if explain_log::is_explained() {
             self.explain_links(path);
         }
         if !self.is_known_to(patience) {

@@ -9,8 +9,8 @@ use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_cr
 
 use super::media_type::MediaTypes;
 use super::root::{Opened, OpenedFile, opened};
-use crate::decision::{Shown, decided};
 use crate::error::Error;
+use crate::explain_log::{Shown, decided};
 use crate::http::response::FieldLine;
 use crate::http::{Request, Response, cors, target};
 use crate::site::{

@@ -3,7 +3,7 @@
 //! Methods, status codes, header names and values come from the [`http`](::http) crate; what that
 //! crate leaves open (targets as bytes, borrowed requests, preconditions, ranges, negotiation, path
 //! patterns) is here.
-//! Of ours it imports nothing but [`decision`](crate::decision).
+//! Of ours it imports nothing but [`decision`](crate::explain_log).
 
 pub(crate) mod conditional;
 pub(crate) mod content;

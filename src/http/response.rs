@@ -13,7 +13,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
 use super::{FileRange, Refusal, Stream};
-use crate::decision::Shown;
+use crate::explain_log::Shown;
 
 /// What a response carries after its head.
 #[derive(Debug, Default)]

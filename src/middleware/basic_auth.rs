@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
 use super::verifier::{Login, Verdict, Verifier};
-use crate::decision::decided;
+use crate::explain_log::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page};
 

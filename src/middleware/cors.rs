@@ -2,7 +2,7 @@
 
 use ::http::{HeaderValue, StatusCode};
 
-use crate::decision::decided;
+use crate::explain_log::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, cors};
 use crate::site::Origin;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
 
-use crate::client::Client;
+use crate::client_key::Client;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page};
 

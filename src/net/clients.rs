@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::pace::{Allowance, Pace};
-use crate::client::Client;
+use crate::client_key::Client;
 use crate::config::Limits;
 
 /// How many clients that have gone and have not paid yet for what they have moved are remembered,

@@ -24,8 +24,8 @@ use ::http::header::{LOCATION, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::decision::decided;
 use crate::error::Error;
+use crate::explain_log::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, target};
 use crate::router::Router;

@@ -25,7 +25,7 @@ use super::root::{Miss, Opened, Patience};
 use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
 use super::{Inner, Place};
-use crate::decision::{self, Shown, decided};
+use crate::explain_log::{self, Shown, decided};
 use crate::handler::{Admission, Reply};
 use crate::http::conditional::{self, Precondition};
 use crate::http::form_data::{self, FormData};
@@ -112,7 +112,7 @@ impl Tree {
         match (self.plan(request), &self.uploads) {
             (Err(problem), _) => Admission::Refuse(self.explain(request, &problem)),
             (Ok(plan), Some(uploads)) => {
-                if decision::is_explained() {
+                if explain_log::is_explained() {
                     self.intake(uploads).foresee(request, &plan);
                 }
                 Admission::Streamed(uploads.max_bytes)

@@ -15,7 +15,7 @@ pub(crate) const TARGET: &str = "tws::explain";
 macro_rules! decided {
     ($topic:literal, $($decision:tt)+) => {
         log::trace!(
-            target: $crate::decision::TARGET,
+            target: $crate::explain_log::TARGET,
             "{}: {}",
             $topic,
             format_args!($($decision)+)
