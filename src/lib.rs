@@ -218,14 +218,13 @@ pub mod observe {
     };
 }
 
+pub use body::{ContentReader, FileRange, Produce, Stream};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use h1::check_head;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
-pub use http::{
-    Body, ContentReader, Fields, FileRange, Produce, Refusal, Request, Response, Stream,
-};
+pub use http::{Body, Fields, Refusal, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};
@@ -242,5 +241,6 @@ pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 /// What the benches reach beneath the public face. Not part of it.
 #[doc(hidden)]
 pub mod bench;
+pub(crate) mod body;
 mod client_key;
 mod explain_log;

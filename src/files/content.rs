@@ -12,9 +12,10 @@ use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
 use super::version::Version;
+use crate::body::{Produce, Stream};
 use crate::http::multipart::Multipart;
 use crate::http::range::ByteRange;
-use crate::http::{Body, Produce, Response, Stream};
+use crate::http::{Body, Response};
 
 pub(super) fn whole(version: &Version) -> Response {
     Response::prepared(StatusCode::OK, &version.whole)

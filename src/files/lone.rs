@@ -13,8 +13,9 @@ use rustix::fs::OFlags;
 
 use super::media_type::MediaTypes;
 use super::root;
-use crate::http::file_range::FileVersion;
-use crate::http::{Body, FileRange, Response, date};
+use crate::body::FileRange;
+use crate::body::file_range::FileVersion;
+use crate::http::{Body, Response, date};
 use crate::site::Site;
 
 impl Response {

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
+use crate::body::Stream;
 use crate::error::Error;
 use crate::explain_log::{self, Shown, decided};
 use crate::handler::{Admission, Handler, Reply};
@@ -39,7 +40,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
-use crate::http::{Body, Fields, Refusal, Request, Response, Stream, cors, error_page, target};
+use crate::http::{Body, Fields, Refusal, Request, Response, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
 pub use cache::CacheCounts;
 use listing::{Entries, Hidden, Order, UploadForm};

@@ -23,8 +23,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::draft::Folder;
+use crate::body::file_range::Medium;
 use crate::explain_log::{self, Shown, decided};
-use crate::http::file_range::Medium;
 use crate::site::Symlinks;
 
 /// An open directory, beneath which everything lies that is served.

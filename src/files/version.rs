@@ -16,14 +16,15 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::media_type;
 use super::root::{self, Facts, Identity, Miss, OpenedFile, Patience};
 use super::rules::Rules;
+use crate::body::FileRange;
+use crate::body::file_range::{FileVersion, Medium};
 use crate::h1::outbox::SMALL_CONTENT_BYTES;
+use crate::http::Body;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
-use crate::http::file_range::{FileVersion, Medium};
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
-use crate::http::{Body, FileRange};
 use crate::site::Compress;
 
 /// See the module.

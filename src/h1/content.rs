@@ -6,7 +6,8 @@ use super::chunked;
 use super::head::{Expectation, Head};
 use super::machine::Exchange;
 use super::passage::{Direction, Passage, Stall};
-use crate::http::{ContentWriter, FieldSpan, Refusal};
+use crate::body::ContentWriter;
+use crate::http::{FieldSpan, Refusal};
 
 pub(super) const TOO_LARGE: Refusal =
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");

@@ -21,10 +21,11 @@ use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamC
 use super::passage::{Passage, Stall};
 use super::record::{Draft, Pending, Record};
 use super::reply::{ConnectionFields, Length, encode_head};
-use crate::http::file_range::AtHand;
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
+use crate::body::{ContentWriter, FileRange};
 use crate::http::forwarded::{Client, Scheme};
-use crate::http::stream::Source;
-use crate::http::{Body, ContentWriter, FieldSpan, Fields, FileRange, Refusal, Request, Response};
+use crate::http::{Body, FieldSpan, Fields, Refusal, Request, Response};
 
 /// A content of up to this length is whole before its handler is called, even if that would have
 /// taken it as a stream: a job that reads it waits for nobody.

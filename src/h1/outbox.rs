@@ -14,9 +14,10 @@ use super::chunked;
 use super::context::Buffers;
 use super::passage::{Direction, Passage, Stall};
 use super::record::{Draft, Pending, Record};
-use crate::http::file_range::AtHand;
-use crate::http::stream::Source;
-use crate::http::{Body, FileRange};
+use crate::body::FileRange;
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
+use crate::http::Body;
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
 /// a second write or a `sendfile`.

@@ -14,11 +14,12 @@ use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::passage::{Direction, Stall};
 use super::record::{Outcome, Record};
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
+use crate::body::{ContentWriter, FileRange, Stream};
 use crate::config::Config;
-use crate::http::file_range::AtHand;
 use crate::http::forwarded::Client;
-use crate::http::stream::Source;
-use crate::http::{Body, ContentWriter, FileRange, Request, Response, Stream};
+use crate::http::{Body, Request, Response};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))

@@ -6,11 +6,9 @@
 //! Of ours it imports nothing but [`decision`](crate::explain_log).
 
 pub(crate) mod conditional;
-pub(crate) mod content;
 pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
-pub(crate) mod file_range;
 pub(crate) mod form_data;
 pub(crate) mod forwarded;
 pub(crate) mod glob;
@@ -20,14 +18,9 @@ pub(crate) mod range;
 pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod response;
-pub(crate) mod stream;
 pub(crate) mod target;
 
-pub use content::ContentReader;
-pub(crate) use content::ContentWriter;
-pub use file_range::FileRange;
 pub use refusal::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
 pub use response::{Body, Response};
-pub use stream::{Produce, Stream};

@@ -7,9 +7,9 @@ use std::ops::Range;
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
 use super::Refusal;
-use super::content::{ContentReader, PipeEnd};
 use super::forwarded::{Client, Scheme};
 use super::target::{self, Target};
+use crate::body::pipe::{ContentReader, PipeEnd};
 
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
 /// them can be used again for the next request.

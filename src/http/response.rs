@@ -12,7 +12,8 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
-use super::{FileRange, Refusal, Stream};
+use super::Refusal;
+use crate::body::{FileRange, Stream};
 use crate::explain_log::Shown;
 
 /// What a response carries after its head.

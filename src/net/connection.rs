@@ -16,6 +16,9 @@ use super::mailbox::Piece;
 use super::observer::{Activity, Answer, Direction, WaitsFor};
 use super::pace::{Allowance, Go};
 use super::transport::{More, Received, Transport};
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
+use crate::body::{ContentWriter, FileRange};
 use crate::config::Timeouts;
 use crate::h1::content::Intake;
 use crate::h1::context::Context;
@@ -24,10 +27,8 @@ use crate::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::h1::passage::{Passage, Stall};
 use crate::h1::record::Record;
 use crate::handler::Admission;
-use crate::http::file_range::AtHand;
 use crate::http::forwarded::Client;
-use crate::http::stream::Source;
-use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
+use crate::http::{Refusal, Request, Response};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {

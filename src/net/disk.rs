@@ -31,9 +31,9 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::helpers::{Helpers, Overloaded};
 use super::mailbox::Mailbox;
 use super::observer::Queue;
+use crate::body::FileRange;
+use crate::body::file_range::{AtHand, Medium};
 use crate::handler::Job;
-use crate::http::FileRange;
-use crate::http::file_range::{AtHand, Medium};
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
 const LOOK_BYTES: u64 = 512 * 1024;
@@ -272,7 +272,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::http::file_range::FileVersion;
+    use crate::body::file_range::FileVersion;
 
     const LEN: u64 = 2 * LOOK_BYTES;
 

@@ -11,9 +11,10 @@ use mio::Token;
 
 use super::mailbox::{Mail, Mailbox, Piece};
 use super::{disk, observer, piece_writer};
+use crate::body::FileRange;
+use crate::body::stream::{Produce, Source, WriteContent};
 use crate::handler::Job;
-use crate::http::stream::{Produce, Source, WriteContent};
-use crate::http::{FileRange, Response};
+use crate::http::Response;
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]

@@ -15,10 +15,11 @@ use super::mailbox::{Mail, Mailbox};
 use super::seat::Tally;
 use super::terms::Former;
 use crate::access_log::Sink;
+use crate::body::stream::Source;
+use crate::body::{ContentWriter, FileRange};
 use crate::h1::record::Record;
 use crate::handler::{Admission, Handler, Replier, Reply};
-use crate::http::stream::Source;
-use crate::http::{ContentWriter, FileRange, Refusal, Request, Response};
+use crate::http::{Refusal, Request, Response};
 
 /// What a worker lends a connection that runs.
 pub(super) struct WorkerHost<'a> {

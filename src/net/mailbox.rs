@@ -14,9 +14,9 @@ use super::clients::Share;
 use super::observer::Question;
 use super::stream::Stream;
 use super::terms::Terms;
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
 use crate::http::Response;
-use crate::http::file_range::AtHand;
-use crate::http::stream::Source;
 
 /// A piece of a content and where the next comes from, or the end.
 pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mio::Token;
 
 use super::mailbox::{Mail, Mailbox};
-use crate::http::stream::{Source, WriteContent};
+use crate::body::stream::{Source, WriteContent};
 
 /// A piece goes when it has this length. Two such are all that a writer is ahead of its client:
 /// one on its way and one in the making.

@@ -16,13 +16,12 @@ use bytes::Bytes;
 use super::rng::Rng;
 use super::script::Script;
 use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
+use crate::body::file_range::AtHand;
+use crate::body::stream::Source;
+use crate::body::{ContentReader, ContentWriter, FileRange, Stream};
 use crate::h1::record::Record;
 use crate::handler::Admission;
-use crate::http::file_range::AtHand;
-use crate::http::stream::Source;
-use crate::http::{
-    Body, ContentReader, ContentWriter, FileRange, Refusal, Request, Response, Stream,
-};
+use crate::http::{Body, Refusal, Request, Response};
 use crate::net::connection::Host;
 use crate::net::mailbox::Piece;
 
