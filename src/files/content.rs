@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::version::Version;
 use crate::body::{Produce, Stream};
-use crate::http::multipart::Multipart;
+use crate::http::byteranges::Multipart;
 use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
 

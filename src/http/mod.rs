@@ -5,22 +5,22 @@
 //! patterns) is here.
 //! Of ours it imports nothing but [`decision`](crate::explain_log).
 
+pub(crate) mod byteranges;
 pub(crate) mod conditional;
 pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
-pub(crate) mod form_data;
 pub(crate) mod forwarded;
 pub(crate) mod glob;
-pub(crate) mod multipart;
+pub(crate) mod multipart_form;
 pub(crate) mod negotiation;
 pub(crate) mod range;
-pub(crate) mod refusal;
+pub(crate) mod rejection;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
 
-pub use refusal::Refusal;
+pub use rejection::Refusal;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
 pub use response::{Body, Response};

@@ -28,7 +28,7 @@ use super::{Inner, Place};
 use crate::explain_log::{self, Shown, decided};
 use crate::handler::{Admission, Reply};
 use crate::http::conditional::{self, Precondition};
-use crate::http::form_data::{self, FormData};
+use crate::http::multipart_form::{self, FormData};
 use crate::http::{Fields, Request, Response, negotiation, target};
 use crate::site::{Compress, SITE_FILE, Size, Upload};
 use origin::check_origin;
@@ -161,7 +161,7 @@ impl Tree {
             }
             _ => {
                 let content_type = request.fields().first("content-type").unwrap_or_default();
-                let Some(boundary) = form_data::boundary(content_type) else {
+                let Some(boundary) = multipart_form::boundary(content_type) else {
                     return Err(Problem::new(
                         StatusCode::UNSUPPORTED_MEDIA_TYPE,
                         "POST requires multipart/form-data; use PUT for other types",

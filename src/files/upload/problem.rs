@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::files::root::Miss;
 use crate::http::Response;
-use crate::http::form_data::FormError;
+use crate::http::multipart_form::FormError;
 use crate::http::negotiation::Form;
 
 /// Why something is not stored.
