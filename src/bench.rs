@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use crate::config::Config;
-use crate::h1::content::Intake;
-use crate::h1::context::{Context, Recording};
-use crate::h1::machine::{Machine, Next};
-use crate::h1::outbox::Segment;
 use crate::http::forwarded::Client;
+use crate::proto::context::{Context, Recording};
+use crate::proto::h1::machine::{Machine, Next};
+use crate::proto::h1::outbox::Segment;
+use crate::proto::h1::request_body::Intake;
 use crate::{Handler, Request, Response};
 
 /// A connection without a socket: requests go in as bytes, replies come out as bytes.
@@ -70,7 +70,7 @@ impl Exchange {
 
 /// Parses one head as a connection does; true if it is a request.
 pub fn parse_head(bytes: &[u8], parser: &mut HeadParser) -> bool {
-    crate::h1::parse_head(bytes, &mut parser.spans, &parser.limits)
+    crate::proto::h1::parse_head(bytes, &mut parser.spans, &parser.limits)
 }
 
 /// What parsing a head needs again and again.
@@ -82,10 +82,10 @@ pub struct HeadParser {
 
 /// Encodes `content` as a whole chunked body, `len` bytes in each chunk.
 pub fn encode_chunked(content: &[u8], len: usize, out: &mut Vec<u8>) {
-    crate::h1::encode_chunked(content, len, out);
+    crate::proto::h1::encode_chunked(content, len, out);
 }
 
 /// Decodes a chunked body in one piece; true if it is whole and has no fault.
 pub fn decode_chunked(input: &[u8], content: &mut Vec<u8>) -> bool {
-    crate::h1::decode_chunked(input, content)
+    crate::proto::h1::decode_chunked(input, content)
 }

@@ -196,7 +196,6 @@ pub mod admin;
 mod config;
 mod error;
 mod files;
-mod h1;
 mod handler;
 mod http;
 mod middleware;
@@ -222,12 +221,12 @@ pub use body::{ContentReader, FileRange, Produce, Stream};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
-pub use h1::check_head;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{Body, Fields, Refusal, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};
+pub use proto::h1::check_head;
 pub use router::Router;
 pub use server::{Counts, Phase, Server, ServerHandle};
 #[cfg(feature = "tls")]
@@ -244,3 +243,4 @@ pub mod bench;
 pub(crate) mod body;
 mod client_key;
 mod explain_log;
+pub(crate) mod proto;

@@ -593,7 +593,7 @@ impl Drop for Ward {
 
 fn check(config: &Config) -> Result<(), Error> {
     let limits = &config.limits;
-    let most = crate::h1::MAX_FIELDS;
+    let most = crate::proto::h1::MAX_FIELDS;
     if limits.max_fields > most {
         let text = format!(
             "max_fields must be at most {most}, not {}",

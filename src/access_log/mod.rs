@@ -22,7 +22,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-pub use crate::h1::record::{Outcome, Record};
+pub use crate::proto::record::{Outcome, Record};
 
 use crate::error::Error;
 use line::Renderer;

@@ -18,13 +18,13 @@ use super::root::{self, Facts, Identity, Miss, OpenedFile, Patience};
 use super::rules::Rules;
 use crate::body::FileRange;
 use crate::body::file_range::{FileVersion, Medium};
-use crate::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::http::Body;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
+use crate::proto::h1::outbox::SMALL_CONTENT_BYTES;
 use crate::site::Compress;
 
 /// See the module.

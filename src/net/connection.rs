@@ -20,15 +20,15 @@ use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::body::{ContentWriter, FileRange};
 use crate::config::Timeouts;
-use crate::h1::content::Intake;
-use crate::h1::context::Context;
-use crate::h1::machine::{CloseReason, Machine, Next, Timer};
-use crate::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
-use crate::h1::passage::{Passage, Stall};
-use crate::h1::record::Record;
 use crate::handler::Admission;
 use crate::http::forwarded::Client;
 use crate::http::{Refusal, Request, Response};
+use crate::proto::context::Context;
+use crate::proto::h1::machine::{CloseReason, Machine, Next, Timer};
+use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
+use crate::proto::h1::request_body::Intake;
+use crate::proto::record::Record;
+use crate::proto::transfer::{Passage, Stall};
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
@@ -527,9 +527,9 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Limits};
-    use crate::h1::context::Recording;
     use crate::http::Body;
     use crate::net::clients::Clients;
+    use crate::proto::context::Recording;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.
     struct Peer {

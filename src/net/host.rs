@@ -17,9 +17,9 @@ use super::terms::Former;
 use crate::access_log::Sink;
 use crate::body::stream::Source;
 use crate::body::{ContentWriter, FileRange};
-use crate::h1::record::Record;
 use crate::handler::{Admission, Handler, Replier, Reply};
 use crate::http::{Refusal, Request, Response};
+use crate::proto::record::Record;
 
 /// What a worker lends a connection that runs.
 pub(super) struct WorkerHost<'a> {

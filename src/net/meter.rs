@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 
-use crate::h1::record::Record;
+use crate::proto::record::Record;
 
 /// Where the buckets of all histograms end, in microseconds; one more has no end. Small files come
 /// in tens of microseconds, large ones in minutes.

@@ -18,7 +18,7 @@ use super::helpers::HelpersView;
 use super::mailbox::Mail;
 use super::meter::Histogram;
 use super::seat::{Address, Tally};
-use crate::h1::passage::Passage;
+use crate::proto::transfer::Passage;
 
 /// Transfers that one event loop names in an answer.
 const MAX_TRANSFERS: usize = 1000;
@@ -163,7 +163,7 @@ impl Activities {
     }
 }
 
-pub use crate::h1::passage::Direction;
+pub use crate::proto::transfer::Direction;
 
 /// What a transfer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

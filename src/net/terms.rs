@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use crate::config::{Config, Limits, Networks, Timeouts};
-use crate::h1::context::Proxies;
 use crate::handler::Handler;
+use crate::proto::context::Proxies;
 
 /// Who answers, and within which bounds.
 #[derive(Clone)]

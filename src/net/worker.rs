@@ -27,9 +27,9 @@ use super::terms::{Former, Terms};
 use super::tokens::{BELL, Tokens, key_of};
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
-use crate::h1::context::{Context, Recording, Service};
 use crate::handler::Handler;
 use crate::http::forwarded::Client;
+use crate::proto::context::{Context, Recording, Service};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;

@@ -1,8 +1,8 @@
 //! What came out, read by somebody who knows nothing of how it was made.
 
 use super::host::{Exchange, Stage};
-use crate::h1::machine::CloseReason;
-use crate::h1::record::{Outcome, Record};
+use crate::proto::h1::machine::CloseReason;
+use crate::proto::record::{Outcome, Record};
 
 /// How far a response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,11 +19,11 @@ use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::body::{ContentReader, ContentWriter, FileRange, Stream};
-use crate::h1::record::Record;
 use crate::handler::Admission;
 use crate::http::{Body, Refusal, Request, Response};
 use crate::net::connection::Host;
 use crate::net::mailbox::Piece;
+use crate::proto::record::Record;
 
 /// What comes back to the connection from elsewhere.
 pub(super) enum Mail {

@@ -31,9 +31,9 @@ use super::clients::{Clients, Share};
 use super::connection::{Connection, Park};
 use super::pace::Go;
 use crate::config::{Config, Limits, Timeouts};
-use crate::h1::context::{Context, Recording, Service};
-use crate::h1::machine::CloseReason;
 use crate::http::forwarded::Client;
+use crate::proto::context::{Context, Recording, Service};
+use crate::proto::h1::machine::CloseReason;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 3000;

@@ -23,9 +23,9 @@ pub(crate) struct Context {
     pub(crate) service: Service,
     pub(crate) buffers: Buffers,
     /// What Keep-Alive fields announce.
-    pub(super) keep_alive_seconds: u64,
+    pub(crate) keep_alive_seconds: u64,
     /// Where the fields of the head at hand lie.
-    pub(super) spans: Vec<FieldSpan>,
+    pub(crate) spans: Vec<FieldSpan>,
 }
 
 /// Who is believed when it tells of another client, and where it does.
@@ -44,7 +44,7 @@ impl Proxies {
     }
 
     /// Whose request this is, on a connection of `peer`.
-    pub(super) fn client(&self, peer: Client, fields: &Fields<'_>) -> Client {
+    pub(crate) fn client(&self, peer: Client, fields: &Fields<'_>) -> Client {
         if self.trusted.is_empty() || !self.trusted.contains(peer.address) {
             return peer;
         }

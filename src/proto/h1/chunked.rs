@@ -159,10 +159,10 @@ impl Decoder {
 }
 
 /// What ends a body: the last chunk, no trailers, an empty line.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Appends one chunk. An empty one would end the body, so nothing is appended for it.
-pub(super) fn encode(content: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(content: &[u8], out: &mut Vec<u8>) {
     if content.is_empty() {
         return;
     }

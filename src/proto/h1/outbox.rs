@@ -11,13 +11,13 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 
 use super::chunked;
-use super::context::Buffers;
-use super::passage::{Direction, Passage, Stall};
-use super::record::{Draft, Pending, Record};
 use crate::body::FileRange;
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::http::Body;
+use crate::proto::context::Buffers;
+use crate::proto::record::{Draft, Pending, Record};
+use crate::proto::transfer::{Direction, Passage, Stall};
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
 /// a second write or a `sendfile`.
@@ -120,13 +120,13 @@ pub(crate) enum StreamCoding {
 
 /// Whether a stream has the length that was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Promise {
+pub(crate) enum Promise {
     Kept,
     Broken,
 }
 
 /// What an outbox that is not empty needs.
-pub(super) enum Need {
+pub(crate) enum Need {
     /// To be written.
     Write,
     /// The beginning of this in the kernel's memory.
@@ -174,7 +174,7 @@ impl Outbox {
     }
 
     /// The content that stands behind the buffer, and how far it has come.
-    pub(super) fn passage(&self) -> Option<Passage<'_>> {
+    pub(crate) fn passage(&self) -> Option<Passage<'_>> {
         let bulk = self.bulk.as_deref()?;
         let trail = self.trail.as_deref()?;
         // Nothing joins the queue behind bulk: it belongs to the last.
@@ -209,7 +209,7 @@ impl Outbox {
     }
 
     /// The stream position at which the next byte that is pushed will stand.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         let unsent = self.buffer.len() - self.buffer_sent;
         let bulk = match self.bulk.as_deref() {
             None | Some(Bulk::Made(_)) => 0,
@@ -221,7 +221,7 @@ impl Outbox {
     }
 
     /// The buffer, for a head to be appended. Only if the outbox is not full.
-    pub(super) fn head_buffer(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+    pub(crate) fn head_buffer(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
         debug_assert!(self.bulk.is_none(), "a reply behind bulk");
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
@@ -231,7 +231,7 @@ impl Outbox {
 
     /// Puts a content behind the head that was appended last, which announced `coding` if the
     /// content is a stream.
-    pub(super) fn push_content(&mut self, body: Body, coding: StreamCoding, head_at: usize) {
+    pub(crate) fn push_content(&mut self, body: Body, coding: StreamCoding, head_at: usize) {
         let bulk = match body {
             Body::Bytes(bytes) if bytes.len() <= SMALL_CONTENT_BYTES => {
                 self.buffer.extend_from_slice(&bytes);
@@ -254,7 +254,7 @@ impl Outbox {
     }
 
     /// What is to be done next. Only if the outbox is not empty.
-    pub(super) fn need(&mut self) -> Need {
+    pub(crate) fn need(&mut self) -> Need {
         match self.bulk.as_deref_mut() {
             Some(Bulk::Made(making)) if self.buffer.is_empty() => match making.source.take() {
                 Some(source) => Need::Piece(source),
@@ -275,7 +275,7 @@ impl Outbox {
 
     /// Takes back the reply whose file cannot be read, and what was to be recorded of it; `None` if
     /// some of it is sent.
-    pub(super) fn take_back_file(&mut self) -> Option<Option<Draft>> {
+    pub(crate) fn take_back_file(&mut self) -> Option<Option<Draft>> {
         let head_at = match self.bulk.as_deref() {
             Some(Bulk::File(file)) => file.head_at,
             _ => return None,
@@ -294,7 +294,7 @@ impl Outbox {
 
     /// Notes that time will pass: what is in the kernel's memory need not be there then, and what is
     /// in ours should not.
-    pub(super) fn forget_memory(&mut self) {
+    pub(crate) fn forget_memory(&mut self) {
         if let Some(Bulk::File(file)) = self.bulk.as_deref_mut()
             && file.memory != Memory::Unknown
         {
@@ -303,14 +303,14 @@ impl Outbox {
     }
 
     /// Notes that the beginning of the file is in memory.
-    pub(super) fn set_in_memory(&mut self, at_hand: AtHand) {
+    pub(crate) fn set_in_memory(&mut self, at_hand: AtHand) {
         if let Some(Bulk::File(file)) = self.bulk.as_deref_mut() {
             file.memory = Memory::Has(at_hand);
         }
     }
 
     /// Appends a piece of the stream, or its end; the source comes back if there may be more.
-    pub(super) fn push_piece(
+    pub(crate) fn push_piece(
         &mut self,
         piece: Option<(Bytes, Source)>,
         buffers: &mut Buffers,
@@ -356,7 +356,7 @@ impl Outbox {
         Promise::Kept
     }
 
-    pub(super) fn push_pending(&mut self, pending: Pending) {
+    pub(crate) fn push_pending(&mut self, pending: Pending) {
         let trail = self.trail.get_or_insert_default();
         trail.pending.push_back(pending);
     }
@@ -407,21 +407,21 @@ impl Outbox {
     }
 
     /// The record of the oldest reply, if it is sent whole.
-    pub(super) fn take_complete(&mut self, now: Instant) -> Option<Record> {
+    pub(crate) fn take_complete(&mut self, now: Instant) -> Option<Record> {
         let trail = self.trail.as_ref()?;
         let complete = trail.pending.front()?.end <= trail.sent;
         complete.then(|| self.take_any(now)).flatten()
     }
 
     /// The record of the oldest reply, sent whole or not.
-    pub(super) fn take_any(&mut self, now: Instant) -> Option<Record> {
+    pub(crate) fn take_any(&mut self, now: Instant) -> Option<Record> {
         let trail = self.trail.as_mut()?;
         let pending = trail.pending.pop_front()?;
         Some(pending.into_record(trail.sent, now))
     }
 
     /// Drops what is not sent; the records stay.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.buffer.clear();
         self.buffer_sent = 0;
         self.bulk = None;

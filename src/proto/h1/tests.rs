@@ -8,18 +8,18 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::StatusCode;
 use proptest::prelude::*;
 
-use super::content::Intake;
-use super::context::{Context, Recording, Service};
 use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
-use super::passage::{Direction, Stall};
-use super::record::{Outcome, Record};
+use super::request_body::Intake;
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::body::{ContentWriter, FileRange, Stream};
 use crate::config::Config;
 use crate::http::forwarded::Client;
 use crate::http::{Body, Request, Response};
+use crate::proto::context::{Context, Recording, Service};
+use crate::proto::record::{Outcome, Record};
+use crate::proto::transfer::{Direction, Stall};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))

@@ -1,6 +1,6 @@
 //! Received bytes that are not yet consumed, and the search for the end of a head in them.
 
-use super::context::Buffers;
+use crate::proto::context::Buffers;
 
 /// The least room that is worth a read.
 const MIN_ROOM: usize = 4 * 1024;

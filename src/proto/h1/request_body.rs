@@ -5,11 +5,11 @@ use ::http::StatusCode;
 use super::chunked;
 use super::head::{Expectation, Head};
 use super::machine::Exchange;
-use super::passage::{Direction, Passage, Stall};
 use crate::body::ContentWriter;
 use crate::http::{FieldSpan, Refusal};
+use crate::proto::transfer::{Direction, Passage, Stall};
 
-pub(super) const TOO_LARGE: Refusal =
+pub(crate) const TOO_LARGE: Refusal =
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
 
 /// How a handler takes a content, and how many bytes of it at most.
@@ -22,26 +22,26 @@ pub(crate) enum Intake {
 
 /// A request whose head is there and whose content is not.
 #[derive(Debug)]
-pub(super) struct Receiving {
-    pub(super) head: Head,
-    pub(super) spans: Vec<FieldSpan>,
-    pub(super) exchange: Exchange,
+pub(crate) struct Receiving {
+    pub(crate) head: Head,
+    pub(crate) spans: Vec<FieldSpan>,
+    pub(crate) exchange: Exchange,
     /// What has come of it, without transfer coding.
-    pub(super) content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
     /// What the handler takes, or takes yet.
-    pub(super) max_bytes: usize,
+    pub(crate) max_bytes: usize,
     decoder: Decoder,
     /// How much of a stream is passed on to its reader.
     passed_on: u64,
 }
 
 #[derive(Debug)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     Length { left: u64 },
     Chunked(chunked::Decoder),
 }
 
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// So many bytes of the input were the rest of the content.
     Complete(usize),
     /// So many bytes were content, and more must come.
@@ -49,7 +49,7 @@ pub(super) enum Progress {
 }
 
 impl Receiving {
-    pub(super) fn new(
+    pub(crate) fn new(
         head: Head,
         spans: Vec<FieldSpan>,
         exchange: Exchange,
@@ -67,7 +67,7 @@ impl Receiving {
     }
 
     /// Takes what belongs to the content from the front of `input`.
-    pub(super) fn decode(&mut self, input: &[u8]) -> Result<Progress, Refusal> {
+    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Progress, Refusal> {
         let content = &mut self.content;
         let (taken, complete) = match &mut self.decoder {
             Decoder::Length { left } => {
@@ -93,7 +93,7 @@ impl Receiving {
     }
 
     /// Moves what was decoded on to the reader of a stream.
-    pub(super) fn pass_on(&mut self, writer: &ContentWriter) {
+    pub(crate) fn pass_on(&mut self, writer: &ContentWriter) {
         let content = &mut self.content;
         if !content.is_empty() {
             writer.push(content);
@@ -104,12 +104,12 @@ impl Receiving {
     }
 
     /// How much of the content has come.
-    pub(super) fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.passed_on + self.content.len() as u64
     }
 
     /// The length of the content, if the head says it.
-    pub(super) fn announced_length(&self) -> Option<u64> {
+    pub(crate) fn announced_length(&self) -> Option<u64> {
         match self.decoder {
             Decoder::Length { left } => Some(self.received() + left),
             Decoder::Chunked(_) => None,
@@ -117,7 +117,7 @@ impl Receiving {
     }
 
     /// The content, and how far it has come.
-    pub(super) fn passage(&self, stall: Option<Stall>) -> Option<Passage<'_>> {
+    pub(crate) fn passage(&self, stall: Option<Stall>) -> Option<Passage<'_>> {
         Some(Passage {
             direction: Direction::Up,
             draft: self.exchange.draft()?,
@@ -129,7 +129,7 @@ impl Receiving {
 
     /// True once, if the client waits to be told to go on (RFC 9110 §10.1.1): not if some of the
     /// content has come already.
-    pub(super) fn takes_up_wait(&mut self) -> bool {
+    pub(crate) fn takes_up_wait(&mut self) -> bool {
         let waits = self.head.expectation == Expectation::Continue;
         self.head.expectation = Expectation::None;
         waits && self.received() == 0

@@ -41,26 +41,26 @@ pub enum Outcome {
 pub(crate) struct Draft {
     pub(crate) peer: SocketAddr,
     pub(crate) line: Vec<u8>,
-    pub(super) referer: Option<Vec<u8>>,
-    pub(super) user_agent: Option<Vec<u8>>,
+    pub(crate) referer: Option<Vec<u8>>,
+    pub(crate) user_agent: Option<Vec<u8>>,
     pub(crate) started: Instant,
 }
 
 /// A response on its way: where it lies in the stream of bytes to this peer.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) draft: Draft,
-    pub(super) status: StatusCode,
+pub(crate) struct Pending {
+    pub(crate) draft: Draft,
+    pub(crate) status: StatusCode,
     /// Where the content begins in the stream, behind the head.
-    pub(super) content_start: u64,
+    pub(crate) content_start: u64,
     /// One past the last byte.
-    pub(super) end: u64,
+    pub(crate) end: u64,
 }
 
 impl Pending {
     /// A request that gets no response: its client has gone, or the server could not wait. 499 is
     /// nginx's number for that.
-    pub(super) fn unanswered(draft: Draft) -> Self {
+    pub(crate) fn unanswered(draft: Draft) -> Self {
         Self {
             draft,
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -70,7 +70,7 @@ impl Pending {
     }
 
     /// The record, when `sent` bytes of the stream are sent and no more will be for it.
-    pub(super) fn into_record(self, sent: u64, now: Instant) -> Record {
+    pub(crate) fn into_record(self, sent: u64, now: Instant) -> Record {
         let Draft {
             peer,
             line,

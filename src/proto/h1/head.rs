@@ -29,7 +29,7 @@ const HEAD_TOO_LARGE: Refusal = Refusal::new(
 );
 
 /// Whoever expects something else would wait for it.
-pub(super) const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
+pub(crate) const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
     StatusCode::EXPECTATION_FAILED,
     "only the expectation 100-continue is supported",
 );
@@ -141,7 +141,7 @@ impl Head {
 /// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
 /// request line says, come before what is wrong behind it. So it makes no difference how the bytes
 /// came.
-pub(super) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
     if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
         return Ok(());
     }
@@ -173,7 +173,7 @@ fn is_whole_head(bytes: &[u8]) -> bool {
 }
 
 /// Judges a head of which only these bytes are there.
-pub(super) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
     judge_line(bytes, limits)?;
     judge_size(bytes.len(), limits)
 }
@@ -465,7 +465,7 @@ mod tests {
             let fields = Fields::new(bytes, &spans);
             for (name, value) in fields.iter() {
                 let line = lines.next().expect("a line for each field");
-                prop_assert!(name.bytes().all(crate::h1::chunked::is_token_char));
+                prop_assert!(name.bytes().all(crate::proto::h1::chunked::is_token_char));
                 let behind = line.strip_prefix(name.as_bytes());
                 prop_assert!(behind.is_some_and(|behind| behind.starts_with(b":")));
                 prop_assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f));

@@ -12,20 +12,20 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
-use super::content::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
-use super::context::{Context, Recording, Service};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
-use super::passage::{Passage, Stall};
-use super::record::{Draft, Pending, Record};
-use super::reply::{ConnectionFields, Length, encode_head};
+use super::request_body::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
+use super::response_head::{ConnectionFields, Length, encode_head};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::body::{ContentWriter, FileRange};
 use crate::http::forwarded::{Client, Scheme};
 use crate::http::{Body, FieldSpan, Fields, Refusal, Request, Response};
+use crate::proto::context::{Context, Recording, Service};
+use crate::proto::record::{Draft, Pending, Record};
+use crate::proto::transfer::{Passage, Stall};
 
 /// A content of up to this length is whole before its handler is called, even if that would have
 /// taken it as a stream: a job that reads it waits for nobody.
@@ -94,7 +94,7 @@ enum Farewell {
 
 /// All that a reply needs to know of its request.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(crate) struct Exchange {
     /// The request's bytes that still stand in the inbox.
     head_len: usize,
     wanted: Wanted,
@@ -105,7 +105,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn draft(&self) -> Option<&Draft> {
+    pub(crate) fn draft(&self) -> Option<&Draft> {
         self.draft.as_deref()
     }
 }

@@ -7,19 +7,19 @@ use super::framing::Persistence;
 use crate::http::Response;
 
 /// What the connection adds to a response.
-pub(super) struct ConnectionFields<'a> {
-    pub(super) date: &'a [u8],
-    pub(super) persistence: Persistence,
+pub(crate) struct ConnectionFields<'a> {
+    pub(crate) date: &'a [u8],
+    pub(crate) persistence: Persistence,
     /// What a persistent reply announces as `timeout=`.
-    pub(super) keep_alive_seconds: u64,
+    pub(crate) keep_alive_seconds: u64,
     /// What it announces as `max=`.
-    pub(super) further_requests: Option<u32>,
-    pub(super) length: Length,
+    pub(crate) further_requests: Option<u32>,
+    pub(crate) length: Length,
 }
 
 /// What a head says of the length of the content behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(crate) enum Length {
     /// Nothing: there is none (RFC 9110 §8.6), or the end of the connection tells it.
     Unsaid,
     Bytes(u64),
@@ -27,7 +27,7 @@ pub(super) enum Length {
 }
 
 /// Appends the head of `response`.
-pub(super) fn encode_head(
+pub(crate) fn encode_head(
     out: &mut Vec<u8>,
     response: &Response,
     connection: &ConnectionFields<'_>,

@@ -30,20 +30,17 @@
 //! request bytes were split across reads is tested, not hoped.
 
 mod chunked;
-pub(crate) mod content;
-pub(crate) mod context;
 mod framing;
 mod head;
 mod inbox;
 pub(crate) mod machine;
 pub(crate) mod outbox;
-pub(crate) mod passage;
-pub(crate) mod record;
-mod reply;
 
 pub(crate) use head::MAX_FIELDS;
 pub use head::check_head;
 
+pub(crate) mod request_body;
+mod response_head;
 #[cfg(test)]
 mod tests;
 
