@@ -200,7 +200,6 @@ mod handler;
 mod http;
 mod middleware;
 mod net;
-mod router;
 mod server;
 pub mod site;
 #[cfg(feature = "tls")]
@@ -221,13 +220,13 @@ pub use body::{ContentReader, FileRange, Produce, Stream};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
+pub use handler::router::Router;
 pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
 pub use http::{Body, Fields, Refusal, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};
 pub use proto::h1::check_head;
-pub use router::Router;
 pub use server::{Counts, Phase, Server, ServerHandle};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, Tls};

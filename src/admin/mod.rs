@@ -34,10 +34,10 @@ use ::http::{HeaderValue, StatusCode};
 
 use crate::body::Stream;
 use crate::files::CacheCounts;
+use crate::handler::router::Router;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Body, Request, Response, target};
 use crate::net::observer::Observer;
-use crate::router::Router;
 use crate::server::{Phase, ServerHandle};
 use process::Process;
 

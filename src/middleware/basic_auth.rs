@@ -9,7 +9,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
-use super::verifier::{Login, Verdict, Verifier};
+use super::password_pool::{Login, Verdict, Verifier};
 use crate::explain_log::decided;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, error_page};

@@ -10,12 +10,12 @@ mod basic_auth;
 mod cors;
 #[cfg(feature = "auth")]
 mod credentials;
+#[cfg(feature = "auth")]
+mod password_pool;
 mod rate_limit;
 mod slow_log;
 #[cfg(test)]
 mod test_clock;
-#[cfg(feature = "auth")]
-mod verifier;
 
 #[cfg(feature = "auth")]
 pub use basic_auth::BasicAuth;

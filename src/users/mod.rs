@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::explain_log::decided;
+use crate::handler::router::Router;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Refusal, Request, Response, target};
-use crate::router::Router;
 use store::{Store, Unavailable};
 
 /// A name in JSON takes a hundredth of that; the rest is for members that are not ours.

@@ -1,6 +1,7 @@
 //! What turns a request into a response. A handler knows no connection: it can be called with a
 //! [`Request`] made by hand, and what it returns can be read.
 
+pub(crate) mod router;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
