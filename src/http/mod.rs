@@ -11,7 +11,6 @@ pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
 pub(crate) mod forwarded;
-pub(crate) mod glob;
 pub(crate) mod multipart_form;
 pub(crate) mod negotiation;
 pub(crate) mod range;

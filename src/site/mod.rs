@@ -5,6 +5,7 @@
 //! are in vain; `document` is the file, in which there may be more than a site.
 
 mod document;
+pub(crate) mod pattern;
 mod rules;
 mod values;
 mod warnings;

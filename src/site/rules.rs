@@ -11,8 +11,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::pattern::{Glob, Template};
 use super::{FileName, Size};
-use crate::http::glob::{Glob, Template};
 use crate::http::target::{Target, encode_path};
 
 /// One `[[route]]`.

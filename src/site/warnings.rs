@@ -7,8 +7,8 @@ use std::path::Path;
 use ::http::header::VARY;
 use ::http::{HeaderName, Method};
 
+use super::pattern::Glob;
 use super::{HeaderRule, HostName, Place, Redirect, Route, Site};
-use crate::http::glob::Glob;
 use crate::http::target::{Target, split_query};
 
 /// What is in vain, and where it stands.

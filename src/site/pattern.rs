@@ -8,7 +8,7 @@ use std::fmt;
 use ::http::Method;
 use memchr::memmem;
 
-use super::target::{Target, encode_path};
+use crate::http::target::{Target, encode_path};
 
 /// As many as there are names for their captures, `$1` to `$9`.
 const MAX_STARS: usize = 9;
