@@ -5,7 +5,7 @@
 //! pipe that nobody reads), requests go on being answered; lines that find no room are dropped
 //! and counted. How a line looks is the business of `line`, where it goes that of `writer`.
 
-mod line;
+mod format;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 pub use crate::proto::record::{Outcome, Record};
 
 use crate::error::Error;
-use line::Renderer;
+use format::Renderer;
 use writer::{Output, Writer};
 
 /// How a line looks.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use super::line::Renderer;
+use super::format::Renderer;
 use super::{Batch, Message, Shared, append_to};
 
 /// Text that is gathered from waiting batches before it is written: a few system calls a second
