@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::version::Version;
-use super::watch::Directory;
+use super::inotify::Directory;
+use super::representation::Version;
 
 /// How long nobody looks whether a file has changed.
 pub(super) const FRESH: Duration = Duration::from_millis(10);

@@ -11,19 +11,18 @@
 //! run again on a helper thread of the disk that is concerned, which has it.
 
 mod cache;
-mod content;
-mod draft;
-mod encode;
+mod compress;
+mod inotify;
 mod listing;
-mod lone;
 mod media_type;
+mod representation;
 mod resolve;
+mod response_body;
+mod response_file;
 mod root;
 mod rules;
 mod tree;
 mod upload;
-mod version;
-mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,11 +43,11 @@ use crate::http::{Body, Fields, Refusal, Request, Response, cors, error_page, ta
 use crate::site::{HostName, Listing, Site};
 pub use cache::CacheCounts;
 use listing::{Entries, Hidden, Order, UploadForm};
+use representation::Version;
 use resolve::{Resolved, last_of};
 use root::{Miss, Patience};
 use rules::{Dotted, Rules, Scope};
 use tree::{Found, Halt, Snapshot, Tree};
-use version::Version;
 
 /// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, takes files
 /// for the tree, too.
@@ -422,9 +421,9 @@ impl Tree {
             explain_range(request, &range, version.len);
         }
         Ok(match range {
-            RangeRequest::Whole => content::whole(version),
-            RangeRequest::Part(part) => content::part(version, part),
-            RangeRequest::Parts(parts) => content::parts(version, &parts),
+            RangeRequest::Whole => response_body::whole(version),
+            RangeRequest::Part(part) => response_body::part(version, part),
+            RangeRequest::Parts(parts) => response_body::parts(version, &parts),
             RangeRequest::Unsatisfiable => self
                 .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE, patience)?
                 .with_header(CONTENT_RANGE, format!("bytes */{}", version.len)),

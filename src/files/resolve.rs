@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::draft::is_draft;
 use super::root::{Miss, Opened, OpenedFile, Patience, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
+use super::upload::temp_file::is_draft;
 use crate::explain_log::{self, Shown, decided};
 
 /// What a path leads to.

@@ -22,7 +22,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::draft::Folder;
+use super::upload::temp_file::Folder;
 use crate::body::file_range::Medium;
 use crate::explain_log::{self, Shown, decided};
 use crate::site::Symlinks;

@@ -15,13 +15,13 @@ use lru::LruCache;
 
 use super::Slow;
 use super::cache::{Cache, CacheCounts, FRESH, Known, Seen};
-use super::encode;
+use super::compress;
+use super::inotify::{Directory, Watch};
+use super::representation::{self, Content, Making, Version};
 use super::resolve::{self, Resolved};
 use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
 use super::rules::{Destination, Rules, Scope};
 use super::upload::Uploads;
-use super::version::{self, Content, Making, Version};
-use super::watch::{Directory, Watch};
 use crate::error::Error;
 use crate::explain_log::{Shown, decided};
 use crate::http::conditional::Validators;
@@ -440,7 +440,7 @@ impl Tree {
         }
         let identity_refused = accepted.preferred(&[Coding::Identity]).is_none();
         let worthwhile =
-            plain.is_compressible() && encode::is_worthwhile(plain.len, identity_refused);
+            plain.is_compressible() && compress::is_worthwhile(plain.len, identity_refused);
         match wanted {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
@@ -492,7 +492,7 @@ impl Tree {
         let opened = match at.root.get(&name, patience) {
             Err(Miss::Cold) => return Err(Halt::Slow),
             Ok(Opened::File(opened))
-                if version::is_ready(opened.facts.modified, plain.modified) =>
+                if representation::is_ready(opened.facts.modified, plain.modified) =>
             {
                 opened
             }
@@ -561,7 +561,7 @@ impl Tree {
         if !plain.is_unchanged() {
             return Err(Miss::Changing.into());
         }
-        let Some(encoded) = encode::encode(&content, coding).map_err(Miss::Failed)? else {
+        let Some(encoded) = compress::encode(&content, coding).map_err(Miss::Failed)? else {
             at.cache
                 .put(&key, Some(Arc::clone(&plain)), Seen::once(now));
             return Ok(plain);

@@ -7,8 +7,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use rustix::io::Errno;
 
-use super::super::draft::is_draft;
 use super::order::{Direction, Key, Order, compare_names};
+use crate::files::upload::temp_file::is_draft;
 
 /// More than a browser shows with pleasure; with its names some 12 MB.
 const MAX_ENTRIES: usize = 250_000;

@@ -1,14 +1,15 @@
 //! Uploads: a file with PUT (RFC 9110 §9.3.4), and forms with files with POST to a folder
-//! (RFC 7578). What may be stored where; a [`draft`](super::draft) becomes the file, [`problem`] and
+//! (RFC 7578). What may be stored where; a [`draft`](super::upload::temp_file) becomes the file, [`error`] and
 //! [`report`] say what is answered.
 //!
 //! A file is there when all of it is, and on the disk before the client hears of it. Pages of other
 //! origins, which may make a browser send a form to any server it reaches, store nothing
 //! ([`origin`]).
 
+mod error;
 mod origin;
-mod problem;
 mod report;
+pub(crate) mod temp_file;
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::AtomicUsize;
@@ -18,7 +19,6 @@ use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
 use rustix::io::Errno;
 
-use super::draft::{Draft, Existing, Folder, Published, Standing};
 use super::media_type;
 use super::resolve::last_of;
 use super::root::{Miss, Opened, Patience};
@@ -31,9 +31,10 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::multipart_form::{self, FormData};
 use crate::http::{Fields, Request, Response, negotiation, target};
 use crate::site::{Compress, SITE_FILE, Size, Upload};
+use error::{Problem, broken_off};
 use origin::check_origin;
-use problem::{Problem, broken_off};
 use report::Report;
+use temp_file::{Draft, Existing, Folder, Published, Standing};
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;

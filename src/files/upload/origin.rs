@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::problem::Problem;
+use super::error::Problem;
 use crate::http::Fields;
 
 /// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's

@@ -3,7 +3,7 @@
 use ::http::StatusCode;
 use serde_json::json;
 
-use super::problem::Problem;
+use super::error::Problem;
 use crate::files::resolve::last_of;
 use crate::http::negotiation::{self, Form};
 use crate::http::{Request, Response, target};

@@ -1,4 +1,4 @@
-//! The only place that makes files: in a [`Folder`] that the [`root`](super::root) has opened.
+//! The only place that makes files: in a [`Folder`] that the [`root`](crate::files::root) has opened.
 //!
 //! A file is made without a name (`O_TMPFILE`) and gets its name when it is whole: who is killed
 //! before leaves nothing behind. Nothing is ever written through a link.
@@ -17,13 +17,13 @@ use rustix::io::Errno;
 
 /// A folder in which files can be made.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     descriptor: OwnedFd,
 }
 
 /// What has a name in a folder; a link is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     Nothing,
     File,
     /// A folder, a link, or stranger things.
@@ -32,21 +32,21 @@ pub(super) enum Standing {
 
 /// What becomes of a file whose name is wanted for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Existing {
+pub(crate) enum Existing {
     Keep,
     Replace,
 }
 
 /// What publishing a draft has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Published {
+pub(crate) enum Published {
     Created,
     Replaced,
 }
 
 /// A file that is written and has no name yet. Without one it vanishes, whatever happens.
 #[derive(Debug)]
-pub(super) struct Draft<'f> {
+pub(crate) struct Draft<'f> {
     folder: &'f Folder,
     file: File,
     /// The hidden name it has meanwhile, if it needs one.
@@ -57,7 +57,7 @@ pub(super) struct Draft<'f> {
 const DRAFT_PREFIX: &[u8] = b".tws-upload-";
 
 /// True if a name is that of a draft: it is nobody's business, even where dotted names are.
-pub(super) fn is_draft(name: &[u8]) -> bool {
+pub(crate) fn is_draft(name: &[u8]) -> bool {
     name.starts_with(DRAFT_PREFIX)
 }
 
@@ -68,11 +68,11 @@ const OPEN_DRAFT: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
 
 impl Folder {
     /// By an open directory.
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 
-    pub(super) fn at(&self, name: &[u8]) -> Result<Standing, Errno> {
+    pub(crate) fn at(&self, name: &[u8]) -> Result<Standing, Errno> {
         match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Ok(Standing::File),
@@ -84,7 +84,7 @@ impl Folder {
     }
 
     /// Begins a file.
-    pub(super) fn draft(&self) -> Result<Draft<'_>, Errno> {
+    pub(crate) fn draft(&self) -> Result<Draft<'_>, Errno> {
         // Without it a file without a name cannot be given one.
         if !Path::new("/proc/self/fd").exists() {
             return self.hidden_draft();
@@ -117,7 +117,7 @@ impl Folder {
     }
 
     /// Waits until the names in it are on the disk.
-    pub(super) fn sync(&self) -> Result<(), Errno> {
+    pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.descriptor)
     }
 }
@@ -140,13 +140,13 @@ fn with_hidden_name<T>(
 
 impl Draft<'_> {
     /// Waits until the content is on the disk.
-    pub(super) fn sync(&self) -> Result<(), Errno> {
+    pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.file)
     }
 
     /// Gives the file its name, in one step: whoever opens the name gets what was there or all of
     /// this. Only regular files are replaced; `EXIST` is what is not to be.
-    pub(super) fn publish(mut self, name: &[u8], existing: Existing) -> Result<Published, Errno> {
+    pub(crate) fn publish(mut self, name: &[u8], existing: Existing) -> Result<Published, Errno> {
         match (self.take_free_name(name), existing) {
             (Ok(()), _) => return Ok(Published::Created),
             (Err(Errno::EXIST), Existing::Replace) => {}

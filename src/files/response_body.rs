@@ -11,7 +11,7 @@ use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
-use super::version::Version;
+use super::representation::Version;
 use crate::body::{Produce, Stream};
 use crate::http::byteranges::Multipart;
 use crate::http::range::ByteRange;
