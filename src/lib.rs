@@ -210,8 +210,8 @@ mod users;
 /// What a server does, seen from outside: what [`ServerHandle::observe`] gives and says.
 pub mod observe {
     pub use crate::files::CacheCounts;
-    pub use crate::net::meter::Histogram;
-    pub use crate::net::observer::{
+    pub use crate::net::observe::histogram::Histogram;
+    pub use crate::net::observe::observer::{
         Activities, Direction, Observer, Queue, Report, Totals, Transfer, TransferId, WaitsFor,
     };
 }

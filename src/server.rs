@@ -15,16 +15,18 @@ use crate::access_log::{AccessLog, Drops, Inlet};
 use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::acceptor::{Acceptor, Admittance, Room, Stop, connections_with_descriptors};
-use crate::net::disk::Disks;
-use crate::net::handshaker::{self, Handshaker, Message, Preamble};
-use crate::net::helpers::Helpers;
-use crate::net::mailbox::Mail;
-use crate::net::observer::{self, Observer, PoolsView, Subject};
-use crate::net::seat::{Address, Seat};
-use crate::net::socket::{Listener, ListenerAddress, V6};
-use crate::net::terms::Terms;
+use crate::net::accept::acceptor::{
+    Acceptor, Admittance, Room, Stop, connections_with_descriptors,
+};
+use crate::net::accept::handshaker::{self, Handshaker, Message, Preamble};
+use crate::net::blocking::disk::Disks;
+use crate::net::blocking::pool::Helpers;
+use crate::net::event_loop::handle::{Address, Seat};
+use crate::net::event_loop::mailbox::Mail;
+use crate::net::observe::observer::{self, Observer, PoolsView, Subject};
+use crate::net::transport::socket::{Listener, ListenerAddress, V6};
 use crate::net::worker::Worker;
+use crate::net::worker::settings::Terms;
 #[cfg(feature = "tls")]
 use crate::tls::{Reloaded, Tls};
 

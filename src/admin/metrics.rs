@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use super::{PATIENCE, Sources};
-use crate::net::meter::Histogram;
-use crate::net::observer::{Direction, Queue, Report, WaitsFor};
+use crate::net::observe::histogram::Histogram;
+use crate::net::observe::observer::{Direction, Queue, Report, WaitsFor};
 use crate::server::Phase;
 
 /// The text as far as it is written.

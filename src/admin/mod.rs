@@ -37,7 +37,7 @@ use crate::files::CacheCounts;
 use crate::handler::router::Router;
 use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Body, Request, Response, target};
-use crate::net::observer::Observer;
+use crate::net::observe::observer::Observer;
 use crate::server::{Phase, ServerHandle};
 use process::Process;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use crate::net::observer::{
+use crate::net::observe::observer::{
     Activities, Direction, Observer, Queue, Totals, Transfer, TransferId, WaitsFor,
 };
 use crate::server::{Phase, ServerHandle};

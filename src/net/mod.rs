@@ -10,30 +10,13 @@
 //! pages of a local disk that the kernel has let go of since it was looked whether they are there, a
 //! moment before. Nothing here knows what is served.
 
-pub(crate) mod acceptor;
-mod acknowledged;
-pub(crate) mod clients;
+pub(crate) mod accept;
+pub(crate) mod bandwidth;
+pub(crate) mod blocking;
 pub(crate) mod connection;
-mod credit;
-mod deadlines;
-pub(crate) mod disk;
-pub(crate) mod handshaker;
-pub(crate) mod helpers;
-mod host;
-pub(crate) mod mailbox;
-pub(crate) mod meter;
-pub(crate) mod observer;
-pub(crate) mod pace;
-mod piece_writer;
-mod proxy_header;
-pub(crate) mod seat;
+pub(crate) mod event_loop;
+pub(crate) mod observe;
 #[cfg(test)]
 mod simulation;
-pub(crate) mod socket;
-mod stream;
-pub(crate) mod terms;
-#[cfg(feature = "tls")]
-mod tls_stream;
-mod tokens;
-mod transport;
+pub(crate) mod transport;
 pub(crate) mod worker;

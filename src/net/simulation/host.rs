@@ -22,7 +22,7 @@ use crate::body::{ContentReader, ContentWriter, FileRange, Stream};
 use crate::handler::Admission;
 use crate::http::{Body, Refusal, Request, Response};
 use crate::net::connection::Host;
-use crate::net::mailbox::Piece;
+use crate::net::event_loop::mailbox::Piece;
 use crate::proto::record::Record;
 
 /// What comes back to the connection from elsewhere.

@@ -17,8 +17,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use super::acknowledged;
-use super::transport::{More, Received, Transport};
+use super::sock_diag;
+use super::{More, Received, Transport};
 use crate::config::UNIX_PEER;
 use crate::error::Error;
 
@@ -232,7 +232,7 @@ impl Transport for Socket {
         let local = rustix::net::getsockname(&self.0).ok()?;
         let peer = rustix::net::getpeername(&self.0).ok()??;
         let (local, peer) = (local.try_into().ok()?, peer.try_into().ok()?);
-        acknowledged::unacknowledged(local, peer).ok()
+        sock_diag::unacknowledged(local, peer).ok()
     }
 }
 

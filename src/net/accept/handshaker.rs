@@ -18,19 +18,19 @@ use slab::Slab;
 #[cfg(feature = "tls")]
 use super::acceptor;
 use super::acceptor::Admittance;
-use super::clients::{Clients, Share, TooMany};
-use super::connection::REQUEST_GRACE;
-use super::mailbox::Mail;
-use super::proxy_header::{self, Source};
-use super::seat::{Address, Seat, least_loaded};
-use super::socket::Socket;
-use super::stream::Stream;
-use super::terms::Terms;
-#[cfg(feature = "tls")]
-use super::tls_stream::TlsStream;
-use super::tokens::{BELL, Tokens, key_of};
+use super::proxy_protocol::{self, Source};
 use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
+use crate::net::bandwidth::per_client::{Clients, Share, TooMany};
+use crate::net::connection::REQUEST_GRACE;
+use crate::net::event_loop::handle::{Address, Seat, least_loaded};
+use crate::net::event_loop::mailbox::Mail;
+use crate::net::event_loop::tokens::{BELL, Tokens, key_of};
+use crate::net::transport::any::Stream;
+use crate::net::transport::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::net::transport::tls::TlsStream;
+use crate::net::worker::settings::Terms;
 
 const EVENTS_PER_TURN: usize = 256;
 
@@ -71,14 +71,14 @@ impl Directory {
     }
 
     /// Has about so many given up that do not go on.
-    pub(super) fn shed(&self, count: usize) {
+    pub(crate) fn shed(&self, count: usize) {
         for handshaker in self.all() {
             handshaker.mailbox.send(Message::Shed(count));
         }
     }
 
     /// Whoever has the fewest connections.
-    pub(super) fn least_loaded(&self) -> Option<&Address<Message>> {
+    pub(crate) fn least_loaded(&self) -> Option<&Address<Message>> {
         least_loaded(self.all())
     }
 }
@@ -494,7 +494,7 @@ impl Greeting {
     }
 
     fn read_proxy_header(&mut self, preamble: &Preamble) -> io::Result<Progress> {
-        let mut bytes = [0; proxy_header::MAX_BYTES];
+        let mut bytes = [0; proxy_protocol::MAX_BYTES];
         // What is behind it stays in the socket.
         let count = self.socket.peek(&mut bytes)?;
         if count == 0 {
@@ -502,7 +502,7 @@ impl Greeting {
                 "the connection ended before its PROXY header".to_owned(),
             ));
         }
-        match proxy_header::parse(&bytes[..count]) {
+        match proxy_protocol::parse(&bytes[..count]) {
             Ok(None) => Ok(Progress::Wait),
             Ok(Some(header)) => {
                 self.socket.read_exact(&mut bytes[..header.len])?;

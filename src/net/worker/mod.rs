@@ -4,6 +4,8 @@
 //! look at who is late; hand the access log over. Requests come before bulk, and bulk comes in
 //! bounded portions, so a request waits for at most one portion of everybody else's downloads.
 
+pub(crate) mod services;
+pub(crate) mod settings;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -14,22 +16,22 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+use super::blocking::disk::Disks;
+use super::blocking::pool::Helpers;
 use super::connection::{Connection, Park, REQUEST_GRACE, Readiness};
-use super::deadlines::{Deadlines, Tick};
-use super::disk::Disks;
-use super::helpers::Helpers;
-use super::host::WorkerHost;
-use super::mailbox::Mail;
-use super::observer::{Question, Subject};
-use super::seat::{Address, Seat};
-use super::stream::Stream;
-use super::terms::{Former, Terms};
-use super::tokens::{BELL, Tokens, key_of};
+use super::event_loop::handle::{Address, Seat};
+use super::event_loop::mailbox::Mail;
+use super::event_loop::timer_wheel::{Deadlines, Tick};
+use super::event_loop::tokens::{BELL, Tokens, key_of};
+use super::observe::observer::{Question, Subject};
+use super::transport::any::Stream;
 use crate::access_log::Sink;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::http::forwarded::Client;
 use crate::proto::context::{Context, Recording, Service};
+use services::WorkerHost;
+use settings::{Former, Terms};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -559,7 +561,7 @@ mod tests {
 
     use super::*;
     use crate::http::{Request, Response};
-    use crate::net::socket::{Listener, ListenerAddress, V6};
+    use crate::net::transport::socket::{Listener, ListenerAddress, V6};
 
     fn worker() -> Worker {
         let config = Config::default();

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use mio::Poll;
 
 use super::mailbox::{Mail, Mailbox};
-use super::meter::Meter;
 use super::tokens::BELL;
+use crate::net::observe::histogram::Meter;
 
 /// The part of an event loop that exists before it is known what it is to do. `M` is what it is
 /// told; a worker is told [`Mail`].
 pub(crate) struct Seat<M = Mail> {
-    pub(super) poll: Poll,
-    pub(super) address: Address<M>,
+    pub(crate) poll: Poll,
+    pub(crate) address: Address<M>,
 }
 
 impl<M> Seat<M> {
@@ -57,7 +57,7 @@ impl<M> Address<M> {
 }
 
 /// Whoever has the fewest connections.
-pub(super) fn least_loaded<M>(seats: &[Address<M>]) -> Option<&Address<M>> {
+pub(crate) fn least_loaded<M>(seats: &[Address<M>]) -> Option<&Address<M>> {
     seats.iter().min_by_key(|seat| seat.connections())
 }
 
@@ -74,14 +74,14 @@ pub(crate) struct Tally {
     pub(crate) requests: AtomicU64,
     pub(crate) meter: Meter,
     /// Those who want it to measure.
-    pub(super) observers: AtomicUsize,
+    pub(crate) observers: AtomicUsize,
     /// Those who have asked what it is doing and were not answered yet.
-    pub(super) questions: AtomicUsize,
+    pub(crate) questions: AtomicUsize,
 }
 
 impl Tally {
     /// Only the event loop itself counts, so nothing comes between reading and writing.
-    pub(super) fn count_idle(&self, change: isize) {
+    pub(crate) fn count_idle(&self, change: isize) {
         let idle = self.idle.load(Ordering::Relaxed);
         let idle = idle.saturating_add_signed(change);
         self.idle.store(idle, Ordering::Relaxed);

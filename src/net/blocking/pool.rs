@@ -9,12 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mio::Token;
 
-use super::mailbox::{Mail, Mailbox, Piece};
-use super::{disk, observer, piece_writer};
+use super::{body_writer, disk};
 use crate::body::FileRange;
 use crate::body::stream::{Produce, Source, WriteContent};
 use crate::handler::Job;
 use crate::http::Response;
+use crate::net::event_loop::mailbox::{Mail, Mailbox, Piece};
+use crate::net::observe::observer;
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
@@ -243,7 +244,7 @@ fn produce(mut producer: Box<dyn Produce>) -> Piece {
 
 /// The end of a content that is written, behind all its pieces.
 fn end(write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) -> Piece {
-    let written = AssertUnwindSafe(|| piece_writer::write_all(write, reply_to, token));
+    let written = AssertUnwindSafe(|| body_writer::write_all(write, reply_to, token));
     catch_unwind(written)
         .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))
         .map(|()| None)

@@ -14,7 +14,7 @@ use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
 
 use super::socket::Socket;
-use super::transport::{More, Received, Transport};
+use super::{More, Received, Transport};
 
 /// What is encrypted at once: four records, for one system call.
 const PORTION_BYTES: usize = 64 * 1024;
@@ -53,7 +53,7 @@ enum Input {
 }
 
 impl TlsStream {
-    pub(super) fn new(socket: Socket, mut session: ServerConnection) -> Self {
+    pub(crate) fn new(socket: Socket, mut session: ServerConnection) -> Self {
         // Portions are a limit already, and one that is never in the way.
         session.set_buffer_limit(None);
         Self {

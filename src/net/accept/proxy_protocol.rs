@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// The longest header that is taken. The protocol's own bound, 64 KiB of extensions, is more than
 /// anybody sends: haproxy's are a few hundred bytes, with a client certificate's name in them.
-pub(super) const MAX_BYTES: usize = 4096;
+pub(crate) const MAX_BYTES: usize = 4096;
 
 /// The longest line of version 1, with its end: the protocol's figure.
 const MAX_LINE_BYTES: usize = 107;
@@ -23,15 +23,15 @@ const FIXED_BYTES: usize = 16;
 
 /// A header, whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// In bytes; what is behind it is the client's.
-    pub(super) len: usize,
-    pub(super) source: Source,
+    pub(crate) len: usize,
+    pub(crate) source: Source,
 }
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// From whom it seems to come: a proxy that looks whether we live (LOCAL), or one that cannot
     /// tell (UNKNOWN, an unspecified family or address) or whose client has no address (AF_UNIX).
     Connection,
@@ -40,7 +40,7 @@ pub(super) enum Source {
 }
 
 /// Why this is no header, in a few words that never quote it.
-pub(super) type Reason = &'static str;
+pub(crate) type Reason = &'static str;
 
 const NO_HEADER: Reason = "the connection does not begin with a PROXY header";
 const BAD_PROTOCOL: Reason = "the protocol in the PROXY header is not TCP4, TCP6 or UNKNOWN";
@@ -57,7 +57,7 @@ const BAD_EXTENSION: Reason = "an extension in the PROXY header is longer than t
 /// The header at the beginning of `bytes`, which are what has come of a connection so far.
 ///
 /// `None` while they can become one. Never asks for more than [`MAX_BYTES`].
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Reason> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, Reason> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => parse_line(bytes),

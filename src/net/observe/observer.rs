@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
 
-use super::disk::DisksView;
-use super::handshaker;
-use super::helpers::HelpersView;
-use super::mailbox::Mail;
-use super::meter::Histogram;
-use super::seat::{Address, Tally};
+use super::histogram::Histogram;
+use crate::net::accept::handshaker;
+use crate::net::blocking::disk::DisksView;
+use crate::net::blocking::pool::HelpersView;
+use crate::net::event_loop::handle::{Address, Tally};
+use crate::net::event_loop::mailbox::Mail;
 use crate::proto::transfer::Passage;
 
 /// Transfers that one event loop names in an answer.
@@ -429,9 +429,9 @@ pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::disk::Disks;
-    use crate::net::helpers::Helpers;
-    use crate::net::seat::Seat;
+    use crate::net::blocking::disk::Disks;
+    use crate::net::blocking::pool::Helpers;
+    use crate::net::event_loop::handle::Seat;
 
     #[test]
     fn who_does_not_answer_is_asked_no_more() {

@@ -28,12 +28,12 @@ use mio::Token;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::helpers::{Helpers, Overloaded};
-use super::mailbox::Mailbox;
-use super::observer::Queue;
+use super::pool::{Helpers, Overloaded};
 use crate::body::FileRange;
 use crate::body::file_range::{AtHand, Medium};
 use crate::handler::Job;
+use crate::net::event_loop::mailbox::Mailbox;
+use crate::net::observe::observer::Queue;
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
 const LOOK_BYTES: u64 = 512 * 1024;
@@ -73,7 +73,7 @@ pub(crate) struct DisksView {
 }
 
 impl DisksView {
-    pub(super) fn queue(&self) -> Queue {
+    pub(crate) fn queue(&self) -> Queue {
         let mut sum = Queue::default();
         for pools in self.pools.iter().filter_map(Weak::upgrade) {
             let by_device = pools.by_device.lock();
@@ -86,21 +86,21 @@ impl DisksView {
         sum
     }
 
-    pub(super) fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 }
 
 /// What a look says about the beginning of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// So many bytes are in memory.
     InMemory(u64),
     OnDisk,
 }
 
 /// Looks at the beginning of a range, without waiting.
-pub(super) fn look(range: &FileRange, now: Instant) -> Found {
+pub(crate) fn look(range: &FileRange, now: Instant) -> Found {
     let len = range.len.min(LOOK_BYTES);
     let version = range.version.as_ref();
     if version.is_some_and(|version| version.medium == Medium::Memory) {
@@ -154,7 +154,7 @@ impl Disks {
     }
 
     /// Has the beginning of a range brought into memory, which is mailed to `reply_to` for `token`.
-    pub(super) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+    pub(crate) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
         // read in large pieces anyway.
@@ -167,7 +167,7 @@ impl Disks {
     }
 
     /// Runs a job that waits for nothing but `device`; see [`Helpers::submit`].
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &self,
         device: u64,
         task: (Job, Box<str>),
@@ -202,7 +202,7 @@ impl Pools {
 }
 
 /// Brings the beginning of a range into memory; that takes as long as the disk does.
-pub(super) fn read(range: &FileRange) -> io::Result<AtHand> {
+pub(crate) fn read(range: &FileRange) -> io::Result<AtHand> {
     /// A piece that comes so soon was in memory.
     const AT_ONCE: Duration = Duration::from_micros(300);
     let mut room = vec![0; READ_BYTES.min(range.len) as usize];

@@ -8,31 +8,31 @@ use std::time::Instant;
 
 use mio::Token;
 
-use super::connection::Host;
-use super::disk::{self, Disks, Found};
-use super::helpers::{Helpers, Overloaded, panicked};
-use super::mailbox::{Mail, Mailbox};
-use super::seat::Tally;
-use super::terms::Former;
+use super::settings::Former;
 use crate::access_log::Sink;
 use crate::body::stream::Source;
 use crate::body::{ContentWriter, FileRange};
 use crate::handler::{Admission, Handler, Replier, Reply};
 use crate::http::{Refusal, Request, Response};
+use crate::net::blocking::disk::{self, Disks, Found};
+use crate::net::blocking::pool::{Helpers, Overloaded, panicked};
+use crate::net::connection::Host;
+use crate::net::event_loop::handle::Tally;
+use crate::net::event_loop::mailbox::{Mail, Mailbox};
 use crate::proto::record::Record;
 
 /// What a worker lends a connection that runs.
-pub(super) struct WorkerHost<'a> {
-    pub(super) token: Token,
-    pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) tally: &'a Tally,
-    pub(super) handler: &'a dyn Handler,
+pub(crate) struct WorkerHost<'a> {
+    pub(crate) token: Token,
+    pub(crate) mailbox: &'a Arc<Mailbox>,
+    pub(crate) tally: &'a Tally,
+    pub(crate) handler: &'a dyn Handler,
     /// Who answers the request at hand instead.
-    pub(super) former: Option<Former>,
-    pub(super) helpers: &'a Helpers,
-    pub(super) streams: &'a Helpers,
-    pub(super) disks: &'a Disks,
-    pub(super) access_log: Option<&'a mut Sink>,
+    pub(crate) former: Option<Former>,
+    pub(crate) helpers: &'a Helpers,
+    pub(crate) streams: &'a Helpers,
+    pub(crate) disks: &'a Disks,
+    pub(crate) access_log: Option<&'a mut Sink>,
 }
 
 impl Host for WorkerHost<'_> {

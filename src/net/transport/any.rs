@@ -8,8 +8,8 @@ use mio::{Interest, Registry, Token};
 
 use super::socket::Socket;
 #[cfg(feature = "tls")]
-use super::tls_stream::TlsStream;
-use super::transport::{More, Received, Transport};
+use super::tls::TlsStream;
+use super::{More, Received, Transport};
 use crate::http::forwarded::Scheme;
 
 /// A connected stream.

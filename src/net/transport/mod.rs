@@ -1,5 +1,10 @@
 //! What carries bytes to the peer and back, without ever waiting.
 
+pub(crate) mod any;
+pub(crate) mod sock_diag;
+pub(crate) mod socket;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 use std::fs::File;
 use std::io;
 

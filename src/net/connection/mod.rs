@@ -5,16 +5,16 @@
 //! connection parks only for what it knows to be not ready, or it yields and stays runnable. One
 //! whose bandwidth has a limit also parks for its turn, and all its timers stand still meanwhile.
 
+pub(crate) mod min_rate;
 use std::io;
 use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::clients::Share;
-use super::credit::Credit;
-use super::mailbox::Piece;
-use super::observer::{Activity, Answer, Direction, WaitsFor};
-use super::pace::{Allowance, Go};
+use super::bandwidth::limiter::{Allowance, Go};
+use super::bandwidth::per_client::Share;
+use super::event_loop::mailbox::Piece;
+use super::observe::observer::{Activity, Answer, Direction, WaitsFor};
 use super::transport::{More, Received, Transport};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
@@ -29,6 +29,7 @@ use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::proto::h1::request_body::Intake;
 use crate::proto::record::Record;
 use crate::proto::transfer::{Passage, Stall};
+use min_rate::Credit;
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Host {
@@ -528,7 +529,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Limits};
     use crate::http::Body;
-    use crate::net::clients::Clients;
+    use crate::net::bandwidth::per_client::Clients;
     use crate::proto::context::Recording;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.

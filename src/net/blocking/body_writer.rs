@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 use mio::Token;
 
-use super::mailbox::{Mail, Mailbox};
 use crate::body::stream::{Source, WriteContent};
+use crate::net::event_loop::mailbox::{Mail, Mailbox};
 
 /// A piece goes when it has this length. Two such are all that a writer is ahead of its client:
 /// one on its way and one in the making.
 const PIECE_BYTES: usize = 32 * 1024;
 
-pub(super) struct PieceWriter<'a> {
+pub(crate) struct PieceWriter<'a> {
     mailbox: &'a Arc<Mailbox>,
     token: Token,
     piece: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct PieceWriter<'a> {
 }
 
 /// Runs `write` to its end; what it writes is mailed to `mailbox` for `token`.
-pub(super) fn write_all(
+pub(crate) fn write_all(
     write: WriteContent,
     mailbox: &Arc<Mailbox>,
     token: Token,

@@ -134,7 +134,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    pub(super) fn count(&self, record: &Record) {
+    pub(crate) fn count(&self, record: &Record) {
         let status = record.status.as_u16().saturating_sub(FIRST_STATUS);
         if let Some(count) = self.statuses.get(usize::from(status)) {
             add(count, 1);
@@ -144,7 +144,7 @@ impl Meter {
     }
 
     /// A turn of the loop: so long the last of its events may have waited.
-    pub(super) fn count_turn(&self, duration: Duration) {
+    pub(crate) fn count_turn(&self, duration: Duration) {
         self.turns.add(duration);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if micros > self.longest_turn.load(Ordering::Relaxed) {
@@ -153,7 +153,7 @@ impl Meter {
     }
 
     /// Those that were counted at all.
-    pub(super) fn statuses(&self) -> impl Iterator<Item = (StatusCode, u64)> {
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = (StatusCode, u64)> {
         let codes = (FIRST_STATUS..).zip(&self.statuses);
         codes.filter_map(|(code, count)| {
             let count = count.load(Ordering::Relaxed);
@@ -162,20 +162,20 @@ impl Meter {
         })
     }
 
-    pub(super) fn content_bytes(&self) -> u64 {
+    pub(crate) fn content_bytes(&self) -> u64 {
         self.content_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn durations(&self) -> Histogram {
+    pub(crate) fn durations(&self) -> Histogram {
         self.durations.read()
     }
 
-    pub(super) fn turns(&self) -> Histogram {
+    pub(crate) fn turns(&self) -> Histogram {
         self.turns.read()
     }
 
     /// The longest turn since this was called last.
-    pub(super) fn take_longest_turn(&self) -> Duration {
+    pub(crate) fn take_longest_turn(&self) -> Duration {
         Duration::from_micros(self.longest_turn.swap(0, Ordering::Relaxed))
     }
 }

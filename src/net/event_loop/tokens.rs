@@ -4,22 +4,22 @@
 use mio::Token;
 
 /// The token of an event loop's mailbox. No connection's has all bits set.
-pub(super) const BELL: Token = Token(usize::MAX);
+pub(crate) const BELL: Token = Token(usize::MAX);
 
 /// Gives each tenant of a slot another token.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     next_generation: u32,
 }
 
 impl Tokens {
-    pub(super) fn issue(&mut self, key: usize) -> Token {
+    pub(crate) fn issue(&mut self, key: usize) -> Token {
         let token = Token((self.next_generation as usize) << 32 | key);
         self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);
         token
     }
 }
 
-pub(super) fn key_of(token: Token) -> usize {
+pub(crate) fn key_of(token: Token) -> usize {
     token.0 & u32::MAX as usize
 }

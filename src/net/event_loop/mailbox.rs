@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 
-use super::clients::Share;
-use super::observer::Question;
-use super::stream::Stream;
-use super::terms::Terms;
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
 use crate::http::Response;
+use crate::net::bandwidth::per_client::Share;
+use crate::net::observe::observer::Question;
+use crate::net::transport::any::Stream;
+use crate::net::worker::settings::Terms;
 
 /// A piece of a content and where the next comes from, or the end.
 pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;

@@ -1,5 +1,5 @@
 //! How long a slow peer is borne with. Pure values; who knows what it has sent or taken is
-//! [`connection`](super::connection).
+//! [`connection`](super).
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::proto::h1::machine::Timer;
 /// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
 /// rate. In microseconds, which reach for an hour; all of them are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Credit(u32);
+pub(crate) struct Credit(u32);
 
 impl Credit {
-    pub(super) const FOR_EVER: Self = Self(u32::MAX);
+    pub(crate) const FOR_EVER: Self = Self(u32::MAX);
     /// Nobody saves up more: who was fast for a long time cannot dribble for another.
     const MAX: u32 = 30_000_000;
 
     /// At the beginning of a wait.
-    pub(super) fn of(timer: Timer, cx: &Context) -> Self {
+    pub(crate) fn of(timer: Timer, cx: &Context) -> Self {
         match timer {
             Timer::Body | Timer::Send if cx.limits.min_rate_bytes_per_second > 0 => {
                 let grace = cx.min_rate_grace.as_micros();
@@ -28,7 +28,7 @@ impl Credit {
     }
 
     /// After a time in which so many bytes have moved.
-    pub(super) fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
+    pub(crate) fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
         if self == Self::FOR_EVER {
             return self;
         }
@@ -39,7 +39,7 @@ impl Credit {
         Self(u32::try_from(left + bought).unwrap_or(most).min(most))
     }
 
-    pub(super) fn time(self) -> Duration {
+    pub(crate) fn time(self) -> Duration {
         match self {
             Self::FOR_EVER => Duration::MAX,
             Self(micros) => Duration::from_micros(micros.into()),

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::pace::{Allowance, Pace};
+use super::limiter::{Allowance, Pace};
 use crate::client_key::Client;
 use crate::config::Limits;
 
@@ -70,7 +70,7 @@ pub(crate) struct Share {
     /// Nobody's if it is `None`.
     client: Option<Client>,
     /// What may be moved, if that has a limit.
-    pub(super) allowance: Option<Allowance>,
+    pub(crate) allowance: Option<Allowance>,
 }
 
 /// A client has its share already.
@@ -191,8 +191,8 @@ impl Drop for Share {
 mod tests {
     use std::time::Duration;
 
-    use super::super::pace::Go;
     use super::*;
+    use crate::net::bandwidth::limiter::Go;
 
     fn limited(limit: impl FnOnce(&mut Limits)) -> Arc<Clients> {
         let mut limits = Limits::default();

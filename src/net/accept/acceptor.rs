@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::handshaker::{self, Message, Preamble};
-use super::mailbox::Mail;
-use super::seat::{Address, least_loaded};
-use super::socket::{Listener, Socket};
-use super::stream::Stream;
-use super::terms::Terms;
-use super::transport::Transport;
 use crate::handler::Handler;
 use crate::http::forwarded::Scheme;
+use crate::net::event_loop::handle::{Address, least_loaded};
+use crate::net::event_loop::mailbox::Mail;
+use crate::net::transport::Transport;
+use crate::net::transport::any::Stream;
+use crate::net::transport::socket::{Listener, Socket};
+use crate::net::worker::settings::Terms;
 
 /// How long accepting rests when the process is out of descriptors or memory. Long enough not to
 /// spin, short enough that nobody notices.
@@ -72,7 +72,7 @@ impl Admittance {
     }
 
     /// The same, as it has its share already.
-    pub(super) fn turn_away_client(&self, socket: Socket, scheme: Scheme) {
+    pub(crate) fn turn_away_client(&self, socket: Socket, scheme: Scheme) {
         self.turned_away_clients.fetch_add(1, Ordering::Relaxed);
         self.turn_away(socket, scheme);
     }
@@ -356,7 +356,7 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
     503 Service Unavailable: too many connections\n";
 
 /// Tells a client why there will be nothing else, as far as that goes without waiting for it.
-pub(super) fn say_and_close(socket: &mut Socket, answer: &[u8]) {
+pub(crate) fn say_and_close(socket: &mut Socket, answer: &[u8]) {
     // What has come is taken first: closing over unread bytes would reset the connection, and the
     // reset could overtake the answer.
     let _ = socket.read(&mut [0; 4096]);

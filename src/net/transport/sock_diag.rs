@@ -25,7 +25,7 @@ const REQUEST_BYTES: usize = HEADER_BYTES + 56;
 const UNACKNOWLEDGED_AT: usize = HEADER_BYTES + 60;
 
 /// Bytes that the kernel holds for the peer of the TCP connection between `local` and `peer`.
-pub(super) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> io::Result<u32> {
+pub(crate) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> io::Result<u32> {
     let netlink = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,

@@ -1,0 +1,4 @@
+//! Bandwidth and connection limits per client.
+
+pub(crate) mod limiter;
+pub(crate) mod per_client;

@@ -1,0 +1,4 @@
+//! Snapshots of the event loops for metrics and the transfers page.
+
+pub(crate) mod histogram;
+pub(crate) mod observer;
