@@ -18,7 +18,7 @@
 //! process comes through `process`.
 
 mod metrics;
-mod process;
+mod proc_self;
 mod sampler;
 
 use std::fmt;
@@ -39,7 +39,7 @@ use crate::handler::{Admission, Handler, Reply};
 use crate::http::{Body, Request, Response, target};
 use crate::net::observe::observer::Observer;
 use crate::server::{Phase, ServerHandle};
-use process::Process;
+use proc_self::Process;
 
 pub use sampler::{Limit, Rates, Sample, Sampler, TransferSample, WorkerSample};
 
