@@ -7,9 +7,9 @@ use signal_hook::iterator::Signals;
 use tws::access_log::Reopener;
 use tws::{Error, ServerHandle};
 
-use crate::reload::Reload;
-use crate::supervisor::Supervisor;
-use crate::upgrade::Upgrade;
+use super::reload::Reload;
+use super::systemd::Supervisor;
+use super::upgrade::Upgrade;
 
 /// From now on they wait for whoever watches.
 pub(crate) fn catch() -> Result<Signals, Error> {
@@ -68,7 +68,7 @@ impl Heeded {
                 }
                 _ => {
                     #[cfg(feature = "tui")]
-                    crate::tui::give_back();
+                    crate::terminal::tui::give_back();
                     std::process::exit(1)
                 }
             }

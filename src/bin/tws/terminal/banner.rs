@@ -13,13 +13,13 @@ use qrcode::{Color, QrCode};
 use tws::Tls;
 use tws::{ServerHandle, StaticFiles};
 
+use super::startup_warnings;
+use super::stderr_log;
 use crate::cli::{Encryption, QrCode as Qr, Settings};
-use crate::dangers;
-use crate::diagnostics;
+use crate::confinement::privileges;
+use crate::confinement::sandbox::Confinement;
 #[cfg(not(feature = "tls"))]
-use crate::https::Tls;
-use crate::privileges;
-use crate::sandbox::Confinement;
+use crate::services::https_redirect::Tls;
 
 /// What there is to say of.
 pub(crate) struct Start<'a> {
@@ -44,7 +44,7 @@ enum Paint {
 impl Paint {
     /// As standard output wants it.
     fn of_stdout() -> Self {
-        match diagnostics::takes_colours(&io::stdout()) {
+        match stderr_log::takes_colours(&io::stdout()) {
             true => Self::Coloured,
             false => Self::Plain,
         }
@@ -103,7 +103,7 @@ impl Start<'_> {
         }
         let _ = writeln!(text, "  {}", self.confinement);
         let mut warnings = warnings(self.tls);
-        warnings.extend(dangers::of(self.settings, self.files, addresses));
+        warnings.extend(startup_warnings::of(self.settings, self.files, addresses));
         if privileges::is_root() {
             warnings.push("running as root; use --user NAME to drop privileges".to_owned());
         }

@@ -16,8 +16,8 @@ use listenfd::ListenFd;
 use socket2::SockRef;
 use tws::{Endpoint, Error};
 
+use super::upgrade::Ancestor;
 use crate::cli::{Listening, Settings};
-use crate::upgrade::Ancestor;
 
 /// More sockets than anybody means.
 const MAX_SOCKETS: usize = 1024;

@@ -10,9 +10,9 @@ use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
 use crate::cli::{Settings, SiteFile};
-use crate::privileges::Identity;
+use crate::confinement::privileges::Identity;
 #[cfg(feature = "sqlite")]
-use crate::state;
+use crate::confinement::state_dir;
 
 /// What is opened before the process gives anything up.
 pub(crate) struct App {
@@ -127,7 +127,7 @@ pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
 pub(crate) fn place(store: &Store, settings: &Settings) -> Result<Store, Error> {
     match store {
         Store::Sqlite(path) => {
-            let path = state::place(path, settings.state_dir.as_deref(), &settings.root)?;
+            let path = state_dir::place(path, settings.state_dir.as_deref(), &settings.root)?;
             Ok(Store::Sqlite(path))
         }
         other => Ok(other.clone()),
@@ -138,7 +138,7 @@ pub(crate) fn place(store: &Store, settings: &Settings) -> Result<Store, Error> 
 #[cfg(feature = "sqlite")]
 pub(crate) fn make_folder_of(store: &Store, owner: Option<&Identity>) -> Result<(), Error> {
     match store {
-        Store::Sqlite(path) => state::make_folder_of(path, owner),
+        Store::Sqlite(path) => state_dir::make_folder_of(path, owner),
         _ => Ok(()),
     }
 }

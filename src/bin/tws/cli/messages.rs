@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{flags, task};
+use super::{flags, subcommand};
 
 /// What other servers call some flags.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -131,7 +131,9 @@ pub(crate) fn advice_on_root(root: &Path) -> Option<String> {
     if let Some((_, flag)) = flags.find(|(word, _)| *word == name) {
         return Some(format!("did you mean `tws {flag}`?"));
     }
-    let subcommands = task::WORDS.iter().map(|(word, ..)| (*word).to_owned());
+    let subcommands = subcommand::WORDS
+        .iter()
+        .map(|(word, ..)| (*word).to_owned());
     if let Some(word) = nearest(name, subcommands) {
         return Some(format!("did you mean `tws {word}`?"));
     }

@@ -17,27 +17,27 @@ use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
 use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
 
-use crate::admin_listener::{AdminListener, AdminService};
-use crate::app::{self, App, Guard};
-use crate::banner::{self, Start};
-use crate::browser::Browser;
 use crate::cli::{
     Banner, Browsing, Encryption, Sandboxing, Settings, SiteFile, View, Words, is_exposed,
 };
-use crate::diagnostics::Diagnostics;
-#[cfg(not(feature = "tls"))]
-use crate::https::Tls;
-use crate::https::{self, RedirectListener, RedirectService};
-use crate::inheritance::Inheritance;
-use crate::privileges::Identity;
-use crate::reload::Reload;
-use crate::sandbox::{Confinement, Sandbox, Uploads};
+use crate::confinement::privileges::Identity;
+use crate::confinement::sandbox::{Confinement, Sandbox, Uploads};
+use crate::lifecycle::inherited_sockets::Inheritance;
+use crate::lifecycle::reload::Reload;
+use crate::lifecycle::signals::{self, Heeded};
+use crate::lifecycle::systemd::Supervisor;
+use crate::lifecycle::upgrade::Upgrade;
 use crate::say;
-use crate::signals::{self, Heeded};
-use crate::supervisor::Supervisor;
+use crate::services::admin::{AdminListener, AdminService};
+use crate::services::app::{self, App, Guard};
+#[cfg(not(feature = "tls"))]
+use crate::services::https_redirect::Tls;
+use crate::services::https_redirect::{self, RedirectListener, RedirectService};
+use crate::terminal::banner::{self, Start};
+use crate::terminal::browser::Browser;
+use crate::terminal::stderr_log::Diagnostics;
 #[cfg(feature = "tui")]
-use crate::tui;
-use crate::upgrade::Upgrade;
+use crate::terminal::tui;
 
 /// How long the end waits for an access log that nobody takes.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
@@ -120,7 +120,7 @@ impl Opened {
             }
         };
         let handle = server.handle();
-        let tls = https::open(&settings.encryption, handle.local_addresses())?;
+        let tls = https_redirect::open(&settings.encryption, handle.local_addresses())?;
         let files = Arc::new(Mutex::new(app.files().clone()));
         let looks = settings.admin.is_some() || settings.view == View::Transfers;
         let sampler = looks.then(|| Sampler::new(&handle));

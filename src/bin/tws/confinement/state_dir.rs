@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tws::Error;
 
-use crate::privileges::Identity;
+use super::privileges::Identity;
 
 /// The place of a file: a relative name lies in the state directory, and none beneath the root.
 pub(crate) fn place(name: &Path, state_dir: Option<&Path>, root: &Path) -> Result<PathBuf, Error> {

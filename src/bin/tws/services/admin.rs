@@ -12,9 +12,9 @@ use tws::{
     Config, Endpoint, Error, Handler, Phase, Request, Router, Server, ServerHandle, StaticFiles,
 };
 
-use crate::app::Guard;
+use super::app::Guard;
+use super::https_redirect;
 use crate::cli::is_exposed;
-use crate::https;
 
 /// People, their monitoring and a load balancer or two, none of whom needs half of them. Who watches
 /// has a thread, so each of them may: one who waited for a thread would see nothing.
@@ -63,7 +63,7 @@ impl AdminListener {
             None => Server::bind(config).map_err(|error| {
                 let addresses = handle.local_addresses().iter();
                 let used = addresses.map(|address| ("--bind or --port", address.port()));
-                https::name_flag("--admin", error, used)
+                https_redirect::name_flag("--admin", error, used)
             })?,
         };
         // What a page of another site can have a browser ask: not an address that is behind a

@@ -7,10 +7,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::exit::{Mistake, Stop};
 use super::flags;
 use super::layers::Words;
-use super::stop::{Mistake, Stop};
-use super::task::{self, Task};
+use super::subcommand::{self, Task};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     (
@@ -101,7 +101,7 @@ fn man_page() -> io::Result<Vec<u8>> {
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     let mut roff = Roff::new();
-    for (word, task, _) in task::WORDS {
+    for (word, task, _) in subcommand::WORDS {
         roff.control("br", []);
         roff.text([bold(format!("tws {word}")), roman(operands(*task))]);
     }
@@ -110,7 +110,7 @@ fn man_page() -> io::Result<Vec<u8>> {
     let mut roff = Roff::new();
     roff.control("PP", []);
     roff.text([roman(flags::MORE_HELP)]);
-    for (word, _, meaning) in task::WORDS {
+    for (word, _, meaning) in subcommand::WORDS {
         item(&mut roff, &format!("tws {word}"), meaning);
     }
     roff.to_writer(&mut page)?;
@@ -178,7 +178,7 @@ fn with_tasks() -> Command {
     };
     whole
         .disable_help_subcommand(true)
-        .subcommands(task::WORDS.iter().map(task))
+        .subcommands(subcommand::WORDS.iter().map(task))
 }
 
 #[cfg(test)]
@@ -187,8 +187,8 @@ mod tests {
 
     use clap::ArgAction;
 
-    use super::super::table::table;
     use super::*;
+    use crate::cli::reference_table::table;
 
     fn script(args: &[&str]) -> Result<String, Stop> {
         let args = std::iter::once("tws").chain(args.iter().copied());

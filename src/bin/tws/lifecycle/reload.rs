@@ -19,13 +19,13 @@ use tws::Reloaded;
 use tws::site::Symlinks;
 use tws::{Error, Server, ServerHandle, StaticFiles};
 
-use crate::app::{App, Users};
+use super::systemd::Supervisor;
 use crate::cli::{Encryption, Settings, Words};
+use crate::confinement::sandbox::Confinement;
+use crate::services::app::{App, Users};
 #[cfg(feature = "tls")]
-use crate::https;
-use crate::https::{RedirectHandle, Tls};
-use crate::sandbox::Confinement;
-use crate::supervisor::Supervisor;
+use crate::services::https_redirect;
+use crate::services::https_redirect::{RedirectHandle, Tls};
 
 /// Reads the settings anew when it is told to.
 pub(crate) struct Reload {
@@ -150,7 +150,7 @@ impl Shared {
     #[cfg(feature = "tls")]
     fn reload_certificates(&self, settings: &Settings) -> Result<(), Error> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        if let Reloaded::Changed = https::reload(tls, &settings.encryption)? {
+        if let Reloaded::Changed = https_redirect::reload(tls, &settings.encryption)? {
             log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
         }
         Ok(())

@@ -15,8 +15,8 @@ use tws::{
     StatusCode,
 };
 
-use crate::app::App;
 use crate::cli::{RequestWords, Settings};
+use crate::services::app::App;
 
 /// The target under which the library says what it decides.
 const DECISIONS: &str = "tws::explain";

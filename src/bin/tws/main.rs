@@ -1,45 +1,29 @@
 //! `tws`: the command line becomes settings, the settings become a server. All that the server
 //! can do is in the library.
 
-mod admin_listener;
-mod app;
-mod banner;
-mod browser;
-mod check;
 mod cli;
-mod dangers;
-mod diagnostics;
-mod explain;
-mod https;
-mod inheritance;
-mod privileges;
-mod reload;
-mod sandbox;
-mod serve;
-mod signals;
-#[cfg(feature = "sqlite")]
-mod state;
-mod supervisor;
-#[cfg(feature = "tui")]
-mod tui;
-mod upgrade;
+pub(crate) mod commands;
+pub(crate) mod confinement;
+pub(crate) mod lifecycle;
+pub(crate) mod services;
+pub(crate) mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Mistake, Settings, Stop, Task, View, Words};
-use diagnostics::Diagnostics;
+use commands::explain::Question;
 use env_logger::WriteStyle;
-use explain::Question;
-use inheritance::Inheritance;
+use lifecycle::inherited_sockets::Inheritance;
+use terminal::stderr_log::Diagnostics;
 use tws::Error;
 
 fn main() -> ExitCode {
     let mut words = Words::of_process();
     match Task::take_from(&mut words) {
         Task::Serve => serve(words),
-        Task::Check => check::run(&words),
+        Task::Check => commands::check::run(&words),
         Task::Explain => explain(&words),
         Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
         Task::Man => cli::man(&words).map_or_else(end, |page| print(&page)),
@@ -72,7 +56,7 @@ fn serve(mut words: Words) -> ExitCode {
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
-    let result = serve::run(words, settings, inheritance, &mut diagnostics);
+    let result = commands::serve::run(words, settings, inheritance, &mut diagnostics);
     drop(diagnostics);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +70,7 @@ fn explain(words: &Words) -> ExitCode {
         Err(stop) => return end(stop),
     };
     let question = settings.request.as_ref().map(Question::new).transpose();
-    match question.map(|question| question.map(|it| explain::explain(&settings, &it))) {
+    match question.map(|question| question.map(|it| commands::explain::explain(&settings, &it))) {
         Ok(Some(Err(error))) => fail(&error, &settings.root),
         Ok(_) => ExitCode::SUCCESS,
         Err(text) => end(Stop::Mistakes(vec![Mistake::Usage(text)])),

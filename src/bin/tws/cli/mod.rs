@@ -5,15 +5,15 @@
 //! it to people. `task` knows the few first words that do something else than to serve, `exposure`
 //! what may not be open to other machines, and `stop` what is said instead of serving.
 
+mod exit;
 mod exposure;
 mod flags;
 mod layers;
 mod messages;
 mod reference;
-mod stop;
 #[cfg(test)]
-mod table;
-mod task;
+mod reference_table;
+mod subcommand;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use tws::access_log::{Destination, Format};
 use tws::site::{Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
+pub(crate) use exit::{Mistake, Stop};
 pub(crate) use exposure::{Authentication, is_exposed};
 use exposure::{check_admin, check_uploads, most_exposed};
 pub(crate) use flags::RequestWords;
@@ -32,8 +33,7 @@ use layers::{Layers, either};
 pub(crate) use layers::{Listening, SiteFile, Words};
 pub(crate) use messages::advice_on_root;
 pub(crate) use reference::{completions, man};
-pub(crate) use stop::{Mistake, Stop};
-pub(crate) use task::Task;
+pub(crate) use subcommand::Task;
 
 /// What is used.
 #[derive(Debug)]

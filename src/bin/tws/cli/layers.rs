@@ -22,10 +22,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tws::Endpoint;
 use tws::site::{Document, OtherKey, Site};
 
+use super::exit::{Mistake, Stop};
 use super::flags::{self, Flags, Key, Purpose};
 use super::messages::{self, nearest};
-use super::stop::{Mistake, Stop};
-use crate::upgrade;
+use crate::lifecycle::upgrade;
 
 /// How the names of variables begin.
 const PREFIX: &str = "TWS_";

@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle};
 
-use crate::supervisor::{FOR_ONE_PROCESS, Supervisor};
+use super::systemd::{FOR_ONE_PROCESS, Supervisor};
 
 /// Says to the new process whose child it must be and how many listeners it gets, server by server:
 /// `PID:COUNT,COUNT`. 0 is of a server that there is not.

@@ -28,7 +28,7 @@ use ratatui::{Frame, Terminal};
 use tws::Phase;
 use tws::admin::{Limit, Sample, Sampler, TransferSample};
 
-use crate::diagnostics::Lines;
+use super::stderr_log::Lines;
 
 /// How soon a key is seen.
 const TICK: Duration = Duration::from_millis(100);

@@ -15,8 +15,10 @@ use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
 use crate::cli::{Encryption, Settings, SiteFile, Stop, Words};
-use crate::privileges::{self, Identity};
-use crate::{app, banner, https, say};
+use crate::confinement::privileges::{self, Identity};
+use crate::say;
+use crate::services::{app, https_redirect};
+use crate::terminal::banner;
 
 /// What was found, a line each.
 #[derive(Default)]
@@ -172,7 +174,7 @@ fn check_certificates(settings: &Settings, report: &mut Report) {
             .collect(),
     };
     for encryption in &each {
-        match https::open(encryption, &[]) {
+        match https_redirect::open(encryption, &[]) {
             Ok(tls) => {
                 for line in banner::certificates(tls.as_ref()) {
                     report.fine(format_args!("certificate: {line}"));
@@ -230,9 +232,9 @@ fn check_endpoints(settings: &Settings, report: &mut Report) {
         ),
     ];
     if let Some(port) = settings.redirect_http {
-        let endpoints = https::redirect_endpoints(settings);
+        let endpoints = https_redirect::redirect_endpoints(settings);
         if endpoints.is_empty() {
-            report.wrong(https::nowhere());
+            report.wrong(https_redirect::nowhere());
         }
         servers.push(("--redirect-http", listened_on(&endpoints, port)));
     }

@@ -25,7 +25,7 @@ use tws::site::{
 };
 use tws::{Endpoint, ForwardedField, Limits, Networks, Rate};
 
-use super::task;
+use super::subcommand;
 
 const SERVING: &str = "Serving";
 const LISTENING: &str = "Listening";
@@ -629,7 +629,7 @@ pub(super) fn command() -> Command {
 
 fn subcommands() -> String {
     let line = |(word, _, about): &(&str, _, &str)| format!("\n  {word:<12} {about}");
-    let lines: String = task::WORDS.iter().map(line).collect();
+    let lines: String = subcommand::WORDS.iter().map(line).collect();
     format!("Subcommands:{lines}")
 }
 

@@ -20,10 +20,10 @@ use tws::{
 #[cfg(feature = "tls")]
 use tws::{KeyPair, Reloaded};
 
-use crate::app;
-#[cfg(feature = "tls")]
-use crate::banner;
+use super::app;
 use crate::cli::{Encryption, Settings};
+#[cfg(feature = "tls")]
+use crate::terminal::banner;
 
 /// The port of HTTPS that need not be said.
 const HTTPS_PORT: u16 = 443;
