@@ -4,41 +4,41 @@ mod support;
 
 mod access_log;
 mod admin;
-mod banner;
+mod architecture;
 mod browser;
-mod clients;
+mod changing_files;
 mod command_line;
-mod corpus;
-mod disks;
 mod embedding;
 mod encoding;
 mod explain;
-mod faults;
-mod floors;
+mod failures;
 mod handlers;
-mod hostile;
-#[cfg(feature = "tls")]
-mod https;
-mod limits;
+mod interop_clients;
+mod isolation;
 mod listeners;
+mod load_balancing;
 mod middleware;
-mod peers;
-mod promise;
+mod nginx_comparison;
 mod protocol;
 mod proxies;
-mod race;
+mod rate_and_bandwidth;
 mod reload;
+mod request_corpus;
+mod resource_exhaustion;
 mod sandbox;
-mod scale_out;
+mod slow_disks;
+mod startup_output;
+#[cfg(feature = "tls")]
+mod tls_cli;
 // The sample site has users.
 #[cfg(feature = "sqlite")]
-mod seeds;
+mod reference_projects;
 mod site_rules;
 mod static_files;
-mod supervisor;
 mod system_calls;
+mod systemd;
 #[cfg(feature = "tls")]
-mod tls;
+mod tls_transport;
 #[cfg(feature = "tui")]
 mod tui;
 mod upload;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use super::peer::Peer;
+use super::external_server::Peer;
 
 /// One with these lines for its only backend.
 pub(crate) fn before(backend: &str) -> Peer {

@@ -1,24 +1,24 @@
 //! A server to talk to and a client that shows every byte.
 
+pub(crate) mod child_process;
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod external_server;
 pub(crate) mod haproxy;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
-pub(crate) mod peer;
 pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;
-pub(crate) mod spawned;
 
 use std::path::Path;
 use std::process::Command;
 
+pub(crate) use child_process::Spawned;
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
-pub(crate) use spawned::Spawned;
 
 /// Waits until something that must come true has: a changed file is seen soon, not at once.
 pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::peer::Peer;
+use super::external_server::Peer;
 
 /// One that serves a folder.
 pub(crate) fn serving(site: &Path) -> Peer {

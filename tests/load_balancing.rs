@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::faults::{Watched, Wrk, load};
+use crate::failures::{Watched, Wrk, load};
+use crate::support::external_server::Peer;
 use crate::support::metrics::Metrics;
-use crate::support::peer::Peer;
 use crate::support::ports::free_port;
 use crate::support::{self, Client, Reply, eventually, pattern};
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::Advice;
 
 use crate::Result;
+use crate::cleanup::{self, Undo};
 use crate::servers::Running;
 use crate::site::write_file;
-use crate::undo::{self, Undo};
 
 const BYTES_PER_SECOND: u64 = 2_000_000;
 
@@ -47,7 +47,7 @@ impl SlowDisk {
             };
             Ok((device, detach))
         };
-        let (device, device_undo) = undo::make(attach)?;
+        let (device, device_undo) = cleanup::make(attach)?;
         let root = scratch.join("disk");
         fs::create_dir_all(&root).map_err(failed)?;
         let mount = || {
@@ -58,7 +58,7 @@ impl SlowDisk {
             };
             Ok(((), unmount))
         };
-        let ((), mounted_undo) = undo::make(mount)?;
+        let ((), mounted_undo) = cleanup::make(mount)?;
         write_file(&root.join("1K.png"), 1 << 10)?;
         for index in 0..FILES {
             let path = root.join(format!("{index}.png"));
@@ -82,7 +82,11 @@ impl SlowDisk {
     /// From now on this server's reads are slow, by itself: what one server still waits for does
     /// not slow down the next.
     pub(crate) fn slow_down(&self, server: &Running) -> Result<Undo> {
-        let name = format!("versus-{}-{}", std::process::id(), server.address.port());
+        let name = format!(
+            "comparison-{}-{}",
+            std::process::id(),
+            server.address.port()
+        );
         let (group, undo) = throttled_group(&self.device, &name)?;
         for pid in server.process.members() {
             write(&group.join("cgroup.procs"), &pid.to_string())?;
@@ -156,7 +160,7 @@ fn throttled_group(device: &str, name: &str) -> Result<(PathBuf, Undo)> {
         let owned = group.clone();
         Ok(((), move || dissolve(&owned)))
     };
-    let ((), undo) = undo::make(make)?;
+    let ((), undo) = cleanup::make(make)?;
     write(&group.join(file), &rule)?;
     Ok((group, undo))
 }
@@ -181,7 +185,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// What a system's tool prints.
 fn tool(name: &str, args: &[&str]) -> Result<String> {
-    let program = crate::facts::program(name).ok_or_else(|| format!("{name} is not installed"))?;
+    let program =
+        crate::environment::program(name).ok_or_else(|| format!("{name} is not installed"))?;
     let output = Command::new(program).args(args).output();
     let output = output.map_err(|error| format!("{name}: {error}"))?;
     match output.status.success() {

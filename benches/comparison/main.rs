@@ -2,9 +2,9 @@
 //! strongest configuration, do the same work on one core while a client on another drives them.
 //!
 //! ```sh
-//! cargo bench --bench versus                       # all of it, about a quarter of an hour
-//! cargo bench --bench versus -- --quick            # to see that it runs; not to be quoted
-//! cargo bench --bench versus -- --only 1-KiB --write .readme
+//! cargo bench --bench comparison                       # all of it, about a quarter of an hour
+//! cargo bench --bench comparison -- --quick            # to see that it runs; not to be quoted
+//! cargo bench --bench comparison -- --only 1-KiB --write .readme
 //! ```
 //!
 //! The method. What is compared is the server's CPU time per request, all its threads, because on
@@ -19,10 +19,10 @@
 //! [`wrk`], [`client`] and [`children`] drive, [`report`] and [`plots`] tell.
 
 mod arguments;
-mod children;
+mod cleanup;
 mod client;
-mod contest;
-mod facts;
+mod environment;
+mod pairs;
 mod plots;
 mod process;
 mod report;
@@ -30,7 +30,7 @@ mod servers;
 mod site;
 mod slow_disk;
 mod statistics;
-mod undo;
+mod subprocess;
 mod works;
 mod wrk;
 
@@ -46,24 +46,24 @@ type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(child) = children::named_by(&args) {
-        return done(child.and_then(children::Child::run));
+    if let Some(child) = subprocess::named_by(&args) {
+        return done(child.and_then(subprocess::Child::run));
     }
     // `cargo test --all-targets` runs benches too, but without this flag.
     if !args.iter().any(|arg| arg == "--bench") {
-        println!("versus measures only when asked: cargo bench --bench versus");
+        println!("comparison measures only when asked: cargo bench --bench comparison");
         return ExitCode::SUCCESS;
     }
     statistics::assert_true();
     let arguments = Arguments::parse();
-    done(undo::on_signals().and_then(|()| run(&arguments)))
+    done(cleanup::on_signals().and_then(|()| run(&arguments)))
 }
 
 fn done(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("versus: {error}");
+            eprintln!("comparison: {error}");
             ExitCode::FAILURE
         }
     }
@@ -74,13 +74,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let works = works::named(&arguments.names());
     if works.is_empty() {
         println!(
-            "versus: no work has such a name; there are: {}",
+            "comparison: no work has such a name; there are: {}",
             works::names()
         );
         return Ok(());
     }
     process::raise_descriptor_limit();
-    let facts = facts::gather()?;
+    let facts = environment::gather()?;
     println!("{}", facts.text());
     let duration = plan.announcement(works.len());
     println!("{} works, {duration}. {}\n", works.len(), plan.worth());
@@ -106,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn write(
     folder: &Path,
     arguments: &Arguments,
-    facts: &facts::Facts,
+    facts: &environment::Facts,
     outcomes: &[Outcome],
 ) -> Result<()> {
     let save = |name: &str, text: Option<String>| match text {
@@ -120,7 +120,7 @@ fn write(
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let command = arguments.command_line();
     save(
-        "versus.md",
+        "comparison.md",
         Some(report::markdown(
             &command,
             arguments.plan(),
@@ -128,6 +128,6 @@ fn write(
             outcomes,
         )),
     )?;
-    save("versus-cpu.svg", plots::cpu(outcomes)?)?;
-    save("versus-latency.svg", plots::latency(outcomes)?)
+    save("comparison-cpu.svg", plots::cpu(outcomes)?)?;
+    save("comparison-latency.svg", plots::latency(outcomes)?)
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::command_line::fails;
 use crate::reload::Running;
 use crate::support::{Client, Process, eventually};
-use crate::tls::{Authority, Secure};
+use crate::tls_transport::{Authority, Secure};
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");

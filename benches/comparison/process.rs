@@ -14,7 +14,7 @@ use rustix::process::{
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
-use crate::undo::{self, Undo};
+use crate::cleanup::{self, Undo};
 
 /// Where a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Process {
             };
             Ok(((pid, child), end))
         };
-        let ((pid, child), undo) = undo::make(spawn)?;
+        let ((pid, child), undo) = cleanup::make(spawn)?;
         Ok(Self {
             pid,
             child,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::arguments::Plan;
-use crate::facts::Facts;
+use crate::environment::Facts;
 use crate::servers::{Server, Setting};
 use crate::statistics::Spread;
 use crate::works::{Compared, Outcome, Row, Verdict};

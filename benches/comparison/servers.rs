@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::children::Child;
 use crate::client::Client;
-use crate::facts::{first_line, program};
+use crate::environment::{first_line, program};
 use crate::process::{Core, Cores, Process};
+use crate::subprocess::Child;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {

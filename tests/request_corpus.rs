@@ -3,17 +3,17 @@
 
 use std::net::SocketAddr;
 
-use crate::peers::{exchange, site};
+use crate::nginx_comparison::{exchange, site};
 use crate::support::TestServer;
 use crate::support::nginx;
 
 const FAMILIES: [(&str, &str); 6] = [
-    ("framing", include_str!("corpus/framing.txt")),
-    ("lines", include_str!("corpus/lines.txt")),
-    ("targets", include_str!("corpus/targets.txt")),
-    ("ranges", include_str!("corpus/ranges.txt")),
-    ("codings", include_str!("corpus/codings.txt")),
-    ("methods", include_str!("corpus/methods.txt")),
+    ("framing", include_str!("request_corpus/framing.txt")),
+    ("lines", include_str!("request_corpus/lines.txt")),
+    ("targets", include_str!("request_corpus/targets.txt")),
+    ("ranges", include_str!("request_corpus/ranges.txt")),
+    ("codings", include_str!("request_corpus/codings.txt")),
+    ("methods", include_str!("request_corpus/methods.txt")),
 ];
 
 /// What stands behind each case; no case is answered with this status alone.

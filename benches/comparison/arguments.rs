@@ -7,7 +7,7 @@ use clap::Parser;
 
 /// tws beside other servers: CPU time per request, memory, latency
 #[derive(Debug, Parser)]
-#[command(bin_name = "cargo bench --bench versus --")]
+#[command(bin_name = "cargo bench --bench comparison --")]
 pub(crate) struct Arguments {
     /// Only works whose name contains NAME
     #[arg(value_name = "NAME")]
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Write versus.md, versus-cpu.svg and versus-latency.svg there
+    /// Write comparison.md, comparison-cpu.svg and comparison-latency.svg there
     #[arg(long, value_name = "FOLDER")]
     pub(crate) write: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ impl Arguments {
 
     /// What reproduces the figures.
     pub(crate) fn command_line(&self) -> String {
-        let mut line = "cargo bench --bench versus".to_owned();
+        let mut line = "cargo bench --bench comparison".to_owned();
         let mut flags = Vec::new();
         flags.extend(self.quick.then(|| "--quick".to_owned()));
         flags.extend(self.names().iter().map(|name| format!("--only {name}")));

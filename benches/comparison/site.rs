@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::Result;
-use crate::undo::{self, Undo};
+use crate::cleanup::{self, Undo};
 
 pub(crate) const GIANT: u64 = 1 << 30;
 
@@ -30,13 +30,13 @@ impl Site {
         let failed = |error| format!("no folder for the files: {error}");
         let make = || {
             let folder = tempfile::Builder::new()
-                .prefix("versus-")
+                .prefix("comparison-")
                 .tempdir_in(within);
             let folder = folder.map_err(failed)?.keep();
             let owned = folder.clone();
             Ok((folder, move || remove(&owned)))
         };
-        let (folder, undo) = undo::make(make)?;
+        let (folder, undo) = cleanup::make(make)?;
         let site = Self {
             root: folder.join("www"),
             scratch: folder,

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::arguments::Plan;
-use crate::children::Child;
+use crate::cleanup::Undo;
 use crate::client::{self, Client};
-use crate::contest::{self, Pairs};
-use crate::facts::Facts;
+use crate::environment::Facts;
+use crate::pairs::{self, Pairs};
 use crate::process::{self, Core, Process};
 use crate::servers::{self, Contestant, Running, Server, Setting};
 use crate::site::{GIANT, Site};
 use crate::slow_disk::SlowDisk;
 use crate::statistics::Spread;
-use crate::undo::Undo;
+use crate::subprocess::Child;
 use crate::wrk::{self, Drive, Scripts};
 
 /// How many requests are written at once.
@@ -622,7 +622,7 @@ fn contest<C>(
     name: impl Fn(&C) -> Contestant,
 ) -> Result<Measured> {
     let mut all_ours: Vec<Vec<f64>> = Vec::new();
-    let results = contest::run(ours, others, rounds, |contestant| {
+    let results = pairs::run(ours, others, rounds, |contestant| {
         let values = measure(contestant)?;
         if std::ptr::eq(contestant, ours) {
             all_ours.resize(values.len(), Vec::new());
@@ -975,7 +975,7 @@ fn binary_size(bench: &Bench<'_>) -> Result<Measured> {
             return Err("this is no release build".to_owned());
         }
         // Benches are built with symbols, releases without.
-        let strip = crate::facts::program("strip").ok_or("strip is not installed")?;
+        let strip = crate::environment::program("strip").ok_or("strip is not installed")?;
         let stripped = bench.site.scratch.join("tws-stripped");
         let mut command = Command::new(strip);
         let status = command.arg("-o").arg(&stripped).arg(program).status();
