@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tws::bench::Exchange;
+use tws::bench::BenchConnection;
 use tws::{Body, Response, StatusCode};
 
 const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
@@ -28,7 +28,7 @@ fn machine(criterion: &mut Criterion) {
         let respond = || response(content.clone());
         group.throughput(Throughput::Elements(depth as u64));
         group.bench_function(name, |bencher| {
-            let mut exchange = Exchange::default();
+            let mut exchange = BenchConnection::default();
             let sent = exchange.round_trip(&input, respond);
             assert!(sent > depth * len);
             bencher.iter(|| exchange.round_trip(std::hint::black_box(&input), respond));

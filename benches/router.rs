@@ -1,7 +1,7 @@
 //! Choosing a handler, and a closure's round trip through the machine, without a socket.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tws::bench::Exchange;
+use tws::bench::BenchConnection;
 use tws::{Handler, Request, Response, Router, StatusCode};
 
 /// An application of an ordinary size, with a nested part.
@@ -52,7 +52,7 @@ fn round_trip(criterion: &mut Criterion) {
         Response::text(format!("hello {}\n", request.param("name").unwrap_or("")))
     });
     criterion.bench_function("closure round trip", |bencher| {
-        let mut exchange = Exchange::default();
+        let mut exchange = BenchConnection::default();
         let sent = exchange.serve(REQUEST, &router);
         assert!(sent > "hello you\n".len());
         bencher.iter(|| exchange.serve(std::hint::black_box(REQUEST), &router));

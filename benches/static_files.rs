@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tws::{Handler, Reply, Request, Response, StaticFiles, StatusCode};
+use tws::{Handler, Outcome, Request, Response, StaticFiles, StatusCode};
 
 /// The reply of a file that is in memory: nobody else has to make it.
 fn answer(files: &StaticFiles, request: &Request<'_>) -> Response {
     match files.handle(request) {
-        Reply::Now(response) => response,
+        Outcome::Ready(response) => response,
         _ => panic!("a hot file took patience"),
     }
 }

@@ -12,12 +12,12 @@ use crate::proto::h1::request_body::Intake;
 use crate::{Handler, Request, Response};
 
 /// A connection without a socket: requests go in as bytes, replies come out as bytes.
-pub struct Exchange {
+pub struct BenchConnection {
     machine: Machine,
     cx: Context,
 }
 
-impl Default for Exchange {
+impl Default for BenchConnection {
     fn default() -> Self {
         let now = SystemTime::now();
         Self {
@@ -27,7 +27,7 @@ impl Default for Exchange {
     }
 }
 
-impl Exchange {
+impl BenchConnection {
     /// Feeds `input` in one read, answers every request in it with what `respond` makes, and
     /// returns how many bytes went out.
     pub fn round_trip(&mut self, input: &[u8], respond: impl Fn() -> Response) -> usize {

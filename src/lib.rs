@@ -38,7 +38,7 @@
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering};
-//! use tws::{Handler, Method, Reply, Request, Response, StatusCode};
+//! use tws::{Handler, Method, Outcome, Request, Response, StatusCode};
 //!
 //! #[derive(Default)]
 //! struct Counter(AtomicU64);
@@ -57,7 +57,7 @@
 //! }
 //!
 //! impl Handler for Counter {
-//!     fn handle(&self, request: &Request<'_>) -> Reply {
+//!     fn handle(&self, request: &Request<'_>) -> Outcome {
 //!         match *request.method() {
 //!             Method::GET | Method::HEAD => self.show().into(),
 //!             Method::POST => self.add(request).into(),
@@ -79,9 +79,9 @@
 //!
 //! ```
 //! use std::sync::mpsc;
-//! use tws::{Reply, Replier, Request, Response, Router, StatusCode};
+//! use tws::{Outcome, Responder, Request, Response, Router, StatusCode};
 //!
-//! let (questions, inbox) = mpsc::sync_channel::<(String, Replier)>(100);
+//! let (questions, inbox) = mpsc::sync_channel::<(String, Responder)>(100);
 //! std::thread::spawn(move || {
 //!     for (question, replier) in inbox {
 //!         replier.send(Response::text(format!("{question}? Yes.\n")));
@@ -89,13 +89,13 @@
 //! });
 //! let router = Router::new()
 //!     .get("/motd", |_: &Request<'_>| {
-//!         Reply::blocking(|| Response::file("/etc/motd").unwrap_or(StatusCode::NOT_FOUND.into()))
+//!         Outcome::blocking(|| Response::file("/etc/motd").unwrap_or(StatusCode::NOT_FOUND.into()))
 //!     })
 //!     .get("/ask/{question}", move |request: &Request<'_>| {
 //!         let question = request.param("question").unwrap_or_default().to_owned();
 //!         let questions = questions.clone();
 //!         // A replier that is dropped, because the queue is full, say, is a 500.
-//!         Reply::later(move |replier| drop(questions.try_send((question, replier))))
+//!         Outcome::deferred(move |replier| drop(questions.try_send((question, replier))))
 //!     });
 //! # use tws::Handler;
 //! # let response = router.handle(&Request::get("/ask/really")).wait();
@@ -103,9 +103,9 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! Contents can be [read while they come in](Streamed) and [written while they go out](Stream); the
+//! Contents can be [read while they come in](StreamingBody) and [written while they go out](BodyStream); the
 //! client's pace and the handler's become one. What wraps a handler is a handler, and changes its
-//! response with [`Reply::map`]. [`StaticFiles`] is a handler like any other.
+//! response with [`Outcome::map`]. [`StaticFiles`] is a handler like any other.
 //!
 //! [`ServerHandle`] says where a server listens and what it counts, and ends it gracefully:
 //!
@@ -121,7 +121,7 @@
 //! println!("http://{}/", handle.local_addresses()[0]);
 //! handle.shut_down_within(Duration::from_secs(1));
 //! served.join().expect("no panic")?;
-//! assert_eq!(handle.counts().requests, 0);
+//! assert_eq!(handle.stats().requests, 0);
 //! # Ok::<_, tws::Error>(())
 //! ```
 //!
@@ -209,25 +209,26 @@ mod users;
 
 /// What a server does, seen from outside: what [`ServerHandle::observe`] gives and says.
 pub mod observe {
-    pub use crate::files::CacheCounts;
+    pub use crate::files::CacheStats;
     pub use crate::net::observe::histogram::Histogram;
     pub use crate::net::observe::observer::{
-        Activities, Direction, Observer, Queue, Report, Totals, Transfer, TransferId, WaitsFor,
+        Activities, BlockedOn, Direction, Observer, QueueStats, ServerReport, ServerTotals,
+        Transfer, TransferId,
     };
 }
 
-pub use body::{ContentReader, FileRange, Produce, Stream};
+pub use body::{BodyProducer, BodyReader, BodyStream, FileRange};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::router::Router;
-pub use handler::{Admission, Handler, Job, Replier, Reply, Streamed};
-pub use http::{Body, Fields, Refusal, Request, Response};
+pub use handler::{BodyPolicy, Handler, Job, Outcome, Responder, StreamingBody};
+pub use http::{Body, Fields, Rejection, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};
 pub use proto::h1::check_head;
-pub use server::{Counts, Phase, Server, ServerHandle};
+pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, Tls};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

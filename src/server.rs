@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::access_log::{AccessLog, Drops, Inlet};
+use crate::access_log::{AccessLog, AccessLogHandle, DropCounter};
 use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
@@ -46,7 +46,7 @@ pub struct Server {
     tls: Option<Tls>,
     access_log: Option<AccessLog>,
     /// Where its event loops write to, which may be another server's log.
-    inlet: Option<Inlet>,
+    inlet: Option<AccessLogHandle>,
     pools: (Helpers, Helpers, Disks),
     handle: ServerHandle,
 }
@@ -67,7 +67,7 @@ struct Shared {
     admittance: Arc<Admittance>,
     pools: PoolsView,
     /// What the access log had to leave out, if there is one.
-    dropped_lines: OnceLock<Drops>,
+    dropped_lines: OnceLock<DropCounter>,
     drain: Mutex<Drain>,
     /// Its phase is another one.
     moved_on: Condvar,
@@ -79,19 +79,19 @@ struct Shared {
 struct Drain {
     /// How long answers in flight may take.
     time: Duration,
-    phase: Phase,
+    phase: ServerState,
 }
 
 /// How far a server's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Phase {
+pub enum ServerState {
     /// It listens, and nobody is served yet.
     Bound,
     /// It serves.
     Serving,
     /// Its end is announced. It still serves everybody, for a while.
-    Leaving,
+    ShutdownAnnounced,
     /// It takes no more connections and finishes its answers.
     Draining,
     /// It is over.
@@ -101,7 +101,7 @@ pub enum Phase {
 /// What a server has done since it was bound, and what it is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct ServerStats {
     /// Connections that are open.
     pub connections: usize,
     /// Connections that were accepted; also those whose PROXY header told only then that their
@@ -109,13 +109,13 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections that were told 503 and closed, because there were too many already; without a
     /// word if they are to begin with TLS.
-    pub turned_away: u64,
+    pub rejected: u64,
     /// Those of them whose client had
     /// [`max_connections_per_client`](crate::Limits::max_connections_per_client) already; the
     /// others met [`max_connections`](crate::Limits::max_connections).
-    pub turned_away_clients: u64,
+    pub rejected_clients: u64,
     /// Idle connections that were closed to make room for others.
-    pub shed: u64,
+    pub evicted: u64,
     /// Requests that were given to the handler, answered or not.
     pub requests: u64,
     /// Lines that the access log lacks, because they could not be written in time or at all.
@@ -140,28 +140,32 @@ impl ServerHandle {
     }
 
     /// What there is to count. The numbers are read one after the other while the server goes on.
-    pub fn counts(&self) -> Counts {
+    pub fn stats(&self) -> ServerStats {
         let requests = |worker: &Address| worker.tally.requests.load(Ordering::Relaxed);
-        let shed = |worker: &Address| worker.tally.shed.load(Ordering::Relaxed);
+        let shed = |worker: &Address| worker.tally.evicted.load(Ordering::Relaxed);
         let admittance = &self.shared.admittance;
-        Counts {
+        ServerStats {
             connections: self.connections(),
             accepted: admittance.accepted.load(Ordering::Relaxed),
-            turned_away: admittance.turned_away.load(Ordering::Relaxed),
-            turned_away_clients: admittance.turned_away_clients.load(Ordering::Relaxed),
-            shed: self.shared.workers.iter().map(shed).sum(),
+            rejected: admittance.rejected.load(Ordering::Relaxed),
+            rejected_clients: admittance.rejected_clients.load(Ordering::Relaxed),
+            evicted: self.shared.workers.iter().map(shed).sum(),
             requests: self.shared.workers.iter().map(requests).sum(),
-            dropped_log_lines: self.shared.dropped_lines.get().map_or(0, Drops::count),
+            dropped_log_lines: self
+                .shared
+                .dropped_lines
+                .get()
+                .map_or(0, DropCounter::count),
         }
     }
 
     /// How far its life has come.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ServerState {
         self.shared.drain().phase
     }
 
     /// Waits until its life has come as far as `phase`. False if it has not within `patience`.
-    pub fn wait_for(&self, phase: Phase, patience: Duration) -> bool {
+    pub fn wait_for(&self, phase: ServerState, patience: Duration) -> bool {
         let is_before = |drain: &mut Drain| drain.phase < phase;
         let drain = self.shared.drain();
         let waited = self
@@ -190,7 +194,7 @@ impl ServerHandle {
     /// [`phase`](Self::phase) tells that the end has come: time for a load balancer to notice.
     /// Returns at once.
     pub fn shut_down_after(&self, delay: Duration) {
-        self.shared.enter(Phase::Leaving);
+        self.shared.enter(ServerState::ShutdownAnnounced);
         let handle = self.clone();
         let wait = move || {
             thread::sleep(delay);
@@ -218,7 +222,7 @@ impl ServerHandle {
         check(config)?;
         let terms = Terms::new(Arc::new(handler), config);
         let mut drain = self.shared.drain();
-        if drain.phase == Phase::Serving {
+        if drain.phase == ServerState::Serving {
             drain.time = config.timeouts.drain;
         }
         // Under the lock, so that of two that come at once the same is the last everywhere.
@@ -326,7 +330,7 @@ impl Server {
             dropped_lines: OnceLock::new(),
             drain: Mutex::new(Drain {
                 time: config.timeouts.drain,
-                phase: Phase::Bound,
+                phase: ServerState::Bound,
             }),
             moved_on: Condvar::new(),
             failed: AtomicBool::new(false),
@@ -356,7 +360,7 @@ impl Server {
 
     /// Records every exchange in an access log that somebody else finishes, when all its servers have
     /// ended.
-    pub fn with_access_log_of(mut self, inlet: Inlet) -> Self {
+    pub fn with_access_log_of(mut self, inlet: AccessLogHandle) -> Self {
         // There is one at most.
         let _ = self.handle.shared.dropped_lines.set(inlet.drops());
         self.inlet = Some(inlet);
@@ -403,7 +407,7 @@ impl Server {
         let mut crew = Crew::of(&shared);
         let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
-            let sink = self.inlet.as_ref().map(Inlet::sink);
+            let sink = self.inlet.as_ref().map(AccessLogHandle::sink);
             let handler = Arc::clone(&handler);
             let pools = self.pools.clone();
             let worker = Worker::new(seat, &self.config, handler, pools, sink);
@@ -427,7 +431,7 @@ impl Server {
         }
         #[cfg(feature = "tls")]
         let _watched = self.tls.map(watch_certificates).transpose()?;
-        shared.enter(Phase::Serving);
+        shared.enter(ServerState::Serving);
         let room = Room {
             workers: shared.workers.clone(),
             handshakers: Arc::clone(&shared.handshakers),
@@ -455,7 +459,7 @@ impl Server {
 
 impl Shared {
     /// A life goes one way.
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ServerState) {
         let mut drain = self.drain();
         drain.phase = drain.phase.max(phase);
         drop(drain);
@@ -464,13 +468,13 @@ impl Shared {
 
     /// The acceptor is told; when it has heard, the server drains.
     fn leave(&self) {
-        self.enter(Phase::Leaving);
+        self.enter(ServerState::ShutdownAnnounced);
         self.stop.ask();
     }
 
     fn shorten_drain(&self, time: Duration) {
         let mut drain = self.drain();
-        if drain.phase < Phase::Draining {
+        if drain.phase < ServerState::Draining {
             drain.time = time;
         } else {
             drain.time = time.min(drain.time);
@@ -526,12 +530,12 @@ impl Drop for Crew {
         }
         join(&mut self.handshakers);
         let mut drain = self.shared.drain();
-        drain.phase = drain.phase.max(Phase::Draining);
+        drain.phase = drain.phase.max(ServerState::Draining);
         self.shared.tell_workers(drain.time);
         drop(drain);
         self.shared.moved_on.notify_all();
         join(&mut self.workers);
-        self.shared.enter(Phase::Ended);
+        self.shared.enter(ServerState::Ended);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use tws::access_log::{AccessLog, Destination, Format};
+use tws::access_log::{AccessLog, Format, LogDestination};
 use tws::{Request, Response};
 
 use crate::support::{Process, TestServer, pattern};
@@ -105,7 +105,7 @@ fn who_embeds_a_server_has_every_line_when_it_has_ended() {
     const REQUESTS: usize = 100;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log");
-    let log = AccessLog::start(Format::Common, &[Destination::File(path.clone())]);
+    let log = AccessLog::start(Format::Common, &[LogDestination::File(path.clone())]);
     let log = log.expect("a log");
     let mut server = TestServer::with(
         |_: &Request<'_>| Response::text(""),
@@ -120,5 +120,5 @@ fn who_embeds_a_server_has_every_line_when_it_has_ended() {
     server.join();
     let lines = fs::read_to_string(&path).expect("a log");
     assert_eq!(lines.lines().count(), REQUESTS, "{lines}");
-    assert_eq!(server.handle.counts().dropped_log_lines, 0);
+    assert_eq!(server.handle.stats().dropped_log_lines, 0);
 }

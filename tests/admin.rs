@@ -11,10 +11,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tws::admin::{Admin, Hosts, Sampler};
-use tws::observe::{Direction, Transfer, WaitsFor};
+use tws::observe::{BlockedOn, Direction, Transfer};
 use tws::{
-    Body, Config, Handler, Phase, ProxyProtocol, Request, Response, Router, Server, StaticFiles,
-    StatusCode, Stream, Streamed,
+    Body, BodyStream, Config, Handler, ProxyProtocol, Request, Response, Router, Server,
+    ServerState, StaticFiles, StatusCode, StreamingBody,
 };
 
 use crate::static_files::write;
@@ -153,10 +153,10 @@ fn metrics_help_matches_the_golden_text() {
 fn connections_are_counted_by_what_they_do() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(std::sync::Mutex::new(released));
-    let handler = move |request: &Request<'_>| -> tws::Reply {
+    let handler = move |request: &Request<'_>| -> tws::Outcome {
         let released = Arc::clone(&released);
         match request.path() {
-            "/job" => tws::Reply::blocking(move || {
+            "/job" => tws::Outcome::blocking(move || {
                 let _ = released.lock().expect("no panic").recv();
                 Response::text("done")
             }),
@@ -229,7 +229,7 @@ fn a_download_that_its_client_slows_down_is_told() {
         ))
         .head();
     client.read(MIB);
-    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!(
         (told.method.as_str(), told.target.as_str()),
         ("GET", "/large.bin?x=1")
@@ -267,7 +267,7 @@ fn a_download_that_has_a_limit_is_told() {
         .send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     transfer(&server, |transfer| {
-        transfer.waits_for == WaitsFor::Bandwidth
+        transfer.waits_for == BlockedOn::Bandwidth
     });
 }
 
@@ -277,7 +277,7 @@ fn a_content_that_is_made_waits_for_its_maker_and_its_client() {
     let made = Arc::new(std::sync::Mutex::new(made));
     let handler = move |_: &Request<'_>| {
         let made = Arc::clone(&made);
-        let stream = Stream::written(move |out| {
+        let stream = BodyStream::written(move |out| {
             while let Ok(count) = made.lock().expect("no panic").recv() {
                 out.write_all(&vec![b'x'; count])?;
                 out.flush()?;
@@ -295,10 +295,10 @@ fn a_content_that_is_made_waits_for_its_maker_and_its_client() {
         .send("GET /made HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     client.read(1000);
-    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Handler);
+    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
     assert_eq!((told.moved, told.total), (1000, Some(LARGE as u64)));
     pieces.send(LARGE - 1000).expect("a handler");
-    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!(told.total, Some(LARGE as u64));
     client.read(LARGE - 1000);
     // The maker has made all, and waits for nobody.
@@ -312,18 +312,18 @@ fn an_upload_is_a_transfer_the_other_way() {
     let handler = move |request: &Request<'_>| {
         let mut content = request.reader();
         let started = Arc::clone(&started);
-        tws::Reply::blocking(move || {
+        tws::Outcome::blocking(move || {
             let _ = started.lock().expect("no panic").recv();
             let count = std::io::copy(&mut content, &mut std::io::sink());
             Response::text(count.expect("a content").to_string())
         })
     };
-    let server = TestServer::start(Streamed::new(handler, u64::MAX));
+    let server = TestServer::start(StreamingBody::new(handler, u64::MAX));
     let _observer = server.handle.observe();
     let mut client = server.client();
     let head = format!("PUT /up HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n");
     client.send(head);
-    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Client);
+    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!((told.moved, told.total), (0, Some(LARGE as u64)));
     assert_eq!(
         (told.direction, told.method.as_str()),
@@ -333,7 +333,7 @@ fn an_upload_is_a_transfer_the_other_way() {
     let sending = std::thread::spawn(move || {
         std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("a server");
     });
-    let told = transfer(&server, |transfer| transfer.waits_for == WaitsFor::Handler);
+    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
     assert!(told.moved > 0 && told.moved < LARGE as u64, "{told:?}");
     start.send(()).expect("a handler");
     sending.join().expect("no panic");
@@ -352,7 +352,7 @@ fn a_server_that_nobody_observes_measures_nothing() {
     eventually(|| observer.totals().responses == ok);
     drop(observer);
     assert_eq!(server.client().get("/").status, 200);
-    let counted = server.handle.counts().requests;
+    let counted = server.handle.stats().requests;
     assert_eq!(
         (counted, server.handle.observe().totals().responses),
         (3, ok.to_vec())
@@ -376,7 +376,7 @@ fn readiness_ends_before_the_service_and_health_after() {
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     assert_eq!(observed.server.client().get("/a.txt").status, 200);
     observed.server.handle.shut_down();
-    eventually(|| observed.server.handle.phase() == Phase::Draining);
+    eventually(|| observed.server.handle.phase() == ServerState::Draining);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     let phase = || {
         let text = ask(&observed.admin, "/transfers.json").text();
@@ -386,7 +386,7 @@ fn readiness_ends_before_the_service_and_health_after() {
     };
     eventually(|| phase() == (Value::from("draining"), Value::from("/large.bin")));
     busy.read(LARGE);
-    eventually(|| observed.server.handle.phase() == Phase::Ended);
+    eventually(|| observed.server.handle.phase() == ServerState::Ended);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 503));
 }
 
@@ -405,7 +405,7 @@ fn an_event_loop_that_is_stuck_is_not_well() {
     assert_eq!(ask(&admin, "/healthz").status, 200);
     let mut stuck = server.client();
     stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.counts().requests == 1);
+    eventually(|| server.handle.stats().requests == 1);
     // Again and again: what is not answered does not pile up.
     let observer = server.handle.observe();
     for _ in 0..100 {

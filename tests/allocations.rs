@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tws::bench::Exchange;
+use tws::bench::BenchConnection;
 use tws::{
     Body, Config, Error, Handler, Request, Response, Router, Server, ServerHandle, StaticFiles,
     StatusCode,
@@ -68,7 +68,7 @@ fn through_the_machine(files: &StaticFiles) {
     ];
     for (name, handler, request, most) in table {
         let handler = |request: &Request<'_>| handler.handle(request);
-        let mut exchange = Exchange::default();
+        let mut exchange = BenchConnection::default();
         assert!(exchange.serve(&request, &handler) > 0, "{name}");
         let count = typical_allocations(|| {
             exchange.serve(&request, &handler);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tws::{Body, Config, Request, Response, Server, StatusCode, Stream};
+use tws::{Body, BodyStream, Config, Request, Response, Server, StatusCode};
 
 use crate::support::server::Announcement;
 use crate::support::{Client, Process, Program, Spawned, TestServer, eventually, install};
@@ -187,10 +187,10 @@ fn files_that_are_kept_open_are_in_nobodys_way() {
 fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Arc::new(std::sync::Mutex::new(released));
-    let handler = move |request: &Request<'_>| -> tws::Reply {
+    let handler = move |request: &Request<'_>| -> tws::Outcome {
         let released = Arc::clone(&released);
         match request.path() {
-            "/job" => tws::Reply::blocking(move || {
+            "/job" => tws::Outcome::blocking(move || {
                 let _ = released.lock().expect("no panic").recv();
                 Response::text("done")
             }),
@@ -203,7 +203,7 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
     });
     let mut busy = server.client();
     busy.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.counts().requests == 1);
+    eventually(|| server.handle.stats().requests == 1);
     let mut oldest = server.client();
     assert_eq!(oldest.get("/").text(), "fine");
     let mut younger = server.client();
@@ -214,8 +214,8 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
     assert_eq!(younger.get("/").text(), "fine");
     drop(release);
     assert_eq!(busy.reply().text(), "done");
-    let counts = server.handle.counts();
-    assert_eq!((counts.shed, counts.turned_away), (1, 0));
+    let counts = server.handle.stats();
+    assert_eq!((counts.evicted, counts.rejected), (1, 0));
 }
 
 #[test]
@@ -235,8 +235,8 @@ fn one_client_cannot_have_all() {
     // Another address is another client.
     let other = Client::connect_from([127, 0, 0, 2], at).get("/");
     assert_eq!(other.status, 200);
-    let counts = server.handle.counts();
-    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    let counts = server.handle.stats();
+    assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     drop(first);
     eventually(|| server.handle.connections() == 1);
     assert_eq!(Client::connect(at).get("/").status, 200);
@@ -574,7 +574,7 @@ impl Drop for Bomb {
 fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
     let handler = |_: &Request<'_>| {
         let bomb = Bomb;
-        let stream = Stream::produced(move || {
+        let stream = BodyStream::produced(move || {
             let _held = &bomb;
             Ok(None)
         });

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tws::{
-    Body, FileRange, Handler, Reply, Request, Response, Router, Server, StatusCode, Stream,
-    Streamed,
+    Body, BodyStream, FileRange, Handler, Outcome, Request, Response, Router, Server, StatusCode,
+    StreamingBody,
 };
 
 use crate::support::client::PATIENCE;
@@ -23,7 +23,7 @@ fn count(most: u64) -> impl Handler {
     let handle = |request: &Request<'_>| {
         let mut content = request.reader();
         let whole = request.content().len();
-        Reply::blocking(move || {
+        Outcome::blocking(move || {
             let mut all = Vec::new();
             match content.read_to_end(&mut all) {
                 Ok(_) => {
@@ -34,7 +34,7 @@ fn count(most: u64) -> impl Handler {
             }
         })
     };
-    Streamed::new(handle, most)
+    StreamingBody::new(handle, most)
 }
 
 fn post(length: usize) -> String {
@@ -94,7 +94,7 @@ fn a_slow_reader_slows_its_client() {
     let handle = move |request: &Request<'_>| {
         let mut content = request.reader();
         let released = released.lock().expect("no panic").take();
-        Reply::blocking(move || {
+        Outcome::blocking(move || {
             if let Some(released) = released {
                 let _ = released.recv();
             }
@@ -103,7 +103,7 @@ fn a_slow_reader_slows_its_client() {
         })
     };
     let most = MOST as u64;
-    let server = TestServer::start(Streamed::new(handle, most));
+    let server = TestServer::start(StreamingBody::new(handle, most));
     let mut client = server.client();
     client.send(post(MOST));
     let stream = client.stream().try_clone().expect("a stream");
@@ -125,7 +125,7 @@ fn a_slow_reader_slows_its_client() {
 #[test]
 fn an_answer_need_not_wait_for_the_content() {
     let handle = |_: &Request<'_>| Response::text("no, thanks").with_status(StatusCode::CONFLICT);
-    let server = TestServer::start(Streamed::new(handle, u64::MAX));
+    let server = TestServer::start(StreamingBody::new(handle, u64::MAX));
     let mut client = server.client();
     client.send(post(MIB)).send(pattern(1000));
     let reply = client.reply();
@@ -167,20 +167,20 @@ fn a_reader_learns_that_its_client_is_gone() {
     let handle = move |request: &Request<'_>| {
         let mut content = request.reader();
         let tell = tell.lock().expect("no panic").clone();
-        Reply::blocking(move || {
+        Outcome::blocking(move || {
             let result = std::io::copy(&mut content, &mut std::io::sink());
             let _ = tell.send(result.map_err(|error| error.kind()));
             Response::text("too late")
         })
     };
-    let server = TestServer::start(Streamed::new(handle, u64::MAX));
+    let server = TestServer::start(StreamingBody::new(handle, u64::MAX));
     let client = server.client();
     let socket = socket2::SockRef::from(client.stream());
     socket.set_linger(Some(Duration::ZERO)).expect("a socket");
     (&mut client.stream())
         .write_all(post(MIB).as_bytes())
         .expect("bytes");
-    eventually(|| server.handle.counts().requests == 1);
+    eventually(|| server.handle.stats().requests == 1);
     drop(client);
     let result = told.recv_timeout(PATIENCE).expect("an end");
     assert_eq!(result, Err(std::io::ErrorKind::ConnectionAborted));
@@ -193,7 +193,7 @@ fn slow_clients_keep_no_helper_from_others() {
     let router = Router::new()
         .post("/", count(u64::MAX))
         .get("/job", |_: &Request<'_>| {
-            Reply::blocking(|| Response::text("done"))
+            Outcome::blocking(|| Response::text("done"))
         });
     let server = TestServer::configured(router, |config| {
         config.helpers = std::num::NonZeroUsize::MIN;
@@ -203,7 +203,7 @@ fn slow_clients_keep_no_helper_from_others() {
     for client in &mut slow {
         client.send(post(MIB));
     }
-    eventually(|| server.handle.counts().requests == 3);
+    eventually(|| server.handle.stats().requests == 3);
     assert_eq!(server.client().get("/job").text(), "done");
     // There is an end to it.
     let reply = server.client().send(post(MIB)).reply();
@@ -218,7 +218,7 @@ fn slow_clients_keep_no_helper_from_others() {
 fn a_content_is_written_while_it_is_sent() {
     const LEN: usize = 5 * MIB;
     let handler = |request: &Request<'_>| {
-        let stream = Stream::written(|out| out.write_all(&pattern(LEN)));
+        let stream = BodyStream::written(|out| out.write_all(&pattern(LEN)));
         let stream = match request.path() {
             "/length" => stream.with_length(LEN as u64),
             _ => stream,
@@ -250,7 +250,7 @@ fn a_writer_may_take_its_time() {
     let steps = Mutex::new(Some(gone_on));
     let server = TestServer::start(move |_: &Request<'_>| {
         let steps = steps.lock().expect("no panic").take().expect("one request");
-        let stream = Stream::written(move |out| {
+        let stream = BodyStream::written(move |out| {
             for step in steps {
                 let () = step;
                 out.write_all(b"tick")?;
@@ -276,7 +276,7 @@ fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl 
     move |_: &Request<'_>| {
         let written = Arc::clone(&written);
         let tell = tell.lock().expect("no panic").clone();
-        let stream = Stream::written(move |out| {
+        let stream = BodyStream::written(move |out| {
             loop {
                 if let Err(error) = out.write_all(&[b'x'; 1024]) {
                     let _ = tell.send(error.kind());
@@ -334,7 +334,7 @@ fn a_writer_learns_that_its_client_is_gone_or_the_server_ends() {
 fn a_writer_that_fails_cuts_its_content_short() {
     let server = TestServer::start(|request: &Request<'_>| {
         let panics = request.path() == "/panic";
-        let stream = Stream::written(move |out| {
+        let stream = BodyStream::written(move |out| {
             out.write_all(b"some")?;
             assert!(!panics, "on purpose");
             Err(std::io::Error::other("on purpose"))
@@ -382,18 +382,18 @@ fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
             panic!("on purpose")
         })
         .get("/job", |_: &Request<'_>| {
-            Reply::blocking(|| panic!("on purpose"))
+            Outcome::blocking(|| panic!("on purpose"))
         })
         .get("/later", |_: &Request<'_>| {
-            Reply::later(|_| panic!("on purpose"))
+            Outcome::deferred(|_| panic!("on purpose"))
         })
         .get("/change", |_: &Request<'_>| {
-            let made = Reply::later(|replier| replier.send(StatusCode::OK));
+            let made = Outcome::deferred(|replier| replier.send(StatusCode::OK));
             made.map(|_| panic!("on purpose"))
         })
         .get("/both", |_: &Request<'_>| {
             // The second while the stack of the first is unwound.
-            let made = Reply::later(|_| panic!("on purpose"));
+            let made = Outcome::deferred(|_| panic!("on purpose"));
             made.map(|_| panic!("on purpose"))
         });
     let server = TestServer::configured(router, |config| {
@@ -427,7 +427,7 @@ fn jobs_delay_nobody_and_have_an_end() {
         .get("/", |_: &Request<'_>| Response::text("fine"))
         .get("/job", move |_: &Request<'_>| {
             let released = Arc::clone(&released);
-            Reply::blocking(move || {
+            Outcome::blocking(move || {
                 let _ = released.lock().expect("no panic").recv();
                 Response::text("done")
             })
@@ -440,7 +440,7 @@ fn jobs_delay_nobody_and_have_an_end() {
     for client in &mut waiting {
         client.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
     }
-    eventually(|| server.handle.counts().requests == 5);
+    eventually(|| server.handle.stats().requests == 5);
     let reply = server.client().get("/job");
     assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
     assert_eq!(server.client().get("/").text(), "fine");
@@ -459,13 +459,13 @@ fn servers_share_nothing() {
     assert_eq!(kept.get("/").text(), "first");
     assert_eq!(second.client().get("/").text(), "second");
     assert_eq!(second.client().get("/").text(), "second");
-    let counts = second.handle.counts();
+    let counts = second.handle.stats();
     assert_eq!(
-        (counts.accepted, counts.requests, counts.turned_away),
+        (counts.accepted, counts.requests, counts.rejected),
         (2, 2, 0)
     );
     drop(second);
-    let counts = first.handle.counts();
+    let counts = first.handle.stats();
     assert_eq!(
         (counts.connections, counts.accepted, counts.requests),
         (1, 1, 1)
@@ -479,7 +479,7 @@ fn an_end_has_a_deadline_that_can_come_nearer() {
     let released = Arc::new(Mutex::new(released));
     let handler = move |_: &Request<'_>| {
         let released = Arc::clone(&released);
-        Reply::later(move |replier| {
+        Outcome::deferred(move |replier| {
             std::thread::spawn(move || {
                 let _ = released.lock().expect("no panic").recv();
                 drop(replier);
@@ -491,7 +491,7 @@ fn an_end_has_a_deadline_that_can_come_nearer() {
     });
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.counts().requests == 1);
+    eventually(|| server.handle.stats().requests == 1);
     server.handle.shut_down();
     eventually(|| TcpStream::connect(server.address).is_err());
     server.handle.shut_down_within(Duration::ZERO);

@@ -16,7 +16,7 @@ use crate::support::{Client, TestServer, eventually};
 /// Answers with who asks.
 fn who(request: &Request<'_>) -> Response {
     let scheme = if request.is_secure() { "https" } else { "http" };
-    Response::text(format!("{scheme} {}", request.peer()))
+    Response::text(format!("{scheme} {}", request.client_addr()))
 }
 
 /// What a server on a Unix socket answers.
@@ -56,7 +56,7 @@ fn several_endpoints_are_one_server() {
     assert!(ask(&socket, LAST).ends_with("\r\n\r\nhttp [::]:0"));
     let mode = fs::metadata(&socket).expect("a socket").permissions();
     assert_eq!(mode.mode() & 0o777, 0o606);
-    assert_eq!(server.handle.counts().accepted, 3);
+    assert_eq!(server.handle.stats().accepted, 3);
 }
 
 /// A large download through a socket of that kind, too.
@@ -153,7 +153,7 @@ fn without_the_header_or_from_a_stranger_there_is_no_answer() {
     stranger.expect_end_or_reset();
     for server in [&server, &strict] {
         eventually(|| server.handle.connections() == 0);
-        assert_eq!(server.handle.counts().requests, 0);
+        assert_eq!(server.handle.stats().requests, 0);
     }
 }
 
@@ -176,8 +176,8 @@ fn who_a_proxy_header_names_has_a_share() {
     let mut second = through_proxy(&server, "192.0.2.7");
     assert_eq!(second.reply().status, 503);
     second.expect_end();
-    let counts = server.handle.counts();
-    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    let counts = server.handle.stats();
+    assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     let mut other = through_proxy(&server, "192.0.2.8");
     assert_eq!(other.get("/").status, 200);
     // It looks whether the server is well.

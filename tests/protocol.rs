@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tws::{Phase, Reply as Answer, Request, Response};
+use tws::{Outcome as Answer, Request, Response, ServerState};
 
 use crate::support::TestServer;
 use crate::support::client::PATIENCE;
@@ -297,13 +297,13 @@ fn shutting_down_finishes_what_is_begun() {
 #[test]
 fn the_end_can_be_waited_for() {
     let server = TestServer::start(|_: &Request<'_>| Response::text(""));
-    assert!(server.handle.wait_for(Phase::Serving, PATIENCE));
-    assert!(!server.handle.wait_for(Phase::Ended, Duration::ZERO));
+    assert!(server.handle.wait_for(ServerState::Serving, PATIENCE));
+    assert!(!server.handle.wait_for(ServerState::Ended, Duration::ZERO));
     let handle = server.handle.clone();
-    let waits = std::thread::spawn(move || handle.wait_for(Phase::Ended, Duration::MAX));
+    let waits = std::thread::spawn(move || handle.wait_for(ServerState::Ended, Duration::MAX));
     server.handle.shut_down();
     assert!(waits.join().expect("no panic"));
-    assert_eq!(server.handle.phase(), Phase::Ended);
+    assert_eq!(server.handle.phase(), ServerState::Ended);
 }
 
 #[test]

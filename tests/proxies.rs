@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tws::{Config, ForwardedField, Networks, Reply, Request, Response};
+use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 
 use crate::support::{Process, TestServer};
 
 /// Answers with who asks, and whether it does so encrypted.
-fn who(request: &Request<'_>) -> Reply {
-    let text = format!("{} {}", request.peer(), request.is_secure());
+fn who(request: &Request<'_>) -> Outcome {
+    let text = format!("{} {}", request.client_addr(), request.is_secure());
     Response::text(text).into()
 }
 

@@ -120,7 +120,7 @@ mod bandwidth {
     use std::time::{Duration, Instant};
 
     use socket2::SockRef;
-    use tws::{Config, Handler, Limits, Reply, StaticFiles, Stream, Streamed};
+    use tws::{BodyStream, Config, Handler, Limits, Outcome, StaticFiles, StreamingBody};
 
     use super::*;
     use crate::support::{eventually, pattern};
@@ -197,9 +197,9 @@ mod bandwidth {
             let content = content.clone();
             match request.path() {
                 "/bytes" => Response::text("").with_body(tws::Body::Bytes(content.into())),
-                _ => Response::text("").with_body(tws::Body::Stream(Stream::written(move |out| {
-                    out.write_all(&content)
-                }))),
+                _ => Response::text("").with_body(tws::Body::Stream(BodyStream::written(
+                    move |out| out.write_all(&content),
+                ))),
             }
         };
         let server = limited(handler, per_connection(RATE));
@@ -256,7 +256,7 @@ mod bandwidth {
         const LEN: usize = RATE / 2;
         let echo = |request: &Request<'_>| {
             let mut content = request.reader();
-            Reply::blocking(move || {
+            Outcome::blocking(move || {
                 let mut bytes = Vec::new();
                 content.read_to_end(&mut bytes).expect("a content");
                 Response::text("").with_body(tws::Body::Bytes(bytes.into()))
@@ -269,7 +269,7 @@ mod bandwidth {
             config.timeouts.body = Duration::from_millis(60);
             config.timeouts.send = Duration::from_millis(60);
         };
-        let server = TestServer::configured(Streamed::new(echo, 1 << 30), change);
+        let server = TestServer::configured(StreamingBody::new(echo, 1 << 30), change);
         let mut client = server.client();
         let start = Instant::now();
         let mut request =
@@ -351,7 +351,7 @@ mod bandwidth {
         let receiver = Arc::new(std::sync::Mutex::new(receiver));
         let handler = move |_: &Request<'_>| {
             let receiver = Arc::clone(&receiver);
-            Response::text("").with_body(tws::Body::Stream(Stream::written(move |out| {
+            Response::text("").with_body(tws::Body::Stream(BodyStream::written(move |out| {
                 for event in &*receiver.lock().expect("a receiver") {
                     out.write_all(event.as_bytes())?;
                     out.flush()?;

@@ -341,7 +341,7 @@ mod python_http_server {
     fn a_handler_has_a_method_for_each_verb() {
         struct Homepage;
         impl Handler for Homepage {
-            fn handle(&self, request: &Request<'_>) -> tws::Reply {
+            fn handle(&self, request: &Request<'_>) -> tws::Outcome {
                 match (request.method(), request.path()) {
                     (&Method::GET, "/") => Response::text("Homepage\n"),
                     (&Method::DELETE, "/") => Response::new(StatusCode::NO_CONTENT),

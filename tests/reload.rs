@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use rustix::process::Signal;
-use tws::{Admission, Config, ForwardedField, Handler, ProxyProtocol, Reply, Request, Response};
+use tws::{BodyPolicy, Config, ForwardedField, Handler, Outcome, ProxyProtocol, Request, Response};
 
 use crate::support::{Client, Process, TestServer, eventually};
 
@@ -36,13 +36,13 @@ impl Named {
 }
 
 impl Handler for Named {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         Response::text(format!("{} {}", self.name, request.content().len())).into()
     }
 
-    fn admit(&self, _: &Request<'_>) -> Admission {
+    fn admit(&self, _: &Request<'_>) -> BodyPolicy {
         let _ = self.admitted.send(());
-        Admission::AtMost(100)
+        BodyPolicy::Buffer { max: 100 }
     }
 }
 
@@ -149,13 +149,13 @@ fn the_time_for_the_end_changes_too() {
     let (sender, _unanswered) = mpsc::channel();
     let handler = move |_: &Request<'_>| {
         let sender = sender.clone();
-        Reply::later(move |replier| drop(sender.send(replier)))
+        Outcome::deferred(move |replier| drop(sender.send(replier)))
     };
     let long = std::time::Duration::from_secs(3600);
     let server = TestServer::configured(handler, |config| config.timeouts.drain = long);
     let mut waiting = server.client();
     waiting.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    eventually(|| server.handle.counts().requests == 1);
+    eventually(|| server.handle.stats().requests == 1);
     let mut config = Config::default();
     config.timeouts.drain = std::time::Duration::ZERO;
     let handler = |_: &Request<'_>| Response::text("");
@@ -166,7 +166,7 @@ fn the_time_for_the_end_changes_too() {
 
 #[test]
 fn who_is_believed_changes_for_connections_old_and_new() {
-    let who = |request: &Request<'_>| Response::text(request.peer().ip().to_string());
+    let who = |request: &Request<'_>| Response::text(request.client_addr().ip().to_string());
     let server = TestServer::start(who);
     let fields = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.8\r\n";
     let mut client = server.client();

@@ -229,17 +229,17 @@ fn a_flood_of_requests_without_reading_is_bounded() {
     // It has stopped when it has answered somebody else some times and this one not once.
     let mut quiet = 0;
     while quiet < 20 {
-        let answered = server.handle.counts().requests - asked;
+        let answered = server.handle.stats().requests - asked;
         match flood.write(&batch[sent % request.len()..]) {
             Ok(count) => sent += count,
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
         assert_eq!(other.get("/").content.len(), REPLY);
         asked += 1;
-        let more = server.handle.counts().requests - asked > answered;
+        let more = server.handle.stats().requests - asked > answered;
         quiet = if more { 0 } else { quiet + 1 };
     }
-    let answered = server.handle.counts().requests - asked;
+    let answered = server.handle.stats().requests - asked;
     let of_kernel = |name: &str| -> u64 {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("Linux");
         let most = text.split_whitespace().nth(2).expect("three numbers");

@@ -170,7 +170,7 @@ fn contents_come_in_and_pieces_go_out() {
     let server = serve(tls, |request: &Request<'_>| {
         assert!(request.is_secure());
         let content = request.content().to_vec();
-        let body = tws::Stream::written(move |out| {
+        let body = tws::BodyStream::written(move |out| {
             content
                 .chunks(1000)
                 .try_for_each(|chunk| out.write_all(chunk))
@@ -411,8 +411,8 @@ fn a_client_with_too_many_connections_is_closed_on() {
     let mut first = connect().expect("a handshake");
     assert_eq!(first.get("/").1, b"hello\n");
     assert!(connect().is_err());
-    let counts = server.handle.counts();
-    assert_eq!((counts.turned_away, counts.turned_away_clients), (1, 1));
+    let counts = server.handle.stats();
+    assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     drop(first);
     eventually(|| server.handle.connections() == 0);
     assert_eq!(connect().expect("a handshake").get("/").1, b"hello\n");

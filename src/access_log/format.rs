@@ -11,7 +11,7 @@ use ::http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Format, Outcome, Record};
+use super::{Completion, Format, Record};
 use crate::http::target::Target;
 
 /// Renders records in one format, and remembers what that takes.
@@ -89,8 +89,8 @@ impl Renderer {
             bytes: record.content_bytes,
             duration_ms: record.duration.as_secs_f64() * 1000.0,
             outcome: match record.outcome {
-                Outcome::Complete => "complete",
-                Outcome::Aborted => "aborted",
+                Completion::Complete => "complete",
+                Completion::Aborted => "aborted",
             },
             referer: record.referer.as_deref().map(text),
             user_agent: record.user_agent.as_deref().map(text),

@@ -1,6 +1,6 @@
 //! The access log: one line for each request, written by a thread of its own.
 //!
-//! An event loop collects [`Record`]s in its [`Sink`] and hands them over in batches, through a
+//! An event loop collects [`Record`]s in its [`LogSender`] and hands them over in batches, through a
 //! queue that is bounded and that it never waits for. Whatever happens to the log (a full disk, a
 //! pipe that nobody reads), requests go on being answered; lines that find no room are dropped
 //! and counted. How a line looks is the business of `line`, where it goes that of `writer`.
@@ -22,7 +22,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-pub use crate::proto::record::{Outcome, Record};
+pub use crate::proto::record::{Completion, Record};
 
 use crate::error::Error;
 use format::Renderer;
@@ -63,7 +63,7 @@ impl FromStr for Format {
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
+pub enum LogDestination {
     /// The standard output.
     Stdout,
     /// The end of a file, which is created if it is not there.
@@ -78,12 +78,12 @@ const MAX_BATCH_BYTES: usize = 64 * 1024;
 
 /// An access log that nobody writes yet.
 #[derive(Debug)]
-pub struct OpenLog {
+pub struct UnstartedLog {
     format: Format,
     outputs: Vec<Output>,
 }
 
-impl OpenLog {
+impl UnstartedLog {
     /// Starts the thread that writes.
     pub fn start(self) -> Result<AccessLog, Error> {
         AccessLog::with_outputs(self.format, self.outputs)
@@ -127,9 +127,9 @@ struct Shared {
 
 /// Sees how many lines were dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Drops(Arc<Shared>);
+pub(crate) struct DropCounter(Arc<Shared>);
 
-impl Drops {
+impl DropCounter {
     pub(crate) fn count(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -138,27 +138,27 @@ impl Drops {
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    inlet: Inlet,
+    inlet: AccessLogHandle,
     /// Disconnected when the writer has ended.
     writing: Receiver<()>,
 }
 
 /// Where a further server can write to the same log. What comes when the log has finished is lost.
 #[derive(Clone, Debug)]
-pub struct Inlet {
+pub struct AccessLogHandle {
     messages: Sender<Message>,
     shared: Arc<Shared>,
 }
 
-impl Inlet {
+impl AccessLogHandle {
     /// Sees how many lines are dropped, also when the log has ended.
-    pub(crate) fn drops(&self) -> Drops {
-        Drops(Arc::clone(&self.shared))
+    pub(crate) fn drops(&self) -> DropCounter {
+        DropCounter(Arc::clone(&self.shared))
     }
 
     /// A sink for one event loop.
-    pub(crate) fn sink(&self) -> Sink {
-        Sink {
+    pub(crate) fn sink(&self) -> LogSender {
+        LogSender {
             batch: Batch::default(),
             messages: self.messages.clone(),
             shared: Arc::clone(&self.shared),
@@ -168,15 +168,15 @@ impl Inlet {
 
 impl AccessLog {
     /// Opens the destinations, which all get the same lines, and starts the thread that writes.
-    pub fn start(format: Format, destinations: &[Destination]) -> Result<Self, Error> {
+    pub fn start(format: Format, destinations: &[LogDestination]) -> Result<Self, Error> {
         Self::open(format, destinations)?.start()
     }
 
     /// Opens the destinations only: whoever gives up privileges does so before there are threads.
-    pub fn open(format: Format, destinations: &[Destination]) -> Result<OpenLog, Error> {
+    pub fn open(format: Format, destinations: &[LogDestination]) -> Result<UnstartedLog, Error> {
         let outputs: Result<Vec<Output>, Error> = destinations.iter().map(open).collect();
         let outputs = outputs?;
-        Ok(OpenLog { format, outputs })
+        Ok(UnstartedLog { format, outputs })
     }
 
     fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {
@@ -191,17 +191,17 @@ impl AccessLog {
                 drop(ended);
             })
             .map_err(Error::system("start the access log thread"))?;
-        let inlet = Inlet { messages, shared };
+        let inlet = AccessLogHandle { messages, shared };
         Ok(Self { inlet, writing })
     }
 
     /// A sink for one event loop.
-    pub fn sink(&self) -> Sink {
+    pub fn sink(&self) -> LogSender {
         self.inlet.sink()
     }
 
     /// For a server beside the one that has the log.
-    pub fn inlet(&self) -> Inlet {
+    pub fn inlet(&self) -> AccessLogHandle {
         self.inlet.clone()
     }
 
@@ -230,15 +230,15 @@ impl AccessLog {
     }
 }
 
-fn open(destination: &Destination) -> Result<Output, Error> {
+fn open(destination: &LogDestination) -> Result<Output, Error> {
     const PURPOSE: &str = "write the access log to";
     match destination {
-        Destination::Stdout => {
+        LogDestination::Stdout => {
             let file = unbuffered_stdout()
                 .map_err(|error| Error::path(PURPOSE, "standard output", error))?;
             Ok(Output::new("standard output", Box::new(file)))
         }
-        Destination::File(path) => {
+        LogDestination::File(path) => {
             let file = append_to(path).map_err(|error| match error.kind() {
                 io::ErrorKind::PermissionDenied if matches!(path.try_exists(), Ok(false)) => {
                     let folder = path
@@ -290,13 +290,13 @@ impl Reopener {
 
 /// Where one event loop puts its records. What is in it when it is dropped is handed over.
 #[derive(Debug)]
-pub struct Sink {
+pub struct LogSender {
     batch: Batch,
     messages: Sender<Message>,
     shared: Arc<Shared>,
 }
 
-impl Sink {
+impl LogSender {
     /// Collects the record of an exchange that is complete now.
     pub fn record(&mut self, record: Record) {
         let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
@@ -334,7 +334,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for LogSender {
     fn drop(&mut self) {
         self.flush();
     }

@@ -29,7 +29,7 @@ fn record(line: impl AsRef<[u8]>) -> Record {
         status: StatusCode::OK,
         content_bytes: 1234,
         duration: Duration::from_micros(1500),
-        outcome: Outcome::Complete,
+        outcome: Completion::Complete,
     }
 }
 
@@ -75,7 +75,7 @@ fn what_was_no_request_in_each_format() {
     empty.status = StatusCode::REQUEST_TIMEOUT;
     empty.content_bytes = 0;
     empty.duration = Duration::ZERO;
-    empty.outcome = Outcome::Aborted;
+    empty.outcome = Completion::Aborted;
     let table = [
         (Format::AccessCount, "-|192.0.2.7|1|-\n"),
         (
@@ -423,7 +423,7 @@ fn all_sinks_and_all_destinations() {
     let folder = tempfile::tempdir().expect("a folder");
     let paths = ["a.log", "b.log"].map(|name| folder.path().join(name));
     std::fs::write(&paths[0], "before\n").expect("a file");
-    let destinations = paths.clone().map(Destination::File);
+    let destinations = paths.clone().map(LogDestination::File);
     let log = AccessLog::start(Format::AccessCount, &destinations).expect("a log");
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -456,7 +456,7 @@ fn a_full_disk_is_survived() {
 fn a_destination_that_cannot_be_opened_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("none/access.log");
-    let error = AccessLog::start(Format::Json, &[Destination::File(path.clone())]);
+    let error = AccessLog::start(Format::Json, &[LogDestination::File(path.clone())]);
     let text = error.expect_err("no such folder").to_string();
     let expected = format!(
         "cannot write the access log to {}: no such file or folder",

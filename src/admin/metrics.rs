@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use super::{PATIENCE, Sources};
 use crate::net::observe::histogram::Histogram;
-use crate::net::observe::observer::{Direction, Queue, Report, WaitsFor};
-use crate::server::Phase;
+use crate::net::observe::observer::{BlockedOn, Direction, QueueStats, ServerReport};
+use crate::server::ServerState;
 
 /// The text as far as it is written.
 #[derive(Default)]
@@ -92,7 +92,7 @@ fn server(out: &mut Exposition, sources: &Sources) {
     let name = "tws_build_info";
     out.family(name, Kind::Gauge, "Version of tws, as a label.");
     out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let is_ready = sources.handle.phase() == Phase::Serving;
+    let is_ready = sources.handle.phase() == ServerState::Serving;
     out.single(
         "tws_ready",
         Kind::Gauge,
@@ -103,7 +103,7 @@ fn server(out: &mut Exposition, sources: &Sources) {
 
 fn responses(out: &mut Exposition, sources: &Sources) {
     let totals = sources.observer.totals();
-    let counts = sources.handle.counts();
+    let counts = sources.handle.stats();
     out.single(
         "tws_requests_total",
         Kind::Counter,
@@ -140,8 +140,8 @@ fn responses(out: &mut Exposition, sources: &Sources) {
     );
 }
 
-fn connections(out: &mut Exposition, sources: &Sources, report: &Report) {
-    let counts = sources.handle.counts();
+fn connections(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
+    let counts = sources.handle.stats();
     let name = "tws_connections";
     out.family(name, Kind::Gauge, "Open connections by state.");
     for (state, count) in report.connections.named() {
@@ -159,19 +159,19 @@ fn connections(out: &mut Exposition, sources: &Sources, report: &Report) {
         Kind::Counter,
         "Connections rejected with 503 by limit: all connections, or those of one client.",
     );
-    let of_clients = counts.turned_away_clients;
-    let of_all = counts.turned_away.saturating_sub(of_clients);
+    let of_clients = counts.rejected_clients;
+    let of_all = counts.rejected.saturating_sub(of_clients);
     out.sample(name, &[("reason", "all")], of_all);
     out.sample(name, &[("reason", "client")], of_clients);
     out.single(
         "tws_connections_evicted_total",
         Kind::Counter,
         "Idle connections closed to make room for new ones.",
-        counts.shed,
+        counts.evicted,
     );
 }
 
-fn transfers(out: &mut Exposition, report: &Report) {
+fn transfers(out: &mut Exposition, report: &ServerReport) {
     let name = "tws_transfers";
     out.family(
         name,
@@ -180,11 +180,11 @@ fn transfers(out: &mut Exposition, report: &Report) {
     );
     for (direction, way) in [(Direction::Down, "down"), (Direction::Up, "up")] {
         for (waits_for, what) in [
-            (WaitsFor::Client, "client"),
-            (WaitsFor::Disk, "disk"),
-            (WaitsFor::Handler, "handler"),
-            (WaitsFor::Turn, "server"),
-            (WaitsFor::Bandwidth, "bandwidth"),
+            (BlockedOn::Client, "client"),
+            (BlockedOn::Disk, "disk"),
+            (BlockedOn::Handler, "handler"),
+            (BlockedOn::Turn, "server"),
+            (BlockedOn::Bandwidth, "bandwidth"),
         ] {
             let matching = report.transfers.iter().filter(|transfer| {
                 (transfer.direction, transfer.waits_for) == (direction, waits_for)
@@ -195,7 +195,7 @@ fn transfers(out: &mut Exposition, report: &Report) {
     }
 }
 
-fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
+fn threads(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
     let totals = sources.observer.totals();
     let name = "tws_worker_up";
     out.family(
@@ -222,7 +222,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &Report) {
         Kind::Gauge,
         "Tasks of helper threads by pool: handler jobs, streamed bodies, disk reads.",
     );
-    for (pool, Queue { waiting, running }) in [
+    for (pool, QueueStats { waiting, running }) in [
         ("jobs", totals.jobs),
         ("streams", totals.streams),
         ("disks", totals.disks),

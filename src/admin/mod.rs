@@ -32,13 +32,13 @@ use ::http::header::{
 };
 use ::http::{HeaderValue, StatusCode};
 
-use crate::body::Stream;
-use crate::files::CacheCounts;
+use crate::body::BodyStream;
+use crate::files::CacheStats;
 use crate::handler::router::Router;
-use crate::handler::{Admission, Handler, Reply};
+use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Body, Request, Response, target};
 use crate::net::observe::observer::Observer;
-use crate::server::{Phase, ServerHandle};
+use crate::server::{ServerHandle, ServerState};
 use proc_self::Process;
 
 pub use sampler::{Limit, Rates, Sample, Sampler, TransferSample, WorkerSample};
@@ -100,7 +100,7 @@ pub(crate) struct Sources {
 }
 
 /// Says what caches of files have counted.
-type CacheSource = Box<dyn Fn() -> CacheCounts + Send + Sync>;
+type CacheSource = Box<dyn Fn() -> CacheStats + Send + Sync>;
 
 impl Admin {
     /// For the server of that handle, which it observes from now on. Call it before the process is
@@ -114,7 +114,7 @@ impl Admin {
     /// others look at, too.
     pub fn with_sources(
         handle: &ServerHandle,
-        cache: impl Fn() -> CacheCounts + Send + Sync + 'static,
+        cache: impl Fn() -> CacheStats + Send + Sync + 'static,
         sampler: &Arc<Sampler>,
     ) -> Self {
         Self::build(handle, Some(Box::new(cache)), sampler)
@@ -138,7 +138,7 @@ impl Admin {
             // An event loop that does not answer is waited for.
             move |_: &Request<'_>| {
                 let sources = Arc::clone(&sources);
-                Reply::blocking(move || answer(&sources))
+                Outcome::blocking(move || answer(&sources))
             }
         };
         let ready = handle.clone();
@@ -152,7 +152,7 @@ impl Admin {
             .get("/readyz", move |_: &Request<'_>| readiness(&ready))
             .get("/transfers.json", move |_: &Request<'_>| {
                 let sampler = Arc::clone(&one);
-                Reply::blocking(move || Response::json(&*sampler.latest()))
+                Outcome::blocking(move || Response::json(&*sampler.latest()))
             })
             .get("/events", move |_: &Request<'_>| events(Arc::clone(&all)));
         Self {
@@ -163,7 +163,7 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         if self.hosts == Hosts::Local && !request.host().is_none_or(is_local) {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let text = format!("{status}: use an IP address or localhost\n");
@@ -172,8 +172,10 @@ impl Handler for Admin {
         self.router.handle(request).map(protect)
     }
 
-    fn admit(&self, _: &Request<'_>) -> Admission {
-        Admission::AtMost(MAX_IGNORED_BYTES)
+    fn admit(&self, _: &Request<'_>) -> BodyPolicy {
+        BodyPolicy::Buffer {
+            max: MAX_IGNORED_BYTES,
+        }
     }
 }
 
@@ -222,7 +224,7 @@ fn typed(media_type: &'static str, content: impl Into<bytes::Bytes>) -> Response
 
 /// The page's links are relative: nested below a prefix it needs its slash.
 fn page(request: &Request<'_>) -> Response {
-    let path = request.whole_path_bytes();
+    let path = request.full_path_bytes();
     match path.ends_with(b"/") {
         true => Response::html(PAGE),
         false => {
@@ -240,7 +242,7 @@ fn metrics(sources: &Sources) -> Response {
 }
 
 fn health(sources: &Sources) -> Response {
-    if sources.handle.phase() == Phase::Draining {
+    if sources.handle.phase() == ServerState::Draining {
         // Those that have finished say nothing more.
         return Response::text("ok, shutting down\n");
     }
@@ -252,14 +254,16 @@ fn health(sources: &Sources) -> Response {
 
 fn readiness(handle: &ServerHandle) -> Response {
     match handle.phase() {
-        Phase::Serving => Response::text("ok\n"),
-        Phase::Bound => Response::unavailable("starting"),
-        Phase::Leaving | Phase::Draining | Phase::Ended => Response::unavailable("shutting down"),
+        ServerState::Serving => Response::text("ok\n"),
+        ServerState::Bound => Response::unavailable("starting"),
+        ServerState::ShutdownAnnounced | ServerState::Draining | ServerState::Ended => {
+            Response::unavailable("shutting down")
+        }
     }
 }
 
 fn events(sampler: Arc<Sampler>) -> Response {
-    let stream = Stream::written(move |out| write_events(&sampler, out));
+    let stream = BodyStream::written(move |out| write_events(&sampler, out));
     Response::new(StatusCode::OK)
         .with_header(CONTENT_TYPE, "text/event-stream")
         .with_body(Body::Stream(stream))
@@ -274,7 +278,7 @@ fn write_events(sampler: &Sampler, out: &mut dyn Write) -> io::Result<()> {
         let json = serde_json::to_string(&*sample)?;
         write!(out, "id: {}\ndata: {json}\n\n", sample.number)?;
         out.flush()?;
-        if sample.phase == Phase::Ended {
+        if sample.phase == ServerState::Ended {
             return Ok(());
         }
         sample = sampler.after(sample.number);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Serialize, Serializer};
 
 use crate::net::observe::observer::{
-    Activities, Direction, Observer, Queue, Totals, Transfer, TransferId, WaitsFor,
+    Activities, BlockedOn, Direction, Observer, QueueStats, ServerTotals, Transfer, TransferId,
 };
-use crate::server::{Phase, ServerHandle};
+use crate::server::{ServerHandle, ServerState};
 
 /// From one sample to the next.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub struct Sampler {
 #[derive(Default)]
 struct Before {
     number: u64,
-    totals: Option<(Totals, Instant)>,
+    totals: Option<(ServerTotals, Instant)>,
     transfers: HashMap<TransferId, Course>,
 }
 
@@ -51,7 +51,7 @@ struct Before {
 struct Course {
     moved: u64,
     rate: f64,
-    waits: VecDeque<WaitsFor>,
+    waits: VecDeque<BlockedOn>,
 }
 
 /// What a server did within a second. As JSON, times are in seconds and rates per second.
@@ -64,7 +64,7 @@ pub struct Sample {
     pub time: f64,
     /// How far the server's life has come.
     #[serde(serialize_with = "phase_word")]
-    pub phase: Phase,
+    pub phase: ServerState,
     /// `None` in the first sample after a while.
     pub rates: Option<Rates>,
     /// Each event loop.
@@ -74,10 +74,10 @@ pub struct Sample {
     pub connections: Activities,
     /// Jobs that wait for a thread or have one.
     #[serde(serialize_with = "queue")]
-    pub jobs: Queue,
+    pub jobs: QueueStats,
     /// Parts of files that are read from disks, or are to be.
     #[serde(serialize_with = "queue")]
-    pub disks: Queue,
+    pub disks: QueueStats,
     /// Contents on their way, oldest first.
     pub transfers: Vec<TransferSample>,
     /// How many more there are.
@@ -153,14 +153,14 @@ pub enum Limit {
     Bandwidth,
 }
 
-impl From<WaitsFor> for Limit {
-    fn from(waits: WaitsFor) -> Self {
+impl From<BlockedOn> for Limit {
+    fn from(waits: BlockedOn) -> Self {
         match waits {
-            WaitsFor::Client => Self::Client,
-            WaitsFor::Disk => Self::Disk,
-            WaitsFor::Handler => Self::Handler,
-            WaitsFor::Turn => Self::Server,
-            WaitsFor::Bandwidth => Self::Bandwidth,
+            BlockedOn::Client => Self::Client,
+            BlockedOn::Disk => Self::Disk,
+            BlockedOn::Handler => Self::Handler,
+            BlockedOn::Turn => Self::Server,
+            BlockedOn::Bandwidth => Self::Bandwidth,
         }
     }
 }
@@ -259,7 +259,7 @@ impl Sampler {
         let workers = lags.iter().enumerate().map(|(at, lag)| WorkerSample {
             lag: lag.as_secs_f64(),
             // One that has finished needs not.
-            answers: phase >= Phase::Draining || !report.silent.contains(&at),
+            answers: phase >= ServerState::Draining || !report.silent.contains(&at),
         });
         let mut courses = HashMap::with_capacity(report.transfers.len());
         let mut transfers = Vec::with_capacity(report.transfers.len());
@@ -291,8 +291,8 @@ impl Sampler {
     }
 }
 
-fn rates(then: &Totals, now: &Totals, span: Duration) -> Rates {
-    let sum = |totals: &Totals, least: u16| -> u64 {
+fn rates(then: &ServerTotals, now: &ServerTotals, span: Duration) -> Rates {
+    let sum = |totals: &ServerTotals, least: u16| -> u64 {
         let counts = totals.responses.iter();
         let counts = counts.filter(|(status, _)| status.as_u16() >= least);
         counts.map(|(_, count)| count).sum()
@@ -334,10 +334,10 @@ impl Course {
     }
 
     /// What it has waited for most often; of equals, the last.
-    fn waits_for(&self) -> WaitsFor {
+    fn waits_for(&self) -> BlockedOn {
         let votes = |candidate| self.waits.iter().filter(|wait| **wait == candidate).count();
         let most = self.waits.iter().max_by_key(|candidate| votes(**candidate));
-        most.copied().unwrap_or(WaitsFor::Turn)
+        most.copied().unwrap_or(BlockedOn::Turn)
     }
 
     fn sample(&self, transfer: &Transfer) -> TransferSample {
@@ -361,13 +361,13 @@ impl Course {
     }
 }
 
-fn phase_word<S: Serializer>(phase: &Phase, to: S) -> Result<S::Ok, S::Error> {
+fn phase_word<S: Serializer>(phase: &ServerState, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(match phase {
-        Phase::Bound => "bound",
-        Phase::Serving => "serving",
-        Phase::Leaving => "leaving",
-        Phase::Draining => "draining",
-        Phase::Ended => "ended",
+        ServerState::Bound => "bound",
+        ServerState::Serving => "serving",
+        ServerState::ShutdownAnnounced => "leaving",
+        ServerState::Draining => "draining",
+        ServerState::Ended => "ended",
     })
 }
 
@@ -375,7 +375,7 @@ fn activities<S: Serializer>(activities: &Activities, to: S) -> Result<S::Ok, S:
     to.collect_map(activities.named())
 }
 
-fn queue<S: Serializer>(queue: &Queue, to: S) -> Result<S::Ok, S::Error> {
+fn queue<S: Serializer>(queue: &QueueStats, to: S) -> Result<S::Ok, S::Error> {
     to.collect_map([("waiting", queue.waiting), ("running", queue.running)])
 }
 
@@ -383,7 +383,7 @@ fn queue<S: Serializer>(queue: &Queue, to: S) -> Result<S::Ok, S::Error> {
 mod tests {
     use super::*;
 
-    fn course(waits: &[WaitsFor]) -> Course {
+    fn course(waits: &[BlockedOn]) -> Course {
         Course {
             moved: 0,
             rate: 0.0,
@@ -393,8 +393,8 @@ mod tests {
 
     #[test]
     fn what_limits_is_decided_by_most() {
-        use WaitsFor::{Client, Disk, Turn};
-        let table: [(&[WaitsFor], WaitsFor); 5] = [
+        use BlockedOn::{Client, Disk, Turn};
+        let table: [(&[BlockedOn], BlockedOn); 5] = [
             (&[], Turn),
             (&[Client], Client),
             (&[Client, Turn, Client], Client),

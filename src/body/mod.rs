@@ -6,6 +6,6 @@ pub(crate) mod pipe;
 pub(crate) mod stream;
 
 pub use file_range::FileRange;
-pub use pipe::ContentReader;
-pub(crate) use pipe::ContentWriter;
-pub use stream::{Produce, Stream};
+pub use pipe::BodyReader;
+pub(crate) use pipe::BodyWriter;
+pub use stream::{BodyProducer, BodyStream};

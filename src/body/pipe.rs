@@ -15,11 +15,11 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// Reads a request's content; it borrows from nothing and can go along into a job.
 ///
 /// If the handler has asked for the content as a stream
-/// ([`Admission::Streamed`](crate::Admission::Streamed)), reading waits for what the client has not
+/// ([`BodyPolicy::StreamingBody`](crate::BodyPolicy::StreamingBody)), reading waits for what the client has not
 /// sent yet: read in a job, not in [`Handler::handle`](crate::Handler::handle). An error means that
 /// the rest will not come: the client has gone, was too slow, sent too much, or broke the framing.
 /// Whatever response is made then, the client gets the one that says so.
-pub struct ContentReader {
+pub struct BodyReader {
     source: Source,
 }
 
@@ -58,15 +58,15 @@ enum Writer {
 
 /// Where a connection puts the content that it receives. If it is dropped before the end, reading
 /// fails.
-pub(crate) struct ContentWriter {
+pub(crate) struct BodyWriter {
     pipe: Arc<Pipe>,
 }
 
 /// What a request holds of a pipe: enough to read from it.
 #[derive(Clone)]
-pub(crate) struct PipeEnd(Arc<Pipe>);
+pub(crate) struct PipeReaderHandle(Arc<Pipe>);
 
-impl ContentReader {
+impl BodyReader {
     pub(crate) fn whole(content: Vec<u8>) -> Self {
         Self {
             source: Source::Whole(Cursor::new(content)),
@@ -86,7 +86,7 @@ impl ContentReader {
     }
 }
 
-impl Read for ContentReader {
+impl Read for BodyReader {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         match &mut self.source {
             Source::Whole(content) => content.read(room),
@@ -95,15 +95,15 @@ impl Read for ContentReader {
     }
 }
 
-impl PipeEnd {
-    pub(crate) fn reader(&self) -> ContentReader {
-        ContentReader {
+impl PipeReaderHandle {
+    pub(crate) fn reader(&self) -> BodyReader {
+        BodyReader {
             source: Source::Pipe(Arc::clone(&self.0)),
         }
     }
 }
 
-impl ContentWriter {
+impl BodyWriter {
     /// A pipe's writing end; `wake` is called, on the reader's thread, when there is room again
     /// after [`has_room`](Self::has_room) has said no.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
@@ -121,8 +121,8 @@ impl ContentWriter {
         }
     }
 
-    pub(crate) fn reading_end(&self) -> PipeEnd {
-        PipeEnd(Arc::clone(&self.pipe))
+    pub(crate) fn reading_end(&self) -> PipeReaderHandle {
+        PipeReaderHandle(Arc::clone(&self.pipe))
     }
 
     /// False if the connection is to wait until it is woken.
@@ -158,7 +158,7 @@ impl ContentWriter {
     }
 }
 
-impl Drop for ContentWriter {
+impl Drop for BodyWriter {
     fn drop(&mut self) {
         self.end(End::Broken(
             io::ErrorKind::ConnectionAborted,
@@ -201,19 +201,19 @@ impl Pipe {
     }
 }
 
-impl fmt::Debug for ContentReader {
+impl fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ContentReader")
     }
 }
 
-impl fmt::Debug for ContentWriter {
+impl fmt::Debug for BodyWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ContentWriter")
     }
 }
 
-impl fmt::Debug for PipeEnd {
+impl fmt::Debug for PipeReaderHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PipeEnd")
     }
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_comes_out() {
-        let writer = ContentWriter::new(|| {});
+        let writer = BodyWriter::new(|| {});
         let mut reader = writer.reading_end().reader();
         let read = thread::spawn(move || {
             let mut content = Vec::new();
@@ -246,7 +246,7 @@ mod tests {
     fn a_full_pipe_has_no_room_until_half_of_it_is_read() {
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
-        let writer = ContentWriter::new(move || {
+        let writer = BodyWriter::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
         writer.push(&vec![b'x'; PIPE_BYTES - 1]);
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn an_end_that_is_none_is_an_error_behind_what_came() {
         for failed in [true, false] {
-            let writer = ContentWriter::new(|| {});
+            let writer = BodyWriter::new(|| {});
             let mut reader = writer.reading_end().reader();
             writer.push(b"ab");
             let kind = match failed {

@@ -10,13 +10,13 @@ use bytes::Bytes;
 /// Makes a content piece by piece, for when it is not there as a whole: on a helper thread, one
 /// piece at a time, each when the client has taken the one before. So a slow client keeps neither
 /// a thread nor more than a piece, and what makes the pieces may wait.
-pub trait Produce: Send {
+pub trait BodyProducer: Send {
     /// The next piece, of some 16 to 64 KiB, or `None` at the end. An error ends the connection:
     /// the client learns that the content is cut short.
     fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
 }
 
-impl<F> Produce for F
+impl<F> BodyProducer for F
 where
     F: FnMut() -> io::Result<Option<Bytes>> + Send,
 {
@@ -33,10 +33,10 @@ pub(crate) type WriteContent = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> 
 ///
 /// ```
 /// use std::io::Write;
-/// use tws::{Body, Request, Response, Stream, StatusCode};
+/// use tws::{Body, Request, Response, BodyStream, StatusCode};
 ///
 /// let count = |_: &Request<'_>| {
-///     let numbers = Stream::written(|out| {
+///     let numbers = BodyStream::written(|out| {
 ///         for number in 0..1000 {
 ///             writeln!(out, "{number}")?;
 ///         }
@@ -48,7 +48,7 @@ pub(crate) type WriteContent = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> 
 /// assert!(content.starts_with(b"0\n1\n2\n"));
 /// ```
 #[derive(Debug)]
-pub struct Stream {
+pub struct BodyStream {
     pub(crate) source: Source,
     pub(crate) length: Option<u64>,
 }
@@ -56,7 +56,7 @@ pub struct Stream {
 /// Where the next piece of a content comes from.
 pub(crate) enum Source {
     /// It is asked for.
-    Producer(Box<dyn Produce>),
+    Producer(Box<dyn BodyProducer>),
     /// This is to be started, on a thread of its own.
     Writer(WriteContent),
     /// The writer's thread waits to be told that its last piece is taken. If that is dropped, it
@@ -64,10 +64,10 @@ pub(crate) enum Source {
     Waiting(SyncSender<()>),
 }
 
-impl Stream {
-    /// A content that is pulled: see [`Produce`], and prefer it where it is as easy to write. It
+impl BodyStream {
+    /// A content that is pulled: see [`BodyProducer`], and prefer it where it is as easy to write. It
     /// costs no thread while the client is slow.
-    pub fn produced(producer: impl Produce + 'static) -> Self {
+    pub fn produced(producer: impl BodyProducer + 'static) -> Self {
         Self {
             source: Source::Producer(Box::new(producer)),
             length: None,

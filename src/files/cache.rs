@@ -36,7 +36,7 @@ const MAX_FILES: usize = 256;
 /// compressed, a sidecar) are looked for one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CacheCounts {
+pub struct CacheStats {
     /// It was there, and nobody asked the file system.
     pub hits: u64,
     /// It was there, and the file system said that it is still the same.
@@ -45,7 +45,7 @@ pub struct CacheCounts {
     pub misses: u64,
 }
 
-impl CacheCounts {
+impl CacheStats {
     pub(super) fn add(&mut self, other: Self) {
         self.hits += other.hits;
         self.revalidations += other.revalidations;
@@ -65,7 +65,7 @@ struct Shard {
     bytes: usize,
     files: usize,
     /// Beside the entries, whose lock is taken anyway.
-    counts: CacheCounts,
+    counts: CacheStats,
 }
 
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Cache {
                 entries: LruCache::new(capacity),
                 bytes: 0,
                 files: 0,
-                counts: CacheCounts::default(),
+                counts: CacheStats::default(),
             })
         };
         Self {
@@ -185,8 +185,8 @@ impl Cache {
         }
     }
 
-    pub(super) fn counts(&self) -> CacheCounts {
-        let mut sum = CacheCounts::default();
+    pub(super) fn counts(&self) -> CacheStats {
+        let mut sum = CacheStats::default();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             sum.add(shard.counts);

@@ -31,17 +31,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{HeaderMap, Method, StatusCode};
 
-use crate::body::Stream;
+use crate::body::BodyStream;
 use crate::error::Error;
 use crate::explain_log::{self, Shown, decided};
-use crate::handler::{Admission, Handler, Reply};
+use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
-use crate::http::{Body, Fields, Refusal, Request, Response, cors, error_page, target};
+use crate::http::{Body, Fields, Rejection, Request, Response, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
-pub use cache::CacheCounts;
+pub use cache::CacheStats;
 use listing::{Entries, Hidden, Order, UploadForm};
 use representation::Version;
 use resolve::{Resolved, last_of};
@@ -122,7 +122,7 @@ impl StaticFiles {
     }
 
     /// How often versions of files were looked for, and what came of it, for all hosts together.
-    pub fn cache_counts(&self) -> CacheCounts {
+    pub fn cache_counts(&self) -> CacheStats {
         let mut sum = self.inner.default.counts();
         let hosts = self.inner.hosts.iter();
         hosts.for_each(|(_, tree)| sum.add(tree.counts()));
@@ -145,7 +145,7 @@ impl StaticFiles {
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl Handler for StaticFiles {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         if self.inner.tree(request).takes(request.method()) {
             return self.inner.take(request);
         }
@@ -161,21 +161,23 @@ impl Handler for StaticFiles {
                         Response::fault("files: a blocking lookup would block")
                     })
                 };
-                Reply::Disk(device, Box::new(job))
+                Outcome::BlockingOnDisk(device, Box::new(job))
             }
         }
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let tree = self.inner.tree(request);
         match request.method() {
             method if tree.takes(method) => tree.admit_upload(request),
-            method if tree.allowed().contains(method) => Admission::AtMost(MAX_IGNORED_BYTES),
-            _ => Admission::Refuse(tree.refuse_method(request)),
+            method if tree.allowed().contains(method) => BodyPolicy::Buffer {
+                max: MAX_IGNORED_BYTES,
+            },
+            _ => BodyPolicy::Reject(tree.refuse_method(request)),
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
         error_page::instead_of(refusal.into(), request.fields())
     }
 
@@ -473,7 +475,7 @@ impl Tree {
     fn is_named_as_file(&self, request: &Request<'_>) -> bool {
         self.rules.scope == Scope::Tree
             && request.path_bytes() == b"/"
-            && !request.whole_path_bytes().ends_with(b"/")
+            && !request.full_path_bytes().ends_with(b"/")
     }
 
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
@@ -483,7 +485,7 @@ impl Tree {
             "path",
             "a folder's path ends with a slash, so the client is redirected there"
         );
-        let mut location = target::encode_path(request.whole_path_bytes());
+        let mut location = target::encode_path(request.full_path_bytes());
         location.push('/');
         if let Some(query) = request.query() {
             location.push('?');
@@ -546,7 +548,7 @@ impl Tree {
             let _held_until_the_end = &place;
             Ok(listing.next_piece())
         };
-        let stream = Stream::produced(produce);
+        let stream = BodyStream::produced(produce);
         let response = Response::new(StatusCode::OK).with_body(Body::Stream(stream));
         let response = self
             .rules

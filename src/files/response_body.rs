@@ -12,7 +12,7 @@ use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
 use super::representation::Version;
-use crate::body::{Produce, Stream};
+use crate::body::{BodyProducer, BodyStream};
 use crate::http::byteranges::Multipart;
 use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
@@ -48,7 +48,7 @@ pub(super) fn parts(version: &Version, ranges: &[ByteRange]) -> Response {
         None => Body::Bytes(joined(version, &framed)),
         Some(file) => {
             let parts = PartsOfFile::new(Arc::clone(file), &framed);
-            Body::Stream(Stream::produced(parts).with_length(length))
+            Body::Stream(BodyStream::produced(parts).with_length(length))
         }
     };
     Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
@@ -90,7 +90,7 @@ impl PartsOfFile {
     }
 }
 
-impl Produce for PartsOfFile {
+impl BodyProducer for PartsOfFile {
     fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         const PIECE_BYTES: u64 = 64 * 1024;
         let range = match self.todo.pop_front() {

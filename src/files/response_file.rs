@@ -24,10 +24,10 @@ impl Response {
     /// [`StaticFiles`](crate::StaticFiles), which may be a single file, too.
     ///
     /// ```
-    /// use tws::{Reply, Request, Response, StatusCode};
+    /// use tws::{Outcome, Request, Response, StatusCode};
     ///
     /// let report = |_: &Request<'_>| {
-    ///     Reply::blocking(|| Response::file("report.pdf").unwrap_or(StatusCode::NOT_FOUND.into()))
+    ///     Outcome::blocking(|| Response::file("report.pdf").unwrap_or(StatusCode::NOT_FOUND.into()))
     /// };
     /// # let _ = &report as &dyn tws::Handler;
     /// ```

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Slow;
-use super::cache::{Cache, CacheCounts, FRESH, Known, Seen};
+use super::cache::{Cache, CacheStats, FRESH, Known, Seen};
 use super::compress;
 use super::inotify::{Directory, Watch};
 use super::representation::{self, Content, Making, Version};
@@ -39,7 +39,7 @@ pub(super) struct Tree {
     pub(super) path: PathBuf,
     current: RwLock<Arc<Snapshot>>,
     /// What the caches of former snapshots have counted.
-    past_counts: Mutex<CacheCounts>,
+    past_counts: Mutex<CacheStats>,
     checked: Mutex<Instant>,
     /// What the path named last of all that could not be opened.
     unreadable: Mutex<Option<Place>>,
@@ -192,13 +192,13 @@ impl Tree {
         *current = Arc::new(snapshot);
     }
 
-    fn past_counts(&self) -> MutexGuard<'_, CacheCounts> {
+    fn past_counts(&self) -> MutexGuard<'_, CacheStats> {
         let counts = self.past_counts.lock();
         counts.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the caches have counted; of one that a deploy has replaced, until then.
-    pub(super) fn counts(&self) -> CacheCounts {
+    pub(super) fn counts(&self) -> CacheStats {
         let past = self.past_counts();
         let mut counts = *past;
         counts.add(self.read().cache.counts());

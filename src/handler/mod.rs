@@ -8,37 +8,43 @@ use std::sync::mpsc;
 
 use ::http::StatusCode;
 
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Rejection, Request, Response};
 
 /// Work that may wait: for a disk, a lock, another server. It runs on a helper thread.
 pub type Job = Box<dyn FnOnce() -> Response + Send>;
 
 /// What a handler says to a request with content before the content is read.
 #[derive(Debug)]
-pub enum Admission {
+pub enum BodyPolicy {
     /// Read it, up to so many bytes and to [`Limits::max_content_bytes`](crate::Limits); more is
     /// refused with 413.
-    AtMost(usize),
+    Buffer {
+        /// The limit, in bytes.
+        max: usize,
+    },
     /// Let the handler read it while it comes in, up to so many bytes, whatever
     /// [`Limits::max_content_bytes`](crate::Limits) says; more is refused with 413. The handler is
     /// called at once and reads with [`Request::reader`], in a job. A content that is small and of
     /// known length is whole by then.
-    Streamed(u64),
+    Stream {
+        /// The limit, in bytes.
+        max: u64,
+    },
     /// Do not read it: answer this and close the connection.
-    Refuse(Response),
+    Reject(Response),
 }
 
-/// Where the answer of [`Reply::Later`] goes. If it is dropped instead, the client gets a 500.
-pub struct Replier {
-    deliver: Option<Box<dyn FnOnce(Reply) + Send>>,
+/// Where the answer of [`Outcome::Deferred`] goes. If it is dropped instead, the client gets a 500.
+pub struct Responder {
+    deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
     /// For the log.
     request: Arc<str>,
 }
 
-impl Replier {
+impl Responder {
     pub(crate) fn new(
         request: impl Into<Arc<str>>,
-        deliver: impl FnOnce(Reply) + Send + 'static,
+        deliver: impl FnOnce(Outcome) + Send + 'static,
     ) -> Self {
         Self {
             deliver: Some(Box::new(deliver)),
@@ -48,11 +54,11 @@ impl Replier {
 
     /// Sends the answer, from any thread, and does not wait: a response, or a reply like that of a
     /// handler, whose job goes to the threads for jobs.
-    pub fn send(mut self, reply: impl Into<Reply>) {
+    pub fn send(mut self, reply: impl Into<Outcome>) {
         self.deliver(|_| reply.into());
     }
 
-    fn deliver(&mut self, reply: impl FnOnce(&str) -> Reply) {
+    fn deliver(&mut self, reply: impl FnOnce(&str) -> Outcome) {
         let Some(deliver) = self.deliver.take() else {
             return;
         };
@@ -65,7 +71,7 @@ impl Replier {
     }
 }
 
-impl Drop for Replier {
+impl Drop for Responder {
     fn drop(&mut self) {
         self.deliver(|request| forgotten(request).into());
     }
@@ -78,42 +84,44 @@ fn forgotten(request: &str) -> Response {
 }
 
 /// A handler's answer.
-pub enum Reply {
+pub enum Outcome {
     /// The response, at once.
-    Now(Response),
+    Ready(Response),
     /// A job that makes the response. The connection waits for it, the event loop does not.
     Blocking(Job),
     /// A job that waits for one disk, named by its device number (`st_dev`), and for nothing else.
     /// Each disk has threads of its own: those that wait for one that hangs are none that anything
     /// else needs.
-    Disk(u64, Job),
+    BlockingOnDisk(u64, Job),
     /// A response that somebody else will send: this hands them what to send it with, at once and
     /// without waiting. It costs no thread, however long it takes.
-    Later(Box<dyn FnOnce(Replier) + Send>),
+    Deferred(Box<dyn FnOnce(Responder) + Send>),
 }
 
-impl Reply {
+impl Outcome {
     /// A job that makes the response on a helper thread.
     pub fn blocking(job: impl FnOnce() -> Response + Send + 'static) -> Self {
         Self::Blocking(Box::new(job))
     }
 
     /// A response that somebody else will send.
-    pub fn later(hand_over: impl FnOnce(Replier) + Send + 'static) -> Self {
-        Self::Later(Box::new(hand_over))
+    pub fn deferred(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
+        Self::Deferred(Box::new(hand_over))
     }
 
     /// The same reply with another response, which `change` makes of the one there is, or will be,
     /// on the thread that has it. What wraps a handler changes its responses with this.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
         match self {
-            Self::Now(response) => Self::Now(change(response)),
+            Self::Ready(response) => Self::Ready(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
-            Self::Disk(device, job) => Self::Disk(device, Box::new(move || change(job()))),
-            Self::Later(hand_over) => Self::later(move |replier| {
+            Self::BlockingOnDisk(device, job) => {
+                Self::BlockingOnDisk(device, Box::new(move || change(job())))
+            }
+            Self::Deferred(hand_over) => Self::deferred(move |replier| {
                 let request = Arc::clone(&replier.request);
                 let changed = move |reply: Self| replier.send(reply.map(change));
-                hand_over(Replier::new(request, changed));
+                hand_over(Responder::new(request, changed));
             }),
         }
     }
@@ -121,12 +129,12 @@ impl Reply {
     /// The response, waiting for it if need be. For tests and other callers that may wait.
     pub fn wait(self) -> Response {
         match self {
-            Self::Now(response) => response,
-            Self::Blocking(job) | Self::Disk(_, job) => job(),
-            Self::Later(hand_over) => {
+            Self::Ready(response) => response,
+            Self::Blocking(job) | Self::BlockingOnDisk(_, job) => job(),
+            Self::Deferred(hand_over) => {
                 let (sender, receiver) = mpsc::sync_channel(1);
                 const REQUEST: &str = "a request made by hand";
-                hand_over(Replier::new(REQUEST, move |reply| {
+                hand_over(Responder::new(REQUEST, move |reply| {
                     // Nobody waits any more if this fails.
                     let _ = sender.send(reply);
                 }));
@@ -139,23 +147,23 @@ impl Reply {
     }
 }
 
-impl From<Response> for Reply {
+impl From<Response> for Outcome {
     fn from(response: Response) -> Self {
-        Self::Now(response)
+        Self::Ready(response)
     }
 }
 
-impl From<StatusCode> for Reply {
+impl From<StatusCode> for Outcome {
     fn from(status: StatusCode) -> Self {
-        Self::Now(status.into())
+        Self::Ready(status.into())
     }
 }
 
 /// A handler may use `?`: what went wrong is a reply, too.
-impl<T, E> From<Result<T, E>> for Reply
+impl<T, E> From<Result<T, E>> for Outcome
 where
-    T: Into<Reply>,
-    E: Into<Reply>,
+    T: Into<Outcome>,
+    E: Into<Outcome>,
 {
     fn from(result: Result<T, E>) -> Self {
         result.map_or_else(Into::into, Into::into)
@@ -165,21 +173,21 @@ where
 /// Turns requests into responses.
 ///
 /// `handle` is called on an event loop that serves many connections: it must not wait. What may
-/// wait goes into [`Reply::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers, and
-/// those that return a [`Reply`], a status, or a `Result` of such.
+/// wait goes into [`Outcome::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers, and
+/// those that return a [`Outcome`], a status, or a `Result` of such.
 pub trait Handler: Send + Sync {
     /// Answers one request.
-    fn handle(&self, request: &Request<'_>) -> Reply;
+    fn handle(&self, request: &Request<'_>) -> Outcome;
 
     /// Says whether the content of a request is to be read. The request is shown without it.
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let _ = request;
-        Admission::AtMost(usize::MAX)
+        BodyPolicy::Buffer { max: usize::MAX }
     }
 
     /// Answers a request whose head is fine but whose content is refused: too large (413), badly
     /// framed (400), or with an expectation nobody meets (417). The request has no content then.
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
         let _ = request;
         refusal.into()
     }
@@ -190,50 +198,52 @@ pub trait Handler: Send + Sync {
 }
 
 /// A handler whose contents come as streams, small ones excepted
-/// ([`Admission::Streamed`]); for closures, which cannot say so themselves.
+/// ([`BodyPolicy::StreamingBody`]); for closures, which cannot say so themselves.
 ///
 /// ```
-/// use tws::{Reply, Request, Response, Router, StatusCode, Streamed};
+/// use tws::{Outcome, Request, Response, Router, StatusCode, StreamingBody};
 ///
 /// let count = |request: &Request<'_>| {
 ///     let mut content = request.reader();
-///     Reply::blocking(move || match std::io::copy(&mut content, &mut std::io::sink()) {
+///     Outcome::blocking(move || match std::io::copy(&mut content, &mut std::io::sink()) {
 ///         Ok(bytes) => Response::text(format!("{bytes} bytes\n")),
 ///         Err(_) => StatusCode::BAD_REQUEST.into(),
 ///     })
 /// };
-/// let router = Router::new().post("/count", Streamed::new(count, 1 << 30));
+/// let router = Router::new().post("/count", StreamingBody::new(count, 1 << 30));
 /// # use tws::Handler;
 /// # let content = router.handle(&Request::post("/count", "four")).wait().into_content();
 /// # assert_eq!(content.expect("content"), b"4 bytes\n");
 /// ```
 #[derive(Debug)]
-pub struct Streamed<H> {
+pub struct StreamingBody<H> {
     handler: H,
     max_bytes: u64,
 }
 
-impl<H: Handler> Streamed<H> {
+impl<H: Handler> StreamingBody<H> {
     /// Gives `handler` contents of up to `max_bytes`; more is refused with 413.
     pub fn new(handler: H, max_bytes: u64) -> Self {
         Self { handler, max_bytes }
     }
 }
 
-impl<H: Handler> Handler for Streamed<H> {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+impl<H: Handler> Handler for StreamingBody<H> {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         self.handler.handle(request)
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         match self.handler.admit(request) {
-            Admission::AtMost(_) | Admission::Streamed(_) => Admission::Streamed(self.max_bytes),
+            BodyPolicy::Buffer { max: _ } | BodyPolicy::Stream { max: _ } => BodyPolicy::Stream {
+                max: self.max_bytes,
+            },
             refused => refused,
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
-        self.handler.refuse(request, refusal)
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+        self.handler.reject(request, refusal)
     }
 
     fn shed(&self) {
@@ -244,9 +254,9 @@ impl<H: Handler> Handler for Streamed<H> {
 impl<F, R> Handler for F
 where
     F: Fn(&Request<'_>) -> R + Send + Sync,
-    R: Into<Reply>,
+    R: Into<Outcome>,
 {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         self(request).into()
     }
 }
@@ -260,13 +270,13 @@ mod tests {
         let made = || Response::text("made");
         let teapot = |response: Response| response.with_status(StatusCode::IM_A_TEAPOT);
         for reply in [
-            Reply::Now(made()),
-            Reply::blocking(made),
-            Reply::Disk(0, Box::new(made)),
-            Reply::later(move |replier| replier.send(made())),
+            Outcome::Ready(made()),
+            Outcome::blocking(made),
+            Outcome::BlockingOnDisk(0, Box::new(made)),
+            Outcome::deferred(move |replier| replier.send(made())),
             // One that is forgotten is a 500, which is changed like any other.
-            Reply::later(drop),
-            Reply::later(move |replier| replier.send(Reply::blocking(made))),
+            Outcome::deferred(drop),
+            Outcome::deferred(move |replier| replier.send(Outcome::blocking(made))),
         ] {
             assert_eq!(reply.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
         }

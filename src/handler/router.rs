@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use ::http::{Method, StatusCode};
 
 use crate::explain_log::decided;
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response, error_page, response};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response, error_page, response};
 
 /// Chooses a handler by method and path.
 ///
@@ -122,7 +122,7 @@ impl Router {
     ///
     /// The handler sees the path behind the prefix: with the prefix `/api`, `/api/users` is
     /// `/users`, and both `/api` and `/api/` are `/`. The target stays as it was received, and
-    /// [`Request::whole_path_bytes`] has the path with the prefix. Parameters of the prefix are
+    /// [`Request::full_path_bytes`] has the path with the prefix. Parameters of the prefix are
     /// seen beside the handler's own. What a nested router does not know is its own 404.
     ///
     /// # Panics
@@ -299,23 +299,23 @@ fn owned(params: &matchit::Params<'_, '_>) -> Params {
 }
 
 impl Handler for Router {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.find(request) {
             Ok((handler, request)) => handler.handle(&request),
             Err(answer) => self.answer(request, &answer).into(),
         }
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         match self.find(request) {
             Ok((handler, request)) => handler.admit(&request),
-            Err(answer) => Admission::Refuse(self.answer(request, &answer)),
+            Err(answer) => BodyPolicy::Reject(self.answer(request, &answer)),
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
         match self.find(request) {
-            Ok((handler, request)) => handler.refuse(&request, refusal),
+            Ok((handler, request)) => handler.reject(&request, refusal),
             Err(_) => error_page::instead_of(refusal.into(), request.fields()),
         }
     }
@@ -341,12 +341,12 @@ mod tests {
     struct Named(&'static str);
 
     impl Handler for Named {
-        fn handle(&self, request: &Request<'_>) -> Reply {
+        fn handle(&self, request: &Request<'_>) -> Outcome {
             let param = |name| request.param(name).unwrap_or("");
             Response::text(format!("{} {}{}", self.0, param("name"), param("rest"))).into()
         }
 
-        fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+        fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
             let name = request.param("name").unwrap_or("");
             Response::text(format!("refused by {} {name}", self.0)).with_status(refusal.status())
         }
@@ -484,7 +484,7 @@ mod tests {
     /// Answers with the path it sees, the whole path, and parameters.
     fn shown(request: &Request<'_>) -> Response {
         let seen = String::from_utf8_lossy(request.path_bytes());
-        let whole = String::from_utf8_lossy(request.whole_path_bytes());
+        let whole = String::from_utf8_lossy(request.full_path_bytes());
         let param = |name| request.param(name).unwrap_or("-");
         let (shop, id) = (param("shop"), param("id"));
         Response::text(format!("{seen} {whole} {shop} {id}"))
@@ -555,11 +555,11 @@ mod tests {
     #[test]
     fn what_is_nested_is_asked_about_contents() {
         let router = Router::new().nest("/in/{name}", Router::new().post("/x", Named("x")));
-        let refusal = Refusal::bad_request("no");
-        let response = router.refuse(&Request::post("/in/Ana/x", "a"), refusal);
+        let refusal = Rejection::bad_request("no");
+        let response = router.reject(&Request::post("/in/Ana/x", "a"), refusal);
         assert_eq!(text(&response), "refused by x Ana");
         let admits = |target| match router.admit(&Request::post(target, "a")) {
-            Admission::Refuse(response) => response.status().as_u16(),
+            BodyPolicy::Reject(response) => response.status().as_u16(),
             _ => 100,
         };
         assert_eq!(admits("/in/Ana/x"), 100);
@@ -577,7 +577,7 @@ mod tests {
             let asked = |target| Request::get(target).with_header("Accept", accept);
             let missing = router.handle(&asked("/none")).wait();
             let misused = router.handle(&asked("/x")).wait();
-            let refused = router.refuse(&asked("/none"), Refusal::bad_request("no"));
+            let refused = router.reject(&asked("/none"), Rejection::bad_request("no"));
             for response in [&missing, &misused, &refused] {
                 assert_eq!(response.headers()[CONTENT_TYPE], media_type, "{accept}");
                 assert_eq!(response.headers()[VARY], "Accept");
@@ -625,8 +625,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_worded_by_whoever_would_have_answered() {
-        let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
-        let said = |router: &Router, request: &Request<'_>| text(&router.refuse(request, refusal));
+        let refusal = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
+        let said = |router: &Router, request: &Request<'_>| text(&router.reject(request, refusal));
         let plain = "413 Payload Too Large: request body too large\n";
         let without = router();
         assert_eq!(

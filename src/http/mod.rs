@@ -19,7 +19,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
 
-pub use rejection::Refusal;
+pub use rejection::Rejection;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
 pub use response::{Body, Response};

@@ -7,12 +7,12 @@ use ::http::StatusCode;
 /// The connection is closed after a refusal, because where the next request would begin is not
 /// known or not worth finding out (RFC 9112 §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     status: StatusCode,
     reason: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     /// `reason` is one short phrase for people; it never quotes the request.
     pub const fn new(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason }

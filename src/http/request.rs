@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
-use super::Refusal;
+use super::Rejection;
 use super::forwarded::{Client, Scheme};
 use super::target::{self, Target};
-use crate::body::pipe::{ContentReader, PipeEnd};
+use crate::body::pipe::{BodyReader, PipeReaderHandle};
 
 /// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
 /// them can be used again for the next request.
@@ -109,7 +109,7 @@ pub struct Request<'a> {
     fields: Fields<'a>,
     content: Cow<'a, [u8]>,
     /// Where the content comes out, if it is still coming in.
-    stream: Option<PipeEnd>,
+    stream: Option<PipeReaderHandle>,
     client: Client,
     params: Vec<(String, String)>,
 }
@@ -142,7 +142,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    pub(crate) fn with_stream(mut self, stream: PipeEnd) -> Self {
+    pub(crate) fn with_stream(mut self, stream: PipeReaderHandle) -> Self {
         self.stream = Some(stream);
         self
     }
@@ -194,7 +194,7 @@ impl<'a> Request<'a> {
 
     /// The decoded path with the prefixes under which the handler is nested: what belongs into a
     /// Location field.
-    pub fn whole_path_bytes(&self) -> &[u8] {
+    pub fn full_path_bytes(&self) -> &[u8] {
         &self.path
     }
 
@@ -245,10 +245,10 @@ impl<'a> Request<'a> {
     }
 
     /// The content as something to read, whether it is all there or comes as a stream.
-    pub fn reader(&self) -> ContentReader {
+    pub fn reader(&self) -> BodyReader {
         match &self.stream {
             Some(stream) => stream.reader(),
-            None => ContentReader::whole(self.content.to_vec()),
+            None => BodyReader::whole(self.content.to_vec()),
         }
     }
 
@@ -275,7 +275,7 @@ impl<'a> Request<'a> {
     /// one of [`Config::trusted_proxies`](crate::Config::trusted_proxies), the client that the
     /// proxy tells of, with port 0 if it does not tell the port, and the proxy itself if it tells
     /// nothing that can be read. `[::]:0` is somebody at a unix socket.
-    pub fn peer(&self) -> SocketAddr {
+    pub fn client_addr(&self) -> SocketAddr {
         self.client.address
     }
 
@@ -346,7 +346,7 @@ impl Request<'static> {
     /// # Errors
     ///
     /// What the server would say to such a target.
-    pub fn parse(method: Method, target: &str) -> Result<Self, Refusal> {
+    pub fn parse(method: Method, target: &str) -> Result<Self, Rejection> {
         let path = Target::parse(&method, target)?.path.into_owned();
         Ok(Self {
             method,

@@ -12,8 +12,8 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
-use super::Refusal;
-use crate::body::{FileRange, Stream};
+use super::Rejection;
+use crate::body::{BodyStream, FileRange};
 use crate::explain_log::Shown;
 
 /// What a response carries after its head.
@@ -27,7 +27,7 @@ pub enum Body {
     /// A part of an open file, sent in chunks as the client takes them.
     File(FileRange),
     /// Made while it is sent.
-    Stream(Stream),
+    Stream(BodyStream),
 }
 
 impl Body {
@@ -350,8 +350,8 @@ impl From<StatusCode> for Response {
 }
 
 /// The plain answer to a refused request: one line of text, and the connection closes.
-impl From<Refusal> for Response {
-    fn from(refusal: Refusal) -> Self {
+impl From<Rejection> for Response {
+    fn from(refusal: Rejection) -> Self {
         let status = refusal.status();
         Self::text(format!("{status}: {}\n", refusal.reason()))
             .with_status(status)
@@ -378,7 +378,7 @@ pub(crate) fn method_not_allowed(method: &Method, allow: &[Method]) -> Response 
     if STANDARD_METHODS.contains(method) {
         not_allowed(allow)
     } else {
-        Refusal::new(StatusCode::NOT_IMPLEMENTED, "unknown method").into()
+        Rejection::new(StatusCode::NOT_IMPLEMENTED, "unknown method").into()
     }
 }
 
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_why_and_closes() {
-        let response = Response::from(Refusal::bad_request("bare LF"));
+        let response = Response::from(Rejection::bad_request("bare LF"));
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers()[CONNECTION], "close");
         match response.body() {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use ::http::Method;
 use percent_encoding::{AsciiSet, CONTROLS};
 
-use super::Refusal;
+use super::Rejection;
 
 /// A request-target in its four forms (RFC 9112 §3.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
         if memchr::memchr(b'#', raw.as_bytes()).is_some() {
-            return Err(Refusal::bad_request("fragment in the request-target"));
+            return Err(Rejection::bad_request("fragment in the request-target"));
         }
         if raw.starts_with('/') {
             return Ok(Self {
@@ -46,8 +46,8 @@ impl<'a> Target<'a> {
         Self::parse_absolute(method, raw)
     }
 
-    fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Refusal> {
-        const UNKNOWN: Refusal = Refusal::bad_request("malformed request-target");
+    fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
+        const UNKNOWN: Rejection = Rejection::bad_request("malformed request-target");
         let (scheme, rest) = raw.split_once("://").ok_or(UNKNOWN)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(UNKNOWN);
@@ -55,7 +55,7 @@ impl<'a> Target<'a> {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path_and_query) = rest.split_at(end);
         if authority.is_empty() || authority.starts_with(':') {
-            return Err(Refusal::bad_request("empty host in the request-target"));
+            return Err(Rejection::bad_request("empty host in the request-target"));
         }
         let (path, query) = split_query(path_and_query);
         let path = match path {
@@ -84,10 +84,10 @@ pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
 /// Refused, so that no later layer can be talked into something else by them: NUL, an encoded
 /// slash, a backslash, an escape that is not two hexadecimal digits, and dot segments that climb
 /// above the root.
-fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Refusal> {
+fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Rejection> {
     let decoded = percent_decode(raw.as_bytes())?;
     if decoded.contains(&b'\\') {
-        return Err(Refusal::bad_request("backslash in the path"));
+        return Err(Rejection::bad_request("backslash in the path"));
     }
     if is_normal(&decoded) {
         return Ok(decoded);
@@ -100,7 +100,7 @@ fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Refusal> {
             b"" | b"." => {}
             b".." => {
                 let parent = path.iter().rposition(|&byte| byte == b'/');
-                path.truncate(parent.ok_or(Refusal::bad_request("path goes above the root"))?);
+                path.truncate(parent.ok_or(Rejection::bad_request("path goes above the root"))?);
             }
             name => {
                 path.push(b'/');
@@ -125,7 +125,7 @@ fn is_normal(path: &[u8]) -> bool {
         .any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
 }
 
-fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Rejection> {
     let Some(first) = memchr::memchr(b'%', raw) else {
         return Ok(Cow::Borrowed(raw));
     };
@@ -139,17 +139,17 @@ fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
             continue;
         }
         let [high, low, tail @ ..] = rest else {
-            return Err(Refusal::bad_request("incomplete percent-encoding"));
+            return Err(Rejection::bad_request("incomplete percent-encoding"));
         };
         let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low)) else {
-            return Err(Refusal::bad_request(
+            return Err(Rejection::bad_request(
                 "percent sign not followed by two hex digits",
             ));
         };
         rest = tail;
         match high << 4 | low {
-            0 => return Err(Refusal::bad_request("NUL in the path")),
-            b'/' => return Err(Refusal::bad_request("encoded slash in the path")),
+            0 => return Err(Rejection::bad_request("NUL in the path")),
+            b'/' => return Err(Rejection::bad_request("encoded slash in the path")),
             byte => decoded.push(byte),
         }
     }

@@ -11,8 +11,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::credentials::Credentials;
 use super::password_pool::{Login, Verdict, Verifier};
 use crate::explain_log::decided;
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response, error_page};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response, error_page};
 
 /// Lets only those reach a handler who have a name and a password (RFC 7617); others get a 401.
 ///
@@ -73,7 +73,7 @@ impl BasicAuth {
 }
 
 impl Handler for BasicAuth {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.claim(request) {
             Claim::Nothing => challenge(request).into(),
             Claim::Verified => inside(&*self.inner, request),
@@ -81,7 +81,7 @@ impl Handler for BasicAuth {
                 let inner = Arc::clone(&self.inner);
                 let verifier = Arc::clone(&self.verifier);
                 let request = request.clone().into_owned();
-                Reply::later(move |replier| {
+                Outcome::deferred(move |replier| {
                     let then = move |verdict| match verdict {
                         Verdict::Wrong => {
                             decided!(
@@ -106,20 +106,22 @@ impl Handler for BasicAuth {
         }
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let claim = self.claim(request);
         if let Claim::Nothing = claim {
-            return Admission::Refuse(challenge(request));
+            return BodyPolicy::Reject(challenge(request));
         }
         match (claim, self.inner.admit(request)) {
-            (Claim::Unverified(_), Admission::Refuse(_)) => Admission::AtMost(MAX_UNWANTED_BYTES),
+            (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
+                max: MAX_UNWANTED_BYTES,
+            },
             (_, admission) => admission,
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
         match self.claim(request) {
-            Claim::Verified => self.inner.refuse(request, refusal),
+            Claim::Verified => self.inner.reject(request, refusal),
             // Nothing is told of what is inside.
             Claim::Nothing | Claim::Unverified(_) => {
                 error_page::instead_of(refusal.into(), request.fields())
@@ -134,9 +136,9 @@ impl Handler for BasicAuth {
 
 /// The handler's answer. A content may have been read before it was verified that the handler may
 /// be asked about it.
-fn inside(inner: &dyn Handler, request: &Request<'_>) -> Reply {
+fn inside(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
     if request.announces_content()
-        && let Admission::Refuse(response) = inner.admit(request)
+        && let BodyPolicy::Reject(response) = inner.admit(request)
     {
         return response.closing().into();
     }
@@ -182,24 +184,24 @@ mod tests {
     struct Inner;
 
     impl Handler for Inner {
-        fn handle(&self, request: &Request<'_>) -> Reply {
+        fn handle(&self, request: &Request<'_>) -> Outcome {
             let text = format!("in {} {}", request.path(), request.content().len());
             let response = Response::text(text);
             match request.path() {
-                "/job" => Reply::blocking(|| response),
-                "/later" => Reply::later(|replier| replier.send(response)),
+                "/job" => Outcome::blocking(|| response),
+                "/later" => Outcome::deferred(|replier| replier.send(response)),
                 _ => response.into(),
             }
         }
 
-        fn admit(&self, request: &Request<'_>) -> Admission {
+        fn admit(&self, request: &Request<'_>) -> BodyPolicy {
             match request.path() {
-                "/post" => Admission::AtMost(1000),
-                _ => Admission::Refuse(Response::new(StatusCode::NOT_FOUND)),
+                "/post" => BodyPolicy::Buffer { max: 1000 },
+                _ => BodyPolicy::Reject(Response::new(StatusCode::NOT_FOUND)),
             }
         }
 
-        fn refuse(&self, _: &Request<'_>, _: Refusal) -> Response {
+        fn reject(&self, _: &Request<'_>, _: Rejection) -> Response {
             Response::new(StatusCode::IM_A_TEAPOT)
         }
     }
@@ -253,7 +255,7 @@ mod tests {
         for (path, at_once) in [("/job", false), ("/", true)] {
             let request = with(Request::get(path), "ana:secret");
             let reply = handler.handle(&request);
-            assert_eq!(matches!(reply, Reply::Now(_)), at_once, "{path}");
+            assert_eq!(matches!(reply, Outcome::Ready(_)), at_once, "{path}");
             assert_eq!(reply.wait().status(), 200);
         }
         for path in ["/", "/job", "/later"] {
@@ -275,8 +277,8 @@ mod tests {
                 login => with(request, login),
             };
             match handler.admit(&request) {
-                Admission::AtMost(bytes) => Ok(bytes),
-                Admission::Refuse(response) => Err(response.status().as_u16()),
+                BodyPolicy::Buffer { max: bytes } => Ok(bytes),
+                BodyPolicy::Reject(response) => Err(response.status().as_u16()),
                 other => panic!("{other:?}"),
             }
         };
@@ -290,14 +292,14 @@ mod tests {
         );
         let none = with(Request::post("/none", "a"), "ana:secret");
         let post = with(Request::post("/post", "a"), "ana:secret");
-        let refusal = Refusal::bad_request("no");
-        assert_eq!(handler.refuse(&post, refusal).status(), 400);
+        let refusal = Rejection::bad_request("no");
+        assert_eq!(handler.reject(&post, refusal).status(), 400);
         assert_eq!(handler.handle(&none).wait().status(), 404);
         assert_eq!(handler.handle(&post).wait().status(), 200);
         // And then it does.
         assert_eq!(admits(&handler, "/none", "ana:secret"), Err(404));
         assert_eq!(handler.handle(&none).wait().status(), 404);
-        assert_eq!(handler.refuse(&post, refusal).status(), 418);
+        assert_eq!(handler.reject(&post, refusal).status(), 418);
         let wrong = with(Request::post("/none", "a"), "ana:wrong");
         assert_eq!(handler.handle(&wrong).wait().status(), 401);
     }

@@ -3,8 +3,8 @@
 use ::http::{HeaderValue, StatusCode};
 
 use crate::explain_log::decided;
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response, cors};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response, cors};
 use crate::site::Origin;
 
 /// Lets pages of an origin, or of all (`*`), read what a handler answers, errors too, and answers
@@ -41,7 +41,7 @@ impl Cors {
 }
 
 impl Handler for Cors {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         let origin = self.origin.clone();
         if cors::is_preflight(request) {
             decided!("cors", "a preflight request is answered on every path");
@@ -53,20 +53,22 @@ impl Handler for Cors {
         reply.map(move |response| add_origin(origin.as_ref(), response))
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         if cors::is_preflight(request) {
-            return Admission::AtMost(MAX_IGNORED_BYTES);
+            return BodyPolicy::Buffer {
+                max: MAX_IGNORED_BYTES,
+            };
         }
         match self.inner.admit(request) {
-            Admission::Refuse(response) => {
-                Admission::Refuse(add_origin(self.origin.as_ref(), response))
+            BodyPolicy::Reject(response) => {
+                BodyPolicy::Reject(add_origin(self.origin.as_ref(), response))
             }
             admission => admission,
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
-        let response = self.inner.refuse(request, refusal);
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+        let response = self.inner.reject(request, refusal);
         add_origin(self.origin.as_ref(), response)
     }
 
@@ -123,7 +125,7 @@ mod tests {
             let response = handler.handle(&Request::get(path)).wait();
             assert_eq!(said(&response), expected, "{allowed} {path}");
         }
-        let refused = open(origin).refuse(&Request::get("/"), Refusal::bad_request("no"));
+        let refused = open(origin).reject(&Request::get("/"), Rejection::bad_request("no"));
         assert_eq!(said(&refused), (400, origin, vec!["Origin"]));
     }
 
@@ -148,12 +150,12 @@ mod tests {
     struct Closed;
 
     impl Handler for Closed {
-        fn handle(&self, _: &Request<'_>) -> Reply {
+        fn handle(&self, _: &Request<'_>) -> Outcome {
             Response::text("").into()
         }
 
-        fn admit(&self, _: &Request<'_>) -> Admission {
-            Admission::Refuse(Response::new(StatusCode::FORBIDDEN))
+        fn admit(&self, _: &Request<'_>) -> BodyPolicy {
+            BodyPolicy::Reject(Response::new(StatusCode::FORBIDDEN))
         }
     }
 
@@ -161,12 +163,15 @@ mod tests {
     fn a_page_can_read_why_its_content_is_refused() {
         let handler = Cors::new(Closed, &"*".parse().expect("an origin"));
         match handler.admit(&Request::post("/", "a")) {
-            Admission::Refuse(response) => assert_eq!(said(&response), (403, "*", vec![])),
+            BodyPolicy::Reject(response) => assert_eq!(said(&response), (403, "*", vec![])),
             other => panic!("{other:?}"),
         }
         let preflight = Request::new(Method::OPTIONS, "/")
             .with_header("Access-Control-Request-Method", "PUT")
             .with_content("a");
-        assert!(matches!(handler.admit(&preflight), Admission::AtMost(_)));
+        assert!(matches!(
+            handler.admit(&preflight),
+            BodyPolicy::Buffer { max: _ }
+        ));
     }
 }

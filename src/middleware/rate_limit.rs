@@ -17,8 +17,8 @@ use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
 
 use crate::client_key::Client;
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response, error_page};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response, error_page};
 
 /// How many requests in a second, and how many at once by one who has been quiet: `10`, `0.5` (one
 /// in two seconds), `10:50` (10 a second, 50 at once). Without a second number it is the first,
@@ -90,7 +90,7 @@ impl FromStr for Rate {
 /// above (RFC 6585 §4), with a `Retry-After` in seconds. The connection stays open, unless there
 /// was a content, which is not read.
 ///
-/// A client is an IPv4 address or an IPv6 network of 64 bits, as [`Request::peer`] has it. A
+/// A client is an IPv4 address or an IPv6 network of 64 bits, as [`Request::client_addr`] has it. A
 /// connection is the peer's address with its port; where that is 0, because a proxy has said for
 /// whom it speaks and not from which port, all requests for that address count as one connection.
 /// Peers without an address, those of unix sockets, are not limited.
@@ -156,9 +156,9 @@ impl RateLimit {
 
     /// The answer to a request that is one too many.
     fn deny(&self, request: &Request<'_>) -> Option<Response> {
-        let client = Client::of(request.peer().ip())?;
+        let client = Client::of(request.client_addr().ip())?;
         let now = (self.clock)().saturating_duration_since(self.start);
-        let Denied { wait } = self.take(client, request.peer(), now).err()?;
+        let Denied { wait } = self.take(client, request.client_addr(), now).err()?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let status = StatusCode::TOO_MANY_REQUESTS;
         let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
@@ -183,7 +183,7 @@ impl RateLimit {
 }
 
 impl Handler for RateLimit {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         // One with a content was counted before that was read.
         if !request.announces_content()
             && let Some(response) = self.deny(request)
@@ -193,15 +193,15 @@ impl Handler for RateLimit {
         self.inner.handle(request)
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         match self.deny(request) {
-            Some(response) => Admission::Refuse(response),
+            Some(response) => BodyPolicy::Reject(response),
             None => self.inner.admit(request),
         }
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
-        self.inner.refuse(request, refusal)
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+        self.inner.reject(request, refusal)
     }
 
     fn shed(&self) {
@@ -455,16 +455,16 @@ mod tests {
     fn a_request_with_a_content_counts_once_and_before_it_is_read() {
         let handler = limited().per_client(rate("0.1:2"));
         let post = from(Request::post("/", "text"), "192.0.2.1:1");
-        let is_admitted = || matches!(handler.admit(&post), Admission::AtMost(_));
+        let is_admitted = || matches!(handler.admit(&post), BodyPolicy::Buffer { max: _ });
         for _ in 0..2 {
             assert!(is_admitted());
             assert_eq!(handler.handle(&post).wait().status(), 200);
         }
         match handler.admit(&post) {
-            Admission::Refuse(response) => assert_eq!(response.status(), 429),
+            BodyPolicy::Reject(response) => assert_eq!(response.status(), 429),
             other => panic!("{other:?}"),
         }
-        let refused = handler.refuse(&post, Refusal::bad_request("no"));
+        let refused = handler.reject(&post, Rejection::bad_request("no"));
         assert_eq!(refused.status(), 400);
     }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ::http::{Method, StatusCode};
 
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response};
 
 /// Writes a line to the diagnostics for each request whose response takes a handler so long or
 /// longer, wherever it is made: on the event loop, where it must not take long, in a job (the wait
@@ -42,19 +42,19 @@ impl SlowLog {
 }
 
 impl Handler for SlowLog {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         let watch = self.watch;
         let started = (watch.clock)();
         match self.inner.handle(request) {
             // The usual case copies nothing.
-            Reply::Now(response) => {
+            Outcome::Ready(response) => {
                 watch.judge(started, &Asked::of(request), response.status());
-                Reply::Now(response)
+                Outcome::Ready(response)
             }
             reply => {
                 let method = request.method().clone();
                 let target = request.target().to_owned();
-                let peer = request.peer();
+                let peer = request.client_addr();
                 reply.map(move |response| {
                     let asked = Asked {
                         method: &method,
@@ -68,19 +68,19 @@ impl Handler for SlowLog {
         }
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let started = (self.watch.clock)();
         let admission = self.inner.admit(request);
-        if let Admission::Refuse(response) = &admission {
+        if let BodyPolicy::Reject(response) = &admission {
             let asked = Asked::of(request);
             self.watch.judge(started, &asked, response.status());
         }
         admission
     }
 
-    fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
         let started = (self.watch.clock)();
-        let response = self.inner.refuse(request, refusal);
+        let response = self.inner.reject(request, refusal);
         let asked = Asked::of(request);
         self.watch.judge(started, &asked, response.status());
         response
@@ -103,7 +103,7 @@ impl<'a> Asked<'a> {
         Self {
             method: request.method(),
             target: request.target(),
-            peer: request.peer(),
+            peer: request.client_addr(),
         }
     }
 }
@@ -142,26 +142,26 @@ mod tests {
     struct Slow;
 
     impl Handler for Slow {
-        fn handle(&self, request: &Request<'_>) -> Reply {
+        fn handle(&self, request: &Request<'_>) -> Outcome {
             let milliseconds = milliseconds(request);
             let make = move || {
                 pass(milliseconds);
                 Response::text("")
             };
             match request.path() {
-                "/job" => Reply::blocking(make),
-                "/later" => Reply::later(move |replier| replier.send(make())),
-                "/forgotten" => Reply::later(move |_| pass(milliseconds)),
+                "/job" => Outcome::blocking(make),
+                "/later" => Outcome::deferred(move |replier| replier.send(make())),
+                "/forgotten" => Outcome::deferred(move |_| pass(milliseconds)),
                 _ => make().into(),
             }
         }
 
-        fn admit(&self, request: &Request<'_>) -> Admission {
+        fn admit(&self, request: &Request<'_>) -> BodyPolicy {
             pass(milliseconds(request));
-            Admission::Refuse(Response::new(StatusCode::FORBIDDEN))
+            BodyPolicy::Reject(Response::new(StatusCode::FORBIDDEN))
         }
 
-        fn refuse(&self, request: &Request<'_>, refusal: Refusal) -> Response {
+        fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
             pass(milliseconds(request));
             refusal.into()
         }
@@ -219,8 +219,8 @@ mod tests {
     fn refusals_are_watched_and_passed_on() {
         let handler = watched();
         let request = Request::post("/ñ\u{85}?30", "a");
-        assert!(matches!(handler.admit(&request), Admission::Refuse(_)));
-        let response = handler.refuse(&request, Refusal::bad_request("no"));
+        assert!(matches!(handler.admit(&request), BodyPolicy::Reject(_)));
+        let response = handler.reject(&request, Rejection::bad_request("no"));
         assert_eq!(response.status(), 400);
         let lines = TOLD.with_borrow_mut(std::mem::take);
         assert_eq!(

@@ -8,7 +8,7 @@ use ::http::StatusCode;
 /// One exchange, as it went. Bytes are as the client sent them: whoever writes them must escape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The client, as [`Request::peer`](crate::Request::peer) has it; if what came was no request,
+    /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; if what came was no request,
     /// where the connection comes from.
     pub peer: SocketAddr,
     /// The request line without its line end; cut short, or empty, if what came was no request.
@@ -24,12 +24,12 @@ pub struct Record {
     /// From the first byte of the request to the last byte of the response that was sent.
     pub duration: Duration,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: Completion,
 }
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Completion {
     /// The kernel has taken the whole response.
     Complete,
     /// The connection ended before that.
@@ -87,9 +87,9 @@ impl Pending {
             content_bytes: sent.min(self.end).saturating_sub(self.content_start),
             duration: now.saturating_duration_since(started),
             outcome: if sent >= self.end {
-                Outcome::Complete
+                Completion::Complete
             } else {
-                Outcome::Aborted
+                Completion::Aborted
             },
         }
     }

@@ -27,8 +27,8 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::explain_log::decided;
 use crate::handler::router::Router;
-use crate::handler::{Admission, Handler, Reply};
-use crate::http::{Refusal, Request, Response, target};
+use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::{Rejection, Request, Response, target};
 use store::{Store, Unavailable};
 
 /// A name in JSON takes a hundredth of that; the rest is for members that are not ours.
@@ -106,7 +106,7 @@ impl Users {
 }
 
 /// What answers at one of the routes.
-type Judge = fn(&Arc<Store>, &Request<'_>) -> Result<Reply, Problem>;
+type Judge = fn(&Arc<Store>, &Request<'_>) -> Result<Outcome, Problem>;
 
 fn add_routes<H: Handler + 'static>(router: Router, endpoint: impl Fn(Judge) -> H) -> Router {
     router
@@ -119,7 +119,7 @@ fn add_routes<H: Handler + 'static>(router: Router, endpoint: impl Fn(Judge) -> 
 struct Explained;
 
 impl Handler for Explained {
-    fn handle(&self, _: &Request<'_>) -> Reply {
+    fn handle(&self, _: &Request<'_>) -> Outcome {
         decided!(
             "answer",
             "depends on the user database, which explain does not open"
@@ -127,7 +127,7 @@ impl Handler for Explained {
         Response::from(Unavailable).into()
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         if judge_content_head(request).is_ok() {
             decided!(
                 "answer",
@@ -145,37 +145,39 @@ struct Endpoint {
 }
 
 impl Handler for Endpoint {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         match (self.answer)(&self.store, request) {
             Ok(reply) => reply,
             Err(problem) => Response::from(problem).into(),
         }
     }
 
-    fn admit(&self, request: &Request<'_>) -> Admission {
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         admit(request)
     }
 
-    fn refuse(&self, _: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&self, _: &Request<'_>, refusal: Rejection) -> Response {
         Response::from(Problem::new(refusal.status(), refusal.reason())).closing()
     }
 }
 
-fn admit(request: &Request<'_>) -> Admission {
+fn admit(request: &Request<'_>) -> BodyPolicy {
     match judge_content_head(request) {
-        Ok(()) => Admission::AtMost(MAX_CONTENT_BYTES),
+        Ok(()) => BodyPolicy::Buffer {
+            max: MAX_CONTENT_BYTES,
+        },
         Err(problem) => {
             decided!("content", "refused: {}", problem.text);
-            Admission::Refuse(problem.into())
+            BodyPolicy::Reject(problem.into())
         }
     }
 }
 
-fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Outcome, Problem> {
     let name = requested_name(request)?;
     let store = Arc::clone(store);
     let prefix = target::encode_path(request.prefix_bytes());
-    Ok(Reply::later(move |replier| {
+    Ok(Outcome::deferred(move |replier| {
         store.insert(name, move |user| {
             replier.send(match user {
                 Ok(user) => Response::json(&user)
@@ -187,11 +189,11 @@ fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     }))
 }
 
-fn list(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+fn list(store: &Arc<Store>, request: &Request<'_>) -> Result<Outcome, Problem> {
     let limit = number(request, "limit", LIMITS)?.unwrap_or(DEFAULT_LIMIT);
     let after = number(request, "after", 0..=i64::MAX)?.unwrap_or(0);
     let store = Arc::clone(store);
-    Ok(Reply::later(move |replier| {
+    Ok(Outcome::deferred(move |replier| {
         store.list(after, limit, move |users| {
             replier.send(match users {
                 Ok(users) => Response::json(&users),
@@ -201,11 +203,11 @@ fn list(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
     }))
 }
 
-fn show(store: &Arc<Store>, request: &Request<'_>) -> Result<Reply, Problem> {
+fn show(store: &Arc<Store>, request: &Request<'_>) -> Result<Outcome, Problem> {
     let text = request.param("id").unwrap_or_default();
     let id = digits(text).ok_or_else(no_such_user)?;
     let store = Arc::clone(store);
-    Ok(Reply::later(move |replier| {
+    Ok(Outcome::deferred(move |replier| {
         store.find(id, move |user| {
             replier.send(match user {
                 Ok(Some(user)) => Response::json(&user),

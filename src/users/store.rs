@@ -139,7 +139,7 @@ trait Task: Send + Sized + 'static {
     /// Does them and answers each, whatever comes of it.
     fn perform(group: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError>;
 
-    fn refuse(self);
+    fn reject(self);
 }
 
 impl Task for Insert {
@@ -155,13 +155,13 @@ impl Task for Insert {
                 Ok(())
             }
             Err(error) => {
-                group.into_iter().for_each(Self::refuse);
+                group.into_iter().for_each(Self::reject);
                 Err(error)
             }
         }
     }
 
-    fn refuse(self) {
+    fn reject(self) {
         (self.answer)(Err(Unavailable));
     }
 }
@@ -183,7 +183,7 @@ impl Task for Question {
         Ok(())
     }
 
-    fn refuse(self) {
+    fn reject(self) {
         match self {
             Self::List { answer, .. } => answer(Err(Unavailable)),
             Self::Find { answer, .. } => answer(Err(Unavailable)),
@@ -230,17 +230,17 @@ impl<T: Task> Desk<T> {
     /// Without waiting.
     fn ask(&self, task: T) {
         if self.gate.shut.load(Ordering::Relaxed) {
-            return task.refuse();
+            return task.reject();
         }
         match self.queue.try_send(task) {
             Ok(()) => {}
             Err(TrySendError::Full(task)) => {
                 log::debug!("users: the database queue is full; answering 503");
-                task.refuse();
+                task.reject();
             }
             Err(TrySendError::Disconnected(task)) => {
                 log::error!("users: a database thread has ended; restart the server");
-                task.refuse();
+                task.reject();
             }
         }
     }
@@ -282,11 +282,11 @@ fn work<T: Task>(mut database: impl Database, queue: &Receiver<T>, gate: &Gate) 
                 log::error!("users: database error: {reason}");
                 // A database that is locked or full has had its time: nobody waits for another
                 // failure.
-                queue.try_iter().for_each(T::refuse);
+                queue.try_iter().for_each(T::reject);
             }
             Err(StoreError::Lost(reason)) => {
                 gate.shut(&reason);
-                queue.try_iter().for_each(T::refuse);
+                queue.try_iter().for_each(T::reject);
                 if reconnect(&mut database, queue).is_break() {
                     return;
                 }
@@ -308,7 +308,7 @@ fn reconnect<T: Task>(database: &mut impl Database, queue: &Receiver<T>) -> Cont
         loop {
             match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 // They came before the gate was shut.
-                Ok(task) => task.refuse(),
+                Ok(task) => task.reject(),
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
             }

@@ -26,7 +26,7 @@ use super::rules::CleanUrls;
 use super::tree::{Halt, Snapshot, Tree};
 use super::{Inner, Place};
 use crate::explain_log::{self, Shown, decided};
-use crate::handler::{Admission, Reply};
+use crate::handler::{BodyPolicy, Outcome};
 use crate::http::conditional::{self, Precondition};
 use crate::http::multipart_form::{self, FormData};
 use crate::http::{Fields, Request, Response, negotiation, target};
@@ -82,7 +82,7 @@ enum Plan<'r> {
 
 impl Inner {
     /// Takes an upload, on a helper thread.
-    pub(super) fn take(self: &Arc<Self>, request: &Request<'_>) -> Reply {
+    pub(super) fn take(self: &Arc<Self>, request: &Request<'_>) -> Outcome {
         let tree = self.tree(request);
         let Some(uploads) = &tree.uploads else {
             return tree.refuse_method(request).into();
@@ -96,7 +96,7 @@ impl Inner {
         let content = request.reader();
         let inner = Arc::clone(self);
         let request = request.clone().into_owned();
-        Reply::blocking(move || {
+        Outcome::blocking(move || {
             let _held_until_the_end = place;
             inner.tree(&request).store(&request, content)
         })
@@ -109,16 +109,18 @@ impl Tree {
         self.uploads.is_some() && matches!(*method, Method::PUT | Method::POST)
     }
 
-    pub(super) fn admit_upload(&self, request: &Request<'_>) -> Admission {
+    pub(super) fn admit_upload(&self, request: &Request<'_>) -> BodyPolicy {
         match (self.plan(request), &self.uploads) {
-            (Err(problem), _) => Admission::Refuse(self.explain(request, &problem)),
+            (Err(problem), _) => BodyPolicy::Reject(self.explain(request, &problem)),
             (Ok(plan), Some(uploads)) => {
                 if explain_log::is_explained() {
                     self.intake(uploads).foresee(request, &plan);
                 }
-                Admission::Streamed(uploads.max_bytes)
+                BodyPolicy::Stream {
+                    max: uploads.max_bytes,
+                }
             }
-            (Ok(_), None) => Admission::Refuse(self.refuse_method(request)),
+            (Ok(_), None) => BodyPolicy::Reject(self.refuse_method(request)),
         }
     }
 
@@ -608,7 +610,7 @@ mod tests {
             ..Upload::default()
         });
         match files.admit(&put("/a", "")) {
-            Admission::Streamed(max) => assert_eq!(max, 5),
+            BodyPolicy::Stream { max } => assert_eq!(max, 5),
             other => panic!("{other:?}"),
         }
         for request in [
@@ -617,7 +619,7 @@ mod tests {
             put("/a", "").with_header("Content-Range", "bytes 0-1/2"),
             Request::post("/", ""),
         ] {
-            assert!(matches!(files.admit(&request), Admission::Refuse(_)));
+            assert!(matches!(files.admit(&request), BodyPolicy::Reject(_)));
         }
         let options = files.handle(&Request::new(Method::OPTIONS, "/")).wait();
         assert_eq!(options.headers()[ALLOW], "GET, HEAD, OPTIONS, POST, PUT");

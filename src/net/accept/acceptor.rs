@@ -57,15 +57,15 @@ pub(crate) struct Admittance {
     /// Connections that were given to a worker or a handshaker.
     pub(crate) accepted: AtomicU64,
     /// Those that were told 503, for want of room.
-    pub(crate) turned_away: AtomicU64,
+    pub(crate) rejected: AtomicU64,
     /// Those of them whose client had its share.
-    pub(crate) turned_away_clients: AtomicU64,
+    pub(crate) rejected_clients: AtomicU64,
 }
 
 impl Admittance {
     /// Tells a client that there is no room for it. Whoever waits for TLS would not understand.
     fn turn_away(&self, mut socket: Socket, scheme: Scheme) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        self.rejected.fetch_add(1, Ordering::Relaxed);
         if scheme == Scheme::Http {
             say_and_close(&mut socket, NO_ROOM);
         }
@@ -73,7 +73,7 @@ impl Admittance {
 
     /// The same, as it has its share already.
     pub(crate) fn turn_away_client(&self, socket: Socket, scheme: Scheme) {
-        self.turned_away_clients.fetch_add(1, Ordering::Relaxed);
+        self.rejected_clients.fetch_add(1, Ordering::Relaxed);
         self.turn_away(socket, scheme);
     }
 }

@@ -9,7 +9,7 @@
 //! has read is what is sent, and not kept while the client takes nothing.
 //!
 //! Disks have helpers of their own, each device its own few, and so have the jobs that look for
-//! files on it ([`Reply::Disk`](crate::Reply::Disk)): a device that hangs keeps nobody from another,
+//! files on it ([`Outcome::BlockingOnDisk`](crate::Outcome::BlockingOnDisk)): a device that hangs keeps nobody from another,
 //! nor from what needs no disk.
 //!
 //! A look that finds nothing makes the kernel fetch what was looked at, an island of which the next
@@ -33,7 +33,7 @@ use crate::body::FileRange;
 use crate::body::file_range::{AtHand, Medium};
 use crate::handler::Job;
 use crate::net::event_loop::mailbox::Mailbox;
-use crate::net::observe::observer::Queue;
+use crate::net::observe::observer::QueueStats;
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
 const LOOK_BYTES: u64 = 512 * 1024;
@@ -73,8 +73,8 @@ pub(crate) struct DisksView {
 }
 
 impl DisksView {
-    pub(crate) fn queue(&self) -> Queue {
-        let mut sum = Queue::default();
+    pub(crate) fn queue(&self) -> QueueStats {
+        let mut sum = QueueStats::default();
         for pools in self.pools.iter().filter_map(Weak::upgrade) {
             let by_device = pools.by_device.lock();
             let by_device = by_device.unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use mio::Token;
 
 use super::{body_writer, disk};
 use crate::body::FileRange;
-use crate::body::stream::{Produce, Source, WriteContent};
+use crate::body::stream::{BodyProducer, Source, WriteContent};
 use crate::handler::Job;
 use crate::http::Response;
 use crate::net::event_loop::mailbox::{Mail, Mailbox, Piece};
@@ -30,9 +30,9 @@ pub(crate) struct Helpers {
 pub(crate) struct HelpersView(Arc<Pool>);
 
 impl HelpersView {
-    pub(crate) fn queue(&self) -> observer::Queue {
+    pub(crate) fn queue(&self) -> observer::QueueStats {
         let queue = self.0.lock();
-        observer::Queue {
+        observer::QueueStats {
             waiting: queue.tasks.len(),
             running: queue.running,
         }
@@ -73,7 +73,7 @@ struct Task {
 enum Work {
     /// The request is for the log.
     Answer(Job, Box<str>),
-    Produce(Box<dyn Produce>),
+    BodyProducer(Box<dyn BodyProducer>),
     Write(WriteContent),
     Fetch(FileRange),
 }
@@ -129,11 +129,11 @@ impl Helpers {
     /// such piece for each connection.
     pub(crate) fn produce(
         &self,
-        producer: Box<dyn Produce>,
+        producer: Box<dyn BodyProducer>,
         reply_to: &Arc<Mailbox>,
         token: Token,
     ) {
-        self.make(Work::Produce(producer), reply_to, token);
+        self.make(Work::BodyProducer(producer), reply_to, token);
     }
 
     /// Has the beginning of a range brought into memory; that it is there is mailed to `reply_to`
@@ -196,8 +196,8 @@ impl Pool {
         while let Some(task) = self.next_task() {
             let token = task.token;
             let mail = match task.work {
-                Work::Answer(job, request) => Mail::Reply(token, answer(job, &request)),
-                Work::Produce(producer) => Mail::Piece(token, produce(producer)),
+                Work::Answer(job, request) => Mail::Response(token, answer(job, &request)),
+                Work::BodyProducer(producer) => Mail::Piece(token, produce(producer)),
                 Work::Fetch(range) => Mail::Memory(token, disk::read(&range)),
                 Work::Write(write) => Mail::Piece(token, end(write, &task.reply_to, token)),
             };
@@ -236,7 +236,7 @@ pub(crate) fn panicked(request: &str) -> Response {
     Response::fault(&format!("{request}: the handler panicked"))
 }
 
-fn produce(mut producer: Box<dyn Produce>) -> Piece {
+fn produce(mut producer: Box<dyn BodyProducer>) -> Piece {
     let piece = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
         .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))?;
     Ok(piece.map(|bytes| (bytes, Source::Producer(producer))))
@@ -281,7 +281,7 @@ mod tests {
             let mut mail = Vec::new();
             mailbox.take(&mut mail);
             all.extend(mail.into_iter().map(|mail| match mail {
-                Mail::Reply(token, response) => (token.0, response.status().as_u16()),
+                Mail::Response(token, response) => (token.0, response.status().as_u16()),
                 other => panic!("{other:?}"),
             }));
         }

@@ -14,15 +14,15 @@ use mio::Token;
 use super::bandwidth::limiter::{Allowance, Go};
 use super::bandwidth::per_client::Share;
 use super::event_loop::mailbox::Piece;
-use super::observe::observer::{Activity, Answer, Direction, WaitsFor};
+use super::observe::observer::{Activity, Answer, BlockedOn, Direction};
 use super::transport::{More, Received, Transport};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
-use crate::body::{ContentWriter, FileRange};
+use crate::body::{BodyWriter, FileRange};
 use crate::config::Timeouts;
-use crate::handler::Admission;
+use crate::handler::BodyPolicy;
 use crate::http::forwarded::Client;
-use crate::http::{Refusal, Request, Response};
+use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
 use crate::proto::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
@@ -35,10 +35,10 @@ use min_rate::Credit;
 pub(crate) trait Host {
     /// The response, or `None` if it will come later, through [`Connection::on_reply`].
     fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
-    fn admit(&mut self, request: &Request<'_>) -> Admission;
-    fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response;
+    fn admit(&mut self, request: &Request<'_>) -> BodyPolicy;
+    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response;
     /// Where a content goes that a handler reads while it comes in.
-    fn open_content(&mut self) -> ContentWriter;
+    fn open_content(&mut self) -> BodyWriter;
     /// How many bytes at the beginning of a range are in the kernel's memory, or `None` if they are
     /// being brought there, which comes through [`Connection::on_memory`].
     fn look(&mut self, range: FileRange, now: Instant) -> Option<u64>;
@@ -258,17 +258,17 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn waits_for(&self, passage: &Passage<'_>) -> WaitsFor {
+    fn waits_for(&self, passage: &Passage<'_>) -> BlockedOn {
         let ready = match passage.direction {
             Direction::Down => self.readiness.writable,
             Direction::Up => self.readiness.readable,
         };
         match passage.stall {
-            _ if self.waits_until().is_some() => WaitsFor::Bandwidth,
-            Some(Stall::Disk) => WaitsFor::Disk,
-            Some(Stall::Handler) => WaitsFor::Handler,
-            None if ready => WaitsFor::Turn,
-            None => WaitsFor::Client,
+            _ if self.waits_until().is_some() => BlockedOn::Bandwidth,
+            Some(Stall::Disk) => BlockedOn::Disk,
+            Some(Stall::Handler) => BlockedOn::Handler,
+            None if ready => BlockedOn::Turn,
+            None => BlockedOn::Client,
         }
     }
 
@@ -359,16 +359,16 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Admit(request) => {
                     let admission = match host.admit(&request) {
-                        Admission::AtMost(bytes) => Ok(Intake::Whole(bytes)),
-                        Admission::Streamed(bytes) => {
+                        BodyPolicy::Buffer { max: bytes } => Ok(Intake::Whole(bytes)),
+                        BodyPolicy::Stream { max: bytes } => {
                             Ok(Intake::Streamed(bytes, host.open_content()))
                         }
-                        Admission::Refuse(response) => Err(response),
+                        BodyPolicy::Reject(response) => Err(response),
                     };
                     self.machine.on_admission(admission, cx);
                 }
                 Next::Refuse(request, refusal) => {
-                    let response = host.refuse(&request, refusal);
+                    let response = host.reject(&request, refusal);
                     self.machine.on_reply(response, cx);
                 }
                 Next::Memory(range) => {
@@ -606,16 +606,16 @@ mod tests {
             Some(Response::new(StatusCode::OK).with_body(Body::File(range)))
         }
 
-        fn admit(&mut self, _: &Request<'_>) -> Admission {
-            Admission::AtMost(0)
+        fn admit(&mut self, _: &Request<'_>) -> BodyPolicy {
+            BodyPolicy::Buffer { max: 0 }
         }
 
-        fn refuse(&mut self, _: &Request<'_>, refusal: Refusal) -> Response {
+        fn reject(&mut self, _: &Request<'_>, refusal: Rejection) -> Response {
             refusal.into()
         }
 
-        fn open_content(&mut self) -> ContentWriter {
-            ContentWriter::new(|| {})
+        fn open_content(&mut self) -> BodyWriter {
+            BodyWriter::new(|| {})
         }
 
         fn look(&mut self, range: FileRange, _: Instant) -> Option<u64> {

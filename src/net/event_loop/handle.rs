@@ -69,7 +69,7 @@ pub(crate) struct Tally {
     /// Those of them that wait for a further request. Nobody else writes it.
     pub(crate) idle: AtomicUsize,
     /// Those that were closed because others needed the room.
-    pub(crate) shed: AtomicU64,
+    pub(crate) evicted: AtomicU64,
     /// Requests that a handler has seen.
     pub(crate) requests: AtomicU64,
     pub(crate) meter: Meter,

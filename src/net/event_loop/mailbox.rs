@@ -29,7 +29,7 @@ pub(crate) enum Mail {
     /// Close so many connections that are idle, the oldest first: others need the room.
     Shed(usize),
     /// A job is done; the token says for which connection.
-    Reply(Token, Response),
+    Response(Token, Response),
     /// What a connection sends next is in memory, so far.
     Memory(Token, io::Result<AtHand>),
     /// A piece of a content is made.
@@ -125,7 +125,7 @@ mod tests {
                 std::thread::spawn(move || {
                     for at in 0..EACH {
                         let token = Token(sender * EACH + at);
-                        mailbox.send(Mail::Reply(token, Response::new(StatusCode::OK)));
+                        mailbox.send(Mail::Response(token, Response::new(StatusCode::OK)));
                     }
                 })
             })
@@ -138,7 +138,7 @@ mod tests {
             mailbox.take(&mut mail);
             for message in mail.drain(..) {
                 match message {
-                    Mail::Reply(token, _) => seen[token.0] = true,
+                    Mail::Response(token, _) => seen[token.0] = true,
                     other => panic!("{other:?}"),
                 }
             }

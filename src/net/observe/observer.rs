@@ -50,7 +50,7 @@ pub(crate) struct PoolsView {
 /// are doing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Totals {
+pub struct ServerTotals {
     /// Responses that are over, by status; 499 for requests whose client was gone before there was
     /// one.
     pub responses: Vec<(StatusCode, u64)>,
@@ -61,11 +61,11 @@ pub struct Totals {
     /// How long the turns of each event loop took: an event waits for at most one.
     pub turns: Vec<Histogram>,
     /// Threads for jobs.
-    pub jobs: Queue,
+    pub jobs: QueueStats,
     /// Threads for contents that are read or written at a client's pace.
-    pub streams: Queue,
+    pub streams: QueueStats,
     /// Threads that read from disks.
-    pub disks: Queue,
+    pub disks: QueueStats,
     /// How often such a thread read a part of a file: of one that was not in memory now or seconds
     /// before.
     pub cold_reads: u64,
@@ -74,7 +74,7 @@ pub struct Totals {
 /// Work for threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Queue {
+pub struct QueueStats {
     /// What no thread has yet.
     pub waiting: usize,
     /// What a thread is at.
@@ -84,7 +84,7 @@ pub struct Queue {
 /// What a server is doing at one moment.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ServerReport {
     /// What connections are doing.
     pub connections: Activities,
     /// Contents on their way that are too large to go at once, oldest first. Those whose request
@@ -167,7 +167,7 @@ pub use crate::proto::transfer::Direction;
 
 /// What a transfer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitsFor {
+pub enum BlockedOn {
     /// The client, which takes or sends no more at the moment.
     Client,
     /// A disk.
@@ -202,7 +202,7 @@ pub struct Transfer {
     /// How long ago the request began.
     pub age: Duration,
     /// What it waits for.
-    pub waits_for: WaitsFor,
+    pub waits_for: BlockedOn,
 }
 
 /// Tells a transfer from all others of a server.
@@ -298,7 +298,7 @@ impl Answer {
         &mut self,
         passage: &Passage<'_>,
         (connection, request): (usize, u32),
-        waits_for: WaitsFor,
+        waits_for: BlockedOn,
         now: Instant,
     ) {
         if self.transfers.len() >= MAX_TRANSFERS {
@@ -344,7 +344,7 @@ impl Observer {
     }
 
     /// What was measured so far. It asks nobody and waits for nobody.
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> ServerTotals {
         let mut responses = std::collections::BTreeMap::new();
         let mut content_bytes = 0;
         let mut durations = Histogram::new();
@@ -356,7 +356,7 @@ impl Observer {
             durations.add(&meter.durations());
         }
         let turns = self.workers.iter();
-        Totals {
+        ServerTotals {
             responses: responses.into_iter().collect(),
             content_bytes,
             durations,
@@ -376,7 +376,7 @@ impl Observer {
 
     /// Asks all event loops what they are doing, and waits for their answers, in all at most for
     /// `patience`. It costs each of them a fraction of a microsecond for each connection.
-    pub fn report(&self, patience: Duration) -> Report {
+    pub fn report(&self, patience: Duration) -> ServerReport {
         let mut report = ask(&self.workers, Subject::Connections, patience);
         report.connections.handshake = self.handshakers.connections();
         report
@@ -392,7 +392,7 @@ impl Drop for Observer {
 }
 
 /// Asks all, and waits for their answers, in all at most for `patience`.
-pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> Report {
+pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> ServerReport {
     let (asker, answers) = sync_channel(workers.len());
     let mut silent: Vec<usize> = (0..workers.len()).collect();
     for (index, worker) in workers.iter().enumerate() {
@@ -407,7 +407,7 @@ pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> 
     }
     drop(asker);
     let begun = Instant::now();
-    let mut report = Report::default();
+    let mut report = ServerReport::default();
     while !silent.is_empty() {
         let left = patience.saturating_sub(begun.elapsed());
         // Late, or there is none left that could answer.

@@ -2,7 +2,7 @@
 
 use super::host::{Exchange, Stage};
 use crate::proto::h1::machine::CloseReason;
-use crate::proto::record::{Outcome, Record};
+use crate::proto::record::{Completion, Record};
 
 /// How far a response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
                 "{} is not answered",
                 exchange.line
             );
-            assert_eq!(record.outcome, Outcome::Aborted);
+            assert_eq!(record.outcome, Completion::Aborted);
             assert_eq!(record.content_bytes, 0);
             over = true;
             continue;
@@ -77,21 +77,21 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
         }
         match parsed.reach {
             // All that was announced has gone out before its maker has said that this is the end.
-            Reach::Whole if exchange.announced && record.outcome == Outcome::Aborted => {
+            Reach::Whole if exchange.announced && record.outcome == Completion::Aborted => {
                 assert_ne!(reason, CloseReason::Finished);
                 over = true;
             }
-            Reach::End if record.outcome == Outcome::Aborted => {
+            Reach::End if record.outcome == Completion::Aborted => {
                 assert_ne!(reason, CloseReason::Finished);
             }
             Reach::Whole | Reach::End => {
                 assert!(head_only || parsed.content.len() == exchange.content.len());
-                assert_eq!(record.outcome, Outcome::Complete);
+                assert_eq!(record.outcome, Completion::Complete);
                 assert!(!exchange.failed, "an end that is none");
             }
             Reach::Part => {
                 assert_ne!(reason, CloseReason::Finished, "{} is cut", exchange.line);
-                assert_eq!(record.outcome, Outcome::Aborted);
+                assert_eq!(record.outcome, Completion::Aborted);
                 over = true;
             }
         }
@@ -110,7 +110,7 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
             assert!(parsed.head.lines().any(|line| line == "Connection: close"));
             assert_eq!(
                 parsed.reach == Reach::Whole,
-                record.outcome == Outcome::Complete
+                record.outcome == Completion::Complete
             );
         }
     }

@@ -18,16 +18,16 @@ use super::script::Script;
 use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
-use crate::body::{ContentReader, ContentWriter, FileRange, Stream};
-use crate::handler::Admission;
-use crate::http::{Body, Refusal, Request, Response};
+use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
+use crate::handler::BodyPolicy;
+use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Host;
 use crate::net::event_loop::mailbox::Piece;
 use crate::proto::record::Record;
 
 /// What comes back to the connection from elsewhere.
 pub(super) enum Mail {
-    Reply(Response),
+    Response(Response),
     Piece(Piece),
     Memory(io::Result<AtHand>),
 }
@@ -50,7 +50,7 @@ pub(super) enum Stage {
     /// Its content is to be read.
     Admitted,
     /// The handler has it, but not all of its content.
-    Streamed,
+    StreamingBody,
     /// The handler has all of it.
     Handled,
     Answered,
@@ -75,7 +75,7 @@ pub(super) struct SimulatedHost {
 /// A handler that reads a content while it comes in.
 pub(super) struct Job {
     at: usize,
-    reader: ContentReader,
+    reader: BodyReader,
     read: Vec<u8>,
     /// After how many bytes it has seen enough.
     enough: usize,
@@ -140,7 +140,7 @@ impl SimulatedHost {
             let at = job.at;
             self.job = None;
             let response = self.make_response(at);
-            self.mail.push(Mail::Reply(response));
+            self.mail.push(Mail::Response(response));
         }
     }
 
@@ -154,8 +154,8 @@ impl SimulatedHost {
         let last = self.exchanges.last();
         let goes_on = last.is_some_and(|last| last.stage != Stage::Answered && last.line == line);
         if !goes_on {
-            let done =
-                last.is_none_or(|last| matches!(last.stage, Stage::Answered | Stage::Streamed));
+            let done = last
+                .is_none_or(|last| matches!(last.stage, Stage::Answered | Stage::StreamingBody));
             assert!(done, "another request before the answer");
             let at = self.exchanges.len();
             if at < self.script.intact {
@@ -226,8 +226,8 @@ impl SimulatedHost {
                     taken: None,
                 });
                 let stream = match rng.one_in(2) {
-                    true => Stream::produced(|| Ok(None)),
-                    false => Stream::written(|_| Ok(())),
+                    true => BodyStream::produced(|| Ok(None)),
+                    false => BodyStream::written(|_| Ok(())),
                 };
                 let stream = match announced {
                     Some(len) => stream.with_length(len as u64),
@@ -248,7 +248,7 @@ impl SimulatedHost {
         exchange.content = content;
         exchange.announced =
             matches!(response.body(), Body::Stream(stream) if stream.length.is_some());
-        if exchange.stage != Stage::Streamed {
+        if exchange.stage != Stage::StreamingBody {
             exchange.stage = Stage::Answered;
         }
         match self.rng.one_in(30) {
@@ -285,7 +285,7 @@ impl Host for SimulatedHost {
     fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
         let at = self.exchange(request);
         if request.is_streamed() {
-            self.exchanges[at].stage = Stage::Streamed;
+            self.exchanges[at].stage = Stage::StreamingBody;
             self.job = Some(Job {
                 at,
                 reader: request.reader(),
@@ -306,28 +306,32 @@ impl Host for SimulatedHost {
         match self.rng.one_in(2) {
             true => Some(response),
             false => {
-                self.mail.push(Mail::Reply(response));
+                self.mail.push(Mail::Response(response));
                 None
             }
         }
     }
 
-    fn admit(&mut self, request: &Request<'_>) -> Admission {
+    fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
         let at = self.exchange(request);
         match self.rng.below(12) {
             0 => {
                 let response = self.make_response(at);
                 self.exchanges[at].stage = Stage::Answered;
-                Admission::Refuse(response)
+                BodyPolicy::Reject(response)
             }
-            1 => Admission::AtMost(self.rng.size(5000)),
-            2 => Admission::Streamed(self.rng.size(100_000) as u64),
-            3..7 => Admission::Streamed(1 << 40),
-            _ => Admission::AtMost(usize::MAX),
+            1 => BodyPolicy::Buffer {
+                max: self.rng.size(5000),
+            },
+            2 => BodyPolicy::Stream {
+                max: self.rng.size(100_000) as u64,
+            },
+            3..7 => BodyPolicy::Stream { max: 1 << 40 },
+            _ => BodyPolicy::Buffer { max: usize::MAX },
         }
     }
 
-    fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response {
         let at = self.exchange(request);
         // What a handler of the stream has said does not count.
         assert!(self.job.is_none(), "it is still being handled");
@@ -343,9 +347,9 @@ impl Host for SimulatedHost {
         response
     }
 
-    fn open_content(&mut self) -> ContentWriter {
+    fn open_content(&mut self) -> BodyWriter {
         let room = Arc::clone(&self.room);
-        ContentWriter::new(move || {
+        BodyWriter::new(move || {
             room.fetch_add(1, Ordering::Relaxed);
         })
     }

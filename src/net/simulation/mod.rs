@@ -324,7 +324,7 @@ impl Simulation {
             Event::Mail => {
                 let at = self.rng.below(self.host.mail.len());
                 match self.host.mail.swap_remove(at) {
-                    Mail::Reply(response) => {
+                    Mail::Response(response) => {
                         self.connection.on_reply(response, &mut self.cx);
                         self.drive();
                     }

@@ -33,7 +33,7 @@ pub(super) struct Wire {
     pub(super) sent: Vec<u8>,
     pub(super) shut_down: bool,
     /// A write was turned away, and there will be an event about room.
-    turned_away: bool,
+    rejected: bool,
     /// True if a read or a write was turned away and nothing was told since.
     read_in_vain: bool,
     written_in_vain: bool,
@@ -89,7 +89,7 @@ impl Wire {
             max_outgoing: rng.size(200_000),
             sent: Vec::new(),
             shut_down: false,
-            turned_away: false,
+            rejected: false,
             read_in_vain: false,
             written_in_vain: false,
             // One that is new is announced as writable.
@@ -123,8 +123,8 @@ impl Wire {
     pub(super) fn take(&mut self, count: usize) {
         self.outgoing -= count.min(self.outgoing);
         // Linux waits for a third to be free.
-        if self.turned_away && self.outgoing <= self.max_outgoing * 2 / 3 {
-            self.turned_away = false;
+        if self.rejected && self.outgoing <= self.max_outgoing * 2 / 3 {
+            self.rejected = false;
             self.tell(Readiness {
                 writable: true,
                 ..Readiness::default()
@@ -206,7 +206,7 @@ impl Wire {
 
     /// True if a write would not be turned away, and nobody will be told.
     pub(super) fn is_writable(&self) -> bool {
-        !self.turned_away && (self.outgoing < self.max_outgoing || self.input == Input::Reset)
+        !self.rejected && (self.outgoing < self.max_outgoing || self.input == Input::Reset)
     }
 
     fn send(&mut self, len: usize) -> io::Result<usize> {
@@ -221,10 +221,10 @@ impl Wire {
             Input::Open | Input::Ended => {}
         }
         let room = self.max_outgoing - self.outgoing;
-        if room == 0 || self.turned_away {
+        if room == 0 || self.rejected {
             assert!(!self.written_in_vain, "it asks and asks for room");
             self.written_in_vain = true;
-            self.turned_away = true;
+            self.rejected = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let most = len.min(room);

@@ -25,7 +25,7 @@ use super::event_loop::timer_wheel::{Deadlines, Tick};
 use super::event_loop::tokens::{BELL, Tokens, key_of};
 use super::observe::observer::{Question, Subject};
 use super::transport::any::Stream;
-use crate::access_log::Sink;
+use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::http::forwarded::Client;
@@ -61,7 +61,7 @@ pub(crate) struct Worker {
     /// For those that read from a client or write to one, at its pace.
     streams: Helpers,
     disks: Disks,
-    access_log: Option<Sink>,
+    access_log: Option<LogSender>,
     /// When the last connections are cut, once the server drains.
     drained_by: Option<Instant>,
 }
@@ -113,7 +113,7 @@ impl Worker {
         config: &Config,
         handler: Arc<dyn Handler>,
         (helpers, streams, disks): (Helpers, Helpers, Disks),
-        access_log: Option<Sink>,
+        access_log: Option<LogSender>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -242,7 +242,7 @@ impl Worker {
                 });
             }
             Mail::Shed(count) => self.shed(count),
-            Mail::Reply(token, response) => {
+            Mail::Response(token, response) => {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
                 };
@@ -361,7 +361,7 @@ impl Worker {
                 && slot.connection.idle_since(now) == Some(since)
             {
                 slot.connection.shed();
-                self.address.tally.shed.fetch_add(1, Ordering::Relaxed);
+                self.address.tally.evicted.fetch_add(1, Ordering::Relaxed);
                 self.drive(token);
             }
         }

@@ -9,11 +9,11 @@ use std::time::Instant;
 use mio::Token;
 
 use super::settings::Former;
-use crate::access_log::Sink;
+use crate::access_log::LogSender;
 use crate::body::stream::Source;
-use crate::body::{ContentWriter, FileRange};
-use crate::handler::{Admission, Handler, Replier, Reply};
-use crate::http::{Refusal, Request, Response};
+use crate::body::{BodyWriter, FileRange};
+use crate::handler::{BodyPolicy, Handler, Outcome, Responder};
+use crate::http::{Rejection, Request, Response};
 use crate::net::blocking::disk::{self, Disks, Found};
 use crate::net::blocking::pool::{Helpers, Overloaded, panicked};
 use crate::net::connection::Host;
@@ -32,7 +32,7 @@ pub(crate) struct WorkerHost<'a> {
     pub(crate) helpers: &'a Helpers,
     pub(crate) streams: &'a Helpers,
     pub(crate) disks: &'a Disks,
-    pub(crate) access_log: Option<&'a mut Sink>,
+    pub(crate) access_log: Option<&'a mut LogSender>,
 }
 
 impl Host for WorkerHost<'_> {
@@ -46,7 +46,7 @@ impl Host for WorkerHost<'_> {
             .map_or(self.handler, |former| &*former.handler);
         let handle = AssertUnwindSafe(|| handler.handle(request));
         match catch_unwind(handle) {
-            Ok(Reply::Now(response)) => Some(response),
+            Ok(Outcome::Ready(response)) => Some(response),
             Ok(reply) => {
                 let promise = Promise {
                     // Reading from a client takes as long as the client does.
@@ -66,24 +66,24 @@ impl Host for WorkerHost<'_> {
         }
     }
 
-    fn admit(&mut self, request: &Request<'_>) -> Admission {
+    fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
         let admit = AssertUnwindSafe(|| self.handler.admit(request));
-        catch_unwind(admit).unwrap_or_else(|_| Admission::Refuse(panicked(&line_of(request))))
+        catch_unwind(admit).unwrap_or_else(|_| BodyPolicy::Reject(panicked(&line_of(request))))
     }
 
-    fn refuse(&mut self, request: &Request<'_>, refusal: Refusal) -> Response {
+    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response {
         let former = self.former.take();
         let handler = former
             .as_ref()
             .map_or(self.handler, |former| &*former.handler);
-        let refuse = AssertUnwindSafe(|| handler.refuse(request, refusal));
-        catch_unwind(refuse).unwrap_or_else(|_| panicked(&line_of(request)))
+        let reject = AssertUnwindSafe(|| handler.reject(request, refusal));
+        catch_unwind(reject).unwrap_or_else(|_| panicked(&line_of(request)))
     }
 
-    fn open_content(&mut self) -> ContentWriter {
+    fn open_content(&mut self) -> BodyWriter {
         let mailbox = Arc::clone(self.mailbox);
         let token = self.token;
-        ContentWriter::new(move || mailbox.send(Mail::Room(token)))
+        BodyWriter::new(move || mailbox.send(Mail::Room(token)))
     }
 
     fn look(&mut self, range: FileRange, now: Instant) -> Option<u64> {
@@ -127,22 +127,22 @@ struct Promise {
 
 impl Promise {
     /// Sees to it that the connection gets the response.
-    fn keep(self, reply: Reply) {
+    fn keep(self, reply: Outcome) {
         match reply {
-            Reply::Now(response) => self.mailbox.send(Mail::Reply(self.token, response)),
-            Reply::Blocking(job) => {
+            Outcome::Ready(response) => self.mailbox.send(Mail::Response(self.token, response)),
+            Outcome::Blocking(job) => {
                 let task = (job, self.request);
                 let submitted = self.pool.submit(task, &self.mailbox, self.token);
                 submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
             }
-            Reply::Disk(device, job) => {
+            Outcome::BlockingOnDisk(device, job) => {
                 let task = (job, self.request);
                 let submitted = self.disks.submit(device, task, &self.mailbox, self.token);
                 submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
             }
-            Reply::Later(hand_over) => {
+            Outcome::Deferred(hand_over) => {
                 let request = self.request.clone();
-                let replier = Replier::new(request.clone(), move |reply| self.keep(reply));
+                let replier = Responder::new(request.clone(), move |reply| self.keep(reply));
                 // The replier that is dropped on the way has said 500.
                 if catch_unwind(AssertUnwindSafe(|| hand_over(replier))).is_err() {
                     log::error!("{request}: the handler panicked");
@@ -154,7 +154,7 @@ impl Promise {
 
 fn turn_away(mailbox: &Mailbox, token: Token) {
     let response = Response::unavailable("too many requests in progress; try again");
-    mailbox.send(Mail::Reply(token, response));
+    mailbox.send(Mail::Response(token, response));
 }
 
 /// A request as the log of errors names it.

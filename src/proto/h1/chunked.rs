@@ -5,7 +5,7 @@ use std::io::Write;
 
 use ::http::StatusCode;
 
-use crate::http::Refusal;
+use crate::http::Rejection;
 use crate::http::target::hex_digit;
 
 /// Decodes one chunked message body. Extensions and trailers are checked and dropped.
@@ -70,7 +70,7 @@ impl Decoder {
         input: &[u8],
         content: &mut Vec<u8>,
         max_content: usize,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<usize, Rejection> {
         let mut rest = input;
         while let [byte, tail @ ..] = rest {
             match self.state {
@@ -92,7 +92,7 @@ impl Decoder {
             if let State::Data { left } = self.state
                 && content.len() as u64 + left > max_content as u64
             {
-                return Err(Refusal::new(
+                return Err(Rejection::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "request body too large",
                 ));
@@ -103,10 +103,11 @@ impl Decoder {
 
     /// Everything between the data: one byte, one step.
     #[expect(clippy::match_same_arms, reason = "a line is a transition")]
-    fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
-        const BAD_SIZE: Refusal = Refusal::bad_request("malformed chunk size");
-        const BAD_LINE: Refusal = Refusal::bad_request("malformed line ending in the chunked body");
-        const BAD_TRAILER: Refusal = Refusal::bad_request("malformed trailer");
+    fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Rejection> {
+        const BAD_SIZE: Rejection = Rejection::bad_request("malformed chunk size");
+        const BAD_LINE: Rejection =
+            Rejection::bad_request("malformed line ending in the chunked body");
+        const BAD_TRAILER: Rejection = Rejection::bad_request("malformed trailer");
         Ok(match (state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
             (State::Size { digits: 1.., size }, b';') => State::Extension { size },
@@ -125,7 +126,7 @@ impl Decoder {
             (State::Extension { size }, b'\r') => State::SizeLf { size },
             (State::Extension { .. }, byte) if is_field_text(byte) => self.spend(state)?,
             (State::Extension { .. }, _) => {
-                return Err(Refusal::bad_request("malformed chunk extension"));
+                return Err(Rejection::bad_request("malformed chunk extension"));
             }
             (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
             (State::SizeLf { size }, b'\n') => State::Data { left: size },
@@ -148,8 +149,8 @@ impl Decoder {
         })
     }
 
-    fn spend(&mut self, next: State) -> Result<State, Refusal> {
-        const TOO_LONG: Refusal = Refusal::new(
+    fn spend(&mut self, next: State) -> Result<State, Rejection> {
+        const TOO_LONG: Rejection = Rejection::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "chunk extensions and trailers too large",
         );

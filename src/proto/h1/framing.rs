@@ -2,7 +2,7 @@
 
 use ::http::{StatusCode, Version};
 
-use crate::http::{Fields, Refusal};
+use crate::http::{Fields, Rejection};
 
 /// How the end of the content is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Persistence {
 
 /// RFC 9112 §6.3. Whatever two parties could read differently is refused: that is what request
 /// smuggling lives on (§11.2).
-pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, Refusal> {
+pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, Rejection> {
     let length = content_length(fields)?;
     if fields.first("transfer-encoding").is_none() {
         return Ok(match length {
@@ -32,22 +32,22 @@ pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, 
         });
     }
     if length.is_some() {
-        return Err(Refusal::bad_request(
+        return Err(Rejection::bad_request(
             "both Content-Length and Transfer-Encoding",
         ));
     }
     if version == Version::HTTP_10 {
-        return Err(Refusal::bad_request("Transfer-Encoding in HTTP/1.0"));
+        return Err(Rejection::bad_request("Transfer-Encoding in HTTP/1.0"));
     }
     transfer_encoding(fields)
 }
 
-fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
+fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
     let mut codings = fields.all("transfer-encoding").flat_map(list);
     let first = codings.next();
     match (first, codings.next()) {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (None, _) => Err(Refusal::bad_request("empty Transfer-Encoding")),
+        (None, _) => Err(Rejection::bad_request("empty Transfer-Encoding")),
         _ => {
             // RFC 9112 §6.3 rule 4: chunked anywhere but once, at the end, is an error.
             let codings: Vec<_> = fields.all("transfer-encoding").flat_map(list).collect();
@@ -56,11 +56,11 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
                 .into_iter()
                 .any(|coding| coding.eq_ignore_ascii_case(b"chunked"))
             {
-                return Err(Refusal::bad_request(
+                return Err(Rejection::bad_request(
                     "chunked must be the last transfer coding",
                 ));
             }
-            Err(Refusal::new(
+            Err(Rejection::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "only the transfer coding chunked is supported",
             ))
@@ -69,7 +69,7 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Refusal> {
 }
 
 /// Several equal values are one (RFC 9110 §8.6); anything else that is not one number is refused.
-fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
+fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Rejection> {
     let mut length = None;
     for value in fields.all("content-length") {
         for item in value.split(|&byte| byte == b',') {
@@ -78,9 +78,9 @@ fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
                 .ok()
                 .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
                 .and_then(|text| text.parse::<u64>().ok())
-                .ok_or(Refusal::bad_request("malformed Content-Length"))?;
+                .ok_or(Rejection::bad_request("malformed Content-Length"))?;
             if length.is_some_and(|other| other != number) {
-                return Err(Refusal::bad_request("conflicting Content-Length values"));
+                return Err(Rejection::bad_request("conflicting Content-Length values"));
             }
             length = Some(number);
         }

@@ -14,22 +14,23 @@ use super::inbox::{Scan, scan_head};
 use crate::config::Limits;
 use crate::http::forwarded::Client;
 use crate::http::target::Target;
-use crate::http::{FieldSpan, Fields, Refusal, Request};
+use crate::http::{FieldSpan, Fields, Rejection, Request};
 
 /// The most field lines that any configuration allows: their places lie on the stack.
 pub(crate) const MAX_FIELDS: usize = 256;
 
 /// The request line is longer than any method, target and version that are served.
-const TARGET_TOO_LONG: Refusal = Refusal::new(StatusCode::URI_TOO_LONG, "request-target too long");
+const TARGET_TOO_LONG: Rejection =
+    Rejection::new(StatusCode::URI_TOO_LONG, "request-target too long");
 
 /// More bytes or lines than a head may have.
-const HEAD_TOO_LARGE: Refusal = Refusal::new(
+const HEAD_TOO_LARGE: Rejection = Rejection::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "request head too large",
 );
 
 /// Whoever expects something else would wait for it.
-pub(crate) const UNKNOWN_EXPECTATION: Refusal = Refusal::new(
+pub(crate) const UNKNOWN_EXPECTATION: Rejection = Rejection::new(
     StatusCode::EXPECTATION_FAILED,
     "only the expectation 100-continue is supported",
 );
@@ -71,19 +72,19 @@ impl Head {
         bytes: &[u8],
         spans: &mut Vec<FieldSpan>,
         limits: &Limits,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejection> {
         let mut storage = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
         let storage = &mut storage[..limits.max_fields.min(MAX_FIELDS)];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(bytes, storage) {
             Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
-            Ok(_) => return Err(Refusal::bad_request("malformed request head")),
+            Ok(_) => return Err(Rejection::bad_request("malformed request head")),
             Err(error) => return Err(refusal(error, bytes)),
         }
         let (Some(method), Some(target), Some(minor)) =
             (parsed.method, parsed.path, parsed.version)
         else {
-            return Err(Refusal::bad_request("malformed request line"));
+            return Err(Rejection::bad_request("malformed request line"));
         };
         if target.len() > limits.max_target_bytes {
             return Err(TARGET_TOO_LONG);
@@ -93,7 +94,7 @@ impl Head {
             _ => Version::HTTP_11,
         };
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Refusal::bad_request("malformed method"))?;
+            .map_err(|_| Rejection::bad_request("malformed method"))?;
         spans.clear();
         spans.extend(parsed.headers.iter().map(|field| FieldSpan {
             name: span_of(field.name.as_bytes(), bytes),
@@ -141,7 +142,7 @@ impl Head {
 /// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
 /// request line says, come before what is wrong behind it. So it makes no difference how the bytes
 /// came.
-pub(crate) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Rejection> {
     if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
         return Ok(());
     }
@@ -154,9 +155,9 @@ pub(crate) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Ref
 /// # Errors
 ///
 /// What a server with these limits says to it.
-pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     if scan_head(bytes, 0) != Scan::Complete(bytes.len()) {
-        return Err(Refusal::bad_request(
+        return Err(Rejection::bad_request(
             "incomplete request head; lines must end with CRLF",
         ));
     }
@@ -173,13 +174,13 @@ fn is_whole_head(bytes: &[u8]) -> bool {
 }
 
 /// Judges a head of which only these bytes are there.
-pub(crate) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     judge_line(bytes, limits)?;
     judge_size(bytes.len(), limits)
 }
 
 /// Judges the request line as far as it is there.
-fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     let line_feed = memchr::memchr(b'\n', bytes);
     if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {
         return Err(TARGET_TOO_LONG);
@@ -198,7 +199,7 @@ fn longest_line(limits: &Limits) -> usize {
         .saturating_add(METHOD_AND_VERSION_BYTES)
 }
 
-fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {
+fn judge_size(len: usize, limits: &Limits) -> Result<(), Rejection> {
     match len > limits.max_head_bytes {
         true => Err(HEAD_TOO_LARGE),
         false => Ok(()),
@@ -207,7 +208,7 @@ fn judge_size(len: usize, limits: &Limits) -> Result<(), Refusal> {
 
 /// Judges a request line before the rest of the head is there, so that what speaks another
 /// protocol, or HTTP/0.9, hears so at once and does not wait for a timeout.
-fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
+fn check_request_line(line: &[u8]) -> Result<(), Rejection> {
     match httparse::Request::new(&mut []).parse(line) {
         Ok(_) => Ok(()),
         Err(error) => Err(refusal(error, line)),
@@ -215,29 +216,29 @@ fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Judges the first byte that a peer sends: a method begins with a token character.
-pub(crate) fn check_first_byte(byte: u8) -> Result<(), Refusal> {
+pub(crate) fn check_first_byte(byte: u8) -> Result<(), Rejection> {
     /// The record type of a TLS handshake (RFC 8446 §5.1).
     const TLS_HANDSHAKE: u8 = 0x16;
     match byte {
-        TLS_HANDSHAKE => Err(Refusal::bad_request("TLS handshake on a plain HTTP port")),
+        TLS_HANDSHAKE => Err(Rejection::bad_request("TLS handshake on a plain HTTP port")),
         byte if super::chunked::is_token_char(byte) => Ok(()),
-        _ => Err(Refusal::bad_request("not an HTTP request")),
+        _ => Err(Rejection::bad_request("not an HTTP request")),
     }
 }
 
-fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal(error: httparse::Error, bytes: &[u8]) -> Rejection {
     use httparse::Error;
     match error {
-        Error::HeaderName => Refusal::bad_request("malformed field name"),
-        Error::HeaderValue => Refusal::bad_request("malformed field value"),
-        Error::NewLine => Refusal::bad_request("malformed line ending"),
+        Error::HeaderName => Rejection::bad_request("malformed field name"),
+        Error::HeaderValue => Rejection::bad_request("malformed field value"),
+        Error::NewLine => Rejection::bad_request("malformed line ending"),
         Error::TooManyHeaders => HEAD_TOO_LARGE,
-        Error::Version if names_http_version(bytes) => Refusal::new(
+        Error::Version if names_http_version(bytes) => Rejection::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "only HTTP/1.0 and HTTP/1.1 are supported",
         ),
         Error::Version | Error::Token | Error::Status => {
-            Refusal::bad_request("malformed request line")
+            Rejection::bad_request("malformed request line")
         }
     }
 }
@@ -255,20 +256,20 @@ fn check_host(
     version: Version,
     fields: &Fields<'_>,
     target_authority: Option<&str>,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_11 => {
-            return Err(Refusal::bad_request("missing Host field"));
+            return Err(Rejection::bad_request("missing Host field"));
         }
-        (_, Some(_)) => return Err(Refusal::bad_request("more than one Host field")),
+        (_, Some(_)) => return Err(Rejection::bad_request("more than one Host field")),
         (Some(host), None) if !is_authority(host) => {
-            return Err(Refusal::bad_request("malformed Host field"));
+            return Err(Rejection::bad_request("malformed Host field"));
         }
         (_, None) => {}
     }
     match target_authority {
-        Some(authority) if !is_authority(authority.as_bytes()) => Err(Refusal::bad_request(
+        Some(authority) if !is_authority(authority.as_bytes()) => Err(Rejection::bad_request(
             "malformed authority in the request-target",
         )),
         _ => Ok(()),

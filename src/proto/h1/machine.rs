@@ -20,9 +20,9 @@ use super::request_body::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
 use super::response_head::{ConnectionFields, Length, encode_head};
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
-use crate::body::{ContentWriter, FileRange};
+use crate::body::{BodyWriter, FileRange};
 use crate::http::forwarded::{Client, Scheme};
-use crate::http::{Body, FieldSpan, Fields, Refusal, Request, Response};
+use crate::http::{Body, FieldSpan, Fields, Rejection, Request, Response};
 use crate::proto::context::{Context, Recording, Service};
 use crate::proto::record::{Draft, Pending, Record};
 use crate::proto::transfer::{Passage, Stall};
@@ -31,7 +31,7 @@ use crate::proto::transfer::{Passage, Stall};
 /// taken it as a stream: a job that reads it waits for nobody.
 const MAX_WHOLE_BYTES: u64 = 64 * 1024;
 
-const CONTENT_CUT: Refusal = Refusal::bad_request("incomplete request body");
+const CONTENT_CUT: Rejection = Rejection::bad_request("incomplete request body");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -54,17 +54,17 @@ enum State {
     /// Part of a head is there, up to `scanned` in whole lines.
     Head { scanned: usize, started: Instant },
     /// The head is there; the handler says whether it takes the content.
-    Admission(Box<Receiving>),
+    AwaitingAdmission(Box<Receiving>),
     /// The content is coming in.
     Content(Box<Receiving>),
     /// The content is to be a stream, which the handler does not know yet.
-    Announcing(Box<Receiving>, ContentWriter),
+    Announcing(Box<Receiving>, BodyWriter),
     /// A handler has the request while its content is coming in.
-    Streaming(Box<Receiving>, ContentWriter),
+    Streaming(Box<Receiving>, BodyWriter),
     /// The content that a handler was reading is refused, and its reply will not count.
-    Spoilt(Box<Receiving>, Refusal),
+    Spoilt(Box<Receiving>, Rejection),
     /// The content is refused, which the handler words.
-    Refusing(Box<Receiving>, Refusal),
+    Refusing(Box<Receiving>, Rejection),
     /// A handler has the request, which has no content or one that is of no more use.
     Handling(Exchange),
     /// A handler has the request with its whole content.
@@ -148,7 +148,7 @@ pub(crate) enum Next<'a> {
     /// Answer with [`Machine::on_reply`], now or later.
     Handle(Request<'a>),
     /// Answer a request that is refused with [`Machine::on_reply`].
-    Refuse(Request<'a>, Refusal),
+    Refuse(Request<'a>, Rejection),
     /// Write this or a part of it and say [`Machine::on_sent`].
     Write(Segment<'a>),
     /// Nothing, until the handler's reply is there.
@@ -191,7 +191,7 @@ enum Step {
     Handle(Head),
     HandleContent,
     HandleStream,
-    Refuse(Head, Refusal),
+    Refuse(Head, Rejection),
     Write,
     Wait,
     Memory(FileRange),
@@ -226,7 +226,7 @@ impl Machine {
             Step::Again | Step::Wait => Next::Wait,
             Step::Read => Next::Read(self.inbox.room(&mut cx.buffers)),
             Step::Admit => match &self.state {
-                State::Admission(receiving) => {
+                State::AwaitingAdmission(receiving) => {
                     Next::Admit(self.request(&receiving.head, &receiving.spans, cx))
                 }
                 _ => Next::Wait,
@@ -271,7 +271,7 @@ impl Machine {
                 let (scanned, started) = (*scanned, *started);
                 self.read_head(scanned, started, cx)
             }
-            State::Admission(_) => Step::Admit,
+            State::AwaitingAdmission(_) => Step::Admit,
             State::Content(_) => self.read_content(cx),
             State::Announcing(..) => self.announce_stream(),
             State::Streaming(..) => self.stream_content(cx),
@@ -341,7 +341,7 @@ impl Machine {
                 Err(refusal) => Some(refusal),
             },
             Scan::BareLf(at) => {
-                const BARE_LF: Refusal = Refusal::bad_request("bare LF in the request head");
+                const BARE_LF: Rejection = Rejection::bad_request("bare LF in the request head");
                 Some(head::judge(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
             }
             // The request line is judged once, when it is whole.
@@ -350,7 +350,7 @@ impl Machine {
             }
             Scan::Incomplete(_) => None,
         };
-        const CUT: Refusal = Refusal::bad_request("incomplete request head");
+        const CUT: Rejection = Rejection::bad_request("incomplete request head");
         match (refusal, scan) {
             (Some(refusal), _) => self.refuse(refusal, started, cx),
             (None, _) if self.input == Input::Ended => self.refuse(CUT, started, cx),
@@ -379,7 +379,7 @@ impl Machine {
         let receiving = Box::new(Receiving::new(head, spans, exchange, decoder));
         self.state = match unknown {
             true => State::Refusing(receiving, head::UNKNOWN_EXPECTATION),
-            false => State::Admission(receiving),
+            false => State::AwaitingAdmission(receiving),
         };
         Step::Again
     }
@@ -388,11 +388,11 @@ impl Machine {
     /// it, or the answer without it.
     pub(crate) fn on_admission(&mut self, admission: Result<Intake, Response>, cx: &mut Context) {
         match (std::mem::replace(&mut self.state, State::Idle), admission) {
-            (State::Admission(mut receiving), Ok(Intake::Whole(bytes))) => {
+            (State::AwaitingAdmission(mut receiving), Ok(Intake::Whole(bytes))) => {
                 receiving.max_bytes = bytes.min(cx.limits.max_content_bytes);
                 self.state = State::Content(receiving);
             }
-            (State::Admission(mut receiving), Ok(Intake::Streamed(bytes, writer))) => {
+            (State::AwaitingAdmission(mut receiving), Ok(Intake::Streamed(bytes, writer))) => {
                 receiving.max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                 self.state = match receiving.announced_length() {
                     Some(length) if length > bytes => State::Refusing(receiving, TOO_LARGE),
@@ -400,7 +400,7 @@ impl Machine {
                     _ => State::Announcing(receiving, writer),
                 };
             }
-            (State::Admission(mut receiving), Err(response)) => {
+            (State::AwaitingAdmission(mut receiving), Err(response)) => {
                 receiving.exchange.persistence = Persistence::Close;
                 self.state = State::Handling(receiving.exchange);
                 self.on_reply(response, cx);
@@ -534,7 +534,7 @@ impl Machine {
     }
 
     /// Answers what is no request, as far as can be said; nobody else sees it.
-    fn refuse(&mut self, refusal: Refusal, started: Instant, cx: &mut Context) -> Step {
+    fn refuse(&mut self, refusal: Rejection, started: Instant, cx: &mut Context) -> Step {
         let bytes = self.inbox.bytes();
         let draft = self.draft(bytes, &Fields::default(), started, cx);
         self.state = State::Handling(Exchange {
@@ -781,7 +781,8 @@ impl Machine {
 
     /// What [`timer`](Self::timer) names has taken too long.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        const TOO_SLOW: Refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
+        const TOO_SLOW: Rejection =
+            Rejection::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
         match (
             self.timer(),
             std::mem::replace(&mut self.state, State::Idle),
@@ -809,7 +810,7 @@ impl Machine {
         let exchange = match std::mem::replace(&mut self.state, State::Closed(reason)) {
             State::Handling(exchange) => exchange,
             State::HandlingContent(receiving)
-            | State::Admission(receiving)
+            | State::AwaitingAdmission(receiving)
             | State::Content(receiving)
             | State::Announcing(receiving, _)
             | State::Streaming(receiving, _)
@@ -839,7 +840,7 @@ impl Machine {
             State::Head { .. } => Timer::Header,
             State::Content(_) => Timer::Body,
             State::Streaming(_, writer) if writer.has_room() => Timer::Body,
-            State::Admission(_)
+            State::AwaitingAdmission(_)
             | State::Announcing(..)
             | State::Streaming(..)
             | State::Spoilt(..)

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!       first byte      empty line         taken           last byte
-//!  Idle ─────────▶ Head ─────────▶ Admission ────▶ Content ─────────▶ Handling
+//!  Idle ─────────▶ Head ─────────▶ BodyPolicy ────▶ Content ─────────▶ Handling
 //!   ▲               │   no content ──────│────────────│─────────────▶  │   │
 //!   │               │                    │            └─▶ Refusing ──▶ │   │ last reply
 //!   └───────────────│── keep-alive ──────│─────────────────────────────┘   ▼
@@ -13,7 +13,7 @@
 //!                                          Closed ◀── Lingering ◀─────────┘
 //! ```
 //!
-//! The handler decides in `Admission` whether content is read at all, and words what is refused in
+//! The handler decides in `BodyPolicy` whether content is read at all, and words what is refused in
 //! `Refusing`. `Handling` with a content is `HandlingContent`, so that without one it is small. The
 //! handler may want the content while it comes in: then `Announcing` hands the request out before
 //! it, and `Streaming` stands for `Content` and `Handling` at once, until the content is complete

@@ -5,19 +5,19 @@ use ::http::StatusCode;
 use super::chunked;
 use super::head::{Expectation, Head};
 use super::machine::Exchange;
-use crate::body::ContentWriter;
-use crate::http::{FieldSpan, Refusal};
+use crate::body::BodyWriter;
+use crate::http::{FieldSpan, Rejection};
 use crate::proto::transfer::{Direction, Passage, Stall};
 
-pub(crate) const TOO_LARGE: Refusal =
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
+pub(crate) const TOO_LARGE: Rejection =
+    Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
 
 /// How a handler takes a content, and how many bytes of it at most.
 #[derive(Debug)]
 pub(crate) enum Intake {
     Whole(usize),
     /// While it comes in, through this.
-    Streamed(u64, ContentWriter),
+    Streamed(u64, BodyWriter),
 }
 
 /// A request whose head is there and whose content is not.
@@ -67,7 +67,7 @@ impl Receiving {
     }
 
     /// Takes what belongs to the content from the front of `input`.
-    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Progress, Refusal> {
+    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Progress, Rejection> {
         let content = &mut self.content;
         let (taken, complete) = match &mut self.decoder {
             Decoder::Length { left } => {
@@ -93,7 +93,7 @@ impl Receiving {
     }
 
     /// Moves what was decoded on to the reader of a stream.
-    pub(crate) fn pass_on(&mut self, writer: &ContentWriter) {
+    pub(crate) fn pass_on(&mut self, writer: &BodyWriter) {
         let content = &mut self.content;
         if !content.is_empty() {
             writer.push(content);

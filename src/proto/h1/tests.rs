@@ -13,12 +13,12 @@ use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::request_body::Intake;
 use crate::body::file_range::AtHand;
 use crate::body::stream::Source;
-use crate::body::{ContentWriter, FileRange, Stream};
+use crate::body::{BodyStream, BodyWriter, FileRange};
 use crate::config::Config;
 use crate::http::forwarded::Client;
 use crate::http::{Body, Request, Response};
 use crate::proto::context::{Context, Recording, Service};
-use crate::proto::record::{Outcome, Record};
+use crate::proto::record::{Completion, Record};
 use crate::proto::transfer::{Direction, Stall};
 
 fn peer() -> SocketAddr {
@@ -438,7 +438,7 @@ fn a_request_that_gets_no_answer_is_recorded() {
     assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
     let record = &conversation.records[0];
     assert_eq!((record.status.as_u16(), record.content_bytes), (499, 0));
-    assert_eq!(record.outcome, Outcome::Aborted);
+    assert_eq!(record.outcome, Completion::Aborted);
     assert_eq!(record.referer.as_deref(), Some(&b"r"[..]));
 }
 
@@ -545,7 +545,7 @@ fn stream(len: usize, length: Option<u64>) -> Response {
         left -= piece;
         Ok((piece > 0).then(|| bytes::Bytes::from(vec![b's'; piece])))
     };
-    let stream = Stream::produced(produce);
+    let stream = BodyStream::produced(produce);
     let stream = match length {
         Some(length) => stream.with_length(length),
         None => stream,
@@ -580,7 +580,7 @@ fn a_stream_is_chunked_and_keeps_the_connection() {
         .iter()
         .map(|record| record.outcome)
         .collect();
-    assert_eq!(outcomes, [Outcome::Complete; 3]);
+    assert_eq!(outcomes, [Completion::Complete; 3]);
 }
 
 #[test]
@@ -619,7 +619,7 @@ fn a_stream_of_known_length_keeps_its_promise_or_the_connection_ends() {
             End::Closed(CloseReason::ContentCutShort)
         );
         assert!(!broken.output.ends_with(b"next"));
-        assert_eq!(broken.records[0].outcome, Outcome::Aborted);
+        assert_eq!(broken.records[0].outcome, Completion::Aborted);
     }
 }
 
@@ -632,12 +632,12 @@ fn a_stream_that_fails_is_cut_short() {
             true => Ok(Some(bytes::Bytes::from_static(b"abc"))),
             false => Err(std::io::Error::other("on purpose")),
         };
-        Response::new(StatusCode::OK).with_body(Body::Stream(Stream::produced(produce)))
+        Response::new(StatusCode::OK).with_body(Body::Stream(BodyStream::produced(produce)))
     };
     let end = conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert_eq!(end, End::Closed(CloseReason::ContentCutShort));
     assert!(conversation.output.ends_with(b"3\r\nabc\r\n"));
-    assert_eq!(conversation.records[0].outcome, Outcome::Aborted);
+    assert_eq!(conversation.records[0].outcome, Completion::Aborted);
 }
 
 #[test]
@@ -662,9 +662,14 @@ fn every_exchange_is_recorded_as_it_went() {
     assert_eq!(
         seen,
         [
-            ("HEAD /large HTTP/1.1".to_owned(), 200, 0, Outcome::Complete),
-            ("GET /a HTTP/1.1".to_owned(), 200, 7, Outcome::Complete),
-            ("GET /b".to_owned(), 400, refusal, Outcome::Complete),
+            (
+                "HEAD /large HTTP/1.1".to_owned(),
+                200,
+                0,
+                Completion::Complete
+            ),
+            ("GET /a HTTP/1.1".to_owned(), 200, 7, Completion::Complete),
+            ("GET /b".to_owned(), 400, refusal, Completion::Complete),
         ]
     );
     assert_eq!(
@@ -723,7 +728,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     let record = &conversation.records[0];
     assert_eq!(
         (record.content_bytes, record.outcome),
-        (1000, Outcome::Aborted)
+        (1000, Completion::Aborted)
     );
 }
 
@@ -828,7 +833,7 @@ fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
     loop {
         match machine.next(&mut cx) {
             Next::Admit(_) => {
-                let intake = Intake::Streamed(1 << 20, ContentWriter::new(|| {}));
+                let intake = Intake::Streamed(1 << 20, BodyWriter::new(|| {}));
                 machine.on_admission(Ok(intake), &mut cx);
             }
             Next::Handle(request) => reader = Some(request.reader()),
@@ -972,7 +977,7 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
         assert_eq!(reason, expected);
         assert_eq!(records.len(), 2);
         assert_eq!(records[1].status.as_str(), status);
-        assert_eq!(records[1].outcome == Outcome::Complete, told);
+        assert_eq!(records[1].outcome == Completion::Complete, told);
     }
 }
 

@@ -225,9 +225,9 @@ fn heads_that_are_refused(app: &App) {
 }
 
 fn the_servers_refusals_are_json_too(app: &App) {
-    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
+    let refusal = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
     for request in [post(""), Request::get("/users"), Request::get("/users/1")] {
-        let response = app.router.refuse(&request, refusal);
+        let response = app.router.reject(&request, refusal);
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(response.headers()[CONNECTION], "close");
         assert_eq!(

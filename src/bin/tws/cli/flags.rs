@@ -18,7 +18,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint,
 };
-use tws::access_log::{Destination, Format};
+use tws::access_log::{Format, LogDestination};
 use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
@@ -535,14 +535,14 @@ impl Flags {
     }
 
     /// Where the access log goes.
-    pub(super) fn destinations(&self) -> Result<Vec<Destination>, clap::Error> {
+    pub(super) fn destinations(&self) -> Result<Vec<LogDestination>, clap::Error> {
         let words = &self.access_log;
         if self.tui && words.iter().any(|word| word == "-") {
             let text = "--access-log - and --tui both need the terminal; write the log to a file";
             return Err(usage(text.to_owned()));
         }
         if words.is_empty() && !self.quiet && !self.tui {
-            return Ok(vec![Destination::Stdout]);
+            return Ok(vec![LogDestination::Stdout]);
         }
         if words.iter().any(|word| word == "off") {
             return match words.len() {
@@ -554,8 +554,8 @@ impl Flags {
             };
         }
         let destination = |word: &OsString| match word.to_str() {
-            Some("-") => Destination::Stdout,
-            _ => Destination::File(PathBuf::from(word)),
+            Some("-") => LogDestination::Stdout,
+            _ => LogDestination::File(PathBuf::from(word)),
         };
         Ok(words.iter().map(destination).collect())
     }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
-use tws::access_log::{Destination, Format};
+use tws::access_log::{Format, LogDestination};
 use tws::site::{Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) log_format: Format,
-    pub(crate) access_log: Vec<Destination>,
+    pub(crate) access_log: Vec<LogDestination>,
     pub(crate) banner: Banner,
     pub(crate) qr: QrCode,
     pub(crate) browser: Browsing,

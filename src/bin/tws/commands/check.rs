@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::fs::{Access, access};
-use tws::access_log::Destination;
+use tws::access_log::LogDestination;
 use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
@@ -319,7 +319,7 @@ fn check_unix(path: &Path, report: &mut Report) {
 
 fn check_logs(settings: &Settings, report: &mut Report) {
     for destination in &settings.access_log {
-        let Destination::File(path) = destination else {
+        let LogDestination::File(path) = destination else {
             continue;
         };
         let text = format!("the access log goes to {}", path.display());

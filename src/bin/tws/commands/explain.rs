@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use tws::{
-    Admission, Error, Handler, HeaderName, HeaderValue, Method, Request, Response, Router,
+    BodyPolicy, Error, Handler, HeaderName, HeaderValue, Method, Request, Response, Router,
     StatusCode,
 };
 
@@ -74,7 +74,7 @@ impl Question {
     }
 
     /// As the server would read it from a client of this machine.
-    fn request(&self, method: Method) -> Result<Request<'static>, tws::Refusal> {
+    fn request(&self, method: Method) -> Result<Request<'static>, tws::Rejection> {
         let request = Request::parse(method, &self.target)?;
         let add = |request: Request<'static>, (name, value): &(String, String)| {
             request.with_header(name, value)
@@ -151,13 +151,13 @@ fn foresee(
         }
     }
     match handler.admit(request) {
-        Admission::Refuse(response) => Some(response),
-        Admission::AtMost(_) | Admission::Streamed(_) => None,
+        BodyPolicy::Reject(response) => Some(response),
+        BodyPolicy::Buffer { max: _ } | BodyPolicy::Stream { max: _ } => None,
     }
 }
 
 /// Prints what is answered without asking a handler.
-fn refused(topic: &str, method: &Method, refusal: tws::Refusal) {
+fn refused(topic: &str, method: &Method, refusal: tws::Rejection) {
     line(topic, format_args!("refused: {}", refusal.reason()));
     answer(method, &refusal.into());
 }

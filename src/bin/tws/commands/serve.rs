@@ -12,7 +12,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 #[cfg(feature = "tls")]
 use tws::Tls;
-use tws::access_log::{AccessLog, Destination, OpenLog};
+use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
 use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
@@ -94,7 +94,7 @@ struct Opened {
     admin: Option<AdminListener>,
     redirect: Option<RedirectListener>,
     signals: Signals,
-    access_log: Option<OpenLog>,
+    access_log: Option<UnstartedLog>,
 }
 
 impl Opened {
@@ -165,7 +165,7 @@ impl Opened {
     ) -> Result<Running, Error> {
         let handle = self.server.handle();
         let users = self.store.as_ref().map(app::open_users).transpose()?;
-        let access_log = self.access_log.map(OpenLog::start).transpose()?;
+        let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
         let inlet = access_log.as_ref().map(AccessLog::inlet);
         let admin = self.admin.as_ref().map(AdminListener::server);
         let redirect = self.redirect.as_ref().map(RedirectListener::server);
@@ -343,7 +343,7 @@ fn own_sockets(server: &Server, owner: Option<&Identity>) -> Result<(), Error> {
 fn open_access_log(
     settings: &Settings,
     owner: Option<&Identity>,
-) -> Result<Option<OpenLog>, Error> {
+) -> Result<Option<UnstartedLog>, Error> {
     if settings.access_log.is_empty() {
         return Ok(None);
     }
@@ -360,8 +360,8 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
         .access_log
         .iter()
         .filter_map(|destination| match destination {
-            Destination::File(path) => Some(path.as_path()),
-            Destination::Stdout => None,
+            LogDestination::File(path) => Some(path.as_path()),
+            LogDestination::Stdout => None,
         })
 }
 

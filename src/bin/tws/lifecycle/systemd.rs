@@ -29,7 +29,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tws::{Error, Phase, ServerHandle};
+use tws::{Error, ServerHandle, ServerState};
 
 /// What a supervisor means for the process that it has started, and for none of that one's children.
 pub(crate) const FOR_ONE_PROCESS: [&str; 4] =
@@ -131,7 +131,7 @@ impl Supervisor {
         let answers = move |patience| {
             let silent = || server.silent_event_loops(patience).is_empty();
             // Those that have finished say nothing more.
-            server.phase() >= Phase::Draining || silent()
+            server.phase() >= ServerState::Draining || silent()
         };
         let thread = thread::Builder::new().name("watchdog".to_owned());
         let started = thread.spawn(move || supervisor.keep_awake(limit, answers));

@@ -249,7 +249,7 @@ impl Shared {
         let end = Instant::now() + OTHERS_PATIENCE;
         for other in others {
             other.wait_for(
-                tws::Phase::Ended,
+                tws::ServerState::Ended,
                 end.saturating_duration_since(Instant::now()),
             );
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tws::admin::{Admin, Hosts, Sampler};
 use tws::{
-    Config, Endpoint, Error, Handler, Phase, Request, Router, Server, ServerHandle, StaticFiles,
+    Config, Endpoint, Error, Handler, Request, Router, Server, ServerHandle, ServerState,
+    StaticFiles,
 };
 
 use super::app::Guard;
@@ -96,7 +97,7 @@ impl AdminListener {
         } = self;
         let handle = server.handle();
         let serve = move || {
-            watched.wait_for(Phase::Serving, START_PATIENCE);
+            watched.wait_for(ServerState::Serving, START_PATIENCE);
             if let Err(error) = server.serve(app) {
                 log::error!("admin listener: {error}");
             }

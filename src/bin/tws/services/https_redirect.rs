@@ -12,9 +12,9 @@ use std::thread::{self, JoinHandle};
 
 #[cfg(feature = "tls")]
 pub(crate) use tws::Tls;
-use tws::access_log::Inlet;
+use tws::access_log::AccessLogHandle;
 use tws::{
-    Admission, Config, Endpoint, Error, Handler, Reply, Request, Response, Router, Server,
+    BodyPolicy, Config, Endpoint, Error, Handler, Outcome, Request, Response, Router, Server,
     ServerHandle, StatusCode,
 };
 #[cfg(feature = "tls")]
@@ -157,7 +157,10 @@ impl RedirectListener {
     }
 
     /// Starts to serve, on threads of its own, and tells the log of it.
-    pub(crate) fn start(self, access_log: Option<Inlet>) -> Result<RedirectService, Error> {
+    pub(crate) fn start(
+        self,
+        access_log: Option<AccessLogHandle>,
+    ) -> Result<RedirectService, Error> {
         let Self {
             mut server,
             handler,
@@ -275,13 +278,13 @@ struct Redirect {
 }
 
 impl Handler for Redirect {
-    fn handle(&self, request: &Request<'_>) -> Reply {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
         self.answer(request).into()
     }
 
     /// However large a content is, it is to go elsewhere.
-    fn admit(&self, request: &Request<'_>) -> Admission {
-        Admission::Refuse(self.answer(request))
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
+        BodyPolicy::Reject(self.answer(request))
     }
 }
 

@@ -25,7 +25,7 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, LineGauge, Paragraph, Sparkline};
 use ratatui::{Frame, Terminal};
-use tws::Phase;
+use tws::ServerState;
 use tws::admin::{Limit, Sample, Sampler, TransferSample};
 
 use super::stderr_log::Lines;
@@ -78,7 +78,7 @@ impl Tui {
         let (sender, samples) = mpsc::channel();
         let watch = move || {
             let mut sample = sampler.latest();
-            while sender.send(Arc::clone(&sample)).is_ok() && sample.phase != Phase::Ended {
+            while sender.send(Arc::clone(&sample)).is_ok() && sample.phase != ServerState::Ended {
                 sample = sampler.after(sample.number);
             }
         };
@@ -249,9 +249,9 @@ impl Picture {
         let phase = self
             .latest
             .as_ref()
-            .map_or(Phase::Bound, |sample| sample.phase);
+            .map_or(ServerState::Bound, |sample| sample.phase);
         let (words, color) = match phase {
-            Phase::Bound | Phase::Serving => ("q quits", Color::Green),
+            ServerState::Bound | ServerState::Serving => ("q quits", Color::Green),
             _ => ("finishing responses; q again quits at once", Color::Yellow),
         };
         let line = Line::from(vec![
