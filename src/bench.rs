@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use crate::config::Config;
-use crate::http::forwarded::Client;
-use crate::proto::context::{Context, Recording};
+use crate::http::forwarded::ClientInfo;
+use crate::proto::context::{Context, RecordMode};
 use crate::proto::h1::machine::{Machine, Next};
 use crate::proto::h1::outbox::Segment;
 use crate::proto::h1::request_body::Intake;
@@ -21,8 +21,11 @@ impl Default for BenchConnection {
     fn default() -> Self {
         let now = SystemTime::now();
         Self {
-            machine: Machine::new(Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))),
-            cx: Context::new(&Config::default(), Recording::Off, Instant::now, now),
+            machine: Machine::new(ClientInfo::plain(SocketAddr::from((
+                Ipv4Addr::LOCALHOST,
+                1,
+            )))),
+            cx: Context::new(&Config::default(), RecordMode::Off, Instant::now, now),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 /// An IPv4 address, or the network that one IPv6 customer has at least (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Client(u128);
+pub(crate) struct ClientKey(u128);
 
-impl Client {
+impl ClientKey {
     /// `None` for a peer without an address (a unix socket's stands as `[::]:0`): all of them would
     /// be one.
     pub(crate) fn of(address: IpAddr) -> Option<Self> {
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn a_client_is_an_address_or_a_network() {
-        let client = |text: &str| Client::of(text.parse().expect("an address"));
+        let client = |text: &str| ClientKey::of(text.parse().expect("an address"));
         for (first, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("2001:db8::1", "2001:db8::2:0:0:1", "2001:db8:0:1::1"),

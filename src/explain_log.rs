@@ -12,7 +12,7 @@ use std::fmt;
 pub(crate) const TARGET: &str = "tws::explain";
 
 /// Says one decision: its topic in one word, and what was decided, as [`format!`] has it.
-macro_rules! decided {
+macro_rules! explain {
     ($topic:literal, $($decision:tt)+) => {
         log::trace!(
             target: $crate::explain_log::TARGET,
@@ -23,7 +23,7 @@ macro_rules! decided {
     };
 }
 
-pub(crate) use decided;
+pub(crate) use explain;
 
 /// True if somebody listens: for what is found out only to be said.
 pub(crate) fn is_explained() -> bool {
@@ -32,9 +32,9 @@ pub(crate) fn is_explained() -> bool {
 
 /// Bytes of a path or a field as they can be read in one line: control characters and what is no
 /// UTF-8 as escapes.
-pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for letter in chunk.valid().chars() {
@@ -60,7 +60,7 @@ mod tests {
             ("/ñ".as_bytes(), "/ñ"),
             (b"/\xFFa\r\n\x1b[2J", r"/\xffa\r\n\u{1b}[2J"),
         ] {
-            assert_eq!(Shown(bytes).to_string(), shown);
+            assert_eq!(Escaped(bytes).to_string(), shown);
         }
     }
 }

@@ -16,17 +16,17 @@ use crate::config::{Config, Endpoint, Limits};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::accept::acceptor::{
-    Acceptor, Admittance, Room, Stop, connections_with_descriptors,
+    AcceptStats, Acceptor, AcceptorHandle, ConnectionLimits, connections_with_descriptors,
 };
-use crate::net::accept::handshaker::{self, Handshaker, Message, Preamble};
-use crate::net::blocking::disk::Disks;
-use crate::net::blocking::pool::Helpers;
-use crate::net::event_loop::handle::{Address, Seat};
-use crate::net::event_loop::mailbox::Mail;
-use crate::net::observe::observer::{self, Observer, PoolsView, Subject};
+use crate::net::accept::handshaker::{self, AcceptPolicy, Handshaker, HandshakerMessage};
+use crate::net::blocking::disk::DiskPools;
+use crate::net::blocking::pool::BlockingPool;
+use crate::net::event_loop::handle::{LoopHandle, LoopParts};
+use crate::net::event_loop::mailbox::WorkerMessage;
+use crate::net::observe::observer::{self, BlockingPoolStats, Observer, SnapshotKind};
 use crate::net::transport::socket::{Listener, ListenerAddress, V6};
 use crate::net::worker::Worker;
-use crate::net::worker::settings::Terms;
+use crate::net::worker::settings::RuntimeConfig;
 #[cfg(feature = "tls")]
 use crate::tls::{Reloaded, Tls};
 
@@ -40,14 +40,14 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Server {
     config: Config,
     acceptor: Acceptor,
-    seats: Vec<Seat>,
-    preamble: Preamble,
+    seats: Vec<LoopParts>,
+    preamble: AcceptPolicy,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     access_log: Option<AccessLog>,
     /// Where its event loops write to, which may be another server's log.
     inlet: Option<AccessLogHandle>,
-    pools: (Helpers, Helpers, Disks),
+    pools: (BlockingPool, BlockingPool, DiskPools),
     handle: ServerHandle,
 }
 
@@ -61,11 +61,11 @@ pub struct ServerHandle {
 struct Shared {
     addresses: Vec<SocketAddr>,
     unix_sockets: Vec<PathBuf>,
-    workers: Vec<Address>,
-    handshakers: Arc<handshaker::Directory>,
-    stop: Arc<Stop>,
-    admittance: Arc<Admittance>,
-    pools: PoolsView,
+    workers: Vec<LoopHandle>,
+    handshakers: Arc<handshaker::HandshakerHandles>,
+    stop: Arc<AcceptorHandle>,
+    admittance: Arc<AcceptStats>,
+    pools: BlockingPoolStats,
     /// What the access log had to leave out, if there is one.
     dropped_lines: OnceLock<DropCounter>,
     drain: Mutex<Drain>,
@@ -135,14 +135,19 @@ impl ServerHandle {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        let of_workers: usize = self.shared.workers.iter().map(Address::connections).sum();
+        let of_workers: usize = self
+            .shared
+            .workers
+            .iter()
+            .map(LoopHandle::connections)
+            .sum();
         of_workers + self.shared.handshakers.connections()
     }
 
     /// What there is to count. The numbers are read one after the other while the server goes on.
     pub fn stats(&self) -> ServerStats {
-        let requests = |worker: &Address| worker.tally.requests.load(Ordering::Relaxed);
-        let shed = |worker: &Address| worker.tally.evicted.load(Ordering::Relaxed);
+        let requests = |worker: &LoopHandle| worker.tally.requests.load(Ordering::Relaxed);
+        let shed = |worker: &LoopHandle| worker.tally.evicted.load(Ordering::Relaxed);
         let admittance = &self.shared.admittance;
         ServerStats {
             connections: self.connections(),
@@ -187,7 +192,7 @@ impl ServerHandle {
     /// it has ended, and while it ends those that have finished. To be asked costs each next to
     /// nothing, and nothing is measured.
     pub fn silent_event_loops(&self, patience: Duration) -> Vec<usize> {
-        observer::ask(&self.shared.workers, Subject::Itself, patience).silent
+        observer::ask(&self.shared.workers, SnapshotKind::Itself, patience).silent
     }
 
     /// [`shut_down`](Self::shut_down) after a while in which everybody is served and only
@@ -220,7 +225,7 @@ impl ServerHandle {
     /// [`Error::Setting`] for limits that contradict each other; nothing has changed then.
     pub fn reload(&self, handler: impl Handler + 'static, config: &Config) -> Result<(), Error> {
         check(config)?;
-        let terms = Terms::new(Arc::new(handler), config);
+        let terms = RuntimeConfig::new(Arc::new(handler), config);
         let mut drain = self.shared.drain();
         if drain.phase == ServerState::Serving {
             drain.time = config.timeouts.drain;
@@ -228,7 +233,7 @@ impl ServerHandle {
         // Under the lock, so that of two that come at once the same is the last everywhere.
         for worker in &self.shared.workers {
             let terms = Box::new(terms.clone());
-            worker.mailbox.send(Mail::Terms(terms));
+            worker.mailbox.send(WorkerMessage::RuntimeConfig(terms));
         }
         self.shared.stop.change(terms);
         Ok(())
@@ -306,14 +311,14 @@ impl Server {
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = config.workers.unwrap_or_else(cores);
         let seats = (0..workers.get())
-            .map(|_| Seat::new())
+            .map(|_| LoopParts::new())
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::system("create an event loop"))?;
         let limits = &config.limits;
         let pools = (
-            Helpers::new(config.helpers.get(), limits.max_waiting_jobs),
-            Helpers::new(limits.max_streams, 0),
-            Disks::new(config.helpers.get(), limits.max_waiting_jobs),
+            BlockingPool::new(config.helpers.get(), limits.max_waiting_jobs),
+            BlockingPool::new(limits.max_streams, 0),
+            DiskPools::new(config.helpers.get(), limits.max_waiting_jobs),
         );
         let shared = Shared {
             addresses,
@@ -322,7 +327,7 @@ impl Server {
             workers: seats.iter().map(|seat| seat.address().clone()).collect(),
             stop: acceptor.stop(),
             admittance: acceptor.admittance(),
-            pools: PoolsView {
+            pools: BlockingPoolStats {
                 jobs: pools.0.view(),
                 streams: pools.1.view(),
                 disks: pools.2.view(),
@@ -336,7 +341,7 @@ impl Server {
             failed: AtomicBool::new(false),
         };
         Ok(Self {
-            preamble: Preamble::of(&config),
+            preamble: AcceptPolicy::of(&config),
             config,
             acceptor,
             seats,
@@ -404,7 +409,7 @@ impl Server {
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let limits = &self.config.limits;
         let shared = self.handle.shared;
-        let mut crew = Crew::of(&shared);
+        let mut crew = ThreadGroup::of(&shared);
         let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
             let sink = self.inlet.as_ref().map(AccessLogHandle::sink);
@@ -418,7 +423,7 @@ impl Server {
             true => 0,
             false => count,
         };
-        let seats: std::io::Result<Vec<_>> = (0..greetings).map(|_| Seat::new()).collect();
+        let seats: std::io::Result<Vec<_>> = (0..greetings).map(|_| LoopParts::new()).collect();
         let seats = seats.map_err(Error::system("create an event loop"))?;
         let addresses = seats.iter().map(|seat| seat.address().clone()).collect();
         shared.handshakers.publish(addresses);
@@ -432,7 +437,7 @@ impl Server {
         #[cfg(feature = "tls")]
         let _watched = self.tls.map(watch_certificates).transpose()?;
         shared.enter(ServerState::Serving);
-        let room = Room {
+        let room = ConnectionLimits {
             workers: shared.workers.clone(),
             handshakers: Arc::clone(&shared.handshakers),
             preamble: self.preamble,
@@ -488,19 +493,19 @@ impl Shared {
 
     fn tell_workers(&self, time: Duration) {
         for worker in &self.workers {
-            worker.mailbox.send(Mail::Drain(time));
+            worker.mailbox.send(WorkerMessage::Drain(time));
         }
     }
 }
 
 /// The threads that serve. They finish what is begun, and end, when this is dropped.
-struct Crew {
+struct ThreadGroup {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     handshakers: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
+impl ThreadGroup {
     fn of(shared: &Arc<Shared>) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -515,18 +520,18 @@ impl Crew {
         name: String,
         run: impl FnOnce() -> std::io::Result<()> + Send + 'static,
     ) -> Result<JoinHandle<()>, Error> {
-        let ward = Ward(Arc::clone(&self.shared));
+        let ward = PanicGuard(Arc::clone(&self.shared));
         let thread = thread::Builder::new().name(name);
         let thread = thread.spawn(move || ward.watch(run));
         thread.map_err(Error::system("start an event loop"))
     }
 }
 
-impl Drop for Crew {
+impl Drop for ThreadGroup {
     fn drop(&mut self) {
         // What they have begun is the workers' to finish.
         for handshaker in self.shared.handshakers.all() {
-            handshaker.mailbox.send(Message::Drain);
+            handshaker.mailbox.send(HandshakerMessage::Drain);
         }
         join(&mut self.handshakers);
         let mut drain = self.shared.drain();
@@ -573,9 +578,9 @@ fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
 
 /// Ends the whole server if one event loop fails: half a server is worse than none, because
 /// nobody restarts it.
-struct Ward(Arc<Shared>);
+struct PanicGuard(Arc<Shared>);
 
-impl Ward {
+impl PanicGuard {
     fn watch(self, run: impl FnOnce() -> std::io::Result<()>) {
         if let Err(error) = run() {
             log::error!("event loop: {error}; the server shuts down");
@@ -589,7 +594,7 @@ impl Ward {
     }
 }
 
-impl Drop for Ward {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             self.end();

@@ -20,15 +20,15 @@ pub struct FileRange {
     /// How many bytes.
     pub len: u64,
     /// What the file is known to be, if somebody promised so.
-    pub(crate) version: Option<Arc<FileVersion>>,
+    pub(crate) version: Option<Arc<FileState>>,
 }
 
 /// What a file was when it was promised; all who send it share it.
 #[derive(Debug)]
-pub(crate) struct FileVersion {
+pub(crate) struct FileState {
     len: u64,
     modified: SystemTime,
-    pub(crate) medium: Medium,
+    pub(crate) medium: Storage,
     since: Instant,
     /// Milliseconds from `since` until it was seen to be in the kernel's memory; 0 is never.
     seen: AtomicU64,
@@ -38,23 +38,23 @@ pub(crate) struct FileVersion {
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Medium {
+pub(crate) enum Storage {
     /// In the kernel's memory, and nowhere else: tmpfs, ramfs.
-    Memory,
+    PageCacheOnly,
     /// Somewhere that may have to be waited for.
-    Disk,
+    Backed,
 }
 
 /// The beginning of a range, as far as it can be sent without waiting for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AtHand {
+pub(crate) enum Resident {
     /// So many bytes are in the kernel's memory.
     InKernel(u64),
     /// These are in ours: the file system cannot say what the kernel keeps of it.
     Read(Bytes),
 }
 
-impl AtHand {
+impl Resident {
     /// In bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {
@@ -74,10 +74,10 @@ impl AtHand {
 
 /// How long a file that was in the kernel's memory is taken to be there still. What is sent so often
 /// is not what the kernel lets go of.
-const SEEN_LATELY: Duration = Duration::from_secs(1);
+const RESIDENT_TTL: Duration = Duration::from_secs(1);
 
 /// How long a file that was not in the kernel's memory is taken not to be there still.
-const MISSED_LATELY: Duration = Duration::from_secs(3);
+const NON_RESIDENT_TTL: Duration = Duration::from_secs(3);
 
 impl FileRange {
     /// `len` bytes from `offset` on.
@@ -90,7 +90,7 @@ impl FileRange {
         }
     }
 
-    pub(crate) fn with_version(mut self, version: &Arc<FileVersion>) -> Self {
+    pub(crate) fn with_version(mut self, version: &Arc<FileState>) -> Self {
         self.version = Some(Arc::clone(version));
         self
     }
@@ -137,8 +137,8 @@ fn modified(known: &Statx) -> Option<SystemTime> {
     whole?.checked_add(Duration::from_nanos(at.tv_nsec.into()))
 }
 
-impl FileVersion {
-    pub(crate) fn new(len: u64, modified: SystemTime, medium: Medium) -> Arc<Self> {
+impl FileState {
+    pub(crate) fn new(len: u64, modified: SystemTime, medium: Storage) -> Arc<Self> {
         Arc::new(Self {
             len,
             modified,
@@ -160,7 +160,7 @@ impl FileVersion {
 
     /// True if all of the file was in the kernel's memory a moment ago.
     pub(crate) fn was_seen_lately(&self, now: Instant) -> bool {
-        self.is_recent(&self.seen, SEEN_LATELY, now)
+        self.is_recent(&self.seen, RESIDENT_TTL, now)
     }
 
     /// Notes that some of the file is not in the kernel's memory.
@@ -170,7 +170,7 @@ impl FileVersion {
 
     /// True if some of the file was not in the kernel's memory a moment ago.
     pub(crate) fn was_missed_lately(&self, now: Instant) -> bool {
-        self.is_recent(&self.missed, MISSED_LATELY, now)
+        self.is_recent(&self.missed, NON_RESIDENT_TTL, now)
     }
 
     fn is_recent(&self, moment: &AtomicU64, span: Duration, now: Instant) -> bool {
@@ -200,7 +200,7 @@ mod tests {
             file.set_modified(time).expect("a time");
             let metadata = file.metadata().expect("a file");
             let modified = metadata.modified().expect("a time");
-            let version = FileVersion::new(0, modified, Medium::Disk);
+            let version = FileState::new(0, modified, Storage::Backed);
             let range = FileRange::new(Arc::new(file.try_clone().expect("a file")), 0, 0);
             assert_eq!(range.device(), metadata.dev());
             let range = range.with_version(&version);
@@ -213,12 +213,12 @@ mod tests {
 
     #[test]
     fn a_file_is_seen_for_a_while() {
-        let version = FileVersion::new(1, SystemTime::now(), Medium::Disk);
+        let version = FileState::new(1, SystemTime::now(), Storage::Backed);
         let start = Instant::now();
         assert!(!version.was_seen_lately(start));
         version.see(start);
         assert!(version.was_seen_lately(start));
-        assert!(version.was_seen_lately(start + SEEN_LATELY / 2));
-        assert!(!version.was_seen_lately(start + 2 * SEEN_LATELY));
+        assert!(version.was_seen_lately(start + RESIDENT_TTL / 2));
+        assert!(!version.was_seen_lately(start + 2 * RESIDENT_TTL));
     }
 }

@@ -30,14 +30,14 @@ enum Source {
 
 /// The reader's and the connection's common part.
 struct Pipe {
-    flow: Mutex<Flow>,
+    flow: Mutex<PipeState>,
     /// Bytes, or the end.
     news: Condvar,
     /// Tells the connection that there is room again.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-struct Flow {
+struct PipeState {
     bytes: VecDeque<u8>,
     end: End,
     writer: Writer,
@@ -107,7 +107,7 @@ impl BodyWriter {
     /// A pipe's writing end; `wake` is called, on the reader's thread, when there is room again
     /// after [`has_room`](Self::has_room) has said no.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let flow = Flow {
+        let flow = PipeState {
             bytes: VecDeque::new(),
             end: End::Open,
             writer: Writer::Receives,
@@ -168,7 +168,7 @@ impl Drop for BodyWriter {
 }
 
 impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, Flow> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         // Nothing that is done under the lock can panic half way.
         self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }

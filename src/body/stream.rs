@@ -49,12 +49,12 @@ pub(crate) type WriteContent = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> 
 /// ```
 #[derive(Debug)]
 pub struct BodyStream {
-    pub(crate) source: Source,
+    pub(crate) source: BodySource,
     pub(crate) length: Option<u64>,
 }
 
 /// Where the next piece of a content comes from.
-pub(crate) enum Source {
+pub(crate) enum BodySource {
     /// It is asked for.
     Producer(Box<dyn BodyProducer>),
     /// This is to be started, on a thread of its own.
@@ -69,7 +69,7 @@ impl BodyStream {
     /// costs no thread while the client is slow.
     pub fn produced(producer: impl BodyProducer + 'static) -> Self {
         Self {
-            source: Source::Producer(Box::new(producer)),
+            source: BodySource::Producer(Box::new(producer)),
             length: None,
         }
     }
@@ -81,7 +81,7 @@ impl BodyStream {
     /// short.
     pub fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
         Self {
-            source: Source::Writer(Box::new(write)),
+            source: BodySource::Writer(Box::new(write)),
             length: None,
         }
     }
@@ -97,19 +97,19 @@ impl BodyStream {
     pub(crate) fn into_content(self) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         match self.source {
-            Source::Producer(mut producer) => {
+            BodySource::Producer(mut producer) => {
                 while let Some(piece) = producer.next_piece()? {
                     content.extend_from_slice(&piece);
                 }
             }
-            Source::Writer(write) => write(&mut content)?,
-            Source::Waiting(_) => {}
+            BodySource::Writer(write) => write(&mut content)?,
+            BodySource::Waiting(_) => {}
         }
         Ok(content)
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for BodySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Producer(_) => "Producer",

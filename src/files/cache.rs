@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::inotify::Directory;
-use super::representation::Version;
+use super::representation::Representation;
 
 /// How long nobody looks whether a file has changed.
 pub(super) const FRESH: Duration = Duration::from_millis(10);
@@ -71,7 +71,7 @@ struct Shard {
 #[derive(Debug)]
 struct Entry {
     /// `None` if there is known to be nothing.
-    version: Option<Arc<Version>>,
+    version: Option<Arc<Representation>>,
     checked: Instant,
     /// Its directory, if that was watched when it was checked.
     watched: Option<Arc<Directory>>,
@@ -125,11 +125,11 @@ impl Seen {
 #[derive(Debug)]
 pub(super) enum Known {
     /// This, and nobody has touched it.
-    Quiet(Option<Arc<Version>>),
+    Quiet(Option<Arc<Representation>>),
     /// This, for certain enough.
-    Fresh(Option<Arc<Version>>),
+    Fresh(Option<Arc<Representation>>),
     /// This, a while ago.
-    Stale(Option<Arc<Version>>),
+    Stale(Option<Arc<Representation>>),
     Nothing,
 }
 
@@ -161,7 +161,7 @@ impl Cache {
     }
 
     /// Keeps what was found.
-    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Version>>, seen: Seen) {
+    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Representation>>, seen: Seen) {
         let entry = Entry {
             version,
             checked: seen.at,
@@ -171,7 +171,7 @@ impl Cache {
     }
 
     /// Keeps a version that was looked at again and is the same, unless another has come.
-    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Version>, seen: Seen) {
+    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Representation>, seen: Seen) {
         let mut shard = self.shard(key);
         shard.counts.revalidations += 1;
         if let Some(entry) = shard.entries.get_mut(key)

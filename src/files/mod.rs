@@ -33,7 +33,7 @@ use ::http::{HeaderMap, Method, StatusCode};
 
 use crate::body::BodyStream;
 use crate::error::Error;
-use crate::explain_log::{self, Shown, decided};
+use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, AcceptEncoding, Form};
@@ -43,11 +43,11 @@ use crate::http::{Body, Fields, Rejection, Request, Response, cors, error_page, 
 use crate::site::{HostName, Listing, Site};
 pub use cache::CacheStats;
 use listing::{Entries, Hidden, Order, UploadForm};
-use representation::Version;
+use representation::Representation;
 use resolve::{Resolved, last_of};
-use root::{Miss, Patience};
+use root::{Blocking, OpenError};
 use rules::{Dotted, Rules, Scope};
-use tree::{Found, Halt, Snapshot, Tree};
+use tree::{Found, ServeError, Snapshot, Tree};
 
 /// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, takes files
 /// for the tree, too.
@@ -115,9 +115,9 @@ impl StaticFiles {
     /// rather have another form of it, or has it already, is not looked at. It may wait for a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = self.inner.tree(request);
-        let at = tree.snapshot(Patience::Enough);
+        let at = tree.snapshot(Blocking::Enough);
         let path = request.path_bytes();
-        let resolved = || resolve::resolve(&tree.rules, &at.root, path, Patience::Enough);
+        let resolved = || resolve::resolve(&tree.rules, &at.root, path, Blocking::Enough);
         tree.rules.redirect(request).is_none() && matches!(resolved(), Ok(Resolved::File(..)))
     }
 
@@ -149,14 +149,14 @@ impl Handler for StaticFiles {
         if self.inner.tree(request).takes(request.method()) {
             return self.inner.take(request);
         }
-        match self.inner.answer(request, Patience::None) {
+        match self.inner.answer(request, Blocking::None) {
             Ok(response) => response.into(),
             Err(Slow) => {
                 let inner = Arc::clone(&self.inner);
                 let device = inner.tree(request).device_of(request.path_bytes());
                 let request = request.clone().into_owned();
                 let job = move || {
-                    let answer = inner.answer(&request, Patience::Enough);
+                    let answer = inner.answer(&request, Blocking::Enough);
                     answer.unwrap_or_else(|Slow| {
                         Response::fault("files: a blocking lookup would block")
                     })
@@ -222,7 +222,7 @@ impl Inner {
         trees.chain([&self.default]).for_each(Tree::shed);
     }
 
-    fn answer(&self, request: &Request<'_>, patience: Patience) -> Result<Response, Slow> {
+    fn answer(&self, request: &Request<'_>, patience: Blocking) -> Result<Response, Slow> {
         let tree = self.tree(request);
         match *request.method() {
             Method::GET | Method::HEAD => {}
@@ -238,7 +238,7 @@ impl Inner {
         let at = tree.snapshot(patience);
         let served = match tree.serve(&at, request, patience) {
             // What is kept open for speed may be in the way.
-            Err(Halt::Miss(Miss::Overloaded)) => {
+            Err(ServeError::OpenError(OpenError::Overloaded)) => {
                 self.shed();
                 tree.serve(&at, request, patience)
             }
@@ -246,15 +246,15 @@ impl Inner {
         };
         match served {
             Ok(response) => Ok(response),
-            Err(Halt::Slow) => Err(Slow),
-            Err(Halt::Miss(miss)) => tree.miss(&at, request, miss, patience),
+            Err(ServeError::Slow) => Err(Slow),
+            Err(ServeError::OpenError(miss)) => tree.miss(&at, request, miss, patience),
         }
     }
 
     /// The site that the client asks for; a name that no site has means the default one.
     fn tree(&self, request: &Request<'_>) -> &Tree {
         if self.hosts.is_empty() {
-            decided!(
+            explain!(
                 "host",
                 "{} is served whatever the Host, because there is no [[host]]",
                 self.default.path.display()
@@ -262,7 +262,7 @@ impl Inner {
             return &self.default;
         }
         let Some(host) = request.host() else {
-            decided!(
+            explain!(
                 "host",
                 "the request names no host, so the default site is used"
             );
@@ -283,16 +283,16 @@ impl Inner {
         match named(&exact).or_else(|| named(&wildcard)) {
             Some((name, tree)) => {
                 let path = tree.path.display();
-                decided!(
+                explain!(
                     "host",
                     "{} matches [[host]] {name}, served from {path}",
-                    Shown(host.as_bytes())
+                    Escaped(host.as_bytes())
                 );
                 tree
             }
             None => {
-                let (host, path) = (Shown(host.as_bytes()), self.default.path.display());
-                decided!(
+                let (host, path) = (Escaped(host.as_bytes()), self.default.path.display());
+                explain!(
                     "host",
                     "{host} matches no [[host]], so the default site is used: {path}"
                 );
@@ -302,14 +302,14 @@ impl Inner {
     }
 }
 
-fn explain_validators(fields: &Fields<'_>, version: &Version, outcome: Precondition) {
-    let name = Shown(&version.name);
+fn explain_validators(fields: &Fields<'_>, version: &Representation, outcome: Precondition) {
+    let name = Escaped(&version.name);
     if let Some(tag) = &version.validators.etag {
         let why = match version.is_settled() {
             true => "",
             false => ", weak because the file is less than two seconds old",
         };
-        decided!("etag", "{} for {name}{why}", tag.to_field());
+        explain!("etag", "{} for {name}{why}", tag.to_field());
     }
     let outcome = match outcome {
         Precondition::Proceed => "the request proceeds",
@@ -318,13 +318,13 @@ fn explain_validators(fields: &Fields<'_>, version: &Version, outcome: Precondit
     };
     for name in conditional::PRECONDITIONS {
         for value in fields.all(name) {
-            decided!("condition", "{name}: {}: {outcome}", Shown(value));
+            explain!("condition", "{name}: {}: {outcome}", Escaped(value));
         }
     }
 }
 
 fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
-    let Some(asked) = request.fields().first("range").map(Shown) else {
+    let Some(asked) = request.fields().first("range").map(Escaped) else {
         return;
     };
     match range {
@@ -334,23 +334,23 @@ fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
                 (&Method::GET, Some(_)) => "If-Range names another version",
                 _ => "ranges apply to GET only",
             };
-            decided!(
+            explain!(
                 "range",
                 "{asked} is ignored and the whole file is sent: {why}"
             );
         }
         RangeRequest::Part(part) => {
-            decided!("range", "{asked} selects {} of {len} bytes", part.len());
+            explain!("range", "{asked} selects {} of {len} bytes", part.len());
         }
         RangeRequest::Parts(parts) => {
-            decided!(
+            explain!(
                 "range",
                 "{asked} selects {} parts of {len} bytes",
                 parts.len()
             );
         }
         RangeRequest::Unsatisfiable => {
-            decided!("range", "{asked} is beyond the end of {len} bytes: 416");
+            explain!("range", "{asked} is beyond the end of {len} bytes: 416");
         }
     }
 }
@@ -360,23 +360,23 @@ impl Tree {
         &self,
         at: &Snapshot,
         request: &Request<'_>,
-        patience: Patience,
-    ) -> Result<Response, Halt> {
+        patience: Blocking,
+    ) -> Result<Response, ServeError> {
         let path = request.path_bytes();
         match self.find(at, path, patience) {
-            Ok(Found::Version(plain)) => {
+            Ok(Found::Representation(plain)) => {
                 let accepted = AcceptEncoding::parse(request.fields());
                 let version = self.encoded(at, path, plain, accepted, patience)?;
                 Ok(self.represent(at, request, &version, patience)?)
             }
             Ok(Found::Directory) => Ok(self.add_slash(request)),
             Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
-                decided!("listing", "on, so the entries of the folder are listed");
+                explain!("listing", "on, so the entries of the folder are listed");
                 self.list(at, request, patience)
             }
-            found @ (Ok(Found::NoIndex) | Err(Halt::Miss(Miss::NotFound))) => {
+            found @ (Ok(Found::NoIndex) | Err(ServeError::OpenError(OpenError::NotFound))) => {
                 if let Ok(Found::NoIndex) = found {
-                    decided!(
+                    explain!(
                         "listing",
                         "off, so the folder is not listed (--listing on lists it)"
                     );
@@ -395,8 +395,8 @@ impl Tree {
         &self,
         at: &Snapshot,
         request: &Request<'_>,
-        version: &Version,
-        patience: Patience,
+        version: &Representation,
+        patience: Blocking,
     ) -> Result<Response, Slow> {
         let fields = request.fields();
         let precondition = conditional::evaluate(request.method(), fields, &version.validators);
@@ -438,30 +438,30 @@ impl Tree {
         &self,
         at: &Snapshot,
         request: &Request<'_>,
-        patience: Patience,
-    ) -> Result<(Vec<u8>, Arc<Version>), Halt> {
+        patience: Blocking,
+    ) -> Result<(Vec<u8>, Arc<Representation>), ServeError> {
         let Some(name) = &self.rules.spa else {
-            return Err(Miss::NotFound.into());
+            return Err(OpenError::NotFound.into());
         };
-        let page = Shown(name);
+        let page = Escaped(name);
         let path = request.path_bytes();
         let last = last_of(path);
         if last.contains(&b'.') {
-            decided!(
+            explain!(
                 "spa",
                 "{page} is not used because {} contains a dot, as file names do",
-                Shown(last)
+                Escaped(last)
             );
-            return Err(Miss::NotFound.into());
+            return Err(OpenError::NotFound.into());
         }
         if !negotiation::accepts_html_navigation(request.fields()) {
-            decided!(
+            explain!(
                 "spa",
                 "{page} is not used because Accept lacks text/html, so this is no navigation"
             );
-            return Err(Miss::NotFound.into());
+            return Err(OpenError::NotFound.into());
         }
-        decided!(
+        explain!(
             "spa",
             "{page} answers the navigation because there is no such file"
         );
@@ -481,7 +481,7 @@ impl Tree {
     /// 301 to a directory's own address. The path is encoded anew and starts with one slash, so
     /// that it can lead nowhere else.
     fn add_slash(&self, request: &Request<'_>) -> Response {
-        decided!(
+        explain!(
             "path",
             "a folder's path ends with a slash, so the client is redirected there"
         );
@@ -502,20 +502,20 @@ impl Tree {
         &self,
         at: &Snapshot,
         request: &Request<'_>,
-        patience: Patience,
-    ) -> Result<Response, Halt> {
-        if patience == Patience::None {
-            return Err(Halt::Slow);
+        patience: Blocking,
+    ) -> Result<Response, ServeError> {
+        if patience == Blocking::None {
+            return Err(ServeError::Slow);
         }
         let path = request.path_bytes();
         let name = path.strip_prefix(b"/").unwrap_or(path);
         let directory = at.root.directory(name)?;
         let hidden = match self.rules.dotted {
             Dotted::Hidden => Hidden::Omitted,
-            Dotted::Shown => Hidden::Shown,
+            Dotted::Escaped => Hidden::Shown,
         };
         let stat = |entry: &[u8]| at.root.stat(&[name, entry].concat());
-        let mut entries = Entries::read(&directory, hidden, stat).map_err(Miss::Failed)?;
+        let mut entries = Entries::read(&directory, hidden, stat).map_err(OpenError::Failed)?;
         entries.omit(crate::site::SITE_FILE.as_bytes());
         if !name.is_empty() && hidden == Hidden::Omitted {
             // Public at the top only.
@@ -592,12 +592,12 @@ impl Tree {
     fn refuse_method(&self, request: &Request<'_>) -> Response {
         let method = request.method();
         if matches!(*method, Method::PUT | Method::POST) {
-            decided!(
+            explain!(
                 "method",
                 "{method} needs uploads, which are off (--upload turns them on)"
             );
         } else {
-            decided!("method", "{method} is not supported for files");
+            explain!("method", "{method} is not supported for files");
         }
         let plain = method_not_allowed(method, self.allowed());
         let mut response = error_page::instead_of(plain, request.fields());
@@ -609,21 +609,21 @@ impl Tree {
         &self,
         at: &Snapshot,
         request: &Request<'_>,
-        miss: Miss,
-        patience: Patience,
+        miss: OpenError,
+        patience: Blocking,
     ) -> Result<Response, Slow> {
         let status = match miss {
-            Miss::NotFound => StatusCode::NOT_FOUND,
-            Miss::Forbidden => StatusCode::FORBIDDEN,
-            Miss::Overloaded => {
+            OpenError::NotFound => StatusCode::NOT_FOUND,
+            OpenError::Forbidden => StatusCode::FORBIDDEN,
+            OpenError::Overloaded => {
                 return Ok(Response::unavailable("out of file descriptors or memory"));
             }
-            Miss::Changing | Miss::Cold => {
+            OpenError::Changing | OpenError::Cold => {
                 return Ok(Response::unavailable(
                     "the file is being modified; try again",
                 ));
             }
-            Miss::Failed(error) => {
+            OpenError::Failed(error) => {
                 log::error!("files: cannot serve {:?}: {error}", request.target());
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -637,7 +637,7 @@ impl Tree {
         at: &Snapshot,
         request: &Request<'_>,
         status: StatusCode,
-        patience: Patience,
+        patience: Blocking,
     ) -> Result<Response, Slow> {
         let form = negotiation::form(request.fields());
         let mut response = match self.error_page(at, status, patience)? {
@@ -655,29 +655,29 @@ impl Tree {
         &self,
         at: &Snapshot,
         status: StatusCode,
-        patience: Patience,
-    ) -> Result<Option<Arc<Version>>, Slow> {
+        patience: Blocking,
+    ) -> Result<Option<Arc<Representation>>, Slow> {
         let Some(name) = self.rules.error_page(status) else {
             return Ok(None);
         };
-        decided!(
+        explain!(
             "error",
             "the page for status {} is {}",
             status.as_u16(),
-            Shown(name)
+            Escaped(name)
         );
         match self.file(at, name, |_: &mut HeaderMap| {}, patience) {
             Ok(page) => Ok(Some(page)),
-            Err(Halt::Slow) => Err(Slow),
-            Err(Halt::Miss(_)) => Ok(None),
+            Err(ServeError::Slow) => Err(Slow),
+            Err(ServeError::OpenError(_)) => Ok(None),
         }
     }
 
     /// The files that the rules name and that cannot be served now.
     fn missing_files(&self) -> impl Iterator<Item = String> {
-        let at = self.snapshot(Patience::Enough);
+        let at = self.snapshot(Blocking::Enough);
         let is_missing = move |(_, name): &(String, &[u8])| {
-            let opened = at.root.get(name, Patience::Enough);
+            let opened = at.root.get(name, Blocking::Enough);
             !matches!(opened, Ok(root::Opened::File(_)))
         };
         let mentioned = self.rules.mentioned().filter(is_missing);

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::media_type;
-use super::root::{self, Facts, Identity, Miss, OpenedFile, Patience};
+use super::root::{self, Blocking, Facts, Identity, OpenError, OpenedFile};
 use super::rules::Rules;
 use crate::body::FileRange;
-use crate::body::file_range::{FileVersion, Medium};
+use crate::body::file_range::{FileState, Storage};
 use crate::http::Body;
 use crate::http::conditional::{EntityTag, Strength, Validators};
 use crate::http::date;
@@ -29,7 +29,7 @@ use crate::site::Compress;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Version {
+pub(super) struct Representation {
     /// Which version of which file this is, or was made from.
     pub(super) identity: Identity,
     /// The file's name beneath the root.
@@ -58,11 +58,11 @@ enum Age {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Memory(Bytes),
-    File(Arc<File>, Arc<FileVersion>),
+    File(Arc<File>, Arc<FileState>),
 }
 
 /// What a version is made of beside its file.
-pub(super) struct Making<'a> {
+pub(super) struct RepresentationBuilder<'a> {
     pub(super) rules: &'a Rules,
     /// The path of the request, which rules are about.
     pub(super) path: &'a [u8],
@@ -76,8 +76,8 @@ pub(super) struct Making<'a> {
     pub(super) finish: fn(&mut HeaderMap),
 }
 
-impl Version {
-    pub(super) fn new(making: &Making<'_>, facts: Facts, content: Content) -> Self {
+impl Representation {
+    pub(super) fn new(making: &RepresentationBuilder<'_>, facts: Facts, content: Content) -> Self {
         let media_type = making.rules.media_types.of(making.typed_name);
         let len = match &content {
             Content::Memory(bytes) => bytes.len() as u64,
@@ -245,21 +245,21 @@ impl Content {
     /// head and needs no descriptor. `None` if the file changed while it was read.
     pub(super) fn of(
         opened: OpenedFile,
-        medium: Medium,
-        patience: Patience,
-    ) -> Result<Option<Self>, Miss> {
+        medium: Storage,
+        patience: Blocking,
+    ) -> Result<Option<Self>, OpenError> {
         if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
-            let version = FileVersion::new(opened.facts.len, opened.facts.modified, medium);
+            let version = FileState::new(opened.facts.len, opened.facts.modified, medium);
             return Ok(Some(Self::File(Arc::new(opened.file), version)));
         }
         let mut bytes = vec![0; opened.facts.len as usize];
-        if patience == Patience::None && medium == Medium::Disk {
+        if patience == Blocking::None && medium == Storage::Backed {
             read_from_memory(&opened.file, &mut bytes)?;
         } else if let Err(error) = opened.file.read_exact_at(&mut bytes, 0) {
             return match error.kind() {
                 // It has become shorter.
                 io::ErrorKind::UnexpectedEof => Ok(None),
-                _ => Err(Miss::Failed(error)),
+                _ => Err(OpenError::Failed(error)),
             };
         }
         let unchanged = opened.is_unchanged();
@@ -268,14 +268,14 @@ impl Content {
 }
 
 /// Reads a whole file without waiting for a disk: what is not in the kernel's memory is
-/// [`Miss::Cold`], and asking has begun to bring it there. So is what a file system has that cannot
+/// [`OpenError::Cold`], and asking has begun to bring it there. So is what a file system has that cannot
 /// say (FUSE, NFS).
-fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), Miss> {
+fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
     let len = bytes.len();
     match peek(file, bytes, 0) {
         Ok(count) if count == len => Ok(()),
         // A part of it, or nothing.
-        Ok(_) | Err(_) => Err(Miss::Cold),
+        Ok(_) | Err(_) => Err(OpenError::Cold),
     }
 }
 
@@ -285,7 +285,7 @@ fn peek(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
     preadv2(file, &mut pieces, offset, ReadWriteFlags::NOWAIT)
 }
 
-impl Making<'_> {
+impl RepresentationBuilder<'_> {
     /// What identifies the version that would be made.
     pub(super) fn validators(&self, facts: Facts, now: SystemTime) -> Validators {
         Validators {

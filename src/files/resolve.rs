@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::root::{Miss, Opened, OpenedFile, Patience, Root};
+use super::root::{Blocking, OpenError, Opened, OpenedFile, Root};
 use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
-use super::upload::temp_file::is_draft;
-use crate::explain_log::{self, Shown, decided};
+use super::upload::temp_file::is_temp_file;
+use crate::explain_log::{self, Escaped, explain};
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -24,37 +24,37 @@ pub(super) fn resolve<'p>(
     rules: &'p Rules,
     root: &Root,
     path: &'p [u8],
-    patience: Patience,
-) -> Result<Resolved<'p>, Miss> {
+    patience: Blocking,
+) -> Result<Resolved<'p>, OpenError> {
     match rules.routes.get(path) {
         Some(Destination::Generated(made)) => {
             let len = made.facts.len;
-            decided!(
+            explain!(
                 "route",
                 "{} is a route to {len} generated zero bytes",
-                Shown(path)
+                Escaped(path)
             );
-            let copy = made.try_clone().map_err(Miss::Failed)?;
+            let copy = made.try_clone().map_err(OpenError::Failed)?;
             return Ok(Resolved::File(copy, Cow::Borrowed(path)));
         }
         Some(Destination::File(name)) => {
-            decided!("route", "{} is a route to {}", Shown(path), Shown(name));
+            explain!("route", "{} is a route to {}", Escaped(path), Escaped(name));
             return file(root, Cow::Borrowed(name), patience);
         }
         None if rules.scope == Scope::Nothing => {
-            decided!(
+            explain!(
                 "route",
                 "{} is not served because the root is a single file, served at / and its name",
-                Shown(path)
+                Escaped(path)
             );
-            return Err(Miss::NotFound);
+            return Err(OpenError::NotFound);
         }
         None if rules.routes.is_empty() => {}
-        None => decided!("route", "no route for {}", Shown(path)),
+        None => explain!("route", "no route for {}", Escaped(path)),
     }
-    let name = path.strip_prefix(b"/").ok_or(Miss::NotFound)?;
+    let name = path.strip_prefix(b"/").ok_or(OpenError::NotFound)?;
     if rules.hides(name) {
-        return Err(Miss::NotFound);
+        return Err(OpenError::NotFound);
     }
     if name.is_empty() || name.ends_with(b"/") {
         return index_of(rules, root, name, patience);
@@ -62,10 +62,10 @@ pub(super) fn resolve<'p>(
     match get(root, name, patience) {
         Ok(Opened::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
         Ok(Opened::Directory) => match clean(rules, root, name, patience) {
-            Err(Miss::NotFound) => Ok(Resolved::Directory),
+            Err(OpenError::NotFound) => Ok(Resolved::Directory),
             found => found,
         },
-        Err(Miss::NotFound) => clean(rules, root, name, patience),
+        Err(OpenError::NotFound) => clean(rules, root, name, patience),
         Err(miss) => Err(miss),
     }
 }
@@ -74,11 +74,11 @@ pub(super) fn resolve<'p>(
 pub(super) fn file<'p>(
     root: &Root,
     name: Cow<'p, [u8]>,
-    patience: Patience,
-) -> Result<Resolved<'p>, Miss> {
+    patience: Blocking,
+) -> Result<Resolved<'p>, OpenError> {
     match get(root, &name, patience)? {
         Opened::File(opened) => Ok(Resolved::File(opened, name)),
-        Opened::Directory => Err(Miss::NotFound),
+        Opened::Directory => Err(OpenError::NotFound),
     }
 }
 
@@ -86,22 +86,22 @@ fn index_of<'p>(
     rules: &Rules,
     root: &Root,
     directory: &[u8],
-    patience: Patience,
-) -> Result<Resolved<'p>, Miss> {
+    patience: Blocking,
+) -> Result<Resolved<'p>, OpenError> {
     for index in &rules.index {
         let name = [directory, index.as_bytes()].concat();
         match get(root, &name, patience) {
             Ok(Opened::File(opened)) => return Ok(Resolved::File(opened, Cow::Owned(name))),
-            Ok(Opened::Directory) | Err(Miss::NotFound) => {}
+            Ok(Opened::Directory) | Err(OpenError::NotFound) => {}
             Err(miss) => return Err(miss),
         }
     }
     match get(root, directory, patience)? {
         Opened::Directory => {
-            decided!("index", "{} has no index file", folder(directory));
+            explain!("index", "{} has no index file", folder(directory));
             Ok(Resolved::NoIndex)
         }
-        Opened::File(_) => Err(Miss::NotFound),
+        Opened::File(_) => Err(OpenError::NotFound),
     }
 }
 
@@ -109,60 +109,62 @@ fn clean<'p>(
     rules: &Rules,
     root: &Root,
     name: &[u8],
-    patience: Patience,
-) -> Result<Resolved<'p>, Miss> {
+    patience: Blocking,
+) -> Result<Resolved<'p>, OpenError> {
     match rules.clean_urls {
         CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), patience),
         CleanUrls::Off => {
             if explain_log::is_explained()
                 && let Ok(Opened::File(_)) = root.get(&[name, b".html"].concat(), patience)
             {
-                let name = Shown(name);
-                decided!("clean", "{name}.html exists, but clean-urls is off");
+                let name = Escaped(name);
+                explain!("clean", "{name}.html exists, but clean-urls is off");
             }
-            Err(Miss::NotFound)
+            Err(OpenError::NotFound)
         }
     }
 }
 
 /// What the root has of that name.
-fn get(root: &Root, name: &[u8], patience: Patience) -> Result<Opened, Miss> {
+fn get(root: &Root, name: &[u8], patience: Blocking) -> Result<Opened, OpenError> {
     let got = root.get(name, patience);
     match &got {
         Ok(Opened::File(opened)) => {
-            decided!("file", "{} has {} bytes", Shown(name), opened.facts.len);
+            explain!("file", "{} has {} bytes", Escaped(name), opened.facts.len);
         }
-        Ok(Opened::Directory) => decided!("file", "{} is a folder", folder(name)),
-        Err(Miss::NotFound) => decided!("file", "{} is not found", folder(name)),
-        Err(Miss::Forbidden) => {
+        Ok(Opened::Directory) => explain!("file", "{} is a folder", folder(name)),
+        Err(OpenError::NotFound) => explain!("file", "{} is not found", folder(name)),
+        Err(OpenError::Forbidden) => {
             let why = "cannot be read by this process or is neither a file nor a folder";
-            decided!("file", "{} {why}", folder(name));
+            explain!("file", "{} {why}", folder(name));
         }
         // It is asked for again.
-        Err(Miss::Cold) => {}
-        Err(Miss::Overloaded | Miss::Changing) => {
-            decided!(
+        Err(OpenError::Cold) => {}
+        Err(OpenError::Overloaded | OpenError::Changing) => {
+            explain!(
                 "file",
                 "{} cannot be opened now because it changes or descriptors are short",
                 folder(name)
             );
         }
-        Err(Miss::Failed(error)) => decided!("file", "{} cannot be opened: {error}", folder(name)),
+        Err(OpenError::Failed(error)) => {
+            explain!("file", "{} cannot be opened: {error}", folder(name))
+        }
     }
     got
 }
 
 /// The root's name is empty.
-fn folder(name: &[u8]) -> Shown<'_> {
-    Shown(if name.is_empty() { b"the root" } else { name })
+fn folder(name: &[u8]) -> Escaped<'_> {
+    Escaped(if name.is_empty() { b"the root" } else { name })
 }
 
 impl Rules {
     /// True if a name is nobody's business.
     pub(super) fn hides(&self, name: &[u8]) -> bool {
         if let Some(dotted) = dotted(name).filter(|_| self.dotted == Dotted::Hidden) {
-            let (name, dotted) = (Shown(name), Shown(dotted));
-            decided!(
+            let (name, dotted) = (Escaped(name), Escaped(dotted));
+            explain!(
                 "path",
                 "/{name} is refused because {dotted} is hidden (--hidden serves it)"
             );
@@ -170,13 +172,13 @@ impl Rules {
         }
         if is_ours(name) {
             let why = "the site file and unfinished uploads are never served";
-            decided!("path", "/{} is refused because {why}", Shown(name));
+            explain!("path", "/{} is refused because {why}", Escaped(name));
             return true;
         }
         let is_secret = self.hidden_names.iter().any(|hidden| hidden == name);
         if is_secret {
             let why = "the files of --config and --auth-file are never served";
-            decided!("path", "/{} is refused because {why}", Shown(name));
+            explain!("path", "/{} is refused because {why}", Escaped(name));
         }
         is_secret
     }
@@ -194,7 +196,7 @@ fn dotted(name: &[u8]) -> Option<&[u8]> {
 /// True for the site file and for what is being uploaded.
 fn is_ours(name: &[u8]) -> bool {
     let last = last_of(name);
-    last == crate::site::SITE_FILE.as_bytes() || is_draft(last)
+    last == crate::site::SITE_FILE.as_bytes() || is_temp_file(last)
 }
 
 /// What is behind the last slash.

@@ -11,18 +11,18 @@ use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
-use super::representation::Version;
+use super::representation::Representation;
 use crate::body::{BodyProducer, BodyStream};
 use crate::http::byteranges::Multipart;
 use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
 
-pub(super) fn whole(version: &Version) -> Response {
+pub(super) fn whole(version: &Representation) -> Response {
     Response::prepared(StatusCode::OK, &version.whole)
         .with_body(version.body(version.whole_range()))
 }
 
-pub(super) fn part(version: &Version, range: ByteRange) -> Response {
+pub(super) fn part(version: &Representation, range: ByteRange) -> Response {
     let field = HeaderValue::try_from(range.content_range(version.len));
     let response = match field {
         Ok(value) => {
@@ -36,7 +36,7 @@ pub(super) fn part(version: &Version, range: ByteRange) -> Response {
 
 /// `multipart/byteranges`. What is in memory is joined there; the parts of a file are read one by
 /// one, as the client takes them.
-pub(super) fn parts(version: &Version, ranges: &[ByteRange]) -> Response {
+pub(super) fn parts(version: &Representation, ranges: &[ByteRange]) -> Response {
     // Nobody who wrote the content could know it: it is another in each process.
     let boundary = RandomState::new().hash_one(version.len);
     let framed = Multipart::new(&version.media_type, version.len, ranges, boundary);
@@ -56,7 +56,7 @@ pub(super) fn parts(version: &Version, ranges: &[ByteRange]) -> Response {
         .with_body(body)
 }
 
-fn joined(version: &Version, framed: &Multipart) -> Bytes {
+fn joined(version: &Representation, framed: &Multipart) -> Bytes {
     let mut content = BytesMut::new();
     for part in &framed.parts {
         content.extend_from_slice(&part.head);

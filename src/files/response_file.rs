@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::media_type::MediaTypes;
 use super::root;
 use crate::body::FileRange;
-use crate::body::file_range::FileVersion;
+use crate::body::file_range::FileState;
 use crate::http::{Body, Response, date};
 use crate::site::Site;
 
@@ -49,7 +49,7 @@ impl Response {
         }
         let len = metadata.len();
         let modified = metadata.modified()?;
-        let version = FileVersion::new(len, modified, root::medium(&file));
+        let version = FileState::new(len, modified, root::medium(&file));
         let range = FileRange::new(Arc::new(file), 0, len).with_version(&version);
         let media_type = MediaTypes::new(&Site::default()).of(path.as_os_str().as_bytes());
         Ok(Self::new(StatusCode::OK)

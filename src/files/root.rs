@@ -5,7 +5,7 @@
 //! is no moment between a check and the opening. Kernels and sandboxes without `openat2` get a
 //! walk, component by component, with the same result; so do absolute links, which the kernel
 //! refuses even if they lead back into the root. Who may not wait for a disk is told
-//! [`Miss::Cold`] instead (`RESOLVE_CACHED`), and is told nothing else of file systems that ask
+//! [`OpenError::Cold`] instead (`RESOLVE_CACHED`), and is told nothing else of file systems that ask
 //! another machine or program whenever something is opened (NFS, FUSE).
 
 use std::ffi::{CStr, CString, OsStr};
@@ -23,8 +23,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::upload::temp_file::Folder;
-use crate::body::file_range::Medium;
-use crate::explain_log::{self, Shown, decided};
+use crate::body::file_range::Storage;
+use crate::explain_log::{self, Escaped, explain};
 use crate::site::Symlinks;
 
 /// An open directory, beneath which everything lies that is served.
@@ -39,7 +39,7 @@ pub(super) struct Root {
     resolution: Resolution,
     memory: Memory,
     /// Where the bytes of the directory's own file system are.
-    medium: Medium,
+    medium: Storage,
 }
 
 /// Whether the kernel can be asked to look in its memory only.
@@ -137,7 +137,7 @@ impl Identity {
 
 /// Whether the thread that asks may wait for a disk or a computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum Blocking {
     /// An event loop: it may not.
     None,
     /// A helper.
@@ -146,7 +146,7 @@ pub(super) enum Patience {
 
 /// Why there is nothing to serve at a path.
 #[derive(Debug)]
-pub(super) enum Miss {
+pub(super) enum OpenError {
     /// Nothing is there, or it leads out of the root: which of the two is nobody's business.
     NotFound,
     /// It is there, but not for us to read, or it is no regular file.
@@ -161,7 +161,7 @@ pub(super) enum Miss {
     Failed(io::Error),
 }
 
-impl From<Errno> for Miss {
+impl From<Errno> for OpenError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG => {
@@ -213,14 +213,14 @@ impl Root {
     }
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
-    pub(super) fn get(&self, path: &[u8], patience: Patience) -> Result<Opened, Miss> {
+    pub(super) fn get(&self, path: &[u8], patience: Blocking) -> Result<Opened, OpenError> {
         if explain_log::is_explained() {
             self.explain_links(path);
         }
         if !self.is_known_to(patience) {
-            return Err(Miss::Cold);
+            return Err(OpenError::Cold);
         }
-        if patience == Patience::None && self.memory == Memory::First {
+        if patience == Blocking::None && self.memory == Memory::First {
             return opened(self.descriptor_in_memory(path)?);
         }
         opened(self.descriptor(path)?)
@@ -235,25 +235,25 @@ impl Root {
         let slashes = memchr::memchr_iter(b'/', path);
         for end in slashes.chain([path.len()]) {
             if let Ok(link) = readlinkat(&self.directory, &path[..end], Vec::new()) {
-                let (name, link) = (Shown(&path[..end]), Shown(link.to_bytes()));
-                decided!("symlink", "{name} → {link} is followed (--symlinks follow)");
+                let (name, link) = (Escaped(&path[..end]), Escaped(link.to_bytes()));
+                explain!("symlink", "{name} → {link} is followed (--symlinks follow)");
             }
         }
     }
 
     /// False if nothing can be found out here by who may not wait.
-    pub(super) fn is_known_to(&self, patience: Patience) -> bool {
-        patience == Patience::Enough || self.memory != Memory::Never
+    pub(super) fn is_known_to(&self, patience: Blocking) -> bool {
+        patience == Blocking::Enough || self.memory != Memory::Never
     }
 
-    /// Opens without waiting for a disk: what is not in the kernel's memory is [`Miss::Cold`], and
+    /// Opens without waiting for a disk: what is not in the kernel's memory is [`OpenError::Cold`], and
     /// so is what is mounted beneath the root, where opening may be to ask others.
-    fn descriptor_in_memory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
+    fn descriptor_in_memory(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = self.flags() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         match openat2(&self.directory, path, OPEN_FILE, Mode::empty(), flags) {
             // What is mounted, and a link that must be looked at more closely.
-            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(Miss::Cold),
+            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(OpenError::Cold),
             result => Ok(result?),
         }
     }
@@ -299,10 +299,10 @@ impl Root {
 
     /// Where the bytes of a file are. What is mounted beneath the root is not asked: that could have
     /// to be waited for.
-    pub(super) fn medium_of(&self, facts: &Facts) -> Medium {
+    pub(super) fn medium_of(&self, facts: &Facts) -> Storage {
         match facts.identity.place.device == self.place.device {
             true => self.medium,
-            false => Medium::Disk,
+            false => Storage::Backed,
         }
     }
 
@@ -338,23 +338,23 @@ impl Root {
     }
 
     /// Opens a directory to read its entries.
-    pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd, Miss> {
+    pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
         let descriptor = self.descriptor(path)?;
         let stat = fstat(&descriptor)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Ok(descriptor),
-            _ => Err(Miss::NotFound),
+            _ => Err(OpenError::NotFound),
         }
     }
 
     /// Opens a directory to make files in it: one beneath the root, wherever links may lead who
     /// only reads.
-    pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, Miss> {
+    pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, OpenError> {
         let descriptor = self.descriptor_beneath(path)?;
         let stat = fstat(&descriptor)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Ok(Folder::new(descriptor)),
-            _ => Err(Miss::NotFound),
+            _ => Err(OpenError::NotFound),
         }
     }
 
@@ -422,10 +422,10 @@ impl Root {
                 Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
                     let link = readlinkat(here, &name[..], Vec::new()).map_err(|_| errno)?;
                     links += 1;
-                    let shown = (Shown(&name), Shown(link.to_bytes()));
+                    let shown = (Escaped(&name), Escaped(link.to_bytes()));
                     if self.symlinks == Symlinks::Never {
                         let way_out = "--symlinks inside follows links within the root";
-                        decided!(
+                        explain!(
                             "symlink",
                             "{} → {} is not followed ({way_out})",
                             shown.0,
@@ -434,7 +434,7 @@ impl Root {
                         return Err(Errno::LOOP);
                     }
                     if links > MAX_LINKS {
-                        decided!(
+                        explain!(
                             "symlink",
                             "{} → {} is not followed: more than {MAX_LINKS} links",
                             shown.0,
@@ -451,7 +451,7 @@ impl Root {
                         target = inside;
                         above.clear();
                     }
-                    decided!("symlink", "{} → {} is followed", shown.0, shown.1);
+                    explain!("symlink", "{} → {} is followed", shown.0, shown.1);
                     todo.extend(components(target.as_os_str().as_bytes()));
                     followed = (name, link);
                 }
@@ -465,9 +465,9 @@ impl Root {
 }
 
 fn explain_way_out(name: &[u8], link: &CStr) {
-    let link = Shown(link.to_bytes());
+    let link = Escaped(link.to_bytes());
     let way_out = "leads out of the root and is not followed (--symlinks follow allows it)";
-    decided!("symlink", "{} → {link} {way_out}", Shown(name));
+    explain!("symlink", "{} → {link} {way_out}", Escaped(name));
 }
 
 /// A path that leads to an open descriptor.
@@ -503,17 +503,17 @@ fn asks_others(file: impl AsFd) -> bool {
 }
 
 /// Where the bytes of a file system are. One that is on another machine may have to be waited for.
-pub(super) fn medium(file: impl AsFd) -> Medium {
+pub(super) fn medium(file: impl AsFd) -> Storage {
     const TMPFS: FsWord = 0x0102_1994;
     const RAMFS: FsWord = 0x8584_58f6;
     match fstatfs(file).map(|system| system.f_type) {
-        Ok(TMPFS | RAMFS) => Medium::Memory,
-        _ => Medium::Disk,
+        Ok(TMPFS | RAMFS) => Storage::PageCacheOnly,
+        _ => Storage::Backed,
     }
 }
 
 /// What a descriptor is, if it is one of the two things that can be served.
-pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
+pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, OpenError> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(Opened::File(OpenedFile {
@@ -525,7 +525,7 @@ pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, Miss> {
             file: File::from(descriptor),
         })),
         FileType::Directory => Ok(Opened::Directory),
-        _ => Err(Miss::Forbidden),
+        _ => Err(OpenError::Forbidden),
     }
 }
 
@@ -597,15 +597,15 @@ mod tests {
     }
 
     fn get(root: &Root, path: &str) -> &'static str {
-        match root.get(path.as_bytes(), Patience::Enough) {
+        match root.get(path.as_bytes(), Blocking::Enough) {
             Ok(Opened::File(opened)) => match opened.facts.len {
                 4 => "file",
                 8 => "sub file",
                 _ => "another file",
             },
             Ok(Opened::Directory) => "directory",
-            Err(Miss::NotFound) => "not found",
-            Err(Miss::Forbidden) => "forbidden",
+            Err(OpenError::NotFound) => "not found",
+            Err(OpenError::Forbidden) => "forbidden",
             Err(other) => panic!("{path}: {other:?}"),
         }
     }
@@ -672,10 +672,10 @@ mod tests {
             assert_eq!(root.device_of(path.as_bytes()), device, "{path}");
         }
         if root.memory == Memory::First {
-            let impatient = root.get(b"proc", Patience::None);
-            assert!(matches!(impatient, Err(Miss::Cold)), "{impatient:?}");
+            let impatient = root.get(b"proc", Blocking::None);
+            assert!(matches!(impatient, Err(OpenError::Cold)), "{impatient:?}");
         }
-        let patient = root.get(b"proc", Patience::Enough);
+        let patient = root.get(b"proc", Blocking::Enough);
         assert!(matches!(patient, Ok(Opened::Directory)), "{patient:?}");
         Ok(())
     }
@@ -730,7 +730,7 @@ mod tests {
         symlink("../elsewhere", inside.join("away"))?;
         let open = |root: &Root, path: &str| match root.folder(path.as_bytes()) {
             Ok(_) => "open",
-            Err(Miss::NotFound) => "not found",
+            Err(OpenError::NotFound) => "not found",
             Err(other) => panic!("{path}: {other:?}"),
         };
         for (symlinks, expected) in [

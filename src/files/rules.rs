@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_cr
 use super::media_type::MediaTypes;
 use super::root::{Opened, OpenedFile, opened};
 use crate::error::Error;
-use crate::explain_log::{Shown, decided};
+use crate::explain_log::{Escaped, explain};
 use crate::http::response::FieldLine;
 use crate::http::{Request, Response, cors, target};
 use crate::site::{
@@ -48,7 +48,7 @@ pub(super) enum CleanUrls {
 /// Whether names that begin with a dot are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dotted {
-    Shown,
+    Escaped,
     Hidden,
 }
 
@@ -95,7 +95,7 @@ impl Rules {
             routes,
             scope: Scope::Tree,
             dotted: if site.hidden {
-                Dotted::Shown
+                Dotted::Escaped
             } else {
                 Dotted::Hidden
             },
@@ -118,7 +118,7 @@ impl Rules {
         let path = request.path_bytes();
         let found = self.redirects.iter().find_map(|rule| {
             let captures = rule.from.matches(path)?;
-            decided!("rule", "{rule} matches {}", Shown(path));
+            explain!("rule", "{rule} matches {}", Escaped(path));
             let mut location = rule.to.expand(&captures);
             // What is nested has paths of its own; elsewhere is elsewhere.
             if location.starts_with('/') && !location.starts_with("//") {
@@ -132,7 +132,7 @@ impl Rules {
             Some(self.decorate(Response::redirect(rule.status, &location), path))
         });
         if found.is_none() && !self.redirects.is_empty() {
-            decided!("redirect", "no redirect for {}", Shown(path));
+            explain!("redirect", "no redirect for {}", Escaped(path));
         }
         found
     }
@@ -148,7 +148,7 @@ impl Rules {
         self.add_safety(fields);
         for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
             for (name, value) in &rule.fields {
-                decided!("rule", "{rule} sets {}", FieldLine(name, value));
+                explain!("rule", "{rule} sets {}", FieldLine(name, value));
                 if *name == VARY {
                     fields.append(VARY, value.clone());
                 } else {
@@ -181,7 +181,7 @@ impl Rules {
     /// The page of a single-page application may change with every deploy, whatever a rule for
     /// its address says.
     pub(super) fn never_keep(fields: &mut HeaderMap) {
-        decided!(
+        explain!(
             "rule",
             "spa sets Cache-Control: no-cache and overrides other rules"
         );

@@ -17,13 +17,13 @@ use super::Slow;
 use super::cache::{Cache, CacheStats, FRESH, Known, Seen};
 use super::compress;
 use super::inotify::{Directory, Watch};
-use super::representation::{self, Content, Making, Version};
+use super::representation::{self, Content, Representation, RepresentationBuilder};
 use super::resolve::{self, Resolved};
-use super::root::{Identity, Miss, Opened, OpenedFile, Patience, Place, Root};
+use super::root::{Blocking, Identity, OpenError, Opened, OpenedFile, Place, Root};
 use super::rules::{Destination, Rules, Scope};
 use super::upload::Uploads;
 use crate::error::Error;
-use crate::explain_log::{Shown, decided};
+use crate::explain_log::{Escaped, explain};
 use crate::http::conditional::Validators;
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::{Compress, EtagSource, Site, Symlinks};
@@ -63,24 +63,24 @@ pub(super) struct Snapshot {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Halt {
+pub(super) enum ServeError {
     /// Because there is nothing to serve.
-    Miss(Miss),
+    OpenError(OpenError),
     /// Because it takes patience.
     Slow,
 }
 
-impl From<Slow> for Halt {
+impl From<Slow> for ServeError {
     fn from(Slow: Slow) -> Self {
         Self::Slow
     }
 }
 
-impl From<Miss> for Halt {
-    fn from(miss: Miss) -> Self {
+impl From<OpenError> for ServeError {
+    fn from(miss: OpenError) -> Self {
         match miss {
-            Miss::Cold => Self::Slow,
-            miss => Self::Miss(miss),
+            OpenError::Cold => Self::Slow,
+            miss => Self::OpenError(miss),
         }
     }
 }
@@ -88,7 +88,7 @@ impl From<Miss> for Halt {
 /// What stands at a path.
 #[derive(Debug)]
 pub(super) enum Found {
-    Version(Arc<Version>),
+    Representation(Arc<Representation>),
     /// The address of a directory lacks its slash.
     Directory,
     /// A directory without an index.
@@ -166,7 +166,7 @@ impl Tree {
 
     /// The root as it is now, give or take [`FRESH`]. A root that cannot be found, because a
     /// deploy is between two steps, stays what it was.
-    pub(super) fn snapshot(&self, patience: Patience) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self, patience: Blocking) -> Arc<Snapshot> {
         let current = self.read();
         if current.root.is_known_to(patience) && self.is_to_be_checked() {
             current.watch.listen();
@@ -255,8 +255,8 @@ impl Tree {
         &self,
         at: &Snapshot,
         path: &[u8],
-        patience: Patience,
-    ) -> Result<Found, Halt> {
+        patience: Blocking,
+    ) -> Result<Found, ServeError> {
         let resolve = || resolve::resolve(&self.rules, &at.root, path, patience);
         self.look_up(at, path, path, |_| {}, patience, resolve)
     }
@@ -277,15 +277,15 @@ impl Tree {
         at: &Snapshot,
         name: &[u8],
         finish: fn(&mut HeaderMap),
-        patience: Patience,
-    ) -> Result<Arc<Version>, Halt> {
+        patience: Blocking,
+    ) -> Result<Arc<Representation>, ServeError> {
         // No path begins with NUL.
         let key = [b"\0", name].concat();
         let path = [b"/", name].concat();
         let resolve = || resolve::file(&at.root, name.into(), patience);
         match self.look_up(at, &key, &path, finish, patience, resolve)? {
-            Found::Version(version) => Ok(version),
-            Found::Directory | Found::NoIndex => Err(Miss::NotFound.into()),
+            Found::Representation(version) => Ok(version),
+            Found::Directory | Found::NoIndex => Err(OpenError::NotFound.into()),
         }
     }
 
@@ -295,13 +295,13 @@ impl Tree {
         key: &[u8],
         path: &[u8],
         finish: fn(&mut HeaderMap),
-        patience: Patience,
-        resolve: impl Fn() -> Result<Resolved<'n>, Miss>,
-    ) -> Result<Found, Halt> {
+        patience: Blocking,
+        resolve: impl Fn() -> Result<Resolved<'n>, OpenError>,
+    ) -> Result<Found, ServeError> {
         let now = Instant::now();
         let stale = match at.cache.get(key, now) {
             Known::Quiet(Some(version)) | Known::Fresh(Some(version)) if version.is_unchanged() => {
-                return Ok(Found::Version(version));
+                return Ok(Found::Representation(version));
             }
             Known::Quiet(stale) | Known::Fresh(stale) | Known::Stale(stale) => stale,
             Known::Nothing => None,
@@ -318,14 +318,14 @@ impl Tree {
                 && stale.is_of(opened.facts.identity)
             {
                 at.cache.confirm(key, stale, at.seen(stale, now));
-                return Ok(Found::Version(Arc::clone(stale)));
+                return Ok(Found::Representation(Arc::clone(stale)));
             }
             let content_tag = self.content_tag(&opened, patience)?;
             let facts = opened.facts;
             let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
                 continue;
             };
-            let making = Making {
+            let making = RepresentationBuilder {
                 rules: &self.rules,
                 path,
                 name: &name,
@@ -334,35 +334,39 @@ impl Tree {
                 content_tag,
                 finish,
             };
-            let version = Arc::new(Version::new(&making, facts, content));
+            let version = Arc::new(Representation::new(&making, facts, content));
             at.cache
                 .put(key, Some(Arc::clone(&version)), at.seen(&version, now));
-            return Ok(Found::Version(version));
+            return Ok(Found::Representation(version));
         }
-        Err(Miss::Changing.into())
+        Err(OpenError::Changing.into())
     }
 
     /// What identifies the file of that name now, as a GET without codings would say it. Only with
     /// patience.
-    pub(super) fn validators(&self, at: &Snapshot, name: &[u8]) -> Result<Validators, Halt> {
-        let opened = match at.root.get(name, Patience::Enough)? {
+    pub(super) fn validators(&self, at: &Snapshot, name: &[u8]) -> Result<Validators, ServeError> {
+        let opened = match at.root.get(name, Blocking::Enough)? {
             Opened::File(opened) => opened,
-            Opened::Directory => return Err(Miss::NotFound.into()),
+            Opened::Directory => return Err(OpenError::NotFound.into()),
         };
-        let making = Making {
+        let making = RepresentationBuilder {
             rules: &self.rules,
             path: name,
             name,
             typed_name: name,
             coding: Coding::Identity,
-            content_tag: self.content_tag(&opened, Patience::Enough)?,
+            content_tag: self.content_tag(&opened, Blocking::Enough)?,
             finish: |_| {},
         };
         Ok(making.validators(opened.facts, SystemTime::now()))
     }
 
     /// The tag of a file whose tag is made from its content. Large files take patience, once.
-    fn content_tag(&self, opened: &OpenedFile, patience: Patience) -> Result<Option<String>, Halt> {
+    fn content_tag(
+        &self,
+        opened: &OpenedFile,
+        patience: Blocking,
+    ) -> Result<Option<String>, ServeError> {
         /// About a tenth of a millisecond.
         const QUICK_BYTES: u64 = 64 * 1024;
         /// What takes a helper thread some seconds; above it the time must do.
@@ -374,10 +378,10 @@ impl Tree {
         if let Some(tag) = tags().get(&opened.facts.identity) {
             return Ok(Some(tag.clone()));
         }
-        if opened.facts.len > QUICK_BYTES && patience == Patience::None {
-            return Err(Halt::Slow);
+        if opened.facts.len > QUICK_BYTES && patience == Blocking::None {
+            return Err(ServeError::Slow);
         }
-        let tag = hash(opened).map_err(Miss::Failed)?;
+        let tag = hash(opened).map_err(OpenError::Failed)?;
         if !opened.is_unchanged() {
             return Ok(None);
         }
@@ -390,18 +394,18 @@ impl Tree {
         &self,
         at: &Snapshot,
         path: &[u8],
-        plain: Arc<Version>,
+        plain: Arc<Representation>,
         accepted: AcceptEncoding,
-        patience: Patience,
-    ) -> Result<Arc<Version>, Halt> {
+        patience: Blocking,
+    ) -> Result<Arc<Representation>, ServeError> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
         if self.rules.compress == Compress::Off {
-            decided!("coding", "not compressed: compress is off");
+            explain!("coding", "not compressed: compress is off");
             return Ok(plain);
         }
         if !plain.may_be_coded() {
-            let media_type = Shown(plain.media_type.as_bytes());
-            decided!(
+            let media_type = Escaped(plain.media_type.as_bytes());
+            explain!(
                 "coding",
                 "not compressed: {media_type} would not become smaller"
             );
@@ -410,7 +414,7 @@ impl Tree {
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
         let wanted = accepted.preferred(&all);
         if matches!(wanted, None | Some(Coding::Identity)) {
-            decided!(
+            explain!(
                 "coding",
                 "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
             );
@@ -431,10 +435,10 @@ impl Tree {
             && let Some(at) = sidecars.iter().position(|(coding, _)| *coding == best)
         {
             let (_, sidecar) = sidecars.swap_remove(at);
-            decided!(
+            explain!(
                 "sidecar",
                 "{} is sent, as Accept-Encoding asks for it",
-                Shown(&sidecar.name)
+                Escaped(&sidecar.name)
             );
             return Ok(sidecar);
         }
@@ -445,7 +449,7 @@ impl Tree {
             Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
                 if self.rules.compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
             {
-                decided!(
+                explain!(
                     "coding",
                     "compressed here with {} (--compress auto)",
                     coding.name()
@@ -454,7 +458,7 @@ impl Tree {
             }
             _ => {
                 let why = "too small, too large, of such a type, or compress is not auto";
-                decided!(
+                explain!(
                     "coding",
                     "not compressed: no sidecar fits, and the file is {why}"
                 );
@@ -468,10 +472,10 @@ impl Tree {
         &self,
         at: &Snapshot,
         path: &[u8],
-        plain: &Version,
+        plain: &Representation,
         coding: Coding,
-        patience: Patience,
-    ) -> Result<Option<Arc<Version>>, Halt> {
+        patience: Blocking,
+    ) -> Result<Option<Arc<Representation>>, ServeError> {
         let extension: &[u8] = match coding {
             Coding::Brotli => b".br",
             Coding::Zstd => b".zst",
@@ -490,21 +494,21 @@ impl Tree {
         };
         let name = [&plain.name, extension].concat();
         let opened = match at.root.get(&name, patience) {
-            Err(Miss::Cold) => return Err(Halt::Slow),
+            Err(OpenError::Cold) => return Err(ServeError::Slow),
             Ok(Opened::File(opened))
                 if representation::is_ready(opened.facts.modified, plain.modified) =>
             {
                 opened
             }
-            Err(Miss::NotFound) => {
-                decided!("sidecar", "{} does not exist", Shown(&name));
+            Err(OpenError::NotFound) => {
+                explain!("sidecar", "{} does not exist", Escaped(&name));
                 at.cache.put(&key, None, at.seen_nothing(&name, now));
                 return Ok(None);
             }
             // It may be ready soon.
             _ => {
                 let why = "it is older than its file, still being written, or unreadable";
-                decided!("sidecar", "{} is not used: {why}", Shown(&name));
+                explain!("sidecar", "{} is not used: {why}", Escaped(&name));
                 at.cache.put(&key, None, Seen::once(now));
                 return Ok(None);
             }
@@ -521,7 +525,7 @@ impl Tree {
         let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
             return Ok(None);
         };
-        let making = Making {
+        let making = RepresentationBuilder {
             rules: &self.rules,
             path,
             name: &name,
@@ -530,7 +534,7 @@ impl Tree {
             content_tag,
             finish: plain.finish,
         };
-        let version = Arc::new(Version::new(&making, facts, content));
+        let version = Arc::new(Representation::new(&making, facts, content));
         at.cache
             .put(&key, Some(Arc::clone(&version)), at.seen(&version, now));
         Ok(Some(version))
@@ -541,10 +545,10 @@ impl Tree {
         &self,
         at: &Snapshot,
         path: &[u8],
-        plain: Arc<Version>,
+        plain: Arc<Representation>,
         coding: Coding,
-        patience: Patience,
-    ) -> Result<Arc<Version>, Halt> {
+        patience: Blocking,
+    ) -> Result<Arc<Representation>, ServeError> {
         let key = [path, b"\0", coding.name().as_bytes()].concat();
         let now = Instant::now();
         match at.cache.get(&key, now) {
@@ -554,14 +558,14 @@ impl Tree {
             {
                 return Ok(made);
             }
-            _ if patience == Patience::None => return Err(Halt::Slow),
+            _ if patience == Blocking::None => return Err(ServeError::Slow),
             _ => {}
         }
-        let content = plain.read().map_err(Miss::Failed)?;
+        let content = plain.read().map_err(OpenError::Failed)?;
         if !plain.is_unchanged() {
-            return Err(Miss::Changing.into());
+            return Err(OpenError::Changing.into());
         }
-        let Some(encoded) = compress::encode(&content, coding).map_err(Miss::Failed)? else {
+        let Some(encoded) = compress::encode(&content, coding).map_err(OpenError::Failed)? else {
             at.cache
                 .put(&key, Some(Arc::clone(&plain)), Seen::once(now));
             return Ok(plain);
@@ -585,7 +589,7 @@ impl Snapshot {
 
     /// Notes that a version was found after `now`. It would be heard of if its directory was watched
     /// by then, its name is no link, and its time can be relied on.
-    fn seen(&self, version: &Version, now: Instant) -> Seen {
+    fn seen(&self, version: &Representation, now: Instant) -> Seen {
         let watched = version.is_settled().then(|| self.quiet(&version.name, now));
         let is_itself =
             |_: &Arc<Directory>| self.root.identity_at(&version.name) == Ok(Some(version.identity));

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use ::http::{Method, StatusCode};
 
-use crate::explain_log::decided;
+use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page, response};
 
@@ -184,7 +184,7 @@ impl Router {
     ) -> Result<(&dyn Handler, Cow<'r, Request<'r>>), Answer<'_>> {
         let path = request.path_bytes();
         if let Some((route, params)) = self.route_at(path) {
-            decided!("route", "{} is a route of the program", route.pattern);
+            explain!("route", "{} is a route of the program", route.pattern);
             if let Some(nested) = &route.nested {
                 let inside = request.with_params(params).below(nested.prefix_len(path));
                 return Ok((&*nested.handler, Cow::Owned(inside)));
@@ -220,7 +220,7 @@ impl Router {
         let method = request.method();
         let routes = match *answer {
             Answer::NotFound => {
-                decided!(
+                explain!(
                     "route",
                     "no route of the program matches, and there is no fallback"
                 );
@@ -231,7 +231,7 @@ impl Router {
             Answer::Methods(routes) => routes,
         };
         let allow = allowed(routes);
-        decided!("method", "{method} has no handler on this route");
+        explain!("method", "{method} has no handler on this route");
         if *method == Method::OPTIONS {
             return response::allowing(Response::new(StatusCode::NO_CONTENT), &allow);
         }

@@ -16,7 +16,7 @@ use super::Fields;
 
 /// Who sends a request, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Client {
+pub(crate) struct ClientInfo {
     pub(crate) address: SocketAddr,
     pub(crate) scheme: Scheme,
 }
@@ -35,7 +35,7 @@ struct Hop {
     scheme: Option<Scheme>,
 }
 
-impl Client {
+impl ClientInfo {
     /// Somebody who speaks HTTP to us, without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
         Self {
@@ -216,8 +216,8 @@ mod tests {
         matches!(peer.ip(), IpAddr::V4(v4) if v4.octets()[0] == 10)
     }
 
-    fn proxy(scheme: Scheme) -> Client {
-        Client {
+    fn proxy(scheme: Scheme) -> ClientInfo {
+        ClientInfo {
             address: address(PROXY),
             scheme,
         }
@@ -227,12 +227,12 @@ mod tests {
         values.iter().map(|value| (name, *value)).collect()
     }
 
-    fn forwarded(values: &[&str]) -> Client {
+    fn forwarded(values: &[&str]) -> ClientInfo {
         let request = get_with(&lines("Forwarded", values));
         proxy(Scheme::Http).by_forwarded(request.fields(), trusts)
     }
 
-    fn x_forwarded(hosts: &[&str], protos: &[&str]) -> Client {
+    fn x_forwarded(hosts: &[&str], protos: &[&str]) -> ClientInfo {
         let mut fields = lines("X-Forwarded-For", hosts);
         fields.extend(lines("x-forwarded-proto", protos));
         let request = get_with(&fields);
@@ -413,7 +413,7 @@ mod tests {
                 }
                 lines
             };
-            let expected = Client { address: address("[2001:db8::1]:0"), scheme: Scheme::Http };
+            let expected = ClientInfo { address: address("[2001:db8::1]:0"), scheme: Scheme::Http };
             let lines = add(told);
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             prop_assert_eq!(forwarded(&lines), expected);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
 use super::Rejection;
-use super::forwarded::{Client, Scheme};
+use super::forwarded::{ClientInfo, Scheme};
 use super::target::{self, Target};
 use crate::body::pipe::{BodyReader, PipeReaderHandle};
 
@@ -110,7 +110,7 @@ pub struct Request<'a> {
     content: Cow<'a, [u8]>,
     /// Where the content comes out, if it is still coming in.
     stream: Option<PipeReaderHandle>,
-    client: Client,
+    client: ClientInfo,
     params: Vec<(String, String)>,
 }
 
@@ -121,7 +121,7 @@ impl<'a> Request<'a> {
         target: &'a str,
         path: Cow<'a, [u8]>,
         fields: Fields<'a>,
-        client: Client,
+        client: ClientInfo,
     ) -> Self {
         Self {
             method,
@@ -357,7 +357,7 @@ impl Request<'static> {
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,
-            client: Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            client: ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
         })
     }

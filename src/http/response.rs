@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::Rejection;
 use crate::body::{BodyStream, FileRange};
-use crate::explain_log::Shown;
+use crate::explain_log::Escaped;
 
 /// What a response carries after its head.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ impl fmt::Display for FieldLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = Vec::new();
         push_field(&mut line, self.0.as_str(), self.1.as_bytes());
-        Shown(line.trim_ascii()).fmt(f)
+        Escaped(line.trim_ascii()).fmt(f)
     }
 }
 

@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
 use super::password_pool::{Login, Verdict, Verifier};
-use crate::explain_log::decided;
+use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 
@@ -63,7 +63,7 @@ impl BasicAuth {
         match login(request) {
             None => {
                 let why = "there is no well-formed Authorization field with the scheme Basic";
-                decided!("password", "{why}: 401");
+                explain!("password", "{why}: 401");
                 Claim::Nothing
             }
             Some(login) if self.verifier.remembers(&login) => Claim::Verified,
@@ -84,7 +84,7 @@ impl Handler for BasicAuth {
                 Outcome::deferred(move |replier| {
                     let then = move |verdict| match verdict {
                         Verdict::Wrong => {
-                            decided!(
+                            explain!(
                                 "password",
                                 "the user is unknown or the password is wrong: 401"
                             );
@@ -96,7 +96,7 @@ impl Handler for BasicAuth {
                             ));
                         }
                         Verdict::Right => {
-                            decided!("password", "the password is correct");
+                            explain!("password", "the password is correct");
                             replier.send(inside(&*inner, &request));
                         }
                     };

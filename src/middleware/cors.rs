@@ -2,7 +2,7 @@
 
 use ::http::{HeaderValue, StatusCode};
 
-use crate::explain_log::decided;
+use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, cors};
 use crate::site::Origin;
@@ -44,7 +44,7 @@ impl Handler for Cors {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         let origin = self.origin.clone();
         if cors::is_preflight(request) {
-            decided!("cors", "a preflight request is answered on every path");
+            explain!("cors", "a preflight request is answered on every path");
             // All methods: which of them are there is said to the request itself.
             let response = cors::permit(Response::new(StatusCode::NO_CONTENT), "*");
             return add_origin(origin.as_ref(), response).into();

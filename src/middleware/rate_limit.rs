@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
 
-use crate::client_key::Client;
+use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 
@@ -122,8 +122,8 @@ pub struct RateLimit {
     inner: Box<dyn Handler>,
     start: Instant,
     clock: fn() -> Instant,
-    clients: Option<Ledger>,
-    connections: Option<Ledger>,
+    clients: Option<RateTable>,
+    connections: Option<RateTable>,
 }
 
 impl RateLimit {
@@ -144,19 +144,19 @@ impl RateLimit {
 
     /// Limits the requests of one client, on all its connections together.
     pub fn per_client(mut self, rate: Rate) -> Self {
-        self.clients = Some(Ledger::new(rate, SHELVES));
+        self.clients = Some(RateTable::new(rate, SHELVES));
         self
     }
 
     /// Limits the requests on one connection.
     pub fn per_connection(mut self, rate: Rate) -> Self {
-        self.connections = Some(Ledger::new(rate, SHELVES));
+        self.connections = Some(RateTable::new(rate, SHELVES));
         self
     }
 
     /// The answer to a request that is one too many.
     fn deny(&self, request: &Request<'_>) -> Option<Response> {
-        let client = Client::of(request.client_addr().ip())?;
+        let client = ClientKey::of(request.client_addr().ip())?;
         let now = (self.clock)().saturating_duration_since(self.start);
         let Denied { wait } = self.take(client, request.client_addr(), now).err()?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -166,15 +166,15 @@ impl RateLimit {
         Some(page.with_header(RETRY_AFTER, seconds))
     }
 
-    fn take(&self, client: Client, peer: SocketAddr, now: Duration) -> Result<(), Denied> {
-        let connection = Account::of_connection(peer);
+    fn take(&self, client: ClientKey, peer: SocketAddr, now: Duration) -> Result<(), Denied> {
+        let connection = RateKey::of_connection(peer);
         if let Some(connections) = &self.connections {
             connections.take(connection, now)?;
         }
         let Some(clients) = &self.clients else {
             return Ok(());
         };
-        let taken = clients.take(Account::of_client(client), now);
+        let taken = clients.take(RateKey::of_client(client), now);
         if let (Err(_), Some(connections)) = (&taken, &self.connections) {
             connections.give_back(connection);
         }
@@ -211,13 +211,13 @@ impl Handler for RateLimit {
 
 /// Whose requests are counted together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Account {
+struct RateKey {
     address: [u8; 16],
     port: u16,
 }
 
-impl Account {
-    fn of_client(client: Client) -> Self {
+impl RateKey {
+    fn of_client(client: ClientKey) -> Self {
         Self {
             address: client.octets(),
             port: 0,
@@ -239,7 +239,7 @@ impl Account {
 /// empty place is, is the same as none.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    account: Account,
+    account: RateKey,
     paid_at: u64,
 }
 
@@ -247,16 +247,16 @@ struct Entry {
 const WIDTH: usize = 16;
 const SHELVES: usize = 4096;
 
-type Shelf = [Entry; WIDTH];
+type Bucket = [Entry; WIDTH];
 
 /// All accounts that owe something, on shelves: each account has its place on one of them, which a
 /// key of this process decides, so that nobody can choose to meet another there. Each shelf has its
 /// own lock.
 #[derive(Debug)]
-struct Ledger {
+struct RateTable {
     rate: Rate,
     key: RandomState,
-    shelves: Box<[Mutex<Shelf>]>,
+    shelves: Box<[Mutex<Bucket>]>,
 }
 
 /// Not now, but after this time.
@@ -265,7 +265,7 @@ struct Denied {
     wait: Duration,
 }
 
-impl Ledger {
+impl RateTable {
     fn new(rate: Rate, shelves: usize) -> Self {
         Self {
             rate,
@@ -275,7 +275,7 @@ impl Ledger {
     }
 
     /// Charges an account with one request at `now`, which is counted from any one point in time.
-    fn take(&self, account: Account, now: Duration) -> Result<(), Denied> {
+    fn take(&self, account: RateKey, now: Duration) -> Result<(), Denied> {
         // 584 years.
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.on_shelf(account, |shelf| {
@@ -298,7 +298,7 @@ impl Ledger {
     }
 
     /// Takes back the charge for a request that was not served.
-    fn give_back(&self, account: Account) {
+    fn give_back(&self, account: RateKey) {
         self.on_shelf(account, |shelf| {
             let entry = place_of(account, shelf);
             if entry.account == account {
@@ -307,7 +307,7 @@ impl Ledger {
         });
     }
 
-    fn on_shelf<T>(&self, account: Account, act: impl FnOnce(&mut Shelf) -> T) -> T {
+    fn on_shelf<T>(&self, account: RateKey, act: impl FnOnce(&mut Bucket) -> T) -> T {
         let at = self.key.hash_one(account) as usize % self.shelves.len();
         let shelf = self.shelves[at].lock();
         act(&mut shelf.unwrap_or_else(PoisonError::into_inner))
@@ -315,7 +315,7 @@ impl Ledger {
 }
 
 /// Where an account stands, or whose place it takes: that of the one who is paid first.
-fn place_of(account: Account, shelf: &mut Shelf) -> &mut Entry {
+fn place_of(account: RateKey, shelf: &mut Bucket) -> &mut Entry {
     let known = shelf.iter().position(|entry| entry.account == account);
     let least = || (0..WIDTH).min_by_key(|at| shelf[*at].paid_at);
     let at = known.or_else(least).unwrap_or(0);
@@ -335,8 +335,8 @@ mod tests {
         text.parse().expect("a rate")
     }
 
-    fn account(address: u128) -> Account {
-        Account {
+    fn account(address: u128) -> RateKey {
+        RateKey {
             address: address.to_be_bytes(),
             port: 0,
         }
@@ -471,7 +471,7 @@ mod tests {
     /// However many come, those who owe most are not forgotten, and those who come last are known.
     #[test]
     fn a_crowd_does_not_wash_a_debt_away() {
-        let ledger = Ledger::new(rate("0.1:3"), 4);
+        let ledger = RateTable::new(rate("0.1:3"), 4);
         let debtor = account(1 << 100);
         let now = Duration::from_secs(1);
         for _ in 0..3 {
@@ -486,7 +486,7 @@ mod tests {
         for stranger in 0..10_000 {
             assert_eq!(ledger.take(account(stranger), later), Ok(()));
         }
-        let is_known = |shelf: &Mutex<Shelf>| {
+        let is_known = |shelf: &Mutex<Bucket>| {
             let shelf = shelf.lock().expect("a shelf");
             shelf.iter().any(|entry| entry.account == debtor)
         };
@@ -496,17 +496,17 @@ mod tests {
     #[test]
     fn the_memory_is_what_the_documentation_says() {
         assert_eq!(WIDTH * SHELVES, 65_536);
-        assert!(size_of::<Mutex<Shelf>>() * SHELVES < (2 << 20) + (64 << 10));
+        assert!(size_of::<Mutex<Bucket>>() * SHELVES < (2 << 20) + (64 << 10));
     }
 
     /// The same said differently: a bucket with room for a burst, into which time drips.
-    struct Bucket {
+    struct ExactBucket {
         rate: Rate,
         credit: u64,
         at: u64,
     }
 
-    impl Bucket {
+    impl ExactBucket {
         fn take(&mut self, at: u64) -> bool {
             let full = self.rate.interval * u64::from(self.rate.burst);
             self.credit = full.min(self.credit + (at - self.at));
@@ -533,14 +533,14 @@ mod tests {
             rate in any_rate(),
             arrivals in proptest::collection::vec((0..4u128, 0..SECOND), 1..200),
         ) {
-            let ledger = Ledger::new(rate, 1);
+            let ledger = RateTable::new(rate, 1);
             let mut buckets = HashMap::new();
             let mut served: HashMap<u128, Vec<u64>> = HashMap::new();
             let mut at = 0;
             for (client, gap) in arrivals {
                 at += gap / 8;
                 let full = rate.interval * u64::from(rate.burst);
-                let bucket = buckets.entry(client).or_insert(Bucket { rate, credit: full, at });
+                let bucket = buckets.entry(client).or_insert(ExactBucket { rate, credit: full, at });
                 let taken = ledger.take(account(client + 1), Duration::from_nanos(at));
                 prop_assert_eq!(taken.is_ok(), bucket.take(at));
                 match taken {
@@ -567,7 +567,7 @@ mod tests {
             rate in any_rate().prop_filter("a burst", |rate| rate.burst > 1),
             gaps in proptest::collection::vec(0..=1000u64, 1..300),
         ) {
-            let ledger = Ledger::new(rate, 1);
+            let ledger = RateTable::new(rate, 1);
             let mut at = 0;
             let mut served = 0;
             for gap in &gaps {

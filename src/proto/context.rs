@@ -5,22 +5,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, ForwardedField, Limits, Networks, Timeouts};
 use crate::http::date::DateField;
-use crate::http::forwarded::Client;
+use crate::http::forwarded::ClientInfo;
 use crate::http::{FieldSpan, Fields};
 
 /// Shared by all machines of one event loop, one at a time.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
-    pub(crate) proxies: Proxies,
+    pub(crate) proxies: TrustedProxies,
     /// How long a slow client is borne with at first.
     pub(crate) min_rate_grace: Duration,
     /// Now, as of this turn of the loop.
     pub(crate) now: Instant,
     clock: fn() -> Instant,
     pub(crate) date: DateField,
-    pub(crate) recording: Recording,
-    pub(crate) service: Service,
+    pub(crate) recording: RecordMode,
+    pub(crate) service: DrainState,
     pub(crate) buffers: Buffers,
     /// What Keep-Alive fields announce.
     pub(crate) keep_alive_seconds: u64,
@@ -30,12 +30,12 @@ pub(crate) struct Context {
 
 /// Who is believed when it tells of another client, and where it does.
 #[derive(Clone, Debug)]
-pub(crate) struct Proxies {
+pub(crate) struct TrustedProxies {
     trusted: Networks,
     field: ForwardedField,
 }
 
-impl Proxies {
+impl TrustedProxies {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             trusted: config.trusted_proxies.clone(),
@@ -44,7 +44,7 @@ impl Proxies {
     }
 
     /// Whose request this is, on a connection of `peer`.
-    pub(crate) fn client(&self, peer: Client, fields: &Fields<'_>) -> Client {
+    pub(crate) fn client(&self, peer: ClientInfo, fields: &Fields<'_>) -> ClientInfo {
         if self.trusted.is_empty() || !self.trusted.contains(peer.address) {
             return peer;
         }
@@ -58,15 +58,15 @@ impl Proxies {
 
 /// Whether requests are recorded, for an access log or for who observes the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recording {
+pub(crate) enum RecordMode {
     On,
     Off,
 }
 
 /// Whether connections are kept for further requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
-    Open,
+pub(crate) enum DrainState {
+    Running,
     /// The server shuts down: every reply is its connection's last.
     Draining,
 }
@@ -74,19 +74,19 @@ pub(crate) enum Service {
 impl Context {
     pub(crate) fn new(
         config: &Config,
-        recording: Recording,
+        recording: RecordMode,
         clock: fn() -> Instant,
         wall: SystemTime,
     ) -> Self {
         Self {
             limits: config.limits.clone(),
-            proxies: Proxies::of(config),
+            proxies: TrustedProxies::of(config),
             min_rate_grace: config.timeouts.min_rate_grace,
             now: clock(),
             clock,
             date: DateField::new(wall),
             recording,
-            service: Service::Open,
+            service: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             spans: Vec::new(),
@@ -94,7 +94,7 @@ impl Context {
     }
 
     /// What holds from now on. A content that is coming in keeps the size it was promised.
-    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts, proxies: Proxies) {
+    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts, proxies: TrustedProxies) {
         self.limits = limits.clone();
         self.proxies = proxies;
         self.min_rate_grace = timeouts.min_rate_grace;
@@ -104,7 +104,7 @@ impl Context {
 
     /// Durations that are recorded are finer than a turn of the loop.
     pub(crate) fn look_at_clock(&mut self) {
-        if self.recording == Recording::On {
+        if self.recording == RecordMode::On {
             self.now = (self.clock)();
         }
     }

@@ -38,7 +38,7 @@ pub enum Completion {
 
 /// What is kept of a request until its response is on its way.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct RequestInfo {
     pub(crate) peer: SocketAddr,
     pub(crate) line: Vec<u8>,
     pub(crate) referer: Option<Vec<u8>>,
@@ -48,8 +48,8 @@ pub(crate) struct Draft {
 
 /// A response on its way: where it lies in the stream of bytes to this peer.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) draft: Draft,
+pub(crate) struct InFlightRecord {
+    pub(crate) draft: RequestInfo,
     pub(crate) status: StatusCode,
     /// Where the content begins in the stream, behind the head.
     pub(crate) content_start: u64,
@@ -57,10 +57,10 @@ pub(crate) struct Pending {
     pub(crate) end: u64,
 }
 
-impl Pending {
+impl InFlightRecord {
     /// A request that gets no response: its client has gone, or the server could not wait. 499 is
     /// nginx's number for that.
-    pub(crate) fn unanswered(draft: Draft) -> Self {
+    pub(crate) fn unanswered(draft: RequestInfo) -> Self {
         Self {
             draft,
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -71,7 +71,7 @@ impl Pending {
 
     /// The record, when `sent` bytes of the stream are sent and no more will be for it.
     pub(crate) fn into_record(self, sent: u64, now: Instant) -> Record {
-        let Draft {
+        let RequestInfo {
             peer,
             line,
             referer,

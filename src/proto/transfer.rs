@@ -1,6 +1,6 @@
 //! A content on its way, as far as it has come: for who looks at a server, not for the protocol.
 
-use super::record::Draft;
+use super::record::RequestInfo;
 
 /// Which way it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Direction {
 
 /// Why it does not go on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stall {
+pub(crate) enum StalledOn {
     /// It waits for a disk.
     Disk,
     /// It waits for who makes the content, or reads it.
@@ -22,13 +22,13 @@ pub(crate) enum Stall {
 
 /// A content on its way. There is one only if its request is recorded.
 #[derive(Debug)]
-pub(crate) struct Passage<'a> {
+pub(crate) struct TransferProgress<'a> {
     pub(crate) direction: Direction,
-    pub(crate) draft: &'a Draft,
+    pub(crate) draft: &'a RequestInfo,
     /// Bytes that have gone.
     pub(crate) moved: u64,
     /// Bytes that will have gone, if that is known.
     pub(crate) total: Option<u64>,
     /// `None` if only the socket, or the connection's turn, can hold it up.
-    pub(crate) stall: Option<Stall>,
+    pub(crate) stall: Option<StalledOn>,
 }

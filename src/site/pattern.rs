@@ -16,12 +16,12 @@ const MAX_STARS: usize = 9;
 /// A pattern for decoded paths: `*` is any sequence of bytes, also none, also with slashes;
 /// everything else is itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Glob {
+pub(crate) struct PathPattern {
     /// What stands before, between and behind the stars: one more than there are stars.
     literals: Vec<Vec<u8>>,
 }
 
-impl Glob {
+impl PathPattern {
     /// Reads a pattern; the error says what is wrong with it, for whoever wrote the site file.
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         if !pattern.starts_with('/') {
@@ -95,7 +95,7 @@ impl Glob {
 }
 
 /// As it was written.
-impl fmt::Display for Glob {
+impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, literal) in self.literals.iter().enumerate() {
             let star = if index > 0 { "*" } else { "" };
@@ -105,7 +105,7 @@ impl fmt::Display for Glob {
     }
 }
 
-/// What the stars of a [`Glob`] stand for in one path.
+/// What the stars of a [`PathPattern`] stand for in one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Captures<'p> {
     slices: [&'p [u8]; MAX_STARS],
@@ -203,8 +203,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn glob(pattern: &str) -> Glob {
-        Glob::new(pattern).expect("a pattern")
+    fn glob(pattern: &str) -> PathPattern {
+        PathPattern::new(pattern).expect("a pattern")
     }
 
     fn captures(pattern: &str, path: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -269,7 +269,7 @@ mod tests {
             ),
         ];
         for (pattern, error) in patterns {
-            assert_eq!(Glob::new(pattern).err().as_deref(), Some(error));
+            assert_eq!(PathPattern::new(pattern).err().as_deref(), Some(error));
         }
         let lone = |text: &str| {
             format!("a $ must be followed by 1 to 9 (got {text:?}); write $$ for a dollar sign")
@@ -455,7 +455,7 @@ mod tests {
         #[test]
         fn no_text_is_too_strange(text in any::<String>(), dollars in "[$0-9a]{0,9}", stars in 0..12usize) {
             let pattern = format!("/{text}");
-            match Glob::new(&pattern) {
+            match PathPattern::new(&pattern) {
                 // A star matches a star too.
                 Ok(glob) => prop_assert!(glob.is_match(pattern.as_bytes())),
                 Err(_) => prop_assert!(text.matches('*').count() > MAX_STARS),

@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::pattern::{Glob, Template};
+use super::pattern::{PathPattern, Template};
 use super::{FileName, Size};
 use crate::http::target::{Target, encode_path};
 
@@ -40,7 +40,7 @@ pub enum Source {
 #[non_exhaustive]
 pub struct Redirect {
     /// The paths it is about.
-    pub(crate) from: Glob,
+    pub(crate) from: PathPattern,
     /// Where they are.
     pub(crate) to: Template,
     /// How that is said.
@@ -53,7 +53,7 @@ pub struct Redirect {
 #[non_exhaustive]
 pub struct HeaderRule {
     /// The paths it is about.
-    pub(crate) path: Glob,
+    pub(crate) path: PathPattern,
     /// What is set.
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     pub(crate) place: Place,
@@ -262,7 +262,7 @@ impl TryFrom<RawRedirect> for Redirect {
     type Error = String;
 
     fn try_from(raw: RawRedirect) -> Result<Self, String> {
-        let from = Glob::new(&raw.from)?;
+        let from = PathPattern::new(&raw.from)?;
         let absolute = raw.to.starts_with("https://") || raw.to.starts_with("http://");
         if !absolute && !raw.to.starts_with('/') {
             let to = &raw.to;
@@ -311,7 +311,7 @@ impl TryFrom<BTreeMap<String, String>> for HeaderRule {
             .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
         let fields = raw.iter().map(|(name, value)| field(name, value));
         Ok(Self {
-            path: Glob::new(&path)?,
+            path: PathPattern::new(&path)?,
             fields: fields.collect::<Result<_, _>>()?,
             place: Place::default(),
         })
@@ -329,7 +329,7 @@ impl HeaderRule {
             format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
         })?;
         Ok(Self {
-            path: Glob::new("/*")?,
+            path: PathPattern::new("/*")?,
             fields: vec![field(name.trim(), value.trim())?],
             place: Place::Flag,
         })

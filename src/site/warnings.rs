@@ -7,7 +7,7 @@ use std::path::Path;
 use ::http::header::VARY;
 use ::http::{HeaderName, Method};
 
-use super::pattern::Glob;
+use super::pattern::PathPattern;
 use super::{HeaderRule, HostName, Place, Redirect, Route, Site};
 use crate::http::target::{Target, split_query};
 
@@ -202,7 +202,7 @@ impl Site {
 }
 
 /// Why no path matches a pattern, or none that was meant.
-fn unmatched(pattern: &Glob) -> Option<&'static str> {
+fn unmatched(pattern: &PathPattern) -> Option<&'static str> {
     if !pattern.is_possible() {
         return Some("matches no path: paths have no \"//\", \".\", \"..\" or backslashes");
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::explain_log::decided;
+use crate::explain_log::explain;
 use crate::handler::router::Router;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, target};
@@ -120,7 +120,7 @@ struct Explained;
 
 impl Handler for Explained {
     fn handle(&self, _: &Request<'_>) -> Outcome {
-        decided!(
+        explain!(
             "answer",
             "depends on the user database, which explain does not open"
         );
@@ -129,7 +129,7 @@ impl Handler for Explained {
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         if judge_content_head(request).is_ok() {
-            decided!(
+            explain!(
                 "answer",
                 "depends on the user database, which explain does not open"
             );
@@ -167,7 +167,7 @@ fn admit(request: &Request<'_>) -> BodyPolicy {
             max: MAX_CONTENT_BYTES,
         },
         Err(problem) => {
-            decided!("content", "refused: {}", problem.text);
+            explain!("content", "refused: {}", problem.text);
             BodyPolicy::Reject(problem.into())
         }
     }

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use rustix::io::Errno;
 
 use super::order::{Direction, Key, Order, compare_names};
-use crate::files::upload::temp_file::is_draft;
+use crate::files::upload::temp_file::is_temp_file;
 
 /// More than a browser shows with pleasure; with its names some 12 MB.
 const MAX_ENTRIES: usize = 250_000;
@@ -107,7 +107,7 @@ impl Entries {
             let is_hidden = bytes.starts_with(b".")
                 && (hidden == Hidden::Omitted && bytes != b".well-known"
                     || matches!(bytes, b"." | b".."));
-            let is_servable = !is_draft(bytes) && !bytes.contains(&b'\\');
+            let is_servable = !is_temp_file(bytes) && !bytes.contains(&b'\\');
             if is_hidden || bytes.len() > MAX_NAME_BYTES || !is_servable {
                 continue;
             }

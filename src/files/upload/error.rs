@@ -8,7 +8,7 @@ use ::http::header::RETRY_AFTER;
 use rustix::io::Errno;
 use serde_json::json;
 
-use crate::files::root::Miss;
+use crate::files::root::OpenError;
 use crate::http::Response;
 use crate::http::multipart_form::FormError;
 use crate::http::negotiation::Form;
@@ -92,14 +92,14 @@ impl From<Errno> for Problem {
     }
 }
 
-impl From<Miss> for Problem {
-    fn from(miss: Miss) -> Self {
+impl From<OpenError> for Problem {
+    fn from(miss: OpenError) -> Self {
         match miss {
-            Miss::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
-            Miss::Forbidden => Errno::ACCESS.into(),
-            Miss::Overloaded => Errno::MFILE.into(),
-            Miss::Changing | Miss::Cold => Errno::AGAIN.into(),
-            Miss::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
+            OpenError::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
+            OpenError::Forbidden => Errno::ACCESS.into(),
+            OpenError::Overloaded => Errno::MFILE.into(),
+            OpenError::Changing | OpenError::Cold => Errno::AGAIN.into(),
+            OpenError::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
         }
     }
 }

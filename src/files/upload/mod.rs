@@ -21,11 +21,11 @@ use rustix::io::Errno;
 
 use super::media_type;
 use super::resolve::last_of;
-use super::root::{Miss, Opened, Patience};
+use super::root::{Blocking, OpenError, Opened};
 use super::rules::CleanUrls;
-use super::tree::{Halt, Snapshot, Tree};
+use super::tree::{ServeError, Snapshot, Tree};
 use super::{Inner, Place};
-use crate::explain_log::{self, Shown, decided};
+use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, Outcome};
 use crate::http::conditional::{self, Precondition};
 use crate::http::multipart_form::{self, FormData};
@@ -34,7 +34,7 @@ use crate::site::{Compress, SITE_FILE, Size, Upload};
 use error::{Problem, broken_off};
 use origin::check_origin;
 use report::Report;
-use temp_file::{Draft, Existing, Folder, Published, Standing};
+use temp_file::{Existing, Folder, Published, Standing, TempFile};
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;
@@ -125,7 +125,7 @@ impl Tree {
     }
 
     fn explain(&self, request: &Request<'_>, problem: &Problem) -> Response {
-        decided!("upload", "refused: {}", problem.explanation);
+        explain!("upload", "refused: {}", problem.explanation);
         let mut response = problem.response(negotiation::form(request.fields()));
         self.rules.add_safety(response.headers_mut());
         response
@@ -136,7 +136,7 @@ impl Tree {
         Intake {
             tree: self,
             uploads,
-            at: self.snapshot(Patience::Enough),
+            at: self.snapshot(Blocking::Enough),
         }
     }
 
@@ -176,7 +176,7 @@ impl Tree {
                     return Err(Problem::conflict(explanation));
                 }
                 if self.rules.hides(name) {
-                    return Err(Miss::NotFound.into());
+                    return Err(OpenError::NotFound.into());
                 }
                 Ok(Plan::Form {
                     folder: name,
@@ -259,17 +259,17 @@ impl Intake<'_> {
                     };
                     place.check()
                 });
-                let name = Shown(name);
+                let name = Escaped(name);
                 match standing {
                     Ok(Standing::Nothing) => {
-                        decided!(
+                        explain!(
                             "answer",
                             "201 Created: up to {most} bytes would be stored as /{name}"
                         );
                         return;
                     }
                     Ok(_) => {
-                        decided!(
+                        explain!(
                             "answer",
                             "204 No Content: up to {most} bytes would replace /{name}"
                         );
@@ -280,8 +280,8 @@ impl Intake<'_> {
             }
             Plan::Form { folder, .. } => match self.at.root.folder(folder) {
                 Ok(_) => {
-                    let folder = Shown(folder);
-                    decided!(
+                    let folder = Escaped(folder);
+                    explain!(
                         "answer",
                         "201 Created (303 for browsers): the files of a form of up to {most} bytes \
                          would be stored in /{folder} if their names are free"
@@ -291,14 +291,14 @@ impl Intake<'_> {
                 Err(miss) => miss.into(),
             },
         };
-        decided!("answer", "{}: {}", problem.status, problem.explanation);
+        explain!("answer", "{}: {}", problem.status, problem.explanation);
     }
 
     /// The folder of the file of that name.
     fn folder_of(&self, name: &[u8]) -> Result<Folder, Problem> {
         let (parent, _) = name.split_at(name.len() - last_of(name).len());
         self.at.root.folder(parent).map_err(|miss| match miss {
-            Miss::NotFound => Problem::conflict("the folder does not exist; create it first"),
+            OpenError::NotFound => Problem::conflict("the folder does not exist; create it first"),
             miss => miss.into(),
         })
     }
@@ -415,9 +415,11 @@ impl Destination<'_> {
             Standing::File if !has_preconditions(self.fields) => Precondition::Proceed,
             Standing::File => match self.intake.tree.validators(&self.intake.at, self.name) {
                 Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
-                Err(Halt::Miss(Miss::NotFound)) => conditional::evaluate_absent(self.fields),
-                Err(Halt::Miss(miss)) => return Err(miss.into()),
-                Err(Halt::Slow) => return Err(Miss::Cold.into()),
+                Err(ServeError::OpenError(OpenError::NotFound)) => {
+                    conditional::evaluate_absent(self.fields)
+                }
+                Err(ServeError::OpenError(miss)) => return Err(miss.into()),
+                Err(ServeError::Slow) => return Err(OpenError::Cold.into()),
             },
         };
         match (precondition, standing, self.intake.uploads.existing) {
@@ -450,7 +452,7 @@ impl Destination<'_> {
         };
         let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
         let is_file = |name: Vec<u8>| {
-            let there = self.intake.at.root.get(&name, Patience::Enough);
+            let there = self.intake.at.root.get(&name, Blocking::Enough);
             matches!(there, Ok(Opened::File(_)))
         };
         others.any(is_file)
@@ -469,7 +471,7 @@ impl Destination<'_> {
         Ok(size)
     }
 
-    fn publish(&self, draft: Draft<'_>) -> Result<Published, Problem> {
+    fn publish(&self, draft: TempFile<'_>) -> Result<Published, Problem> {
         draft.sync()?;
         let lock = self.intake.uploads.publishing.lock();
         let _held_until_the_end = lock.unwrap_or_else(PoisonError::into_inner);
@@ -479,7 +481,7 @@ impl Destination<'_> {
     }
 }
 
-fn write(draft: &mut Draft<'_>, piece: &[u8]) -> Result<(), Problem> {
+fn write(draft: &mut TempFile<'_>, piece: &[u8]) -> Result<(), Problem> {
     let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     Ok(draft.write_all(piece).map_err(failed)?)
 }

@@ -46,7 +46,7 @@ pub(crate) enum Published {
 
 /// A file that is written and has no name yet. Without one it vanishes, whatever happens.
 #[derive(Debug)]
-pub(crate) struct Draft<'f> {
+pub(crate) struct TempFile<'f> {
     folder: &'f Folder,
     file: File,
     /// The hidden name it has meanwhile, if it needs one.
@@ -57,7 +57,7 @@ pub(crate) struct Draft<'f> {
 const DRAFT_PREFIX: &[u8] = b".tws-upload-";
 
 /// True if a name is that of a draft: it is nobody's business, even where dotted names are.
-pub(crate) fn is_draft(name: &[u8]) -> bool {
+pub(crate) fn is_temp_file(name: &[u8]) -> bool {
     name.starts_with(DRAFT_PREFIX)
 }
 
@@ -84,14 +84,14 @@ impl Folder {
     }
 
     /// Begins a file.
-    pub(crate) fn draft(&self) -> Result<Draft<'_>, Errno> {
+    pub(crate) fn draft(&self) -> Result<TempFile<'_>, Errno> {
         // Without it a file without a name cannot be given one.
         if !Path::new("/proc/self/fd").exists() {
             return self.hidden_draft();
         }
         let flags = OPEN_DRAFT | OFlags::TMPFILE;
         match openat(&self.descriptor, ".", flags, DRAFT_MODE) {
-            Ok(descriptor) => Ok(Draft {
+            Ok(descriptor) => Ok(TempFile {
                 folder: self,
                 file: File::from(descriptor),
                 hidden: None,
@@ -105,11 +105,11 @@ impl Folder {
     }
 
     /// Begins a file under a hidden name.
-    fn hidden_draft(&self) -> Result<Draft<'_>, Errno> {
+    fn hidden_draft(&self) -> Result<TempFile<'_>, Errno> {
         let flags = OPEN_DRAFT | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let make = |name: &[u8]| openat(&self.descriptor, name, flags, DRAFT_MODE);
         let (hidden, descriptor) = with_hidden_name(make)?;
-        Ok(Draft {
+        Ok(TempFile {
             folder: self,
             file: File::from(descriptor),
             hidden: Some(hidden),
@@ -138,7 +138,7 @@ fn with_hidden_name<T>(
     Err(Errno::EXIST)
 }
 
-impl Draft<'_> {
+impl TempFile<'_> {
     /// Waits until the content is on the disk.
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.file)
@@ -194,7 +194,7 @@ impl Draft<'_> {
     }
 }
 
-impl Write for Draft<'_> {
+impl Write for TempFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -204,7 +204,7 @@ impl Write for Draft<'_> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if let Some(hidden) = &self.hidden
             && let Err(error) = unlinkat(&self.folder.descriptor, &hidden[..], AtFlags::empty())
@@ -240,7 +240,7 @@ mod tests {
         symlink("../file", sub.join("up"))?;
         let folder = Folder::new(File::open(&sub)?.into());
         let before = names(&sub)?;
-        let nameless: fn(&Folder) -> Result<Draft<'_>, Errno> = Folder::draft;
+        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::draft;
         for (at, begin) in [nameless, Folder::hidden_draft].into_iter().enumerate() {
             // One that is forgotten.
             begin(&folder)?.write_all(b"forgotten")?;

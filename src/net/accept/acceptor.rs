@@ -12,15 +12,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::handshaker::{self, Message, Preamble};
+use super::handshaker::{self, AcceptPolicy, HandshakerMessage};
 use crate::handler::Handler;
 use crate::http::forwarded::Scheme;
-use crate::net::event_loop::handle::{Address, least_loaded};
-use crate::net::event_loop::mailbox::Mail;
+use crate::net::event_loop::handle::{LoopHandle, least_loaded};
+use crate::net::event_loop::mailbox::WorkerMessage;
 use crate::net::transport::Transport;
-use crate::net::transport::any::Stream;
+use crate::net::transport::any::AnyTransport;
 use crate::net::transport::socket::{Listener, Socket};
-use crate::net::worker::settings::Terms;
+use crate::net::worker::settings::RuntimeConfig;
 
 /// How long accepting rests when the process is out of descriptors or memory. Long enough not to
 /// spin, short enough that nobody notices.
@@ -28,10 +28,10 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// How long accepting waits for workers that have not taken the last connections yet. Meanwhile more
 /// clients come, and are taken at once: to be woken for each costs more than to take it.
-const BUSY: Duration = Duration::from_micros(200);
+const ACCEPT_COALESCE_DELAY: Duration = Duration::from_micros(200);
 
 /// How long a want of descriptors, which comes and goes, is not complained of again.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many idle connections are closed at once for new ones: an eighth of them, a quarter if there
 /// are no descriptors, and not more than this. nginx does alike.
@@ -40,20 +40,20 @@ const MAX_SHED: usize = 32;
 /// After so many attempts in a row somebody looks whether the server is to stop.
 const MAX_BATCH: usize = 1024;
 
-const BELL: Token = Token(usize::MAX);
+const WAKER_TOKEN: Token = Token(usize::MAX);
 
 /// How another thread ends the acceptor, or tells it that other terms hold.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub(crate) struct AcceptorHandle {
     asked: AtomicBool,
     /// Looked at only when the bell has rung.
-    terms: Mutex<Option<Terms>>,
+    terms: Mutex<Option<RuntimeConfig>>,
     bell: Waker,
 }
 
 /// What the acceptor counts, for others to read.
 #[derive(Debug, Default)]
-pub(crate) struct Admittance {
+pub(crate) struct AcceptStats {
     /// Connections that were given to a worker or a handshaker.
     pub(crate) accepted: AtomicU64,
     /// Those that were told 503, for want of room.
@@ -62,7 +62,7 @@ pub(crate) struct Admittance {
     pub(crate) rejected_clients: AtomicU64,
 }
 
-impl Admittance {
+impl AcceptStats {
     /// Tells a client that there is no room for it. Whoever waits for TLS would not understand.
     fn turn_away(&self, mut socket: Socket, scheme: Scheme) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
@@ -79,11 +79,11 @@ impl Admittance {
 }
 
 /// Who gets the connections, and how many there may be.
-pub(crate) struct Room {
-    pub(crate) workers: Vec<Address>,
+pub(crate) struct ConnectionLimits {
+    pub(crate) workers: Vec<LoopHandle>,
     /// Who gets those that do not begin with a request.
-    pub(crate) handshakers: Arc<handshaker::Directory>,
-    pub(crate) preamble: Preamble,
+    pub(crate) handshakers: Arc<handshaker::HandshakerHandles>,
+    pub(crate) preamble: AcceptPolicy,
     pub(crate) handler: Arc<dyn Handler>,
     /// How many connections there may be; more are told so.
     pub(crate) cap: Option<usize>,
@@ -91,28 +91,30 @@ pub(crate) struct Room {
     pub(crate) descriptors: usize,
 }
 
-impl Room {
+impl ConnectionLimits {
     /// From now on, for those who come.
-    fn change(&mut self, terms: Terms) {
+    fn change(&mut self, terms: RuntimeConfig) {
         let limits = &terms.limits;
         self.cap = limits.max_connections;
         self.descriptors = connections_with_descriptors(self.cap);
         self.preamble.change(&terms, Instant::now());
         for handshaker in self.handshakers.all() {
             let preamble = self.preamble.clone();
-            handshaker.mailbox.send(Message::Preamble(preamble));
+            handshaker
+                .mailbox
+                .send(HandshakerMessage::AcceptPolicy(preamble));
         }
         let former = std::mem::replace(&mut self.handler, terms.handler);
         terms.grave.take(former);
     }
 
     fn connections(&self) -> usize {
-        let of_workers: usize = self.workers.iter().map(Address::connections).sum();
+        let of_workers: usize = self.workers.iter().map(LoopHandle::connections).sum();
         of_workers + self.handshakers.connections()
     }
 
     fn idle(&self) -> usize {
-        let of = |worker: &Address| worker.tally.idle.load(Ordering::Relaxed);
+        let of = |worker: &LoopHandle| worker.tally.idle.load(Ordering::Relaxed);
         self.workers.iter().map(of).sum()
     }
 
@@ -135,23 +137,23 @@ impl Room {
     fn shed(&self, count: usize) {
         let each = count.div_ceil(self.workers.len().max(1));
         for worker in &self.workers {
-            worker.mailbox.send(Mail::Shed(each));
+            worker.mailbox.send(WorkerMessage::Shed(each));
         }
     }
 }
 
-impl Stop {
+impl AcceptorHandle {
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
         self.ring();
     }
 
-    pub(crate) fn change(&self, terms: Terms) {
+    pub(crate) fn change(&self, terms: RuntimeConfig) {
         *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
         self.ring();
     }
 
-    fn new_terms(&self) -> Option<Terms> {
+    fn new_terms(&self) -> Option<RuntimeConfig> {
         self.terms
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -172,13 +174,13 @@ impl Stop {
 pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<Listener>,
-    stop: Arc<Stop>,
-    admittance: Arc<Admittance>,
+    stop: Arc<AcceptorHandle>,
+    admittance: Arc<AcceptStats>,
 }
 
 /// What became of an attempt to empty a listener's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Batch {
+enum AcceptOutcome {
     Emptied,
     /// There may be more.
     Unfinished,
@@ -193,10 +195,10 @@ impl Acceptor {
             poll.registry()
                 .register(listener, Token(index), Interest::READABLE)?;
         }
-        let stop = Arc::new(Stop {
+        let stop = Arc::new(AcceptorHandle {
             asked: AtomicBool::new(false),
             terms: Mutex::new(None),
-            bell: Waker::new(poll.registry(), BELL)?,
+            bell: Waker::new(poll.registry(), WAKER_TOKEN)?,
         });
         Ok(Self {
             poll,
@@ -210,26 +212,26 @@ impl Acceptor {
         &self.listeners
     }
 
-    pub(crate) fn stop(&self) -> Arc<Stop> {
+    pub(crate) fn stop(&self) -> Arc<AcceptorHandle> {
         Arc::clone(&self.stop)
     }
 
-    pub(crate) fn admittance(&self) -> Arc<Admittance> {
+    pub(crate) fn admittance(&self) -> Arc<AcceptStats> {
         Arc::clone(&self.admittance)
     }
 
     /// Accepts until it is asked to stop. The listeners close when it returns.
-    pub(crate) fn run(mut self, mut room: Room) -> io::Result<()> {
+    pub(crate) fn run(mut self, mut room: ConnectionLimits) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         let mut patience = None;
-        let mut last = Batch::Emptied;
+        let mut last = AcceptOutcome::Emptied;
         let mut said = None;
         while !self.stop.is_asked() {
             match self.poll.poll(&mut events, patience) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            if events.iter().any(|event| event.token() == BELL)
+            if events.iter().any(|event| event.token() == WAKER_TOKEN)
                 && let Some(terms) = self.stop.new_terms()
             {
                 room.change(terms);
@@ -239,25 +241,25 @@ impl Acceptor {
                 .listeners
                 .iter()
                 .map(|listener| self.accept_all(listener, &room));
-            let worst = batches.max().unwrap_or(Batch::Emptied);
+            let worst = batches.max().unwrap_or(AcceptOutcome::Emptied);
             let mut rest = BACK_OFF;
             match (worst, last) {
-                (Batch::OutOfResources, Batch::OutOfResources) => {
+                (AcceptOutcome::OutOfResources, AcceptOutcome::OutOfResources) => {
                     room.shed((room.connections() / 4).clamp(1, MAX_SHED));
                 }
                 // What is kept for speed goes first, and accepting is tried again at once.
-                (Batch::OutOfResources, _) => {
+                (AcceptOutcome::OutOfResources, _) => {
                     shed_cache(&*room.handler);
                     rest = Duration::ZERO;
                 }
-                (Batch::Emptied | Batch::Unfinished, _) => {}
+                (AcceptOutcome::Emptied | AcceptOutcome::Unfinished, _) => {}
             }
             if room.excess() > 0 {
                 let spare = (room.idle() / 8).clamp(1, MAX_SHED);
                 room.shed(spare.max(room.excess()));
             }
-            if worst == Batch::OutOfResources
-                && said.is_none_or(|at: Instant| at.elapsed() >= COMPLAINT_PAUSE)
+            if worst == AcceptOutcome::OutOfResources
+                && said.is_none_or(|at: Instant| at.elapsed() >= WARN_INTERVAL)
             {
                 said = Some(Instant::now());
                 log::warn!(
@@ -266,12 +268,12 @@ impl Acceptor {
             }
             last = worst;
             if room.workers.iter().all(|worker| worker.mailbox.has_mail()) {
-                std::thread::sleep(BUSY);
+                std::thread::sleep(ACCEPT_COALESCE_DELAY);
             }
             patience = match worst {
-                Batch::Emptied => None,
-                Batch::Unfinished => Some(Duration::ZERO),
-                Batch::OutOfResources => Some(rest),
+                AcceptOutcome::Emptied => None,
+                AcceptOutcome::Unfinished => Some(Duration::ZERO),
+                AcceptOutcome::OutOfResources => Some(rest),
             };
         }
         // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
@@ -281,17 +283,19 @@ impl Acceptor {
         Ok(())
     }
 
-    fn accept_all(&self, listener: &Listener, room: &Room) -> Batch {
+    fn accept_all(&self, listener: &Listener, room: &ConnectionLimits) -> AcceptOutcome {
         for _ in 0..MAX_BATCH {
             if room.is_out_of_descriptors() {
-                return Batch::OutOfResources;
+                return AcceptOutcome::OutOfResources;
             }
             match listener.accept() {
                 Ok((socket, peer)) => self.hand_over(socket, peer, room),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Batch::Emptied,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return AcceptOutcome::Emptied;
+                }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        return Batch::OutOfResources;
+                        return AcceptOutcome::OutOfResources;
                     }
                     // The connection died in the queue (accept(2) lists what may be reported); the
                     // next one may be fine.
@@ -299,10 +303,10 @@ impl Acceptor {
                 },
             }
         }
-        Batch::Unfinished
+        AcceptOutcome::Unfinished
     }
 
-    fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &Room) {
+    fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &ConnectionLimits) {
         let scheme = room.preamble.scheme(peer);
         if room.is_full() {
             // Who asks again finds some.
@@ -318,12 +322,12 @@ impl Acceptor {
         if room.preamble.is_empty_for(peer) {
             if let Some(worker) = least_loaded(&room.workers) {
                 worker.tally.connections.fetch_add(1, Ordering::Relaxed);
-                let mail = Mail::Connection(Stream::Plain(socket), peer, share);
+                let mail = WorkerMessage::Connection(AnyTransport::Plain(socket), peer, share);
                 worker.mailbox.send(mail);
             }
         } else if let Some(handshaker) = room.handshakers.least_loaded() {
             handshaker.tally.connections.fetch_add(1, Ordering::Relaxed);
-            let mail = Message::Arrival(socket, peer, share);
+            let mail = HandshakerMessage::Arrival(socket, peer, share);
             handshaker.mailbox.send(mail);
         }
     }

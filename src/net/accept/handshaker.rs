@@ -17,20 +17,20 @@ use slab::Slab;
 
 #[cfg(feature = "tls")]
 use super::acceptor;
-use super::acceptor::Admittance;
+use super::acceptor::AcceptStats;
 use super::proxy_protocol::{self, Source};
 use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
-use crate::net::bandwidth::per_client::{Clients, Share, TooMany};
-use crate::net::connection::REQUEST_GRACE;
-use crate::net::event_loop::handle::{Address, Seat, least_loaded};
-use crate::net::event_loop::mailbox::Mail;
-use crate::net::event_loop::tokens::{BELL, Tokens, key_of};
-use crate::net::transport::any::Stream;
+use crate::net::bandwidth::per_client::{ClientSlot, Clients, TooManyConnections};
+use crate::net::connection::EXPECTED_REQUEST_WINDOW;
+use crate::net::event_loop::handle::{LoopHandle, LoopParts, least_loaded};
+use crate::net::event_loop::mailbox::WorkerMessage;
+use crate::net::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
+use crate::net::transport::any::AnyTransport;
 use crate::net::transport::socket::Socket;
 #[cfg(feature = "tls")]
 use crate::net::transport::tls::TlsStream;
-use crate::net::worker::settings::Terms;
+use crate::net::worker::settings::RuntimeConfig;
 
 const EVENTS_PER_TURN: usize = 256;
 
@@ -39,11 +39,11 @@ const MIN_DEADLINES: usize = 1024;
 
 /// What a handshaker is told.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(crate) enum HandshakerMessage {
     /// A connection that has just been accepted.
-    Arrival(Socket, SocketAddr, Option<Box<Share>>),
+    Arrival(Socket, SocketAddr, Option<Box<ClientSlot>>),
     /// Those who come from now on begin with this.
-    Preamble(Preamble),
+    AcceptPolicy(AcceptPolicy),
     /// Give up so many that do not go on, the oldest first: others need the room.
     Shed(usize),
     /// Finish what is begun, at once, and end.
@@ -53,39 +53,39 @@ pub(crate) enum Message {
 /// Where all handshakers of a server are reached. They are known when it serves, and there are none
 /// if all connections begin with a request.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(OnceLock<Vec<Address<Message>>>);
+pub(crate) struct HandshakerHandles(OnceLock<Vec<LoopHandle<HandshakerMessage>>>);
 
-impl Directory {
+impl HandshakerHandles {
     /// Once.
-    pub(crate) fn publish(&self, handshakers: Vec<Address<Message>>) {
+    pub(crate) fn publish(&self, handshakers: Vec<LoopHandle<HandshakerMessage>>) {
         let _ = self.0.set(handshakers);
     }
 
-    pub(crate) fn all(&self) -> &[Address<Message>] {
+    pub(crate) fn all(&self) -> &[LoopHandle<HandshakerMessage>] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
     /// How many connections they have together.
     pub(crate) fn connections(&self) -> usize {
-        self.all().iter().map(Address::connections).sum()
+        self.all().iter().map(LoopHandle::connections).sum()
     }
 
     /// Has about so many given up that do not go on.
     pub(crate) fn shed(&self, count: usize) {
         for handshaker in self.all() {
-            handshaker.mailbox.send(Message::Shed(count));
+            handshaker.mailbox.send(HandshakerMessage::Shed(count));
         }
     }
 
     /// Whoever has the fewest connections.
-    pub(crate) fn least_loaded(&self) -> Option<&Address<Message>> {
+    pub(crate) fn least_loaded(&self) -> Option<&LoopHandle<HandshakerMessage>> {
         least_loaded(self.all())
     }
 }
 
 /// What connections begin with, and what they count for.
 #[derive(Clone, Debug)]
-pub(crate) struct Preamble {
+pub(crate) struct AcceptPolicy {
     /// From whom a PROXY header is taken, if there must be one.
     proxies: Option<Networks>,
     /// Unix sockets have none.
@@ -109,7 +109,7 @@ fn believed(trusted: &Networks) -> Networks {
     }
 }
 
-impl Preamble {
+impl AcceptPolicy {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             proxies: match config.proxy_protocol {
@@ -130,7 +130,7 @@ impl Preamble {
     }
 
     /// From now on, for those who come.
-    pub(crate) fn change(&mut self, terms: &Terms, now: Instant) {
+    pub(crate) fn change(&mut self, terms: &RuntimeConfig, now: Instant) {
         if let Some(proxies) = &mut self.proxies {
             *proxies = believed(&terms.trusted_proxies);
         }
@@ -153,21 +153,23 @@ impl Preamble {
 
     /// What a connection that does not begin with a request begins with; `None` if it may not
     /// begin at all.
-    fn first_stage(&self, peer: SocketAddr) -> Option<Stage> {
+    fn first_stage(&self, peer: SocketAddr) -> Option<HandshakeStage> {
         match &self.proxies {
-            Some(proxies) => proxies.contains(peer).then_some(Stage::ProxyHeader),
+            Some(proxies) => proxies
+                .contains(peer)
+                .then_some(HandshakeStage::ProxyHeader),
             None => self.first_stage_of_tls(peer),
         }
     }
 
     #[cfg(feature = "tls")]
-    fn first_stage_of_tls(&self, peer: SocketAddr) -> Option<Stage> {
-        (self.scheme(peer) == Scheme::Https).then_some(Stage::Hello)
+    fn first_stage_of_tls(&self, peer: SocketAddr) -> Option<HandshakeStage> {
+        (self.scheme(peer) == Scheme::Https).then_some(HandshakeStage::Hello)
     }
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "as its twin")]
-    fn first_stage_of_tls(&self, _: SocketAddr) -> Option<Stage> {
+    fn first_stage_of_tls(&self, _: SocketAddr) -> Option<HandshakeStage> {
         None
     }
 
@@ -181,14 +183,17 @@ impl Preamble {
 
     /// What a connection of `peer` counts for when it comes; an error if there may be no more of
     /// them. Whose one is that begins with a PROXY header is known later.
-    pub(crate) fn share_at_first(&self, peer: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
+    pub(crate) fn share_at_first(
+        &self,
+        peer: SocketAddr,
+    ) -> Result<Option<Box<ClientSlot>>, TooManyConnections> {
         match self.proxies {
             Some(_) => Ok(None),
             None => self.share(peer),
         }
     }
 
-    fn share(&self, client: SocketAddr) -> Result<Option<Box<Share>>, TooMany> {
+    fn share(&self, client: SocketAddr) -> Result<Option<Box<ClientSlot>>, TooManyConnections> {
         match &self.clients {
             Some(clients) => clients.share(client.ip(), Instant::now()),
             None => Ok(None),
@@ -198,14 +203,14 @@ impl Preamble {
 
 pub(crate) struct Handshaker {
     poll: Poll,
-    address: Address<Message>,
-    preamble: Preamble,
-    workers: Vec<Address>,
-    admittance: Arc<Admittance>,
+    address: LoopHandle<HandshakerMessage>,
+    preamble: AcceptPolicy,
+    workers: Vec<LoopHandle>,
+    admittance: Arc<AcceptStats>,
     /// How long a connection may take.
     patience: Duration,
-    greetings: Slab<Greeting>,
-    tokens: Tokens,
+    greetings: Slab<PendingHandshake>,
+    tokens: TokenAllocator,
     /// In the order in which they came, which is that of their ends. Some are gone.
     deadlines: VecDeque<(Instant, Token)>,
     phase: Phase,
@@ -218,17 +223,17 @@ enum Phase {
 }
 
 /// A connection that is not ready for a request yet.
-struct Greeting {
+struct PendingHandshake {
     token: Token,
     socket: Socket,
-    stage: Stage,
+    stage: HandshakeStage,
     /// Whose connection it is, as far as is known.
     peer: SocketAddr,
-    share: Option<Box<Share>>,
+    share: Option<Box<ClientSlot>>,
 }
 
 /// What is waited for.
-enum Stage {
+enum HandshakeStage {
     ProxyHeader,
     /// The first byte of a handshake, before there is any memory for one.
     #[cfg(feature = "tls")]
@@ -246,7 +251,7 @@ enum Progress {
     /// What comes next is HTTP.
     Ready,
     /// The client has as many connections as it may have.
-    TooMany,
+    TooManyConnections,
     /// There will be no request; for the log.
     Over(String),
 }
@@ -263,11 +268,11 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 impl Handshaker {
     pub(crate) fn new(
-        seat: Seat<Message>,
+        seat: LoopParts<HandshakerMessage>,
         config: &Config,
-        preamble: Preamble,
-        workers: Vec<Address>,
-        admittance: Arc<Admittance>,
+        preamble: AcceptPolicy,
+        workers: Vec<LoopHandle>,
+        admittance: Arc<AcceptStats>,
     ) -> Self {
         Self {
             poll: seat.poll,
@@ -277,7 +282,7 @@ impl Handshaker {
             admittance,
             patience: config.timeouts.header,
             greetings: Slab::new(),
-            tokens: Tokens::default(),
+            tokens: TokenAllocator::default(),
             deadlines: VecDeque::new(),
             phase: Phase::Open,
         }
@@ -297,17 +302,19 @@ impl Handshaker {
             }
             let now = Instant::now();
             for event in &events {
-                if event.token() != BELL {
+                if event.token() != WAKER_TOKEN {
                     self.go_on(event.token());
                 }
             }
             self.address.mailbox.take(&mut mail);
             for message in mail.drain(..) {
                 match message {
-                    Message::Arrival(socket, peer, share) => self.greet(socket, peer, share, now),
-                    Message::Preamble(preamble) => self.preamble = preamble,
-                    Message::Shed(count) => self.shed(count, now),
-                    Message::Drain => self.drain(now),
+                    HandshakerMessage::Arrival(socket, peer, share) => {
+                        self.greet(socket, peer, share, now)
+                    }
+                    HandshakerMessage::AcceptPolicy(preamble) => self.preamble = preamble,
+                    HandshakerMessage::Shed(count) => self.shed(count, now),
+                    HandshakerMessage::Drain => self.drain(now),
                 }
             }
             self.give_up_the_late(now);
@@ -319,7 +326,7 @@ impl Handshaker {
         &mut self,
         mut socket: Socket,
         peer: SocketAddr,
-        share: Option<Box<Share>>,
+        share: Option<Box<ClientSlot>>,
         now: Instant,
     ) {
         let entry = self.greetings.vacant_entry();
@@ -336,7 +343,7 @@ impl Handshaker {
             self.uncount();
             return;
         };
-        entry.insert(Greeting {
+        entry.insert(PendingHandshake {
             token,
             socket,
             stage,
@@ -366,7 +373,7 @@ impl Handshaker {
                 Ok(Progress::Again) => {}
                 Ok(Progress::Wait) => return,
                 Ok(Progress::Ready) => return self.pass_on(key),
-                Ok(Progress::TooMany) => return self.turn_away(key),
+                Ok(Progress::TooManyConnections) => return self.turn_away(key),
                 Ok(Progress::Over(reason)) => {
                     log::debug!("handshake with {}: {reason}", greeting.peer);
                     return self.forget(key);
@@ -396,11 +403,15 @@ impl Handshaker {
         let mailbox = Arc::clone(&worker.mailbox);
         let mut greeting = self.remove(key);
         let (peer, share) = (greeting.peer, greeting.share.take());
-        mailbox.send(Mail::Connection(greeting.into_stream(), peer, share));
+        mailbox.send(WorkerMessage::Connection(
+            greeting.into_stream(),
+            peer,
+            share,
+        ));
     }
 
     fn turn_away(&mut self, key: usize) {
-        let Greeting { socket, peer, .. } = self.remove(key);
+        let PendingHandshake { socket, peer, .. } = self.remove(key);
         let scheme = self.preamble.scheme(peer);
         self.admittance.turn_away_client(socket, scheme);
     }
@@ -410,7 +421,7 @@ impl Handshaker {
     }
 
     /// It counts no more before its peer can see that it has gone, or where it has got to.
-    fn remove(&mut self, key: usize) -> Greeting {
+    fn remove(&mut self, key: usize) -> PendingHandshake {
         self.uncount();
         self.greetings.remove(key)
     }
@@ -426,7 +437,7 @@ impl Handshaker {
 
     /// Those who are new are expected to go on any moment.
     fn shed(&mut self, count: usize, now: Instant) {
-        let spared = self.patience.saturating_sub(REQUEST_GRACE);
+        let spared = self.patience.saturating_sub(EXPECTED_REQUEST_WINDOW);
         if let Some(last) = now.checked_add(spared) {
             self.give_up(count, last);
         }
@@ -464,7 +475,7 @@ impl Handshaker {
     /// Those who have come get as long as anybody else of whom a request is expected.
     fn drain(&mut self, now: Instant) {
         self.phase = Phase::Draining;
-        let end = now + REQUEST_GRACE;
+        let end = now + EXPECTED_REQUEST_WINDOW;
         for (own, _) in &mut self.deadlines {
             *own = end.min(*own);
         }
@@ -481,19 +492,19 @@ impl Drop for Handshaker {
     }
 }
 
-impl Greeting {
+impl PendingHandshake {
     /// Does one thing.
-    fn step(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+    fn step(&mut self, preamble: &AcceptPolicy) -> io::Result<Progress> {
         match &mut self.stage {
-            Stage::ProxyHeader => self.read_proxy_header(preamble),
+            HandshakeStage::ProxyHeader => self.read_proxy_header(preamble),
             #[cfg(feature = "tls")]
-            Stage::Hello => self.await_hello(preamble),
+            HandshakeStage::Hello => self.await_hello(preamble),
             #[cfg(feature = "tls")]
-            Stage::Handshake(session) => shake_hands(session, &mut self.socket),
+            HandshakeStage::Handshake(session) => shake_hands(session, &mut self.socket),
         }
     }
 
-    fn read_proxy_header(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+    fn read_proxy_header(&mut self, preamble: &AcceptPolicy) -> io::Result<Progress> {
         let mut bytes = [0; proxy_protocol::MAX_BYTES];
         // What is behind it stays in the socket.
         let count = self.socket.peek(&mut bytes)?;
@@ -511,7 +522,7 @@ impl Greeting {
                 if let Source::Client(client) = header.source {
                     match preamble.share(client) {
                         Ok(share) => self.share = share,
-                        Err(TooMany) => return Ok(Progress::TooMany),
+                        Err(TooManyConnections) => return Ok(Progress::TooManyConnections),
                     }
                     self.peer = client;
                 }
@@ -525,20 +536,20 @@ impl Greeting {
         }
     }
 
-    fn into_stream(self) -> Stream {
+    fn into_stream(self) -> AnyTransport {
         match self.stage {
             #[cfg(feature = "tls")]
-            Stage::Handshake(session) => {
-                Stream::Tls(Box::new(TlsStream::new(self.socket, *session)))
+            HandshakeStage::Handshake(session) => {
+                AnyTransport::Tls(Box::new(TlsStream::new(self.socket, *session)))
             }
-            _ => Stream::Plain(self.socket),
+            _ => AnyTransport::Plain(self.socket),
         }
     }
 }
 
 #[cfg(feature = "tls")]
-impl Greeting {
-    fn await_hello(&mut self, preamble: &Preamble) -> io::Result<Progress> {
+impl PendingHandshake {
+    fn await_hello(&mut self, preamble: &AcceptPolicy) -> io::Result<Progress> {
         let mut first = [0];
         let count = self.socket.peek(&mut first)?;
         let over = |reason: &str| Ok(Progress::Over(reason.to_owned()));
@@ -547,7 +558,7 @@ impl Greeting {
             ([HANDSHAKE_RECORD], Some(config)) => {
                 let session = rustls::ServerConnection::new(Arc::clone(config));
                 let session = session.map_err(io::Error::other)?;
-                self.stage = Stage::Handshake(Box::new(session));
+                self.stage = HandshakeStage::Handshake(Box::new(session));
                 Ok(Progress::Again)
             }
             ([b'A'..=b'Z'], _) => {

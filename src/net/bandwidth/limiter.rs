@@ -23,23 +23,23 @@ const CHUNKS_PER_SECOND: u64 = 8;
 const MIN_CHUNK_BYTES: usize = 4 * 1024;
 
 /// How long time counts that nobody has used. Twice what the wheel may be late, and some more.
-const CARRIED_OVER: Duration = Duration::from_millis(250);
+const MAX_BURST_TIME: Duration = Duration::from_millis(250);
 
 /// A rate, and how far ahead it is spoken for. Many connections, on many threads, may share it.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     bytes_per_second: NonZeroU64,
     start: Instant,
     /// When all that is reserved will have moved, in nanoseconds since the start.
     free_at: AtomicU64,
 }
 
-impl Pace {
+impl RateLimiter {
     /// One that nobody has used before `now`.
     pub(crate) fn new(bytes_per_second: NonZeroU64, now: Instant) -> Self {
         Self {
             bytes_per_second,
-            start: now.checked_sub(CARRIED_OVER).unwrap_or(now),
+            start: now.checked_sub(MAX_BURST_TIME).unwrap_or(now),
             free_at: AtomicU64::new(0),
         }
     }
@@ -80,7 +80,7 @@ impl Pace {
     /// The earliest turn that may be had: one that is past, by the time that still counts.
     fn earliest(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.start);
-        let counts = since.saturating_sub(CARRIED_OVER);
+        let counts = since.saturating_sub(MAX_BURST_TIME);
         u64::try_from(counts.as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -92,9 +92,9 @@ impl Pace {
 
 /// What one connection may move.
 #[derive(Debug)]
-pub(crate) struct Allowance {
-    own: Option<Pace>,
-    client: Option<Arc<Pace>>,
+pub(crate) struct BandwidthLimiter {
+    own: Option<RateLimiter>,
+    client: Option<Arc<RateLimiter>>,
     /// What it has reserved and not moved.
     reserved: usize,
     /// From when on it may.
@@ -105,15 +105,19 @@ pub(crate) struct Allowance {
 
 /// An answer to who wants to move something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Go {
+pub(crate) enum Permit {
     /// So many bytes, at least one.
-    Now(usize),
-    At(Instant),
+    Ready(usize),
+    RetryAt(Instant),
 }
 
-impl Allowance {
+impl BandwidthLimiter {
     /// `None` if there is no pace to keep.
-    pub(crate) fn new(own: Option<Pace>, client: Option<Arc<Pace>>, now: Instant) -> Option<Self> {
+    pub(crate) fn new(
+        own: Option<RateLimiter>,
+        client: Option<Arc<RateLimiter>>,
+        now: Instant,
+    ) -> Option<Self> {
         let allowance = Self {
             own,
             client,
@@ -126,14 +130,18 @@ impl Allowance {
     }
 
     /// Whether something may be moved now.
-    pub(crate) fn ask(&mut self, now: Instant) -> Go {
+    pub(crate) fn ask(&mut self, now: Instant) -> Permit {
         if self.reserved == 0 {
-            self.reserved = self.paces().map(Pace::chunk).min().unwrap_or(usize::MAX);
+            self.reserved = self
+                .paces()
+                .map(RateLimiter::chunk)
+                .min()
+                .unwrap_or(usize::MAX);
             self.turn = self.reserve(self.reserved, now);
         }
         match self.turn <= now {
-            true => Go::Now(self.reserved),
-            false => Go::At(self.turn),
+            true => Permit::Ready(self.reserved),
+            false => Permit::RetryAt(self.turn),
         }
     }
 
@@ -182,12 +190,12 @@ impl Allowance {
         turns.max().unwrap_or(now)
     }
 
-    fn paces(&self) -> impl Iterator<Item = &Pace> {
+    fn paces(&self) -> impl Iterator<Item = &RateLimiter> {
         self.own.iter().chain(self.client.as_deref())
     }
 }
 
-impl Drop for Allowance {
+impl Drop for BandwidthLimiter {
     fn drop(&mut self) {
         self.give_back();
     }
@@ -208,20 +216,20 @@ mod tests {
         NonZeroU64::new(bytes).expect("a rate")
     }
 
-    fn of_client(pace: &Arc<Pace>, now: Instant) -> Allowance {
-        Allowance::new(None, Some(Arc::clone(pace)), now).expect("a pace")
+    fn of_client(pace: &Arc<RateLimiter>, now: Instant) -> BandwidthLimiter {
+        BandwidthLimiter::new(None, Some(Arc::clone(pace)), now).expect("a pace")
     }
 
     /// Moves all that may move now; when it may go on.
-    fn move_all(allowance: &mut Allowance, now: Instant) -> (usize, Instant) {
+    fn move_all(allowance: &mut BandwidthLimiter, now: Instant) -> (usize, Instant) {
         let mut moved = 0;
         loop {
             match allowance.ask(now) {
-                Go::Now(bytes) => {
+                Permit::Ready(bytes) => {
                     allowance.on_moved(bytes, now);
                     moved += bytes;
                 }
-                Go::At(turn) => return (moved, turn),
+                Permit::RetryAt(turn) => return (moved, turn),
             }
         }
     }
@@ -231,8 +239,8 @@ mod tests {
         const RATE: usize = 800_000;
         const CHUNK: usize = RATE / 8;
         let start = Instant::now();
-        let pace = Pace::new(rate(RATE as u64), start);
-        let mut allowance = Allowance::new(Some(pace), None, start).expect("a pace");
+        let pace = RateLimiter::new(rate(RATE as u64), start);
+        let mut allowance = BandwidthLimiter::new(Some(pace), None, start).expect("a pace");
         let (moved, turn) = move_all(&mut allowance, start);
         assert!((RATE / 4..=RATE / 4 + CHUNK).contains(&moved), "{moved}");
         assert!(turn > start && turn <= start + SECOND / 8);
@@ -249,14 +257,14 @@ mod tests {
     #[test]
     fn what_moves_beyond_a_reservation_is_paid_for() {
         let start = Instant::now();
-        let pace = Arc::new(Pace::new(rate(10_000), start));
+        let pace = Arc::new(RateLimiter::new(rate(10_000), start));
         let mut first = of_client(&pace, start);
         let mut second = of_client(&pace, start);
-        assert_eq!(first.ask(start), Go::Now(4096));
+        assert_eq!(first.ask(start), Permit::Ready(4096));
         first.on_moved(24_096, start);
         for allowance in [&mut first, &mut second] {
             match allowance.ask(start) {
-                Go::At(turn) => assert!(turn > start + SECOND, "{:?}", turn - start),
+                Permit::RetryAt(turn) => assert!(turn > start + SECOND, "{:?}", turn - start),
                 go => panic!("{go:?}"),
             }
         }
@@ -265,18 +273,18 @@ mod tests {
     #[test]
     fn what_is_given_back_is_there_for_others() {
         let start = Instant::now();
-        let pace = Arc::new(Pace::new(rate(16_384), start));
+        let pace = Arc::new(RateLimiter::new(rate(16_384), start));
         let mut idle: Vec<_> = (0..100).map(|_| of_client(&pace, start)).collect();
         for allowance in &mut idle {
             allowance.ask(start);
         }
         let mut late = of_client(&pace, start);
-        assert!(matches!(late.ask(start), Go::At(turn) if turn > start + 20 * SECOND));
+        assert!(matches!(late.ask(start), Permit::RetryAt(turn) if turn > start + 20 * SECOND));
         late.give_back();
         let dropped = idle.split_off(50);
         drop(dropped);
-        idle.iter_mut().for_each(Allowance::give_back);
-        assert_eq!(late.ask(start), Go::Now(4096));
+        idle.iter_mut().for_each(BandwidthLimiter::give_back);
+        assert_eq!(late.ask(start), Permit::Ready(4096));
         late.give_back();
         assert!(pace.is_rested(start + Duration::from_micros(1)));
     }
@@ -285,15 +293,15 @@ mod tests {
     #[test]
     fn who_is_gone_waits_for_nothing() {
         let start = Instant::now();
-        let pace = Arc::new(Pace::new(rate(16_384), start));
+        let pace = Arc::new(RateLimiter::new(rate(16_384), start));
         let mut allowance = of_client(&pace, start);
         allowance.on_moved(1_000_000, start);
-        assert!(matches!(allowance.ask(start), Go::At(_)));
+        assert!(matches!(allowance.ask(start), Permit::RetryAt(_)));
         allowance.begin_wait(start);
         assert!(allowance.waits_until() > Some(start + SECOND));
         allowance.lift();
         assert_eq!(allowance.end_wait(start + SECOND), Some(SECOND));
-        assert!(matches!(allowance.ask(start + SECOND), Go::Now(_)));
+        assert!(matches!(allowance.ask(start + SECOND), Permit::Ready(_)));
         assert!(!pace.is_rested(start + SECOND), "what was moved stays paid");
     }
 
@@ -303,7 +311,7 @@ mod tests {
     struct Loops {
         start: Instant,
         now: Duration,
-        connections: Vec<(Allowance, usize)>,
+        connections: Vec<(BandwidthLimiter, usize)>,
         run_queues: [VecDeque<usize>; 2],
         /// Until which time each waits.
         waiting: Vec<(Instant, usize)>,
@@ -314,7 +322,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(100);
 
     impl Loops {
-        fn new(start: Instant, allowances: Vec<Allowance>) -> Self {
+        fn new(start: Instant, allowances: Vec<BandwidthLimiter>) -> Self {
             Self {
                 start,
                 now: Duration::ZERO,
@@ -336,8 +344,8 @@ mod tests {
                 while let Some(at) = next(&mut self.run_queues) {
                     let (allowance, total) = &mut self.connections[at];
                     match allowance.ask(now) {
-                        Go::At(turn) => self.waiting.push((turn, at)),
-                        Go::Now(bytes) => {
+                        Permit::RetryAt(turn) => self.waiting.push((turn, at)),
+                        Permit::Ready(bytes) => {
                             let bytes = (bytes * uses(at) / 100).max(1);
                             allowance.on_moved(bytes, now);
                             *total += bytes;
@@ -386,7 +394,7 @@ mod tests {
             seconds in 5..60u64,
         ) {
             let start = Instant::now();
-            let pace = Arc::new(Pace::new(rate(bytes_per_second), start));
+            let pace = Arc::new(RateLimiter::new(rate(bytes_per_second), start));
             let allowances = (0..count).map(|_| of_client(&pace, start)).collect();
             let chunk = pace.chunk();
             let mut turns = Loops::new(start, allowances);
@@ -396,7 +404,7 @@ mod tests {
             // What is not moved yet is at most what moves during a tick, and a chunk.
             let least = due.saturating_sub(bytes_per_second / 10 + chunk as u64);
             prop_assert!(total as u64 >= least, "{total} of {due}");
-            let counts = (CARRIED_OVER + TICK).as_secs_f64() * bytes_per_second as f64;
+            let counts = (MAX_BURST_TIME + TICK).as_secs_f64() * bytes_per_second as f64;
             let beyond = turns.most_beyond(bytes_per_second);
             prop_assert!(beyond <= counts + chunk as f64 + 1.0, "{beyond}");
             let parts = turns.connections.iter().map(|(_, total)| *total);
@@ -414,7 +422,7 @@ mod tests {
             parts in proptest::collection::vec(1..=100usize, 1..20),
         ) {
             let start = Instant::now();
-            let pace = Arc::new(Pace::new(rate(bytes_per_second), start));
+            let pace = Arc::new(RateLimiter::new(rate(bytes_per_second), start));
             let mut total = 0;
             let mut at = start;
             let end = start + 20 * SECOND;
@@ -423,13 +431,13 @@ mod tests {
                     // One that comes, moves a little and is gone.
                     let mut allowance = of_client(&pace, at);
                     at = match allowance.ask(at) {
-                        Go::Now(_) => at,
-                        Go::At(turn) => turn,
+                        Permit::Ready(_) => at,
+                        Permit::RetryAt(turn) => turn,
                     };
                     if at >= end {
                         break 'all;
                     }
-                    let Go::Now(bytes) = allowance.ask(at) else {
+                    let Permit::Ready(bytes) = allowance.ask(at) else {
                         panic!("its turn has come");
                     };
                     let bytes = (bytes * part / 100).max(1);
@@ -450,10 +458,10 @@ mod tests {
             of_all in 20_000..1_000_000u64,
         ) {
             let start = Instant::now();
-            let client = Arc::new(Pace::new(rate(of_all), start));
+            let client = Arc::new(RateLimiter::new(rate(of_all), start));
             let new = || {
-                let own = Pace::new(rate(own), start);
-                Allowance::new(Some(own), Some(Arc::clone(&client)), start).expect("a pace")
+                let own = RateLimiter::new(rate(own), start);
+                BandwidthLimiter::new(Some(own), Some(Arc::clone(&client)), start).expect("a pace")
             };
             let mut turns = Loops::new(start, vec![new(), new(), new()]);
             turns.run_until(30 * SECOND, |_| 100);

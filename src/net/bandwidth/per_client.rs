@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::limiter::{Allowance, Pace};
-use crate::client_key::Client;
+use super::limiter::{BandwidthLimiter, RateLimiter};
+use crate::client_key::ClientKey;
 use crate::config::Limits;
 
 /// How many clients that have gone and have not paid yet for what they have moved are remembered,
@@ -20,18 +20,18 @@ const FEW: usize = 1024;
 /// What limits say of each client.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    known: Mutex<Known>,
+    known: Mutex<ClientTable>,
 }
 
 /// How much there may be for each.
 #[derive(Debug)]
-struct Most {
+struct PerClientLimits {
     connections: Option<usize>,
     bandwidth: Option<NonZeroU64>,
     bandwidth_per_connection: Option<NonZeroU64>,
 }
 
-impl Most {
+impl PerClientLimits {
     fn of(limits: &Limits) -> Self {
         Self {
             connections: limits.max_connections_per_client,
@@ -48,43 +48,43 @@ impl Most {
 }
 
 #[derive(Debug)]
-struct Known {
-    most: Most,
-    clients: HashMap<Client, Holdings>,
+struct ClientTable {
+    most: PerClientLimits,
+    clients: HashMap<ClientKey, ClientEntry>,
     /// With how many it is looked who can be forgotten.
     too_many: usize,
 }
 
 /// What one client has.
 #[derive(Debug)]
-struct Holdings {
+struct ClientEntry {
     connections: usize,
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<RateLimiter>>,
 }
 
 /// One connection of a client, and its part of what the client has. It is given back when this is
 /// dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct ClientSlot {
     clients: Arc<Clients>,
     /// Nobody's if it is `None`.
-    client: Option<Client>,
+    client: Option<ClientKey>,
     /// What may be moved, if that has a limit.
-    pub(crate) allowance: Option<Allowance>,
+    pub(crate) allowance: Option<BandwidthLimiter>,
 }
 
 /// A client has its share already.
 #[derive(Debug)]
-pub(crate) struct TooMany;
+pub(crate) struct TooManyConnections;
 
 impl Clients {
     /// `None` if there is no limit for which anything had to be known.
     pub(crate) fn new(limits: &Limits) -> Option<Arc<Self>> {
-        let most = Most::of(limits);
+        let most = PerClientLimits::of(limits);
         if most.is_unlimited() {
             return None;
         }
-        let known = Known {
+        let known = ClientTable {
             most,
             clients: HashMap::new(),
             too_many: FEW,
@@ -98,10 +98,10 @@ impl Clients {
     /// connections that are there keep their pace.
     pub(crate) fn change(&self, limits: &Limits, now: Instant) {
         let mut known = self.known();
-        known.most = Most::of(limits);
+        known.most = PerClientLimits::of(limits);
         let bandwidth = known.most.bandwidth;
         for holdings in known.clients.values_mut() {
-            holdings.pace = bandwidth.map(|rate| Arc::new(Pace::new(rate, now)));
+            holdings.pace = bandwidth.map(|rate| Arc::new(RateLimiter::new(rate, now)));
         }
     }
 
@@ -111,52 +111,54 @@ impl Clients {
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
-    ) -> Result<Option<Box<Share>>, TooMany> {
+    ) -> Result<Option<Box<ClientSlot>>, TooManyConnections> {
         let mut known = self.known();
         let own = known.most.bandwidth_per_connection;
-        let own = own.map(|rate| Pace::new(rate, now));
-        let Some(client) = Client::of(address) else {
-            let share = |own| Share {
+        let own = own.map(|rate| RateLimiter::new(rate, now));
+        let Some(client) = ClientKey::of(address) else {
+            let share = |own| ClientSlot {
                 clients: Arc::clone(self),
                 client: None,
-                allowance: Allowance::new(Some(own), None, now),
+                allowance: BandwidthLimiter::new(Some(own), None, now),
             };
             return Ok(own.map(share).map(Box::new));
         };
         known.forget_some(now);
-        let Known { most, clients, .. } = &mut *known;
-        let holdings = clients.entry(client).or_insert_with(|| Holdings {
+        let ClientTable { most, clients, .. } = &mut *known;
+        let holdings = clients.entry(client).or_insert_with(|| ClientEntry {
             connections: 0,
-            pace: most.bandwidth.map(|rate| Arc::new(Pace::new(rate, now))),
+            pace: most
+                .bandwidth
+                .map(|rate| Arc::new(RateLimiter::new(rate, now))),
         });
         if most
             .connections
             .is_some_and(|most| holdings.connections >= most)
         {
-            return Err(TooMany);
+            return Err(TooManyConnections);
         }
         holdings.connections += 1;
-        Ok(Some(Box::new(Share {
+        Ok(Some(Box::new(ClientSlot {
             clients: Arc::clone(self),
             client: Some(client),
-            allowance: Allowance::new(own, holdings.pace.clone(), now),
+            allowance: BandwidthLimiter::new(own, holdings.pace.clone(), now),
         })))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, ClientTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl ClientTable {
     /// Those who are there stay known, and those who still owe: nobody gets a new start by coming
     /// again.
     fn forget_some(&mut self, now: Instant) {
         if self.clients.len() < self.too_many {
             return;
         }
-        let is_there = |holdings: &Holdings| holdings.connections > 0;
-        let owes = |holdings: &Holdings| {
+        let is_there = |holdings: &ClientEntry| holdings.connections > 0;
+        let owes = |holdings: &ClientEntry| {
             let pace = holdings.pace.as_ref();
             pace.is_some_and(|pace| !pace.is_rested(now))
         };
@@ -171,7 +173,7 @@ impl Known {
     }
 }
 
-impl Drop for Share {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         let Some(client) = &self.client else {
             return;
@@ -192,7 +194,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::net::bandwidth::limiter::Go;
+    use crate::net::bandwidth::limiter::Permit;
 
     fn limited(limit: impl FnOnce(&mut Limits)) -> Arc<Clients> {
         let mut limits = Limits::default();
@@ -200,7 +202,11 @@ mod tests {
         Clients::new(&limits).expect("a limit")
     }
 
-    fn share(clients: &Arc<Clients>, address: &str, now: Instant) -> Result<Box<Share>, TooMany> {
+    fn share(
+        clients: &Arc<Clients>,
+        address: &str,
+        now: Instant,
+    ) -> Result<Box<ClientSlot>, TooManyConnections> {
         let share = clients.share(address.parse().expect("an address"), now);
         share.map(|share| share.expect("a client"))
     }
@@ -263,7 +269,7 @@ mod tests {
             allowance.on_moved(100_000, now);
             go
         };
-        assert!(matches!(go("192.0.2.1", now), Go::Now(_)));
+        assert!(matches!(go("192.0.2.1", now), Permit::Ready(_)));
         let owed = now + Duration::from_secs(9);
         // Others come and go, too many to remember.
         for other in 0..4 * FEW as u32 {
@@ -271,8 +277,8 @@ mod tests {
             drop(share(&clients, &other, owed));
         }
         assert!(clients.known().clients.len() <= 2 * FEW);
-        assert!(matches!(go("192.0.2.1", owed), Go::At(_)));
-        assert!(matches!(go("192.0.2.2", owed), Go::Now(_)));
+        assert!(matches!(go("192.0.2.1", owed), Permit::RetryAt(_)));
+        assert!(matches!(go("192.0.2.2", owed), Permit::Ready(_)));
     }
 
     #[test]
@@ -286,9 +292,9 @@ mod tests {
         let nobodys = [(); 3].map(|()| share(&clients, "::", now).expect("no limit"));
         for mut share in nobodys {
             let allowance = share.allowance.as_mut().expect("a pace");
-            assert!(matches!(allowance.ask(now), Go::Now(_)));
+            assert!(matches!(allowance.ask(now), Permit::Ready(_)));
             allowance.on_moved(100_000, now);
-            assert!(matches!(allowance.ask(now), Go::At(_)));
+            assert!(matches!(allowance.ask(now), Permit::RetryAt(_)));
         }
         assert!(clients.known().clients.is_empty());
     }

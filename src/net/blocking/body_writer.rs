@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 use mio::Token;
 
-use crate::body::stream::{Source, WriteContent};
-use crate::net::event_loop::mailbox::{Mail, Mailbox};
+use crate::body::stream::{BodySource, WriteContent};
+use crate::net::event_loop::mailbox::{Mailbox, WorkerMessage};
 
 /// A piece goes when it has this length. Two such are all that a writer is ahead of its client:
 /// one on its way and one in the making.
 const PIECE_BYTES: usize = 32 * 1024;
 
-pub(crate) struct PieceWriter<'a> {
+pub(crate) struct ResponseBodyWriter<'a> {
     mailbox: &'a Arc<Mailbox>,
     token: Token,
     piece: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) fn write_all(
     mailbox: &Arc<Mailbox>,
     token: Token,
 ) -> io::Result<()> {
-    let mut writer = PieceWriter {
+    let mut writer = ResponseBodyWriter {
         mailbox,
         token,
         piece: Vec::new(),
@@ -40,7 +40,7 @@ pub(crate) fn write_all(
     writer.wait_until_taken()
 }
 
-impl PieceWriter<'_> {
+impl ResponseBodyWriter<'_> {
     fn wait_until_taken(&mut self) -> io::Result<()> {
         const GONE: &str = "the connection that takes the body is closed";
         match self.taken.take() {
@@ -53,7 +53,7 @@ impl PieceWriter<'_> {
     }
 }
 
-impl Write for PieceWriter<'_> {
+impl Write for ResponseBodyWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.piece.capacity() == 0 {
             self.piece.reserve_exact(PIECE_BYTES);
@@ -73,8 +73,8 @@ impl Write for PieceWriter<'_> {
         self.wait_until_taken()?;
         let (taken, is_taken) = sync_channel(1);
         let piece = Bytes::from(std::mem::take(&mut self.piece));
-        let source = Source::Waiting(taken);
-        let mail = Mail::Piece(self.token, Ok(Some((piece, source))));
+        let source = BodySource::Waiting(taken);
+        let mail = WorkerMessage::Piece(self.token, Ok(Some((piece, source))));
         self.mailbox.send(mail);
         self.taken = Some(is_taken);
         Ok(())

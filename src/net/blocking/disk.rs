@@ -28,15 +28,15 @@ use mio::Token;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::pool::{Helpers, Overloaded};
+use super::pool::{BlockingPool, QueueFull};
 use crate::body::FileRange;
-use crate::body::file_range::{AtHand, Medium};
+use crate::body::file_range::{Resident, Storage};
 use crate::handler::Job;
 use crate::net::event_loop::mailbox::Mailbox;
 use crate::net::observe::observer::QueueStats;
 
 /// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
-const LOOK_BYTES: u64 = 512 * 1024;
+const PROBE_BYTES: u64 = 512 * 1024;
 
 /// What is read at once from a disk: little enough for a slow disk to serve many in turn.
 const READ_BYTES: u64 = 128 * 1024;
@@ -49,7 +49,7 @@ const MAX_DEVICES: usize = 32;
 
 /// Helpers by device.
 #[derive(Clone)]
-pub(crate) struct Disks {
+pub(crate) struct DiskPools {
     /// They read what is being sent.
     readers: Arc<Pools>,
     /// They run the jobs that have to find something first.
@@ -59,7 +59,7 @@ pub(crate) struct Disks {
 }
 
 struct Pools {
-    by_device: Mutex<HashMap<u64, Helpers>>,
+    by_device: Mutex<HashMap<u64, BlockingPool>>,
     /// Of each.
     max_threads: usize,
     max_waiting: usize,
@@ -67,12 +67,12 @@ struct Pools {
 
 /// Sees what the helpers do, and does not keep them from ending.
 #[derive(Clone, Debug)]
-pub(crate) struct DisksView {
+pub(crate) struct DiskPoolStats {
     pools: [Weak<Pools>; 2],
     reads: Arc<AtomicU64>,
 }
 
-impl DisksView {
+impl DiskPoolStats {
     pub(crate) fn queue(&self) -> QueueStats {
         let mut sum = QueueStats::default();
         for pools in self.pools.iter().filter_map(Weak::upgrade) {
@@ -93,32 +93,34 @@ impl DisksView {
 
 /// What a look says about the beginning of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ProbeResult {
     /// So many bytes are in memory.
     InMemory(u64),
     OnDisk,
 }
 
 /// Looks at the beginning of a range, without waiting.
-pub(crate) fn look(range: &FileRange, now: Instant) -> Found {
-    let len = range.len.min(LOOK_BYTES);
+pub(crate) fn look(range: &FileRange, now: Instant) -> ProbeResult {
+    let len = range.len.min(PROBE_BYTES);
     let version = range.version.as_ref();
-    if version.is_some_and(|version| version.medium == Medium::Memory) {
-        return Found::InMemory(range.len);
+    if version.is_some_and(|version| version.medium == Storage::PageCacheOnly) {
+        return ProbeResult::InMemory(range.len);
     }
-    if version.is_some_and(|version| version.len() <= LOOK_BYTES && version.was_seen_lately(now)) {
-        return Found::InMemory(len);
+    if version.is_some_and(|version| version.len() <= PROBE_BYTES && version.was_seen_lately(now)) {
+        return ProbeResult::InMemory(len);
     }
     if version.is_some_and(|version| version.was_missed_lately(now)) {
-        return Found::OnDisk;
+        return ProbeResult::OnDisk;
     }
     let found = match is_in_memory(&range.file, range.offset + len - 1) {
-        true => Found::InMemory(len),
-        false => Found::OnDisk,
+        true => ProbeResult::InMemory(len),
+        false => ProbeResult::OnDisk,
     };
     match (version, found) {
-        (Some(version), Found::OnDisk) => version.miss(now),
-        (Some(version), Found::InMemory(_)) if version.len() <= LOOK_BYTES => version.see(now),
+        (Some(version), ProbeResult::OnDisk) => version.miss(now),
+        (Some(version), ProbeResult::InMemory(_)) if version.len() <= PROBE_BYTES => {
+            version.see(now)
+        }
         _ => {}
     }
     found
@@ -136,7 +138,7 @@ fn peek(file: &File, at: u64) -> Result<usize, Errno> {
     preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT)
 }
 
-impl Disks {
+impl DiskPools {
     /// With so many threads for the jobs of each device, and so many jobs that wait for them.
     pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
         Self {
@@ -146,8 +148,8 @@ impl Disks {
         }
     }
 
-    pub(crate) fn view(&self) -> DisksView {
-        DisksView {
+    pub(crate) fn view(&self) -> DiskPoolStats {
+        DiskPoolStats {
             pools: [Arc::downgrade(&self.readers), Arc::downgrade(&self.helpers)],
             reads: Arc::clone(&self.reads),
         }
@@ -166,14 +168,14 @@ impl Disks {
             .fetch(range, reply_to, token);
     }
 
-    /// Runs a job that waits for nothing but `device`; see [`Helpers::submit`].
+    /// Runs a job that waits for nothing but `device`; see [`BlockingPool::submit`].
     pub(crate) fn submit(
         &self,
         device: u64,
         task: (Job, Box<str>),
         reply_to: &Arc<Mailbox>,
         token: Token,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<(), QueueFull> {
         self.helpers.of(device).submit(task, reply_to, token)
     }
 }
@@ -187,7 +189,7 @@ impl Pools {
         })
     }
 
-    fn of(&self, device: u64) -> Helpers {
+    fn of(&self, device: u64) -> BlockingPool {
         let mut pools = self
             .by_device
             .lock()
@@ -196,17 +198,17 @@ impl Pools {
             true => device,
             false => pools.keys().next().copied().unwrap_or(device),
         };
-        let make = || Helpers::new(self.max_threads, self.max_waiting);
+        let make = || BlockingPool::new(self.max_threads, self.max_waiting);
         pools.entry(known).or_insert_with(make).clone()
     }
 }
 
 /// Brings the beginning of a range into memory; that takes as long as the disk does.
-pub(crate) fn read(range: &FileRange) -> io::Result<AtHand> {
+pub(crate) fn read(range: &FileRange) -> io::Result<Resident> {
     /// A piece that comes so soon was in memory.
     const AT_ONCE: Duration = Duration::from_micros(300);
     let mut room = vec![0; READ_BYTES.min(range.len) as usize];
-    let most = range.len.min(LOOK_BYTES);
+    let most = range.len.min(PROBE_BYTES);
     let mut done = 0;
     while done < most {
         let start = Instant::now();
@@ -236,11 +238,11 @@ pub(crate) fn read(range: &FileRange) -> io::Result<AtHand> {
             break;
         }
     }
-    Ok(AtHand::InKernel(done))
+    Ok(Resident::InKernel(done))
 }
 
 /// What was read, to be sent as it is.
-fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<AtHand> {
+fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<Resident> {
     if bytes.is_empty() && range.len > 0 {
         let error = "the file became shorter while it was being sent";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
@@ -249,7 +251,7 @@ fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<AtHand> {
     if let Err(error) = range.file.metadata() {
         log::debug!("disk: fstat failed: {error}");
     }
-    Ok(AtHand::Read(bytes.into()))
+    Ok(Resident::Read(bytes.into()))
 }
 
 /// Reads a piece, or what there is of it before a failure or the end.
@@ -272,9 +274,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::body::file_range::FileVersion;
+    use crate::body::file_range::FileState;
 
-    const LEN: u64 = 2 * LOOK_BYTES;
+    const LEN: u64 = 2 * PROBE_BYTES;
 
     fn range(folder: &tempfile::TempDir) -> FileRange {
         let path = folder.path().join("large");
@@ -288,35 +290,35 @@ mod tests {
         let range = range(&folder);
         // By the file system: it can say so, or it cannot.
         match look(&range, Instant::now()) {
-            Found::InMemory(LOOK_BYTES) | Found::OnDisk => {}
+            ProbeResult::InMemory(PROBE_BYTES) | ProbeResult::OnDisk => {}
             other => panic!("{other:?}"),
         }
         let brought = read(&range).expect("a disk that works").len();
-        assert!((READ_BYTES..=LOOK_BYTES).contains(&brought), "{brought}");
+        assert!((READ_BYTES..=PROBE_BYTES).contains(&brought), "{brought}");
     }
 
     /// Not even its file system is asked, which might be one to wait for.
     #[test]
     fn what_has_no_disk_is_not_looked_at() {
-        let version = FileVersion::new(LEN, std::time::SystemTime::now(), Medium::Memory);
+        let version = FileState::new(LEN, std::time::SystemTime::now(), Storage::PageCacheOnly);
         // A look at this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
         let range = FileRange::new(file, 0, LEN).with_version(&version);
-        assert_eq!(look(&range, Instant::now()), Found::InMemory(LEN));
+        assert_eq!(look(&range, Instant::now()), ProbeResult::InMemory(LEN));
     }
 
     #[test]
     fn a_small_file_that_was_seen_is_not_looked_at_again() {
-        let version = FileVersion::new(LOOK_BYTES, std::time::SystemTime::now(), Medium::Disk);
+        let version = FileState::new(PROBE_BYTES, std::time::SystemTime::now(), Storage::Backed);
         // A look at this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
         let range = FileRange::new(file, 100, 1000).with_version(&version);
         let now = Instant::now();
-        assert_eq!(look(&range, now), Found::OnDisk);
+        assert_eq!(look(&range, now), ProbeResult::OnDisk);
         // It was found missing, so nobody looks for a while.
         assert!(version.was_missed_lately(now));
         version.see(now);
-        assert_eq!(look(&range, now), Found::InMemory(1000));
+        assert_eq!(look(&range, now), ProbeResult::InMemory(1000));
     }
 
     #[test]

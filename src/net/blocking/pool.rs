@@ -11,25 +11,25 @@ use mio::Token;
 
 use super::{body_writer, disk};
 use crate::body::FileRange;
-use crate::body::stream::{BodyProducer, Source, WriteContent};
+use crate::body::stream::{BodyProducer, BodySource, WriteContent};
 use crate::handler::Job;
 use crate::http::Response;
-use crate::net::event_loop::mailbox::{Mail, Mailbox, Piece};
+use crate::net::event_loop::mailbox::{Mailbox, Piece, WorkerMessage};
 use crate::net::observe::observer;
 
 /// A handle on the pool; the threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
-pub(crate) struct Helpers {
+pub(crate) struct BlockingPool {
     pool: Arc<Pool>,
     /// Counts the handles.
-    _alive: Arc<Alive>,
+    _alive: Arc<PoolGuard>,
 }
 
 /// Sees what a pool does, and does not keep it from ending.
 #[derive(Clone)]
-pub(crate) struct HelpersView(Arc<Pool>);
+pub(crate) struct PoolStats(Arc<Pool>);
 
-impl HelpersView {
+impl PoolStats {
     pub(crate) fn queue(&self) -> observer::QueueStats {
         let queue = self.0.lock();
         observer::QueueStats {
@@ -39,7 +39,7 @@ impl HelpersView {
     }
 }
 
-impl fmt::Debug for HelpersView {
+impl fmt::Debug for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("HelpersView").field(&self.queue()).finish()
     }
@@ -72,15 +72,15 @@ struct Task {
 /// What a helper is asked to do.
 enum Work {
     /// The request is for the log.
-    Answer(Job, Box<str>),
+    LoopSnapshot(Job, Box<str>),
     BodyProducer(Box<dyn BodyProducer>),
     Write(WriteContent),
     Fetch(FileRange),
 }
 
-struct Alive(Arc<Pool>);
+struct PoolGuard(Arc<Pool>);
 
-impl Drop for Alive {
+impl Drop for PoolGuard {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.work_or_end.notify_all();
@@ -89,9 +89,9 @@ impl Drop for Alive {
 
 /// The queue is full, or the system has no thread to give.
 #[derive(Debug)]
-pub(crate) struct Overloaded;
+pub(crate) struct QueueFull;
 
-impl Helpers {
+impl BlockingPool {
     pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
         let pool = Arc::new(Pool {
             queue: Mutex::default(),
@@ -100,13 +100,13 @@ impl Helpers {
             max_waiting,
         });
         Self {
-            _alive: Arc::new(Alive(Arc::clone(&pool))),
+            _alive: Arc::new(PoolGuard(Arc::clone(&pool))),
             pool,
         }
     }
 
-    pub(crate) fn view(&self) -> HelpersView {
-        HelpersView(Arc::clone(&self.pool))
+    pub(crate) fn view(&self) -> PoolStats {
+        PoolStats(Arc::clone(&self.pool))
     }
 
     /// Runs `job` on a helper; its response is mailed to `reply_to` for `token`. The log names
@@ -116,12 +116,12 @@ impl Helpers {
         (job, request): (Job, Box<str>),
         reply_to: &Arc<Mailbox>,
         token: Token,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<(), QueueFull> {
         let queue = self.pool.lock();
         if queue.running + queue.tasks.len() >= self.pool.max_threads + self.pool.max_waiting {
-            return Err(Overloaded);
+            return Err(QueueFull);
         }
-        self.enqueue(queue, Work::Answer(job, request), reply_to, token)
+        self.enqueue(queue, Work::LoopSnapshot(job, request), reply_to, token)
     }
 
     /// Has a piece made; it is mailed to `reply_to` for `token`. This finds room even in a full
@@ -153,7 +153,7 @@ impl Helpers {
         if self.enqueue(queue, work, reply_to, token).is_err() {
             // Everything but an answer: those are refused before they begin.
             let error = io::Error::other("no helper thread is available");
-            reply_to.send(Mail::Piece(token, Err(error)));
+            reply_to.send(WorkerMessage::Piece(token, Err(error)));
         }
     }
 
@@ -163,7 +163,7 @@ impl Helpers {
         work: Work,
         reply_to: &Arc<Mailbox>,
         token: Token,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<(), QueueFull> {
         if queue.idle <= queue.tasks.len() && queue.threads < self.pool.max_threads {
             let pool = Arc::clone(&self.pool);
             let thread = std::thread::Builder::new().name("helper".to_owned());
@@ -173,7 +173,7 @@ impl Helpers {
             }
         }
         if queue.threads == 0 {
-            return Err(Overloaded);
+            return Err(QueueFull);
         }
         queue.tasks.push_back(Task {
             work,
@@ -196,10 +196,14 @@ impl Pool {
         while let Some(task) = self.next_task() {
             let token = task.token;
             let mail = match task.work {
-                Work::Answer(job, request) => Mail::Response(token, answer(job, &request)),
-                Work::BodyProducer(producer) => Mail::Piece(token, produce(producer)),
-                Work::Fetch(range) => Mail::Memory(token, disk::read(&range)),
-                Work::Write(write) => Mail::Piece(token, end(write, &task.reply_to, token)),
+                Work::LoopSnapshot(job, request) => {
+                    WorkerMessage::Response(token, answer(job, &request))
+                }
+                Work::BodyProducer(producer) => WorkerMessage::Piece(token, produce(producer)),
+                Work::Fetch(range) => WorkerMessage::Memory(token, disk::read(&range)),
+                Work::Write(write) => {
+                    WorkerMessage::Piece(token, end(write, &task.reply_to, token))
+                }
             };
             // First: whoever gets the mail may have the next task at once.
             self.lock().running -= 1;
@@ -239,7 +243,7 @@ pub(crate) fn panicked(request: &str) -> Response {
 fn produce(mut producer: Box<dyn BodyProducer>) -> Piece {
     let piece = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
         .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))?;
-    Ok(piece.map(|bytes| (bytes, Source::Producer(producer))))
+    Ok(piece.map(|bytes| (bytes, BodySource::Producer(producer))))
 }
 
 /// The end of a content that is written, behind all its pieces.
@@ -265,11 +269,11 @@ mod tests {
     }
 
     fn submit(
-        helpers: &Helpers,
+        helpers: &BlockingPool,
         job: Job,
         mailbox: &Arc<Mailbox>,
         token: usize,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<(), QueueFull> {
         helpers.submit((job, "GET \"/\"".into()), mailbox, Token(token))
     }
 
@@ -281,7 +285,7 @@ mod tests {
             let mut mail = Vec::new();
             mailbox.take(&mut mail);
             all.extend(mail.into_iter().map(|mail| match mail {
-                Mail::Response(token, response) => (token.0, response.status().as_u16()),
+                WorkerMessage::Response(token, response) => (token.0, response.status().as_u16()),
                 other => panic!("{other:?}"),
             }));
         }
@@ -292,7 +296,7 @@ mod tests {
     #[test]
     fn a_panic_is_a_500_and_the_pool_goes_on() {
         let (mut poll, mailbox) = mailbox();
-        let helpers = Helpers::new(1, 8);
+        let helpers = BlockingPool::new(1, 8);
         let panics: Job = Box::new(|| panic!("on purpose"));
         let works: Job = Box::new(|| Response::new(StatusCode::OK));
         submit(&helpers, panics, &mailbox, 1).expect("room");
@@ -303,7 +307,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded() {
         let (mut poll, mailbox) = mailbox();
-        let helpers = Helpers::new(1, 2);
+        let helpers = BlockingPool::new(1, 2);
         let (started, has_started) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let blocks: Job = Box::new(move || {

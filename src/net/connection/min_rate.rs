@@ -9,9 +9,9 @@ use crate::proto::h1::machine::Timer;
 /// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
 /// rate. In microseconds, which reach for an hour; all of them are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Credit(u32);
+pub(crate) struct MinRateBudget(u32);
 
-impl Credit {
+impl MinRateBudget {
     pub(crate) const FOR_EVER: Self = Self(u32::MAX);
     /// Nobody saves up more: who was fast for a long time cannot dribble for another.
     const MAX: u32 = 30_000_000;

@@ -11,28 +11,28 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::bandwidth::limiter::{Allowance, Go};
-use super::bandwidth::per_client::Share;
+use super::bandwidth::limiter::{BandwidthLimiter, Permit};
+use super::bandwidth::per_client::ClientSlot;
 use super::event_loop::mailbox::Piece;
-use super::observe::observer::{Activity, Answer, BlockedOn, Direction};
+use super::observe::observer::{Activity, BlockedOn, Direction, LoopSnapshot};
 use super::transport::{More, Received, Transport};
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
 use crate::config::Timeouts;
 use crate::handler::BodyPolicy;
-use crate::http::forwarded::Client;
+use crate::http::forwarded::ClientInfo;
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
 use crate::proto::h1::machine::{CloseReason, Machine, Next, Timer};
 use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::proto::h1::request_body::Intake;
 use crate::proto::record::Record;
-use crate::proto::transfer::{Passage, Stall};
-use min_rate::Credit;
+use crate::proto::transfer::{StalledOn, TransferProgress};
+use min_rate::MinRateBudget;
 
 /// Whom a connection turns to with a request, and with the record of it.
-pub(crate) trait Host {
+pub(crate) trait Services {
     /// The response, or `None` if it will come later, through [`Connection::on_reply`].
     fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy;
@@ -43,20 +43,20 @@ pub(crate) trait Host {
     /// being brought there, which comes through [`Connection::on_memory`].
     fn look(&mut self, range: FileRange, now: Instant) -> Option<u64>;
     /// Has a piece made; it comes through [`Connection::on_piece`].
-    fn produce(&mut self, source: Source);
+    fn produce(&mut self, source: BodySource);
     fn record(&mut self, record: Record);
 }
 
 /// When the server has no room or ends, those who have been served within this time are expected to
 /// ask for more, and those who are new, to ask at all.
-pub(crate) const REQUEST_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const EXPECTED_REQUEST_WINDOW: Duration = Duration::from_millis(500);
 
 /// What a read counts for at least: little may come of much that is encrypted.
 const READ_EFFORT_BYTES: usize = 4096;
 
 /// Why a connection has stopped running for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Park {
+pub(crate) enum Blocked {
     /// Until there is something to read.
     Readable,
     /// Until the peer takes something.
@@ -64,7 +64,7 @@ pub(crate) enum Park {
     /// Until the handler's reply comes.
     Handler,
     /// Until its turn comes, at this time: its bandwidth has a limit.
-    Paced(Instant),
+    Throttled(Instant),
     /// Until its next turn in the loop: it could go on.
     Yield,
     /// For good.
@@ -91,16 +91,16 @@ pub(crate) struct Connection<T> {
     timed_request: u32,
     since: Instant,
     /// How long after `since` the peer's minimum rate is kept, whatever it does.
-    credit: Credit,
+    credit: MinRateBudget,
     /// Bytes of the replies waited for that the transport has taken since the wait began, less those
     /// that the peer is known to have.
     in_flight: u32,
     /// What it has of its client's, for as long as it is there.
-    share: Option<Box<Share>>,
+    share: Option<Box<ClientSlot>>,
 }
 
 impl<T: Transport> Connection<T> {
-    pub(crate) fn new(transport: T, peer: Client, now: Instant) -> Self {
+    pub(crate) fn new(transport: T, peer: ClientInfo, now: Instant) -> Self {
         Self {
             transport,
             machine: Machine::new(peer),
@@ -113,14 +113,14 @@ impl<T: Transport> Connection<T> {
             timer: Timer::KeepAlive,
             timed_request: 0,
             since: now,
-            credit: Credit::FOR_EVER,
+            credit: MinRateBudget::FOR_EVER,
             in_flight: 0,
             share: None,
         }
     }
 
     /// One that counts as its client's.
-    pub(crate) fn with_share(self, share: Option<Box<Share>>) -> Self {
+    pub(crate) fn with_share(self, share: Option<Box<ClientSlot>>) -> Self {
         Self { share, ..self }
     }
 
@@ -149,7 +149,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// A part of a file was brought into memory.
-    pub(crate) fn on_memory(&mut self, at_hand: io::Result<AtHand>, cx: &mut Context) {
+    pub(crate) fn on_memory(&mut self, at_hand: io::Result<Resident>, cx: &mut Context) {
         self.machine.on_memory(at_hand, cx);
     }
 
@@ -232,14 +232,14 @@ impl<T: Transport> Connection<T> {
     /// Since when it waits for a request, if it does and the first one is not to be expected any
     /// moment.
     pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
-        let quiet = now.saturating_duration_since(self.since) >= REQUEST_GRACE;
+        let quiet = now.saturating_duration_since(self.since) >= EXPECTED_REQUEST_WINDOW;
         let idle = self.timer == Timer::KeepAlive && (self.timed_request > 0 || quiet);
         let idle = idle && self.waits_until().is_none();
         idle.then_some(self.since)
     }
 
     /// Says what it is doing; the token says who it is.
-    pub(crate) fn report(&self, token: Token, now: Instant, answer: &mut Answer) {
+    pub(crate) fn report(&self, token: Token, now: Instant, answer: &mut LoopSnapshot) {
         let passage = self.machine.passage();
         answer.add(match (self.machine.timer(), &passage) {
             (Timer::Handler, Some(passage)) if passage.direction == Direction::Down => {
@@ -258,33 +258,38 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn waits_for(&self, passage: &Passage<'_>) -> BlockedOn {
+    fn waits_for(&self, passage: &TransferProgress<'_>) -> BlockedOn {
         let ready = match passage.direction {
             Direction::Down => self.readiness.writable,
             Direction::Up => self.readiness.readable,
         };
         match passage.stall {
             _ if self.waits_until().is_some() => BlockedOn::Bandwidth,
-            Some(Stall::Disk) => BlockedOn::Disk,
-            Some(Stall::Handler) => BlockedOn::Handler,
+            Some(StalledOn::Disk) => BlockedOn::Disk,
+            Some(StalledOn::Handler) => BlockedOn::Handler,
             None if ready => BlockedOn::Turn,
             None => BlockedOn::Client,
         }
     }
 
     /// Runs until it must park, moving about `quantum` bytes at most.
-    pub(crate) fn drive(&mut self, cx: &mut Context, host: &mut impl Host, quantum: usize) -> Park {
+    pub(crate) fn drive(
+        &mut self,
+        cx: &mut Context,
+        host: &mut impl Services,
+        quantum: usize,
+    ) -> Blocked {
         cx.look_at_clock();
         self.end_wait(cx.now);
         let (mut received, mut sent, mut effort) = (0, 0, 0);
         let park = loop {
             let left = quantum.saturating_sub(received + sent + effort);
             if left == 0 {
-                break Park::Yield;
+                break Blocked::Yield;
             }
             if self.transport.holds_back() && !self.machine.is_closed() {
                 if !self.readiness.writable {
-                    break Park::Writable;
+                    break Blocked::Writable;
                 }
                 match self.transport.flush() {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -302,22 +307,22 @@ impl<T: Transport> Connection<T> {
                         if self.is_quiet(cx.now) && self.machine.leaves_when_quiet(cx) {
                             continue;
                         }
-                        break Park::Readable;
+                        break Blocked::Readable;
                     }
                     // What is thrown away has a time and a number of bytes of its own.
                     if self.timer != Timer::Linger
-                        && let Go::At(turn) = may_move(&mut self.share, now)
+                        && let Permit::RetryAt(turn) = may_move(&mut self.share, now)
                     {
-                        break Park::Paced(turn);
+                        break Blocked::Throttled(turn);
                     }
                     match self.transport.recv(room) {
-                        Ok(Received::End) => self.machine.on_end_of_input(),
-                        Ok(Received::Some(count)) => {
+                        Ok(Received::Eof) => self.machine.on_end_of_input(),
+                        Ok(Received::Partial(count)) => {
                             on_moved(&mut self.share, count, now);
                             received += count;
                             effort += READ_EFFORT_BYTES.saturating_sub(count);
                         }
-                        Ok(Received::All(count)) => {
+                        Ok(Received::Drained(count)) => {
                             on_moved(&mut self.share, count, now);
                             received += count;
                             // Behind the end there is no further event, so it must be asked for.
@@ -331,12 +336,12 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Write(segment) => {
                     if !self.readiness.writable {
-                        break Park::Writable;
+                        break Blocked::Writable;
                     }
                     let most = match may_move(&mut self.share, now) {
-                        Go::Now(bytes) if !is_small(&segment) => left.min(bytes),
-                        Go::Now(_) => left,
-                        Go::At(turn) => break Park::Paced(turn),
+                        Permit::Ready(bytes) if !is_small(&segment) => left.min(bytes),
+                        Permit::Ready(_) => left,
+                        Permit::RetryAt(turn) => break Blocked::Throttled(turn),
                     };
                     match write(&mut self.transport, segment, most) {
                         Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
@@ -373,31 +378,31 @@ impl<T: Transport> Connection<T> {
                 }
                 Next::Memory(range) => {
                     if let Some(bytes) = host.look(range, cx.now) {
-                        self.machine.on_memory(Ok(AtHand::InKernel(bytes)), cx);
+                        self.machine.on_memory(Ok(Resident::InKernel(bytes)), cx);
                     }
                 }
                 Next::Produce(source) => host.produce(source),
-                Next::Wait => break Park::Handler,
+                Next::Wait => break Blocked::Handler,
                 Next::Log(record) => host.record(record),
                 Next::ShutdownWrite => {
                     if let Err(error) = self.transport.shutdown_write() {
                         self.on_broken(&error);
                     }
                 }
-                Next::Close(reason) => break Park::Closed(reason),
+                Next::Close(reason) => break Blocked::Closed(reason),
             }
         };
-        if let Park::Writable | Park::Paced(_) = park {
+        if let Blocked::Writable | Blocked::Throttled(_) = park {
             self.machine.on_pause();
         }
         self.machine.rest(cx);
         self.restart_timer(received, sent, cx);
         if let Some(allowance) = allowance(&mut self.share) {
             match park {
-                Park::Paced(_) => allowance.begin_wait(cx.now),
-                Park::Yield => {}
+                Blocked::Throttled(_) => allowance.begin_wait(cx.now),
+                Blocked::Yield => {}
                 // A disk, or who makes the content, brings what to move in a moment.
-                Park::Handler if self.machine.is_sending_bulk() => {}
+                Blocked::Handler if self.machine.is_sending_bulk() => {}
                 _ => allowance.give_back(),
             }
         }
@@ -417,7 +422,8 @@ impl<T: Transport> Connection<T> {
     /// A client that asks for one thing after the other has the next request on its way already,
     /// and closing would lose it.
     fn is_quiet(&self, now: Instant) -> bool {
-        self.timer == Timer::KeepAlive && now.saturating_duration_since(self.since) >= REQUEST_GRACE
+        self.timer == Timer::KeepAlive
+            && now.saturating_duration_since(self.since) >= EXPECTED_REQUEST_WINDOW
     }
 
     /// A wait begins anew when it is for something else, or for another request; one for content
@@ -432,7 +438,7 @@ impl<T: Transport> Connection<T> {
         if timer != self.timer || requests != self.timed_request {
             self.timer = timer;
             self.timed_request = requests;
-            self.credit = Credit::of(timer, cx);
+            self.credit = MinRateBudget::of(timer, cx);
             self.since = cx.now;
             self.in_flight = 0;
         }
@@ -459,18 +465,18 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-fn allowance(share: &mut Option<Box<Share>>) -> Option<&mut Allowance> {
+fn allowance(share: &mut Option<Box<ClientSlot>>) -> Option<&mut BandwidthLimiter> {
     share.as_deref_mut()?.allowance.as_mut()
 }
 
-fn may_move(share: &mut Option<Box<Share>>, now: Instant) -> Go {
+fn may_move(share: &mut Option<Box<ClientSlot>>, now: Instant) -> Permit {
     match allowance(share) {
         Some(allowance) => allowance.ask(now),
-        None => Go::Now(usize::MAX),
+        None => Permit::Ready(usize::MAX),
     }
 }
 
-fn on_moved(share: &mut Option<Box<Share>>, bytes: usize, now: Instant) {
+fn on_moved(share: &mut Option<Box<ClientSlot>>, bytes: usize, now: Instant) {
     if let Some(allowance) = allowance(share) {
         allowance.on_moved(bytes, now);
     }
@@ -486,11 +492,11 @@ fn is_small(segment: &Segment<'_>) -> bool {
 
 fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> io::Result<usize> {
     match segment {
-        Segment::Bytes(bytes) => transport.send(&bytes[..bytes.len().min(most)], More::No),
+        Segment::Bytes(bytes) => transport.send(&bytes[..bytes.len().min(most)], More::Last),
         Segment::Pair(first, second) => {
             transport.send_pair(first, &second[..second.len().min(most)])
         }
-        Segment::BytesBeforeFile(bytes) => transport.send(bytes, More::Follows),
+        Segment::BytesBeforeFile(bytes) => transport.send(bytes, More::MoreToCome),
         Segment::File(file) => send_file(transport, file, most),
     }
 }
@@ -511,7 +517,7 @@ fn send_file(
         return Ok(0);
     }
     match file.read() {
-        Some(bytes) => transport.send(&bytes[..chunk], More::No),
+        Some(bytes) => transport.send(&bytes[..chunk], More::Last),
         None => transport.send_file(&range.file, range.offset, chunk),
     }
 }
@@ -530,7 +536,7 @@ mod tests {
     use crate::config::{Config, Limits};
     use crate::http::Body;
     use crate::net::bandwidth::per_client::Clients;
-    use crate::proto::context::Recording;
+    use crate::proto::context::RecordMode;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.
     struct Peer {
@@ -563,8 +569,8 @@ mod tests {
             room.extend(self.input.drain(..count));
             match count {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
-                count if self.input.is_empty() => Ok(Received::All(count)),
-                count => Ok(Received::Some(count)),
+                count if self.input.is_empty() => Ok(Received::Drained(count)),
+                count => Ok(Received::Partial(count)),
             }
         }
 
@@ -596,7 +602,7 @@ mod tests {
         Large(Arc<File>),
     }
 
-    impl Host for Always {
+    impl Services for Always {
         fn answer(&mut self, _: &Request<'_>) -> Option<Response> {
             let file = match self {
                 Self::Small => return Some(Response::text("small")),
@@ -622,7 +628,7 @@ mod tests {
             Some(range.len)
         }
 
-        fn produce(&mut self, _: Source) {}
+        fn produce(&mut self, _: BodySource) {}
 
         fn record(&mut self, _: Record) {}
     }
@@ -639,9 +645,9 @@ mod tests {
             unacknowledged: 0,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let connection = Connection::new(peer, Client::plain(address), Instant::now());
+        let connection = Connection::new(peer, ClientInfo::plain(address), Instant::now());
         let wall = SystemTime::now();
-        let cx = Context::new(&Config::default(), Recording::Off, Instant::now, wall);
+        let cx = Context::new(&Config::default(), RecordMode::Off, Instant::now, wall);
         let file = File::open("/dev/null").expect("a file");
         (connection, cx, Always::Large(Arc::new(file)))
     }
@@ -660,7 +666,7 @@ mod tests {
                 read_closed: false,
             });
             let park = connection.drive(&mut cx, &mut Always::Small, usize::MAX);
-            assert_eq!(park, Park::Readable);
+            assert_eq!(park, Blocked::Readable);
         }
         let calls = (connection.transport.reads, connection.transport.calls);
         assert_eq!(calls, (REQUESTS, REQUESTS));
@@ -672,7 +678,10 @@ mod tests {
         const QUANTUM: usize = 1000;
         let (mut connection, mut cx, mut host) = download(usize::MAX);
         for turn in 1..=10 {
-            assert_eq!(connection.drive(&mut cx, &mut host, QUANTUM), Park::Yield);
+            assert_eq!(
+                connection.drive(&mut cx, &mut host, QUANTUM),
+                Blocked::Yield
+            );
             assert!(connection.is_sending_bulk());
             let sent = connection.transport.sent;
             assert!(
@@ -690,7 +699,7 @@ mod tests {
         let (mut connection, mut cx, mut host) = download(TAKEN as usize);
         let start = cx.now;
         let park = connection.drive(&mut cx, &mut host, 1 << 20);
-        assert_eq!(park, Park::Writable);
+        assert_eq!(park, Blocked::Writable);
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut judge = |connection: &mut Connection<Peer>, seconds, unacknowledged| {
             connection.transport.unacknowledged = unacknowledged;
@@ -714,13 +723,13 @@ mod tests {
         let (mut connection, mut cx, mut host) = download(5000);
         assert_eq!(
             connection.drive(&mut cx, &mut host, 1 << 20),
-            Park::Writable
+            Blocked::Writable
         );
         let calls = connection.transport.calls;
         for _ in 0..10 {
             assert_eq!(
                 connection.drive(&mut cx, &mut host, 1 << 20),
-                Park::Writable
+                Blocked::Writable
             );
         }
         assert_eq!(
@@ -734,7 +743,7 @@ mod tests {
         });
         assert_eq!(
             connection.drive(&mut cx, &mut host, 1 << 20),
-            Park::Writable
+            Blocked::Writable
         );
         assert_eq!(connection.transport.sent, 5010);
     }
@@ -752,8 +761,8 @@ mod tests {
         cx.limits.min_rate_bytes_per_second = 0;
         let turn = loop {
             match connection.drive(&mut cx, &mut host, 1 << 20) {
-                Park::Paced(turn) => break turn,
-                Park::Yield => {}
+                Blocked::Throttled(turn) => break turn,
+                Blocked::Yield => {}
                 park => panic!("{park:?}"),
             }
         };
@@ -768,7 +777,7 @@ mod tests {
     impl Transport for Noise {
         fn recv(&mut self, _: &mut Vec<u8>) -> io::Result<Received> {
             self.reads += 1;
-            Ok(Received::Some(0))
+            Ok(Received::Partial(0))
         }
 
         fn send(&mut self, bytes: &[u8], _: More) -> io::Result<usize> {
@@ -797,11 +806,11 @@ mod tests {
         let now = Instant::now();
         let clock = Instant::now;
         let config = Config::default();
-        let mut cx = Context::new(&config, Recording::Off, clock, SystemTime::now());
-        let peer = Client::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let mut cx = Context::new(&config, RecordMode::Off, clock, SystemTime::now());
+        let peer = ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let mut connection = Connection::new(Noise { reads: 0 }, peer, now);
         let park = connection.drive(&mut cx, &mut Always::Small, 128 * 1024);
-        assert_eq!(park, Park::Yield);
+        assert_eq!(park, Blocked::Yield);
         assert_eq!(connection.transport.reads, 32);
         // It is as late as one that sends nothing.
         let deadline = connection.deadline(&config.timeouts);
@@ -820,12 +829,12 @@ mod tests {
             let park = connection.drive(&mut cx, &mut host, 1 << 20);
             assert_eq!(
                 (park, connection.transport.calls),
-                (Park::Paced(turn), before)
+                (Blocked::Throttled(turn), before)
             );
             assert_eq!(connection.waits_until(), Some(turn));
             cx.tick(turn, SystemTime::now());
             match connection.drive(&mut cx, &mut host, 1 << 20) {
-                Park::Paced(next) => turn = next,
+                Blocked::Throttled(next) => turn = next,
                 park => panic!("{park:?}"),
             }
         }
@@ -845,7 +854,7 @@ mod tests {
         connection.transport.takes = 0;
         assert_eq!(
             connection.drive(&mut cx, &mut host, 1 << 20),
-            Park::Writable
+            Blocked::Writable
         );
         let deadline = connection.deadline(&timeouts).expect("a deadline");
         assert!(deadline >= turn + timeouts.send && stopped + timeouts.send < deadline);
@@ -864,8 +873,8 @@ mod tests {
         let mut answered = 0;
         let turn = loop {
             match connection.drive(&mut cx, &mut Always::Small, 1 << 20) {
-                Park::Paced(turn) => break turn,
-                Park::Readable => answered += 1,
+                Blocked::Throttled(turn) => break turn,
+                Blocked::Readable => answered += 1,
                 park => panic!("{park:?}"),
             }
             connection.transport.input = REQUEST.to_vec();
@@ -880,7 +889,7 @@ mod tests {
         let park = connection.drive(&mut cx, &mut Always::Small, 1 << 20);
         assert_eq!(
             (park, connection.transport.input.len()),
-            (Park::Readable, 0)
+            (Blocked::Readable, 0)
         );
     }
 }

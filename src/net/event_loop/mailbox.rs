@@ -10,36 +10,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::http::Response;
-use crate::net::bandwidth::per_client::Share;
-use crate::net::observe::observer::Question;
-use crate::net::transport::any::Stream;
-use crate::net::worker::settings::Terms;
+use crate::net::bandwidth::per_client::ClientSlot;
+use crate::net::observe::observer::SnapshotRequest;
+use crate::net::transport::any::AnyTransport;
+use crate::net::worker::settings::RuntimeConfig;
 
 /// A piece of a content and where the next comes from, or the end.
-pub(crate) type Piece = io::Result<Option<(Bytes, Source)>>;
+pub(crate) type Piece = io::Result<Option<(Bytes, BodySource)>>;
 
 /// One message to a worker.
 #[derive(Debug)]
-pub(crate) enum Mail {
+pub(crate) enum WorkerMessage {
     /// A new connection, whose it is, and its client's share of all that there may be.
-    Connection(Stream, SocketAddr, Option<Box<Share>>),
+    Connection(AnyTransport, SocketAddr, Option<Box<ClientSlot>>),
     /// Close so many connections that are idle, the oldest first: others need the room.
     Shed(usize),
     /// A job is done; the token says for which connection.
     Response(Token, Response),
     /// What a connection sends next is in memory, so far.
-    Memory(Token, io::Result<AtHand>),
+    Memory(Token, io::Result<Resident>),
     /// A piece of a content is made.
     Piece(Token, Piece),
     /// Whoever reads a content has made room for more of it.
     Room(Token),
     /// Serve by these from now on.
-    Terms(Box<Terms>),
+    RuntimeConfig(Box<RuntimeConfig>),
     /// Say what all connections are doing.
-    Report(Question),
+    Report(SnapshotRequest),
     /// Finish what is begun, within this time, and end. A second one can only shorten the time.
     Drain(Duration),
 }
@@ -49,7 +49,7 @@ pub(crate) enum Mail {
 /// The queue needs no bound of its own: connections and questions are capped before they are
 /// mailed, and each connection has at most one job.
 #[derive(Debug)]
-pub(crate) struct Mailbox<M = Mail> {
+pub(crate) struct Mailbox<M = WorkerMessage> {
     /// `None` when nobody takes mail any more.
     queue: Mutex<Option<Vec<M>>>,
     rung: AtomicBool,
@@ -125,7 +125,10 @@ mod tests {
                 std::thread::spawn(move || {
                     for at in 0..EACH {
                         let token = Token(sender * EACH + at);
-                        mailbox.send(Mail::Response(token, Response::new(StatusCode::OK)));
+                        mailbox.send(WorkerMessage::Response(
+                            token,
+                            Response::new(StatusCode::OK),
+                        ));
                     }
                 })
             })
@@ -138,7 +141,7 @@ mod tests {
             mailbox.take(&mut mail);
             for message in mail.drain(..) {
                 match message {
-                    Mail::Response(token, _) => seen[token.0] = true,
+                    WorkerMessage::Response(token, _) => seen[token.0] = true,
                     other => panic!("{other:?}"),
                 }
             }

@@ -33,7 +33,7 @@ impl Tick {
 }
 
 #[derive(Debug)]
-pub(crate) struct Deadlines {
+pub(crate) struct TimerWheel {
     start: Instant,
     /// The first tick that is not dealt with.
     next: Tick,
@@ -43,7 +43,7 @@ pub(crate) struct Deadlines {
     slots: Vec<Vec<Token>>,
 }
 
-impl Deadlines {
+impl TimerWheel {
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn after(deadlines: &Deadlines, millis: u64) -> Instant {
+    fn after(deadlines: &TimerWheel, millis: u64) -> Instant {
         deadlines.start + Duration::from_millis(millis)
     }
 
     #[test]
     fn what_is_due_is_reported_once_and_not_early() {
-        let mut deadlines = Deadlines::new(Instant::now());
+        let mut deadlines = TimerWheel::new(Instant::now());
         let tick = deadlines.tick_of(after(&deadlines, 250));
         deadlines.file(tick, Token(1));
         let mut due = Vec::new();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_is_due_later_than_a_turn_is_looked_at_once_a_turn() {
-        let mut deadlines = Deadlines::new(Instant::now());
+        let mut deadlines = TimerWheel::new(Instant::now());
         let tick = deadlines.tick_of(after(&deadlines, 1_000_000));
         deadlines.file(tick, Token(1));
         let mut due = Vec::new();
@@ -140,7 +140,7 @@ mod tests {
         fn nothing_is_reported_before_its_deadline_or_after_its_tick(
             steps in proptest::collection::vec((0..100_000u64, 0..3_000u64), 1..60),
         ) {
-            let mut deadlines = Deadlines::new(Instant::now());
+            let mut deadlines = TimerWheel::new(Instant::now());
             let mut now = 0;
             let mut waiting = Vec::new();
             for (at, (ahead, step)) in steps.into_iter().enumerate() {

@@ -4,15 +4,15 @@
 use mio::Token;
 
 /// The token of an event loop's mailbox. No connection's has all bits set.
-pub(crate) const BELL: Token = Token(usize::MAX);
+pub(crate) const WAKER_TOKEN: Token = Token(usize::MAX);
 
 /// Gives each tenant of a slot another token.
 #[derive(Debug, Default)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenAllocator {
     next_generation: u32,
 }
 
-impl Tokens {
+impl TokenAllocator {
     pub(crate) fn issue(&mut self, key: usize) -> Token {
         let token = Token((self.next_generation as usize) << 32 | key);
         self.next_generation = self.next_generation.wrapping_add(1) & (u32::MAX >> 1);

@@ -112,7 +112,7 @@ impl Durations {
 
 /// What one event loop measures.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct LoopMetrics {
     statuses: [AtomicU64; STATUSES],
     content_bytes: AtomicU64,
     durations: Durations,
@@ -121,7 +121,7 @@ pub(crate) struct Meter {
     longest_turn: AtomicU64,
 }
 
-impl Default for Meter {
+impl Default for LoopMetrics {
     fn default() -> Self {
         Self {
             statuses: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -133,7 +133,7 @@ impl Default for Meter {
     }
 }
 
-impl Meter {
+impl LoopMetrics {
     pub(crate) fn count(&self, record: &Record) {
         let status = record.status.as_u16().saturating_sub(FIRST_STATUS);
         if let Some(count) = self.statuses.get(usize::from(status)) {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_duration_is_in_the_bucket_that_ends_with_it() {
-        let meter = Meter::default();
+        let meter = LoopMetrics::default();
         for duration in [
             Duration::ZERO,
             MS,
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn quantiles_lie_within_their_bucket() {
-        let meter = Meter::default();
+        let meter = LoopMetrics::default();
         assert_eq!(meter.turns().quantile(0.5), None);
         (0..98).for_each(|_| meter.count_turn(MS / 20));
         let before = meter.turns();

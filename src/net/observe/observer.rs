@@ -14,11 +14,11 @@ use ::http::StatusCode;
 
 use super::histogram::Histogram;
 use crate::net::accept::handshaker;
-use crate::net::blocking::disk::DisksView;
-use crate::net::blocking::pool::HelpersView;
-use crate::net::event_loop::handle::{Address, Tally};
-use crate::net::event_loop::mailbox::Mail;
-use crate::proto::transfer::Passage;
+use crate::net::blocking::disk::DiskPoolStats;
+use crate::net::blocking::pool::PoolStats;
+use crate::net::event_loop::handle::{LoopHandle, LoopStats};
+use crate::net::event_loop::mailbox::WorkerMessage;
+use crate::proto::transfer::TransferProgress;
 
 /// Transfers that one event loop names in an answer.
 const MAX_TRANSFERS: usize = 1000;
@@ -33,17 +33,17 @@ const MAX_QUESTIONS: usize = 16;
 /// access log; a server without either measures nothing.
 #[derive(Debug)]
 pub struct Observer {
-    workers: Vec<Address>,
-    handshakers: Arc<handshaker::Directory>,
-    pools: PoolsView,
+    workers: Vec<LoopHandle>,
+    handshakers: Arc<handshaker::HandshakerHandles>,
+    pools: BlockingPoolStats,
 }
 
 /// The threads of a server that are no event loops, as they are seen from outside.
 #[derive(Clone, Debug)]
-pub(crate) struct PoolsView {
-    pub(crate) jobs: HelpersView,
-    pub(crate) streams: HelpersView,
-    pub(crate) disks: DisksView,
+pub(crate) struct BlockingPoolStats {
+    pub(crate) jobs: PoolStats,
+    pub(crate) streams: PoolStats,
+    pub(crate) disks: DiskPoolStats,
 }
 
 /// What a server has measured while it was observed or wrote an access log, and what its helpers
@@ -226,16 +226,16 @@ impl fmt::Display for TransferId {
 
 /// Who wants to know what an event loop is doing.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct SnapshotRequest {
     worker: usize,
-    subject: Subject,
-    asker: SyncSender<Answer>,
-    _place: Place,
+    subject: SnapshotKind,
+    asker: SyncSender<LoopSnapshot>,
+    _place: QueryPermit,
 }
 
 /// What an event loop is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub(crate) enum SnapshotKind {
     /// What each connection is doing.
     Connections,
     /// Nothing: that it answers says all.
@@ -244,7 +244,7 @@ pub(crate) enum Subject {
 
 /// What an event loop says.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct LoopSnapshot {
     worker: usize,
     connections: Activities,
     transfers: Vec<Transfer>,
@@ -253,17 +253,17 @@ pub(crate) struct Answer {
 
 /// One of the questions that an event loop may have before it.
 #[derive(Debug)]
-struct Place(Weak<Tally>);
+struct QueryPermit(Weak<LoopStats>);
 
-impl Place {
-    fn take(tally: &Arc<Tally>) -> Option<Self> {
+impl QueryPermit {
+    fn take(tally: &Arc<LoopStats>) -> Option<Self> {
         let before = tally.questions.fetch_add(1, Ordering::Relaxed);
         let place = Self(Arc::downgrade(tally));
         (before < MAX_QUESTIONS).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for QueryPermit {
     fn drop(&mut self) {
         if let Some(tally) = self.0.upgrade() {
             tally.questions.fetch_sub(1, Ordering::Relaxed);
@@ -271,32 +271,32 @@ impl Drop for Place {
     }
 }
 
-impl Question {
-    pub(crate) fn subject(&self) -> Subject {
+impl SnapshotRequest {
+    pub(crate) fn subject(&self) -> SnapshotKind {
         self.subject
     }
 
-    pub(crate) fn answer(&self) -> Answer {
-        Answer {
+    pub(crate) fn answer(&self) -> LoopSnapshot {
+        LoopSnapshot {
             worker: self.worker,
-            ..Answer::default()
+            ..LoopSnapshot::default()
         }
     }
 
     /// Whoever asked may have lost patience.
-    pub(crate) fn reply(self, answer: Answer) {
+    pub(crate) fn reply(self, answer: LoopSnapshot) {
         let _ = self.asker.try_send(answer);
     }
 }
 
-impl Answer {
+impl LoopSnapshot {
     pub(crate) fn add(&mut self, activity: Activity) {
         self.connections.count(activity);
     }
 
     pub(crate) fn add_transfer(
         &mut self,
-        passage: &Passage<'_>,
+        passage: &TransferProgress<'_>,
         (connection, request): (usize, u32),
         waits_for: BlockedOn,
         now: Instant,
@@ -329,9 +329,9 @@ impl Answer {
 
 impl Observer {
     pub(crate) fn new(
-        workers: Vec<Address>,
-        handshakers: Arc<handshaker::Directory>,
-        pools: PoolsView,
+        workers: Vec<LoopHandle>,
+        handshakers: Arc<handshaker::HandshakerHandles>,
+        pools: BlockingPoolStats,
     ) -> Self {
         for worker in &workers {
             worker.tally.observers.fetch_add(1, Ordering::Relaxed);
@@ -370,14 +370,14 @@ impl Observer {
 
     /// The longest turn of each event loop since this was called last, by whatever observer.
     pub fn take_longest_turns(&self) -> Vec<Duration> {
-        let take = |worker: &Address| worker.tally.meter.take_longest_turn();
+        let take = |worker: &LoopHandle| worker.tally.meter.take_longest_turn();
         self.workers.iter().map(take).collect()
     }
 
     /// Asks all event loops what they are doing, and waits for their answers, in all at most for
     /// `patience`. It costs each of them a fraction of a microsecond for each connection.
     pub fn report(&self, patience: Duration) -> ServerReport {
-        let mut report = ask(&self.workers, Subject::Connections, patience);
+        let mut report = ask(&self.workers, SnapshotKind::Connections, patience);
         report.connections.handshake = self.handshakers.connections();
         report
     }
@@ -392,12 +392,16 @@ impl Drop for Observer {
 }
 
 /// Asks all, and waits for their answers, in all at most for `patience`.
-pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> ServerReport {
+pub(crate) fn ask(
+    workers: &[LoopHandle],
+    subject: SnapshotKind,
+    patience: Duration,
+) -> ServerReport {
     let (asker, answers) = sync_channel(workers.len());
     let mut silent: Vec<usize> = (0..workers.len()).collect();
     for (index, worker) in workers.iter().enumerate() {
-        if let Some(place) = Place::take(&worker.tally) {
-            worker.mailbox.send(Mail::Report(Question {
+        if let Some(place) = QueryPermit::take(&worker.tally) {
+            worker.mailbox.send(WorkerMessage::Report(SnapshotRequest {
                 worker: index,
                 subject,
                 asker: asker.clone(),
@@ -429,17 +433,17 @@ pub(crate) fn ask(workers: &[Address], subject: Subject, patience: Duration) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::blocking::disk::Disks;
-    use crate::net::blocking::pool::Helpers;
-    use crate::net::event_loop::handle::Seat;
+    use crate::net::blocking::disk::DiskPools;
+    use crate::net::blocking::pool::BlockingPool;
+    use crate::net::event_loop::handle::LoopParts;
 
     #[test]
     fn who_does_not_answer_is_asked_no_more() {
-        let seat: Seat = Seat::new().expect("a poll");
-        let pools = PoolsView {
-            jobs: Helpers::new(1, 1).view(),
-            streams: Helpers::new(1, 1).view(),
-            disks: Disks::new(1, 1).view(),
+        let seat: LoopParts = LoopParts::new().expect("a poll");
+        let pools = BlockingPoolStats {
+            jobs: BlockingPool::new(1, 1).view(),
+            streams: BlockingPool::new(1, 1).view(),
+            disks: DiskPools::new(1, 1).view(),
         };
         let address = seat.address();
         let observer = Observer::new(vec![address.clone()], Arc::default(), pools);

@@ -16,12 +16,12 @@ use bytes::Bytes;
 use super::rng::Rng;
 use super::script::Script;
 use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
 use crate::http::{Body, Rejection, Request, Response};
-use crate::net::connection::Host;
+use crate::net::connection::Services;
 use crate::net::event_loop::mailbox::Piece;
 use crate::proto::record::Record;
 
@@ -29,7 +29,7 @@ use crate::proto::record::Record;
 pub(super) enum Mail {
     Response(Response),
     Piece(Piece),
-    Memory(io::Result<AtHand>),
+    Memory(io::Result<Resident>),
 }
 
 /// A request as the host has seen it, and what it has meant to answer.
@@ -56,7 +56,7 @@ pub(super) enum Stage {
     Answered,
 }
 
-pub(super) struct SimulatedHost {
+pub(super) struct SimulatedServices {
     rng: Rng,
     wire: Rc<RefCell<Wire>>,
     script: Rc<Script>,
@@ -91,7 +91,7 @@ struct Making {
     taken: Option<Receiver<()>>,
 }
 
-impl SimulatedHost {
+impl SimulatedServices {
     pub(super) fn new(mut rng: Rng, wire: Rc<RefCell<Wire>>, script: Rc<Script>) -> Self {
         Self {
             wire,
@@ -268,20 +268,20 @@ impl SimulatedHost {
     }
 
     /// The same, or it is in memory of ours, and nowhere else.
-    fn fetch(&mut self, range: &FileRange) -> AtHand {
+    fn fetch(&mut self, range: &FileRange) -> Resident {
         let start = range.offset / FILE_STRIDE * FILE_STRIDE;
         let is_sound = !self.wire.borrow().faults.contains_key(&start);
         if !is_sound || self.rng.one_in(2) {
-            return AtHand::InKernel(self.bring(range));
+            return Resident::InKernel(self.bring(range));
         }
         self.wire.borrow_mut().in_memory = 0..0;
         let len = self.rng.size(range.len as usize) as u64;
         let bytes: Vec<u8> = (range.offset..range.offset + len).map(byte_at).collect();
-        AtHand::Read(bytes.into())
+        Resident::Read(bytes.into())
     }
 }
 
-impl Host for SimulatedHost {
+impl Services for SimulatedServices {
     fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
         let at = self.exchange(request);
         if request.is_streamed() {
@@ -371,30 +371,30 @@ impl Host for SimulatedHost {
         None
     }
 
-    fn produce(&mut self, source: Source) {
+    fn produce(&mut self, source: BodySource) {
         let waits = self.mail.iter().any(|mail| matches!(mail, Mail::Piece(_)));
         assert!(!waits, "a second piece before the first");
         let making = self.making.as_mut().expect("something to make");
         assert_eq!(making.at + 1, self.exchanges.len(), "of another exchange");
-        let mut next = |source: Source| {
+        let mut next = |source: BodySource| {
             let piece = making.pieces.pop_front()?;
             making.made += piece.len();
             Some((piece, source))
         };
         let piece = match source {
-            Source::Producer(producer) => next(Source::Producer(producer)),
-            Source::Writer(_) => {
+            BodySource::Producer(producer) => next(BodySource::Producer(producer)),
+            BodySource::Writer(_) => {
                 let (tell, taken) = sync_channel(1);
-                let piece = next(Source::Waiting(tell));
+                let piece = next(BodySource::Waiting(tell));
                 making.taken = Some(taken);
                 piece
             }
-            Source::Waiting(tell) => {
+            BodySource::Waiting(tell) => {
                 tell.send(()).expect("a writer that waits");
                 let taken = making.taken.take().expect("a writer");
                 taken.recv().expect("it was just told");
                 let (tell, taken) = sync_channel(1);
-                let piece = next(Source::Waiting(tell));
+                let piece = next(BodySource::Waiting(tell));
                 making.taken = Some(taken);
                 piece
             }

@@ -23,16 +23,16 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use self::host::{Mail, SimulatedHost, Stage};
+use self::host::{Mail, SimulatedServices, Stage};
 use self::rng::Rng;
 use self::script::{End, Script};
 use self::wire::{Socket, Wire};
-use super::bandwidth::limiter::Go;
-use super::bandwidth::per_client::{Clients, Share};
-use super::connection::{Connection, Park};
+use super::bandwidth::limiter::Permit;
+use super::bandwidth::per_client::{ClientSlot, Clients};
+use super::connection::{Blocked, Connection};
 use crate::config::{Config, Limits, Timeouts};
-use crate::http::forwarded::Client;
-use crate::proto::context::{Context, Recording, Service};
+use crate::http::forwarded::ClientInfo;
+use crate::proto::context::{Context, DrainState, RecordMode};
 use crate::proto::h1::machine::CloseReason;
 
 /// How many seeds a plain `cargo test` runs.
@@ -107,13 +107,13 @@ struct Simulation {
     rng: Rng,
     connection: Connection<Socket>,
     wire: Rc<RefCell<Wire>>,
-    host: SimulatedHost,
+    host: SimulatedServices,
     cx: Context,
     timeouts: Timeouts,
     script: Rc<Script>,
     peer: Peer,
     /// Why the connection does not run.
-    park: Park,
+    park: Blocked,
     /// When something was sent last, and how much was by then.
     sent_at: Instant,
     sent: usize,
@@ -128,7 +128,7 @@ struct Simulation {
 struct Bandwidth {
     bytes_per_second: u64,
     start: Instant,
-    other: Box<Share>,
+    other: Box<ClientSlot>,
 }
 
 /// The client, as far as it has come.
@@ -168,7 +168,7 @@ impl Simulation {
         let mut rng = Rng::new(seed, 0);
         let script = Rc::new(Script::new(&mut Rng::new(seed, 1)));
         let wire = Wire::new(Rng::new(seed, 2));
-        let host = SimulatedHost::new(Rng::new(seed, 3), Rc::clone(&wire), Rc::clone(&script));
+        let host = SimulatedServices::new(Rng::new(seed, 3), Rc::clone(&wire), Rc::clone(&script));
         let mut config = Config::default();
         config.limits.max_outbox_bytes = rng.size(16 * 1024);
         config.limits.max_linger_bytes = rng.size(1_000_000) as u64;
@@ -179,7 +179,7 @@ impl Simulation {
             config.timeouts.send = Duration::from_millis(100);
             config.timeouts.keep_alive = Duration::from_millis(100);
         }
-        let mut cx = Context::new(&config, Recording::On, now, SystemTime::now());
+        let mut cx = Context::new(&config, RecordMode::On, now, SystemTime::now());
         let ready: Vec<_> = (0..BUFFERS).map(|_| cx.buffers.take()).collect();
         for buffer in ready {
             cx.buffers.give_back(buffer);
@@ -204,15 +204,19 @@ impl Simulation {
             },
         };
         Self {
-            connection: Connection::new(Socket(Rc::clone(&wire)), Client::plain(address), now())
-                .with_share(share),
+            connection: Connection::new(
+                Socket(Rc::clone(&wire)),
+                ClientInfo::plain(address),
+                now(),
+            )
+            .with_share(share),
             wire,
             host,
             cx,
             timeouts: config.timeouts,
             script,
             peer,
-            park: Park::Yield,
+            park: Blocked::Yield,
             sent_at: now(),
             sent: 0,
             timed_out: false,
@@ -228,7 +232,7 @@ impl Simulation {
         for step in 0..MAX_STEPS {
             self.cx.tick(now(), SystemTime::UNIX_EPOCH);
             self.shut_down(step);
-            if let Park::Closed(reason) = self.park {
+            if let Blocked::Closed(reason) = self.park {
                 self.check_end(reason);
                 return reason;
             }
@@ -242,10 +246,10 @@ impl Simulation {
 
     fn shut_down(&mut self, step: usize) {
         if self.drains_at == Some(step) {
-            self.cx.service = Service::Draining;
+            self.cx.service = DrainState::Draining;
             self.drive();
         }
-        if self.cut_at == Some(step) && !matches!(self.park, Park::Closed(_)) {
+        if self.cut_at == Some(step) && !matches!(self.park, Blocked::Closed(_)) {
             self.cut = true;
             self.connection.cut();
             self.drive();
@@ -277,8 +281,8 @@ impl Simulation {
         add(Event::Room, self.host.room.load(Ordering::Relaxed) > 0);
         add(Event::Job, self.host.job.is_some());
         let goes_on = match self.park {
-            Park::Paced(turn) => turn <= now(),
-            park => park == Park::Yield,
+            Blocked::Throttled(turn) => turn <= now(),
+            park => park == Blocked::Yield,
         };
         add(Event::Turn, goes_on);
         add(Event::Time, true);
@@ -317,7 +321,7 @@ impl Simulation {
                         self.connection.on_hang_up();
                     }
                     self.resume();
-                    let waits = matches!(self.park, Park::Paced(_));
+                    let waits = matches!(self.park, Blocked::Throttled(_));
                     assert!(!reset || !waits, "it waits for its turn with nobody");
                 }
             }
@@ -381,7 +385,7 @@ impl Simulation {
         let only_time = self.possible() == [Event::Time];
         let deadline = self.connection.deadline(&self.timeouts);
         let end = match self.park {
-            Park::Paced(turn) => Some(turn),
+            Blocked::Throttled(turn) => Some(turn),
             _ => deadline,
         };
         match end {
@@ -408,7 +412,7 @@ impl Simulation {
     /// Nobody is let go too early, and nobody who waits to be told to go on is let down.
     fn check_timeout(&self) {
         let wire = self.wire.borrow();
-        if self.park == Park::Readable && !wire.shut_down && self.is_between_requests(&wire) {
+        if self.park == Blocked::Readable && !wire.shut_down && self.is_between_requests(&wire) {
             let waited = now() - self.sent_at;
             assert!(waited >= self.timeouts.keep_alive, "only {waited:?}");
         }
@@ -416,25 +420,25 @@ impl Simulation {
         let asked = asked.is_some_and(|last| last.expects && last.stage == Stage::Admitted);
         if let Some(hold) = self.holds(&wire)
             && asked
-            && self.park == Park::Readable
+            && self.park == Blocked::Readable
         {
             assert!(wire.read != hold, "it was not told to go on");
         }
     }
 
     fn resume(&mut self) {
-        if self.park == Park::Yield {
+        if self.park == Blocked::Yield {
             return;
         }
         match self.connection.is_sending_bulk() && self.rng.one_in(2) {
             // As the worker does: it comes when it is its turn.
-            true => self.park = Park::Yield,
+            true => self.park = Blocked::Yield,
             false => self.drive(),
         }
     }
 
     fn drive(&mut self) {
-        if matches!(self.park, Park::Closed(_)) {
+        if matches!(self.park, Blocked::Closed(_)) {
             return;
         }
         let quantum = self.rng.size(300_000);
@@ -444,7 +448,7 @@ impl Simulation {
             self.sent = sent;
             self.sent_at = now();
         }
-        if let Park::Paced(turn) = self.park {
+        if let Blocked::Throttled(turn) = self.park {
             assert!(turn > self.cx.now, "its turn has come");
         }
         if let Some(bandwidth) = &self.bandwidth {
@@ -457,18 +461,18 @@ impl Simulation {
         let wire = self.wire.borrow();
         let has_end = self.connection.deadline(&self.timeouts).is_some();
         match self.park {
-            Park::Readable => {
+            Blocked::Readable => {
                 assert!(!wire.is_readable() || wire.has_news(), "a lost edge: input");
                 assert!(has_end, "it waits for ever");
                 self.check_rest(&wire);
             }
-            Park::Writable => {
+            Blocked::Writable => {
                 assert!(!wire.is_writable() || wire.has_news(), "a lost edge: room");
                 assert!(has_end, "it waits for ever");
             }
-            Park::Handler => assert!(self.host.is_busy(), "nobody will answer"),
-            Park::Paced(_) => assert!(!has_end, "nobody is late"),
-            Park::Yield | Park::Closed(_) => {}
+            Blocked::Handler => assert!(self.host.is_busy(), "nobody will answer"),
+            Blocked::Throttled(_) => assert!(!has_end, "nobody is late"),
+            Blocked::Yield | Blocked::Closed(_) => {}
         }
     }
 
@@ -494,7 +498,7 @@ impl Simulation {
         match reason {
             CloseReason::TimedOut => assert!(self.timed_out),
             CloseReason::Shed => panic!("nobody needs room"),
-            CloseReason::Drained => assert!(self.cut || self.cx.service == Service::Draining),
+            CloseReason::Drained => assert!(self.cut || self.cx.service == DrainState::Draining),
             CloseReason::Finished => {
                 let lingered = wire.read as u64 >= self.cx.limits.max_linger_bytes;
                 let read = wire.end_was_read || (wire.shut_down && lingered);
@@ -517,7 +521,7 @@ impl Simulation {
 }
 
 /// The limit of some runs: of the connection, of its client, or both.
-fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(Box<Share>, Bandwidth)> {
+fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(Box<ClientSlot>, Bandwidth)> {
     if !rng.one_in(3) {
         return None;
     }
@@ -541,7 +545,7 @@ impl Bandwidth {
 
     fn pass_time(&mut self) {
         let allowance = self.other.allowance.as_mut().expect("a limit");
-        if let Go::Now(bytes) = allowance.ask(now()) {
+        if let Permit::Ready(bytes) = allowance.ask(now()) {
             allowance.on_moved(bytes, now());
         }
     }

@@ -265,10 +265,10 @@ impl Transport for Socket {
             }
             0 => {
                 wire.end_was_read = true;
-                Ok(Received::End)
+                Ok(Received::Eof)
             }
-            count if count < most => Ok(Received::All(count)),
-            count => Ok(Received::Some(count)),
+            count if count < most => Ok(Received::Drained(count)),
+            count => Ok(Received::Partial(count)),
         }
     }
 

@@ -14,13 +14,13 @@ use crate::http::forwarded::Scheme;
 
 /// A connected stream.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(crate) enum AnyTransport {
     Plain(Socket),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream>),
 }
 
-impl Stream {
+impl AnyTransport {
     pub(crate) fn scheme(&self) -> Scheme {
         match self {
             Self::Plain(_) => Scheme::Http,
@@ -34,14 +34,14 @@ impl Stream {
 macro_rules! each {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
-            Stream::Plain($inner) => $call,
+            AnyTransport::Plain($inner) => $call,
             #[cfg(feature = "tls")]
-            Stream::Tls($inner) => $call,
+            AnyTransport::Tls($inner) => $call,
         }
     };
 }
 
-impl Transport for Stream {
+impl Transport for AnyTransport {
     fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
         each!(self, inner => inner.recv(room))
     }
@@ -75,7 +75,7 @@ impl Transport for Stream {
     }
 }
 
-impl Source for Stream {
+impl Source for AnyTransport {
     fn register(&mut self, r: &Registry, t: Token, i: Interest) -> io::Result<()> {
         each!(self, inner => inner.register(r, t, i))
     }

@@ -11,19 +11,19 @@ use std::io;
 /// Whether more bytes follow at once, so that a packet need not leave half full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
-    Follows,
-    No,
+    MoreToCome,
+    Last,
 }
 
 /// What a read has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// So many bytes, and there may be more. None, if what has come is not content yet.
-    Some(usize),
+    Partial(usize),
     /// So many bytes, which is all there was.
-    All(usize),
+    Drained(usize),
     /// The peer sends nothing more.
-    End,
+    Eof,
 }
 
 /// A non-blocking stream. Every method does at most one thing and reports `WouldBlock` as an

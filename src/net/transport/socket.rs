@@ -178,7 +178,7 @@ impl io::Read for Socket {
 
 impl io::Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send(bytes, More::No)
+        self.send(bytes, More::Last)
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -195,16 +195,16 @@ impl Transport for Socket {
         let receive = || rustix::net::recv(&self.0, spare_capacity(&mut *room), RecvFlags::empty());
         let (count, _) = retry_on_intr(receive)?;
         Ok(match count {
-            0 => Received::End,
-            count if room.len() < room.capacity() => Received::All(count),
-            count => Received::Some(count),
+            0 => Received::Eof,
+            count if room.len() < room.capacity() => Received::Drained(count),
+            count => Received::Partial(count),
         })
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
         let flags = match more {
-            More::Follows => SendFlags::NOSIGNAL | SendFlags::MORE,
-            More::No => SendFlags::NOSIGNAL,
+            More::MoreToCome => SendFlags::NOSIGNAL | SendFlags::MORE,
+            More::Last => SendFlags::NOSIGNAL,
         };
         Ok(retry_on_intr(|| rustix::net::send(&self.0, bytes, flags))?)
     }
@@ -247,7 +247,7 @@ fn send_copy(
     let mut bytes = vec![0; len.min(COPY_BYTES)];
     match file.read_at(&mut bytes, offset)? {
         0 => Ok(0),
-        count => transport.send(&bytes[..count], More::No),
+        count => transport.send(&bytes[..count], More::Last),
     }
 }
 

@@ -61,7 +61,7 @@ impl TlsStream {
             session,
             output: Output::Open,
             portion: 0,
-            more: More::No,
+            more: More::Last,
             input: Input::MayHaveMore,
         }
     }
@@ -81,9 +81,9 @@ impl TlsStream {
             };
             if there.is_empty() {
                 match room.len() - before {
-                    0 => return Ok(Some(Received::End)),
+                    0 => return Ok(Some(Received::Eof)),
                     // It is met again.
-                    count => return Ok(Some(Received::Some(count))),
+                    count => return Ok(Some(Received::Partial(count))),
                 }
             }
             let count = there.len().min(room.capacity() - room.len());
@@ -96,8 +96,8 @@ impl TlsStream {
         }
         let is_all = self.input == Input::Drained && self.is_read();
         Ok(Some(match is_all {
-            true => Received::All(count),
-            false => Received::Some(count),
+            true => Received::Drained(count),
+            false => Received::Partial(count),
         }))
     }
 
@@ -132,7 +132,7 @@ impl TlsStream {
         let count = self.session.writer().write(portion)?;
         self.portion = self.portion.saturating_add(count as u32);
         self.more = more;
-        if more == More::No {
+        if more == More::Last {
             self.hand_over()?;
         }
         Ok(count)
@@ -140,7 +140,7 @@ impl TlsStream {
 
     /// What the kernel does not take is held back.
     fn hand_over(&mut self) -> io::Result<()> {
-        self.more = More::No;
+        self.more = More::Last;
         match self.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
@@ -172,7 +172,7 @@ impl Transport for TlsStream {
         }
         self.decrypt()?;
         // Half a record, or one that is no content: others have their turn before there is more.
-        Ok(self.take(room)?.unwrap_or(Received::Some(0)))
+        Ok(self.take(room)?.unwrap_or(Received::Partial(0)))
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
@@ -180,9 +180,9 @@ impl Transport for TlsStream {
     }
 
     fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        let count = self.encrypt(first, More::Follows)?;
+        let count = self.encrypt(first, More::MoreToCome)?;
         let rest = match count == first.len() && count < PORTION_BYTES {
-            true => self.encrypt(second, More::Follows)?,
+            true => self.encrypt(second, More::MoreToCome)?,
             false => 0,
         };
         self.hand_over()?;
@@ -195,7 +195,7 @@ impl Transport for TlsStream {
             let len = len.min(PORTION_BYTES);
             match file.read_at(&mut part[..len], offset)? {
                 0 => Ok(0),
-                count => self.encrypt(&part[..count], More::No),
+                count => self.encrypt(&part[..count], More::Last),
             }
         })
     }
@@ -211,7 +211,7 @@ impl Transport for TlsStream {
     }
 
     fn holds_back(&self) -> bool {
-        self.more == More::No && self.session.wants_write()
+        self.more == More::Last && self.session.wants_write()
     }
 
     fn flush(&mut self) -> io::Result<()> {

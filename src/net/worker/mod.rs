@@ -16,22 +16,22 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::blocking::disk::Disks;
-use super::blocking::pool::Helpers;
-use super::connection::{Connection, Park, REQUEST_GRACE, Readiness};
-use super::event_loop::handle::{Address, Seat};
-use super::event_loop::mailbox::Mail;
-use super::event_loop::timer_wheel::{Deadlines, Tick};
-use super::event_loop::tokens::{BELL, Tokens, key_of};
-use super::observe::observer::{Question, Subject};
-use super::transport::any::Stream;
+use super::blocking::disk::DiskPools;
+use super::blocking::pool::BlockingPool;
+use super::connection::{Blocked, Connection, EXPECTED_REQUEST_WINDOW, Readiness};
+use super::event_loop::handle::{LoopHandle, LoopParts};
+use super::event_loop::mailbox::WorkerMessage;
+use super::event_loop::timer_wheel::{Tick, TimerWheel};
+use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
+use super::observe::observer::{SnapshotKind, SnapshotRequest};
+use super::transport::any::AnyTransport;
 use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
-use crate::http::forwarded::Client;
-use crate::proto::context::{Context, Recording, Service};
-use services::WorkerHost;
-use settings::{Former, Terms};
+use crate::http::forwarded::ClientInfo;
+use crate::proto::context::{Context, DrainState, RecordMode};
+use services::WorkerServices;
+use settings::{PreviousHandler, RuntimeConfig};
 
 /// What one connection may move before it is another's turn. About 10 µs of `sendfile`.
 const QUANTUM_BYTES: usize = 128 * 1024;
@@ -45,33 +45,33 @@ const MAX_TURNS_WITHOUT_DEADLINES: usize = 16;
 
 pub(crate) struct Worker {
     poll: Poll,
-    address: Address,
+    address: LoopHandle,
     timeouts: Timeouts,
     slots: Slab<Slot>,
-    tokens: Tokens,
+    tokens: TokenAllocator,
     /// Those that can go on at once; each at most once.
     run_queue: VecDeque<Token>,
-    deadlines: Deadlines,
+    deadlines: TimerWheel,
     cx: Context,
     handler: Arc<dyn Handler>,
     /// For the contents that the handler before has admitted and that are still coming in.
-    former: HashMap<Token, Former>,
+    former: HashMap<Token, PreviousHandler>,
     /// For jobs that wait for no client.
-    helpers: Helpers,
+    helpers: BlockingPool,
     /// For those that read from a client or write to one, at its pace.
-    streams: Helpers,
-    disks: Disks,
+    streams: BlockingPool,
+    disks: DiskPools,
     access_log: Option<LogSender>,
     /// When the last connections are cut, once the server drains.
     drained_by: Option<Instant>,
 }
 
 struct Slot {
-    connection: Connection<Stream>,
+    connection: Connection<AnyTransport>,
     token: Token,
     /// The nearest tick at which the wheel reports this connection.
     filed: Option<Tick>,
-    turn: Turn,
+    turn: QueueState,
 }
 
 /// What a connection holds in memory while it waits for its next request, but for a token in the
@@ -82,21 +82,21 @@ const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES);
 
 /// Whether a connection stands in the run queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+enum QueueState {
     Queued,
     Parked,
 }
 
 /// What one turn leaves to the next: memory, most of all.
-struct Desk {
+struct IterationBuffers {
     events: Events,
-    mail: Vec<Mail>,
+    mail: Vec<WorkerMessage>,
     late: Vec<(Tick, Token)>,
     /// How many turns in a row were full of events.
     full_turns: usize,
 }
 
-impl Desk {
+impl IterationBuffers {
     fn new() -> Self {
         Self {
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -109,10 +109,10 @@ impl Desk {
 
 impl Worker {
     pub(crate) fn new(
-        seat: Seat,
+        seat: LoopParts,
         config: &Config,
         handler: Arc<dyn Handler>,
-        (helpers, streams, disks): (Helpers, Helpers, Disks),
+        (helpers, streams, disks): (BlockingPool, BlockingPool, DiskPools),
         access_log: Option<LogSender>,
     ) -> Self {
         let now = Instant::now();
@@ -121,10 +121,10 @@ impl Worker {
             address: seat.address,
             timeouts: config.timeouts.clone(),
             slots: Slab::new(),
-            tokens: Tokens::default(),
+            tokens: TokenAllocator::default(),
             run_queue: VecDeque::new(),
-            deadlines: Deadlines::new(now),
-            cx: Context::new(config, Recording::Off, Instant::now, SystemTime::now()),
+            deadlines: TimerWheel::new(now),
+            cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
             handler,
             former: HashMap::new(),
             helpers,
@@ -137,16 +137,16 @@ impl Worker {
 
     /// Serves until the server drains and the last connection has ended or is cut.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut desk = Desk::new();
+        let mut desk = IterationBuffers::new();
         loop {
             self.turn(&mut desk)?;
-            if self.cx.service == Service::Draining && self.slots.is_empty() {
+            if self.cx.service == DrainState::Draining && self.slots.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    fn turn(&mut self, desk: &mut Desk) -> io::Result<()> {
+    fn turn(&mut self, desk: &mut IterationBuffers) -> io::Result<()> {
         match self.poll.poll(&mut desk.events, self.patience()) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -157,7 +157,7 @@ impl Worker {
         let mut rung = false;
         for event in &desk.events {
             match event.token() {
-                BELL => rung = true,
+                WAKER_TOKEN => rung = true,
                 token => self.on_event(token, event),
             }
         }
@@ -186,18 +186,18 @@ impl Worker {
         if self.drained_by.is_some_and(|end| self.cx.now >= end) {
             self.cut_all();
         }
-        if self.cx.recording == Recording::On {
+        if self.cx.recording == RecordMode::On {
             self.address.tally.meter.count_turn(begun.elapsed());
         }
         Ok(())
     }
 
     /// Who observes may come and go.
-    fn recording(&self) -> Recording {
+    fn recording(&self) -> RecordMode {
         let observers = self.address.tally.observers.load(Ordering::Relaxed);
         match self.access_log.is_some() || observers > 0 {
-            true => Recording::On,
-            false => Recording::Off,
+            true => RecordMode::On,
+            false => RecordMode::Off,
         }
     }
 
@@ -231,46 +231,46 @@ impl Worker {
         self.resume(token);
     }
 
-    fn on_mail(&mut self, mail: Mail) {
+    fn on_mail(&mut self, mail: WorkerMessage) {
         match mail {
-            Mail::Connection(stream, address, share) => {
+            WorkerMessage::Connection(stream, address, share) => {
                 let now = self.cx.now;
                 let scheme = stream.scheme();
-                let peer = Client { address, scheme };
+                let peer = ClientInfo { address, scheme };
                 self.insert(stream, |stream| {
                     Connection::new(stream, peer, now).with_share(share)
                 });
             }
-            Mail::Shed(count) => self.shed(count),
-            Mail::Response(token, response) => {
+            WorkerMessage::Shed(count) => self.shed(count),
+            WorkerMessage::Response(token, response) => {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
                 };
                 slot.connection.on_reply(response, &mut self.cx);
                 self.drive(token);
             }
-            Mail::Piece(token, piece) => {
+            WorkerMessage::Piece(token, piece) => {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
                 };
                 slot.connection.on_piece(piece, &mut self.cx);
                 self.drive(token);
             }
-            Mail::Memory(token, at_hand) => {
+            WorkerMessage::Memory(token, at_hand) => {
                 if let Some(slot) = slot(&mut self.slots, token) {
                     slot.connection.on_memory(at_hand, &mut self.cx);
                     self.resume(token);
                 }
             }
-            Mail::Room(token) => self.drive(token),
-            Mail::Terms(terms) => self.change(*terms),
-            Mail::Report(question) => self.report(question),
-            Mail::Drain(time) => {
-                self.cx.service = Service::Draining;
+            WorkerMessage::Room(token) => self.drive(token),
+            WorkerMessage::RuntimeConfig(terms) => self.change(*terms),
+            WorkerMessage::Report(question) => self.report(question),
+            WorkerMessage::Drain(time) => {
+                self.cx.service = DrainState::Draining;
                 // Without an end if it is too far for a clock.
                 let end = self.cx.now.checked_add(time);
                 self.drained_by = self.drained_by.into_iter().chain(end).min();
-                self.timeouts.keep_alive = self.timeouts.keep_alive.min(REQUEST_GRACE);
+                self.timeouts.keep_alive = self.timeouts.keep_alive.min(EXPECTED_REQUEST_WINDOW);
                 let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
                 for token in all {
                     if let Some(slot) = self.slot(token) {
@@ -282,7 +282,7 @@ impl Worker {
         }
     }
 
-    fn change(&mut self, terms: Terms) {
+    fn change(&mut self, terms: RuntimeConfig) {
         let handler = std::mem::replace(&mut self.handler, terms.handler);
         let admitted = self.slots.iter().map(|(_, slot)| slot);
         for slot in admitted.filter(|slot| slot.connection.is_admitted()) {
@@ -293,8 +293,8 @@ impl Worker {
         self.cx
             .change(&terms.limits, &terms.timeouts, terms.proxies);
         self.timeouts = terms.timeouts;
-        if self.cx.service == Service::Draining {
-            self.timeouts.keep_alive = self.timeouts.keep_alive.min(REQUEST_GRACE);
+        if self.cx.service == DrainState::Draining {
+            self.timeouts.keep_alive = self.timeouts.keep_alive.min(EXPECTED_REQUEST_WINDOW);
         }
         // Some may be late sooner.
         let all: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
@@ -305,8 +305,8 @@ impl Worker {
 
     fn insert(
         &mut self,
-        mut stream: Stream,
-        connection: impl FnOnce(Stream) -> Connection<Stream>,
+        mut stream: AnyTransport,
+        connection: impl FnOnce(AnyTransport) -> Connection<AnyTransport>,
     ) {
         let entry = self.slots.vacant_entry();
         let token = self.tokens.issue(entry.key());
@@ -323,14 +323,14 @@ impl Worker {
             connection: connection(stream),
             token,
             filed: None,
-            turn: Turn::Parked,
+            turn: QueueState::Parked,
         });
         self.drive(token);
     }
 
-    fn report(&self, question: Question) {
+    fn report(&self, question: SnapshotRequest) {
         let mut answer = question.answer();
-        if question.subject() == Subject::Connections {
+        if question.subject() == SnapshotKind::Connections {
             for (_, slot) in &self.slots {
                 slot.connection.report(slot.token, self.cx.now, &mut answer);
             }
@@ -375,7 +375,7 @@ impl Worker {
                 return;
             };
             if let Some(slot) = self.slot(token) {
-                slot.turn = Turn::Parked;
+                slot.turn = QueueState::Parked;
                 self.drive(token);
             }
         }
@@ -443,7 +443,7 @@ impl Worker {
     /// Lets a connection go on: at once, or when it is the turn of bulk.
     fn resume(&mut self, token: Token) {
         match self.slot(token) {
-            Some(slot) if slot.turn == Turn::Queued => {}
+            Some(slot) if slot.turn == QueueState::Queued => {}
             Some(slot) if slot.connection.is_sending_bulk() => self.enqueue(token),
             _ => self.drive(token),
         }
@@ -457,7 +457,7 @@ impl Worker {
             true => None,
             false => self.former.remove(&token),
         };
-        let mut host = WorkerHost {
+        let mut host = WorkerServices {
             token,
             former,
             mailbox: &self.address.mailbox,
@@ -482,11 +482,11 @@ impl Worker {
         {
             self.former.insert(token, former);
         }
-        if slot.connection.is_idle() && !matches!(park, Park::Closed(_)) {
+        if slot.connection.is_idle() && !matches!(park, Blocked::Closed(_)) {
             self.address.tally.count_idle(1);
         }
         match park {
-            Park::Closed(reason) => {
+            Blocked::Closed(reason) => {
                 log::trace!("connection closed: {reason:?}");
                 self.slots.remove(key_of(token));
                 self.address
@@ -494,14 +494,14 @@ impl Worker {
                     .connections
                     .fetch_sub(1, Ordering::Relaxed);
             }
-            Park::Yield => {
+            Blocked::Yield => {
                 self.file(token);
                 self.enqueue(token);
             }
             // Whoever waits for that turn already is filed.
-            Park::Paced(turn) if waited_until == Some(turn) => {}
-            Park::Paced(turn) => self.file_at(turn, token),
-            Park::Readable | Park::Writable | Park::Handler => self.file(token),
+            Blocked::Throttled(turn) if waited_until == Some(turn) => {}
+            Blocked::Throttled(turn) => self.file_at(turn, token),
+            Blocked::Readable | Blocked::Writable | Blocked::Handler => self.file(token),
         }
     }
 
@@ -528,9 +528,9 @@ impl Worker {
 
     fn enqueue(&mut self, token: Token) {
         if let Some(slot) = slot(&mut self.slots, token)
-            && slot.turn == Turn::Parked
+            && slot.turn == QueueState::Parked
         {
-            slot.turn = Turn::Queued;
+            slot.turn = QueueState::Queued;
             self.run_queue.push_back(token);
         }
     }
@@ -566,8 +566,12 @@ mod tests {
     fn worker() -> Worker {
         let config = Config::default();
         let handler = Arc::new(|_: &Request<'_>| Response::text("hello\n"));
-        let pools = (Helpers::new(1, 1), Helpers::new(1, 1), Disks::new(1, 1));
-        let seat = Seat::new().expect("a poll");
+        let pools = (
+            BlockingPool::new(1, 1),
+            BlockingPool::new(1, 1),
+            DiskPools::new(1, 1),
+        );
+        let seat = LoopParts::new().expect("a poll");
         Worker::new(seat, &config, handler, pools, None)
     }
 
@@ -578,7 +582,7 @@ mod tests {
         const CLIENTS: usize = 32;
         const ROUNDS: usize = 10;
         let mut worker = worker();
-        let mut desk = Desk::new();
+        let mut desk = IterationBuffers::new();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = Listener::tcp(any, V6::Only).expect("a port");
         let ListenerAddress::Tcp(address) = *listener.address() else {
@@ -592,7 +596,7 @@ mod tests {
                     accepted => break accepted.expect("a connection"),
                 }
             };
-            let mail = Mail::Connection(Stream::Plain(socket), peer, None);
+            let mail = WorkerMessage::Connection(AnyTransport::Plain(socket), peer, None);
             worker.address.mailbox.send(mail);
             client
         };

@@ -8,34 +8,34 @@ use std::time::Instant;
 
 use mio::Token;
 
-use super::settings::Former;
+use super::settings::PreviousHandler;
 use crate::access_log::LogSender;
-use crate::body::stream::Source;
+use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
 use crate::handler::{BodyPolicy, Handler, Outcome, Responder};
 use crate::http::{Rejection, Request, Response};
-use crate::net::blocking::disk::{self, Disks, Found};
-use crate::net::blocking::pool::{Helpers, Overloaded, panicked};
-use crate::net::connection::Host;
-use crate::net::event_loop::handle::Tally;
-use crate::net::event_loop::mailbox::{Mail, Mailbox};
+use crate::net::blocking::disk::{self, DiskPools, ProbeResult};
+use crate::net::blocking::pool::{BlockingPool, QueueFull, panicked};
+use crate::net::connection::Services;
+use crate::net::event_loop::handle::LoopStats;
+use crate::net::event_loop::mailbox::{Mailbox, WorkerMessage};
 use crate::proto::record::Record;
 
 /// What a worker lends a connection that runs.
-pub(crate) struct WorkerHost<'a> {
+pub(crate) struct WorkerServices<'a> {
     pub(crate) token: Token,
     pub(crate) mailbox: &'a Arc<Mailbox>,
-    pub(crate) tally: &'a Tally,
+    pub(crate) tally: &'a LoopStats,
     pub(crate) handler: &'a dyn Handler,
     /// Who answers the request at hand instead.
-    pub(crate) former: Option<Former>,
-    pub(crate) helpers: &'a Helpers,
-    pub(crate) streams: &'a Helpers,
-    pub(crate) disks: &'a Disks,
+    pub(crate) former: Option<PreviousHandler>,
+    pub(crate) helpers: &'a BlockingPool,
+    pub(crate) streams: &'a BlockingPool,
+    pub(crate) disks: &'a DiskPools,
     pub(crate) access_log: Option<&'a mut LogSender>,
 }
 
-impl Host for WorkerHost<'_> {
+impl Services for WorkerServices<'_> {
     fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
         // Nobody else adds to it.
         let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
@@ -48,7 +48,7 @@ impl Host for WorkerHost<'_> {
         match catch_unwind(handle) {
             Ok(Outcome::Ready(response)) => Some(response),
             Ok(reply) => {
-                let promise = Promise {
+                let promise = PendingReply {
                     // Reading from a client takes as long as the client does.
                     pool: match request.is_streamed() {
                         true => self.streams.clone(),
@@ -83,27 +83,27 @@ impl Host for WorkerHost<'_> {
     fn open_content(&mut self) -> BodyWriter {
         let mailbox = Arc::clone(self.mailbox);
         let token = self.token;
-        BodyWriter::new(move || mailbox.send(Mail::Room(token)))
+        BodyWriter::new(move || mailbox.send(WorkerMessage::Room(token)))
     }
 
     fn look(&mut self, range: FileRange, now: Instant) -> Option<u64> {
         match disk::look(&range, now) {
-            Found::InMemory(bytes) => Some(bytes),
-            Found::OnDisk => {
+            ProbeResult::InMemory(bytes) => Some(bytes),
+            ProbeResult::OnDisk => {
                 self.disks.fetch(range, self.mailbox, self.token);
                 None
             }
         }
     }
 
-    fn produce(&mut self, source: Source) {
+    fn produce(&mut self, source: BodySource) {
         match source {
-            Source::Producer(producer) => {
+            BodySource::Producer(producer) => {
                 self.helpers.produce(producer, self.mailbox, self.token);
             }
-            Source::Writer(write) => self.streams.write(write, self.mailbox, self.token),
+            BodySource::Writer(write) => self.streams.write(write, self.mailbox, self.token),
             // If its thread has ended, that has mailed why.
-            Source::Waiting(taken) => drop(taken.send(())),
+            BodySource::Waiting(taken) => drop(taken.send(())),
         }
     }
 
@@ -116,29 +116,31 @@ impl Host for WorkerHost<'_> {
 }
 
 /// A reply that is owed to a connection.
-struct Promise {
+struct PendingReply {
     /// Where its jobs run.
-    pool: Helpers,
-    disks: Disks,
+    pool: BlockingPool,
+    disks: DiskPools,
     mailbox: Arc<Mailbox>,
     token: Token,
     request: Box<str>,
 }
 
-impl Promise {
+impl PendingReply {
     /// Sees to it that the connection gets the response.
     fn keep(self, reply: Outcome) {
         match reply {
-            Outcome::Ready(response) => self.mailbox.send(Mail::Response(self.token, response)),
+            Outcome::Ready(response) => self
+                .mailbox
+                .send(WorkerMessage::Response(self.token, response)),
             Outcome::Blocking(job) => {
                 let task = (job, self.request);
                 let submitted = self.pool.submit(task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
+                submitted.unwrap_or_else(|QueueFull| turn_away(&self.mailbox, self.token));
             }
             Outcome::BlockingOnDisk(device, job) => {
                 let task = (job, self.request);
                 let submitted = self.disks.submit(device, task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|Overloaded| turn_away(&self.mailbox, self.token));
+                submitted.unwrap_or_else(|QueueFull| turn_away(&self.mailbox, self.token));
             }
             Outcome::Deferred(hand_over) => {
                 let request = self.request.clone();
@@ -154,7 +156,7 @@ impl Promise {
 
 fn turn_away(mailbox: &Mailbox, token: Token) {
     let response = Response::unavailable("too many requests in progress; try again");
-    mailbox.send(Mail::Response(token, response));
+    mailbox.send(WorkerMessage::Response(token, response));
 }
 
 /// A request as the log of errors names it.

@@ -7,47 +7,47 @@ use std::thread;
 
 use crate::config::{Config, Limits, Networks, Timeouts};
 use crate::handler::Handler;
-use crate::proto::context::Proxies;
+use crate::proto::context::TrustedProxies;
 
 /// Who answers, and within which bounds.
 #[derive(Clone)]
-pub(crate) struct Terms {
+pub(crate) struct RuntimeConfig {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     /// From whom a PROXY header is taken.
     pub(crate) trusted_proxies: Networks,
     /// Who is believed about requests.
-    pub(crate) proxies: Proxies,
+    pub(crate) proxies: TrustedProxies,
     /// Takes the handler that was there before.
-    pub(crate) grave: Grave,
+    pub(crate) grave: HandlerReaper,
 }
 
 /// Where a handler goes that answers no more. What it has kept, open files most of all, takes time to
 /// let go of, and event loops have none.
 #[derive(Clone)]
-pub(crate) struct Grave(Sender<Arc<dyn Handler>>);
+pub(crate) struct HandlerReaper(Sender<Arc<dyn Handler>>);
 
 /// A handler with requests that it has begun.
-pub(crate) struct Former {
+pub(crate) struct PreviousHandler {
     pub(crate) handler: Arc<dyn Handler>,
-    grave: Grave,
+    grave: HandlerReaper,
 }
 
-impl Terms {
+impl RuntimeConfig {
     pub(crate) fn new(handler: Arc<dyn Handler>, config: &Config) -> Self {
         Self {
             handler,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            proxies: Proxies::of(config),
-            grave: Grave::dig(),
+            proxies: TrustedProxies::of(config),
+            grave: HandlerReaper::dig(),
         }
     }
 }
 
-impl Grave {
+impl HandlerReaper {
     fn dig() -> Self {
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("former-handler".to_owned());
@@ -64,21 +64,21 @@ impl Grave {
     }
 
     /// Takes it when its requests are answered.
-    pub(crate) fn later(&self, handler: &Arc<dyn Handler>) -> Former {
-        Former {
+    pub(crate) fn later(&self, handler: &Arc<dyn Handler>) -> PreviousHandler {
+        PreviousHandler {
             handler: Arc::clone(handler),
             grave: self.clone(),
         }
     }
 }
 
-impl Drop for Former {
+impl Drop for PreviousHandler {
     fn drop(&mut self) {
         self.grave.take(Arc::clone(&self.handler));
     }
 }
 
-impl fmt::Debug for Terms {
+impl fmt::Debug for RuntimeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terms")
             .field("limits", &self.limits)

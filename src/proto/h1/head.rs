@@ -12,7 +12,7 @@ use ::http::{Method, StatusCode, Version};
 use super::framing::{self, Framing, Persistence};
 use super::inbox::{Scan, scan_head};
 use crate::config::Limits;
-use crate::http::forwarded::Client;
+use crate::http::forwarded::ClientInfo;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection, Request};
 
@@ -125,7 +125,7 @@ impl Head {
         &self,
         bytes: &'a [u8],
         spans: &'a [FieldSpan],
-        client: Client,
+        client: ClientInfo,
     ) -> Request<'a> {
         let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
         let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
@@ -346,7 +346,7 @@ mod tests {
         };
         assert_eq!(head.len, bytes.len());
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = head.request(bytes, &spans, Client::plain(peer));
+        let request = head.request(bytes, &spans, ClientInfo::plain(peer));
         assert_eq!(request.method(), Method::GET);
         assert_eq!(request.version(), Version::HTTP_11);
         assert_eq!(request.target(), "/a/%62?c=d");

@@ -18,14 +18,14 @@ use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
 use super::request_body::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
 use super::response_head::{ConnectionFields, Length, encode_head};
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
-use crate::http::forwarded::{Client, Scheme};
+use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, FieldSpan, Fields, Rejection, Request, Response};
-use crate::proto::context::{Context, Recording, Service};
-use crate::proto::record::{Draft, Pending, Record};
-use crate::proto::transfer::{Passage, Stall};
+use crate::proto::context::{Context, DrainState, RecordMode};
+use crate::proto::record::{InFlightRecord, Record, RequestInfo};
+use crate::proto::transfer::{StalledOn, TransferProgress};
 
 /// A content of up to this length is whole before its handler is called, even if that would have
 /// taken it as a stream: a job that reads it waits for nobody.
@@ -101,11 +101,11 @@ pub(crate) struct Exchange {
     version: Version,
     persistence: Persistence,
     farewell: Farewell,
-    draft: Option<Box<Draft>>,
+    draft: Option<Box<RequestInfo>>,
 }
 
 impl Exchange {
-    pub(crate) fn draft(&self) -> Option<&Draft> {
+    pub(crate) fn draft(&self) -> Option<&RequestInfo> {
         self.draft.as_deref()
     }
 }
@@ -157,7 +157,7 @@ pub(crate) enum Next<'a> {
     /// [`Machine::on_memory`], now or later.
     Memory(FileRange),
     /// Have a piece of this made and say [`Machine::on_piece`], now or later.
-    Produce(Source),
+    Produce(BodySource),
     /// Write this to the access log.
     Log(Record),
     /// Tell the peer that nothing more will come.
@@ -195,14 +195,14 @@ enum Step {
     Write,
     Wait,
     Memory(FileRange),
-    Produce(Source),
+    Produce(BodySource),
     Log(Record),
     ShutdownWrite,
     Close(CloseReason),
 }
 
 impl Machine {
-    pub(crate) fn new(peer: Client) -> Self {
+    pub(crate) fn new(peer: ClientInfo) -> Self {
         Self {
             state: State::Idle,
             inbox: Inbox::default(),
@@ -556,13 +556,13 @@ impl Machine {
         fields: &Fields<'_>,
         started: Instant,
         cx: &Context,
-    ) -> Option<Box<Draft>> {
-        if cx.recording == Recording::Off {
+    ) -> Option<Box<RequestInfo>> {
+        if cx.recording == RecordMode::Off {
             return None;
         }
         let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
-        Some(Box::new(Draft {
+        Some(Box::new(RequestInfo {
             peer: self.client(fields, cx).address,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(<[u8]>::to_vec),
@@ -572,8 +572,8 @@ impl Machine {
     }
 
     /// Whose request has these fields.
-    fn client(&self, fields: &Fields<'_>, cx: &Context) -> Client {
-        let peer = Client {
+    fn client(&self, fields: &Fields<'_>, cx: &Context) -> ClientInfo {
+        let peer = ClientInfo {
             address: self.peer,
             scheme: self.scheme,
         };
@@ -619,7 +619,7 @@ impl Machine {
             .map(|max| max.saturating_sub(answered));
         let keeps = exchange.persistence == Persistence::KeepAlive
             && further != Some(0)
-            && cx.service == Service::Open
+            && cx.service == DrainState::Running
             && !asks_to_close(&response);
         let coding = match (response.body().length(), exchange.version) {
             (Some(length), _) => StreamCoding::Length { left: length },
@@ -679,7 +679,7 @@ impl Machine {
         self.outbox.push_content(body, coding, head_at);
         if let Some(draft) = exchange.draft {
             let end = self.outbox.end();
-            self.outbox.push_pending(Pending {
+            self.outbox.push_pending(InFlightRecord {
                 draft: *draft,
                 status,
                 content_start,
@@ -692,7 +692,7 @@ impl Machine {
     /// The piece that was asked for, with the source of the next, or the end of the stream.
     pub(crate) fn on_piece(
         &mut self,
-        piece: io::Result<Option<(Bytes, Source)>>,
+        piece: io::Result<Option<(Bytes, BodySource)>>,
         cx: &mut Context,
     ) {
         match piece {
@@ -712,12 +712,12 @@ impl Machine {
     }
 
     /// The beginning of the range that was asked for is in memory, or it cannot be read.
-    pub(crate) fn on_memory(&mut self, at_hand: io::Result<AtHand>, cx: &mut Context) {
+    pub(crate) fn on_memory(&mut self, at_hand: io::Result<Resident>, cx: &mut Context) {
         match at_hand {
             Ok(at_hand) => self.outbox.set_in_memory(at_hand),
             Err(error) => {
                 let reason = match self.outbox.passage() {
-                    Some(Passage { draft, .. }) => {
+                    Some(TransferProgress { draft, .. }) => {
                         let line = String::from_utf8_lossy(&draft.line);
                         format!("{line:?}: cannot read the file: {error}")
                     }
@@ -736,7 +736,7 @@ impl Machine {
     }
 
     /// Answers with a 500 in place of a reply that was taken back.
-    fn fail(&mut self, reason: &str, draft: Option<Draft>, cx: &mut Context) {
+    fn fail(&mut self, reason: &str, draft: Option<RequestInfo>, cx: &mut Context) {
         let response = Response::fault(reason);
         let exchange = Exchange {
             head_len: 0,
@@ -772,7 +772,7 @@ impl Machine {
     pub(crate) fn leaves_when_quiet(&mut self, cx: &Context) -> bool {
         // The first request of a new connection may be on its way.
         let idle = matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
-        let leaves = idle && cx.service == Service::Draining;
+        let leaves = idle && cx.service == DrainState::Draining;
         if leaves {
             self.on_lost(CloseReason::Drained);
         }
@@ -823,7 +823,7 @@ impl Machine {
             | State::Closed(_) => return,
         };
         if let Some(draft) = exchange.draft {
-            self.outbox.push_pending(Pending::unanswered(*draft));
+            self.outbox.push_pending(InFlightRecord::unanswered(*draft));
         }
     }
 
@@ -872,11 +872,11 @@ impl Machine {
     }
 
     /// The content that is on its way, if there is one that takes more than a moment.
-    pub(crate) fn passage(&self) -> Option<Passage<'_>> {
+    pub(crate) fn passage(&self) -> Option<TransferProgress<'_>> {
         match &self.state {
             State::Content(receiving) => receiving.passage(None),
             State::Streaming(receiving, writer) => {
-                receiving.passage((!writer.has_room()).then_some(Stall::Handler))
+                receiving.passage((!writer.has_room()).then_some(StalledOn::Handler))
             }
             _ => self.outbox.passage(),
         }

@@ -12,12 +12,12 @@ use bytes::{Buf, Bytes};
 
 use super::chunked;
 use crate::body::FileRange;
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::http::Body;
 use crate::proto::context::Buffers;
-use crate::proto::record::{Draft, Pending, Record};
-use crate::proto::transfer::{Direction, Passage, Stall};
+use crate::proto::record::{InFlightRecord, Record, RequestInfo};
+use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
 /// a second write or a `sendfile`.
@@ -48,7 +48,7 @@ struct Trail {
     /// Bytes of the stream to this peer that were sent since the first of them was pushed.
     sent: u64,
     /// Those that are not sent whole, oldest first.
-    pending: VecDeque<Pending>,
+    pending: VecDeque<InFlightRecord>,
 }
 
 /// A part of a file that is being sent.
@@ -67,13 +67,13 @@ pub(crate) struct FileOnItsWay {
 #[derive(Debug, PartialEq, Eq)]
 enum Memory {
     /// This; nothing if nobody has looked.
-    Has(AtHand),
+    Has(Resident),
     /// Somebody looks.
     Unknown,
 }
 
 impl Memory {
-    const NOTHING: Self = Self::Has(AtHand::InKernel(0));
+    const NOTHING: Self = Self::Has(Resident::InKernel(0));
 }
 
 impl FileOnItsWay {
@@ -88,7 +88,7 @@ impl FileOnItsWay {
     /// Those of them that the kernel need not have.
     pub(crate) fn read(&self) -> Option<&[u8]> {
         match &self.memory {
-            Memory::Has(AtHand::Read(bytes)) => Some(bytes),
+            Memory::Has(Resident::Read(bytes)) => Some(bytes),
             _ => None,
         }
     }
@@ -104,7 +104,7 @@ impl FileOnItsWay {
 struct Making {
     coding: StreamCoding,
     /// `None` while somebody makes the next piece.
-    source: Option<Source>,
+    source: Option<BodySource>,
 }
 
 /// How the end of a stream is told.
@@ -132,7 +132,7 @@ pub(crate) enum Need {
     /// The beginning of this in the kernel's memory.
     Memory(FileRange),
     /// A piece of this.
-    Piece(Source),
+    Piece(BodySource),
     /// The piece that is being made.
     Wait,
 }
@@ -174,7 +174,7 @@ impl Outbox {
     }
 
     /// The content that stands behind the buffer, and how far it has come.
-    pub(crate) fn passage(&self) -> Option<Passage<'_>> {
+    pub(crate) fn passage(&self) -> Option<TransferProgress<'_>> {
         let bulk = self.bulk.as_deref()?;
         let trail = self.trail.as_deref()?;
         // Nothing joins the queue behind bulk: it belongs to the last.
@@ -187,7 +187,7 @@ impl Outbox {
             ),
             Bulk::File(file) => (
                 Some(pending.end.saturating_sub(pending.content_start)),
-                (file.memory == Memory::Unknown).then_some(Stall::Disk),
+                (file.memory == Memory::Unknown).then_some(StalledOn::Disk),
             ),
             Bulk::Made(making) => (
                 match making.coding {
@@ -196,10 +196,10 @@ impl Outbox {
                     }
                     StreamCoding::Chunked | StreamCoding::UntilClose => None,
                 },
-                (making.source.is_none() && self.buffer.is_empty()).then_some(Stall::Handler),
+                (making.source.is_none() && self.buffer.is_empty()).then_some(StalledOn::Handler),
             ),
         };
-        Some(Passage {
+        Some(TransferProgress {
             direction: Direction::Down,
             draft: &pending.draft,
             moved,
@@ -275,7 +275,7 @@ impl Outbox {
 
     /// Takes back the reply whose file cannot be read, and what was to be recorded of it; `None` if
     /// some of it is sent.
-    pub(crate) fn take_back_file(&mut self) -> Option<Option<Draft>> {
+    pub(crate) fn take_back_file(&mut self) -> Option<Option<RequestInfo>> {
         let head_at = match self.bulk.as_deref() {
             Some(Bulk::File(file)) => file.head_at,
             _ => return None,
@@ -303,7 +303,7 @@ impl Outbox {
     }
 
     /// Notes that the beginning of the file is in memory.
-    pub(crate) fn set_in_memory(&mut self, at_hand: AtHand) {
+    pub(crate) fn set_in_memory(&mut self, at_hand: Resident) {
         if let Some(Bulk::File(file)) = self.bulk.as_deref_mut() {
             file.memory = Memory::Has(at_hand);
         }
@@ -312,7 +312,7 @@ impl Outbox {
     /// Appends a piece of the stream, or its end; the source comes back if there may be more.
     pub(crate) fn push_piece(
         &mut self,
-        piece: Option<(Bytes, Source)>,
+        piece: Option<(Bytes, BodySource)>,
         buffers: &mut Buffers,
     ) -> Promise {
         let Some(Bulk::Made(making)) = self.bulk.as_deref_mut() else {
@@ -356,7 +356,7 @@ impl Outbox {
         Promise::Kept
     }
 
-    pub(crate) fn push_pending(&mut self, pending: Pending) {
+    pub(crate) fn push_pending(&mut self, pending: InFlightRecord) {
         let trail = self.trail.get_or_insert_default();
         trail.pending.push_back(pending);
     }

@@ -7,7 +7,7 @@ use super::head::{Expectation, Head};
 use super::machine::Exchange;
 use crate::body::BodyWriter;
 use crate::http::{FieldSpan, Rejection};
-use crate::proto::transfer::{Direction, Passage, Stall};
+use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 
 pub(crate) const TOO_LARGE: Rejection =
     Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
@@ -117,8 +117,8 @@ impl Receiving {
     }
 
     /// The content, and how far it has come.
-    pub(crate) fn passage(&self, stall: Option<Stall>) -> Option<Passage<'_>> {
-        Some(Passage {
+    pub(crate) fn passage(&self, stall: Option<StalledOn>) -> Option<TransferProgress<'_>> {
+        Some(TransferProgress {
             direction: Direction::Up,
             draft: self.exchange.draft()?,
             moved: self.received(),

@@ -11,15 +11,15 @@ use proptest::prelude::*;
 use super::machine::{CloseReason, Machine, Next, Timer};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::request_body::Intake;
-use crate::body::file_range::AtHand;
-use crate::body::stream::Source;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
 use crate::body::{BodyStream, BodyWriter, FileRange};
 use crate::config::Config;
-use crate::http::forwarded::Client;
+use crate::http::forwarded::ClientInfo;
 use crate::http::{Body, Request, Response};
-use crate::proto::context::{Context, Recording, Service};
+use crate::proto::context::{Context, DrainState, RecordMode};
 use crate::proto::record::{Completion, Record};
-use crate::proto::transfer::{Direction, Stall};
+use crate::proto::transfer::{Direction, StalledOn};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -29,7 +29,7 @@ fn context(change: impl FnOnce(&mut Config)) -> Context {
     let mut config = Config::default();
     change(&mut config);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    Context::new(&config, Recording::On, Instant::now, wall)
+    Context::new(&config, RecordMode::On, Instant::now, wall)
 }
 
 /// How far a conversation got.
@@ -65,7 +65,7 @@ fn echo(request: &Request<'_>) -> Response {
 impl Conversation {
     fn new(cx: Context) -> Self {
         Self {
-            machine: Machine::new(Client::plain(peer())),
+            machine: Machine::new(ClientInfo::plain(peer())),
             cx,
             output: Vec::new(),
             records: Vec::new(),
@@ -111,13 +111,13 @@ impl Conversation {
                 }
                 Next::Memory(range) => self
                     .machine
-                    .on_memory(Ok(AtHand::InKernel(range.len)), &mut self.cx),
+                    .on_memory(Ok(Resident::InKernel(range.len)), &mut self.cx),
                 Next::Produce(source) => {
-                    let Source::Producer(mut producer) = source else {
+                    let BodySource::Producer(mut producer) = source else {
                         panic!("{source:?}");
                     };
                     let piece = producer.next_piece();
-                    let again = |bytes| (bytes, Source::Producer(producer));
+                    let again = |bytes| (bytes, BodySource::Producer(producer));
                     let piece = piece.map(|piece| piece.map(again));
                     self.machine.on_piece(piece, &mut self.cx);
                 }
@@ -710,7 +710,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
                 assert_eq!((range.offset, range.len), (0, 1 << 40));
                 conversation
                     .machine
-                    .on_memory(Ok(AtHand::InKernel(100_000)), &mut conversation.cx);
+                    .on_memory(Ok(Resident::InKernel(100_000)), &mut conversation.cx);
             }
             Next::Write(Segment::File(file)) => {
                 assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
@@ -764,7 +764,7 @@ fn timeouts_say_408_where_somebody_waits_for_an_answer() {
 #[test]
 fn a_drained_connection_closes_once_it_is_quiet() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.cx.service = Service::Draining;
+    conversation.cx.service = DrainState::Draining;
     // A request that is already on its way is answered.
     assert!(!conversation.machine.leaves_when_quiet(&conversation.cx));
     conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
@@ -773,7 +773,7 @@ fn a_drained_connection_closes_once_it_is_quiet() {
     let mut idle = Conversation::new(context(|_| {}));
     idle.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert!(!idle.machine.leaves_when_quiet(&idle.cx));
-    idle.cx.service = Service::Draining;
+    idle.cx.service = DrainState::Draining;
     assert!(idle.machine.leaves_when_quiet(&idle.cx));
     assert_eq!(idle.tell([]), End::Closed(CloseReason::Drained));
 }
@@ -827,7 +827,7 @@ proptest! {
 /// there is or waits, and its handler replies when it has read all.
 fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
     let mut pieces = pieces.iter();
-    let mut machine = Machine::new(Client::plain(peer()));
+    let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
     let (mut output, mut content, mut reader) = (Vec::new(), Vec::new(), None);
     loop {
@@ -913,7 +913,7 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
 fn a_disk_that_fails_is_told_if_there_is_time() {
     let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
     for (readable, status) in [(0, "500"), (1000, "200")] {
-        let mut machine = Machine::new(Client::plain(peer()));
+        let mut machine = Machine::new(ClientInfo::plain(peer()));
         let mut cx = context(|_| {});
         let mut input =
             Some(&b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..]);
@@ -937,7 +937,7 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
                 Next::Memory(_) => {
                     looks += 1;
                     let result = match looks {
-                        1 if readable > 0 => Ok(AtHand::InKernel(readable)),
+                        1 if readable > 0 => Ok(Resident::InKernel(readable)),
                         _ => Err(std::io::Error::other("on purpose")),
                     };
                     machine.on_memory(result, &mut cx);
@@ -982,8 +982,8 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
 }
 
 /// A file of a gigabyte that was asked for and is answered with.
-fn on_its_way(recording: Recording) -> (Machine, Context) {
-    let mut machine = Machine::new(Client::plain(peer()));
+fn on_its_way(recording: RecordMode) -> (Machine, Context) {
+    let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
     cx.recording = recording;
     match machine.next(&mut cx) {
@@ -1001,7 +1001,7 @@ fn on_its_way(recording: Recording) -> (Machine, Context) {
 
 #[test]
 fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
-    let (mut machine, mut cx) = on_its_way(Recording::On);
+    let (mut machine, mut cx) = on_its_way(RecordMode::On);
     let facts = |machine: &Machine| {
         let passage = machine.passage().expect("a file");
         assert_eq!(passage.draft.line, b"GET /a HTTP/1.1");
@@ -1013,8 +1013,8 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     };
     assert_eq!(facts(&machine), (0, None));
     assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
-    assert_eq!(facts(&machine), (0, Some(Stall::Disk)));
-    machine.on_memory(Ok(AtHand::InKernel(1000)), &mut cx);
+    assert_eq!(facts(&machine), (0, Some(StalledOn::Disk)));
+    machine.on_memory(Ok(Resident::InKernel(1000)), &mut cx);
     assert_eq!(facts(&machine), (0, None));
     let head = match machine.next(&mut cx) {
         Next::Write(Segment::BytesBeforeFile(head)) => head.len(),
@@ -1024,11 +1024,11 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     machine.on_sent(1000);
     assert_eq!(facts(&machine), (1000, None));
     assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
-    assert_eq!(facts(&machine), (1000, Some(Stall::Disk)));
+    assert_eq!(facts(&machine), (1000, Some(StalledOn::Disk)));
 }
 
 #[test]
 fn of_what_is_not_recorded_nothing_is_told() {
-    let (machine, _) = on_its_way(Recording::Off);
+    let (machine, _) = on_its_way(RecordMode::Off);
     assert!(machine.passage().is_none());
 }

@@ -518,17 +518,17 @@ mod tests {
     #[test]
     fn the_first_that_names_a_setting_decides_it_alone() {
         type Said = &'static [&'static str];
-        type Shown = fn(&Layers) -> String;
-        const PORT: Shown = |layers| format!("{:?}", layers.flags.port);
-        const BIND: Shown = |layers| {
+        type Show = fn(&Layers) -> String;
+        const PORT: Show = |layers| format!("{:?}", layers.flags.port);
+        const BIND: Show = |layers| {
             let bind = layers.flags.bind.iter().flat_map(|bind| &bind.0);
             bind.map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
-        const LOGS: Shown = |layers| format!("{:?}", layers.flags.access_log);
-        const SANDBOX: Shown = |layers| format!("{}", !layers.flags.no_sandbox);
-        const NOISE: Shown = |layers| format!("{} {}", layers.flags.quiet, layers.flags.verbose);
-        const FORMAT: Shown = |layers| format!("{:?}", layers.flags.log_format);
-        let table: &[(Shown, Said, Variables, &str, &str)] = &[
+        const LOGS: Show = |layers| format!("{:?}", layers.flags.access_log);
+        const SANDBOX: Show = |layers| format!("{}", !layers.flags.no_sandbox);
+        const NOISE: Show = |layers| format!("{} {}", layers.flags.quiet, layers.flags.verbose);
+        const FORMAT: Show = |layers| format!("{:?}", layers.flags.log_format);
+        let table: &[(Show, Said, Variables, &str, &str)] = &[
             (PORT, &[], &[], "", "None"),
             (PORT, &[], &[], "port = 1", "Some(1)"),
             (PORT, &[], &[("TWS_PORT", "2")], "port = 1", "Some(2)"),
