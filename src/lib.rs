@@ -217,13 +217,13 @@ pub mod observe {
     };
 }
 
-pub use body::{BodyProducer, BodyReader, BodyStream, FileRange};
+pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use files::StaticFiles;
 pub use handler::router::Router;
 pub use handler::{BodyPolicy, Handler, Job, Outcome, Responder, StreamingBody};
-pub use http::{Body, Fields, Rejection, Request, Response};
+pub use http::{Fields, Rejection, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
 pub use middleware::{Cors, Rate, RateLimit, SlowLog};

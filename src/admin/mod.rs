@@ -32,11 +32,11 @@ use ::http::header::{
 };
 use ::http::{HeaderValue, StatusCode};
 
-use crate::body::BodyStream;
+use crate::body::{Body, BodyStream};
 use crate::files::CacheStats;
 use crate::handler::router::Router;
 use crate::handler::{BodyPolicy, Handler, Outcome};
-use crate::http::{Body, Request, Response, target};
+use crate::http::{Request, Response, target};
 use crate::net::observe::observer::Observer;
 use crate::server::{ServerHandle, ServerState};
 use proc_self::Process;

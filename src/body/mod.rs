@@ -1,11 +1,45 @@
-//! What the body of a message is made of: bytes, ranges of open files, streams, and the pipe through which
-//! a request body is read while it arrives. Knows files and threads, and no protocol.
+//! What the body of a message is made of: bytes, ranges of open files, streams, and the pipe through
+//! which a request body is read while it arrives.
+//!
+//! This module may use files and threads. It knows no protocol and imports nothing of `http`: the
+//! request and the response are built on it.
 
 pub(crate) mod file_range;
 pub(crate) mod pipe;
 pub(crate) mod stream;
 
+use bytes::Bytes;
+
 pub use file_range::FileRange;
 pub use pipe::BodyReader;
 pub(crate) use pipe::BodyWriter;
 pub use stream::{BodyProducer, BodyStream};
+
+/// The body of a response: what is sent after its head.
+///
+/// A body describes its bytes. They are read or produced while the response is sent, in bounded
+/// chunks, as fast as the client accepts them.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No content.
+    #[default]
+    Empty,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of an open file, sent in chunks as the client accepts them.
+    File(FileRange),
+    /// Content that is produced while it is sent.
+    Stream(BodyStream),
+}
+
+impl Body {
+    /// Returns the length of the content in bytes, or `None` for a stream without a declared length.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::File(range) => Some(range.len),
+            Self::Stream(stream) => stream.length,
+        }
+    }
+}

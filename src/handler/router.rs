@@ -335,7 +335,7 @@ mod tests {
     use super::*;
     use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, VARY};
 
-    use crate::http::Body;
+    use crate::body::Body;
 
     /// Answers with its name and the parameters of the route.
     struct Named(&'static str);

@@ -1,9 +1,12 @@
 //! HTTP semantics as plain values: RFC 9110 without any I/O.
 //!
-//! Methods, status codes, header names and values come from the [`http`](::http) crate; what that
-//! crate leaves open (targets as bytes, borrowed requests, preconditions, ranges, negotiation, path
-//! patterns) is here.
-//! Of ours it imports nothing but [`decision`](crate::explain_log).
+//! Methods, status codes, header names and values come from the [`http`](::http) crate. This module
+//! adds what that crate leaves open: request-targets as bytes, borrowed requests, preconditions,
+//! ranges, content negotiation, multipart framing and the `Forwarded` fields.
+//!
+//! Nothing here opens a file or a socket, or reads a clock. Of this crate it imports
+//! [`body`](crate::body), which a response carries and a request reads from, and
+//! [`explain_log`](crate::explain_log). Neither of them imports `http`.
 
 pub(crate) mod byteranges;
 pub(crate) mod conditional;
@@ -19,7 +22,8 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
 
+pub(crate) use crate::body::Body;
 pub use rejection::Rejection;
 pub(crate) use request::FieldSpan;
 pub use request::{Fields, Request};
-pub use response::{Body, Response};
+pub use response::Response;

@@ -13,34 +13,8 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
 use super::Rejection;
-use crate::body::{BodyStream, FileRange};
+use crate::body::Body;
 use crate::explain_log::Escaped;
-
-/// What a response carries after its head.
-#[derive(Debug, Default)]
-pub enum Body {
-    /// Nothing.
-    #[default]
-    Empty,
-    /// Bytes in memory.
-    Bytes(Bytes),
-    /// A part of an open file, sent in chunks as the client takes them.
-    File(FileRange),
-    /// Made while it is sent.
-    Stream(BodyStream),
-}
-
-impl Body {
-    /// The length of the content in bytes, if it is known before it is sent.
-    pub fn length(&self) -> Option<u64> {
-        match self {
-            Self::Empty => Some(0),
-            Self::Bytes(bytes) => Some(bytes.len() as u64),
-            Self::File(range) => Some(range.len),
-            Self::Stream(stream) => stream.length,
-        }
-    }
-}
 
 /// One response.
 #[derive(Debug)]

@@ -177,7 +177,7 @@ fn login(request: &Request<'_>) -> Option<Login> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Body;
+    use crate::body::Body;
     use crate::middleware::credentials::tests::credentials;
 
     /// Admits 1,000 bytes at /post and none elsewhere.
