@@ -1,42 +1,42 @@
-//! Who a client is when proxies stand between: Forwarded (RFC 7239) and X-Forwarded-For.
+//! The client behind trusted proxies: Forwarded (RFC 7239) and X-Forwarded-For.
 //!
-//! Each proxy appends the address that it saw to what it was sent, so the fields are read from the
-//! right: what stands there was written by the proxy next to us, and each address that is a trusted
-//! proxy's vouches for the one before it. The first that is not is the client; whatever is before
-//! it the client may have made up, and it is never looked at. Reading from the right also means
-//! that nothing a client writes can change how the part behind it is read: not by a quote that it
-//! opens and not by a line that is no list.
+//! Each proxy appends the address of its peer to the field that it received, so the fields are read
+//! from the right. The rightmost entry was written by the proxy that connected to this server. If an
+//! entry is the address of a trusted proxy, the entry before it is trusted too. The first address
+//! that is not a trusted proxy's is the client. Entries before that one may be forged by the client
+//! and are never read. Reading from the right also means that nothing a client sends changes how the
+//! entries after it are parsed: neither an unclosed quote nor a line that is not a list.
 //!
-//! Of the two fields one is read, and which is a setting, as it is in nginx and with other servers:
-//! a proxy that writes one of them passes on the other as its client wrote it.
+//! Only one of the two fields is read, and which one is a setting, as in nginx and other servers: a
+//! proxy that writes one of them passes on the other as its client wrote it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::Fields;
+use super::{Fields, list};
 
-/// Who sends a request, and how.
+/// The address of a client and the scheme it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientInfo {
     pub(crate) address: SocketAddr,
     pub(crate) scheme: Scheme,
 }
 
-/// What a client speaks to the first who hears it: this server, or a proxy.
+/// The scheme between the client and the first server that it connects to, this one or a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
     Https,
 }
 
-/// A client as a proxy tells of it.
+/// One entry of a forwarding field: what a proxy reports about its peer.
 struct Hop {
-    /// `None` if the proxy does not tell, or nothing that could be read.
+    /// `None` if the proxy reports no address, or one that cannot be parsed.
     address: Option<SocketAddr>,
     scheme: Option<Scheme>,
 }
 
 impl ClientInfo {
-    /// Somebody who speaks HTTP to us, without TLS.
+    /// A client that connected directly, without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
         Self {
             address,
@@ -44,39 +44,39 @@ impl ClientInfo {
         }
     }
 
-    /// Who is meant by the field `Forwarded` on a connection from this client, who is a trusted
-    /// proxy.
+    /// Returns the client that the field `Forwarded` names, where `self` is the peer of the
+    /// connection and a trusted proxy. `trusts` tells whether an address is that of a trusted proxy.
     pub(crate) fn by_forwarded(
         self,
         fields: &Fields<'_>,
         trusts: impl Fn(SocketAddr) -> bool,
     ) -> Self {
         let elements = fields.all("forwarded").rev();
-        let elements = elements.flat_map(|line| split_from_right(line, b','));
+        let elements = elements.flat_map(|line| list::rsplit(line, b','));
         let hops = elements
             .filter(|element| !element.is_empty())
             .map(|element| Hop {
                 address: parameter(element, "for").and_then(node),
                 scheme: parameter(element, "proto").map(Scheme::parse),
             });
-        self.behind(hops, trusts)
+        self.resolve_hops(hops, trusts)
     }
 
-    /// The same for the fields X-Forwarded-For and X-Forwarded-Proto. Some proxies append to the
-    /// latter as to the former, some replace it: where it is the shorter list, its first entry
-    /// stands for all before it.
+    /// As [`by_forwarded`](Self::by_forwarded), for the fields X-Forwarded-For and
+    /// X-Forwarded-Proto. Some proxies append to the latter as to the former, some replace it: if it
+    /// is the shorter list, its first entry applies to all hops before it.
     pub(crate) fn by_x_forwarded(
         self,
         fields: &Fields<'_>,
         trusts: impl Fn(SocketAddr) -> bool,
     ) -> Self {
-        let mut schemes = list_from_right(fields, "x-forwarded-proto").map(Scheme::parse);
+        let mut schemes = members_from_right(fields, "x-forwarded-proto").map(Scheme::parse);
         let mut scheme = schemes.next();
         let proxy = Self {
             scheme: scheme.unwrap_or(self.scheme),
             ..self
         };
-        let hops = list_from_right(fields, "x-forwarded-for").map(|entry| {
+        let hops = members_from_right(fields, "x-forwarded-for").map(|entry| {
             let hop = Hop {
                 address: node(entry),
                 scheme,
@@ -84,12 +84,13 @@ impl ClientInfo {
             scheme = schemes.next().or(scheme);
             hop
         });
-        proxy.behind(hops, trusts)
+        proxy.resolve_hops(hops, trusts)
     }
 
-    /// From hop to hop as long as they are trusted. A hop that tells no address ends it, and what
-    /// is known before it holds. A scheme that is not told is not taken for the better one.
-    fn behind(
+    /// Follows the hops, nearest first, as long as each is a trusted proxy. A hop without an address
+    /// ends the walk; the address found before it holds. A hop without a scheme counts as HTTP: a
+    /// missing report must not make a request look encrypted.
+    fn resolve_hops(
         mut self,
         hops: impl Iterator<Item = Hop>,
         trusts: impl Fn(SocketAddr) -> bool,
@@ -110,76 +111,42 @@ impl ClientInfo {
 
 impl Scheme {
     fn parse(name: &[u8]) -> Self {
-        match name.eq_ignore_ascii_case(b"https") {
-            true => Self::Https,
-            false => Self::Http,
+        if name.eq_ignore_ascii_case(b"https") {
+            Self::Https
+        } else {
+            Self::Http
         }
     }
 }
 
-/// The entries of all field lines of that name, the last one first. Empty entries are none
-/// (RFC 9110 §5.6.1.2).
-fn list_from_right<'a>(fields: &'a Fields<'_>, name: &str) -> impl Iterator<Item = &'a [u8]> {
+/// The members of all field lines of that name, the last one first.
+fn members_from_right<'a>(fields: &'a Fields<'_>, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let lines = fields.all(name).rev();
-    let entries = lines.flat_map(|line| line.rsplit(|byte| *byte == b','));
-    entries
-        .map(<[u8]>::trim_ascii)
-        .filter(|entry| !entry.is_empty())
+    lines.flat_map(|line| list::members(line).rev())
 }
 
-/// The parts of a list whose entries may have quoted strings in them (RFC 9110 §5.6.4), the last
-/// one first, without white space around them.
-fn split_from_right(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut left = Some(list);
-    std::iter::from_fn(move || {
-        let list = left?;
-        let mut is_quoted = false;
-        let boundary = list.iter().enumerate().rposition(|(at, byte)| {
-            if *byte == b'"' && !(is_quoted && is_escaped(list, at)) {
-                is_quoted = !is_quoted;
-            }
-            *byte == separator && !is_quoted
-        });
-        left = boundary.map(|at| &list[..at]);
-        let start = boundary.map_or(0, |at| at + 1);
-        Some(list[start..].trim_ascii())
-    })
-}
-
-fn is_escaped(text: &[u8], at: usize) -> bool {
-    let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\');
-    backslashes.count() % 2 == 1
-}
-
-/// The value of a parameter that is there once, without its quotes. Escapes in it stay: nothing
-/// that is looked for here needs one.
+/// Returns the value of a parameter that occurs exactly once, without quotes. Escapes in it are kept:
+/// no value that is used here contains one.
 fn parameter<'a>(element: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let mut values = split_from_right(element, b';').filter_map(|pair| {
+    let mut values = list::rsplit(element, b';').filter_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (key, value) = (&pair[..equals], &pair[equals + 1..]);
         key.eq_ignore_ascii_case(name.as_bytes())
-            .then(|| unquoted(value))
+            .then(|| list::unquote(value))
     });
     let value = values.next()?;
     values.next().is_none().then_some(value)
 }
 
-fn unquoted(value: &[u8]) -> &[u8] {
-    match value {
-        [b'"', inner @ .., b'"'] => inner,
-        value => value,
-    }
-}
-
-/// An address, with a port or without (RFC 7239 §6): 0 then, or if it is obfuscated. IPv6 should be
-/// in brackets; where there is no port it is taken without, as it is usual in X-Forwarded-For.
-/// `unknown` and obfuscated names are no address, and neither is the unspecified one.
+/// Parses an address with an optional port (RFC 7239 §6). The port is 0 if it is missing or
+/// obfuscated. IPv6 addresses should be in brackets; without a port they are accepted without, as is
+/// usual in X-Forwarded-For. `None` for `unknown`, obfuscated names and the unspecified address.
 fn node(text: &[u8]) -> Option<SocketAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let (address, port) = match text.strip_prefix('[') {
         Some(text) => {
-            let (address, behind) = text.split_once(']')?;
-            (IpAddr::V6(address.parse::<Ipv6Addr>().ok()?), behind)
+            let (address, rest) = text.split_once(']')?;
+            (IpAddr::V6(address.parse::<Ipv6Addr>().ok()?), rest)
         }
         None => match text.parse::<Ipv6Addr>() {
             Ok(address) => (IpAddr::V6(address), ""),
@@ -211,7 +178,7 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    /// Everything in 10.0.0.0/8.
+    /// The trusted proxies are 10.0.0.0/8.
     fn trusts(peer: SocketAddr) -> bool {
         matches!(peer.ip(), IpAddr::V4(v4) if v4.octets()[0] == 10)
     }
@@ -240,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_from_the_right_that_is_not_trusted_is_the_client() {
+    fn x_forwarded_for_yields_first_untrusted_address_from_the_right() {
         let table: &[(&[&str], &str)] = &[
             (&[], PROXY),
             (&["192.0.2.7"], "192.0.2.7:0"),
@@ -249,9 +216,9 @@ mod tests {
             (&["1.1.1.1", "192.0.2.7"], "192.0.2.7:0"),
             (&["192.0.2.7", "10.9.9.9"], "192.0.2.7:0"),
             (&["1.1.1.1,192.0.2.7,10.9.9.9,10.0.0.3"], "192.0.2.7:0"),
-            // A client that claims to be a proxy of ours.
+            // A client that claims to be a trusted proxy.
             (&["10.0.0.2, 192.0.2.7, 10.0.0.3"], "192.0.2.7:0"),
-            // Within, all are trusted.
+            // All hops are trusted.
             (&["10.9.9.9, 10.0.0.2"], "10.9.9.9:0"),
             (&["192.0.2.7:80"], "192.0.2.7:80"),
             (&["2001:db8::1"], "[2001:db8::1]:0"),
@@ -260,7 +227,7 @@ mod tests {
             (&["::ffff:10.0.0.2"], "10.0.0.2:0"),
             (&["192.0.2.7, , ,"], "192.0.2.7:0"),
             (&["192.0.2.7", "", " , "], "192.0.2.7:0"),
-            // What cannot be read ends it.
+            // An entry that cannot be parsed ends the walk.
             (&["192.0.2.7, nonsense"], PROXY),
             (&["192.0.2.7, nonsense, 10.0.0.2"], "10.0.0.2:0"),
             (&["unknown"], PROXY),
@@ -286,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_the_same_way() {
+    fn forwarded_yields_first_untrusted_address_from_the_right() {
         let table: &[(&[&str], &str)] = &[
             (&[], PROXY),
             (&["for=192.0.2.7"], "192.0.2.7:0"),
@@ -310,11 +277,11 @@ mod tests {
             (&["for=192.0.2.7;x=\"\\\",for=1.1.1.1\""], "192.0.2.7:0"),
             (&["for=192.0.2.7;x=\";for=1.1.1.1\""], "192.0.2.7:0"),
             (&["for=192.0.2.7;x=\"a\\\\\""], "192.0.2.7:0"),
-            // A quote that the client opened and does not close.
+            // A quote that the client opened and did not close.
             (&["for=\"1.1.1.1, for=192.0.2.7"], "192.0.2.7:0"),
             (&["for=1.1.1.1;x=\", for=\"192.0.2.7\""], "192.0.2.7:0"),
             (&["x=\"\\, for=192.0.2.7;by=\"_x\""], "192.0.2.7:0"),
-            // What tells no address ends it.
+            // An entry without an address ends the walk.
             (&["for=192.0.2.7, for=unknown"], PROXY),
             (&["for=192.0.2.7, for=_hidden, for=10.0.0.2"], "10.0.0.2:0"),
             (&["for=192.0.2.7, by=10.0.0.1"], PROXY),
@@ -332,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_the_clients() {
+    fn scheme_is_that_of_the_client_hop() {
         use Scheme::{Http, Https};
         let table: &[(&[&str], &[&str], Scheme)] = &[
             (&["192.0.2.7"], &["https"], Https),
@@ -340,7 +307,7 @@ mod tests {
             (&["192.0.2.7"], &["http"], Http),
             (&["192.0.2.7"], &["httpsx"], Http),
             (&["192.0.2.7"], &[], Http),
-            // The client says it, the proxy something else.
+            // The client and the proxy report different schemes.
             (&["192.0.2.7"], &["https, http"], Http),
             (&["1.1.1.1, 192.0.2.7"], &["https", "http"], Http),
             (&["192.0.2.7, 10.0.0.2"], &["https, http"], Https),
@@ -350,7 +317,7 @@ mod tests {
                 &["https, http, https"],
                 Http,
             ),
-            // One that replaces it.
+            // A proxy that replaces the field.
             (&["192.0.2.7, 10.0.0.2, 10.0.0.3"], &["https"], Https),
             (&["192.0.2.7, 10.0.0.2, 10.0.0.3"], &["https, http"], Https),
             (&["unknown"], &["https"], Https),
@@ -378,9 +345,9 @@ mod tests {
         }
     }
 
-    /// A proxy that encrypts towards us and says nothing of its client is not its client.
+    /// The scheme of the connection between the proxy and this server is not the client's.
     #[test]
-    fn the_connections_own_scheme_holds_while_nothing_is_told() {
+    fn scheme_of_the_connection_holds_without_forwarding_fields() {
         let table: &[(&[(&str, &str)], Scheme)] = &[
             (&[], Scheme::Https),
             (&[("X-Forwarded-For", "192.0.2.7")], Scheme::Http),
@@ -397,27 +364,27 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends, it is who the proxy says it is.
+        /// Nothing that a client sends changes the address and scheme that the proxy reports.
         #[test]
-        fn a_client_cannot_write_who_it_is(
+        fn client_fields_cannot_change_the_reported_client(
             claims in prop::collection::vec("[ -~]{0,40}|(for=|[\",;\\\\=]|10\\.0\\.0\\.2|https){0,12}", 0..3),
             appended: bool,
         ) {
-            let told = "for=\"[2001:db8::1]\";proto=http;by=\"_x\"";
-            let x_told = "2001:db8::1";
-            let add = |told: &str| {
+            let reported = "for=\"[2001:db8::1]\";proto=http;by=\"_x\"";
+            let x_reported = "2001:db8::1";
+            let add = |reported: &str| {
                 let mut lines = claims.clone();
                 match lines.last_mut() {
-                    Some(last) if appended => *last = format!("{last}, {told}"),
-                    _ => lines.push(told.to_owned()),
+                    Some(last) if appended => *last = format!("{last}, {reported}"),
+                    _ => lines.push(reported.to_owned()),
                 }
                 lines
             };
             let expected = ClientInfo { address: address("[2001:db8::1]:0"), scheme: Scheme::Http };
-            let lines = add(told);
+            let lines = add(reported);
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             prop_assert_eq!(forwarded(&lines), expected);
-            let lines = add(x_told);
+            let lines = add(x_reported);
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             prop_assert_eq!(x_forwarded(&lines, &["http"]), expected);
         }

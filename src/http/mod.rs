@@ -14,6 +14,7 @@ pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
 pub(crate) mod forwarded;
+pub(crate) mod list;
 pub(crate) mod multipart_form;
 pub(crate) mod negotiation;
 pub(crate) mod range;

@@ -1,6 +1,8 @@
-//! Byte ranges (RFC 9110 §14).
+//! Byte ranges and the Range field (RFC 9110 §14).
 
-/// A part of a representation: `start < end <= length`, so it is never empty.
+use super::list;
+
+/// A range of bytes of a representation: `start < end <= length`, so it is never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ByteRange {
     pub(crate) start: u64,
@@ -13,12 +15,13 @@ impl ByteRange {
         self.end - self.start
     }
 
-    /// The Content-Range of this part of `length` bytes (RFC 9110 §14.4).
+    /// Returns the Content-Range value for this range of `length` bytes (RFC 9110 §14.4).
     pub(crate) fn content_range(self, length: u64) -> String {
         format!("bytes {}-{}/{length}", self.start, self.end - 1)
     }
 
-    /// True if they overlap, adjoin, or lie so close that two parts would cost more than the gap.
+    /// Returns whether the ranges overlap, adjoin, or are so close that a second part would cost more
+    /// bytes than the gap.
     fn touches(self, other: Self) -> bool {
         let gap = self
             .start
@@ -27,7 +30,7 @@ impl ByteRange {
         gap < MERGED_GAP_BYTES
     }
 
-    fn hull(self, other: Self) -> Self {
+    fn span(self, other: Self) -> Self {
         Self {
             start: self.start.min(other.start),
             end: self.end.max(other.end),
@@ -35,36 +38,37 @@ impl ByteRange {
     }
 }
 
-/// More ranges than this are no honest request (RFC 9110 §17.15): apache stops at 200, but a reader
-/// of documents asks for a handful.
+/// A request for more ranges is treated as an attack and its Range field ignored (RFC 9110 §17.15).
+/// Apache's limit is 200; document viewers request a handful.
 const MAX_RANGES: usize = 16;
 
-/// A gap smaller than this costs less than another part does (RFC 9110 §15.3.7.2).
+/// Ranges with a smaller gap between them are merged: another part costs more bytes than the gap
+/// (RFC 9110 §15.3.7.2).
 const MERGED_GAP_BYTES: u64 = 80;
 
-/// What a Range field asks of a representation.
+/// The ranges of a representation that a Range field requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RangeRequest {
-    /// Nothing that this server does: no bytes unit, ill-formed, or too many ranges. The field is
-    /// ignored and the whole is sent, as RFC 9110 §14.2 allows in each of these cases.
+    /// The field is ignored and the whole representation is sent, as RFC 9110 §14.2 permits: the unit
+    /// is not bytes, the field is ill-formed, or it has too many ranges.
     Whole,
-    /// 206 with one part, as its content.
+    /// 206 with this range as its content.
     Part(ByteRange),
-    /// 206 as multipart/byteranges: two parts or more, at least [`MERGED_GAP_BYTES`] apart, so that
-    /// together they are never more than the whole. In the order they were asked for.
+    /// 206 as multipart/byteranges: two ranges or more, at least [`MERGED_GAP_BYTES`] apart, so that
+    /// their sum never exceeds the whole. They are in the order of the request.
     Parts(Vec<ByteRange>),
-    /// 416: well-formed, but all of it lies behind the last byte.
+    /// 416: well-formed, but every range begins after the last byte.
     Unsatisfiable,
 }
 
 impl RangeRequest {
-    /// One more range. It goes to the place of the first part that it touches, for a client may
-    /// want the parts in the order it asks (RFC 9110 §15.3.7.2).
+    /// Adds a range. It takes the position of the first part that it touches, because a client may
+    /// want the parts in the order of the request (RFC 9110 §15.3.7.2).
     fn with(self, range: ByteRange) -> Self {
         match self {
             Self::Whole => Self::Whole,
             Self::Unsatisfiable => Self::Part(range),
-            Self::Part(part) if part.touches(range) => Self::Part(part.hull(range)),
+            Self::Part(part) if part.touches(range) => Self::Part(part.span(range)),
             Self::Part(part) => Self::Parts(vec![part, range]),
             Self::Parts(mut parts) => {
                 insert(&mut parts, range);
@@ -77,38 +81,31 @@ impl RangeRequest {
     }
 }
 
-/// Keeps the parts apart: what the new range touches is taken out and becomes one with it. The
-/// union may touch a part that the range alone did not, so it looks again; each turn ends a part.
+/// Inserts a range into parts that do not touch each other: the parts that the range touches are
+/// removed and merged with it. The union may touch a further part, so the search is repeated; each
+/// iteration removes a part.
 fn insert(parts: &mut Vec<ByteRange>, mut range: ByteRange) {
-    let mut place = parts.len();
+    let mut position = parts.len();
     while let Some(at) = parts.iter().position(|part| part.touches(range)) {
-        range = range.hull(parts.remove(at));
-        place = place.min(at);
+        range = range.span(parts.remove(at));
+        position = position.min(at);
     }
-    parts.insert(place, range);
+    parts.insert(position, range);
 }
 
-/// Reads a Range field for a representation of `length` bytes.
+/// Parses a Range field for a representation of `length` bytes.
 pub(crate) fn parse(value: &[u8], length: u64) -> RangeRequest {
-    let value = std::str::from_utf8(value).ok();
-    value
-        .and_then(|value| requested(value, length))
-        .unwrap_or(RangeRequest::Whole)
+    requested(value, length).unwrap_or(RangeRequest::Whole)
 }
 
-/// `None` for what is to be ignored.
-fn requested(value: &str, length: u64) -> Option<RangeRequest> {
-    let (unit, set) = value.split_once('=')?;
-    if !unit.eq_ignore_ascii_case("bytes") {
+/// `None` for a field that is ignored.
+fn requested(value: &[u8], length: u64) -> Option<RangeRequest> {
+    let (unit, set) = split_at_byte(value, b'=')?;
+    if !unit.eq_ignore_ascii_case(b"bytes") {
         return None;
     }
-    // RFC 9110 §5.6.1.2: empty members of a list do not count, but one must be there.
-    let mut members = set
-        .split(',')
-        .map(|member| member.trim_matches([' ', '\t']))
-        .filter(|member| !member.is_empty())
-        .enumerate()
-        .peekable();
+    // RFC 9110 §5.6.1.2: empty members are skipped, but the list must not be empty.
+    let mut members = list::members(set).enumerate().peekable();
     members.peek()?;
     let mut request = RangeRequest::Unsatisfiable;
     for (before, member) in members {
@@ -122,19 +119,19 @@ fn requested(value: &str, length: u64) -> Option<RangeRequest> {
     Some(request)
 }
 
-/// One range as it is written, RFC 9110 §14.1.2.
+/// One range specifier (RFC 9110 §14.1.2).
 enum Spec {
     /// `first-last`, or `first-` with `last` at its largest.
     From { first: u64, last: u64 },
-    /// `-suffix`: the last so many bytes.
+    /// `-suffix`: the last `suffix` bytes.
     Suffix(u64),
 }
 
-fn byte_range_spec(text: &str) -> Option<Spec> {
-    let (first, last) = text.split_once('-')?;
+fn byte_range_spec(text: &[u8]) -> Option<Spec> {
+    let (first, last) = split_at_byte(text, b'-')?;
     match (first, last) {
-        ("", suffix) => Some(Spec::Suffix(digits(suffix)?)),
-        (first, "") => Some(Spec::From {
+        (b"", suffix) => Some(Spec::Suffix(digits(suffix)?)),
+        (first, b"") => Some(Spec::From {
             first: digits(first)?,
             last: u64::MAX,
         }),
@@ -145,13 +142,24 @@ fn byte_range_spec(text: &str) -> Option<Spec> {
     }
 }
 
-/// A number too large for 64 bits lies behind every representation, like the largest there is.
-fn digits(text: &str) -> Option<u64> {
-    let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    all.then(|| text.parse().unwrap_or(u64::MAX))
+/// Parses a decimal number. One that does not fit into 64 bits is beyond the end of every
+/// representation, as the largest one is.
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    Some(text.parse().unwrap_or(u64::MAX))
+}
+
+/// Splits at the first `separator`, which is in neither part.
+fn split_at_byte(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(separator, text)?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 impl Spec {
+    /// The bytes that the specifier selects of `length` bytes; `None` if it selects none.
     fn of(&self, length: u64) -> Option<ByteRange> {
         let (start, end) = match *self {
             Self::From { first, last } => (first, last.saturating_add(1).min(length)),
@@ -178,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges() {
+    fn single_range_is_parsed() {
         use RangeRequest::{Unsatisfiable, Whole};
         let table = [
             ("bytes=0-99", 1000, part(0, 100)),
@@ -211,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn several_ranges() {
+    fn several_ranges_are_merged_or_kept_in_request_order() {
         use RangeRequest::{Unsatisfiable, Whole};
-        let most = u64::MAX;
+        let max = u64::MAX;
         let table = [
             ("bytes=0-0,-1", 1000, parts(&[(0, 1), (999, 1000)])),
             // In the order of the request.
@@ -223,7 +231,7 @@ mod tests {
                 1000,
                 parts(&[(500, 510), (0, 10), (900, 910)]),
             ),
-            // Members that overlap, adjoin or nearly do become one, where the first of them stood.
+            // Ranges that overlap, adjoin or nearly do are merged, at the position of the first.
             ("bytes=0-1,2-3", 1000, part(0, 4)),
             ("bytes=2-3,0-1", 1000, part(0, 4)),
             ("bytes=0-9,5-20", 1000, part(0, 21)),
@@ -236,7 +244,7 @@ mod tests {
                 1000,
                 parts(&[(500, 520), (0, 10)]),
             ),
-            // The last one joins what lay apart.
+            // The last range connects two that were apart.
             ("bytes=0-9,200-209,10-199", 1000, part(0, 210)),
             (
                 "bytes=800-809,200-209,0-9,10-199",
@@ -246,11 +254,11 @@ mod tests {
             ("bytes=0-,-1", 1000, part(0, 1000)),
             (
                 "bytes=0-0,18446744073709551614-",
-                most,
-                parts(&[(0, 1), (most - 1, most)]),
+                max,
+                parts(&[(0, 1), (max - 1, max)]),
             ),
-            ("bytes=0-,-18446744073709551615", most, part(0, most)),
-            // What is not there is left out, unless nothing is there.
+            ("bytes=0-,-18446744073709551615", max, part(0, max)),
+            // Unsatisfiable ranges are skipped, unless all are.
             ("bytes=5000-,0-9,-0", 1000, part(0, 10)),
             ("bytes=5000-,0-9,-9", 1000, parts(&[(0, 10), (991, 1000)])),
             ("bytes=1000-,-0", 1000, Unsatisfiable),
@@ -259,7 +267,7 @@ mod tests {
             ("bytes=,0-1,, ,\t2-3 ,", 1000, part(0, 4)),
             ("bytes=,", 1000, Whole),
             ("bytes= , ", 1000, Whole),
-            // Ill-formed anywhere is ill-formed.
+            // One ill-formed member makes the whole field ill-formed.
             ("bytes=0-1,2", 1000, Whole),
             ("bytes=0-1,3-2", 1000, Whole),
             ("bytes=x-,0-1", 1000, Whole),
@@ -280,7 +288,7 @@ mod tests {
             parse(field(MAX_RANGES + 1).as_bytes(), 9),
             RangeRequest::Whole
         );
-        // Those that cannot be satisfied count too.
+        // Unsatisfiable ranges count as well.
         assert_eq!(
             parse(field(MAX_RANGES + 1).as_bytes(), 0),
             RangeRequest::Whole
@@ -288,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn content_range() {
+    fn content_range_names_first_and_last_byte() {
         let range = ByteRange { start: 0, end: 1 };
         assert_eq!(range.content_range(1000), "bytes 0-0/1000");
     }
 
     proptest! {
         #[test]
-        fn a_part_is_what_a_slice_would_be(first in 0..40u64, last in 0..40u64, length in 0..30u64) {
+        fn single_range_equals_slice(first in 0..40u64, last in 0..40u64, length in 0..30u64) {
             let whole: Vec<u64> = (0..length).collect();
             let wanted: Vec<u64> = (first..=last).filter(|at| *at < length).collect();
             match parse(format!("bytes={first}-{last}").as_bytes(), length) {
@@ -309,14 +317,14 @@ mod tests {
             }
         }
 
-        /// The model: the set of positions wanted, with the small gaps between them filled; its
-        /// runs are the parts, in the order in which the field first names a position of theirs.
+        /// Model: the set of requested positions, with the small gaps between them filled. Its runs are
+        /// the parts, in the order in which the field first names one of their positions.
         #[test]
         fn parts_are_the_runs_of_a_set_of_positions(
             length in 0..1200u64,
-            asked in proptest::collection::vec((0..1300u64, 0..60u64), 1..=MAX_RANGES),
+            requested_ranges in proptest::collection::vec((0..1300u64, 0..60u64), 1..=MAX_RANGES),
         ) {
-            let in_order: Vec<u64> = asked
+            let in_order: Vec<u64> = requested_ranges
                 .iter()
                 .flat_map(|(first, more)| *first..=first + more)
                 .filter(|at| *at < length)
@@ -334,12 +342,12 @@ mod tests {
                 [run] => RangeRequest::Part(run),
                 _ => RangeRequest::Parts(runs),
             };
-            let set: Vec<_> = asked.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
+            let set: Vec<_> = requested_ranges.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
             prop_assert_eq!(parse(format!("bytes={}", set.join(", ")).as_bytes(), length), expected);
         }
 
         #[test]
-        fn no_field_is_too_strange(value in "(bytes=)?[-0-9, xb=]{0,40}", length in any::<u64>()) {
+        fn arbitrary_fields_never_exceed_the_length(value in "(bytes=)?[-0-9, xb=]{0,40}", length in any::<u64>()) {
             let total: u64 = match parse(value.as_bytes(), length) {
                 RangeRequest::Part(part) => part.len(),
                 RangeRequest::Parts(parts) => parts.into_iter().map(ByteRange::len).sum(),

@@ -2,7 +2,7 @@
 
 use ::http::{StatusCode, Version};
 
-use crate::http::{Fields, Rejection};
+use crate::http::{Fields, Rejection, list};
 
 /// How the end of the content is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +43,17 @@ pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, 
 }
 
 fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
-    let mut codings = fields.all("transfer-encoding").flat_map(list);
+    let mut codings = fields.all("transfer-encoding").flat_map(list::members);
     let first = codings.next();
     match (first, codings.next()) {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (None, _) => Err(Rejection::bad_request("empty Transfer-Encoding")),
         _ => {
             // RFC 9112 §6.3 rule 4: chunked anywhere but once, at the end, is an error.
-            let codings: Vec<_> = fields.all("transfer-encoding").flat_map(list).collect();
+            let codings: Vec<_> = fields
+                .all("transfer-encoding")
+                .flat_map(list::members)
+                .collect();
             let before_last = codings.iter().rev().skip(1);
             if before_last
                 .into_iter()
@@ -91,7 +94,7 @@ fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Rejection> {
 /// RFC 9112 §9.3, with the `keep-alive` option that HTTP/1.0 clients send (§C.2.2).
 pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence {
     let has = |option: &[u8]| {
-        let mut options = fields.all("connection").flat_map(list);
+        let mut options = fields.all("connection").flat_map(list::members);
         options.any(|item| item.eq_ignore_ascii_case(option))
     };
     if has(b"close") || (version == Version::HTTP_10 && !has(b"keep-alive")) {
@@ -99,14 +102,6 @@ pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence 
     } else {
         Persistence::KeepAlive
     }
-}
-
-/// The elements of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
