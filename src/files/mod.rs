@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::conditional::{self, Precondition};
-use crate::http::negotiation::{self, AcceptEncoding, Form};
+use crate::http::negotiation::{self, AcceptEncoding, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Body, Fields, Rejection, Request, Response, cors, error_page, target};
@@ -529,9 +529,11 @@ impl Tree {
                 entries.omit(entry);
             }
         }
-        let form = match negotiation::form(request.fields()) {
-            Form::Json => listing::Form::Json,
-            Form::Html | Form::Text => listing::Form::from_query(request.query()),
+        let form = match negotiation::response_format(request.fields()) {
+            ResponseFormat::Json => listing::Form::Json,
+            ResponseFormat::Html | ResponseFormat::Text => {
+                listing::Form::from_query(request.query())
+            }
         };
         let order = Order::from_query(request.query());
         let Some(place) = Place::take(&self.listed, entries.len(), MAX_LISTED) else {
@@ -639,9 +641,9 @@ impl Tree {
         status: StatusCode,
         patience: Blocking,
     ) -> Result<Response, Slow> {
-        let form = negotiation::form(request.fields());
+        let form = negotiation::response_format(request.fields());
         let mut response = match self.error_page(at, status, patience)? {
-            Some(page) if form != Form::Json => Response::new(status)
+            Some(page) if form != ResponseFormat::Json => Response::new(status)
                 .with_header(CONTENT_TYPE, page.media_type.clone())
                 .with_header(VARY, "Accept")
                 .with_body(page.body(page.whole_range())),

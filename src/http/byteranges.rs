@@ -1,37 +1,37 @@
-//! The framing of several parts of one representation: `multipart/byteranges` (RFC 9110 §14.6).
-//! It knows what stands around the parts and how long all of it is, not the bytes in them.
+//! The framing of `multipart/byteranges` (RFC 9110 §14.6): several ranges of one representation in one
+//! message. It knows the bytes around the parts and the length of the whole, not the parts' content.
 
 use ::http::HeaderValue;
 use bytes::Bytes;
 
 use super::range::ByteRange;
 
-/// A message of several parts: for each of them its head and then its range, then the end.
+/// A multipart message: for each part its head and then its range, then the closing delimiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Multipart {
-    /// The Content-Type of the message. There is no Content-Range beside it (RFC 9110 §15.3.7.2).
+    /// The Content-Type of the message. The message has no Content-Range (RFC 9110 §15.3.7.2).
     pub(crate) content_type: HeaderValue,
-    pub(crate) parts: Vec<Part>,
-    /// The delimiter that closes the last part.
+    pub(crate) parts: Vec<BodyPart>,
+    /// The closing delimiter.
     pub(crate) end: Bytes,
-    /// Of everything: heads, ranges and end.
+    /// The length of the message in bytes: heads, ranges and closing delimiter.
     pub(crate) content_length: u64,
 }
 
-/// One part. Its head begins with the delimiter, which owns the line break before it
+/// One body part. Its head begins with the delimiter, which includes the preceding line break
 /// (RFC 2046 §5.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct BodyPart {
     pub(crate) head: Bytes,
     pub(crate) range: ByteRange,
 }
 
 impl Multipart {
-    /// Frames `ranges` of a representation of that media type and of `length` bytes.
+    /// Frames `ranges` of a representation of the given media type and of `length` bytes.
     ///
-    /// The delimiter must not occur in the content, which nobody has read: make `boundary` a
-    /// number that whoever wrote the content could not guess. `None` if the length of the message
-    /// is no 64-bit number.
+    /// The delimiter must not occur in the content, which is not searched for it: `boundary` must be
+    /// a number that an author of the content cannot guess. Returns `None` if the length of the
+    /// message does not fit into 64 bits.
     pub(crate) fn new(
         media_type: &HeaderValue,
         length: u64,
@@ -46,7 +46,7 @@ impl Multipart {
             content_length = content_length
                 .checked_add(head.len() as u64)?
                 .checked_add(range.len())?;
-            parts.push(Part { head, range });
+            parts.push(BodyPart { head, range });
         }
         let content_type = format!("multipart/byteranges; boundary={boundary:016x}");
         Some(Self {
@@ -58,7 +58,7 @@ impl Multipart {
     }
 }
 
-/// A header value has no line breaks, so a media type cannot end the head of its part.
+/// The head of one part. A header value has no line breaks, so a media type cannot end the head.
 fn head(media_type: &HeaderValue, length: u64, range: ByteRange, boundary: u64) -> Bytes {
     let content_range = range.content_range(length);
     let fields: [&[u8]; 5] = [
@@ -80,10 +80,10 @@ mod tests {
 
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-    /// What the connection will send.
-    fn written(multipart: &Multipart, content: &[u8]) -> Vec<u8> {
+    /// The message as the connection sends it.
+    fn serialize(multipart: &Multipart, content: &[u8]) -> Vec<u8> {
         let mut message = Vec::new();
-        for Part { head, range } in &multipart.parts {
+        for BodyPart { head, range } in &multipart.parts {
             message.extend_from_slice(head);
             message.extend_from_slice(&content[range.start as usize..range.end as usize]);
         }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_for_byte() {
+    fn multipart_message_matches_golden_bytes() {
         let ranges = [
             ByteRange { start: 7, end: 10 },
             ByteRange { start: 0, end: 1 },
@@ -108,7 +108,7 @@ mod tests {
             0\
             \r\n--000000000000b00b--\r\n";
         assert_eq!(
-            written(&multipart, b"0123456789")
+            serialize(&multipart, b"0123456789")
                 .escape_ascii()
                 .to_string(),
             expected.as_bytes().escape_ascii().to_string()
@@ -121,36 +121,36 @@ mod tests {
     }
 
     #[test]
-    fn lengths_at_the_edge_of_64_bits() {
-        let all = |end| [ByteRange { start: 0, end }];
-        assert_eq!(Multipart::new(&TEXT, u64::MAX, &all(u64::MAX), 0), None);
-        // The end may be what does not fit.
-        let framed = Multipart::new(&TEXT, u64::MAX, &all(1), 0).expect("a short message");
+    fn length_beyond_64_bits_is_none() {
+        let prefix = |end| [ByteRange { start: 0, end }];
+        assert_eq!(Multipart::new(&TEXT, u64::MAX, &prefix(u64::MAX), 0), None);
+        // The closing delimiter alone may exceed the limit.
+        let framed = Multipart::new(&TEXT, u64::MAX, &prefix(1), 0).expect("a short message");
         let framing = framed.content_length - 1;
         // The last position has as many digits as the length here, one more than 0 has.
         let digits = u64::MAX.to_string().len() as u64 - 1;
-        let most = u64::MAX - framing - digits;
-        let longest = Multipart::new(&TEXT, u64::MAX, &all(most), 0);
+        let max = u64::MAX - framing - digits;
+        let longest = Multipart::new(&TEXT, u64::MAX, &prefix(max), 0);
         assert_eq!(longest.map(|framed| framed.content_length), Some(u64::MAX));
-        assert_eq!(Multipart::new(&TEXT, u64::MAX, &all(most + 1), 0), None);
+        assert_eq!(Multipart::new(&TEXT, u64::MAX, &prefix(max + 1), 0), None);
     }
 
     proptest! {
         #[test]
-        fn the_content_length_is_that_of_the_message(
+        fn content_length_equals_message_length(
             length in 1..2000u64,
-            asked in proptest::collection::vec((0..2000u64, 1..2000u64), 0..16),
+            requested in proptest::collection::vec((0..2000u64, 1..2000u64), 0..16),
             boundary in any::<u64>(),
         ) {
-            let ranges: Vec<ByteRange> = asked
+            let ranges: Vec<ByteRange> = requested
                 .iter()
                 .map(|(start, len)| ByteRange { start: start % length, end: start + len })
                 .map(|range| ByteRange { end: range.end.min(length), ..range })
                 .collect();
             let multipart = Multipart::new(&TEXT, length, &ranges, boundary).expect("a short message");
-            let message = written(&multipart, &vec![b'x'; length as usize]);
+            let message = serialize(&multipart, &vec![b'x'; length as usize]);
             prop_assert_eq!(message.len() as u64, multipart.content_length);
-            // The delimiter is the boundary of the Content-Type, once for each part and at the end.
+            // The delimiter occurs once for each part and once at the end.
             let shown = multipart.content_type.to_str().expect("ASCII");
             let (_, boundary) = shown.split_once("boundary=").expect("a boundary");
             let delimiter = format!("\r\n--{boundary}");

@@ -1,24 +1,24 @@
-//! Errors for which nobody has a page of their own, in the form the client prefers. They repeat
-//! nothing of the request.
+//! Error responses in the format that the client prefers (HTML, JSON or text), for errors without a
+//! custom page. They contain nothing from the request.
 
 use ::http::StatusCode;
 use ::http::header::{ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, VARY};
 use serde_json::json;
 
 use super::Response;
-use super::negotiation::{self, Form};
+use super::negotiation::{self, ResponseFormat};
 use super::request::Fields;
 
-/// An error that is one line of text, as a page if the client prefers one. What it says of methods
-/// and of the connection stays.
+/// Replaces a one-line text error by a page if the client prefers HTML or JSON. The Allow and
+/// Connection fields are kept.
 pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
-    let form = negotiation::form(fields);
-    if form == Form::Text {
+    let format = negotiation::response_format(fields);
+    if format == ResponseFormat::Text {
         return plain.with_header(VARY, "Accept");
     }
     let kept =
         [ALLOW, CONNECTION].map(|name| plain.headers().get(&name).map(|value| (name, value)));
-    let page = page(plain.status(), form);
+    let page = page(plain.status(), format);
     kept.into_iter()
         .flatten()
         .fold(page, |page, (name, value)| {
@@ -26,19 +26,19 @@ pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
         })
 }
 
-/// The page for a status.
-pub(crate) fn page(status: StatusCode, form: Form) -> Response {
+/// Builds the error response for a status.
+pub(crate) fn page(status: StatusCode, format: ResponseFormat) -> Response {
     let reason = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();
     let explanation = explanation(status);
-    let response = match form {
-        Form::Html => html(number, reason, explanation),
-        Form::Json => Response::json(&json!({
+    let response = match format {
+        ResponseFormat::Html => html(number, reason, explanation),
+        ResponseFormat::Json => Response::json(&json!({
             "status": number,
             "error": reason,
             "explanation": explanation,
         })),
-        Form::Text => Response::text(format!(
+        ResponseFormat::Text => Response::text(format!(
             "Error: {number} {reason}\n{explanation}\nHint: visit the index page at /\n"
         )),
     };
@@ -87,13 +87,15 @@ fn explanation(status: StatusCode) -> &'static str {
 mod tests {
     use super::*;
 
-    fn content(status: StatusCode, form: Form) -> String {
-        let content = page(status, form).into_content().expect("bytes in memory");
+    fn content(status: StatusCode, format: ResponseFormat) -> String {
+        let content = page(status, format)
+            .into_content()
+            .expect("bytes in memory");
         String::from_utf8(content).expect("UTF-8")
     }
 
     #[test]
-    fn not_found_in_each_form_matches_the_golden_text() {
+    fn not_found_in_each_format_matches_the_golden_text() {
         let html = "<!DOCTYPE html>\n\
             <html lang=\"en\">\n\
             <meta charset=\"utf-8\">\n\
@@ -107,10 +109,11 @@ mod tests {
         let text = "Error: 404 Not Found\n\
             The requested file could not be found.\n\
             Hint: visit the index page at /\n";
-        assert_eq!(content(StatusCode::NOT_FOUND, Form::Html), html);
-        assert_eq!(content(StatusCode::NOT_FOUND, Form::Text), text);
+        assert_eq!(content(StatusCode::NOT_FOUND, ResponseFormat::Html), html);
+        assert_eq!(content(StatusCode::NOT_FOUND, ResponseFormat::Text), text);
         let json: serde_json::Value =
-            serde_json::from_str(&content(StatusCode::NOT_FOUND, Form::Json)).expect("JSON");
+            serde_json::from_str(&content(StatusCode::NOT_FOUND, ResponseFormat::Json))
+                .expect("JSON");
         let expected = json!({
             "status": 404,
             "error": "Not Found",
@@ -127,7 +130,7 @@ mod tests {
             assert!(explanation.starts_with(char::is_uppercase), "{explanation}");
             assert!(explanation.ends_with('.'), "{explanation}");
             assert_eq!(explanation.matches('.').count(), 1, "{explanation}");
-            // It must need no escaping in HTML.
+            // The text is inserted into HTML without escaping.
             assert!(!explanation.contains(['<', '>', '&', '"']), "{explanation}");
         }
     }

@@ -1,13 +1,14 @@
-//! What a client would rather have: Accept-Encoding and Accept (RFC 9110 §12.5).
+//! Content negotiation: Accept-Encoding and Accept (RFC 9110 §12.5).
 //!
-//! The fields are wishes, so nothing in them is an error: a member that is ill-formed is left out.
-//! If something is named twice, its highest weight counts.
+//! These fields state preferences, so nothing in them is an error: an ill-formed member is skipped.
+//! If a name occurs twice, its highest weight counts.
 
 use std::cmp::Reverse;
 
+use super::list;
 use super::request::Fields;
 
-/// A content coding (RFC 9110 §8.4.1), the one this server would rather send first.
+/// A content coding (RFC 9110 §8.4.1), in the server's order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Coding {
     /// RFC 7932.
@@ -16,12 +17,13 @@ pub(crate) enum Coding {
     Zstd,
     /// RFC 1952.
     Gzip,
-    /// As it is.
+    /// No coding.
     Identity,
 }
 
 impl Coding {
-    /// Its name in Accept-Encoding and, but for identity, in Content-Encoding.
+    /// Returns the name of the coding in Accept-Encoding and, except for identity, in
+    /// Content-Encoding.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -32,9 +34,10 @@ impl Coding {
     }
 }
 
-/// A `q` in thousandths, 0 to 1000; 0 is "not acceptable" (RFC 9110 §12.4.2).
+/// A quality value in thousandths, 0 to 1000; 0 means "not acceptable" (RFC 9110 §12.4.2).
 type Weight = u16;
 
+/// The weight of a member without a quality value.
 const FULL: Weight = 1000;
 
 /// Accept-Encoding (RFC 9110 §12.5.3): a weight for each coding.
@@ -47,8 +50,10 @@ pub(crate) struct AcceptEncoding {
 }
 
 impl AcceptEncoding {
-    /// Reads all field lines. Without the field any coding would be acceptable, but who does not
-    /// ask for one may not know one: it is then as if the field were empty, identity only.
+    /// Parses all field lines.
+    ///
+    /// Without the field RFC 9110 permits any coding, but a client that does not send it may not
+    /// support one. A missing field is therefore read as an empty one: identity only.
     pub(crate) fn parse(fields: &Fields<'_>) -> Self {
         let [mut brotli, mut zstd, mut gzip, mut identity, mut any] = [None; 5];
         for (name, weight) in fields.all("accept-encoding").flat_map(members) {
@@ -59,7 +64,7 @@ impl AcceptEncoding {
                 &mut brotli
             } else if named(Coding::Zstd) {
                 &mut zstd
-            // RFC 9110 §8.4.1.3: the old name of the same.
+            // RFC 9110 §8.4.1.3: an alias of gzip.
             } else if named(Coding::Gzip) || name.eq_ignore_ascii_case(b"x-gzip") {
                 &mut gzip
             } else if named(Coding::Identity) {
@@ -74,13 +79,14 @@ impl AcceptEncoding {
             brotli: or_any(brotli).unwrap_or(0),
             zstd: or_any(zstd).unwrap_or(0),
             gzip: or_any(gzip).unwrap_or(0),
-            // Acceptable if nothing excludes it, and less so than whatever is asked for.
+            // Acceptable if nothing excludes it, with a lower weight than any coding that is named.
             identity: or_any(identity).unwrap_or(1),
         }
     }
 
-    /// The best of those available: the client's weights, then our order. `None` if it accepts none
-    /// of them; RFC 9110 §12.5.3 leaves it to the caller whether to send identity all the same.
+    /// Returns the best of the available codings: by the client's weights, then by the server's
+    /// order. `None` if the client accepts none of them; RFC 9110 §12.5.3 leaves it to the caller
+    /// whether to send identity anyway.
     pub(crate) fn preferred(self, available: &[Coding]) -> Option<Coding> {
         available
             .iter()
@@ -99,42 +105,42 @@ impl AcceptEncoding {
     }
 }
 
-/// What the server's own texts, errors and listings, are written in.
+/// The format of responses that the server generates itself: errors, listings, reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// For a person in front of a browser.
+pub(crate) enum ResponseFormat {
+    /// For browsers.
     Html,
-    /// For a program that asks for it by name.
+    /// For programs that accept `application/json` by name.
     Json,
-    /// For everybody else: `curl`, `fetch`, an `img` that will not show it.
+    /// For all other clients: `curl`, `fetch`, an `img` element that cannot display the text.
     Text,
 }
 
-/// The form that suits the Accept field (RFC 9110 §12.5.1). A form is taken only if it is named:
-/// `*/*` is what programs send that do not care.
-pub(crate) fn form(fields: &Fields<'_>) -> Form {
+/// Returns the format that the Accept field asks for (RFC 9110 §12.5.1). A format is chosen only if
+/// it is named: programs without a preference send `*/*`.
+pub(crate) fn response_format(fields: &Fields<'_>) -> ResponseFormat {
     let accept = Accept::parse(fields);
     // The more specific media range decides.
-    let html = accept.html.or(accept.like_html).unwrap_or(0);
+    let html = accept.html.or(accept.html_like).unwrap_or(0);
     match accept.json {
-        Some(json) if json > 0 && json >= html => Form::Json,
-        _ if html > 0 => Form::Html,
-        _ => Form::Text,
+        Some(json) if json > 0 && json >= html => ResponseFormat::Json,
+        _ if html > 0 => ResponseFormat::Html,
+        _ => ResponseFormat::Text,
     }
 }
 
-/// True if text/html itself is asked for: a person follows a link. Scripts and images of the same
-/// page do not name it.
+/// Returns whether text/html is accepted by name, as it is when a browser follows a link. Scripts
+/// and images of a page do not name it.
 pub(crate) fn accepts_html_navigation(fields: &Fields<'_>) -> bool {
     Accept::parse(fields).html.is_some_and(|weight| weight > 0)
 }
 
-/// What Accept says of the media types that matter here.
+/// The weights in Accept of the media types that decide the format.
 #[derive(Default)]
 struct Accept {
     html: Option<Weight>,
-    /// application/xhtml+xml or `text/*`.
-    like_html: Option<Weight>,
+    /// Of application/xhtml+xml or `text/*`.
+    html_like: Option<Weight>,
     json: Option<Weight>,
 }
 
@@ -146,7 +152,7 @@ impl Accept {
             let slot = if named(b"text/html") {
                 &mut accept.html
             } else if named(b"application/xhtml+xml") || named(b"text/*") {
-                &mut accept.like_html
+                &mut accept.html_like
             } else if named(b"application/json") {
                 &mut accept.json
             } else {
@@ -158,15 +164,15 @@ impl Accept {
     }
 }
 
-/// The members of a list with their weights: `name;parameter=value;q=0.5`. Parameters are passed
-/// over.
+/// The members of a list with their weights: `name;parameter=value;q=0.5`. Other parameters are
+/// ignored.
 fn members(value: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
-    split_outside_quotes(value, b',').filter_map(|member| {
-        let mut pieces = split_outside_quotes(member, b';').map(<[u8]>::trim_ascii);
+    list::split(value, b',').filter_map(|member| {
+        let mut pieces = list::split(member, b';');
         let name = pieces.next()?;
         let weight = pieces.find_map(|piece| {
-            // With white space around its `=` it is ill-formed, but no other parameter: it must
-            // not turn into a full weight.
+            // White space around the `=` is ill-formed, but the parameter is still the quality
+            // value: it must not be read as a full weight.
             let parameter = piece.split(|&byte| byte == b'=').next()?;
             let is_weight = parameter.trim_ascii_end().eq_ignore_ascii_case(b"q");
             is_weight.then(|| qvalue(piece.get(2..).unwrap_or_default()))
@@ -175,7 +181,7 @@ fn members(value: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
     })
 }
 
-/// RFC 9110 §12.4.2: up to three decimals, and none but zeros behind a one.
+/// Parses a quality value: up to three decimals, which must be zeros after a one (RFC 9110 §12.4.2).
 fn qvalue(text: &[u8]) -> Option<Weight> {
     let (whole, decimals) = match text {
         [whole @ (b'0' | b'1')] => (whole, &[][..]),
@@ -188,28 +194,6 @@ fn qvalue(text: &[u8]) -> Option<Weight> {
     let digits = [whole].into_iter().chain(decimals).chain(b"000").take(4);
     let weight = digits.fold(0, |sum, digit| sum * 10 + Weight::from(digit - b'0'));
     (weight <= FULL).then_some(weight)
-}
-
-/// The value of a parameter may be a quoted string with separators in it (RFC 9110 §5.6.4).
-fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    enum Place {
-        Outside,
-        Inside,
-        /// Behind a backslash in quotes.
-        Escaped,
-    }
-    let mut place = Place::Outside;
-    // From front to back, each byte once.
-    text.split(move |&byte| {
-        place = match (&place, byte) {
-            (Place::Outside, b'"') => Place::Inside,
-            (Place::Outside, byte) if byte == separator => return true,
-            (Place::Outside, _) | (Place::Inside, b'"') => Place::Outside,
-            (Place::Inside, b'\\') => Place::Escaped,
-            (Place::Inside | Place::Escaped, _) => Place::Inside,
-        };
-        false
-    })
 }
 
 #[cfg(test)]
@@ -231,18 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn codings() {
+    fn preferred_coding_follows_weights_then_server_order() {
         use Coding::{Brotli, Gzip, Identity, Zstd};
         let gzip: &[Coding] = &[Gzip, Identity];
         let table: &[(&[&str], &[Coding], Option<Coding>)] = &[
-            // Nothing said, nothing coded.
+            // Without a named coding the response is not coded.
             (&[], ALL, Some(Identity)),
             (&[""], ALL, Some(Identity)),
             (&["", ""], ALL, Some(Identity)),
             (&[" ,, "], ALL, Some(Identity)),
             (&["deflate, compress"], ALL, Some(Identity)),
             (&["deflate"], &[Gzip], None),
-            // The order is ours if the weights are equal.
+            // The server's order decides between equal weights.
             (&["gzip, deflate, br, zstd"], ALL, Some(Brotli)),
             (&["gzip, deflate, br, zstd"], gzip, Some(Gzip)),
             (&["gzip, zstd"], ALL, Some(Zstd)),
@@ -252,13 +236,13 @@ mod tests {
             (&["x-gzip"], ALL, Some(Gzip)),
             (&["GZIP"], ALL, Some(Gzip)),
             (&["X-Gzip;Q=0.5, BR;q=0.4"], ALL, Some(Gzip)),
-            // Theirs counts first.
+            // The client's weights come first.
             (&["gzip;q=1.0, br;q=0.9"], ALL, Some(Gzip)),
             (&["gzip ; q=0.001 , br\t;\tq=0.002"], ALL, Some(Brotli)),
             (&["br;q=0.5, identity;q=0.501"], ALL, Some(Identity)),
             (&["br;q=0.5, identity;q=0.5"], ALL, Some(Brotli)),
             (&["gzip;q=0.001"], ALL, Some(Gzip)),
-            // Zero excludes.
+            // A weight of zero excludes a coding.
             (&["gzip;q=0"], gzip, Some(Identity)),
             (&["br;q=0.000, gzip"], ALL, Some(Gzip)),
             (&["identity;q=0"], ALL, None),
@@ -267,17 +251,17 @@ mod tests {
             (&["*;q=0"], ALL, None),
             (&["*;q=0, identity"], ALL, Some(Identity)),
             (&["*;q=0, identity;q=0.1, gzip"], ALL, Some(Gzip)),
-            // `*` is all that is not named, identity too.
+            // `*` stands for all codings that are not named, identity included.
             (&["*"], ALL, Some(Brotli)),
             (&["*"], gzip, Some(Gzip)),
             (&["br;q=0, *;q=0.1"], ALL, Some(Zstd)),
             (&["*, br;q=0"], ALL, Some(Zstd)),
             (&["gzip;q=0.1, *;q=0.5"], gzip, Some(Identity)),
             (&["identity;q=0, *"], &[Identity], None),
-            // Twice.
+            // A coding named twice.
             (&["gzip;q=0", "x-gzip"], ALL, Some(Gzip)),
             (&["br", "br;q=0"], ALL, Some(Brotli)),
-            // What cannot be read is as if it were not there.
+            // Ill-formed members are skipped.
             (&["br;q=2, gzip;q=0.5"], ALL, Some(Gzip)),
             (&["br;q=1.001, gzip;q=0.5"], ALL, Some(Gzip)),
             (&["br;q=0.1234, gzip"], ALL, Some(Gzip)),
@@ -298,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn weights() {
+    fn quality_values_are_parsed_in_thousandths() {
         let table: &[(&str, Option<Weight>)] = &[
             ("0", Some(0)),
             ("0.", Some(0)),
@@ -338,11 +322,11 @@ mod tests {
     const AXIOS: &str = "application/json, text/plain, */*";
 
     #[test]
-    fn forms() {
-        use Form::{Html, Json, Text};
-        // The last column: text/html by name.
-        let table: &[(&[&str], Form, bool)] = &[
-            // Navigation. Safari sends what Firefox 132 does.
+    fn accept_chooses_the_response_format() {
+        use ResponseFormat::{Html, Json, Text};
+        // The last column: whether text/html is accepted by name.
+        let table: &[(&[&str], ResponseFormat, bool)] = &[
+            // Navigation. Safari sends the same as Firefox 132.
             (&[CHROME], Html, true),
             (&[FIREFOX_128], Html, true),
             (&[FIREFOX_132], Html, true),
@@ -357,7 +341,7 @@ mod tests {
                 Html,
                 true,
             ),
-            // Clients of APIs: axios, jQuery.
+            // API clients: axios, jQuery.
             (&[AXIOS], Json, false),
             (
                 &["application/json, text/javascript, */*; q=0.01"],
@@ -366,13 +350,13 @@ mod tests {
             ),
             (&["application/json"], Json, false),
             (&["Application/JSON;charset=utf-8"], Json, false),
-            // Nothing that helps.
+            // No format named.
             (&[], Text, false),
             (&[""], Text, false),
             (&["text/plain"], Text, false),
             (&["application/*"], Text, false),
             (&["application/jsonp, xtext/html, text/htmlx"], Text, false),
-            // Both: weights, and JSON if they are equal.
+            // Both named: weights decide, JSON wins a tie.
             (&["text/html, application/json"], Json, true),
             (&["text/html", "application/json"], Json, true),
             (&["text/html, application/json;q=0.9"], Html, true),
@@ -380,7 +364,7 @@ mod tests {
             (&["text/html;q=0, application/json;q=0.1"], Json, false),
             (&["text/html, application/json;q=0"], Html, true),
             (&["application/json;q=0"], Text, false),
-            // What comes near to HTML, unless text/html says otherwise.
+            // Media ranges that include HTML, unless text/html itself is named.
             (&["TEXT/*"], Html, false),
             (&["application/xhtml+xml"], Html, false),
             (&["text/*;q=0.5, application/json;q=0.4"], Html, false),
@@ -391,7 +375,7 @@ mod tests {
                 true,
             ),
             (&["text/html;q=0"], Text, false),
-            // Ill-formed members; parameters, also with separators in quotes.
+            // Ill-formed members, and parameters with separators in quotes.
             (&["text/html;q=x, application/json;q=0.1"], Json, false),
             (
                 &["text/html;level=1;q=0.5, application/json;q=0.4"],
@@ -413,16 +397,16 @@ mod tests {
         ];
         for (lines, expected, navigation) in table {
             let request = request("Accept", lines);
-            assert_eq!(form(request.fields()), *expected, "{lines:?}");
+            assert_eq!(response_format(request.fields()), *expected, "{lines:?}");
             let navigates = accepts_html_navigation(request.fields());
             assert_eq!(navigates, *navigation, "{lines:?}");
         }
     }
 
     proptest! {
-        /// The best of a list without repetitions is found by comparing each with each.
+        /// Without repetitions, the preferred coding is one of maximum weight.
         #[test]
-        fn nothing_available_is_better(weights in [0..=FULL, 0..=FULL, 0..=FULL, 0..=FULL]) {
+        fn preferred_coding_has_the_maximum_weight(weights in [0..=FULL, 0..=FULL, 0..=FULL, 0..=FULL]) {
             let field: Vec<String> = std::iter::zip(ALL, weights)
                 .map(|(coding, q)| format!("{};q={}.{:03}", coding.name(), q / 1000, q % 1000))
                 .collect();
@@ -432,10 +416,10 @@ mod tests {
         }
 
         #[test]
-        fn no_field_is_too_strange(value in "[a-z*/;q=0-9.,\" \\\\]{0,60}") {
+        fn arbitrary_fields_do_not_panic(value in "[a-z*/;q=0-9.,\" \\\\]{0,60}") {
             let coding = accept_encoding(&[&value]).preferred(ALL);
             prop_assert!(coding.is_none_or(|coding| ALL.contains(&coding)));
-            form(request("Accept", &[&value]).fields());
+            response_format(request("Accept", &[&value]).fields());
         }
     }
 }

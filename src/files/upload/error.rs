@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::files::root::OpenError;
 use crate::http::Response;
 use crate::http::multipart_form::FormError;
-use crate::http::negotiation::Form;
+use crate::http::negotiation::ResponseFormat;
 
 /// Why something is not stored.
 #[derive(Debug)]
@@ -37,15 +37,17 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, explanation)
     }
 
-    pub(super) fn response(&self, form: Form) -> Response {
+    pub(super) fn response(&self, form: ResponseFormat) -> Response {
         let status = self.status;
         let response = match form {
-            Form::Json => Response::json(&json!({
+            ResponseFormat::Json => Response::json(&json!({
                 "status": status.as_u16(),
                 "error": status.canonical_reason(),
                 "explanation": self.explanation,
             })),
-            Form::Html | Form::Text => Response::text(format!("{status}: {}\n", self.explanation)),
+            ResponseFormat::Html | ResponseFormat::Text => {
+                Response::text(format!("{status}: {}\n", self.explanation))
+            }
         };
         let response = response.with_status(status);
         match status {

@@ -126,7 +126,7 @@ impl Tree {
 
     fn explain(&self, request: &Request<'_>, problem: &Problem) -> Response {
         explain!("upload", "refused: {}", problem.explanation);
-        let mut response = problem.response(negotiation::form(request.fields()));
+        let mut response = problem.response(negotiation::response_format(request.fields()));
         self.rules.add_safety(response.headers_mut());
         response
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::error::Problem;
 use crate::files::resolve::last_of;
-use crate::http::negotiation::{self, Form};
+use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Request, Response, target};
 
 /// What became of the files of a form.
@@ -33,15 +33,15 @@ impl Report {
                 "the form contains no files",
             ));
         }
-        let form = negotiation::form(request.fields());
-        if self.failed.is_empty() && form == Form::Html {
+        let form = negotiation::response_format(request.fields());
+        if self.failed.is_empty() && form == ResponseFormat::Html {
             // So that a reload does not send the files again.
             let folder = target::encode_path(request.path_bytes());
             return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
         }
         let (status, response) = match form {
-            Form::Json => self.json(),
-            Form::Html | Form::Text => self.text(),
+            ResponseFormat::Json => self.json(),
+            ResponseFormat::Html | ResponseFormat::Text => self.text(),
         };
         Ok(response.with_status(status))
     }
