@@ -1,5 +1,5 @@
-//! What turns a request into a response. A handler knows no connection: it can be called with a
-//! [`Request`] made by hand, and what it returns can be read.
+//! Handlers: they turn requests into responses. A handler does not know the connection: it can be
+//! called with a [`Request`] built by a test, and what it returns can be read.
 
 pub(crate) mod router;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,31 +10,32 @@ use ::http::StatusCode;
 
 use crate::http::{Rejection, Request, Response};
 
-/// Work that may wait: for a disk, a lock, another server. It runs on a helper thread.
+/// A blocking job that makes a response. It runs on a helper thread and may wait for a disk, a lock or
+/// another server.
 pub type Job = Box<dyn FnOnce() -> Response + Send>;
 
-/// What a handler says to a request with content before the content is read.
+/// How the body of a request is received, decided by a handler before the body is read.
 #[derive(Debug)]
 pub enum BodyPolicy {
-    /// Read it, up to so many bytes and to [`Limits::max_content_bytes`](crate::Limits); more is
-    /// refused with 413.
+    /// Read the whole body before the handler is called. A body larger than `max` or than
+    /// [`Limits::max_content_bytes`](crate::Limits::max_content_bytes) is rejected with 413.
     Buffer {
         /// The limit, in bytes.
         max: usize,
     },
-    /// Let the handler read it while it comes in, up to so many bytes, whatever
-    /// [`Limits::max_content_bytes`](crate::Limits) says; more is refused with 413. The handler is
-    /// called at once and reads with [`Request::reader`], in a job. A content that is small and of
-    /// known length is whole by then.
+    /// Call the handler at once and let it read the body while it arrives, with
+    /// [`Request::reader`] in a job. A body larger than `max` is rejected with 413;
+    /// [`Limits::max_content_bytes`](crate::Limits::max_content_bytes) does not apply. A small
+    /// body of known length is received before the handler is called.
     Stream {
         /// The limit, in bytes.
         max: u64,
     },
-    /// Do not read it: answer this and close the connection.
+    /// Do not read the body: send this response and close the connection.
     Reject(Response),
 }
 
-/// Where the answer of [`Outcome::Deferred`] goes. If it is dropped instead, the client gets a 500.
+/// Sends the response of an [`Outcome::Deferred`]. If it is dropped unused, the client gets a 500.
 pub struct Responder {
     deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
     /// For the log.
@@ -52,20 +53,20 @@ impl Responder {
         }
     }
 
-    /// Sends the answer, from any thread, and does not wait: a response, or a reply like that of a
-    /// handler, whose job goes to the threads for jobs.
-    pub fn send(mut self, reply: impl Into<Outcome>) {
-        self.deliver(|_| reply.into());
+    /// Sends the response, from any thread, without waiting. It may be anything that a handler may
+    /// return; a job runs on the helper threads.
+    pub fn send(mut self, outcome: impl Into<Outcome>) {
+        self.deliver(|_| outcome.into());
     }
 
-    fn deliver(&mut self, reply: impl FnOnce(&str) -> Outcome) {
+    fn deliver(&mut self, outcome: impl FnOnce(&str) -> Outcome) {
         let Some(deliver) = self.deliver.take() else {
             return;
         };
-        let reply = reply(&self.request);
-        // What wraps a handler may panic over its answer, on the thread of whoever sends it: they
-        // go on. The replier that lies in the wrapping is dropped and says 500.
-        if catch_unwind(AssertUnwindSafe(|| deliver(reply))).is_err() {
+        let outcome = outcome(&self.request);
+        // A middleware may panic while it changes the response. The panic must not reach the thread
+        // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
+        if catch_unwind(AssertUnwindSafe(|| deliver(outcome))).is_err() {
             log::error!("{}: middleware panicked", self.request);
         }
     }
@@ -73,44 +74,45 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.deliver(|request| forgotten(request).into());
+        self.deliver(|request| response_dropped(request).into());
     }
 }
 
-fn forgotten(request: &str) -> Response {
+/// The response to a request whose [`Responder`] was dropped.
+fn response_dropped(request: &str) -> Response {
     Response::fault(&format!(
         "{request}: the handler dropped its replier without replying"
     ))
 }
 
-/// A handler's answer.
+/// What a handler returns: a response, or how to get it.
 pub enum Outcome {
-    /// The response, at once.
+    /// A response that is available now.
     Ready(Response),
-    /// A job that makes the response. The connection waits for it, the event loop does not.
+    /// A job that makes the response on a helper thread. The connection waits for it; the event loop
+    /// does not.
     Blocking(Job),
-    /// A job that waits for one disk, named by its device number (`st_dev`), and for nothing else.
-    /// Each disk has threads of its own: those that wait for one that hangs are none that anything
-    /// else needs.
+    /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
+    /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need.
     BlockingOnDisk(u64, Job),
-    /// A response that somebody else will send: this hands them what to send it with, at once and
-    /// without waiting. It costs no thread, however long it takes.
+    /// A response that is sent later through a [`Responder`]. The closure is called at once and must
+    /// not wait; it passes the responder on. No thread waits for the response.
     Deferred(Box<dyn FnOnce(Responder) + Send>),
 }
 
 impl Outcome {
-    /// A job that makes the response on a helper thread.
+    /// Creates an [`Outcome::Blocking`].
     pub fn blocking(job: impl FnOnce() -> Response + Send + 'static) -> Self {
         Self::Blocking(Box::new(job))
     }
 
-    /// A response that somebody else will send.
+    /// Creates an [`Outcome::Deferred`].
     pub fn deferred(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
         Self::Deferred(Box::new(hand_over))
     }
 
-    /// The same reply with another response, which `change` makes of the one there is, or will be,
-    /// on the thread that has it. What wraps a handler changes its responses with this.
+    /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
+    /// middleware changes the responses of the handler inside it with this.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
         match self {
             Self::Ready(response) => Self::Ready(change(response)),
@@ -118,15 +120,16 @@ impl Outcome {
             Self::BlockingOnDisk(device, job) => {
                 Self::BlockingOnDisk(device, Box::new(move || change(job())))
             }
-            Self::Deferred(hand_over) => Self::deferred(move |replier| {
-                let request = Arc::clone(&replier.request);
-                let changed = move |reply: Self| replier.send(reply.map(change));
+            Self::Deferred(hand_over) => Self::deferred(move |responder| {
+                let request = Arc::clone(&responder.request);
+                let changed = move |outcome: Self| responder.send(outcome.map(change));
                 hand_over(Responder::new(request, changed));
             }),
         }
     }
 
-    /// The response, waiting for it if need be. For tests and other callers that may wait.
+    /// Returns the response and blocks until it is available. For tests and other callers that may
+    /// wait.
     pub fn wait(self) -> Response {
         match self {
             Self::Ready(response) => response,
@@ -134,13 +137,13 @@ impl Outcome {
             Self::Deferred(hand_over) => {
                 let (sender, receiver) = mpsc::sync_channel(1);
                 const REQUEST: &str = "a request made by hand";
-                hand_over(Responder::new(REQUEST, move |reply| {
-                    // Nobody waits any more if this fails.
-                    let _ = sender.send(reply);
+                hand_over(Responder::new(REQUEST, move |outcome| {
+                    // This fails only if the receiver is gone.
+                    let _ = sender.send(outcome);
                 }));
                 match receiver.recv() {
-                    Ok(reply) => reply.wait(),
-                    Err(_) => forgotten(REQUEST),
+                    Ok(outcome) => outcome.wait(),
+                    Err(_) => response_dropped(REQUEST),
                 }
             }
         }
@@ -159,7 +162,7 @@ impl From<StatusCode> for Outcome {
     }
 }
 
-/// A handler may use `?`: what went wrong is a reply, too.
+/// A handler may use `?`: its error is converted to an outcome as well.
 impl<T, E> From<Result<T, E>> for Outcome
 where
     T: Into<Outcome>,
@@ -172,24 +175,29 @@ where
 
 /// Turns requests into responses.
 ///
-/// `handle` is called on an event loop that serves many connections: it must not wait. What may
-/// wait goes into [`Outcome::Blocking`]. Closures `Fn(&Request<'_>) -> Response` are handlers, and
-/// those that return a [`Outcome`], a status, or a `Result` of such.
+/// [`handle`](Self::handle) is called on an event loop that serves many connections: it must not
+/// block. Work that may block goes into [`Outcome::Blocking`]. Closures
+/// `Fn(&Request<'_>) -> Response` are handlers, as are closures that return an [`Outcome`], a
+/// [`StatusCode`], or a `Result` of those.
+///
+/// A middleware, which wraps another handler, must forward all methods of this trait.
 pub trait Handler: Send + Sync {
-    /// Answers one request.
+    /// Handles one request.
     fn handle(&self, request: &Request<'_>) -> Outcome;
 
-    /// Says whether the content of a request is to be read. The request is shown without it.
+    /// Decides how the body of a request is received. It is called when the head announces content,
+    /// with a request without content. The default reads the body up to
+    /// [`Limits::max_content_bytes`](crate::Limits::max_content_bytes).
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let _ = request;
         BodyPolicy::Buffer { max: usize::MAX }
     }
 
-    /// Answers a request whose head is fine but whose content is refused: too large (413), badly
-    /// framed (400), or with an expectation nobody meets (417). The request has no content then.
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+    /// Makes the response to a request whose head is valid but whose body is rejected: too large (413),
+    /// badly framed (400), or with an unsupported expectation (417). The request has no content.
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         let _ = request;
-        refusal.into()
+        rejection.into()
     }
 
     /// The process is out of file descriptors: lets go of what is only kept for speed. What wraps
@@ -197,8 +205,8 @@ pub trait Handler: Send + Sync {
     fn shed(&self) {}
 }
 
-/// A handler whose contents come as streams, small ones excepted
-/// ([`BodyPolicy::StreamingBody`]); for closures, which cannot say so themselves.
+/// Streams the bodies of requests to a handler ([`BodyPolicy::Stream`]), except small ones. For
+/// closures, which cannot implement [`Handler::admit`].
 ///
 /// ```
 /// use tws::{Outcome, Request, Response, Router, StatusCode, StreamingBody};
@@ -222,7 +230,7 @@ pub struct StreamingBody<H> {
 }
 
 impl<H: Handler> StreamingBody<H> {
-    /// Gives `handler` contents of up to `max_bytes`; more is refused with 413.
+    /// Wraps `handler`. Bodies of more than `max_bytes` are rejected with 413.
     pub fn new(handler: H, max_bytes: u64) -> Self {
         Self { handler, max_bytes }
     }
@@ -238,12 +246,12 @@ impl<H: Handler> Handler for StreamingBody<H> {
             BodyPolicy::Buffer { max: _ } | BodyPolicy::Stream { max: _ } => BodyPolicy::Stream {
                 max: self.max_bytes,
             },
-            refused => refused,
+            reject => reject,
         }
     }
 
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
-        self.handler.reject(request, refusal)
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
+        self.handler.reject(request, rejection)
     }
 
     fn shed(&self) {
@@ -266,24 +274,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_changed_wherever_it_is_made() {
+    fn map_changes_the_response_of_every_outcome() {
         let made = || Response::text("made");
         let teapot = |response: Response| response.with_status(StatusCode::IM_A_TEAPOT);
-        for reply in [
+        for outcome in [
             Outcome::Ready(made()),
             Outcome::blocking(made),
             Outcome::BlockingOnDisk(0, Box::new(made)),
-            Outcome::deferred(move |replier| replier.send(made())),
-            // One that is forgotten is a 500, which is changed like any other.
+            Outcome::deferred(move |responder| responder.send(made())),
+            // The 500 of a dropped responder is changed as well.
             Outcome::deferred(drop),
-            Outcome::deferred(move |replier| replier.send(Outcome::blocking(made))),
+            Outcome::deferred(move |responder| responder.send(Outcome::blocking(made))),
         ] {
-            assert_eq!(reply.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
+            assert_eq!(outcome.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
         }
     }
 
     #[test]
-    fn a_closure_may_fail() {
+    fn closure_error_becomes_the_response() {
         let handler = |request: &Request<'_>| {
             let name = request.query_param("name").ok_or(StatusCode::NOT_FOUND)?;
             Ok::<_, StatusCode>(Response::text(name))

@@ -1,7 +1,6 @@
-//! What pages of other origins may do, as browsers ask for it (Fetch §3.2). For files and for
-//! handlers alike.
+//! Cross-origin resource sharing (Fetch §3.2), for files and for handlers.
 //!
-//! Cookies and the like are never let through: `Access-Control-Allow-Credentials` is not sent.
+//! Credentialed requests are never permitted: `Access-Control-Allow-Credentials` is not sent.
 
 use ::http::header::Entry;
 use ::http::header::{
@@ -12,8 +11,8 @@ use ::http::{HeaderMap, HeaderValue, Method};
 
 use super::{Request, Response};
 
-/// Adds that pages of `origin`, an origin or `*`, may read the answer. What has a word of its own
-/// about that keeps it.
+/// Permits pages of `origin` (an origin or `*`) to read the response. A response that has an
+/// Access-Control-Allow-Origin field already is left unchanged.
 pub(crate) fn add_origin(origin: &HeaderValue, fields: &mut HeaderMap) {
     if let Entry::Vacant(vacant) = fields.entry(ACCESS_CONTROL_ALLOW_ORIGIN) {
         vacant.insert(origin.clone());
@@ -23,14 +22,14 @@ pub(crate) fn add_origin(origin: &HeaderValue, fields: &mut HeaderMap) {
     }
 }
 
-/// True if a browser asks what a page may ask (Fetch §3.2.2).
+/// Returns whether the request is a CORS preflight (Fetch §3.2.2).
 pub(crate) fn is_preflight(request: &Request<'_>) -> bool {
     *request.method() == Method::OPTIONS
         && request.header("access-control-request-method").is_some()
 }
 
-/// Adds to the answer of a preflight what a page may ask. A star does not stand for
-/// Authorization (Fetch §3.2.3).
+/// Adds the permitted methods and fields to a preflight response. `*` does not include Authorization,
+/// which is therefore named (Fetch §3.2.3). Browsers may cache the result for a day.
 pub(crate) fn permit(response: Response, methods: &'static str) -> Response {
     response
         .with_header(ACCESS_CONTROL_ALLOW_METHODS, methods)

@@ -1,24 +1,24 @@
-//! HTTP dates (RFC 9110 §5.6.7). Reading and writing them is the `httpdate` crate's work; here is
-//! what the server needs beside it: whole seconds, and a Date field that is rendered once a second.
+//! HTTP dates (RFC 9110 §5.6.7). The `httpdate` crate parses and formats them; this module adds whole
+//! seconds and a Date field that is rendered once per second.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The length of an IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// The length of an IMF-fixdate in bytes: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(crate) const DATE_BYTES: usize = 29;
 
-/// Reads any of the three formats; `None` for anything else, which a recipient must ignore.
+/// Parses any of the three formats. `None` for any other value, which a recipient must ignore.
 pub(crate) fn parse(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
 }
 
-/// Renders `time` as IMF-fixdate. Times HTTP cannot say (before 1970, after 9999) are clamped.
+/// Formats `time` as IMF-fixdate. Times that HTTP cannot express (before 1970, after 9999) are clamped.
 pub(crate) fn format(time: SystemTime) -> String {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     httpdate::fmt_http_date(UNIX_EPOCH + since.min(LAST))
 }
 
-/// Whole seconds since 1970, negative before: the resolution of HTTP dates.
+/// Returns the whole seconds since 1970, negative before: the resolution of HTTP dates.
 pub(crate) fn seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -30,7 +30,7 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// The value of the Date field, rendered anew only when the second changes.
+/// The value of the Date field, rendered again only when the second changes.
 #[derive(Clone, Debug)]
 pub(crate) struct DateField {
     second: i64,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_formats_are_read() {
+    fn all_three_formats_are_parsed() {
         for text in [
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_changes_with_the_second_only() {
+    fn date_field_changes_only_with_the_second() {
         let mut field = DateField::new(at(784_111_777));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
         field.update(at(784_111_777) + Duration::from_millis(999));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn times_outside_http_are_clamped() {
+    fn times_outside_the_http_range_are_clamped() {
         assert_eq!(
             format(UNIX_EPOCH - Duration::from_secs(1)),
             format(UNIX_EPOCH)

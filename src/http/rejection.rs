@@ -1,11 +1,11 @@
-//! Why a request is not served: the peer's fault, with the status that says so.
+//! The reason why a request is rejected: a client error with its status.
 
 use ::http::StatusCode;
 
-/// A request that is refused before a handler decides about it.
+/// A request that is rejected before a handler decides about it.
 ///
-/// The connection is closed after a refusal, because where the next request would begin is not
-/// known or not worth finding out (RFC 9112 §9.6).
+/// The connection is closed after the response, because the start of the next request is unknown or
+/// would cost too much to find (RFC 9112 §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
     status: StatusCode,
@@ -13,7 +13,8 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// `reason` is one short phrase for people; it never quotes the request.
+    /// Creates a rejection. `reason` is a short phrase for the client's user; it must not quote the
+    /// request.
     pub const fn new(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason }
     }
@@ -22,12 +23,12 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What was wrong, in a few words.
+    /// Returns what was wrong with the request, as a short phrase.
     pub fn reason(&self) -> &'static str {
         self.reason
     }

@@ -1,4 +1,4 @@
-//! A request as handlers see it: borrowed from the connection's buffer, nothing copied.
+//! A request as handlers receive it: borrowed from the connection's buffer, without copies.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,15 +11,18 @@ use super::forwarded::{ClientInfo, Scheme};
 use super::target::{self, Target};
 use crate::body::pipe::{BodyReader, PipeReaderHandle};
 
-/// Where one field line lies in the bytes of a head. Offsets, not references, so that the table of
-/// them can be used again for the next request.
+/// The position of one field line in the bytes of a head. Offsets instead of references, so that the
+/// table of them can be reused for the next request.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldSpan {
     pub(crate) name: Range<u32>,
     pub(crate) value: Range<u32>,
 }
 
-/// The header fields of a request, in the order they came.
+/// The header fields of a request, in the order in which they were received.
+///
+/// A field may occur on several lines. Names are compared without case (RFC 9110 §5.1); values are
+/// bytes, as nothing guarantees that they are UTF-8.
 #[derive(Clone, Debug, Default)]
 pub struct Fields<'a> {
     bytes: Cow<'a, [u8]>,
@@ -34,7 +37,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// All fields as name and value; the value has no white space around it.
+    /// Returns an iterator over all field lines as name and value. Values have no leading or trailing
+    /// white space.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.spans.iter().map(|span| {
             let name = std::str::from_utf8(self.slice(&span.name)).unwrap_or_default();
@@ -42,7 +46,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The values of all field lines of that name, compared without case.
+    /// Returns an iterator over the values of all field lines of that name.
     pub fn all<'s>(&'s self, name: &str) -> impl DoubleEndedIterator<Item = &'s [u8]> {
         self.spans
             .iter()
@@ -50,7 +54,7 @@ impl<'a> Fields<'a> {
             .map(|span| self.slice(&span.value))
     }
 
-    /// The value of the first field line of that name.
+    /// Returns the value of the first field line of that name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.all(name).next()
     }
@@ -85,10 +89,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// One request: head and content.
+/// An HTTP request: its head and its content.
 ///
-/// On a server it borrows from the connection. One that is built by hand, to call a handler
-/// without a socket, owns its bytes:
+/// A request that a server received borrows from the connection's buffer;
+/// [`into_owned`](Self::into_owned) copies it. A request that is built with [`get`](Self::get),
+/// [`post`](Self::post) or [`new`](Self::new), to call a handler without a socket, owns its bytes:
 ///
 /// ```
 /// use tws::Request;
@@ -104,11 +109,11 @@ pub struct Request<'a> {
     version: Version,
     target: Cow<'a, str>,
     path: Cow<'a, [u8]>,
-    /// Where the part of the path begins that the handler at hand sees.
-    seen_from: usize,
+    /// The length of the prefixes under which the handler is nested, in bytes of `path`.
+    prefix_len: usize,
     fields: Fields<'a>,
     content: Cow<'a, [u8]>,
-    /// Where the content comes out, if it is still coming in.
+    /// The pipe through which the content arrives, if it is streamed.
     stream: Option<PipeReaderHandle>,
     client: ClientInfo,
     params: Vec<(String, String)>,
@@ -128,7 +133,7 @@ impl<'a> Request<'a> {
             version,
             target: Cow::Borrowed(target),
             path,
-            seen_from: 0,
+            prefix_len: 0,
             fields,
             content: Cow::Borrowed(&[]),
             stream: None,
@@ -147,69 +152,71 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// True if the content is still coming in: who reads it waits for the client.
+    /// Returns whether the content is still being received: reading it waits for the client.
     pub(crate) fn is_streamed(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// True if its head says that a content follows, though that may be empty (RFC 9112 §6.3):
-    /// [`Handler::admit`](crate::Handler::admit) was asked about it.
+    /// Returns whether the head announces content, which may be empty (RFC 9112 §6.3).
+    /// [`Handler::admit`](crate::Handler::admit) was called for such a request.
     pub(crate) fn announces_content(&self) -> bool {
         let framed = ["content-length", "transfer-encoding"];
         framed.iter().any(|name| self.header(name).is_some())
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The version the client spoke, HTTP/1.0 or HTTP/1.1.
+    /// Returns the protocol version of the request, HTTP/1.0 or HTTP/1.1.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The request-target as it was received.
+    /// Returns the request-target as it was received (RFC 9112 §3.2), with its query.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The path, decoded once, without dot segments and empty segments. A path that is not UTF-8
-    /// when decoded is returned as it was received; [`path_bytes`](Self::path_bytes) has it decoded.
+    /// Returns the path, percent-decoded once, without dot segments and empty segments.
     ///
-    /// Below the prefix of [`Router::nest`](crate::Router::nest) it is what follows the prefix.
+    /// If the decoded path is not UTF-8, the path is returned as it was received;
+    /// [`path_bytes`](Self::path_bytes) returns it decoded. In a handler that is nested with
+    /// [`Router::nest`](crate::Router::nest) the path does not include the prefix.
     pub fn path(&self) -> &str {
         std::str::from_utf8(self.path_bytes())
             .unwrap_or_else(|_| target::split_query(&self.target).0)
     }
 
-    /// The decoded path as bytes: file names need not be UTF-8.
+    /// Returns the decoded path as bytes: file names need not be UTF-8.
     pub fn path_bytes(&self) -> &[u8] {
-        match &self.path[self.seen_from..] {
-            // The prefix itself.
-            [] if self.seen_from > 0 => b"/",
-            seen => seen,
+        match &self.path[self.prefix_len..] {
+            // The path is the prefix itself.
+            [] if self.prefix_len > 0 => b"/",
+            rest => rest,
         }
     }
 
-    /// The decoded path with the prefixes under which the handler is nested: what belongs into a
-    /// Location field.
+    /// Returns the decoded path including the prefixes under which the handler is nested, as a
+    /// Location field needs it.
     pub fn full_path_bytes(&self) -> &[u8] {
         &self.path
     }
 
-    /// The prefixes under which the handler is nested; empty if it is not.
+    /// Returns the prefixes under which the handler is nested; empty if it is not nested.
     pub(crate) fn prefix_bytes(&self) -> &[u8] {
-        &self.path[..self.seen_from]
+        &self.path[..self.prefix_len]
     }
 
-    /// The query as it was received, without its question mark.
+    /// Returns the query as it was received, without the question mark.
     pub fn query(&self) -> Option<&str> {
         target::split_query(&self.target).1
     }
 
-    /// The first value of a query parameter `name=value`, decoded as forms encode it: `+` is a
-    /// space, escapes are bytes of UTF-8 (ill-formed ones become U+FFFD).
+    /// Returns the first value of a query parameter `name=value`, decoded as
+    /// `application/x-www-form-urlencoded`: `+` is a space, and bytes that are not UTF-8 become
+    /// U+FFFD.
     pub fn query_param(&self, name: &str) -> Option<String> {
         let decode = |text: &str| {
             let spaced = text.replace('+', " ");
@@ -222,29 +229,31 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// What a route's parameter `{name}` matched, decoded.
+    /// Returns the decoded text that the route parameter `{name}` matched.
     pub fn param(&self, name: &str) -> Option<&str> {
         let found = self.params.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn fields(&self) -> &Fields<'a> {
         &self.fields
     }
 
-    /// The first value of a header field, if it is there and is text.
+    /// Returns the first value of a header field; `None` if it is absent or not UTF-8.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         let value = self.fields.first(name.as_ref())?;
         std::str::from_utf8(value).ok()
     }
 
-    /// The content, whole, without transfer coding; empty if it comes as a stream.
+    /// Returns the whole content, without transfer coding; empty if the content is streamed
+    /// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)).
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// The content as something to read, whether it is all there or comes as a stream.
+    /// Returns a reader of the content, whether it is buffered or streamed. Reading streamed content
+    /// waits for the client, so it belongs into a job.
     pub fn reader(&self) -> BodyReader {
         match &self.stream {
             Some(stream) => stream.reader(),
@@ -252,48 +261,52 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The host that the client asks for, without its port: from an absolute request-target, else
+    /// Returns the host of the request without its port: from an absolute request-target, otherwise
     /// from the Host field (RFC 9112 §3.2.2).
     pub fn host(&self) -> Option<&str> {
-        let absolute = match self.target.starts_with('/') {
-            true => None,
-            false => self.target.split_once("://"),
+        let is_origin_form = self.target.starts_with('/');
+        let absolute = if is_origin_form {
+            None
+        } else {
+            self.target.split_once("://")
         };
         let authority = match absolute {
             Some((_, rest)) => rest.split(['/', '?']).next().unwrap_or_default(),
             None => self.header("host")?,
         };
         let end = match authority.rfind(':') {
-            // A colon inside of brackets is the address's.
+            // A colon inside brackets belongs to the IPv6 address.
             Some(colon) if !authority[colon..].contains(']') => colon,
             _ => authority.len(),
         };
         Some(authority[..end].trim_end_matches('.'))
     }
 
-    /// The client's address, as far as it is known: where the connection comes from; if that is
-    /// one of [`Config::trusted_proxies`](crate::Config::trusted_proxies), the client that the
-    /// proxy tells of, with port 0 if it does not tell the port, and the proxy itself if it tells
-    /// nothing that can be read. `[::]:0` is somebody at a unix socket.
+    /// Returns the client's address.
+    ///
+    /// This is the peer of the connection, unless the peer is one of
+    /// [`Config::trusted_proxies`](crate::Config::trusted_proxies). Then it is the client that the
+    /// proxy reports, with port 0 if the proxy reports no port, and the proxy itself if it reports no
+    /// address that can be parsed. A peer on a Unix socket has the address `[::]:0`.
     pub fn client_addr(&self) -> SocketAddr {
         self.client.address
     }
 
-    /// True if the client's bytes are encrypted: if this connection is, or, where a proxy among
-    /// [`Config::trusted_proxies`](crate::Config::trusted_proxies) tells of a client, if it says
-    /// that it speaks HTTPS with it.
+    /// Returns whether the client uses HTTPS: whether this connection is encrypted, or, if a proxy
+    /// among [`Config::trusted_proxies`](crate::Config::trusted_proxies) reports a client, whether it
+    /// reports that the client uses HTTPS.
     pub fn is_secure(&self) -> bool {
         self.client.scheme == Scheme::Https
     }
 
-    /// A copy that borrows from nothing, for a job that outlives the call of the handler.
+    /// Returns a copy that borrows nothing, for a job that outlives the call of the handler.
     pub fn into_owned(self) -> Request<'static> {
         Request {
             method: self.method,
             version: self.version,
             target: Cow::Owned(self.target.into_owned()),
             path: Cow::Owned(self.path.into_owned()),
-            seen_from: self.seen_from,
+            prefix_len: self.prefix_len,
             fields: self.fields.into_owned(),
             content: Cow::Owned(self.content.into_owned()),
             stream: self.stream,
@@ -302,8 +315,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same request as a route sees it, with what the route's parameters matched: they hide
-    /// those of the routes around it that have the same name.
+    /// Returns the request with the parameters of a route. They take precedence over parameters of the
+    /// same name from enclosing routes.
     pub(crate) fn with_params(&self, mut params: Vec<(String, String)>) -> Request<'_> {
         params.extend_from_slice(&self.params);
         Request {
@@ -311,7 +324,7 @@ impl<'a> Request<'a> {
             version: self.version,
             target: Cow::Borrowed(&self.target),
             path: Cow::Borrowed(&self.path),
-            seen_from: self.seen_from,
+            prefix_len: self.prefix_len,
             fields: self.fields.reborrow(),
             content: Cow::Borrowed(&self.content),
             stream: self.stream.clone(),
@@ -320,32 +333,32 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same request without the first `len` bytes of its path, which are whole segments.
-    pub(crate) fn below(mut self, len: usize) -> Self {
-        self.seen_from += len;
+    /// Returns the request with `len` more bytes of its path, whole segments, as the prefix.
+    pub(crate) fn nested_below(mut self, len: usize) -> Self {
+        self.prefix_len += len;
         self
     }
 }
 
-/// Requests made by hand.
+/// Requests for calls of a handler without a connection.
 impl Request<'static> {
-    /// An HTTP/1.1 request from 127.0.0.1 without header fields.
+    /// Creates an HTTP/1.1 request from 127.0.0.1 without header fields.
     ///
     /// # Panics
     ///
-    /// If `target` is one that the server would refuse.
+    /// If the server would reject `target`.
     pub fn new(method: Method, target: &str) -> Self {
         match Self::parse(method, target) {
             Ok(request) => request,
-            Err(refusal) => panic!("{target:?}: {}", refusal.reason()),
+            Err(rejection) => panic!("{target:?}: {}", rejection.reason()),
         }
     }
 
-    /// The same for a target that somebody else made.
+    /// As [`new`](Self::new), for a target that may be invalid.
     ///
     /// # Errors
     ///
-    /// What the server would say to such a target.
+    /// The rejection with which the server would respond to such a target.
     pub fn parse(method: Method, target: &str) -> Result<Self, Rejection> {
         let path = Target::parse(&method, target)?.path.into_owned();
         Ok(Self {
@@ -353,7 +366,7 @@ impl Request<'static> {
             version: Version::HTTP_11,
             target: Cow::Owned(target.to_owned()),
             path: Cow::Owned(path),
-            seen_from: 0,
+            prefix_len: 0,
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,
@@ -362,17 +375,17 @@ impl Request<'static> {
         })
     }
 
-    /// A GET request. Panics as [`new`](Self::new) does.
+    /// Creates a GET request. Panics as [`new`](Self::new) does.
     pub fn get(target: &str) -> Self {
         Self::new(Method::GET, target)
     }
 
-    /// A POST request with its Content-Length. Panics as [`new`](Self::new) does.
+    /// Creates a POST request with its Content-Length. Panics as [`new`](Self::new) does.
     pub fn post(target: &str, content: impl Into<Vec<u8>>) -> Self {
         Self::new(Method::POST, target).with_content(content)
     }
 
-    /// Adds content and the Content-Length field that goes with it.
+    /// Sets the content and adds its Content-Length.
     pub fn with_content(mut self, content: impl Into<Vec<u8>>) -> Self {
         let content = content.into();
         self.fields
@@ -385,7 +398,7 @@ impl Request<'static> {
     ///
     /// # Panics
     ///
-    /// If name or value could not stand in a request.
+    /// If the name or the value is not valid in a header field.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
         assert!(valid, "{name:?}: {value:?} is no field line");
@@ -394,19 +407,19 @@ impl Request<'static> {
     }
 
     /// Sets the client's address.
-    pub fn with_peer(mut self, peer: SocketAddr) -> Self {
-        self.client.address = peer;
+    pub fn with_client_addr(mut self, address: SocketAddr) -> Self {
+        self.client.address = address;
         self
     }
 
-    /// Makes it one that comes encrypted: [`is_secure`](Self::is_secure) is true.
+    /// Marks the request as received over HTTPS: [`is_secure`](Self::is_secure) returns true.
     pub fn encrypted(mut self) -> Self {
         self.client.scheme = Scheme::Https;
         self
     }
 }
 
-/// A GET of `/` with these fields, for tests of what fields mean.
+/// A GET of `/` with these fields, for tests of field semantics.
 #[cfg(test)]
 pub(crate) fn get_with(fields: &[(&str, &str)]) -> Request<'static> {
     fields
@@ -421,7 +434,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_without_case_and_in_order() {
+    fn field_lookup_ignores_case_and_keeps_order() {
         let request = Request::get("/")
             .with_header("Accept", "a")
             .with_header("ACCEPT", "b")
@@ -434,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_the_name_without_the_port() {
+    fn host_is_returned_without_port() {
         let of = |host| {
             let request = Request::get("/").with_header("Host", host);
             request.host().map(str::to_owned)
@@ -457,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn query_parameters_are_decoded_as_forms() {
+    fn query_parameters_are_decoded_as_urlencoded_forms() {
         let request = Request::get("/users?after=%31+0&empty&after=2&x=%FF");
         assert_eq!(request.query(), Some("after=%31+0&empty&after=2&x=%FF"));
         assert_eq!(request.query_param("after").as_deref(), Some("1 0"));
@@ -467,14 +480,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_utf8_is_shown_as_received() {
+    fn path_that_is_not_utf8_is_returned_as_received() {
         let request = Request::get("/%F1?q");
         assert_eq!(request.path(), "/%F1");
         assert_eq!(request.path_bytes(), b"/\xF1");
     }
 
     #[test]
-    fn an_owned_copy_is_equal() {
+    fn owned_copy_equals_the_request() {
         let request = Request::post("/a?b", "xyz").with_header("Host", "h");
         let copy = request.clone().into_owned();
         assert_eq!(copy.content(), request.content());

@@ -1,5 +1,6 @@
-//! A response as handlers make it: a status, header fields, and a *description* of the content.
-//! Framing (Content-Length, Transfer-Encoding, Connection, Date) is the connection's business.
+//! A response as handlers build it: a status, header fields, and a description of the content. The
+//! fields of framing and connection (Content-Length, Transfer-Encoding, Connection, Date) are added by
+//! the connection.
 
 use std::fmt;
 use std::io;
@@ -16,7 +17,10 @@ use super::Rejection;
 use crate::body::Body;
 use crate::explain_log::Escaped;
 
-/// One response.
+/// An HTTP response: status, header fields and [`Body`].
+///
+/// A response describes its body; the connection sends it, adds Date, Content-Length or
+/// Transfer-Encoding, and omits the body in the response to HEAD.
 #[derive(Debug)]
 pub struct Response {
     status: StatusCode,
@@ -24,7 +28,7 @@ pub struct Response {
     body: Body,
 }
 
-/// Header fields that belong to one response, or that many share.
+/// Header fields that belong to one response, or that responses share.
 #[derive(Debug)]
 enum ResponseFields {
     Own(HeaderMap),
@@ -32,12 +36,12 @@ enum ResponseFields {
     Extended(Box<ExtendedFields>),
 }
 
-/// Prepared fields and one more, which only this response has.
+/// Shared fields and one more that only this response has.
 #[derive(Debug)]
 struct ExtendedFields {
     prepared: Arc<PreparedFields>,
     more: (HeaderName, HeaderValue),
-    /// All of them, if somebody asks.
+    /// All fields as a map, built on first use.
     map: OnceLock<HeaderMap>,
 }
 
@@ -81,8 +85,8 @@ impl ResponseFields {
     }
 }
 
-/// Appends field lines as they stand on the wire. Fields about the connection and the framing are
-/// the connection's to say (RFC 9110 §7.6.1, §8.6); those a handler set are left out.
+/// Appends the field lines in wire format. Fields of connection and framing are written by the
+/// connection (RFC 9110 §7.6.1, §8.6); those that a handler set are omitted.
 fn render(fields: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in fields {
         if !is_connection_field(name) {
@@ -96,7 +100,8 @@ fn is_connection_field(name: &HeaderName) -> bool {
         || name.as_str() == "keep-alive"
 }
 
-/// The `http` crate keeps names in lower case; on the wire they stand as RFCs write them.
+/// Appends one field line. The `http` crate keeps names in lower case; they are sent as RFCs
+/// spell them.
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
     let mut word_start = true;
@@ -109,7 +114,7 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
         word_start = byte == b'-';
         cased
     }));
-    // The one common exception to that rule.
+    // The one common exception to that spelling.
     if name == "etag" {
         let tag = out.len() - 3;
         out[tag] = b'T';
@@ -118,7 +123,7 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// A field as it stands on the wire, for people.
+/// A field line as it is sent, escaped for display.
 pub(crate) struct FieldLine<'a>(pub(crate) &'a HeaderName, pub(crate) &'a HeaderValue);
 
 impl fmt::Display for FieldLine<'_> {
@@ -130,7 +135,7 @@ impl fmt::Display for FieldLine<'_> {
 }
 
 impl Response {
-    /// A response without content.
+    /// Creates a response without content.
     pub fn new(status: StatusCode) -> Self {
         Self {
             status,
@@ -139,7 +144,7 @@ impl Response {
         }
     }
 
-    /// A response with fields that were rendered before.
+    /// Creates a response with shared, rendered fields.
     pub(crate) fn prepared(status: StatusCode, fields: &Arc<PreparedFields>) -> Self {
         Self {
             status,
@@ -148,7 +153,7 @@ impl Response {
         }
     }
 
-    /// A response with fields that were rendered before, and one that was not.
+    /// Creates a response with shared, rendered fields and one of its own.
     pub(crate) fn extended(
         status: StatusCode,
         fields: &Arc<PreparedFields>,
@@ -169,20 +174,20 @@ impl Response {
         }
     }
 
-    /// 200 with `text/plain; charset=utf-8`.
+    /// Creates a 200 response of type `text/plain; charset=utf-8`.
     pub fn text(text: impl Into<String>) -> Self {
         Self::of_type("text/plain; charset=utf-8", text.into())
     }
 
-    /// 200 with `text/html; charset=utf-8`.
+    /// Creates a 200 response of type `text/html; charset=utf-8`.
     pub fn html(html: impl Into<String>) -> Self {
         Self::of_type("text/html; charset=utf-8", html.into())
     }
 
-    /// 200 with a value as `application/json`.
+    /// Creates a 200 response of type `application/json` from a value.
     ///
-    /// A value that has no JSON form (a map whose keys are not strings, say) is the handler's
-    /// mistake: it is logged and the response is a 500.
+    /// A value that JSON cannot represent (a map whose keys are not strings, for example) is an error
+    /// of the handler: it is logged and the response is a 500.
     pub fn json(value: &impl serde::Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self::of_type("application/json", json),
@@ -190,7 +195,8 @@ impl Response {
         }
     }
 
-    /// A redirect: `status` is one of 301, 302, 303, 307, 308; `location` a URL, already encoded.
+    /// Creates a redirect. `status` is one of 301, 302, 303, 307 and 308; `location` is a URL that is
+    /// percent-encoded already.
     pub fn redirect(status: StatusCode, location: &str) -> Self {
         Self::new(status).with_header(LOCATION, location)
     }
@@ -202,13 +208,13 @@ impl Response {
         response
     }
 
-    /// 500 for what is the program's fault; the reason goes to the log, not to the client.
+    /// Creates a 500 response for an error of the program. The reason is logged and not sent.
     pub(crate) fn fault(reason: &str) -> Self {
         log::error!("{reason}");
         StatusCode::INTERNAL_SERVER_ERROR.into()
     }
 
-    /// 503 with Retry-After: the server is whole, but cannot do this at the moment.
+    /// Creates a 503 response with Retry-After, for a temporary overload.
     pub(crate) fn unavailable(reason: &str) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::text(format!("{status}: {reason}\n"))
@@ -216,16 +222,16 @@ impl Response {
             .with_header(RETRY_AFTER, "1")
     }
 
-    /// The same response with another status.
+    /// Sets the status.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// Sets a header field, in place of any of that name.
+    /// Sets a header field. It replaces all fields of that name.
     ///
-    /// A name or value that could not stand in a response (a line break in it, say) is the
-    /// handler's mistake: it is logged and the response becomes a 500, so nothing is injected.
+    /// An invalid name or value (with a line break, for example) is an error of the handler: it is
+    /// logged and the response becomes a 500, so nothing is injected.
     pub fn with_header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName>,
@@ -240,28 +246,28 @@ impl Response {
         }
     }
 
-    /// The same response with other content. Its Content-Type is left as it is.
+    /// Sets the body. The Content-Type is not changed.
     pub fn with_body(mut self, body: Body) -> Self {
         self.body = body;
         self
     }
 
-    /// Closes the connection after this response.
+    /// Makes the connection close after this response.
     pub fn closing(self) -> Self {
         self.with_header(CONNECTION, "close")
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn headers(&self) -> &HeaderMap {
         self.fields.map()
     }
 
-    /// Appends the field lines, each with its CRLF before it.
+    /// Appends the field lines, each preceded by CRLF.
     pub(crate) fn render_fields(&self, out: &mut Vec<u8>) {
         match &self.fields {
             ResponseFields::Own(fields) => render(fields, out),
@@ -274,30 +280,30 @@ impl Response {
         }
     }
 
-    /// The header fields line by line, as they stand on the wire; but for those about the connection
-    /// and the framing, which are the connection's to say.
+    /// Returns the header fields as lines, as they are sent. Fields of connection and framing, which
+    /// the connection writes, are omitted.
     pub fn field_lines(&self) -> impl Iterator<Item = String> {
         let fields = self.headers().iter();
         let own = fields.filter(|(name, _)| !is_connection_field(name));
         own.map(|(name, value)| FieldLine(name, value).to_string())
     }
 
-    /// The header fields, to change.
+    /// Returns the header fields for modification.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         self.fields.map_mut()
     }
 
-    /// The content.
+    /// Returns the body.
     pub fn body(&self) -> &Body {
         &self.body
     }
 
-    /// All of the content, as long as that takes: a file is read, a stream is made. For tests and
-    /// other callers that may wait.
+    /// Returns the whole content. This reads a file and runs a producer to its end, so it may block; it
+    /// is for tests and other callers that may wait.
     ///
     /// # Errors
     ///
-    /// Those of reading the file or making the stream; `UnexpectedEof` if the file is shorter than
+    /// An error of reading the file or of the producer; `UnexpectedEof` if the file is shorter than
     /// its range.
     pub fn into_content(self) -> io::Result<Vec<u8>> {
         match self.body {
@@ -313,7 +319,7 @@ impl Response {
     }
 }
 
-/// A status that says itself what it means, as a line of text where there may be one.
+/// Creates a response with the status as a line of text, where the status permits content.
 impl From<StatusCode> for Response {
     fn from(status: StatusCode) -> Self {
         match status {
@@ -323,11 +329,11 @@ impl From<StatusCode> for Response {
     }
 }
 
-/// The plain answer to a refused request: one line of text, and the connection closes.
+/// Creates the plain response to a rejected request: one line of text. The connection closes.
 impl From<Rejection> for Response {
-    fn from(refusal: Rejection) -> Self {
-        let status = refusal.status();
-        Self::text(format!("{status}: {}\n", refusal.reason()))
+    fn from(rejection: Rejection) -> Self {
+        let status = rejection.status();
+        Self::text(format!("{status}: {}\n", rejection.reason()))
             .with_status(status)
             .closing()
     }
@@ -346,8 +352,8 @@ const STANDARD_METHODS: [Method; 9] = [
     Method::TRACE,
 ];
 
-/// The answer to a method that a resource does not have: 405 with those it has, or 501 if it is
-/// none that a server should know (RFC 9110 §9.1).
+/// Creates the response to a method that a resource does not support: 405 with the supported methods,
+/// or 501 for a method that is not a standard one (RFC 9110 §9.1).
 pub(crate) fn method_not_allowed(method: &Method, allow: &[Method]) -> Response {
     if STANDARD_METHODS.contains(method) {
         not_allowed(allow)
@@ -356,12 +362,12 @@ pub(crate) fn method_not_allowed(method: &Method, allow: &[Method]) -> Response 
     }
 }
 
-/// 405 with what is allowed instead.
+/// Creates a 405 response with the allowed methods. The connection closes.
 pub(crate) fn not_allowed(allow: &[Method]) -> Response {
     allowing(StatusCode::METHOD_NOT_ALLOWED.into(), allow).closing()
 }
 
-/// The same response with these methods in its Allow field, sorted and each once.
+/// Sets the Allow field to these methods, sorted and without duplicates.
 pub(crate) fn allowing(response: Response, methods: &[Method]) -> Response {
     let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
     names.sort_unstable();
@@ -374,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_either_not_allowed_or_not_known() {
+    fn unsupported_method_is_405_and_unknown_one_is_501() {
         let allow = [Method::OPTIONS, Method::HEAD, Method::GET, Method::HEAD];
         let response = method_not_allowed(&Method::PUT, &allow);
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -389,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_injected_by_a_field() {
+    fn header_with_line_break_becomes_500() {
         let response = Response::text("x").with_header("X-Name", "a\r\nSet-Cookie: b");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!response.headers().contains_key("X-Name"));
     }
 
     #[test]
-    fn a_refusal_says_why_and_closes() {
+    fn rejection_states_its_reason_and_closes() {
         let response = Response::from(Rejection::bad_request("bare LF"));
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers()[CONNECTION], "close");

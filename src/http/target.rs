@@ -1,7 +1,7 @@
-//! The request-target and the path in it (RFC 9112 §3.2, RFC 3986 §3.3).
+//! The request-target and its path (RFC 9112 §3.2, RFC 3986 §3.3).
 //!
-//! A path is decoded exactly once, here, and everything behind works on the decoded form: no two
-//! parts of the server can read one address differently.
+//! A path is decoded exactly once, here. All other code uses the decoded form, so that no two parts of
+//! the server can interpret one path differently.
 
 use std::borrow::Cow;
 
@@ -15,12 +15,17 @@ use super::Rejection;
 pub(crate) struct Target<'a> {
     /// The authority of the absolute form; it overrides the Host field (RFC 9112 §3.2.2).
     pub(crate) authority: Option<&'a str>,
-    /// Decoded, without dot segments and empty segments: `/`, `/a/b`, `/a/`. The asterisk form is
-    /// `*`, the authority form is empty; neither is a path that anything is served at.
+    /// The decoded path, without dot segments and empty segments: `/`, `/a/b`, `/a/`. It is `*` for
+    /// the asterisk form and empty for the authority form; neither matches a resource.
     pub(crate) path: Cow<'a, [u8]>,
 }
 
 impl<'a> Target<'a> {
+    /// Parses a request-target in any of its forms.
+    ///
+    /// # Errors
+    ///
+    /// 400 for a malformed target, a fragment, or a path that [`decode_path`] rejects.
     pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
         if memchr::memchr(b'#', raw.as_bytes()).is_some() {
             return Err(Rejection::bad_request("fragment in the request-target"));
@@ -81,9 +86,8 @@ pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
 
 /// Decodes a path that starts with `/`, removes dot segments and merges slashes.
 ///
-/// Refused, so that no later layer can be talked into something else by them: NUL, an encoded
-/// slash, a backslash, an escape that is not two hexadecimal digits, and dot segments that climb
-/// above the root.
+/// Rejected, so that no later layer can be misled by them: NUL, an encoded slash, a backslash, an
+/// escape that is not two hexadecimal digits, and dot segments that lead above the root.
 fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Rejection> {
     let decoded = percent_decode(raw.as_bytes())?;
     if decoded.contains(&b'\\') {
@@ -118,7 +122,8 @@ fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Rejection> {
     Ok(Cow::Owned(path))
 }
 
-/// True if there is no empty segment and none that starts with a dot, which is nearly always.
+/// Returns whether the path has no empty segment and none that starts with a dot, which is the
+/// common case.
 fn is_normal(path: &[u8]) -> bool {
     !path
         .windows(2)
@@ -156,13 +161,12 @@ fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Rejection> {
     Ok(Cow::Owned(decoded))
 }
 
-/// The value of one hexadecimal digit.
+/// Returns the value of a hexadecimal digit.
 pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
 
-/// What a decoded path must have escaped to stand in a URL again: all but `pchar` and `/`
-/// (RFC 3986 §3.3).
+/// The characters that are percent-encoded in a path: all but `pchar` and `/` (RFC 3986 §3.3).
 const NOT_IN_PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -193,12 +197,12 @@ mod tests {
     fn path(raw: &str) -> Result<Vec<u8>, &'static str> {
         match Target::parse(&Method::GET, raw) {
             Ok(target) => Ok(target.path.into_owned()),
-            Err(refusal) => Err(refusal.reason()),
+            Err(rejection) => Err(rejection.reason()),
         }
     }
 
     #[test]
-    fn paths_are_decoded_once_and_normalised() {
+    fn path_is_decoded_once_and_normalised() {
         let table: &[(&str, &[u8])] = &[
             ("/", b"/"),
             ("/a/b.html", b"/a/b.html"),
@@ -227,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_could_mean_two_things_are_refused() {
+    fn ambiguous_paths_are_rejected() {
         let table = [
             ("/%00", "NUL in the path"),
             ("/a%2fb", "encoded slash in the path"),
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn asterisk_and_authority_have_their_methods() {
+    fn asterisk_and_authority_forms_require_their_methods() {
         let options = Target::parse(&Method::OPTIONS, "*").map(|target| target.path.into_owned());
         assert_eq!(options, Ok(b"*".to_vec()));
         let connect = Target::parse(&Method::CONNECT, "h:443").map(|target| target.authority);
@@ -262,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_decoded_path_is_normal_and_survives_encoding(raw in "/[a-c./%2eF\\x20ñ]{0,24}") {
+        fn decoded_path_is_normal_and_survives_encoding(raw in "/[a-c./%2eF\\x20ñ]{0,24}") {
             if let Ok(decoded) = path(&raw) {
                 prop_assert!(decoded.starts_with(b"/"));
                 for segment in decoded[1..].split(|&byte| byte == b'/') {

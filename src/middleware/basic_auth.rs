@@ -119,12 +119,12 @@ impl Handler for BasicAuth {
         }
     }
 
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.claim(request) {
-            Claim::Verified => self.inner.reject(request, refusal),
+            Claim::Verified => self.inner.reject(request, rejection),
             // Nothing is told of what is inside.
             Claim::Nothing | Claim::Unverified(_) => {
-                error_page::instead_of(refusal.into(), request.fields())
+                error_page::instead_of(rejection.into(), request.fields())
             }
         }
     }
@@ -292,14 +292,14 @@ mod tests {
         );
         let none = with(Request::post("/none", "a"), "ana:secret");
         let post = with(Request::post("/post", "a"), "ana:secret");
-        let refusal = Rejection::bad_request("no");
-        assert_eq!(handler.reject(&post, refusal).status(), 400);
+        let rejection = Rejection::bad_request("no");
+        assert_eq!(handler.reject(&post, rejection).status(), 400);
         assert_eq!(handler.handle(&none).wait().status(), 404);
         assert_eq!(handler.handle(&post).wait().status(), 200);
         // And then it does.
         assert_eq!(admits(&handler, "/none", "ana:secret"), Err(404));
         assert_eq!(handler.handle(&none).wait().status(), 404);
-        assert_eq!(handler.reject(&post, refusal).status(), 418);
+        assert_eq!(handler.reject(&post, rejection).status(), 418);
         let wrong = with(Request::post("/none", "a"), "ana:wrong");
         assert_eq!(handler.handle(&wrong).wait().status(), 401);
     }

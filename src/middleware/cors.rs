@@ -67,8 +67,8 @@ impl Handler for Cors {
         }
     }
 
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
-        let response = self.inner.reject(request, refusal);
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
+        let response = self.inner.reject(request, rejection);
         add_origin(self.origin.as_ref(), response)
     }
 

@@ -109,7 +109,7 @@ impl FromStr for Rate {
 /// let handler = RateLimit::new(hello).per_client("0.1:2".parse()?);
 /// let client = ([192, 0, 2, 1], 50_000).into();
 /// let status = || {
-///     let request = Request::get("/").with_peer(client);
+///     let request = Request::get("/").with_client_addr(client);
 ///     handler.handle(&request).wait().status()
 /// };
 /// assert_eq!(status(), StatusCode::OK);
@@ -200,8 +200,8 @@ impl Handler for RateLimit {
         }
     }
 
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
-        self.inner.reject(request, refusal)
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
+        self.inner.reject(request, rejection)
     }
 
     fn shed(&self) {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     fn from(request: Request<'static>, peer: &str) -> Request<'static> {
-        request.with_peer(peer.parse().expect("an address"))
+        request.with_client_addr(peer.parse().expect("an address"))
     }
 
     fn status(handler: &RateLimit, peer: &str) -> u16 {

@@ -78,9 +78,9 @@ impl Handler for SlowLog {
         admission
     }
 
-    fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         let started = (self.watch.clock)();
-        let response = self.inner.reject(request, refusal);
+        let response = self.inner.reject(request, rejection);
         let asked = Asked::of(request);
         self.watch.judge(started, &asked, response.status());
         response
@@ -161,9 +161,9 @@ mod tests {
             BodyPolicy::Reject(Response::new(StatusCode::FORBIDDEN))
         }
 
-        fn reject(&self, request: &Request<'_>, refusal: Rejection) -> Response {
+        fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
             pass(milliseconds(request));
-            refusal.into()
+            rejection.into()
         }
     }
 
