@@ -328,7 +328,7 @@ fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
         return;
     };
     match range {
-        RangeRequest::Whole => {
+        RangeRequest::Full => {
             let why = match (request.method(), request.header("if-range")) {
                 (&Method::GET, None) => "its form is unknown, or the file is empty",
                 (&Method::GET, Some(_)) => "If-Range names another version",
@@ -417,13 +417,13 @@ impl Tree {
         let range = match *request.method() {
             Method::GET => conditional::range_of(fields, &version.validators, version.len),
             // Ranges are for GET.
-            _ => RangeRequest::Whole,
+            _ => RangeRequest::Full,
         };
         if explain_log::is_explained() {
             explain_range(request, &range, version.len);
         }
         Ok(match range {
-            RangeRequest::Whole => response_body::whole(version),
+            RangeRequest::Full => response_body::whole(version),
             RangeRequest::Part(part) => response_body::part(version, part),
             RangeRequest::Parts(parts) => response_body::parts(version, &parts),
             RangeRequest::Unsatisfiable => self

@@ -206,9 +206,9 @@ pub(crate) fn range_of(
     match (values.next(), values.next()) {
         // Ranges of an empty representation are ignored, as nginx and Go do: an empty 200 helps
         // the client more than a 416.
-        _ if length == 0 => range::RangeRequest::Whole,
+        _ if length == 0 => range::RangeRequest::Full,
         (Some(value), None) if range_applies(fields, validators) => range::parse(value, length),
-        _ => range::RangeRequest::Whole,
+        _ => range::RangeRequest::Full,
     }
 }
 

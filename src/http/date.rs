@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_formats_are_parsed() {
+    fn three_date_formats_are_parsed() {
         for text in [
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",

@@ -211,7 +211,7 @@ impl PartHead {
         for field in fields {
             let named = |name| field.name.eq_ignore_ascii_case(name);
             if named("content-disposition") {
-                let disposition = Self::of_disposition(field.value)?;
+                let disposition = Self::from_disposition(field.value)?;
                 if head.replace(disposition).is_some() {
                     return Err(MALFORMED);
                 }
@@ -229,7 +229,7 @@ impl PartHead {
     }
 
     /// Parses a Content-Disposition. `filename*` is not permitted in forms (RFC 7578 §4.2).
-    fn of_disposition(value: &[u8]) -> Result<Self, FormError> {
+    fn from_disposition(value: &[u8]) -> Result<Self, FormError> {
         let (kind, rest) = split_at_semicolon(value);
         if !kind.trim_ascii().eq_ignore_ascii_case(b"form-data") {
             return Ok(Self::default());

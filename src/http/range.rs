@@ -51,7 +51,7 @@ const MERGED_GAP_BYTES: u64 = 80;
 pub(crate) enum RangeRequest {
     /// The field is ignored and the whole representation is sent, as RFC 9110 §14.2 permits: the unit
     /// is not bytes, the field is ill-formed, or it has too many ranges.
-    Whole,
+    Full,
     /// 206 with this range as its content.
     Part(ByteRange),
     /// 206 as multipart/byteranges: two ranges or more, at least [`MERGED_GAP_BYTES`] apart, so that
@@ -66,7 +66,7 @@ impl RangeRequest {
     /// want the parts in the order of the request (RFC 9110 §15.3.7.2).
     fn with(self, range: ByteRange) -> Self {
         match self {
-            Self::Whole => Self::Whole,
+            Self::Full => Self::Full,
             Self::Unsatisfiable => Self::Part(range),
             Self::Part(part) if part.touches(range) => Self::Part(part.span(range)),
             Self::Part(part) => Self::Parts(vec![part, range]),
@@ -95,7 +95,7 @@ fn insert(parts: &mut Vec<ByteRange>, mut range: ByteRange) {
 
 /// Parses a Range field for a representation of `length` bytes.
 pub(crate) fn parse(value: &[u8], length: u64) -> RangeRequest {
-    requested(value, length).unwrap_or(RangeRequest::Whole)
+    requested(value, length).unwrap_or(RangeRequest::Full)
 }
 
 /// `None` for a field that is ignored.

@@ -176,12 +176,12 @@ impl Response {
 
     /// Creates a 200 response of type `text/plain; charset=utf-8`.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::of_type("text/plain; charset=utf-8", text.into())
+        Self::with_media_type("text/plain; charset=utf-8", text.into())
     }
 
     /// Creates a 200 response of type `text/html; charset=utf-8`.
     pub fn html(html: impl Into<String>) -> Self {
-        Self::of_type("text/html; charset=utf-8", html.into())
+        Self::with_media_type("text/html; charset=utf-8", html.into())
     }
 
     /// Creates a 200 response of type `application/json` from a value.
@@ -190,7 +190,7 @@ impl Response {
     /// of the handler: it is logged and the response is a 500.
     pub fn json(value: &impl serde::Serialize) -> Self {
         match serde_json::to_vec(value) {
-            Ok(json) => Self::of_type("application/json", json),
+            Ok(json) => Self::with_media_type("application/json", json),
             Err(error) => Self::fault(&format!("response: cannot be serialized as JSON: {error}")),
         }
     }
@@ -201,7 +201,7 @@ impl Response {
         Self::new(status).with_header(LOCATION, location)
     }
 
-    fn of_type(media_type: &'static str, content: impl Into<Bytes>) -> Self {
+    fn with_media_type(media_type: &'static str, content: impl Into<Bytes>) -> Self {
         let mut response = Self::new(StatusCode::OK).with_body(Body::Bytes(content.into()));
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));

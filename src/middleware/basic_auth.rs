@@ -1,4 +1,4 @@
-//! The Basic scheme of RFC 7617: a name and a password with every request.
+//! HTTP Basic authentication (RFC 7617): a user name and a password with every request.
 
 use std::sync::Arc;
 
@@ -9,53 +9,56 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
-use super::password_pool::{Login, Verdict, Verifier};
+use super::password_pool::{Login, PasswordPool, Verdict};
 use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 
-/// Lets only those reach a handler who have a name and a password (RFC 7617); others get a 401.
+/// Requires a user name and a password for a handler (RFC 7617); other requests get a 401.
 ///
-/// Passwords go over the wire as they are: without TLS before it, this keeps out the curious, not
-/// those who can listen.
+/// Basic authentication transmits passwords in clear text: without TLS, anyone on the network path can
+/// read them.
 ///
-/// To verify a password takes long on purpose. It is done on a thread of its own, a few at once;
-/// who comes when too many wait is told 503. Passwords that were right are remembered, as keyed
-/// hashes in memory, and requests with them are answered at once.
+/// Password hashes are slow by design. They are verified on threads of their own, two at a time; when
+/// too many requests wait for one, further ones get a 503. Logins that were accepted are cached as
+/// keyed hashes in memory, and requests with them are passed on at once.
 ///
-/// Without a well-formed name and password, no content is read. With one that is not verified yet,
-/// content is read as far as the handler admits (or a little, where it admits none, so that only
-/// who may come in learns that), and the handler gets it when the password was right. So the
-/// handler may be asked twice whether it admits a content.
+/// The body of a request without well-formed credentials is not read. The body of a request whose
+/// credentials are not verified yet is read as far as the handler admits (or up to 64 KiB where it
+/// rejects it, so that only an authenticated client learns that), and the handler gets it when the
+/// password was correct. [`Handler::admit`] of the handler may therefore be called twice.
 pub struct BasicAuth {
     inner: Arc<dyn Handler>,
-    verifier: Arc<Verifier>,
+    passwords: Arc<PasswordPool>,
 }
 
 const CHALLENGE: &str = "Basic realm=\"tws\", charset=\"UTF-8\"";
 
-/// Content that is read before it is known whether its sender may hear that nobody wants it.
+/// The limit of a body that the handler rejects, while the client is not authenticated yet, in bytes.
 const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 
-/// Not all clients pad.
+/// Padding is optional, because some clients omit it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a request shows at the door.
+/// The credentials of a request.
 enum Claim {
-    Nothing,
+    /// None, or ill-formed ones.
+    Missing,
+    /// Well-formed ones that are not verified yet.
     Unverified(Login),
+    /// A login that was accepted before.
     Verified,
 }
 
 impl BasicAuth {
-    /// Lets those of `credentials` reach `inner`.
+    /// Wraps `inner`, which gets only requests with one of the `credentials`.
     pub fn new(inner: impl Handler + 'static, credentials: Credentials) -> Self {
         Self {
             inner: Arc::new(inner),
-            verifier: Arc::new(Verifier::new(credentials)),
+            passwords: Arc::new(PasswordPool::new(credentials)),
         }
     }
 
@@ -64,9 +67,9 @@ impl BasicAuth {
             None => {
                 let why = "there is no well-formed Authorization field with the scheme Basic";
                 explain!("password", "{why}: 401");
-                Claim::Nothing
+                Claim::Missing
             }
-            Some(login) if self.verifier.remembers(&login) => Claim::Verified,
+            Some(login) if self.passwords.is_cached(&login) => Claim::Verified,
             Some(login) => Claim::Unverified(login),
         }
     }
@@ -75,32 +78,32 @@ impl BasicAuth {
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.claim(request) {
-            Claim::Nothing => challenge(request).into(),
+            Claim::Missing => challenge(request).into(),
             Claim::Verified => inside(&*self.inner, request),
             Claim::Unverified(login) => {
                 let inner = Arc::clone(&self.inner);
-                let verifier = Arc::clone(&self.verifier);
+                let passwords = Arc::clone(&self.passwords);
                 let request = request.clone().into_owned();
-                Outcome::deferred(move |replier| {
-                    let then = move |verdict| match verdict {
-                        Verdict::Wrong => {
+                Outcome::deferred(move |responder| {
+                    let on_verdict = move |verdict| match verdict {
+                        Verdict::Denied => {
                             explain!(
                                 "password",
                                 "the user is unknown or the password is wrong: 401"
                             );
-                            replier.send(challenge(&request));
+                            responder.send(challenge(&request));
                         }
-                        Verdict::Busy => {
-                            replier.send(Response::unavailable(
+                        Verdict::Overloaded => {
+                            responder.send(Response::unavailable(
                                 "too many sign-in attempts in progress; try again",
                             ));
                         }
-                        Verdict::Right => {
+                        Verdict::Accepted => {
                             explain!("password", "the password is correct");
-                            replier.send(inside(&*inner, &request));
+                            responder.send(inside(&*inner, &request));
                         }
                     };
-                    verifier.verify(login, Box::new(then));
+                    passwords.verify(login, Box::new(on_verdict));
                 })
             }
         }
@@ -108,22 +111,22 @@ impl Handler for BasicAuth {
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let claim = self.claim(request);
-        if let Claim::Nothing = claim {
+        if let Claim::Missing = claim {
             return BodyPolicy::Reject(challenge(request));
         }
         match (claim, self.inner.admit(request)) {
             (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
                 max: MAX_UNWANTED_BYTES,
             },
-            (_, admission) => admission,
+            (_, policy) => policy,
         }
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.claim(request) {
             Claim::Verified => self.inner.reject(request, rejection),
-            // Nothing is told of what is inside.
-            Claim::Nothing | Claim::Unverified(_) => {
+            // An unauthenticated client learns nothing about the handler.
+            Claim::Missing | Claim::Unverified(_) => {
                 error_page::instead_of(rejection.into(), request.fields())
             }
         }
@@ -134,8 +137,8 @@ impl Handler for BasicAuth {
     }
 }
 
-/// The handler's answer. A content may have been read before it was verified that the handler may
-/// be asked about it.
+/// Calls the handler. The body may have been read although the handler rejects it, because the client
+/// was not authenticated yet.
 fn inside(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
     if request.announces_content()
         && let BodyPolicy::Reject(response) = inner.admit(request)
@@ -152,7 +155,7 @@ fn challenge(request: &Request<'_>) -> Response {
         .with_header(WWW_AUTHENTICATE, CHALLENGE)
 }
 
-/// The name and the password in a request, if they are well-formed (RFC 7617 §2).
+/// Returns the user name and the password of a request, if they are well-formed (RFC 7617 §2).
 fn login(request: &Request<'_>) -> Option<Login> {
     let mut values = request.fields().all("authorization");
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -180,7 +183,7 @@ mod tests {
     use crate::body::Body;
     use crate::middleware::credentials::tests::credentials;
 
-    /// Admits 1,000 bytes at /post and none elsewhere.
+    /// Admits 1,000 bytes at /post and rejects bodies elsewhere.
     struct Inner;
 
     impl Handler for Inner {
@@ -189,7 +192,7 @@ mod tests {
             let response = Response::text(text);
             match request.path() {
                 "/job" => Outcome::blocking(|| response),
-                "/later" => Outcome::deferred(|replier| replier.send(response)),
+                "/later" => Outcome::deferred(|responder| responder.send(response)),
                 _ => response.into(),
             }
         }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_has_a_password_comes_in() {
+    fn request_without_valid_credentials_is_401() {
         let handler = guarded();
         let get = |value: &str| {
             let request = Request::get("/").with_header("Authorization", value);
@@ -244,19 +247,19 @@ mod tests {
         let response = handler.handle(&Request::get("/")).wait();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(response.headers()[WWW_AUTHENTICATE], CHALLENGE);
-        // Two of them could be read in two ways.
+        // Two Authorization fields are ambiguous.
         let twice = with(with(Request::get("/"), "ana:secret"), "ana:secret");
         assert_eq!(handler.handle(&twice).wait().status(), 401);
     }
 
     #[test]
-    fn a_password_is_verified_off_the_loop_and_once() {
+    fn password_is_verified_off_the_event_loop_and_cached() {
         let handler = guarded();
         for (path, at_once) in [("/job", false), ("/", true)] {
             let request = with(Request::get(path), "ana:secret");
-            let reply = handler.handle(&request);
-            assert_eq!(matches!(reply, Outcome::Ready(_)), at_once, "{path}");
-            assert_eq!(reply.wait().status(), 200);
+            let outcome = handler.handle(&request);
+            assert_eq!(matches!(outcome, Outcome::Ready(_)), at_once, "{path}");
+            assert_eq!(outcome.wait().status(), 200);
         }
         for path in ["/", "/job", "/later"] {
             let request = with(Request::get(path), "ana:secret");
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_read_for_those_who_may_come_in() {
+    fn bodies_are_read_for_authenticated_clients() {
         let admits = |handler: &BasicAuth, path: &str, login: &str| {
             let request = Request::post(path, "a");
             let request = match login {
@@ -285,7 +288,7 @@ mod tests {
         let handler = guarded();
         assert_eq!(admits(&handler, "/post", ""), Err(401));
         assert_eq!(admits(&handler, "/post", "ana:secret"), Ok(1000));
-        // Nothing tells what is there before the password is verified.
+        // Before the password is verified, the response does not depend on the handler.
         assert_eq!(
             admits(&handler, "/none", "ana:secret"),
             Ok(MAX_UNWANTED_BYTES)
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(handler.reject(&post, rejection).status(), 400);
         assert_eq!(handler.handle(&none).wait().status(), 404);
         assert_eq!(handler.handle(&post).wait().status(), 200);
-        // And then it does.
+        // After that it does.
         assert_eq!(admits(&handler, "/none", "ana:secret"), Err(404));
         assert_eq!(handler.handle(&none).wait().status(), 404);
         assert_eq!(handler.reject(&post, rejection).status(), 418);

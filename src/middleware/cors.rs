@@ -1,4 +1,4 @@
-//! Lets pages of another origin use a handler.
+//! Cross-origin resource sharing for a handler.
 
 use ::http::{HeaderValue, StatusCode};
 
@@ -7,9 +7,9 @@ use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, cors};
 use crate::site::Origin;
 
-/// Lets pages of an origin, or of all (`*`), read what a handler answers, errors too, and answers
-/// the preflights that browsers send before (Fetch §4.8). What the handler itself says of origins
-/// stands.
+/// Permits pages of one origin, or of any (`*`), to read the responses of a handler, including errors,
+/// and responds to the preflight requests of browsers (Fetch §4.8). A response whose handler set
+/// Access-Control-Allow-Origin itself is left unchanged.
 ///
 /// ```
 /// use tws::{Cors, Handler, Request, Response, site::Origin};
@@ -27,11 +27,12 @@ pub struct Cors {
     origin: Option<HeaderValue>,
 }
 
-/// The content of a preflight means nothing; a little is read past, to keep the connection.
+/// The limit of a preflight's content, in bytes. It has no meaning; up to this limit it is read and
+/// discarded, so that the connection can be reused.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl Cors {
-    /// Lets pages of `origin` use `inner`.
+    /// Wraps `inner` and permits pages of `origin`.
     pub fn new(inner: impl Handler + 'static, origin: &Origin) -> Self {
         Self {
             inner: Box::new(inner),
@@ -45,12 +46,12 @@ impl Handler for Cors {
         let origin = self.origin.clone();
         if cors::is_preflight(request) {
             explain!("cors", "a preflight request is answered on every path");
-            // All methods: which of them are there is said to the request itself.
+            // All methods are permitted; the request itself gets a 405 where a method is not supported.
             let response = cors::permit(Response::new(StatusCode::NO_CONTENT), "*");
             return add_origin(origin.as_ref(), response).into();
         }
-        let reply = self.inner.handle(request);
-        reply.map(move |response| add_origin(origin.as_ref(), response))
+        let outcome = self.inner.handle(request);
+        outcome.map(move |response| add_origin(origin.as_ref(), response))
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
@@ -63,7 +64,7 @@ impl Handler for Cors {
             BodyPolicy::Reject(response) => {
                 BodyPolicy::Reject(add_origin(self.origin.as_ref(), response))
             }
-            admission => admission,
+            policy => policy,
         }
     }
 
@@ -101,7 +102,7 @@ mod tests {
         Cors::new(inner, &origin.parse().expect("an origin"))
     }
 
-    fn said(response: &Response) -> (u16, &str, Vec<&str>) {
+    fn fields_of(response: &Response) -> (u16, &str, Vec<&str>) {
         let fields = response.headers();
         let vary = fields.get_all(VARY).iter();
         (
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_says_who_may_read_it() {
+    fn every_response_has_allow_origin() {
         let origin = "https://a.test";
         for (allowed, path, expected) in [
             ("*", "/304", (304, "*", vec!["Accept"])),
@@ -123,30 +124,33 @@ mod tests {
         ] {
             let handler = open(allowed);
             let response = handler.handle(&Request::get(path)).wait();
-            assert_eq!(said(&response), expected, "{allowed} {path}");
+            assert_eq!(fields_of(&response), expected, "{allowed} {path}");
         }
         let refused = open(origin).reject(&Request::get("/"), Rejection::bad_request("no"));
-        assert_eq!(said(&refused), (400, origin, vec!["Origin"]));
+        assert_eq!(fields_of(&refused), (400, origin, vec!["Origin"]));
     }
 
     #[test]
-    fn a_preflight_never_reaches_the_handler() {
+    fn preflight_does_not_reach_the_handler() {
         let handler = open("https://a.test");
         let preflight = Request::new(Method::OPTIONS, "/none")
             .with_header("Origin", "https://a.test")
             .with_header("Access-Control-Request-Method", "PUT");
         let response = handler.handle(&preflight).wait();
-        assert_eq!(said(&response), (204, "https://a.test", vec!["Origin"]));
+        assert_eq!(
+            fields_of(&response),
+            (204, "https://a.test", vec!["Origin"])
+        );
         let fields = response.headers();
         assert_eq!(fields["Access-Control-Allow-Methods"], "*");
         assert_eq!(fields["Access-Control-Allow-Headers"], "*, Authorization");
-        // Without the question it is an OPTIONS like any other.
+        // Without Access-Control-Request-Method it is an ordinary OPTIONS request.
         let options =
             Request::new(Method::OPTIONS, "/none").with_header("Origin", "https://a.test");
         assert_eq!(handler.handle(&options).wait().status(), 404);
     }
 
-    /// Refuses all contents.
+    /// Rejects all bodies.
     struct Closed;
 
     impl Handler for Closed {
@@ -160,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_can_read_why_its_content_is_refused() {
+    fn rejected_body_has_allow_origin() {
         let handler = Cors::new(Closed, &"*".parse().expect("an origin"));
         match handler.admit(&Request::post("/", "a")) {
-            BodyPolicy::Reject(response) => assert_eq!(said(&response), (403, "*", vec![])),
+            BodyPolicy::Reject(response) => assert_eq!(fields_of(&response), (403, "*", vec![])),
             other => panic!("{other:?}"),
         }
         let preflight = Request::new(Method::OPTIONS, "/")

@@ -1,4 +1,4 @@
-//! Who may come in: a file of user names and hashes of passwords.
+//! Credentials for Basic authentication: a file of user names and password hashes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,16 +10,17 @@ use argon2::{Algorithm, Argon2, Params};
 
 use crate::error::Error;
 
-/// Users and hashes of their passwords.
+/// User names and password hashes, read from a file in the format of htpasswd(1).
 pub struct Credentials {
-    hashes: HashMap<String, Hash>,
-    /// What the password of an unknown user is verified against, so that it takes as long.
-    decoy: Hash,
+    hashes: HashMap<String, SlowHash>,
+    /// The hash that an unknown user's password is verified against, so that the time of a
+    /// verification does not tell whether a user exists.
+    decoy: SlowHash,
 }
 
-/// What cannot be turned back into a password, not even by guessing many.
+/// A slow password hash, which makes guessing expensive.
 #[derive(Clone)]
-enum Hash {
+enum SlowHash {
     Argon2(Box<PasswordHash>),
     Bcrypt(String),
 }
@@ -27,22 +28,21 @@ enum Hash {
 const WAY_OUT: &str = "make the line with `htpasswd -nB USER`";
 
 impl Credentials {
-    /// Reads a file of lines `user:hash`, as `htpasswd -B` makes them (bcrypt), or with a hash as
-    /// `argon2 -e` makes it. Empty lines and those that begin with `#` say nothing. Of a password,
-    /// bcrypt takes the first 72 bytes, and so does `htpasswd`: what follows is not compared.
+    /// Reads a file of lines `user:hash`, as written by `htpasswd -B` (bcrypt), or with a hash as
+    /// written by `argon2 -e`. Empty lines and lines that begin with `#` are ignored. Like `htpasswd`,
+    /// bcrypt uses the first 72 bytes of a password; the rest is not compared.
     ///
     /// # Errors
     ///
-    /// [`Error::Path`] if the file cannot be read; [`Error::Setting`] if a line is something else,
-    /// or nobody could come in. A password as it is, or a hash that is quickly computed and so
-    /// quickly guessed (MD5, SHA-1, crypt), is something else.
+    /// [`Error::Path`] if the file cannot be read; [`Error::Setting`] if it contains no user or a line of
+    /// another kind: a plain password, or a fast hash that is easily guessed (MD5, SHA-1, crypt).
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path)
             .map_err(|source| Error::path("read the passwords in", path, source))?;
         Self::parse(&text).map_err(|error| Error::Setting(format!("{}{error}", path.display())))
     }
 
-    /// Reads the text of such a file; an error begins with the line's number, as `:7: …`.
+    /// Parses the text of such a file. An error begins with the line number, as `:7: …`.
     fn parse(text: &str) -> Result<Self, String> {
         let mut hashes = HashMap::new();
         let mut decoy = None;
@@ -64,16 +64,16 @@ impl Credentials {
         }
     }
 
-    /// Whether this is a user's password. It takes its time, on purpose, and the same time for a
-    /// user who does not exist (if all hashes are of one kind and cost).
+    /// Returns whether this is the user's password. It takes about 50 ms, and the same time for an
+    /// unknown user (if all hashes have the same kind and cost).
     pub(super) fn verify(&self, user: &str, password: &str) -> bool {
         let hash = self.hashes.get(user);
-        let is_right = hash.unwrap_or(&self.decoy).verify(password.as_bytes());
-        hash.is_some() & is_right
+        let matches = hash.unwrap_or(&self.decoy).verify(password.as_bytes());
+        hash.is_some() & matches
     }
 }
 
-fn parse_line(line: &str) -> Result<(&str, Hash), String> {
+fn parse_line(line: &str) -> Result<(&str, SlowHash), String> {
     let (user, hash) = line
         .split_once(':')
         .ok_or_else(|| format!("it is not `user:hash`; {WAY_OUT}"))?;
@@ -88,7 +88,7 @@ fn parse_line(line: &str) -> Result<(&str, Hash), String> {
         {
             return match hash.parse::<bcrypt::HashParts>() {
                 Ok(parts) if (4..=31).contains(&parts.get_cost()) => {
-                    Ok((user, Hash::Bcrypt(hash.to_owned())))
+                    Ok((user, SlowHash::Bcrypt(hash.to_owned())))
                 }
                 _ => Err(format!("the bcrypt hash of {user:?} is damaged; {WAY_OUT}")),
             };
@@ -109,16 +109,16 @@ fn parse_line(line: &str) -> Result<(&str, Hash), String> {
     ))
 }
 
-fn argon2_hash(text: &str) -> Option<Hash> {
+fn argon2_hash(text: &str) -> Option<SlowHash> {
     let hash = PasswordHash::new(text).ok()?;
     Algorithm::try_from(hash.algorithm.as_str()).ok()?;
     Params::try_from(&hash).ok()?;
     let complete = hash.salt.is_some() && hash.hash.is_some();
-    complete.then(|| Hash::Argon2(Box::new(hash)))
+    complete.then(|| SlowHash::Argon2(Box::new(hash)))
 }
 
-impl Hash {
-    /// Compares in a time that says nothing of how much is equal.
+impl SlowHash {
+    /// Compares in constant time.
     fn verify(&self, password: &[u8]) -> bool {
         match self {
             Self::Argon2(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
@@ -131,7 +131,7 @@ impl Hash {
 pub(super) mod tests {
     use super::*;
 
-    /// The cheapest hash there is of "secret".
+    /// The cheapest bcrypt hash of "secret".
     pub(crate) fn credentials() -> Credentials {
         let hash = bcrypt_of("secret");
         Credentials::parse(&format!("ana:{hash}\n")).expect("credentials")
@@ -151,7 +151,7 @@ pub(super) mod tests {
     const HTPASSWD: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
 
     #[test]
-    fn passwords_are_verified() {
+    fn password_matches_only_its_user() {
         let (ana, bo) = (bcrypt_of("secret"), bcrypt_of("ñ:ñ"));
         let text = format!("# users\n\nana:{ana}\nbo:{bo}\r\nñ:{ARGON2}\nmyName:{HTPASSWD}\n");
         let credentials = Credentials::parse(&text).expect("credentials");
@@ -160,7 +160,7 @@ pub(super) mod tests {
             ("ana", "Secret", false),
             ("ana", "", false),
             ("Ana", "secret", false),
-            // The password of the decoy.
+            // The password of the decoy hash.
             ("unknown", "secret", false),
             ("bo", "ñ:ñ", true),
             ("bo", "secret", false),
@@ -178,7 +178,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_safe_hash_is_named_with_its_line() {
+    fn unsafe_hash_is_an_error_with_its_line() {
         let fine = format!("ana:{}", bcrypt_of("x"));
         for (line, expected) in [
             ("bo", ":2: it is not `user:hash`"),
@@ -217,7 +217,7 @@ pub(super) mod tests {
             assert!(error.starts_with(expected), "{line}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
-        let empty = Credentials::parse("# nobody\n").err().expect("an error");
+        let empty = Credentials::parse("# comment\n").err().expect("an error");
         assert!(empty.contains("no user"), "{empty}");
     }
 }

@@ -1,9 +1,9 @@
-//! Handlers around handlers: each is made with the handler that it wraps, and has a say in all
-//! three questions, those about contents too.
+//! Middlewares: handlers that wrap another handler. Each is created with the handler that it wraps and
+//! implements all methods of [`Handler`](crate::Handler), those about bodies too.
 //!
-//! The order is the program's to choose. [`Cors`] belongs around [`BasicAuth`]: a browser asks
-//! without a password whether it may ask with one. [`RateLimit`] belongs between them: what is one
-//! too many is no guess at a password, and a page can read that it was.
+//! The program chooses the order. [`Cors`] belongs outside `BasicAuth`, because browsers send
+//! preflights without credentials. [`RateLimit`] belongs between them: a request above the rate is no
+//! attempt at a password, and the page that sent it can read the response.
 
 #[cfg(feature = "auth")]
 mod basic_auth;

@@ -1,5 +1,5 @@
-//! Passwords are verified on purpose slowly, so never on an event loop, and never so many at once
-//! that nothing else is done: on threads of their own, of which there are few.
+//! A pool of threads that verify passwords. Password hashes are slow by design, so they must not run on
+//! an event loop, nor on so many threads that they take all processors.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -12,136 +12,145 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::credentials::Credentials;
 
-/// Verifications at once. One takes some 50 ms of a processor, so these are 40 in a second, and
-/// the helper threads stay free for files.
-const MAX_AT_ONCE: usize = 2;
+/// Concurrent verifications. One takes about 50 ms of processor time, so the limit is about 40 per
+/// second. The helper threads stay available for files.
+const MAX_RUNNING: usize = 2;
 
-/// Requests that wait for one; more are told 503. A browser opens six connections.
+/// Requests that may wait for a verification; further ones get a 503. A browser opens six
+/// connections.
 const MAX_WAITING: usize = 64;
 
-/// Users whose passwords are remembered, as keyed hashes; those who were not here for the longest
-/// time are verified anew.
-const MAX_REMEMBERED: usize = 1024;
+/// Logins that are cached as keyed hashes. The least recently used ones are evicted and verified
+/// again.
+const MAX_CACHED: usize = 1024;
 
-/// A user name and a password that have come, right or wrong.
+/// A user name and a password from a request, not verified.
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
 }
 
-/// What becomes of a login.
+/// The result of verifying a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Right,
-    Wrong,
-    /// Too many wait for a verdict.
-    Busy,
+    /// The password is correct.
+    Accepted,
+    /// The password is wrong, or the user is unknown.
+    Denied,
+    /// Not verified, because too many logins are waiting.
+    Overloaded,
 }
 
-type Then = Box<dyn FnOnce(Verdict) + Send>;
+type OnVerdict = Box<dyn FnOnce(Verdict) + Send>;
 
-pub(super) struct Verifier {
+pub(super) struct PasswordPool {
     credentials: Credentials,
-    /// Of this process alone: whoever reads its memory cannot look hashes up in a table, and
-    /// whoever sends logins cannot choose where they lie in one.
+    /// The key of the cached hashes, random for each process: hashes from a memory dump cannot be
+    /// looked up in a precomputed table, and clients cannot choose where their logins are in the
+    /// cache's hash table. `None` if the system has no random bytes; nothing is cached then.
     key: Option<[u8; 32]>,
-    remembered: Mutex<LruCache<blake3::Hash, ()>>,
-    queue: Mutex<Queue>,
+    cache: Mutex<LruCache<blake3::Hash, ()>>,
+    queue: Mutex<VerifyQueue>,
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: VecDeque<(Login, Then)>,
-    at_once: usize,
+struct VerifyQueue {
+    waiting: VecDeque<(Login, OnVerdict)>,
+    /// Threads that verify a login. At most [`MAX_RUNNING`].
+    running: usize,
 }
 
-impl Verifier {
+impl PasswordPool {
     pub(super) fn new(credentials: Credentials) -> Self {
-        let capacity = NonZeroUsize::new(MAX_REMEMBERED).unwrap_or(NonZeroUsize::MIN);
+        let capacity = NonZeroUsize::new(MAX_CACHED).unwrap_or(NonZeroUsize::MIN);
         Self {
             credentials,
             key: random_key(),
-            remembered: Mutex::new(LruCache::new(capacity)),
+            cache: Mutex::new(LruCache::new(capacity)),
             queue: Mutex::default(),
         }
     }
 
-    /// True if the login is known to be right. It takes no time to speak of.
-    pub(super) fn remembers(&self, login: &Login) -> bool {
-        let tag = self.tag(login);
-        // Tags are compared in constant time.
-        tag.is_some_and(|tag| lock(&self.remembered).get(&tag).is_some())
+    /// Returns whether the login was accepted before and is still cached. Fast enough for an event
+    /// loop.
+    pub(super) fn is_cached(&self, login: &Login) -> bool {
+        let hash = self.keyed_hash(login);
+        // blake3 compares hashes in constant time.
+        hash.is_some_and(|hash| lock(&self.cache).get(&hash).is_some())
     }
 
-    /// Finds out whether a login is right and calls `then` with the verdict: on a thread that is
-    /// `then`'s alone, unless that is [`Verdict::Busy`].
-    pub(super) fn verify(self: &Arc<Self>, login: Login, then: Then) {
+    /// Verifies a login and calls `on_verdict` with the result, on a thread that `on_verdict` may
+    /// keep. [`Verdict::Overloaded`] is reported at once on the caller's thread.
+    pub(super) fn verify(self: &Arc<Self>, login: Login, on_verdict: OnVerdict) {
         let mut queue = lock(&self.queue);
         if queue.waiting.len() >= MAX_WAITING {
             drop(queue);
-            return then(Verdict::Busy);
+            return on_verdict(Verdict::Overloaded);
         }
-        queue.waiting.push_back((login, then));
-        if queue.at_once < MAX_AT_ONCE {
-            queue.at_once += 1;
+        queue.waiting.push_back((login, on_verdict));
+        if queue.running < MAX_RUNNING {
+            queue.running += 1;
             drop(queue);
-            self.start();
+            self.spawn_thread();
         }
     }
 
-    /// Starts a thread for one login: next to what a verification takes, that is nothing, and
-    /// `then` may keep it. The thread is counted already.
-    fn start(self: &Arc<Self>) {
-        let verifier = Arc::clone(self);
+    /// Starts a thread for one login, which is counted as running already. The cost of a thread is
+    /// small compared to a verification, and the callback may keep the thread.
+    fn spawn_thread(self: &Arc<Self>) {
+        let pool = Arc::clone(self);
         let thread = thread::Builder::new().name("verifier".to_owned());
-        if let Err(error) = thread.spawn(move || verifier.work()) {
+        if let Err(error) = thread.spawn(move || pool.verify_next()) {
             log::error!("passwords: cannot start a verification thread: {error}");
             let mut queue = lock(&self.queue);
-            queue.at_once -= 1;
+            queue.running -= 1;
             let abandoned = std::mem::take(&mut queue.waiting);
             drop(queue);
             abandoned
                 .into_iter()
-                .for_each(|(_, then)| then(Verdict::Busy));
+                .for_each(|(_, on_verdict)| on_verdict(Verdict::Overloaded));
         }
     }
 
-    fn work(self: &Arc<Self>) {
-        let first = lock(&self.queue).waiting.pop_front();
-        let judged = first.map(|(login, then)| {
-            let judge = AssertUnwindSafe(|| self.judge(&login));
-            (catch_unwind(judge).unwrap_or(Verdict::Wrong), then)
+    fn verify_next(self: &Arc<Self>) {
+        let next = lock(&self.queue).waiting.pop_front();
+        let verified = next.map(|(login, on_verdict)| {
+            let validate = AssertUnwindSafe(|| self.validate(&login));
+            (
+                catch_unwind(validate).unwrap_or(Verdict::Denied),
+                on_verdict,
+            )
         });
         let mut queue = lock(&self.queue);
         if queue.waiting.is_empty() {
-            queue.at_once -= 1;
+            queue.running -= 1;
             drop(queue);
         } else {
             drop(queue);
-            self.start();
+            self.spawn_thread();
         }
-        if let Some((verdict, then)) = judged {
-            then(verdict);
+        if let Some((verdict, on_verdict)) = verified {
+            on_verdict(verdict);
         }
     }
 
-    fn judge(&self, login: &Login) -> Verdict {
-        // While this one waited, another may have come with the same password.
-        if self.remembers(login) {
-            return Verdict::Right;
+    fn validate(&self, login: &Login) -> Verdict {
+        // The same login may have been accepted while this one was waiting.
+        if self.is_cached(login) {
+            return Verdict::Accepted;
         }
         if !self.credentials.verify(&login.user, &login.password) {
-            return Verdict::Wrong;
+            return Verdict::Denied;
         }
-        if let Some(tag) = self.tag(login) {
-            lock(&self.remembered).put(tag, ());
+        if let Some(hash) = self.keyed_hash(login) {
+            lock(&self.cache).put(hash, ());
         }
-        Verdict::Right
+        Verdict::Accepted
     }
 
-    fn tag(&self, login: &Login) -> Option<blake3::Hash> {
+    fn keyed_hash(&self, login: &Login) -> Option<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(self.key.as_ref()?);
-        // A user name has no colon (RFC 7617 §2), so no two logins look alike.
+        // A user name has no colon (RFC 7617 §2), so the input is unambiguous.
         hasher.update(login.user.as_bytes());
         hasher.update(b":");
         hasher.update(login.password.as_bytes());
@@ -149,7 +158,7 @@ impl Verifier {
     }
 }
 
-/// `None` if the system has no random bytes to give: then nothing is remembered.
+/// `None` if the system has no random bytes.
 fn random_key() -> Option<[u8; 32]> {
     let mut key = [0; 32];
     let count = getrandom(&mut key, GetRandomFlags::empty());
@@ -157,7 +166,7 @@ fn random_key() -> Option<[u8; 32]> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these.
+    // No code panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -175,44 +184,44 @@ mod tests {
         }
     }
 
-    fn verdict(verifier: &Arc<Verifier>, password: &str) -> Verdict {
+    fn verdict(pool: &Arc<PasswordPool>, password: &str) -> Verdict {
         let (sender, receiver) = mpsc::channel();
-        let then = move |verdict| sender.send(verdict).expect("the test waits");
-        verifier.verify(login(password), Box::new(then));
+        let on_verdict = move |verdict| sender.send(verdict).expect("the test waits");
+        pool.verify(login(password), Box::new(on_verdict));
         receiver.recv().expect("a verdict")
     }
 
     #[test]
-    fn only_what_was_right_is_remembered() {
-        let verifier = Arc::new(Verifier::new(credentials()));
-        assert!(!verifier.remembers(&login("secret")));
-        assert_eq!(verdict(&verifier, "wrong"), Verdict::Wrong);
-        assert_eq!(verdict(&verifier, "secret"), Verdict::Right);
-        assert!(verifier.remembers(&login("secret")));
-        assert!(!verifier.remembers(&login("wrong")));
-        for number in 0..MAX_REMEMBERED {
-            let tag = blake3::hash(&number.to_le_bytes());
-            lock(&verifier.remembered).put(tag, ());
+    fn only_accepted_logins_are_cached() {
+        let pool = Arc::new(PasswordPool::new(credentials()));
+        assert!(!pool.is_cached(&login("secret")));
+        assert_eq!(verdict(&pool, "wrong"), Verdict::Denied);
+        assert_eq!(verdict(&pool, "secret"), Verdict::Accepted);
+        assert!(pool.is_cached(&login("secret")));
+        assert!(!pool.is_cached(&login("wrong")));
+        for number in 0..MAX_CACHED {
+            let hash = blake3::hash(&number.to_le_bytes());
+            lock(&pool.cache).put(hash, ());
         }
-        assert!(!verifier.remembers(&login("secret")), "there is a bound");
+        assert!(!pool.is_cached(&login("secret")), "the cache is bounded");
     }
 
     #[test]
-    fn a_flood_is_told_that_it_is_one() {
-        let verifier = Arc::new(Verifier::new(credentials()));
-        // As if all turns were taken.
-        lock(&verifier.queue).at_once = MAX_AT_ONCE;
+    fn logins_beyond_the_queue_are_overloaded() {
+        let pool = Arc::new(PasswordPool::new(credentials()));
+        // As if all threads were running.
+        lock(&pool.queue).running = MAX_RUNNING;
         let (sender, receiver) = mpsc::channel();
         for _ in 0..MAX_WAITING + 3 {
             let sender = sender.clone();
-            let then = move |verdict| sender.send(verdict).expect("the test waits");
-            verifier.verify(login("secret"), Box::new(then));
+            let on_verdict = move |verdict| sender.send(verdict).expect("the test waits");
+            pool.verify(login("secret"), Box::new(on_verdict));
         }
-        let busy: Vec<_> = receiver.try_iter().collect();
-        assert_eq!(busy, [Verdict::Busy; 3]);
-        // One turn given back serves all who wait.
-        verifier.work();
+        let overloaded: Vec<_> = receiver.try_iter().collect();
+        assert_eq!(overloaded, [Verdict::Overloaded; 3]);
+        // One thread serves all that wait.
+        pool.verify_next();
         let rest: Vec<_> = receiver.iter().take(MAX_WAITING).collect();
-        assert_eq!(rest, [Verdict::Right; MAX_WAITING]);
+        assert_eq!(rest, [Verdict::Accepted; MAX_WAITING]);
     }
 }

@@ -1,11 +1,12 @@
-//! How many requests a client, or a connection, may send in a time.
+//! A limit on the request rate of each client or connection.
 //!
-//! The measure is the generic cell rate algorithm: of each client one point in time is known, the
-//! one at which it has its whole burst again. A request that is served moves it by the time that
-//! one is worth, and one that is not served moves nothing, so who keeps asking gets its rate.
+//! The algorithm is GCRA, the generic cell rate algorithm: for each client only its theoretical
+//! arrival time (TAT) is stored, the time at which its whole burst is available again. A request that
+//! is served advances the TAT by the interval of the rate; a request that is denied changes nothing,
+//! so a client that keeps sending still gets its rate.
 //!
-//! Of how many clients it is known has a bound, and where that is met nobody is charged for the
-//! others: whoever owes least is forgotten, which is the one who loses least by it.
+//! The number of clients in the table is bounded. When a bucket is full, the entry with the earliest
+//! TAT is evicted: it is the client that gains min by being forgotten.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -20,44 +21,44 @@ use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 
-/// How many requests in a second, and how many at once by one who has been quiet: `10`, `0.5` (one
-/// in two seconds), `10:50` (10 a second, 50 at once). Without a second number it is the first,
-/// rounded up.
+/// A request rate with a burst: `10` (10 per second), `0.5` (one in two seconds), `10:50` (10 per
+/// second, up to 50 at once after a pause). Without the second number the burst is the rate, rounded
+/// up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// What one request is worth, in nanoseconds.
+    /// The time between two requests at this rate, in nanoseconds.
     interval: u64,
     burst: u32,
 }
 
 impl Rate {
-    /// One request in three hours is the least.
-    const LEAST: f64 = 0.0001;
-    /// More than any event loop answers.
-    const MOST: f64 = 1_000_000.0;
+    /// The lowest rate: about one request in three hours.
+    const MIN_PER_SECOND: f64 = 0.0001;
+    /// The highest rate, above what one event loop can serve.
+    const MAX_PER_SECOND: f64 = 1_000_000.0;
     const MAX_BURST: u32 = 1_000_000;
 
+    /// Creates a rate of `per_second` requests per second with bursts of `burst` requests.
+    ///
     /// # Errors
     ///
-    /// A line that says what is wrong, if `per_second` is not between 0.0001 and a million or
-    /// `burst` not between 1 and a million.
+    /// A message of one line, if `per_second` is not between 0.0001 and a million or `burst` is not
+    /// between 1 and a million.
     pub fn new(per_second: f64, burst: u32) -> Result<Self, String> {
-        if !(Self::LEAST..=Self::MOST).contains(&per_second) {
-            let (least, most) = (Self::LEAST, Self::MOST);
-            return Err(format!(
-                "the rate must be between {least} and {most} requests per second"
-            ));
+        if !(Self::MIN_PER_SECOND..=Self::MAX_PER_SECOND).contains(&per_second) {
+            let (min, max) = (Self::MIN_PER_SECOND, Self::MAX_PER_SECOND);
+            return Err(format!("the rate must be between {min} and {max} requests per second"));
         }
         if !(1..=Self::MAX_BURST).contains(&burst) {
-            let most = Self::MAX_BURST;
-            return Err(format!("the burst must be between 1 and {most} requests"));
+            let max = Self::MAX_BURST;
+            return Err(format!("the burst must be between 1 and {max} requests"));
         }
-        // Rounded up: it is never more than was said.
+        // Rounded up, so that the rate is never exceeded.
         let interval = (1e9 / per_second).ceil() as u64;
         Ok(Self { interval, burst })
     }
 
-    /// By how much the point in time of a client may be ahead for another request.
+    /// How far a client's TAT may be ahead of now for another request, in nanoseconds.
     fn tolerance(self) -> u64 {
         self.interval * u64::from(self.burst - 1)
     }
@@ -86,20 +87,20 @@ impl FromStr for Rate {
     }
 }
 
-/// Lets through so many requests of one client, or of one connection, and answers 429 to those
-/// above (RFC 6585 §4), with a `Retry-After` in seconds. The connection stays open, unless there
-/// was a content, which is not read.
+/// Limits the request rate of each client, of each connection, or of both. A request above the rate
+/// gets a 429 (RFC 6585 §4) with `Retry-After` in seconds. The connection stays open, unless the
+/// request has a body, which is not read.
 ///
-/// A client is an IPv4 address or an IPv6 network of 64 bits, as [`Request::client_addr`] has it. A
-/// connection is the peer's address with its port; where that is 0, because a proxy has said for
-/// whom it speaks and not from which port, all requests for that address count as one connection.
-/// Peers without an address, those of unix sockets, are not limited.
+/// A client is an IPv4 address or an IPv6 network of 64 bits, as [`Request::client_addr`] returns it. A
+/// connection is identified by the client's address and port. If the port is 0, because a proxy did
+/// not report it, all requests from that address count as one connection. Peers on Unix sockets have
+/// no address and are not limited.
 ///
-/// A request counts once, when its head is there; a denied one does not count. What is refused for
-/// its form does not come here, and ends its connection.
+/// A request counts once, when its head is received. A denied request does not count. A malformed
+/// request does not reach this handler; its connection is closed.
 ///
-/// Each of the two limits takes some 2 MiB of memory and no more, and knows 65,536 clients: of more that
-/// are over their rate at once, those who owe least are forgotten.
+/// Each of the two limits uses about 2 MiB of memory for 65,536 clients. If more clients exceed their
+/// rate at the same time, those that exceed it least are forgotten.
 ///
 /// ```
 /// use tws::{Handler, RateLimit, Request, Response, StatusCode};
@@ -127,7 +128,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Around `inner`, without limits yet.
+    /// Wraps `inner`, without a limit so far.
     pub fn new(inner: impl Handler + 'static) -> Self {
         Self::with_clock(inner, Instant::now)
     }
@@ -142,41 +143,41 @@ impl RateLimit {
         }
     }
 
-    /// Limits the requests of one client, on all its connections together.
+    /// Limits the requests of each client, on all its connections together.
     pub fn per_client(mut self, rate: Rate) -> Self {
-        self.clients = Some(RateTable::new(rate, SHELVES));
+        self.clients = Some(RateTable::new(rate, BUCKETS));
         self
     }
 
-    /// Limits the requests on one connection.
+    /// Limits the requests on each connection.
     pub fn per_connection(mut self, rate: Rate) -> Self {
-        self.connections = Some(RateTable::new(rate, SHELVES));
+        self.connections = Some(RateTable::new(rate, BUCKETS));
         self
     }
 
-    /// The answer to a request that is one too many.
+    /// Counts a request. Returns the 429 response if it exceeds a limit.
     fn deny(&self, request: &Request<'_>) -> Option<Response> {
         let client = ClientKey::of(request.client_addr().ip())?;
         let now = (self.clock)().saturating_duration_since(self.start);
-        let Denied { wait } = self.take(client, request.client_addr(), now).err()?;
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let RateExceeded { retry_after } = self.take(client, request.client_addr(), now).err()?;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
         let status = StatusCode::TOO_MANY_REQUESTS;
         let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
         let page = error_page::instead_of(plain.with_status(status), request.fields());
         Some(page.with_header(RETRY_AFTER, seconds))
     }
 
-    fn take(&self, client: ClientKey, peer: SocketAddr, now: Duration) -> Result<(), Denied> {
-        let connection = RateKey::of_connection(peer);
+    fn take(&self, client: ClientKey, peer: SocketAddr, now: Duration) -> Result<(), RateExceeded> {
+        let connection = RateKey::for_connection(peer);
         if let Some(connections) = &self.connections {
             connections.take(connection, now)?;
         }
         let Some(clients) = &self.clients else {
             return Ok(());
         };
-        let taken = clients.take(RateKey::of_client(client), now);
+        let taken = clients.take(RateKey::for_client(client), now);
         if let (Err(_), Some(connections)) = (&taken, &self.connections) {
-            connections.give_back(connection);
+            connections.refund(connection);
         }
         taken
     }
@@ -184,7 +185,7 @@ impl RateLimit {
 
 impl Handler for RateLimit {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        // One with a content was counted before that was read.
+        // A request with a body was counted in `admit`.
         if !request.announces_content()
             && let Some(response) = self.deny(request)
         {
@@ -209,7 +210,7 @@ impl Handler for RateLimit {
     }
 }
 
-/// Whose requests are counted together.
+/// Identifies the requests that are counted together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct RateKey {
     address: [u8; 16],
@@ -217,14 +218,14 @@ struct RateKey {
 }
 
 impl RateKey {
-    fn of_client(client: ClientKey) -> Self {
+    fn for_client(client: ClientKey) -> Self {
         Self {
             address: client.octets(),
             port: 0,
         }
     }
 
-    fn of_connection(peer: SocketAddr) -> Self {
+    fn for_connection(peer: SocketAddr) -> Self {
         Self {
             address: match peer.ip().to_canonical() {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -235,349 +236,95 @@ impl RateKey {
     }
 }
 
-/// An account and the time, in nanoseconds, at which all is paid: one that is past, as that of an
-/// empty place is, is the same as none.
+/// A key and its theoretical arrival time in nanoseconds. A TAT in the past, such as that of an unused
+/// entry, is equivalent to no entry.
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    account: RateKey,
-    paid_at: u64,
+struct RateEntry {
+    key: RateKey,
+    tat: u64,
 }
 
-/// How many accounts have a place on one shelf. They are looked through one by one.
-const WIDTH: usize = 16;
-const SHELVES: usize = 4096;
+/// Entries per bucket; a lookup compares all of them.
+const BUCKET_ENTRIES: usize = 16;
 
-type Bucket = [Entry; WIDTH];
+/// Buckets per table.
+const BUCKETS: usize = 4096;
 
-/// All accounts that owe something, on shelves: each account has its place on one of them, which a
-/// key of this process decides, so that nobody can choose to meet another there. Each shelf has its
-/// own lock.
+type Bucket = [RateEntry; BUCKET_ENTRIES];
+
+/// A table of theoretical arrival times, set-associative like a CPU cache: a hash with a random key
+/// assigns each rate key to one bucket, so that a client cannot choose to collide with another. Each
+/// bucket has its own lock.
 #[derive(Debug)]
 struct RateTable {
     rate: Rate,
-    key: RandomState,
-    shelves: Box<[Mutex<Bucket>]>,
+    hash_key: RandomState,
+    buckets: Box<[Mutex<Bucket>]>,
 }
 
-/// Not now, but after this time.
+/// The request exceeds the rate; another one is accepted after this time.
 #[derive(Debug, PartialEq, Eq)]
-struct Denied {
-    wait: Duration,
+struct RateExceeded {
+    retry_after: Duration,
 }
 
 impl RateTable {
-    fn new(rate: Rate, shelves: usize) -> Self {
+    fn new(rate: Rate, buckets: usize) -> Self {
         Self {
             rate,
-            key: RandomState::new(),
-            shelves: (0..shelves).map(|_| Mutex::default()).collect(),
+            hash_key: RandomState::new(),
+            buckets: (0..buckets).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Charges an account with one request at `now`, which is counted from any one point in time.
-    fn take(&self, account: RateKey, now: Duration) -> Result<(), Denied> {
-        // 584 years.
+    /// Counts one request at `now`, a time since any fixed point.
+    fn take(&self, key: RateKey, now: Duration) -> Result<(), RateExceeded> {
+        // 64 bits of nanoseconds are 584 years.
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        self.on_shelf(account, |shelf| {
-            let entry = place_of(account, shelf);
-            let paid_at = match entry.account == account {
-                true => entry.paid_at.max(now),
-                false => now,
+        self.with_bucket(key, |bucket| {
+            let entry = entry_for(key, bucket);
+            let tat = if entry.key == key {
+                entry.tat.max(now)
+            } else {
+                now
             };
-            let ahead = paid_at - now;
+            let ahead = tat - now;
             if let early @ 1.. = ahead.saturating_sub(self.rate.tolerance()) {
-                let wait = Duration::from_nanos(early);
-                return Err(Denied { wait });
+                let retry_after = Duration::from_nanos(early);
+                return Err(RateExceeded { retry_after });
             }
-            *entry = Entry {
-                account,
-                paid_at: paid_at.saturating_add(self.rate.interval),
+            *entry = RateEntry {
+                key,
+                tat: tat.saturating_add(self.rate.interval),
             };
             Ok(())
         })
     }
 
-    /// Takes back the charge for a request that was not served.
-    fn give_back(&self, account: RateKey) {
-        self.on_shelf(account, |shelf| {
-            let entry = place_of(account, shelf);
-            if entry.account == account {
-                entry.paid_at = entry.paid_at.saturating_sub(self.rate.interval);
+    /// Takes back one request that was not served.
+    fn refund(&self, key: RateKey) {
+        self.with_bucket(key, |bucket| {
+            let entry = entry_for(key, bucket);
+            if entry.key == key {
+                entry.tat = entry.tat.saturating_sub(self.rate.interval);
             }
         });
     }
 
-    fn on_shelf<T>(&self, account: RateKey, act: impl FnOnce(&mut Bucket) -> T) -> T {
-        let at = self.key.hash_one(account) as usize % self.shelves.len();
-        let shelf = self.shelves[at].lock();
-        act(&mut shelf.unwrap_or_else(PoisonError::into_inner))
+    fn with_bucket<T>(&self, key: RateKey, act: impl FnOnce(&mut Bucket) -> T) -> T {
+        let at = self.hash_key.hash_one(key) as usize % self.buckets.len();
+        let bucket = self.buckets[at].lock();
+        act(&mut bucket.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Where an account stands, or whose place it takes: that of the one who is paid first.
-fn place_of(account: RateKey, shelf: &mut Bucket) -> &mut Entry {
-    let known = shelf.iter().position(|entry| entry.account == account);
-    let least = || (0..WIDTH).min_by_key(|at| shelf[*at].paid_at);
-    let at = known.or_else(least).unwrap_or(0);
-    &mut shelf[at]
+/// Returns the entry of a key, or the one to evict for it: that with the earliest TAT.
+fn entry_for(key: RateKey, bucket: &mut Bucket) -> &mut RateEntry {
+    let existing = bucket.iter().position(|entry| entry.key == key);
+    let earliest = || (0..BUCKET_ENTRIES).min_by_key(|at| bucket[*at].tat);
+    let at = existing.or_else(earliest).unwrap_or(0);
+    &mut bucket[at]
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::middleware::test_clock::{now, pass};
-
-    fn rate(text: &str) -> Rate {
-        text.parse().expect("a rate")
-    }
-
-    fn account(address: u128) -> RateKey {
-        RateKey {
-            address: address.to_be_bytes(),
-            port: 0,
-        }
-    }
-
-    const SECOND: u64 = 1_000_000_000;
-
-    #[test]
-    fn a_rate_is_written_as_people_say_it() {
-        for (text, interval, burst) in [
-            ("10", SECOND / 10, 10),
-            ("0.5", 2 * SECOND, 1),
-            ("2.5", SECOND * 2 / 5, 3),
-            ("10:50", SECOND / 10, 50),
-            ("0.5:4", 2 * SECOND, 4),
-            ("3", SECOND / 3 + 1, 3),
-            ("0.0001:1000000", 10_000 * SECOND, 1_000_000),
-            ("1000000", 1000, 1_000_000),
-        ] {
-            assert_eq!(text.parse(), Ok(Rate { interval, burst }), "{text}");
-        }
-        for (text, expected) in [
-            ("", "10:50"),
-            (".", "10:50"),
-            ("ten", "10:50"),
-            ("-1", "10:50"),
-            ("1e3", "10:50"),
-            ("inf", "10:50"),
-            ("10:", "10:50"),
-            ("10,5", "10:50"),
-            ("0", "the rate must be between 0.0001 and 1000000"),
-            ("1000001", "the rate must be"),
-            ("1:0", "the burst must be between 1 and 1000000"),
-            ("1:1000001", "the burst must be"),
-        ] {
-            let error = text.parse::<Rate>().expect_err("no rate");
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-
-    fn limited() -> RateLimit {
-        RateLimit::with_clock(|_: &Request<'_>| Response::text("in"), now)
-    }
-
-    fn from(request: Request<'static>, peer: &str) -> Request<'static> {
-        request.with_client_addr(peer.parse().expect("an address"))
-    }
-
-    fn status(handler: &RateLimit, peer: &str) -> u16 {
-        let request = from(Request::get("/"), peer);
-        handler.handle(&request).wait().status().as_u16()
-    }
-
-    #[test]
-    fn who_is_denied_is_told_when_to_come_back() {
-        let handler = limited().per_client(rate("0.4:2"));
-        let ana = "192.0.2.1:50000";
-        assert_eq!([status(&handler, ana), status(&handler, ana)], [200, 200]);
-        for (wait, seconds) in [(0, "3"), (400, "3"), (200, "2"), (1899, "1")] {
-            pass(wait);
-            let request = from(Request::get("/"), ana).with_header("Accept", "application/json");
-            let response = handler.handle(&request).wait();
-            assert_eq!(response.status(), 429);
-            assert_eq!(response.headers()[RETRY_AFTER], seconds);
-            assert_eq!(response.headers()["content-type"], "application/json");
-        }
-        // To have asked in vain has cost nothing.
-        pass(1);
-        assert_eq!(status(&handler, ana), 200);
-        assert_eq!(status(&handler, ana), 429);
-    }
-
-    #[test]
-    fn a_client_is_not_a_connection() {
-        let by_client = limited().per_client(rate("0.1"));
-        let by_connection = limited().per_connection(rate("0.1"));
-        for (peer, of_client, of_connection) in [
-            ("192.0.2.1:1", 200, 200),
-            ("192.0.2.1:2", 429, 200),
-            ("[::ffff:192.0.2.1]:2", 429, 429),
-            ("192.0.2.2:2", 200, 200),
-            ("[2001:db8::1]:3", 200, 200),
-            ("[2001:db8::2]:3", 429, 200),
-            ("[2001:db8::2]:3", 429, 429),
-            // A proxy has said whom it speaks for, and not on which connection.
-            ("192.0.2.3:0", 200, 200),
-            ("192.0.2.3:0", 429, 429),
-            // Unix sockets.
-            ("[::]:0", 200, 200),
-            ("[::]:0", 200, 200),
-        ] {
-            assert_eq!(status(&by_client, peer), of_client, "{peer}");
-            assert_eq!(status(&by_connection, peer), of_connection, "{peer}");
-        }
-    }
-
-    /// A connection is not charged for what its client may not have.
-    #[test]
-    fn a_request_that_one_limit_denies_costs_nothing_at_the_other() {
-        let handler = limited()
-            .per_client(rate("1"))
-            .per_connection(rate("0.1:2"));
-        let peer = "192.0.2.1:1";
-        assert_eq!(
-            [(); 5].map(|()| status(&handler, peer)),
-            [200, 429, 429, 429, 429]
-        );
-        pass(1000);
-        assert_eq!(status(&handler, peer), 200);
-        pass(1000);
-        assert_eq!(status(&handler, peer), 429);
-        assert_eq!(status(&handler, "192.0.2.1:2"), 200);
-    }
-
-    #[test]
-    fn a_request_with_a_content_counts_once_and_before_it_is_read() {
-        let handler = limited().per_client(rate("0.1:2"));
-        let post = from(Request::post("/", "text"), "192.0.2.1:1");
-        let is_admitted = || matches!(handler.admit(&post), BodyPolicy::Buffer { max: _ });
-        for _ in 0..2 {
-            assert!(is_admitted());
-            assert_eq!(handler.handle(&post).wait().status(), 200);
-        }
-        match handler.admit(&post) {
-            BodyPolicy::Reject(response) => assert_eq!(response.status(), 429),
-            other => panic!("{other:?}"),
-        }
-        let refused = handler.reject(&post, Rejection::bad_request("no"));
-        assert_eq!(refused.status(), 400);
-    }
-
-    /// However many come, those who owe most are not forgotten, and those who come last are known.
-    #[test]
-    fn a_crowd_does_not_wash_a_debt_away() {
-        let ledger = RateTable::new(rate("0.1:3"), 4);
-        let debtor = account(1 << 100);
-        let now = Duration::from_secs(1);
-        for _ in 0..3 {
-            assert_eq!(ledger.take(debtor, now), Ok(()));
-        }
-        for stranger in 0..10_000 {
-            assert_eq!(ledger.take(account(stranger), now), Ok(()));
-        }
-        assert!(ledger.take(debtor, now).is_err());
-        // Once it has paid, its place is anybody's.
-        let later = now + Duration::from_secs(30);
-        for stranger in 0..10_000 {
-            assert_eq!(ledger.take(account(stranger), later), Ok(()));
-        }
-        let is_known = |shelf: &Mutex<Bucket>| {
-            let shelf = shelf.lock().expect("a shelf");
-            shelf.iter().any(|entry| entry.account == debtor)
-        };
-        assert!(!ledger.shelves.iter().any(is_known));
-    }
-
-    #[test]
-    fn the_memory_is_what_the_documentation_says() {
-        assert_eq!(WIDTH * SHELVES, 65_536);
-        assert!(size_of::<Mutex<Bucket>>() * SHELVES < (2 << 20) + (64 << 10));
-    }
-
-    /// The same said differently: a bucket with room for a burst, into which time drips.
-    struct ExactBucket {
-        rate: Rate,
-        credit: u64,
-        at: u64,
-    }
-
-    impl ExactBucket {
-        fn take(&mut self, at: u64) -> bool {
-            let full = self.rate.interval * u64::from(self.rate.burst);
-            self.credit = full.min(self.credit + (at - self.at));
-            self.at = at;
-            let serves = self.credit >= self.rate.interval;
-            if serves {
-                self.credit -= self.rate.interval;
-            }
-            serves
-        }
-    }
-
-    fn any_rate() -> impl Strategy<Value = Rate> {
-        (1..2000u32, 1..20u32)
-            .prop_map(|(tenths, burst)| Rate::new(f64::from(tenths) / 10.0, burst).expect("a rate"))
-    }
-
-    proptest! {
-        /// Whoever comes and when: nobody has ever had more than a burst and what the time since is
-        /// worth, nobody is denied what a bucket of its own would have given, and who is told to
-        /// wait is told how long.
-        #[test]
-        fn nobody_gets_more_or_less_than_the_rate_whoever_else_comes(
-            rate in any_rate(),
-            arrivals in proptest::collection::vec((0..4u128, 0..SECOND), 1..200),
-        ) {
-            let ledger = RateTable::new(rate, 1);
-            let mut buckets = HashMap::new();
-            let mut served: HashMap<u128, Vec<u64>> = HashMap::new();
-            let mut at = 0;
-            for (client, gap) in arrivals {
-                at += gap / 8;
-                let full = rate.interval * u64::from(rate.burst);
-                let bucket = buckets.entry(client).or_insert(ExactBucket { rate, credit: full, at });
-                let taken = ledger.take(account(client + 1), Duration::from_nanos(at));
-                prop_assert_eq!(taken.is_ok(), bucket.take(at));
-                match taken {
-                    Ok(()) => served.entry(client).or_default().push(at),
-                    Err(Denied { wait }) => {
-                        let wait = u64::try_from(wait.as_nanos()).expect("a short time");
-                        prop_assert_eq!(wait, rate.interval - bucket.credit);
-                    }
-                }
-            }
-            for times in served.values() {
-                for (first, from) in times.iter().enumerate() {
-                    for (last, to) in times.iter().enumerate().skip(first) {
-                        let most = u64::from(rate.burst) + (to - from) / rate.interval;
-                        prop_assert!((last - first + 1) as u64 <= most);
-                    }
-                }
-            }
-        }
-
-        /// Who keeps asking, however often in vain, gets all that there is.
-        #[test]
-        fn who_keeps_asking_gets_its_rate(
-            rate in any_rate().prop_filter("a burst", |rate| rate.burst > 1),
-            gaps in proptest::collection::vec(0..=1000u64, 1..300),
-        ) {
-            let ledger = RateTable::new(rate, 1);
-            let mut at = 0;
-            let mut served = 0;
-            for gap in &gaps {
-                at += rate.interval / 1000 * gap;
-                served += u64::from(ledger.take(account(1), Duration::from_nanos(at)).is_ok());
-            }
-            let start = rate.interval / 1000 * gaps[0];
-            let most = u64::from(rate.burst) + (at - start) / rate.interval;
-            prop_assert!(served <= most);
-            prop_assert!(served + 1 >= most.min(gaps.len() as u64));
-        }
-    }
-}
+mod tests;

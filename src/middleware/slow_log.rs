@@ -1,4 +1,4 @@
-//! Requests whose answers take long, in the diagnostics.
+//! A log of slow requests.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,60 +8,61 @@ use ::http::{Method, StatusCode};
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response};
 
-/// Writes a line to the diagnostics for each request whose response takes a handler so long or
-/// longer, wherever it is made: on the event loop, where it must not take long, in a job (the wait
-/// for a helper thread counts), or later. How long the client takes to read it does not count; the
-/// access log knows that. How long it takes to send a content does, if the handler reads that as a
-/// stream.
+/// Logs a warning for each request whose handler takes at least a threshold to make the response: on
+/// the event loop, where it should not take long, in a job (including the wait for a helper thread),
+/// or deferred.
+///
+/// The time that the client takes to receive the response is not included; the access log has that.
+/// The time that the client takes to send the body is included if the handler streams it.
 pub struct SlowLog {
     inner: Box<dyn Handler>,
-    watch: Watch,
+    timer: SlowTimer,
 }
 
-/// When a response is slow, and who is told. Clock and ear are arguments for the tests' sake.
+/// The threshold, and the clock and the log that it uses. Both are arguments for the tests.
 #[derive(Clone, Copy)]
-struct Watch {
+struct SlowTimer {
     threshold: Duration,
     clock: fn() -> Instant,
-    tell: fn(&str),
+    log_line: fn(&str),
 }
 
 impl SlowLog {
-    /// Watches over `inner`.
+    /// Wraps `inner`. Responses that take `threshold` or longer are logged.
     pub fn new(inner: impl Handler + 'static, threshold: Duration) -> Self {
-        let watch = Watch {
+        let timer = SlowTimer {
             threshold,
             clock: Instant::now,
-            tell: |line| log::warn!("{line}"),
+            log_line: |line| log::warn!("{line}"),
         };
         Self {
             inner: Box::new(inner),
-            watch,
+            timer,
         }
     }
 }
 
 impl Handler for SlowLog {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let watch = self.watch;
-        let started = (watch.clock)();
+        let timer = self.timer;
+        let started = (timer.clock)();
         match self.inner.handle(request) {
-            // The usual case copies nothing.
+            // The common case copies nothing.
             Outcome::Ready(response) => {
-                watch.judge(started, &Asked::of(request), response.status());
+                timer.log_if_slow(started, &RequestSummary::of(request), response.status());
                 Outcome::Ready(response)
             }
-            reply => {
+            outcome => {
                 let method = request.method().clone();
                 let target = request.target().to_owned();
                 let peer = request.client_addr();
-                reply.map(move |response| {
-                    let asked = Asked {
+                outcome.map(move |response| {
+                    let summary = RequestSummary {
                         method: &method,
                         target: &target,
                         peer,
                     };
-                    watch.judge(started, &asked, response.status());
+                    timer.log_if_slow(started, &summary, response.status());
                     response
                 })
             }
@@ -69,20 +70,20 @@ impl Handler for SlowLog {
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        let started = (self.watch.clock)();
-        let admission = self.inner.admit(request);
-        if let BodyPolicy::Reject(response) = &admission {
-            let asked = Asked::of(request);
-            self.watch.judge(started, &asked, response.status());
+        let started = (self.timer.clock)();
+        let policy = self.inner.admit(request);
+        if let BodyPolicy::Reject(response) = &policy {
+            let summary = RequestSummary::of(request);
+            self.timer.log_if_slow(started, &summary, response.status());
         }
-        admission
+        policy
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let started = (self.watch.clock)();
+        let started = (self.timer.clock)();
         let response = self.inner.reject(request, rejection);
-        let asked = Asked::of(request);
-        self.watch.judge(started, &asked, response.status());
+        let summary = RequestSummary::of(request);
+        self.timer.log_if_slow(started, &summary, response.status());
         response
     }
 
@@ -91,14 +92,14 @@ impl Handler for SlowLog {
     }
 }
 
-/// What a line says of a request.
-struct Asked<'a> {
+/// The part of a request that is logged.
+struct RequestSummary<'a> {
     method: &'a Method,
     target: &'a str,
     peer: SocketAddr,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RequestSummary<'a> {
     fn of(request: &'a Request<'_>) -> Self {
         Self {
             method: request.method(),
@@ -108,20 +109,20 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl Watch {
-    fn judge(&self, started: Instant, asked: &Asked<'_>, status: StatusCode) {
+impl SlowTimer {
+    fn log_if_slow(&self, started: Instant, summary: &RequestSummary<'_>, status: StatusCode) {
         let taken = (self.clock)().duration_since(started);
         if taken < self.threshold {
             return;
         }
-        let Asked {
+        let RequestSummary {
             method,
             target,
             peer,
-        } = asked;
+        } = summary;
         let (status, milliseconds) = (status.as_u16(), taken.as_millis());
-        // A target is quoted and escaped: one request is one line.
-        (self.tell)(&format!(
+        // The target is quoted and escaped, so that one request is one line.
+        (self.log_line)(&format!(
             "slow request: {method} {target:?} {status} for {peer} took {milliseconds} ms"
         ));
     }
@@ -135,13 +136,13 @@ mod tests {
     use crate::middleware::test_clock::{now, pass};
 
     thread_local! {
-        static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+        static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Takes as many milliseconds as the query says, where the path says.
-    struct Slow;
+    /// Takes as many milliseconds as the query says, on the thread that the path names.
+    struct SlowHandler;
 
-    impl Handler for Slow {
+    impl Handler for SlowHandler {
         fn handle(&self, request: &Request<'_>) -> Outcome {
             let milliseconds = milliseconds(request);
             let make = move || {
@@ -150,8 +151,8 @@ mod tests {
             };
             match request.path() {
                 "/job" => Outcome::blocking(make),
-                "/later" => Outcome::deferred(move |replier| replier.send(make())),
-                "/forgotten" => Outcome::deferred(move |_| pass(milliseconds)),
+                "/later" => Outcome::deferred(move |responder| responder.send(make())),
+                "/dropped" => Outcome::deferred(move |_| pass(milliseconds)),
                 _ => make().into(),
             }
         }
@@ -172,22 +173,22 @@ mod tests {
         query.parse().expect("a number")
     }
 
-    fn watched() -> SlowLog {
-        let watch = Watch {
+    fn slow_log() -> SlowLog {
+        let timer = SlowTimer {
             threshold: Duration::from_millis(20),
             clock: now,
-            tell: |line| TOLD.with_borrow_mut(|told| told.push(line.to_owned())),
+            log_line: |line| LOGGED.with_borrow_mut(|logged| logged.push(line.to_owned())),
         };
         SlowLog {
-            inner: Box::new(Slow),
-            watch,
+            inner: Box::new(SlowHandler),
+            timer,
         }
     }
 
     #[test]
-    fn what_is_slow_is_told_wherever_it_is_made() {
-        let handler = watched();
-        for (target, told) in [
+    fn slow_responses_are_logged_on_every_thread() {
+        let handler = slow_log();
+        for (target, logged) in [
             ("/?19", None),
             ("/?20", Some("GET \"/?20\" 200 for 127.0.0.1:0 took 20 ms")),
             ("/job?19", None),
@@ -201,28 +202,28 @@ mod tests {
                 Some("GET \"/later?99\" 200 for 127.0.0.1:0 took 99 ms"),
             ),
             (
-                "/forgotten?50",
-                Some("GET \"/forgotten?50\" 500 for 127.0.0.1:0 took 50 ms"),
+                "/dropped?50",
+                Some("GET \"/dropped?50\" 500 for 127.0.0.1:0 took 50 ms"),
             ),
         ] {
             handler.handle(&Request::get(target)).wait();
-            let lines = TOLD.with_borrow_mut(std::mem::take);
-            let expected: Vec<String> = told
+            let lines = LOGGED.with_borrow_mut(std::mem::take);
+            let expected: Vec<String> = logged
                 .iter()
-                .map(|told| format!("slow request: {told}"))
+                .map(|logged| format!("slow request: {logged}"))
                 .collect();
             assert_eq!(lines, expected, "{target}");
         }
     }
 
     #[test]
-    fn refusals_are_watched_and_passed_on() {
-        let handler = watched();
+    fn slow_rejections_are_logged() {
+        let handler = slow_log();
         let request = Request::post("/ñ\u{85}?30", "a");
         assert!(matches!(handler.admit(&request), BodyPolicy::Reject(_)));
         let response = handler.reject(&request, Rejection::bad_request("no"));
         assert_eq!(response.status(), 400);
-        let lines = TOLD.with_borrow_mut(std::mem::take);
+        let lines = LOGGED.with_borrow_mut(std::mem::take);
         assert_eq!(
             lines,
             [403, 400].map(|status| format!(

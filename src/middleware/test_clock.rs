@@ -1,4 +1,4 @@
-//! A clock that stands still until a test lets time pass. Each test has its own.
+//! A clock for tests that advances only when the test says so. Each thread has its own.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

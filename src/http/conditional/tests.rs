@@ -97,7 +97,7 @@ fn matching_if_none_match_fails_unsafe_methods() {
 #[test]
 fn if_range_requires_a_strong_match() {
     let part = || RangeRequest::Part(ByteRange { start: 0, end: 2 });
-    let whole = || RangeRequest::Whole;
+    let whole = || RangeRequest::Full;
     let table = [
         ("\"v,1\"", Strength::Strong, part()),
         ("\"v,1\"", Strength::Weak, whole()),

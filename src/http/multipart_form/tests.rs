@@ -178,7 +178,7 @@ fn filename_escapes_of_browsers_are_decoded() {
     ];
     for (parameters, expected) in table {
         let value = format!("form-data{parameters}");
-        let head = PartHead::of_disposition(value.as_bytes()).expect("a disposition");
+        let head = PartHead::from_disposition(value.as_bytes()).expect("a disposition");
         let expected = expected.map(|name| name.as_bytes().to_vec());
         assert_eq!(head.filename, expected, "{parameters}");
     }

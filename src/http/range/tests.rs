@@ -14,7 +14,7 @@ fn parts(parts: &[(u64, u64)]) -> RangeRequest {
 
 #[test]
 fn single_range_is_parsed() {
-    use RangeRequest::{Unsatisfiable, Whole};
+    use RangeRequest::{Full, Unsatisfiable};
     let table = [
         ("bytes=0-99", 1000, part(0, 100)),
         ("bytes=0-0", 1000, part(0, 1)),
@@ -30,24 +30,24 @@ fn single_range_is_parsed() {
         ("bytes=-0", 1000, Unsatisfiable),
         ("bytes=0-", 0, Unsatisfiable),
         ("bytes=-1", 0, Unsatisfiable),
-        ("bytes=2-1", 1000, Whole),
-        ("bytes=-", 1000, Whole),
-        ("bytes=", 1000, Whole),
-        ("bytes=a-b", 1000, Whole),
-        ("bytes=+1-2", 1000, Whole),
-        ("bytes=1 - 2", 1000, Whole),
-        ("lines=1-2", 1000, Whole),
-        ("bytes", 1000, Whole),
+        ("bytes=2-1", 1000, Full),
+        ("bytes=-", 1000, Full),
+        ("bytes=", 1000, Full),
+        ("bytes=a-b", 1000, Full),
+        ("bytes=+1-2", 1000, Full),
+        ("bytes=1 - 2", 1000, Full),
+        ("lines=1-2", 1000, Full),
+        ("bytes", 1000, Full),
     ];
     for (value, length, expected) in table {
         assert_eq!(parse(value.as_bytes(), length), expected, "{value}");
     }
-    assert_eq!(parse(b"bytes=\xFF-", 1000), Whole);
+    assert_eq!(parse(b"bytes=\xFF-", 1000), Full);
 }
 
 #[test]
 fn several_ranges_are_merged_or_kept_in_request_order() {
-    use RangeRequest::{Unsatisfiable, Whole};
+    use RangeRequest::{Full, Unsatisfiable};
     let max = u64::MAX;
     let table = [
         ("bytes=0-0,-1", 1000, parts(&[(0, 1), (999, 1000)])),
@@ -92,15 +92,15 @@ fn several_ranges_are_merged_or_kept_in_request_order() {
         ("bytes=0-,-1", 0, Unsatisfiable),
         // Lists with empty members and white space.
         ("bytes=,0-1,, ,\t2-3 ,", 1000, part(0, 4)),
-        ("bytes=,", 1000, Whole),
-        ("bytes= , ", 1000, Whole),
+        ("bytes=,", 1000, Full),
+        ("bytes= , ", 1000, Full),
         // One ill-formed member makes the whole field ill-formed.
-        ("bytes=0-1,2", 1000, Whole),
-        ("bytes=0-1,3-2", 1000, Whole),
-        ("bytes=x-,0-1", 1000, Whole),
-        ("bytes=0-1;2-3", 1000, Whole),
-        ("bytes=5000-,-", 1000, Whole),
-        ("bytes=0-1,bytes=2-3", 1000, Whole),
+        ("bytes=0-1,2", 1000, Full),
+        ("bytes=0-1,3-2", 1000, Full),
+        ("bytes=x-,0-1", 1000, Full),
+        ("bytes=0-1;2-3", 1000, Full),
+        ("bytes=5000-,-", 1000, Full),
+        ("bytes=0-1,bytes=2-3", 1000, Full),
     ];
     for (value, length, expected) in table {
         assert_eq!(parse(value.as_bytes(), length), expected, "{value}");
@@ -113,12 +113,12 @@ fn too_many_ranges_are_ignored() {
     assert_eq!(parse(field(MAX_RANGES).as_bytes(), 9), part(0, 1));
     assert_eq!(
         parse(field(MAX_RANGES + 1).as_bytes(), 9),
-        RangeRequest::Whole
+        RangeRequest::Full
     );
     // Unsatisfiable ranges count as well.
     assert_eq!(
         parse(field(MAX_RANGES + 1).as_bytes(), 0),
-        RangeRequest::Whole
+        RangeRequest::Full
     );
 }
 
@@ -139,7 +139,7 @@ proptest! {
                 prop_assert_eq!(range.len(), wanted.len() as u64);
             }
             RangeRequest::Unsatisfiable => prop_assert!(first <= last && wanted.is_empty()),
-            RangeRequest::Whole => prop_assert!(first > last),
+            RangeRequest::Full => prop_assert!(first > last),
             RangeRequest::Parts(_) => prop_assert!(false, "one range is one part"),
         }
     }
@@ -178,7 +178,7 @@ proptest! {
         let total: u64 = match parse(value.as_bytes(), length) {
             RangeRequest::Part(part) => part.len(),
             RangeRequest::Parts(parts) => parts.into_iter().map(ByteRange::len).sum(),
-            RangeRequest::Whole | RangeRequest::Unsatisfiable => 0,
+            RangeRequest::Full | RangeRequest::Unsatisfiable => 0,
         };
         prop_assert!(total <= length);
     }
