@@ -358,7 +358,7 @@ impl Server {
 
     /// Records every exchange in `access_log`.
     pub fn with_access_log(mut self, access_log: AccessLog) -> Self {
-        let inlet = access_log.inlet();
+        let inlet = access_log.handle();
         self.access_log = Some(access_log);
         self.with_access_log_of(inlet)
     }
@@ -412,7 +412,7 @@ impl Server {
         let mut crew = ThreadGroup::of(&shared);
         let count = self.seats.len();
         for (index, seat) in self.seats.into_iter().enumerate() {
-            let sink = self.inlet.as_ref().map(AccessLogHandle::sink);
+            let sink = self.inlet.as_ref().map(AccessLogHandle::sender);
             let handler = Arc::clone(&handler);
             let pools = self.pools.clone();
             let worker = Worker::new(seat, &self.config, handler, pools, sink);
@@ -561,7 +561,7 @@ fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
     let (watched, end) = mpsc::sync_channel::<()>(0);
     let watch = move || {
         while end.recv_timeout(CERTIFICATE_PERIOD) == Err(RecvTimeoutError::Timeout) {
-            match tls.look() {
+            match tls.reload_if_changed() {
                 Ok(Reloaded::Unchanged) => {}
                 Ok(Reloaded::Changed) => {
                     log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));

@@ -1,5 +1,5 @@
-//! A record as a line of text. Pure: what a client sends can make a line ugly, but never make two
-//! of it, nor end a quoted string early.
+//! Rendering of records as lines of text, without I/O. Client input is escaped: it can neither break a
+//! line in two nor end a quoted string.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,24 +14,24 @@ use serde::Serialize;
 use super::{Completion, Format, Record};
 use crate::http::target::Target;
 
-/// Renders records in one format, and remembers what that takes.
+/// Renders records in one format, with the state that the format needs.
 #[derive(Debug)]
 pub(super) struct Renderer {
     format: Format,
-    stamp: Stamp,
-    counts: Counts,
+    timestamp: CachedTimestamp,
+    counts: NameCounts,
 }
 
 impl Renderer {
     pub(super) fn new(format: Format) -> Self {
         Self {
             format,
-            stamp: Stamp::default(),
-            counts: Counts::default(),
+            timestamp: CachedTimestamp::default(),
+            counts: NameCounts::default(),
         }
     }
 
-    /// Appends the line for `record`, which was complete at `time`, with its line end.
+    /// Appends the line for `record`, whose exchange ended at `time`, with its line end.
     pub(super) fn render(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
         match self.format {
             Format::AccessCount => self.access_count(record, out),
@@ -53,7 +53,10 @@ impl Renderer {
             None => None,
         };
         push_escaped(out, name.as_deref().unwrap_or(b"-"), b"\\|\"");
-        push(out, format_args!("|{}|{}|", ip(record), record.peer.port()));
+        push(
+            out,
+            format_args!("|{}|{}|", ip(record), record.client_addr.port()),
+        );
         match count {
             Some(count) => push(out, format_args!("{count}")),
             None => out.push(b'-'),
@@ -61,12 +64,12 @@ impl Renderer {
     }
 
     fn common(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
-        let stamp = self.stamp.at(time, "%d/%b/%Y:%H:%M:%S +0000");
-        push(out, format_args!("{} - - [{stamp}]", ip(record)));
+        let timestamp = self.timestamp.format(time, "%d/%b/%Y:%H:%M:%S +0000");
+        push(out, format_args!("{} - - [{timestamp}]", ip(record)));
         let line = Some(&record.line[..]).filter(|line| !line.is_empty());
         push_field(out, line);
         push(out, format_args!(" {} ", record.status.as_u16()));
-        // Apache's %b: no bytes are a dash.
+        // Apache's %b: zero bytes are a dash.
         match record.content_bytes {
             0 => out.push(b'-'),
             bytes => push(out, format_args!("{bytes}")),
@@ -75,13 +78,13 @@ impl Renderer {
 
     fn json(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let stamp = self.stamp.at(time, "%Y-%m-%dT%H:%M:%S");
+        let timestamp = self.timestamp.format(time, "%Y-%m-%dT%H:%M:%S");
         let request = RequestLine::parse(&record.line);
         let request = request.as_ref();
         let line = JsonLine {
-            time: format!("{stamp}.{:03}Z", since.subsec_millis()),
+            time: format!("{timestamp}.{:03}Z", since.subsec_millis()),
             ip: ip(record),
-            port: record.peer.port(),
+            port: record.client_addr.port(),
             method: request.map(|request| request.method.as_str()),
             target: request.map(|request| text(request.target)),
             protocol: request.map(|request| text(request.protocol)),
@@ -96,7 +99,7 @@ impl Renderer {
             user_agent: record.user_agent.as_deref().map(text),
         };
         let mut serializer = serde_json::Serializer::with_formatter(out, AsciiJson);
-        // Strings and numbers into memory: there is nothing that could fail.
+        // Serializing strings and numbers into memory does not fail.
         let _ = line.serialize(&mut serializer);
     }
 }
@@ -128,7 +131,7 @@ impl serde_json::ser::Formatter for AsciiJson {
         for char in fragment.chars() {
             match char {
                 ' '..='~' => write!(writer, "{char}")?,
-                // DEL, which JSON allows, and all that is not ASCII, as UTF-16 (RFC 8259 §7).
+                // DEL, which JSON permits, and all other characters, as UTF-16 (RFC 8259 §7).
                 _ => {
                     for unit in char.encode_utf16(&mut [0; 2]) {
                         write!(writer, "\\u{unit:04x}")?;
@@ -147,9 +150,9 @@ impl serde_json::ser::Formatter for AsciiJson {
     }
 }
 
-/// IPv4 over a socket for both is shown as IPv4.
+/// An IPv4-mapped address of a dual-stack socket is shown as IPv4.
 fn ip(record: &Record) -> IpAddr {
-    record.peer.ip().to_canonical()
+    record.client_addr.ip().to_canonical()
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -161,14 +164,14 @@ fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-/// A space and a quoted field, with a dash for what is not there.
+/// Appends a space and a quoted field; an absent one is a dash.
 fn push_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     out.extend_from_slice(b" \"");
     push_escaped(out, field.unwrap_or(b"-"), b"\\\"");
     out.push(b'"');
 }
 
-/// Escapes what `special` has and all that is not printable ASCII as `\xHH`, like nginx.
+/// Appends bytes, with those of `special` and all that is not printable ASCII as `\xHH`, as nginx does.
 fn push_escaped(out: &mut Vec<u8>, bytes: &[u8], special: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {
@@ -181,7 +184,7 @@ fn push_escaped(out: &mut Vec<u8>, bytes: &[u8], special: &[u8]) {
     }
 }
 
-/// A request line (RFC 9112 §3) in its parts.
+/// The parts of a request line (RFC 9112 §3).
 struct RequestLine<'a> {
     method: Method,
     target: &'a [u8],
@@ -189,7 +192,7 @@ struct RequestLine<'a> {
 }
 
 impl<'a> RequestLine<'a> {
-    /// `None` if this is no request line: rubbish, or one that was cut short.
+    /// `None` for an invalid or truncated request line.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ');
         let method = Method::from_bytes(words.next()?).ok()?;
@@ -202,7 +205,7 @@ impl<'a> RequestLine<'a> {
         })
     }
 
-    /// What was asked for, as a file name below the root.
+    /// Returns the requested path as a file name relative to the root.
     fn name(&self) -> Option<Vec<u8>> {
         let target = std::str::from_utf8(self.target).ok()?;
         let path = Target::parse(&self.method, target).ok()?.path;
@@ -214,26 +217,26 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// How often each name was requested.
+/// The number of requests for each name.
 #[derive(Debug, Default)]
-struct Counts {
+struct NameCounts {
     names: HashMap<Vec<u8>, u64>,
 }
 
-/// Together 10 MiB at most, whatever clients make up.
+/// With [`MAX_NAME_BYTES`], about 10 MiB, whatever clients request.
 const MAX_NAMES: usize = 10_000;
 const MAX_NAME_BYTES: usize = 1024;
 
-impl Counts {
-    /// Counts one more request for `name`; `None` if there is no room for it. Requests that fail
-    /// get half of the room: whoever guesses names does not keep the site's own from being counted.
+impl NameCounts {
+    /// Counts a request for `name`; `None` if the table is full. Failed requests may use half of the
+    /// table, so that guessed names do not keep those of the site from being counted.
     fn count(&mut self, name: &[u8], failed: bool) -> Option<u64> {
         if let Some(count) = self.names.get_mut(name) {
             *count += 1;
             return Some(*count);
         }
-        let room = if failed { MAX_NAMES / 2 } else { MAX_NAMES };
-        if name.len() > MAX_NAME_BYTES || self.names.len() >= room {
+        let capacity = if failed { MAX_NAMES / 2 } else { MAX_NAMES };
+        if name.len() > MAX_NAME_BYTES || self.names.len() >= capacity {
             return None;
         }
         self.names.insert(name.to_vec(), 1);
@@ -241,23 +244,23 @@ impl Counts {
     }
 }
 
-/// A time in whole seconds of UTC, rendered anew only when the second changes.
+/// A timestamp in whole seconds of UTC, rendered again only when the second changes.
 #[derive(Debug, Default)]
-struct Stamp {
+struct CachedTimestamp {
     second: Option<u64>,
     rendered: String,
 }
 
-impl Stamp {
-    /// Always with the same pattern.
-    fn at(&mut self, time: SystemTime, pattern: &str) -> &str {
+impl CachedTimestamp {
+    /// Formats a time. `pattern` must be the same in each call.
+    fn format(&mut self, time: SystemTime, pattern: &str) -> &str {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs();
         if self.second != Some(second) {
             let whole = i64::try_from(second).ok();
-            let stamp = whole.and_then(|second| Timestamp::from_second(second).ok());
+            let timestamp = whole.and_then(|second| Timestamp::from_second(second).ok());
             self.second = Some(second);
-            self.rendered = stamp
+            self.rendered = timestamp
                 .unwrap_or(Timestamp::MAX)
                 .strftime(pattern)
                 .to_string();

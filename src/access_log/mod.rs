@@ -1,9 +1,9 @@
 //! The access log: one line for each request, written by a thread of its own.
 //!
-//! An event loop collects [`Record`]s in its [`LogSender`] and hands them over in batches, through a
-//! queue that is bounded and that it never waits for. Whatever happens to the log (a full disk, a
-//! pipe that nobody reads), requests go on being answered; lines that find no room are dropped
-//! and counted. How a line looks is the business of `line`, where it goes that of `writer`.
+//! An event loop collects [`Record`]s in its [`LogSender`] and passes them on in batches, through a
+//! bounded queue that it never waits for. A log that cannot be written (a full disk, a pipe without a
+//! reader) does not delay requests: lines that do not fit into the queue are dropped and counted. The
+//! submodule `format` renders lines; `writer` writes them.
 
 mod format;
 #[cfg(test)]
@@ -26,22 +26,22 @@ pub use crate::proto::record::{Completion, Record};
 
 use crate::error::Error;
 use format::Renderer;
-use writer::{Output, Writer};
+use writer::{LogOutput, LogWriter};
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `name|ip|port|count`, where `count` is how often that name was requested since the start.
+    /// `name|ip|port|count`, where `count` is the number of requests for that name since the start.
     ///
-    /// The name is the decoded path without its first slash, and `/` for the root. It is `-` if
-    /// what came was no request. The count is `-` if the table of counts has no room for another
-    /// name: it has 10,000, of up to 1 KiB each, of which requests that fail get at most half.
+    /// The name is the decoded path without its leading slash, and `/` for the root. It is `-` for a
+    /// request that could not be parsed. The count is `-` if the table of names is full: it has room
+    /// for 10,000 names of up to 1 KiB each, and failed requests may use at most half of it.
     AccessCount,
-    /// The Common Log Format of the NCSA and Apache, in UTC.
+    /// The Common Log Format of NCSA and Apache, in UTC.
     Common,
-    /// The same with Referer and User-Agent.
+    /// The Common Log Format with Referer and User-Agent.
     Combined,
-    /// One JSON object, in ASCII.
+    /// A JSON object in ASCII.
     Json,
 }
 
@@ -61,73 +61,78 @@ impl FromStr for Format {
     }
 }
 
-/// Where lines go.
+/// Where lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogDestination {
-    /// The standard output.
+    /// Standard output.
     Stdout,
-    /// The end of a file, which is created if it is not there.
+    /// The end of a file, which is created if it does not exist.
     File(PathBuf),
 }
 
-/// What may wait for the writer, in memory; some 50,000 requests.
+/// The limit of records that wait for the writer, in bytes of memory; about 50,000 requests.
 const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 
-/// A batch that takes more memory than this is handed over; some 200 requests.
+/// A batch of this size in bytes of memory is passed on; about 200 requests.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 
-/// An access log that nobody writes yet.
+/// An access log whose destinations are open and whose thread is not started yet.
 #[derive(Debug)]
 pub struct UnstartedLog {
     format: Format,
-    outputs: Vec<Output>,
+    outputs: Vec<LogOutput>,
 }
 
 impl UnstartedLog {
     /// Starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the thread cannot be started.
     pub fn start(self) -> Result<AccessLog, Error> {
         AccessLog::with_outputs(self.format, self.outputs)
     }
 }
 
-/// A record and the time at which its exchange was complete.
+/// A record and the time at which its exchange ended.
 #[derive(Debug)]
-struct Entry {
+struct TimedRecord {
     record: Record,
     time: SystemTime,
 }
 
-/// What one event loop hands over.
+/// The records that one event loop passes on together.
 #[derive(Debug, Default)]
 struct Batch {
-    entries: Vec<Entry>,
-    /// The memory they take.
+    records: Vec<TimedRecord>,
+    /// The memory that the records use.
     bytes: usize,
 }
 
-/// What the writer is told, in this order.
+/// A message to the writer. Messages are handled in order.
 #[derive(Debug)]
-enum Message {
+enum LogMessage {
     Batch(Batch),
-    /// What was handed over before goes to the old files, what comes after to the new ones.
+    /// Reopen the files. Batches sent before go to the old files, later ones to the new files.
     Reopen,
 }
 
-/// What the sinks, the writer and the log itself know together.
+/// The counters that the senders, the writer and the log share.
 #[derive(Debug, Default)]
-struct Shared {
-    /// Lines that some destination did not get.
+struct LogState {
+    /// Lines that were not written, counted for each destination.
     dropped: AtomicU64,
-    /// Lines handed over and not yet written.
+    /// Lines in the queue that are not written yet.
     queued: AtomicU64,
-    /// The memory they take.
+    /// The memory that these lines use, in bytes.
     queued_bytes: AtomicUsize,
+    /// Set when the writer is to stop once the queue is empty.
     finishing: AtomicBool,
 }
 
-/// Sees how many lines were dropped.
+/// Reads the number of dropped lines, also after the log has ended.
 #[derive(Clone, Debug)]
-pub(crate) struct DropCounter(Arc<Shared>);
+pub(crate) struct DropCounter(Arc<LogState>);
 
 impl DropCounter {
     pub(crate) fn count(&self) -> u64 {
@@ -138,26 +143,27 @@ impl DropCounter {
 /// A running access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    inlet: AccessLogHandle,
-    /// Disconnected when the writer has ended.
-    writing: Receiver<()>,
+    handle: AccessLogHandle,
+    /// Disconnected when the writer thread has ended.
+    writer_alive: Receiver<()>,
 }
 
-/// Where a further server can write to the same log. What comes when the log has finished is lost.
+/// A handle with which another server writes to the same log. Records sent after
+/// [`AccessLog::finish`] are lost.
 #[derive(Clone, Debug)]
 pub struct AccessLogHandle {
-    messages: Sender<Message>,
-    shared: Arc<Shared>,
+    messages: Sender<LogMessage>,
+    shared: Arc<LogState>,
 }
 
 impl AccessLogHandle {
-    /// Sees how many lines are dropped, also when the log has ended.
+    /// Returns a reader of the number of dropped lines.
     pub(crate) fn drops(&self) -> DropCounter {
         DropCounter(Arc::clone(&self.shared))
     }
 
-    /// A sink for one event loop.
-    pub(crate) fn sink(&self) -> LogSender {
+    /// Creates a sender for one event loop.
+    pub(crate) fn sender(&self) -> LogSender {
         LogSender {
             batch: Batch::default(),
             messages: self.messages.clone(),
@@ -168,22 +174,32 @@ impl AccessLogHandle {
 
 impl AccessLog {
     /// Opens the destinations, which all get the same lines, and starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if a destination cannot be opened, [`Error::System`] if the thread cannot be
+    /// started.
     pub fn start(format: Format, destinations: &[LogDestination]) -> Result<Self, Error> {
         Self::open(format, destinations)?.start()
     }
 
-    /// Opens the destinations only: whoever gives up privileges does so before there are threads.
+    /// Opens the destinations without starting a thread: a process that drops privileges opens them
+    /// before it has threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if a destination cannot be opened.
     pub fn open(format: Format, destinations: &[LogDestination]) -> Result<UnstartedLog, Error> {
-        let outputs: Result<Vec<Output>, Error> = destinations.iter().map(open).collect();
+        let outputs: Result<Vec<LogOutput>, Error> = destinations.iter().map(open).collect();
         let outputs = outputs?;
         Ok(UnstartedLog { format, outputs })
     }
 
-    fn with_outputs(format: Format, outputs: Vec<Output>) -> Result<Self, Error> {
+    fn with_outputs(format: Format, outputs: Vec<LogOutput>) -> Result<Self, Error> {
         let (messages, queue) = mpsc::channel();
-        let (ended, writing) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
-        let writer = Writer::new(Renderer::new(format), outputs, Arc::clone(&shared));
+        let (ended, writer_alive) = mpsc::channel();
+        let shared = Arc::new(LogState::default());
+        let writer = LogWriter::new(Renderer::new(format), outputs, Arc::clone(&shared));
         thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
@@ -191,52 +207,58 @@ impl AccessLog {
                 drop(ended);
             })
             .map_err(Error::system("start the access log thread"))?;
-        let inlet = AccessLogHandle { messages, shared };
-        Ok(Self { inlet, writing })
+        let handle = AccessLogHandle { messages, shared };
+        Ok(Self {
+            handle,
+            writer_alive,
+        })
     }
 
-    /// A sink for one event loop.
-    pub fn sink(&self) -> LogSender {
-        self.inlet.sink()
+    /// Creates a sender for one event loop.
+    pub fn sender(&self) -> LogSender {
+        self.handle.sender()
     }
 
-    /// For a server beside the one that has the log.
-    pub fn inlet(&self) -> AccessLogHandle {
-        self.inlet.clone()
+    /// Returns a handle with which another server writes to this log.
+    pub fn handle(&self) -> AccessLogHandle {
+        self.handle.clone()
     }
 
-    /// Has its files opened anew whenever it is told to, from any thread.
+    /// Returns a handle that reopens the files of the log, from any thread.
     pub fn reopener(&self) -> Reopener {
         Reopener {
-            messages: self.inlet.messages.clone(),
+            messages: self.handle.messages.clone(),
         }
     }
 
-    /// How many lines were dropped so far: counted for each destination that did not get them,
-    /// and once if they did not even find a place in the queue.
+    /// Returns the number of lines dropped so far. A line is counted for each destination that could not
+    /// write it, and once if it did not fit into the queue.
     pub fn dropped(&self) -> u64 {
-        self.inlet.shared.dropped.load(Ordering::Relaxed)
+        self.handle.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Has all that was handed over written, but waits at most `patience`: a pipe that nobody
-    /// reads must not keep the process from ending. Returns how many lines were dropped, with
-    /// those that are still not written.
-    pub fn finish(self, patience: Duration) -> u64 {
-        self.inlet.shared.finishing.store(true, Ordering::SeqCst);
-        // An empty batch, to wake the writer; if it has ended there is nobody to wake.
-        let _ = self.inlet.messages.send(Message::Batch(Batch::default()));
-        let _ = self.writing.recv_timeout(patience);
-        self.dropped() + self.inlet.shared.queued.load(Ordering::SeqCst)
+    /// Waits until all records are written, but at most `timeout`, so that a pipe without a reader does
+    /// not keep the process from ending. Returns the number of dropped lines, including those that are
+    /// still not written.
+    pub fn finish(self, timeout: Duration) -> u64 {
+        self.handle.shared.finishing.store(true, Ordering::SeqCst);
+        // An empty batch wakes the writer. Sending fails only if the writer has ended.
+        let _ = self
+            .handle
+            .messages
+            .send(LogMessage::Batch(Batch::default()));
+        let _ = self.writer_alive.recv_timeout(timeout);
+        self.dropped() + self.handle.shared.queued.load(Ordering::SeqCst)
     }
 }
 
-fn open(destination: &LogDestination) -> Result<Output, Error> {
+fn open(destination: &LogDestination) -> Result<LogOutput, Error> {
     const PURPOSE: &str = "write the access log to";
     match destination {
         LogDestination::Stdout => {
             let file = unbuffered_stdout()
                 .map_err(|error| Error::path(PURPOSE, "standard output", error))?;
-            Ok(Output::new("standard output", Box::new(file)))
+            Ok(LogOutput::new("standard output", Box::new(file)))
         }
         LogDestination::File(path) => {
             let file = append_to(path).map_err(|error| match error.kind() {
@@ -250,12 +272,12 @@ fn open(destination: &LogDestination) -> Result<Output, Error> {
                 }
                 _ => Error::path(PURPOSE, path, error),
             })?;
-            Ok(Output::to_file(path, file))
+            Ok(LogOutput::to_file(path, file))
         }
     }
 }
 
-/// Neither std's lock nor its line buffer: a writer that is stuck must not hold either.
+/// Opens standard output without std's lock and line buffer, which a blocked writer would hold.
 fn unbuffered_stdout() -> io::Result<File> {
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
@@ -267,44 +289,45 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
-        // With a reader of its own, opening a FIFO does not wait for another's (fifo(7)).
+        // Opened for reading as well, a FIFO does not block until another reader opens it (fifo(7)).
         .read(is_fifo)
         .open(path)
 }
 
-/// Has the files of an access log opened anew, as after logrotate(8) has moved them. Until it is
-/// dropped the thread that writes does not end by itself, only by [`AccessLog::finish`].
+/// Reopens the files of an access log, for example after logrotate(8) has renamed them. While a
+/// `Reopener` exists, the writer thread ends only through [`AccessLog::finish`].
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    messages: Sender<Message>,
+    messages: Sender<LogMessage>,
 }
 
 impl Reopener {
-    /// Asks for it, and does not wait: lines of requests that are complete now go to where they went
-    /// before. A file that cannot be opened is written on, and the log of errors says so.
+    /// Requests that the files are reopened, without waiting. Lines of requests that are complete
+    /// already go to the old files. If a file cannot be opened, an error is logged and the old file
+    /// stays in use.
     pub fn reopen(&self) {
-        // Who has finished writes nothing more, anywhere.
-        let _ = self.messages.send(Message::Reopen);
+        // After `finish` there is no writer, and nothing is written to any file.
+        let _ = self.messages.send(LogMessage::Reopen);
     }
 }
 
-/// Where one event loop puts its records. What is in it when it is dropped is handed over.
+/// Collects the records of one event loop and sends them to the writer. Dropping it sends what it has.
 #[derive(Debug)]
 pub struct LogSender {
     batch: Batch,
-    messages: Sender<Message>,
-    shared: Arc<Shared>,
+    messages: Sender<LogMessage>,
+    shared: Arc<LogState>,
 }
 
 impl LogSender {
-    /// Collects the record of an exchange that is complete now.
+    /// Adds the record of an exchange that ends now.
     pub fn record(&mut self, record: Record) {
         let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
-        self.batch.bytes += size_of::<Entry>()
+        self.batch.bytes += size_of::<TimedRecord>()
             + record.line.len()
             + optional(&record.referer)
             + optional(&record.user_agent);
-        self.batch.entries.push(Entry {
+        self.batch.records.push(TimedRecord {
             record,
             time: SystemTime::now(),
         });
@@ -313,20 +336,20 @@ impl LogSender {
         }
     }
 
-    /// Hands over what is collected, without waiting. If too much waits for the writer already it
-    /// is dropped, and its lines are counted.
+    /// Sends the collected records, without waiting. If the queue is full, they are dropped and
+    /// counted.
     pub fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        let lines = batch.entries.len() as u64;
+        let lines = batch.records.len() as u64;
         if lines == 0 {
             return;
         }
         let bytes = batch.bytes;
         let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
-        // Before the writer can subtract it.
+        // Added before the batch is sent, so that the writer cannot subtract first.
         self.shared.queued.fetch_add(lines, Ordering::SeqCst);
-        let room = queued + bytes <= MAX_QUEUED_BYTES;
-        if !room || self.messages.send(Message::Batch(batch)).is_err() {
+        let has_room = queued + bytes <= MAX_QUEUED_BYTES;
+        if !has_room || self.messages.send(LogMessage::Batch(batch)).is_err() {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
             self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
             self.shared.dropped.fetch_add(lines, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Lines byte by byte; and a writer that fails, tears and stalls on command.
+//! Tests of the lines byte by byte, and of a writer that fails, writes partially and stalls.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,12 +17,12 @@ const FORMATS: [Format; 4] = [
     Format::Json,
 ];
 
-/// A minute that does not end, for what happens at once unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that is reached only if something is broken.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn record(line: impl AsRef<[u8]>) -> Record {
     Record {
-        peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 4321)),
+        client_addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 4321)),
         line: line.as_ref().to_vec(),
         referer: None,
         user_agent: None,
@@ -44,7 +44,7 @@ fn render(format: Format, record: &Record) -> String {
 }
 
 #[test]
-fn a_request_in_each_format() {
+fn request_is_rendered_in_each_format() {
     let mut full = record("GET /a%20b.html?q=1 HTTP/1.1");
     full.referer = Some(b"http://h/".to_vec());
     full.user_agent = Some(b"Mozilla/5.0 (X11)".to_vec());
@@ -69,9 +69,9 @@ fn a_request_in_each_format() {
 }
 
 #[test]
-fn what_was_no_request_in_each_format() {
+fn malformed_request_is_rendered_in_each_format() {
     let mut empty = record("");
-    empty.peer = "[::ffff:192.0.2.7]:1".parse().expect("an address");
+    empty.client_addr = "[::ffff:192.0.2.7]:1".parse().expect("an address");
     empty.status = StatusCode::REQUEST_TIMEOUT;
     empty.content_bytes = 0;
     empty.duration = Duration::ZERO;
@@ -97,14 +97,14 @@ fn what_was_no_request_in_each_format() {
 }
 
 #[test]
-fn ipv6_is_shown_as_it_is() {
+fn ipv6_address_is_rendered_without_brackets() {
     let mut record = record("GET / HTTP/1.1");
-    record.peer = "[2001:db8::1]:80".parse().expect("an address");
+    record.client_addr = "[2001:db8::1]:80".parse().expect("an address");
     assert_eq!(render(Format::AccessCount, &record), "/|2001:db8::1|80|1\n");
 }
 
 #[test]
-fn names_of_the_access_count() {
+fn access_count_name_is_the_decoded_path() {
     let table = [
         ("GET / HTTP/1.1", "/"),
         ("GET /?a=b HTTP/1.1", "/"),
@@ -132,7 +132,7 @@ fn names_of_the_access_count() {
 }
 
 #[test]
-fn quoted_strings_are_escaped() {
+fn hostile_bytes_are_escaped() {
     let mut hostile = record(b"GET /\"\\\x1B[2J\n\xFF\x7F HTTP/1.1");
     hostile.user_agent = Some("ñ\"\r\n|".into());
     assert_eq!(
@@ -152,7 +152,7 @@ fn quoted_strings_are_escaped() {
 
 proptest! {
     #[test]
-    fn one_request_is_one_line_of_ascii(
+    fn arbitrary_request_is_one_line_of_ascii(
         line in proptest::collection::vec(any::<u8>(), 0..64),
         field in proptest::collection::vec(any::<u8>(), 0..64),
     ) {
@@ -178,7 +178,7 @@ proptest! {
 }
 
 #[test]
-fn a_stamp_follows_the_clock() {
+fn timestamp_changes_with_the_second() {
     let mut renderer = Renderer::new(Format::Json);
     let mut at = |time: SystemTime| {
         let mut out = Vec::new();
@@ -203,7 +203,7 @@ fn a_stamp_follows_the_clock() {
 }
 
 #[test]
-fn names_are_counted_as_long_as_there_is_room() {
+fn names_are_counted_until_the_table_is_full() {
     let mut renderer = Renderer::new(Format::AccessCount);
     let mut count = |name: &str, status| {
         let mut out = Vec::new();
@@ -230,7 +230,7 @@ fn names_are_counted_as_long_as_there_is_room() {
 }
 
 #[test]
-fn formats_have_names() {
+fn format_names_are_parsed() {
     for (name, format) in ["access-count", "common", "combined", "json"]
         .iter()
         .zip(FORMATS)
@@ -241,17 +241,17 @@ fn formats_have_names() {
     assert!(error.contains("access-count, common, combined or json"));
 }
 
-/// Memory that tests and a writer share.
+/// A writer into memory that the test can read.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Memory {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
     }
 }
 
-impl Write for Memory {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -262,9 +262,9 @@ impl Write for Memory {
     }
 }
 
-/// Takes as many bytes in each write as the script says; `None` is a full disk.
+/// Accepts as many bytes in each write as the script says; `None` is a full disk.
 struct Scripted {
-    memory: Memory,
+    memory: SharedBuffer,
     script: std::slice::Iter<'static, Option<usize>>,
 }
 
@@ -284,7 +284,7 @@ impl Write for Scripted {
 }
 
 #[test]
-fn a_torn_line_is_not_continued() {
+fn torn_line_is_completed_before_the_next() {
     type Case = (&'static [Option<usize>], [u64; 3], &'static str);
     let table: &[Case] = &[
         (&[], [0, 0, 0], "1\n2\n3\n4\n5\n6\n"),
@@ -306,21 +306,21 @@ fn a_torn_line_is_not_continued() {
         ),
     ];
     for (script, dropped, text) in table {
-        let memory = Memory::default();
+        let memory = SharedBuffer::default();
         let scripted = Scripted {
             memory: memory.clone(),
             script: script.iter(),
         };
-        let mut output = Output::new("a test", Box::new(scripted));
+        let mut output = LogOutput::new("a test", Box::new(scripted));
         let counted = [b"1\n2\n", b"3\n4\n", b"5\n6\n"].map(|lines| output.write(lines));
         assert_eq!((counted, &memory.text()[..]), (*dropped, *text));
     }
 }
 
-/// Does not return from a write before its gate is open, which is when its other end is dropped.
+/// Blocks in `write` until the other end of `gate` is dropped.
 struct Gated {
     gate: Receiver<()>,
-    memory: Memory,
+    memory: SharedBuffer,
 }
 
 impl Write for Gated {
@@ -335,7 +335,7 @@ impl Write for Gated {
 }
 
 fn start(stream: impl Write + Send + 'static) -> AccessLog {
-    let outputs = vec![Output::new("a test", Box::new(stream))];
+    let outputs = vec![LogOutput::new("a test", Box::new(stream))];
     AccessLog::with_outputs(Format::Common, outputs).expect("a thread")
 }
 
@@ -345,38 +345,38 @@ const MANY: u64 = 2 * MAX_QUEUED_BYTES as u64 / LONG_AGENT as u64;
 const LONG_AGENT: usize = 4096;
 
 fn flood(log: &AccessLog) {
-    let mut sink = log.sink();
+    let mut sender = log.sender();
     for _ in 0..MANY {
         let mut long = record("GET / HTTP/1.1");
         long.user_agent = Some(vec![b'x'; LONG_AGENT]);
-        sink.record(long);
-        sink.flush();
+        sender.record(long);
+        sender.flush();
     }
 }
 
-/// A pause of the reader costs nothing: some 10,000 requests in batches of one find room.
+/// While the destination is blocked, 10,000 requests in batches of one fit into the queue.
 #[test]
-fn a_short_stall_loses_nothing() {
+fn short_stall_drops_no_lines() {
     let (open, gate) = mpsc::channel();
-    let memory = Memory::default();
+    let memory = SharedBuffer::default();
     let log = start(Gated {
         gate,
         memory: memory.clone(),
     });
-    let mut sink = log.sink();
+    let mut sender = log.sender();
     for _ in 0..10_000 {
-        sink.record(record("GET / HTTP/1.1"));
-        sink.flush();
+        sender.record(record("GET / HTTP/1.1"));
+        sender.flush();
     }
-    drop((open, sink));
-    assert_eq!(log.finish(PATIENCE), 0);
+    drop((open, sender));
+    assert_eq!(log.finish(TIMEOUT), 0);
     assert_eq!(memory.text().lines().count(), 10_000);
 }
 
 #[test]
-fn a_stalled_destination_holds_up_nobody() {
+fn stalled_destination_drops_lines_without_blocking_senders() {
     let (open, gate) = mpsc::channel();
-    let memory = Memory::default();
+    let memory = SharedBuffer::default();
     let log = start(Gated {
         gate,
         memory: memory.clone(),
@@ -385,17 +385,17 @@ fn a_stalled_destination_holds_up_nobody() {
     let dropped = log.dropped();
     assert!(dropped > 0);
     drop(open);
-    assert_eq!(log.finish(PATIENCE), dropped);
+    assert_eq!(log.finish(TIMEOUT), dropped);
     let written = memory.text().lines().count() as u64;
     assert_eq!(written + dropped, MANY, "every line is written or counted");
 }
 
 #[test]
-fn finishing_does_not_wait_for_a_stalled_destination() {
+fn finish_does_not_wait_for_a_stalled_destination() {
     let (open, gate) = mpsc::channel();
     let log = start(Gated {
         gate,
-        memory: Memory::default(),
+        memory: SharedBuffer::default(),
     });
     flood(&log);
     assert_eq!(
@@ -407,19 +407,19 @@ fn finishing_does_not_wait_for_a_stalled_destination() {
 }
 
 #[test]
-fn a_batch_is_bounded_in_bytes() {
-    let log = start(Memory::default());
-    let mut sink = log.sink();
+fn batch_is_bounded_in_bytes() {
+    let log = start(SharedBuffer::default());
+    let mut sender = log.sender();
     let mut large = record("");
     large.user_agent = Some(vec![b'x'; MAX_BATCH_BYTES]);
     for _ in 0..3 {
-        sink.record(large.clone());
-        assert!(sink.batch.entries.is_empty(), "handed over, or dropped");
+        sender.record(large.clone());
+        assert!(sender.batch.records.is_empty(), "sent or dropped");
     }
 }
 
 #[test]
-fn all_sinks_and_all_destinations() {
+fn every_destination_gets_the_lines_of_every_sender() {
     let folder = tempfile::tempdir().expect("a folder");
     let paths = ["a.log", "b.log"].map(|name| folder.path().join(name));
     std::fs::write(&paths[0], "before\n").expect("a file");
@@ -427,15 +427,15 @@ fn all_sinks_and_all_destinations() {
     let log = AccessLog::start(Format::AccessCount, &destinations).expect("a log");
     thread::scope(|scope| {
         for _ in 0..4 {
-            let mut sink = log.sink();
+            let mut sender = log.sender();
             scope.spawn(move || {
                 for _ in 0..25 {
-                    sink.record(record("GET /x HTTP/1.1"));
+                    sender.record(record("GET /x HTTP/1.1"));
                 }
             });
         }
     });
-    assert_eq!(log.finish(PATIENCE), 0);
+    assert_eq!(log.finish(TIMEOUT), 0);
     let [first, second] = paths.map(|path| std::fs::read_to_string(path).expect("a log"));
     assert_eq!(first, format!("before\n{second}"));
     let expected: Vec<String> = (1..=100).map(|n| format!("x|192.0.2.7|4321|{n}")).collect();
@@ -443,17 +443,17 @@ fn all_sinks_and_all_destinations() {
 }
 
 #[test]
-fn a_full_disk_is_survived() {
+fn full_disk_drops_all_lines() {
     let Ok(full) = OpenOptions::new().append(true).open("/dev/full") else {
         return;
     };
     let log = start(full);
     flood(&log);
-    assert_eq!(log.finish(PATIENCE), MANY);
+    assert_eq!(log.finish(TIMEOUT), MANY);
 }
 
 #[test]
-fn a_destination_that_cannot_be_opened_is_named() {
+fn unopenable_destination_is_an_error_with_its_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("none/access.log");
     let error = AccessLog::start(Format::Json, &[LogDestination::File(path.clone())]);

@@ -1,5 +1,5 @@
-//! The thread that writes: batches in, text out to each destination. A destination that fails
-//! loses lines, and nothing else does.
+//! The writer thread: it renders batches and writes the text to each destination. A destination that
+//! fails loses lines; it does not affect the others.
 
 use std::fmt;
 use std::fs::File;
@@ -10,21 +10,21 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use super::format::Renderer;
-use super::{Batch, Message, Shared, append_to};
+use super::{Batch, LogMessage, LogState, append_to};
 
-/// Text that is gathered from waiting batches before it is written: a few system calls a second
-/// when requests are many, a line at once when they are few.
+/// The text that is collected from queued batches before it is written, in bytes: few system calls
+/// under load, and no delay otherwise.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 
-pub(super) struct Writer {
+pub(super) struct LogWriter {
     renderer: Renderer,
-    outputs: Vec<Output>,
-    shared: Arc<Shared>,
+    outputs: Vec<LogOutput>,
+    shared: Arc<LogState>,
     text: Vec<u8>,
 }
 
-impl Writer {
-    pub(super) fn new(renderer: Renderer, outputs: Vec<Output>, shared: Arc<Shared>) -> Self {
+impl LogWriter {
+    pub(super) fn new(renderer: Renderer, outputs: Vec<LogOutput>, shared: Arc<LogState>) -> Self {
         Self {
             renderer,
             outputs,
@@ -33,49 +33,48 @@ impl Writer {
         }
     }
 
-    /// Writes until there can be no more batches, or until the log is to finish and the queue is
-    /// empty.
-    pub(super) fn run(mut self, queue: &Receiver<Message>) {
+    /// Writes until all senders are dropped, or until the log is finishing and the queue is empty.
+    pub(super) fn run(mut self, queue: &Receiver<LogMessage>) {
         while let Ok(message) = queue.recv() {
-            self.heed(message, queue);
+            self.handle(message, queue);
             if self.shared.finishing.load(Ordering::SeqCst) {
                 break;
             }
         }
         while let Ok(message) = queue.try_recv() {
-            self.heed(message, queue);
+            self.handle(message, queue);
         }
     }
 
-    fn heed(&mut self, message: Message, queue: &Receiver<Message>) {
+    fn handle(&mut self, message: LogMessage, queue: &Receiver<LogMessage>) {
         let unwritten = match message {
-            Message::Batch(batch) => self.write(&batch, queue),
-            Message::Reopen => Some(Message::Reopen),
+            LogMessage::Batch(batch) => self.write(&batch, queue),
+            LogMessage::Reopen => Some(LogMessage::Reopen),
         };
-        if let Some(Message::Reopen) = unwritten {
-            self.outputs.iter_mut().for_each(Output::reopen);
+        if let Some(LogMessage::Reopen) = unwritten {
+            self.outputs.iter_mut().for_each(LogOutput::reopen);
         }
     }
 
-    /// Writes one batch, and others that are there already. Returns the message that came behind
-    /// them, if that is none.
-    fn write(&mut self, first: &Batch, queue: &Receiver<Message>) -> Option<Message> {
+    /// Writes one batch and others that are queued already. Returns the message that followed them, if
+    /// it is not a batch.
+    fn write(&mut self, first: &Batch, queue: &Receiver<LogMessage>) -> Option<LogMessage> {
         self.text.clear();
         let mut lines = self.render(first);
         let mut bytes = first.bytes;
-        let mut behind = None;
+        let mut following = None;
         while self.text.len() < MAX_TEXT_BYTES
             && let Ok(message) = queue.try_recv()
         {
-            let Message::Batch(batch) = message else {
-                behind = Some(message);
+            let LogMessage::Batch(batch) = message else {
+                following = Some(message);
                 break;
             };
             lines += self.render(&batch);
             bytes += batch.bytes;
         }
         if lines == 0 {
-            return behind;
+            return following;
         }
         for output in &mut self.outputs {
             let dropped = output.write(&self.text);
@@ -83,22 +82,22 @@ impl Writer {
         }
         self.shared.queued.fetch_sub(lines, Ordering::SeqCst);
         self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
-        behind
+        following
     }
 
     fn render(&mut self, batch: &Batch) -> u64 {
-        for entry in &batch.entries {
+        for record in &batch.records {
             self.renderer
-                .render(&entry.record, entry.time, &mut self.text);
+                .render(&record.record, record.time, &mut self.text);
         }
-        batch.entries.len() as u64
+        batch.records.len() as u64
     }
 }
 
-/// One destination.
-pub(super) struct Output {
+/// An open destination.
+pub(super) struct LogOutput {
     name: String,
-    /// Where it can be opened anew.
+    /// The path at which it can be reopened; `None` for a stream.
     path: Option<PathBuf>,
     stream: Box<dyn Write + Send>,
     health: Health,
@@ -111,21 +110,21 @@ enum Health {
     Failing,
 }
 
-/// What the last write left behind.
+/// How the text that was written ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     WholeLine,
-    /// A line that was cut: the next one must not continue it.
+    /// An incomplete line: the next one must not continue it.
     TornLine,
 }
 
-impl fmt::Debug for Output {
+impl fmt::Debug for LogOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Output").field(&self.name).finish()
+        f.debug_tuple("LogOutput").field(&self.name).finish()
     }
 }
 
-impl Output {
+impl LogOutput {
     pub(super) fn new(name: impl fmt::Display, stream: Box<dyn Write + Send>) -> Self {
         Self {
             name: name.to_string(),
@@ -143,14 +142,14 @@ impl Output {
         }
     }
 
-    /// Goes on in the file that has the name now, which is made if there is none.
+    /// Continues in the file that has the path now, which is created if it does not exist.
     fn reopen(&mut self) {
         let Some(path) = &self.path else {
             return;
         };
         match append_to(path) {
             Ok(file) => {
-                // A torn line is in the old file, unless this is still that.
+                // The torn line is in the old file, unless this is the same file.
                 if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
                     self.ending = Ending::WholeLine;
                 }
@@ -163,7 +162,7 @@ impl Output {
         }
     }
 
-    /// Writes whole lines and returns how many of them were dropped.
+    /// Writes whole lines and returns the number of lines that were dropped.
     pub(super) fn write(&mut self, text: &[u8]) -> u64 {
         match (self.health, self.try_write(text)) {
             (Health::Working, Ok(())) => 0,
@@ -185,7 +184,7 @@ impl Output {
         }
     }
 
-    /// Returns what could not be written, and why.
+    /// Writes text; an error carries the text that was not written.
     fn try_write<'t>(&mut self, text: &'t [u8]) -> Result<(), (&'t [u8], io::Error)> {
         if self.ending == Ending::TornLine {
             write_all(&mut self.stream, b"\n").map_err(|(_, error)| (text, error))?;
@@ -202,7 +201,7 @@ impl Output {
     }
 }
 
-/// As [`Write::write_all`], but tells what is left when it fails.
+/// As [`Write::write_all`], but the error carries the remaining text.
 fn write_all<'t>(stream: &mut impl Write, mut text: &'t [u8]) -> Result<(), (&'t [u8], io::Error)> {
     while !text.is_empty() {
         match stream.write(text) {

@@ -10,7 +10,7 @@ use ::http::StatusCode;
 pub struct Record {
     /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; if what came was no request,
     /// where the connection comes from.
-    pub peer: SocketAddr,
+    pub client_addr: SocketAddr,
     /// The request line without its line end; cut short, or empty, if what came was no request.
     pub line: Vec<u8>,
     /// The Referer field.
@@ -79,7 +79,7 @@ impl InFlightRecord {
             started,
         } = self.draft;
         Record {
-            peer,
+            client_addr: peer,
             line,
             referer,
             user_agent,

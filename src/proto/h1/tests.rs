@@ -677,7 +677,7 @@ fn every_exchange_is_recorded_as_it_went() {
         Some(&b"u"[..])
     );
     assert_eq!(conversation.records[0].referer.as_deref(), Some(&b"r"[..]));
-    assert_eq!(conversation.records[0].peer, peer());
+    assert_eq!(conversation.records[0].client_addr, peer());
 }
 
 #[test]

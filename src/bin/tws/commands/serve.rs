@@ -166,7 +166,7 @@ impl Opened {
         let handle = self.server.handle();
         let users = self.store.as_ref().map(app::open_users).transpose()?;
         let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
-        let inlet = access_log.as_ref().map(AccessLog::inlet);
+        let inlet = access_log.as_ref().map(AccessLog::handle);
         let admin = self.admin.as_ref().map(AdminListener::server);
         let redirect = self.redirect.as_ref().map(RedirectListener::server);
         let announcement = match settings.banner {
