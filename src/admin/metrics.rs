@@ -1,36 +1,38 @@
-//! All numbers in Prometheus's text format 0.0.4: names begin with `tws_`, but for what is any
-//! process's, which has the names that all exporters use; units are seconds and bytes.
+//! Metrics in the Prometheus text format 0.0.4. Names begin with `tws_`, except those of the process,
+//! which have the names that all exporters use. Units are seconds and bytes.
 
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
-use super::{PATIENCE, Sources};
+use super::{RESPONSE_TIMEOUT, Sources};
 use crate::net::observe::histogram::Histogram;
 use crate::net::observe::observer::{BlockedOn, Direction, QueueStats, ServerReport};
 use crate::server::ServerState;
 
-/// The text as far as it is written.
+/// Writes metrics in the text format.
 #[derive(Default)]
-struct Exposition {
+struct MetricsWriter {
     text: String,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum MetricType {
     Counter,
     Gauge,
     Histogram,
 }
 
-impl Exposition {
-    /// A name and what it means; its samples follow.
-    fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+impl MetricsWriter {
+    /// Writes the name, the help text and the type of a metric; its samples follow.
+    fn family(&mut self, name: &str, metric_type: MetricType, help: &str) {
+        let metric_type = match metric_type {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
         };
-        self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        self.put(format_args!(
+            "# HELP {name} {help}\n# TYPE {name} {metric_type}\n"
+        ));
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -43,9 +45,9 @@ impl Exposition {
         self.put(format_args!("{end} {value}\n"));
     }
 
-    /// One name with one value.
-    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
-        self.family(name, kind, help);
+    /// Writes a metric with one sample.
+    fn single(&mut self, name: &str, metric_type: MetricType, help: &str, value: impl Display) {
+        self.family(name, metric_type, help);
         self.sample(name, &[], value);
     }
 
@@ -63,7 +65,7 @@ impl Exposition {
     }
 
     fn put(&mut self, text: std::fmt::Arguments<'_>) {
-        // A string takes everything.
+        // Writing to a string does not fail.
         let _ = self.text.write_fmt(text);
     }
 }
@@ -76,8 +78,8 @@ fn escape(value: &str) -> String {
 }
 
 pub(super) fn render(sources: &Sources) -> String {
-    let mut out = Exposition::default();
-    let report = sources.observer.report(PATIENCE);
+    let mut out = MetricsWriter::default();
+    let report = sources.observer.report(RESPONSE_TIMEOUT);
     server(&mut out, sources);
     responses(&mut out, sources);
     connections(&mut out, sources, &report);
@@ -88,32 +90,32 @@ pub(super) fn render(sources: &Sources) -> String {
     out.text
 }
 
-fn server(out: &mut Exposition, sources: &Sources) {
+fn server(out: &mut MetricsWriter, sources: &Sources) {
     let name = "tws_build_info";
-    out.family(name, Kind::Gauge, "Version of tws, as a label.");
+    out.family(name, MetricType::Gauge, "Version of tws, as a label.");
     out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let is_ready = sources.handle.phase() == ServerState::Serving;
     out.single(
         "tws_ready",
-        Kind::Gauge,
+        MetricType::Gauge,
         "1 while the server accepts requests, 0 before and from shutdown on.",
         u8::from(is_ready),
     );
 }
 
-fn responses(out: &mut Exposition, sources: &Sources) {
+fn responses(out: &mut MetricsWriter, sources: &Sources) {
     let totals = sources.observer.totals();
     let counts = sources.handle.stats();
     out.single(
         "tws_requests_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Requests passed to the handler.",
         counts.requests,
     );
     let name = "tws_responses_total";
     out.family(
         name,
-        Kind::Counter,
+        MetricType::Counter,
         "Finished responses by status; 499 if the client disconnected before one was sent.",
     );
     for (status, count) in &totals.responses {
@@ -121,42 +123,42 @@ fn responses(out: &mut Exposition, sources: &Sources) {
     }
     out.single(
         "tws_response_content_bytes_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Bytes of content sent in finished responses.",
         totals.content_bytes,
     );
     let name = "tws_response_duration_seconds";
     out.family(
         name,
-        Kind::Histogram,
+        MetricType::Histogram,
         "Time from the first byte of a request to the last byte of its response.",
     );
     out.histogram(name, &[], &totals.durations);
     out.single(
         "tws_access_log_dropped_lines_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Access log lines dropped.",
         counts.dropped_log_lines,
     );
 }
 
-fn connections(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
+fn connections(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport) {
     let counts = sources.handle.stats();
     let name = "tws_connections";
-    out.family(name, Kind::Gauge, "Open connections by state.");
+    out.family(name, MetricType::Gauge, "Open connections by state.");
     for (state, count) in report.connections.named() {
         out.sample(name, &[("state", state)], count);
     }
     out.single(
         "tws_connections_accepted_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Connections accepted.",
         counts.accepted,
     );
     let name = "tws_connections_rejected_total";
     out.family(
         name,
-        Kind::Counter,
+        MetricType::Counter,
         "Connections rejected with 503 by limit: all connections, or those of one client.",
     );
     let of_clients = counts.rejected_clients;
@@ -165,17 +167,17 @@ fn connections(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
     out.sample(name, &[("reason", "client")], of_clients);
     out.single(
         "tws_connections_evicted_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Idle connections closed to make room for new ones.",
         counts.evicted,
     );
 }
 
-fn transfers(out: &mut Exposition, report: &ServerReport) {
+fn transfers(out: &mut MetricsWriter, report: &ServerReport) {
     let name = "tws_transfers";
     out.family(
         name,
-        Kind::Gauge,
+        MetricType::Gauge,
         "Running transfers by direction and by what they wait for.",
     );
     for (direction, way) in [(Direction::Down, "down"), (Direction::Up, "up")] {
@@ -195,12 +197,12 @@ fn transfers(out: &mut Exposition, report: &ServerReport) {
     }
 }
 
-fn threads(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
+fn threads(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport) {
     let totals = sources.observer.totals();
     let name = "tws_worker_up";
     out.family(
         name,
-        Kind::Gauge,
+        MetricType::Gauge,
         "1 if the event loop responds within a second.",
     );
     for worker in 0..totals.turns.len() {
@@ -210,7 +212,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
     let name = "tws_event_loop_iteration_duration_seconds";
     out.family(
         name,
-        Kind::Histogram,
+        MetricType::Histogram,
         "Duration of event loop iterations; an event waits for at most one.",
     );
     for (worker, turns) in totals.turns.iter().enumerate() {
@@ -219,7 +221,7 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
     let name = "tws_helper_tasks";
     out.family(
         name,
-        Kind::Gauge,
+        MetricType::Gauge,
         "Tasks of helper threads by pool: handler jobs, streamed bodies, disk reads.",
     );
     for (pool, QueueStats { waiting, running }) in [
@@ -232,13 +234,13 @@ fn threads(out: &mut Exposition, sources: &Sources, report: &ServerReport) {
     }
     out.single(
         "tws_cold_reads_total",
-        Kind::Counter,
+        MetricType::Counter,
         "Reads by disk threads, of files that were not wholly in the page cache.",
         totals.cold_reads,
     );
 }
 
-fn files(out: &mut Exposition, sources: &Sources) {
+fn files(out: &mut MetricsWriter, sources: &Sources) {
     let Some(cache) = &sources.cache else {
         return;
     };
@@ -246,7 +248,7 @@ fn files(out: &mut Exposition, sources: &Sources) {
     let name = "tws_file_cache_lookups_total";
     out.family(
         name,
-        Kind::Counter,
+        MetricType::Counter,
         "File cache lookups by result (hit, revalidated, miss).",
     );
     for (result, count) in [
@@ -258,38 +260,38 @@ fn files(out: &mut Exposition, sources: &Sources) {
     }
 }
 
-/// What cannot be found out is left out.
-fn process(out: &mut Exposition, sources: &Sources) {
+/// Values that the system does not provide are omitted.
+fn process(out: &mut MetricsWriter, sources: &Sources) {
     let process = &sources.process;
     let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
     let values = [
         (
             "process_cpu_seconds_total",
-            Kind::Counter,
+            MetricType::Counter,
             "User and system CPU time in seconds.",
             process.cpu_time().map(|time| time.as_secs_f64()),
         ),
         (
             "process_resident_memory_bytes",
-            Kind::Gauge,
+            MetricType::Gauge,
             "Resident memory in bytes.",
             process.resident_bytes().map(|bytes| bytes as f64),
         ),
         (
             "process_open_fds",
-            Kind::Gauge,
+            MetricType::Gauge,
             "Open file descriptors.",
             process.open_descriptors().map(|count| count as f64),
         ),
         (
             "process_max_fds",
-            Kind::Gauge,
+            MetricType::Gauge,
             "Maximum number of open file descriptors.",
             process.max_descriptors().map(|count| count as f64),
         ),
         (
             "process_start_time_seconds",
-            Kind::Gauge,
+            MetricType::Gauge,
             "Start time of the process in seconds since 1970.",
             process
                 .started()
@@ -297,9 +299,9 @@ fn process(out: &mut Exposition, sources: &Sources) {
                 .map(|time| time.as_secs_f64()),
         ),
     ];
-    for (name, kind, help, value) in values {
+    for (name, metric_type, help, value) in values {
         if let Some(value) = value {
-            out.single(name, kind, help, value);
+            out.single(name, metric_type, help, value);
         }
     }
 }
@@ -309,8 +311,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_escaped() {
-        let mut out = Exposition::default();
+    fn label_values_are_escaped() {
+        let mut out = MetricsWriter::default();
         out.sample("a", &[("b", "\\ \" \n"), ("c", "d")], 1.5);
         assert_eq!(out.text, "a{b=\"\\\\ \\\" \\n\",c=\"d\"} 1.5\n");
     }

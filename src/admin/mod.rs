@@ -1,21 +1,22 @@
-//! What operators ask a server: how it does, in numbers for machines and as a page for people.
+//! The admin interface: metrics, health checks and a page with live transfers.
 //!
-//! [`Admin`] is a handler like any other. It looks at one server through its handle and is served
-//! best by another, which has a listener and threads of its own: so it answers while the first is
-//! too busy to, and while it ends. Served by the same one, it shows it while that serves; its end
-//! waits for who watches, for [`Timeouts::drain`](crate::Timeouts::drain) at most. It changes nothing.
+//! [`Admin`] is a [`Handler`]. It observes one server through its [`ServerHandle`] and is best served by
+//! another server, with a listener and threads of its own: it then responds while the observed server is
+//! overloaded or shutting down. It can be served by the observed server too; the shutdown of that server
+//! then waits for open event streams, for at most [`Timeouts::drain`](crate::Timeouts::drain). All
+//! resources are read-only.
 //!
-//! | path | what it says |
+//! | path | content |
 //! |---|---|
-//! | `/` | the page: plots, and each transfer with its progress |
-//! | `/metrics` | all numbers, in Prometheus's text format 0.0.4 |
-//! | `/healthz` | 200 if every event loop answers within a second, or finishes; else 503 |
-//! | `/readyz` | 200 if the server takes requests, 503 before and from the announcement of its end on |
+//! | `/` | an HTML page: plots, and each transfer with its progress |
+//! | `/metrics` | all metrics, in the Prometheus text format 0.0.4 |
+//! | `/healthz` | 200 if every event loop responds within a second or the server is draining; otherwise 503 |
+//! | `/readyz` | 200 while the server accepts requests; 503 before, and once its shutdown is announced |
 //! | `/transfers.json` | a [`Sample`] |
 //! | `/events` | a [`Sample`] each second, as server-sent events, until the server has ended |
 //!
-//! The numbers are `metrics`' business, the samples those of `sampler`; what the system says of the
-//! process comes through `process`.
+//! The submodule `metrics` renders metrics, `sampler` takes samples, and `proc_self` reads the state of
+//! the process from `/proc/self`.
 
 mod metrics;
 mod proc_self;
@@ -39,17 +40,18 @@ use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Request, Response, target};
 use crate::net::observe::observer::Observer;
 use crate::server::{ServerHandle, ServerState};
-use proc_self::Process;
+use proc_self::ProcSelf;
 
 pub use sampler::{Limit, Rates, Sample, Sampler, TransferSample, WorkerSample};
 
-/// How long an event loop may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time within which an event loop must respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Content in a GET means nothing (RFC 9110 §9.3.1).
+/// The limit of request content, in bytes. Content of a GET has no meaning (RFC 9110 §9.3.1); up to this
+/// limit it is read and discarded.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-/// Nothing comes from elsewhere, and nobody shows it inside of something else.
+/// The Content-Security-Policy of the page: its own resources only, and no framing by other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -57,7 +59,8 @@ const PAGE: &str = include_str!("page/page.html");
 const SCRIPT: &str = include_str!("page/page.js");
 const STYLE: &str = include_str!("page/page.css");
 
-/// Answers for a server; see [the module](self).
+/// A [`Handler`] with metrics, health checks and live transfers of one server; see the
+/// [module documentation](self).
 ///
 /// ```
 /// use tws::admin::Admin;
@@ -69,7 +72,7 @@ const STYLE: &str = include_str!("page/page.css");
 /// let admin = Admin::new(&server.handle());
 /// let metrics = admin.handle(&Request::get("/metrics")).wait();
 /// assert!(metrics.into_content()?.starts_with(b"# HELP tws_"));
-/// // Nobody has called `serve` yet.
+/// // `serve` has not been called yet.
 /// let ready = admin.handle(&Request::get("/readyz")).wait();
 /// assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -79,39 +82,39 @@ pub struct Admin {
     hosts: Hosts,
 }
 
-/// By which names it may be asked.
+/// The host names under which [`Admin`] responds.
 ///
-/// A page of another site can have its own name lead to 127.0.0.1, so that a browser takes what
-/// answers there for that site's own (DNS rebinding). Who is asked by an address is not fooled.
+/// A web page can resolve its own host name to 127.0.0.1, so that a browser treats the responses as
+/// belonging to that page's site (DNS rebinding). Requests by IP address are not affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hosts {
-    /// By an address and as `localhost`; others hear 421.
+    /// IP addresses and `localhost`; other names get a 421.
     Local,
-    /// By any: something else, a password or the mode of a socket, keeps strangers out.
+    /// Any name, for a server that is protected otherwise, by a password or the mode of a Unix socket.
     Any,
 }
 
-/// What is asked.
+/// The sources of metrics.
 pub(crate) struct Sources {
     pub(crate) handle: ServerHandle,
     pub(crate) observer: Observer,
-    pub(crate) process: Process,
+    pub(crate) process: ProcSelf,
     pub(crate) cache: Option<CacheSource>,
 }
 
-/// Says what caches of files have counted.
+/// Returns the counters of the file caches.
 type CacheSource = Box<dyn Fn() -> CacheStats + Send + Sync>;
 
 impl Admin {
-    /// For the server of that handle, which it observes from now on. Call it before the process is
-    /// confined: what it needs of `/proc` is opened here.
+    /// Creates an admin interface for the server of `handle`, which it observes from now on. Must be
+    /// called before the process enters a sandbox: files of `/proc` are opened here.
     pub fn new(handle: &ServerHandle) -> Self {
         Self::build(handle, None, &Sampler::new(handle))
     }
 
-    /// The same with what its caches of files have counted
-    /// ([`StaticFiles::cache_counts`](crate::StaticFiles::cache_counts)), and with samples that
-    /// others look at, too.
+    /// As [`new`](Self::new), with the counters of the file caches
+    /// ([`StaticFiles::cache_counts`](crate::StaticFiles::cache_counts)), and with a sampler that is
+    /// shared with others.
     pub fn with_sources(
         handle: &ServerHandle,
         cache: impl Fn() -> CacheStats + Send + Sync + 'static,
@@ -120,7 +123,7 @@ impl Admin {
         Self::build(handle, Some(Box::new(cache)), sampler)
     }
 
-    /// The same for other names; [`Hosts::Local`] unless told otherwise.
+    /// Sets the host names under which it responds. The default is [`Hosts::Local`].
     pub fn for_hosts(mut self, hosts: Hosts) -> Self {
         self.hosts = hosts;
         self
@@ -130,25 +133,28 @@ impl Admin {
         let sources = Arc::new(Sources {
             handle: handle.clone(),
             observer: handle.observe(),
-            process: Process::open(),
+            process: ProcSelf::open(),
             cache,
         });
-        let asking = |answer: fn(&Sources) -> Response| {
+        let blocking = |respond: fn(&Sources) -> Response| {
             let sources = Arc::clone(&sources);
-            // An event loop that does not answer is waited for.
+            // It waits for event loops, up to the timeout, so it runs as a job.
             move |_: &Request<'_>| {
                 let sources = Arc::clone(&sources);
-                Outcome::blocking(move || answer(&sources))
+                Outcome::blocking(move || respond(&sources))
             }
         };
         let ready = handle.clone();
         let (one, all) = (Arc::clone(sampler), Arc::clone(sampler));
         let router = Router::new()
             .get("/", page)
-            .get("/page.css", fixed("text/css; charset=utf-8", STYLE))
-            .get("/page.js", fixed("text/javascript; charset=utf-8", SCRIPT))
-            .get("/metrics", asking(metrics))
-            .get("/healthz", asking(health))
+            .get("/page.css", static_text("text/css; charset=utf-8", STYLE))
+            .get(
+                "/page.js",
+                static_text("text/javascript; charset=utf-8", SCRIPT),
+            )
+            .get("/metrics", blocking(metrics))
+            .get("/healthz", blocking(health))
             .get("/readyz", move |_: &Request<'_>| readiness(&ready))
             .get("/transfers.json", move |_: &Request<'_>| {
                 let sampler = Arc::clone(&one);
@@ -167,9 +173,9 @@ impl Handler for Admin {
         if self.hosts == Hosts::Local && !request.host().is_none_or(is_local) {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let text = format!("{status}: use an IP address or localhost\n");
-            return protect(Response::text(text).with_status(status)).into();
+            return add_security_fields(Response::text(text).with_status(status)).into();
         }
-        self.router.handle(request).map(protect)
+        self.router.handle(request).map(add_security_fields)
     }
 
     fn admit(&self, _: &Request<'_>) -> BodyPolicy {
@@ -187,7 +193,7 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// True for names that lead here without asking anybody.
+/// Returns whether the host needs no DNS lookup: an IP address or `localhost`.
 fn is_local(host: &str) -> bool {
     let v6 = host
         .strip_prefix('[')
@@ -197,8 +203,8 @@ fn is_local(host: &str) -> bool {
         || host.eq_ignore_ascii_case("localhost")
 }
 
-/// What is a secret of the server's operators stays theirs.
-fn protect(mut response: Response) -> Response {
+/// Adds fields that keep the content from caches, from other sites and from being sniffed.
+fn add_security_fields(mut response: Response) -> Response {
     let fields = response.headers_mut();
     let policy = HeaderValue::from_static(POLICY);
     fields.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
@@ -212,7 +218,7 @@ fn protect(mut response: Response) -> Response {
     response
 }
 
-fn fixed(media_type: &'static str, text: &'static str) -> impl Handler {
+fn static_text(media_type: &'static str, text: &'static str) -> impl Handler {
     move |_: &Request<'_>| typed(media_type, text)
 }
 
@@ -222,16 +228,14 @@ fn typed(media_type: &'static str, content: impl Into<bytes::Bytes>) -> Response
         .with_body(Body::Bytes(content.into()))
 }
 
-/// The page's links are relative: nested below a prefix it needs its slash.
+/// Serves the page. Its links are relative, so that nested below a prefix it needs a trailing slash.
 fn page(request: &Request<'_>) -> Response {
     let path = request.full_path_bytes();
-    match path.ends_with(b"/") {
-        true => Response::html(PAGE),
-        false => {
-            let location = target::encode_path(path) + "/";
-            Response::redirect(StatusCode::MOVED_PERMANENTLY, &location)
-        }
+    if path.ends_with(b"/") {
+        return Response::html(PAGE);
     }
+    let location = target::encode_path(path) + "/";
+    Response::redirect(StatusCode::MOVED_PERMANENTLY, &location)
 }
 
 fn metrics(sources: &Sources) -> Response {
@@ -243,10 +247,10 @@ fn metrics(sources: &Sources) -> Response {
 
 fn health(sources: &Sources) -> Response {
     if sources.handle.phase() == ServerState::Draining {
-        // Those that have finished say nothing more.
+        // Event loops that have finished no longer respond.
         return Response::text("ok, shutting down\n");
     }
-    match sources.handle.silent_event_loops(PATIENCE).len() {
+    match sources.handle.silent_event_loops(RESPONSE_TIMEOUT).len() {
         0 => Response::text("ok\n"),
         silent => Response::unavailable(&format!("event loops not responding: {silent}")),
     }
@@ -269,10 +273,10 @@ fn events(sampler: Arc<Sampler>) -> Response {
         .with_body(Body::Stream(stream))
 }
 
-/// Server-sent events (HTML §9.2), until the watcher leaves or there is nothing more to see.
+/// Writes server-sent events (HTML §9.2), until the client disconnects or the server has ended.
 fn write_events(sampler: &Sampler, out: &mut dyn Write) -> io::Result<()> {
     let mut sample = sampler.latest();
-    // How soon a watcher comes back who has lost the connection.
+    // The delay before a client reconnects, in milliseconds.
     out.write_all(b"retry: 1000\n\n")?;
     loop {
         let json = serde_json::to_string(&*sample)?;
@@ -290,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_lead_here_without_asking_anybody() {
+    fn only_ip_addresses_and_localhost_are_local() {
         for host in [
             "127.0.0.1",
             "[::1]",

@@ -1,6 +1,7 @@
-//! What the system says of this process. The files are opened once, early: a sandbox that is
-//! entered later keeps nobody from reading what is open. A process that was born inside of one can
-//! say less.
+//! The state of this process, from `/proc/self`.
+//!
+//! The files are opened once, early: a sandbox that is entered later does not prevent reading open
+//! files. A process that starts in a sandbox may lack some of the values.
 
 use std::fs::File;
 use std::io;
@@ -14,14 +15,14 @@ use rustix::fs::{Dir, Mode, OFlags, open};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-pub(crate) struct Process {
+pub(crate) struct ProcSelf {
     started: Option<SystemTime>,
     stat: Option<File>,
     statm: Option<File>,
     descriptors: Option<Mutex<Dir>>,
 }
 
-impl Process {
+impl ProcSelf {
     pub(crate) fn open() -> Self {
         let stat = File::open("/proc/self/stat").ok();
         Self {
@@ -36,7 +37,7 @@ impl Process {
         self.started
     }
 
-    /// What it has used of all cores together, in and outside of the kernel.
+    /// Returns the user and system CPU time of all threads.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let [user, system] = ticks(self.stat.as_ref()?, [14, 15])?;
         Some(duration(user + system))
@@ -71,19 +72,19 @@ fn open_folder(path: &Path) -> io::Result<Dir> {
     Ok(Dir::new(folder)?)
 }
 
-/// Files of `/proc` are made anew when they are read from the beginning.
+/// Reads a file of `/proc` from the beginning, which generates its content again.
 fn read(file: &File) -> io::Result<String> {
     let mut bytes = [0; 4096];
     let count = file.read_at(&mut bytes, 0)?;
     Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
 }
 
-/// Fields of `/proc/self/stat` by their number in proc(5), which are in clock ticks.
+/// Returns fields of `/proc/self/stat`, numbered as in proc(5), in clock ticks.
 fn ticks<const N: usize>(stat: &File, fields: [usize; N]) -> Option<[u64; N]> {
     let text = read(stat).ok()?;
-    // The second one is a name, in brackets and of any letters.
-    let (_, behind) = text.rsplit_once(')')?;
-    let values: Vec<&str> = behind.split_whitespace().collect();
+    // The second field is the process name, in parentheses and with arbitrary characters.
+    let (_, rest) = text.rsplit_once(')')?;
+    let values: Vec<&str> = rest.split_whitespace().collect();
     let mut found = [0; N];
     for (found, field) in found.iter_mut().zip(fields) {
         *found = values.get(field.checked_sub(3)?)?.parse().ok()?;
@@ -108,12 +109,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_knows_itself() {
-        let process = Process::open();
+    fn process_values_are_plausible() {
+        let process = ProcSelf::open();
         let before = process.open_descriptors().expect("a count");
         let files: Vec<_> = (0..100).map(|_| File::open("/dev/null")).collect();
         let after = process.open_descriptors().expect("a count");
-        // Other tests open and close files meanwhile.
+        // Other tests open and close files at the same time.
         assert!(after + 50 > before + files.len(), "{before} and {after}");
         assert!(
             process

@@ -1,7 +1,8 @@
-//! Samples of what a server does, one a second for all who watch together, and none when nobody
-//! does.
+//! Samples of a server's activity: at most one per second, shared by all readers, and none without
+//! readers.
 //!
-//! There is no thread for it: of those who wait for the next sample, the first takes it for all.
+//! No thread is dedicated to sampling: of the threads that wait for the next sample, the first takes it
+//! for all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -14,142 +15,144 @@ use crate::net::observe::observer::{
 };
 use crate::server::{ServerHandle, ServerState};
 
-/// From one sample to the next.
+/// The time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long a sample waits for an event loop.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time that a sample waits for an event loop.
+const LOOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is older says nothing about now.
+/// Rates are computed from samples at most this far apart.
 const MAX_SPAN: Duration = Duration::from_secs(5);
 
-/// How many samples decide what limits a transfer.
-const VOTES: usize = 5;
+/// The number of samples that decide what limits a transfer.
+const LIMIT_WINDOW: usize = 5;
 
-/// How much of a transfer's rate is new in each sample.
-const NEWS: f64 = 0.4;
+/// The weight of a new sample in the exponentially weighted moving average of a transfer's rate.
+const EWMA_WEIGHT: f64 = 0.4;
 
-/// Takes samples of one server, for whoever asks.
+/// Takes samples of one server. Readers share one `Sampler`, so that each sample is taken once.
 pub struct Sampler {
     handle: ServerHandle,
     observer: Observer,
     latest: Mutex<Option<(Arc<Sample>, Instant)>>,
-    taken: Condvar,
-    /// Held by who takes a sample.
-    before: Mutex<Before>,
+    /// Notified when a sample is taken.
+    sample_taken: Condvar,
+    /// Locked by the thread that takes a sample.
+    previous: Mutex<PreviousSample>,
 }
 
-/// What the sample before leaves to the next.
+/// The data of the previous sample that the next one is compared with.
 #[derive(Default)]
-struct Before {
+struct PreviousSample {
     number: u64,
     totals: Option<(ServerTotals, Instant)>,
-    transfers: HashMap<TransferId, Course>,
+    transfers: HashMap<TransferId, TransferHistory>,
 }
 
-/// How a transfer went so far.
-struct Course {
+/// The recent history of a transfer.
+struct TransferHistory {
     moved: u64,
     rate: f64,
     waits: VecDeque<BlockedOn>,
 }
 
-/// What a server did within a second. As JSON, times are in seconds and rates per second.
+/// The state of a server, and its activity since the previous sample. As JSON, times are in seconds and
+/// rates per second.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Sample {
-    /// One more than that of the sample before.
+    /// The number of the sample, one more than that of the previous one.
     pub number: u64,
-    /// When it was taken, in seconds since 1970.
+    /// The time at which it was taken, in seconds since 1970.
     pub time: f64,
-    /// How far the server's life has come.
-    #[serde(serialize_with = "phase_word")]
+    /// The state of the server.
+    #[serde(serialize_with = "serialize_state")]
     pub phase: ServerState,
-    /// `None` in the first sample after a while.
+    /// `None` if the previous sample is too old.
     pub rates: Option<Rates>,
-    /// Each event loop.
+    /// The event loops.
     pub workers: Vec<WorkerSample>,
-    /// What connections are doing.
+    /// The number of connections by activity.
     #[serde(serialize_with = "activities")]
     pub connections: Activities,
-    /// Jobs that wait for a thread or have one.
+    /// Jobs, waiting for a thread or running.
     #[serde(serialize_with = "queue")]
     pub jobs: QueueStats,
-    /// Parts of files that are read from disks, or are to be.
+    /// Disk reads, waiting for a thread or running.
     #[serde(serialize_with = "queue")]
     pub disks: QueueStats,
-    /// Contents on their way, oldest first.
+    /// Running transfers, oldest first.
     pub transfers: Vec<TransferSample>,
-    /// How many more there are.
+    /// The number of running transfers that are not listed.
     pub transfers_left_out: usize,
 }
 
-/// How much there was, per second.
+/// Rates per second and latencies since the previous sample.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Rates {
-    /// Requests that were answered to the end.
+    /// Completed responses per second.
     pub requests: f64,
-    /// Those of them whose status was 500 or above.
+    /// Responses with a status of 500 or above per second.
     pub errors: f64,
-    /// The time within which half of them were answered, in seconds; `None` if there were none.
+    /// The median duration in seconds; `None` without responses.
     pub median: Option<f64>,
-    /// The time within which 99 of 100 were.
+    /// The 99th percentile of the duration in seconds; `None` without responses.
     pub p99: Option<f64>,
 }
 
-/// One event loop.
+/// The state of one event loop.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct WorkerSample {
-    /// How long an event may have waited at most, in seconds.
+    /// The longest time that an event may have waited, in seconds.
     pub lag: f64,
-    /// Whether it has answered in time.
+    /// Whether it responded in time.
     pub answers: bool,
 }
 
-/// One transfer.
+/// The state of one transfer.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct TransferSample {
-    /// Tells it from all others.
+    /// A unique identifier.
     pub id: String,
-    /// Whether it comes from the client, an upload.
+    /// Whether it is an upload, from the client to the server.
     pub upload: bool,
     /// The client's address and port.
     pub client: String,
-    /// The request's method.
+    /// The method of the request.
     pub method: String,
-    /// The request's target, as the client chose to send it.
+    /// The request-target as the client sent it.
     pub target: String,
-    /// Bytes that have gone.
+    /// Transferred bytes.
     pub moved: u64,
-    /// Bytes in all, if that is known.
+    /// Total bytes, if known.
     pub total: Option<u64>,
-    /// Seconds since its request began.
+    /// Seconds since the start of its request.
     pub age: f64,
-    /// Bytes per second: lately, or so far if it is new.
+    /// Bytes per second: a moving average, or the average so far if the transfer is new.
     pub rate: f64,
-    /// Seconds until it is done at this rate, if that can be told.
+    /// Estimated seconds until it is complete at this rate; `None` if unknown.
     pub left: Option<f64>,
-    /// What it mostly waits for.
+    /// What limits its rate most of the time.
     pub limit: Limit,
 }
 
-/// What limits a transfer.
+/// What limits the rate of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Limit {
-    /// The client, or the way to it.
+    /// The client or the network.
     Client,
     /// A disk.
     Disk,
     /// The handler.
     Handler,
-    /// The server itself: it has others to serve, too.
+    /// The server itself, which serves other transfers.
     Server,
-    /// The bandwidth that its client or its connection may have.
+    /// The bandwidth limit of its client or connection.
     Bandwidth,
 }
 
@@ -166,7 +169,7 @@ impl From<BlockedOn> for Limit {
 }
 
 impl Limit {
-    /// As it stands in JSON.
+    /// Returns the name that is used in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -179,66 +182,68 @@ impl Limit {
 }
 
 impl Sampler {
-    /// Observes the server of that handle.
+    /// Creates a sampler of the server of `handle`.
     pub fn new(handle: &ServerHandle) -> Arc<Self> {
         Arc::new(Self {
             handle: handle.clone(),
             observer: handle.observe(),
             latest: Mutex::default(),
-            taken: Condvar::new(),
-            before: Mutex::default(),
+            sample_taken: Condvar::new(),
+            previous: Mutex::default(),
         })
     }
 
-    /// The latest sample, or a new one if that is older than a second. It may wait for half a
-    /// second, for event loops that do not answer.
+    /// Returns the latest sample, or takes a new one if that is older than a second. It may block for
+    /// half a second, if event loops do not respond.
     pub fn latest(&self) -> Arc<Sample> {
-        self.next(|_| true)
+        self.wait_for_sample(|_| true)
     }
 
-    /// The first sample after that of this number, for which it waits a second or a little more.
+    /// Returns the first sample after the given number. It blocks for about a second.
     pub fn after(&self, number: u64) -> Arc<Sample> {
-        self.next(|sample| sample.number > number)
+        self.wait_for_sample(|sample| sample.number > number)
     }
 
-    fn next(&self, suits: impl Fn(&Sample) -> bool) -> Arc<Sample> {
+    fn wait_for_sample(&self, is_wanted: impl Fn(&Sample) -> bool) -> Arc<Sample> {
         let mut latest = self.lock();
         loop {
             let wait = match &*latest {
                 Some((sample, at)) if at.elapsed() < PERIOD => {
-                    if suits(sample) {
+                    if is_wanted(sample) {
                         return Arc::clone(sample);
                     }
                     PERIOD.saturating_sub(at.elapsed())
                 }
                 _ => {
                     drop(latest);
-                    let taken = self.renew();
+                    let was_idle = self.refresh();
                     latest = self.lock();
-                    if taken {
+                    if was_idle {
                         continue;
                     }
-                    // Who takes one tells; if that should fail, somebody else tries soon.
-                    PATIENCE / 10
+                    // The thread that takes a sample notifies this one. If it panics, another try
+                    // follows soon.
+                    LOOP_TIMEOUT / 10
                 }
             };
-            let waited = self.taken.wait_timeout(latest, wait);
+            let waited = self.sample_taken.wait_timeout(latest, wait);
             latest = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Takes a sample, unless somebody else does: then it is false.
-    fn renew(&self) -> bool {
-        let mut before = match self.before.try_lock() {
-            Ok(before) => before,
+    /// Takes a sample if the latest is older than [`PERIOD`]. Returns false if another thread is
+    /// taking one.
+    fn refresh(&self) -> bool {
+        let mut previous = match self.previous.try_lock() {
+            Ok(previous) => previous,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
         let is_fresh = |(_, at): &(_, Instant)| at.elapsed() < PERIOD;
         if !self.lock().as_ref().is_some_and(is_fresh) {
-            let sample = Arc::new(self.take(&mut before));
+            let sample = Arc::new(self.take(&mut previous));
             *self.lock() = Some((sample, Instant::now()));
-            self.taken.notify_all();
+            self.sample_taken.notify_all();
         }
         true
     }
@@ -247,33 +252,36 @@ impl Sampler {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, before: &mut Before) -> Sample {
+    fn take(&self, previous: &mut PreviousSample) -> Sample {
         let phase = self.handle.phase();
-        let report = self.observer.report(PATIENCE);
+        let report = self.observer.report(LOOP_TIMEOUT);
         let now = Instant::now();
         let totals = self.observer.totals();
         let span = |(_, then): &(_, Instant)| now.saturating_duration_since(*then);
-        let known = before.totals.take().filter(|known| span(known) <= MAX_SPAN);
+        let known = previous
+            .totals
+            .take()
+            .filter(|known| span(known) <= MAX_SPAN);
         let span = known.as_ref().map(span);
         let lags = self.observer.take_longest_turns();
         let workers = lags.iter().enumerate().map(|(at, lag)| WorkerSample {
             lag: lag.as_secs_f64(),
-            // One that has finished needs not.
+            // An event loop that has finished need not respond.
             answers: phase >= ServerState::Draining || !report.silent.contains(&at),
         });
-        let mut courses = HashMap::with_capacity(report.transfers.len());
+        let mut histories = HashMap::with_capacity(report.transfers.len());
         let mut transfers = Vec::with_capacity(report.transfers.len());
         for transfer in report.transfers {
-            let course = before.transfers.remove(&transfer.id);
-            let course = Course::go_on(course, &transfer, span);
-            let sample = course.sample(&transfer);
-            courses.insert(transfer.id, course);
+            let history = previous.transfers.remove(&transfer.id);
+            let history = TransferHistory::updated(history, &transfer, span);
+            let sample = history.sample(&transfer);
+            histories.insert(transfer.id, history);
             transfers.push(sample);
         }
-        before.number += 1;
-        before.transfers = courses;
+        previous.number += 1;
+        previous.transfers = histories;
         let sample = Sample {
-            number: before.number,
+            number: previous.number,
             time: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0.0, |time| time.as_secs_f64()),
@@ -286,19 +294,22 @@ impl Sampler {
             transfers,
             transfers_left_out: report.transfers_left_out,
         };
-        before.totals = Some((totals, now));
+        previous.totals = Some((totals, now));
         sample
     }
 }
 
 fn rates(then: &ServerTotals, now: &ServerTotals, span: Duration) -> Rates {
-    let sum = |totals: &ServerTotals, least: u16| -> u64 {
+    let sum = |totals: &ServerTotals, min_status: u16| -> u64 {
         let counts = totals.responses.iter();
-        let counts = counts.filter(|(status, _)| status.as_u16() >= least);
+        let counts = counts.filter(|(status, _)| status.as_u16() >= min_status);
         counts.map(|(_, count)| count).sum()
     };
     let span = span.as_secs_f64().max(1e-3);
-    let rate = |least| sum(now, least).saturating_sub(sum(then, least)) as f64 / span;
+    let rate = |min_status| {
+        let count = sum(now, min_status).saturating_sub(sum(then, min_status));
+        count as f64 / span
+    };
     let durations = now.durations.since(&then.durations);
     let quantile = |share| durations.quantile(share).map(|time| time.as_secs_f64());
     Rates {
@@ -309,20 +320,24 @@ fn rates(then: &ServerTotals, now: &ServerTotals, span: Duration) -> Rates {
     }
 }
 
-impl Course {
-    fn go_on(before: Option<Self>, transfer: &Transfer, span: Option<Duration>) -> Self {
-        let (rate, mut waits) = match (before, span) {
-            (Some(before), Some(span)) if !span.is_zero() => {
-                let moved = transfer.moved.saturating_sub(before.moved);
+impl TransferHistory {
+    /// Adds the state of a transfer to its history, `span` after the previous sample.
+    fn updated(previous: Option<Self>, transfer: &Transfer, span: Option<Duration>) -> Self {
+        let (rate, mut waits) = match (previous, span) {
+            (Some(previous), Some(span)) if !span.is_zero() => {
+                let moved = transfer.moved.saturating_sub(previous.moved);
                 let rate = moved as f64 / span.as_secs_f64();
-                (before.rate + NEWS * (rate - before.rate), before.waits)
+                (
+                    previous.rate + EWMA_WEIGHT * (rate - previous.rate),
+                    previous.waits,
+                )
             }
             _ => {
                 let age = transfer.age.as_secs_f64().max(1e-3);
                 (transfer.moved as f64 / age, VecDeque::new())
             }
         };
-        if waits.len() == VOTES {
+        if waits.len() == LIMIT_WINDOW {
             waits.pop_front();
         }
         waits.push_back(transfer.waits_for);
@@ -333,7 +348,7 @@ impl Course {
         }
     }
 
-    /// What it has waited for most often; of equals, the last.
+    /// Returns what the transfer has waited for most often; of equals, the last.
     fn waits_for(&self) -> BlockedOn {
         let votes = |candidate| self.waits.iter().filter(|wait| **wait == candidate).count();
         let most = self.waits.iter().max_by_key(|candidate| votes(**candidate));
@@ -361,7 +376,7 @@ impl Course {
     }
 }
 
-fn phase_word<S: Serializer>(phase: &ServerState, to: S) -> Result<S::Ok, S::Error> {
+fn serialize_state<S: Serializer>(phase: &ServerState, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(match phase {
         ServerState::Bound => "bound",
         ServerState::Serving => "serving",
@@ -383,8 +398,8 @@ fn queue<S: Serializer>(queue: &QueueStats, to: S) -> Result<S::Ok, S::Error> {
 mod tests {
     use super::*;
 
-    fn course(waits: &[BlockedOn]) -> Course {
-        Course {
+    fn history(waits: &[BlockedOn]) -> TransferHistory {
+        TransferHistory {
             moved: 0,
             rate: 0.0,
             waits: waits.iter().copied().collect(),
@@ -392,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_limits_is_decided_by_most() {
+    fn limit_is_the_most_frequent_wait() {
         use BlockedOn::{Client, Disk, Turn};
         let table: [(&[BlockedOn], BlockedOn); 5] = [
             (&[], Turn),
@@ -402,7 +417,7 @@ mod tests {
             (&[Disk, Client, Turn, Disk, Client], Client),
         ];
         for (waits, expected) in table {
-            assert_eq!(course(waits).waits_for(), expected, "{waits:?}");
+            assert_eq!(history(waits).waits_for(), expected, "{waits:?}");
         }
     }
 }
