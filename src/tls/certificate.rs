@@ -1,4 +1,4 @@
-//! One certificate with its key: read, checked, and asked whom it is for.
+//! A certificate with its key: reading, validation and the names it is valid for.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -21,49 +21,50 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::KeyPair;
 use crate::error::Error;
 
-/// More is no certificate, however long its chain.
+/// The limit of a certificate or key file, in bytes; a long certificate chain is far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// How long before the end somebody should be told. Let's Encrypt renews thirty days before.
-const SOON: i64 = 14 * 24 * 3600;
+/// A certificate that expires within this time causes a warning, in seconds. Let's Encrypt's clients
+/// renew thirty days before expiry.
+const EXPIRY_WARNING: i64 = 14 * 24 * 3600;
 
-/// How long one that is made on the spot is good for.
-const TRY_OUT: i64 = 365 * 24 * 3600;
+/// The validity of a generated self-signed certificate, in seconds.
+const SELF_SIGNED_VALIDITY: i64 = 365 * 24 * 3600;
 
-/// A certificate that can be shown, since its key is there.
+/// A certificate chain with its private key.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct ServerCertificate {
     key: Arc<CertifiedKey>,
-    /// DNS names in lower case; one may begin with `*.`.
+    /// DNS names in lower case, which may begin with `*.`, and IP addresses.
     names: Vec<String>,
     /// In seconds since 1970.
-    expires: i64,
-    /// For people.
+    not_after: i64,
+    /// The origin of the certificate for messages: its path, or "self-signed".
     origin: String,
 }
 
-impl Identity {
+impl ServerCertificate {
     pub(super) fn read(pair: &KeyPair) -> Result<Self, Error> {
         let chain = chain(&pair.certificate)?;
         let key = key(&pair.key)?;
         let origin = pair.certificate.display().to_string();
-        let leaf = chain.first().ok_or_else(|| nothing_in(&pair.certificate))?;
-        let Particulars {
+        let leaf = chain.first().ok_or_else(|| no_certificate_in(&pair.certificate))?;
+        let CertificateInfo {
             names,
-            begins,
-            expires,
-        } = Particulars::of(leaf).ok_or_else(|| {
+            not_before,
+            not_after,
+        } = CertificateInfo::of(leaf).ok_or_else(|| {
             Error::Setting(format!("{origin}: the first certificate cannot be parsed"))
         })?;
         let now = Timestamp::now().as_second();
-        if now >= expires {
-            let day = day(expires);
+        if now >= not_after {
+            let day = day(not_after);
             return Err(Error::Setting(format!(
                 "the certificate {origin} expired on {day}; renew it"
             )));
         }
-        if now < begins {
-            let day = day(begins);
+        if now < not_before {
+            let day = day(not_before);
             return Err(Error::Setting(format!(
                 "the certificate {origin} is not valid before {day}; check the clock, or wait"
             )));
@@ -85,7 +86,7 @@ impl Identity {
         Ok(Self {
             key: Arc::new(key),
             names,
-            expires,
+            not_after,
             origin,
         })
     }
@@ -100,9 +101,9 @@ impl Identity {
         };
         let made = || -> Result<_, rcgen::Error> {
             let mut params = CertificateParams::new(names)?;
-            // Clocks differ.
+            // The client's clock may be behind.
             params.not_before = date(now - 24 * 3600);
-            params.not_after = date(now + TRY_OUT);
+            params.not_after = date(now + SELF_SIGNED_VALIDITY);
             params.distinguished_name = rcgen::DistinguishedName::new();
             let name = names.first().map_or("tws", String::as_str);
             params
@@ -128,17 +129,18 @@ impl Identity {
         Ok(Self {
             key: Arc::new(key),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
-            expires: now + TRY_OUT,
+            not_after: now + SELF_SIGNED_VALIDITY,
             origin: "self-signed".to_owned(),
         })
     }
 
-    /// Whether it is for a name in lower case. A star stands for one label (RFC 9525 §6.3).
+    /// Returns whether the certificate is valid for a name in lower case. A `*` matches one label
+    /// (RFC 9525 §6.3).
     pub(super) fn is_for(&self, name: &str) -> bool {
-        let behind_first = name.split_once('.').map(|(_, rest)| rest);
+        let parent_domain = name.split_once('.').map(|(_, rest)| rest);
         self.names
             .iter()
-            .any(|own| match (own.strip_prefix("*."), behind_first) {
+            .any(|own| match (own.strip_prefix("*."), parent_domain) {
                 (Some(suffix), Some(rest)) => suffix == rest,
                 _ => own == name,
             })
@@ -160,25 +162,25 @@ impl Identity {
         format!(
             "{}: {names}, valid until {}",
             self.origin,
-            day(self.expires)
+            day(self.not_after)
         )
     }
 
-    pub(super) fn expires_soon(&self) -> Option<String> {
-        let left = self.expires - Timestamp::now().as_second();
+    pub(super) fn expiry_warning(&self) -> Option<String> {
+        let left = self.not_after - Timestamp::now().as_second();
         let text = || {
             format!(
                 "the certificate {} expires on {}; renew it",
                 self.origin,
-                day(self.expires)
+                day(self.not_after)
             )
         };
-        (left < SOON).then(text)
+        (left < EXPIRY_WARNING).then(text)
     }
 }
 
-/// A warning if a key can be read by everybody on this machine.
-pub(super) fn open_to_all(pair: &KeyPair) -> Option<String> {
+/// Returns a warning if all users of the machine can read the key.
+pub(super) fn world_readable_key_warning(pair: &KeyPair) -> Option<String> {
     let metadata = fs::metadata(&pair.key).ok()?;
     let path = pair.key.display();
     (metadata.mode() & 0o004 != 0).then(|| {
@@ -186,11 +188,11 @@ pub(super) fn open_to_all(pair: &KeyPair) -> Option<String> {
     })
 }
 
-/// What tells a file from its successor.
+/// The metadata by which a changed or replaced file is recognised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamps(Vec<Option<[i64; 6]>>);
+pub(super) struct FileStamps(Vec<Option<[i64; 6]>>);
 
-impl Stamps {
+impl FileStamps {
     pub(super) fn of(pairs: &[KeyPair]) -> Self {
         let stamp = |path: &Path| fs::metadata(path).ok().map(|metadata| stamp(&metadata));
         let both = |pair: &KeyPair| [stamp(&pair.certificate), stamp(&pair.key)];
@@ -209,14 +211,14 @@ fn stamp(metadata: &Metadata) -> [i64; 6] {
     ]
 }
 
-/// What a certificate says of itself.
-struct Particulars {
+/// The fields of a certificate that are used.
+struct CertificateInfo {
     names: Vec<String>,
-    begins: i64,
-    expires: i64,
+    not_before: i64,
+    not_after: i64,
 }
 
-impl Particulars {
+impl CertificateInfo {
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let alternatives = certificate.subject_alternative_name().ok().flatten();
@@ -232,8 +234,8 @@ impl Particulars {
                 .flatten()
                 .filter_map(name)
                 .collect(),
-            begins: certificate.validity().not_before.timestamp(),
-            expires: certificate.validity().not_after.timestamp(),
+            not_before: certificate.validity().not_before.timestamp(),
+            not_after: certificate.validity().not_after.timestamp(),
         })
     }
 }
@@ -249,12 +251,12 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(nothing_in(path)),
+        Ok(_) => Err(no_certificate_in(path)),
         Err(error) => Err(broken(path, &error)),
     }
 }
 
-fn nothing_in(path: &Path) -> Error {
+fn no_certificate_in(path: &Path) -> Error {
     Error::Setting(format!(
         "{} contains no certificate (PEM, -----BEGIN CERTIFICATE-----)",
         path.display()
@@ -282,7 +284,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     }
 }
 
-/// Nothing of what is in the file: it may be a key.
+/// An error that quotes nothing of the file, because it may be a key.
 fn broken(path: &Path, error: &pem::Error) -> Error {
     let what = match error {
         pem::Error::MissingSectionEnd { .. } => "the file is truncated",
@@ -296,7 +298,7 @@ fn read(purpose: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
         let metadata = fs::metadata(path)?;
         match metadata.len() {
             _ if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            // A FIFO would be waited for.
+            // Opening a FIFO would block.
             _ if !metadata.is_file() => Err(io::Error::other("not a regular file")),
             ..=MAX_FILE_BYTES => fs::read(path),
             _ => Err(io::Error::other("the file is too large (limit 1 MiB)")),

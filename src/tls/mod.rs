@@ -1,10 +1,9 @@
-//! Who this server is, to clients that speak TLS: certificates with their keys, chosen by the name
-//! that is asked for (SNI, RFC 6066 §3), and exchanged while it serves.
+//! TLS: certificates with their keys, chosen by the server name that a client requests (SNI, RFC 6066
+//! §3), and replaced while the server runs.
 //!
-//! Protocol and suites are rustls's own choice: TLS 1.2 and 1.3, with forward secrecy and
-//! authenticated encryption only. Sessions are resumed with tickets (RFC 8446 §4.6.1, RFC 5077),
-//! whose keys live as long as the process and are changed every six hours. How bytes get to a socket
-//! is the business of `net`.
+//! Protocol versions and cipher suites are rustls's defaults: TLS 1.2 and 1.3, with forward secrecy and
+//! authenticated encryption only. Sessions are resumed with tickets (RFC 8446 §4.6.1, RFC 5077), whose
+//! keys exist in this process only and are rotated every six hours. The transport is in `net`.
 
 mod certificate;
 
@@ -17,18 +16,18 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::error::Error;
-use certificate::{Identity, Stamps};
+use certificate::{FileStamps, ServerCertificate};
 
-/// A certificate and its key, as files in PEM.
+/// The paths of a certificate and its private key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPair {
-    /// The server's own certificate, and behind it those that lead to one that clients know.
+    /// The certificate chain: the server's own certificate first, then the intermediate certificates.
     pub certificate: PathBuf,
-    /// Its private key, in PKCS #8, PKCS #1 or SEC 1, not encrypted. It may lie in the same file.
+    /// The private key in PKCS #8, PKCS #1 or SEC 1, not encrypted. It may be in the same file.
     pub key: PathBuf,
 }
 
-/// What a server needs to speak TLS. Clones are handles on the same certificates.
+/// The TLS configuration of a server. Clones share the certificates.
 ///
 /// ```no_run
 /// use tws::{Config, KeyPair, Server, StaticFiles, Tls};
@@ -48,43 +47,43 @@ pub struct Tls {
     config: Arc<ServerConfig>,
 }
 
-/// Whether there was anything new.
+/// The result of reloading certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// New handshakes get new certificates. Established connections keep what they have.
+    /// New handshakes use the new certificates. Established connections are not affected.
     Changed,
-    /// The files are what they were.
+    /// The files have not changed.
     Unchanged,
 }
 
 impl Tls {
-    /// Reads certificates and keys. A client gets the first whose certificate has the name that it
-    /// asks for, and for a name that none has, or no name, the first of all. Several may have the
-    /// same names and keys of different kinds.
+    /// Reads certificates and keys. A client gets the first certificate that has the requested server
+    /// name; without such a certificate, or without a requested name, it gets the first of all. Several
+    /// certificates may have the same names and keys of different types.
     ///
     /// # Errors
     ///
-    /// [`Error::Path`] if a file cannot be read, [`Error::Setting`] if it has no certificate or key
-    /// in it, if the two do not belong together, or if the certificate has expired or is not valid
+    /// [`Error::Path`] if a file cannot be read; [`Error::Setting`] if it contains no certificate or
+    /// key, if the key does not match the certificate, or if the certificate has expired or is not valid
     /// yet.
     pub fn open(pairs: Vec<KeyPair>) -> Result<Self, Error> {
-        let (known, identities) = open(pairs)?;
+        let (loaded, certificates) = open(pairs)?;
         Self::with(Certificates {
-            known: Mutex::new(known),
-            current: RwLock::new(identities),
+            loaded: Mutex::new(loaded),
+            current: RwLock::new(certificates),
         })
     }
 
-    /// Makes a certificate for these names and addresses on the spot, valid for a year and known to
-    /// nobody: clients warn of it. For a try-out.
+    /// Generates a self-signed certificate for these names and addresses, valid for a year. Clients do
+    /// not trust it and show a warning. For testing.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for what is neither a host name nor an address.
+    /// [`Error::Setting`] if a name is neither a host name nor an IP address.
     pub fn self_signed(names: &[String]) -> Result<Self, Error> {
         Self::with(Certificates {
-            known: Mutex::default(),
-            current: RwLock::new(Arc::new([Identity::self_signed(names)?])),
+            loaded: Mutex::default(),
+            current: RwLock::new(Arc::new([ServerCertificate::self_signed(names)?])),
         })
     }
 
@@ -92,7 +91,7 @@ impl Tls {
         let failed = |error: rustls::Error| Error::Setting(format!("TLS: {error}"));
         let certificates = Arc::new(certificates);
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificates>::clone(&certificates);
-        // Named, so that another crate's choice of a process-wide one changes nothing.
+        // Set explicitly, so that a process-wide provider of another crate has no effect.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(failed)?
@@ -106,68 +105,72 @@ impl Tls {
         })
     }
 
-    /// Reads the files again if they have changed: replaced, written, or behind a link that leads
-    /// elsewhere now, as certbot has it. A server looks by itself every few seconds.
+    /// Reads the files again if they have changed: written, replaced, or behind a symbolic link that
+    /// has a new target, as with certbot. A running server checks every few seconds.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); the certificates stay as they are then.
+    /// As [`open`](Self::open); the current certificates stay in use.
     pub fn reload(&self) -> Result<Reloaded, Error> {
-        let mut known = self.certificates.known();
-        let stamps = Stamps::of(&known.pairs);
-        if known.stamps == stamps && !known.complained {
+        let mut loaded = self.certificates.loaded();
+        let stamps = FileStamps::of(&loaded.pairs);
+        if loaded.stamps == stamps && !loaded.failed {
             return Ok(Reloaded::Unchanged);
         }
-        known.stamps = stamps;
-        known.complained = true;
-        let identities = read(&known.pairs)?;
-        known.complained = false;
-        self.certificates.exchange(identities);
+        loaded.stamps = stamps;
+        loaded.failed = true;
+        let certificates = read(&loaded.pairs)?;
+        loaded.failed = false;
+        self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
     }
 
-    /// Reads these certificates and keys from now on; if they are those of before, only
+    /// Replaces the certificates by those of other files. If `pairs` are the current files,
     /// [`reload`](Self::reload)s them.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); the certificates, and where they come from, stay as they are then.
+    /// As [`open`](Self::open); the current certificates and their files stay in use.
     pub fn replace(&self, pairs: Vec<KeyPair>) -> Result<Reloaded, Error> {
-        if self.certificates.known().pairs == pairs {
+        if self.certificates.loaded().pairs == pairs {
             return self.reload();
         }
-        let (known, identities) = open(pairs)?;
-        *self.certificates.known() = known;
-        self.certificates.exchange(identities);
+        let (loaded, certificates) = open(pairs)?;
+        *self.certificates.loaded() = loaded;
+        self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
     }
 
-    /// [`reload`](Self::reload), if there is anything that was not tried yet.
-    pub(crate) fn look(&self) -> Result<Reloaded, Error> {
-        let tried = {
-            let known = self.certificates.known();
-            known.stamps == Stamps::of(&known.pairs)
+    /// As [`reload`](Self::reload), but files whose last read failed are not read again before they
+    /// change.
+    pub(crate) fn reload_if_changed(&self) -> Result<Reloaded, Error> {
+        let is_unchanged = {
+            let loaded = self.certificates.loaded();
+            loaded.stamps == FileStamps::of(&loaded.pairs)
         };
-        match tried {
-            true => Ok(Reloaded::Unchanged),
-            false => self.reload(),
+        if is_unchanged {
+            Ok(Reloaded::Unchanged)
+        } else {
+            self.reload()
         }
     }
 
-    /// What is served, for people: each certificate's names and the day on which it expires.
+    /// Describes each certificate in one line: its names and the day on which it expires.
     pub fn describe(&self) -> Vec<String> {
         let current = self.certificates.current();
-        current.iter().map(Identity::describe).collect()
+        current.iter().map(ServerCertificate::describe).collect()
     }
 
-    /// What should be said about the certificates before somebody else notices: those that expire
-    /// within two weeks, and keys that everybody on this machine can read.
+    /// Returns warnings about certificates that expire within two weeks, and about keys that all users
+    /// of the machine can read.
     pub fn warnings(&self) -> Vec<String> {
         let current = self.certificates.current();
-        let known = self.certificates.known();
-        let files = known.pairs.iter();
-        let mut warnings: Vec<_> = files.filter_map(certificate::open_to_all).collect();
-        warnings.extend(current.iter().filter_map(Identity::expires_soon));
+        let loaded = self.certificates.loaded();
+        let files = loaded.pairs.iter();
+        let mut warnings: Vec<_> = files
+            .filter_map(certificate::world_readable_key_warning)
+            .collect();
+        warnings.extend(current.iter().filter_map(ServerCertificate::expiry_warning));
         warnings
     }
 
@@ -176,73 +179,73 @@ impl Tls {
     }
 }
 
-fn open(pairs: Vec<KeyPair>) -> Result<(Known, Arc<[Identity]>), Error> {
+fn open(pairs: Vec<KeyPair>) -> Result<(LoadedFiles, Arc<[ServerCertificate]>), Error> {
     if pairs.is_empty() {
         let text = "TLS: a certificate and its key are required";
         return Err(Error::Setting(text.to_owned()));
     }
-    let stamps = Stamps::of(&pairs);
-    let identities = read(&pairs)?;
-    let known = Known {
+    let stamps = FileStamps::of(&pairs);
+    let certificates = read(&pairs)?;
+    let loaded = LoadedFiles {
         pairs,
         stamps,
-        complained: false,
+        failed: false,
     };
-    Ok((known, identities))
+    Ok((loaded, certificates))
 }
 
-fn read(pairs: &[KeyPair]) -> Result<Arc<[Identity]>, Error> {
-    pairs.iter().map(Identity::read).collect()
+fn read(pairs: &[KeyPair]) -> Result<Arc<[ServerCertificate]>, Error> {
+    pairs.iter().map(ServerCertificate::read).collect()
 }
 
-/// The certificates there are, and where they come from.
+/// The current certificates and the files they come from.
 #[derive(Debug)]
 struct Certificates {
-    known: Mutex<Known>,
-    current: RwLock<Arc<[Identity]>>,
+    loaded: Mutex<LoadedFiles>,
+    current: RwLock<Arc<[ServerCertificate]>>,
 }
 
-/// What was read last.
+/// The files that were read last.
 #[derive(Debug, Default)]
-struct Known {
-    /// Empty if they come from nowhere.
+struct LoadedFiles {
+    /// Empty for a self-signed certificate, which has no files.
     pairs: Vec<KeyPair>,
-    stamps: Stamps,
-    /// It was of no use.
-    complained: bool,
+    stamps: FileStamps,
+    /// Whether reading them failed.
+    failed: bool,
 }
 
 impl Certificates {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loaded(&self) -> MutexGuard<'_, LoadedFiles> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn current(&self) -> Arc<[Identity]> {
+    fn current(&self) -> Arc<[ServerCertificate]> {
         let current = self.current.read();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn exchange(&self, identities: Arc<[Identity]>) {
+    fn replace(&self, certificates: Arc<[ServerCertificate]>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = identities;
+        *current = certificates;
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let identities = self.current();
+        let certificates = self.current();
         let schemes = hello.signature_schemes();
-        let usable = |identity: &&Identity| identity.can_sign(schemes);
+        let usable = |certificate: &&ServerCertificate| certificate.can_sign(schemes);
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        let named = |identity: &&Identity| {
+        let named = |certificate: &&ServerCertificate| {
             let name = name.as_deref();
-            name.is_some_and(|name| identity.is_for(name))
+            name.is_some_and(|name| certificate.is_for(name))
         };
-        let chosen = identities
+        let chosen = certificates
             .iter()
-            .find(|identity| named(identity) && usable(identity))
-            .or_else(|| identities.iter().find(usable))
-            .or(identities.first());
-        chosen.map(Identity::key)
+            .find(|certificate| named(certificate) && usable(certificate))
+            .or_else(|| certificates.iter().find(usable))
+            .or(certificates.first());
+        chosen.map(ServerCertificate::key)
     }
 }
