@@ -1,14 +1,15 @@
-//! Who counts as one client, wherever something is counted for each.
+//! The key by which clients are counted: for connection limits, bandwidth and request rates.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or the network that one IPv6 customer has at least (RFC 6177).
+/// An IPv4 address, or an IPv6 network of 64 bits, which is the smallest that a customer is assigned
+/// (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientKey(u128);
 
 impl ClientKey {
-    /// `None` for a peer without an address (a unix socket's stands as `[::]:0`): all of them would
-    /// be one.
+    /// Returns the key of an address. `None` for a peer without an address (a Unix socket's is reported
+    /// as `[::]:0`), because all such peers would count as one client.
     pub(crate) fn of(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
             address if address.is_unspecified() => None,
@@ -17,7 +18,7 @@ impl ClientKey {
         }
     }
 
-    /// The address, or the network's first one, as IPv6 writes it.
+    /// Returns the address, or the first one of the network, as an IPv6 address.
     pub(crate) fn octets(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_an_address_or_a_network() {
+    fn key_is_the_ipv4_address_or_the_ipv6_network() {
         let client = |text: &str| ClientKey::of(text.parse().expect("an address"));
         for (first, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
@@ -39,8 +40,8 @@ mod tests {
             assert_ne!(client(first), client(other), "{other}");
             assert!(client(first).is_some(), "{first}");
         }
-        for nobody in ["::", "0.0.0.0", "::ffff:0.0.0.0"] {
-            assert_eq!(client(nobody), None, "{nobody}");
+        for unspecified in ["::", "0.0.0.0", "::ffff:0.0.0.0"] {
+            assert_eq!(client(unspecified), None, "{unspecified}");
         }
     }
 }

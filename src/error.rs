@@ -1,4 +1,4 @@
-//! Why a server does not start, in words that say what to do.
+//! The error of starting a server. Its message says what to do.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -7,33 +7,35 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-/// Why a server does not start, or stops.
+/// The reason why a server cannot start, or stops.
+///
+/// Messages have the form `subject: what happened; what to do` and are meant for the operator.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address cannot be listened on.
+    /// Listening on an address failed.
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file or folder cannot be used.
     Path {
-        /// What was to be done with it: "serve", "write the access log to".
+        /// The intended use, as a verb: "serve", "write the access log to".
         purpose: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A setting that cannot be followed; the text names it and the way out.
+    /// A setting is invalid; the text names it and the remedy.
     Setting(String),
-    /// The system refuses something every server needs (a thread, an epoll descriptor).
+    /// The system refused a resource that every server needs (a thread, an epoll descriptor).
     System {
-        /// What was being done.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,17 +1,17 @@
-//! What is decided about a request, said where it is decided: nothing that explains can drift from
-//! what is done.
+//! The log of decisions about requests. Each decision is logged where it is made, so that an explanation
+//! cannot differ from the behaviour.
 //!
-//! It is said at level trace to the target [`TARGET`], for `tws explain`, `-vvv` and `RUST_LOG`. Where
-//! nobody listens, it costs a relaxed load, and nothing is formatted. Where somebody does, a few
-//! things are found out only to be said (links on the way, what an upload would meet), and the disk
-//! may be waited for. A line is a topic, a colon and the decision. It never has a password in it.
+//! Lines are logged at level trace to the target [`TARGET`], for `tws explain`, `-vvv` and `RUST_LOG`.
+//! If the target is disabled, the cost is a relaxed load; nothing is formatted. If it is enabled, some
+//! facts are determined only for the log (symbolic links in a path, the result of an upload), which may
+//! block on the disk. A line is a topic, a colon and the decision. It never contains a password.
 
 use std::fmt;
 
-/// Whom the decisions are told. `tws explain` listens to it.
+/// The log target of decisions. `tws explain` enables it.
 pub(crate) const TARGET: &str = "tws::explain";
 
-/// Says one decision: its topic in one word, and what was decided, as [`format!`] has it.
+/// Logs one decision: its topic in one word, and what was decided, formatted as by [`format!`].
 macro_rules! explain {
     ($topic:literal, $($decision:tt)+) => {
         log::trace!(
@@ -25,22 +25,23 @@ macro_rules! explain {
 
 pub(crate) use explain;
 
-/// True if somebody listens: for what is found out only to be said.
+/// Returns whether decisions are logged, for facts that are determined only for the log.
 pub(crate) fn is_explained() -> bool {
     log::log_enabled!(target: TARGET, log::Level::Trace)
 }
 
-/// Bytes of a path or a field as they can be read in one line: control characters and what is no
-/// UTF-8 as escapes.
+/// Displays the bytes of a path or a field in one line: control characters and bytes that are not UTF-8
+/// are escaped.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for letter in chunk.valid().chars() {
-                match letter.is_control() {
-                    true => write!(f, "{}", letter.escape_default())?,
-                    false => write!(f, "{letter}")?,
+                if letter.is_control() {
+                    write!(f, "{}", letter.escape_default())?;
+                } else {
+                    write!(f, "{letter}")?;
                 }
             }
             write!(f, "{}", chunk.invalid().escape_ascii())?;
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_one_readable_line() {
+    fn escaped_bytes_are_one_line() {
         for (bytes, shown) in [
             (&b"/a b"[..], "/a b"),
             ("/ñ".as_bytes(), "/ñ"),

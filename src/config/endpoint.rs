@@ -1,25 +1,25 @@
-//! Where to listen, as it is written on a command line.
+//! Addresses to listen on, and their text form.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Something to listen on.
+/// An address or a Unix socket to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// An address, at the [common port](crate::Config::port). `::` takes IPv4, too, unless an IPv4 address
-    /// is listened on at the same port.
+    /// An IP address with the [common port](crate::Config::port). `::` accepts IPv4 connections as well,
+    /// unless an IPv4 address is listened on at the same port.
     Address(IpAddr),
-    /// An address with a port of its own.
+    /// An IP address with a port of its own.
     Socket(SocketAddr),
-    /// A Unix socket of this name, without TLS. It is made; one that a server has left behind is
-    /// replaced.
+    /// A Unix socket at this path, without TLS. It is created; one that another server has left behind
+    /// is replaced.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// The address; `None` for a Unix socket.
+    /// Returns the IP address; `None` for a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Address(ip) => Some(*ip),

@@ -1,5 +1,5 @@
-//! What a server is told before it starts: addresses, limits, timeouts, whom to believe. Plain
-//! values with defaults that suit the open internet; nothing here knows of flags or files.
+//! The configuration of a server: addresses, limits, timeouts and trusted proxies. Plain values with
+//! defaults that are safe on the public internet; this module knows nothing of flags or files.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -13,32 +13,38 @@ pub use endpoint::Endpoint;
 pub use networks::Networks;
 pub(crate) use networks::UNIX_PEER;
 
-/// Everything [`Server::bind`](crate::Server::bind) wants to know.
+/// The configuration of a [`Server`](crate::Server).
+///
+/// ```
+/// let mut config = tws::Config::default();
+/// config.port = 8080;
+/// config.limits.max_content_bytes = 64 * 1024;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen. 127.0.0.1 unless told otherwise, so that nothing is shown to the world by
-    /// accident.
+    /// The addresses and Unix sockets to listen on. The default is 127.0.0.1, so that a server is not
+    /// reachable from other machines by accident.
     pub addresses: Vec<Endpoint>,
-    /// The port on each address that names none; 0 lets the system choose one.
+    /// The port of each address without a port of its own; 0 lets the system choose one.
     pub port: u16,
-    /// Who may connect to Unix sockets: whom this mode lets write to them (unix(7)).
+    /// The mode of Unix sockets. Processes that may write to a socket may connect to it (unix(7)).
     pub unix_mode: u32,
-    /// Whether connections begin by saying for whom they are.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
-    /// How many event loops; the number of cores if it is `None`.
+    /// The number of event loops; `None` means the number of available cores.
     pub workers: Option<NonZeroUsize>,
-    /// How many threads run blocking jobs. They start with the first job.
+    /// The number of threads that run blocking jobs. They are started with the first job.
     pub helpers: NonZeroUsize,
-    /// The proxies that are believed when they tell, in [`forwarded_field`](Self::forwarded_field),
-    /// whose requests they pass on: that is then the client for handlers and the access log. Nobody
-    /// unless told otherwise, as everybody can send such a field.
+    /// The proxies whose [`forwarded_field`](Self::forwarded_field) is trusted. The client that it
+    /// names is then the client for handlers, limits and the access log. The default is none, because
+    /// any client can send such a field.
     pub trusted_proxies: Networks,
-    /// Where they tell it.
+    /// The field in which trusted proxies name the client.
     pub forwarded_field: ForwardedField,
-    /// Bounds on memory and counts.
+    /// Limits of memory and counts.
     pub limits: Limits,
-    /// Bounds on waiting.
+    /// Limits of waiting times.
     pub timeouts: Timeouts,
 }
 
@@ -59,17 +65,17 @@ impl Default for Config {
     }
 }
 
-/// The field in which proxies tell whose requests they pass on.
+/// The field in which proxies name the client of a request.
 ///
-/// It is never both: a proxy that writes one of them passes on the other as its client wrote it,
-/// and a client could say in it who it would like to be.
+/// Only one field is read: a proxy that writes one of them passes on the other as its client wrote it,
+/// so a client could forge it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedField {
-    /// `X-Forwarded-For`, with `X-Forwarded-Proto`: what most proxies write. They must append to
-    /// the former (or replace it) and replace the latter, or append to it, too.
+    /// `X-Forwarded-For` with `X-Forwarded-Proto`, which most proxies write. They must append to the
+    /// former (or replace it) and replace the latter (or append to it).
     #[default]
     XForwardedFor,
-    /// `Forwarded` (RFC 7239), which they must append to.
+    /// `Forwarded` (RFC 7239), to which proxies must append.
     Forwarded,
 }
 
@@ -87,85 +93,87 @@ impl FromStr for ForwardedField {
     }
 }
 
-/// Whether each connection begins with a header that says whose it is
-/// ([PROXY protocol](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt), versions 1
-/// and 2).
+/// Whether each connection begins with a
+/// [PROXY protocol](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt) header (versions 1 and
+/// 2) that names the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// Such a header is a bad request like any other.
+    /// Not expected; such a header is a bad request.
     Off,
-    /// A connection without one, or from a peer that is none of the trusted proxies, is closed
-    /// without a word.
+    /// Required. A connection without a valid header, or from a peer that is not a trusted proxy, is
+    /// closed without a response.
     Required,
 }
 
-/// Bounds on memory and counts. Each carries its unit in its name or is a count.
+/// Limits of memory and counts. Each has its unit in its name or is a count.
 ///
-/// All connections together hold at most `max_connections` times
-/// [`max_memory_per_connection`](Self::max_memory_per_connection), which is, with what a growing
-/// buffer has to spare:
+/// All connections together use at most `max_connections` times
+/// [`max_memory_per_connection`](Self::max_memory_per_connection), which is, including the spare
+/// capacity of growing buffers:
 ///
 /// ```text
-///   2 × max_head_bytes + 8 KiB                        what has come and is not yet read
-/// + the larger of 2 × max_content_bytes and 1 MiB     a content, whole or on its way to its reader
-/// + 2 × (max_outbox_bytes + max_head_bytes + 64 KiB)  replies on their way
-/// + 2 × (max_outbox_bytes + max_head_bytes)           what the access log will say of them
-/// + 16 KiB                                            all that is small
+///   2 × max_head_bytes + 8 KiB                        received bytes that are not parsed yet
+/// + the larger of 2 × max_content_bytes and 1 MiB     request content, buffered or streamed
+/// + 2 × (max_outbox_bytes + max_head_bytes + 64 KiB)  responses that are being sent
+/// + 2 × (max_outbox_bytes + max_head_bytes)           access log records of these responses
+/// + 16 KiB                                            small state
 /// ```
 ///
-/// What a handler's responses own, files and streams, is theirs; what the kernel's socket buffers
-/// hold is the kernel's. An idle connection holds next to nothing. With TLS a connection has its keys
-/// and a session, some 8 KiB, and while it sends up to 128 KiB that are encrypted.
+/// Files and streams that a handler's responses own are not included, nor are the socket buffers of the
+/// kernel. An idle connection has no buffers. With TLS a connection has a session of about 8 KiB, and
+/// up to 128 KiB of encrypted data while it sends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// A request's start line and header fields together; more is 431. 16 KiB is node's limit;
-    /// nginx and tomcat have 8.
+    /// Request line and header fields together; a larger head gets a 431. The default of 16 KiB is
+    /// Node's limit; nginx and Tomcat have 8 KiB.
     pub max_head_bytes: usize,
-    /// The request-target; more is 414. RFC 9110 §4.1 recommends to take at least 8,000.
+    /// Request-target; a longer one gets a 414. RFC 9110 §4.1 recommends at least 8,000.
     pub max_target_bytes: usize,
-    /// Header field lines; more is 431. Apache and hyper have 100.
+    /// Header field lines; more of them get a 431. Apache and hyper have 100.
     pub max_fields: usize,
-    /// A request's content; more is 413. 1 MiB is nginx's `client_max_body_size`.
+    /// Content of a request; a larger one gets a 413. The default of 1 MiB is nginx's
+    /// `client_max_body_size`.
     pub max_content_bytes: usize,
-    /// Replies to pipelined requests that are made before the first is written. Above it nothing
-    /// more is read: a client that does not read costs this much and no more.
+    /// Responses to pipelined requests that are generated before the first is sent. Above this limit no
+    /// further request is read, which bounds the memory of a client that does not read.
     pub max_outbox_bytes: usize,
-    /// Further requests a connection may carry after its first; announced in the replies and
-    /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` is no limit.
+    /// Further requests on a connection after its first. The number is announced in responses and
+    /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` means no limit.
     pub keep_alive_max: Option<u32>,
-    /// Connections in all. For one more the connection that is idle for the longest is closed;
-    /// if none is idle, the new one is told 503 and closed. `None` leaves a quarter of the
-    /// process's file descriptors, 32 at least, for everything else, and who comes when they are
-    /// used up waits in the kernel's queue.
+    /// Concurrent connections. To accept another one, the connection that has been idle longest is
+    /// closed; if none is idle, the new connection gets a 503 and is closed. `None` reserves a quarter of
+    /// the process's file descriptors, at least 32, for other uses; when the rest is in use, new
+    /// connections wait in the kernel's backlog.
     pub max_connections: Option<usize>,
-    /// Connections of one client: an IPv4 address or an IPv6 network of 64 bits, those of this
-    /// machine like any other. One more is told 503 and closed. `None` is no limit: behind a proxy
-    /// or a carrier's NAT many are one. It is about who makes the connection, also if that is a
-    /// trusted proxy, unless a PROXY header says whose it is.
+    /// Concurrent connections of one client: an IPv4 address or an IPv6 network of 64 bits, loopback
+    /// addresses included. Another one gets a 503 and is closed. `None` means no limit: many clients may
+    /// share an address behind a proxy or a carrier's NAT. The client is the peer of the connection,
+    /// also if that is a trusted proxy, unless a PROXY protocol header names another.
     pub max_connections_per_client: Option<usize>,
-    /// Bytes per second that one client may move on all its connections together, in both
-    /// directions, heads too; [`MIN_BANDWIDTH`](Self::MIN_BANDWIDTH) is the least. It gets them in
-    /// turns, each a chunk. Who has been quiet may begin with what a quarter of a second is worth,
-    /// and an answer of some 32 KiB goes whole and makes the next one wait. Waiting is nobody's
-    /// fault: meanwhile no timeout runs. Clients are as with
-    /// [`max_connections_per_client`](Self::max_connections_per_client): behind a proxy that sends
-    /// no PROXY headers all are one. `None` is no limit.
+    /// Bandwidth of one client in bytes per second, on all its connections together and in both
+    /// directions, heads included; at least [`MIN_BANDWIDTH`](Self::MIN_BANDWIDTH). Connections of a
+    /// client take turns, a chunk each. After a pause a client may send a burst worth a quarter of a
+    /// second, and a response of about 32 KiB is sent as a whole and delays the next one. Time spent
+    /// waiting for bandwidth does not count for timeouts. Clients are those of
+    /// [`max_connections_per_client`](Self::max_connections_per_client): behind a proxy without PROXY
+    /// headers all are one. `None` means no limit.
     pub bandwidth_per_client: Option<NonZeroU64>,
-    /// The same for each connection; both may be set.
+    /// As [`bandwidth_per_client`](Self::bandwidth_per_client), for each connection. Both may be set.
     pub bandwidth_per_connection: Option<NonZeroU64>,
-    /// What a client has to send of a request's content, and to take of a reply, while it is
-    /// waited for: less, after [`Timeouts::min_rate_grace`], is 408 or the connection's end. Of a
-    /// reply, what the client's system has acknowledged counts. 0 asks for nothing. 240 is Kestrel's.
+    /// The minimum rate at which a client sends request content and receives a response. A slower
+    /// client gets a 408 or its connection is closed, after [`Timeouts::min_rate_grace`]. For responses,
+    /// bytes that the client's system has acknowledged count. 0 means no minimum. The default of 240 is
+    /// Kestrel's.
     pub min_rate_bytes_per_second: u32,
-    /// Blocking jobs that wait for a helper thread; one more is told 503.
+    /// Blocking jobs that wait for a helper thread; another one gets a 503.
     pub max_waiting_jobs: usize,
-    /// Jobs that read a content while it comes in, and contents that are written while they are
-    /// sent: each has a thread for as long as its client takes. One more job is told 503; one more
-    /// content, whose head is on its way already, waits.
+    /// Jobs that read streamed request content, and bodies that are written while they are sent. Each
+    /// has a thread as long as its client takes. Another job gets a 503; another body, whose head is
+    /// sent already, waits.
     pub max_streams: usize,
-    /// Bytes read and thrown away behind a connection's last reply, so that the client sees the
-    /// reply and not a reset (RFC 9112 §9.6).
+    /// Bytes that are read and discarded after the last response of a connection, so that the client
+    /// receives the response and not a reset (RFC 9112 §9.6).
     pub max_linger_bytes: u64,
 }
 
@@ -191,48 +199,48 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The least that a bandwidth may be limited to, in bytes per second.
+    /// The lowest bandwidth limit, in bytes per second.
     pub const MIN_BANDWIDTH: u64 = 1024;
 
-    /// What one connection makes this server hold at most, in bytes, whatever its peer does. A flood
-    /// of the largest possible requests is tested to stay beneath it.
+    /// Returns the memory that one connection uses at most, in bytes, whatever its peer sends. A test
+    /// floods a server with the largest possible requests and checks that it stays below.
     pub fn max_memory_per_connection(&self) -> usize {
         const KIB: usize = 1024;
         let twice = |bytes: usize| bytes.saturating_mul(2);
-        let replies = self
+        let responses = self
             .max_outbox_bytes
             .saturating_add(self.max_head_bytes)
             .saturating_add(64 * KIB);
         twice(self.max_head_bytes)
             .saturating_add(8 * KIB)
             .saturating_add(twice(self.max_content_bytes).max(1024 * KIB))
-            .saturating_add(twice(replies))
+            .saturating_add(twice(responses))
             .saturating_add(twice(self.max_outbox_bytes))
             .saturating_add(twice(self.max_head_bytes))
             .saturating_add(16 * KIB)
     }
 }
 
-/// Bounds on waiting, in nginx's sense. Each ends one connection's wait, never the server's.
+/// Timeouts, as defined by nginx. Each applies to one connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// From a request's first byte to the end of its head, however the bytes dribble in; then 408.
+    /// From the first byte of a request to the end of its head; then a 408.
     pub header: Duration,
-    /// Between two reads of a request's content; then 408.
+    /// Between two reads of request content; then a 408.
     pub body: Duration,
-    /// Without the client's taking any of the reply; then the connection ends.
+    /// Without the client receiving any byte of the response; then the connection is closed.
     pub send: Duration,
-    /// How long a client may be slower than
-    /// [`min_rate_bytes_per_second`](Limits::min_rate_bytes_per_second) when it begins to send a
-    /// content or to take a reply. 5 s is Kestrel's.
+    /// The time for which a client may be slower than
+    /// [`min_rate_bytes_per_second`](Limits::min_rate_bytes_per_second) when it starts to send content
+    /// or to receive a response. The default of 5 s is Kestrel's.
     pub min_rate_grace: Duration,
-    /// A connection without a request, new or kept alive; then it is closed without a word.
+    /// The time that a connection may be idle, new or kept alive; then it is closed without a response.
     /// Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
-    /// How long to wait for the client to close after a connection's last reply, in all.
+    /// The time to wait for the client to close after the last response of a connection, in total.
     pub linger: Duration,
-    /// How long answers in flight may take at shutdown before their connections are cut.
+    /// The time that running requests may take at shutdown before their connections are closed.
     pub drain: Duration,
 }
 

@@ -1,19 +1,19 @@
-//! Sets of addresses, as `10.0.0.0/8, ::1`, and the peers of unix sockets among them.
+//! Sets of networks, such as `10.0.0.0/8, ::1`, and the peers of Unix sockets.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Who is at the other end of a unix socket: no address at all, which no other peer has.
+/// The address that stands for the peer of a Unix socket, which has none. No other peer has it.
 pub(crate) const UNIX_PEER: SocketAddr =
     SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
 
-/// A set of networks, and maybe of the peers of unix sockets.
+/// A set of networks, which may include the peers of Unix sockets.
 ///
-/// Written as a list with commas: networks (`10.0.0.0/8`, `2001:db8::/32`), addresses, and `unix`.
-/// An IPv4 address that is mapped into IPv6 (`::ffff:192.0.2.7`), as a socket for both shows them,
-/// is that IPv4 address; so `::/0` is all of IPv6 and nothing of IPv4.
+/// The text form is a list with commas of networks (`10.0.0.0/8`, `2001:db8::/32`), addresses, and
+/// `unix`. An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`), as a dual-stack socket reports it, is
+/// treated as the IPv4 address; `::/0` therefore contains all of IPv6 and nothing of IPv4.
 ///
 /// ```
 /// use tws::Networks;
@@ -30,12 +30,12 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// True if nobody is in it.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.unix
     }
 
-    /// Whether the peer of a connection is in it. That of a unix socket is `[::]:0`.
+    /// Returns whether the set contains the peer of a connection. The peer of a Unix socket is `[::]:0`.
     pub fn contains(&self, peer: SocketAddr) -> bool {
         if peer == UNIX_PEER {
             return self.unix;
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_in_networks_or_not() {
+    fn network_contains_its_addresses_only() {
         let table = [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
             ("10.1.2.3/8", "10.255.0.1", "11.0.0.1"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn unix_is_the_peers_of_unix_sockets_and_nobody_else() {
+    fn unix_contains_unix_peers_only() {
         let unix: Networks = "unix".parse().expect("networks");
         assert!(unix.contains(UNIX_PEER) && !unix.is_empty());
         for other in ["[::]:1", "[::1]:0", "0.0.0.0:0", "127.0.0.1:0"] {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_names_what_is() {
+    fn invalid_network_is_an_error_with_examples() {
         for word in [
             "",
             "10.0.0.0/33",
