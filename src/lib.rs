@@ -1,5 +1,5 @@
-//! **tws** is a static-first HTTP server: it serves files and small handlers from a few event
-//! loops, and nothing slow slows it down.
+//! **tws** is an HTTP/1.1 server library for Linux. It serves files and handlers from a small number of
+//! event loops. Slow clients, disks and handlers never block an event loop.
 //!
 //! ```no_run
 //! use tws::{Config, Request, Response, Router, Server, StatusCode};
@@ -19,9 +19,11 @@
 //! }
 //! ```
 //!
-//! # A handler
+//! # Handlers
 //!
-//! is a closure or anything that implements [`Handler`]. It needs no server to be tested:
+//! A [`Handler`] turns a [`Request`] into a response. A closure is a handler, and so is a [`Router`],
+//! which chooses a handler by method and path. [`StaticFiles`] is the handler that serves a folder. A
+//! handler can be tested without a server:
 //!
 //! ```
 //! use tws::{Handler, Request, Response, Router, StatusCode};
@@ -34,7 +36,7 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! A type has its state, and a method for each verb if that reads well:
+//! A type that implements [`Handler`] can hold state:
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,17 +76,20 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! A handler is called on an event loop and must not wait. What may wait goes into a job, which has
-//! a helper thread; or the response comes from elsewhere, later, and no thread waits for it:
+//! # Blocking work
+//!
+//! A handler is called on an event loop and must not block. It returns an [`Outcome`]: the response
+//! itself, a job that makes it on a helper thread ([`Outcome::blocking`]), or a deferred response that is
+//! sent later through a [`Responder`] ([`Outcome::deferred`]) and for which no thread waits:
 //!
 //! ```
 //! use std::sync::mpsc;
 //! use tws::{Outcome, Responder, Request, Response, Router, StatusCode};
 //!
-//! let (questions, inbox) = mpsc::sync_channel::<(String, Responder)>(100);
+//! let (sender, questions) = mpsc::sync_channel::<(String, Responder)>(100);
 //! std::thread::spawn(move || {
-//!     for (question, replier) in inbox {
-//!         replier.send(Response::text(format!("{question}? Yes.\n")));
+//!     for (question, responder) in questions {
+//!         responder.send(Response::text(format!("{question}? Yes.\n")));
 //!     }
 //! });
 //! let router = Router::new()
@@ -93,9 +98,9 @@
 //!     })
 //!     .get("/ask/{question}", move |request: &Request<'_>| {
 //!         let question = request.param("question").unwrap_or_default().to_owned();
-//!         let questions = questions.clone();
-//!         // A replier that is dropped, because the queue is full, say, is a 500.
-//!         Outcome::deferred(move |replier| drop(questions.try_send((question, replier))))
+//!         let sender = sender.clone();
+//!         // If the queue is full, the responder is dropped, and the client gets a 500.
+//!         Outcome::deferred(move |responder| drop(sender.try_send((question, responder))))
 //!     });
 //! # use tws::Handler;
 //! # let response = router.handle(&Request::get("/ask/really")).wait();
@@ -103,11 +108,23 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! Contents can be [read while they come in](StreamingBody) and [written while they go out](BodyStream); the
-//! client's pace and the handler's become one. What wraps a handler is a handler, and changes its
-//! response with [`Outcome::map`]. [`StaticFiles`] is a handler like any other.
+//! A request body can be read while it arrives ([`StreamingBody`], [`BodyPolicy::Stream`]), and a
+//! response body can be produced while it is sent ([`BodyStream`]). Both are flow controlled: a job that
+//! is faster than its client waits for it.
 //!
-//! [`ServerHandle`] says where a server listens and what it counts, and ends it gracefully:
+//! # Middlewares
+//!
+//! A middleware is a handler that wraps another one and changes its responses with [`Outcome::map`]:
+//! [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth` (feature
+//! `auth`) for passwords, [`SlowLog`] for slow responses. [`Router::nest`] mounts a handler below a
+//! prefix.
+//!
+//! # Running a server
+//!
+//! [`Server::bind`] opens the listening sockets and [`Server::serve`] runs until the server is shut
+//! down. [`Server::handle`] returns a [`ServerHandle`], which reports addresses and statistics, reloads
+//! the handler and shuts the server down. `Server::with_tls` (feature `tls`) enables HTTPS,
+//! [`Server::with_access_log`] writes an [`access_log`], and [`admin`] has metrics and health checks.
 //!
 //! ```
 //! use std::time::Duration;
@@ -125,81 +142,85 @@
 //! # Ok::<_, tws::Error>(())
 //! ```
 //!
-//! Handlers go around handlers: [`Cors`] for pages of other origins, [`RateLimit`] for clients that
-//! ask too often, `BasicAuth` (feature `auth`) for passwords, [`SlowLog`] for what takes long.
-//! [`Router::nest`] puts one below a prefix. `Server::with_tls` (feature `tls`) encrypts, and
-//! [`admin`] is what operators ask.
-//!
 //! # How it works
 //!
-//! 1. An acceptor thread takes connections from its sockets, TCP or Unix, and hands each to the
-//!    least-loaded worker; a worker is one thread, one mio `Poll`, one slab of connections. What
-//!    begins with a PROXY header or with TLS goes to a handshaker first, an event loop beside the
-//!    workers, which passes it on when a request can come.
-//! 2. Each connection has a *machine*: the whole of HTTP/1.1 as a pure state machine, bytes in,
-//!    intentions out; it has no socket, no file and no clock.
-//! 3. The driver beside it does what the machine asks on a non-blocking transport, a socket or TLS on
-//!    one, until the kernel says `WouldBlock`, the turn's byte budget is spent, or its client has
-//!    had its bandwidth.
-//! 4. A handler turns a request into a response; a response *describes* its content (bytes, or a
-//!    range of an open file) and the driver moves it, in bounded chunks, when the socket is
-//!    writable. What of a file is not in memory is read first, by the threads of its disk.
-//! 5. What may wait (a lock, a database) runs as a job on a helper thread and its response comes
-//!    back through the worker's mailbox. A job that reads a content while it comes in, or writes
-//!    one while it is sent, is coupled to the client by a bounded pipe: the slower of the two sets
-//!    the pace, and the event loop none of it.
-//! 6. Handler, limits and timeouts are *terms*, which a reload sends to everybody by mail. Who looks
-//!    at a server asks by mail, too: nothing is written down for an observer who is not there.
+//! 1. An acceptor thread accepts connections from its listening sockets, TCP or Unix, and passes each to
+//!    the worker with the fewest connections. A worker is one thread with one mio `Poll` and one slab of
+//!    connections. Connections that begin with a PROXY protocol header or a TLS handshake go first to a
+//!    handshaker, an event loop beside the workers, which passes them on when the handshake is complete.
+//! 2. Each connection has a protocol machine (`proto::h1`): HTTP/1.1 as a state machine without I/O.
+//!    Received bytes go in; bytes to send and actions to perform come out. It has no socket, no file
+//!    and no clock.
+//! 3. The connection's driver (`net::connection`) performs these actions on a non-blocking transport, a
+//!    socket with or without TLS, until the kernel returns `WouldBlock`, the byte budget of this
+//!    event-loop iteration is used, or the bandwidth limit of the client is reached.
+//! 4. A handler turns the request into a response. A response describes its [`Body`]: bytes, a range of
+//!    an open file, or a stream. The driver sends it in bounded chunks when the socket is writable,
+//!    files with sendfile(2). Parts of a file that are not in the page cache are read first, by the
+//!    threads of its disk.
+//! 5. Blocking work (a lock, a database) runs as a job on a helper thread, and its response returns
+//!    through the worker's mailbox. A job that streams a body is connected to the client by a bounded
+//!    pipe: the slower side sets the pace, and the event loop waits for neither.
+//! 6. A reload sends a new handler, limits and timeouts to each event loop as a message. An observer
+//!    requests snapshots in the same way, so that an unobserved server records nothing for it.
 //!
 //! ```text
-//! acceptor ─ mailbox ─▶ (handshaker ─ mailbox ─▶) worker ─▶ connection ⇄ machine (inbox → head → framing)
-//!                                                               │            ▲
-//!                                                               ▼            │ Response
-//!  Handler: (slow log → cors → rate limit → auth →) router → files (root → resolve → conditional → range)
-//!                                                               │
-//!                                                         outbox → transport → access log
+//! acceptor ── mailbox ──▶ (handshaker ── mailbox ──▶) worker ──▶ connection ⇄ protocol machine
+//!                                                                   │               ▲
+//!                                                          Request  │               │  Response
+//!                                                                   ▼               │
+//!   handler:  (SlowLog → Cors → RateLimit → BasicAuth →) Router → StaticFiles ──────┘
+//!
+//! connection ──▶ transport (sendfile, TLS) ──▶ client
+//!            └─▶ access log (a thread of its own)
 //! ```
 //!
-//! # Floors
+//! # Module levels
 //!
-//! A module imports only from floors below its own; a test keeps it so.
+//! A module imports only modules of lower levels; a test checks this. There is no cycle.
 //!
-//! | floor | modules | what they are |
+//! | level | modules | contents |
 //! |---|---|---|
-//! | 7 | the binary's, from `main` and `cli` to `sandbox` and `upgrade` | the command line, what the process may do, what people see of it, and who takes over |
-//! | 6 | `admin` | what operators ask a server |
-//! | 5 | `server` | bind, serve, reload, drain, end |
-//! | 4 | `net` | the only code that knows mio and sockets |
-//! | 4 | `users` | the sample application, on top of the router |
-//! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
-//! | 2 | `handler`, `h1`, `site`, `tls` | request → reply; RFC 9112 as pure code; the site file; certificates |
-//! | 1 | `http`, `config`, `client`, `error` | RFC 9110 values; settings; who counts as one client |
-//! | 0 | `decision` | what is decided about a request, for who asks why |
+//! | 7 | `src/bin/tws` | the program: command line, site file, signals, upgrade, sandbox, terminal output |
+//! | 6 | `admin` | metrics, health checks and the page of live transfers |
+//! | 5 | `server` | bind, serve, reload, drain, shut down |
+//! | 4 | `net` | acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
+//! | 3 | `access_log`, `files`, `middleware` | log lines and their writer; static files, listings and uploads; handlers that wrap handlers |
+//! | 2 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
+//! | 1 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
+//! | 0 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; counting clients; settings; start errors; the log of decisions |
 //!
-//! # What must stay true
+//! # Invariants
 //!
-//! - A worker never waits: not for a client, a handshake, a handler or a log, nor for a disk to open
-//!   a file or to read one.
-//! - Whatever a peer does, a connection's memory is bounded by [`Limits`] and its time by
-//!   [`Timeouts`]. An idle connection owns no buffer.
-//! - A path is decoded once; all that opens files is in one module, and it opens beneath the root.
-//! - A length, a validator and the bytes sent under them belong to one open file.
-//! - Every request has one response and one record in the access log.
+//! - An event loop never blocks: not on a client, a handshake, a handler, the access log, or a disk,
+//!   neither to open a file nor to read one.
+//! - The memory of a connection is bounded by [`Limits`] and its waiting times by [`Timeouts`], whatever
+//!   the peer sends. An idle connection has no buffers.
+//! - A path is decoded once. Files are opened in one module only, beneath the root (openat2(2)).
+//! - The length, the validators and the bytes of a response belong to the same open file.
+//! - Each request gets one response and one record in the access log.
 //!
-//! tws runs on Linux.
+//! tws requires Linux.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("tws supports Linux only: it needs sendfile(2), openat2(2) and epoll(7)");
 
 pub mod access_log;
 pub mod admin;
+/// Access to internals for `benches/`. Not part of the public API.
+#[doc(hidden)]
+pub mod bench;
+mod body;
+mod client_key;
 mod config;
 mod error;
+mod explain_log;
 mod files;
 mod handler;
 mod http;
 mod middleware;
 mod net;
+mod proto;
 mod server;
 pub mod site;
 #[cfg(feature = "tls")]
@@ -207,7 +228,9 @@ mod tls;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
-/// What a server does, seen from outside: what [`ServerHandle::observe`] gives and says.
+/// Observing a server at run time: connections, transfers, queues and latencies.
+///
+/// Start with [`ServerHandle::observe`].
 pub mod observe {
     pub use crate::files::CacheStats;
     pub use crate::net::observe::histogram::Histogram;
@@ -234,13 +257,5 @@ pub use tls::{KeyPair, Reloaded, Tls};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use users::Users;
 
-/// The types for methods, statuses and header fields are those of the `http` crate.
+/// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-
-/// What the benches reach beneath the public face. Not part of it.
-#[doc(hidden)]
-pub mod bench;
-pub(crate) mod body;
-mod client_key;
-mod explain_log;
-pub(crate) mod proto;

@@ -15,7 +15,7 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// Reads a request's content; it borrows from nothing and can go along into a job.
 ///
 /// If the handler has asked for the content as a stream
-/// ([`BodyPolicy::StreamingBody`](crate::BodyPolicy::StreamingBody)), reading waits for what the client has not
+/// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)), reading waits for what the client has not
 /// sent yet: read in a job, not in [`Handler::handle`](crate::Handler::handle). An error means that
 /// the rest will not come: the client has gone, was too slow, sent too much, or broke the framing.
 /// Whatever response is made then, the client gets the one that says so.

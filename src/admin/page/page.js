@@ -1,11 +1,11 @@
-// The page of what goes on: listens to the events beside it and draws. What comes from clients
-// (names of files, most of all) becomes text and nothing else.
+// The admin page: draws the samples that the server sends as events. Data from clients, such as file
+// names, is inserted as text only, never as HTML.
 "use strict";
 
 const SPAN_SECONDS = 180;
 const MAX_ROWS = 200;
-/** Events come each second. */
-const SILENCE_MILLISECONDS = 5000;
+/** After this time without an event the connection counts as lost. Events are sent each second. */
+const TIMEOUT_MILLISECONDS = 5000;
 const RETRY_MILLISECONDS = 2000;
 const COLORS = 8;
 const SVG = "http://www.w3.org/2000/svg";
@@ -28,9 +28,9 @@ const LIMITS = {
 
 const find = (selector) => document.querySelector(selector);
 
-// What is shown
+// State
 
-/** Samples of the last minutes, oldest first. */
+/** The samples of the last minutes, oldest first. */
 const samples = [];
 const rows = new Map();
 
@@ -39,18 +39,18 @@ function onSample(sample) {
   while (samples[0].time < sample.time - SPAN_SECONDS - 2) samples.shift();
   const [state, words] = PHASES[sample.phase] ?? ["waiting", sample.phase];
   const silent = sample.workers.filter((worker) => !worker.answers).length;
-  if (silent > 0) say("lost", `${silent} of ${sample.workers.length} event loops not responding`);
-  else say(state, words);
+  if (silent > 0) setStatus("lost", `${silent} of ${sample.workers.length} event loops not responding`);
+  else setStatus(state, words);
   document.body.classList.remove("lost");
   showNumbers(sample);
   showPlots();
   showTransfers(sample);
 }
 
-function say(state, words) {
+function setStatus(state, words) {
   const status = find("#status");
   status.dataset.state = state;
-  // A screen reader speaks when it changes.
+  // Set only on a change, because screen readers announce it.
   if (status.textContent !== words) status.textContent = words;
 }
 
@@ -84,7 +84,7 @@ function showPlots() {
   const workers = samples.at(-1).workers.length;
   const lags = Array.from({ length: workers }, (_, at) => ({
     name: `loop ${at}`,
-    // The first sample tells of a longer time than a second.
+    // The first sample covers more than a second.
     value: (sample) => sample.rates && sample.workers[at]?.lag,
   }));
   plot("lag", "Event loop lag", time, lags);
@@ -97,16 +97,16 @@ function plot(name, title, format, series) {
   const [left, right, top, bottom] = [52, width - 4, 8, height - 18];
   const now = samples.at(-1).time;
   const known = series.flatMap((one) => samples.map(one.value)).filter(Number.isFinite);
-  const most = niceAbove(Math.max(...known, 0));
+  const max = roundUp(Math.max(...known, 0));
   const x = (at) => right - ((now - at) / SPAN_SECONDS) * (right - left);
-  const y = (value) => bottom - (value / most) * (bottom - top);
+  const y = (value) => bottom - (value / max) * (bottom - top);
 
   const parts = [];
   for (const share of [0, 0.5, 1]) {
-    const at = y(most * share);
+    const at = y(max * share);
     parts.push(node("line", { class: "grid", x1: left, x2: right, y1: at, y2: at }));
     const attributes = { x: left - 6, y: at + 4, "text-anchor": "end" };
-    parts.push(node("text", attributes, format(most * share)));
+    parts.push(node("text", attributes, format(max * share)));
   }
   parts.push(node("text", { x: left, y: height - 3 }, `${SPAN_SECONDS / 60} minutes ago`));
   parts.push(node("text", { x: right, y: height - 3, "text-anchor": "end" }, "now"));
@@ -125,8 +125,8 @@ function plot(name, title, format, series) {
   svg.replaceChildren(...parts);
 
   const last = series.map((one) => [one.name, one.value(samples.at(-1))]);
-  const spoken = last.map(([name, value]) => `${name} ${format(value)}`.trim()).join(", ");
-  svg.setAttribute("aria-label", `${title}, now ${spoken}; the scale ends at ${format(most)}`);
+  const description = last.map(([name, value]) => `${name} ${format(value)}`.trim()).join(", ");
+  svg.setAttribute("aria-label", `${title}, now ${description}; the scale ends at ${format(max)}`);
   if (series.length > 1 && series.length <= COLORS) showLegend(name, last, format);
 }
 
@@ -141,22 +141,22 @@ function showLegend(name, last, format) {
   find(`[data-legend=${name}]`).replaceChildren(...entries);
 }
 
-/** Pieces without a gap, as [time, value]. */
+/** Returns the line segments between gaps, as arrays of [time, value]. */
 function lines(value) {
-  const pieces = [];
-  let before = -Infinity;
+  const segments = [];
+  let previous = -Infinity;
   for (const sample of samples) {
     const found = value(sample);
     if (!Number.isFinite(found)) continue;
-    if (sample.time - before > 3) pieces.push([]);
-    pieces.at(-1).push([sample.time, found]);
-    before = sample.time;
+    if (sample.time - previous > 3) segments.push([]);
+    segments.at(-1).push([sample.time, found]);
+    previous = sample.time;
   }
-  return pieces;
+  return segments;
 }
 
-/** The next of 1, 2, 5, 10, 20, … */
-function niceAbove(value) {
+/** Returns the smallest of 1, 2, 5, 10, 20, … that is not below `value`. */
+function roundUp(value) {
   if (!(value > 0)) return 1e-3;
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
@@ -208,15 +208,15 @@ function newRow(transfer) {
   cell("client").textContent = transfer.client;
 
   const file = cell("file");
-  const way = document.createElement("span");
-  way.className = "way";
-  way.textContent = transfer.upload ? "↑ " : "↓ ";
-  way.title = `${transfer.method} ${transfer.upload ? "upload" : "download"}`;
-  // Letters that run the other way turn round nothing but themselves.
+  const direction = document.createElement("span");
+  direction.className = "direction";
+  direction.textContent = transfer.upload ? "↑ " : "↓ ";
+  direction.title = `${transfer.method} ${transfer.upload ? "upload" : "download"}`;
+  // Isolates right-to-left text from the rest of the row.
   const name = document.createElement("bdi");
   name.textContent = readable(transfer.target);
   file.title = transfer.target;
-  file.append(way, name);
+  file.append(direction, name);
 
   const progress = cell("progress");
   const bar = document.createElement("progress");
@@ -248,14 +248,14 @@ function newRow(transfer) {
   return { element, update };
 }
 
-/** A target as people read it, without what would move the cursor. */
+/** Returns the decoded path of a target, without control characters. */
 function readable(target) {
   const path = target.split("?")[0];
   let text = path;
   try {
     text = decodeURIComponent(path);
   } catch {
-    // It is not UTF-8; then it stays as it came.
+    // Not UTF-8: shown as received.
   }
   return text.replace(/\p{Cc}/gu, "\uFFFD");
 }
@@ -300,28 +300,28 @@ function clock(seconds) {
   return `${minutes}:${two(whole % 60)}`;
 }
 
-// Where it comes from
+// Event source
 
 function listen() {
   const events = new EventSource("events");
-  let silence;
-  const lose = () => {
-    clearTimeout(silence);
+  let timeout;
+  const onDisconnect = () => {
+    clearTimeout(timeout);
     document.body.classList.add("lost");
-    say("lost", "Disconnected; reconnecting …");
+    setStatus("lost", "Disconnected; reconnecting …");
   };
-  const start = () => {
+  const reconnect = () => {
     events.close();
-    lose();
+    onDisconnect();
     setTimeout(listen, RETRY_MILLISECONDS);
   };
   events.onmessage = (event) => {
-    clearTimeout(silence);
-    silence = setTimeout(start, SILENCE_MILLISECONDS);
+    clearTimeout(timeout);
+    timeout = setTimeout(reconnect, TIMEOUT_MILLISECONDS);
     onSample(JSON.parse(event.data));
   };
-  // The browser tries again by itself, unless it was told something else than events.
-  events.onerror = () => (events.readyState === EventSource.CLOSED ? start() : lose());
+  // The browser reconnects by itself, unless the response was not an event stream.
+  events.onerror = () => (events.readyState === EventSource.CLOSED ? reconnect() : onDisconnect());
 }
 
 addEventListener("resize", () => samples.length > 0 && showPlots());
