@@ -52,7 +52,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 /// The Content-Security-Policy of the page: its own resources only, and no framing by other pages.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const PAGE: &str = include_str!("page/page.html");
@@ -206,7 +206,7 @@ fn is_local(host: &str) -> bool {
 /// Adds fields that keep the content from caches, from other sites and from being sniffed.
 fn add_security_fields(mut response: Response) -> Response {
     let fields = response.headers_mut();
-    let policy = HeaderValue::from_static(POLICY);
+    let policy = HeaderValue::from_static(PAGE_CSP);
     fields.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),

@@ -53,7 +53,7 @@ struct Nested {
 
 /// The parameter of a nested pattern that matches the path after the prefix. The name is not a valid
 /// identifier, so no program uses it.
-const NESTED_PATH_PARAM: &str = "<behind>";
+const NESTED_PATH_PARAM: &str = "<nested-path>";
 
 impl Router {
     /// Creates a router without routes.

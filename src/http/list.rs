@@ -22,20 +22,20 @@ pub(crate) fn members(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 ///
 /// Each byte is read once.
 pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    enum State {
+    enum QuoteState {
         Unquoted,
         Quoted,
         /// After a backslash in a quoted string.
         Escaped,
     }
-    let mut state = State::Unquoted;
+    let mut state = QuoteState::Unquoted;
     let parts = value.split(move |&byte| {
         state = match (&state, byte) {
-            (State::Unquoted, b'"') => State::Quoted,
-            (State::Unquoted, byte) if byte == separator => return true,
-            (State::Unquoted, _) | (State::Quoted, b'"') => State::Unquoted,
-            (State::Quoted, b'\\') => State::Escaped,
-            (State::Quoted | State::Escaped, _) => State::Quoted,
+            (QuoteState::Unquoted, b'"') => QuoteState::Quoted,
+            (QuoteState::Unquoted, byte) if byte == separator => return true,
+            (QuoteState::Unquoted, _) | (QuoteState::Quoted, b'"') => QuoteState::Unquoted,
+            (QuoteState::Quoted, b'\\') => QuoteState::Escaped,
+            (QuoteState::Quoted | QuoteState::Escaped, _) => QuoteState::Quoted,
         };
         false
     });

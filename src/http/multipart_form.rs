@@ -11,10 +11,10 @@ use memchr::memmem;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The limit of a part's head: the same as for a request's head.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_PART_HEAD_BYTES: usize = 16 * 1024;
 
 /// The limit of header fields in a part; browsers send two.
-const MAX_FIELDS: usize = 16;
+const MAX_PART_FIELDS: usize = 16;
 
 /// The limit of white space after a boundary. Transports may add it (RFC 2046 §5.1.1); no known
 /// client does.
@@ -169,8 +169,8 @@ impl<R: Read> FormData<R> {
     /// consumed.
     fn head(&mut self) -> Result<PartHead, FormError> {
         const END: &[u8] = b"\r\n\r\n";
-        let window = self.fill(MAX_HEAD_BYTES)?;
-        let window = &window[..window.len().min(MAX_HEAD_BYTES)];
+        let window = self.fill(MAX_PART_HEAD_BYTES)?;
+        let window = &window[..window.len().min(MAX_PART_HEAD_BYTES)];
         let end = memmem::find(window, END).ok_or(FormError::Malformed(
             "a part's header is too long or incomplete",
         ))?;
@@ -202,7 +202,7 @@ impl PartHead {
     /// Parses field lines and the empty line after them.
     fn parse(lines: &[u8]) -> Result<Self, FormError> {
         const MALFORMED: FormError = FormError::Malformed("a part's header is malformed");
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_PART_FIELDS];
         let fields = match httparse::parse_headers(lines, &mut fields) {
             Ok(httparse::Status::Complete((len, fields))) if len == lines.len() => fields,
             _ => return Err(MALFORMED),

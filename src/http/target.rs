@@ -52,10 +52,10 @@ impl<'a> Target<'a> {
     }
 
     fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
-        const UNKNOWN: Rejection = Rejection::bad_request("malformed request-target");
-        let (scheme, rest) = raw.split_once("://").ok_or(UNKNOWN)?;
+        const MALFORMED: Rejection = Rejection::bad_request("malformed request-target");
+        let (scheme, rest) = raw.split_once("://").ok_or(MALFORMED)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return Err(UNKNOWN);
+            return Err(MALFORMED);
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path_and_query) = rest.split_at(end);

@@ -184,9 +184,9 @@ mod tests {
     use crate::middleware::credentials::tests::credentials;
 
     /// Admits 1,000 bytes at /post and rejects bodies elsewhere.
-    struct Inner;
+    struct Application;
 
-    impl Handler for Inner {
+    impl Handler for Application {
         fn handle(&self, request: &Request<'_>) -> Outcome {
             let text = format!("in {} {}", request.path(), request.content().len());
             let response = Response::text(text);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn guarded() -> BasicAuth {
-        BasicAuth::new(Inner, credentials())
+        BasicAuth::new(Application, credentials())
     }
 
     #[test]

@@ -126,8 +126,8 @@ mod tests {
             let response = handler.handle(&Request::get(path)).wait();
             assert_eq!(fields_of(&response), expected, "{allowed} {path}");
         }
-        let refused = open(origin).reject(&Request::get("/"), Rejection::bad_request("no"));
-        assert_eq!(fields_of(&refused), (400, origin, vec!["Origin"]));
+        let rejected = open(origin).reject(&Request::get("/"), Rejection::bad_request("no"));
+        assert_eq!(fields_of(&rejected), (400, origin, vec!["Origin"]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ enum SlowHash {
     Bcrypt(String),
 }
 
-const WAY_OUT: &str = "make the line with `htpasswd -nB USER`";
+const REMEDY: &str = "make the line with `htpasswd -nB USER`";
 
 impl Credentials {
     /// Reads a file of lines `user:hash`, as written by `htpasswd -B` (bcrypt), or with a hash as
@@ -60,7 +60,7 @@ impl Credentials {
         }
         match decoy {
             Some(decoy) => Ok(Self { hashes, decoy }),
-            None => Err(format!(": there is no user in it; {WAY_OUT}")),
+            None => Err(format!(": there is no user in it; {REMEDY}")),
         }
     }
 
@@ -76,9 +76,9 @@ impl Credentials {
 fn parse_line(line: &str) -> Result<(&str, SlowHash), String> {
     let (user, hash) = line
         .split_once(':')
-        .ok_or_else(|| format!("it is not `user:hash`; {WAY_OUT}"))?;
+        .ok_or_else(|| format!("it is not `user:hash`; {REMEDY}"))?;
     if user.is_empty() || user.contains(char::is_control) {
-        return Err(format!("it has no name of a user; {WAY_OUT}"));
+        return Err(format!("it has no name of a user; {REMEDY}"));
     }
     let hash = hash.trim_end();
     let kind = match hash {
@@ -90,13 +90,13 @@ fn parse_line(line: &str) -> Result<(&str, SlowHash), String> {
                 Ok(parts) if (4..=31).contains(&parts.get_cost()) => {
                     Ok((user, SlowHash::Bcrypt(hash.to_owned())))
                 }
-                _ => Err(format!("the bcrypt hash of {user:?} is damaged; {WAY_OUT}")),
+                _ => Err(format!("the bcrypt hash of {user:?} is damaged; {REMEDY}")),
             };
         }
         _ if hash.starts_with("$argon2") => {
             return argon2_hash(hash)
                 .map(|hash| (user, hash))
-                .ok_or_else(|| format!("the argon2 hash of {user:?} is damaged; {WAY_OUT}"));
+                .ok_or_else(|| format!("the argon2 hash of {user:?} is damaged; {REMEDY}"));
         }
         _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => "an MD5 hash",
         _ if hash.starts_with("{SHA}") => "a SHA-1 hash",
@@ -105,7 +105,7 @@ fn parse_line(line: &str) -> Result<(&str, SlowHash), String> {
         _ => "a plain password or an old hash",
     };
     Err(format!(
-        "{user:?} has {kind}, which is not safe here; {WAY_OUT}"
+        "{user:?} has {kind}, which is not safe here; {REMEDY}"
     ))
 }
 

@@ -48,7 +48,9 @@ impl ServerCertificate {
         let chain = chain(&pair.certificate)?;
         let key = key(&pair.key)?;
         let origin = pair.certificate.display().to_string();
-        let leaf = chain.first().ok_or_else(|| no_certificate_in(&pair.certificate))?;
+        let leaf = chain
+            .first()
+            .ok_or_else(|| no_certificate_in(&pair.certificate))?;
         let CertificateInfo {
             names,
             not_before,
@@ -69,7 +71,7 @@ impl ServerCertificate {
                 "the certificate {origin} is not valid before {day}; check the clock, or wait"
             )));
         }
-        let refused = |error: rustls::Error| match error {
+        let key_error = |error: rustls::Error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
                 "the key {} does not match the certificate {origin}; use the pair that was issued \
                  together, with the server's own certificate first in its file",
@@ -82,7 +84,7 @@ impl ServerCertificate {
             ),
         };
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|error| Error::Setting(refused(error)))?;
+            .map_err(|error| Error::Setting(key_error(error)))?;
         Ok(Self {
             key: Arc::new(key),
             names,
@@ -112,12 +114,12 @@ impl ServerCertificate {
             let key = rcgen::KeyPair::generate()?;
             Ok((params.self_signed(&key)?, key.serialize_der()))
         };
-        let refused = |error| {
+        let failed = |error| {
             Error::Setting(format!(
                 "TLS: cannot create a certificate for {names:?}: {error}"
             ))
         };
-        let (certificate, key) = made().map_err(refused)?;
+        let (certificate, key) = made().map_err(failed)?;
         let key = PrivateKeyDer::try_from(key).map_err(|text| Error::Setting(text.to_owned()))?;
         let chain = vec![certificate.der().clone()];
         let key =

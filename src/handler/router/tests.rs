@@ -240,17 +240,17 @@ fn errors_have_the_preferred_format() {
         ("text/html", "text/html; charset=utf-8"),
         ("application/json", "application/json"),
     ] {
-        let asked = |target| Request::get(target).with_header("Accept", accept);
-        let missing = router.handle(&asked("/none")).wait();
-        let misused = router.handle(&asked("/x")).wait();
-        let refused = router.reject(&asked("/none"), Rejection::bad_request("no"));
-        for response in [&missing, &misused, &refused] {
+        let get = |target| Request::get(target).with_header("Accept", accept);
+        let missing = router.handle(&get("/none")).wait();
+        let misused = router.handle(&get("/x")).wait();
+        let rejected = router.reject(&get("/none"), Rejection::bad_request("no"));
+        for response in [&missing, &misused, &rejected] {
             assert_eq!(response.headers()[CONTENT_TYPE], media_type, "{accept}");
             assert_eq!(response.headers()[VARY], "Accept");
         }
         assert_eq!(misused.headers()[ALLOW], "OPTIONS, POST");
         assert_eq!(misused.headers()[CONNECTION], "close");
-        assert_eq!(refused.headers()[CONNECTION], "close");
+        assert_eq!(rejected.headers()[CONNECTION], "close");
     }
 }
 

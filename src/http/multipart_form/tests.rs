@@ -102,8 +102,8 @@ fn well_formed_forms_yield_their_parts() {
 #[test]
 fn malformed_forms_are_rejected() {
     const FILE: &str = "Content-Disposition: form-data; filename=n";
-    let long = "x".repeat(MAX_HEAD_BYTES);
-    let many = "A: b\r\n".repeat(MAX_FIELDS + 1);
+    let long = "x".repeat(MAX_PART_HEAD_BYTES);
+    let many = "A: b\r\n".repeat(MAX_PART_FIELDS + 1);
     let table: &[(String, &str)] = &[
         (String::new(), "form is incomplete"),
         ("--".into(), "form is incomplete"),

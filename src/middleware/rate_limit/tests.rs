@@ -141,8 +141,8 @@ fn request_with_body_counts_once_before_the_body_is_read() {
         BodyPolicy::Reject(response) => assert_eq!(response.status(), 429),
         other => panic!("{other:?}"),
     }
-    let refused = handler.reject(&post, Rejection::bad_request("no"));
-    assert_eq!(refused.status(), 400);
+    let rejected = handler.reject(&post, Rejection::bad_request("no"));
+    assert_eq!(rejected.status(), 400);
 }
 
 /// However many clients come, an entry that is over its rate is not evicted before others.
