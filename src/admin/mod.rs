@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `/` | an HTML page: plots, and each transfer with its progress |
 //! | `/metrics` | all metrics, in the Prometheus text format 0.0.4 |
-//! | `/healthz` | 200 if every event loop responds within a second or the server is draining; otherwise 503 |
+//! | `/healthz` | 200 if every event loop responds within a second or the server drains; otherwise 503 |
 //! | `/readyz` | 200 while the server accepts requests; 503 before, and once its shutdown is announced |
 //! | `/transfers.json` | a [`Sample`] |
 //! | `/events` | a [`Sample`] each second, as server-sent events, until the server has ended |

@@ -216,9 +216,9 @@ impl Sampler {
                 }
                 _ => {
                     drop(latest);
-                    let was_idle = self.refresh();
+                    let refreshed = self.refresh();
                     latest = self.lock();
-                    if was_idle {
+                    if refreshed {
                         continue;
                     }
                     // The thread that takes a sample notifies this one. If it panics, another try
@@ -258,11 +258,11 @@ impl Sampler {
         let now = Instant::now();
         let totals = self.observer.totals();
         let span = |(_, then): &(_, Instant)| now.saturating_duration_since(*then);
-        let known = previous
+        let baseline = previous
             .totals
             .take()
-            .filter(|known| span(known) <= MAX_SPAN);
-        let span = known.as_ref().map(span);
+            .filter(|baseline| span(baseline) <= MAX_SPAN);
+        let span = baseline.as_ref().map(span);
         let lags = self.observer.take_longest_turns();
         let workers = lags.iter().enumerate().map(|(at, lag)| WorkerSample {
             lag: lag.as_secs_f64(),
@@ -286,7 +286,7 @@ impl Sampler {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0.0, |time| time.as_secs_f64()),
             phase,
-            rates: known.map(|(then, at)| rates(&then, &totals, now - at)),
+            rates: baseline.map(|(then, at)| rates(&then, &totals, now - at)),
             workers: workers.collect(),
             connections: report.connections,
             jobs: totals.jobs,

@@ -16,8 +16,8 @@ use crate::http::{Rejection, Request, Response, error_page};
 
 /// Requires a user name and a password for a handler (RFC 7617); other requests get a 401.
 ///
-/// Basic authentication transmits passwords in clear text: without TLS, anyone on the network path can
-/// read them.
+/// Basic authentication transmits passwords in clear text: without TLS, they can be read on the network
+/// path.
 ///
 /// Password hashes are slow by design. They are verified on threads of their own, two at a time; when
 /// too many requests wait for one, further ones get a 503. Logins that were accepted are cached as
@@ -79,7 +79,7 @@ impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.claim(request) {
             Claim::Missing => challenge(request).into(),
-            Claim::Verified => inside(&*self.inner, request),
+            Claim::Verified => call_inner(&*self.inner, request),
             Claim::Unverified(login) => {
                 let inner = Arc::clone(&self.inner);
                 let passwords = Arc::clone(&self.passwords);
@@ -100,7 +100,7 @@ impl Handler for BasicAuth {
                         }
                         Verdict::Accepted => {
                             explain!("password", "the password is correct");
-                            responder.send(inside(&*inner, &request));
+                            responder.send(call_inner(&*inner, &request));
                         }
                     };
                     passwords.verify(login, Box::new(on_verdict));
@@ -139,7 +139,7 @@ impl Handler for BasicAuth {
 
 /// Calls the handler. The body may have been read although the handler rejects it, because the client
 /// was not authenticated yet.
-fn inside(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
+fn call_inner(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
     if request.announces_content()
         && let BodyPolicy::Reject(response) = inner.admit(request)
     {
