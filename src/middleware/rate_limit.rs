@@ -47,7 +47,9 @@ impl Rate {
     pub fn new(per_second: f64, burst: u32) -> Result<Self, String> {
         if !(Self::MIN_PER_SECOND..=Self::MAX_PER_SECOND).contains(&per_second) {
             let (min, max) = (Self::MIN_PER_SECOND, Self::MAX_PER_SECOND);
-            return Err(format!("the rate must be between {min} and {max} requests per second"));
+            return Err(format!(
+                "the rate must be between {min} and {max} requests per second"
+            ));
         }
         if !(1..=Self::MAX_BURST).contains(&burst) {
             let max = Self::MAX_BURST;
