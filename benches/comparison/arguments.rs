@@ -1,31 +1,31 @@
-//! What was typed, and how long everything takes because of it.
+//! The command line, and the durations and repetitions that follow from it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
-/// tws beside other servers: CPU time per request, memory, latency
+/// Compare tws with other servers: CPU time per request, memory, latency
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo bench --bench comparison --")]
 pub(crate) struct Arguments {
-    /// Only works whose name contains NAME
+    /// Run only workloads whose name contains NAME
     #[arg(value_name = "NAME")]
     named: Vec<String>,
 
-    /// The same; may be repeated
+    /// The same as the positional NAME; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Short runs and one round, in two minutes: shows that it works, says little
+    /// Short runs, one round, two minutes in total: a smoke test
     #[arg(long)]
     quick: bool,
 
-    /// Write comparison.md, comparison-cpu.svg and comparison-latency.svg there
-    #[arg(long, value_name = "FOLDER")]
+    /// Write comparison.md, comparison-cpu.svg and comparison-latency.svg to DIRECTORY
+    #[arg(long, value_name = "DIRECTORY")]
     pub(crate) write: Option<PathBuf>,
 
-    /// What cargo says to every bench.
+    /// The flag that cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -35,26 +35,24 @@ impl Arguments {
         <Self as Parser>::parse()
     }
 
+    /// Returns the names given with and without `--only`.
     pub(crate) fn names(&self) -> Vec<&str> {
         let names = self.named.iter().chain(&self.only);
         names.map(String::as_str).collect()
     }
 
     pub(crate) fn plan(&self) -> Plan {
-        match self.quick {
-            true => Plan::QUICK,
-            false => Plan::FULL,
-        }
+        if self.quick { Plan::QUICK } else { Plan::FULL }
     }
 
-    /// What reproduces the figures.
+    /// Returns the command that reproduces the figures.
     pub(crate) fn command_line(&self) -> String {
         let mut line = "cargo bench --bench comparison".to_owned();
         let mut flags = Vec::new();
         flags.extend(self.quick.then(|| "--quick".to_owned()));
         flags.extend(self.names().iter().map(|name| format!("--only {name}")));
-        let folder = self.write.as_ref();
-        flags.extend(folder.map(|folder| format!("--write {}", folder.display())));
+        let directory = self.write.as_ref();
+        flags.extend(directory.map(|directory| format!("--write {}", directory.display())));
         if !flags.is_empty() {
             line = format!("{line} -- {}", flags.join(" "));
         }
@@ -62,20 +60,20 @@ impl Arguments {
     }
 }
 
-/// How often and how long.
+/// How often and for how long each workload is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Pairs of each work.
+    /// Pairs of measurements per workload and server.
     pub(crate) rounds: usize,
-    /// Pairs of works that are over in milliseconds.
+    /// The same for workloads whose measurement takes milliseconds.
     pub(crate) short_rounds: usize,
-    /// One measurement under load.
+    /// The duration of one measurement of CPU time.
     pub(crate) load: Duration,
-    /// One measurement of latencies.
+    /// The duration of one measurement of latencies.
     pub(crate) probe: Duration,
-    /// Idle connections held.
+    /// The number of idle connections held open.
     pub(crate) idle: usize,
-    seconds_per_work: u64,
+    seconds_per_workload: u64,
 }
 
 impl Plan {
@@ -85,7 +83,7 @@ impl Plan {
         load: Duration::from_secs(2),
         probe: Duration::from_secs(3),
         idle: 15_000,
-        seconds_per_work: 55,
+        seconds_per_workload: 55,
     };
     const QUICK: Self = Self {
         rounds: 1,
@@ -93,12 +91,12 @@ impl Plan {
         load: Duration::from_millis(350),
         probe: Duration::from_millis(700),
         idle: 4_000,
-        seconds_per_work: 7,
+        seconds_per_workload: 7,
     };
 
-    /// How long it lasts with all peers installed.
-    pub(crate) fn announcement(self, works: usize) -> String {
-        let seconds = self.seconds_per_work * works as u64;
+    /// Estimates the total duration with all servers installed.
+    pub(crate) fn estimate(self, workloads: usize) -> String {
+        let seconds = self.seconds_per_workload * workloads as u64;
         let duration = match seconds {
             0..90 => format!("{seconds} seconds"),
             _ => format!("{} minutes", seconds.div_ceil(60)),
@@ -109,11 +107,11 @@ impl Plan {
         }
     }
 
-    /// How much the figures are worth.
-    pub(crate) fn worth(self) -> String {
+    /// Describes how significant the figures are.
+    pub(crate) fn significance(self) -> String {
         match self.rounds {
-            1 => "One short pair of each: not to be quoted.".to_owned(),
-            rounds => format!("{rounds} pairs of each."),
+            1 => "One short pair of measurements each: figures are not significant.".to_owned(),
+            rounds => format!("{rounds} pairs of measurements each."),
         }
     }
 }

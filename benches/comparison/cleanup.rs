@@ -1,5 +1,5 @@
-//! What was started or made is ended and taken away again: when its owner goes, and all of it when
-//! a signal ends the bench.
+//! Cleanup actions that run when their guard is dropped, or, all of them, when a signal ends the
+//! bench: processes are killed, file systems unmounted, directories removed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,54 +9,55 @@ use signal_hook::iterator::Signals;
 
 use crate::Result;
 
-type Step = Box<dyn FnOnce() + Send>;
+type Action = Box<dyn FnOnce() + Send>;
 
-/// In the order in which things were made; they are undone in the opposite one.
-static STEPS: Mutex<BTreeMap<u64, Step>> = Mutex::new(BTreeMap::new());
+/// The pending actions in the order of their registration; they run in reverse order.
+static PENDING: Mutex<BTreeMap<u64, Action>> = Mutex::new(BTreeMap::new());
 
-/// Undoes something when it is dropped.
+/// Runs its cleanup action when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Undo(u64);
+pub(crate) struct CleanupGuard(u64);
 
-/// Makes something together with the step that undoes it. A signal comes before or after that, never
-/// between; once one has come, nothing is made any more.
-pub(crate) fn make<T, S>(make: impl FnOnce() -> Result<(T, S)>) -> Result<(T, Undo)>
+/// Acquires a resource and registers the action that releases it, atomically with respect to
+/// signals. After a signal, no further resource is acquired.
+pub(crate) fn acquire<T, A>(acquire: impl FnOnce() -> Result<(T, A)>) -> Result<(T, CleanupGuard)>
 where
-    S: FnOnce() + Send + 'static,
+    A: FnOnce() + Send + 'static,
 {
-    let mut steps = steps();
-    let (made, step) = make()?;
-    let key = steps.last_key_value().map_or(0, |(last, _)| last + 1);
-    steps.insert(key, Box::new(step));
-    Ok((made, Undo(key)))
+    let mut pending = pending();
+    let (resource, action) = acquire()?;
+    let key = pending.last_key_value().map_or(0, |(last, _)| last + 1);
+    pending.insert(key, Box::new(action));
+    Ok((resource, CleanupGuard(key)))
 }
 
-impl Drop for Undo {
+impl Drop for CleanupGuard {
     fn drop(&mut self) {
-        // Held until the step is done, so that a signal does not overtake it.
-        let mut steps = steps();
-        if let Some(step) = steps.remove(&self.0) {
-            step();
+        // The lock is held until the action has run, so that the signal thread cannot exit the
+        // process in the middle of it.
+        let mut pending = pending();
+        if let Some(action) = pending.remove(&self.0) {
+            action();
         }
     }
 }
 
-/// From now on Ctrl-C and its kin undo everything before the bench ends.
+/// Installs handlers for SIGHUP, SIGINT and SIGTERM that run all pending actions and exit.
 pub(crate) fn on_signals() -> Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
-        .map_err(|error| format!("signals cannot be watched: {error}"))?;
+        .map_err(|error| format!("cannot install signal handlers: {error}"))?;
     std::thread::spawn(move || {
         let signal = signals.forever().next();
-        let mut steps = steps();
-        while let Some((_, step)) = steps.pop_last() {
-            step();
+        let mut pending = pending();
+        while let Some((_, action)) = pending.pop_last() {
+            action();
         }
-        // As a shell says it.
+        // The exit code that a shell reports for a process killed by this signal.
         std::process::exit(128 + signal.unwrap_or(SIGINT));
     });
     Ok(())
 }
 
-fn steps() -> MutexGuard<'static, BTreeMap<u64, Step>> {
-    STEPS.lock().unwrap_or_else(PoisonError::into_inner)
+fn pending() -> MutexGuard<'static, BTreeMap<u64, Action>> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! A small blocking client: to compare answers, to download, to wait for a server's first byte.
+//! A small blocking HTTP client that compares responses, downloads, and waits for a server's first
+//! byte.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,26 +7,27 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// How long an answer may keep us waiting, if nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The default timeout of connecting, reading and writing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// The head of an answer.
+/// The status and the header fields of a response.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     fields: Vec<(String, String)>,
 }
 
-impl Head {
+impl ResponseHead {
+    /// Returns the value of the first field with this name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let found = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// How many bytes of content follow.
+    /// Returns the length of the content that follows the head.
     fn content_len(&self) -> io::Result<u64> {
         if matches!(self.status, 204 | 304) {
             return Ok(0);
@@ -33,11 +35,11 @@ impl Head {
         let len = self
             .field("Content-Length")
             .and_then(|len| len.parse().ok());
-        len.ok_or_else(|| io::Error::other("an answer without a length"))
+        len.ok_or_else(|| io::Error::other("response without Content-Length"))
     }
 }
 
-/// One connection, kept alive.
+/// A persistent connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
@@ -46,51 +48,56 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        Self::connect_with(address, PATIENCE)
+        Self::connect_with_timeout(address, TIMEOUT)
     }
 
-    pub(crate) fn connect_with(address: SocketAddr, patience: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, patience)?;
+    pub(crate) fn connect_with_timeout(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
         Ok(Self {
             stream,
             buffer: Vec::new(),
         })
     }
 
-    /// Whether a server says anything when asked for `path`.
-    pub(crate) fn hears_from(address: SocketAddr, path: &str) -> bool {
-        let hear = || {
+    /// Returns whether the server sends at least one byte in response to a request for `path`.
+    pub(crate) fn gets_response(address: SocketAddr, path: &str) -> bool {
+        let read = || {
             let mut client = Self::connect(address)?;
-            client.ask(path, &[])?;
+            client.send_request(path, &[])?;
             client.stream.read(&mut [0])
         };
-        hear().is_ok_and(|count| count > 0)
+        read().is_ok_and(|count| count > 0)
     }
 
-    /// Sends a request; nothing is read.
-    pub(crate) fn ask(&mut self, path: &str, fields: &[String]) -> io::Result<()> {
+    /// Sends a request without reading the response.
+    pub(crate) fn send_request(&mut self, path: &str, fields: &[String]) -> io::Result<()> {
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         self.stream.write_all(request.as_bytes())
     }
 
-    pub(crate) fn fetch(&mut self, path: &str, fields: &[String]) -> io::Result<(Head, Vec<u8>)> {
+    /// Sends a request and reads the response.
+    pub(crate) fn fetch(
+        &mut self,
+        path: &str,
+        fields: &[String],
+    ) -> io::Result<(ResponseHead, Vec<u8>)> {
         let mut content = Vec::new();
         let head = self.download(path, fields, |bytes| content.extend_from_slice(bytes))?;
         Ok((head, content))
     }
 
-    /// Gives the content to `take` as it comes.
+    /// Sends a request and passes the content to `on_bytes` in pieces as it arrives.
     pub(crate) fn download(
         &mut self,
         path: &str,
         fields: &[String],
-        mut take: impl FnMut(&[u8]),
-    ) -> io::Result<Head> {
-        self.ask(path, fields)?;
+        mut on_bytes: impl FnMut(&[u8]),
+    ) -> io::Result<ResponseHead> {
+        self.send_request(path, fields)?;
         if self.buffer.is_empty() {
             self.buffer = vec![0; 256 * 1024];
         }
@@ -100,39 +107,44 @@ impl Client {
                 break parsed;
             }
             if filled > MAX_HEAD_BYTES {
-                return Err(io::Error::other("a head without an end"));
+                return Err(io::Error::other("response head is too long"));
             }
-            filled += self.receive(filled)?;
+            filled += self.read_at(filled)?;
         };
-        let mut left = head.content_len()?;
+        let mut remaining = head.content_len()?;
         let mut bytes = head_len..filled;
         loop {
-            if bytes.len() as u64 > left {
-                return Err(io::Error::other("more than was promised"));
+            if bytes.len() as u64 > remaining {
+                return Err(io::Error::other(
+                    "response is longer than its Content-Length",
+                ));
             }
-            left -= bytes.len() as u64;
-            take(&self.buffer[bytes]);
-            if left == 0 {
+            remaining -= bytes.len() as u64;
+            on_bytes(&self.buffer[bytes]);
+            if remaining == 0 {
                 return Ok(head);
             }
-            bytes = 0..self.receive(0)?;
+            bytes = 0..self.read_at(0)?;
         }
     }
 
-    /// Whether an answer has begun before `deadline`; nothing is taken from it.
+    /// Waits until the first byte of a response has arrived or `deadline` has passed, and returns
+    /// whether it has arrived. The byte stays in the socket's buffer.
     pub(crate) fn has_bytes_by(&self, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = left.max(Duration::from_millis(1));
-        let waits = self.stream.set_read_timeout(Some(left));
-        waits.is_ok() && self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let timeout = timeout.max(Duration::from_millis(1));
+        let set = self.stream.set_read_timeout(Some(timeout));
+        set.is_ok() && self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
     }
 
-    /// The connection alone: fifteen thousand buffers are too many.
+    /// Returns the connection without the client's buffer, which would take too much memory for
+    /// 15,000 idle connections.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 
-    fn receive(&mut self, from: usize) -> io::Result<usize> {
+    /// Reads into the buffer from the offset `from`; the end of the stream is an error.
+    fn read_at(&mut self, from: usize) -> io::Result<usize> {
         match self.stream.read(&mut self.buffer[from..])? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => Ok(count),
@@ -140,7 +152,7 @@ impl Client {
     }
 }
 
-fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
+fn parse(bytes: &[u8]) -> io::Result<Option<(ResponseHead, usize)>> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);
     let parsed = response.parse(bytes).map_err(io::Error::other)?;
@@ -149,7 +161,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let fields = response.headers.iter();
-    let head = Head {
+    let head = ResponseHead {
         status: response.code.unwrap_or(0),
         fields: fields
             .map(|field| (field.name.to_owned(), text(field.value)))
@@ -158,7 +170,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     Ok(Some((head, len)))
 }
 
-/// How many of `count` requests, written before any answer is read, are answered with `content`.
+/// Writes `count` requests before reading, and returns how many responses contain `content`.
 pub(crate) fn pipelined(
     address: SocketAddr,
     path: &str,
@@ -167,24 +179,28 @@ pub(crate) fn pipelined(
 ) -> io::Result<usize> {
     let mut client = Client::connect(address)?;
     for _ in 0..count {
-        client.ask(path, &[])?;
+        client.send_request(path, &[])?;
     }
     let mut received = Vec::new();
-    let mut room = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let found = memchr::memmem::find_iter(&received, content).count();
         if found >= count {
             return Ok(found);
         }
-        match client.stream.read(&mut room)? {
+        match client.stream.read(&mut buffer)? {
             0 => return Ok(found),
-            len => received.extend_from_slice(&room[..len]),
+            len => received.extend_from_slice(&buffer[..len]),
         }
     }
 }
 
-/// One answer on a connection of its own, in words if it fails.
-pub(crate) fn fetch(address: SocketAddr, path: &str, fields: &[String]) -> Result<(Head, Vec<u8>)> {
+/// Sends one request on a new connection and reads the response.
+pub(crate) fn fetch(
+    address: SocketAddr,
+    path: &str,
+    fields: &[String],
+) -> Result<(ResponseHead, Vec<u8>)> {
     let fetched = Client::connect(address).and_then(|mut client| client.fetch(path, fields));
-    fetched.map_err(|error| format!("no answer for {path}: {error}"))
+    fetched.map_err(|error| format!("{path}: {error}"))
 }

@@ -1,22 +1,25 @@
-//! Side by side: tws and whichever of nginx, lighttpd, h2o and Caddy are installed, each in its
-//! strongest configuration, do the same work on one core while a client on another drives them.
+//! Compares tws with those of nginx, lighttpd, h2o and Caddy that are installed. Each server runs
+//! in its strongest configuration on one core; a load generator on another core sends the same
+//! requests to each.
 //!
 //! ```sh
-//! cargo bench --bench comparison                       # all of it, about a quarter of an hour
-//! cargo bench --bench comparison -- --quick            # to see that it runs; not to be quoted
+//! cargo bench --bench comparison                       # all workloads, about 15 minutes
+//! cargo bench --bench comparison -- --quick            # smoke test; figures are not significant
 //! cargo bench --bench comparison -- --only 1-KiB --write .readme
 //! ```
 //!
-//! The method. What is compared is the server's CPU time per request, all its threads, because on
-//! two cores the client is often what limits requests per second. Every measurement of a peer
-//! stands beside one of ours, which comes first in one round and second in the next; what is
-//! quoted is the median of the ratios (ours / theirs, less is better) with the least and the
-//! greatest. A second tws is measured like a peer: how far its line is from 1.00 is the noise.
-//! Before a work is measured, status and content are compared; who answers otherwise is left out
-//! with the reason.
+//! Method: the main metric is the server's CPU time per request, summed over all its threads,
+//! because with two cores the client is often what limits requests per second. Measurements come
+//! in pairs, one of tws and one of another server directly after each other; the order alternates
+//! from round to round. The reported value is the median of the ratios (tws / other server, lower
+//! is better for tws) with the smallest and the greatest ratio. A second tws is measured like any
+//! other server: the distance of its ratios from 1.00 is the noise. Before a workload is measured,
+//! the status and the content of each server's response are checked; a server that responds
+//! differently is left out with the reason.
 //!
-//! Top-down: [`works`] says what is measured and the bars, [`contest`] pairs, [`servers`] starts,
-//! [`wrk`], [`client`] and [`children`] drive, [`report`] and [`plots`] tell.
+//! Structure: [`workloads`] defines what is measured and the targets, [`pairs`] measures in pairs,
+//! [`servers`] starts the servers, [`wrk`], [`client`] and [`subprocess`] generate load, [`report`]
+//! and [`plots`] present the results.
 
 mod arguments;
 mod cleanup;
@@ -25,13 +28,14 @@ mod environment;
 mod pairs;
 mod plots;
 mod process;
+mod programs;
 mod report;
 mod servers;
-mod site;
 mod slow_disk;
 mod statistics;
 mod subprocess;
-mod works;
+mod test_files;
+mod workloads;
 mod wrk;
 
 use std::path::Path;
@@ -39,27 +43,30 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use arguments::Arguments;
-use works::Outcome;
+use environment::Environment;
+use subprocess::Subprocess;
+use workloads::context::BenchContext;
+use workloads::result::MetricResult;
 
-/// What goes wrong is told in words; nothing here recovers from the kind of an error.
+/// Errors are messages for the report; no code distinguishes between them.
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(child) = subprocess::named_by(&args) {
-        return done(child.and_then(subprocess::Child::run));
+    if let Some(subprocess) = Subprocess::parse(&args) {
+        return exit_code(subprocess.and_then(Subprocess::run));
     }
     // `cargo test --all-targets` runs benches too, but without this flag.
     if !args.iter().any(|arg| arg == "--bench") {
-        println!("comparison measures only when asked: cargo bench --bench comparison");
+        println!("comparison measures only under `cargo bench --bench comparison`");
         return ExitCode::SUCCESS;
     }
-    statistics::assert_true();
+    statistics::self_test();
     let arguments = Arguments::parse();
-    done(cleanup::on_signals().and_then(|()| run(&arguments)))
+    exit_code(cleanup::on_signals().and_then(|()| run(&arguments)))
 }
 
-fn done(result: Result<()>) -> ExitCode {
+fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,63 +78,64 @@ fn done(result: Result<()>) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let plan = arguments.plan();
-    let works = works::named(&arguments.names());
-    if works.is_empty() {
+    let workloads = workloads::matching(&arguments.names());
+    if workloads.is_empty() {
         println!(
-            "comparison: no work has such a name; there are: {}",
-            works::names()
+            "comparison: no workload matches; available workloads: {}",
+            workloads::names()
         );
         return Ok(());
     }
     process::raise_descriptor_limit();
-    let facts = environment::gather()?;
-    println!("{}", facts.text());
-    let duration = plan.announcement(works.len());
-    println!("{} works, {duration}. {}\n", works.len(), plan.worth());
-    let bench = works::Bench::new(plan, &facts)?;
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for work in works {
+    let environment = Environment::detect()?;
+    println!("{}", environment.text());
+    println!(
+        "{} workloads, {}. {}\n",
+        workloads.len(),
+        plan.estimate(workloads.len()),
+        plan.significance()
+    );
+    let context = BenchContext::new(plan, &environment)?;
+    let mut results: Vec<MetricResult> = Vec::new();
+    for workload in workloads {
         let started = Instant::now();
-        eprintln!("# {} …", work.name);
-        let measured = work.measure(&bench);
+        eprintln!("# {} …", workload.name);
+        let measured = workload.measure(&context);
         eprintln!("#   {:.0} s", started.elapsed().as_secs_f64());
-        for outcome in measured {
-            print!("{}", report::lines(&outcome));
-            outcomes.push(outcome);
+        for result in measured {
+            print!("{}", report::lines(&result));
+            results.push(result);
         }
     }
     println!("\n{}", report::legend(plan));
     match &arguments.write {
-        Some(folder) => write(folder, arguments, &facts, &outcomes),
+        Some(directory) => write(directory, arguments, &environment, &results),
         None => Ok(()),
     }
 }
 
 fn write(
-    folder: &Path,
+    directory: &Path,
     arguments: &Arguments,
-    facts: &environment::Facts,
-    outcomes: &[Outcome],
+    environment: &Environment,
+    results: &[MetricResult],
 ) -> Result<()> {
     let save = |name: &str, text: Option<String>| match text {
         Some(text) => {
-            let path = folder.join(name);
+            let path = directory.join(name);
             println!("wrote {}", path.display());
             std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
         }
         None => Ok(()),
     };
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    std::fs::create_dir_all(directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
     let command = arguments.command_line();
+    let plan = arguments.plan();
     save(
         "comparison.md",
-        Some(report::markdown(
-            &command,
-            arguments.plan(),
-            facts,
-            outcomes,
-        )),
+        Some(report::markdown(&command, plan, environment, results)),
     )?;
-    save("comparison-cpu.svg", plots::cpu(outcomes)?)?;
-    save("comparison-latency.svg", plots::latency(outcomes)?)
+    save("comparison-cpu.svg", plots::cpu(results)?)?;
+    save("comparison-latency.svg", plots::latency(results)?)
 }

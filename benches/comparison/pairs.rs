@@ -1,60 +1,63 @@
-//! Pairs: each measurement of a peer stands beside one of ours.
+//! Measures in pairs: each measurement of another server is next to one of tws.
 
 use crate::Result;
-use crate::statistics::Spread;
+use crate::statistics::Summary;
 
-/// What ours and another did, side by side, in one metric.
-#[derive(Clone, Debug)]
-pub(crate) struct Pairs {
-    pub(crate) ours: Vec<f64>,
-    pub(crate) theirs: Vec<f64>,
+/// The paired samples of one metric: `tws[i]` and `other[i]` were measured one after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PairedSamples {
+    pub(crate) tws: Vec<f64>,
+    pub(crate) other: Vec<f64>,
 }
 
-impl Pairs {
-    /// The ratios ours / theirs, or nothing where there are none.
-    pub(crate) fn ratio(&self) -> Option<Spread> {
-        let pairs = self.ours.iter().zip(&self.theirs);
+impl PairedSamples {
+    /// Summarizes the ratios tws / other; `None` if there are no pairs.
+    pub(crate) fn ratio(&self) -> Option<Summary> {
+        let pairs = self.tws.iter().zip(&self.other);
         let ratios: Vec<f64> = pairs
-            .filter(|(_, theirs)| **theirs > 0.0)
-            .map(|(ours, theirs)| ours / theirs)
+            .filter(|(_, other)| **other > 0.0)
+            .map(|(tws, other)| tws / other)
             .collect();
-        Spread::of(&ratios)
+        Summary::of(&ratios)
     }
 }
 
-/// Measures `ours` beside each of `others`, `rounds` times, and gives for each of them its pairs by
-/// metric, or why it has none. Between two of ours stand two others, so that every pair is made of
-/// neighbours; who comes first in a pair changes from round to round.
-pub(crate) fn run<C>(
-    ours: &C,
-    others: &[C],
+/// Measures `tws` next to each of `others` in `rounds` rounds. Returns for each of `others` its
+/// samples, one entry per metric, or the reason why there are none.
+///
+/// One measurement of tws serves the pairs before and after it, so every pair consists of
+/// consecutive measurements. The order within a pair changes from round to round.
+pub(crate) fn run<S>(
+    tws: &S,
+    others: &[S],
     rounds: usize,
-    mut measure: impl FnMut(&C) -> Result<Vec<f64>>,
-) -> Result<Vec<Result<Vec<Pairs>>>> {
-    let mut results: Vec<Result<Vec<Pairs>>> = others.iter().map(|_| Ok(Vec::new())).collect();
+    mut measure: impl FnMut(&S) -> Result<Vec<f64>>,
+) -> Result<Vec<Result<Vec<PairedSamples>>>> {
+    let mut results: Vec<Result<Vec<PairedSamples>>> =
+        others.iter().map(|_| Ok(Vec::new())).collect();
     if others.is_empty() {
-        // Our own figure is worth having alone.
-        measure(ours)?;
+        // The figure of tws is reported even if there is nothing to compare it with.
+        measure(tws)?;
     }
     for round in 0..rounds {
-        let mut neighbour: Option<Vec<f64>> = None;
+        let mut previous: Option<Vec<f64>> = None;
         for (index, (other, result)) in others.iter().zip(&mut results).enumerate() {
-            let Ok(pairs) = result else {
+            let Ok(samples) = result else {
                 continue;
             };
-            let we_begin = (index + round) % 2 == 0;
-            let before = match (we_begin, neighbour.take()) {
-                (true, Some(ours)) => Some(ours),
-                (true, None) => Some(measure(ours)?),
+            let tws_first = (index + round) % 2 == 0;
+            let before = match (tws_first, previous.take()) {
+                (true, Some(values)) => Some(values),
+                (true, None) => Some(measure(tws)?),
                 (false, _) => None,
             };
             match measure(other) {
-                Ok(theirs) => {
-                    let ours = match before {
-                        Some(ours) => ours,
-                        None => neighbour.insert(measure(ours)?).clone(),
+                Ok(other_values) => {
+                    let tws_values = match before {
+                        Some(values) => values,
+                        None => previous.insert(measure(tws)?).clone(),
                     };
-                    add(pairs, &ours, &theirs);
+                    add(samples, &tws_values, &other_values);
                 }
                 Err(reason) => *result = Err(reason),
             }
@@ -63,14 +66,10 @@ pub(crate) fn run<C>(
     Ok(results)
 }
 
-fn add(pairs: &mut Vec<Pairs>, ours: &[f64], theirs: &[f64]) {
-    let none = Pairs {
-        ours: Vec::new(),
-        theirs: Vec::new(),
-    };
-    pairs.resize(ours.len(), none);
-    for ((pairs, ours), theirs) in pairs.iter_mut().zip(ours).zip(theirs) {
-        pairs.ours.push(*ours);
-        pairs.theirs.push(*theirs);
+fn add(samples: &mut Vec<PairedSamples>, tws: &[f64], other: &[f64]) {
+    samples.resize(tws.len(), PairedSamples::default());
+    for ((samples, tws), other) in samples.iter_mut().zip(tws).zip(other) {
+        samples.tws.push(*tws);
+        samples.other.push(*other);
     }
 }

@@ -1,16 +1,16 @@
-//! The plots that the README shows: quiet colours that read on light and on dark pages, because
-//! each brings its own ground.
+//! The plots in the README. Each has a background of its own, so that it is legible on light and on
+//! dark pages.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
-use crate::report::{number, usual_row};
-use crate::servers::Server;
-use crate::works::{Figure, Outcome};
+use crate::report::{number, strongest_setup};
+use crate::servers::ServerKind;
+use crate::workloads::result::{MetricResult, Plot};
 
-const GROUND: RGBColor = RGBColor(0xf5, 0xef, 0xe3);
+const BACKGROUND: RGBColor = RGBColor(0xf5, 0xef, 0xe3);
 const INK: RGBColor = RGBColor(0x14, 0x31, 0x3a);
 const SMALL_INK: RGBColor = RGBColor(0x4c, 0x61, 0x69);
 const ONE: RGBColor = RGBColor(0xc2, 0x56, 0x2c);
@@ -18,35 +18,35 @@ const GRID: RGBColor = RGBColor(0xdd, 0xd4, 0xc2);
 
 const WIDTH: i32 = 760;
 
-/// Where bars begin, and where the scale ends.
+/// The horizontal positions of 0 and of the end of the scale.
 const LEFT: i32 = 270;
 const RIGHT: i32 = 690;
 
-/// Bars beyond this are cut, with their number beside them.
-const MOST: f64 = 2.0;
+/// The end of the scale. Longer bars are cut off, with their value beside them.
+const SCALE_MAX: f64 = 2.0;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn colour(server: Server) -> RGBColor {
+fn colour(server: ServerKind) -> RGBColor {
     match server {
-        Server::Tws | Server::TwsAgain => RGBColor(0x0f, 0x6b, 0x6b),
-        Server::Nginx => ONE,
-        Server::Lighttpd => RGBColor(0x7d, 0xa7, 0xb8),
-        Server::H2o => RGBColor(0xd0, 0xa2, 0x4c),
-        Server::Caddy => RGBColor(0x9a, 0x7f, 0xa8),
-        Server::Floor => RGBColor(0xa9, 0xa3, 0x97),
+        ServerKind::Tws | ServerKind::TwsAgain => RGBColor(0x0f, 0x6b, 0x6b),
+        ServerKind::Nginx => ONE,
+        ServerKind::Lighttpd => RGBColor(0x7d, 0xa7, 0xb8),
+        ServerKind::H2o => RGBColor(0xd0, 0xa2, 0x4c),
+        ServerKind::Caddy => RGBColor(0x9a, 0x7f, 0xa8),
+        ServerKind::BareLoop => RGBColor(0xa9, 0xa3, 0x97),
     }
 }
 
-/// CPU time with that of nginx as 1.00, all works; `None` if nothing stands beside nginx.
-pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
+/// Plots the CPU time of all workloads relative to nginx; `None` if nginx was not measured.
+pub(crate) fn cpu(results: &[MetricResult]) -> Result<Option<String>> {
     const BAR: i32 = 12;
     const GAP: i32 = 14;
     const TOP: i32 = 74;
-    let groups: Vec<(&str, Vec<(Server, f64)>)> = outcomes
+    let groups: Vec<(&str, Vec<(ServerKind, f64)>)> = results
         .iter()
-        .filter(|outcome| outcome.metric.figure == Figure::Cpu)
-        .filter_map(|outcome| Some((outcome.title, beside_nginx(outcome)?)))
+        .filter(|result| result.metric.plot == Plot::Cpu)
+        .filter_map(|result| Some((result.title, relative_to_nginx(result)?)))
         .collect();
     if groups.is_empty() {
         return Ok(None);
@@ -54,14 +54,14 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
     let bars: i32 = groups.iter().map(|(_, bars)| bars.len() as i32).sum();
     let bottom = TOP + bars * BAR + groups.len() as i32 * GAP;
     let draw = |area: &Area<'_>| {
-        let title = "CPU time, nginx at its strongest = 1.00 (less is better)";
+        let title = "CPU time, nginx in its strongest configuration = 1.00 (lower is better)";
         text(area, title, (20, 18), 17, INK, HPos::Left)?;
-        let servers: Vec<Server> = [
-            Server::Tws,
-            Server::Lighttpd,
-            Server::H2o,
-            Server::Caddy,
-            Server::Floor,
+        let servers: Vec<ServerKind> = [
+            ServerKind::Tws,
+            ServerKind::Lighttpd,
+            ServerKind::H2o,
+            ServerKind::Caddy,
+            ServerKind::BareLoop,
         ]
         .into_iter()
         .filter(|server| {
@@ -71,7 +71,8 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
         })
         .collect();
         legend(area, &servers, 46)?;
-        let x = |value: f64| LEFT + (value.min(MOST) / MOST * f64::from(RIGHT - LEFT)) as i32;
+        let x =
+            |value: f64| LEFT + (value.min(SCALE_MAX) / SCALE_MAX * f64::from(RIGHT - LEFT)) as i32;
         dashes(area, x(1.0), TOP - 6, bottom - GAP + 6)?;
         let mut y = TOP;
         for (title, bars) in &groups {
@@ -81,9 +82,10 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
                 let corners = [(LEFT, y + 1), (x(*value), y + BAR - 1)];
                 let bar = Rectangle::new(corners, colour(*server).filled());
                 area.draw(&bar).map_err(failed)?;
-                let label = match *value > MOST {
-                    true => format!("{value:.2} →"),
-                    false => format!("{value:.2}"),
+                let label = if *value > SCALE_MAX {
+                    format!("{value:.2} →")
+                } else {
+                    format!("{value:.2}")
                 };
                 let at = (x(*value) + 5, y + BAR / 2);
                 text(area, &label, at, 12, SMALL_INK, HPos::Left)?;
@@ -96,49 +98,55 @@ pub(crate) fn cpu(outcomes: &[Outcome]) -> Result<Option<String>> {
     picture(bottom + 14, draw).map(Some)
 }
 
-/// Each server's CPU time as a part of nginx's, ours first.
-fn beside_nginx(outcome: &Outcome) -> Option<Vec<(Server, f64)>> {
-    let ratio = |server: Server| {
-        let row = usual_row(outcome, server)?;
-        row.result
+/// Returns each server's CPU time relative to that of nginx, tws first.
+fn relative_to_nginx(result: &MetricResult) -> Option<Vec<(ServerKind, f64)>> {
+    let ratio = |server: ServerKind| {
+        let comparison = &strongest_setup(result, server)?.comparison;
+        comparison
             .as_ref()
             .ok()
-            .map(|compared| compared.ratio.median)
+            .map(|comparison| comparison.ratio.median)
     };
-    let ours = ratio(Server::Nginx)?;
-    let others = [Server::Lighttpd, Server::H2o, Server::Caddy, Server::Floor];
-    // Everybody was paired with us: (ours / nginx's) / (ours / theirs) is theirs / nginx's.
+    let tws = ratio(ServerKind::Nginx)?;
+    let others = [
+        ServerKind::Lighttpd,
+        ServerKind::H2o,
+        ServerKind::Caddy,
+        ServerKind::BareLoop,
+    ];
+    // Every server was paired with tws: (tws / nginx) / (tws / other) is other / nginx.
     let others = others
         .into_iter()
-        .filter_map(|server| Some((server, ours / ratio(server)?)));
-    Some(std::iter::once((Server::Tws, ours)).chain(others).collect())
+        .filter_map(|server| Some((server, tws / ratio(server)?)));
+    Some(
+        std::iter::once((ServerKind::Tws, tws))
+            .chain(others)
+            .collect(),
+    )
 }
 
-/// Latencies beside other work, on a logarithmic scale; `None` if there are none.
-pub(crate) fn latency(outcomes: &[Outcome]) -> Result<Option<String>> {
+/// Plots the latencies on a logarithmic scale; `None` if there are none.
+pub(crate) fn latency(results: &[MetricResult]) -> Result<Option<String>> {
     const LINE: i32 = 26;
     const TOP: i32 = 60;
-    let panels = panels(outcomes);
+    let panels = panels(results);
     let all = panels.iter().flat_map(|panel| panel.lines.iter());
     let values: Vec<f64> = all.flat_map(|(_, _, values)| values.clone()).collect();
-    let (Some(least), Some(greatest)) = (
+    let (Some(min), Some(max)) = (
         values.iter().copied().reduce(f64::min),
         values.iter().copied().reduce(f64::max),
     ) else {
         return Ok(None);
     };
-    let (from, to) = (
-        least.max(1e-3).log10().floor(),
-        greatest.max(1e-2).log10().ceil(),
-    );
+    let (from, to) = (min.max(1e-3).log10().floor(), max.max(1e-2).log10().ceil());
     let x = |value: f64| {
-        let part = (value.max(1e-3).log10() - from) / (to - from);
-        LEFT + (part * f64::from(RIGHT - LEFT)) as i32
+        let fraction = (value.max(1e-3).log10() - from) / (to - from);
+        LEFT + (fraction * f64::from(RIGHT - LEFT)) as i32
     };
     let lines: i32 = panels.iter().map(|panel| panel.lines.len() as i32).sum();
     let bottom = TOP + lines * LINE + panels.len() as i32 * (LINE + 12);
     let draw = |area: &Area<'_>| {
-        let title = "How long a small request waits: median, 99th percentile, longest";
+        let title = "Latency of small requests: median, 99th percentile, greatest";
         text(area, title, (20, 18), 17, INK, HPos::Left)?;
         for decade in from as i32..=to as i32 {
             let at = x(10f64.powi(decade));
@@ -169,9 +177,9 @@ pub(crate) fn latency(outcomes: &[Outcome]) -> Result<Option<String>> {
                     let dot = Circle::new(*point, radius, colour.filled());
                     area.draw(&dot).map_err(failed)?;
                 }
-                if let Some(longest) = values.last() {
-                    let at = (x(*longest) + 8, y);
-                    text(area, &number(*longest), at, 12, SMALL_INK, HPos::Left)?;
+                if let Some(greatest) = values.last() {
+                    let at = (x(*greatest) + 8, y);
+                    text(area, &number(*greatest), at, 12, SMALL_INK, HPos::Left)?;
                 }
                 y += LINE;
             }
@@ -184,39 +192,39 @@ pub(crate) fn latency(outcomes: &[Outcome]) -> Result<Option<String>> {
 
 struct Panel<'a> {
     title: &'a str,
-    /// Median, 99th percentile, longest.
-    lines: Vec<(Server, String, Vec<f64>)>,
+    /// The server, its label, and its median, 99th percentile and greatest latency.
+    lines: Vec<(ServerKind, String, Vec<f64>)>,
 }
 
-fn panels(outcomes: &[Outcome]) -> Vec<Panel<'_>> {
+fn panels(results: &[MetricResult]) -> Vec<Panel<'_>> {
     let mut panels: Vec<Panel<'_>> = Vec::new();
-    let latencies = outcomes
+    let latencies = results
         .iter()
-        .filter(|outcome| outcome.metric.figure == Figure::Latency);
-    for outcome in latencies {
-        let Ok(ours) = outcome.ours else {
+        .filter(|result| result.metric.plot == Plot::Latency);
+    for result in latencies {
+        let Ok(tws) = result.tws else {
             continue;
         };
         if panels
             .last()
-            .is_none_or(|panel| panel.title != outcome.title)
+            .is_none_or(|panel| panel.title != result.title)
         {
             panels.push(Panel {
-                title: outcome.title,
+                title: result.title,
                 lines: Vec::new(),
             });
         }
-        let rows = outcome.rows.iter().filter_map(|row| {
-            let compared = row.result.as_ref().ok()?;
-            let server = row.contestant.server;
-            let is_peer = server != Server::TwsAgain;
-            is_peer.then(|| (server, row.contestant.label(), compared.value))
+        let others = result.others.iter().filter_map(|other| {
+            let comparison = other.comparison.as_ref().ok()?;
+            let server = other.setup.server;
+            let is_shown = server != ServerKind::TwsAgain;
+            is_shown.then(|| (server, other.setup.label(), comparison.value))
         });
-        let ours = (Server::Tws, "tws".to_owned(), ours);
+        let tws = (ServerKind::Tws, "tws".to_owned(), tws);
         let Some(panel) = panels.last_mut() else {
             continue;
         };
-        for (server, label, value) in std::iter::once(ours).chain(rows) {
+        for (server, label, value) in std::iter::once(tws).chain(others) {
             match panel.lines.iter_mut().find(|line| line.1 == label) {
                 Some((_, _, values)) => values.push(value),
                 None => panel.lines.push((server, label, vec![value])),
@@ -231,21 +239,21 @@ fn picture(height: i32, draw: impl Fn(&Area<'_>) -> Result<()>) -> Result<String
     {
         let backend = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32));
         let area = backend.into_drawing_area();
-        area.fill(&GROUND).map_err(failed)?;
+        area.fill(&BACKGROUND).map_err(failed)?;
         draw(&area)?;
         area.present().map_err(failed)?;
     }
     Ok(svg)
 }
 
-fn legend(area: &Area<'_>, servers: &[Server], y: i32) -> Result<()> {
+fn legend(area: &Area<'_>, servers: &[ServerKind], y: i32) -> Result<()> {
     let mut x = 20;
     for server in servers {
         let square = [(x, y - 5), (x + 11, y + 6)];
         area.draw(&Rectangle::new(square, colour(*server).filled()))
             .map_err(failed)?;
         let name = match server {
-            Server::Floor => "a bare loop with a fixed answer",
+            ServerKind::BareLoop => "a bare loop with a fixed response",
             server => server.name(),
         };
         text(area, name, (x + 17, y), 13, INK, HPos::Left)?;
@@ -262,7 +270,7 @@ fn dashes(area: &Area<'_>, x: i32, top: i32, bottom: i32) -> Result<()> {
     Ok(())
 }
 
-/// Text is left to the reader's fonts; nothing is rasterised here.
+/// Draws text with the fonts of the viewer; nothing is rasterized here.
 fn text(
     area: &Area<'_>,
     text: &str,
@@ -271,7 +279,7 @@ fn text(
     colour: RGBColor,
     anchor: HPos,
 ) -> Result<()> {
-    // The backend writes a font's size divided by this.
+    // The SVG backend divides font sizes by this factor.
     let size = f64::from(size) * 1.24;
     let style = ("sans-serif", size)
         .into_font()
@@ -281,5 +289,5 @@ fn text(
 }
 
 fn failed(error: impl std::fmt::Display) -> String {
-    format!("no plot: {error}")
+    format!("plot: {error}")
 }

@@ -1,139 +1,144 @@
-//! The table, on the terminal and in Markdown.
+//! The table of results, for the terminal and in Markdown.
 
 use std::fmt::Write;
 
 use crate::arguments::Plan;
-use crate::environment::Facts;
-use crate::servers::{Server, Setting};
-use crate::statistics::Spread;
-use crate::works::{Compared, Outcome, Row, Verdict};
+use crate::environment::Environment;
+use crate::servers::{Profile, ServerKind};
+use crate::statistics::Summary;
+use crate::workloads::result::{Comparison, MetricResult, ServerResult, TargetResult};
 
-/// One metric of one work, for the terminal.
-pub(crate) fn lines(outcome: &Outcome) -> String {
-    let metric = outcome.metric;
-    let mut text = format!("{}: {}, {}\n", outcome.title, metric.name, metric.unit);
-    let ours = match &outcome.ours {
+/// Formats one metric of one workload for the terminal.
+pub(crate) fn lines(result: &MetricResult) -> String {
+    let metric = result.metric;
+    let mut text = format!("{}: {}, {}\n", result.title, metric.name, metric.unit);
+    let tws = match &result.tws {
         Ok(value) => *value,
         Err(reason) => {
             let _ = writeln!(text, "    not measured: {reason}\n");
             return text;
         }
     };
-    let _ = writeln!(
-        text,
-        "    {:<20}{:>10}   ours / theirs",
-        "tws",
-        number(ours)
-    );
-    for row in &outcome.rows {
-        let label = row.contestant.label();
-        let _ = match &row.result {
-            Ok(Compared { value, ratio }) => {
+    let _ = writeln!(text, "    {:<20}{:>10}   tws / server", "tws", number(tws));
+    for other in &result.others {
+        let label = other.setup.label();
+        let _ = match &other.comparison {
+            Ok(Comparison { value, ratio }) => {
                 writeln!(
                     text,
                     "    {label:<20}{:>10}   {}",
                     number(*value),
-                    spread(ratio)
+                    range(ratio)
                 )
             }
             Err(reason) => writeln!(text, "    {label:<20}{:>10}   left out: {reason}", "-"),
         };
     }
-    for verdict in &outcome.verdicts {
-        let _ = writeln!(text, "    {}", told(verdict));
+    for target in &result.targets {
+        let _ = writeln!(text, "    {}", target_text(target));
     }
     text.push('\n');
     text
 }
 
+/// Explains the figures of the table.
 pub(crate) fn legend(plan: Plan) -> String {
     format!(
-        "{} Medians; ratios are ours / theirs, less is better for us, with the least and the \
-         greatest of the pairs.\nA/A is tws measured against itself: its distance from 1.00 is the \
-         noise.",
-        plan.worth()
+        "{} Values are medians. Ratios are tws / other server, lower is better for tws, with the \
+         smallest and the greatest ratio of a pair.\nA/A is tws measured against itself: its \
+         distance from 1.00 is the noise.",
+        plan.significance()
     )
 }
 
-/// All of it, for the README.
-pub(crate) fn markdown(command: &str, plan: Plan, facts: &Facts, outcomes: &[Outcome]) -> String {
-    let columns: Vec<Server> = facts
-        .peers
+/// Formats the whole table in Markdown.
+pub(crate) fn markdown(
+    command: &str,
+    plan: Plan,
+    environment: &Environment,
+    results: &[MetricResult],
+) -> String {
+    let columns: Vec<ServerKind> = environment
+        .others
         .iter()
-        .map(|(peer, _)| *peer)
-        .chain([Server::Floor, Server::TwsAgain])
+        .map(|(server, _)| *server)
+        .chain([ServerKind::BareLoop, ServerKind::TwsAgain])
         .filter(|server| {
-            outcomes
+            results
                 .iter()
-                .any(|outcome| usual_row(outcome, *server).is_some())
+                .any(|result| strongest_setup(result, *server).is_some())
         })
         .collect();
-    let mut text = format!("`{command}`  \n{}\n\n", facts.text().replace('\n', "  \n"));
-    text.push_str("| work | tws |");
+    let mut text = format!(
+        "`{command}`  \n{}\n\n",
+        environment.text().replace('\n', "  \n")
+    );
+    text.push_str("| workload | tws |");
     for column in &columns {
         let _ = write!(
             text,
             " tws / {} |",
             match column {
-                Server::TwsAgain => "tws (A/A)",
+                ServerKind::TwsAgain => "tws (A/A)",
                 other => other.name(),
             }
         );
     }
-    text.push_str(" bars |\n|---|---|");
+    text.push_str(" targets |\n|---|---|");
     text.push_str(&"---|".repeat(columns.len() + 1));
     text.push('\n');
-    for outcome in outcomes {
-        let metric = outcome.metric;
-        let ours = match &outcome.ours {
+    for result in results {
+        let metric = result.metric;
+        let tws = match &result.tws {
             Ok(value) => format!("{} {}", number(*value), metric.unit),
             Err(reason) => format!("not measured: {}", cell(reason)),
         };
-        let _ = write!(text, "| {}: {} | {ours} |", outcome.title, metric.name);
+        let _ = write!(text, "| {}: {} | {tws} |", result.title, metric.name);
         for column in &columns {
-            let _ = match usual_row(outcome, *column).map(|row| &row.result) {
-                Some(Ok(compared)) => write!(text, " {} |", spread(&compared.ratio)),
+            let _ = match strongest_setup(result, *column).map(|other| &other.comparison) {
+                Some(Ok(comparison)) => write!(text, " {} |", range(&comparison.ratio)),
                 Some(Err(reason)) => write!(text, " {} |", cell(reason)),
                 None => write!(text, " |"),
             };
         }
-        let bars: Vec<String> = outcome
-            .verdicts
+        let targets: Vec<String> = result
+            .targets
             .iter()
-            .map(|verdict| cell(&told(verdict)).replace("MISSED", "**missed**"))
+            .map(|target| cell(&target_text(target)).replace("MISSED", "**missed**"))
             .collect();
-        let _ = writeln!(text, " {} |", bars.join("<br>"));
+        let _ = writeln!(text, " {} |", targets.join("<br>"));
     }
     let _ = write!(text, "\n{}\n", legend(plan));
     text
 }
 
-/// A server's row, but not that of nginx as installed, which has bars only.
-pub(crate) fn usual_row(outcome: &Outcome, server: Server) -> Option<&Row> {
-    let is_usual = |row: &&Row| {
-        row.contestant.server == server && row.contestant.setting != Setting::AsInstalled
-    };
-    outcome.rows.iter().find(is_usual)
+/// Returns the result of a server in its strongest configuration. nginx as installed is excluded:
+/// it appears only in targets.
+pub(crate) fn strongest_setup(result: &MetricResult, server: ServerKind) -> Option<&ServerResult> {
+    result.others.iter().find(|other| {
+        other.setup.server == server && other.setup.profile != Profile::DistributionDefault
+    })
 }
 
-fn told(verdict: &Verdict) -> String {
-    let bar = &verdict.bar;
-    match &verdict.measured {
-        Ok(value) if verdict.is_missed() => format!("MISSED: at most {bar}: {}", number(*value)),
-        Ok(value) => format!("met: at most {bar}: {}", number(*value)),
-        Err(reason) => format!("not measured: at most {bar}: {reason}"),
+fn target_text(target: &TargetResult) -> String {
+    let limit = &target.description;
+    match &target.measured {
+        Ok(value) if target.is_missed() => format!("MISSED: at most {limit}: {}", number(*value)),
+        Ok(value) => format!("met: at most {limit}: {}", number(*value)),
+        Err(reason) => format!("not measured: at most {limit}: {reason}"),
     }
 }
 
-fn spread(ratio: &Spread) -> String {
-    let [median, least, greatest] = [ratio.median, ratio.least, ratio.greatest].map(number);
-    match least == greatest {
-        true => median,
-        false => format!("{median} ({least}–{greatest})"),
+fn range(ratio: &Summary) -> String {
+    let [median, min, max] = [ratio.median, ratio.min, ratio.max].map(number);
+    if min == max {
+        median
+    } else {
+        format!("{median} ({min}–{max})")
     }
 }
 
-/// As many digits as mean something.
+/// Formats a value with two or three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value {
         0.0..0.0995 => format!("{value:.3}"),

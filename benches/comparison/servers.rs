@@ -1,5 +1,6 @@
-//! The servers, each in the strongest configuration known for the work at hand. The templates are
-//! in `peers/`; what differs from work to work is here.
+//! The servers that are compared, each in the strongest configuration known for the workload. The
+//! templates of the configuration files are in `server_configs/`; what differs between workloads
+//! is here.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,53 +10,59 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::client::Client;
-use crate::environment::{first_line, program};
-use crate::process::{Core, Cores, Process};
-use crate::subprocess::Child;
+use crate::process::{CoreAssignment, CoreRole, Process};
+use crate::programs::{first_line, program};
+use crate::subprocess::Subprocess;
 
+/// The longest time from the start of a server to its first response.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Server {
+pub(crate) enum ServerKind {
     Tws,
-    /// A second tws, measured like a peer: its distance from 1.00 is the noise.
+    /// A second tws, measured like any other server: the distance of its ratios from 1.00 is the
+    /// noise.
     TwsAgain,
     Nginx,
     Lighttpd,
     H2o,
     Caddy,
-    /// A bare event loop that sends a fixed answer: what the kernel takes.
-    Floor,
+    /// A bare event loop that sends a fixed response: the cost of the kernel alone.
+    BareLoop,
 }
 
-/// What a server is set up for.
+/// What a server is configured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setting {
+pub(crate) enum Profile {
     SmallFiles,
     LargeFiles,
-    /// Small files, and an access log in the combined format.
-    Logged,
+    /// Small files and an access log in the combined format.
+    AccessLog,
     ColdDisk,
-    /// As distributions configure it.
-    AsInstalled,
+    /// The configuration that Linux distributions install.
+    DistributionDefault,
 }
 
-/// A server to measure, set up for a work.
+/// A server with its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Contestant {
-    pub(crate) server: Server,
-    pub(crate) setting: Setting,
+pub(crate) struct ServerSetup {
+    pub(crate) server: ServerKind,
+    pub(crate) profile: Profile,
 }
 
-impl Contestant {
+impl ServerSetup {
     pub(crate) fn label(self) -> String {
-        match (self.server, self.setting) {
-            (Server::Nginx, Setting::AsInstalled) => "nginx as installed".to_owned(),
+        match (self.server, self.profile) {
+            (ServerKind::Nginx, Profile::DistributionDefault) => "nginx as installed".to_owned(),
             (server, _) => server.name().to_owned(),
         }
     }
 }
 
-impl Server {
-    pub(crate) const PEERS: [Self; 4] = [Self::Nginx, Self::Lighttpd, Self::H2o, Self::Caddy];
+impl ServerKind {
+    /// The servers of other projects, in the order of the report's columns.
+    pub(crate) const OTHERS: [Self; 4] = [Self::Nginx, Self::Lighttpd, Self::H2o, Self::Caddy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -65,32 +72,33 @@ impl Server {
             Self::Lighttpd => "lighttpd",
             Self::H2o => "h2o",
             Self::Caddy => "Caddy",
-            Self::Floor => "bare loop",
+            Self::BareLoop => "bare loop",
         }
     }
 
+    /// Returns the path of the program; `None` if it is not installed.
     pub(crate) fn program(self) -> Option<PathBuf> {
         match self {
             Self::Tws | Self::TwsAgain => Some(PathBuf::from(env!("CARGO_BIN_EXE_tws"))),
-            Self::Floor => std::env::current_exe().ok(),
+            Self::BareLoop => std::env::current_exe().ok(),
             Self::Nginx | Self::Lighttpd | Self::H2o => program(self.name()),
             Self::Caddy => program("caddy"),
         }
     }
 
-    /// How many connections it can hold under the limit of 20,000 open files: lighttpd takes half
-    /// as many connections as files.
-    pub(crate) fn most_connections(self) -> usize {
+    /// Returns how many connections it can hold with a limit of 20,000 open files. lighttpd allows
+    /// half as many connections as open files.
+    pub(crate) fn max_connections(self) -> usize {
         match self {
             Self::Lighttpd => 9_500,
             _ => 17_500,
         }
     }
 
-    /// Name and number, as the installed program says it.
+    /// Returns name and version as the installed program prints them.
     pub(crate) fn version(self) -> Option<String> {
         let flag = match self {
-            Self::Tws | Self::TwsAgain | Self::Floor | Self::H2o => "--version",
+            Self::Tws | Self::TwsAgain | Self::BareLoop | Self::H2o => "--version",
             Self::Nginx | Self::Lighttpd => "-v",
             Self::Caddy => "version",
         };
@@ -107,29 +115,29 @@ impl Server {
     }
 }
 
-/// A server that answers.
+/// A running server that has responded once.
 #[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) contestant: Contestant,
+pub(crate) struct RunningServer {
+    pub(crate) setup: ServerSetup,
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
-    /// From before its process was made until the first byte of its first answer.
-    pub(crate) start: Duration,
+    /// The time from before its process was created to the first byte of its first response.
+    pub(crate) start_time: Duration,
 }
 
-/// Starts a server for the files beneath `root` and waits until it has answered for `path`.
-/// `scratch` is for its configuration and its logs.
+/// Starts a server for the files beneath `root` and waits until it has responded to a request for
+/// `path`. Its configuration and its logs are written to `scratch`.
 pub(crate) fn start(
-    contestant: Contestant,
+    setup: ServerSetup,
     root: &Path,
     scratch: &Path,
     path: &str,
-    cores: Cores,
-) -> Result<Running> {
+    cores: CoreAssignment,
+) -> Result<RunningServer> {
     let mut error = String::new();
-    // Between being found free and being taken, a port may go to somebody else.
+    // Another process may take the port between the search for a free one and the server's bind.
     for _ in 0..3 {
-        match try_start(contestant, root, scratch, path, cores) {
+        match try_start(setup, root, scratch, path, cores) {
             Ok(running) => return Ok(running),
             Err(reason) => error = reason,
         }
@@ -138,47 +146,51 @@ pub(crate) fn start(
 }
 
 fn try_start(
-    contestant: Contestant,
+    setup: ServerSetup,
     root: &Path,
     scratch: &Path,
     path: &str,
-    cores: Cores,
-) -> Result<Running> {
+    cores: CoreAssignment,
+) -> Result<RunningServer> {
     let address = free_address()?;
     let scratch = scratch.join(address.port().to_string());
-    fs::create_dir_all(&scratch).map_err(|error| format!("no folder for logs: {error}"))?;
-    let mut command = command(contestant, root, &scratch, address.port())?;
+    fs::create_dir_all(&scratch).map_err(|error| format!("log directory: {error}"))?;
+    let mut command = command(setup, root, &scratch, address.port())?;
     let output = scratch.join("output");
-    let file = fs::File::create(&output).map_err(|error| format!("no file for output: {error}"))?;
-    let same = file.try_clone().map_err(|error| error.to_string())?;
-    command.stdout(file).stderr(same);
-    let begun = Instant::now();
-    let process = Process::start(&mut command, cores, Core::Server)?;
-    while !Client::hears_from(address, path) {
-        if process.has_ended() {
+    let stdout = fs::File::create(&output).map_err(|error| format!("output file: {error}"))?;
+    let stderr = stdout.try_clone().map_err(|error| error.to_string())?;
+    command.stdout(stdout).stderr(stderr);
+    let started = Instant::now();
+    let process = Process::start(&mut command, cores, CoreRole::Server)?;
+    while !Client::gets_response(address, path) {
+        if process.has_exited() {
             let text = fs::read_to_string(&output).unwrap_or_default();
             return Err(format!(
-                "it ended at its start: {}",
-                last_words(&text, &scratch)
+                "exited during startup: {}",
+                last_line(&text, &scratch)
             ));
         }
-        if begun.elapsed() > Duration::from_secs(10) {
-            return Err("it did not answer within 10 s of its start".to_owned());
+        if started.elapsed() > START_TIMEOUT {
+            return Err(format!(
+                "no response within {} s of its start",
+                START_TIMEOUT.as_secs()
+            ));
         }
         std::thread::sleep(Duration::from_micros(50));
     }
-    Ok(Running {
-        contestant,
+    Ok(RunningServer {
+        setup,
         address,
         process,
-        start: begun.elapsed(),
+        start_time: started.elapsed(),
     })
 }
 
-/// The last line of what a server said, short and without our folder.
-fn last_words(text: &str, scratch: &Path) -> String {
+/// Returns the last line that a server printed, shortened and without the name of the scratch
+/// directory.
+fn last_line(text: &str, scratch: &Path) -> String {
     let line = text.lines().rfind(|line| !line.trim().is_empty());
-    let line = line.unwrap_or("it said nothing");
+    let line = line.unwrap_or("no output");
     let line = line.replace(&format!("{}/", scratch.display()), "");
     line.chars().take(160).collect()
 }
@@ -189,13 +201,13 @@ fn free_address() -> Result<SocketAddr> {
     address.map_err(|error| format!("no free port: {error}"))
 }
 
-fn command(contestant: Contestant, root: &Path, scratch: &Path, port: u16) -> Result<Command> {
-    let Contestant { server, setting } = contestant;
-    let program = server.program().ok_or("it is not installed")?;
-    let logged = setting == Setting::Logged;
+fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result<Command> {
+    let ServerSetup { server, profile } = setup;
+    let program = server.program().ok_or("not installed")?;
+    let logged = profile == Profile::AccessLog;
     let log = scratch.join("access.log");
     let log = log.display();
-    let configuration = |name: &str, template: &str, files: &str, user: &str, log: &str| {
+    let write_config = |name: &str, template: &str, files: &str, user: &str, log: &str| {
         let path = scratch.join(name);
         let text = template
             .replace("{{files}}", files)
@@ -207,11 +219,12 @@ fn command(contestant: Contestant, root: &Path, scratch: &Path, port: u16) -> Re
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok::<PathBuf, String>(path)
     };
-    // Started by root, servers become somebody who may not see the files.
+    // Servers started by root switch to a user that cannot read the files, unless configured
+    // otherwise.
     let as_root = rustix::process::geteuid().is_root();
     let mut command = Command::new(program);
     match server {
-        Server::Tws | Server::TwsAgain => {
+        ServerKind::Tws | ServerKind::TwsAgain => {
             command.arg(root).arg(port.to_string());
             command.args(["--workers", "1", "--quiet", "--no-site-file"]);
             command.args(["--keep-alive-timeout", "3600"]);
@@ -220,52 +233,53 @@ fn command(contestant: Contestant, root: &Path, scratch: &Path, port: u16) -> Re
                 command.arg("--access-log").arg(log.to_string());
             }
         }
-        Server::Floor => {
+        ServerKind::BareLoop => {
             let file = root.join("1K.png");
-            command.args(Child::Floor { port, file }.arguments());
+            command.args(Subprocess::BareLoop { port, file }.arguments());
         }
-        Server::Nginx => {
+        ServerKind::Nginx => {
             let user = if as_root { "user root;" } else { "" };
-            let log = match logged {
-                true => format!("access_log {log} combined buffer=64k;"),
-                false => "access_log off;".to_owned(),
+            let log = if logged {
+                format!("access_log {log} combined buffer=64k;")
+            } else {
+                "access_log off;".to_owned()
             };
-            let template = include_str!("peers/nginx.conf");
-            let path = configuration("nginx.conf", template, nginx_files(setting), user, &log)?;
+            let template = include_str!("server_configs/nginx.conf");
+            let path = write_config("nginx.conf", template, nginx_files(profile), user, &log)?;
             command.arg("-p").arg(scratch);
             command.arg("-e").arg(scratch.join("nginx-error.log"));
             command.arg("-c").arg(path);
         }
-        Server::Lighttpd => {
-            let log = match logged {
-                true => format!(
-                    "server.modules = ( \"mod_accesslog\" )\naccesslog.filename = \"{log}\""
-                ),
-                false => String::new(),
+        ServerKind::Lighttpd => {
+            let log = if logged {
+                format!("server.modules = ( \"mod_accesslog\" )\naccesslog.filename = \"{log}\"")
+            } else {
+                String::new()
             };
-            let template = include_str!("peers/lighttpd.conf");
-            let path = configuration("lighttpd.conf", template, "", "", &log)?;
+            let template = include_str!("server_configs/lighttpd.conf");
+            let path = write_config("lighttpd.conf", template, "", "", &log)?;
             command.arg("-D").arg("-f").arg(path);
         }
-        Server::H2o => {
+        ServerKind::H2o => {
             let user = if as_root { "user: root" } else { "" };
-            let log = match logged {
-                true => format!(
+            let log = if logged {
+                format!(
                     "access-log:\n  path: {log}\n  \
                      format: '%h %l %u %t \"%r\" %s %b \"%{{Referer}}i\" \"%{{User-agent}}i\"'"
-                ),
-                false => String::new(),
+                )
+            } else {
+                String::new()
             };
-            let template = include_str!("peers/h2o.yaml");
-            let path = configuration("h2o.yaml", template, "", user, &log)?;
+            let template = include_str!("server_configs/h2o.yaml");
+            let path = write_config("h2o.yaml", template, "", user, &log)?;
             command.arg("-m").arg("worker").arg("-c").arg(path);
         }
-        Server::Caddy => {
+        ServerKind::Caddy => {
             if logged {
-                return Err("its log is JSON, another work".to_owned());
+                return Err("its access log is JSON, not the combined format".to_owned());
             }
-            let template = include_str!("peers/Caddyfile");
-            let path = configuration("Caddyfile", template, "", "", "")?;
+            let template = include_str!("server_configs/Caddyfile");
+            let path = write_config("Caddyfile", template, "", "", "")?;
             command
                 .args(["run", "--adapter", "caddyfile", "--config"])
                 .arg(path);
@@ -276,16 +290,16 @@ fn command(contestant: Contestant, root: &Path, scratch: &Path, port: u16) -> Re
     Ok(command)
 }
 
-fn nginx_files(setting: Setting) -> &'static str {
-    match setting {
-        Setting::SmallFiles | Setting::Logged => {
+fn nginx_files(profile: Profile) -> &'static str {
+    match profile {
+        Profile::SmallFiles | Profile::AccessLog => {
             "sendfile off; output_buffers 1 128k; open_file_cache max=10000 inactive=60s;"
         }
-        Setting::LargeFiles => {
+        Profile::LargeFiles => {
             "sendfile on; sendfile_max_chunk 512k; tcp_nopush on; \
              open_file_cache max=10000 inactive=60s;"
         }
-        Setting::ColdDisk => "sendfile on; aio threads; tcp_nopush on;",
-        Setting::AsInstalled => "sendfile on; tcp_nopush on;",
+        Profile::ColdDisk => "sendfile on; aio threads; tcp_nopush on;",
+        Profile::DistributionDefault => "sendfile on; tcp_nopush on;",
     }
 }

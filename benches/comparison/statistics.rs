@@ -1,15 +1,15 @@
-//! Medians, spreads and percentiles.
+//! Medians, ranges and percentiles.
 
-/// A median with the least and the greatest.
+/// The median, the smallest and the greatest of a set of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
+pub(crate) struct Summary {
     pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) greatest: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
-impl Spread {
-    /// `None` of nothing.
+impl Summary {
+    /// Summarizes `values`; `None` if there are none.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let sorted = sorted(values);
         let middle = sorted.len() / 2;
@@ -20,16 +20,17 @@ impl Spread {
         };
         Some(Self {
             median,
-            least: sorted[0],
-            greatest: sorted[sorted.len() - 1],
+            min: sorted[0],
+            max: sorted[sorted.len() - 1],
         })
     }
 }
 
-/// The least value that at least `part` (0 to 1) of all do not exceed; `None` of nothing.
-pub(crate) fn percentile(values: &[f64], part: f64) -> Option<f64> {
+/// Returns the smallest value that is at least as great as `fraction` (0 to 1) of all values
+/// (nearest rank); `None` if there are none.
+pub(crate) fn percentile(values: &[f64], fraction: f64) -> Option<f64> {
     let sorted = sorted(values);
-    let rank = (part * sorted.len() as f64).ceil() as usize;
+    let rank = (fraction * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
@@ -39,19 +40,13 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// A bench without a harness has no tests, so this runs first.
-pub(crate) fn assert_true() {
-    let spread = |median, least, greatest| {
-        Some(Spread {
-            median,
-            least,
-            greatest,
-        })
-    };
-    assert_eq!(Spread::of(&[]), None);
-    assert_eq!(Spread::of(&[2.0]), spread(2.0, 2.0, 2.0));
-    assert_eq!(Spread::of(&[9.0, 1.0, 2.0]), spread(2.0, 1.0, 9.0));
-    assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 9.0]), spread(3.0, 1.0, 9.0));
+/// Tests this module. A bench without a harness cannot have unit tests, so `main` calls this.
+pub(crate) fn self_test() {
+    let summary = |median, min, max| Some(Summary { median, min, max });
+    assert_eq!(Summary::of(&[]), None);
+    assert_eq!(Summary::of(&[2.0]), summary(2.0, 2.0, 2.0));
+    assert_eq!(Summary::of(&[9.0, 1.0, 2.0]), summary(2.0, 1.0, 9.0));
+    assert_eq!(Summary::of(&[4.0, 1.0, 2.0, 9.0]), summary(3.0, 1.0, 9.0));
     let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
     assert_eq!(percentile(&hundred, 0.5), Some(50.0));
     assert_eq!(percentile(&hundred, 0.99), Some(99.0));

@@ -1,4 +1,4 @@
-//! What the bench does in processes of its own: it starts itself again with these arguments.
+//! Tasks that run in processes of their own: the bench starts itself with `--child` and arguments.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,21 +11,22 @@ use crate::Result;
 use crate::client::Client;
 use crate::statistics::percentile;
 
-mod floor;
+mod bare_loop;
 
+/// A task for a process of its own.
 #[derive(Debug)]
-pub(crate) enum Child {
+pub(crate) enum Subprocess {
     /// The bare event loop.
-    Floor { port: u16, file: PathBuf },
-    /// Downloads that go on until it is killed; it prints how many of the stalled ones began.
+    BareLoop { port: u16, file: PathBuf },
+    /// Downloads until it is killed. Prints how many of the stalled downloads have started.
     Load {
         port: u16,
         stalled: usize,
-        /// One download after another of each of these.
+        /// One download after another of each of these runs; the first is the one that stalls.
         paths: Vec<String>,
     },
-    /// Asks again and again, and prints the median, the 99th percentile and the greatest of its
-    /// waits in milliseconds.
+    /// Sends one request after another and prints the median, the 99th percentile and the greatest
+    /// latency in milliseconds.
     Probe {
         port: u16,
         path: String,
@@ -33,48 +34,49 @@ pub(crate) enum Child {
     },
 }
 
-/// What the arguments name, if they name a child.
-pub(crate) fn named_by(args: &[String]) -> Option<Result<Child>> {
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let port = |text: &str| {
-        text.parse::<u16>()
-            .map_err(|_| format!("{text} is no port"))
-    };
-    let number = |text: &str| {
-        text.parse::<u64>()
-            .map_err(|_| format!("{text} is no number"))
-    };
-    let child = match args[..] {
-        ["--child", "floor", at, file] => port(at).map(|port| Child::Floor {
-            port,
-            file: PathBuf::from(file),
-        }),
-        ["--child", "load", at, stalled, ref paths @ ..] => port(at).and_then(|port| {
-            Ok(Child::Load {
+impl Subprocess {
+    /// Parses the arguments; `None` if they do not begin with `--child`.
+    pub(crate) fn parse(args: &[String]) -> Option<Result<Self>> {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let port = |text: &str| {
+            text.parse::<u16>()
+                .map_err(|_| format!("{text}: not a port"))
+        };
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|_| format!("{text}: not a number"))
+        };
+        let child = match args[..] {
+            ["--child", "bare-loop", at, file] => port(at).map(|port| Self::BareLoop {
                 port,
-                stalled: number(stalled)? as usize,
-                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            })
-        }),
-        ["--child", "probe", at, path, milliseconds] => port(at).and_then(|port| {
-            Ok(Child::Probe {
-                port,
-                path: path.to_owned(),
-                duration: Duration::from_millis(number(milliseconds)?),
-            })
-        }),
-        ["--child", ..] => Err("no such child".to_owned()),
-        _ => return None,
-    };
-    Some(child)
-}
+                file: PathBuf::from(file),
+            }),
+            ["--child", "load", at, stalled, ref paths @ ..] => port(at).and_then(|port| {
+                Ok(Self::Load {
+                    port,
+                    stalled: number(stalled)? as usize,
+                    paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+                })
+            }),
+            ["--child", "probe", at, path, milliseconds] => port(at).and_then(|port| {
+                Ok(Self::Probe {
+                    port,
+                    path: path.to_owned(),
+                    duration: Duration::from_millis(number(milliseconds)?),
+                })
+            }),
+            ["--child", ..] => Err("--child: unknown task".to_owned()),
+            _ => return None,
+        };
+        Some(child)
+    }
 
-impl Child {
+    /// Returns the arguments that [`Self::parse`] takes.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let words = match self {
-            Self::Floor { port, file } => {
+        let arguments = match self {
+            Self::BareLoop { port, file } => {
                 vec![
-                    "floor".to_owned(),
+                    "bare-loop".to_owned(),
                     port.to_string(),
                     file.display().to_string(),
                 ]
@@ -84,9 +86,9 @@ impl Child {
                 stalled,
                 paths,
             } => {
-                let mut words = vec!["load".to_owned(), port.to_string(), stalled.to_string()];
-                words.extend(paths.iter().cloned());
-                words
+                let mut arguments = vec!["load".to_owned(), port.to_string(), stalled.to_string()];
+                arguments.extend(paths.iter().cloned());
+                arguments
             }
             Self::Probe {
                 port,
@@ -99,14 +101,17 @@ impl Child {
                 duration.as_millis().to_string(),
             ],
         };
-        std::iter::once("--child".to_owned()).chain(words).collect()
+        std::iter::once("--child".to_owned())
+            .chain(arguments)
+            .collect()
     }
 
+    /// Runs the task in this process.
     pub(crate) fn run(self) -> Result<()> {
-        // A bench that is killed outright takes its children with it.
+        // Ends this process if the bench is killed without a chance to clean up.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         let ran = match self {
-            Self::Floor { port, file } => floor::run(port, &file),
+            Self::BareLoop { port, file } => bare_loop::run(port, &file),
             Self::Load {
                 port,
                 stalled,
@@ -140,15 +145,15 @@ fn load(address: SocketAddr, stalled: usize, paths: Vec<String>) -> std::io::Res
     }
     let clients = (0..stalled).map(|_| {
         let mut client = Client::connect(address)?;
-        client.ask(&first, &[])?;
+        client.send_request(&first, &[])?;
         Ok(client)
     });
     let clients: Vec<Client> = clients.collect::<std::io::Result<_>>()?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let began = clients
+    let started = clients
         .iter()
         .filter(|client| client.has_bytes_by(deadline));
-    println!("{}", began.count());
+    println!("{}", started.count());
     std::io::stdout().flush()?;
     loop {
         std::thread::park();
@@ -157,23 +162,24 @@ fn load(address: SocketAddr, stalled: usize, paths: Vec<String>) -> std::io::Res
 
 fn probe(address: SocketAddr, path: &str, duration: Duration) -> std::io::Result<()> {
     let end = Instant::now() + duration;
-    let mut waits = Vec::new();
-    // Some servers starve a small request for many seconds; then its wait is cut off, and the
-    // figure flatters them.
-    let patience = (3 * duration).max(Duration::from_secs(2));
-    let mut client = Client::connect_with(address, patience)?;
+    let mut latencies = Vec::new();
+    // Some servers delay a small request for many seconds. The timeout then limits the measured
+    // latency, so the figure is better than the server.
+    let timeout = (3 * duration).max(Duration::from_secs(2));
+    let mut client = Client::connect_with_timeout(address, timeout)?;
     while Instant::now() < end {
-        let asked = Instant::now();
+        let sent = Instant::now();
         let fetched = client.fetch(path, &[]);
-        waits.push(asked.elapsed().as_secs_f64() * 1e3);
-        let goes_on = fetched.is_ok_and(|(head, _)| head.field("Connection") != Some("close"));
-        if !goes_on {
-            client = Client::connect_with(address, patience)?;
+        latencies.push(sent.elapsed().as_secs_f64() * 1e3);
+        let is_persistent =
+            fetched.is_ok_and(|(head, _)| head.field("Connection") != Some("close"));
+        if !is_persistent {
+            client = Client::connect_with_timeout(address, timeout)?;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    for part in [0.5, 0.99, 1.0] {
-        println!("{}", percentile(&waits, part).unwrap_or(f64::NAN));
+    for fraction in [0.5, 0.99, 1.0] {
+        println!("{}", percentile(&latencies, fraction).unwrap_or(f64::NAN));
     }
     Ok(())
 }

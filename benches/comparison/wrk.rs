@@ -1,4 +1,4 @@
-//! wrk as the client, for as long as asked.
+//! Runs wrk, the load generator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,86 +6,92 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Result;
-use crate::process::{Core, Cores, Process};
-use crate::site::MANY;
+use crate::process::{CoreAssignment, CoreRole, Process};
+use crate::test_files::SMALL_FILE_COUNT;
 
-/// What wrk is told to do.
+/// How many requests the pipelined script writes at once.
+pub(crate) const PIPELINE_DEPTH: usize = 16;
+
+/// The parameters of one run of wrk.
 #[derive(Debug)]
-pub(crate) struct Drive<'a> {
+pub(crate) struct WrkRun<'a> {
     pub(crate) url: &'a str,
     pub(crate) connections: usize,
-    pub(crate) fields: &'a [String],
+    pub(crate) headers: &'a [String],
     pub(crate) script: Option<&'a Path>,
     pub(crate) duration: Duration,
 }
 
 /// What wrk counted.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Count {
-    pub(crate) answers: u64,
-    /// Those with a status from 400 on.
-    pub(crate) refused: u64,
-    /// Connections that broke, timeouts.
-    pub(crate) errors: u64,
+pub(crate) struct WrkCounts {
+    /// All responses, those with an error status included.
+    pub(crate) responses: u64,
+    /// Responses with a status of 400 or above.
+    pub(crate) error_responses: u64,
+    /// Broken connections and timeouts.
+    pub(crate) connection_errors: u64,
 }
 
-pub(crate) fn run(wrk: &Path, drive: &Drive<'_>, cores: Cores) -> Result<Count> {
+pub(crate) fn run(wrk: &Path, run: &WrkRun<'_>, cores: CoreAssignment) -> Result<WrkCounts> {
     let mut command = Command::new(wrk);
-    // wrk counts whole seconds; a signal ends it at any time, and it still sums up.
+    // wrk's durations are whole seconds. SIGINT ends it at any time, and it still prints its
+    // counts.
     command.args(["--threads", "1", "--duration", "600s"]);
-    command.args(["--connections", &drive.connections.to_string()]);
-    for field in drive.fields {
+    command.args(["--connections", &run.connections.to_string()]);
+    for field in run.headers {
         command.args(["--header", field]);
     }
-    if let Some(script) = drive.script {
+    if let Some(script) = run.script {
         command.arg("--script").arg(script);
     }
     command
-        .arg(drive.url)
+        .arg(run.url)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let process = Process::start(&mut command, cores, Core::Client)?;
-    std::thread::sleep(drive.duration);
+    let process = Process::start(&mut command, cores, CoreRole::Client)?;
+    std::thread::sleep(run.duration);
     process.interrupt();
     process.wait_for(Duration::from_secs(10))?;
     let text = process.output()?;
-    let count = parse(&text).ok_or_else(|| format!("wrk said: {}", text.trim()))?;
-    match count.answers {
-        0 => Err("wrk got no answer".to_owned()),
-        _ => Ok(count),
+    let counts =
+        parse(&text).ok_or_else(|| format!("unexpected output of wrk: {}", text.trim()))?;
+    match counts.responses {
+        0 => Err("wrk received no response".to_owned()),
+        _ => Ok(counts),
     }
 }
 
-fn parse(text: &str) -> Option<Count> {
-    let mut count = Count::default();
-    let mut has_sum = false;
+fn parse(text: &str) -> Option<WrkCounts> {
+    let mut counts = WrkCounts::default();
+    let mut has_total = false;
     for line in text.lines().map(str::trim) {
-        if let Some((answers, _)) = line.split_once(" requests in ") {
-            count.answers = answers.parse().ok()?;
-            has_sum = true;
-        } else if let Some(refused) = line.strip_prefix("Non-2xx or 3xx responses: ") {
-            count.refused = refused.parse().ok()?;
+        if let Some((responses, _)) = line.split_once(" requests in ") {
+            counts.responses = responses.parse().ok()?;
+            has_total = true;
+        } else if let Some(errors) = line.strip_prefix("Non-2xx or 3xx responses: ") {
+            counts.error_responses = errors.parse().ok()?;
         } else if let Some(errors) = line.strip_prefix("Socket errors: ") {
             let numbers = errors.split(|letter: char| !letter.is_ascii_digit());
-            count.errors = numbers
+            counts.connection_errors = numbers
                 .filter_map(|number| number.parse::<u64>().ok())
                 .sum();
         }
     }
-    has_sum.then_some(count)
+    has_total.then_some(counts)
 }
 
-/// The scripts, written where wrk can read them.
+/// The Lua scripts, written to files for wrk.
 #[derive(Debug)]
-pub(crate) struct Scripts {
+pub(crate) struct WrkScripts {
     pub(crate) pipelined: PathBuf,
     pub(crate) zipf: PathBuf,
 }
 
-impl Scripts {
-    pub(crate) fn write(folder: &Path, depth: usize) -> Result<Self> {
+impl WrkScripts {
+    pub(crate) fn write(directory: &Path) -> Result<Self> {
         let write = |name: &str, text: String| {
-            let path = folder.join(name);
+            let path = directory.join(name);
             match fs::write(&path, text) {
                 Ok(()) => Ok(path),
                 Err(error) => Err(format!("{}: {error}", path.display())),
@@ -96,9 +102,12 @@ impl Scripts {
         Ok(Self {
             pipelined: write(
                 "pipelined.lua",
-                pipelined.replace("DEPTH", &depth.to_string()),
+                pipelined.replace("DEPTH", &PIPELINE_DEPTH.to_string()),
             )?,
-            zipf: write("zipf.lua", zipf.replace("FILES", &MANY.to_string()))?,
+            zipf: write(
+                "zipf.lua",
+                zipf.replace("FILES", &SMALL_FILE_COUNT.to_string()),
+            )?,
         })
     }
 }

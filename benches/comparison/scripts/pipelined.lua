@@ -1,4 +1,4 @@
--- DEPTH requests are written at once, before their answers are read.
+-- Writes DEPTH requests at once, before reading the responses.
 local requests
 
 function init(args)

@@ -1,5 +1,5 @@
--- FILES files; the one of rank r is asked for 1/r as often as the first. The sequence is drawn
--- beforehand and always the same, so that every server has equal work and wrk little of it.
+-- FILES files; the file of rank r is requested 1/r as often as the first one. The sequence is computed
+-- at the start and is always the same, so that every server does equal work and wrk does little.
 local sequence = {}
 local length = 65536
 local position = 0

@@ -1,6 +1,6 @@
-//! A bare event loop: it looks for the ends of requests and sends the same answer for each, with
-//! one write per read. It parses nothing, opens nothing and knows no time; what it costs is what
-//! the kernel and the loop take.
+//! A bare event loop: it counts the ends of request heads and sends the same response for each, with
+//! one write per read. It parses nothing, opens no file and reads no clock, so its cost is that of
+//! the kernel and of the loop.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -22,21 +22,21 @@ pub(super) fn run(port: u16, file: &Path) -> io::Result<()> {
          ETag: \"17a2b3c4d5e6f708-2a00\"\r\nAccept-Ranges: bytes\r\n\r\n",
         content.len()
     );
-    let answer = [head.as_bytes(), &content].concat();
+    let response = [head.as_bytes(), &content].concat();
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
     let registry = poll.registry();
     registry.register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
     let mut streams: Slab<TcpStream> = Slab::new();
-    let mut room = vec![0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
             if event.token() == LISTENER {
                 accept(&listener, &poll, &mut streams)?;
             } else if let Some(stream) = streams.get_mut(event.token().0)
-                && !serve(stream, &mut room, &answer)
+                && !serve(stream, &mut buffer, &response)
             {
                 streams.remove(event.token().0);
             }
@@ -61,28 +61,30 @@ fn accept(listener: &TcpListener, poll: &Poll, streams: &mut Slab<TcpStream>) ->
     }
 }
 
-/// False when the connection is over. Requests that are cut by a read, and answers that the kernel
-/// does not take, do not happen with this client's sizes; they would end the connection, and wrk
-/// would tell.
-fn serve(stream: &mut TcpStream, room: &mut [u8], answer: &[u8]) -> bool {
+/// Responds to the requests that have arrived; returns false if the connection is to be closed.
+/// Requests split across reads and partial writes do not occur with this client's sizes. They would
+/// close the connection, which wrk counts as an error.
+fn serve(stream: &mut TcpStream, buffer: &mut [u8], response: &[u8]) -> bool {
     loop {
-        let count = match stream.read(room) {
+        let count = match stream.read(buffer) {
             Ok(count) => count,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         };
-        if !room[..count].ends_with(END_OF_HEAD) {
+        if !buffer[..count].ends_with(END_OF_HEAD) {
             return false;
         }
-        let requests = memchr::memmem::find_iter(&room[..count], END_OF_HEAD).count();
+        let requests = memchr::memmem::find_iter(&buffer[..count], END_OF_HEAD).count();
         let sent = match requests {
-            1 => stream.write(answer).is_ok_and(|sent| sent == answer.len()),
-            _ => stream.write_all(&answer.repeat(requests)).is_ok(),
+            1 => stream
+                .write(response)
+                .is_ok_and(|sent| sent == response.len()),
+            _ => stream.write_all(&response.repeat(requests)).is_ok(),
         };
         if !sent {
             return false;
         }
-        // A short read has taken everything.
-        if count < room.len() {
+        // A short read means that the socket's buffer is empty.
+        if count < buffer.len() {
             return true;
         }
     }

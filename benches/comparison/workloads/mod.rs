@@ -1,0 +1,274 @@
+//! The workloads and their targets. Each child module measures one kind of workload.
+
+mod binary_size;
+mod cold_disk;
+pub(crate) mod context;
+mod during_downloads;
+mod http_load;
+mod idle_memory;
+mod large_download;
+mod latency;
+mod measurement;
+pub(crate) mod result;
+mod start_time;
+mod target;
+
+use crate::Result;
+use crate::servers::{Profile, ServerKind};
+
+use context::BenchContext;
+use http_load::{ExpectedResponse, HttpLoad, LoadScript, RequestHeaders, SMALL_FILE};
+use measurement::Measurements;
+use result::{Metric, MetricResult};
+use target::{Baseline, Target};
+
+/// A task for the servers, and the targets for tws.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// The name for `--only`.
+    pub(crate) name: &'static str,
+    title: &'static str,
+    kind: WorkloadKind,
+    targets: &'static [Target],
+}
+
+#[derive(Debug)]
+enum WorkloadKind {
+    HttpLoad(HttpLoad),
+    LargeDownload,
+    IdleMemory,
+    DuringDownloads,
+    ColdDisk,
+    StartTime,
+    BinarySize,
+}
+
+const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "1-KiB",
+        title: "1 KiB, kept alive, 64 connections",
+        kind: WorkloadKind::HttpLoad(SMALL_FILE),
+        targets: &[
+            Target::ratio(ServerKind::Nginx, 0.72),
+            Target {
+                metric: 0,
+                baseline: Baseline::BetterOf(ServerKind::Lighttpd, ServerKind::H2o),
+                limit: 0.80,
+            },
+            Target::ratio(ServerKind::BareLoop, 1.15),
+        ],
+    },
+    Workload {
+        name: "1-KiB-pipelined",
+        title: "1 KiB, pipelined 16 deep",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            script: LoadScript::Pipelined,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.20)],
+    },
+    Workload {
+        name: "10000-files",
+        title: "10,000 files of 4 KiB, Zipf",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            path: "/many/0.png",
+            script: LoadScript::Zipf,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "100-KiB",
+        title: "100 KiB, 64 connections",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: Profile::LargeFiles,
+            path: "/100K.png",
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.95)],
+    },
+    Workload {
+        name: "1-MiB",
+        title: "1 MiB, 32 connections",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: Profile::LargeFiles,
+            path: "/1M.png",
+            connections: 32,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 1.0)],
+    },
+    Workload {
+        name: "1-GiB",
+        title: "1 GiB, one connection",
+        kind: WorkloadKind::LargeDownload,
+        targets: &[Target::ratio(ServerKind::Nginx, 1.0)],
+    },
+    Workload {
+        name: "new-connections",
+        title: "1 KiB, a new connection per request",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            headers: RequestHeaders::Close,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 1.1)],
+    },
+    Workload {
+        name: "304",
+        title: "304 Not Modified",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            headers: RequestHeaders::Validators,
+            expected: ExpectedResponse::NotModified,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "404",
+        title: "404 Not Found",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            path: "/none.png",
+            expected: ExpectedResponse::NotFound,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "range",
+        title: "1 KiB of 100 KiB, a single range",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            path: "/100K.png",
+            headers: RequestHeaders::Range,
+            expected: ExpectedResponse::Range(2048, 3072),
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "access-log",
+        title: "1 KiB with the access log, combined",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: Profile::AccessLog,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "idle-memory",
+        title: "An idle connection",
+        kind: WorkloadKind::IdleMemory,
+        targets: &[Target::absolute(256.0)],
+    },
+    Workload {
+        name: "during-downloads",
+        title: "1 KiB during 4 running, 200 stalled downloads",
+        kind: WorkloadKind::DuringDownloads,
+        targets: &[
+            Target::ratio(ServerKind::Nginx, 0.80),
+            Target {
+                metric: 1,
+                baseline: Baseline::Server(ServerKind::Nginx),
+                limit: 1.0,
+            },
+            Target {
+                metric: 1,
+                baseline: Baseline::NginxAsInstalled,
+                limit: 0.2,
+            },
+        ],
+    },
+    Workload {
+        name: "cold-disk",
+        title: "1 KiB during 8 downloads from a disk of 2 MB/s",
+        kind: WorkloadKind::ColdDisk,
+        targets: &[
+            Target::ratio(ServerKind::Nginx, 1.0),
+            Target {
+                metric: 1,
+                baseline: Baseline::Server(ServerKind::Nginx),
+                limit: 1.0,
+            },
+            Target {
+                metric: 2,
+                baseline: Baseline::Absolute,
+                limit: 10.0,
+            },
+        ],
+    },
+    Workload {
+        name: "start",
+        title: "From start to first byte",
+        kind: WorkloadKind::StartTime,
+        targets: &[Target::absolute(5.0)],
+    },
+    Workload {
+        name: "size",
+        title: binary_size::TITLE_AND_TARGET.0,
+        kind: WorkloadKind::BinarySize,
+        targets: &[Target::absolute(binary_size::TITLE_AND_TARGET.1)],
+    },
+];
+
+/// Returns the workloads whose names contain one of `names`, or all if `names` is empty.
+pub(crate) fn matching(names: &[&str]) -> Vec<&'static Workload> {
+    let is_wanted = |workload: &&Workload| {
+        names.is_empty() || names.iter().any(|name| workload.name.contains(name))
+    };
+    WORKLOADS.iter().filter(is_wanted).collect()
+}
+
+/// Returns the names of all workloads, separated by commas.
+pub(crate) fn names() -> String {
+    let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+    names.join(", ")
+}
+
+impl Workload {
+    /// Measures all servers. Returns one result per metric, also if the measurement failed.
+    pub(crate) fn measure(&self, context: &BenchContext<'_>) -> Vec<MetricResult> {
+        let measurements = self.kind.measure(context);
+        let result = |(index, metric): (usize, &Metric)| {
+            let (tws, others) = match &measurements {
+                Ok(measurements) => measurements.metric(index),
+                Err(reason) => (Err(reason.clone()), Vec::new()),
+            };
+            let targets = self.targets.iter().filter(|target| target.metric == index);
+            let targets = targets
+                .map(|target| target.evaluate(*metric, &tws, &others, context.environment))
+                .collect();
+            MetricResult {
+                title: self.title,
+                metric: *metric,
+                tws,
+                others,
+                targets,
+            }
+        };
+        self.kind.metrics().iter().enumerate().map(result).collect()
+    }
+}
+
+impl WorkloadKind {
+    fn metrics(&self) -> &'static [Metric] {
+        match self {
+            Self::HttpLoad(_) => http_load::METRICS,
+            Self::LargeDownload => large_download::METRICS,
+            Self::IdleMemory => idle_memory::METRICS,
+            Self::DuringDownloads | Self::ColdDisk => latency::METRICS,
+            Self::StartTime => start_time::METRICS,
+            Self::BinarySize => binary_size::METRICS,
+        }
+    }
+
+    fn measure(&self, context: &BenchContext<'_>) -> Result<Measurements> {
+        match self {
+            Self::HttpLoad(load) => load.measure(context),
+            Self::LargeDownload => large_download::measure(context),
+            Self::IdleMemory => idle_memory::measure(context),
+            Self::DuringDownloads => during_downloads::measure(context),
+            Self::ColdDisk => cold_disk::measure(context),
+            Self::StartTime => start_time::measure(context),
+            Self::BinarySize => binary_size::measure(context),
+        }
+    }
+}
