@@ -1,4 +1,4 @@
-//! The chunked coding alone.
+//! Benchmarks of the chunked transfer coding, in isolation.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tws::bench::{decode_chunked, encode_chunked};

@@ -1,4 +1,4 @@
-//! The head parser: bytes to request, without a connection around it.
+//! Benchmarks of the request head parser, without a connection.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tws::bench::{HeadParser, parse_head};

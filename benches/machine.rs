@@ -1,4 +1,5 @@
-//! A round trip through the machine: request bytes in, reply bytes out, no socket.
+//! Benchmarks of a round trip through the protocol machine: request bytes in, response bytes out, no
+//! socket.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

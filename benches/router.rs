@@ -1,10 +1,11 @@
-//! Choosing a handler, and a closure's round trip through the machine, without a socket.
+//! Benchmarks of routing, and of a closure's round trip through the protocol machine, without a
+//! socket.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tws::bench::BenchConnection;
 use tws::{Handler, Request, Response, Router, StatusCode};
 
-/// An application of an ordinary size, with a nested part.
+/// A router of a typical size, with a nested router.
 fn router() -> Router {
     let empty = |_: &Request<'_>| Response::new(StatusCode::NO_CONTENT);
     let named = |request: &Request<'_>| match request.param("id") {

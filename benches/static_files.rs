@@ -1,31 +1,32 @@
-//! Files without a socket: a built request in, the response described, nothing sent.
+//! Benchmarks of `StaticFiles` without a socket: from a request to the description of a response.
 
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tws::{Handler, Outcome, Request, Response, StaticFiles, StatusCode};
 
-/// The reply of a file that is in memory: nobody else has to make it.
-fn answer(files: &StaticFiles, request: &Request<'_>) -> Response {
+/// Returns the response for a cached file, which is ready without a helper thread.
+fn ready(files: &StaticFiles, request: &Request<'_>) -> Response {
     match files.handle(request) {
         Outcome::Ready(response) => response,
-        _ => panic!("a hot file took patience"),
+        _ => panic!("the response of a cached file is not ready"),
     }
 }
 
 fn static_files(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     let path = folder.path().join("1K.png");
-    std::fs::write(&path, vec![b'x'; 1024]).expect("a file");
-    // Entity tags of files that may still change are weak, and nothing is a range of them.
-    let file = std::fs::File::open(&path).expect("the file");
+    std::fs::write(&path, vec![b'x'; 1024]).expect("write the file");
+    // A recently modified file has a weak entity tag, and If-Range never matches a weak one.
+    let file = std::fs::File::open(&path).expect("open the file");
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
-    file.set_modified(long_ago).expect("a time");
-    let files = StaticFiles::new(folder.path()).expect("the folder");
-    // The first answer may be made on another thread.
+    file.set_modified(long_ago)
+        .expect("set the modification time");
+    let files = StaticFiles::new(folder.path()).expect("open the root");
+    // The first response may need a helper thread.
     let first = files.handle(&Request::get("/1K.png")).wait();
-    let tag = first.headers().get("ETag").expect("a tag");
-    let tag = tag.to_str().expect("text").to_owned();
+    let tag = first.headers().get("ETag").expect("ETag");
+    let tag = tag.to_str().expect("ASCII").to_owned();
 
     let requests = [
         ("hot", Request::get("/1K.png"), StatusCode::OK),
@@ -44,10 +45,10 @@ fn static_files(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("static files");
     for (name, request, status) in &requests {
         files.handle(request).wait();
-        assert_eq!(answer(&files, request).status(), *status, "{name}");
+        assert_eq!(ready(&files, request).status(), *status, "{name}");
         group.bench_function(*name, |bencher| {
-            // Dropping a response is part of sending it.
-            bencher.iter(|| answer(&files, std::hint::black_box(request)));
+            // Dropping the response is part of the cost of a request.
+            bencher.iter(|| ready(&files, std::hint::black_box(request)));
         });
     }
     group.finish();
