@@ -4,6 +4,12 @@
 //! Pure and incremental: [`parse`] is shown all that has come so far, as often as more comes, and
 //! how the bytes were split makes no difference. Which peers may send a header, and how long they
 //! may take, is decided elsewhere.
+//!
+//! The `ppp` crate (2.3.0) fails the table below: a TCP4 or TCP6 line split right before its second
+//! port is a terminal error, an UNKNOWN line of five or more words stays incomplete, LOCAL
+//! with an unknown family is an error although the protocol says to ignore the family, most errors in
+//! a line are found only when it is complete, and lengths beyond 4 KiB and malformed extensions are
+//! accepted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
