@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use clap::builder::styling::{Ansi256Color, AnsiColor, Style};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use qrcode::{Color, QrCode};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
 #[cfg(feature = "tls")]
 use tws::Tls;
 use tws::{ServerHandle, StaticFiles};
@@ -226,12 +227,11 @@ fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// Light modules around the code; with fewer, readers may not find it (ISO/IEC 18004).
-const QUIET_MODULES: usize = 4;
-
-/// `text` as a QR code, two modules high in each line. Where there are colours, it is black on white
-/// whatever the terminal is; where there are none, what the terminal writes with is taken for light,
-/// as it is on a dark one. `None` if it is too long for one.
+/// Draws `text` as a QR code with its quiet zone, two modules high per line; `None` if the text is
+/// too long for one.
+///
+/// With colours the code is black on white in any terminal. Without them, the foreground colour is
+/// taken for light, as it is on a dark background.
 fn qr_code(text: &str, paint: Paint) -> Option<String> {
     const BLACK_ON_WHITE: Style = Style::new()
         .fg_color(Some(clap::builder::styling::Color::Ansi256(Ansi256Color(
@@ -240,60 +240,28 @@ fn qr_code(text: &str, paint: Paint) -> Option<String> {
         .bg_color(Some(clap::builder::styling::Color::Ansi256(Ansi256Color(
             231,
         ))));
-    let code = QrCode::new(text).ok()?;
-    let modules = Modules {
-        width: code.width(),
-        colors: code.to_colors(),
+    let (dark, light) = match paint {
+        Paint::Coloured => (Dense1x2::Dark, Dense1x2::Light),
+        Paint::Plain => (Dense1x2::Light, Dense1x2::Dark),
     };
-    let mut drawn = String::new();
-    for row in (0..modules.full_width()).step_by(2) {
-        let line: String = (0..modules.full_width())
-            .map(|column| {
-                let halves = (
-                    modules.is_dark(column, row),
-                    modules.is_dark(column, row + 1),
-                );
-                let inked = match paint {
-                    Paint::Coloured => halves,
-                    Paint::Plain => (!halves.0, !halves.1),
-                };
-                match inked {
-                    (true, true) => '█',
-                    (true, false) => '▀',
-                    (false, true) => '▄',
-                    (false, false) => ' ',
-                }
-            })
-            .collect();
-        let _ = writeln!(drawn, "{}", paint.paint(BLACK_ON_WHITE, &line));
-    }
-    Some(drawn)
-}
-
-/// A code with its quiet zone.
-struct Modules {
-    width: usize,
-    colors: Vec<Color>,
-}
-
-impl Modules {
-    fn full_width(&self) -> usize {
-        self.width + 2 * QUIET_MODULES
-    }
-
-    /// Outside of the code all is light.
-    fn is_dark(&self, column: usize, row: usize) -> bool {
-        let inside = |at: usize| at.checked_sub(QUIET_MODULES).filter(|at| *at < self.width);
-        match (inside(column), inside(row)) {
-            (Some(column), Some(row)) => self.colors[row * self.width + column] == Color::Dark,
-            _ => false,
-        }
-    }
+    let code = QrCode::new(text).ok()?;
+    let image = code.render().dark_color(dark).light_color(light).build();
+    let lines = image.lines();
+    Some(
+        lines
+            .map(|line| paint.paint(BLACK_ON_WHITE, line) + "\n")
+            .collect(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use qrcode::Color;
+
     use super::*;
+
+    /// Light modules around a code; with fewer, scanners may not find it (ISO/IEC 18004).
+    const QUIET_MODULES: usize = 4;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         let address = |text: &&str| text.parse().expect("an address");
@@ -342,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Reads the drawing back, half a character at a time.
+    /// Parses the drawing into modules; a character has an upper and a lower half.
     fn read(drawn: &str, inked_is_dark: bool) -> Vec<Vec<bool>> {
         let mut rows = Vec::new();
         for line in drawn.lines() {
@@ -364,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qr_code_has_all_its_modules_and_a_quiet_zone() {
+    fn qr_code_has_all_modules_and_a_quiet_zone() {
         let text = "http://192.168.178.21:8000/";
         let code = QrCode::new(text).expect("a code");
         let side = code.width();
@@ -381,8 +349,10 @@ mod tests {
             .collect();
         for rows in [read(&plain, false), read(&bare.join("\n"), true)] {
             let width = side + 2 * QUIET_MODULES;
-            assert!(rows.len() >= width && rows.iter().all(|row| row.len() == width));
-            for (y, row) in rows.iter().enumerate() {
+            // The height is odd, so the last line has half a line beyond the quiet zone.
+            assert_eq!(rows.len(), width + 1);
+            assert!(rows.iter().all(|row| row.len() == width));
+            for (y, row) in rows.iter().take(width).enumerate() {
                 for (x, dark) in row.iter().enumerate() {
                     let zone = QUIET_MODULES..QUIET_MODULES + side;
                     let expected = zone.contains(&x)
