@@ -6,7 +6,7 @@
 //! may take, is decided elsewhere.
 //!
 //! The `ppp` crate (2.3.0) fails the table below: a TCP4 or TCP6 line split right before its second
-//! port is a terminal error, an UNKNOWN line of five or more words stays incomplete, LOCAL
+//! port is a terminal error, a line with five or more words after UNKNOWN stays incomplete, LOCAL
 //! with an unknown family is an error although the protocol says to ignore the family, most errors in
 //! a line are found only when it is complete, and lengths beyond 4 KiB and malformed extensions are
 //! accepted.
