@@ -212,7 +212,6 @@ impl Crate {
             (Some(name), Target::Item(_)) if import.is_reexport && !idents.contains(name) => {}
             // What is used of a module is found where it is used.
             (Some(_), Target::Module(_)) => {}
-            (Some(_), target) => self.add(uses, from, target, line),
             (None, Target::Module(module)) => {
                 for ident in idents {
                     if let Some(target) = self.look_up(module, ident, false, 0)
@@ -226,7 +225,7 @@ impl Crate {
                 path.push("*".to_owned());
                 self.add(uses, from, Target::External(path), line);
             }
-            (None, target) => self.add(uses, from, target, line),
+            (_, target) => self.add(uses, from, target, line),
         }
     }
 
@@ -310,7 +309,6 @@ impl Crate {
         depth: usize,
     ) -> Target {
         match (target, rest) {
-            (target, []) => target,
             (Target::Module(module), [name, rest @ ..]) => {
                 let leads_further = leads_on || !rest.is_empty();
                 match self.look_up(module, name, leads_further, depth + 1) {
@@ -319,12 +317,12 @@ impl Crate {
                     None => Target::Unknown(path.segments.clone()),
                 }
             }
-            (Target::External(mut found), rest) => {
+            (Target::External(mut found), [_, ..]) => {
                 found.extend_from_slice(rest);
                 Target::External(found)
             }
-            // A variant or an associated item.
-            (target @ (Target::Item(_) | Target::Unknown(_)), _) => target,
+            // The end, or a variant or an associated item.
+            (target, _) => target,
         }
     }
 
