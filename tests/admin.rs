@@ -90,7 +90,7 @@ fn metrics_add_up_with_what_was_asked() {
     assert_eq!(client.reply().status, 400);
     // A response is counted when the kernel has it, which may be behind the client.
     let mut metrics = observed.metrics();
-    eventually(|| {
+    eventually!(|| {
         metrics = observed.metrics();
         metrics.value("tws_response_duration_seconds_count", &[]) == 14.0
     });
@@ -188,7 +188,7 @@ fn connections_are_counted_by_what_they_do() {
         .head();
     let mut lingering = connect();
     lingering.send("nonsense\r\n\r\n").reply();
-    eventually(|| {
+    eventually!(|| {
         let report = observer.report(Duration::from_secs(10));
         assert!(report.silent.is_empty());
         report
@@ -207,7 +207,7 @@ fn connections_are_counted_by_what_they_do() {
 fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transfer {
     let observer = server.handle.observe();
     let mut found = None;
-    eventually(|| {
+    eventually!(|| {
         let mut transfers = observer.report(Duration::from_secs(10)).transfers;
         found = transfers.pop();
         assert!(transfers.is_empty());
@@ -245,7 +245,7 @@ fn a_download_that_its_client_slows_down_is_told() {
         "{told:?}"
     );
     client.read(LARGE - 1000 - MIB);
-    eventually(|| {
+    eventually!(|| {
         observer
             .report(Duration::from_secs(10))
             .transfers
@@ -349,7 +349,7 @@ fn a_server_that_nobody_observes_measures_nothing() {
     assert_eq!(observer.totals().durations.count(), 0);
     assert_eq!(server.client().get("/").status, 200);
     let ok = [(StatusCode::OK, 1)];
-    eventually(|| observer.totals().responses == ok);
+    eventually!(|| observer.totals().responses == ok);
     drop(observer);
     assert_eq!(server.client().get("/").status, 200);
     let counted = server.handle.stats().requests;
@@ -363,7 +363,7 @@ fn a_server_that_nobody_observes_measures_nothing() {
 fn readiness_ends_before_the_service_and_health_after() {
     let observed = Observed::start();
     let status = |path| ask(&observed.admin, path).status;
-    eventually(|| status("/readyz") == 200);
+    eventually!(|| status("/readyz") == 200);
     assert_eq!(status("/healthz"), 200);
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -376,7 +376,7 @@ fn readiness_ends_before_the_service_and_health_after() {
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     assert_eq!(observed.server.client().get("/a.txt").status, 200);
     observed.server.handle.shut_down();
-    eventually(|| observed.server.handle.phase() == ServerState::Draining);
+    eventually!(|| observed.server.handle.phase() == ServerState::Draining);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     let phase = || {
         let text = ask(&observed.admin, "/transfers.json").text();
@@ -384,9 +384,9 @@ fn readiness_ends_before_the_service_and_health_after() {
         let target = &sample["transfers"][0]["target"];
         (sample["phase"].clone(), target.clone())
     };
-    eventually(|| phase() == (Value::from("draining"), Value::from("/large.bin")));
+    eventually!(|| phase() == (Value::from("draining"), Value::from("/large.bin")));
     busy.read(LARGE);
-    eventually(|| observed.server.handle.phase() == ServerState::Ended);
+    eventually!(|| observed.server.handle.phase() == ServerState::Ended);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 503));
 }
 
@@ -405,7 +405,7 @@ fn an_event_loop_that_is_stuck_is_not_well() {
     assert_eq!(ask(&admin, "/healthz").status, 200);
     let mut stuck = server.client();
     stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.stats().requests == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     // Again and again: what is not answered does not pile up.
     let observer = server.handle.observe();
     for _ in 0..100 {
@@ -415,7 +415,7 @@ fn an_event_loop_that_is_stuck_is_not_well() {
     drop(release);
     assert_eq!(stuck.reply().text(), "done");
     // When it has answered what it was asked meanwhile.
-    eventually(|| ask(&admin, "/healthz").status == 200);
+    eventually!(|| ask(&admin, "/healthz").status == 200);
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn the_program_tells_its_operators_until_its_last_answer() {
     let mut process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let ask = |path: &str| ask_at(process.admin, path);
     // It has announced itself, and serves any moment.
-    eventually(|| ask("/readyz").status == 200);
+    eventually!(|| ask("/readyz").status == 200);
     assert_eq!(ask("/healthz").status, 200);
     assert_eq!(process.client().get("/a.txt").status, 200);
     // In the sandbox, which reads nothing of /proc.
@@ -568,9 +568,9 @@ fn the_program_tells_its_operators_until_its_last_answer() {
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     process.signal(Signal::TERM);
-    eventually(|| ask("/readyz").status == 503);
+    eventually!(|| ask("/readyz").status == 503);
     assert_eq!(ask("/healthz").status, 200);
-    eventually(|| ask("/transfers.json").text().contains("\"draining\""));
+    eventually!(|| ask("/transfers.json").text().contains("\"draining\""));
     busy.read(LARGE);
     drop(busy);
     assert_eq!(process.child.wait().expect("an end").code(), Some(0));
@@ -600,9 +600,9 @@ fn a_load_balancer_has_time_to_notice() {
         "--drain-delay=3600",
     ];
     let mut process = Process::start(folder.path(), &args);
-    eventually(|| ask_at(process.admin, "/readyz").status == 200);
+    eventually!(|| ask_at(process.admin, "/readyz").status == 200);
     process.signal(Signal::TERM);
-    eventually(|| ask_at(process.admin, "/readyz").status == 503);
+    eventually!(|| ask_at(process.admin, "/readyz").status == 503);
     let mut client = process.client();
     for _ in 0..2 {
         let reply = client.get("/a.txt");
@@ -626,7 +626,7 @@ fn other_machines_need_a_password_for_all_but_health() {
     let args = ["--access-log=off", "--auth-file=users"];
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
         let process = Process::start(folder.path(), &[&args[..], &[address]].concat());
-        eventually(|| ask_at(process.admin, "/readyz").status == 200);
+        eventually!(|| ask_at(process.admin, "/readyz").status == 200);
         for (path, status) in [("/metrics", status), ("/healthz", 200)] {
             assert_eq!(
                 ask_at(process.admin, path).status,
@@ -649,7 +649,7 @@ fn an_admin_may_be_a_part_of_what_it_tells_of() {
     let router = Router::new().nest("/admin", admin);
     let serving = std::thread::spawn(move || server.serve(router));
     let mut client = Client::connect(handle.local_addresses()[0]);
-    eventually(|| client.get("/admin/readyz").status == 200);
+    eventually!(|| client.get("/admin/readyz").status == 200);
     assert_eq!(client.get("/admin").field("Location"), Some("/admin/"));
     assert_eq!(client.get("/admin/").status, 200);
     Metrics::parse(&client.get("/admin/metrics").text());

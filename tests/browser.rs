@@ -5,13 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, PATIENCE};
-use crate::support::{Process, Spawned};
+use crate::support::client::{Client, TIMEOUT};
+use crate::support::{Process, Spawned, wait_until};
 
 fn start_driver() -> Option<(Spawned, u16)> {
     let mut command = Command::new("chromedriver");
@@ -115,14 +114,12 @@ impl Browser {
 
     /// Asks until the script returns something true.
     fn wait_for(&self, script: &str) -> Value {
-        let start = Instant::now();
-        loop {
-            let answer = self.script(script);
-            if answer != Value::Null && answer != Value::Bool(false) {
-                return answer;
-            }
-            assert!(start.elapsed() < PATIENCE, "waiting for {script}");
-        }
+        let mut result = Value::Null;
+        wait_until(script, TIMEOUT, || {
+            result = self.script(script);
+            result != Value::Null && result != Value::Bool(false)
+        });
+        result
     }
 }
 

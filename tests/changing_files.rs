@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{Client, Reply, TestServer, pattern};
+use crate::support::{Client, Reply, TestServer, pattern, wait_until};
 
 const CLIENTS: usize = 4;
 /// By each client.
@@ -26,15 +26,9 @@ const ALIASES: usize = 64;
 /// answered was found at most 10 ms before it was asked for, however slow the machine.
 const SEEN_WITHIN: Duration = Duration::from_millis(50);
 
-/// Like `eventually`, for what must not only come true but also soon. A server that forgets to look
-/// needs longer; a slow machine does not.
-fn soon(mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < Duration::from_secs(5), "it is not seen");
-        thread::yield_now();
-    }
-}
+/// The server shows the last change of a file within this time: much more than a slow machine takes,
+/// and less than a server takes that has missed the change.
+const LAST_CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `clients` to their end while `writers` go on, until the clients are done.
 fn under_load<'a>(
@@ -48,6 +42,7 @@ fn under_load<'a>(
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
                     writer();
+                    // Load, not a wait: the server and the clients run between two changes.
                     thread::yield_now();
                 }
             });
@@ -299,7 +294,7 @@ fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
     let mut client = server.client();
     for file in &files {
         let last = file.content(file.last());
-        soon(|| {
+        wait_until(&file.name, LAST_CHANGE_TIMEOUT, || {
             let reply = client.get(&format!("/{}", file.name));
             match &last {
                 Some(content) => reply.status == 200 && reply.content == *content,
@@ -389,8 +384,12 @@ fn a_root_that_is_switched_is_one_tree_or_the_other() {
     switch(&link, "newer");
     let mut client = server.client();
     for name in PAGES {
-        soon(|| client.get(&format!("/{name}")).content == page("newer", name));
+        wait_until(name, LAST_CHANGE_TIMEOUT, || {
+            client.get(&format!("/{name}")).content == page("newer", name)
+        });
     }
-    soon(|| client.get("/big.bin").status == 404);
+    wait_until("404 for /big.bin", LAST_CHANGE_TIMEOUT, || {
+        client.get("/big.bin").status == 404
+    });
     assert!(download.read(BIG) == big, "every byte of the old tree's");
 }

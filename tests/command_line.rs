@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::Process;
+use crate::support::{Process, eventually};
 
 /// Runs `tws` to its end.
 fn tws(folder: &Path, args: &[&str]) -> Output {
@@ -547,10 +547,11 @@ fn quiet_prints_nothing_and_sigterm_ends_it_well() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    while !log.exists() {
-        assert!(child.try_wait().expect("a child").is_none(), "it ended");
-        std::thread::yield_now();
-    }
+    eventually!(|| {
+        let status = child.try_wait().expect("a child");
+        assert_eq!(status, None, "the process exited before it served");
+        log.exists()
+    });
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::TERM).expect("a process");
     let output = child.wait_with_output().expect("an end");

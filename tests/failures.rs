@@ -203,7 +203,7 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
     });
     let mut busy = server.client();
     busy.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.stats().requests == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     let mut oldest = server.client();
     assert_eq!(oldest.get("/").text(), "fine");
     let mut younger = server.client();
@@ -238,7 +238,7 @@ fn one_client_cannot_have_all() {
     let counts = server.handle.stats();
     assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     drop(first);
-    eventually(|| server.handle.connections() == 1);
+    eventually!(|| server.handle.connections() == 1);
     assert_eq!(Client::connect(at).get("/").status, 200);
 }
 
@@ -257,7 +257,7 @@ fn a_content_that_dribbles_is_refused() {
     let seen = Arc::clone(&over);
     let dribble = std::thread::spawn(move || {
         while !seen.load(Ordering::Relaxed) && (&sender).write_all(b"x").is_ok() {
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     });
     assert_eq!(client.reply().status, 408);
@@ -284,7 +284,7 @@ fn who_does_not_take_its_reply_is_let_go() {
     shut.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     let mut slow = server.client();
     slow.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
-    eventually(|| {
+    eventually!(|| {
         if server.handle.connections() == 2 {
             slow.read(16);
         }
@@ -327,7 +327,7 @@ fn sigterm_finishes_a_download_and_lets_idle_clients_go() {
         .head();
     process.signal(Signal::TERM);
     idle.expect_end();
-    eventually(|| TcpStream::connect(process.address).is_err());
+    eventually!(|| TcpStream::connect(process.address).is_err());
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     busy.end_input().expect_end();
     assert_eq!(process.child.wait().expect("an end").code(), Some(0));
@@ -345,7 +345,7 @@ fn the_end_has_a_deadline_and_a_second_signal_is_at_once() {
         busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
             .head();
         process.signal(Signal::TERM);
-        eventually(|| TcpStream::connect(process.address).is_err());
+        eventually!(|| TcpStream::connect(process.address).is_err());
         if code == 1 {
             process.signal(Signal::TERM);
         }
@@ -405,7 +405,7 @@ fn twenty_upgrades_fail_no_request() {
     for _ in 0..20 {
         let before = done.load(Ordering::Relaxed);
         server.upgrade();
-        eventually(|| done.load(Ordering::Relaxed) > before + 50);
+        eventually!(|| done.load(Ordering::Relaxed) > before + 50);
     }
     over.store(true, Ordering::Relaxed);
     for client in clients {
@@ -414,12 +414,12 @@ fn twenty_upgrades_fail_no_request() {
     // The first one has ended well, and the last one ends like any other.
     assert_eq!(server.child.wait().expect("an end").code(), Some(0));
     server.signal(Signal::TERM);
-    eventually(|| TcpStream::connect(server.address).is_err());
+    eventually!(|| TcpStream::connect(server.address).is_err());
     // All wrote to one log, which has every request.
     let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
     let requests = done.load(Ordering::Relaxed);
     let log = folder.path().join("access.log");
-    eventually(|| lines(fs::read_to_string(&log).expect("a log")) == requests);
+    eventually!(|| lines(fs::read_to_string(&log).expect("a log")) == requests);
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn the_listener_for_operators_is_handed_over_too() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         client.reply()
     };
-    eventually(|| ask("/readyz").status == 200);
+    eventually!(|| ask("/readyz").status == 200);
     let mut busy = Client::connect(server.address);
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
@@ -448,7 +448,7 @@ fn the_listener_for_operators_is_handed_over_too() {
         });
         server.upgrade();
         let is_new = |_| !ask("/transfers.json").text().contains("large");
-        eventually(|| (0..20).all(is_new) || watch.is_finished());
+        eventually!(|| (0..20).all(is_new) || watch.is_finished());
         is_handed_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
@@ -549,7 +549,7 @@ fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
     install(&program, Program::Script(script));
     server.signal(Signal::USR2);
     let pid = folder.path().join("pid");
-    eventually(|| pid.exists());
+    eventually!(|| pid.exists());
     server.signal(Signal::USR2);
     server.line_with("an upgrade or a shutdown is in progress");
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);

@@ -13,7 +13,7 @@ use tws::{
     StreamingBody,
 };
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::{TestServer, eventually, log, pattern};
 
 const MIB: usize = 1024 * 1024;
@@ -116,7 +116,7 @@ fn a_slow_reader_slows_its_client() {
         sent += count;
         assert!(sent < MOST, "the server takes everything");
     }
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     drop(release);
     client.send(vec![b'x'; MOST - sent]);
     assert_eq!(client.reply().text(), MOST.to_string());
@@ -180,11 +180,11 @@ fn a_reader_learns_that_its_client_is_gone() {
     (&mut client.stream())
         .write_all(post(MIB).as_bytes())
         .expect("bytes");
-    eventually(|| server.handle.stats().requests == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     drop(client);
-    let result = told.recv_timeout(PATIENCE).expect("an end");
+    let result = told.recv_timeout(TIMEOUT).expect("an end");
     assert_eq!(result, Err(std::io::ErrorKind::ConnectionAborted));
-    eventually(|| server.handle.connections() == 0);
+    eventually!(|| server.handle.connections() == 0);
 }
 
 /// Uploads that dribble have threads of their own: jobs run beside them.
@@ -203,7 +203,7 @@ fn slow_clients_keep_no_helper_from_others() {
     for client in &mut slow {
         client.send(post(MIB));
     }
-    eventually(|| server.handle.stats().requests == 3);
+    eventually!(|| server.handle.stats().requests == 3);
     assert_eq!(server.client().get("/job").text(), "done");
     // There is an end to it.
     let reply = server.client().send(post(MIB)).reply();
@@ -305,7 +305,7 @@ fn a_slow_client_slows_the_writer_and_is_let_go() {
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     // Nobody reads: the server gives up, and what was written is what the kernel took.
     assert_eq!(
-        told.recv_timeout(PATIENCE),
+        told.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
     assert!(written.load(Ordering::Relaxed) < 32 * MIB);
@@ -318,14 +318,14 @@ fn a_writer_learns_that_its_client_is_gone_or_the_server_ends() {
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     drop(client);
     assert_eq!(
-        told.recv_timeout(PATIENCE),
+        told.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     server.handle.shut_down_within(Duration::ZERO);
     assert_eq!(
-        told.recv_timeout(PATIENCE),
+        told.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
 }
@@ -365,7 +365,7 @@ fn a_file_that_cannot_be_read_is_logged_with_its_request() {
     let server = TestServer::start(handler);
     let _observer = server.handle.observe();
     assert_eq!(server.client().get("/unreadable-1").status, 500);
-    eventually(|| {
+    eventually!(|| {
         let errors = log::errors_with("/unreadable-1");
         errors.iter().any(|error| {
             error.starts_with("\"GET /unreadable-1 HTTP/1.1\": cannot read the file: ")
@@ -415,7 +415,7 @@ fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
         assert_eq!(other.get("/").text(), "fine");
         let error = format!("GET \"{target}\": {who} panicked");
         // The answer may come first.
-        eventually(|| log::errors_with(&target).contains(&error));
+        eventually!(|| log::errors_with(&target).contains(&error));
     }
 }
 
@@ -440,7 +440,7 @@ fn jobs_delay_nobody_and_have_an_end() {
     for client in &mut waiting {
         client.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
     }
-    eventually(|| server.handle.stats().requests == 5);
+    eventually!(|| server.handle.stats().requests == 5);
     let reply = server.client().get("/job");
     assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
     assert_eq!(server.client().get("/").text(), "fine");
@@ -491,9 +491,9 @@ fn an_end_has_a_deadline_that_can_come_nearer() {
     });
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    eventually(|| server.handle.stats().requests == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     server.handle.shut_down();
-    eventually(|| TcpStream::connect(server.address).is_err());
+    eventually!(|| TcpStream::connect(server.address).is_err());
     server.handle.shut_down_within(Duration::ZERO);
     server.join();
     assert!(client.rest().is_ok_and(|rest| rest.is_empty()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tws::{Config, Endpoint, ProxyProtocol, Request, Response, Server};
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::{Client, TestServer, eventually};
 
 /// Answers with who asks.
@@ -22,7 +22,7 @@ fn who(request: &Request<'_>) -> Response {
 /// What a server on a Unix socket answers.
 fn ask(path: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("a server");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream.write_all(request.as_bytes()).expect("a server");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("a reply");
@@ -73,7 +73,7 @@ fn a_unix_socket_carries_files() {
     let handle = server.handle();
     let served = std::thread::spawn(move || server.serve(files));
     let mut stream = UnixStream::connect(&socket).expect("a server");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let request = "GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("a server");
     let mut reply = Vec::new();
@@ -152,7 +152,7 @@ fn without_the_header_or_from_a_stranger_there_is_no_answer() {
         .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n");
     stranger.expect_end_or_reset();
     for server in [&server, &strict] {
-        eventually(|| server.handle.connections() == 0);
+        eventually!(|| server.handle.connections() == 0);
         assert_eq!(server.handle.stats().requests, 0);
     }
 }
@@ -191,7 +191,7 @@ fn who_a_proxy_header_names_has_a_share() {
     }
     assert_eq!(server.handle.connections(), 4);
     drop(first);
-    eventually(|| server.handle.connections() == 3);
+    eventually!(|| server.handle.connections() == 3);
     assert_eq!(through_proxy(&server, "192.0.2.7").get("/").status, 200);
 }
 
@@ -214,9 +214,9 @@ fn a_share_behind_a_proxy_changes_with_the_settings() {
         reloaded.expect("no contradiction");
         let mut first = None;
         // One that has come before counts for nothing.
-        eventually(|| {
+        eventually!(|| {
             drop(first.take());
-            eventually(|| server.handle.connections() == 0);
+            eventually!(|| server.handle.connections() == 0);
             let mut client = through_proxy(&server, "192.0.2.7");
             assert_eq!(client.get("/").status, 200);
             first = Some(client);
@@ -237,7 +237,7 @@ fn a_header_that_does_not_end_is_not_waited_for() {
     half.send("PROXY TCP4 192.");
     silent.expect_end_or_reset();
     half.expect_end_or_reset();
-    eventually(|| server.handle.connections() == 0);
+    eventually!(|| server.handle.connections() == 0);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn who_is_being_greeted_does_not_keep_a_server_from_ending() {
             config.timeouts.header = patience;
         });
         let waiting = TcpStream::connect(server.address).expect("a server");
-        eventually(|| server.handle.connections() == 1);
+        eventually!(|| server.handle.connections() == 1);
         server.handle.shut_down();
         server.join();
         drop(waiting);

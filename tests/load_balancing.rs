@@ -94,7 +94,7 @@ impl Instance {
     /// Asks through a balancer until it was this one that answered.
     fn ask(&self, client: &mut Client, path: &str, fields: &str) -> Reply {
         let mut reply = client.request("GET", path, fields);
-        eventually(|| {
+        eventually!(|| {
             let is_its = self.has_answered(&reply);
             if !is_its {
                 reply = client.request("GET", path, fields);
@@ -248,7 +248,7 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Tim
         assert_eq!(&joined, whole, "{path}");
     }
     for at in instances {
-        eventually(|| at.log().lines().count() >= 3 * 3);
+        eventually!(|| at.log().lines().count() >= 3 * 3);
         let log = at.log();
         let is_clients = |line: &str| line.starts_with("127.0.0.7 - - [");
         assert!(log.lines().all(is_clients), "{log}");
@@ -289,7 +289,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     let wrk = Wrk::on(balancer, &["-t1", "-c8"]);
     let goes_on = || {
         let before = done.load(Ordering::Relaxed);
-        eventually(|| done.load(Ordering::Relaxed) > before + 200);
+        eventually!(|| done.load(Ordering::Relaxed) > before + 200);
     };
     goes_on();
     let [_, second, third] = &mut instances;
@@ -303,7 +303,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     }
     second.process.signal(Signal::TERM);
     // It takes no more, and finishes what it has begun.
-    eventually(|| TcpStream::connect(second.address).is_err());
+    eventually!(|| TcpStream::connect(second.address).is_err());
     assert_eq!(download.read(HUGE).len(), HUGE);
     drop(download);
     let end = second.process.child.wait().expect("an end");
@@ -379,7 +379,7 @@ fn each_instance_tells_of_itself() {
     }
     for (at, asked) in instances.iter().zip(asked) {
         let requests = || at.metrics().value("tws_requests_total", &[]);
-        eventually(|| requests() == asked);
+        eventually!(|| requests() == asked);
         let metrics = at.metrics();
         assert_eq!(metrics.value("tws_ready", &[]), 1.0);
         assert_eq!(

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::nginx;
 use crate::support::{Client, TestServer, pattern};
 
@@ -453,7 +453,7 @@ struct Answer {
 /// Sends all there is and the end, and takes what comes until the server closes.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     // A server may refuse and close before all is sent; what it said counts.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);

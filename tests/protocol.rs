@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tws::{Outcome as Answer, Request, Response, ServerState};
 
-use crate::support::TestServer;
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
+use crate::support::{TestServer, eventually};
 
 fn echo(request: &Request<'_>) -> Response {
     let content = String::from_utf8_lossy(request.content()).into_owned();
@@ -253,9 +253,7 @@ fn the_cap_on_connections_is_kept_and_said() {
     assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
     third.expect_end();
     drop(first);
-    while server.handle.connections() == 2 {
-        std::thread::yield_now();
-    }
+    eventually!(|| server.handle.connections() < 2);
     assert_eq!(server.client().get("/").status, 200);
 }
 
@@ -297,7 +295,7 @@ fn shutting_down_finishes_what_is_begun() {
 #[test]
 fn the_end_can_be_waited_for() {
     let server = TestServer::start(|_: &Request<'_>| Response::text(""));
-    assert!(server.handle.wait_for(ServerState::Serving, PATIENCE));
+    assert!(server.handle.wait_for(ServerState::Serving, TIMEOUT));
     assert!(!server.handle.wait_for(ServerState::Ended, Duration::ZERO));
     let handle = server.handle.clone();
     let waits = std::thread::spawn(move || handle.wait_for(ServerState::Ended, Duration::MAX));

@@ -246,7 +246,7 @@ mod bandwidth {
             assert_eq!(local(&server, 2).get("/small").text(), "small");
         }
         assert_eq!(greedy.read(1), pattern(1));
-        eventually(|| server.handle.connections() == 1);
+        eventually!(|| server.handle.connections() == 1);
         server.handle.shut_down_within(Duration::ZERO);
     }
 
@@ -314,7 +314,7 @@ mod bandwidth {
         for client in &mut crowd {
             client.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n");
         }
-        eventually(|| server.handle.connections() == crowd.len());
+        eventually!(|| server.handle.connections() == crowd.len());
         crowd
     }
 
@@ -327,7 +327,7 @@ mod bandwidth {
             let linger = SockRef::from(reset.stream()).set_linger(Some(Duration::ZERO));
             linger.expect("a connection");
         }
-        eventually(|| server.handle.connections() == 20);
+        eventually!(|| server.handle.connections() == 20);
         server.handle.shut_down_within(Duration::ZERO);
     }
 

@@ -64,7 +64,7 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
 
     let (new, _, _) = Named::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
-    eventually(|| kept.get("/").text() == "new 0");
+    eventually!(|| kept.get("/").text() == "new 0");
     assert_eq!(server.client().get("/").text(), "new 0");
     assert!(!is_gone.load(Ordering::Acquire));
     // A second time, before that is finished.
@@ -73,12 +73,12 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
         .handle
         .reload(newer, &Config::default())
         .expect("fine");
-    eventually(|| kept.get("/").text() == "newer 0");
+    eventually!(|| kept.get("/").text() == "newer 0");
     // The last bytes of one request and the whole of the next come together.
     halfway.send("cdGET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(halfway.reply().text(), "old 4");
     assert_eq!(halfway.reply().text(), "newer 0");
-    eventually(|| is_gone.load(Ordering::Acquire));
+    eventually!(|| is_gone.load(Ordering::Acquire));
 }
 
 #[test]
@@ -93,15 +93,15 @@ fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
     });
     let (new, _, _) = Named::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
-    eventually(|| server.client().get("/").text() == "new 0");
+    eventually!(|| server.client().get("/").text() == "new 0");
     // Closing resets the connection then.
     let linger = Some(std::time::Duration::ZERO);
     rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("a socket");
     drop(breaks);
-    eventually(|| server.handle.connections() == 1);
+    eventually!(|| server.handle.connections() == 1);
     assert!(!is_gone.load(Ordering::Acquire));
     drop(leaves);
-    eventually(|| is_gone.load(Ordering::Acquire));
+    eventually!(|| is_gone.load(Ordering::Acquire));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn limits_change_for_connections_old_and_new() {
     config.limits.max_connections_per_client = Some(2);
     server.handle.reload(hello, &config).expect("fine");
     // Each attempt is a new client: the refusal ends the connection.
-    eventually(|| server.client().get("/longer").status == 414);
+    eventually!(|| server.client().get("/longer").status == 414);
     assert_eq!(kept.get("/").status, 200);
     assert_eq!(kept.get("/longer").status, 414);
 
@@ -124,13 +124,13 @@ fn limits_change_for_connections_old_and_new() {
     let error = server.handle.reload(hello, &config).expect_err("too many");
     assert!(error.to_string().contains("max_fields"), "{error}");
     drop(kept);
-    eventually(|| server.handle.connections() == 0);
+    eventually!(|| server.handle.connections() == 0);
     let mut held: Vec<Client> = (0..2).map(|_| server.client()).collect();
     for client in &mut held {
         assert_eq!(client.get("/").status, 200);
     }
     // The acceptor may not have heard of it yet.
-    eventually(|| {
+    eventually!(|| {
         let mut client = server.client();
         client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         client.reply().status == 503
@@ -139,7 +139,7 @@ fn limits_change_for_connections_old_and_new() {
     config = Config::default();
     config.limits.keep_alive_max = Some(0);
     server.handle.reload(hello, &config).expect("fine");
-    eventually(|| held[0].get("/").field("connection") == Some("close"));
+    eventually!(|| held[0].get("/").field("connection") == Some("close"));
     held.push(server.client());
     assert_eq!(held[2].get("/").field("connection"), Some("close"));
 }
@@ -155,7 +155,7 @@ fn the_time_for_the_end_changes_too() {
     let server = TestServer::configured(handler, |config| config.timeouts.drain = long);
     let mut waiting = server.client();
     waiting.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    eventually(|| server.handle.stats().requests == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     let mut config = Config::default();
     config.timeouts.drain = std::time::Duration::ZERO;
     let handler = |_: &Request<'_>| Response::text("");
@@ -179,7 +179,7 @@ fn who_is_believed_changes_for_connections_old_and_new() {
         config.trusted_proxies = trusted.parse().expect("networks");
         config.forwarded_field = field;
         server.handle.reload(who, &config).expect("fine");
-        eventually(|| client.request("GET", "/", fields).text() == expected);
+        eventually!(|| client.request("GET", "/", fields).text() == expected);
     }
 }
 
@@ -202,7 +202,7 @@ fn whose_proxy_headers_are_believed_changes() {
         let mut config = Config::default();
         config.trusted_proxies = trusted.parse().expect("networks");
         server.handle.reload(hello, &config).expect("fine");
-        eventually(|| is_let_in() == expected);
+        eventually!(|| is_let_in() == expected);
     }
 }
 
@@ -237,7 +237,7 @@ impl Running {
     /// Waits for a line of what it says.
     pub(crate) fn said(&self, word: &str) -> String {
         let mut found = None;
-        eventually(|| {
+        eventually!(|| {
             let errors = self.errors();
             let line = errors.lines().find(|line| line.contains(word));
             // The whole of it.
@@ -287,7 +287,7 @@ fn sighup_reads_the_file_anew() {
             &format!("{SETTINGS}index = [\"{name}.html\"]\nkeep-alive-max = 100000\n"),
         );
         tws.process.signal(Signal::HUP);
-        eventually(|| client.get("/").text() == name);
+        eventually!(|| client.get("/").text() == name);
     }
     // Its own file, which lies in the root, is none of those that --config hides.
     assert_eq!(tws.process.client().get("/").text(), "b");
@@ -338,7 +338,7 @@ fn the_delay_before_the_end_is_what_the_file_says() {
             &format!("{SETTINGS}index = [\"{name}.html\"]\ndrain-delay = 0\n"),
         );
         tws.process.signal(Signal::HUP);
-        eventually(|| tws.process.client().get("/").text() == name);
+        eventually!(|| tws.process.client().get("/").text() == name);
     }
     tws.end();
 }
@@ -358,7 +358,7 @@ fn what_needs_a_new_process_is_named() {
         line.ends_with(": bind, port, unix-mode, proxy-protocol, admin, state-dir, access-log"),
         "{line}"
     );
-    eventually(|| tws.process.client().get("/").text() == "b");
+    eventually!(|| tws.process.client().get("/").text() == "b");
     tws.end();
 }
 
@@ -381,13 +381,13 @@ fn a_new_root_is_served_if_the_sandbox_lets_it() {
         let tws = Running::start(folder.path(), args);
         replace(&file, &text("../site/inside"));
         tws.process.signal(Signal::HUP);
-        eventually(|| tws.process.client().get("/").text() == "inside");
+        eventually!(|| tws.process.client().get("/").text() == "inside");
         replace(&file, &text(&outside));
         tws.process.signal(Signal::HUP);
         // Not every kernel enforces it.
         let is_refused = || tws.errors().contains(&outside);
         let answer = || tws.process.client().get("/").text();
-        eventually(|| is_refused() || answer() == "other");
+        eventually!(|| is_refused() || answer() == "other");
         if is_refused() {
             assert_eq!((answer().as_str(), expected), ("inside", "inside"));
             let line = tws.said(&outside);
@@ -421,7 +421,7 @@ fn sighup_reads_the_passwords_anew() {
     for (text, expected) in [(ben, (401, 200)), (ana, (200, 401))] {
         replace(&users, &text);
         tws.process.signal(Signal::HUP);
-        eventually(|| statuses() == expected);
+        eventually!(|| statuses() == expected);
     }
     tws.end();
 }
@@ -449,11 +449,11 @@ fn sigusr1_goes_on_in_a_new_file() {
         })
         .collect();
     for round in 0..ROUNDS {
-        eventually(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
+        eventually!(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
         fs::rename(&log, log.with_extension(round.to_string())).expect("a log");
         tws.process.signal(Signal::USR1);
     }
-    eventually(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
+    eventually!(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
     done.store(true, Ordering::Release);
     let asked: Vec<usize> = clients
         .into_iter()
@@ -490,12 +490,12 @@ fn a_log_that_cannot_be_opened_anew_is_written_on() {
     let line = tws.said("access.log");
     assert!(line.contains("stays in use"), "{line}");
     assert_eq!(tws.process.client().get("/second").status, 404);
-    eventually(|| fs::read_to_string(&moved).is_ok_and(|log| log.contains("/second")));
+    eventually!(|| fs::read_to_string(&moved).is_ok_and(|log| log.contains("/second")));
     fs::remove_dir(&log).expect("a folder");
     tws.process.signal(Signal::USR1);
-    eventually(|| log.exists());
+    eventually!(|| log.exists());
     assert_eq!(tws.process.client().get("/third").status, 404);
-    eventually(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("/third")));
+    eventually!(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("/third")));
     tws.end();
 }
 
@@ -523,11 +523,11 @@ fn a_hangup_ends_what_has_lost_its_terminal() {
     drop(command);
     fs::write(folder.path().join("site/.tws.toml"), "index = [\"a.html\"]").expect("a file");
     process.signal(Signal::HUP);
-    eventually(|| process.client().get("/").status == 200);
+    eventually!(|| process.client().get("/").status == 200);
     assert_eq!(process.client().get("/").text(), "a");
     drop(master);
     // A child that another test is just starting may have a copy of it for a moment.
-    eventually(|| !theirs.is_terminal());
+    eventually!(|| !theirs.is_terminal());
     process.signal(Signal::HUP);
     assert!(process.child.wait().expect("an end").success());
 }

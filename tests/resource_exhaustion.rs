@@ -36,7 +36,7 @@ fn holdings(server: &Process) -> Holdings {
 /// Asserts that it comes back to what it held, and a little memory: allocators keep some.
 fn assert_nothing_left(server: &Process, before: Holdings) {
     const SPARE: u64 = 8 * 1024 * 1024;
-    eventually(|| holdings(server).descriptors <= before.descriptors);
+    eventually!(|| holdings(server).descriptors <= before.descriptors);
     let after = holdings(server);
     assert!(
         after.memory <= before.memory + SPARE,
@@ -142,7 +142,7 @@ fn short_connections(count: usize) {
     assert_eq!(client.get("/small.txt").text(), "small");
     drop(client);
     // Those of them that have left are noticed, sooner or later.
-    eventually(|| holdings(&server).descriptors < 64);
+    eventually!(|| holdings(&server).descriptors < 64);
     let before = holdings(&server);
     for at in 0..count {
         live_shortly(server.address, at);
@@ -459,7 +459,7 @@ fn mixed_load_leaves_nothing_behind() {
     for at in 0..20 {
         round(at, &mut totals);
     }
-    eventually(|| holdings(&server).descriptors < 64);
+    eventually!(|| holdings(&server).descriptors < 64);
     let before = holdings(&server);
     let start = Instant::now();
     let mut at = 20;

@@ -75,7 +75,7 @@ const ALL_THREADS: [&str; 5] = ["access-log", "diagnostics", "signals", "tws", "
 /// name of the one that started it.
 fn all_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
-    eventually(|| {
+    eventually!(|| {
         found = threads(id, key);
         let is_there = |name: &&str| found.iter().any(|(thread, _)| thread == name);
         names.iter().all(is_there)
@@ -154,13 +154,13 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
     let (process, mut client, lines) = announced(folder.path(), &["current", "--access-log=off"]);
     let mut text = || client.get("/page").text();
     switch("current", "releases/2");
-    eventually(|| text() == "two");
+    eventually!(|| text() == "two");
     switch("current", "outside");
     if sandbox(&lines).contains("Landlock)") {
         let mut process = process;
         let stderr = process.stderr.take().expect("a pipe");
         let complaint = std::thread::spawn(|| BufReader::new(stderr).lines().next());
-        eventually(|| {
+        eventually!(|| {
             assert_eq!(text(), "two");
             complaint.is_finished()
         });
@@ -171,9 +171,9 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
             "{complaint}"
         );
         switch("current", "releases/1");
-        eventually(|| text() == "one");
+        eventually!(|| text() == "one");
     } else {
-        eventually(|| text() == "secret");
+        eventually!(|| text() == "secret");
     }
 
     switch("file", "releases/1/page");
@@ -185,7 +185,7 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
         let escapes = escapes || !sandbox(&lines).contains("Landlock)");
         let expected = if escapes { 200 } else { 403 };
         let passwd = fs::read_to_string("/etc/passwd").expect("a file");
-        eventually(|| {
+        eventually!(|| {
             let reply = client.get("/");
             reply.status == expected && (reply.text() == passwd) == escapes
         });
@@ -262,7 +262,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
         let owner = (metadata.uid(), metadata.gid());
         assert_eq!(owner, (4_000_000_001, 4_000_000_002), "{name}");
     }
-    eventually(|| !fs::read(at("access.log")).expect("a log").is_empty());
+    eventually!(|| !fs::read(at("access.log")).expect("a log").is_empty());
 }
 
 /// What a FIFO, a device and a closed descriptor are, they stay in the sandbox.

@@ -385,7 +385,7 @@ fn a_switched_root_is_seen_and_a_download_from_the_old_one_completes() {
     assert_eq!(client.get("/page.txt").text(), "one");
     symlink("two", at.join("next")).expect("a link");
     fs::rename(at.join("next"), at.join("current")).expect("a switch");
-    eventually(|| {
+    eventually!(|| {
         let text = client.get("/page.txt").text();
         assert!(text == "one" || text == "two", "{text}");
         text == "two"
@@ -463,7 +463,7 @@ fn a_single_file_may_be_a_link_that_is_switched() {
     assert_eq!(client.get("/v1.txt").status, 404);
     symlink("v2.txt", at.join("next")).expect("a link");
     fs::rename(at.join("next"), at.join("current.txt")).expect("a switch");
-    eventually(|| client.get("/").text() == "two!");
+    eventually!(|| client.get("/").text() == "two!");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
                 "{case}"
             );
             let mut waiting = served.ask(&root.on_disk(name), MANY);
-            eventually(|| served.disk.waiting() > 0);
+            eventually!(|| served.disk.waiting() > 0);
             // There is one event loop, and it serves what needs no disk.
             for client in [&mut kept, &mut served.server.client()] {
                 assert_eq!(client.request("OPTIONS", "/", "").status, 204, "{case}");
@@ -187,7 +187,7 @@ fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
     let args = ["--config", config, "--access-log=off", "--workers=1"];
     let served = Served::start(Root::Folder, &args);
     let mut waiting = served.ask("/none", 1);
-    eventually(|| served.disk.waiting() > 0);
+    eventually!(|| served.disk.waiting() > 0);
     // By now it is known, without a disk, that there is nothing.
     waiting.extend(served.ask("/none", 1));
     let mut other = served.server.client();

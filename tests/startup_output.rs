@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::{Program, Spawned, eventually, install};
 
 fn command(folder: &Path, args: &[&str]) -> Command {
@@ -274,7 +274,7 @@ fn the_browser_is_shown_where_it_listens() {
         let _ = fs::remove_file(folder.path().join("opened"));
         let (_child, text, _) = opening(folder.path(), desktop.path(), flag);
         let opened = || fs::read_to_string(folder.path().join("opened"));
-        eventually(|| opened().is_ok());
+        eventually!(|| opened().is_ok());
         let opened = opened().expect("a file");
         assert!(opened.starts_with("http://127.0.0.1:"), "{opened}");
         assert!(
@@ -299,7 +299,7 @@ fn a_browser_that_does_not_open_is_a_warning() {
         let (mut child, _, stderr) = opening(folder.path(), path, "-o");
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(BufReader::new(stderr).lines().next()));
-        let line = receiver.recv_timeout(PATIENCE).expect("a warning");
+        let line = receiver.recv_timeout(TIMEOUT).expect("a warning");
         let line = line.expect("a line").expect("text");
         assert!(line.contains(expected), "{line}");
         assert_eq!(child.try_wait().expect("a child"), None, "it serves");

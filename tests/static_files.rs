@@ -256,17 +256,17 @@ fn a_download_survives_its_file_being_replaced_or_unlinked() {
     write(folder.path(), "new.bin", "new");
     fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("a file");
     let mut other = server.client();
-    eventually(|| other.get("/big.bin").content == b"new");
+    eventually!(|| other.get("/big.bin").content == b"new");
     assert!(
         replaced.read(content.len()) == content,
         "every byte of the old file"
     );
 
     write(folder.path(), "big.bin", &content);
-    eventually(|| other.get("/big.bin").content == content);
+    eventually!(|| other.get("/big.bin").content == content);
     let mut unlinked = begin();
     fs::remove_file(folder.path().join("big.bin")).expect("a file");
-    eventually(|| other.get("/big.bin").status == 404);
+    eventually!(|| other.get("/big.bin").status == 404);
     assert!(
         unlinked.read(content.len()) == content,
         "every byte of the old file"

@@ -53,7 +53,7 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
 
     // Start and end of the server are in it, too.
     let mut calls = None;
-    crate::support::eventually(|| {
+    crate::support::eventually!(|| {
         calls = total(&fs::read_to_string(&summary).unwrap_or_default());
         calls.is_some()
     });

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::{Client, Process, Spawned, eventually};
 
 /// A folder with a file to serve, and one for `--config` beside it.
@@ -78,10 +78,10 @@ fn sockets_that_are_open_already_are_served_and_nothing_else() {
     let unix = UnixListener::bind(&path).expect("a socket");
     // They come before it runs.
     let stream = TcpStream::connect(address).expect("a listener");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let first = asked(stream);
     let stream = UnixStream::connect(&path).expect("a listener");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let second = asked(stream);
     // Somebody has that port.
     let taken = listener();
@@ -116,7 +116,7 @@ fn a_socket_named_admin_is_for_operators() {
     assert_eq!(process.client().get("/a.txt").text(), "a");
     let mut operator = Client::connect(addresses[1]);
     operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    eventually(|| {
+    eventually!(|| {
         let status = operator.reply().status;
         operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         status == 200
@@ -184,7 +184,7 @@ fn uploads_are_refused_by_the_addresses_of_sockets() {
     configure(folder.path(), "[upload]\n");
     process.signal(Signal::HUP);
     let errors = folder.path().join("errors");
-    eventually(|| fs::read_to_string(&errors).is_ok_and(|text| text.contains("--auth-file")));
+    eventually!(|| fs::read_to_string(&errors).is_ok_and(|text| text.contains("--auth-file")));
 }
 
 /// A supervisor that listens.
@@ -208,7 +208,7 @@ impl Listens {
     }
 
     fn on(socket: UnixDatagram, name: String) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         Self { socket, name }
     }
 
@@ -221,7 +221,7 @@ impl Listens {
     /// What comes next but for the watchdog's.
     fn heard_beside_watchdog(&self) -> String {
         let mut text = String::new();
-        eventually(|| {
+        eventually!(|| {
             text = self.heard();
             text != "WATCHDOG=1"
         });
@@ -267,7 +267,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
         let text = supervisor.heard();
         assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{text}");
         assert_eq!(supervisor.heard(), ready);
-        eventually(|| process.client().get("/").text() == "a");
+        eventually!(|| process.client().get("/").text() == "a");
         configure(folder.path(), "prot = 1\n");
         process.signal(Signal::HUP);
         assert!(supervisor.heard().starts_with("RELOADING=1\n"));
@@ -296,7 +296,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
         let last = pid.expect("a process");
         last.signal(Signal::TERM);
         assert!(supervisor.heard().starts_with("STOPPING=1\n"));
-        eventually(|| TcpStream::connect(address).is_err());
+        eventually!(|| TcpStream::connect(address).is_err());
     }
 }
 
@@ -372,7 +372,7 @@ fn a_supervisor_that_is_not_there_is_warned_of_and_nothing_else() {
 /// Asks at a Unix socket, and is answered when the program has been started for it.
 fn ask(path: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("a listener");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a listener");
     stream.shutdown(Shutdown::Write).expect("a listener");
@@ -401,7 +401,7 @@ fn systemd_passes_sockets_with_names_and_without() {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut child = Spawned::start(&mut command);
-        eventually(|| web.exists() && other.exists());
+        eventually!(|| web.exists() && other.exists());
         let reply = ask(&web, "/a.txt");
         assert!(reply.ends_with("\r\n\r\na"), "{reply}");
         let (target, expected) = match names {

@@ -90,7 +90,7 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
     fs::write(&settings, "keep-alive-max = 0\n").expect("a file");
     process.signal(Signal::HUP);
     // There is no other limit now than that of a connection's requests.
-    eventually(|| {
+    eventually!(|| {
         let reply = Client::connect(redirecting(&process.announcement)).get("/");
         (reply.status, reply.field("Connection")) == (308, Some("close"))
     });
@@ -143,7 +143,7 @@ fn a_renewed_certificate_is_taken_when_it_is_told() {
         fs::rename(authority.path(new), old).expect("a file");
     }
     process.signal(Signal::HUP);
-    eventually(|| shown() != before);
+    eventually!(|| shown() != before);
     assert_eq!(kept.get("/a.txt").1, b"a");
 }
 
@@ -176,7 +176,7 @@ fn certificates_are_added_and_dropped_by_sighup() {
     assert!(is_there("a.test") && !is_there("b.test"));
     write(&[a, b], "");
     tws.process.signal(Signal::HUP);
-    eventually(|| is_there("b.test"));
+    eventually!(|| is_there("b.test"));
     assert!(is_there("a.test"));
     for (pairs, limits, reason) in [
         (&[b, (a.0, b.1)][..], "", "does not match the certificate"),
@@ -189,7 +189,7 @@ fn certificates_are_added_and_dropped_by_sighup() {
     }
     write(&[b], "");
     tws.process.signal(Signal::HUP);
-    eventually(|| !is_there("a.test"));
+    eventually!(|| !is_there("a.test"));
     assert!(is_there("b.test"));
 }
 

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 use tempfile::TempDir;
 use tws::{Config, KeyPair, ProxyProtocol, Reloaded, Request, Response, Server, StaticFiles, Tls};
 
-use crate::support::client::PATIENCE;
+use crate::support::client::TIMEOUT;
 use crate::support::{TestServer, eventually, pattern};
 
 const MIB: usize = 1 << 20;
@@ -90,8 +90,8 @@ impl Secure {
     fn on(socket: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
@@ -306,7 +306,7 @@ fn new_certificates_are_shown_without_a_drop() {
     assert_eq!(shown(&connect().expect("a session")), shown(&old));
     link(&second.key, &live.key);
     // The server looks by itself.
-    eventually(|| shown(&connect().expect("a session")) != shown(&old));
+    eventually!(|| shown(&connect().expect("a session")) != shown(&old));
     assert_eq!(old.get("/").1, b"hello\n");
     assert!(Secure::connect(server.address, "b.test", &config).is_ok());
 }
@@ -414,7 +414,7 @@ fn a_client_with_too_many_connections_is_closed_on() {
     let counts = server.handle.stats();
     assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     drop(first);
-    eventually(|| server.handle.connections() == 0);
+    eventually!(|| server.handle.connections() == 0);
     assert_eq!(connect().expect("a handshake").get("/").1, b"hello\n");
 }
 
@@ -449,7 +449,7 @@ fn half_a_handshake_keeps_nobody_waiting() {
     }
     assert_eq!(client.get("/").1, b"hello\n");
     drop(client);
-    eventually(|| server.handle.connections() == 0);
+    eventually!(|| server.handle.connections() == 0);
 }
 
 /// Those who do not go on with their handshake make room for who wants to.
@@ -467,8 +467,8 @@ fn silent_clients_do_not_fill_the_server() {
     );
     let config = Arc::new(authority.client());
     let _silent: Vec<_> = (0..3).map(|_| server.client()).collect();
-    eventually(|| server.handle.connections() == 3);
-    eventually(|| {
+    eventually!(|| server.handle.connections() == 3);
+    eventually!(|| {
         let client = Secure::connect(server.address, "a.test", &config);
         client.is_ok_and(|mut client| client.get("/").1 == b"hello\n")
     });

@@ -83,12 +83,12 @@ impl Sitting {
 
     #[track_caller]
     fn wait_for(&self, words: &str) {
-        eventually(|| screen(&self.written()).contains(words));
+        eventually!(|| screen(&self.written()).contains(words));
     }
 
     fn client(&self) -> Client {
         let mut address = None;
-        eventually(|| {
+        eventually!(|| {
             let screen = screen(&self.written());
             let behind = screen.split_once("http://").map(|(_, behind)| behind);
             let text = behind.and_then(|behind| behind.split_once('/'));
@@ -109,7 +109,7 @@ impl Sitting {
     /// How it ended, with the terminal as it was before.
     fn end(mut self) -> ExitStatus {
         let status = self.child.wait().expect("an end");
-        eventually(|| self.written().ends_with(CURSOR));
+        eventually!(|| self.written().ends_with(CURSOR));
         let written = self.written();
         let (_, behind) = written.rsplit_once(OLD_SCREEN).expect("the old screen");
         assert!(

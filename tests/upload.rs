@@ -137,7 +137,7 @@ fn a_file_that_is_there_stays_unless_that_is_allowed() {
     assert_eq!(server.client().get("/old.txt").text(), "old");
     let reply = put(&server, "/old.txt", "", "newer");
     assert_eq!((reply.status, reply.field("Location")), (204, None));
-    eventually(|| server.client().get("/old.txt").text() == "newer");
+    eventually!(|| server.client().get("/old.txt").text() == "newer");
     for path in ["/sub", "/link", "/out"] {
         assert_eq!(put(&server, path, "", "x").status, 409, "{path}");
     }
@@ -379,7 +379,7 @@ fn what_breaks_off_leaves_nothing_behind() {
     // Another upload is done behind them.
     assert_eq!(put(&server, "/sub/x", "", "x").status, 201);
     fs::remove_file(outside.path().join("root/sub/x")).expect("a file");
-    eventually(|| {
+    eventually!(|| {
         // What the form stored whole, before it broke off, may stay.
         let _ = fs::remove_file(outside.path().join("root/a.txt"));
         snapshot(outside.path()) == before
@@ -402,7 +402,7 @@ fn more_than_the_limit_is_refused() {
     client.send("PUT /x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n186A1\r\n");
     client.send(pattern(100_001)).send("\r\n0\r\n\r\n");
     assert_eq!(client.reply().status, 413);
-    eventually(|| snapshot(outside.path()) == before);
+    eventually!(|| snapshot(outside.path()) == before);
     assert_eq!(put(&server, "/x", "", pattern(100_000)).status, 201);
 }
 
@@ -560,7 +560,7 @@ fn an_old_coding_of_a_new_file_is_not_served() {
     };
     assert_eq!(get().text(), "coded");
     assert_eq!(put(&server, "/x.html", "", "new").status, 204);
-    eventually(|| get().text() == "new");
+    eventually!(|| get().text() == "new");
     // Nor by one that has never seen the old one.
     let server = serve(&outside, |_| {});
     let reply = server

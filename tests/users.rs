@@ -309,7 +309,7 @@ mod on_postgres {
             // Those from before the end, and so many after it.
             created.extend(load.answers.try_iter());
             created.extend(load.answers(400));
-            eventually(|| client.get("/users").status == 200);
+            eventually!(|| client.get("/users").status == 200);
         }
         created.extend(load.end());
         assert_all_there(created, &mut site.client());
@@ -330,8 +330,8 @@ mod on_postgres {
         assert_eq!(post(&mut client, ANA).status, 503);
         assert_eq!(client.get("/page.html").status, 200);
         postgres.run();
-        eventually(|| post(&mut client, ANA).status == 201);
-        eventually(|| client.get("/users/1").status == 200);
+        eventually!(|| post(&mut client, ANA).status == 201);
+        eventually!(|| client.get("/users/1").status == 200);
     }
 
     /// The database hangs for longer than any test would wait; nobody else may.

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::Spawned;
 use super::ports::free_port;
+use super::{Spawned, eventually};
 
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -42,13 +42,12 @@ impl Peer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut program = Spawned::start(&mut command);
-        while !is_ready(address, folder.path()) {
-            if program.try_wait().expect("a child").is_some() {
-                return None;
-            }
-            std::thread::yield_now();
-        }
-        Some(Self {
+        let mut has_exited = false;
+        eventually!(|| {
+            has_exited = program.try_wait().expect("a child").is_some();
+            has_exited || is_ready(address, folder.path())
+        });
+        (!has_exited).then(|| Self {
             address,
             _program: program,
             _folder: folder,

@@ -15,17 +15,45 @@ pub(crate) mod server;
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub(crate) use child_process::Spawned;
 pub(crate) use client::{Client, Reply};
 pub(crate) use server::{Process, TestServer};
 
-/// Waits until something that must come true has: a changed file is seen soon, not at once.
-pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < client::PATIENCE, "it has not come true");
-        std::thread::yield_now();
+/// Waits until a closure returns true, for [`client::TIMEOUT`] at most. The panic at the timeout
+/// shows the closure's source text.
+macro_rules! eventually {
+    ($condition:expr) => {
+        $crate::support::wait_until(
+            stringify!($condition),
+            $crate::support::client::TIMEOUT,
+            $condition,
+        )
+    };
+}
+pub(crate) use eventually;
+
+/// Evaluates `condition` about once a millisecond until it returns true.
+///
+/// # Panics
+///
+/// If it is still false after `timeout`; `description` says what the test waited for.
+#[track_caller]
+pub(crate) fn wait_until(
+    description: &str,
+    timeout: Duration,
+    mut condition: impl FnMut() -> bool,
+) {
+    const INTERVAL: Duration = Duration::from_millis(1);
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < timeout,
+            "timed out after {timeout:?} waiting for: {description}"
+        );
+        thread::park_timeout(INTERVAL);
     }
 }
 

@@ -19,7 +19,7 @@ use super::ports::free_port;
 const PASSWORD: &str = "s3cret@/?";
 const PASSWORD_IN_URL: &str = "s3cret%40%2F%3F";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
@@ -90,7 +90,7 @@ impl Postgres {
             io::copy(&mut stderr, &mut io::sink()).expect("its end");
             child.wait().expect("an end");
         });
-        let started = told.recv_timeout(PATIENCE).expect("postgres, in time");
+        let started = told.recv_timeout(TIMEOUT).expect("postgres, in time");
         let pid = started.unwrap_or_else(|log| panic!("postgres: {log}"));
         self.running = Some(Running { pid, thread });
     }
