@@ -8,7 +8,7 @@ use serde_json::Value;
 use tws::access_log::{AccessLog, Format, LogDestination};
 use tws::{Request, Response};
 
-use crate::support::{Process, TestServer, pattern};
+use crate::support::{TestServer, TwsProcess, pattern};
 
 #[test]
 fn each_request_is_one_line_whatever_is_in_it() {
@@ -16,7 +16,7 @@ fn each_request_is_one_line_whatever_is_in_it() {
     let log = folder.path().join("logs.txt");
     let path = log.to_str().expect("UTF-8").to_owned();
     let site = tempfile::tempdir().expect("a folder");
-    let mut server = Process::start(
+    let mut server = TwsProcess::start(
         site.path(),
         &["--log-format=combined", "--access-log", &path],
     );
@@ -29,7 +29,7 @@ fn each_request_is_one_line_whatever_is_in_it() {
     for request in hostile {
         let mut client = server.client();
         client.send(request);
-        client.reply();
+        client.response();
     }
     server.signal(Signal::TERM);
     assert!(server.child.wait().expect("an end").success());
@@ -51,7 +51,7 @@ fn json_tells_bytes_status_duration_and_outcome() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("a file");
     // Lines of several event loops have no order among themselves.
-    let mut server = Process::start(folder.path(), &["--log-format=json", "--workers=1"]);
+    let mut server = TwsProcess::start(folder.path(), &["--log-format=json", "--workers=1"]);
     let mut client = server.client();
     let port = client.stream().local_addr().expect("an address").port();
     assert_eq!(client.get("/none?q").status, 404);
@@ -85,14 +85,14 @@ fn a_pipe_that_nobody_reads_stalls_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("small.txt"), "small").expect("a file");
     // Its standard output is a pipe that this test does not read.
-    let mut server = Process::start(folder.path(), &["--log-format=combined"]);
+    let mut server = TwsProcess::start(folder.path(), &["--log-format=combined"]);
     let request = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
     let mut client = server.client();
     // Far more lines than a pipe holds.
     for _ in 0..100 {
         client.send(&request);
         for _ in 0..100 {
-            assert_eq!(client.reply().status, 200);
+            assert_eq!(client.response().status, 200);
         }
     }
     drop(client);

@@ -19,7 +19,7 @@ use tws::{
 
 use crate::static_files::write;
 use crate::support::metrics::Metrics;
-use crate::support::{Client, Process, Reply, TestServer, eventually, pattern};
+use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
 const MIB: usize = 1024 * 1024;
 
@@ -34,13 +34,13 @@ fn folder() -> TempDir {
 }
 
 /// A server of files, and beside it one that tells of it.
-struct Observed {
+struct ObservedServer {
     server: TestServer,
     admin: TestServer,
     _folder: TempDir,
 }
 
-impl Observed {
+impl ObservedServer {
     fn start() -> Self {
         let folder = folder();
         let files = StaticFiles::new(folder.path()).expect("a folder");
@@ -56,38 +56,38 @@ impl Observed {
     }
 
     fn metrics(&self) -> Metrics {
-        let reply = ask(&self.admin, "/metrics");
+        let response = ask(&self.admin, "/metrics");
         let media_type = "text/plain; version=0.0.4; charset=utf-8";
         assert_eq!(
-            (reply.status, reply.field("Content-Type")),
+            (response.status, response.field("Content-Type")),
             (200, Some(media_type))
         );
-        Metrics::parse(&reply.text())
+        Metrics::parse(&response.text())
     }
 }
 
 /// Asks as the machine's own people do.
-fn ask(admin: &TestServer, path: &str) -> Reply {
+fn ask(admin: &TestServer, path: &str) -> HttpResponse {
     let mut client = admin.client();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    client.reply()
+    client.response()
 }
 
 #[test]
 fn metrics_add_up_with_what_was_asked() {
-    let observed = Observed::start();
+    let observed = ObservedServer::start();
     let mut client = observed.server.client();
     for (path, times) in [("/a.txt", 7), ("/nothing", 3)] {
         for _ in 0..times {
             client.get(path);
         }
     }
-    let reply = client.request("GET", "/a.txt", "Range: bytes=1-2\r\n");
-    assert_eq!(reply.status, 206);
+    let response = client.request("GET", "/a.txt", "Range: bytes=1-2\r\n");
+    assert_eq!(response.status, 206);
     assert_eq!(client.request("HEAD", "/a.txt", "").status, 200);
     let missing = client.get("/nothing").content.len();
     client.send("GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(client.reply().status, 400);
+    assert_eq!(client.response().status, 400);
     // A response is counted when the kernel has it, which may be behind the client.
     let mut metrics = observed.metrics();
     eventually!(|| {
@@ -121,7 +121,7 @@ fn metrics_add_up_with_what_was_asked() {
 
 #[test]
 fn metrics_help_matches_the_golden_text() {
-    let observed = Observed::start();
+    let observed = ObservedServer::start();
     let text = ask(&observed.admin, "/metrics").text();
     let help: Vec<&str> = text
         .lines()
@@ -187,7 +187,7 @@ fn connections_are_counted_by_what_they_do() {
         .send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     let mut lingering = connect();
-    lingering.send("nonsense\r\n\r\n").reply();
+    lingering.send("nonsense\r\n\r\n").response();
     eventually!(|| {
         let report = observer.report(Duration::from_secs(10));
         assert!(report.silent.is_empty());
@@ -200,7 +200,7 @@ fn connections_are_counted_by_what_they_do() {
     let jobs = observer.totals().jobs;
     assert_eq!((jobs.running, jobs.waiting), (1, 0));
     drop(release);
-    assert_eq!(job.reply().text(), "done");
+    assert_eq!(job.response().text(), "done");
 }
 
 /// The only transfer there is, when it is as expected.
@@ -337,7 +337,7 @@ fn an_upload_is_a_transfer_the_other_way() {
     assert!(told.moved > 0 && told.moved < LARGE as u64, "{told:?}");
     start.send(()).expect("a handler");
     sending.join().expect("no panic");
-    assert_eq!(client.reply().text(), LARGE.to_string());
+    assert_eq!(client.response().text(), LARGE.to_string());
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn a_server_that_nobody_observes_measures_nothing() {
 
 #[test]
 fn readiness_ends_before_the_service_and_health_after() {
-    let observed = Observed::start();
+    let observed = ObservedServer::start();
     let status = |path| ask(&observed.admin, path).status;
     eventually!(|| status("/readyz") == 200);
     assert_eq!(status("/healthz"), 200);
@@ -413,14 +413,14 @@ fn an_event_loop_that_is_stuck_is_not_well() {
     }
     assert_eq!(ask(&admin, "/healthz").status, 503);
     drop(release);
-    assert_eq!(stuck.reply().text(), "done");
+    assert_eq!(stuck.response().text(), "done");
     // When it has answered what it was asked meanwhile.
     eventually!(|| ask(&admin, "/healthz").status == 200);
 }
 
 #[test]
 fn events_come_each_second_and_end_with_the_server() {
-    let mut observed = Observed::start();
+    let mut observed = ObservedServer::start();
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
@@ -479,13 +479,13 @@ fn event(watcher: &mut Client) -> Option<Value> {
 
 #[test]
 fn the_admin_says_little_to_strangers() {
-    let observed = Observed::start();
+    let observed = ObservedServer::start();
     let host = |host: &str| {
         let mut client = observed.admin.client();
         client.send(format!(
             "GET /metrics HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n"
         ));
-        client.reply().status
+        client.response().status
     };
     for own in [
         "127.0.0.1",
@@ -521,15 +521,15 @@ fn the_admin_says_little_to_strangers() {
         client.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         ));
-        let reply = client.head();
-        assert_eq!(reply.status, status, "{method} {path}");
+        let response = client.head();
+        assert_eq!(response.status, status, "{method} {path}");
         assert_eq!(
-            reply.field("X-Content-Type-Options"),
+            response.field("X-Content-Type-Options"),
             Some("nosniff"),
             "{path}"
         );
-        assert_eq!(reply.field("Cache-Control"), Some("no-store"), "{path}");
-        let policy = reply.field("Content-Security-Policy").expect("a policy");
+        assert_eq!(response.field("Cache-Control"), Some("no-store"), "{path}");
+        let policy = response.field("Content-Security-Policy").expect("a policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
         if method == "HEAD" {
             assert_eq!(client.end_input().rest().expect("an end"), b"", "{path}");
@@ -540,16 +540,17 @@ fn the_admin_says_little_to_strangers() {
     assert_eq!(any.client().get("/healthz").status, 200);
 }
 
-fn ask_at(address: Option<SocketAddr>, path: &str) -> Reply {
+fn ask_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
     let mut client = Client::connect(address.expect("an address for operators"));
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    client.reply()
+    client.response()
 }
 
 #[test]
 fn the_program_tells_its_operators_until_its_last_answer() {
     let folder = folder();
-    let mut process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
+    let mut process =
+        TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let ask = |path: &str| ask_at(process.admin, path);
     // It has announced itself, and serves any moment.
     eventually!(|| ask("/readyz").status == 200);
@@ -579,7 +580,7 @@ fn the_program_tells_its_operators_until_its_last_answer() {
 #[test]
 fn a_hundred_watchers_all_see_something() {
     let folder = folder();
-    let process = Process::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
+    let process = TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let address = process.admin.expect("an address for operators");
     let mut watchers: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
     for watcher in &mut watchers {
@@ -599,15 +600,15 @@ fn a_load_balancer_has_time_to_notice() {
         "--admin=127.0.0.1:0",
         "--drain-delay=3600",
     ];
-    let mut process = Process::start(folder.path(), &args);
+    let mut process = TwsProcess::start(folder.path(), &args);
     eventually!(|| ask_at(process.admin, "/readyz").status == 200);
     process.signal(Signal::TERM);
     eventually!(|| ask_at(process.admin, "/readyz").status == 503);
     let mut client = process.client();
     for _ in 0..2 {
-        let reply = client.get("/a.txt");
+        let response = client.get("/a.txt");
         assert_eq!(
-            (reply.status, reply.field("Connection")),
+            (response.status, response.field("Connection")),
             (200, Some("keep-alive"))
         );
     }
@@ -625,7 +626,7 @@ fn other_machines_need_a_password_for_all_but_health() {
     std::fs::write(&users, line).expect("a file");
     let args = ["--access-log=off", "--auth-file=users"];
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
-        let process = Process::start(folder.path(), &[&args[..], &[address]].concat());
+        let process = TwsProcess::start(folder.path(), &[&args[..], &[address]].concat());
         eventually!(|| ask_at(process.admin, "/readyz").status == 200);
         for (path, status) in [("/metrics", status), ("/healthz", 200)] {
             assert_eq!(

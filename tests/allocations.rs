@@ -83,7 +83,7 @@ fn request(method: &str, fields: &str) -> Vec<u8> {
 }
 
 fn through_a_server(files: StaticFiles) {
-    let server = Serving::start(files);
+    let server = SingleLoopServer::start(files);
     let mut client = server.client();
     let request = request("GET", "");
     let count = typical_allocations(|| client.round_trip(&request));
@@ -95,7 +95,7 @@ fn through_a_server(files: StaticFiles) {
 fn idle_connections(files: StaticFiles) {
     const COUNT: usize = 256;
     const MAX_BYTES_EACH: usize = 256;
-    let server = Serving::start(files);
+    let server = SingleLoopServer::start(files);
     let request = request("GET", "");
     let mut clients = Vec::with_capacity(COUNT);
     clients.push(server.client());
@@ -131,13 +131,13 @@ fn typical_allocations(mut run: impl FnMut()) -> usize {
 }
 
 /// A server with one event loop.
-struct Serving {
+struct SingleLoopServer {
     address: SocketAddr,
     handle: ServerHandle,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
-impl Serving {
+impl SingleLoopServer {
     fn start(handler: impl Handler + 'static) -> Self {
         let mut config = Config::default();
         config.port = 0;
@@ -151,12 +151,12 @@ impl Serving {
         }
     }
 
-    fn client(&self) -> Client {
-        Client(TcpStream::connect(self.address).expect("a connection"))
+    fn client(&self) -> AllocationFreeClient {
+        AllocationFreeClient(TcpStream::connect(self.address).expect("a connection"))
     }
 }
 
-impl Drop for Serving {
+impl Drop for SingleLoopServer {
     fn drop(&mut self) {
         self.handle.shut_down();
         if let Some(thread) = self.thread.take() {
@@ -165,14 +165,14 @@ impl Drop for Serving {
     }
 }
 
-struct Client(TcpStream);
+struct AllocationFreeClient(TcpStream);
 
-impl Client {
-    /// Sends a request and takes the reply, which comes in one write.
+impl AllocationFreeClient {
+    /// Sends a request and takes the response, which comes in one write.
     fn round_trip(&mut self, request: &[u8]) {
-        let mut reply = [0; 4096];
+        let mut response = [0; 4096];
         self.0.write_all(request).expect("a server");
-        let count = self.0.read(&mut reply).expect("a reply");
-        assert!(reply[..count].starts_with(b"HTTP/1.1 "));
+        let count = self.0.read(&mut response).expect("a response");
+        assert!(response[..count].starts_with(b"HTTP/1.1 "));
     }
 }

@@ -10,12 +10,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, TIMEOUT};
-use crate::support::{Process, Spawned, wait_until};
+use crate::support::{ChildProcess, TwsProcess, wait_until};
 
-fn start_driver() -> Option<(Spawned, u16)> {
+fn start_driver() -> Option<(ChildProcess, u16)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0").stdout(Stdio::piped());
-    let mut driver = Spawned::start(&mut command);
+    let mut driver = ChildProcess::start(&mut command);
     let stdout = driver.stdout.take().expect("a pipe");
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
     let port = lines.find_map(|line| {
@@ -33,7 +33,7 @@ fn start_driver() -> Option<(Spawned, u16)> {
 
 /// Chromium, driven by its driver over the WebDriver protocol (W3C WebDriver §14).
 struct Browser {
-    _driver: Spawned,
+    _driver: ChildProcess,
     address: SocketAddr,
     session: String,
 }
@@ -81,9 +81,9 @@ impl Browser {
             self.address,
             content.len()
         ));
-        let reply = client.reply();
-        let mut answer: Value = serde_json::from_str(&reply.text()).expect("JSON");
-        assert_eq!(reply.status, 200, "{method} {path}: {answer}");
+        let response = client.response();
+        let mut answer: Value = serde_json::from_str(&response.text()).expect("JSON");
+        assert_eq!(response.status, 200, "{method} {path}: {answer}");
         answer["value"].take()
     }
 
@@ -132,9 +132,9 @@ impl Drop for Browser {
     }
 }
 
-fn sample_site() -> Process {
+fn sample_site() -> TwsProcess {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Process::start(project, &["--access-log", "off"])
+    TwsProcess::start(project, &["--access-log", "off"])
 }
 
 /// What the operators' page shows of its only transfer, cell by cell; null if there is none.
@@ -150,7 +150,7 @@ fn the_operators_page_shows_a_slow_download_until_it_is_over() {
     let file = fs::File::create(folder.path().join(hostile)).expect("a file");
     file.set_len(LEN as u64).expect("a size");
     let args = ["--access-log=off", "--admin=127.0.0.1:0", "."];
-    let mut site = Process::start(folder.path(), &args);
+    let mut site = TwsProcess::start(folder.path(), &args);
     let browser = Browser::start();
     let admin = site.admin.expect("an address");
     browser.open(&format!("http://{admin}/"));
@@ -191,7 +191,7 @@ fn the_operators_page_shows_a_slow_download_until_it_is_over() {
     let lost = "return document.querySelector('#status').dataset.state === 'lost'";
     browser.wait_for(lost);
     let again = format!("--admin={admin}");
-    let _again = Process::start(folder.path(), &["--access-log=off", &again, "."]);
+    let _again = TwsProcess::start(folder.path(), &["--access-log=off", &again, "."]);
     browser.wait_for("return document.querySelector('#status').textContent === 'Serving'");
 }
 
@@ -271,7 +271,7 @@ fn run_all_passes_twice_and_the_pages_load_without_an_error() {
 fn the_test_page_passes_over_https_and_plain_http_leads_there() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
-    let site = Process::start(project, &args);
+    let site = TwsProcess::start(project, &args);
     let (_, plain) = site
         .announcement
         .split_once("redirects here: ")
@@ -297,7 +297,7 @@ fn the_test_page_uploads_files_where_they_are_taken() {
         fs::copy(project.join("www").join(name), folder.path().join(name)).expect("a copy");
     }
     let browser = Browser::start();
-    let upload = |site: &Process, name: &str| {
+    let upload = |site: &TwsProcess, name: &str| {
         browser.open(&format!("http://{}/", site.address));
         browser.script(&format!(
             "const data = new DataTransfer(); \
@@ -310,11 +310,11 @@ fn the_test_page_uploads_files_where_they_are_taken() {
              document.querySelector('#upload .uploaded').textContent",
         )
     };
-    let off = Process::start(folder.path(), &["--access-log", "off", "."]);
+    let off = TwsProcess::start(folder.path(), &["--access-log", "off", "."]);
     let shown = upload(&off, "a.txt");
     assert!(shown.to_string().contains("-- --upload"), "{shown}");
 
-    let site = Process::start(folder.path(), &["--access-log", "off", "--upload", "."]);
+    let site = TwsProcess::start(folder.path(), &["--access-log", "off", "--upload", "."]);
     let shown = upload(&site, "a ñ#.txt");
     assert!(shown.to_string().contains("201"), "{shown}");
     let link = browser.script("return document.querySelector('#upload .uploaded a').href");
@@ -328,7 +328,7 @@ fn the_test_page_uploads_files_where_they_are_taken() {
     // The form of a listing, without the script.
     fs::create_dir(folder.path().join("folder")).expect("a folder");
     let listed = ["--access-log", "off", "--upload", "--listing", "on", "."];
-    let site = Process::start(folder.path(), &listed);
+    let site = TwsProcess::start(folder.path(), &listed);
     browser.open(&format!("http://{}/folder/?sort=size", site.address));
     browser.script(
         "const data = new DataTransfer(); \

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{Client, Reply, TestServer, pattern, wait_until};
+use crate::support::{Client, HttpResponse, TestServer, pattern, wait_until};
 
 const CLIENTS: usize = 4;
 /// By each client.
@@ -62,7 +62,7 @@ fn under_load<'a>(
 
 /// How a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum ChangeKind {
     /// Another file takes its name.
     Renamed,
     /// Every second version is that there is none.
@@ -73,18 +73,18 @@ enum Way {
 }
 
 /// One file's history.
-struct History {
+struct FileHistory {
     name: String,
-    way: Way,
+    kind: ChangeKind,
     /// When each version but the last was over.
     over: Mutex<Vec<Instant>>,
 }
 
-impl History {
-    fn new(way: Way, at: usize) -> Self {
+impl FileHistory {
+    fn new(kind: ChangeKind, at: usize) -> Self {
         Self {
-            name: format!("{way:?}-{at}.txt"),
-            way,
+            name: format!("{kind:?}-{at}.txt"),
+            kind,
             over: Mutex::default(),
         }
     }
@@ -99,9 +99,9 @@ impl History {
             let line = format!("{} version {version:08}\n", self.name);
             line.repeat(100 + version * 37 % 800).into_bytes()
         };
-        match (self.way, version) {
-            (Way::Deleted, version) if version % 2 == 1 => None,
-            (Way::InPlace, version) if version % 16 == 15 => {
+        match (self.kind, version) {
+            (ChangeKind::Deleted, version) if version % 2 == 1 => None,
+            (ChangeKind::InPlace, version) if version % 16 == 15 => {
                 let before = whole(version - 1);
                 Some(before[..before.len() / 2].to_vec())
             }
@@ -115,19 +115,19 @@ impl History {
             return fs::remove_file(path).expect("a file");
         };
         let date = |file: &File| file.set_modified(time_of(version)).expect("a time");
-        match (self.way, version % 16) {
-            (Way::Renamed | Way::Deleted, _) => {
+        match (self.kind, version % 16) {
+            (ChangeKind::Renamed | ChangeKind::Deleted, _) => {
                 let new = folder.join(format!(".{}", self.name));
                 fs::write(&new, content).expect("a file");
                 date(&File::options().write(true).open(&new).expect("a file"));
                 fs::rename(new, path).expect("a file");
             }
-            (Way::InPlace, 0) => {
+            (ChangeKind::InPlace, 0) => {
                 let mut file = File::create(path).expect("a file");
                 file.write_all(&content).expect("room");
                 date(&file);
             }
-            (Way::InPlace, rest) => {
+            (ChangeKind::InPlace, rest) => {
                 let mut file = File::options().write(true).open(path).expect("a file");
                 if rest < 15 {
                     for piece in content.chunks(8 * 1024) {
@@ -152,9 +152,9 @@ fn time_of(version: usize) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + version as u64)
 }
 
-/// The version that a reply is of, by its date.
-fn version_of(reply: &Reply) -> usize {
-    let date = reply.field("Last-Modified").expect("a date");
+/// The version that a response is of, by its date.
+fn version_of(response: &HttpResponse) -> usize {
+    let date = response.field("Last-Modified").expect("a date");
     let time = httpdate::parse_http_date(date).expect("a date");
     let since = time.duration_since(time_of(0)).expect("a version's date");
     usize::try_from(since.as_secs()).expect("a version")
@@ -162,7 +162,7 @@ fn version_of(reply: &Reply) -> usize {
 
 /// What the clients have seen in all.
 #[derive(Default)]
-struct Seen {
+struct Observations {
     /// Version and length by name and strong tag: so much is known of the content.
     versions: Mutex<HashMap<(String, String), (usize, usize)>>,
     parts: AtomicUsize,
@@ -170,10 +170,10 @@ struct Seen {
 }
 
 /// A client's own part of it: the latest strong tag of a whole version, by name.
-type Tags = HashMap<String, String>;
+type LatestTags = HashMap<String, String>;
 
-impl Seen {
-    fn ask(&self, client: &mut Client, file: &History, tags: &mut Tags, at: usize) {
+impl Observations {
+    fn ask(&self, client: &mut Client, file: &FileHistory, tags: &mut LatestTags, at: usize) {
         let asked = tags
             .get(&file.name)
             .filter(|_| at.is_multiple_of(3))
@@ -182,39 +182,43 @@ impl Seen {
             format!("Range: bytes=10-1009\r\nIf-Range: {tag}\r\n")
         });
         // By another path nearly every time: it is opened and read each time, not found in a cache.
-        let path = match file.way {
-            Way::InPlace => format!("/{}/{}", at % ALIASES, file.name),
-            Way::Renamed | Way::Deleted => format!("/{}", file.name),
+        let path = match file.kind {
+            ChangeKind::InPlace => format!("/{}/{}", at % ALIASES, file.name),
+            ChangeKind::Renamed | ChangeKind::Deleted => format!("/{}", file.name),
         };
         let sent = Instant::now();
-        let reply = client.request("GET", &path, &fields);
-        match (reply.status, file.way) {
+        let response = client.request("GET", &path, &fields);
+        match (response.status, file.kind) {
             (200 | 206, _) => {}
             // Each time it was read, it was written to: 500.
-            (404, Way::Deleted) | (503, Way::InPlace) => return,
-            (status, way) => panic!("{status} for a file that is {way:?}"),
+            (404, ChangeKind::Deleted) | (503, ChangeKind::InPlace) => return,
+            (status, kind) => panic!("{status} for a file that is {kind:?}"),
         }
-        let tag = reply.field("ETag").expect("a tag");
+        let tag = response.field("ETag").expect("a tag");
         if tag.starts_with("W/") {
             // Written to just now: the bytes may be of any moment, and the tag promises nothing.
-            assert_eq!((file.way, reply.status), (Way::InPlace, 200));
+            assert_eq!((file.kind, response.status), (ChangeKind::InPlace, 200));
             return;
         }
-        let version = version_of(&reply);
+        let version = version_of(&response);
         let content = file.content(version).expect("a version that is there");
         let name = &file.name;
-        if reply.status == 206 {
+        if response.status == 206 {
             assert_eq!(asked.as_deref(), Some(tag), "a part of another version");
             let range = format!("bytes 10-1009/{}", content.len());
-            assert_eq!(reply.field("Content-Range"), Some(range.as_str()), "{name}");
-            let same = reply.content == content[10..1010];
+            assert_eq!(
+                response.field("Content-Range"),
+                Some(range.as_str()),
+                "{name}"
+            );
+            let same = response.content == content[10..1010];
             assert!(same, "{name}: a part of version {version} has other bytes");
             self.parts.fetch_add(1, Ordering::Relaxed);
         } else {
             // Linux cuts a file first and dates it then: a moment's version, the beginning of this
             // one, with a tag of its own because of its size.
-            let cut = file.way == Way::InPlace && content.starts_with(&reply.content);
-            let same = reply.content == content;
+            let cut = file.kind == ChangeKind::InPlace && content.starts_with(&response.content);
+            let same = response.content == content;
             assert!(same || cut, "{name}: version {version} has other bytes");
             if asked.is_some() {
                 assert_ne!(asked.as_deref(), Some(tag), "a range that was not void");
@@ -224,9 +228,9 @@ impl Seen {
                 tags.insert(name.clone(), tag.to_owned());
             }
         }
-        let len = match reply.status {
+        let len = match response.status {
             206 => content.len(),
-            _ => reply.content.len(),
+            _ => response.content.len(),
         };
         let key = (name.clone(), tag.to_owned());
         let is = (version, len);
@@ -247,8 +251,12 @@ impl Seen {
 #[test]
 fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
     let folder = tempfile::tempdir().expect("a folder");
-    let histories = [Way::Renamed, Way::Deleted, Way::InPlace]
-        .map(|way| [0, 1, 2, 3].map(|at| History::new(way, at)));
+    let histories = [
+        ChangeKind::Renamed,
+        ChangeKind::Deleted,
+        ChangeKind::InPlace,
+    ]
+    .map(|kind| [0, 1, 2, 3].map(|at| FileHistory::new(kind, at)));
     let files: Vec<_> = histories.iter().flatten().collect();
     for file in &files {
         file.write(folder.path(), 0);
@@ -257,7 +265,7 @@ fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
         symlink(".", folder.path().join(alias.to_string())).expect("a link");
     }
     let server = TestServer::of(folder.path());
-    let seen = Seen::default();
+    let seen = Observations::default();
 
     let writers = histories
         .iter()
@@ -272,7 +280,7 @@ fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
             let (files, seen, server) = (&files, &seen, &server);
             Box::new(move || {
                 let mut connection = server.client();
-                let mut tags = Tags::new();
+                let mut tags = LatestTags::new();
                 for at in 0..REQUESTS {
                     let file = files[(at + client * 5) % files.len()];
                     seen.ask(&mut connection, file, &mut tags, at / files.len());
@@ -295,10 +303,10 @@ fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
     for file in &files {
         let last = file.content(file.last());
         wait_until(&file.name, LAST_CHANGE_TIMEOUT, || {
-            let reply = client.get(&format!("/{}", file.name));
+            let response = client.get(&format!("/{}", file.name));
             match &last {
-                Some(content) => reply.status == 200 && reply.content == *content,
-                None => reply.status == 404,
+                Some(content) => response.status == 200 && response.content == *content,
+                None => response.status == 404,
             }
         });
     }
@@ -365,11 +373,11 @@ fn a_root_that_is_switched_is_one_tree_or_the_other() {
                 for at in 0..REQUESTS {
                     let name = PAGES[(at + client) % PAGES.len()];
                     let path = name.strip_suffix("index.html").unwrap_or(name);
-                    let reply = connection.get(&format!("/{path}"));
-                    assert_eq!(reply.status, 200, "{path}");
+                    let response = connection.get(&format!("/{path}"));
+                    assert_eq!(response.status, 200, "{path}");
                     let tree = TREES
                         .iter()
-                        .position(|tree| reply.content == page(tree, name));
+                        .position(|tree| response.content == page(tree, name));
                     let tree = tree.unwrap_or_else(|| panic!("/{path} is of neither tree"));
                     seen[tree].fetch_add(1, Ordering::Relaxed);
                 }

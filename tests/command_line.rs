@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Process, eventually};
+use crate::support::{TwsProcess, eventually};
 
 /// Runs `tws` to its end.
 fn tws(folder: &Path, args: &[&str]) -> Output {
@@ -266,21 +266,21 @@ fn the_site_file_is_read_and_never_served() {
     fs::write(at.join(".tws.toml"), "clean-urls = true\n").expect("a file");
     fs::write(at.join("other.toml"), "index = [\"a.html\"]\n").expect("a file");
 
-    let own = Process::start(at, &[]);
+    let own = TwsProcess::start(at, &[]);
     assert_eq!(own.client().get("/a").text(), "a");
     assert_eq!(own.client().get("/.tws.toml").status, 404);
     assert_eq!(own.client().get("/other.toml").status, 200);
 
-    let other = Process::start(at, &["--config", "other.toml"]);
+    let other = TwsProcess::start(at, &["--config", "other.toml"]);
     assert_eq!(other.client().get("/a").status, 404);
     assert_eq!(other.client().get("/").text(), "a");
     assert_eq!(other.client().get("/other.toml").status, 404);
 
-    let none = Process::start(at, &["--no-site-file"]);
+    let none = TwsProcess::start(at, &["--no-site-file"]);
     assert_eq!(none.client().get("/a").status, 404);
     assert_eq!(none.client().get("/.tws.toml").status, 404);
 
-    let flag = Process::start(at, &["--index", "a.html"]);
+    let flag = TwsProcess::start(at, &["--index", "a.html"]);
     assert_eq!(flag.client().get("/").text(), "a");
 }
 
@@ -306,7 +306,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
         if let Some(value) = variable {
             command.env("TWS_INDEX", value);
         }
-        let process = Process::run(&mut command);
+        let process = TwsProcess::run(&mut command);
         assert_eq!(process.client().get("/").text(), expected);
         let mut second = process.address;
         second.set_ip([127, 0, 0, 2].into());
@@ -518,7 +518,7 @@ fn a_folder_with_the_name_of_a_word_is_served() {
         fs::create_dir(folder.path().join(name)).expect("a folder");
         fs::write(folder.path().join(name).join("index.html"), name).expect("a file");
         // What comes first is --port=0 of the tests; without that it is a word.
-        let site = Process::start(folder.path(), &[&format!("./{name}")]);
+        let site = TwsProcess::start(folder.path(), &[&format!("./{name}")]);
         assert_eq!(site.client().get("/").text(), name);
     }
     let man = tws(folder.path(), &["man"]);
@@ -570,12 +570,12 @@ fn diagnostics_that_nobody_reads_stall_nobody() {
         .current_dir(folder.path())
         .args(["-p0", "-vvv", "--access-log=off"])
         .stderr(Stdio::piped());
-    let mut site = Process::run(&mut command);
+    let mut site = TwsProcess::run(&mut command);
     for _ in 0..3000 {
-        let reply = site
+        let response = site
             .client()
             .request("GET", "/a.txt", "Connection: close\r\n");
-        assert_eq!(reply.status, 200);
+        assert_eq!(response.status, 200);
     }
     site.signal(Signal::TERM);
     assert_eq!(site.child.wait().expect("an end").code(), Some(0));
@@ -594,14 +594,14 @@ fn what_would_be_waited_for_is_refused_at_the_start() {
     assert!(error.contains("not a regular file"), "{error}");
     // A log that is a FIFO without a reader is a stalled log.
     fs::create_dir(folder.path().join("www")).expect("a folder");
-    let site = Process::start(folder.path(), &["--access-log", "fifo"]);
+    let site = TwsProcess::start(folder.path(), &["--access-log", "fifo"]);
     assert_eq!(site.client().get("/x").status, 404);
 }
 
 #[test]
 fn several_addresses_share_a_port() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Process::start(
+    let site = TwsProcess::start(
         folder.path(),
         &["-b", "127.0.0.1", "-b", "127.0.0.2", "-b", "::1"],
     );

@@ -9,7 +9,7 @@ use tws::StaticFiles;
 use tws::site::{Compress, EtagSource, Site};
 
 use crate::static_files::write;
-use crate::support::{Client, Reply, TestServer, pattern};
+use crate::support::{Client, HttpResponse, TestServer, pattern};
 
 /// Text that becomes smaller when it is compressed.
 fn text() -> String {
@@ -44,16 +44,16 @@ fn folder() -> TempDir {
     folder
 }
 
-fn ask(client: &mut Client, path: &str, accept: &str) -> Reply {
+fn ask(client: &mut Client, path: &str, accept: &str) -> HttpResponse {
     client.request("GET", path, &format!("Accept-Encoding: {accept}\r\n"))
 }
 
 #[cfg(feature = "compress")]
-fn decoded(reply: &Reply) -> Vec<u8> {
+fn decoded(response: &HttpResponse) -> Vec<u8> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let content = &reply.content[..];
-    match reply.field("Content-Encoding") {
+    let content = &response.content[..];
+    match response.field("Content-Encoding") {
         None => bytes.extend_from_slice(content),
         Some("gzip") => {
             let result = flate2::read::GzDecoder::new(content).read_to_end(&mut bytes);
@@ -101,13 +101,17 @@ fn codings_are_negotiated() {
         ("/paper.pdf", "gzip", None),
     ];
     for (path, accept, coding) in table {
-        let reply = ask(&mut client, path, accept);
-        assert_eq!(reply.field("Content-Encoding"), coding, "{path} {accept:?}");
+        let response = ask(&mut client, path, accept);
+        assert_eq!(
+            response.field("Content-Encoding"),
+            coding,
+            "{path} {accept:?}"
+        );
         let varies = !path.ends_with(".png");
         let vary = varies.then_some("Accept-Encoding");
-        assert_eq!(reply.field("Vary"), vary, "{path}");
+        assert_eq!(response.field("Vary"), vary, "{path}");
         if path == "/made.txt" {
-            assert!(decoded(&reply) == text().into_bytes(), "{accept:?}");
+            assert!(decoded(&response) == text().into_bytes(), "{accept:?}");
         }
     }
     assert_eq!(ask(&mut client, "/side.js", "br").text(), "as brotli");
@@ -122,16 +126,16 @@ fn each_coding_has_its_tag_and_length() {
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
     for path in ["/made.txt", "/side.js"] {
-        let replies = ["", "gzip", "br"].map(|accept| ask(&mut client, path, accept));
-        let tags = replies
+        let responses = ["", "gzip", "br"].map(|accept| ask(&mut client, path, accept));
+        let tags = responses
             .each_ref()
-            .map(|reply| reply.field("ETag").expect("a tag"));
+            .map(|response| response.field("ETag").expect("a tag"));
         assert!(
             tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2],
             "{tags:?}"
         );
-        for (reply, accept) in replies.iter().zip(["", "gzip", "br"]) {
-            let tag = reply.field("ETag").expect("a tag");
+        for (response, accept) in responses.iter().zip(["", "gzip", "br"]) {
+            let tag = response.field("ETag").expect("a tag");
             let fields = format!("Accept-Encoding: {accept}\r\nIf-None-Match: {tag}\r\n");
             let unchanged = client.request("GET", path, &fields);
             assert_eq!(
@@ -140,7 +144,7 @@ fn each_coding_has_its_tag_and_length() {
             );
             assert_eq!(unchanged.field("Vary"), Some("Accept-Encoding"));
             let head = client.request("HEAD", path, &format!("Accept-Encoding: {accept}\r\n"));
-            assert_eq!(head.length(), reply.length(), "{path} {accept:?}");
+            assert_eq!(head.length(), response.length(), "{path} {accept:?}");
             // A part of this representation, not of another.
             let fields = format!("Accept-Encoding: {accept}\r\nRange: bytes=2-4\r\n");
             let part = client.request("GET", path, &fields);
@@ -148,7 +152,7 @@ fn each_coding_has_its_tag_and_length() {
                 (part.status, part.field("Vary")),
                 (206, Some("Accept-Encoding"))
             );
-            assert!(part.content == reply.content[2..5], "{path} {accept:?}");
+            assert!(part.content == response.content[2..5], "{path} {accept:?}");
         }
     }
 }
@@ -167,9 +171,9 @@ fn compression_can_be_left_to_sidecars_or_left() {
     );
     let off = server(folder.path(), |site| site.compress = Compress::Off);
     for path in ["/side.js", "/made.txt"] {
-        let reply = ask(&mut off.client(), path, "br");
+        let response = ask(&mut off.client(), path, "br");
         assert_eq!(
-            (reply.field("Content-Encoding"), reply.field("Vary")),
+            (response.field("Content-Encoding"), response.field("Vary")),
             (None, None)
         );
     }
@@ -275,9 +279,9 @@ fn tags_can_be_made_from_contents() {
     let server = server(at, |site| site.etag = EtagSource::Content);
     let mut client = server.client();
     let mut tag = |name: &str| {
-        let reply = client.get(name);
-        let tag = reply.field("ETag").expect("a tag").to_owned();
-        (tag, reply.field("Last-Modified").map(str::to_owned))
+        let response = client.get(name);
+        let tag = response.field("ETag").expect("a tag").to_owned();
+        (tag, response.field("Last-Modified").map(str::to_owned))
     };
     let (a, dated) = tag("/a.txt");
     assert_eq!(dated, None, "a time that says nothing is not told");
@@ -300,13 +304,13 @@ fn several_ranges_come_as_parts() {
     for (path, content) in [("/small.bin", &small), ("/large.bin", &large)] {
         let last = content.len() - 5;
         let fields = format!("Range: bytes=0-9,500-599,{last}-\r\n");
-        let reply = client.request("GET", path, &fields);
-        assert_eq!(reply.status, 206);
-        let media_type = reply.field("Content-Type").expect("a type");
+        let response = client.request("GET", path, &fields);
+        assert_eq!(response.status, 206);
+        let media_type = response.field("Content-Type").expect("a type");
         let boundary = media_type
             .strip_prefix("multipart/byteranges; boundary=")
             .expect("a boundary");
-        assert_eq!(reply.field("Content-Range"), None);
+        assert_eq!(response.field("Content-Range"), None);
         let total = content.len();
         let mut expected = Vec::new();
         for (start, end) in [(0, 10), (500, 600), (last, total)] {
@@ -319,7 +323,7 @@ fn several_ranges_come_as_parts() {
             expected.extend_from_slice(&content[start..end]);
         }
         expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        assert!(reply.content == expected, "{path}");
+        assert!(response.content == expected, "{path}");
         // The connection goes on.
         assert_eq!(
             client.request("GET", path, "Range: bytes=1-2\r\n").content,
@@ -335,8 +339,8 @@ fn several_ranges_come_as_parts() {
             200,
         ),
     ] {
-        let reply = client.request("GET", "/small.bin", &format!("Range: {range}\r\n"));
-        assert_eq!(reply.status, status, "{range}");
+        let response = client.request("GET", "/small.bin", &format!("Range: {range}\r\n"));
+        assert_eq!(response.status, status, "{range}");
     }
     // Two that touch are one.
     let one = client.request("GET", "/small.bin", "Range: bytes=0-1,2-3\r\n");

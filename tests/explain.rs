@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use crate::command_line::fails;
-use crate::support::Process;
+use crate::support::TwsProcess;
 
 fn explain(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tws"))
@@ -339,7 +339,7 @@ content   22 bytes, not sent for HEAD
 #[test]
 fn what_is_explained_is_what_is_served() {
     let folder = site();
-    let server = Process::start(folder.path(), &["--access-log=off"]);
+    let server = TwsProcess::start(folder.path(), &["--access-log=off"]);
     let mut client = server.client();
     for path in [
         "/",
@@ -352,22 +352,22 @@ fn what_is_explained_is_what_is_served() {
         "/docs/",
         "/assets/app.js",
     ] {
-        let reply = client.get(path);
+        let response = client.get(path);
         let text = explained(folder.path(), &["GET", path]);
-        let status = format!("\nstatus    {} ", reply.status);
+        let status = format!("\nstatus    {} ", response.status);
         assert!(text.contains(&status), "{path}: {status:?} in {text}");
         for line in text
             .lines()
             .filter_map(|line| line.strip_prefix("field     "))
         {
             assert!(
-                reply.head.contains(line),
+                response.head.contains(line),
                 "{path}: {line} in {}",
-                reply.head
+                response.head
             );
         }
         // A link that is refused and nothing at all look the same from outside.
-        assert!(!reply.text().contains("link"), "{path}");
+        assert!(!response.text().contains("link"), "{path}");
     }
 }
 
@@ -520,7 +520,7 @@ fn a_folder_of_that_name_is_served_with_a_slash() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("explain")).expect("a folder");
     fs::write(folder.path().join("explain/a"), "a").expect("a file");
-    let server = Process::start(folder.path(), &["./explain"]);
+    let server = TwsProcess::start(folder.path(), &["./explain"]);
     assert_eq!(server.client().get("/a").text(), "a");
 }
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tws::{Body, BodyStream, Config, Request, Response, Server, StatusCode};
 
 use crate::support::server::Announcement;
-use crate::support::{Client, Process, Program, Spawned, TestServer, eventually, install};
+use crate::support::{ChildProcess, Client, Program, TestServer, TwsProcess, eventually, install};
 
 const MIB: usize = 1024 * 1024;
 
@@ -35,22 +35,22 @@ fn folder() -> TempDir {
 }
 
 /// The binary with its errors, and with those of the processes that take its place.
-pub(crate) struct Watched {
+pub(crate) struct UpgradableProcess {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
     pid: Pid,
-    pub(crate) child: Spawned,
+    pub(crate) child: ChildProcess,
     stderr: BufReader<ChildStderr>,
 }
 
-impl Watched {
+impl UpgradableProcess {
     pub(crate) fn start(mut command: Command) -> Self {
         command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = Spawned::start(&mut command);
+        let mut child = ChildProcess::start(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
         // Its successors announce themselves, too.
@@ -95,7 +95,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for UpgradableProcess {
     fn drop(&mut self) {
         let _ = kill_process(self.pid, Signal::KILL);
     }
@@ -110,7 +110,7 @@ fn ticks(pid: Pid) -> u64 {
     number(11) + number(12)
 }
 
-fn with_few_descriptors(folder: &Path, more: &[&str]) -> Watched {
+fn with_few_descriptors(folder: &Path, more: &[&str]) -> UpgradableProcess {
     let mut command = Command::new("sh");
     command
         .current_dir(folder)
@@ -118,7 +118,7 @@ fn with_few_descriptors(folder: &Path, more: &[&str]) -> Watched {
         .arg(env!("CARGO_BIN_EXE_tws"))
         .args(["--port=0", "--access-log=off", "--workers=2"])
         .args(more);
-    Watched::start(command)
+    UpgradableProcess::start(command)
 }
 
 /// With the cap that goes with 64 descriptors, and with none that counts.
@@ -134,7 +134,7 @@ fn out_of_descriptors_nobody_spins_and_idle_clients_make_room() {
             client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n");
         }
         for client in &mut clients {
-            assert_eq!(client.reply().text(), "a");
+            assert_eq!(client.response().text(), "a");
         }
         drop(clients);
         // These keep what they have, and more wait.
@@ -173,8 +173,12 @@ fn files_that_are_kept_open_are_in_nobodys_way() {
     let server = with_few_descriptors(folder.path(), &[]);
     let mut client = Client::connect(server.address);
     for at in 0..100 {
-        let reply = client.get(&format!("/{at}"));
-        assert_eq!((reply.status, reply.content.len()), (200, MIB), "{at}");
+        let response = client.get(&format!("/{at}"));
+        assert_eq!(
+            (response.status, response.content.len()),
+            (200, MIB),
+            "{at}"
+        );
     }
     // Nor in the way of clients.
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(server.address)).collect();
@@ -210,10 +214,10 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
     assert_eq!(younger.get("/").text(), "fine");
     let mut new = server.client();
     assert_eq!(new.get("/").text(), "fine");
-    oldest.expect_end();
+    oldest.expect_closed();
     assert_eq!(younger.get("/").text(), "fine");
     drop(release);
-    assert_eq!(busy.reply().text(), "done");
+    assert_eq!(busy.response().text(), "done");
     let counts = server.handle.stats();
     assert_eq!((counts.evicted, counts.rejected), (1, 0));
 }
@@ -230,8 +234,8 @@ fn one_client_cannot_have_all() {
     assert_eq!(first.get("/").status, 200);
     assert_eq!(second.get("/").status, 200);
     let mut third = Client::connect(at);
-    assert_eq!(third.reply().status, 503);
-    third.expect_end();
+    assert_eq!(third.response().status, 503);
+    third.expect_closed();
     // Another address is another client.
     let other = Client::connect_from([127, 0, 0, 2], at).get("/");
     assert_eq!(other.status, 200);
@@ -260,14 +264,14 @@ fn a_content_that_dribbles_is_refused() {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     });
-    assert_eq!(client.reply().status, 408);
+    assert_eq!(client.response().status, 408);
     over.store(true, Ordering::Relaxed);
     dribble.join().expect("no panic");
     // Who is fast enough is not.
     let mut client = server.client();
     client.send(&head);
     client.send(vec![b'x'; MIB]);
-    assert_eq!(client.reply().status, 200);
+    assert_eq!(client.response().status, 200);
 }
 
 /// A client whose window is shut, and one that takes a little now and then.
@@ -296,7 +300,7 @@ fn who_does_not_take_its_reply_is_let_go() {
 #[test]
 fn after_a_stop_nobody_is_late_who_has_sent() {
     let folder = folder();
-    let process = Process::start(
+    let process = TwsProcess::start(
         folder.path(),
         &["--access-log=off", "--keep-alive-timeout=1"],
     );
@@ -312,24 +316,24 @@ fn after_a_stop_nobody_is_late_who_has_sent() {
     std::thread::park_timeout(Duration::from_secs(2));
     process.signal(Signal::CONT);
     for client in &mut clients {
-        assert_eq!(client.reply().text(), "a");
+        assert_eq!(client.response().text(), "a");
     }
 }
 
 #[test]
 fn sigterm_finishes_a_download_and_lets_idle_clients_go() {
     let folder = folder();
-    let mut process = Process::start(folder.path(), &["--access-log=off"]);
+    let mut process = TwsProcess::start(folder.path(), &["--access-log=off"]);
     let mut idle = process.client();
     assert_eq!(idle.get("/a.txt").status, 200);
     let mut busy = process.client();
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     process.signal(Signal::TERM);
-    idle.expect_end();
+    idle.expect_closed();
     eventually!(|| TcpStream::connect(process.address).is_err());
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
-    busy.end_input().expect_end();
+    busy.end_input().expect_closed();
     assert_eq!(process.child.wait().expect("an end").code(), Some(0));
 }
 
@@ -340,7 +344,7 @@ fn the_end_has_a_deadline_and_a_second_signal_is_at_once() {
         (&["--access-log=off", "--drain-timeout=1"], 0),
         (&["--access-log=off", "--drain-timeout=3600"], 1),
     ] {
-        let mut process = Process::start(folder.path(), args);
+        let mut process = TwsProcess::start(folder.path(), args);
         let mut busy = process.client();
         busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
             .head();
@@ -367,10 +371,10 @@ pub(crate) fn load(
                 while !over.load(Ordering::Relaxed) {
                     let mut client = kept.take().unwrap_or_else(|| Client::connect(address));
                     let field = ["", "Connection: close\r\n"][at % 2];
-                    let reply = client.request("GET", "/a.txt", field);
-                    assert_eq!(reply.text(), "a");
+                    let response = client.request("GET", "/a.txt", field);
+                    assert_eq!(response.text(), "a");
                     done.fetch_add(1, Ordering::Relaxed);
-                    if reply.field("Connection") != Some("close") {
+                    if response.field("Connection") != Some("close") {
                         kept = Some(client);
                     }
                 }
@@ -399,7 +403,7 @@ fn replaceable() -> (TempDir, TempDir, Command) {
 #[test]
 fn twenty_upgrades_fail_no_request() {
     let (_programs, folder, command) = replaceable();
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     let (over, done) = (Arc::default(), Arc::default());
     let clients = load(server.address, &over, &done);
     for _ in 0..20 {
@@ -426,12 +430,12 @@ fn twenty_upgrades_fail_no_request() {
 fn the_listener_for_operators_is_handed_over_too() {
     let (_programs, _folder, mut command) = replaceable();
     command.arg("--admin=127.0.0.1:0");
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     let admin = server.admin.expect("an address");
     let ask = |path: &str| {
         let mut client = Client::connect(admin);
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        client.reply()
+        client.response()
     };
     eventually!(|| ask("/readyz").status == 200);
     let mut busy = Client::connect(server.address);
@@ -442,8 +446,8 @@ fn the_listener_for_operators_is_handed_over_too() {
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             while !is_handed_over.load(Ordering::Relaxed) {
-                let reply = ask("/readyz");
-                assert_eq!(reply.status, 200, "{}", reply.text());
+                let response = ask("/readyz");
+                assert_eq!(response.status, 200, "{}", response.text());
             }
         });
         server.upgrade();
@@ -458,9 +462,9 @@ fn the_listener_for_operators_is_handed_over_too() {
 }
 
 /// A wrk that asks without a pause until it is told to end.
-pub(crate) struct Wrk(Spawned);
+pub(crate) struct WrkLoad(ChildProcess);
 
-impl Wrk {
+impl WrkLoad {
     pub(crate) fn on(address: SocketAddr, options: &[&str]) -> Self {
         let mut command = Command::new("wrk");
         command
@@ -468,7 +472,7 @@ impl Wrk {
             .arg("-d600")
             .arg(format!("http://{address}/a.txt"))
             .stdout(Stdio::piped());
-        Self(Spawned::start(&mut command))
+        Self(ChildProcess::start(&mut command))
     }
 
     /// Ends it, and asserts that every request was answered as it should be.
@@ -487,8 +491,8 @@ impl Wrk {
 #[ignore = "needs wrk"]
 fn twenty_upgrades_under_wrk() {
     let (_programs, _folder, command) = replaceable();
-    let mut server = Watched::start(command);
-    let wrk = Wrk::on(server.address, &["-t2", "-c32"]);
+    let mut server = UpgradableProcess::start(command);
+    let wrk = WrkLoad::on(server.address, &["-t2", "-c32"]);
     for _ in 0..20 {
         server.upgrade();
         assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
@@ -499,7 +503,7 @@ fn twenty_upgrades_under_wrk() {
 #[test]
 fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
     let (programs, _folder, command) = replaceable();
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     let program = programs.path().join("tws");
     let new = programs.path().join("new");
     for script in ["#!/bin/sh\nexit 1\n", "neither a program nor a script\n"] {
@@ -525,7 +529,7 @@ fn a_new_process_that_cannot_serve_says_why() {
     let site = folder.path().join("site");
     fs::create_dir(&site).expect("a folder");
     command.arg("site");
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     fs::remove_dir(&site).expect("a folder");
     // Whoever waits for it might end it before it has said so.
     for _ in 0..5 {
@@ -541,7 +545,7 @@ fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
     let (programs, folder, mut command) = replaceable();
     // The sandbox executes no shell.
     command.arg("--no-sandbox");
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     let program = programs.path().join("tws");
     fs::remove_file(&program).expect("the old program");
     // It never serves.
@@ -562,9 +566,9 @@ fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
 }
 
 /// Panics when it is dropped, where nobody expects it.
-struct Bomb;
+struct PanicsOnDrop;
 
-impl Drop for Bomb {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         panic!("on purpose");
     }
@@ -573,7 +577,7 @@ impl Drop for Bomb {
 #[test]
 fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
     let handler = |_: &Request<'_>| {
-        let bomb = Bomb;
+        let bomb = PanicsOnDrop;
         let stream = BodyStream::produced(move || {
             let _held = &bomb;
             Ok(None)
@@ -601,7 +605,7 @@ fn log_lines_are_worded_as_documented() {
     command
         .current_dir(folder.path())
         .args(["--port=0", "--access-log=off", "-v"]);
-    let mut server = Watched::start(command);
+    let mut server = UpgradableProcess::start(command);
     server.signal(Signal::HUP);
     let reloaded = server.line_with("");
     server.signal(Signal::TERM);

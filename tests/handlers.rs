@@ -48,7 +48,7 @@ fn a_large_content_is_read_while_it_comes_in() {
     // Much more than a content that must be whole may have.
     let content = pattern(20 * MIB);
     client.send(post(content.len())).send(&content);
-    assert_eq!(client.reply().text(), format!("{} true 0", 20 * MIB));
+    assert_eq!(client.response().text(), format!("{} true 0", 20 * MIB));
     // In chunks of many sizes.
     client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut rest = &content[..3 * MIB];
@@ -62,13 +62,13 @@ fn a_large_content_is_read_while_it_comes_in() {
         }
     }
     client.send("0\r\n\r\n");
-    assert_eq!(client.reply().text(), format!("{} true 0", 3 * MIB));
+    assert_eq!(client.response().text(), format!("{} true 0", 3 * MIB));
     // A small one is there before the handler is called; one without length is not.
     client.send(post(9)).send(&content[..9]);
-    assert_eq!(client.reply().text(), "9 true 9");
+    assert_eq!(client.response().text(), "9 true 9");
     let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     client.send(chunked);
-    assert_eq!(client.reply().text(), "0 true 0");
+    assert_eq!(client.response().text(), "0 true 0");
     assert_eq!(client.get("/").text(), "0 true 0");
 }
 
@@ -82,7 +82,7 @@ fn a_client_that_waits_is_told_to_go_on() {
     ));
     assert_eq!(client.head().status, 100);
     client.send(&content);
-    assert_eq!(client.reply().text(), format!("{MIB} true 0"));
+    assert_eq!(client.response().text(), format!("{MIB} true 0"));
 }
 
 /// A handler that does not read holds up its client, and nothing is piled up.
@@ -119,7 +119,7 @@ fn a_slow_reader_slows_its_client() {
     stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     drop(release);
     client.send(vec![b'x'; MOST - sent]);
-    assert_eq!(client.reply().text(), MOST.to_string());
+    assert_eq!(client.response().text(), MOST.to_string());
 }
 
 #[test]
@@ -128,12 +128,15 @@ fn an_answer_need_not_wait_for_the_content() {
     let server = TestServer::start(StreamingBody::new(handle, u64::MAX));
     let mut client = server.client();
     client.send(post(MIB)).send(pattern(1000));
-    let reply = client.reply();
-    assert_eq!((reply.status, reply.text().as_str()), (409, "no, thanks"));
-    assert_eq!(reply.field("Connection"), Some("close"));
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (409, "no, thanks")
+    );
+    assert_eq!(response.field("Connection"), Some("close"));
     // What is still on its way is read past: no reset.
     client.send(pattern(MIB - 1000)).end_input();
-    client.expect_end();
+    client.expect_closed();
 }
 
 #[test]
@@ -151,13 +154,13 @@ fn what_spoils_a_stream_is_the_answer() {
     ] {
         let mut client = server.client();
         client.send(&request);
-        let reply = client.reply();
-        assert_eq!(reply.status, status, "{request:?}");
-        assert_eq!(reply.field("Connection"), Some("close"), "{request:?}");
+        let response = client.response();
+        assert_eq!(response.status, status, "{request:?}");
+        assert_eq!(response.field("Connection"), Some("close"), "{request:?}");
     }
     let mut client = server.client();
     client.send(post(100_000)).end_input();
-    assert_eq!(client.reply().status, 400);
+    assert_eq!(client.response().status, 400);
 }
 
 #[test]
@@ -206,11 +209,14 @@ fn slow_clients_keep_no_helper_from_others() {
     eventually!(|| server.handle.stats().requests == 3);
     assert_eq!(server.client().get("/job").text(), "done");
     // There is an end to it.
-    let reply = server.client().send(post(MIB)).reply();
-    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+    let response = server.client().send(post(MIB)).response();
+    assert_eq!(
+        (response.status, response.field("Retry-After")),
+        (503, Some("1"))
+    );
     for client in &mut slow {
         client.send(pattern(MIB));
-        assert_eq!(client.reply().text(), format!("{MIB} true 0"));
+        assert_eq!(client.response().text(), format!("{MIB} true 0"));
     }
 }
 
@@ -388,7 +394,7 @@ fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
             Outcome::deferred(|_| panic!("on purpose"))
         })
         .get("/change", |_: &Request<'_>| {
-            let made = Outcome::deferred(|replier| replier.send(StatusCode::OK));
+            let made = Outcome::deferred(|responder| responder.send(StatusCode::OK));
             made.map(|_| panic!("on purpose"))
         })
         .get("/both", |_: &Request<'_>| {
@@ -441,12 +447,15 @@ fn jobs_delay_nobody_and_have_an_end() {
         client.send("GET /job HTTP/1.1\r\nHost: test\r\n\r\n");
     }
     eventually!(|| server.handle.stats().requests == 5);
-    let reply = server.client().get("/job");
-    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+    let response = server.client().get("/job");
+    assert_eq!(
+        (response.status, response.field("Retry-After")),
+        (503, Some("1"))
+    );
     assert_eq!(server.client().get("/").text(), "fine");
     drop(release);
     for client in &mut waiting {
-        assert_eq!(client.reply().text(), "done");
+        assert_eq!(client.response().text(), "done");
     }
 }
 
@@ -479,10 +488,10 @@ fn an_end_has_a_deadline_that_can_come_nearer() {
     let released = Arc::new(Mutex::new(released));
     let handler = move |_: &Request<'_>| {
         let released = Arc::clone(&released);
-        Outcome::deferred(move |replier| {
+        Outcome::deferred(move |responder| {
             std::thread::spawn(move || {
                 let _ = released.lock().expect("no panic").recv();
-                drop(replier);
+                drop(responder);
             });
         })
     };
@@ -518,9 +527,9 @@ fn the_front_page() {
         ("/hello/Ana", 200, "hello Ana"),
         ("/x", 404, "Page not found\n"),
     ] {
-        let reply = client.get(path);
+        let response = client.get(path);
         assert_eq!(
-            (reply.status, reply.text().as_str()),
+            (response.status, response.text().as_str()),
             (status, text),
             "{path}"
         );

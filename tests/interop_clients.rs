@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{Process, TestServer, pattern};
+use crate::support::{TestServer, TwsProcess, pattern};
 
 fn run(program: &str, folder: &Path, args: &[&str]) -> Output {
     Command::new(program)
@@ -16,8 +16,8 @@ fn run(program: &str, folder: &Path, args: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-fn sample_site() -> Process {
-    Process::start(
+fn sample_site() -> TwsProcess {
+    TwsProcess::start(
         Path::new(env!("CARGO_MANIFEST_DIR")),
         &["--access-log", "off"],
     )

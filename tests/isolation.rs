@@ -63,8 +63,8 @@ fn small_requests_are_answered_beside_stalled_and_greedy_downloads() {
     let mut moved = Vec::new();
     for _ in 0..SMALL {
         let before = read.load(Ordering::Relaxed);
-        let reply = client.get("/small.txt");
-        assert_eq!((reply.status, reply.text().as_str()), (200, "small"));
+        let response = client.get("/small.txt");
+        assert_eq!((response.status, response.text().as_str()), (200, "small"));
         moved.push(read.load(Ordering::Relaxed) - before);
     }
     small_done.store(true, Ordering::Relaxed);

@@ -24,9 +24,9 @@ fn ask(path: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("a server");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream.write_all(request.as_bytes()).expect("a server");
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).expect("a reply");
-    reply
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    response
 }
 
 const LAST: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
@@ -76,9 +76,9 @@ fn a_unix_socket_carries_files() {
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let request = "GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("a server");
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply).expect("a reply");
-    assert!(reply.ends_with(&content));
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).expect("a response");
+    assert!(response.ends_with(&content));
     handle.shut_down();
     served.join().expect("no panic").expect("no error");
 }
@@ -127,12 +127,12 @@ fn a_proxy_header_says_whose_a_connection_is() {
         // In one piece with the request, and byte by byte.
         let mut whole = server.client();
         whole.send([&header[..], LAST.as_bytes()].concat());
-        assert_eq!(whole.reply().text(), expected);
+        assert_eq!(whole.response().text(), expected);
         let mut slow = server.client();
         for byte in [&header[..], LAST.as_bytes()].concat() {
             slow.send([byte]);
         }
-        assert_eq!(slow.reply().text(), expected);
+        assert_eq!(slow.response().text(), expected);
     }
     let mut unknown = server.client();
     unknown.send("PROXY UNKNOWN\r\n");
@@ -143,14 +143,14 @@ fn a_proxy_header_says_whose_a_connection_is() {
 fn without_the_header_or_from_a_stranger_there_is_no_answer() {
     let server = behind_proxy("");
     let mut client = server.client();
-    client.send(LAST).expect_end_or_reset();
+    client.send(LAST).expect_closed_or_reset();
     let strict = behind_proxy("192.0.2.0/24");
     let mut stranger = strict.client();
     // It may be gone before it has said anything.
     let _ = stranger
         .stream()
         .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n");
-    stranger.expect_end_or_reset();
+    stranger.expect_closed_or_reset();
     for server in [&server, &strict] {
         eventually!(|| server.handle.connections() == 0);
         assert_eq!(server.handle.stats().requests, 0);
@@ -174,8 +174,8 @@ fn who_a_proxy_header_names_has_a_share() {
     let mut first = through_proxy(&server, "192.0.2.7");
     assert_eq!(first.get("/").text(), "http 192.0.2.7:1234");
     let mut second = through_proxy(&server, "192.0.2.7");
-    assert_eq!(second.reply().status, 503);
-    second.expect_end();
+    assert_eq!(second.response().status, 503);
+    second.expect_closed();
     let counts = server.handle.stats();
     assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     let mut other = through_proxy(&server, "192.0.2.8");
@@ -207,7 +207,7 @@ fn a_share_behind_a_proxy_changes_with_the_settings() {
         let mut client = through_proxy(&server, "192.0.2.7");
         // It may be turned away before it has asked.
         let _ = client.stream().write_all(LAST.as_bytes());
-        client.reply().status
+        client.response().status
     };
     for (most, expected) in [(Some(1), 503), (Some(2), 200), (None, 200)] {
         let reloaded = server.handle.reload(who, &config(most));
@@ -235,8 +235,8 @@ fn a_header_that_does_not_end_is_not_waited_for() {
     let mut silent = server.client();
     let mut half = server.client();
     half.send("PROXY TCP4 192.");
-    silent.expect_end_or_reset();
-    half.expect_end_or_reset();
+    silent.expect_closed_or_reset();
+    half.expect_closed_or_reset();
     eventually!(|| server.handle.connections() == 0);
 }
 

@@ -16,11 +16,11 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::failures::{Watched, Wrk, load};
-use crate::support::external_server::Peer;
+use crate::failures::{UpgradableProcess, WrkLoad, load};
+use crate::support::external_server::ExternalServer;
 use crate::support::metrics::Metrics;
 use crate::support::ports::free_port;
-use crate::support::{self, Client, Reply, eventually, pattern};
+use crate::support::{self, Client, HttpResponse, eventually, pattern};
 
 /// The field in which a balancer says whose answer it is: an address, or several of which the last
 /// one answered.
@@ -32,7 +32,7 @@ const HUGE: usize = 64 * LARGE;
 
 /// One of several servers of the same files.
 struct Instance {
-    process: Watched,
+    process: UpgradableProcess,
     arguments: Vec<String>,
     address: SocketAddr,
     admin: SocketAddr,
@@ -70,18 +70,18 @@ impl Instance {
         }
     }
 
-    fn run(site: &Path, arguments: &[String]) -> Watched {
+    fn run(site: &Path, arguments: &[String]) -> UpgradableProcess {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.current_dir(site).args(arguments);
-        Watched::start(command)
+        UpgradableProcess::start(command)
     }
 
     fn start_again(&mut self) {
         self.process = Self::run(self.site.path(), &self.arguments);
     }
 
-    fn has_answered(&self, reply: &Reply) -> bool {
-        let names = reply.field(INSTANCE).expect("an instance");
+    fn has_answered(&self, response: &HttpResponse) -> bool {
+        let names = response.field(INSTANCE).expect("an instance");
         let last = names.rsplit(", ").next().expect("a name");
         last == self.address.to_string() || Path::new(last) == self.unix_name()
     }
@@ -92,16 +92,16 @@ impl Instance {
     }
 
     /// Asks through a balancer until it was this one that answered.
-    fn ask(&self, client: &mut Client, path: &str, fields: &str) -> Reply {
-        let mut reply = client.request("GET", path, fields);
+    fn ask(&self, client: &mut Client, path: &str, fields: &str) -> HttpResponse {
+        let mut response = client.request("GET", path, fields);
         eventually!(|| {
-            let is_its = self.has_answered(&reply);
+            let is_its = self.has_answered(&response);
             if !is_its {
-                reply = client.request("GET", path, fields);
+                response = client.request("GET", path, fields);
             }
             is_its
         });
-        reply
+        response
     }
 
     fn log(&self) -> String {
@@ -111,18 +111,18 @@ impl Instance {
     fn metrics(&self) -> Metrics {
         let mut client = Client::connect(self.admin);
         client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        Metrics::parse(&client.reply().text())
+        Metrics::parse(&client.response().text())
     }
 }
 
 /// What the times of a copied tree are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Times {
+enum ModificationTimes {
     Kept,
     Own,
 }
 
-fn copies(times: Times) -> [TempDir; 3] {
+fn copies(times: ModificationTimes) -> [TempDir; 3] {
     let tree = tempfile::tempdir().expect("a folder");
     for (name, content) in [
         ("index.html", b"<p>home".to_vec()),
@@ -143,7 +143,7 @@ fn copies(times: Times) -> [TempDir; 3] {
             .arg(copy.path())
             .status();
         assert!(cp.expect("cp").success());
-        if times == Times::Own {
+        if times == ModificationTimes::Own {
             for entry in fs::read_dir(copy.path()).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 set_time(&path, Duration::from_secs(784_111_777 + number));
@@ -159,12 +159,12 @@ fn set_time(path: &Path, since: Duration) {
     file.set_modified(time).expect("a time");
 }
 
-fn three(times: Times, more: &[&str]) -> [Instance; 3] {
+fn three(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
     copies(times).map(|site| Instance::start(site, more))
 }
 
 /// What the README says about haproxy.
-fn haproxy(instances: &[Instance]) -> Peer {
+fn haproxy(instances: &[Instance]) -> ExternalServer {
     let servers: String = instances
         .iter()
         .map(|instance| {
@@ -185,7 +185,7 @@ fn haproxy(instances: &[Instance]) -> Peer {
 }
 
 /// What the README says about nginx. The names are addresses, or paths after `unix:`.
-fn nginx(names: &[String]) -> Peer {
+fn nginx(names: &[String]) -> ExternalServer {
     let servers: String = names
         .iter()
         .map(|name| format!("server {name} fail_timeout=1s;\n"))
@@ -214,19 +214,21 @@ fn addresses(instances: &[Instance]) -> Vec<String> {
 }
 
 /// Through a balancer it is one server, whose answers do not depend on who gives them.
-fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Times) {
+fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: ModificationTimes) {
     let mut client = Client::connect_from([127, 0, 0, 7], balancer);
     for path in ["/", "/a.txt", "/large.bin"] {
-        let replies = instances.each_ref().map(|at| at.ask(&mut client, path, ""));
-        let tags = replies.each_ref().map(|reply| reply.field("ETag"));
+        let responses = instances.each_ref().map(|at| at.ask(&mut client, path, ""));
+        let tags = responses.each_ref().map(|response| response.field("ETag"));
         let tag = tags[0].expect("a tag");
         assert!(tag.starts_with('"'), "{tag} is weak");
         assert_eq!(tags, [Some(tag); 3], "{path}");
-        let dates = replies.each_ref().map(|reply| reply.field("Last-Modified"));
+        let dates = responses
+            .each_ref()
+            .map(|response| response.field("Last-Modified"));
         let dates: BTreeSet<_> = dates.into_iter().collect();
         let different = match times {
-            Times::Kept => 1,
-            Times::Own => instances.len(),
+            ModificationTimes::Kept => 1,
+            ModificationTimes::Own => instances.len(),
         };
         assert_eq!(dates.len(), different, "{path} {dates:?}");
         for at in instances {
@@ -234,15 +236,15 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Tim
             assert_eq!(at.ask(&mut client, path, &fields).status, 304, "{path}");
         }
         // A download that each of them has a part in.
-        let whole = &replies[0].content;
+        let whole = &responses[0].content;
         let mut joined = Vec::new();
         for at in instances {
             let (first, last) = (joined.len(), joined.len() + whole.len().div_ceil(3) - 1);
             let fields = format!("If-Range: {tag}\r\nRange: bytes={first}-{last}\r\n");
             if first < whole.len() {
-                let reply = at.ask(&mut client, path, &fields);
-                assert_eq!(reply.status, 206, "{path}");
-                joined.extend(reply.content);
+                let response = at.ask(&mut client, path, &fields);
+                assert_eq!(response.status, 206, "{path}");
+                joined.extend(response.content);
             }
         }
         assert_eq!(&joined, whole, "{path}");
@@ -258,7 +260,10 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Tim
 #[test]
 #[ignore = "needs haproxy"]
 fn behind_haproxy_three_are_one() {
-    for (times, etag) in [(Times::Kept, "mtime"), (Times::Own, "content")] {
+    for (times, etag) in [
+        (ModificationTimes::Kept, "mtime"),
+        (ModificationTimes::Own, "content"),
+    ] {
         let instances = three(times, &["--proxy-protocol", "--etag", etag]);
         let proxy = haproxy(&instances);
         assert_one_server(&instances, proxy.address, times);
@@ -268,12 +273,15 @@ fn behind_haproxy_three_are_one() {
 #[test]
 #[ignore = "needs nginx"]
 fn behind_nginx_three_are_one() {
-    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8,unix"]);
+    let instances = three(
+        ModificationTimes::Kept,
+        &["--trusted-proxy=127.0.0.0/8,unix"],
+    );
     let at_sockets = |at: &Instance| at.unix_name().display().to_string();
     let at_sockets: Vec<_> = instances.iter().map(at_sockets).collect();
     for names in [addresses(&instances), at_sockets] {
         let proxy = nginx(&names);
-        assert_one_server(&instances, proxy.address, Times::Kept);
+        assert_one_server(&instances, proxy.address, ModificationTimes::Kept);
     }
 }
 
@@ -286,7 +294,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     }
     let (over, done) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
     let clients = load(balancer, &over, &done);
-    let wrk = Wrk::on(balancer, &["-t1", "-c8"]);
+    let wrk = WrkLoad::on(balancer, &["-t1", "-c8"]);
     let goes_on = || {
         let before = done.load(Ordering::Relaxed);
         eventually!(|| done.load(Ordering::Relaxed) > before + 200);
@@ -325,7 +333,10 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
 #[test]
 #[ignore = "needs haproxy and wrk"]
 fn behind_haproxy_one_may_end_and_come_back() {
-    let instances = three(Times::Kept, &["--proxy-protocol", "--drain-delay=1"]);
+    let instances = three(
+        ModificationTimes::Kept,
+        &["--proxy-protocol", "--drain-delay=1"],
+    );
     let proxy = haproxy(&instances);
     assert_nobody_is_lost(instances, proxy.address);
 }
@@ -333,7 +344,7 @@ fn behind_haproxy_one_may_end_and_come_back() {
 #[test]
 #[ignore = "needs nginx and wrk"]
 fn behind_nginx_one_may_end_and_come_back() {
-    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8"]);
+    let instances = three(ModificationTimes::Kept, &["--trusted-proxy=127.0.0.0/8"]);
     let proxy = nginx(&addresses(&instances));
     assert_nobody_is_lost(instances, proxy.address);
 }
@@ -344,7 +355,10 @@ fn behind_nginx_one_may_end_and_come_back() {
 fn behind_nginx_each_client_has_its_own_limit() {
     const BURST: usize = 3;
     let limit = format!("--rate-limit=0.001:{BURST}");
-    let instances = three(Times::Kept, &["--trusted-proxy=127.0.0.0/8", &limit]);
+    let instances = three(
+        ModificationTimes::Kept,
+        &["--trusted-proxy=127.0.0.0/8", &limit],
+    );
     let proxy = nginx(&addresses(&instances));
     for source in [[127, 0, 0, 8], [127, 0, 0, 9]] {
         let mut client = Client::connect_from(source, proxy.address);
@@ -362,14 +376,14 @@ fn behind_nginx_each_client_has_its_own_limit() {
 #[test]
 #[ignore = "needs haproxy"]
 fn each_instance_tells_of_itself() {
-    let instances = three(Times::Kept, &["--proxy-protocol"]);
+    let instances = three(ModificationTimes::Kept, &["--proxy-protocol"]);
     let proxy = haproxy(&instances);
     let mut client = Client::connect(proxy.address);
     let mut asked = [0.0; 3];
     for at in (0..10).flat_map(|_| [0, 0, 1]) {
         loop {
-            let reply = client.get("/a.txt");
-            let by = instances.iter().position(|at| at.has_answered(&reply));
+            let response = client.get("/a.txt");
+            let by = instances.iter().position(|at| at.has_answered(&response));
             let by = by.expect("an instance");
             asked[by] += 1.0;
             if by == at {
@@ -395,14 +409,14 @@ mod on_postgres {
 
     use super::*;
     use crate::support::postgres::Postgres;
-    use crate::users::{Load, assert_all_there, post, value};
+    use crate::users::{CreateUserLoad, assert_all_there, post, value};
 
     #[test]
     #[ignore = "needs PostgreSQL"]
     fn users_are_everywhere_at_once_and_outlive_who_made_them() {
         let postgres = Postgres::start();
         let users = format!("--users={}", postgres.url(&postgres.new_database()));
-        let mut instances = three(Times::Kept, &[&users]);
+        let mut instances = three(ModificationTimes::Kept, &[&users]);
         for (at, maker) in instances.iter().enumerate() {
             let content = json!({ "Nombre": format!("Ana {at}") }).to_string();
             let made = post(&mut Client::connect(maker.address), &content);
@@ -415,7 +429,7 @@ mod on_postgres {
         }
         let mut loads = instances
             .each_ref()
-            .map(|instance| Load::on(instance.address))
+            .map(|instance| CreateUserLoad::on(instance.address))
             .into_iter();
         let (doomed, others) = (loads.next().expect("a load"), loads);
         let mut created = doomed.answers(200);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::Process;
+use crate::support::TwsProcess;
 
 /// "secret" by crypt(3), with the lowest cost there is.
 #[cfg(feature = "auth")]
@@ -27,11 +27,11 @@ mod auth {
     const WRONG: &str = "Authorization: Basic YW5hOndyb25n\r\n";
     const UNKNOWN: &str = "Authorization: Basic Ym86c2VjcmV0\r\n";
 
-    fn guarded(more: &[&str]) -> (TempDir, Process) {
+    fn guarded(more: &[&str]) -> (TempDir, TwsProcess) {
         let folder = folder();
         fs::write(folder.path().join("users.txt"), USERS).expect("a file");
         let args = ["--auth-file=users.txt", "--access-log=off"];
-        let process = Process::start(folder.path(), &[&args[..], more].concat());
+        let process = TwsProcess::start(folder.path(), &[&args[..], more].concat());
         (folder, process)
     }
 
@@ -54,14 +54,14 @@ mod auth {
             ("GET", "/users.txt", ANA, 404),
             ("GET", "/a.txt", WRONG, 401),
         ] {
-            let reply = client.request(method, path, fields);
-            assert_eq!(reply.status, status, "{method} {path} {fields}");
-            let challenge = reply.field("WWW-Authenticate");
+            let response = client.request(method, path, fields);
+            assert_eq!(response.status, status, "{method} {path} {fields}");
+            let challenge = response.field("WWW-Authenticate");
             assert_eq!(challenge.is_some(), status == 401, "{method} {path}");
         }
-        let reply = client.get("/");
+        let response = client.get("/");
         let challenge = "Basic realm=\"tws\", charset=\"UTF-8\"";
-        assert_eq!(reply.field("WWW-Authenticate"), Some(challenge));
+        assert_eq!(response.field("WWW-Authenticate"), Some(challenge));
     }
 
     /// Wherever its name and that of a link to it lead.
@@ -79,13 +79,13 @@ mod auth {
         for name in ["users.txt", "link.txt"] {
             let file = format!("--auth-file=root/blog/{name}");
             let args = ["root", &file, "--access-log=off"];
-            let site = Process::start(folder.path(), &args);
+            let site = TwsProcess::start(folder.path(), &args);
             let mut client = site.client();
             for (host, path) in [("test", "/blog/"), ("blog.test", "/")] {
                 client.send(format!(
                     "GET {path}{name} HTTP/1.1\r\nHost: {host}\r\n{ANA}\r\n"
                 ));
-                assert_eq!(client.reply().status, 404, "{host}: {name}");
+                assert_eq!(client.response().status, 404, "{host}: {name}");
             }
         }
     }
@@ -98,7 +98,7 @@ mod auth {
         let get = |path, fields| format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
         let requests = [get("/a.txt", ANA), get("/a.txt", WRONG), get("/x", ANA)];
         client.send(requests.concat());
-        let statuses = requests.map(|_| client.reply().status);
+        let statuses = requests.map(|_| client.response().status);
         assert_eq!(statuses, [200, 401, 404]);
     }
 
@@ -108,12 +108,12 @@ mod auth {
         let mut client = site.client();
         // None of the content is sent.
         client.send("POST /a.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n");
-        assert_eq!(client.reply().status, 401);
+        assert_eq!(client.response().status, 401);
         let mut client = site.client();
         client.send(format!(
             "POST /a.txt HTTP/1.1\r\nHost: test\r\n{ANA}Content-Length: 9\r\n\r\n123456789"
         ));
-        assert_eq!(client.reply().status, 405);
+        assert_eq!(client.response().status, 405);
     }
 
     #[test]
@@ -162,7 +162,7 @@ fn pages_of_other_origins_may_use_the_routes() {
         "--cors=https://a.test",
         "--access-log=off",
     ];
-    let site = Process::start(folder.path(), &args);
+    let site = TwsProcess::start(folder.path(), &args);
     let mut client = site.client();
     let origin = "Origin: https://a.test\r\n";
     for (method, path, fields, status) in [
@@ -185,17 +185,17 @@ fn pages_of_other_origins_may_use_the_routes() {
             413,
         ),
     ] {
-        let reply = client.request(method, path, &format!("{origin}{fields}"));
-        assert_eq!(reply.status, status, "{method} {path}");
-        let allowed = reply.field("Access-Control-Allow-Origin");
+        let response = client.request(method, path, &format!("{origin}{fields}"));
+        assert_eq!(response.status, status, "{method} {path}");
+        let allowed = response.field("Access-Control-Allow-Origin");
         assert_eq!(allowed, Some("https://a.test"), "{method} {path}");
         assert_eq!(
-            reply.head.matches("Vary: Origin").count(),
+            response.head.matches("Vary: Origin").count(),
             1,
             "{}",
-            reply.head
+            response.head
         );
-        let methods = reply.field("Access-Control-Allow-Methods");
+        let methods = response.field("Access-Control-Allow-Methods");
         assert_eq!(
             methods.is_some(),
             fields.contains("Method"),
@@ -223,9 +223,9 @@ fn the_flag_comes_before_the_site_and_a_header_rule_before_the_flag() {
     fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
     fs::write(folder.path().join("b.txt"), "b").expect("a file");
     let allowed = |args: &[&str], path: &str| {
-        let site = Process::start(folder.path(), args);
-        let reply = site.client().get(path);
-        reply
+        let site = TwsProcess::start(folder.path(), args);
+        let response = site.client().get(path);
+        response
             .field("Access-Control-Allow-Origin")
             .map(str::to_owned)
     };
@@ -248,7 +248,7 @@ fn slow_answers_are_told_on_standard_error() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     let command = command.current_dir(folder.path());
     let command = command.args(["--port=0", "--slow-log=0"]);
-    let mut site = Process::run(command.stderr(Stdio::piped()));
+    let mut site = TwsProcess::run(command.stderr(Stdio::piped()));
     assert_eq!(site.client().get("/a.txt?b=\"c").status, 200);
     let stderr = BufReader::new(site.child.stderr.take().expect("a pipe"));
     let line = stderr.lines().next().expect("a line").expect("a line");

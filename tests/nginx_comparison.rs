@@ -47,11 +47,11 @@ const BEFORE: &str = "Sat, 05 Nov 1994 08:49:37 GMT";
 const AFTER: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
 
 /// A name, and the bytes to send; `ETAG` stands for the server's own tag of /ten.txt.
-type Case = (String, String);
+type ComparedRequest = (String, String);
 
 /// What is asked. The name of a case is what is peculiar about it.
-fn corpus() -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
+fn corpus() -> Vec<ComparedRequest> {
+    let mut cases: Vec<ComparedRequest> = Vec::new();
     let mut add = |name: &str, bytes: String| cases.push((name.to_owned(), bytes));
     let request = |method: &str, target: &str, fields: &str| -> String {
         format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n")
@@ -444,7 +444,7 @@ fn corpus() -> Vec<Case> {
 
 /// What a server said to one case, as far as it is compared.
 #[derive(Default)]
-struct Answer {
+struct ResponseSummary {
     /// Of each response on the connection; the rest is of the first.
     statuses: Vec<String>,
     aspects: Vec<(&'static str, String)>,
@@ -465,9 +465,9 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     all
 }
 
-fn ask(address: SocketAddr, bytes: &str) -> Answer {
+fn ask(address: SocketAddr, bytes: &str) -> ResponseSummary {
     let all = exchange(address, bytes.as_bytes());
-    let mut answer = Answer::default();
+    let mut answer = ResponseSummary::default();
     let mut rest = &all[..];
     while let Some(end) =
         memchr::memmem::find(rest, b"\r\n\r\n").filter(|_| rest.starts_with(b"HTTP/1."))
@@ -567,7 +567,7 @@ fn normal_content(content: &[u8], boundary: Option<&str>) -> String {
 }
 
 /// What is different, each as one line, us first.
-fn differences(ours: &Answer, theirs: &Answer) -> Vec<String> {
+fn differences(ours: &ResponseSummary, theirs: &ResponseSummary) -> Vec<String> {
     if ours.statuses != theirs.statuses {
         return vec![format!(
             "{} | {}",
@@ -583,9 +583,9 @@ fn differences(ours: &Answer, theirs: &Answer) -> Vec<String> {
 }
 
 /// What differs, us first; in which cases; and why.
-type Explanation = (&'static str, &'static [&'static str], &'static str);
+type KnownDifference = (&'static str, &'static [&'static str], &'static str);
 
-const EXPLAINED: &[Explanation] = &[
+const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "200 | 100 200",
         &["Expect: 100-continue"],
@@ -906,8 +906,8 @@ fn what_differs_from_nginx_has_its_reason() {
     let ours = TestServer::of(site.path());
     let theirs = nginx::serving(site.path());
     let tag_of = |address| {
-        let reply = Client::connect(address).get("/ten.txt");
-        reply.field("ETag").expect("a tag").to_owned()
+        let response = Client::connect(address).get("/ten.txt");
+        response.field("ETag").expect("a tag").to_owned()
     };
     let servers = [ours.address, theirs.address].map(|address| (address, tag_of(address)));
 
@@ -921,7 +921,7 @@ fn what_differs_from_nginx_has_its_reason() {
             found.insert((difference, name.clone()));
         }
     }
-    let explained: BTreeSet<_> = EXPLAINED
+    let explained: BTreeSet<_> = KNOWN_DIFFERENCES
         .iter()
         .flat_map(|(difference, cases, _)| {
             let pair = |case: &&str| ((*difference).to_owned(), (*case).to_owned());

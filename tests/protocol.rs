@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tws::{Outcome as Answer, Request, Response, ServerState};
+use tws::{Outcome, Request, Response, ServerState};
 
 use crate::support::client::TIMEOUT;
 use crate::support::{TestServer, eventually};
@@ -19,15 +19,15 @@ fn keep_alive_carries_many_requests_and_close_ends_it() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     for at in 0..100 {
-        let reply = client.get(&format!("/{at}"));
-        assert_eq!(reply.text(), format!("GET /{at} "));
-        assert_eq!(reply.field("Connection"), Some("keep-alive"));
-        assert_eq!(reply.field("Keep-Alive"), Some("timeout=10"));
+        let response = client.get(&format!("/{at}"));
+        assert_eq!(response.text(), format!("GET /{at} "));
+        assert_eq!(response.field("Connection"), Some("keep-alive"));
+        assert_eq!(response.field("Keep-Alive"), Some("timeout=10"));
     }
-    let reply = client.request("GET", "/last", "Connection: close\r\n");
-    assert_eq!(reply.field("Connection"), Some("close"));
-    assert_eq!(reply.field("Keep-Alive"), None);
-    client.expect_end();
+    let response = client.request("GET", "/last", "Connection: close\r\n");
+    assert_eq!(response.field("Connection"), Some("close"));
+    assert_eq!(response.field("Keep-Alive"), None);
+    client.expect_closed();
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_pipeline_is_answered_in_order() {
         .collect();
     client.send(pipeline);
     for at in 0..500 {
-        assert_eq!(client.reply().text(), format!("GET /{at} "));
+        assert_eq!(client.response().text(), format!("GET /{at} "));
     }
 }
 
@@ -49,9 +49,9 @@ fn a_half_closed_client_gets_its_answer() {
     let mut client = server.client();
     client.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n");
     client.end_input();
-    assert_eq!(client.reply().text(), "GET /a ");
-    assert_eq!(client.reply().text(), "GET /b ");
-    client.expect_end();
+    assert_eq!(client.response().text(), "GET /a ");
+    assert_eq!(client.response().text(), "GET /b ");
+    client.expect_closed();
 }
 
 #[test]
@@ -69,12 +69,12 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
         let _ = sender.shutdown(std::net::Shutdown::Write);
     });
     sender.join().expect("a sender");
-    let reply = client.reply();
+    let response = client.response();
     assert_eq!(
-        (reply.status, reply.field("Connection")),
+        (response.status, response.field("Connection")),
         (413, Some("close"))
     );
-    client.expect_end();
+    client.expect_closed();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn expect_continue_is_answered_before_the_content() {
     );
     assert_eq!(client.head().status, 100);
     client.send("hello");
-    assert_eq!(client.reply().text(), "POST /x hello");
+    assert_eq!(client.response().text(), "POST /x hello");
 }
 
 #[test]
@@ -102,13 +102,13 @@ fn what_is_not_http_gets_a_clean_answer() {
     for (bytes, status) in table {
         let mut client = server.client();
         client.send(bytes);
-        let reply = client.reply();
+        let response = client.response();
         assert_eq!(
-            (reply.status, reply.field("Connection")),
+            (response.status, response.field("Connection")),
             (*status, Some("close"))
         );
         client.end_input();
-        client.expect_end();
+        client.expect_closed();
     }
 }
 
@@ -119,18 +119,18 @@ fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
     let header = TestServer::configured(echo, |config| config.timeouts.header = soon);
     let mut client = header.client();
     client.send("GET / HT");
-    assert_eq!(client.reply().status, 408);
+    assert_eq!(client.response().status, 408);
 
     let body = TestServer::configured(echo, |config| config.timeouts.body = soon);
     let mut client = body.client();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab");
-    assert_eq!(client.reply().status, 408);
+    assert_eq!(client.response().status, 408);
 
     let idle = TestServer::configured(echo, |config| config.timeouts.keep_alive = soon);
-    idle.client().expect_end();
+    idle.client().expect_closed();
 }
 
-/// What a client sends behind its last request must not reset the connection under the reply.
+/// What a client sends behind its last request must not reset the connection under the response.
 #[test]
 fn a_reply_is_whole_whatever_comes_behind_the_last_request() {
     const LARGE: usize = 16 * 1024 * 1024;
@@ -146,7 +146,7 @@ fn a_reply_is_whole_whatever_comes_behind_the_last_request() {
         assert_eq!(head.length(), Some(LARGE as u64));
         assert_eq!(client.read(LARGE).len(), LARGE);
         client.end_input();
-        client.expect_end();
+        client.expect_closed();
     }
 }
 
@@ -158,9 +158,9 @@ fn what_only_can_be_refused_is_not_read() {
     let head =
         "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
     client.send(head);
-    let reply = client.reply();
+    let response = client.response();
     assert_eq!(
-        (reply.status, reply.field("Connection")),
+        (response.status, response.field("Connection")),
         (405, Some("close"))
     );
 }
@@ -185,7 +185,7 @@ fn timeouts_and_limits_without_end_are_fine() {
     let mut client = server.client();
     client.send("GET /a HTTP/1.1\r\nHost: test\r\n");
     client.send("\r\n");
-    assert_eq!(client.reply().text(), "GET /a ");
+    assert_eq!(client.response().text(), "GET /a ");
     // Or the end would wait for it.
     drop(client);
 }
@@ -194,11 +194,11 @@ fn timeouts_and_limits_without_end_are_fine() {
 fn a_handler_that_waits_delays_nobody() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let handler = move |request: &Request<'_>| -> Answer {
+    let handler = move |request: &Request<'_>| -> Outcome {
         let path = request.path().to_owned();
         let released = Arc::clone(&released);
         match path.as_str() {
-            "/slow" => Answer::blocking(move || {
+            "/slow" => Outcome::blocking(move || {
                 let released = released.lock().expect("no panic");
                 let _ = released.recv();
                 Response::text("slow")
@@ -216,15 +216,15 @@ fn a_handler_that_waits_delays_nobody() {
         assert_eq!(fast.get("/fast").text(), "fast");
     }
     release.send(()).expect("a job");
-    assert_eq!(slow.reply().text(), "slow");
+    assert_eq!(slow.response().text(), "slow");
 }
 
 #[test]
 fn a_panic_in_a_handler_is_a_500_and_harms_nobody() {
-    let handler = |request: &Request<'_>| -> Answer {
+    let handler = |request: &Request<'_>| -> Outcome {
         match request.path() {
             "/now" => panic!("on purpose"),
-            "/later" => Answer::blocking(|| panic!("on purpose")),
+            "/later" => Outcome::blocking(|| panic!("on purpose")),
             _ => Response::text("fine").into(),
         }
     };
@@ -249,9 +249,12 @@ fn the_cap_on_connections_is_kept_and_said() {
         assert_eq!(client.head().status, 100);
     }
     let mut third = server.client();
-    let reply = third.reply();
-    assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
-    third.expect_end();
+    let response = third.response();
+    assert_eq!(
+        (response.status, response.field("Retry-After")),
+        (503, Some("1"))
+    );
+    third.expect_closed();
     drop(first);
     eventually!(|| server.handle.connections() < 2);
     assert_eq!(server.client().get("/").status, 200);
@@ -264,7 +267,7 @@ fn shutting_down_finishes_what_is_begun() {
     let released = Arc::new(Mutex::new((started, released)));
     let handler = move |_: &Request<'_>| {
         let released = Arc::clone(&released);
-        Answer::blocking(move || {
+        Outcome::blocking(move || {
             let channels = released.lock().expect("no panic");
             channels.0.send(()).expect("the test waits");
             let _ = channels.1.recv();
@@ -279,15 +282,15 @@ fn shutting_down_finishes_what_is_begun() {
     busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     has_started.recv().expect("the job runs");
     server.handle.shut_down();
-    idle.expect_end();
+    idle.expect_closed();
     release.send(()).expect("a job");
-    let reply = busy.reply();
+    let response = busy.response();
     assert_eq!(
-        (reply.text().as_str(), reply.field("Connection")),
+        (response.text().as_str(), response.field("Connection")),
         ("finished", Some("close"))
     );
     busy.end_input();
-    busy.expect_end();
+    busy.expect_closed();
     server.join();
     assert!(std::net::TcpStream::connect(server.address).is_err());
 }

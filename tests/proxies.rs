@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 
-use crate::support::{Process, TestServer};
+use crate::support::{TestServer, TwsProcess};
 
 /// Answers with who asks, and whether it does so encrypted.
 fn who(request: &Request<'_>) -> Outcome {
@@ -75,8 +75,8 @@ fn nobody_is_believed_unless_told() {
     let server = TestServer::start(who);
     let mut client = server.client();
     let own = client.stream().local_addr().expect("an address");
-    let reply = client.request("GET", "/", BOTH);
-    assert_eq!(reply.text(), format!("{own} false"));
+    let response = client.request("GET", "/", BOTH);
+    assert_eq!(response.text(), format!("{own} false"));
 }
 
 /// One connection of a proxy carries the requests of many clients.
@@ -97,7 +97,7 @@ fn each_request_has_its_client() {
         proxy.send(format!(
             "POST / HTTP/1.1\r\nHost: h\r\n{field}Content-Length: 2\r\n\r\nab"
         ));
-        assert_eq!(proxy.reply().text(), format!("{client} false"));
+        assert_eq!(proxy.response().text(), format!("{client} false"));
     }
 }
 
@@ -115,7 +115,7 @@ fn the_connections_of_a_proxy_are_its_own() {
         200
     );
     // It is told before it says who it would be.
-    assert_eq!(server.client().reply().status, 503);
+    assert_eq!(server.client().response().status, 503);
 }
 
 #[test]
@@ -128,14 +128,14 @@ fn the_access_log_has_the_client() {
         "--trusted-proxy=10.0.0.0/8",
         "--trusted-proxy=127.0.0.1,unix",
     ];
-    let mut server = Process::start(folder.path(), &args);
+    let mut server = TwsProcess::start(folder.path(), &args);
     let mut proxy = server.client();
     let port = proxy.stream().local_addr().expect("an address").port();
     let told = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
     assert_eq!(proxy.request("GET", "/a.txt", told).status, 200);
     // One whose head is no head is the connection's.
     proxy.send(format!("GET /a.txt HTTP/1.1\r\n{told}broken\r\n\r\n"));
-    assert_eq!(proxy.reply().status, 400);
+    assert_eq!(proxy.response().status, 400);
     let mut seen = || {
         let line: Value = serde_json::from_str(&server.line()).expect("JSON");
         (line["ip"].clone(), line["port"].clone())
@@ -155,7 +155,7 @@ fn the_field_is_a_flag() {
         "--trusted-proxy=127.0.0.0/8",
         "--forwarded-field=Forwarded",
     ];
-    let mut server = Process::start(folder.path(), &args);
+    let mut server = TwsProcess::start(folder.path(), &args);
     assert_eq!(server.client().request("GET", "/", BOTH).status, 404);
     let line: Value = serde_json::from_str(&server.line()).expect("JSON");
     assert_eq!(

@@ -6,20 +6,20 @@ use tempfile::TempDir;
 
 use tws::{RateLimit, Request, Response};
 
-use crate::support::{Client, Process, TestServer};
+use crate::support::{Client, TestServer, TwsProcess};
 
 /// One request that comes back in three hours: none does within a test.
 const NEVER: &str = "0.0001";
 
-fn site(args: &[&str]) -> (TempDir, Process) {
+fn site(args: &[&str]) -> (TempDir, TwsProcess) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("a.txt"), "a").expect("a file");
     let common = [".", "--access-log=off", "--bind=0.0.0.0"];
-    let site = Process::start(folder.path(), &[&common, args].concat());
+    let site = TwsProcess::start(folder.path(), &[&common, args].concat());
     (folder, site)
 }
 
-fn at(site: &Process) -> SocketAddr {
+fn at(site: &TwsProcess) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], site.address.port()))
 }
 
@@ -63,7 +63,7 @@ fn pipelined_requests_are_counted_one_by_one() {
     for _ in 0..2 {
         let mut client = Client::connect(at(&site));
         client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n".repeat(5));
-        let statuses = [(); 5].map(|()| client.reply().status);
+        let statuses = [(); 5].map(|()| client.response().status);
         assert_eq!(statuses, [200, 200, 429, 429, 429]);
     }
 }
@@ -78,15 +78,15 @@ fn the_content_of_a_request_too_many_is_not_read() {
         |length| format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
     // One is counted once, though the handler is asked twice.
     client.send(post(4)).send("text");
-    assert_eq!(client.reply().text(), "4");
+    assert_eq!(client.response().text(), "4");
     assert_eq!(client.get("/").text(), "0");
     // None of it is sent.
     client.send(post(9));
-    let denied = client.reply();
+    let denied = client.response();
     assert_eq!(denied.status, 429);
     assert!(denied.field("Retry-After").is_some());
     assert_eq!(denied.field("Connection"), Some("close"));
-    client.end_input().expect_end();
+    client.end_input().expect_closed();
 }
 
 /// A page can read that it asks too often; what a browser asks before is not counted.
@@ -102,9 +102,9 @@ fn a_page_of_another_origin_is_told() {
         ("GET", 429),
     ];
     for (method, status) in asked {
-        let reply = client.request(method, "/a.txt", asks);
-        assert_eq!(reply.status, status);
-        let origin = reply.field("Access-Control-Allow-Origin");
+        let response = client.request(method, "/a.txt", asks);
+        assert_eq!(response.status, status);
+        let origin = response.field("Access-Control-Allow-Origin");
         assert_eq!(origin, Some("https://a.test"));
     }
 }
@@ -168,9 +168,9 @@ mod bandwidth {
     }
 
     fn get_big(mut client: Client, len: usize) {
-        let reply = client.get("/big");
-        assert_eq!(reply.status, 200);
-        assert!(reply.content == pattern(len), "other bytes");
+        let response = client.get("/big");
+        assert_eq!(response.status, 200);
+        assert!(response.content == pattern(len), "other bytes");
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod bandwidth {
             format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\n").into_bytes();
         request.extend(pattern(LEN));
         client.send(request);
-        assert!(client.reply().content == pattern(LEN), "other bytes");
+        assert!(client.response().content == pattern(LEN), "other bytes");
         assert!(start.elapsed() >= least(2 * LEN));
     }
 
@@ -291,7 +291,7 @@ mod bandwidth {
             client.send(head);
             assert_eq!(client.head().status, 100);
             client.send([b'x'; 5000]);
-            assert_eq!(client.reply().text(), "5000");
+            assert_eq!(client.response().text(), "5000");
         }
     }
 
@@ -304,7 +304,7 @@ mod bandwidth {
         let get = |path: &String| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
         client.send(paths.iter().map(get).collect::<String>());
         for path in &paths {
-            assert_eq!(client.reply().text(), path.repeat(500));
+            assert_eq!(client.response().text(), path.repeat(500));
         }
     }
 

@@ -8,15 +8,15 @@ use std::path::Path;
 use rustix::process::Signal;
 use tws::{Handler, Method, Request, Response, Router, StatusCode};
 
-use crate::support::{Process, TestServer};
+use crate::support::{TestServer, TwsProcess};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// `tws` where a newcomer types it: in the project's folder, without arguments.
-fn sample_site() -> Process {
-    Process::start(project(), &["-v"])
+fn sample_site() -> TwsProcess {
+    TwsProcess::start(project(), &["-v"])
 }
 
 mod tws_course_project {
@@ -116,17 +116,17 @@ mod tws_course_project {
         client.send(format!(
             "POST /createUser HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
         ));
-        let reply = client.reply();
+        let response = client.response();
         assert_eq!(
-            (reply.status, reply.field("Location")),
+            (response.status, response.field("Location")),
             (201, Some("/users/1"))
         );
-        let user: serde_json::Value = serde_json::from_str(&reply.text()).expect("JSON");
+        let user: serde_json::Value = serde_json::from_str(&response.text()).expect("JSON");
         assert_eq!(
             (&user["id"], &user["Nombre"]),
             (&1.into(), &"Ana María".into())
         );
-        assert_eq!(client.get("/users/1").content, reply.content);
+        assert_eq!(client.get("/users/1").content, response.content);
     }
 }
 
@@ -139,7 +139,7 @@ mod a_pythonic_web_server {
         fs::create_dir(folder.path().join("www")).expect("a folder");
         fs::write(folder.path().join("www/sample.html"), "<html>sample</html>").expect("a file");
         // The port 0 stands for the one that is free on this machine.
-        let site = Process::start(folder.path(), &["0"]);
+        let site = TwsProcess::start(folder.path(), &["0"]);
         assert_eq!(
             site.client().get("/sample.html").text(),
             "<html>sample</html>"
@@ -149,7 +149,7 @@ mod a_pythonic_web_server {
     #[test]
     fn a_missing_file_is_a_404_page_that_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
-        for site in [sample_site(), Process::start(folder.path(), &[])] {
+        for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let page = site
                 .client()
                 .request("GET", "/sample.html", "Accept: text/html\r\n");
@@ -169,7 +169,7 @@ mod a_pythonic_web_server {
         for name in ["index.html", "test.html", "test/folder.html"] {
             fs::write(folder.path().join(name), "x").expect("a file");
         }
-        let mut site = Process::start(folder.path(), &["--log-format", "access-count"]);
+        let mut site = TwsProcess::start(folder.path(), &["--log-format", "access-count"]);
         let mut client = site.client();
         let port = client.stream().local_addr().expect("an address").port();
         let paths = [
@@ -206,13 +206,13 @@ mod a_pythonic_web_server {
             ("/favicon.svg", "image/svg+xml"),
             ("/images/harbour.webp", "image/webp"),
         ] {
-            let reply = client.get(path);
+            let response = client.get(path);
             assert_eq!(
-                (reply.status, reply.field("Content-Type")),
+                (response.status, response.field("Content-Type")),
                 (200, Some(media_type))
             );
             assert!(
-                reply
+                response
                     .field("Last-Modified")
                     .is_some_and(|date| date.ends_with(" GMT"))
             );
@@ -245,8 +245,8 @@ mod multi_thread_web_server {
             .expect("a date")
             .to_owned();
         let fields = format!("If-Modified-Since: {date}\r\n");
-        let reply = client.request("GET", "/", &fields);
-        assert_eq!((reply.status, reply.content.len()), (304, 0));
+        let response = client.request("GET", "/", &fields);
+        assert_eq!((response.status, response.content.len()), (304, 0));
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod multi_thread_web_server {
         let site = sample_site();
         let mut client = site.client();
         client.send("GET\r\n\r\n");
-        assert_eq!(client.reply().status, 400);
+        assert_eq!(client.response().status, 400);
         assert_eq!(site.client().get("/%00").status, 400);
     }
 
@@ -265,9 +265,9 @@ mod multi_thread_web_server {
         let site = sample_site();
         let mut client = site.client();
         for _ in 0..2 {
-            let reply = client.request("GET", "/", "Connection: keep-alive\r\n");
+            let response = client.request("GET", "/", "Connection: keep-alive\r\n");
             assert_eq!(
-                (reply.status, reply.field("Connection")),
+                (response.status, response.field("Connection")),
                 (200, Some("keep-alive"))
             );
         }
@@ -276,7 +276,7 @@ mod multi_thread_web_server {
             (last.status, last.field("Connection")),
             (200, Some("close"))
         );
-        client.expect_end();
+        client.expect_closed();
         // Who asks again gets no answer, whether or not the kernel still takes the bytes.
         let _ = client
             .stream()
@@ -289,7 +289,7 @@ mod multi_thread_web_server {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("access.log");
         let path = log.to_str().expect("UTF-8");
-        let mut site = Process::start(project(), &["--access-log", "-", "--access-log", path]);
+        let mut site = TwsProcess::start(project(), &["--access-log", "-", "--access-log", path]);
         assert_eq!(site.client().get("/page_one").status, 200);
         let line = site.line();
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
@@ -317,7 +317,7 @@ mod python_http_server {
     fn the_current_directory_is_served() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("here.txt"), "here").expect("a file");
-        let site = Process::start(folder.path(), &[]);
+        let site = TwsProcess::start(folder.path(), &[]);
         assert_eq!(site.client().get("/here.txt").text(), "here");
     }
 
@@ -326,7 +326,7 @@ mod python_http_server {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("about")).expect("a folder");
         fs::write(folder.path().join("about/index.html"), "about").expect("a file");
-        let site = Process::start(folder.path(), &[]);
+        let site = TwsProcess::start(folder.path(), &[]);
         let mut client = site.client();
         let redirect = client.get("/about");
         assert_eq!(
@@ -375,7 +375,7 @@ mod python_http_server {
         let mut client = server.client();
         assert_eq!(client.get("/").text(), "Homepage\n");
         client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\necho");
-        assert_eq!(client.reply().text(), "echo");
+        assert_eq!(client.response().text(), "echo");
         assert_eq!(client.get("/other").status, 404);
     }
 }
@@ -385,7 +385,7 @@ mod a_threaded_server {
 
     #[test]
     fn keep_alive_says_timeout_and_max() {
-        let site = Process::start(
+        let site = TwsProcess::start(
             project(),
             &["--keep-alive-timeout=10", "--keep-alive-max=100"],
         );
@@ -399,7 +399,7 @@ mod a_threaded_server {
     #[test]
     fn the_error_page_hints_at_the_index() {
         let folder = tempfile::tempdir().expect("a folder");
-        for site in [sample_site(), Process::start(folder.path(), &[])] {
+        for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let mut client = site.client();
             let page = client
                 .request("GET", "/hello.html", "Accept: text/html\r\n")
@@ -420,7 +420,7 @@ mod a_threaded_server {
             client.send("GET /page_one HTTP/1.1\r\nHost: test\r\n\r\n");
         }
         for client in clients.iter_mut().rev() {
-            assert_eq!(client.reply().status, 200);
+            assert_eq!(client.response().status, 200);
         }
     }
 }

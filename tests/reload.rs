@@ -13,16 +13,16 @@ use std::sync::mpsc;
 use rustix::process::Signal;
 use tws::{BodyPolicy, Config, ForwardedField, Handler, Outcome, ProxyProtocol, Request, Response};
 
-use crate::support::{Client, Process, TestServer, eventually};
+use crate::support::{Client, TestServer, TwsProcess, eventually};
 
 /// Says its name, tells of each content that it admits, and when it is gone.
-struct Named {
+struct NamedHandler {
     name: &'static str,
     admitted: mpsc::Sender<()>,
     is_gone: Arc<AtomicBool>,
 }
 
-impl Named {
+impl NamedHandler {
     fn new(name: &'static str) -> (Self, mpsc::Receiver<()>, Arc<AtomicBool>) {
         let (admitted, contents) = mpsc::channel();
         let is_gone = Arc::new(AtomicBool::new(false));
@@ -35,7 +35,7 @@ impl Named {
     }
 }
 
-impl Handler for Named {
+impl Handler for NamedHandler {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         Response::text(format!("{} {}", self.name, request.content().len())).into()
     }
@@ -46,7 +46,7 @@ impl Handler for Named {
     }
 }
 
-impl Drop for Named {
+impl Drop for NamedHandler {
     fn drop(&mut self) {
         self.is_gone.store(true, Ordering::Release);
     }
@@ -54,7 +54,7 @@ impl Drop for Named {
 
 #[test]
 fn what_is_begun_is_finished_by_the_handler_that_began_it() {
-    let (old, contents, is_gone) = Named::new("old");
+    let (old, contents, is_gone) = NamedHandler::new("old");
     let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
     let mut kept = server.client();
     assert_eq!(kept.get("/").text(), "old 0");
@@ -62,13 +62,13 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
     halfway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
     contents.recv().expect("it is admitted");
 
-    let (new, _, _) = Named::new("new");
+    let (new, _, _) = NamedHandler::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
     eventually!(|| kept.get("/").text() == "new 0");
     assert_eq!(server.client().get("/").text(), "new 0");
     assert!(!is_gone.load(Ordering::Acquire));
     // A second time, before that is finished.
-    let (newer, _, _) = Named::new("newer");
+    let (newer, _, _) = NamedHandler::new("newer");
     server
         .handle
         .reload(newer, &Config::default())
@@ -76,14 +76,14 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
     eventually!(|| kept.get("/").text() == "newer 0");
     // The last bytes of one request and the whole of the next come together.
     halfway.send("cdGET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_eq!(halfway.reply().text(), "old 4");
-    assert_eq!(halfway.reply().text(), "newer 0");
+    assert_eq!(halfway.response().text(), "old 4");
+    assert_eq!(halfway.response().text(), "newer 0");
     eventually!(|| is_gone.load(Ordering::Acquire));
 }
 
 #[test]
 fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
-    let (old, contents, is_gone) = Named::new("old");
+    let (old, contents, is_gone) = NamedHandler::new("old");
     let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
     let [leaves, breaks] = [(), ()].map(|()| {
         let mut client = server.client();
@@ -91,7 +91,7 @@ fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
         contents.recv().expect("it is admitted");
         client
     });
-    let (new, _, _) = Named::new("new");
+    let (new, _, _) = NamedHandler::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
     eventually!(|| server.client().get("/").text() == "new 0");
     // Closing resets the connection then.
@@ -133,7 +133,7 @@ fn limits_change_for_connections_old_and_new() {
     eventually!(|| {
         let mut client = server.client();
         client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-        client.reply().status == 503
+        client.response().status == 503
     });
 
     config = Config::default();
@@ -149,7 +149,7 @@ fn the_time_for_the_end_changes_too() {
     let (sender, _unanswered) = mpsc::channel();
     let handler = move |_: &Request<'_>| {
         let sender = sender.clone();
-        Outcome::deferred(move |replier| drop(sender.send(replier)))
+        Outcome::deferred(move |responder| drop(sender.send(responder)))
     };
     let long = std::time::Duration::from_secs(3600);
     let server = TestServer::configured(handler, |config| config.timeouts.drain = long);
@@ -161,7 +161,7 @@ fn the_time_for_the_end_changes_too() {
     let handler = |_: &Request<'_>| Response::text("");
     server.handle.reload(handler, &config).expect("fine");
     server.handle.shut_down();
-    waiting.expect_end();
+    waiting.expect_closed();
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn whose_proxy_headers_are_believed_changes() {
         let header = "PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n";
         let request = format!("{header}GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let _ = client.stream().write_all(request.as_bytes());
-        client.rest().is_ok_and(|reply| !reply.is_empty())
+        client.rest().is_ok_and(|response| !response.is_empty())
     };
     assert!(is_let_in());
     for (trusted, expected) in [("192.0.2.1", false), ("127.0.0.0/8", true)] {
@@ -207,12 +207,12 @@ fn whose_proxy_headers_are_believed_changes() {
 }
 
 /// The binary, with what it says on standard error in a file.
-pub(crate) struct Running {
-    pub(crate) process: Process,
+pub(crate) struct ProcessWithStderr {
+    pub(crate) process: TwsProcess,
     errors: PathBuf,
 }
 
-impl Running {
+impl ProcessWithStderr {
     fn start(folder: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         // One that has changed is all that have, unless a test says otherwise.
@@ -226,7 +226,7 @@ impl Running {
             .current_dir(folder)
             .stdin(Stdio::null())
             .stderr(File::create(&errors).expect("a file"));
-        let process = Process::run(command);
+        let process = TwsProcess::run(command);
         Self { process, errors }
     }
 
@@ -277,7 +277,7 @@ const SETTINGS: &str = "directory = \"../site\"\nport = 0\naccess-log = \"off\"\
 fn sighup_reads_the_file_anew() {
     let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
-    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let mut client = tws.process.client();
     assert_eq!(client.get("/").text(), "a");
     // More than once: what replaces it is replaced, too.
@@ -299,7 +299,7 @@ fn sighup_reads_the_file_anew() {
 fn sighup_with_a_broken_file_changes_nothing_and_says_so() {
     let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
-    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     const SITE: &str = "directory = \"../site\"\n";
     for (text, expected) in [
         (format!("{SITE}prot = 1\n"), "etc/tws.toml:2: "),
@@ -329,7 +329,7 @@ fn the_delay_before_the_end_is_what_the_file_says() {
         "{SETTINGS}index = [\"a.html\"]\ndrain-delay = 3600\n"
     ));
     let file = folder.path().join("etc/tws.toml");
-    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     assert_eq!(tws.process.client().get("/").text(), "a");
     // Each is a reload of its own, and one is over when the next has begun to show.
     for name in ["b", "a"] {
@@ -347,7 +347,7 @@ fn the_delay_before_the_end_is_what_the_file_says() {
 fn what_needs_a_new_process_is_named() {
     let folder = place(SETTINGS);
     let file = folder.path().join("etc/tws.toml");
-    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let text = "directory = \"../site\"\nport = 1\nbind = \"127.0.0.2\"\nunix-mode = \"600\"\n\
                 proxy-protocol = true\nadmin = \"127.0.0.1:0\"\n\
                 access-log = \"log\"\nindex = [\"b.html\"]\nstate-dir = \"s\"\n";
@@ -378,7 +378,7 @@ fn a_new_root_is_served_if_the_sandbox_lets_it() {
         (&["--config=etc/tws.toml"], "inside"),
     ] {
         replace(&file, &text("../site"));
-        let tws = Running::start(folder.path(), args);
+        let tws = ProcessWithStderr::start(folder.path(), args);
         replace(&file, &text("../site/inside"));
         tws.process.signal(Signal::HUP);
         eventually!(|| tws.process.client().get("/").text() == "inside");
@@ -408,7 +408,7 @@ fn sighup_reads_the_passwords_anew() {
     let users = folder.path().join("etc/users");
     let (ana, ben) = (format!("ana:{HASH}\n"), format!("ben:{HASH}\n"));
     fs::write(&users, &ana).expect("a file");
-    let tws = Running::start(folder.path(), &["--config=etc/tws.toml"]);
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let status = |login: &str| {
         let field = format!("Authorization: Basic {login}\r\n");
         tws.process
@@ -433,7 +433,7 @@ fn sigusr1_goes_on_in_a_new_file() {
     let folder = place("");
     let log = folder.path().join("etc/access.log");
     let args = ["site", "-p0", "--workers=2", "--access-log=etc/access.log"];
-    let tws = Running::start(folder.path(), &args);
+    let tws = ProcessWithStderr::start(folder.path(), &args);
     let done = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|name| {
@@ -482,7 +482,7 @@ fn a_log_that_cannot_be_opened_anew_is_written_on() {
     let log = folder.path().join("etc/access.log");
     let moved = folder.path().join("moved.log");
     let args = ["site", "-p0", "--access-log=etc/access.log"];
-    let tws = Running::start(folder.path(), &args);
+    let tws = ProcessWithStderr::start(folder.path(), &args);
     assert_eq!(tws.process.client().get("/first").status, 404);
     fs::rename(&log, &moved).expect("a log");
     fs::create_dir(&log).expect("a folder");
@@ -519,7 +519,7 @@ fn a_hangup_ends_what_has_lost_its_terminal() {
         .current_dir(folder.path())
         .args(["site", "-p0", "--listing=off", "--workers=1"])
         .stdin(slave);
-    let mut process = Process::run(&mut command);
+    let mut process = TwsProcess::run(&mut command);
     drop(command);
     fs::write(folder.path().join("site/.tws.toml"), "index = [\"a.html\"]").expect("a file");
     process.signal(Signal::HUP);

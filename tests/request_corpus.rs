@@ -19,29 +19,29 @@ const FAMILIES: [(&str, &str); 6] = [
 /// What stands behind each case; no case is answered with this status alone.
 const PROBE: &[u8] = b"GET /ten.txt HTTP/1.1\r\nHost: probe\r\nRange: bytes=9-9\r\n\r\n";
 
-struct Case<'a> {
+struct CorpusCase<'a> {
     name: &'a str,
     bytes: Vec<u8>,
     allowed: Vec<&'a str>,
-    goes_on: GoesOn,
+    goes_on: ConnectionFate,
     /// Why we accept what nginx refuses.
     nginx: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum GoesOn {
+enum ConnectionFate {
     Closes,
     Keeps,
     Any,
 }
 
-fn parse(family: &str) -> Vec<Case<'_>> {
+fn parse(family: &str) -> Vec<CorpusCase<'_>> {
     let blocks = family.split("\n\n").map(str::trim_end);
     let blocks = blocks.filter(|block| !block.trim_start().starts_with('#'));
     blocks.filter(|block| !block.is_empty()).map(case).collect()
 }
 
-fn case(block: &str) -> Case<'_> {
+fn case(block: &str) -> CorpusCase<'_> {
     let mut lines = block.lines();
     let name = lines.next().expect("a name");
     let mut bytes = Vec::new();
@@ -59,16 +59,16 @@ fn case(block: &str) -> Case<'_> {
     let answer = answer.unwrap_or_else(|| panic!("{name}: no answer"));
     let (allowed, goes_on) = answer.split_once(' ').expect("statuses and an end");
     let goes_on = match goes_on {
-        "closes" => GoesOn::Closes,
-        "keeps" => GoesOn::Keeps,
-        "any" => GoesOn::Any,
+        "closes" => ConnectionFate::Closes,
+        "keeps" => ConnectionFate::Keeps,
+        "any" => ConnectionFate::Any,
         other => panic!("{name}: {other}"),
     };
     assert!(
         !bytes.is_empty() && !reasons.is_empty(),
         "{name}: not whole"
     );
-    Case {
+    CorpusCase {
         name,
         bytes,
         allowed: allowed.split('|').collect(),
@@ -115,7 +115,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// The statuses of all responses to a case and the probe behind it.
-fn statuses(address: SocketAddr, case: &Case<'_>) -> Vec<String> {
+fn statuses(address: SocketAddr, case: &CorpusCase<'_>) -> Vec<String> {
     let all = exchange(address, &[&case.bytes, PROBE].concat());
     let mut statuses = Vec::new();
     let mut rest = &all[..];
@@ -152,12 +152,13 @@ fn hostile_requests_are_answered_as_they_may_be() {
             let first = statuses.first().map_or("none", String::as_str);
             let behind: Vec<_> = statuses.iter().skip(1).map(String::as_str).collect();
             let goes_on = match behind[..] {
-                [] => Some(GoesOn::Closes),
-                ["206"] => Some(GoesOn::Keeps),
+                [] => Some(ConnectionFate::Closes),
+                ["206"] => Some(ConnectionFate::Keeps),
                 _ => None,
             };
             let fine = case.allowed.contains(&first)
-                && goes_on.is_some_and(|way| case.goes_on == GoesOn::Any || case.goes_on == way);
+                && goes_on
+                    .is_some_and(|way| case.goes_on == ConnectionFate::Any || case.goes_on == way);
             if !fine {
                 wrong += &format!("  {family}, {}: {statuses:?}\n", case.name);
             }

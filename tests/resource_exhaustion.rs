@@ -10,22 +10,22 @@ use rustix::process::{Resource, Signal, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 use tws::{Limits, Request, Response};
 
-use crate::support::{Process, Reply, TestServer, eventually, pattern};
+use crate::support::{HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
-struct Holdings {
+struct ProcessResources {
     descriptors: usize,
     memory: u64,
 }
 
-fn holdings(server: &Process) -> Holdings {
+fn process_resources(server: &TwsProcess) -> ProcessResources {
     let folder = format!("/proc/{}", server.child.id());
     let status = fs::read_to_string(format!("{folder}/status")).expect("a process");
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = memory.and_then(|line| line.trim().strip_suffix(" kB"));
     let kibibytes: u64 = kibibytes.and_then(|n| n.parse().ok()).expect("a size");
-    Holdings {
+    ProcessResources {
         descriptors: fs::read_dir(format!("{folder}/fd"))
             .expect("a process")
             .count(),
@@ -34,10 +34,10 @@ fn holdings(server: &Process) -> Holdings {
 }
 
 /// Asserts that it comes back to what it held, and a little memory: allocators keep some.
-fn assert_nothing_left(server: &Process, before: Holdings) {
+fn assert_nothing_left(server: &TwsProcess, before: ProcessResources) {
     const SPARE: u64 = 8 * 1024 * 1024;
-    eventually!(|| holdings(server).descriptors <= before.descriptors);
-    let after = holdings(server);
+    eventually!(|| process_resources(server).descriptors <= before.descriptors);
+    let after = process_resources(server);
     assert!(
         after.memory <= before.memory + SPARE,
         "{before:?} {after:?}"
@@ -59,8 +59,8 @@ fn site() -> tempfile::TempDir {
     folder
 }
 
-fn quiet(site: &Path) -> Process {
-    Process::start(site, &["--workers=1", "--access-log=off"])
+fn quiet(site: &Path) -> TwsProcess {
+    TwsProcess::start(site, &["--workers=1", "--access-log=off"])
 }
 
 /// A connection from an address of its own: one address has too few ports for so many.
@@ -76,7 +76,7 @@ fn connect(to: SocketAddr, at: usize) -> TcpStream {
 const GET: &[u8] = b"GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// Where a client leaves, what it has sent by then and how much it has read.
-const PLACES: [(&str, &[u8], usize); 8] = [
+const ABORT_POINTS: [(&str, &[u8], usize); 8] = [
     ("before a head", b"", 0),
     ("in a head", b"GET /small.txt HTTP/1.1\r\nHo", 0),
     (
@@ -89,22 +89,22 @@ const PLACES: [(&str, &[u8], usize); 8] = [
         b"GET /small.txt HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         0,
     ),
-    ("before a reply", GET, 0),
+    ("before a response", GET, 0),
     (
-        "in a reply",
+        "in a response",
         b"GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n",
         100,
     ),
-    ("behind a reply", GET, 15),
+    ("behind a response", GET, 15),
     (
-        "behind the last reply",
+        "behind the last response",
         b"GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         15,
     ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+enum CloseKind {
     Closes,
     Resets,
     /// Ends its side and reads what there is to the end.
@@ -113,18 +113,19 @@ enum Leaving {
 
 /// A connection that ends somewhere, somehow.
 fn live_shortly(address: SocketAddr, at: usize) {
-    let (_, request, read) = PLACES[at % PLACES.len()];
-    let leaving = [Leaving::Closes, Leaving::Resets, Leaving::HalfCloses][at / PLACES.len() % 3];
+    let (_, request, read) = ABORT_POINTS[at % ABORT_POINTS.len()];
+    let close_kind =
+        [CloseKind::Closes, CloseKind::Resets, CloseKind::HalfCloses][at / ABORT_POINTS.len() % 3];
     let mut stream = connect(address, at);
     stream.write_all(request).expect("the server takes bytes");
     stream.read_exact(&mut vec![0; read]).expect("a beginning");
-    match leaving {
-        Leaving::Closes => {}
-        Leaving::Resets => {
+    match close_kind {
+        CloseKind::Closes => {}
+        CloseKind::Resets => {
             let linger = Some(Duration::ZERO);
             SockRef::from(&stream).set_linger(linger).expect("a socket");
         }
-        Leaving::HalfCloses => {
+        CloseKind::HalfCloses => {
             stream.shutdown(Shutdown::Write).expect("a connection");
             let rest = std::io::copy(&mut stream, &mut std::io::sink());
             rest.expect("a clean end");
@@ -142,8 +143,8 @@ fn short_connections(count: usize) {
     assert_eq!(client.get("/small.txt").text(), "small");
     drop(client);
     // Those of them that have left are noticed, sooner or later.
-    eventually!(|| holdings(&server).descriptors < 64);
-    let before = holdings(&server);
+    eventually!(|| process_resources(&server).descriptors < 64);
+    let before = process_resources(&server);
     for at in 0..count {
         live_shortly(server.address, at);
     }
@@ -245,12 +246,12 @@ fn a_flood_of_requests_without_reading_is_bounded() {
         let most = text.split_whitespace().nth(2).expect("three numbers");
         most.parse().expect("a number")
     };
-    // What the outbox and the kernel's two buffers hold, and the reply that was too much.
+    // What the outbox and the kernel's two buffers hold, and the response that was too much.
     let bound = Limits::default().max_outbox_bytes as u64
         + of_kernel("tcp_wmem")
         + of_kernel("tcp_rmem")
         + 2 * REPLY as u64;
-    assert!(answered * REPLY as u64 <= bound, "{answered} replies");
+    assert!(answered * REPLY as u64 <= bound, "{answered} responses");
 
     flood.set_nonblocking(false).expect("a socket");
     let mut all = flood.try_clone().expect("a socket");
@@ -266,8 +267,8 @@ fn a_flood_of_requests_without_reading_is_bounded() {
     }
     flood.shutdown(Shutdown::Write).expect("a connection");
     let text = reader.join().expect("no panic").expect("a clean end");
-    let replies = memchr::memmem::find_iter(&text, b"HTTP/1.1 200 OK\r\n").count();
-    assert_eq!(replies, sent / request.len());
+    let responses = memchr::memmem::find_iter(&text, b"HTTP/1.1 200 OK\r\n").count();
+    assert_eq!(responses, sent / request.len());
 }
 
 /// Whatever many clients keep a server holding stays beneath what its limits say.
@@ -286,7 +287,7 @@ fn largest_requests(wanted: usize) {
     let content = vec![b'x'; 59_999];
     let mut probe = server.client();
     assert_eq!(probe.get("/small.txt").text(), "small");
-    let before = holdings(&server);
+    let before = process_resources(&server);
     let mut floods: Vec<_> = (0..count)
         .map(|at| {
             let mut stream = connect(server.address, at);
@@ -302,7 +303,7 @@ fn largest_requests(wanted: usize) {
         for _ in 0..5 {
             assert_eq!(probe.get("/small.txt").text(), "small");
         }
-        holdings(&server).memory
+        process_resources(&server).memory
     };
     let with_heads = memory(&mut probe);
     // Of the bound, a head has only its own part.
@@ -322,9 +323,9 @@ fn largest_requests(wanted: usize) {
     assert!(with_contents <= bound, "{with_contents} of {bound} bytes");
     for mut stream in floods {
         stream.write_all(b"x").expect("it is read");
-        let mut reply = [0; 15];
-        stream.read_exact(&mut reply).expect("a reply");
-        assert_eq!(&reply, b"HTTP/1.1 200 OK");
+        let mut response = [0; 15];
+        stream.read_exact(&mut response).expect("a response");
+        assert_eq!(&response, b"HTTP/1.1 200 OK");
     }
 }
 
@@ -345,7 +346,7 @@ fn a_flood_of_ten_thousand_of_the_largest_requests_stays_beneath_the_bound() {
 fn what_came_while_the_process_was_stopped_is_answered() {
     let site = site();
     let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=2"];
-    let server = Process::start(site.path(), &args);
+    let server = TwsProcess::start(site.path(), &args);
     let mut clients: Vec<_> = (0..10).map(|_| server.client()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/small.txt").status, 200);
@@ -361,18 +362,18 @@ fn what_came_while_the_process_was_stopped_is_answered() {
     }
     server.signal(Signal::CONT);
     for client in &mut clients {
-        assert_eq!(client.reply().text(), "small");
+        assert_eq!(client.response().text(), "small");
     }
 }
 
 /// What the mixed load has done.
 #[derive(Default)]
-struct Totals {
+struct LoadTotals {
     counts: std::collections::BTreeMap<&'static str, u64>,
     bytes: u64,
 }
 
-impl Totals {
+impl LoadTotals {
     fn count(&mut self, what: &'static str, bytes: usize) {
         *self.counts.entry(what).or_default() += 1;
         self.bytes += bytes as u64;
@@ -380,13 +381,13 @@ impl Totals {
 }
 
 /// One round of everything, each byte looked at.
-fn mixed_load(server: &Process, at: usize, big: &[u8], totals: &mut Totals) {
-    let small = |reply: &Reply| assert_eq!(reply.text(), "small");
+fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotals) {
+    let small = |response: &HttpResponse| assert_eq!(response.text(), "small");
     let mut client = server.client();
     for _ in 0..20 {
-        let reply = client.get("/small.txt");
-        small(&reply);
-        totals.count("small", reply.content.len());
+        let response = client.get("/small.txt");
+        small(&response);
+        totals.count("small", response.content.len());
     }
     let tag = client.get("/small.txt");
     let tag = tag.field("ETag").expect("a tag").to_owned();
@@ -397,14 +398,14 @@ fn mixed_load(server: &Process, at: usize, big: &[u8], totals: &mut Totals) {
 
     let start = at * 7919 % (BIG - 1000);
     let fields = format!("Range: bytes={start}-{}\r\n", start + 999);
-    let reply = client.request("GET", "/big.bin", &fields);
-    assert_eq!(reply.status, 206);
-    assert!(reply.content == big[start..start + 1000], "other bytes");
+    let response = client.request("GET", "/big.bin", &fields);
+    assert_eq!(response.status, 206);
+    assert!(response.content == big[start..start + 1000], "other bytes");
     totals.count("range", 1000);
 
     client.send(GET.repeat(50));
     for _ in 0..50 {
-        small(&client.reply());
+        small(&client.response());
         totals.count("pipelined", 5);
     }
     assert!(client.get("/big.bin").content == big, "other bytes");
@@ -426,8 +427,8 @@ fn mixed_load(server: &Process, at: usize, big: &[u8], totals: &mut Totals) {
         "PUT {name} HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n"
     ));
     client.send(file);
-    let reply = client.reply();
-    assert_eq!(reply.status, 201, "{}", reply.text());
+    let response = client.response();
+    assert_eq!(response.status, 201, "{}", response.text());
     totals.count("upload", file.len());
     let mut client = server.client();
     assert!(client.get(&name).content == file, "other bytes");
@@ -449,18 +450,18 @@ fn mixed_load_leaves_nothing_behind() {
     let site = site();
     let uploads = site.path().join("up");
     fs::create_dir(&uploads).expect("a folder");
-    let server = Process::start(site.path(), &["--access-log=off", "--upload"]);
+    let server = TwsProcess::start(site.path(), &["--access-log=off", "--upload"]);
     let big = pattern(BIG);
-    let mut totals = Totals::default();
-    let round = |at: usize, totals: &mut Totals| {
+    let mut totals = LoadTotals::default();
+    let round = |at: usize, totals: &mut LoadTotals| {
         mixed_load(&server, at, &big, totals);
         fs::remove_file(uploads.join(format!("{}.bin", at % 8))).expect("an upload");
     };
     for at in 0..20 {
         round(at, &mut totals);
     }
-    eventually!(|| holdings(&server).descriptors < 64);
-    let before = holdings(&server);
+    eventually!(|| process_resources(&server).descriptors < 64);
+    let before = process_resources(&server);
     let start = Instant::now();
     let mut at = 20;
     while start.elapsed() < Duration::from_secs(seconds) {
@@ -468,6 +469,6 @@ fn mixed_load_leaves_nothing_behind() {
         at += 1;
     }
     println!("{at} rounds, {:?}, {} bytes", totals.counts, totals.bytes);
-    println!("before {before:?}, after {:?}", holdings(&server));
+    println!("before {before:?}, after {:?}", process_resources(&server));
     assert_nothing_left(&server, before);
 }

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use rustix::process::{Signal, geteuid};
 
 use crate::command_line::fails;
-use crate::support::{Client, Process, Spawned, eventually};
+use crate::support::{ChildProcess, Client, TwsProcess, eventually};
 
 /// Starts `tws` and returns the lines of its announcement.
-fn announced(folder: &Path, args: &[&str]) -> (Spawned, Client, Vec<String>) {
+fn announced(folder: &Path, args: &[&str]) -> (ChildProcess, Client, Vec<String>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
         .current_dir(folder)
@@ -22,7 +22,7 @@ fn announced(folder: &Path, args: &[&str]) -> (Spawned, Client, Vec<String>) {
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = Spawned::start(&mut command);
+    let mut child = ChildProcess::start(&mut command);
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
         let line = line.expect("a line");
@@ -186,8 +186,8 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
         let expected = if escapes { 200 } else { 403 };
         let passwd = fs::read_to_string("/etc/passwd").expect("a file");
         eventually!(|| {
-            let reply = client.get("/");
-            reply.status == expected && (reply.text() == passwd) == escapes
+            let response = client.get("/");
+            response.status == expected && (response.text() == passwd) == escapes
         });
     }
 }
@@ -254,7 +254,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
         let post = "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
                     Content-Length: 14\r\n\r\n{\"Nombre\":\"A\"}";
         client.send(post);
-        assert_eq!(client.reply().status, 201);
+        assert_eq!(client.response().status, 201);
         written.extend(["state", "state/users.db", "state/users.db-wal"]);
     }
     for name in written {
@@ -270,7 +270,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
 fn logs_that_are_no_files_work() {
     let folder = site();
     for log in ["/dev/null", "/dev/stdout", "-"] {
-        let site = Process::start(folder.path(), &["site", "--access-log", log]);
+        let site = TwsProcess::start(folder.path(), &["site", "--access-log", log]);
         assert_eq!(site.client().get("/page").status, 200, "{log}");
         site.signal(Signal::TERM);
     }

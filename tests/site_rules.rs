@@ -9,7 +9,7 @@ use tws::StaticFiles;
 use tws::site::Site;
 
 use crate::static_files::write;
-use crate::support::{Client, Process, Reply, TestServer, eventually};
+use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually};
 
 /// A folder with a site file, and a server for it.
 fn site(rules: &str) -> (TempDir, TestServer) {
@@ -34,7 +34,7 @@ fn site(rules: &str) -> (TempDir, TestServer) {
     (folder, TestServer::start(files))
 }
 
-fn get(client: &mut Client, path: &str, fields: &str) -> Reply {
+fn get(client: &mut Client, path: &str, fields: &str) -> HttpResponse {
     client.request("GET", path, fields)
 }
 
@@ -88,9 +88,9 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         ("/part?a=b", 301, "/page?a=b#part"),
     ];
     for (path, status, location) in table {
-        let reply = client.get(path);
+        let response = client.get(path);
         assert_eq!(
-            (reply.status, reply.field("Location")),
+            (response.status, response.field("Location")),
             (status, Some(location)),
             "{path}"
         );
@@ -138,15 +138,15 @@ fn errors_take_the_form_that_the_client_reads() {
         ("Accept: */*\r\n", "text/plain; charset=utf-8"),
         ("", "text/plain; charset=utf-8"),
     ] {
-        let reply = get(&mut client, "/none<script>", accept);
+        let response = get(&mut client, "/none<script>", accept);
         assert_eq!(
-            (reply.status, reply.field("Content-Type")),
+            (response.status, response.field("Content-Type")),
             (404, Some(media_type))
         );
-        assert_eq!(reply.field("Vary"), Some("Accept"));
-        assert_eq!(reply.field("X-Content-Type-Options"), Some("nosniff"));
-        assert!(!reply.text().contains("script"), "nothing is echoed");
-        let policy = reply.field("Content-Security-Policy");
+        assert_eq!(response.field("Vary"), Some("Accept"));
+        assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"));
+        assert!(!response.text().contains("script"), "nothing is echoed");
+        let policy = response.field("Content-Security-Policy");
         let is_page = media_type.starts_with("text/html");
         assert_eq!(
             policy.is_some_and(|p| p.contains("default-src 'none'")),
@@ -163,13 +163,13 @@ fn a_method_that_is_not_there_is_refused_in_that_form_too() {
         ("Accept: application/json\r\n", "application/json"),
         ("", "text/plain; charset=utf-8"),
     ] {
-        let reply = server.client().request("DELETE", "/app.js", accept);
+        let response = server.client().request("DELETE", "/app.js", accept);
         assert_eq!(
-            (reply.status, reply.field("Content-Type")),
+            (response.status, response.field("Content-Type")),
             (405, Some(media_type))
         );
-        assert_eq!(reply.field("Allow"), Some("GET, HEAD, OPTIONS"));
-        assert_eq!(reply.field("Connection"), Some("close"));
+        assert_eq!(response.field("Allow"), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(response.field("Connection"), Some("close"));
     }
 }
 
@@ -213,10 +213,10 @@ fn other_origins_are_told_what_they_may() {
     ] {
         let (_folder, server) = site(rule);
         let mut client = server.client();
-        let reply = client.get("/app.js");
-        assert_eq!(reply.field("Access-Control-Allow-Origin"), Some(origin));
+        let response = client.get("/app.js");
+        assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin));
         if vary.is_none() {
-            assert!(reply.head.contains("Vary: Origin"), "{}", reply.head);
+            assert!(response.head.contains("Vary: Origin"), "{}", response.head);
         }
         assert_eq!(
             client.get("/none").field("Access-Control-Allow-Origin"),
@@ -254,7 +254,7 @@ fn hosts_have_sites_of_their_own() {
     let at = |host: &str, path: &str| {
         let mut client = server.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        client.reply()
+        client.response()
     };
     for (host, content) in [
         ("docs.test", "<p>docs"),
@@ -288,10 +288,10 @@ fn folders_are_listed_where_that_is_wanted() {
     let mut client = server.client();
     let send = |client: &mut Client, path: &str, fields: &str| {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
-        let mut reply = client.head();
-        assert_eq!(reply.field("Transfer-Encoding"), Some("chunked"));
-        reply.content = client.chunks();
-        reply
+        let mut response = client.head();
+        assert_eq!(response.field("Transfer-Encoding"), Some("chunked"));
+        response.content = client.chunks();
+        response
     };
     let page = send(&mut client, "/bare/", "Accept: text/html\r\n");
     assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
@@ -489,7 +489,7 @@ fn flags_say_it_for_a_moment() {
     symlink("a.txt", at.join("inside.txt")).expect("a link");
     symlink(outside.path().join("secret.txt"), at.join("outside.txt")).expect("a link");
     let status = |args: &[&str], path: &str, fields: &str| {
-        let site = Process::start(
+        let site = TwsProcess::start(
             Path::new("/"),
             &[&[at.to_str().expect("UTF-8")], args].concat(),
         );
@@ -511,8 +511,8 @@ fn flags_say_it_for_a_moment() {
     ];
     fs::write(at.join(".tws.toml"), "").expect("a file");
     for (args, path, expected) in table {
-        let reply = status(args, path, "Accept: text/html\r\n");
-        assert_eq!(reply.status, *expected, "{args:?} {path}");
+        let response = status(args, path, "Accept: text/html\r\n");
+        assert_eq!(response.status, *expected, "{args:?} {path}");
     }
     // For every host.
     let rules = "[[host]]\nnames = [\"other.test\"]\nroot = \".\"\n";
@@ -524,10 +524,10 @@ fn flags_say_it_for_a_moment() {
             "{path}"
         );
     }
-    let reply = status(&["-H", "X-A: b", "--cors"], "/a.txt", "");
-    assert_eq!(reply.field("X-A"), Some("b"));
-    assert_eq!(reply.field("Access-Control-Allow-Origin"), Some("*"));
+    let response = status(&["-H", "X-A: b", "--cors"], "/a.txt", "");
+    assert_eq!(response.field("X-A"), Some("b"));
+    assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"));
     // A folder that was not named is not shown to everybody.
-    let unnamed = Process::start(at, &[]);
+    let unnamed = TwsProcess::start(at, &[]);
     assert_eq!(unnamed.client().get("/").status, 404);
 }

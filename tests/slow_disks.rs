@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::disk::{Disk, Temper};
-use crate::support::{Client, Process, eventually, pattern};
+use crate::support::disk::{FileBehavior, FuseDisk};
+use crate::support::{Client, TwsProcess, eventually, pattern};
 
 /// Large enough that it is sent in many pieces.
 const LARGE: usize = 4 << 20;
@@ -16,44 +16,44 @@ const FAILS_FROM: usize = 1 << 20;
 
 /// A server of a folder of which a part is a bad disk. The disk goes first: a process that waits
 /// for it cannot be ended.
-struct Served {
-    disk: Disk,
-    server: Process,
+struct DiskServer {
+    disk: FuseDisk,
+    server: TwsProcess,
     _site: TempDir,
 }
 
-impl Served {
+impl DiskServer {
     /// The root is the folder, or the disk itself.
-    fn start(root: Root, args: &[&str]) -> Self {
+    fn start(root: ServedRoot, args: &[&str]) -> Self {
         let site = tempfile::tempdir().expect("a folder");
         fs::write(site.path().join("small.txt"), "small").expect("a file");
         fs::write(site.path().join("large"), pattern(LARGE)).expect("a file");
         fs::create_dir(site.path().join("list")).expect("a folder");
         let mount = site.path().join("disk");
         fs::create_dir(&mount).expect("a folder");
-        let disk = Disk::mount(
+        let disk = FuseDisk::mount(
             &mount,
             &[
-                ("small.txt", b"small".to_vec(), Temper::Sound),
-                ("large", pattern(LARGE), Temper::Sound),
-                ("hangs", pattern(LARGE), Temper::HangsInReads),
-                ("hangs.txt", pattern(1000), Temper::HangsInReads),
-                ("opens.txt", pattern(1000), Temper::HangsInOpens),
-                ("forgotten", pattern(LARGE), Temper::Forgotten),
+                ("small.txt", b"small".to_vec(), FileBehavior::Sound),
+                ("large", pattern(LARGE), FileBehavior::Sound),
+                ("hangs", pattern(LARGE), FileBehavior::HangsInReads),
+                ("hangs.txt", pattern(1000), FileBehavior::HangsInReads),
+                ("opens.txt", pattern(1000), FileBehavior::HangsInOpens),
+                ("forgotten", pattern(LARGE), FileBehavior::Forgotten),
                 (
                     "fails",
                     pattern(LARGE),
-                    Temper::FailsFrom(FAILS_FROM as u64),
+                    FileBehavior::FailsFrom(FAILS_FROM as u64),
                 ),
-                ("fails.first", pattern(LARGE), Temper::FailsFrom(0)),
-                ("fails.txt", pattern(1000), Temper::FailsFrom(0)),
+                ("fails.first", pattern(LARGE), FileBehavior::FailsFrom(0)),
+                ("fails.txt", pattern(1000), FileBehavior::FailsFrom(0)),
             ],
         );
         let root = match root {
-            Root::Folder => site.path(),
-            Root::Disk => &mount,
+            ServedRoot::Folder => site.path(),
+            ServedRoot::Disk => &mount,
         };
-        let server = Process::start(root, args);
+        let server = TwsProcess::start(root, args);
         Self {
             disk,
             server,
@@ -73,12 +73,12 @@ impl Served {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Root {
+enum ServedRoot {
     Folder,
     Disk,
 }
 
-impl Root {
+impl ServedRoot {
     fn on_disk(self, name: &str) -> String {
         match self {
             Self::Folder => format!("/disk/{name}"),
@@ -93,10 +93,10 @@ const MANY: usize = 32;
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn a_disk_that_hangs_keeps_nobody_else_waiting() {
-    for root in [Root::Folder, Root::Disk] {
+    for root in [ServedRoot::Folder, ServedRoot::Disk] {
         for (name, len) in [("hangs", LARGE), ("hangs.txt", 1000), ("opens.txt", 1000)] {
             let args = ["--listing=on", "--access-log=off", "--workers=1"];
-            let served = Served::start(root, &args);
+            let served = DiskServer::start(root, &args);
             let case = format!("{root:?} {name}");
             let (content, large) = (pattern(len), pattern(LARGE));
             let mut kept = served.server.client();
@@ -113,7 +113,7 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
                 assert_eq!(client.get("/%00").status, 400, "{case}");
             }
             // What needs another disk: in memory and from it, large, and with a helper's help.
-            if root == Root::Folder {
+            if root == ServedRoot::Folder {
                 let mut other = served.server.client();
                 assert_eq!(other.get("/small.txt").text(), "small", "{case}");
                 assert_eq!(other.get("/none/of/it").status, 404, "{case}");
@@ -137,9 +137,9 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
             }
             served.disk.release();
             for client in &mut waiting {
-                let reply = client.reply();
-                assert_eq!(reply.status, 200, "{case}");
-                assert!(reply.content == content, "{case}");
+                let response = client.response();
+                assert_eq!(response.status, 200, "{case}");
+                assert!(response.content == content, "{case}");
                 // It is as good as any other.
                 assert_eq!(
                     client.get(&root.on_disk("small.txt")).text(),
@@ -156,8 +156,8 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn who_asks_a_disk_is_never_an_event_loop() {
-    for root in [Root::Folder, Root::Disk] {
-        let served = Served::start(root, &["--access-log=off", "--workers=1"]);
+    for root in [ServedRoot::Folder, ServedRoot::Disk] {
+        let served = DiskServer::start(root, &["--access-log=off", "--workers=1"]);
         let path = root.on_disk("forgotten");
         let mut client = served.server.client();
         assert!(client.get(&path).content == pattern(LARGE), "{root:?}");
@@ -169,10 +169,15 @@ fn who_asks_a_disk_is_never_an_event_loop() {
         client.head();
         let halves = [LARGE / 2, LARGE - LARGE / 2].map(|len| client.read(len));
         assert!(halves.concat() == pattern(LARGE), "{root:?}");
-        let askers = served.disk.askers();
-        assert!(askers.contains("helper"), "{root:?} {askers:?}");
-        let waits = askers.iter().find(|name| name.starts_with("worker"));
-        assert!(waits.is_none(), "{root:?} {askers:?}");
+        let requesting_threads = served.disk.requesting_threads();
+        assert!(
+            requesting_threads.contains("helper"),
+            "{root:?} {requesting_threads:?}"
+        );
+        let waits = requesting_threads
+            .iter()
+            .find(|name| name.starts_with("worker"));
+        assert!(waits.is_none(), "{root:?} {requesting_threads:?}");
     }
 }
 
@@ -185,7 +190,7 @@ fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
     fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("a file");
     let config = rules.to_str().expect("UTF-8");
     let args = ["--config", config, "--access-log=off", "--workers=1"];
-    let served = Served::start(Root::Folder, &args);
+    let served = DiskServer::start(ServedRoot::Folder, &args);
     let mut waiting = served.ask("/none", 1);
     eventually!(|| served.disk.waiting() > 0);
     // By now it is known, without a disk, that there is nothing.
@@ -194,21 +199,21 @@ fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
     assert_eq!(other.request("OPTIONS", "/", "").status, 204);
     served.disk.release();
     for mut client in waiting {
-        let reply = client.reply();
-        assert_eq!(reply.status, 404);
-        assert!(reply.content == pattern(1000));
+        let response = client.response();
+        assert_eq!(response.status, 404);
+        assert!(response.content == pattern(1000));
     }
 }
 
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn a_disk_that_fails_is_said_while_it_can_be() {
-    for root in [Root::Folder, Root::Disk] {
-        let mut served = Served::start(root, &["--log-format=json", "--workers=1"]);
+    for root in [ServedRoot::Folder, ServedRoot::Disk] {
+        let mut served = DiskServer::start(root, &["--log-format=json", "--workers=1"]);
         let mut client = served.server.client();
         for name in ["fails.first", "fails.txt"] {
-            let reply = client.get(&root.on_disk(name));
-            assert_eq!(reply.status, 500, "{root:?} {name}");
+            let response = client.get(&root.on_disk(name));
+            assert_eq!(response.status, 500, "{root:?} {name}");
             let line: Value = serde_json::from_str(&served.server.line()).expect("JSON");
             let logged = (&line["status"], &line["outcome"]);
             assert_eq!(logged, (&500.into(), &"complete".into()), "{root:?} {name}");

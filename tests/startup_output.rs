@@ -10,7 +10,7 @@ use std::thread;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::client::TIMEOUT;
-use crate::support::{Program, Spawned, eventually, install};
+use crate::support::{ChildProcess, Program, eventually, install};
 
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
@@ -45,7 +45,7 @@ fn lines_with(output: impl Read, words: &[&str]) -> String {
 
 fn announced(folder: &Path, args: &[&str]) -> String {
     let mut command = command(folder, args);
-    let mut child = Spawned::start(command.stdout(Stdio::piped()));
+    let mut child = ChildProcess::start(command.stdout(Stdio::piped()));
     lines_of(child.stdout.take().expect("a pipe"))
 }
 
@@ -160,7 +160,7 @@ fn a_home_folder_is_hardly_meant() {
     let served = |name: &str| {
         let mut command = command(home.path(), &[name]);
         command.env("HOME", home.path()).stdout(Stdio::piped());
-        let mut child = Spawned::start(&mut command);
+        let mut child = ChildProcess::start(&mut command);
         lines_of(child.stdout.take().expect("a pipe"))
     };
     assert!(served(".").contains("a whole home folder; name the folder"));
@@ -225,7 +225,7 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     }
     let diagnostics = inside.try_clone().expect("a descriptor");
     command.env("TWS_PROT", "1").stderr(diagnostics);
-    let _child = Spawned::start(command.stdout(inside));
+    let _child = ChildProcess::start(command.stdout(inside));
     lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_WORDS])
 }
 
@@ -254,11 +254,11 @@ fn desktop(script: &str) -> tempfile::TempDir {
     folder
 }
 
-fn opening(root: &Path, path: &Path, flag: &str) -> (Spawned, String, ChildStderr) {
+fn opening(root: &Path, path: &Path, flag: &str) -> (ChildProcess, String, ChildStderr) {
     let mut command = command(root, &[flag]);
     command.env("PATH", path).env("OPENED", root.join("opened"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Spawned::start(&mut command);
+    let mut child = ChildProcess::start(&mut command);
     let text = lines_of(child.stdout.take().expect("a pipe"));
     let stderr = child.stderr.take().expect("a pipe");
     (child, text, stderr)

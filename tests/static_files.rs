@@ -65,13 +65,13 @@ fn a_tree_is_served() {
     ];
     for (path, status, content) in table {
         // A refusal ends its connection.
-        let reply = match status {
+        let response = match status {
             400 => server.client().get(path),
             _ => client.get(path),
         };
-        assert_eq!(reply.status, status, "{path}");
+        assert_eq!(response.status, status, "{path}");
         if let Some(content) = content {
-            assert_eq!(reply.text(), content, "{path}");
+            assert_eq!(response.text(), content, "{path}");
         }
     }
 }
@@ -98,26 +98,26 @@ fn a_file_has_its_type_length_and_validators() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
-    let reply = client.get("/ten.txt");
+    let response = client.get("/ten.txt");
     assert_eq!(
-        reply.field("Content-Type"),
+        response.field("Content-Type"),
         Some("text/plain; charset=utf-8")
     );
-    assert_eq!(reply.field("Content-Length"), Some("10"));
+    assert_eq!(response.field("Content-Length"), Some("10"));
     assert_eq!(
-        reply.field("Last-Modified"),
+        response.field("Last-Modified"),
         Some("Sun, 06 Nov 1994 08:49:37 GMT")
     );
-    assert_eq!(reply.field("Accept-Ranges"), Some("bytes"));
-    let etag = reply.field("ETag").expect("a tag").to_owned();
+    assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
+    let etag = response.field("ETag").expect("a tag").to_owned();
     assert!(etag.starts_with('"'), "{etag}");
     let head = client.request("HEAD", "/ten.txt", "");
     let without_date = |head: &str| {
         let lines = head.lines().filter(|line| !line.starts_with("Date:"));
         lines.collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(without_date(&head.head), without_date(&reply.head));
-    // Nothing follows a HEAD's head: the next reply is whole.
+    assert_eq!(without_date(&head.head), without_date(&response.head));
+    // Nothing follows a HEAD's head: the next response is whole.
     assert_eq!(client.get("/ten.txt").text(), "0123456789");
 }
 
@@ -148,11 +148,11 @@ fn conditional_requests_are_not_modified() {
     ];
     for (fields, status) in table {
         for method in ["GET", "HEAD"] {
-            let reply = client.request(method, "/ten.txt", &fields);
-            assert_eq!(reply.status, status, "{method} {fields}");
+            let response = client.request(method, "/ten.txt", &fields);
+            assert_eq!(response.status, status, "{method} {fields}");
             if status == 304 {
-                assert_eq!(reply.field("ETag"), Some(etag.as_str()));
-                assert_eq!(reply.field("Content-Length"), None);
+                assert_eq!(response.field("ETag"), Some(etag.as_str()));
+                assert_eq!(response.field("Content-Length"), None);
             }
         }
     }
@@ -171,17 +171,17 @@ fn a_range_is_a_part() {
         ("lines=1-2", 200, "0123456789", None),
     ];
     for (range, status, content, shown) in table {
-        let reply = client.request("GET", "/ten.txt", &format!("Range: {range}\r\n"));
+        let response = client.request("GET", "/ten.txt", &format!("Range: {range}\r\n"));
         assert_eq!(
-            (reply.status, reply.text().as_str()),
+            (response.status, response.text().as_str()),
             (status, content),
             "{range}"
         );
-        assert_eq!(reply.field("Content-Range"), shown, "{range}");
+        assert_eq!(response.field("Content-Range"), shown, "{range}");
     }
-    let reply = client.request("GET", "/ten.txt", "Range: bytes=10-\r\n");
+    let response = client.request("GET", "/ten.txt", "Range: bytes=10-\r\n");
     assert_eq!(
-        (reply.status, reply.field("Content-Range")),
+        (response.status, response.field("Content-Range")),
         (416, Some("bytes */10"))
     );
     let part = client.request("GET", "/large.bin", "Range: bytes=1000000-2999999\r\n");
@@ -205,9 +205,9 @@ fn a_redirect_keeps_the_query_and_stays_here() {
         ("/d%25%FF%20%3f", "/d%25%FF%20%3F/"),
     ];
     for (path, location) in table {
-        let reply = client.get(path);
+        let response = client.get(path);
         assert_eq!(
-            (reply.status, reply.field("Location")),
+            (response.status, response.field("Location")),
             (301, Some(location)),
             "{path}"
         );
@@ -220,11 +220,11 @@ fn other_methods_are_told_which_ones_there_are() {
     let server = TestServer::of(folder.path());
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
         let mut client = server.client();
-        let reply = client.request(method, "/ten.txt", "");
+        let response = client.request(method, "/ten.txt", "");
         let seen = (
-            reply.status,
-            reply.field("Allow"),
-            reply.field("Connection"),
+            response.status,
+            response.field("Allow"),
+            response.field("Connection"),
         );
         assert_eq!(
             seen,
@@ -233,9 +233,9 @@ fn other_methods_are_told_which_ones_there_are() {
         );
     }
     assert_eq!(server.client().request("BREW", "/ten.txt", "").status, 501);
-    let reply = server.client().request("OPTIONS", "/ten.txt", "");
+    let response = server.client().request("OPTIONS", "/ten.txt", "");
     assert_eq!(
-        (reply.status, reply.field("Allow")),
+        (response.status, response.field("Allow")),
         (204, Some("GET, HEAD, OPTIONS"))
     );
 }
@@ -334,8 +334,11 @@ fn cold_files_are_the_same_files() {
         let file = fs::File::open(folder.path().join(&name)).expect("a file");
         file.sync_all().expect("on the disk");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
-        let reply = client.get(&format!("/{name}"));
-        assert_eq!((reply.status, reply.text().as_str()), (200, "0123456789"));
+        let response = client.get(&format!("/{name}"));
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, "0123456789")
+        );
         assert_eq!(client.get(&format!("/never-{round}")).status, 404);
     }
 }
@@ -347,10 +350,13 @@ fn a_single_file_is_served_at_the_root_and_at_its_name() {
     let server = TestServer::start(files);
     let mut client = server.client();
     for path in ["/", "/ten.txt"] {
-        let reply = client.get(path);
-        assert_eq!((reply.status, reply.text().as_str()), (200, "0123456789"));
+        let response = client.get(path);
         assert_eq!(
-            reply.field("Content-Type"),
+            (response.status, response.text().as_str()),
+            (200, "0123456789")
+        );
+        assert_eq!(
+            response.field("Content-Type"),
             Some("text/plain; charset=utf-8")
         );
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::support::server::announced_address;
-use crate::support::{Client, Spawned};
+use crate::support::{ChildProcess, Client};
 
 /// One read, one write, and a share of a wait for events. A bare epoll loop has no fewer.
 const MAX_CALLS_PER_REQUEST: f64 = 2.15;
@@ -36,7 +36,7 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
         .arg(state.path())
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped());
-    let mut server = Spawned::start(&mut command);
+    let mut server = ChildProcess::start(&mut command);
     let address = announced_address(&mut BufReader::new(server.stdout.take().expect("a pipe")));
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
     for _ in 0..ROUNDS {
@@ -44,7 +44,7 @@ fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
             client.send("GET /small.png HTTP/1.1\r\nHost: test\r\n\r\n");
         }
         for client in &mut clients {
-            assert_eq!(client.reply().status, 200);
+            assert_eq!(client.response().status, 200);
         }
     }
     drop(clients);

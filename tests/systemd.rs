@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::client::TIMEOUT;
-use crate::support::{Client, Process, Spawned, eventually};
+use crate::support::{ChildProcess, Client, TwsProcess, eventually};
 
 /// A folder with a file to serve, and one for `--config` beside it.
 fn place() -> TempDir {
@@ -63,9 +63,9 @@ const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: test\r\nConnection: close\
 fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
     stream.write_all(REQUEST).expect("a listener");
     move || {
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).expect("a reply");
-        reply
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        response
     }
 }
 
@@ -88,12 +88,12 @@ fn sockets_that_are_open_already_are_served_and_nothing_else() {
     let port = taken.local_addr().expect("an address").port();
     let mut command = with_sockets(folder.path(), vec![tcp.into(), unix.into()], "");
     command.arg(format!("--port={port}"));
-    let mut process = Process::run(&mut command);
+    let mut process = TwsProcess::run(&mut command);
     drop(command);
     assert_eq!(process.address, address);
-    for reply in [first(), second()] {
-        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
-        assert!(reply.ends_with("\r\n\r\na"), "{reply}");
+    for response in [first(), second()] {
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        assert!(response.ends_with("\r\n\r\na"), "{response}");
     }
     process.signal(Signal::TERM);
     assert!(process.child.wait().expect("an end").success());
@@ -110,14 +110,14 @@ fn a_socket_named_admin_is_for_operators() {
     let sockets = vec![admin.into(), web.into()];
     let mut command = with_sockets(folder.path(), sockets, "admin:web");
     command.arg("--admin=127.0.0.1:1");
-    let process = Process::run(&mut command);
+    let process = TwsProcess::run(&mut command);
     assert_eq!(process.address, addresses[0]);
     assert_eq!(process.admin, Some(addresses[1]));
     assert_eq!(process.client().get("/a.txt").text(), "a");
     let mut operator = Client::connect(addresses[1]);
     operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     eventually!(|| {
-        let status = operator.reply().status;
+        let status = operator.response().status;
         operator.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         status == 200
     });
@@ -130,7 +130,7 @@ fn sockets_of_another_process_are_none_of_this_one() {
     let address = socket.local_addr().expect("an address");
     let mut command = with_sockets(folder.path(), vec![socket.into()], "");
     command.env("PID", "1").arg("--port=0");
-    let process = Process::run(&mut command);
+    let process = TwsProcess::run(&mut command);
     assert_ne!(process.address, address);
     assert_eq!(process.client().get("/a.txt").text(), "a");
 }
@@ -175,12 +175,12 @@ fn uploads_are_refused_by_the_addresses_of_sockets() {
     let folder = place();
     let mut command = with_sockets(folder.path(), vec![listener().into()], "");
     command.args(["--upload", "--bind=0.0.0.0"]);
-    let process = Process::run(&mut command);
+    let process = TwsProcess::run(&mut command);
     assert_eq!(process.client().get("/a.txt").text(), "a");
     drop(process);
     let exposed = TcpListener::bind("0.0.0.0:0").expect("a port");
     let mut command = with_sockets(folder.path(), vec![exposed.into()], "");
-    let process = Process::run(&mut command);
+    let process = TwsProcess::run(&mut command);
     configure(folder.path(), "[upload]\n");
     process.signal(Signal::HUP);
     let errors = folder.path().join("errors");
@@ -188,12 +188,12 @@ fn uploads_are_refused_by_the_addresses_of_sockets() {
 }
 
 /// A supervisor that listens.
-struct Listens {
+struct NotifySocket {
     socket: UnixDatagram,
     name: String,
 }
 
-impl Listens {
+impl NotifySocket {
     fn at_path(folder: &Path) -> Self {
         let path = folder.join("notify");
         let name = path.display().to_string();
@@ -230,15 +230,15 @@ impl Listens {
 }
 
 /// Ends a process that is nobody's child here.
-struct Successor(Pid);
+struct NewMainProcess(Pid);
 
-impl Successor {
+impl NewMainProcess {
     fn signal(&self, signal: Signal) {
         kill_process(self.0, signal).expect("a process");
     }
 }
 
-impl Drop for Successor {
+impl Drop for NewMainProcess {
     fn drop(&mut self) {
         let _ = kill_process(self.0, Signal::KILL);
     }
@@ -250,14 +250,14 @@ fn a_supervisor_hears_of_everything_in_its_order() {
     for kind in ["path", "abstract"] {
         let folder = place();
         let supervisor = match kind {
-            "path" => Listens::at_path(folder.path()),
-            _ => Listens::at_abstract_name("order"),
+            "path" => NotifySocket::at_path(folder.path()),
+            _ => NotifySocket::at_abstract_name("order"),
         };
         let socket = listener();
         let address = socket.local_addr().expect("an address");
         let mut command = with_sockets(folder.path(), vec![socket.into()], "");
         command.env("NOTIFY_SOCKET", &supervisor.name);
-        let mut process = Process::run(&mut command);
+        let mut process = TwsProcess::run(&mut command);
         drop(command);
         let ready = format!("READY=1\nSTATUS=serving site at {address}");
         assert_eq!(supervisor.heard(), ready);
@@ -282,7 +282,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
         for _ in 0..2 {
             match &pid {
                 None => process.signal(Signal::USR2),
-                Some(Successor(pid)) => kill_process(*pid, Signal::USR2).expect("a process"),
+                Some(NewMainProcess(pid)) => kill_process(*pid, Signal::USR2).expect("a process"),
             }
             let text = supervisor.heard();
             let new = text.strip_prefix("MAINPID=").expect("a process");
@@ -290,7 +290,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
             assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serving "));
             assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
             // That one ends by itself, and says nothing of it.
-            pid = Some(Successor(new));
+            pid = Some(NewMainProcess(new));
         }
         assert!(process.child.wait().expect("an end").success());
         let last = pid.expect("a process");
@@ -303,7 +303,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
 #[test]
 fn the_watchdog_is_fed_by_the_main_process() {
     let folder = place();
-    let supervisor = Listens::at_path(folder.path());
+    let supervisor = NotifySocket::at_path(folder.path());
     let start = |usec: &str, pid: Option<&str>| {
         let mut command = Command::new("sh");
         let script = "WATCHDOG_PID=${PID:-$$} exec \"$0\" \"$@\"";
@@ -315,7 +315,7 @@ fn the_watchdog_is_fed_by_the_main_process() {
             .env("WATCHDOG_USEC", usec)
             .envs(pid.map(|pid| ("PID", pid)))
             .stdin(Stdio::null());
-        Process::run(&mut command)
+        TwsProcess::run(&mut command)
     };
     // Neither without an end nor for another process.
     for (usec, pid) in [("0", None), ("x", None), ("1000", Some("1"))] {
@@ -332,7 +332,7 @@ fn the_watchdog_is_fed_by_the_main_process() {
     let text = supervisor.heard_beside_watchdog();
     let pid = text.strip_prefix("MAINPID=").expect("a process");
     let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a process");
-    let new = Successor(pid);
+    let new = NewMainProcess(pid);
     assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
     assert!(process.child.wait().expect("an end").success());
     // All that the old one has said is behind this.
@@ -360,7 +360,7 @@ fn a_supervisor_that_is_not_there_is_warned_of_and_nothing_else() {
         .env("NOTIFY_SOCKET", folder.path().join("nobody"))
         .stdin(Stdio::null())
         .stderr(File::create(&errors).expect("a file"));
-    let mut process = Process::run(&mut command);
+    let mut process = TwsProcess::run(&mut command);
     assert_eq!(process.client().get("/a.txt").text(), "a");
     process.signal(Signal::TERM);
     assert!(process.child.wait().expect("an end").success());
@@ -376,9 +376,9 @@ fn ask(path: &Path, target: &str) -> String {
     let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a listener");
     stream.shutdown(Shutdown::Write).expect("a listener");
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).expect("a reply");
-    reply
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    response
 }
 
 #[test]
@@ -400,16 +400,16 @@ fn systemd_passes_sockets_with_names_and_without() {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut child = Spawned::start(&mut command);
+        let mut child = ChildProcess::start(&mut command);
         eventually!(|| web.exists() && other.exists());
-        let reply = ask(&web, "/a.txt");
-        assert!(reply.ends_with("\r\n\r\na"), "{reply}");
+        let response = ask(&web, "/a.txt");
+        assert!(response.ends_with("\r\n\r\na"), "{response}");
         let (target, expected) = match names {
             None => ("/a.txt", "\r\n\r\na"),
             Some(_) => ("/readyz", "\r\n\r\nok\n"),
         };
-        let reply = ask(&other, target);
-        assert!(reply.ends_with(expected), "{reply}");
+        let response = ask(&other, target);
+        assert!(response.ends_with(expected), "{response}");
         child.signal(Signal::TERM);
         assert!(child.wait().expect("an end").success());
     }

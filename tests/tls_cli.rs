@@ -8,9 +8,9 @@ use std::sync::Arc;
 use rustix::process::Signal;
 
 use crate::command_line::fails;
-use crate::reload::Running;
-use crate::support::{Client, Process, eventually};
-use crate::tls_transport::{Authority, Secure};
+use crate::reload::ProcessWithStderr;
+use crate::support::{Client, TwsProcess, eventually};
+use crate::tls_transport::{CertificateAuthority, TlsClient};
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -33,14 +33,14 @@ fn redirecting(announcement: &str) -> std::net::SocketAddr {
 
 #[test]
 fn certificates_by_name_and_a_port_that_leads_to_https() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
     );
     let folder = folder();
     let log = folder.path().join("access.log");
-    let process = Process::start(
+    let process = TwsProcess::start(
         folder.path(),
         &[
             &format!("--tls-cert={}", text(&a.certificate)),
@@ -55,14 +55,14 @@ fn certificates_by_name_and_a_port_that_leads_to_https() {
     assert!(process.announcement.contains("a.pem: a.test, valid until "));
     let config = Arc::new(authority.client());
     for name in ["a.test", "b.test"] {
-        let mut client = Secure::connect(process.address, name, &config).expect(name);
+        let mut client = TlsClient::connect(process.address, name, &config).expect(name);
         assert_eq!(client.get("/a.txt").1, b"a");
         assert_eq!(client.get("/large").1.len(), 3 << 20);
     }
-    let reply = Client::connect(redirecting(&process.announcement)).get("/a.txt?b");
-    assert_eq!(reply.status, 308);
+    let response = Client::connect(redirecting(&process.announcement)).get("/a.txt?b");
+    assert_eq!(response.status, 308);
     let expected = format!("https://test:{}/a.txt?b", process.address.port());
-    assert_eq!(reply.field("Location"), Some(expected.as_str()));
+    assert_eq!(response.field("Location"), Some(expected.as_str()));
     process.signal(Signal::TERM);
     let mut process = process;
     assert_eq!(process.child.wait().expect("an end").code(), Some(0));
@@ -77,7 +77,7 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
     let folder = folder();
     let settings = folder.path().join("settings.toml");
     fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("a file");
-    let process = Process::start(
+    let process = TwsProcess::start(
         folder.path(),
         &[
             "--tls-self-signed",
@@ -91,8 +91,8 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
     process.signal(Signal::HUP);
     // There is no other limit now than that of a connection's requests.
     eventually!(|| {
-        let reply = Client::connect(redirecting(&process.announcement)).get("/");
-        (reply.status, reply.field("Connection")) == (308, Some("close"))
+        let response = Client::connect(redirecting(&process.announcement)).get("/");
+        (response.status, response.field("Connection")) == (308, Some("close"))
     });
 }
 
@@ -101,7 +101,7 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
 fn a_content_of_any_size_is_led_to_https() {
     let folder = folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
-    let process = Process::start(folder.path(), &args);
+    let process = TwsProcess::start(folder.path(), &args);
     let plain = redirecting(&process.announcement);
     for fields in [
         "Content-Length: 1\r\n",
@@ -109,20 +109,20 @@ fn a_content_of_any_size_is_led_to_https() {
         "Content-Length: 5000000000\r\nExpect: 100-continue\r\n",
         "Transfer-Encoding: chunked\r\n",
     ] {
-        let reply = Client::connect(plain).request("PUT", "/a", fields);
-        assert_eq!(reply.status, 308, "{fields}");
+        let response = Client::connect(plain).request("PUT", "/a", fields);
+        assert_eq!(response.status, 308, "{fields}");
         let expected = format!("https://test:{}/a", process.address.port());
-        assert_eq!(reply.field("Location"), Some(expected.as_str()));
+        assert_eq!(response.field("Location"), Some(expected.as_str()));
     }
 }
 
 /// In the sandbox, by SIGHUP: one that is wrong changes nothing.
 #[test]
 fn a_renewed_certificate_is_taken_when_it_is_told() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let pair = authority.issue("a", &["a.test"]);
     let folder = folder();
-    let process = Process::start(
+    let process = TwsProcess::start(
         folder.path(),
         &[
             &format!("--tls-cert={}", text(&pair.certificate)),
@@ -131,12 +131,12 @@ fn a_renewed_certificate_is_taken_when_it_is_told() {
     );
     let config = Arc::new(authority.client());
     let shown = || {
-        let client = Secure::connect(process.address, "a.test", &Arc::new(authority.client()));
+        let client = TlsClient::connect(process.address, "a.test", &Arc::new(authority.client()));
         let client = client.expect("a session");
         let chain = client.0.conn.peer_certificates().expect("a certificate");
         chain[0].to_vec()
     };
-    let mut kept = Secure::connect(process.address, "a.test", &config).expect("a session");
+    let mut kept = TlsClient::connect(process.address, "a.test", &config).expect("a session");
     let before = shown();
     authority.issue("new", &["a.test"]);
     for (new, old) in [("new.pem", &pair.certificate), ("new.key", &pair.key)] {
@@ -150,7 +150,7 @@ fn a_renewed_certificate_is_taken_when_it_is_told() {
 /// As the file names them now. If one of them is wrong, or a limit, they stay.
 #[test]
 fn certificates_are_added_and_dropped_by_sighup() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
@@ -170,9 +170,9 @@ fn certificates_are_added_and_dropped_by_sighup() {
     write(&[a], "");
     let args = ["--config=tws.toml", "--port=0", "--access-log=off"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
-    let tws = Running::run(folder.path(), command.args(args));
+    let tws = ProcessWithStderr::run(folder.path(), command.args(args));
     let config = Arc::new(authority.client());
-    let is_there = |name| Secure::connect(tws.process.address, name, &config).is_ok();
+    let is_there = |name| TlsClient::connect(tws.process.address, name, &config).is_ok();
     assert!(is_there("a.test") && !is_there("b.test"));
     write(&[a, b], "");
     tws.process.signal(Signal::HUP);
@@ -195,7 +195,7 @@ fn certificates_are_added_and_dropped_by_sighup() {
 
 #[test]
 fn what_cannot_be_spoken_is_said_at_once() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
@@ -226,7 +226,7 @@ fn run(program: &str, args: &[&str]) -> Output {
 fn curl_fetches_and_follows() {
     let folder = folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
-    let process = Process::start(folder.path(), &args);
+    let process = TwsProcess::start(folder.path(), &args);
     let plain = redirecting(&process.announcement);
     for (version, url) in [
         (
@@ -259,7 +259,7 @@ fn curl_fetches_and_follows() {
 #[ignore = "needs openssl"]
 fn openssl_finds_nothing_weak() {
     let folder = folder();
-    let process = Process::start(folder.path(), &["--tls-self-signed", "--access-log=off"]);
+    let process = TwsProcess::start(folder.path(), &["--tls-self-signed", "--access-log=off"]);
     let at = process.address.to_string();
     let connect = |args: &[&str]| {
         let all = ["s_client", "-connect", &at, "-servername", "localhost"];

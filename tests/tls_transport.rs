@@ -18,12 +18,12 @@ use crate::support::{TestServer, eventually, pattern};
 const MIB: usize = 1 << 20;
 
 /// Who issues certificates, and where they lie.
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, Key>,
     folder: TempDir,
 }
 
-impl Authority {
+impl CertificateAuthority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -76,9 +76,9 @@ impl Authority {
 }
 
 /// A client that has shaken hands.
-pub(crate) struct Secure(pub(crate) StreamOwned<ClientConnection, TcpStream>);
+pub(crate) struct TlsClient(pub(crate) StreamOwned<ClientConnection, TcpStream>);
 
-impl Secure {
+impl TlsClient {
     pub(crate) fn connect(
         address: SocketAddr,
         name: &str,
@@ -104,7 +104,7 @@ impl Secure {
     }
 
     /// Head and content.
-    fn reply(&mut self) -> (String, Vec<u8>) {
+    fn response(&mut self) -> (String, Vec<u8>) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -123,7 +123,7 @@ impl Secure {
 
     pub(crate) fn get(&mut self, path: &str) -> (String, Vec<u8>) {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
-        self.reply()
+        self.response()
     }
 }
 
@@ -138,7 +138,7 @@ fn text(_: &Request<'_>) -> Response {
 
 #[test]
 fn files_arrive_whole_by_whatever_way() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let folder = tempfile::tempdir().expect("a folder");
     let sizes = [0, 1, 4096, 32 * 1024, 100_000, MIB, 20 * MIB + 7];
     for size in sizes {
@@ -147,25 +147,25 @@ fn files_arrive_whole_by_whatever_way() {
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, StaticFiles::new(folder.path()).expect("a folder"));
     let config = Arc::new(authority.client());
-    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     for size in sizes {
         let (head, content) = client.get(&format!("/{size}"));
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
         assert!(content == pattern(size), "{size}");
     }
-    // Several at once, so that replies share records.
+    // Several at once, so that responses share records.
     let requests: String = (0..50)
         .map(|_| "GET /4096 HTTP/1.1\r\nHost: test\r\n\r\n")
         .collect();
     client.send(requests);
     for _ in 0..50 {
-        assert_eq!(client.reply().1, pattern(4096));
+        assert_eq!(client.response().1, pattern(4096));
     }
 }
 
 #[test]
 fn contents_come_in_and_pieces_go_out() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, |request: &Request<'_>| {
         assert!(request.is_secure());
@@ -180,20 +180,20 @@ fn contents_come_in_and_pieces_go_out() {
         ))
     });
     let config = Arc::new(authority.client());
-    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     let content = pattern(700_000);
     client.send(format!(
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
         content.len()
     ));
     client.send(&content);
-    assert!(client.reply().1 == content);
+    assert!(client.response().1 == content);
 }
 
 /// The end is said in TLS, too: whoever reads until then knows that nothing was cut off.
 #[test]
 fn an_end_is_an_end() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
     let config = Arc::new(authority.client());
@@ -202,25 +202,25 @@ fn an_end_is_an_end() {
         "GET / HTTP/1.0\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
-        let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+        let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
         client.send(request);
-        let mut reply = String::new();
-        client.0.read_to_string(&mut reply).expect("a clean end");
-        assert!(reply.starts_with("HTTP/1.1 "), "{reply}");
+        let mut response = String::new();
+        client.0.read_to_string(&mut response).expect("a clean end");
+        assert!(response.starts_with("HTTP/1.1 "), "{response}");
     }
     // A client that ends its side first still gets its answer.
-    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     client.0.conn.send_close_notify();
     client.0.flush().expect("a server");
-    let mut reply = String::new();
-    client.0.read_to_string(&mut reply).expect("a clean end");
-    assert!(reply.ends_with("hello\n"), "{reply}");
+    let mut response = String::new();
+    client.0.read_to_string(&mut response).expect("a clean end");
+    assert!(response.ends_with("hello\n"), "{response}");
 }
 
 #[test]
 fn each_name_has_its_certificate() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![
         authority.issue("a", &["a.test", "b.test"]),
         authority.issue("wild", &["*.example.test"]),
@@ -229,18 +229,18 @@ fn each_name_has_its_certificate() {
     let server = serve(tls, text);
     let config = Arc::new(authority.client());
     for name in ["a.test", "B.test", "x.example.test", "y.EXAMPLE.test"] {
-        let mut client = Secure::connect(server.address, name, &config).expect(name);
+        let mut client = TlsClient::connect(server.address, name, &config).expect(name);
         assert_eq!(client.get("/").1, b"hello\n");
     }
     for name in ["c.test", "example.test", "x.y.example.test"] {
-        let refused = Secure::connect(server.address, name, &config);
+        let refused = TlsClient::connect(server.address, name, &config);
         assert!(refused.is_err(), "{name}: another's certificate");
     }
 }
 
 #[test]
 fn both_versions_are_spoken_and_sessions_are_resumed() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -255,7 +255,8 @@ fn both_versions_are_spoken_and_sessions_are_resumed() {
         let config = Arc::new(config);
         let mut kinds = Vec::new();
         for _ in 0..3 {
-            let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+            let mut client =
+                TlsClient::connect(server.address, "a.test", &config).expect("a session");
             assert_eq!(client.get("/").1, b"hello\n");
             assert_eq!(client.0.conn.protocol_version(), Some(version.version));
             kinds.push(client.0.conn.handshake_kind().expect("a handshake"));
@@ -275,7 +276,7 @@ fn both_versions_are_spoken_and_sessions_are_resumed() {
 /// renewal.
 #[test]
 fn new_certificates_are_shown_without_a_drop() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let first = authority.issue("1", &["a.test"]);
     let live = KeyPair {
         certificate: authority.path("fullchain.pem"),
@@ -291,11 +292,11 @@ fn new_certificates_are_shown_without_a_drop() {
     let tls = Tls::open(vec![live.clone()]).expect("certificates");
     let server = serve(tls.clone(), text);
     let config = Arc::new(authority.client());
-    let shown = |client: &Secure| {
+    let shown = |client: &TlsClient| {
         let chain = client.0.conn.peer_certificates().expect("a certificate");
         chain[0].to_vec()
     };
-    let connect = || Secure::connect(server.address, "a.test", &Arc::new(authority.client()));
+    let connect = || TlsClient::connect(server.address, "a.test", &Arc::new(authority.client()));
     let mut old = connect().expect("a session");
     assert_eq!(tls.reload().expect("fine"), Reloaded::Unchanged);
     // In the middle of a renewal the two do not belong together, and nothing changes.
@@ -308,12 +309,12 @@ fn new_certificates_are_shown_without_a_drop() {
     // The server looks by itself.
     eventually!(|| shown(&connect().expect("a session")) != shown(&old));
     assert_eq!(old.get("/").1, b"hello\n");
-    assert!(Secure::connect(server.address, "b.test", &config).is_ok());
+    assert!(TlsClient::connect(server.address, "b.test", &config).is_ok());
 }
 
 #[test]
 fn what_is_no_pair_is_said_in_one_line() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let a = authority.issue("a", &["a.test"]);
     let b = authority.issue("b", &["b.test"]);
     let expired = authority.issue_with("expired", &["a.test"], |params| {
@@ -369,31 +370,31 @@ fn one_that_is_made_on_the_spot_has_the_names() {
     assert!(tls.describe()[0].contains("localhost, 127.0.0.1, valid until 20"));
     assert!(tls.warnings().is_empty());
     let server = serve(tls, text);
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let strict = Arc::new(authority.client());
-    assert!(Secure::connect(server.address, "localhost", &strict).is_err());
+    assert!(TlsClient::connect(server.address, "localhost", &strict).is_err());
     assert!(Tls::self_signed(&["ñ".to_owned()]).is_err());
 }
 
 #[test]
 fn who_speaks_plain_http_is_told() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
-    let reply = server.client().get("/");
-    assert_eq!(reply.status, 400);
-    assert!(reply.text().contains("HTTPS"), "{}", reply.text());
+    let response = server.client().get("/");
+    assert_eq!(response.status, 400);
+    assert!(response.text().contains("HTTPS"), "{}", response.text());
     let mut nonsense = server.client();
     nonsense
         .send([0x80, 0x2e, 0x01, 0x00])
-        .expect_end_or_reset();
+        .expect_closed_or_reset();
 }
 
 /// Handshakes that do not go on cost nobody anything, and end.
 /// Behind a proxy that tells whose a connection is, and passes on what it cannot read.
 #[test]
 fn a_client_with_too_many_connections_is_closed_on() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
     let change = |config: &mut Config| {
         config.proxy_protocol = ProxyProtocol::Required;
@@ -406,7 +407,7 @@ fn a_client_with_too_many_connections_is_closed_on() {
         socket
             .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n")
             .expect("a server");
-        Secure::on(socket, "localhost", &client)
+        TlsClient::on(socket, "localhost", &client)
     };
     let mut first = connect().expect("a handshake");
     assert_eq!(first.get("/").1, b"hello\n");
@@ -420,7 +421,7 @@ fn a_client_with_too_many_connections_is_closed_on() {
 
 #[test]
 fn half_a_handshake_keeps_nobody_waiting() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = TestServer::with(
         text,
@@ -442,10 +443,10 @@ fn half_a_handshake_keeps_nobody_waiting() {
             client
         })
         .collect();
-    let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     assert_eq!(client.get("/").1, b"hello\n");
     for half in &mut halves {
-        half.expect_end_or_reset();
+        half.expect_closed_or_reset();
     }
     assert_eq!(client.get("/").1, b"hello\n");
     drop(client);
@@ -455,7 +456,7 @@ fn half_a_handshake_keeps_nobody_waiting() {
 /// Those who do not go on with their handshake make room for who wants to.
 #[test]
 fn silent_clients_do_not_fill_the_server() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = TestServer::with(
         text,
@@ -469,7 +470,7 @@ fn silent_clients_do_not_fill_the_server() {
     let _silent: Vec<_> = (0..3).map(|_| server.client()).collect();
     eventually!(|| server.handle.connections() == 3);
     eventually!(|| {
-        let client = Secure::connect(server.address, "a.test", &config);
+        let client = TlsClient::connect(server.address, "a.test", &config);
         client.is_ok_and(|mut client| client.get("/").1 == b"hello\n")
     });
 }
@@ -477,7 +478,7 @@ fn silent_clients_do_not_fill_the_server() {
 /// What a client does not take is held back, and not lost.
 #[test]
 fn a_client_that_reads_late_gets_it_all() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let content = pattern(8 * MIB);
     let answer = content.clone();
@@ -487,15 +488,16 @@ fn a_client_that_reads_late_gets_it_all() {
     let config = Arc::new(authority.client());
     let mut late: Vec<_> = (0..3)
         .map(|_| {
-            let mut client = Secure::connect(server.address, "a.test", &config).expect("a session");
+            let mut client =
+                TlsClient::connect(server.address, "a.test", &config).expect("a session");
             client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
             client
         })
         .collect();
-    let mut other = Secure::connect(server.address, "a.test", &config).expect("a session");
+    let mut other = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     assert!(other.get("/").1 == content);
     for client in &mut late {
-        assert!(client.reply().1 == content);
+        assert!(client.response().1 == content);
         assert_eq!(client.0.read(&mut [0]).expect("a clean end"), 0);
     }
 }
@@ -505,7 +507,7 @@ fn a_client_that_reads_late_gets_it_all() {
 #[ignore = "needs 10,100 descriptors, and prints what it has measured"]
 fn idle_connections_are_small() {
     const CONNECTIONS: usize = 5000;
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
     let server = TestServer::with(
         text,
@@ -523,7 +525,7 @@ fn idle_connections_are_small() {
     };
     let connect = || {
         let mut client =
-            Secure::connect(server.address, "localhost", &config).expect("a handshake");
+            TlsClient::connect(server.address, "localhost", &config).expect("a handshake");
         assert_eq!(client.get("/").1, b"hello\n");
         client.0.sock
     };

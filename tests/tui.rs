@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::support::{Client, Spawned, eventually};
+use crate::support::{ChildProcess, Client, eventually};
 
 /// More than sockets hold.
 const LARGE: usize = 64 * 1024 * 1024;
@@ -22,15 +22,15 @@ const OLD_SCREEN: &str = "\x1b[?1049l";
 const CURSOR: &str = "\x1b[?25h";
 
 /// The binary on a terminal.
-struct Sitting {
-    child: Spawned,
+struct TerminalSession {
+    child: ChildProcess,
     terminal: File,
     modes: LocalModes,
     written: Arc<Mutex<Vec<u8>>>,
     _state: TempDir,
 }
 
-impl Sitting {
+impl TerminalSession {
     fn start(folder: &TempDir, args: &[&str]) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
@@ -51,7 +51,7 @@ impl Sitting {
             .stdin(end())
             .stdout(end())
             .stderr(end());
-        let child = Spawned::start(&mut command);
+        let child = ChildProcess::start(&mut command);
         // Who has the other end of the terminal is to be the server alone.
         drop(command);
         let terminal = File::from(terminal);
@@ -175,8 +175,8 @@ fn folder() -> TempDir {
     folder
 }
 
-fn download(sitting: &Sitting) -> Client {
-    let mut client = sitting.client();
+fn download(session: &TerminalSession) -> Client {
+    let mut client = session.client();
     client.send("GET /large%20%C3%B1.bin HTTP/1.1\r\nHost: test\r\n\r\n");
     client.head();
     client.read(LARGE / 2);
@@ -186,51 +186,51 @@ fn download(sitting: &Sitting) -> Client {
 #[test]
 fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
     let folder = folder();
-    let mut sitting = Sitting::start(&folder, &[]);
-    sitting.wait_for("No transfers running");
-    let mut client = download(&sitting);
+    let mut session = TerminalSession::start(&folder, &[]);
+    session.wait_for("No transfers running");
+    let mut client = download(&session);
     for words in ["large ñ.bin", "64.0 MiB", " %", "client"] {
-        sitting.wait_for(words);
+        session.wait_for(words);
     }
-    let modes = tcgetattr(&sitting.terminal).expect("modes").local_modes;
+    let modes = tcgetattr(&session.terminal).expect("modes").local_modes;
     assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
     // In a terminal of another size all is drawn anew, and in most the name has room.
-    sitting.written.lock().expect("no panic").clear();
-    resize(&sitting.terminal, 80, 24);
-    sitting.signal(Signal::WINCH);
-    sitting.wait_for("large ñ.bin");
+    session.written.lock().expect("no panic").clear();
+    resize(&session.terminal, 80, 24);
+    session.signal(Signal::WINCH);
+    session.wait_for("large ñ.bin");
 
-    sitting.press(b"q");
-    sitting.wait_for("shutdown: finishing");
+    session.press(b"q");
+    session.wait_for("shutdown: finishing");
     assert!(
-        !sitting.written().contains(OLD_SCREEN),
+        !session.written().contains(OLD_SCREEN),
         "the end is watched, too"
     );
     client.read(LARGE - LARGE / 2);
     drop(client);
-    assert_eq!(sitting.end().code(), Some(0));
+    assert_eq!(session.end().code(), Some(0));
 }
 
 #[test]
 fn a_second_key_ends_at_once() {
     let folder = folder();
-    let mut sitting = Sitting::start(&folder, &["--drain-timeout=3600"]);
-    let client = download(&sitting);
+    let mut session = TerminalSession::start(&folder, &["--drain-timeout=3600"]);
+    let client = download(&session);
     // Ctrl-C.
-    sitting.press(b"\x03");
-    sitting.wait_for("shutdown: finishing");
-    sitting.press(b"\x03");
-    assert_eq!(sitting.end().code(), Some(1));
+    session.press(b"\x03");
+    session.wait_for("shutdown: finishing");
+    session.press(b"\x03");
+    assert_eq!(session.end().code(), Some(1));
     drop(client);
 }
 
 #[test]
 fn whatever_ends_it_the_terminal_is_given_back() {
     let folder = folder();
-    let sitting = Sitting::start(&folder, &[]);
-    sitting.wait_for("No transfers running");
-    sitting.signal(Signal::TERM);
-    assert_eq!(sitting.end().code(), Some(0));
+    let session = TerminalSession::start(&folder, &[]);
+    session.wait_for("No transfers running");
+    session.signal(Signal::TERM);
+    assert_eq!(session.end().code(), Some(0));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tws::StaticFiles;
 use tws::site::{Site, Size, Upload};
 
-use crate::support::{Client, Process, Reply, TestServer, eventually, pattern};
+use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
 /// A folder `root` in a folder of its own, with a few things that must stay as they are.
 fn tree() -> TempDir {
@@ -45,16 +45,22 @@ fn overwrite(site: &mut Site) {
     }
 }
 
-fn send(client: &mut Client, method: &str, path: &str, fields: &str, content: &[u8]) -> Reply {
+fn send(
+    client: &mut Client,
+    method: &str,
+    path: &str,
+    fields: &str,
+    content: &[u8],
+) -> HttpResponse {
     let len = content.len();
     client.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len}\r\n{fields}\r\n"
     ));
     client.send(content);
-    client.reply()
+    client.response()
 }
 
-fn put(server: &TestServer, path: &str, fields: &str, content: impl AsRef<[u8]>) -> Reply {
+fn put(server: &TestServer, path: &str, fields: &str, content: impl AsRef<[u8]>) -> HttpResponse {
     send(&mut server.client(), "PUT", path, fields, content.as_ref())
 }
 
@@ -74,7 +80,7 @@ fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     form
 }
 
-fn post(server: &TestServer, path: &str, fields: &str, files: &[(&str, &[u8])]) -> Reply {
+fn post(server: &TestServer, path: &str, fields: &str, files: &[(&str, &[u8])]) -> HttpResponse {
     let fields = format!("Content-Type: multipart/form-data; boundary=XyZ\r\n{fields}");
     send(&mut server.client(), "POST", path, &fields, &form(files))
 }
@@ -101,9 +107,9 @@ fn a_file_is_stored_and_served() {
     let server = serve(&outside, |_| {});
     let content = pattern(700_000);
     let mut client = server.client();
-    let reply = send(&mut client, "PUT", "/sub/a%20b%C3%B1.bin", "", &content);
-    assert_eq!(reply.status, 201, "{}", reply.text());
-    let location = reply.field("Location").expect("a place").to_owned();
+    let response = send(&mut client, "PUT", "/sub/a%20b%C3%B1.bin", "", &content);
+    assert_eq!(response.status, 201, "{}", response.text());
+    let location = response.field("Location").expect("a place").to_owned();
     assert_eq!(location, "/sub/a%20b%C3%B1.bin");
     // The connection goes on.
     assert!(client.get(&location).content == content);
@@ -114,7 +120,7 @@ fn a_file_is_stored_and_served() {
     assert_eq!(client.get("/empty").text(), "");
     let chunked = "Host: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
     client.send(format!("PUT /chunked HTTP/1.1\r\n{chunked}"));
-    assert_eq!(client.reply().status, 201);
+    assert_eq!(client.response().status, 201);
     assert_eq!(client.get("/chunked").text(), "abcd");
     let names: Vec<_> = snapshot(&outside.path().join("root/sub"));
     assert_eq!(names.len(), 2, "nothing else is left");
@@ -124,19 +130,19 @@ fn a_file_is_stored_and_served() {
 fn a_file_that_is_there_stays_unless_that_is_allowed() {
     let outside = tree();
     let server = serve(&outside, |_| {});
-    let reply = put(&server, "/old.txt", "", "new");
-    assert_eq!(reply.status, 409);
+    let response = put(&server, "/old.txt", "", "new");
+    assert_eq!(response.status, 409);
     assert!(
-        reply.text().contains("--upload-overwrite"),
+        response.text().contains("--upload-overwrite"),
         "{}",
-        reply.text()
+        response.text()
     );
     assert_eq!(server.client().get("/old.txt").text(), "old");
 
     let server = serve(&outside, overwrite);
     assert_eq!(server.client().get("/old.txt").text(), "old");
-    let reply = put(&server, "/old.txt", "", "newer");
-    assert_eq!((reply.status, reply.field("Location")), (204, None));
+    let response = put(&server, "/old.txt", "", "newer");
+    assert_eq!((response.status, response.field("Location")), (204, None));
     eventually!(|| server.client().get("/old.txt").text() == "newer");
     for path in ["/sub", "/link", "/out"] {
         assert_eq!(put(&server, path, "", "x").status, 409, "{path}");
@@ -155,35 +161,35 @@ fn a_new_file_takes_no_other_files_place_unless_that_is_allowed() {
     let clean = |site: &mut Site| site.clean_urls = true;
     let server = serve(&outside, clean);
     for name in ["old.txt.gz", "old.txt.br", "old.txt.zst", "about"] {
-        let reply = put(&server, &format!("/{name}"), "", "new");
-        assert_eq!(reply.status, 409, "{name}");
+        let response = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(response.status, 409, "{name}");
         assert!(
-            reply.text().contains("--upload-overwrite"),
+            response.text().contains("--upload-overwrite"),
             "{}",
-            reply.text()
+            response.text()
         );
         let files = [(name, &b"new"[..])];
         assert_eq!(post(&server, "/", "", &files).status, 409, "{name}");
     }
     for name in ["new.txt.gz", "old.txt.7z", "old", "sub.gz"] {
-        let reply = put(&server, &format!("/{name}"), "", "new");
-        assert_eq!(reply.status, 201, "{name}");
+        let response = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(response.status, 201, "{name}");
     }
     let server = serve(&outside, |site| {
         clean(site);
         overwrite(site);
     });
     for name in ["old.txt.gz", "about"] {
-        let reply = put(&server, &format!("/{name}"), "", "new");
-        assert_eq!(reply.status, 201, "{name}");
+        let response = put(&server, &format!("/{name}"), "", "new");
+        assert_eq!(response.status, 201, "{name}");
     }
 }
 
 /// Writes `old.txt` anew and says how it is told from others.
 fn etag_of_old(outside: &TempDir, server: &TestServer) -> String {
     crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
-    let reply = server.client().get("/old.txt");
-    reply.field("ETag").expect("a tag").to_owned()
+    let response = server.client().get("/old.txt");
+    response.field("ETag").expect("a tag").to_owned()
 }
 
 #[test]
@@ -284,18 +290,21 @@ fn off_is_off() {
     let outside = tree();
     let server = TestServer::of(&outside.path().join("root"));
     let before = snapshot(outside.path());
-    let reply = put(&server, "/x", "", "x");
+    let response = put(&server, "/x", "", "x");
     assert_eq!(
-        (reply.status, reply.field("Allow")),
+        (response.status, response.field("Allow")),
         (405, Some("GET, HEAD, OPTIONS"))
     );
     assert_eq!(post(&server, "/", "", &[("x", b"x")]).status, 405);
     assert!(snapshot(outside.path()) == before);
 
     let server = serve(&outside, |_| {});
-    let reply = server.client().request("DELETE", "/x", "");
-    assert_eq!(reply.status, 405);
-    assert_eq!(reply.field("Allow"), Some("GET, HEAD, OPTIONS, POST, PUT"));
+    let response = server.client().request("DELETE", "/x", "");
+    assert_eq!(response.status, 405);
+    assert_eq!(
+        response.field("Allow"),
+        Some("GET, HEAD, OPTIONS, POST, PUT")
+    );
 }
 
 #[test]
@@ -397,11 +406,11 @@ fn more_than_the_limit_is_refused() {
     let before = snapshot(outside.path());
     let mut client = server.client();
     client.send("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: 100001\r\n\r\n");
-    assert_eq!(client.reply().status, 413, "before it is sent");
+    assert_eq!(client.response().status, 413, "before it is sent");
     let mut client = server.client();
     client.send("PUT /x HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n186A1\r\n");
     client.send(pattern(100_001)).send("\r\n0\r\n\r\n");
-    assert_eq!(client.reply().status, 413);
+    assert_eq!(client.response().status, 413);
     eventually!(|| snapshot(outside.path()) == before);
     assert_eq!(put(&server, "/x", "", pattern(100_000)).status, 201);
 }
@@ -421,9 +430,9 @@ fn a_form_stores_its_files() {
         (r"C:\Users\me\b.txt", b""),
         ("../../c%22.txt", b"\r\n"),
     ];
-    let reply = post(&server, "/sub/", "Accept: application/json\r\n", files);
-    assert_eq!(reply.status, 201, "{}", reply.text());
-    let told: Value = serde_json::from_str(&reply.text()).expect("JSON");
+    let response = post(&server, "/sub/", "Accept: application/json\r\n", files);
+    assert_eq!(response.status, 201, "{}", response.text());
+    let told: Value = serde_json::from_str(&response.text()).expect("JSON");
     let expected = json!([
         { "name": "a.bin", "size": almost.len(), "path": "/sub/a.bin" },
         { "name": "b.txt", "size": 0, "path": "/sub/b.txt" },
@@ -436,35 +445,35 @@ fn a_form_stores_its_files() {
     assert_eq!(client.get("/sub/c%22.txt").text(), "\r\n");
 
     // A browser goes on to the folder, so that a reload sends nothing again.
-    let reply = post(
+    let response = post(
         &server,
         "/sub/",
         "Accept: text/html,*/*;q=0.8\r\n",
         &[("d", b"d")],
     );
     assert_eq!(
-        (reply.status, reply.field("Location")),
+        (response.status, response.field("Location")),
         (303, Some("/sub/"))
     );
-    let reply = post(&server, "/", "", &[("e", b"e")]);
-    assert_eq!(reply.text(), "201 Created\nstored: /e (1 bytes)\n");
+    let response = post(&server, "/", "", &[("e", b"e")]);
+    assert_eq!(response.text(), "201 Created\nstored: /e (1 bytes)\n");
 }
 
 #[test]
 fn a_limit_of_the_process_ends_the_upload_and_not_the_server() {
     use rustix::process::{Resource, Rlimit, prlimit};
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Process::start(folder.path(), &["--upload", "--access-log", "off"]);
+    let site = TwsProcess::start(folder.path(), &["--upload", "--access-log", "off"]);
     let limit = Rlimit {
         current: Some(100_000),
         maximum: None,
     };
     prlimit(Some(site.child.pid()), Resource::Fsize, limit).expect("a limit");
     let content = pattern(200_000);
-    let reply = send(&mut site.client(), "PUT", "/large", "", &content);
-    assert_eq!(reply.status, 413, "{}", reply.text());
-    let reply = send(&mut site.client(), "PUT", "/small", "", b"small");
-    assert_eq!(reply.status, 201, "{}", reply.text());
+    let response = send(&mut site.client(), "PUT", "/large", "", &content);
+    assert_eq!(response.status, 413, "{}", response.text());
+    let response = send(&mut site.client(), "PUT", "/small", "", b"small");
+    assert_eq!(response.status, 201, "{}", response.text());
 }
 
 /// What is answered may wait in memory for a client that does not read it.
@@ -474,10 +483,14 @@ fn names_that_are_too_long_are_not_repeated_whole() {
     let server = serve(&outside, |_| {});
     let name = "n".repeat(15_000);
     let files = vec![(&name[..], &b""[..]); 1000];
-    let reply = post(&server, "/", "", &files);
-    assert_eq!(reply.status, 400);
-    assert!(reply.text().contains("longer than 255 bytes"));
-    assert!(reply.content.len() < 1_000_000, "{}", reply.content.len());
+    let response = post(&server, "/", "", &files);
+    assert_eq!(response.status, 400);
+    assert!(response.text().contains("longer than 255 bytes"));
+    assert!(
+        response.content.len() < 1_000_000,
+        "{}",
+        response.content.len()
+    );
 }
 
 #[test]
@@ -485,7 +498,7 @@ fn a_form_says_what_it_did_not_store() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let json = "Accept: application/json\r\n";
-    let reply = post(
+    let response = post(
         &server,
         "/",
         json,
@@ -497,8 +510,8 @@ fn a_form_says_what_it_did_not_store() {
             ("c", b"5"),
         ],
     );
-    assert_eq!(reply.status, 409);
-    let told: Value = serde_json::from_str(&reply.text()).expect("JSON");
+    assert_eq!(response.status, 409);
+    let told: Value = serde_json::from_str(&response.text()).expect("JSON");
     let pick = |list: &str, key: &str| -> Vec<Value> {
         let list = told[list].as_array().expect("a list");
         list.iter().map(|entry| entry[key].clone()).collect()
@@ -541,8 +554,8 @@ fn a_form_says_what_it_did_not_store() {
         ("multipart/form-data", 400),
     ] {
         let fields = format!("Content-Type: {media_type}\r\n");
-        let reply = send(&mut server.client(), "POST", "/", &fields, b"a=b");
-        assert_eq!(reply.status, status, "{media_type}");
+        let response = send(&mut server.client(), "POST", "/", &fields, b"a=b");
+        assert_eq!(response.status, status, "{media_type}");
     }
 }
 
@@ -563,10 +576,10 @@ fn an_old_coding_of_a_new_file_is_not_served() {
     eventually!(|| get().text() == "new");
     // Nor by one that has never seen the old one.
     let server = serve(&outside, |_| {});
-    let reply = server
+    let response = server
         .client()
         .request("GET", "/x.html", "Accept-Encoding: gzip\r\n");
-    assert_eq!(reply.text(), "new");
+    assert_eq!(response.text(), "new");
 }
 
 #[test]
@@ -613,7 +626,7 @@ fn flags_and_the_site_file_turn_uploads_on() {
     assert!(error.contains("film.mp4 is a file"), "{error}");
 
     let statuses = |args: &[&str]| {
-        let site = Process::start(at, args);
+        let site = TwsProcess::start(at, args);
         let mut client = site.client();
         let put = |client: &mut Client, path| send(client, "PUT", path, "", b"12345").status;
         [
@@ -653,7 +666,7 @@ fn flags_and_the_site_file_turn_uploads_on() {
 fn curl_uploads() {
     let folder = tempfile::tempdir().expect("a folder");
     let served = tempfile::tempdir().expect("a folder");
-    let site = Process::start(served.path(), &["--upload", "--access-log", "off"]);
+    let site = TwsProcess::start(served.path(), &["--upload", "--access-log", "off"]);
     let content = pattern(300_000);
     for name in ["a.bin", "b \"2\".bin"] {
         let mut file = fs::File::create(folder.path().join(name)).expect("a file");

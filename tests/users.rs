@@ -10,29 +10,29 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Process, Reply};
+use crate::support::{Client, HttpResponse, TwsProcess};
 
 /// A site with users and nothing else.
-fn site() -> (tempfile::TempDir, Process) {
+fn site() -> (tempfile::TempDir, TwsProcess) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Process::start(
+    let site = TwsProcess::start(
         folder.path(),
         &["--users", "sqlite:users.db", "--access-log=off"],
     );
     (folder, site)
 }
 
-pub(crate) fn post(client: &mut Client, content: &str) -> Reply {
+pub(crate) fn post(client: &mut Client, content: &str) -> HttpResponse {
     client.send(format!(
         "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{content}",
         content.len()
     ));
-    client.reply()
+    client.response()
 }
 
-pub(crate) fn value(reply: &Reply) -> Value {
-    serde_json::from_slice(&reply.content).expect("JSON")
+pub(crate) fn value(response: &HttpResponse) -> Value {
+    serde_json::from_slice(&response.content).expect("JSON")
 }
 
 #[test]
@@ -40,13 +40,13 @@ fn users_are_created_listed_and_found() {
     let (_folder, site) = site();
     let mut client = site.client();
     for (id, name) in ["Ana", "Núria \"N\"", "李"].into_iter().enumerate() {
-        let reply = post(&mut client, &json!({ "Nombre": name }).to_string());
+        let response = post(&mut client, &json!({ "Nombre": name }).to_string());
         let location = format!("/users/{}", id + 1);
         assert_eq!(
-            (reply.status, reply.field("Location")),
+            (response.status, response.field("Location")),
             (201, Some(location.as_str()))
         );
-        let user = value(&reply);
+        let user = value(&response);
         assert_eq!(
             (&user["id"], &user["Nombre"]),
             (&json!(id + 1), &json!(name))
@@ -81,16 +81,16 @@ fn what_is_wrong_is_said_in_json() {
         (r#"{"Nombre": "  "}"#, 400),
         (long.as_str(), 400),
     ] {
-        let reply = post(&mut site.client(), content);
-        assert_eq!(reply.status, status, "{content}");
-        assert!(value(&reply)["error"].is_string(), "{content}");
+        let response = post(&mut site.client(), content);
+        assert_eq!(response.status, status, "{content}");
+        assert!(value(&response)["error"].is_string(), "{content}");
     }
     let raw = |head: &str| {
         let mut client = site.client();
         client.send(format!(
             "POST /createUser HTTP/1.1\r\nHost: test\r\n{head}\r\n"
         ));
-        client.reply()
+        client.response()
     };
     for (head, status) in [
         ("", 411),
@@ -104,13 +104,13 @@ fn what_is_wrong_is_said_in_json() {
             413,
         ),
     ] {
-        let reply = raw(head);
-        assert_eq!(reply.status, status, "{head}");
-        assert!(value(&reply)["error"].is_string(), "{head}");
+        let response = raw(head);
+        assert_eq!(response.status, status, "{head}");
+        assert!(value(&response)["error"].is_string(), "{head}");
     }
-    let reply = site.client().get("/createUser");
+    let response = site.client().get("/createUser");
     assert_eq!(
-        (reply.status, reply.field("Allow")),
+        (response.status, response.field("Allow")),
         (405, Some("OPTIONS, POST"))
     );
 }
@@ -118,7 +118,7 @@ fn what_is_wrong_is_said_in_json() {
 #[test]
 fn an_ordinary_site_has_no_users() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Process::start(folder.path(), &["--access-log=off"]);
+    let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
     assert_eq!(post(&mut site.client(), r#"{"Nombre":"Ana"}"#).status, 405);
     assert_eq!(site.client().get("/users").status, 404);
     let state = fs::read_dir(site.state.path()).expect("a folder");
@@ -136,12 +136,12 @@ fn survives_kill_9(store: &str) {
     const ANSWERS_BEFORE_THE_KILL: usize = 400;
     let folder = tempfile::tempdir().expect("a folder");
     let args = ["--users", store, "--access-log=off"];
-    let site = Process::start(folder.path(), &args);
-    let load = Load::on(site.address);
+    let site = TwsProcess::start(folder.path(), &args);
+    let load = CreateUserLoad::on(site.address);
     let mut created = load.answers(ANSWERS_BEFORE_THE_KILL);
     let state = site.kill();
     created.extend(load.end());
-    let again = Process::start_with_state(folder.path(), &args, state);
+    let again = TwsProcess::start_with_state(folder.path(), &args, state);
     assert_all_there(created, &mut again.client());
 }
 
@@ -168,13 +168,13 @@ pub(crate) fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client)
 
 /// Clients that post as fast as they can, until they are told to end or their connections do. A 503
 /// is taken, and tried again.
-pub(crate) struct Load {
+pub(crate) struct CreateUserLoad {
     answers: mpsc::Receiver<(u64, String)>,
     clients: Vec<thread::JoinHandle<()>>,
     end: Arc<AtomicBool>,
 }
 
-impl Load {
+impl CreateUserLoad {
     const CLIENTS: usize = 16;
 
     pub(crate) fn on(address: SocketAddr) -> Self {
@@ -268,16 +268,16 @@ mod on_postgres {
     const ANA: &str = r#"{"Nombre": "Ana"}"#;
 
     /// Users in a database, and a static file that is compressed by a helper.
-    fn site(postgres: &Postgres, parameters: &str) -> (tempfile::TempDir, Process) {
+    fn site(postgres: &Postgres, parameters: &str) -> (tempfile::TempDir, TwsProcess) {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("page.html"), "page ".repeat(1000)).expect("a file");
         let url = postgres.url(&postgres.new_database()) + parameters;
         let args = ["--users", &url, "--access-log=off"];
-        let site = Process::start(folder.path(), &args);
+        let site = TwsProcess::start(folder.path(), &args);
         (folder, site)
     }
 
-    fn assert_serves_files(site: &Process) {
+    fn assert_serves_files(site: &TwsProcess) {
         let mut client = site.client();
         assert_eq!(client.get("/page.html").content, b"page ".repeat(1000));
         let gzip = client.request("GET", "/page.html", "Accept-Encoding: gzip\r\n");
@@ -296,13 +296,16 @@ mod on_postgres {
     fn a_201_survives_the_end_of_the_database() {
         let mut postgres = Postgres::start();
         let (_folder, site) = site(&postgres, "");
-        let load = Load::on(site.address);
+        let load = CreateUserLoad::on(site.address);
         let mut created = load.answers(400);
         for _ in 0..2 {
             postgres.stop();
             let mut client = site.client();
-            let reply = post(&mut client, ANA);
-            assert_eq!((reply.status, reply.field("Retry-After")), (503, Some("1")));
+            let response = post(&mut client, ANA);
+            assert_eq!(
+                (response.status, response.field("Retry-After")),
+                (503, Some("1"))
+            );
             assert_eq!(client.get("/users").status, 503);
             assert_serves_files(&site);
             postgres.run();
@@ -325,7 +328,7 @@ mod on_postgres {
         let site_file = format!("[users]\nstore = {database:?}\n");
         fs::write(folder.path().join(".tws.toml"), site_file).expect("a file");
         fs::write(folder.path().join("page.html"), "page").expect("a file");
-        let site = Process::start(folder.path(), &["--access-log=off"]);
+        let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
         let mut client = site.client();
         assert_eq!(post(&mut client, ANA).status, 503);
         assert_eq!(client.get("/page.html").status, 200);
@@ -351,7 +354,7 @@ mod on_postgres {
         assert_serves_files(&site);
         postgres.thaw();
         for client in &mut waiting {
-            assert_eq!(client.reply().status, 200);
+            assert_eq!(client.response().status, 200);
         }
     }
 

@@ -6,9 +6,9 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// It ends with the test that started it, however that ends.
-pub(crate) struct Spawned(Child);
+pub(crate) struct ChildProcess(Child);
 
-impl Spawned {
+impl ChildProcess {
     pub(crate) fn start(command: &mut Command) -> Self {
         let started = command.spawn();
         let program = command.get_program().to_string_lossy();
@@ -24,7 +24,7 @@ impl Spawned {
     }
 }
 
-impl Deref for Spawned {
+impl Deref for ChildProcess {
     type Target = Child;
 
     fn deref(&self) -> &Child {
@@ -32,13 +32,13 @@ impl Deref for Spawned {
     }
 }
 
-impl DerefMut for Spawned {
+impl DerefMut for ChildProcess {
     fn deref_mut(&mut self) -> &mut Child {
         &mut self.0
     }
 }
 
-impl Drop for Spawned {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -16,7 +16,7 @@ pub(crate) struct Client {
 
 /// One response.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) content: Vec<u8>,
@@ -56,17 +56,17 @@ impl Client {
     }
 
     /// Sends a request for `path` with more field lines, each ended by CRLF.
-    pub(crate) fn request(&mut self, method: &str, path: &str, fields: &str) -> Reply {
+    pub(crate) fn request(&mut self, method: &str, path: &str, fields: &str) -> HttpResponse {
         self.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
         ));
         match method {
             "HEAD" => self.head(),
-            _ => self.reply(),
+            _ => self.response(),
         }
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> Reply {
+    pub(crate) fn get(&mut self, path: &str) -> HttpResponse {
         self.request("GET", path, "")
     }
 
@@ -77,26 +77,26 @@ impl Client {
     }
 
     /// The next response with its content.
-    pub(crate) fn reply(&mut self) -> Reply {
-        let mut reply = self.head();
-        let bodiless = matches!(reply.status, 100..200 | 204 | 304);
+    pub(crate) fn response(&mut self) -> HttpResponse {
+        let mut response = self.head();
+        let bodiless = matches!(response.status, 100..200 | 204 | 304);
         if !bodiless {
-            let length = reply.length().expect("a Content-Length");
-            reply.content = vec![0; usize::try_from(length).expect("it fits")];
-            let result = self.stream.read_exact(&mut reply.content);
+            let length = response.length().expect("a Content-Length");
+            response.content = vec![0; usize::try_from(length).expect("it fits")];
+            let result = self.stream.read_exact(&mut response.content);
             result.expect("the whole content");
         }
-        reply
+        response
     }
 
     /// The next response's head, and nothing behind it.
-    pub(crate) fn head(&mut self) -> Reply {
+    pub(crate) fn head(&mut self) -> HttpResponse {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let count = self.stream.read_line(&mut head).expect("a line");
             assert!(count > 0, "the connection ended in a head: {head:?}");
         }
-        Reply {
+        HttpResponse {
             status: head[9..12].parse().expect("a status"),
             head,
             content: Vec::new(),
@@ -141,7 +141,7 @@ impl Client {
     }
 
     /// Asserts that the server closes without another byte.
-    pub(crate) fn expect_end(&mut self) {
+    pub(crate) fn expect_closed(&mut self) {
         let rest = self.rest().expect("a clean end");
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
@@ -150,7 +150,7 @@ impl Client {
 impl Client {
     /// Asserts that the server closes without another byte, or resets the connection, as it may if
     /// something came that it has not read.
-    pub(crate) fn expect_end_or_reset(&mut self) {
+    pub(crate) fn expect_closed_or_reset(&mut self) {
         match self.rest() {
             Ok(rest) => assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest)),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
@@ -158,7 +158,7 @@ impl Client {
     }
 }
 
-impl Reply {
+impl HttpResponse {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;

@@ -20,11 +20,11 @@ use rustix::mount::{UnmountFlags, unmount};
 
 /// How a file behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Temper {
+pub(crate) enum FileBehavior {
     Sound,
-    /// Reads wait until [`Disk::release`].
+    /// Reads wait until [`FuseDisk::release`].
     HangsInReads,
-    /// Opening it waits until [`Disk::release`].
+    /// Opening it waits until [`FuseDisk::release`].
     HangsInOpens,
     /// Reads fail from this byte on.
     FailsFrom(u64),
@@ -33,48 +33,48 @@ pub(crate) enum Temper {
 }
 
 /// One that is mounted.
-pub(crate) struct Disk {
+pub(crate) struct FuseDisk {
     path: PathBuf,
-    waiting: Arc<Waiting>,
-    askers: Arc<Askers>,
+    waiting: Arc<BlockedRequests>,
+    requesting_threads: Arc<RequestingThreads>,
     /// `None` once it is unmounted.
     session: Option<BackgroundSession>,
 }
 
-struct Files {
-    files: Vec<(&'static str, Vec<u8>, Temper)>,
+struct FuseFiles {
+    files: Vec<(&'static str, Vec<u8>, FileBehavior)>,
     modified: SystemTime,
-    waiting: Arc<Waiting>,
-    askers: Arc<Askers>,
+    waiting: Arc<BlockedRequests>,
+    requesting_threads: Arc<RequestingThreads>,
 }
 
 /// The names of the threads that have asked for something of a file.
-type Askers = Mutex<BTreeSet<String>>;
+type RequestingThreads = Mutex<BTreeSet<String>>;
 
 /// Who waits, and in what way it gets what it waits for; `None` once they are let go.
-struct Waiting(Mutex<Option<Vec<Resume>>>);
+struct BlockedRequests(Mutex<Option<Vec<Unblock>>>);
 
-type Resume = Box<dyn FnOnce() + Send>;
+type Unblock = Box<dyn FnOnce() + Send>;
 
-impl Disk {
+impl FuseDisk {
     /// Mounts these files at `path`, an empty folder.
-    pub(crate) fn mount(path: &Path, files: &[(&'static str, Vec<u8>, Temper)]) -> Self {
-        let waiting = Arc::new(Waiting(Mutex::new(Some(Vec::new()))));
-        let files = Files {
+    pub(crate) fn mount(path: &Path, files: &[(&'static str, Vec<u8>, FileBehavior)]) -> Self {
+        let waiting = Arc::new(BlockedRequests(Mutex::new(Some(Vec::new()))));
+        let files = FuseFiles {
             files: files.to_vec(),
-            // Files that have just been written are never sure.
+            // FuseFiles that have just been written are never sure.
             modified: SystemTime::now() - Duration::from_secs(3600),
             waiting: Arc::clone(&waiting),
-            askers: Arc::default(),
+            requesting_threads: Arc::default(),
         };
-        let askers = Arc::clone(&files.askers);
+        let requesting_threads = Arc::clone(&files.requesting_threads);
         let mut config = fuser::Config::default();
         config.mount_options = vec![MountOption::RO, MountOption::FSName("tests".to_owned())];
         let session = fuser::spawn_mount(files, path, &config).expect("root, and /dev/fuse");
         Self {
             path: path.to_owned(),
             waiting,
-            askers,
+            requesting_threads,
             session: Some(session),
         }
     }
@@ -86,9 +86,11 @@ impl Disk {
 
     /// The names of the threads that have asked, and might have waited, for what a file has in it and
     /// how large it is.
-    pub(crate) fn askers(&self) -> BTreeSet<String> {
-        let askers = self.askers.lock();
-        askers.unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn requesting_threads(&self) -> BTreeSet<String> {
+        let requesting_threads = self.requesting_threads.lock();
+        requesting_threads
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Lets those who wait go on; from now on it hangs no more.
@@ -98,7 +100,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for FuseDisk {
     fn drop(&mut self) {
         self.release();
         // Whoever has files of it open keeps them: it is out of the way at once.
@@ -109,12 +111,12 @@ impl Drop for Disk {
     }
 }
 
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Resume>>> {
+impl BlockedRequests {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Unblock>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, resume: Resume) {
+    fn add(&self, resume: Unblock) {
         match &mut *self.lock() {
             Some(waiting) => waiting.push(resume),
             None => resume(),
@@ -122,7 +124,7 @@ impl Waiting {
     }
 }
 
-impl Files {
+impl FuseFiles {
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
         let (kind, size) = match inode {
             INodeNo::ROOT => (FileType::Directory, 0),
@@ -150,20 +152,22 @@ impl Files {
     fn note(&self, request: &Request) {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", request.pid()));
         let name = name.unwrap_or_default().trim_end().to_owned();
-        let askers = self.askers.lock();
-        askers.unwrap_or_else(PoisonError::into_inner).insert(name);
+        let requesting_threads = self.requesting_threads.lock();
+        requesting_threads
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name);
     }
 
     /// How long the kernel may rely on what it was told of a file.
     fn lifetime(&self, inode: INodeNo) -> Duration {
         match self.file(inode) {
-            Some((_, _, Temper::Forgotten)) => Duration::ZERO,
+            Some((_, _, FileBehavior::Forgotten)) => Duration::ZERO,
             _ => FOR_EVER,
         }
     }
 
     /// The root is 1, and they follow.
-    fn file(&self, inode: INodeNo) -> Option<&(&'static str, Vec<u8>, Temper)> {
+    fn file(&self, inode: INodeNo) -> Option<&(&'static str, Vec<u8>, FileBehavior)> {
         self.files
             .get(usize::try_from(inode.0).ok()?.checked_sub(2)?)
     }
@@ -172,7 +176,7 @@ impl Files {
 /// What the kernel knows of a file it keeps, as it does of one on a disk.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
-impl Filesystem for Files {
+impl Filesystem for FuseFiles {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.files.iter().position(|(file, ..)| *file == name);
         match found.and_then(|at| self.attributes(INodeNo(at as u64 + 2))) {
@@ -193,10 +197,10 @@ impl Filesystem for Files {
 
     fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         match self.file(inode) {
-            Some((_, _, Temper::HangsInOpens)) => self.waiting.add(Box::new(move || {
+            Some((_, _, FileBehavior::HangsInOpens)) => self.waiting.add(Box::new(move || {
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             })),
-            Some((_, _, Temper::Forgotten)) => {
+            Some((_, _, FileBehavior::Forgotten)) => {
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
             }
             _ => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
@@ -221,8 +225,8 @@ impl Filesystem for Files {
         let start = content.len().min(offset as usize);
         let piece = &content[start..content.len().min(start + size as usize)];
         match *temper {
-            Temper::FailsFrom(at) if offset + u64::from(size) > at => reply.error(Errno::EIO),
-            Temper::HangsInReads => {
+            FileBehavior::FailsFrom(at) if offset + u64::from(size) > at => reply.error(Errno::EIO),
+            FileBehavior::HangsInReads => {
                 let piece = piece.to_vec();
                 self.waiting.add(Box::new(move || reply.data(&piece)));
             }

@@ -7,15 +7,15 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::ports::free_port;
-use super::{Spawned, eventually};
+use super::{ChildProcess, eventually};
 
-pub(crate) struct Peer {
+pub(crate) struct ExternalServer {
     pub(crate) address: SocketAddr,
-    _program: Spawned,
+    _program: ChildProcess,
     _folder: TempDir,
 }
 
-impl Peer {
+impl ExternalServer {
     /// One by the command that `configure` makes for an address and a folder of its own. It is
     /// there as soon as `is_ready` says so.
     pub(super) fn start(
@@ -41,7 +41,7 @@ impl Peer {
             .env("PATH", path)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut program = Spawned::start(&mut command);
+        let mut program = ChildProcess::start(&mut command);
         let mut has_exited = false;
         eventually!(|| {
             has_exited = program.try_wait().expect("a child").is_some();

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use super::external_server::Peer;
+use super::external_server::ExternalServer;
 
 /// One with these lines for its only backend.
-pub(crate) fn before(backend: &str) -> Peer {
+pub(crate) fn before(backend: &str) -> ExternalServer {
     let configure = |address: SocketAddr, folder: &Path| {
         let configuration = format!(
             "global
@@ -31,5 +31,5 @@ backend tws
         command.args(["-db", "-q", "-f"]).arg(&file);
         command
     };
-    Peer::start(configure, |address, _| TcpStream::connect(address).is_ok())
+    ExternalServer::start(configure, |address, _| TcpStream::connect(address).is_ok())
 }

@@ -6,13 +6,13 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-struct Errors;
+struct ErrorCollector;
 
 /// Keeps errors from now on, those of all tests.
 pub(crate) fn keep_errors() {
     static BEGIN: Once = Once::new();
     BEGIN.call_once(|| {
-        log::set_logger(&Errors).expect("the only logger");
+        log::set_logger(&ErrorCollector).expect("the only logger");
         log::set_max_level(LevelFilter::Error);
     });
 }
@@ -28,7 +28,7 @@ fn errors() -> MutexGuard<'static, Vec<String>> {
     ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Log for Errors {
+impl Log for ErrorCollector {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }

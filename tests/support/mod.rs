@@ -18,9 +18,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use child_process::Spawned;
-pub(crate) use client::{Client, Reply};
-pub(crate) use server::{Process, TestServer};
+pub(crate) use child_process::ChildProcess;
+pub(crate) use client::{Client, HttpResponse};
+pub(crate) use server::{TestServer, TwsProcess};
 
 /// Waits until a closure returns true, for [`client::TIMEOUT`] at most. The panic at the timeout
 /// shows the closure's source text.

@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::external_server::Peer;
+use super::external_server::ExternalServer;
 
 /// One that serves a folder.
-pub(crate) fn serving(site: &Path) -> Peer {
+pub(crate) fn serving(site: &Path) -> ExternalServer {
     let site = site.display();
     start("", &format!("root {site}; index index.html;"))
 }
 
 /// One with more for its `http`, and this for its only `server`.
-pub(crate) fn start(http: &str, server: &str) -> Peer {
+pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {what};\n"))
         .concat();
@@ -46,5 +46,5 @@ pub(crate) fn start(http: &str, server: &str) -> Peer {
     };
     // It is written once the socket listens.
     let has_pid = |folder: &Path| !fs::read(folder.join("pid")).unwrap_or_default().is_empty();
-    Peer::start(configure, |_, folder| has_pid(folder))
+    ExternalServer::start(configure, |_, folder| has_pid(folder))
 }

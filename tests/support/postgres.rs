@@ -26,11 +26,11 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 pub(crate) struct Postgres {
     folder: TempDir,
     port: u16,
-    running: Option<Running>,
+    running: Option<PostgresProcess>,
 }
 
 /// The thread lives as long as its child: the child's parent, by which it dies, is the thread.
-struct Running {
+struct PostgresProcess {
     pid: Pid,
     thread: JoinHandle<()>,
 }
@@ -92,7 +92,7 @@ impl Postgres {
         });
         let started = told.recv_timeout(TIMEOUT).expect("postgres, in time");
         let pid = started.unwrap_or_else(|log| panic!("postgres: {log}"));
-        self.running = Some(Running { pid, thread });
+        self.running = Some(PostgresProcess { pid, thread });
     }
 
     /// Ends it at once, as a power cut would: what it has not written down is lost.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
 
-use super::{Client, Spawned};
+use super::{ChildProcess, Client};
 
 /// A server on a free port of this machine; it ends when it is dropped.
 pub(crate) struct TestServer {
@@ -75,17 +75,17 @@ impl Drop for TestServer {
 }
 
 /// The binary, with a state directory of its own; it is killed when this is dropped.
-pub(crate) struct Process {
+pub(crate) struct TwsProcess {
     pub(crate) address: SocketAddr,
     /// Where operators ask, if they may.
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) announcement: String,
-    pub(crate) child: Spawned,
+    pub(crate) child: ChildProcess,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) state: TempDir,
 }
 
-impl Process {
+impl TwsProcess {
     /// Starts `tws` with these arguments, in `folder`, on a free port.
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
         let state = tempfile::tempdir().expect("a folder");
@@ -107,7 +107,7 @@ impl Process {
 
     /// Starts a command that runs `tws`.
     pub(crate) fn run(command: &mut Command) -> Self {
-        let mut child = Spawned::start(command.env_remove("RUST_LOG").stdout(Stdio::piped()));
+        let mut child = ChildProcess::start(command.env_remove("RUST_LOG").stdout(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let announced = Announcement::read(&mut stdout);
         Self {
