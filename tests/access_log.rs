@@ -11,7 +11,7 @@ use tws::{Request, Response};
 use crate::support::{TestServer, TwsProcess, pattern};
 
 #[test]
-fn each_request_is_one_line_whatever_is_in_it() {
+fn hostile_request_is_one_printable_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("logs.txt");
     let path = log.to_str().expect("UTF-8").to_owned();
@@ -47,7 +47,7 @@ fn each_request_is_one_line_whatever_is_in_it() {
 }
 
 #[test]
-fn json_tells_bytes_status_duration_and_outcome() {
+fn json_line_has_bytes_status_duration_and_outcome() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("a file");
     // Lines of several event loops have no order among themselves.
@@ -81,7 +81,7 @@ fn json_tells_bytes_status_duration_and_outcome() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_stalls_nobody() {
+fn unread_stdout_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("small.txt"), "small").expect("a file");
     // Its standard output is a pipe that this test does not read.
@@ -101,7 +101,7 @@ fn a_pipe_that_nobody_reads_stalls_nobody() {
 }
 
 #[test]
-fn who_embeds_a_server_has_every_line_when_it_has_ended() {
+fn log_file_is_complete_after_server_join() {
     const REQUESTS: usize = 100;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log");

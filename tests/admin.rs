@@ -74,7 +74,7 @@ fn ask(admin: &TestServer, path: &str) -> HttpResponse {
 }
 
 #[test]
-fn metrics_add_up_with_what_was_asked() {
+fn metrics_count_requests_responses_and_bytes() {
     let observed = ObservedServer::start();
     let mut client = observed.server.client();
     for (path, times) in [("/a.txt", 7), ("/nothing", 3)] {
@@ -120,7 +120,7 @@ fn metrics_add_up_with_what_was_asked() {
 }
 
 #[test]
-fn metrics_help_matches_the_golden_text() {
+fn metrics_help_matches_golden_text() {
     let observed = ObservedServer::start();
     let text = ask(&observed.admin, "/metrics").text();
     let help: Vec<&str> = text
@@ -150,7 +150,7 @@ fn metrics_help_matches_the_golden_text() {
 }
 
 #[test]
-fn connections_are_counted_by_what_they_do() {
+fn connections_are_counted_by_activity() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(std::sync::Mutex::new(released));
     let handler = move |request: &Request<'_>| -> tws::Outcome {
@@ -217,7 +217,7 @@ fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transf
 }
 
 #[test]
-fn a_download_that_its_client_slows_down_is_told() {
+fn slow_client_download_is_reported_blocked_on_client() {
     let folder = folder();
     let server = TestServer::of(folder.path());
     let observer = server.handle.observe();
@@ -254,7 +254,7 @@ fn a_download_that_its_client_slows_down_is_told() {
 }
 
 #[test]
-fn a_download_that_has_a_limit_is_told() {
+fn limited_download_is_reported_blocked_on_bandwidth() {
     let folder = folder();
     let files = StaticFiles::new(folder.path()).expect("a folder");
     let server = TestServer::configured(files, |config| {
@@ -272,7 +272,7 @@ fn a_download_that_has_a_limit_is_told() {
 }
 
 #[test]
-fn a_content_that_is_made_waits_for_its_maker_and_its_client() {
+fn streamed_body_is_reported_blocked_on_handler_then_client() {
     let (pieces, made) = mpsc::channel::<usize>();
     let made = Arc::new(std::sync::Mutex::new(made));
     let handler = move |_: &Request<'_>| {
@@ -306,7 +306,7 @@ fn a_content_that_is_made_waits_for_its_maker_and_its_client() {
 }
 
 #[test]
-fn an_upload_is_a_transfer_the_other_way() {
+fn upload_is_reported_as_transfer_up() {
     let (start, started) = mpsc::channel::<()>();
     let started = Arc::new(std::sync::Mutex::new(started));
     let handler = move |request: &Request<'_>| {
@@ -341,7 +341,7 @@ fn an_upload_is_a_transfer_the_other_way() {
 }
 
 #[test]
-fn a_server_that_nobody_observes_measures_nothing() {
+fn unobserved_responses_are_not_counted() {
     let server = TestServer::start(|_: &Request<'_>| Response::text("fine"));
     assert_eq!(server.client().get("/").status, 200);
     let observer = server.handle.observe();
@@ -360,7 +360,7 @@ fn a_server_that_nobody_observes_measures_nothing() {
 }
 
 #[test]
-fn readiness_ends_before_the_service_and_health_after() {
+fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     let observed = ObservedServer::start();
     let status = |path| ask(&observed.admin, path).status;
     eventually!(|| status("/readyz") == 200);
@@ -391,7 +391,7 @@ fn readiness_ends_before_the_service_and_health_after() {
 }
 
 #[test]
-fn an_event_loop_that_is_stuck_is_not_well() {
+fn stuck_event_loop_makes_healthz_503() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let handler = move |_: &Request<'_>| {
@@ -419,7 +419,7 @@ fn an_event_loop_that_is_stuck_is_not_well() {
 }
 
 #[test]
-fn events_come_each_second_and_end_with_the_server() {
+fn event_stream_sends_samples_until_server_ends() {
     let mut observed = ObservedServer::start();
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -478,7 +478,7 @@ fn event(watcher: &mut Client) -> Option<Value> {
 }
 
 #[test]
-fn the_admin_says_little_to_strangers() {
+fn admin_rejects_foreign_hosts_and_sets_security_headers() {
     let observed = ObservedServer::start();
     let host = |host: &str| {
         let mut client = observed.admin.client();
@@ -547,7 +547,7 @@ fn ask_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
 }
 
 #[test]
-fn the_program_tells_its_operators_until_its_last_answer() {
+fn admin_listener_answers_until_drain_completes() {
     let folder = folder();
     let mut process =
         TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
@@ -578,7 +578,7 @@ fn the_program_tells_its_operators_until_its_last_answer() {
 }
 
 #[test]
-fn a_hundred_watchers_all_see_something() {
+fn hundred_event_streams_all_get_samples() {
     let folder = folder();
     let process = TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let address = process.admin.expect("an address for operators");
@@ -593,7 +593,7 @@ fn a_hundred_watchers_all_see_something() {
 }
 
 #[test]
-fn a_load_balancer_has_time_to_notice() {
+fn drain_delay_keeps_serving_after_readyz_fails() {
     let folder = folder();
     let args = [
         "--access-log=off",
@@ -618,7 +618,7 @@ fn a_load_balancer_has_time_to_notice() {
 
 #[test]
 #[cfg(feature = "auth")]
-fn other_machines_need_a_password_for_all_but_health() {
+fn admin_on_wildcard_address_requires_password_except_healthz() {
     let folder = folder();
     let users = folder.path().join("users");
     // `htpasswd -nbB -C4 ana secret`
@@ -639,7 +639,7 @@ fn other_machines_need_a_password_for_all_but_health() {
 }
 
 #[test]
-fn an_admin_may_be_a_part_of_what_it_tells_of() {
+fn admin_nested_in_observed_server_answers() {
     let mut config = Config::default();
     config.port = 0;
     let server = Server::bind(config).expect("a server");

@@ -24,7 +24,7 @@ use tws::{
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
-fn a_request_allocates_nothing_and_an_idle_connection_holds_little() {
+fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     write_small_file(folder.path());
     let files = StaticFiles::new(folder.path()).expect("the folder");

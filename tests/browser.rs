@@ -143,7 +143,7 @@ const ROW: &str = "const row = document.querySelector('#transfers tr'); \
 
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn the_operators_page_shows_a_slow_download_until_it_is_over() {
+fn admin_page_shows_running_download() {
     const LEN: usize = 64 * 1024 * 1024;
     let hostile = "<img src=x onerror=\"document.title='hit'\">&lt; \u{202e}gpj";
     let folder = tempfile::tempdir().expect("a folder");
@@ -210,7 +210,7 @@ const CASES: &[&str] = &[
 
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn every_button_of_the_test_page_shows_the_expected_result() {
+fn test_page_each_button_passes() {
     let site = sample_site();
     let browser = Browser::start();
     browser.open(&format!("http://{}/", site.address));
@@ -233,7 +233,7 @@ fn every_button_of_the_test_page_shows_the_expected_result() {
 
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn run_all_passes_twice_and_the_pages_load_without_an_error() {
+fn sample_pages_load_and_run_all_passes_twice() {
     let site = sample_site();
     let browser = Browser::start();
     for path in [
@@ -268,7 +268,7 @@ fn run_all_passes_twice_and_the_pages_load_without_an_error() {
 #[cfg(feature = "tls")]
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn the_test_page_passes_over_https_and_plain_http_leads_there() {
+fn test_page_over_https_passes_after_http_redirect() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
     let site = TwsProcess::start(project, &args);
@@ -290,7 +290,7 @@ fn the_test_page_passes_over_https_and_plain_http_leads_there() {
 
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn the_test_page_uploads_files_where_they_are_taken() {
+fn test_page_and_listing_form_upload_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["index.html", "style.css", "test-page.js"] {

@@ -249,7 +249,7 @@ impl Observations {
 }
 
 #[test]
-fn files_that_change_are_served_whole_with_their_own_tags_and_soon() {
+fn changing_files_are_served_as_one_version_with_own_etag() {
     let folder = tempfile::tempdir().expect("a folder");
     let histories = [
         ChangeKind::Renamed,
@@ -332,7 +332,7 @@ fn switch_in_two_steps(link: &Path, tree: &str) {
 }
 
 #[test]
-fn a_root_that_is_switched_is_one_tree_or_the_other() {
+fn switched_root_symlink_serves_old_or_new_tree() {
     const TREES: [&str; 2] = ["old", "newer"];
     const PAGES: [&str; 4] = ["index.html", "a.txt", "deep/er/b.txt", "deep/index.html"];
     const BIG: usize = 24_000_000;

@@ -32,7 +32,7 @@ pub(crate) fn fails(folder: &Path, args: &[&str], code: i32) -> String {
 
 /// What cannot be printed is no success; who has read enough is none the wiser.
 #[test]
-fn what_cannot_be_printed_is_said() {
+fn stdout_write_error_is_exit_1_and_broken_pipe_exit_0() {
     let print = |to: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.arg("man").stdout(to).stderr(Stdio::piped());
@@ -51,7 +51,7 @@ fn what_cannot_be_printed_is_said() {
 }
 
 #[test]
-fn help_and_version_are_printed() {
+fn help_and_version_flags_print_and_exit_0() {
     let folder = tempfile::tempdir().expect("a folder");
     let help = tws(folder.path(), &["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
@@ -109,7 +109,7 @@ fn short_help_is_one_line_per_flag() {
 }
 
 #[test]
-fn usage_errors_are_one_line_and_2() {
+fn usage_error_is_one_line_and_exit_2() {
     let folder = tempfile::tempdir().expect("a folder");
     for (args, subject) in [
         (&["--workers=0"][..], "--workers"),
@@ -144,7 +144,7 @@ fn a_root_that_does_not_exist_is_1_with_advice() {
 }
 
 #[test]
-fn failures_are_one_line_that_says_what_to_do_and_1() {
+fn start_failure_is_one_line_with_advice_and_exit_1() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let error = fails(at, &["nowhere"], 1);
@@ -176,7 +176,7 @@ fn failures_are_one_line_that_says_what_to_do_and_1() {
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn a_state_directory_is_not_served() {
+fn state_directory_inside_root_is_start_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fs::create_dir(at.join("state")).expect("a folder");
@@ -192,7 +192,7 @@ fn a_state_directory_is_not_served() {
 }
 
 #[test]
-fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
+fn invalid_site_file_is_error_with_file_and_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let table = [
         (
@@ -259,7 +259,7 @@ fn a_wrong_site_file_is_refused_with_file_line_and_keys() {
 }
 
 #[test]
-fn the_site_file_is_read_and_never_served() {
+fn site_file_is_applied_and_never_served() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fs::write(at.join("a.html"), "a").expect("a file");
@@ -285,7 +285,7 @@ fn the_site_file_is_read_and_never_served() {
 }
 
 #[test]
-fn flags_come_before_the_environment_and_that_before_the_file() {
+fn flags_override_environment_and_environment_overrides_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fs::create_dir_all(at.join("etc/site")).expect("a folder");
@@ -317,7 +317,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn who_said_what_is_wrong_decides_how_it_ends() {
+fn invalid_variable_is_exit_2_and_invalid_file_exit_1() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |variables: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
@@ -345,7 +345,7 @@ fn who_said_what_is_wrong_decides_how_it_ends() {
 }
 
 #[test]
-fn check_says_all_that_is_wrong_and_changes_nothing() {
+fn check_reports_all_errors_and_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fs::create_dir(at.join("site")).expect("a folder");
@@ -399,7 +399,7 @@ fn check_says_all_that_is_wrong_and_changes_nothing() {
 
 /// It would be of something else: the file says what is served.
 #[test]
-fn nothing_is_fine_when_the_file_cannot_be_understood() {
+fn check_of_invalid_file_reports_only_the_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     fs::create_dir(at.join("site")).expect("a folder");
@@ -414,7 +414,7 @@ fn nothing_is_fine_when_the_file_cannot_be_understood() {
 
 /// The wording of a whole report. Other tests look for parts of it.
 #[test]
-fn check_report_is_worded_as_documented() {
+fn check_report_matches_golden_text() {
     let folder = tempfile::tempdir().expect("a folder");
     let args = ["check", "--port=81", "--admin=127.0.0.1:81"];
     let output = tws(folder.path(), &args);
@@ -428,7 +428,7 @@ fn check_report_is_worded_as_documented() {
 }
 
 #[test]
-fn a_check_finds_what_cannot_be_listened_on() {
+fn check_reports_unusable_and_conflicting_addresses() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("file"), "").expect("a file");
     let table: &[(&[&str], &str)] = &[
@@ -512,7 +512,7 @@ fn a_check_finds_what_cannot_be_listened_on() {
 }
 
 #[test]
-fn a_folder_with_the_name_of_a_word_is_served() {
+fn folder_named_like_subcommand_is_served_as_path() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["check", "man", "completions"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
@@ -535,7 +535,7 @@ fn a_folder_with_the_name_of_a_word_is_served() {
 }
 
 #[test]
-fn quiet_prints_nothing_and_sigterm_ends_it_well() {
+fn quiet_prints_nothing_and_sigterm_is_exit_0() {
     let folder = tempfile::tempdir().expect("a folder");
     // Nobody says that it has started but its log.
     fs::create_dir(folder.path().join("logs")).expect("a folder");
@@ -562,7 +562,7 @@ fn quiet_prints_nothing_and_sigterm_ends_it_well() {
 /// Standard error is a pipe that nobody reads and that is full; then so many clients come that
 /// there is much to say.
 #[test]
-fn diagnostics_that_nobody_reads_stall_nobody() {
+fn unread_stderr_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.txt"), "a").expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
@@ -582,7 +582,7 @@ fn diagnostics_that_nobody_reads_stall_nobody() {
 }
 
 #[test]
-fn what_would_be_waited_for_is_refused_at_the_start() {
+fn fifo_as_root_or_site_file_is_error_and_as_log_is_not() {
     use rustix::fs::{CWD, Mode, mkfifoat};
     let folder = tempfile::tempdir().expect("a folder");
     mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("a FIFO");
@@ -599,7 +599,7 @@ fn what_would_be_waited_for_is_refused_at_the_start() {
 }
 
 #[test]
-fn several_addresses_share_a_port() {
+fn several_bind_addresses_share_one_port() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = TwsProcess::start(
         folder.path(),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 #[test]
 #[ignore = "runs cargo, which compiles tws once more"]
-fn a_crate_that_embeds_tws() {
+fn embedding_crate_compiles_and_passes_its_tests() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = here.join("tests/embed");
     let lines = std::fs::read_to_string(source.join("src/main.rs")).expect("a program");

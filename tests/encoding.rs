@@ -72,7 +72,7 @@ fn decoded(response: &HttpResponse) -> Vec<u8> {
 /// RFC 9110 §12.5.3.
 #[cfg(feature = "compress")]
 #[test]
-fn codings_are_negotiated() {
+fn accept_encoding_selects_coding() {
     let folder = folder();
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
@@ -121,7 +121,7 @@ fn codings_are_negotiated() {
 /// Each coding is a representation of its own (RFC 9110 §8.8.3.3).
 #[cfg(feature = "compress")]
 #[test]
-fn each_coding_has_its_tag_and_length() {
+fn each_coding_has_own_etag_and_length() {
     let folder = folder();
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
@@ -158,7 +158,7 @@ fn each_coding_has_its_tag_and_length() {
 }
 
 #[test]
-fn compression_can_be_left_to_sidecars_or_left() {
+fn compress_sidecar_and_off_do_not_compress() {
     let folder = folder();
     let sidecar = server(folder.path(), |site| site.compress = Compress::Sidecar);
     assert_eq!(
@@ -181,7 +181,7 @@ fn compression_can_be_left_to_sidecars_or_left() {
 
 #[cfg(feature = "compress")]
 #[test]
-fn what_is_its_own_coding_says_so_and_is_left_alone() {
+fn svgz_is_served_with_gzip_coding() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "a.svgz", pattern(5000));
     write(
@@ -202,7 +202,7 @@ fn what_is_its_own_coding_says_so_and_is_left_alone() {
 
 /// A sidecar that has just been written may not be whole.
 #[test]
-fn a_sidecar_that_is_being_written_is_not_taken() {
+fn fresh_sidecar_is_not_used() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "a.js", "source");
     fs::write(folder.path().join("a.js.gz"), "half").expect("a file");
@@ -212,7 +212,7 @@ fn a_sidecar_that_is_being_written_is_not_taken() {
 
 /// A large file that is written to in place is another version at once.
 #[test]
-fn a_tag_never_stands_over_other_bytes() {
+fn file_rewritten_in_place_gets_new_etag() {
     use std::os::unix::fs::FileExt;
     const LEN: usize = 64_000;
     let folder = tempfile::tempdir().expect("a folder");
@@ -236,7 +236,7 @@ fn a_tag_never_stands_over_other_bytes() {
 
 /// A download does not end well if its file is rewritten meanwhile; one that only grows is fine.
 #[test]
-fn a_download_is_one_version_or_is_cut_short() {
+fn file_rewritten_during_download_aborts_it() {
     use std::os::unix::fs::FileExt;
     const LEN: usize = 24_000_000;
     let folder = tempfile::tempdir().expect("a folder");
@@ -261,7 +261,7 @@ fn a_download_is_one_version_or_is_cut_short() {
 
 /// Trees that are made to be the same everywhere have one time for all files.
 #[test]
-fn tags_can_be_made_from_contents() {
+fn content_etag_is_equal_for_equal_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for (name, content) in [("a.txt", "same"), ("b.txt", "same"), ("c.txt", "else")] {
@@ -294,7 +294,7 @@ fn tags_can_be_made_from_contents() {
 
 /// RFC 9110 §14.6, §15.3.7.2.
 #[test]
-fn several_ranges_come_as_parts() {
+fn multiple_ranges_are_multipart_byteranges() {
     let folder = tempfile::tempdir().expect("a folder");
     let (small, large) = (pattern(1000), pattern(3_000_000));
     write(folder.path(), "small.bin", &small);

@@ -87,7 +87,7 @@ fn site() -> TempDir {
 }
 
 #[test]
-fn each_decision_is_told() {
+fn every_decision_is_explained() {
     let folder = site();
     let table: &[(&[&str], &[&str])] = &[
         (
@@ -316,7 +316,7 @@ fn each_decision_is_told() {
 
 /// The wording of a whole explanation. Other tests look for parts of it.
 #[test]
-fn explanation_is_worded_as_documented() {
+fn explanation_matches_golden_text() {
     let folder = site();
     let text = explained(folder.path(), &["HEAD", "/docs", "-H", "Host: a.test"]);
     let expected = "request   HEAD /docs HTTP/1.1
@@ -337,7 +337,7 @@ content   22 bytes, not sent for HEAD
 
 /// It is the same handler: what it explains is what is served.
 #[test]
-fn what_is_explained_is_what_is_served() {
+fn explained_response_equals_served_response() {
     let folder = site();
     let server = TwsProcess::start(folder.path(), &["--access-log=off"]);
     let mut client = server.client();
@@ -372,7 +372,7 @@ fn what_is_explained_is_what_is_served() {
 }
 
 #[test]
-fn nothing_is_stored_and_no_store_is_opened() {
+fn explaining_upload_stores_nothing() {
     let folder = site();
     let at = folder.path();
     let table: &[(&[&str], &str)] = &[
@@ -422,7 +422,7 @@ fn nothing_is_stored_and_no_store_is_opened() {
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn the_users_are_left_alone() {
+fn explaining_users_route_opens_no_database() {
     let folder = site();
     let state = tempfile::tempdir().expect("a folder");
     let dir = state.path().to_str().expect("text");
@@ -448,7 +448,7 @@ fn the_users_are_left_alone() {
 
 #[cfg(feature = "auth")]
 #[test]
-fn passwords_are_verified_and_not_shown() {
+fn explaining_with_credentials_verifies_and_hides_them() {
     let folder = site();
     fs::write(folder.path().join("users"), crate::middleware::USERS).expect("a file");
     let guarded = ["--auth-file", "users", "--upload"];
@@ -489,7 +489,7 @@ fn passwords_are_verified_and_not_shown() {
 }
 
 #[test]
-fn what_is_typed_wrong_is_one_line_and_2() {
+fn invalid_explain_arguments_are_one_line_and_exit_2() {
     let folder = site();
     for (args, expected) in [
         (&["explain"][..], "METHOD and TARGET are missing"),
@@ -516,7 +516,7 @@ fn what_is_typed_wrong_is_one_line_and_2() {
 }
 
 #[test]
-fn a_folder_of_that_name_is_served_with_a_slash() {
+fn folder_named_explain_is_served_as_path() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("explain")).expect("a folder");
     fs::write(folder.path().join("explain/a"), "a").expect("a file");
@@ -525,7 +525,7 @@ fn a_folder_of_that_name_is_served_with_a_slash() {
 }
 
 #[test]
-fn rules_in_vain_are_warned_of_at_the_start() {
+fn redirect_loop_is_warned_about_at_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules =
         "[[redirect]]\nfrom = \"/a\"\nto = \"/b\"\n[[redirect]]\nfrom = \"/b\"\nto = \"/a\"\n";

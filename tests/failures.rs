@@ -123,7 +123,7 @@ fn with_few_descriptors(folder: &Path, more: &[&str]) -> UpgradableProcess {
 
 /// With the cap that goes with 64 descriptors, and with none that counts.
 #[test]
-fn out_of_descriptors_nobody_spins_and_idle_clients_make_room() {
+fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
     let folder = folder();
     for more in [&[][..], &["--max-connections=100000"]] {
         let mut server = with_few_descriptors(folder.path(), more);
@@ -164,7 +164,7 @@ fn out_of_descriptors_nobody_spins_and_idle_clients_make_room() {
 
 /// More files than there are descriptors, each of which would be kept open.
 #[test]
-fn files_that_are_kept_open_are_in_nobodys_way() {
+fn cached_open_files_do_not_exhaust_descriptors() {
     let folder = folder();
     for at in 0..100 {
         let file = fs::File::create(folder.path().join(at.to_string())).expect("a file");
@@ -188,7 +188,7 @@ fn files_that_are_kept_open_are_in_nobodys_way() {
 }
 
 #[test]
-fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
+fn connection_limit_evicts_oldest_idle_not_busy() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Arc::new(std::sync::Mutex::new(released));
     let handler = move |request: &Request<'_>| -> tws::Outcome {
@@ -223,7 +223,7 @@ fn the_oldest_idle_connection_makes_room_and_a_busy_one_does_not() {
 }
 
 #[test]
-fn one_client_cannot_have_all() {
+fn connection_above_client_limit_is_503() {
     let server = TestServer::configured(text, |config| {
         config.addresses = vec![IpAddr::from([0, 0, 0, 0]).into()];
         config.limits.max_connections_per_client = Some(2);
@@ -248,7 +248,7 @@ fn one_client_cannot_have_all() {
 
 /// Each byte comes long before the timeout, and all of them together are too few.
 #[test]
-fn a_content_that_dribbles_is_refused() {
+fn body_below_minimum_rate_is_408() {
     let server = TestServer::configured(text, |config| {
         config.timeouts.min_rate_grace = Duration::from_millis(300);
         config.limits.min_rate_bytes_per_second = 10_000_000;
@@ -276,7 +276,7 @@ fn a_content_that_dribbles_is_refused() {
 
 /// A client whose window is shut, and one that takes a little now and then.
 #[test]
-fn who_does_not_take_its_reply_is_let_go() {
+fn response_read_below_minimum_rate_closes_connection() {
     let server = TestServer::configured(
         |_: &Request<'_>| Response::text("x".repeat(64 * MIB)),
         |config| {
@@ -298,7 +298,7 @@ fn who_does_not_take_its_reply_is_let_go() {
 
 /// What came while the process was stopped is read before anybody is called late.
 #[test]
-fn after_a_stop_nobody_is_late_who_has_sent() {
+fn requests_sent_during_sigstop_are_answered_after_sigcont() {
     let folder = folder();
     let process = TwsProcess::start(
         folder.path(),
@@ -321,7 +321,7 @@ fn after_a_stop_nobody_is_late_who_has_sent() {
 }
 
 #[test]
-fn sigterm_finishes_a_download_and_lets_idle_clients_go() {
+fn sigterm_finishes_download_and_closes_idle_connections() {
     let folder = folder();
     let mut process = TwsProcess::start(folder.path(), &["--access-log=off"]);
     let mut idle = process.client();
@@ -338,7 +338,7 @@ fn sigterm_finishes_a_download_and_lets_idle_clients_go() {
 }
 
 #[test]
-fn the_end_has_a_deadline_and_a_second_signal_is_at_once() {
+fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
     let folder = folder();
     for (args, code) in [
         (&["--access-log=off", "--drain-timeout=1"], 0),
@@ -401,7 +401,7 @@ fn replaceable() -> (TempDir, TempDir, Command) {
 }
 
 #[test]
-fn twenty_upgrades_fail_no_request() {
+fn upgrades_under_load_fail_no_request() {
     let (_programs, folder, command) = replaceable();
     let mut server = UpgradableProcess::start(command);
     let (over, done) = (Arc::default(), Arc::default());
@@ -427,7 +427,7 @@ fn twenty_upgrades_fail_no_request() {
 }
 
 #[test]
-fn the_listener_for_operators_is_handed_over_too() {
+fn upgrade_hands_over_admin_listener() {
     let (_programs, _folder, mut command) = replaceable();
     command.arg("--admin=127.0.0.1:0");
     let mut server = UpgradableProcess::start(command);
@@ -489,7 +489,7 @@ impl WrkLoad {
 
 #[test]
 #[ignore = "needs wrk"]
-fn twenty_upgrades_under_wrk() {
+fn upgrades_under_wrk_fail_no_request() {
     let (_programs, _folder, command) = replaceable();
     let mut server = UpgradableProcess::start(command);
     let wrk = WrkLoad::on(server.address, &["-t2", "-c32"]);
@@ -501,7 +501,7 @@ fn twenty_upgrades_under_wrk() {
 }
 
 #[test]
-fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
+fn failed_upgrade_keeps_old_process_serving() {
     let (programs, _folder, command) = replaceable();
     let mut server = UpgradableProcess::start(command);
     let program = programs.path().join("tws");
@@ -524,7 +524,7 @@ fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
 }
 
 #[test]
-fn a_new_process_that_cannot_serve_says_why() {
+fn failed_upgrade_logs_reason_of_new_process() {
     let (_programs, folder, mut command) = replaceable();
     let site = folder.path().join("site");
     fs::create_dir(&site).expect("a folder");
@@ -541,7 +541,7 @@ fn a_new_process_that_cannot_serve_says_why() {
 }
 
 #[test]
-fn a_second_upgrade_waits_for_nothing_and_the_end_ends_the_first() {
+fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     let (programs, folder, mut command) = replaceable();
     // The sandbox executes no shell.
     command.arg("--no-sandbox");
@@ -575,7 +575,7 @@ impl Drop for PanicsOnDrop {
 }
 
 #[test]
-fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
+fn event_loop_panic_makes_serve_return_error() {
     let handler = |_: &Request<'_>| {
         let bomb = PanicsOnDrop;
         let stream = BodyStream::produced(move || {
@@ -599,7 +599,7 @@ fn a_panic_of_an_event_loop_ends_the_server_with_an_error() {
 
 /// The wording of log lines. Other tests look for parts of them.
 #[test]
-fn log_lines_are_worded_as_documented() {
+fn log_lines_match_golden_text() {
     let folder = folder();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command

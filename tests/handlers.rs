@@ -42,7 +42,7 @@ fn post(length: usize) -> String {
 }
 
 #[test]
-fn a_large_content_is_read_while_it_comes_in() {
+fn streamed_request_body_is_read_while_received() {
     let server = TestServer::start(count(u64::MAX));
     let mut client = server.client();
     // Much more than a content that must be whole may have.
@@ -73,7 +73,7 @@ fn a_large_content_is_read_while_it_comes_in() {
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_go_on() {
+fn expect_continue_with_streamed_body_gets_100() {
     let server = TestServer::start(count(u64::MAX));
     let mut client = server.client();
     let content = pattern(MIB);
@@ -87,7 +87,7 @@ fn a_client_that_waits_is_told_to_go_on() {
 
 /// A handler that does not read holds up its client, and nothing is piled up.
 #[test]
-fn a_slow_reader_slows_its_client() {
+fn slow_body_reader_applies_backpressure_to_client() {
     const MOST: usize = 64 * MIB;
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(Some(released));
@@ -123,7 +123,7 @@ fn a_slow_reader_slows_its_client() {
 }
 
 #[test]
-fn an_answer_need_not_wait_for_the_content() {
+fn response_before_end_of_body_closes_without_reset() {
     let handle = |_: &Request<'_>| Response::text("no, thanks").with_status(StatusCode::CONFLICT);
     let server = TestServer::start(StreamingBody::new(handle, u64::MAX));
     let mut client = server.client();
@@ -140,7 +140,7 @@ fn an_answer_need_not_wait_for_the_content() {
 }
 
 #[test]
-fn what_spoils_a_stream_is_the_answer() {
+fn invalid_streamed_body_gets_error_status() {
     let server = TestServer::configured(count(100_000), |config| {
         config.timeouts.body = Duration::from_millis(50);
     });
@@ -164,7 +164,7 @@ fn what_spoils_a_stream_is_the_answer() {
 }
 
 #[test]
-fn a_reader_learns_that_its_client_is_gone() {
+fn body_reader_gets_error_after_client_reset() {
     let (tell, told) = mpsc::channel();
     let tell = Mutex::new(tell);
     let handle = move |request: &Request<'_>| {
@@ -192,7 +192,7 @@ fn a_reader_learns_that_its_client_is_gone() {
 
 /// Uploads that dribble have threads of their own: jobs run beside them.
 #[test]
-fn slow_clients_keep_no_helper_from_others() {
+fn slow_uploads_do_not_block_jobs_and_are_limited() {
     let router = Router::new()
         .post("/", count(u64::MAX))
         .get("/job", |_: &Request<'_>| {
@@ -221,7 +221,7 @@ fn slow_clients_keep_no_helper_from_others() {
 }
 
 #[test]
-fn a_content_is_written_while_it_is_sent() {
+fn written_body_arrives_chunked_or_with_length() {
     const LEN: usize = 5 * MIB;
     let handler = |request: &Request<'_>| {
         let stream = BodyStream::written(|out| out.write_all(&pattern(LEN)));
@@ -251,7 +251,7 @@ fn a_content_is_written_while_it_is_sent() {
 
 /// What is flushed is sent before the rest is made.
 #[test]
-fn a_writer_may_take_its_time() {
+fn flushed_chunk_is_sent_before_next_write() {
     let (go, gone_on) = mpsc::channel::<()>();
     let steps = Mutex::new(Some(gone_on));
     let server = TestServer::start(move |_: &Request<'_>| {
@@ -305,7 +305,7 @@ fn endless_server() -> (TestServer, Arc<AtomicUsize>, Receiver<std::io::ErrorKin
 }
 
 #[test]
-fn a_slow_client_slows_the_writer_and_is_let_go() {
+fn stalled_client_blocks_writer_until_send_timeout() {
     let (server, written, told) = endless_server();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
@@ -318,7 +318,7 @@ fn a_slow_client_slows_the_writer_and_is_let_go() {
 }
 
 #[test]
-fn a_writer_learns_that_its_client_is_gone_or_the_server_ends() {
+fn body_writer_gets_broken_pipe_after_disconnect_or_shutdown() {
     let (server, _, told) = endless_server();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
@@ -337,7 +337,7 @@ fn a_writer_learns_that_its_client_is_gone_or_the_server_ends() {
 }
 
 #[test]
-fn a_writer_that_fails_cuts_its_content_short() {
+fn failing_body_writer_truncates_response() {
     let server = TestServer::start(|request: &Request<'_>| {
         let panics = request.path() == "/panic";
         let stream = BodyStream::written(move |out| {
@@ -361,7 +361,7 @@ fn a_writer_that_fails_cuts_its_content_short() {
 
 /// If anybody records requests; otherwise nobody knows any more which it was.
 #[test]
-fn a_file_that_cannot_be_read_is_logged_with_its_request() {
+fn unreadable_file_body_is_500_and_logged_with_request() {
     log::keep_errors();
     let handler = |_: &Request<'_>| {
         let folder = std::fs::File::open("/").expect("a folder");
@@ -380,7 +380,7 @@ fn a_file_that_cannot_be_read_is_logged_with_its_request() {
 }
 
 #[test]
-fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
+fn handler_panic_is_500_and_logged_with_request() {
     log::keep_errors();
     let router = Router::new()
         .get("/", |_: &Request<'_>| Response::text("fine"))
@@ -426,7 +426,7 @@ fn a_panic_harms_nobody_else_and_is_logged_with_its_request() {
 }
 
 #[test]
-fn jobs_delay_nobody_and_have_an_end() {
+fn jobs_above_queue_limit_are_503() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let router = Router::new()
@@ -460,7 +460,7 @@ fn jobs_delay_nobody_and_have_an_end() {
 }
 
 #[test]
-fn servers_share_nothing() {
+fn two_servers_in_one_process_have_separate_stats() {
     let named = |name: &'static str| move |_: &Request<'_>| Response::text(name);
     let first = TestServer::start(named("first"));
     let second = TestServer::start(named("second"));
@@ -483,7 +483,7 @@ fn servers_share_nothing() {
 }
 
 #[test]
-fn an_end_has_a_deadline_that_can_come_nearer() {
+fn shut_down_within_shortens_running_drain() {
     let (_release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let handler = move |_: &Request<'_>| {
@@ -511,7 +511,7 @@ fn an_end_has_a_deadline_that_can_come_nearer() {
 
 /// The names that the front page promises.
 #[test]
-fn the_front_page() {
+fn front_page_example_routes_answer_and_taken_port_is_error() {
     let router = Router::new()
         .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
         .get("/hello/{name}", |r: &Request<'_>| {

@@ -25,7 +25,7 @@ fn sample_site() -> TwsProcess {
 
 #[test]
 #[ignore = "needs curl"]
-fn curl_does_all_of_the_sample_site() {
+fn curl_requests_to_sample_site_get_expected_status() {
     let site = sample_site();
     let folder = tempfile::tempdir().expect("a folder");
     let table: &[(&[&str], &str)] = &[
@@ -79,7 +79,7 @@ fn curl_does_all_of_the_sample_site() {
 
 #[test]
 #[ignore = "needs curl"]
-fn curl_gets_413_for_a_large_post() {
+fn curl_large_post_gets_413() {
     let site = sample_site();
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("large"), vec![b'x'; 20_000_000]).expect("a file");
@@ -112,7 +112,7 @@ fn curl_gets_413_for_a_large_post() {
 
 #[test]
 #[ignore = "needs wget"]
-fn wget_fetches_and_resumes() {
+fn wget_resumed_download_is_complete() {
     let folder = tempfile::tempdir().expect("a folder");
     let content = pattern(5_000_000);
     fs::create_dir(folder.path().join("site")).expect("a folder");
@@ -133,7 +133,7 @@ fn wget_fetches_and_resumes() {
 
 #[test]
 #[ignore = "needs wget"]
-fn wget_mirrors_the_sample_site() {
+fn wget_mirror_of_sample_site_is_complete() {
     let site = sample_site();
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("http://{}/", site.address);

@@ -10,7 +10,7 @@ use tws::StaticFiles;
 use crate::support::{TestServer, pattern};
 
 #[test]
-fn small_requests_are_answered_beside_stalled_and_greedy_downloads() {
+fn small_requests_beside_large_downloads_wait_bounded_bytes() {
     const STALLED: usize = 50;
     const GREEDY: usize = 4;
     const SMALL: usize = 500;

@@ -32,7 +32,7 @@ fn ask(path: &Path, request: &str) -> String {
 const LAST: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn several_endpoints_are_one_server() {
+fn server_with_several_endpoints_serves_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("tws.sock");
     let server = TestServer::configured(who, |config| {
@@ -61,7 +61,7 @@ fn several_endpoints_are_one_server() {
 
 /// A large download through a socket of that kind, too.
 #[test]
-fn a_unix_socket_carries_files() {
+fn unix_socket_serves_large_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let content = crate::support::pattern(3 << 20);
     fs::write(folder.path().join("large"), &content).expect("a file");
@@ -84,7 +84,7 @@ fn a_unix_socket_carries_files() {
 }
 
 #[test]
-fn a_listener_may_be_anybodys() {
+fn server_from_given_unix_listener_serves() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -106,7 +106,7 @@ fn behind_proxy(trusted: &str) -> TestServer {
 }
 
 #[test]
-fn a_proxy_header_says_whose_a_connection_is() {
+fn proxy_header_sets_client_address() {
     let server = behind_proxy("");
     let v1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n".to_vec();
     let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
@@ -140,7 +140,7 @@ fn a_proxy_header_says_whose_a_connection_is() {
 }
 
 #[test]
-fn without_the_header_or_from_a_stranger_there_is_no_answer() {
+fn missing_or_untrusted_proxy_header_closes_connection() {
     let server = behind_proxy("");
     let mut client = server.client();
     client.send(LAST).expect_closed_or_reset();
@@ -166,7 +166,7 @@ fn through_proxy(server: &TestServer, client: &str) -> Client {
 
 /// Not the proxy, which has all the connections.
 #[test]
-fn who_a_proxy_header_names_has_a_share() {
+fn proxy_header_client_above_connection_limit_is_503() {
     let server = TestServer::configured(who, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         config.limits.max_connections_per_client = Some(1);
@@ -196,7 +196,7 @@ fn who_a_proxy_header_names_has_a_share() {
 }
 
 #[test]
-fn a_share_behind_a_proxy_changes_with_the_settings() {
+fn reload_changes_connection_limit_of_proxied_client() {
     let server = behind_proxy("");
     let config = |most| {
         let mut config = Config::default();
@@ -227,7 +227,7 @@ fn a_share_behind_a_proxy_changes_with_the_settings() {
 
 /// Who does not finish what comes before a request is let go like who does not finish a head.
 #[test]
-fn a_header_that_does_not_end_is_not_waited_for() {
+fn incomplete_proxy_header_times_out() {
     let server = TestServer::configured(who, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         config.timeouts.header = Duration::from_millis(100);
@@ -241,7 +241,7 @@ fn a_header_that_does_not_end_is_not_waited_for() {
 }
 
 #[test]
-fn who_is_being_greeted_does_not_keep_a_server_from_ending() {
+fn shutdown_closes_connection_awaiting_proxy_header() {
     // It may have as long as there is.
     for patience in [Duration::from_secs(3600), Duration::MAX] {
         let mut server = TestServer::configured(who, |config| {

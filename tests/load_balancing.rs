@@ -259,7 +259,7 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Mod
 
 #[test]
 #[ignore = "needs haproxy"]
-fn behind_haproxy_three_are_one() {
+fn haproxy_instances_give_equal_responses() {
     for (times, etag) in [
         (ModificationTimes::Kept, "mtime"),
         (ModificationTimes::Own, "content"),
@@ -272,7 +272,7 @@ fn behind_haproxy_three_are_one() {
 
 #[test]
 #[ignore = "needs nginx"]
-fn behind_nginx_three_are_one() {
+fn nginx_instances_give_equal_responses() {
     let instances = three(
         ModificationTimes::Kept,
         &["--trusted-proxy=127.0.0.0/8,unix"],
@@ -332,7 +332,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
 
 #[test]
 #[ignore = "needs haproxy and wrk"]
-fn behind_haproxy_one_may_end_and_come_back() {
+fn haproxy_restart_and_upgrade_lose_no_request() {
     let instances = three(
         ModificationTimes::Kept,
         &["--proxy-protocol", "--drain-delay=1"],
@@ -343,7 +343,7 @@ fn behind_haproxy_one_may_end_and_come_back() {
 
 #[test]
 #[ignore = "needs nginx and wrk"]
-fn behind_nginx_one_may_end_and_come_back() {
+fn nginx_restart_and_upgrade_lose_no_request() {
     let instances = three(ModificationTimes::Kept, &["--trusted-proxy=127.0.0.0/8"]);
     let proxy = nginx(&addresses(&instances));
     assert_nobody_is_lost(instances, proxy.address);
@@ -352,7 +352,7 @@ fn behind_nginx_one_may_end_and_come_back() {
 /// Each client has what it may ask of each instance, however the connections are shared.
 #[test]
 #[ignore = "needs nginx"]
-fn behind_nginx_each_client_has_its_own_limit() {
+fn nginx_clients_have_separate_rate_limits() {
     const BURST: usize = 3;
     let limit = format!("--rate-limit=0.001:{BURST}");
     let instances = three(
@@ -375,7 +375,7 @@ fn behind_nginx_each_client_has_its_own_limit() {
 
 #[test]
 #[ignore = "needs haproxy"]
-fn each_instance_tells_of_itself() {
+fn each_instance_metrics_count_own_requests() {
     let instances = three(ModificationTimes::Kept, &["--proxy-protocol"]);
     let proxy = haproxy(&instances);
     let mut client = Client::connect(proxy.address);
@@ -413,7 +413,7 @@ mod on_postgres {
 
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn users_are_everywhere_at_once_and_outlive_who_made_them() {
+    fn postgres_users_are_shared_and_survive_instance_kill() {
         let postgres = Postgres::start();
         let users = format!("--users={}", postgres.url(&postgres.new_database()));
         let mut instances = three(ModificationTimes::Kept, &[&users]);

@@ -36,7 +36,7 @@ mod auth {
     }
 
     #[test]
-    fn only_users_come_in() {
+    fn request_without_valid_password_is_401() {
         let (_folder, site) = guarded(&["."]);
         let mut client = site.client();
         for (method, path, fields, status) in [
@@ -66,7 +66,7 @@ mod auth {
 
     /// Wherever its name and that of a link to it lead.
     #[test]
-    fn the_passwords_are_served_on_no_host() {
+    fn password_file_is_404_on_every_host() {
         let folder = folder();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir_all(at("root/blog")).expect("a folder");
@@ -92,7 +92,7 @@ mod auth {
 
     /// Pipelined requests wait for the verdict on the first, and each gets its own.
     #[test]
-    fn several_in_a_row_are_answered_in_order() {
+    fn pipelined_auth_requests_are_answered_in_order() {
         let (_folder, site) = guarded(&["."]);
         let mut client = site.client();
         let get = |path, fields| format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
@@ -103,7 +103,7 @@ mod auth {
     }
 
     #[test]
-    fn content_without_a_password_is_not_read() {
+    fn unauthenticated_body_is_not_read() {
         let (_folder, site) = guarded(&["."]);
         let mut client = site.client();
         // None of the content is sent.
@@ -117,7 +117,7 @@ mod auth {
     }
 
     #[test]
-    fn a_preflight_needs_no_password() {
+    fn cors_preflight_needs_no_password() {
         let (_folder, site) = guarded(&[".", "--cors=https://a.test"]);
         let mut client = site.client();
         let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
@@ -133,7 +133,7 @@ mod auth {
     }
 
     #[test]
-    fn a_file_that_is_no_good_is_named_with_the_way_out() {
+    fn invalid_password_file_is_error_with_advice() {
         let folder = folder();
         let at = folder.path();
         let args = ["-p", "0", "--auth-file", "u"];
@@ -155,7 +155,7 @@ mod auth {
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn pages_of_other_origins_may_use_the_routes() {
+fn cors_flag_applies_to_files_users_and_errors() {
     let folder = folder();
     let args = [
         "--users=sqlite:u.db",
@@ -216,7 +216,7 @@ fn pages_of_other_origins_may_use_the_routes() {
 
 /// What the flag says is for all hosts; what a rule says of its files comes before it.
 #[test]
-fn the_flag_comes_before_the_site_and_a_header_rule_before_the_flag() {
+fn cors_flag_overrides_site_and_header_rule_overrides_flag() {
     let folder = folder();
     let rules = "cors = \"https://site.test\"\n[[header]]\npath = \"/b.txt\"\n\
                  Access-Control-Allow-Origin = \"https://rule.test\"\n";
@@ -243,7 +243,7 @@ fn the_flag_comes_before_the_site_and_a_header_rule_before_the_flag() {
 }
 
 #[test]
-fn slow_answers_are_told_on_standard_error() {
+fn slow_request_is_logged_to_stderr() {
     let folder = folder();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     let command = command.current_dir(folder.path());

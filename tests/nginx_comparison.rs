@@ -901,7 +901,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
 
 #[test]
 #[ignore = "needs nginx"]
-fn what_differs_from_nginx_has_its_reason() {
+fn difference_from_nginx_has_documented_reason() {
     let site = site();
     let ours = TestServer::of(site.path());
     let theirs = nginx::serving(site.path());

@@ -15,7 +15,7 @@ fn echo(request: &Request<'_>) -> Response {
 }
 
 #[test]
-fn keep_alive_carries_many_requests_and_close_ends_it() {
+fn keep_alive_connection_serves_requests_until_close() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     for at in 0..100 {
@@ -31,7 +31,7 @@ fn keep_alive_carries_many_requests_and_close_ends_it() {
 }
 
 #[test]
-fn a_pipeline_is_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     let pipeline: String = (0..500)
@@ -44,7 +44,7 @@ fn a_pipeline_is_answered_in_order() {
 }
 
 #[test]
-fn a_half_closed_client_gets_its_answer() {
+fn half_closed_connection_gets_pending_responses() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     client.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -55,7 +55,7 @@ fn a_half_closed_client_gets_its_answer() {
 }
 
 #[test]
-fn a_refusal_arrives_although_the_client_goes_on_sending() {
+fn rejection_is_readable_while_client_still_sends() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     let head = "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 8388608\r\n\r\n";
@@ -78,7 +78,7 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
 }
 
 #[test]
-fn expect_continue_is_answered_before_the_content() {
+fn expect_continue_gets_100_before_body() {
     let server = TestServer::start(echo);
     let mut client = server.client();
     client.send(
@@ -90,7 +90,7 @@ fn expect_continue_is_answered_before_the_content() {
 }
 
 #[test]
-fn what_is_not_http_gets_a_clean_answer() {
+fn malformed_request_gets_error_status_and_clean_close() {
     let server = TestServer::start(echo);
     let table: &[(&[u8], u16)] = &[
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
@@ -114,7 +114,7 @@ fn what_is_not_http_gets_a_clean_answer() {
 
 /// One server for each timeout; the others never end.
 #[test]
-fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
+fn slow_head_or_body_is_408_and_idle_connection_is_closed() {
     let soon = Duration::from_millis(1);
     let header = TestServer::configured(echo, |config| config.timeouts.header = soon);
     let mut client = header.client();
@@ -132,7 +132,7 @@ fn slow_heads_and_contents_end_with_408_and_idlers_are_let_go() {
 
 /// What a client sends behind its last request must not reset the connection under the response.
 #[test]
-fn a_reply_is_whole_whatever_comes_behind_the_last_request() {
+fn bytes_after_last_request_do_not_reset_response() {
     const LARGE: usize = 16 * 1024 * 1024;
     let server = TestServer::start(|_: &Request<'_>| Response::text("x".repeat(LARGE)));
     for request in [
@@ -151,7 +151,7 @@ fn a_reply_is_whole_whatever_comes_behind_the_last_request() {
 }
 
 #[test]
-fn what_only_can_be_refused_is_not_read() {
+fn rejected_expect_continue_body_is_not_requested() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -166,7 +166,7 @@ fn what_only_can_be_refused_is_not_read() {
 }
 
 #[test]
-fn timeouts_and_limits_without_end_are_fine() {
+fn maximum_timeouts_and_limits_do_not_overflow() {
     let server = TestServer::configured(echo, |config| {
         for timeout in [
             &mut config.timeouts.header,
@@ -191,7 +191,7 @@ fn timeouts_and_limits_without_end_are_fine() {
 }
 
 #[test]
-fn a_handler_that_waits_delays_nobody() {
+fn blocking_handler_does_not_delay_other_requests() {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let handler = move |request: &Request<'_>| -> Outcome {
@@ -220,7 +220,7 @@ fn a_handler_that_waits_delays_nobody() {
 }
 
 #[test]
-fn a_panic_in_a_handler_is_a_500_and_harms_nobody() {
+fn handler_panic_is_500_on_usable_connection() {
     let handler = |request: &Request<'_>| -> Outcome {
         match request.path() {
             "/now" => panic!("on purpose"),
@@ -236,7 +236,7 @@ fn a_panic_in_a_handler_is_a_500_and_harms_nobody() {
 }
 
 #[test]
-fn the_cap_on_connections_is_kept_and_said() {
+fn connection_above_limit_is_503_with_retry_after() {
     let server = TestServer::configured(echo, |config| config.limits.max_connections = Some(2));
     // In the middle of something: idle ones would make room.
     let mut first = server.client();
@@ -261,7 +261,7 @@ fn the_cap_on_connections_is_kept_and_said() {
 }
 
 #[test]
-fn shutting_down_finishes_what_is_begun() {
+fn shutdown_finishes_response_in_progress() {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new((started, released)));
@@ -296,7 +296,7 @@ fn shutting_down_finishes_what_is_begun() {
 }
 
 #[test]
-fn the_end_can_be_waited_for() {
+fn wait_for_ended_returns_after_shutdown() {
     let server = TestServer::start(|_: &Request<'_>| Response::text(""));
     assert!(server.handle.wait_for(ServerState::Serving, TIMEOUT));
     assert!(!server.handle.wait_for(ServerState::Ended, Duration::ZERO));
@@ -308,7 +308,7 @@ fn the_end_can_be_waited_for() {
 }
 
 #[test]
-fn shutting_down_cuts_what_does_not_end() {
+fn shutdown_aborts_response_at_drain_timeout() {
     let mut server = TestServer::configured(
         |_: &Request<'_>| Response::text("x".repeat(64 * 1024 * 1024)),
         |config| config.timeouts.drain = Duration::from_millis(1),

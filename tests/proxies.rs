@@ -26,7 +26,7 @@ const BOTH: &str = "X-Forwarded-For: 192.0.2.66, 192.0.2.7\r\nX-Forwarded-Proto:
                     Forwarded: for=192.0.2.67;proto=http\r\nForwarded: for=\"[2001:db8::7]:80\"\r\n";
 
 #[test]
-fn a_proxy_is_believed_if_it_is_trusted() {
+fn trusted_proxy_field_sets_client_address() {
     let own = "own false";
     let table: &[(&str, ForwardedField, &str, &str)] = &[
         (
@@ -71,7 +71,7 @@ fn a_proxy_is_believed_if_it_is_trusted() {
 }
 
 #[test]
-fn nobody_is_believed_unless_told() {
+fn forwarded_fields_without_trusted_proxy_are_ignored() {
     let server = TestServer::start(who);
     let mut client = server.client();
     let own = client.stream().local_addr().expect("an address");
@@ -81,7 +81,7 @@ fn nobody_is_believed_unless_told() {
 
 /// One connection of a proxy carries the requests of many clients.
 #[test]
-fn each_request_has_its_client() {
+fn requests_on_one_proxy_connection_have_own_clients() {
     let server = server("127.0.0.0/8", |_| {});
     let mut proxy = server.client();
     let own = proxy.stream().local_addr().expect("an address");
@@ -103,7 +103,7 @@ fn each_request_has_its_client() {
 
 /// Connections are counted for who makes them.
 #[test]
-fn the_connections_of_a_proxy_are_its_own() {
+fn connection_limit_counts_proxy_not_forwarded_client() {
     let server = server("127.0.0.0/8", |config| {
         config.limits.max_connections_per_client = Some(1);
     });
@@ -119,7 +119,7 @@ fn the_connections_of_a_proxy_are_its_own() {
 }
 
 #[test]
-fn the_access_log_has_the_client() {
+fn access_log_has_forwarded_client_address() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.txt"), "a").expect("a file");
     let args = [
@@ -148,7 +148,7 @@ fn the_access_log_has_the_client() {
 }
 
 #[test]
-fn the_field_is_a_flag() {
+fn forwarded_field_flag_selects_forwarded() {
     let folder = tempfile::tempdir().expect("a folder");
     let args = [
         "--log-format=json",
@@ -166,7 +166,7 @@ fn the_field_is_a_flag() {
 
 /// What embeds this gathers its proxies from many places.
 #[test]
-fn networks_are_gathered() {
+fn collected_networks_contain_all_parts() {
     let sets = ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("networks"));
     let all: Networks = sets.into_iter().collect();
     assert!(all.contains("[::1]:80".parse().expect("an address")));

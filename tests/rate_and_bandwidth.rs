@@ -24,7 +24,7 @@ fn at(site: &TwsProcess) -> SocketAddr {
 }
 
 #[test]
-fn a_client_gets_its_burst_and_then_429_wherever_it_connects() {
+fn requests_beyond_burst_are_429_on_every_connection() {
     let (_folder, site) = site(&[&format!("--rate-limit={NEVER}:5")]);
     let mut first = Client::connect(at(&site));
     let mut second = Client::connect(at(&site));
@@ -58,7 +58,7 @@ fn a_client_gets_its_burst_and_then_429_wherever_it_connects() {
 }
 
 #[test]
-fn pipelined_requests_are_counted_one_by_one() {
+fn pipelined_requests_beyond_connection_rate_are_429() {
     let (_folder, site) = site(&[&format!("--rate-limit-connection={NEVER}:2")]);
     for _ in 0..2 {
         let mut client = Client::connect(at(&site));
@@ -69,7 +69,7 @@ fn pipelined_requests_are_counted_one_by_one() {
 }
 
 #[test]
-fn the_content_of_a_request_too_many_is_not_read() {
+fn rate_limited_request_body_is_not_read() {
     let rate = format!("{NEVER}:2").parse().expect("a rate");
     let length = |request: &Request<'_>| Response::text(request.content().len().to_string());
     let server = TestServer::start(RateLimit::new(length).per_client(rate));
@@ -91,7 +91,7 @@ fn the_content_of_a_request_too_many_is_not_read() {
 
 /// A page can read that it asks too often; what a browser asks before is not counted.
 #[test]
-fn a_page_of_another_origin_is_told() {
+fn rate_limited_cors_response_has_allow_origin() {
     let (_folder, site) = site(&[&format!("--rate-limit={NEVER}"), "--cors=https://a.test"]);
     let mut client = Client::connect(at(&site));
     let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
@@ -174,7 +174,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn a_download_takes_its_time_and_comes_whole() {
+    fn limited_download_is_complete_and_takes_minimum_time() {
         const LEN: usize = RATE;
         for limit in [
             Box::new(per_client(RATE)) as Box<dyn FnOnce(&mut Limits)>,
@@ -190,7 +190,7 @@ mod bandwidth {
 
     /// Content in memory, and content that is made piece by piece.
     #[test]
-    fn other_contents_are_no_way_around() {
+    fn limit_applies_to_memory_and_streamed_bodies() {
         const LEN: usize = RATE * 3 / 4;
         let content = pattern(LEN);
         let handler = move |request: &Request<'_>| {
@@ -215,7 +215,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn connections_of_one_client_share_its_pace() {
+    fn connections_of_one_client_share_bandwidth() {
         const LEN: usize = RATE / 2;
         let (_folder, files) = files(LEN);
         let server = limited(files, per_client(RATE));
@@ -234,7 +234,7 @@ mod bandwidth {
 
     /// One that asks for hours of content is in nobody's way.
     #[test]
-    fn another_client_is_served_meanwhile() {
+    fn limited_client_does_not_delay_another_client() {
         const LEN: usize = 64 * 1024 * KIB;
         let (_folder, files) = files(LEN);
         let server = limited(files, per_client(4 * KIB));
@@ -252,7 +252,7 @@ mod bandwidth {
 
     /// Waiting for the pace is nobody's fault: the connection waits longer than its peer may.
     #[test]
-    fn no_timeout_runs_while_the_server_waits() {
+    fn throttled_connection_does_not_time_out() {
         const LEN: usize = RATE / 2;
         let echo = |request: &Request<'_>| {
             let mut content = request.reader();
@@ -281,7 +281,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn a_client_that_asks_first_is_told_to_go_on() {
+    fn throttled_expect_continue_gets_100() {
         let length = |request: &Request<'_>| Response::text(request.content().len().to_string());
         let server = limited(length, per_client(8 * KIB));
         let mut client = local(&server, 1);
@@ -296,7 +296,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn pipelined_requests_are_answered_in_order() {
+    fn throttled_pipeline_is_answered_in_order() {
         let path = |request: &Request<'_>| Response::text(request.path().repeat(500));
         let server = limited(path, per_connection(64 * KIB));
         let mut client = local(&server, 1);
@@ -319,7 +319,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn who_resets_while_it_waits_is_noticed() {
+    fn reset_while_throttled_closes_connection() {
         let (_folder, files) = files(1024 * KIB);
         let server = limited(files, per_client(KIB));
         let mut crowd = crowd(&server);
@@ -332,7 +332,7 @@ mod bandwidth {
     }
 
     #[test]
-    fn those_who_wait_are_cut_at_the_end_of_the_drain_time() {
+    fn throttled_downloads_are_aborted_at_drain_timeout() {
         let (_folder, files) = files(1024 * KIB);
         let mut server = limited(files, per_client(KIB));
         let mut crowd = crowd(&server);
@@ -346,7 +346,7 @@ mod bandwidth {
 
     /// A stream without end, as of events.
     #[test]
-    fn what_is_made_goes_out_when_it_is_made() {
+    fn throttled_stream_sends_each_flushed_chunk() {
         let (sender, receiver) = std::sync::mpsc::channel::<&str>();
         let receiver = Arc::new(std::sync::Mutex::new(receiver));
         let handler = move |_: &Request<'_>| {

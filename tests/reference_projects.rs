@@ -23,7 +23,7 @@ mod tws_course_project {
     use super::*;
 
     #[test]
-    fn page_one_is_a_page_with_one_image() {
+    fn page_one_has_one_image() {
         let page = sample_site().client().get("/page_one");
         assert_eq!(page.status, 200);
         assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
@@ -31,13 +31,13 @@ mod tws_course_project {
     }
 
     #[test]
-    fn page_two_is_a_page_with_several_images() {
+    fn page_two_has_several_images() {
         let page = sample_site().client().get("/page_two");
         assert!(page.text().matches("<img").count() > 1);
     }
 
     #[test]
-    fn every_image_of_a_page_is_there() {
+    fn page_images_all_exist() {
         let site = sample_site();
         let mut client = site.client();
         for page in ["/", "/page_one", "/page_two", "/page_three", "/page_four"] {
@@ -55,7 +55,7 @@ mod tws_course_project {
     }
 
     #[test]
-    fn page_three_offers_a_big_download() {
+    fn page_three_links_to_one_gib_download() {
         let site = sample_site();
         let mut client = site.client();
         assert!(
@@ -71,14 +71,14 @@ mod tws_course_project {
     }
 
     #[test]
-    fn page_four_has_a_big_download_and_several_images() {
+    fn page_four_has_large_download_and_several_images() {
         let text = sample_site().client().get("/page_four").text();
         assert!(text.contains("/download/big.bin"));
         assert!(text.matches("<img").count() > 1);
     }
 
     #[test]
-    fn the_users_images_are_found_by_get_and_head() {
+    fn user_images_answer_get_and_head() {
         let site = sample_site();
         let mut client = site.client();
         for path in ["/image_user_one", "/image_user_two"] {
@@ -94,7 +94,7 @@ mod tws_course_project {
     }
 
     #[test]
-    fn bigfile_is_a_text_of_more_than_a_megabyte() {
+    fn bigfile_is_text_over_one_megabyte() {
         let text = sample_site().client().get("/bigfile");
         assert_eq!(
             text.field("Content-Type"),
@@ -105,7 +105,7 @@ mod tws_course_project {
     }
 
     #[test]
-    fn create_user_creates_a_user() {
+    fn create_user_post_returns_201_with_location() {
         let site = sample_site();
         let mut client = site.client();
         let content = r#"{"Nombre": "Ana María"}"#;
@@ -134,7 +134,7 @@ mod a_pythonic_web_server {
     use super::*;
 
     #[test]
-    fn www_is_served_on_the_port_that_is_the_one_argument() {
+    fn single_port_argument_serves_www_on_that_port() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("www")).expect("a folder");
         fs::write(folder.path().join("www/sample.html"), "<html>sample</html>").expect("a file");
@@ -147,7 +147,7 @@ mod a_pythonic_web_server {
     }
 
     #[test]
-    fn a_missing_file_is_a_404_page_that_says_so() {
+    fn missing_file_is_404_page() {
         let folder = tempfile::tempdir().expect("a folder");
         for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let page = site
@@ -163,7 +163,7 @@ mod a_pythonic_web_server {
     }
 
     #[test]
-    fn the_access_log_counts_each_file() {
+    fn access_count_log_format_counts_requests_per_file() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("test")).expect("a folder");
         for name in ["index.html", "test.html", "test/folder.html"] {
@@ -196,7 +196,7 @@ mod a_pythonic_web_server {
     }
 
     #[test]
-    fn files_have_a_type_and_a_date() {
+    fn file_response_has_content_type_and_last_modified() {
         let site = sample_site();
         let mut client = site.client();
         for (path, media_type) in [
@@ -224,19 +224,19 @@ mod multi_thread_web_server {
     use super::*;
 
     #[test]
-    fn the_test_page_is_at_the_root() {
+    fn root_serves_test_page() {
         let page = sample_site().client().get("/");
         assert_eq!(page.status, 200);
         assert!(page.text().contains("HTTP Server Test Page"));
     }
 
     #[test]
-    fn the_port_is_8000_unless_told_otherwise() {
+    fn default_port_is_8000() {
         assert_eq!(tws::Config::default().port, 8000);
     }
 
     #[test]
-    fn last_modified_and_if_modified_since_give_304() {
+    fn if_modified_since_last_modified_is_304() {
         let site = sample_site();
         let mut client = site.client();
         let date = client
@@ -250,7 +250,7 @@ mod multi_thread_web_server {
     }
 
     #[test]
-    fn a_bad_request_is_a_400() {
+    fn malformed_request_is_400() {
         let site = sample_site();
         let mut client = site.client();
         client.send("GET\r\n\r\n");
@@ -261,7 +261,7 @@ mod multi_thread_web_server {
     /// The seed's own client: two requests on a connection that is kept, one that closes it, and an
     /// error for whoever asks again.
     #[test]
-    fn its_client_sees_keep_alive_then_close_then_an_error() {
+    fn request_after_connection_close_gets_no_response() {
         let site = sample_site();
         let mut client = site.client();
         for _ in 0..2 {
@@ -285,7 +285,7 @@ mod multi_thread_web_server {
     }
 
     #[test]
-    fn requests_and_responses_are_logged_on_the_terminal_and_in_a_file() {
+    fn access_log_to_stdout_and_file_has_same_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("access.log");
         let path = log.to_str().expect("UTF-8");
@@ -301,7 +301,7 @@ mod multi_thread_web_server {
     }
 
     #[test]
-    fn ctrl_c_shuts_the_server_down() {
+    fn sigint_stops_server_with_exit_0() {
         let mut site = sample_site();
         assert_eq!(site.client().get("/").status, 200);
         site.signal(Signal::INT);
@@ -314,7 +314,7 @@ mod python_http_server {
     use super::*;
 
     #[test]
-    fn the_current_directory_is_served() {
+    fn without_arguments_current_directory_is_served() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("here.txt"), "here").expect("a file");
         let site = TwsProcess::start(folder.path(), &[]);
@@ -322,7 +322,7 @@ mod python_http_server {
     }
 
     #[test]
-    fn about_leads_to_the_index_of_the_folder() {
+    fn folder_without_slash_redirects_to_its_index() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("about")).expect("a folder");
         fs::write(folder.path().join("about/index.html"), "about").expect("a file");
@@ -338,7 +338,7 @@ mod python_http_server {
 
     /// `class Handler(BaseHTTPRequestHandler)` with `do_GET`, and a verb more.
     #[test]
-    fn a_handler_has_a_method_for_each_verb() {
+    fn handler_trait_dispatches_by_method() {
         struct Homepage;
         impl Handler for Homepage {
             fn handle(&self, request: &Request<'_>) -> tws::Outcome {
@@ -362,7 +362,7 @@ mod python_http_server {
     }
 
     #[test]
-    fn routes_are_closures() {
+    fn router_closures_answer_get_post_and_fallback() {
         let router = Router::new()
             .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
             .post("/", |request: &Request<'_>| {
@@ -384,7 +384,7 @@ mod a_threaded_server {
     use super::*;
 
     #[test]
-    fn keep_alive_says_timeout_and_max() {
+    fn keep_alive_field_has_timeout_and_max() {
         let site = TwsProcess::start(
             project(),
             &["--keep-alive-timeout=10", "--keep-alive-max=100"],
@@ -397,7 +397,7 @@ mod a_threaded_server {
     }
 
     #[test]
-    fn the_error_page_hints_at_the_index() {
+    fn error_404_page_links_to_index() {
         let folder = tempfile::tempdir().expect("a folder");
         for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let mut client = site.client();
@@ -413,7 +413,7 @@ mod a_threaded_server {
     }
 
     #[test]
-    fn many_browsers_are_served_at_once_on_one_port() {
+    fn hundred_concurrent_clients_are_served() {
         let site = sample_site();
         let mut clients: Vec<_> = (0..100).map(|_| site.client()).collect();
         for client in &mut clients {

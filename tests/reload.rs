@@ -53,7 +53,7 @@ impl Drop for NamedHandler {
 }
 
 #[test]
-fn what_is_begun_is_finished_by_the_handler_that_began_it() {
+fn request_in_progress_finishes_with_old_handler() {
     let (old, contents, is_gone) = NamedHandler::new("old");
     let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
     let mut kept = server.client();
@@ -82,7 +82,7 @@ fn what_is_begun_is_finished_by_the_handler_that_began_it() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
+fn old_handler_is_dropped_after_last_client_disconnects() {
     let (old, contents, is_gone) = NamedHandler::new("old");
     let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
     let [leaves, breaks] = [(), ()].map(|()| {
@@ -105,7 +105,7 @@ fn a_client_that_leaves_in_the_middle_lets_the_handler_go() {
 }
 
 #[test]
-fn limits_change_for_connections_old_and_new() {
+fn reload_changes_limits_of_open_and_new_connections() {
     let hello = |_: &Request<'_>| Response::text("hello");
     let server = TestServer::configured(hello, |config| config.workers = 1.try_into().ok());
     let mut kept = server.client();
@@ -145,7 +145,7 @@ fn limits_change_for_connections_old_and_new() {
 }
 
 #[test]
-fn the_time_for_the_end_changes_too() {
+fn reload_changes_drain_timeout() {
     let (sender, _unanswered) = mpsc::channel();
     let handler = move |_: &Request<'_>| {
         let sender = sender.clone();
@@ -165,7 +165,7 @@ fn the_time_for_the_end_changes_too() {
 }
 
 #[test]
-fn who_is_believed_changes_for_connections_old_and_new() {
+fn reload_changes_trusted_proxies_of_open_connection() {
     let who = |request: &Request<'_>| Response::text(request.client_addr().ip().to_string());
     let server = TestServer::start(who);
     let fields = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.8\r\n";
@@ -184,7 +184,7 @@ fn who_is_believed_changes_for_connections_old_and_new() {
 }
 
 #[test]
-fn whose_proxy_headers_are_believed_changes() {
+fn reload_changes_trusted_proxy_header_senders() {
     let hello = |_: &Request<'_>| Response::text("hello");
     let server = TestServer::configured(hello, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
@@ -274,7 +274,7 @@ fn place(text: &str) -> tempfile::TempDir {
 const SETTINGS: &str = "directory = \"../site\"\nport = 0\naccess-log = \"off\"\n";
 
 #[test]
-fn sighup_reads_the_file_anew() {
+fn sighup_reloads_config_file() {
     let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
@@ -296,7 +296,7 @@ fn sighup_reads_the_file_anew() {
 }
 
 #[test]
-fn sighup_with_a_broken_file_changes_nothing_and_says_so() {
+fn sighup_with_invalid_file_keeps_settings_and_logs() {
     let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
@@ -324,7 +324,7 @@ fn sighup_with_a_broken_file_changes_nothing_and_says_so() {
 
 /// With a delay of an hour it would not end.
 #[test]
-fn the_delay_before_the_end_is_what_the_file_says() {
+fn sighup_changes_drain_delay() {
     let folder = place(&format!(
         "{SETTINGS}index = [\"a.html\"]\ndrain-delay = 3600\n"
     ));
@@ -344,7 +344,7 @@ fn the_delay_before_the_end_is_what_the_file_says() {
 }
 
 #[test]
-fn what_needs_a_new_process_is_named() {
+fn sighup_logs_settings_that_need_restart() {
     let folder = place(SETTINGS);
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
@@ -363,7 +363,7 @@ fn what_needs_a_new_process_is_named() {
 }
 
 #[test]
-fn a_new_root_is_served_if_the_sandbox_lets_it() {
+fn sighup_changes_root_within_sandbox() {
     let folder = place(SETTINGS);
     fs::write(folder.path().join("site/index.html"), "site").expect("a file");
     let other = tempfile::tempdir().expect("a folder");
@@ -403,7 +403,7 @@ const HASH: &str = "$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW
 
 #[cfg(feature = "auth")]
 #[test]
-fn sighup_reads_the_passwords_anew() {
+fn sighup_reloads_password_file() {
     let folder = place(&format!("{SETTINGS}auth-file = \"users\"\n"));
     let users = folder.path().join("etc/users");
     let (ana, ben) = (format!("ana:{HASH}\n"), format!("ben:{HASH}\n"));
@@ -427,7 +427,7 @@ fn sighup_reads_the_passwords_anew() {
 }
 
 #[test]
-fn sigusr1_goes_on_in_a_new_file() {
+fn sigusr1_reopens_log_without_losing_lines() {
     const ROUNDS: usize = 5;
     const CLIENTS: usize = 4;
     let folder = place("");
@@ -477,7 +477,7 @@ fn sigusr1_goes_on_in_a_new_file() {
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_anew_is_written_on() {
+fn sigusr1_failing_to_reopen_keeps_old_log() {
     let folder = place("");
     let log = folder.path().join("etc/access.log");
     let moved = folder.path().join("moved.log");
@@ -501,7 +501,7 @@ fn a_log_that_cannot_be_opened_anew_is_written_on() {
 
 /// A terminal that is closed ends what was started in it.
 #[test]
-fn a_hangup_ends_what_has_lost_its_terminal() {
+fn sighup_after_terminal_closed_stops_server() {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use std::io::IsTerminal;

@@ -142,7 +142,7 @@ fn statuses(address: SocketAddr, case: &CorpusCase<'_>) -> Vec<String> {
 }
 
 #[test]
-fn hostile_requests_are_answered_as_they_may_be() {
+fn hostile_request_gets_allowed_status_and_connection_state() {
     let site = site();
     let server = TestServer::of(site.path());
     let mut wrong = String::new();
@@ -171,7 +171,7 @@ fn hostile_requests_are_answered_as_they_may_be() {
 
 #[test]
 #[ignore = "needs nginx"]
-fn what_nginx_refuses_we_accept_for_a_reason_only() {
+fn request_rejected_by_nginx_but_accepted_has_documented_reason() {
     let site = site();
     let ours = TestServer::of(site.path());
     let theirs = nginx::serving(site.path());

@@ -153,20 +153,20 @@ fn short_connections(count: usize) {
 }
 
 #[test]
-fn short_connections_leave_nothing_behind() {
+fn short_connections_leak_no_descriptors_or_memory() {
     short_connections(5_000);
 }
 
 #[test]
 #[ignore = "half a minute"]
-fn a_hundred_thousand_short_connections_leave_nothing_behind() {
+fn hundred_thousand_short_connections_leak_nothing() {
     short_connections(100_000);
 }
 
 /// A head that dribbles in is given up at its deadline, although a byte came a moment ago; and
 /// nobody else is kept waiting meanwhile.
 #[test]
-fn slow_heads_end_with_408_and_others_do_not_notice() {
+fn slow_heads_are_408_while_others_are_served() {
     let server = TestServer::configured(
         |_: &Request<'_>| Response::text("quick"),
         |config| {
@@ -214,7 +214,7 @@ fn slow_heads_end_with_408_and_others_do_not_notice() {
 
 /// Who pipelines and does not read is not read, once the outbox is full; and gets all of it later.
 #[test]
-fn a_flood_of_requests_without_reading_is_bounded() {
+fn pipelining_without_reading_is_bounded_by_outbox() {
     const REPLY: usize = 4000;
     let server = TestServer::configured(
         |_: &Request<'_>| Response::text("x".repeat(REPLY)),
@@ -330,20 +330,20 @@ fn largest_requests(wanted: usize) {
 }
 
 #[test]
-fn a_flood_of_the_largest_requests_stays_beneath_the_bound() {
+fn largest_requests_stay_within_memory_bound() {
     largest_requests(1_000);
 }
 
 #[test]
 #[ignore = "needs 20,000 descriptors and a gigabyte"]
-fn a_flood_of_ten_thousand_of_the_largest_requests_stays_beneath_the_bound() {
+fn ten_thousand_largest_requests_stay_within_memory_bound() {
     largest_requests(10_000);
 }
 
 /// While a process is stopped its clocks run on: whoever has sent something meanwhile is read
 /// before anybody is found to be late.
 #[test]
-fn what_came_while_the_process_was_stopped_is_answered() {
+fn keep_alive_timeout_spares_requests_sent_during_sigstop() {
     let site = site();
     let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=2"];
     let server = TwsProcess::start(site.path(), &args);
@@ -444,7 +444,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
 /// Mixed load for some minutes: at the end the server holds what it held after the first rounds.
 #[test]
 #[ignore = "three minutes"]
-fn mixed_load_leaves_nothing_behind() {
+fn mixed_load_leaks_no_descriptors_or_memory() {
     let seconds = std::env::var("TWS_SOAK_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(180);
     let site = site();

@@ -84,7 +84,7 @@ fn all_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, String)>
 }
 
 #[test]
-fn every_thread_is_in_the_sandbox() {
+fn all_threads_have_no_new_privs() {
     let folder = site();
     let users = [
         "site",
@@ -114,7 +114,7 @@ fn every_thread_is_in_the_sandbox() {
 }
 
 #[test]
-fn the_start_says_what_is_in_force() {
+fn start_prints_sandbox_scope() {
     let folder = site();
     let real = folder.path().canonicalize().expect("a folder");
     let real = real.display();
@@ -135,7 +135,7 @@ fn the_start_says_what_is_in_force() {
 
 /// Whoever can switch the link to the root, or to a file that is served, could have everything.
 #[test]
-fn a_link_that_is_switched_leads_to_siblings_only() {
+fn switched_root_symlink_is_confined_to_siblings() {
     let folder = site();
     let at = |name: &str| folder.path().join(name);
     for (name, text) in [
@@ -193,7 +193,7 @@ fn a_link_that_is_switched_leads_to_siblings_only() {
 }
 
 #[test]
-fn only_known_users_are_become_and_only_by_root() {
+fn unknown_user_or_missing_root_is_start_error() {
     let folder = site();
     let at = folder.path();
     let error = fails(at, &["site", "-p0", "--user", "no such user"], 1);
@@ -207,7 +207,7 @@ fn only_known_users_are_become_and_only_by_root() {
 }
 
 #[test]
-fn root_becomes_somebody_else_and_writes_as_them() {
+fn user_flag_drops_privileges_and_files_belong_to_user() {
     if !geteuid().is_root() {
         return eprintln!("only root can change to another user");
     }
@@ -267,7 +267,7 @@ fn root_becomes_somebody_else_and_writes_as_them() {
 
 /// What a FIFO, a device and a closed descriptor are, they stay in the sandbox.
 #[test]
-fn logs_that_are_no_files_work() {
+fn access_log_to_device_or_stdout_starts() {
     let folder = site();
     for log in ["/dev/null", "/dev/stdout", "-"] {
         let site = TwsProcess::start(folder.path(), &["site", "--access-log", log]);

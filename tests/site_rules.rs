@@ -39,7 +39,7 @@ fn get(client: &mut Client, path: &str, fields: &str) -> HttpResponse {
 }
 
 #[test]
-fn header_rules_are_for_successes_on_their_paths() {
+fn header_rule_applies_to_matching_successful_responses() {
     let (_folder, server) = site(
         "[[header]]\npath = \"/*.js\"\nCache-Control = \"public, max-age=60\"\nX-Kind = \"script\"\n\
          [[header]]\npath = \"/assets/*\"\nCache-Control = \"immutable\"\n",
@@ -70,7 +70,7 @@ fn header_rules_are_for_successes_on_their_paths() {
 }
 
 #[test]
-fn redirects_lead_where_they_say_and_nowhere_else() {
+fn redirect_rule_sets_status_and_location() {
     let (_folder, server) = site(
         "[[redirect]]\nfrom = \"/old/*\"\nto = \"/new/$1\"\n\
          [[redirect]]\nfrom = \"/out/*\"\nto = \"https://example.org/$1?from=here\"\nstatus = 302\n\
@@ -98,7 +98,7 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
 }
 
 #[test]
-fn names_of_their_own() {
+fn index_routes_error_pages_and_media_types_apply() {
     let (_folder, server) = site(
         "index = [\"none.html\", \"page.html\"]\nclean-urls = true\ncharset = \"iso-8859-1\"\n\
          [[route]]\npath = \"/the app\"\nfile = \"app.js\"\n\
@@ -126,7 +126,7 @@ fn names_of_their_own() {
 }
 
 #[test]
-fn errors_take_the_form_that_the_client_reads() {
+fn error_page_format_follows_accept() {
     let (_folder, server) = site("");
     let mut client = server.client();
     for (accept, media_type) in [
@@ -156,7 +156,7 @@ fn errors_take_the_form_that_the_client_reads() {
 }
 
 #[test]
-fn a_method_that_is_not_there_is_refused_in_that_form_too() {
+fn error_405_format_follows_accept() {
     let (_folder, server) = site("");
     for (accept, media_type) in [
         ("Accept: text/html\r\n", "text/html; charset=utf-8"),
@@ -175,7 +175,7 @@ fn a_method_that_is_not_there_is_refused_in_that_form_too() {
 
 /// The page answers navigations; whatever else is missing is missing.
 #[test]
-fn a_single_page_application_does_not_hide_what_is_missing() {
+fn spa_page_answers_navigation_and_missing_assets_are_404() {
     let (_folder, server) =
         site("spa = \"index.html\"\n[[header]]\npath = \"/*\"\nCache-Control = \"immutable\"\n");
     let mut client = server.client();
@@ -206,7 +206,7 @@ fn a_single_page_application_does_not_hide_what_is_missing() {
 }
 
 #[test]
-fn other_origins_are_told_what_they_may() {
+fn cors_rule_sets_allow_origin_and_answers_preflight() {
     for (rule, origin, vary) in [
         ("cors = \"*\"\n", "*", Some("Accept-Encoding")),
         ("cors = \"https://a.test\"\n", "https://a.test", None),
@@ -242,7 +242,7 @@ fn other_origins_are_told_what_they_may() {
 }
 
 #[test]
-fn hosts_have_sites_of_their_own() {
+fn host_field_selects_site() {
     let elsewhere = tempfile::tempdir().expect("a folder");
     write(elsewhere.path(), "index.html", "<p>elsewhere");
     let root = elsewhere.path().display();
@@ -278,7 +278,7 @@ fn hosts_have_sites_of_their_own() {
 }
 
 #[test]
-fn folders_are_listed_where_that_is_wanted() {
+fn listing_on_returns_html_and_json_without_hidden_files() {
     let (folder, server) = site("listing = \"on\"\n");
     write(folder.path(), "bare/<b>&\"'.txt", "x");
     write(folder.path(), "bare/ñ %#?.txt", "y");
@@ -347,7 +347,7 @@ fn folders_are_listed_where_that_is_wanted() {
 }
 
 #[test]
-fn a_large_folder_is_listed_beside_other_requests() {
+fn large_listing_does_not_block_other_requests() {
     const ENTRIES: usize = 20_000;
     let (folder, server) = site("listing = \"on\"\n");
     fs::create_dir(folder.path().join("many")).expect("a folder");
@@ -369,7 +369,7 @@ fn a_large_folder_is_listed_beside_other_requests() {
 }
 
 #[test]
-fn a_switched_root_is_seen_and_a_download_from_the_old_one_completes() {
+fn switched_root_is_served_and_running_download_completes() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let large = crate::support::pattern(24_000_000);
@@ -400,7 +400,7 @@ fn a_switched_root_is_seen_and_a_download_from_the_old_one_completes() {
 /// A listing and a redirect are no files: rules for files say neither how long to keep them nor
 /// what they may do.
 #[test]
-fn rules_for_files_are_not_for_what_is_made_here() {
+fn header_rules_do_not_cache_listings_or_redirects() {
     let (_folder, server) = site(
         "listing = \"on\"\n[[header]]\npath = \"/*\"\nCache-Control = \"immutable\"\n\
          Content-Security-Policy = \"default-src 'self'\"\nX-A = \"b\"\n",
@@ -420,7 +420,7 @@ fn rules_for_files_are_not_for_what_is_made_here() {
 }
 
 #[test]
-fn rules_that_cannot_be_meant_are_refused() {
+fn invalid_rule_is_error() {
     for (rules, word) in [
         (
             "[[redirect]]\nfrom = \"/a*\"\nto = \"https://b$1\"\n",
@@ -450,7 +450,7 @@ fn rules_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn a_single_file_may_be_a_link_that_is_switched() {
+fn single_file_symlink_switch_serves_new_target() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     write(at, "v1.txt", "one");
@@ -467,7 +467,7 @@ fn a_single_file_may_be_a_link_that_is_switched() {
 }
 
 #[test]
-fn an_absolute_link_inside_a_root_that_is_a_link_is_inside() {
+fn absolute_symlink_within_symlinked_root_is_followed() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     write(at, "release/shared/a.txt", "a");
@@ -479,7 +479,7 @@ fn an_absolute_link_inside_a_root_that_is_a_link_is_inside() {
 
 /// Flags come before the site file.
 #[test]
-fn flags_say_it_for_a_moment() {
+fn flags_override_site_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let outside = tempfile::tempdir().expect("a folder");
     write(outside.path(), "secret.txt", "secret");

@@ -92,7 +92,7 @@ const MANY: usize = 32;
 
 #[test]
 #[ignore = "needs root and /dev/fuse"]
-fn a_disk_that_hangs_keeps_nobody_else_waiting() {
+fn hanging_disk_does_not_block_other_requests() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
         for (name, len) in [("hangs", LARGE), ("hangs.txt", 1000), ("opens.txt", 1000)] {
             let args = ["--listing=on", "--access-log=off", "--workers=1"];
@@ -155,7 +155,7 @@ fn a_disk_that_hangs_keeps_nobody_else_waiting() {
 /// would be to wait.
 #[test]
 #[ignore = "needs root and /dev/fuse"]
-fn who_asks_a_disk_is_never_an_event_loop() {
+fn cold_file_is_never_read_by_event_loop() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
         let served = DiskServer::start(root, &["--access-log=off", "--workers=1"]);
         let path = root.on_disk("forgotten");
@@ -184,7 +184,7 @@ fn who_asks_a_disk_is_never_an_event_loop() {
 /// The page for what is not found hangs, and is found on the way to another answer.
 #[test]
 #[ignore = "needs root and /dev/fuse"]
-fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
+fn hanging_error_page_does_not_block_other_requests() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = folder.path().join("rules.toml");
     fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("a file");
@@ -207,7 +207,7 @@ fn an_error_page_that_hangs_keeps_nobody_else_waiting() {
 
 #[test]
 #[ignore = "needs root and /dev/fuse"]
-fn a_disk_that_fails_is_said_while_it_can_be() {
+fn failing_disk_is_500_before_head_and_abort_after() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
         let mut served = DiskServer::start(root, &["--log-format=json", "--workers=1"]);
         let mut client = served.server.client();

@@ -60,7 +60,7 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
 const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nx\n";
 
 #[test]
-fn what_is_hardly_meant_to_be_served_is_named_if_it_would_be() {
+fn served_secrets_and_risky_flags_are_warned_about() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     write(
@@ -118,7 +118,7 @@ fn what_is_hardly_meant_to_be_served_is_named_if_it_would_be() {
 
 /// The wording of the whole announcement. Other tests look for parts of it.
 #[test]
-fn announcement_is_worded_as_documented() {
+fn announcement_matches_golden_text() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &[("a.sql", "INSERT")]);
     let text = announced(folder.path(), &["--no-sandbox", "--qr"]);
@@ -141,7 +141,7 @@ fn announcement_is_worded_as_documented() {
 
 /// However large a folder is, the start is not kept for long.
 #[test]
-fn the_look_at_the_files_is_short() {
+fn secrets_scan_of_large_folder_is_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
     for number in 0..4500 {
         fs::write(folder.path().join(format!("{number}.sql")), "").expect("a file");
@@ -154,7 +154,7 @@ fn the_look_at_the_files_is_short() {
 }
 
 #[test]
-fn a_home_folder_is_hardly_meant() {
+fn home_folder_root_is_warned_about() {
     let home = tempfile::tempdir().expect("a folder");
     fs::create_dir(home.path().join("site")).expect("a folder");
     let served = |name: &str| {
@@ -168,7 +168,7 @@ fn a_home_folder_is_hardly_meant() {
 }
 
 #[test]
-fn who_listens_everywhere_is_told_where_that_is() {
+fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = announced(folder.path(), &["-b", "0.0.0.0", "--qr"]);
     let urls: Vec<&str> = text
@@ -230,7 +230,7 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colors_appear_on_terminals_without_no_color() {
     let folder = tempfile::tempdir().expect("a folder");
     assert!(!announced(folder.path(), &[]).contains('\x1b'));
     assert!(!said_to_a_terminal(folder.path(), Some("1")).contains('\x1b'));
@@ -265,7 +265,7 @@ fn opening(root: &Path, path: &Path, flag: &str) -> (ChildProcess, String, Child
 }
 
 #[test]
-fn the_browser_is_shown_where_it_listens() {
+fn open_flag_passes_listen_url_to_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     // Outside of the sandbox: the file is none of the server's.
     let desktop =
@@ -285,7 +285,7 @@ fn the_browser_is_shown_where_it_listens() {
 }
 
 #[test]
-fn a_browser_that_does_not_open_is_a_warning() {
+fn open_flag_failure_is_warning() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = tempfile::tempdir().expect("a folder");
     let failing = desktop("exit 3");

@@ -39,7 +39,7 @@ fn tree() -> TempDir {
 }
 
 #[test]
-fn a_tree_is_served() {
+fn paths_of_file_tree_get_expected_status() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -77,7 +77,7 @@ fn a_tree_is_served() {
 }
 
 #[test]
-fn paths_that_climb_are_refused() {
+fn path_above_root_is_400() {
     let folder = tree();
     fs::create_dir(folder.path().join("root")).expect("a folder");
     let server = TestServer::of(&folder.path().join("root"));
@@ -94,7 +94,7 @@ fn paths_that_climb_are_refused() {
 }
 
 #[test]
-fn a_file_has_its_type_length_and_validators() {
+fn file_response_has_type_length_and_validators() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -122,7 +122,7 @@ fn a_file_has_its_type_length_and_validators() {
 }
 
 #[test]
-fn conditional_requests_are_not_modified() {
+fn conditional_request_is_304_or_412() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -159,7 +159,7 @@ fn conditional_requests_are_not_modified() {
 }
 
 #[test]
-fn a_range_is_a_part() {
+fn range_request_is_206_and_range_beyond_end_is_416() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -192,7 +192,7 @@ fn a_range_is_a_part() {
 }
 
 #[test]
-fn a_redirect_keeps_the_query_and_stays_here() {
+fn folder_redirect_keeps_query_and_host() {
     let folder = tree();
     let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"d%\xFF ?"));
     fs::create_dir(odd).expect("a folder");
@@ -215,7 +215,7 @@ fn a_redirect_keeps_the_query_and_stays_here() {
 }
 
 #[test]
-fn other_methods_are_told_which_ones_there_are() {
+fn unsupported_method_is_405_with_allow() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
@@ -241,7 +241,7 @@ fn other_methods_are_told_which_ones_there_are() {
 }
 
 #[test]
-fn a_download_survives_its_file_being_replaced_or_unlinked() {
+fn download_completes_after_file_is_replaced_or_unlinked() {
     let folder = tree();
     let content = pattern(24_000_000);
     write(folder.path(), "big.bin", &content);
@@ -275,7 +275,7 @@ fn a_download_survives_its_file_being_replaced_or_unlinked() {
 
 /// What was promised is what was open: neither what came behind it nor who may open it by now.
 #[test]
-fn a_download_survives_its_file_growing_and_being_made_unreadable() {
+fn download_completes_after_file_grows_or_becomes_unreadable() {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     let folder = tree();
@@ -305,7 +305,7 @@ fn a_download_survives_its_file_growing_and_being_made_unreadable() {
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
+fn truncated_file_closes_connection_early() {
     let folder = tree();
     let len = 24_000_000;
     write(folder.path(), "big.bin", pattern(len));
@@ -324,7 +324,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
 
 /// What the kernel has thrown out of its memory is read by a helper thread; the answer is the same.
 #[test]
-fn cold_files_are_the_same_files() {
+fn cold_files_are_served_with_same_content() {
     let folder = tree();
     let server = TestServer::of(folder.path());
     let mut client = server.client();
@@ -344,7 +344,7 @@ fn cold_files_are_the_same_files() {
 }
 
 #[test]
-fn a_single_file_is_served_at_the_root_and_at_its_name() {
+fn single_file_root_is_served_at_root_and_name() {
     let folder = tree();
     let files = StaticFiles::new(folder.path().join("ten.txt")).expect("a file");
     let server = TestServer::start(files);
@@ -364,7 +364,7 @@ fn a_single_file_is_served_at_the_root_and_at_its_name() {
 }
 
 #[test]
-fn nested_below_a_prefix_links_and_redirects_lead_back_below_it() {
+fn nested_site_redirects_keep_prefix() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("docs")).expect("a folder");
     for name in ["index.html", "docs/index.html", "a b.txt"] {

@@ -18,7 +18,7 @@ const NOT_PER_TIME: &str = "trace=!openat2,newfstatat,fstat,fcntl,close";
 
 #[test]
 #[ignore = "needs strace"]
-fn a_small_file_costs_two_system_calls_and_a_share_of_one() {
+fn small_file_request_takes_at_most_2_15_system_calls() {
     const CLIENTS: usize = 32;
     const ROUNDS: usize = 600;
     let folder = tempfile::tempdir().expect("a folder");

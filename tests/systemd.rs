@@ -70,7 +70,7 @@ fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
 }
 
 #[test]
-fn sockets_that_are_open_already_are_served_and_nothing_else() {
+fn inherited_sockets_are_served_instead_of_own_port() {
     let folder = place();
     let tcp = listener();
     let address = tcp.local_addr().expect("an address");
@@ -103,7 +103,7 @@ fn sockets_that_are_open_already_are_served_and_nothing_else() {
 }
 
 #[test]
-fn a_socket_named_admin_is_for_operators() {
+fn inherited_socket_named_admin_serves_admin_interface() {
     let folder = place();
     let (admin, web) = (listener(), listener());
     let addresses = [&web, &admin].map(|listener| listener.local_addr().expect("an address"));
@@ -124,7 +124,7 @@ fn a_socket_named_admin_is_for_operators() {
 }
 
 #[test]
-fn sockets_of_another_process_are_none_of_this_one() {
+fn sockets_with_foreign_listen_pid_are_ignored() {
     let folder = place();
     let socket = listener();
     let address = socket.local_addr().expect("an address");
@@ -136,7 +136,7 @@ fn sockets_of_another_process_are_none_of_this_one() {
 }
 
 #[test]
-fn sockets_that_cannot_be_served_are_one_line() {
+fn unusable_inherited_socket_is_one_line_error() {
     let folder = place();
     let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("a port"));
     let connection = || {
@@ -171,7 +171,7 @@ fn sockets_that_cannot_be_served_are_one_line() {
 
 /// What is set means nothing, so it is no danger, either.
 #[test]
-fn uploads_are_refused_by_the_addresses_of_sockets() {
+fn uploads_without_passwords_are_judged_by_inherited_socket_addresses() {
     let folder = place();
     let mut command = with_sockets(folder.path(), vec![listener().into()], "");
     command.args(["--upload", "--bind=0.0.0.0"]);
@@ -246,7 +246,7 @@ impl Drop for NewMainProcess {
 
 /// From the start to the end, with the sandbox, sockets that are given and two upgrades.
 #[test]
-fn a_supervisor_hears_of_everything_in_its_order() {
+fn notify_reports_start_reload_upgrade_and_stop_in_order() {
     for kind in ["path", "abstract"] {
         let folder = place();
         let supervisor = match kind {
@@ -301,7 +301,7 @@ fn a_supervisor_hears_of_everything_in_its_order() {
 }
 
 #[test]
-fn the_watchdog_is_fed_by_the_main_process() {
+fn watchdog_is_notified_by_main_process_only() {
     let folder = place();
     let supervisor = NotifySocket::at_path(folder.path());
     let start = |usec: &str, pid: Option<&str>| {
@@ -350,7 +350,7 @@ fn the_watchdog_is_fed_by_the_main_process() {
 }
 
 #[test]
-fn a_supervisor_that_is_not_there_is_warned_of_and_nothing_else() {
+fn missing_notify_socket_is_only_a_warning() {
     let folder = place();
     let errors = folder.path().join("errors");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
@@ -383,7 +383,7 @@ fn ask(path: &Path, target: &str) -> String {
 
 #[test]
 #[ignore = "needs systemd-socket-activate"]
-fn systemd_passes_sockets_with_names_and_without() {
+fn systemd_socket_activate_with_and_without_names_is_served() {
     for names in [None, Some("--fdname=web:admin")] {
         let folder = place();
         let [web, other] = ["web", "other"].map(|name| folder.path().join(name));

@@ -32,7 +32,7 @@ fn redirecting(announcement: &str) -> std::net::SocketAddr {
 }
 
 #[test]
-fn certificates_by_name_and_a_port_that_leads_to_https() {
+fn certificates_are_selected_by_sni_and_http_is_redirected() {
     let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
@@ -73,7 +73,7 @@ fn certificates_by_name_and_a_port_that_leads_to_https() {
 
 /// From the start, and when they have changed.
 #[test]
-fn the_port_that_leads_to_https_has_the_same_limits() {
+fn redirect_listener_applies_limits_and_their_reload() {
     let folder = folder();
     let settings = folder.path().join("settings.toml");
     fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("a file");
@@ -98,7 +98,7 @@ fn the_port_that_leads_to_https_has_the_same_limits() {
 
 /// It is not for the port that leads elsewhere, and nobody waits until it has been sent.
 #[test]
-fn a_content_of_any_size_is_led_to_https() {
+fn redirect_of_request_with_body_is_308_without_reading_it() {
     let folder = folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
     let process = TwsProcess::start(folder.path(), &args);
@@ -118,7 +118,7 @@ fn a_content_of_any_size_is_led_to_https() {
 
 /// In the sandbox, by SIGHUP: one that is wrong changes nothing.
 #[test]
-fn a_renewed_certificate_is_taken_when_it_is_told() {
+fn renewed_certificate_is_served_after_sighup() {
     let authority = CertificateAuthority::new();
     let pair = authority.issue("a", &["a.test"]);
     let folder = folder();
@@ -149,7 +149,7 @@ fn a_renewed_certificate_is_taken_when_it_is_told() {
 
 /// As the file names them now. If one of them is wrong, or a limit, they stay.
 #[test]
-fn certificates_are_added_and_dropped_by_sighup() {
+fn sighup_adds_and_removes_certificates() {
     let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
@@ -194,7 +194,7 @@ fn certificates_are_added_and_dropped_by_sighup() {
 }
 
 #[test]
-fn what_cannot_be_spoken_is_said_at_once() {
+fn invalid_tls_options_are_start_errors() {
     let authority = CertificateAuthority::new();
     let (a, b) = (
         authority.issue("a", &["a.test"]),
@@ -223,7 +223,7 @@ fn run(program: &str, args: &[&str]) -> Output {
 
 #[test]
 #[ignore = "needs curl"]
-fn curl_fetches_and_follows() {
+fn curl_fetches_over_tls_and_follows_redirect() {
     let folder = folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
     let process = TwsProcess::start(folder.path(), &args);
@@ -257,7 +257,7 @@ fn curl_fetches_and_follows() {
 /// before 1.2.
 #[test]
 #[ignore = "needs openssl"]
-fn openssl_finds_nothing_weak() {
+fn openssl_weak_versions_and_ciphers_are_rejected() {
     let folder = folder();
     let process = TwsProcess::start(folder.path(), &["--tls-self-signed", "--access-log=off"]);
     let at = process.address.to_string();

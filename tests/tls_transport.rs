@@ -137,7 +137,7 @@ fn text(_: &Request<'_>) -> Response {
 }
 
 #[test]
-fn files_arrive_whole_by_whatever_way() {
+fn files_of_every_size_arrive_complete_over_tls() {
     let authority = CertificateAuthority::new();
     let folder = tempfile::tempdir().expect("a folder");
     let sizes = [0, 1, 4096, 32 * 1024, 100_000, MIB, 20 * MIB + 7];
@@ -164,7 +164,7 @@ fn files_arrive_whole_by_whatever_way() {
 }
 
 #[test]
-fn contents_come_in_and_pieces_go_out() {
+fn request_body_and_streamed_response_cross_tls() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, |request: &Request<'_>| {
@@ -192,7 +192,7 @@ fn contents_come_in_and_pieces_go_out() {
 
 /// The end is said in TLS, too: whoever reads until then knows that nothing was cut off.
 #[test]
-fn an_end_is_an_end() {
+fn connection_close_sends_close_notify() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
@@ -219,7 +219,7 @@ fn an_end_is_an_end() {
 }
 
 #[test]
-fn each_name_has_its_certificate() {
+fn sni_selects_certificate() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![
         authority.issue("a", &["a.test", "b.test"]),
@@ -239,7 +239,7 @@ fn each_name_has_its_certificate() {
 }
 
 #[test]
-fn both_versions_are_spoken_and_sessions_are_resumed() {
+fn tls12_and_tls13_sessions_are_resumed() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
@@ -275,7 +275,7 @@ fn both_versions_are_spoken_and_sessions_are_resumed() {
 /// As certbot has it: `live/NAME/*.pem` are links into `archive`, which lead elsewhere after a
 /// renewal.
 #[test]
-fn new_certificates_are_shown_without_a_drop() {
+fn replaced_certificate_is_served_without_dropping_connections() {
     let authority = CertificateAuthority::new();
     let first = authority.issue("1", &["a.test"]);
     let live = KeyPair {
@@ -313,7 +313,7 @@ fn new_certificates_are_shown_without_a_drop() {
 }
 
 #[test]
-fn what_is_no_pair_is_said_in_one_line() {
+fn invalid_certificate_or_key_is_one_line_error() {
     let authority = CertificateAuthority::new();
     let a = authority.issue("a", &["a.test"]);
     let b = authority.issue("b", &["b.test"]);
@@ -364,7 +364,7 @@ fn what_is_no_pair_is_said_in_one_line() {
 }
 
 #[test]
-fn one_that_is_made_on_the_spot_has_the_names() {
+fn self_signed_certificate_has_requested_names() {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let tls = Tls::self_signed(&names).expect("a certificate");
     assert!(tls.describe()[0].contains("localhost, 127.0.0.1, valid until 20"));
@@ -377,7 +377,7 @@ fn one_that_is_made_on_the_spot_has_the_names() {
 }
 
 #[test]
-fn who_speaks_plain_http_is_told() {
+fn plain_http_on_tls_port_is_400() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = serve(tls, text);
@@ -393,7 +393,7 @@ fn who_speaks_plain_http_is_told() {
 /// Handshakes that do not go on cost nobody anything, and end.
 /// Behind a proxy that tells whose a connection is, and passes on what it cannot read.
 #[test]
-fn a_client_with_too_many_connections_is_closed_on() {
+fn tls_connection_above_client_limit_is_closed() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
     let change = |config: &mut Config| {
@@ -420,7 +420,7 @@ fn a_client_with_too_many_connections_is_closed_on() {
 }
 
 #[test]
-fn half_a_handshake_keeps_nobody_waiting() {
+fn incomplete_handshakes_time_out_without_blocking_others() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = TestServer::with(
@@ -455,7 +455,7 @@ fn half_a_handshake_keeps_nobody_waiting() {
 
 /// Those who do not go on with their handshake make room for who wants to.
 #[test]
-fn silent_clients_do_not_fill_the_server() {
+fn incomplete_handshakes_are_evicted_at_connection_limit() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let server = TestServer::with(
@@ -477,7 +477,7 @@ fn silent_clients_do_not_fill_the_server() {
 
 /// What a client does not take is held back, and not lost.
 #[test]
-fn a_client_that_reads_late_gets_it_all() {
+fn late_reading_tls_client_gets_complete_response() {
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
     let content = pattern(8 * MIB);
@@ -505,7 +505,7 @@ fn a_client_that_reads_late_gets_it_all() {
 /// What 5,000 connections that say nothing cost, with the clients' sessions forgotten.
 #[test]
 #[ignore = "needs 10,100 descriptors, and prints what it has measured"]
-fn idle_connections_are_small() {
+fn idle_tls_connection_uses_under_64_kib() {
     const CONNECTIONS: usize = 5000;
     let authority = CertificateAuthority::new();
     let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");

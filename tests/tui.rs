@@ -184,7 +184,7 @@ fn download(session: &TerminalSession) -> Client {
 }
 
 #[test]
-fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
+fn tui_shows_download_and_restores_terminal() {
     let folder = folder();
     let mut session = TerminalSession::start(&folder, &[]);
     session.wait_for("No transfers running");
@@ -212,7 +212,7 @@ fn a_download_is_seen_until_the_end_and_the_terminal_is_given_back() {
 }
 
 #[test]
-fn a_second_key_ends_at_once() {
+fn tui_second_ctrl_c_exits_1() {
     let folder = folder();
     let mut session = TerminalSession::start(&folder, &["--drain-timeout=3600"]);
     let client = download(&session);
@@ -225,7 +225,7 @@ fn a_second_key_ends_at_once() {
 }
 
 #[test]
-fn whatever_ends_it_the_terminal_is_given_back() {
+fn tui_sigterm_restores_terminal() {
     let folder = folder();
     let session = TerminalSession::start(&folder, &[]);
     session.wait_for("No transfers running");
@@ -234,7 +234,7 @@ fn whatever_ends_it_the_terminal_is_given_back() {
 }
 
 #[test]
-fn without_a_terminal_there_is_no_picture() {
+fn tui_without_terminal_is_exit_2() {
     let folder = folder();
     let output = Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder.path())

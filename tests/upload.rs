@@ -102,7 +102,7 @@ fn snapshot(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_file_is_stored_and_served() {
+fn put_file_is_201_and_served() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let content = pattern(700_000);
@@ -127,7 +127,7 @@ fn a_file_is_stored_and_served() {
 }
 
 #[test]
-fn a_file_that_is_there_stays_unless_that_is_allowed() {
+fn put_existing_file_is_409_without_overwrite() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let response = put(&server, "/old.txt", "", "new");
@@ -155,7 +155,7 @@ fn a_file_that_is_there_stays_unless_that_is_allowed() {
 
 /// A sidecar is served for its file, and `about` before `about.html`.
 #[test]
-fn a_new_file_takes_no_other_files_place_unless_that_is_allowed() {
+fn put_file_shadowing_another_is_409_without_overwrite() {
     let outside = tree();
     fs::write(outside.path().join("root/about.html"), "about").expect("a file");
     let clean = |site: &mut Site| site.clean_urls = true;
@@ -193,7 +193,7 @@ fn etag_of_old(outside: &TempDir, server: &TestServer) -> String {
 }
 
 #[test]
-fn preconditions_count() {
+fn put_precondition_failure_is_412() {
     let outside = tree();
     let server = serve(&outside, overwrite);
     let etag = etag_of_old(&outside, &server);
@@ -231,7 +231,7 @@ fn preconditions_count() {
 }
 
 #[test]
-fn what_may_not_be_stored_is_not() {
+fn put_forbidden_target_is_rejected_and_stores_nothing() {
     let outside = tree();
     let long = format!("/{}", "n".repeat(256));
     let table: &[(&str, &str, u16)] = &[
@@ -286,7 +286,7 @@ fn what_may_not_be_stored_is_not() {
 }
 
 #[test]
-fn off_is_off() {
+fn upload_disabled_is_405() {
     let outside = tree();
     let server = TestServer::of(&outside.path().join("root"));
     let before = snapshot(outside.path());
@@ -308,7 +308,7 @@ fn off_is_off() {
 }
 
 #[test]
-fn of_many_that_make_one_name_one_does() {
+fn concurrent_puts_of_new_file_have_one_winner() {
     const CLIENTS: usize = 8;
     let outside = tree();
     let server = serve(&outside, |_| {});
@@ -343,7 +343,7 @@ fn of_many_that_make_one_name_one_does() {
 }
 
 #[test]
-fn of_many_that_expect_one_version_one_replaces_it() {
+fn concurrent_puts_with_same_if_match_have_one_winner() {
     const CLIENTS: usize = 8;
     let outside = tree();
     let server = serve(&outside, overwrite);
@@ -368,7 +368,7 @@ fn of_many_that_expect_one_version_one_replaces_it() {
 }
 
 #[test]
-fn what_breaks_off_leaves_nothing_behind() {
+fn aborted_upload_leaves_no_files() {
     let outside = tree();
     let server = serve(&outside, overwrite);
     let before = snapshot(outside.path());
@@ -396,7 +396,7 @@ fn what_breaks_off_leaves_nothing_behind() {
 }
 
 #[test]
-fn more_than_the_limit_is_refused() {
+fn put_above_size_limit_is_413() {
     let outside = tree();
     let server = serve(&outside, |site| {
         if let Some(upload) = &mut site.upload {
@@ -416,7 +416,7 @@ fn more_than_the_limit_is_refused() {
 }
 
 #[test]
-fn a_form_stores_its_files() {
+fn multipart_form_files_are_stored() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let almost = [
@@ -460,7 +460,7 @@ fn a_form_stores_its_files() {
 }
 
 #[test]
-fn a_limit_of_the_process_ends_the_upload_and_not_the_server() {
+fn file_size_rlimit_is_413_and_server_continues() {
     use rustix::process::{Resource, Rlimit, prlimit};
     let folder = tempfile::tempdir().expect("a folder");
     let site = TwsProcess::start(folder.path(), &["--upload", "--access-log", "off"]);
@@ -478,7 +478,7 @@ fn a_limit_of_the_process_ends_the_upload_and_not_the_server() {
 
 /// What is answered may wait in memory for a client that does not read it.
 #[test]
-fn names_that_are_too_long_are_not_repeated_whole() {
+fn form_with_overlong_names_is_400_with_bounded_response() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let name = "n".repeat(15_000);
@@ -494,7 +494,7 @@ fn names_that_are_too_long_are_not_repeated_whole() {
 }
 
 #[test]
-fn a_form_says_what_it_did_not_store() {
+fn form_with_failed_files_reports_each_failure() {
     let outside = tree();
     let server = serve(&outside, |_| {});
     let json = "Accept: application/json\r\n";
@@ -560,7 +560,7 @@ fn a_form_says_what_it_did_not_store() {
 }
 
 #[test]
-fn an_old_coding_of_a_new_file_is_not_served() {
+fn stale_sidecar_after_put_is_not_served() {
     let outside = tree();
     let root = outside.path().join("root");
     crate::static_files::write(&root, "x.html", "old");
@@ -583,7 +583,7 @@ fn an_old_coding_of_a_new_file_is_not_served() {
 }
 
 #[test]
-fn listings_show_a_form_and_no_drafts() {
+fn listing_with_upload_has_form_and_hides_temp_files() {
     let outside = tree();
     fs::write(outside.path().join("root/.tws-upload-00"), "half").expect("a file");
     let server = serve(&outside, |site| {
@@ -602,7 +602,7 @@ fn listings_show_a_form_and_no_drafts() {
 }
 
 #[test]
-fn flags_and_the_site_file_turn_uploads_on() {
+fn uploads_are_enabled_by_flags_and_site_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let stop = |args: &[&str]| {
@@ -663,7 +663,7 @@ fn flags_and_the_site_file_turn_uploads_on() {
 
 #[test]
 #[ignore = "needs curl"]
-fn curl_uploads() {
+fn curl_put_and_form_uploads_are_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let served = tempfile::tempdir().expect("a folder");
     let site = TwsProcess::start(served.path(), &["--upload", "--access-log", "off"]);

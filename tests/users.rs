@@ -36,7 +36,7 @@ pub(crate) fn value(response: &HttpResponse) -> Value {
 }
 
 #[test]
-fn users_are_created_listed_and_found() {
+fn created_users_are_listed_and_found() {
     let (_folder, site) = site();
     let mut client = site.client();
     for (id, name) in ["Ana", "Núria \"N\"", "李"].into_iter().enumerate() {
@@ -69,7 +69,7 @@ fn users_are_created_listed_and_found() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_json() {
+fn invalid_user_request_is_json_error() {
     let (_folder, site) = site();
     let long = json!({ "Nombre": "x".repeat(201) }).to_string();
     for (content, status) in [
@@ -116,7 +116,7 @@ fn what_is_wrong_is_said_in_json() {
 }
 
 #[test]
-fn an_ordinary_site_has_no_users() {
+fn without_users_option_users_route_is_404() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
     assert_eq!(post(&mut site.client(), r#"{"Nombre":"Ana"}"#).status, 405);
@@ -126,7 +126,7 @@ fn an_ordinary_site_has_no_users() {
 }
 
 #[test]
-fn a_201_survives_kill_9() {
+fn created_user_survives_kill_9() {
     survives_kill_9("sqlite:users.db");
 }
 
@@ -286,14 +286,14 @@ mod on_postgres {
 
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn a_201_survives_kill_9() {
+    fn created_user_survives_kill_9() {
         let postgres = Postgres::start();
         survives_kill_9(&postgres.url(&postgres.new_database()));
     }
 
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn a_201_survives_the_end_of_the_database() {
+    fn created_user_survives_database_crash() {
         let mut postgres = Postgres::start();
         let (_folder, site) = site(&postgres, "");
         let load = CreateUserLoad::on(site.address);
@@ -320,7 +320,7 @@ mod on_postgres {
 
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn a_database_may_come_later() {
+    fn users_are_503_until_database_starts() {
         let mut postgres = Postgres::start();
         let database = postgres.url(&postgres.new_database());
         postgres.stop();
@@ -340,7 +340,7 @@ mod on_postgres {
     /// The database hangs for longer than any test would wait; nobody else may.
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn a_hung_database_holds_nobody_up() {
+    fn hung_database_does_not_block_files() {
         const CLIENTS: usize = 100;
         let postgres = Postgres::start();
         let (_folder, site) = site(&postgres, "?connect_timeout=3600");
@@ -360,7 +360,7 @@ mod on_postgres {
 
     #[test]
     #[ignore = "needs PostgreSQL"]
-    fn passwords_stay_out_of_the_log() {
+    fn database_password_is_not_logged() {
         use std::process::{Command, Stdio};
         let folder = tempfile::tempdir().expect("a folder");
         let tws = |url: &str| {

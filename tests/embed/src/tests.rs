@@ -10,7 +10,7 @@ fn ask(request: &Request<'_>) -> (u16, String) {
 }
 
 #[test]
-fn pages() {
+fn pages_are_200_or_404() {
     assert_eq!(ask(&Request::get("/")), (200, "Homepage\n".to_owned()));
     assert_eq!(
         ask(&Request::get("/x")),
@@ -19,7 +19,7 @@ fn pages() {
 }
 
 #[test]
-fn an_echo() {
+fn post_is_echoed() {
     assert_eq!(
         ask(&Request::post("/echo", "¡hola!")),
         (200, "¡hola!".to_owned())
@@ -27,7 +27,7 @@ fn an_echo() {
 }
 
 #[test]
-fn things_are_deleted() {
+fn delete_is_204() {
     assert_eq!(
         ask(&Request::new(Method::DELETE, "/thing")),
         (204, String::new())
