@@ -1,4 +1,5 @@
-//! The access log as the binary writes it, and who embeds the server.
+//! Tests of the access log: line formats, hostile input, and a log that is never read, for the
+//! binary and for an embedded server.
 
 use std::fs;
 
@@ -50,7 +51,7 @@ fn hostile_request_is_one_printable_line() {
 fn json_line_has_bytes_status_duration_and_outcome() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("a file");
-    // Lines of several event loops have no order among themselves.
+    // One event loop: lines of several event loops have no defined order.
     let mut server = TwsProcess::start(folder.path(), &["--log-format=json", "--workers=1"]);
     let mut client = server.client();
     let port = client.stream().local_addr().expect("an address").port();
@@ -84,11 +85,11 @@ fn json_line_has_bytes_status_duration_and_outcome() {
 fn unread_stdout_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("small.txt"), "small").expect("a file");
-    // Its standard output is a pipe that this test does not read.
+    // Standard output is a pipe that this test does not read.
     let mut server = TwsProcess::start(folder.path(), &["--log-format=combined"]);
     let request = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
     let mut client = server.client();
-    // Far more lines than a pipe holds.
+    // Many more lines than a pipe buffer holds.
     for _ in 0..100 {
         client.send(&request);
         for _ in 0..100 {

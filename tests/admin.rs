@@ -1,5 +1,5 @@
-//! What a server tells its operators: through the observer, and through the admin's handler on a
-//! server of its own.
+//! Tests of metrics, transfers, health endpoints and the event stream, through `Observer`, `Admin`
+//! and `--admin`.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -23,7 +23,7 @@ use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually, p
 
 const MIB: usize = 1024 * 1024;
 
-/// More than sockets hold.
+/// More than the socket buffers hold.
 const LARGE: usize = 64 * MIB;
 
 fn folder() -> TempDir {
@@ -33,7 +33,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// A server of files, and beside it one that tells of it.
+/// A file server, and a second server with the admin interface of the first.
 struct ObservedServer {
     server: TestServer,
     admin: TestServer,
@@ -66,7 +66,7 @@ impl ObservedServer {
     }
 }
 
-/// Asks as the machine's own people do.
+/// Sends a GET request with a Host that the admin interface accepts.
 fn ask(admin: &TestServer, path: &str) -> HttpResponse {
     let mut client = admin.client();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -88,7 +88,8 @@ fn metrics_count_requests_responses_and_bytes() {
     let missing = client.get("/nothing").content.len();
     client.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.response().status, 400);
-    // A response is counted when the kernel has it, which may be behind the client.
+    // A response is counted once the kernel has accepted it, which can be after the client received
+    // it.
     let mut metrics = observed.metrics();
     eventually!(|| {
         metrics = observed.metrics();
@@ -203,7 +204,7 @@ fn connections_are_counted_by_activity() {
     assert_eq!(job.response().text(), "done");
 }
 
-/// The only transfer there is, when it is as expected.
+/// Waits until the only transfer is as expected, and returns it.
 fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transfer {
     let observer = server.handle.observe();
     let mut found = None;
@@ -260,7 +261,8 @@ fn limited_download_is_reported_blocked_on_bandwidth() {
     let server = TestServer::configured(files, |config| {
         config.limits.bandwidth_per_client = NonZeroU64::new(100_000);
     });
-    // Before there is a connection: an event loop that is at it may have looked already.
+    // Observe before connecting: an event loop that already handles the connection may have checked
+    // for observers before.
     let _observer = server.handle.observe();
     let mut client = server.client();
     client
@@ -301,7 +303,7 @@ fn streamed_body_is_reported_blocked_on_handler_then_client() {
     let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!(told.total, Some(LARGE as u64));
     client.read(LARGE - 1000);
-    // The maker has made all, and waits for nobody.
+    // The body is complete, and the handler's thread is not waiting for the client.
     drop(pieces);
 }
 
@@ -368,7 +370,7 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
-    // Who comes while the end is only announced is served.
+    // A client that connects while the shutdown is only announced is served.
     observed
         .server
         .handle
@@ -406,7 +408,7 @@ fn stuck_event_loop_makes_healthz_503() {
     let mut stuck = server.client();
     stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually!(|| server.handle.stats().requests == 1);
-    // Again and again: what is not answered does not pile up.
+    // Repeated, because unanswered snapshot requests must not accumulate.
     let observer = server.handle.observe();
     for _ in 0..100 {
         assert_eq!(observer.report(Duration::ZERO).silent, [0]);
@@ -414,7 +416,7 @@ fn stuck_event_loop_makes_healthz_503() {
     assert_eq!(ask(&admin, "/healthz").status, 503);
     drop(release);
     assert_eq!(stuck.response().text(), "done");
-    // When it has answered what it was asked meanwhile.
+    // After the event loop has answered the requests of the meantime.
     eventually!(|| ask(&admin, "/healthz").status == 200);
 }
 
@@ -434,7 +436,7 @@ fn event_stream_sends_samples_until_server_ends() {
             (200, Some("text/event-stream"))
         );
     }
-    // One leaves, and nobody misses it.
+    // One watcher disconnects; the others are not affected.
     drop(watchers.pop());
     let mut numbers = Vec::new();
     for watcher in &mut watchers {
@@ -455,7 +457,7 @@ fn event_stream_sends_samples_until_server_ends() {
         assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
         numbers.push(seen);
     }
-    // They share their samples: nobody took twice as many.
+    // The watchers share their samples: samples are not taken once per watcher.
     let spread = numbers[0][0].abs_diff(numbers[1][0]);
     assert!(spread <= 3, "{numbers:?}");
     busy.read(LARGE - MIB);
@@ -469,7 +471,7 @@ fn event_stream_sends_samples_until_server_ends() {
     }
 }
 
-/// The next event, a chunk at a time; `None` if that was none.
+/// Reads one chunk and returns its event; `None` if the chunk has no data, as for a comment.
 fn event(watcher: &mut Client) -> Option<Value> {
     let chunk = watcher.chunk();
     let text = String::from_utf8(chunk).expect("UTF-8");
@@ -552,11 +554,11 @@ fn admin_listener_answers_until_drain_completes() {
     let mut process =
         TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let ask = |path: &str| ask_at(process.admin, path);
-    // It has announced itself, and serves any moment.
+    // The process has announced its address and starts to serve shortly after.
     eventually!(|| ask("/readyz").status == 200);
     assert_eq!(ask("/healthz").status, 200);
     assert_eq!(process.client().get("/a.txt").status, 200);
-    // In the sandbox, which reads nothing of /proc.
+    // Inside the sandbox, which does not allow reading /proc.
     let metrics = Metrics::parse(&ask("/metrics").text());
     assert!(metrics.value("process_open_fds", &[]) > 5.0);
     assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
@@ -621,7 +623,7 @@ fn drain_delay_keeps_serving_after_readyz_fails() {
 fn admin_on_wildcard_address_requires_password_except_healthz() {
     let folder = folder();
     let users = folder.path().join("users");
-    // `htpasswd -nbB -C4 ana secret`
+    // From `htpasswd -nbB -C4 ana secret`.
     let line = "ana:$2y$04$kSsBIzvQFVfIiYlVHXtyReK7dOVGHaMyd5hhDZeNQPNcyC5kEAvOa\n";
     std::fs::write(&users, line).expect("a file");
     let args = ["--access-log=off", "--auth-file=users"];

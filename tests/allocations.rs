@@ -1,9 +1,9 @@
-//! What a request costs in allocations, and an idle connection in memory: ratchets that do not
-//! shake with the machine.
+//! Tests of the number of allocations per request and of the memory per idle connection: limits
+//! that do not depend on the speed of the machine.
 //!
-//! The counts are the process's, the server's threads included. So the client here allocates
-//! nothing, and one test does everything, one thing after the other: not even the test harness has
-//! anything else to do.
+//! The counts are those of the whole process, including the server's threads. Therefore the client
+//! here allocates nothing, and a single test does everything in sequence, so that the test harness
+//! has nothing else to do either.
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -36,7 +36,7 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
 fn write_small_file(folder: &Path) {
     let path = folder.join("small.txt");
     std::fs::write(&path, [b'x'; 1024]).expect("a file");
-    // Long ago: its entity tag is strong.
+    // Long past, so that the entity tag is strong.
     let file = std::fs::File::options().write(true).open(&path);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
     file.expect("the file")
@@ -59,10 +59,10 @@ fn through_the_machine(files: &StaticFiles) {
         ("its head", files, request("HEAD", ""), 0),
         ("a file that the client has", files, conditional, 0),
         ("a file, pipelined", files, request("GET", "").repeat(16), 0),
-        // The keys under which sidecars are looked up, and a list of those there are.
+        // The keys of the sidecar look-ups, and a list of the sidecars found.
         ("a file that could be compressed", files, coded, 4),
         ("static bytes", &bytes, request("GET", ""), 0),
-        // The text, and the map of header fields, which has two parts.
+        // The text, and the header map, which makes two allocations.
         ("a text", &text, request("GET", ""), 3),
         ("a text behind a router", &router, request("GET", ""), 3),
     ];
@@ -90,8 +90,8 @@ fn through_a_server(files: StaticFiles) {
     assert_eq!(count, 0, "allocations");
 }
 
-/// The number is a power of two, so that the slab is full: while it grows there is room for up to
-/// as many again in it, of which the system gives only what is used.
+/// The number is a power of two, so that the slab is full: a growing slab has capacity for up to
+/// twice as many entries, of which the system provides only the pages in use.
 fn idle_connections(files: StaticFiles) {
     const COUNT: usize = 256;
     const MAX_BYTES_EACH: usize = 256;
@@ -106,7 +106,8 @@ fn idle_connections(files: StaticFiles) {
         client.round_trip(&request);
         clients.push(client);
     }
-    // When this is answered, the worker has put away what it had for the others.
+    // Once this response has arrived, the worker has released its buffers for the other
+    // connections.
     clients[0].round_trip(&request);
     let change = region.change();
     let held = change
@@ -116,7 +117,7 @@ fn idle_connections(files: StaticFiles) {
     assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
 }
 
-/// The median: every ten milliseconds a file is looked at again, and that allocates.
+/// Returns the median: every ten milliseconds a cached file is revalidated, and that allocates.
 fn typical_allocations(mut run: impl FnMut()) -> usize {
     const RUNS: usize = 1001;
     let mut counts = [0; RUNS];
@@ -168,7 +169,7 @@ impl Drop for SingleLoopServer {
 struct AllocationFreeClient(TcpStream);
 
 impl AllocationFreeClient {
-    /// Sends a request and takes the response, which comes in one write.
+    /// Sends a request and receives the response, which arrives in one read.
     fn round_trip(&mut self, request: &[u8]) {
         let mut response = [0; 4096];
         self.0.write_all(request).expect("a server");

@@ -1,4 +1,4 @@
-//! The test page in a real browser: every button, and what it shows.
+//! Tests of the test page, the sample pages and the admin page in a real browser.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -31,7 +31,7 @@ fn start_driver() -> Option<(ChildProcess, u16)> {
     }
 }
 
-/// Chromium, driven by its driver over the WebDriver protocol (W3C WebDriver §14).
+/// Chromium, controlled by chromedriver over the WebDriver protocol (W3C WebDriver §14).
 struct Browser {
     _driver: ChildProcess,
     address: SocketAddr,
@@ -40,7 +40,7 @@ struct Browser {
 
 impl Browser {
     fn start() -> Self {
-        // It wants the same port on IPv4 and IPv6, and gives up if one of them is taken.
+        // chromedriver needs the same port on IPv4 and IPv6, and exits if one of them is in use.
         let (driver, port) = (0..10)
             .find_map(|_| start_driver())
             .expect("chromedriver says its port");
@@ -61,7 +61,7 @@ impl Browser {
             "--disable-sync",
             "--window-size=1280,1000",
         ];
-        // One that tws makes on the spot is known to nobody.
+        // A self-signed certificate is not trusted by any client.
         let options = json!({
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": arguments }
@@ -92,14 +92,14 @@ impl Browser {
         self.command("POST", &path, &json!({ "url": url }));
     }
 
-    /// Runs a function body in the page.
+    /// Runs a function body in the page and returns its result.
     fn script(&self, script: &str) -> Value {
         let path = format!("/session/{}/execute/sync", self.session);
         self.command("POST", &path, &json!({ "script": script, "args": [] }))
     }
 
     fn click(&self, selector: &str) {
-        // Without this the page glides, and the click can miss.
+        // Without `instant` the page scrolls smoothly, and the click can miss the element.
         self.script(&format!(
             "document.querySelector('{selector}').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
         ));
@@ -112,7 +112,7 @@ impl Browser {
         self.command("POST", &click, &json!({}));
     }
 
-    /// Asks until the script returns something true.
+    /// Runs the script until its result is neither null nor false.
     fn wait_for(&self, script: &str) -> Value {
         let mut result = Value::Null;
         wait_until(script, TIMEOUT, || {
@@ -137,7 +137,7 @@ fn sample_site() -> TwsProcess {
     TwsProcess::start(project, &["--access-log", "off"])
 }
 
-/// What the operators' page shows of its only transfer, cell by cell; null if there is none.
+/// The cells of the admin page's only transfer; null if there is none.
 const ROW: &str = "const row = document.querySelector('#transfers tr'); \
     return row && [...row.cells].map(cell => cell.innerText)";
 
@@ -185,7 +185,7 @@ fn admin_page_shows_running_download() {
     browser.wait_for("return document.querySelectorAll('#transfers tr').length === 0");
     browser.wait_for("return !document.querySelector('#nothing').hidden");
 
-    // It says when it is on its own, and comes back by itself.
+    // The page shows that the connection is lost, and reconnects by itself.
     site.signal(Signal::TERM);
     site.child.wait().expect("an end");
     let lost = "return document.querySelector('#status').dataset.state === 'lost'";
@@ -325,7 +325,7 @@ fn test_page_and_listing_form_upload_files() {
     let shown = upload(&site, "a ñ#.txt");
     assert!(shown.to_string().contains("--upload-overwrite"), "{shown}");
 
-    // The form of a listing, without the script.
+    // The form of a listing, which uses no script.
     fs::create_dir(folder.path().join("folder")).expect("a folder");
     let listed = ["--access-log", "off", "--upload", "--listing", "on", "."];
     let site = TwsProcess::start(folder.path(), &listed);

@@ -1,8 +1,8 @@
-//! Files that change while they are asked for: what comes is one version, with its own validators,
-//! and never one from long ago.
+//! Tests that a file that changes while it is requested is served as one version, with the
+//! validators of that version, and that the version is recent.
 //!
-//! Every version has a modification time of its own, in whole seconds and long past. So its tag is
-//! strong, its Last-Modified says which one it is, and that says what its content must be.
+//! Every version has its own modification time, in whole seconds and long past. So its entity tag
+//! is strong, and its Last-Modified identifies the version and thereby the expected content.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -17,20 +17,20 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support::{Client, HttpResponse, TestServer, pattern, wait_until};
 
 const CLIENTS: usize = 4;
-/// By each client.
+/// Requests of each client.
 const REQUESTS: usize = 2000;
-/// Links to the folder in itself.
+/// Symbolic links to the folder within itself.
 const ALIASES: usize = 64;
 
-/// A change is seen within this time, under load (issue #3). It is no matter of luck: what is
-/// answered was found at most 10 ms before it was asked for, however slow the machine.
+/// A change becomes visible within this time, under load. This does not depend on the speed of the
+/// machine: a response is based on a look-up at most 10 ms older than the request.
 const SEEN_WITHIN: Duration = Duration::from_millis(50);
 
 /// The server shows the last change of a file within this time: much more than a slow machine takes,
 /// and less than a server takes that has missed the change.
 const LAST_CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `clients` to their end while `writers` go on, until the clients are done.
+/// Runs `clients` to completion, and `writers` in a loop until all clients are done.
 fn under_load<'a>(
     writers: Vec<Box<dyn FnMut() + Send + 'a>>,
     clients: Vec<Box<dyn FnOnce() + Send + 'a>>,
@@ -52,7 +52,7 @@ fn under_load<'a>(
             .into_iter()
             .map(thread::ScopedJoinHandle::join)
             .collect();
-        // The writers end, whatever became of the clients.
+        // The writers stop even if a client has panicked.
         done.store(true, Ordering::Relaxed);
         for end in ends {
             end.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -63,20 +63,20 @@ fn under_load<'a>(
 /// How a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChangeKind {
-    /// Another file takes its name.
+    /// Another file is renamed to its name.
     Renamed,
-    /// Every second version is that there is none.
+    /// In every second version the file does not exist.
     Deleted,
-    /// Mostly overwritten bit by bit; at times truncated and written anew, at times cut. (File
-    /// systems are slow to truncate, and the more changes, the more races.)
+    /// Mostly overwritten piece by piece; sometimes truncated and rewritten, sometimes shortened.
+    /// (Truncation is slow in file systems, and more changes produce more races.)
     InPlace,
 }
 
-/// One file's history.
+/// A file and its versions.
 struct FileHistory {
     name: String,
     kind: ChangeKind,
-    /// When each version but the last was over.
+    /// When each version but the last was replaced.
     over: Mutex<Vec<Instant>>,
 }
 
@@ -93,7 +93,7 @@ impl FileHistory {
         self.over.lock().expect("no panic").len()
     }
 
-    /// What the file holds in one version; `None` if it is not there.
+    /// Returns the content of a version; `None` if the file does not exist in it.
     fn content(&self, version: usize) -> Option<Vec<u8>> {
         let whole = |version: usize| {
             let line = format!("{} version {version:08}\n", self.name);
@@ -152,7 +152,7 @@ fn time_of(version: usize) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + version as u64)
 }
 
-/// The version that a response is of, by its date.
+/// Returns the version of a response by its Last-Modified.
 fn version_of(response: &HttpResponse) -> usize {
     let date = response.field("Last-Modified").expect("a date");
     let time = httpdate::parse_http_date(date).expect("a date");
@@ -160,16 +160,16 @@ fn version_of(response: &HttpResponse) -> usize {
     usize::try_from(since.as_secs()).expect("a version")
 }
 
-/// What the clients have seen in all.
+/// What all clients have observed.
 #[derive(Default)]
 struct Observations {
-    /// Version and length by name and strong tag: so much is known of the content.
+    /// Version and length by name and strong entity tag: both determine the content.
     versions: Mutex<HashMap<(String, String), (usize, usize)>>,
     parts: AtomicUsize,
     wholes_instead: AtomicUsize,
 }
 
-/// A client's own part of it: the latest strong tag of a whole version, by name.
+/// The strong entity tag of the latest complete version that one client has received, by name.
 type LatestTags = HashMap<String, String>;
 
 impl Observations {
@@ -181,7 +181,8 @@ impl Observations {
         let fields = asked.as_ref().map_or(String::new(), |tag| {
             format!("Range: bytes=10-1009\r\nIf-Range: {tag}\r\n")
         });
-        // By another path nearly every time: it is opened and read each time, not found in a cache.
+        // By a different path nearly every time, so that the file is opened and read each time
+        // instead of being found in the cache.
         let path = match file.kind {
             ChangeKind::InPlace => format!("/{}/{}", at % ALIASES, file.name),
             ChangeKind::Renamed | ChangeKind::Deleted => format!("/{}", file.name),
@@ -190,13 +191,14 @@ impl Observations {
         let response = client.request("GET", &path, &fields);
         match (response.status, file.kind) {
             (200 | 206, _) => {}
-            // Each time it was read, it was written to: 500.
+            // 503: the file was written to during each attempt to read it.
             (404, ChangeKind::Deleted) | (503, ChangeKind::InPlace) => return,
             (status, kind) => panic!("{status} for a file that is {kind:?}"),
         }
         let tag = response.field("ETag").expect("a tag");
         if tag.starts_with("W/") {
-            // Written to just now: the bytes may be of any moment, and the tag promises nothing.
+            // A file written to moments ago: the bytes may be of any moment, and a weak entity tag
+            // promises nothing.
             assert_eq!((file.kind, response.status), (ChangeKind::InPlace, 200));
             return;
         }
@@ -215,8 +217,8 @@ impl Observations {
             assert!(same, "{name}: a part of version {version} has other bytes");
             self.parts.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Linux cuts a file first and dates it then: a moment's version, the beginning of this
-            // one, with a tag of its own because of its size.
+            // Linux truncates a file before it updates the modification time: a momentary version
+            // that is a prefix of this one, with its own entity tag because of its size.
             let cut = file.kind == ChangeKind::InPlace && content.starts_with(&response.content);
             let same = response.content == content;
             assert!(same || cut, "{name}: version {version} has other bytes");
@@ -290,7 +292,7 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
         .collect();
     under_load(writers, clients);
 
-    // That the test has seen anything.
+    // Checks that the test has observed changes at all.
     let versions = seen.versions.lock().expect("no panic");
     for file in &files {
         let count = versions.keys().filter(|(name, _)| *name == file.name);
@@ -312,20 +314,20 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
     }
 }
 
-/// A page of a tree: whose it is stands in every line.
+/// Returns the content of a page; every line names its tree.
 fn page(tree: &str, name: &str) -> Vec<u8> {
     let count = 200 + tree.len() * 50;
     format!("{name} of {tree}\n").repeat(count).into_bytes()
 }
 
-/// Lets `link` lead to `tree` from one moment to the next.
+/// Switches `link` to `tree` atomically.
 fn switch(link: &Path, tree: &str) {
     let new = link.with_extension("new");
     symlink(tree, &new).expect("a link");
     fs::rename(new, link).expect("a link");
 }
 
-/// The same in two steps, as `ln -sfn` does.
+/// Switches `link` to `tree` in two steps, as `ln -sfn` does.
 fn switch_in_two_steps(link: &Path, tree: &str) {
     fs::remove_file(link).expect("a link");
     symlink(tree, link).expect("a link");

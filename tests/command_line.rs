@@ -1,4 +1,4 @@
-//! What is typed, what is printed, and how the process ends.
+//! Tests of the command line, the environment, the site file, `tws check` and the exit codes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::{TwsProcess, eventually};
 
-/// Runs `tws` to its end.
+/// Runs `tws` and returns its output when it has exited.
 fn tws(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder)
@@ -20,7 +20,7 @@ fn tws(folder: &Path, args: &[&str]) -> Output {
         .expect("the binary runs")
 }
 
-/// Asserts that it ends with `code` and one line on standard error, which is returned.
+/// Asserts that `tws` exits with `code` and one line on standard error, and returns that line.
 pub(crate) fn fails(folder: &Path, args: &[&str], code: i32) -> String {
     let output = tws(folder, args);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -30,7 +30,7 @@ pub(crate) fn fails(folder: &Path, args: &[&str], code: i32) -> String {
     error
 }
 
-/// What cannot be printed is no success; who has read enough is none the wiser.
+/// A write error is a failure; a closed pipe is not, because its reader has read enough.
 #[test]
 fn stdout_write_error_is_exit_1_and_broken_pipe_exit_0() {
     let print = |to: Stdio| {
@@ -397,7 +397,7 @@ fn check_reports_all_errors_and_changes_nothing() {
     assert_eq!(output.stderr, b"");
 }
 
-/// It would be of something else: the file says what is served.
+/// The other checks would be of different settings: the file names the root.
 #[test]
 fn check_of_invalid_file_reports_only_the_error() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -412,7 +412,7 @@ fn check_of_invalid_file_reports_only_the_error() {
     assert_eq!(found.lines().count(), 1, "{found}");
 }
 
-/// The wording of a whole report. Other tests look for parts of it.
+/// The text of a whole report. Other tests look for parts of it.
 #[test]
 fn check_report_matches_golden_text() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -460,7 +460,7 @@ fn check_reports_unusable_and_conflicting_addresses() {
             ],
             "--redirect-http: 127.0.0.1:81",
         ),
-        // Each as a start would find it.
+        // Conflicts as a start would detect them.
         (
             &["--bind=0.0.0.0", "--port=81", "--admin=127.0.0.1:81"],
             "--admin: 127.0.0.1:81",
@@ -517,7 +517,8 @@ fn folder_named_like_subcommand_is_served_as_path() {
     for name in ["check", "man", "completions"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
         fs::write(folder.path().join(name).join("index.html"), name).expect("a file");
-        // What comes first is --port=0 of the tests; without that it is a word.
+        // `TwsProcess` passes `--port=0` first. As the first argument, a bare name would be a
+        // subcommand.
         let site = TwsProcess::start(folder.path(), &[&format!("./{name}")]);
         assert_eq!(site.client().get("/").text(), name);
     }
@@ -528,7 +529,7 @@ fn folder_named_like_subcommand_is_served_as_path() {
     fails(folder.path(), &["completions", "tcsh"], 2);
     let error = fails(folder.path(), &["completions"], 2);
     assert!(error.contains("SHELL"), "{error}");
-    // Who means a folder of that name hears that the word is none.
+    // `PATH PORT` with a folder named like a subcommand is an error.
     fails(folder.path(), &["man", "8080"], 2);
     let help = tws(folder.path(), &["check", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("Check the settings"));
@@ -537,7 +538,7 @@ fn folder_named_like_subcommand_is_served_as_path() {
 #[test]
 fn quiet_prints_nothing_and_sigterm_is_exit_0() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Nobody says that it has started but its log.
+    // With -q the access log is the only sign that the process has started.
     fs::create_dir(folder.path().join("logs")).expect("a folder");
     let log = folder.path().join("logs/access.log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
@@ -559,8 +560,8 @@ fn quiet_prints_nothing_and_sigterm_is_exit_0() {
     assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
 }
 
-/// Standard error is a pipe that nobody reads and that is full; then so many clients come that
-/// there is much to say.
+/// Standard error is a pipe that is full and is not read; then clients connect that cause many log
+/// lines.
 #[test]
 fn unread_stderr_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -592,7 +593,7 @@ fn fifo_as_root_or_site_file_is_error_and_as_log_is_not() {
     mkfifoat(CWD, folder.path().join("site/.tws.toml"), Mode::RUSR).expect("a FIFO");
     let error = fails(folder.path(), &["site", "-p0"], 1);
     assert!(error.contains("not a regular file"), "{error}");
-    // A log that is a FIFO without a reader is a stalled log.
+    // An access log that is a FIFO without a reader is a stalled log, not an error.
     fs::create_dir(folder.path().join("www")).expect("a folder");
     let site = TwsProcess::start(folder.path(), &["--access-log", "fifo"]);
     assert_eq!(site.client().get("/x").status, 404);

@@ -1,4 +1,4 @@
-//! A crate of its own that depends on tws by path, and its tests: what a stranger would write.
+//! Tests that a crate that depends on tws by path compiles and passes its tests.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ fn embedding_crate_compiles_and_passes_its_tests() {
     let lines = std::fs::read_to_string(source.join("src/main.rs")).expect("a program");
     let code = lines.lines().filter(|line| !line.is_empty()).count();
     assert!(code <= 20, "a server in {code} lines");
-    // The versions that we are tested with, and nothing written beside the source.
+    // The dependency versions of this crate, and no files written beside the source.
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("embed");
     std::fs::create_dir_all(copy.join("src")).expect("a folder");

@@ -1,4 +1,4 @@
-//! Content codings, several ranges, and tags made from contents, on a real socket.
+//! Tests of content codings, sidecars, multiple ranges and entity tags made from contents.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tws::site::{Compress, EtagSource, Site};
 use crate::static_files::write;
 use crate::support::{Client, HttpResponse, TestServer, pattern};
 
-/// Text that becomes smaller when it is compressed.
+/// Text that compression makes smaller.
 fn text() -> String {
     (0..500)
         .map(|line| format!("this is line {line}\n"))
@@ -88,11 +88,11 @@ fn accept_encoding_selects_coding() {
         ("/made.txt", "identity;q=0, gzip", Some("gzip")),
         ("/made.txt", "", None),
         ("/made.txt", "rot13", None),
-        // Not worth it, or made of something else already, or too large to make on the fly.
+        // Too small, already compressed, or too large to be compressed on the fly.
         ("/tiny.txt", "br", None),
         ("/photo.png", "br", None),
         ("/large.txt", "br", None),
-        // Sidecars, the better one first; what is older than its source is not taken.
+        // Sidecars: the better coding is preferred; a sidecar older than its source is not used.
         ("/side.js", "br, gzip", Some("br")),
         ("/side.js", "gzip", Some("gzip")),
         ("/side.js", "zstd", None),
@@ -118,7 +118,7 @@ fn accept_encoding_selects_coding() {
     assert_eq!(ask(&mut client, "/stale.js", "gzip").text(), "the source");
 }
 
-/// Each coding is a representation of its own (RFC 9110 §8.8.3.3).
+/// Each coding is a separate representation (RFC 9110 §8.8.3.3).
 #[cfg(feature = "compress")]
 #[test]
 fn each_coding_has_own_etag_and_length() {
@@ -195,12 +195,12 @@ fn svgz_is_served_with_gzip_coding() {
     assert_eq!(svgz.field("Content-Type"), Some("image/svg+xml"));
     assert_eq!(svgz.field("Content-Encoding"), Some("gzip"));
     assert!(svgz.content == pattern(5000));
-    // Not worth it, but the client will not have it otherwise.
+    // Compression gains nothing, but the client does not accept identity.
     let refused = ask(&mut client, "/small.txt", "gzip, identity;q=0");
     assert_eq!(refused.field("Content-Encoding"), Some("gzip"));
 }
 
-/// A sidecar that has just been written may not be whole.
+/// A sidecar written moments ago may be incomplete.
 #[test]
 fn fresh_sidecar_is_not_used() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -210,7 +210,7 @@ fn fresh_sidecar_is_not_used() {
     assert_eq!(ask(&mut server.client(), "/a.js", "gzip").text(), "source");
 }
 
-/// A large file that is written to in place is another version at once.
+/// A large file that is overwritten in place is a new version immediately.
 #[test]
 fn file_rewritten_in_place_gets_new_etag() {
     use std::os::unix::fs::FileExt;
@@ -234,7 +234,7 @@ fn file_rewritten_in_place_gets_new_etag() {
     }
 }
 
-/// A download does not end well if its file is rewritten meanwhile; one that only grows is fine.
+/// A download is aborted if its file is rewritten meanwhile; it is complete if the file only grows.
 #[test]
 fn file_rewritten_during_download_aborts_it() {
     use std::os::unix::fs::FileExt;
@@ -259,7 +259,7 @@ fn file_rewritten_during_download_aborts_it() {
     }
 }
 
-/// Trees that are made to be the same everywhere have one time for all files.
+/// Reproducible builds give all files the same modification time.
 #[test]
 fn content_etag_is_equal_for_equal_files() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -324,7 +324,7 @@ fn multiple_ranges_are_multipart_byteranges() {
         }
         expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         assert!(response.content == expected, "{path}");
-        // The connection goes on.
+        // The connection stays open.
         assert_eq!(
             client.request("GET", path, "Range: bytes=1-2\r\n").content,
             content[1..3]
@@ -342,7 +342,7 @@ fn multiple_ranges_are_multipart_byteranges() {
         let response = client.request("GET", "/small.bin", &format!("Range: {range}\r\n"));
         assert_eq!(response.status, status, "{range}");
     }
-    // Two that touch are one.
+    // Two adjacent ranges are merged.
     let one = client.request("GET", "/small.bin", "Range: bytes=0-1,2-3\r\n");
     assert_eq!(one.field("Content-Range"), Some("bytes 0-3/1000"));
 }

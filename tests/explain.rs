@@ -1,4 +1,4 @@
-//! `tws explain`: what would be answered, and why, without a socket.
+//! Tests of `tws explain`: the response to a request and the reasons for it, without a socket.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,7 +30,7 @@ fn explained(folder: &Path, args: &[&str]) -> String {
         output.status.success() && error.is_empty(),
         "{args:?}: {error}"
     );
-    // What takes patience is decided twice, and told once.
+    // A decision that may block is made twice, and must be reported once.
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     let count = lines.len();
@@ -314,7 +314,7 @@ fn every_decision_is_explained() {
     }
 }
 
-/// The wording of a whole explanation. Other tests look for parts of it.
+/// The text of a whole explanation. Other tests look for parts of it.
 #[test]
 fn explanation_matches_golden_text() {
     let folder = site();
@@ -335,7 +335,7 @@ content   22 bytes, not sent for HEAD
     assert_eq!(text, expected);
 }
 
-/// It is the same handler: what it explains is what is served.
+/// `tws explain` uses the same handler, so its response equals the served one.
 #[test]
 fn explained_response_equals_served_response() {
     let folder = site();
@@ -366,7 +366,7 @@ fn explained_response_equals_served_response() {
                 response.head
             );
         }
-        // A link that is refused and nothing at all look the same from outside.
+        // From outside, a link that is not followed looks like a missing file.
         assert!(!response.text().contains("link"), "{path}");
     }
 }
@@ -530,7 +530,7 @@ fn redirect_loop_is_warned_about_at_start() {
     let rules =
         "[[redirect]]\nfrom = \"/a\"\nto = \"/b\"\n[[redirect]]\nfrom = \"/b\"\nto = \"/a\"\n";
     fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
-    // It does not get as far as to serve.
+    // The start fails after the warning, because the password file does not exist.
     let output = Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder.path())
         .args(["-p0", "--auth-file=none"])

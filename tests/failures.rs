@@ -1,5 +1,5 @@
-//! What goes wrong around a server: no descriptors, too many clients, slow ones, signals, a new
-//! program, a bug.
+//! Tests of failures around a server: descriptor exhaustion, connection limits, slow clients,
+//! signals, upgrades and panics.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,7 +25,7 @@ fn text(_: &Request<'_>) -> Response {
     Response::text("fine")
 }
 
-/// A folder with a small and a large file.
+/// Creates a folder with a small and a large file.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.txt"), "a").expect("a file");
@@ -34,7 +34,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// The binary with its errors, and with those of the processes that take its place.
+/// The binary with its standard error, which the processes that replace it inherit.
 pub(crate) struct UpgradableProcess {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
@@ -53,7 +53,7 @@ impl UpgradableProcess {
         let mut child = ChildProcess::start(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
-        // Its successors announce themselves, too.
+        // The processes that replace it announce themselves on the same pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         Self {
@@ -69,7 +69,7 @@ impl UpgradableProcess {
         kill_process(self.pid, signal).expect("a process");
     }
 
-    /// The next line on standard error with `words` in it.
+    /// Returns the next line on standard error that contains `words`.
     fn line_with(&mut self, words: &str) -> String {
         loop {
             let mut line = String::new();
@@ -81,7 +81,7 @@ impl UpgradableProcess {
         }
     }
 
-    /// Has another process take the place of this one.
+    /// Replaces the process by a new one, with SIGUSR2.
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
         let line = self.line_with(" serves now; this process");
@@ -101,7 +101,7 @@ impl Drop for UpgradableProcess {
     }
 }
 
-/// The time a process has had of the processors, in ticks of 10 ms.
+/// Returns the CPU time of a process, in ticks of 10 ms.
 fn ticks(pid: Pid) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("a stat");
     let (_, behind) = stat.rsplit_once(')').expect("a name");
@@ -121,7 +121,7 @@ fn with_few_descriptors(folder: &Path, more: &[&str]) -> UpgradableProcess {
     UpgradableProcess::start(command)
 }
 
-/// With the cap that goes with 64 descriptors, and with none that counts.
+/// With the connection limit that follows from 64 descriptors, and with a limit beyond them.
 #[test]
 fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
     let folder = folder();
@@ -129,7 +129,7 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
         let mut server = with_few_descriptors(folder.path(), more);
         server.line_with("at most 64 can be open");
         let mut clients: Vec<_> = (0..500).map(|_| Client::connect(server.address)).collect();
-        // Those who are served first become idle, and make room for the others.
+        // Connections that have been served become idle and are evicted for the others.
         for client in &mut clients {
             client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n");
         }
@@ -137,7 +137,7 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
             assert_eq!(client.response().text(), "a");
         }
         drop(clients);
-        // These keep what they have, and more wait.
+        // These connections stay busy, and further ones wait in the backlog.
         let busy: Vec<_> = (0..100)
             .map(|_| {
                 let mut client = Client::connect(server.address);
@@ -149,10 +149,10 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
         let idle = TcpStream::connect(server.address).expect("a queue");
         idle.set_read_timeout(Some(Duration::from_secs(2)))
             .expect("a timeout");
-        // Nothing comes: that is a measured while, not a wait for something.
+        // Nothing arrives within this time. It is the interval of the measurement, not a wait.
         assert!((&idle).read(&mut [0]).is_err(), "there is no room");
         let (time, spent) = (before.0.elapsed(), ticks(server.pid) - before.1);
-        // Under 1 %, and a tick that was begun before.
+        // Less than 1 %, and one tick that had begun before.
         let most = time.as_millis() as u64 / 1000 + 1;
         assert!(spent <= most, "{spent} ticks in {time:?}");
         let start = Instant::now();
@@ -162,7 +162,7 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
     }
 }
 
-/// More files than there are descriptors, each of which would be kept open.
+/// More files than descriptors, each of which would be kept open in the cache.
 #[test]
 fn cached_open_files_do_not_exhaust_descriptors() {
     let folder = folder();
@@ -180,7 +180,7 @@ fn cached_open_files_do_not_exhaust_descriptors() {
             "{at}"
         );
     }
-    // Nor in the way of clients.
+    // The cached files leave descriptors for clients.
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(server.address)).collect();
     for client in &mut clients {
         assert_eq!(client.get("/a.txt").text(), "a");
@@ -236,7 +236,7 @@ fn connection_above_client_limit_is_503() {
     let mut third = Client::connect(at);
     assert_eq!(third.response().status, 503);
     third.expect_closed();
-    // Another address is another client.
+    // A different address is a different client.
     let other = Client::connect_from([127, 0, 0, 2], at).get("/");
     assert_eq!(other.status, 200);
     let counts = server.handle.stats();
@@ -246,7 +246,7 @@ fn connection_above_client_limit_is_503() {
     assert_eq!(Client::connect(at).get("/").status, 200);
 }
 
-/// Each byte comes long before the timeout, and all of them together are too few.
+/// Each byte arrives long before the timeout, but their rate is below the minimum.
 #[test]
 fn body_below_minimum_rate_is_408() {
     let server = TestServer::configured(text, |config| {
@@ -267,14 +267,14 @@ fn body_below_minimum_rate_is_408() {
     assert_eq!(client.response().status, 408);
     over.store(true, Ordering::Relaxed);
     dribble.join().expect("no panic");
-    // Who is fast enough is not.
+    // A body above the minimum rate is accepted.
     let mut client = server.client();
     client.send(&head);
     client.send(vec![b'x'; MIB]);
     assert_eq!(client.response().status, 200);
 }
 
-/// A client whose window is shut, and one that takes a little now and then.
+/// One client that does not read, and one that reads a few bytes now and then.
 #[test]
 fn response_read_below_minimum_rate_closes_connection() {
     let server = TestServer::configured(
@@ -296,7 +296,7 @@ fn response_read_below_minimum_rate_closes_connection() {
     });
 }
 
-/// What came while the process was stopped is read before anybody is called late.
+/// Bytes that arrived while the process was stopped are read before any timeout is applied.
 #[test]
 fn requests_sent_during_sigstop_are_answered_after_sigcont() {
     let folder = folder();
@@ -312,7 +312,7 @@ fn requests_sent_during_sigstop_are_answered_after_sigcont() {
     for client in &mut clients {
         client.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n");
     }
-    // The time that the server is away is what is tested.
+    // The test is about the time during which the process is stopped.
     std::thread::park_timeout(Duration::from_secs(2));
     process.signal(Signal::CONT);
     for client in &mut clients {
@@ -357,7 +357,7 @@ fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
     }
 }
 
-/// Clients that ask without a pause, half of them on connections that they keep.
+/// Starts clients that send requests without a pause, half of them on persistent connections.
 pub(crate) fn load(
     address: SocketAddr,
     over: &Arc<AtomicBool>,
@@ -383,7 +383,8 @@ pub(crate) fn load(
         .collect()
 }
 
-/// A copy of the program that may be replaced, and a folder to serve.
+/// Returns a folder with a copy of the program that can be replaced, a folder to serve, and a
+/// command.
 fn replaceable() -> (TempDir, TempDir, Command) {
     let programs = tempfile::tempdir().expect("a folder");
     let program = programs.path().join("tws");
@@ -415,11 +416,11 @@ fn upgrades_under_load_fail_no_request() {
     for client in clients {
         client.join().expect("no failed request");
     }
-    // The first one has ended well, and the last one ends like any other.
+    // The first process has exited with 0, and the last one exits like any other.
     assert_eq!(server.child.wait().expect("an end").code(), Some(0));
     server.signal(Signal::TERM);
     eventually!(|| TcpStream::connect(server.address).is_err());
-    // All wrote to one log, which has every request.
+    // All processes wrote to one log, which contains every request.
     let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
     let requests = done.load(Ordering::Relaxed);
     let log = folder.path().join("access.log");
@@ -441,7 +442,7 @@ fn upgrade_hands_over_admin_listener() {
     let mut busy = Client::connect(server.address);
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
-    // The old process finishes its answers; what it says of itself is in nobody's way.
+    // The old process finishes its responses; its admin interface does not interfere.
     let is_handed_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
@@ -461,7 +462,7 @@ fn upgrade_hands_over_admin_listener() {
     assert_eq!(ask("/healthz").status, 200);
 }
 
-/// A wrk that asks without a pause until it is told to end.
+/// A wrk process that sends requests without a pause until it is stopped.
 pub(crate) struct WrkLoad(ChildProcess);
 
 impl WrkLoad {
@@ -475,7 +476,7 @@ impl WrkLoad {
         Self(ChildProcess::start(&mut command))
     }
 
-    /// Ends it, and asserts that every request was answered as it should be.
+    /// Stops wrk, and asserts that every response was successful.
     pub(crate) fn end(mut self) {
         self.0.signal(Signal::INT);
         let mut report = String::new();
@@ -516,7 +517,7 @@ fn failed_upgrade_keeps_old_process_serving() {
         assert_eq!(kept.get("/a.txt").status, 200);
         assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     }
-    // The next one that is good is taken.
+    // The next valid program is used.
     install(&new, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
     fs::rename(&new, &program).expect("another program");
     server.upgrade();
@@ -531,7 +532,7 @@ fn failed_upgrade_logs_reason_of_new_process() {
     command.arg("site");
     let mut server = UpgradableProcess::start(command);
     fs::remove_dir(&site).expect("a folder");
-    // Whoever waits for it might end it before it has said so.
+    // Repeated, because the old process might kill the new one before it has written its error.
     for _ in 0..5 {
         server.signal(Signal::USR2);
         let line = server.line_with("tws: ");
@@ -543,12 +544,12 @@ fn failed_upgrade_logs_reason_of_new_process() {
 #[test]
 fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     let (programs, folder, mut command) = replaceable();
-    // The sandbox executes no shell.
+    // The sandbox does not allow executing a shell.
     command.arg("--no-sandbox");
     let mut server = UpgradableProcess::start(command);
     let program = programs.path().join("tws");
     fs::remove_file(&program).expect("the old program");
-    // It never serves.
+    // A program that never serves.
     let script = "#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 600\n";
     install(&program, Program::Script(script));
     server.signal(Signal::USR2);
@@ -565,7 +566,7 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     assert!(!new.exists(), "the new process is left over");
 }
 
-/// Panics when it is dropped, where nobody expects it.
+/// A value that panics when it is dropped, to be dropped by an event loop.
 struct PanicsOnDrop;
 
 impl Drop for PanicsOnDrop {
@@ -590,14 +591,14 @@ fn event_loop_panic_makes_serve_return_error() {
     let address = server.handle().local_addresses()[0];
     let served = std::thread::spawn(move || server.serve(handler));
     let mut client = Client::connect(address);
-    // The content is not wanted, so it is dropped on the spot.
+    // HEAD: the body is not sent, so the event loop drops it immediately.
     client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
     let result = served.join().expect("no panic");
     assert!(result.is_err(), "half a server goes on");
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// The wording of log lines. Other tests look for parts of them.
+/// The text of log lines. Other tests look for parts of them.
 #[test]
 fn log_lines_match_golden_text() {
     let folder = folder();

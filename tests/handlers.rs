@@ -1,5 +1,5 @@
-//! Handlers on a server: contents that come and go while a handler works on them, and handlers that
-//! wait, fail, and are too many.
+//! Tests of handlers on a server: streamed bodies in both directions, blocking jobs, panics, limits
+//! and shutdown.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,8 @@ use crate::support::{TestServer, eventually, log, pattern};
 
 const MIB: usize = 1024 * 1024;
 
-/// Answers with what it has read, checked byte by byte against the pattern.
+/// Returns a handler that reads the body, compares it with the pattern, and responds with its
+/// length.
 fn count(most: u64) -> impl Handler {
     let handle = |request: &Request<'_>| {
         let mut content = request.reader();
@@ -45,7 +46,7 @@ fn post(length: usize) -> String {
 fn streamed_request_body_is_read_while_received() {
     let server = TestServer::start(count(u64::MAX));
     let mut client = server.client();
-    // Much more than a content that must be whole may have.
+    // Many times the limit of a buffered body.
     let content = pattern(20 * MIB);
     client.send(post(content.len())).send(&content);
     assert_eq!(client.response().text(), format!("{} true 0", 20 * MIB));
@@ -63,7 +64,7 @@ fn streamed_request_body_is_read_while_received() {
     }
     client.send("0\r\n\r\n");
     assert_eq!(client.response().text(), format!("{} true 0", 3 * MIB));
-    // A small one is there before the handler is called; one without length is not.
+    // A small body is complete before the handler is called; a body without a length is streamed.
     client.send(post(9)).send(&content[..9]);
     assert_eq!(client.response().text(), "9 true 9");
     let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
@@ -85,7 +86,7 @@ fn expect_continue_with_streamed_body_gets_100() {
     assert_eq!(client.response().text(), format!("{MIB} true 0"));
 }
 
-/// A handler that does not read holds up its client, and nothing is piled up.
+/// A handler that does not read stops its client from sending, and nothing accumulates in memory.
 #[test]
 fn slow_body_reader_applies_backpressure_to_client() {
     const MOST: usize = 64 * MIB;
@@ -134,7 +135,7 @@ fn response_before_end_of_body_closes_without_reset() {
         (409, "no, thanks")
     );
     assert_eq!(response.field("Connection"), Some("close"));
-    // What is still on its way is read past: no reset.
+    // The rest of the body is read and discarded, so the connection is not reset.
     client.send(pattern(MIB - 1000)).end_input();
     client.expect_closed();
 }
@@ -190,7 +191,7 @@ fn body_reader_gets_error_after_client_reset() {
     eventually!(|| server.handle.connections() == 0);
 }
 
-/// Uploads that dribble have threads of their own: jobs run beside them.
+/// Slow uploads have their own threads, so jobs are not delayed.
 #[test]
 fn slow_uploads_do_not_block_jobs_and_are_limited() {
     let router = Router::new()
@@ -208,7 +209,7 @@ fn slow_uploads_do_not_block_jobs_and_are_limited() {
     }
     eventually!(|| server.handle.stats().requests == 3);
     assert_eq!(server.client().get("/job").text(), "done");
-    // There is an end to it.
+    // The number of streamed bodies is limited.
     let response = server.client().send(post(MIB)).response();
     assert_eq!(
         (response.status, response.field("Retry-After")),
@@ -249,7 +250,7 @@ fn written_body_arrives_chunked_or_with_length() {
     );
 }
 
-/// What is flushed is sent before the rest is made.
+/// Flushed bytes are sent before the next ones are written.
 #[test]
 fn flushed_chunk_is_sent_before_next_write() {
     let (go, gone_on) = mpsc::channel::<()>();
@@ -276,7 +277,8 @@ fn flushed_chunk_is_sent_before_next_write() {
     assert_eq!(client.chunks(), b"");
 }
 
-/// Writes for ever, counts what it has written, and tells how that ended.
+/// Returns a handler that writes without end, counts the bytes written, and reports the error that
+/// ends it.
 fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl Handler {
     let tell = Mutex::new(tell);
     move |_: &Request<'_>| {
@@ -309,7 +311,8 @@ fn stalled_client_blocks_writer_until_send_timeout() {
     let (server, written, told) = endless_server();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
-    // Nobody reads: the server gives up, and what was written is what the kernel took.
+    // The client does not read: the server gives up, and only the bytes in the kernel's buffers
+    // were written.
     assert_eq!(
         told.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
@@ -359,7 +362,7 @@ fn failing_body_writer_truncates_response() {
     }
 }
 
-/// If anybody records requests; otherwise nobody knows any more which it was.
+/// The log line names the request only if requests are recorded, as with an observer.
 #[test]
 fn unreadable_file_body_is_500_and_logged_with_request() {
     log::keep_errors();
@@ -398,7 +401,7 @@ fn handler_panic_is_500_and_logged_with_request() {
             made.map(|_| panic!("on purpose"))
         })
         .get("/both", |_: &Request<'_>| {
-            // The second while the stack of the first is unwound.
+            // The second panic occurs while the stack of the first is unwound.
             let made = Outcome::deferred(|_| panic!("on purpose"));
             made.map(|_| panic!("on purpose"))
         });
@@ -420,7 +423,7 @@ fn handler_panic_is_500_and_logged_with_request() {
         assert_eq!(client.get(&target).status, 500, "{path}");
         assert_eq!(other.get("/").text(), "fine");
         let error = format!("GET \"{target}\": {who} panicked");
-        // The answer may come first.
+        // The response may arrive before the log line.
         eventually!(|| log::errors_with(&target).contains(&error));
     }
 }
@@ -509,7 +512,7 @@ fn shut_down_within_shortens_running_drain() {
     let _ = client.stream().shutdown(Shutdown::Both);
 }
 
-/// The names that the front page promises.
+/// The example of the crate's front page.
 #[test]
 fn front_page_example_routes_answer_and_taken_port_is_error() {
     let router = Router::new()

@@ -1,5 +1,5 @@
-//! Programs that people use, against the sample site. They must be installed, so these tests are
-//! ignored unless asked for.
+//! Tests of curl and wget against the sample site, ignored by default because the programs must be
+//! installed.
 
 use std::fs;
 use std::path::Path;

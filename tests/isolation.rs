@@ -1,4 +1,4 @@
-//! The mission's promise: nothing slow slows anybody else down.
+//! Tests that stalled and greedy downloads do not delay small requests.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
     let content = pattern(LARGE);
     fs::write(folder.path().join("large.bin"), &content).expect("a file");
     let files = StaticFiles::new(folder.path()).expect("a folder");
-    // One event loop: everybody shares it.
+    // One event loop, shared by all connections.
     let server = TestServer::configured(files, |config| {
         config.workers = Some(1.try_into().expect("1"));
     });
@@ -35,7 +35,7 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
         })
         .collect();
 
-    // They read for as long as the small requests take, and a little longer.
+    // The greedy clients read as long as the small requests take, and finish their last download.
     let small_done = Arc::new(AtomicBool::new(false));
     let read = Arc::new(AtomicU64::new(0));
     let expected = Arc::new(content);
@@ -57,8 +57,8 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
         })
         .collect();
 
-    // Each small request waits for no more than a bounded part of what the greedy ones take,
-    // however fast they are: bytes are counted, not seconds.
+    // Each small request waits for a bounded number of bytes of the greedy downloads, however fast
+    // they are: the test counts bytes, not seconds.
     let mut client = server.client();
     let mut moved = Vec::new();
     for _ in 0..SMALL {
@@ -78,7 +78,7 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
         median <= 8 * 1024 * 1024,
         "a small request waited for {median} bytes"
     );
-    // Those who stalled have lost nothing.
+    // The stalled downloads are complete.
     for client in stalled.iter_mut().take(3) {
         assert!(client.read(LARGE) == *expected, "every byte");
     }

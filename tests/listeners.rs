@@ -1,4 +1,4 @@
-//! What a server listens on, and what connections begin with.
+//! Tests of listen addresses, Unix sockets, given listeners and the PROXY protocol.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,13 +13,13 @@ use tws::{Config, Endpoint, ProxyProtocol, Request, Response, Server};
 use crate::support::client::TIMEOUT;
 use crate::support::{Client, TestServer, eventually};
 
-/// Answers with who asks.
+/// Responds with the scheme and the client's address.
 fn who(request: &Request<'_>) -> Response {
     let scheme = if request.is_secure() { "https" } else { "http" };
     Response::text(format!("{scheme} {}", request.client_addr()))
 }
 
-/// What a server on a Unix socket answers.
+/// Sends a request to a Unix socket and returns the response.
 fn ask(path: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("a server");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
@@ -59,7 +59,7 @@ fn server_with_several_endpoints_serves_all() {
     assert_eq!(server.handle.stats().accepted, 3);
 }
 
-/// A large download through a socket of that kind, too.
+/// A Unix socket carries a large download as well.
 #[test]
 fn unix_socket_serves_large_file() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -122,9 +122,9 @@ fn proxy_header_sets_client_address() {
         let mut client = server.client();
         client.send(&header);
         assert_eq!(client.get("/").text(), expected);
-        // Once for the connection, and not for each request.
+        // The header applies to the connection, not to one request.
         assert_eq!(client.get("/").text(), expected);
-        // In one piece with the request, and byte by byte.
+        // In one segment with the request, and byte by byte.
         let mut whole = server.client();
         whole.send([&header[..], LAST.as_bytes()].concat());
         assert_eq!(whole.response().text(), expected);
@@ -146,7 +146,7 @@ fn missing_or_untrusted_proxy_header_closes_connection() {
     client.send(LAST).expect_closed_or_reset();
     let strict = behind_proxy("192.0.2.0/24");
     let mut stranger = strict.client();
-    // It may be gone before it has said anything.
+    // The server may close the connection before the header is sent.
     let _ = stranger
         .stream()
         .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n");
@@ -157,14 +157,15 @@ fn missing_or_untrusted_proxy_header_closes_connection() {
     }
 }
 
-/// A request of a client behind the proxy, on a connection of its own.
+/// Connects as a proxy does for `client`.
 fn through_proxy(server: &TestServer, client: &str) -> Client {
     let mut connection = server.client();
     connection.send(format!("PROXY TCP4 {client} 192.0.2.1 1234 80\r\n"));
     connection
 }
 
-/// Not the proxy, which has all the connections.
+/// The limit applies to the client named in the header, not to the proxy, which opens all
+/// connections.
 #[test]
 fn proxy_header_client_above_connection_limit_is_503() {
     let server = TestServer::configured(who, |config| {
@@ -180,7 +181,7 @@ fn proxy_header_client_above_connection_limit_is_503() {
     assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     let mut other = through_proxy(&server, "192.0.2.8");
     assert_eq!(other.get("/").status, 200);
-    // It looks whether the server is well.
+    // The proxy's own connections, as for health checks.
     let mut own = [(); 2].map(|()| {
         let mut client = server.client();
         client.send("PROXY UNKNOWN\r\n");
@@ -205,7 +206,7 @@ fn reload_changes_connection_limit_of_proxied_client() {
     };
     let status = || {
         let mut client = through_proxy(&server, "192.0.2.7");
-        // It may be turned away before it has asked.
+        // The server may reject the connection before the request is sent.
         let _ = client.stream().write_all(LAST.as_bytes());
         client.response().status
     };
@@ -213,7 +214,7 @@ fn reload_changes_connection_limit_of_proxied_client() {
         let reloaded = server.handle.reload(who, &config(most));
         reloaded.expect("no contradiction");
         let mut first = None;
-        // One that has come before counts for nothing.
+        // A connection accepted under the old limits is not counted.
         eventually!(|| {
             drop(first.take());
             eventually!(|| server.handle.connections() == 0);
@@ -225,7 +226,7 @@ fn reload_changes_connection_limit_of_proxied_client() {
     }
 }
 
-/// Who does not finish what comes before a request is let go like who does not finish a head.
+/// An incomplete PROXY header has the same timeout as an incomplete request head.
 #[test]
 fn incomplete_proxy_header_times_out() {
     let server = TestServer::configured(who, |config| {
@@ -242,7 +243,7 @@ fn incomplete_proxy_header_times_out() {
 
 #[test]
 fn shutdown_closes_connection_awaiting_proxy_header() {
-    // It may have as long as there is.
+    // With the longest possible timeouts.
     for patience in [Duration::from_secs(3600), Duration::MAX] {
         let mut server = TestServer::configured(who, |config| {
             config.proxy_protocol = ProxyProtocol::Required;

@@ -1,8 +1,7 @@
-//! Three servers of the same files behind somebody else's load balancer: haproxy, which tells of
-//! clients ahead of a connection, and nginx, which tells of them in each request. And the users of
-//! three servers in one database.
+//! Tests of three instances with the same files behind haproxy (PROXY protocol) and nginx
+//! (X-Forwarded-For), and of three instances with one user database.
 //!
-//! These programs must be installed, so the tests are ignored unless asked for.
+//! The tests are ignored by default because the programs must be installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,12 +21,12 @@ use crate::support::metrics::Metrics;
 use crate::support::ports::free_port;
 use crate::support::{self, Client, HttpResponse, eventually, pattern};
 
-/// The field in which a balancer says whose answer it is: an address, or several of which the last
-/// one answered.
+/// The field in which a balancer names the instance: an address, or several of which the last one
+/// responded.
 const INSTANCE: &str = "X-Instance";
 
 const LARGE: usize = 1024 * 1024;
-/// More than all the sockets on its way hold.
+/// More than all socket buffers on the path hold.
 const HUGE: usize = 64 * LARGE;
 
 /// One of several servers of the same files.
@@ -46,7 +45,7 @@ impl Instance {
     fn start(site: TempDir, more: &[&str]) -> Self {
         let own = tempfile::tempdir().expect("a folder");
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        // Fixed, so that it is found again where it was.
+        // Known ports, so that the instance has the same address after a restart.
         let (address, admin) = (local(free_port()), local(free_port()));
         let socket = own.path().join("socket");
         let log = own.path().join("access.log");
@@ -86,12 +85,12 @@ impl Instance {
         last == self.address.to_string() || Path::new(last) == self.unix_name()
     }
 
-    /// As nginx has it.
+    /// The socket's name in nginx's notation.
     fn unix_name(&self) -> PathBuf {
         PathBuf::from(format!("unix:{}", self.socket.display()))
     }
 
-    /// Asks through a balancer until it was this one that answered.
+    /// Repeats a request through a balancer until this instance has responded.
     fn ask(&self, client: &mut Client, path: &str, fields: &str) -> HttpResponse {
         let mut response = client.request("GET", path, fields);
         eventually!(|| {
@@ -115,7 +114,7 @@ impl Instance {
     }
 }
 
-/// What the times of a copied tree are.
+/// The modification times of a copied tree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ModificationTimes {
     Kept,
@@ -163,7 +162,7 @@ fn three(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
     copies(times).map(|site| Instance::start(site, more))
 }
 
-/// What the README says about haproxy.
+/// Starts haproxy with the configuration of the README.
 fn haproxy(instances: &[Instance]) -> ExternalServer {
     let servers: String = instances
         .iter()
@@ -184,7 +183,8 @@ fn haproxy(instances: &[Instance]) -> ExternalServer {
     ))
 }
 
-/// What the README says about nginx. The names are addresses, or paths after `unix:`.
+/// Starts nginx with the configuration of the README. The names are addresses, or paths after
+/// `unix:`.
 fn nginx(names: &[String]) -> ExternalServer {
     let servers: String = names
         .iter()
@@ -213,7 +213,7 @@ fn addresses(instances: &[Instance]) -> Vec<String> {
     instances.iter().map(address).collect()
 }
 
-/// Through a balancer it is one server, whose answers do not depend on who gives them.
+/// Asserts that the responses through a balancer do not depend on the instance.
 fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: ModificationTimes) {
     let mut client = Client::connect_from([127, 0, 0, 7], balancer);
     for path in ["/", "/a.txt", "/large.bin"] {
@@ -235,7 +235,7 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Mod
             let fields = format!("If-None-Match: {tag}\r\n");
             assert_eq!(at.ask(&mut client, path, &fields).status, 304, "{path}");
         }
-        // A download that each of them has a part in.
+        // A download of which each instance sends a part.
         let whole = &responses[0].content;
         let mut joined = Vec::new();
         for at in instances {
@@ -285,8 +285,8 @@ fn nginx_instances_give_equal_responses() {
     }
 }
 
-/// One ends and comes back, another one is replaced by a new process; meanwhile clients ask without
-/// a pause, and all of them are served.
+/// Stops and restarts one instance and upgrades another, while clients send requests without a
+/// pause, and asserts that every request succeeds.
 fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     let mut client = Client::connect(balancer);
     for at in &instances {
@@ -310,7 +310,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
         download = Client::connect(balancer);
     }
     second.process.signal(Signal::TERM);
-    // It takes no more, and finishes what it has begun.
+    // The instance accepts no more connections, and finishes its responses.
     eventually!(|| TcpStream::connect(second.address).is_err());
     assert_eq!(download.read(HUGE).len(), HUGE);
     drop(download);
@@ -349,7 +349,7 @@ fn nginx_restart_and_upgrade_lose_no_request() {
     assert_nobody_is_lost(instances, proxy.address);
 }
 
-/// Each client has what it may ask of each instance, however the connections are shared.
+/// Each instance limits each client, however the balancer distributes the connections.
 #[test]
 #[ignore = "needs nginx"]
 fn nginx_clients_have_separate_rate_limits() {
@@ -436,7 +436,7 @@ mod on_postgres {
         instances[0].process.signal(Signal::KILL);
         created.extend(doomed.end());
         for load in others {
-            // Those who are left do not notice.
+            // The other instances are not affected.
             created.extend(load.answers(200));
             created.extend(load.end());
         }

@@ -1,4 +1,4 @@
-//! The server from outside: bytes on a socket, one file per behaviour.
+//! Tests of the library and the binary through sockets and processes, one file per behaviour.
 
 mod support;
 
@@ -30,7 +30,7 @@ mod slow_disks;
 mod startup_output;
 #[cfg(feature = "tls")]
 mod tls_cli;
-// The sample site has users.
+// The sample site has users, which need the feature.
 #[cfg(feature = "sqlite")]
 mod reference_projects;
 mod site_rules;

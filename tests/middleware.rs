@@ -1,4 +1,4 @@
-//! What flags put around everything: passwords, other origins, the log of slow answers.
+//! Tests of middleware set by flags: passwords, CORS, and the log of slow requests.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::TwsProcess;
 
-/// "secret" by crypt(3), with the lowest cost there is.
+/// "secret" hashed by crypt(3) with bcrypt's lowest cost.
 #[cfg(feature = "auth")]
 pub(crate) const USERS: &str = "ana:$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW\n";
 
@@ -50,7 +50,7 @@ mod auth {
             ("GET", "/a.txt", ANA, 200),
             ("HEAD", "/a.txt", ANA, 200),
             ("GET", "/none", ANA, 404),
-            // It lies beneath the root, which is no reason to show it.
+            // The password file lies beneath the root, and is not served.
             ("GET", "/users.txt", ANA, 404),
             ("GET", "/a.txt", WRONG, 401),
         ] {
@@ -64,7 +64,7 @@ mod auth {
         assert_eq!(response.field("WWW-Authenticate"), Some(challenge));
     }
 
-    /// Wherever its name and that of a link to it lead.
+    /// Under its own name and under that of a symbolic link to it.
     #[test]
     fn password_file_is_404_on_every_host() {
         let folder = folder();
@@ -90,7 +90,7 @@ mod auth {
         }
     }
 
-    /// Pipelined requests wait for the verdict on the first, and each gets its own.
+    /// Pipelined requests wait for the password check of the first, and each has its own result.
     #[test]
     fn pipelined_auth_requests_are_answered_in_order() {
         let (_folder, site) = guarded(&["."]);
@@ -106,7 +106,7 @@ mod auth {
     fn unauthenticated_body_is_not_read() {
         let (_folder, site) = guarded(&["."]);
         let mut client = site.client();
-        // None of the content is sent.
+        // The body is never sent.
         client.send("POST /a.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n");
         assert_eq!(client.response().status, 401);
         let mut client = site.client();
@@ -125,7 +125,7 @@ mod auth {
         assert_eq!(preflight.status, 204);
         let allowed = preflight.field("Access-Control-Allow-Headers");
         assert_eq!(allowed, Some("*, Authorization"));
-        // So that the page can tell its user.
+        // With CORS fields, so that the page can read the status.
         let denied = client.get("/a.txt");
         assert_eq!(denied.status, 401);
         let origin = denied.field("Access-Control-Allow-Origin");
@@ -177,7 +177,7 @@ fn cors_flag_applies_to_files_users_and_errors() {
             "Access-Control-Request-Method: POST\r\n",
             204,
         ),
-        // Its content is refused unread, and the connection closes.
+        // The body is rejected unread, and the connection closes.
         (
             "POST",
             "/createUser",
@@ -214,7 +214,7 @@ fn cors_flag_applies_to_files_users_and_errors() {
     );
 }
 
-/// What the flag says is for all hosts; what a rule says of its files comes before it.
+/// The flag applies to all hosts; a header rule for specific files overrides it.
 #[test]
 fn cors_flag_overrides_site_and_header_rule_overrides_flag() {
     let folder = folder();

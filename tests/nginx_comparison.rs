@@ -1,6 +1,7 @@
-//! The same requests to nginx and to us: every difference is known and has its reason.
+//! Tests that send the same requests to nginx and to tws: every difference is listed here with its
+//! reason.
 //!
-//! nginx must be installed, so this test is ignored unless asked for.
+//! The test is ignored by default because nginx must be installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,7 +42,7 @@ pub(crate) fn site() -> TempDir {
     folder
 }
 
-/// The date of every file of the site, and days around it.
+/// The modification time of every file of the site, and times one day before and after.
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const BEFORE: &str = "Sat, 05 Nov 1994 08:49:37 GMT";
 const AFTER: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
@@ -49,7 +50,7 @@ const AFTER: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
 /// A name, and the bytes to send; `ETAG` stands for the server's own tag of /ten.txt.
 type ComparedRequest = (String, String);
 
-/// What is asked. The name of a case is what is peculiar about it.
+/// Returns all requests. The name of a request says what is special about it.
 fn corpus() -> Vec<ComparedRequest> {
     let mut cases: Vec<ComparedRequest> = Vec::new();
     let mut add = |name: &str, bytes: String| cases.push((name.to_owned(), bytes));
@@ -442,19 +443,19 @@ fn corpus() -> Vec<ComparedRequest> {
     cases
 }
 
-/// What a server said to one case, as far as it is compared.
+/// The compared aspects of a server's responses to one request.
 #[derive(Default)]
 struct ResponseSummary {
-    /// Of each response on the connection; the rest is of the first.
+    /// Of each response on the connection; `aspects` are of the first.
     statuses: Vec<String>,
     aspects: Vec<(&'static str, String)>,
 }
 
-/// Sends all there is and the end, and takes what comes until the server closes.
+/// Sends `bytes`, shuts down the sending side, and reads until the server closes.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-    // A server may refuse and close before all is sent; what it said counts.
+    // A server may reject the request and close before everything is sent; its response counts.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let mut all = Vec::new();
@@ -541,7 +542,7 @@ fn aspects(
     }
 }
 
-/// Content as something short to compare: with parts, what matters of each.
+/// Returns a short digest of a body; for multipart, the range and digest of each part.
 fn normal_content(content: &[u8], boundary: Option<&str>) -> String {
     let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..8].to_owned();
     let Some(boundary) = boundary else {
@@ -566,7 +567,7 @@ fn normal_content(content: &[u8], boundary: Option<&str>) -> String {
     parts.join(", ")
 }
 
-/// What is different, each as one line, us first.
+/// Returns the differences, one line each, with the value of tws first.
 fn differences(ours: &ResponseSummary, theirs: &ResponseSummary) -> Vec<String> {
     if ours.statuses != theirs.statuses {
         return vec![format!(
@@ -582,7 +583,7 @@ fn differences(ours: &ResponseSummary, theirs: &ResponseSummary) -> Vec<String> 
         .collect()
 }
 
-/// What differs, us first; in which cases; and why.
+/// The difference, with the value of tws first; the requests that show it; and the reason.
 type KnownDifference = (&'static str, &'static [&'static str], &'static str);
 
 const KNOWN_DIFFERENCES: &[KnownDifference] = &[

@@ -1,4 +1,5 @@
-//! HTTP/1.1 on a real socket: what the machine's own tests cannot see.
+//! Tests of HTTP/1.1 connections on a real socket: keep-alive, pipelining, timeouts, limits and
+//! shutdown.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -60,7 +61,8 @@ fn rejection_is_readable_while_client_still_sends() {
     let mut client = server.client();
     let head = "POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 8388608\r\n\r\n";
     client.send(head);
-    // Far more than the socket buffers hold: without lingering this would end in a reset.
+    // Much more than the socket buffers hold: without a lingering close the connection would be
+    // reset.
     let sender = client.stream().try_clone().expect("a stream");
     let sender = std::thread::spawn(move || {
         use std::io::Write;
@@ -112,7 +114,7 @@ fn malformed_request_gets_error_status_and_clean_close() {
     }
 }
 
-/// One server for each timeout; the others never end.
+/// One server for each timeout; the other timeouts keep their defaults.
 #[test]
 fn slow_head_or_body_is_408_and_idle_connection_is_closed() {
     let soon = Duration::from_millis(1);
@@ -130,7 +132,7 @@ fn slow_head_or_body_is_408_and_idle_connection_is_closed() {
     idle.client().expect_closed();
 }
 
-/// What a client sends behind its last request must not reset the connection under the response.
+/// Bytes after the last request must not reset the connection while the response is being sent.
 #[test]
 fn bytes_after_last_request_do_not_reset_response() {
     const LARGE: usize = 16 * 1024 * 1024;
@@ -186,7 +188,7 @@ fn maximum_timeouts_and_limits_do_not_overflow() {
     client.send("GET /a HTTP/1.1\r\nHost: test\r\n");
     client.send("\r\n");
     assert_eq!(client.response().text(), "GET /a ");
-    // Or the end would wait for it.
+    // Close the connection, because the server's drain timeout never expires.
     drop(client);
 }
 
@@ -238,7 +240,7 @@ fn handler_panic_is_500_on_usable_connection() {
 #[test]
 fn connection_above_limit_is_503_with_retry_after() {
     let server = TestServer::configured(echo, |config| config.limits.max_connections = Some(2));
-    // In the middle of something: idle ones would make room.
+    // In the middle of a request, because idle connections would be evicted.
     let mut first = server.client();
     let mut second = server.client();
     for client in [&mut first, &mut second] {

@@ -1,4 +1,4 @@
-//! Whose request it is when a proxy passes it on: the client, if the proxy is trusted.
+//! Tests of Forwarded and X-Forwarded-For: the client of a request passed on by a trusted proxy.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 
 use crate::support::{TestServer, TwsProcess};
 
-/// Answers with who asks, and whether it does so encrypted.
+/// Responds with the client's address, and whether its connection is encrypted.
 fn who(request: &Request<'_>) -> Outcome {
     let text = format!("{} {}", request.client_addr(), request.is_secure());
     Response::text(text).into()
@@ -79,7 +79,7 @@ fn forwarded_fields_without_trusted_proxy_are_ignored() {
     assert_eq!(response.text(), format!("{own} false"));
 }
 
-/// One connection of a proxy carries the requests of many clients.
+/// One proxy connection carries requests of many clients.
 #[test]
 fn requests_on_one_proxy_connection_have_own_clients() {
     let server = server("127.0.0.0/8", |_| {});
@@ -93,7 +93,7 @@ fn requests_on_one_proxy_connection_have_own_clients() {
             format!("{client} false")
         );
         assert_eq!(proxy.get("/").text(), format!("{own} false"));
-        // With a content the head is looked at more than once.
+        // With a body the head is evaluated more than once.
         proxy.send(format!(
             "POST / HTTP/1.1\r\nHost: h\r\n{field}Content-Length: 2\r\n\r\nab"
         ));
@@ -101,7 +101,7 @@ fn requests_on_one_proxy_connection_have_own_clients() {
     }
 }
 
-/// Connections are counted for who makes them.
+/// Connections are counted by peer address.
 #[test]
 fn connection_limit_counts_proxy_not_forwarded_client() {
     let server = server("127.0.0.0/8", |config| {
@@ -114,7 +114,7 @@ fn connection_limit_counts_proxy_not_forwarded_client() {
             .status,
         200
     );
-    // It is told before it says who it would be.
+    // The connection is rejected before it sends a forwarded address.
     assert_eq!(server.client().response().status, 503);
 }
 
@@ -133,7 +133,7 @@ fn access_log_has_forwarded_client_address() {
     let port = proxy.stream().local_addr().expect("an address").port();
     let told = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
     assert_eq!(proxy.request("GET", "/a.txt", told).status, 200);
-    // One whose head is no head is the connection's.
+    // A malformed request is logged with the peer's address.
     proxy.send(format!("GET /a.txt HTTP/1.1\r\n{told}broken\r\n\r\n"));
     assert_eq!(proxy.response().status, 400);
     let mut seen = || {
@@ -164,7 +164,7 @@ fn forwarded_field_flag_selects_forwarded() {
     );
 }
 
-/// What embeds this gathers its proxies from many places.
+/// An embedding program collects its trusted proxies from several settings.
 #[test]
 fn collected_networks_contain_all_parts() {
     let sets = ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("networks"));

@@ -1,4 +1,4 @@
-//! How much one client may ask for, and how fast it gets it.
+//! Tests of request rates (429) and of bandwidth limits, per client and per connection.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tws::{RateLimit, Request, Response};
 
 use crate::support::{Client, TestServer, TwsProcess};
 
-/// One request that comes back in three hours: none does within a test.
+/// One request in about three hours, so that none is added during a test.
 const NEVER: &str = "0.0001";
 
 fn site(args: &[&str]) -> (TempDir, TwsProcess) {
@@ -32,7 +32,7 @@ fn requests_beyond_burst_are_429_on_every_connection() {
     assert_eq!(asked, [200, 404, 200]);
     assert_eq!(second.request("HEAD", "/a.txt", "").status, 200);
     assert_eq!(second.get("/a.txt").status, 200);
-    // Each goes on being answered on the connection that it has.
+    // Each connection stays open and is answered.
     for _ in 0..3 {
         for client in [&mut first, &mut second] {
             let denied = client.get("/a.txt");
@@ -76,11 +76,11 @@ fn rate_limited_request_body_is_not_read() {
     let mut client = server.client();
     let post =
         |length| format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
-    // One is counted once, though the handler is asked twice.
+    // A request is counted once, although the handler is called twice.
     client.send(post(4)).send("text");
     assert_eq!(client.response().text(), "4");
     assert_eq!(client.get("/").text(), "0");
-    // None of it is sent.
+    // The body is never sent.
     client.send(post(9));
     let denied = client.response();
     assert_eq!(denied.status, 429);
@@ -89,7 +89,7 @@ fn rate_limited_request_body_is_not_read() {
     client.end_input().expect_closed();
 }
 
-/// A page can read that it asks too often; what a browser asks before is not counted.
+/// A page can read the 429; preflight requests are not counted.
 #[test]
 fn rate_limited_cors_response_has_allow_origin() {
     let (_folder, site) = site(&[&format!("--rate-limit={NEVER}"), "--cors=https://a.test"]);
@@ -109,8 +109,8 @@ fn rate_limited_cors_response_has_allow_origin() {
     }
 }
 
-/// Content that moves at a limited pace. A server that is slow takes longer, so all that can be
-/// said of time is how much it takes at least.
+/// Tests of limited bandwidth. A slow machine takes longer, so the tests assert the minimum
+/// duration only.
 mod bandwidth {
     use std::io::Read;
     use std::net::Shutdown;
@@ -127,10 +127,10 @@ mod bandwidth {
 
     const KIB: usize = 1024;
 
-    /// In bytes per second: not too slow for a test.
+    /// In bytes per second.
     const RATE: usize = 512 * KIB;
-    /// What moves at once after a rest, at most: a quarter of a second's worth and a chunk, and a
-    /// head or two.
+    /// Most bytes that move immediately after an idle time: a quarter of a second's worth, one
+    /// chunk, and the response heads.
     const AT_ONCE: usize = RATE / 4 + RATE / 8 + KIB;
 
     fn limited(handler: impl Handler + 'static, change: impl FnOnce(&mut Limits)) -> TestServer {
@@ -153,7 +153,7 @@ mod bandwidth {
         Client::connect_from([127, 0, 0, last], at)
     }
 
-    /// A folder with a file `big` of so many bytes, and `small`.
+    /// Returns a folder with a file `big` of `len` bytes and a file `small`, and its handler.
     fn files(len: usize) -> (TempDir, StaticFiles) {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("big"), pattern(len)).expect("a file");
@@ -162,7 +162,7 @@ mod bandwidth {
         (folder, files)
     }
 
-    /// So long it takes at least to move so many bytes at a rate.
+    /// Returns the minimum duration of a transfer at `RATE`.
     fn least(bytes: usize) -> Duration {
         Duration::from_secs_f64(bytes.saturating_sub(AT_ONCE) as f64 / RATE as f64)
     }
@@ -188,7 +188,7 @@ mod bandwidth {
         }
     }
 
-    /// Content in memory, and content that is made piece by piece.
+    /// A body in memory, and a body that is streamed.
     #[test]
     fn limit_applies_to_memory_and_streamed_bodies() {
         const LEN: usize = RATE * 3 / 4;
@@ -227,12 +227,12 @@ mod bandwidth {
             }
         });
         assert!(start.elapsed() >= least(3 * LEN), "{:?}", start.elapsed());
-        // To come again is no way out: what was moved is still owed.
+        // A new connection does not help: the client's debt persists.
         (0..3).for_each(|_| get_big(local(&server, 1), LEN));
         assert!(start.elapsed() >= least(6 * LEN), "{:?}", start.elapsed());
     }
 
-    /// One that asks for hours of content is in nobody's way.
+    /// The greedy client's download would take hours.
     #[test]
     fn limited_client_does_not_delay_another_client() {
         const LEN: usize = 64 * 1024 * KIB;
@@ -250,7 +250,8 @@ mod bandwidth {
         server.handle.shut_down_within(Duration::ZERO);
     }
 
-    /// Waiting for the pace is nobody's fault: the connection waits longer than its peer may.
+    /// Throttling is not the client's fault: the connection waits for longer than the timeouts
+    /// allow the client.
     #[test]
     fn throttled_connection_does_not_time_out() {
         const LEN: usize = RATE / 2;
@@ -308,7 +309,7 @@ mod bandwidth {
         }
     }
 
-    /// So many wait that the turn of the last is minutes away.
+    /// Connects so many clients that the turn of the last is minutes away.
     fn crowd(server: &TestServer) -> Vec<Client> {
         let mut crowd: Vec<_> = (0..40).map(|_| local(server, 1)).collect();
         for client in &mut crowd {
@@ -344,7 +345,7 @@ mod bandwidth {
         }
     }
 
-    /// A stream without end, as of events.
+    /// A stream without end, as for events.
     #[test]
     fn throttled_stream_sends_each_flushed_chunk() {
         let (sender, receiver) = std::sync::mpsc::channel::<&str>();

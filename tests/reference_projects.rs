@@ -1,5 +1,5 @@
-//! The five projects that tws grew from: each behaviour of theirs, by name, on the sample site and
-//! the real binary.
+//! Tests of the behaviours of the five projects that tws is based on, by name, on the sample site
+//! and the real binary.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `tws` where a newcomer types it: in the project's folder, without arguments.
+/// Starts `tws` in the project's folder without site arguments, as a new user does.
 fn sample_site() -> TwsProcess {
     TwsProcess::start(project(), &["-v"])
 }
@@ -138,7 +138,7 @@ mod a_pythonic_web_server {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("www")).expect("a folder");
         fs::write(folder.path().join("www/sample.html"), "<html>sample</html>").expect("a file");
-        // The port 0 stands for the one that is free on this machine.
+        // Port 0 stands for a free port.
         let site = TwsProcess::start(folder.path(), &["0"]);
         assert_eq!(
             site.client().get("/sample.html").text(),
@@ -258,8 +258,8 @@ mod multi_thread_web_server {
         assert_eq!(site.client().get("/%00").status, 400);
     }
 
-    /// The seed's own client: two requests on a connection that is kept, one that closes it, and an
-    /// error for whoever asks again.
+    /// The behaviour of the original project's client: two requests on a persistent connection, one
+    /// that closes it, and no response to another request.
     #[test]
     fn request_after_connection_close_gets_no_response() {
         let site = sample_site();
@@ -277,7 +277,8 @@ mod multi_thread_web_server {
             (200, Some("close"))
         );
         client.expect_closed();
-        // Who asks again gets no answer, whether or not the kernel still takes the bytes.
+        // A request after the close gets no response, whether or not the kernel still accepts the
+        // bytes.
         let _ = client
             .stream()
             .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -336,7 +337,7 @@ mod python_http_server {
         assert_eq!(client.get("/about/").text(), "about");
     }
 
-    /// `class Handler(BaseHTTPRequestHandler)` with `do_GET`, and a verb more.
+    /// As `class Handler(BaseHTTPRequestHandler)` with `do_GET`, and one more method.
     #[test]
     fn handler_trait_dispatches_by_method() {
         struct Homepage;

@@ -1,5 +1,5 @@
-//! What changes while the server serves: the handler and the limits of a server in this process; the
-//! file, the passwords and the log files of the binary.
+//! Tests of changes while the server runs: the handler and limits of a server in this process; the
+//! config file, passwords and log files of the binary.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +15,8 @@ use tws::{BodyPolicy, Config, ForwardedField, Handler, Outcome, ProxyProtocol, R
 
 use crate::support::{Client, TestServer, TwsProcess, eventually};
 
-/// Says its name, tells of each content that it admits, and when it is gone.
+/// A handler that responds with its name, reports each admitted body, and sets a flag when it is
+/// dropped.
 struct NamedHandler {
     name: &'static str,
     admitted: mpsc::Sender<()>,
@@ -67,14 +68,14 @@ fn request_in_progress_finishes_with_old_handler() {
     eventually!(|| kept.get("/").text() == "new 0");
     assert_eq!(server.client().get("/").text(), "new 0");
     assert!(!is_gone.load(Ordering::Acquire));
-    // A second time, before that is finished.
+    // A second reload, before that request is finished.
     let (newer, _, _) = NamedHandler::new("newer");
     server
         .handle
         .reload(newer, &Config::default())
         .expect("fine");
     eventually!(|| kept.get("/").text() == "newer 0");
-    // The last bytes of one request and the whole of the next come together.
+    // The last bytes of one request and the whole next request arrive together.
     halfway.send("cdGET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(halfway.response().text(), "old 4");
     assert_eq!(halfway.response().text(), "newer 0");
@@ -94,7 +95,7 @@ fn old_handler_is_dropped_after_last_client_disconnects() {
     let (new, _, _) = NamedHandler::new("new");
     server.handle.reload(new, &Config::default()).expect("fine");
     eventually!(|| server.client().get("/").text() == "new 0");
-    // Closing resets the connection then.
+    // With a linger time of zero, closing resets the connection.
     let linger = Some(std::time::Duration::ZERO);
     rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("a socket");
     drop(breaks);
@@ -115,7 +116,7 @@ fn reload_changes_limits_of_open_and_new_connections() {
     config.limits.max_target_bytes = 5;
     config.limits.max_connections_per_client = Some(2);
     server.handle.reload(hello, &config).expect("fine");
-    // Each attempt is a new client: the refusal ends the connection.
+    // Each attempt is a new connection, because the rejection closes it.
     eventually!(|| server.client().get("/longer").status == 414);
     assert_eq!(kept.get("/").status, 200);
     assert_eq!(kept.get("/longer").status, 414);
@@ -129,7 +130,7 @@ fn reload_changes_limits_of_open_and_new_connections() {
     for client in &mut held {
         assert_eq!(client.get("/").status, 200);
     }
-    // The acceptor may not have heard of it yet.
+    // The acceptor may not have received the new limits yet.
     eventually!(|| {
         let mut client = server.client();
         client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -191,7 +192,7 @@ fn reload_changes_trusted_proxy_header_senders() {
     });
     let is_let_in = || {
         let mut client = server.client();
-        // It may be gone before it has said anything.
+        // The server may close the connection before the header is sent.
         let header = "PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n";
         let request = format!("{header}GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let _ = client.stream().write_all(request.as_bytes());
@@ -206,7 +207,7 @@ fn reload_changes_trusted_proxy_header_senders() {
     }
 }
 
-/// The binary, with what it says on standard error in a file.
+/// The binary with its standard error in a file.
 pub(crate) struct ProcessWithStderr {
     pub(crate) process: TwsProcess,
     errors: PathBuf,
@@ -215,7 +216,8 @@ pub(crate) struct ProcessWithStderr {
 impl ProcessWithStderr {
     fn start(folder: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
-        // One that has changed is all that have, unless a test says otherwise.
+        // One event loop unless a test says otherwise: the first changed response shows that all
+        // event loops have changed.
         command.args(args).env("TWS_WORKERS", "1");
         Self::run(folder, &mut command)
     }
@@ -234,13 +236,13 @@ impl ProcessWithStderr {
         fs::read_to_string(&self.errors).expect("a file")
     }
 
-    /// Waits for a line of what it says.
+    /// Waits for a complete line on standard error that contains `word`.
     pub(crate) fn said(&self, word: &str) -> String {
         let mut found = None;
         eventually!(|| {
             let errors = self.errors();
             let line = errors.lines().find(|line| line.contains(word));
-            // The whole of it.
+            // A complete line only.
             found = line.filter(|_| errors.ends_with('\n')).map(str::to_owned);
             found.is_some()
         });
@@ -253,14 +255,14 @@ impl ProcessWithStderr {
     }
 }
 
-/// As editors, and who deploys, do it.
+/// Replaces a file atomically, as editors and deployment tools do.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).expect("a file");
     fs::rename(&new, path).expect("a folder");
 }
 
-/// A folder with a site in it, and a file for --config beside the site.
+/// Returns a folder with a site, and a config file beside the site.
 fn place(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir_all(folder.path().join("site")).expect("a folder");
@@ -280,7 +282,7 @@ fn sighup_reloads_config_file() {
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let mut client = tws.process.client();
     assert_eq!(client.get("/").text(), "a");
-    // More than once: what replaces it is replaced, too.
+    // Repeated, because the replacing file is replaced as well.
     for name in ["b", "a", "b"] {
         replace(
             &file,
@@ -289,7 +291,7 @@ fn sighup_reloads_config_file() {
         tws.process.signal(Signal::HUP);
         eventually!(|| client.get("/").text() == name);
     }
-    // Its own file, which lies in the root, is none of those that --config hides.
+    // The new connection has the new settings, and no warning was logged.
     assert_eq!(tws.process.client().get("/").text(), "b");
     assert_eq!(tws.errors(), "");
     tws.end();
@@ -322,7 +324,7 @@ fn sighup_with_invalid_file_keeps_settings_and_logs() {
     tws.end();
 }
 
-/// With a delay of an hour it would not end.
+/// With the old delay of an hour the process would not exit.
 #[test]
 fn sighup_changes_drain_delay() {
     let folder = place(&format!(
@@ -331,7 +333,7 @@ fn sighup_changes_drain_delay() {
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     assert_eq!(tws.process.client().get("/").text(), "a");
-    // Each is a reload of its own, and one is over when the next has begun to show.
+    // Two reloads: the first has completed when the second shows its effect.
     for name in ["b", "a"] {
         replace(
             &file,
@@ -384,7 +386,7 @@ fn sighup_changes_root_within_sandbox() {
         eventually!(|| tws.process.client().get("/").text() == "inside");
         replace(&file, &text(&outside));
         tws.process.signal(Signal::HUP);
-        // Not every kernel enforces it.
+        // Not every kernel enforces the sandbox.
         let is_refused = || tws.errors().contains(&outside);
         let answer = || tws.process.client().get("/").text();
         eventually!(|| is_refused() || answer() == "other");
@@ -397,7 +399,7 @@ fn sighup_changes_root_within_sandbox() {
     }
 }
 
-/// Both have the same password.
+/// The hash of "secret".
 #[cfg(feature = "auth")]
 const HASH: &str = "$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW";
 
@@ -499,7 +501,7 @@ fn sigusr1_failing_to_reopen_keeps_old_log() {
     tws.end();
 }
 
-/// A terminal that is closed ends what was started in it.
+/// A closed terminal stops the process that was started in it.
 #[test]
 fn sighup_after_terminal_closed_stops_server() {
     use rustix::fs::{Mode, OFlags};
@@ -526,7 +528,7 @@ fn sighup_after_terminal_closed_stops_server() {
     eventually!(|| process.client().get("/").status == 200);
     assert_eq!(process.client().get("/").text(), "a");
     drop(master);
-    // A child that another test is just starting may have a copy of it for a moment.
+    // A child process that another test is starting may hold a copy of the descriptor for a moment.
     eventually!(|| !theirs.is_terminal());
     process.signal(Signal::HUP);
     assert!(process.child.wait().expect("an end").success());

@@ -1,5 +1,7 @@
-//! Hostile requests, as data: what each may be answered, and whether anything behind it is a
-//! request. The cases are in `tests/corpus/`, a file for each family.
+//! Tests of hostile requests, given as data: the allowed statuses, and whether the connection may
+//! carry another request.
+//!
+//! The cases are in `tests/request_corpus/`, one file per family.
 
 use std::net::SocketAddr;
 
@@ -16,7 +18,7 @@ const FAMILIES: [(&str, &str); 6] = [
     ("methods", include_str!("request_corpus/methods.txt")),
 ];
 
-/// What stands behind each case; no case is answered with this status alone.
+/// The request that follows each case; no case alone is answered with this status.
 const PROBE: &[u8] = b"GET /ten.txt HTTP/1.1\r\nHost: probe\r\nRange: bytes=9-9\r\n\r\n";
 
 struct CorpusCase<'a> {
@@ -24,7 +26,7 @@ struct CorpusCase<'a> {
     bytes: Vec<u8>,
     allowed: Vec<&'a str>,
     goes_on: ConnectionFate,
-    /// Why we accept what nginx refuses.
+    /// Why tws accepts what nginx rejects.
     nginx: Option<&'a str>,
 }
 
@@ -77,7 +79,8 @@ fn case(block: &str) -> CorpusCase<'_> {
     }
 }
 
-/// `\r \n \t \0 \\ \x41` are bytes, `{x*9}` is x nine times; all else is as it is.
+/// Decodes a line: `\r \n \t \0 \\ \x41` are bytes, `{x*9}` is x nine times; all else stands for
+/// itself.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -114,13 +117,13 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The statuses of all responses to a case and the probe behind it.
+/// Returns the statuses of all responses to a case and the probe after it.
 fn statuses(address: SocketAddr, case: &CorpusCase<'_>) -> Vec<String> {
     let all = exchange(address, &[&case.bytes, PROBE].concat());
     let mut statuses = Vec::new();
     let mut rest = &all[..];
     while !rest.is_empty() {
-        // nginx answers HTTP/0.9 with content alone.
+        // nginx answers HTTP/0.9 with a body alone.
         let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
             statuses.push("no head".to_owned());
             break;
@@ -165,7 +168,7 @@ fn hostile_request_gets_allowed_status_and_connection_state() {
         }
     }
     assert!(wrong.is_empty(), "not as it may be:\n{wrong}");
-    // And it is fit to serve the next.
+    // The server still serves the next client.
     assert_eq!(server.client().get("/ten.txt").status, 200);
 }
 

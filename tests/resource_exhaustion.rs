@@ -1,4 +1,4 @@
-//! Clients that waste what a server has: its memory, its descriptors, its time.
+//! Tests of clients that exhaust a server's memory, descriptors or time.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use tws::{Limits, Request, Response};
 
 use crate::support::{HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
-/// What a process holds.
+/// The resources in use by a process.
 #[derive(Clone, Copy, Debug)]
 struct ProcessResources {
     descriptors: usize,
@@ -33,7 +33,7 @@ fn process_resources(server: &TwsProcess) -> ProcessResources {
     }
 }
 
-/// Asserts that it comes back to what it held, and a little memory: allocators keep some.
+/// Asserts that descriptors return to their number before, and memory almost: allocators keep some.
 fn assert_nothing_left(server: &TwsProcess, before: ProcessResources) {
     const SPARE: u64 = 8 * 1024 * 1024;
     eventually!(|| process_resources(server).descriptors <= before.descriptors);
@@ -44,7 +44,7 @@ fn assert_nothing_left(server: &TwsProcess, before: ProcessResources) {
     );
 }
 
-/// As many connections as wanted, if that leaves this process half of its descriptors.
+/// Limits a number of connections to half of this process's descriptor limit.
 fn affordable(wanted: usize) -> usize {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     wanted.min(usize::try_from(most / 2).unwrap_or(usize::MAX))
@@ -63,7 +63,7 @@ fn quiet(site: &Path) -> TwsProcess {
     TwsProcess::start(site, &["--workers=1", "--access-log=off"])
 }
 
-/// A connection from an address of its own: one address has too few ports for so many.
+/// Connects from a separate local address: one address has too few ports for so many connections.
 fn connect(to: SocketAddr, at: usize) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let [low, high] = [at % 250, at / 250 % 250].map(|part| part as u8 + 1);
@@ -75,7 +75,7 @@ fn connect(to: SocketAddr, at: usize) -> TcpStream {
 
 const GET: &[u8] = b"GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Where a client leaves, what it has sent by then and how much it has read.
+/// Where a client aborts: a name, the bytes sent before, and the number of response bytes read.
 const ABORT_POINTS: [(&str, &[u8], usize); 8] = [
     ("before a head", b"", 0),
     ("in a head", b"GET /small.txt HTTP/1.1\r\nHo", 0),
@@ -107,11 +107,11 @@ const ABORT_POINTS: [(&str, &[u8], usize); 8] = [
 enum CloseKind {
     Closes,
     Resets,
-    /// Ends its side and reads what there is to the end.
+    /// Shuts down its sending side and reads to the end.
     HalfCloses,
 }
 
-/// A connection that ends somewhere, somehow.
+/// Opens a connection and ends it; `at` selects where and how.
 fn live_shortly(address: SocketAddr, at: usize) {
     let (_, request, read) = ABORT_POINTS[at % ABORT_POINTS.len()];
     let close_kind =
@@ -142,7 +142,7 @@ fn short_connections(count: usize) {
     let mut client = server.client();
     assert_eq!(client.get("/small.txt").text(), "small");
     drop(client);
-    // Those of them that have left are noticed, sooner or later.
+    // The server notices all closed connections eventually.
     eventually!(|| process_resources(&server).descriptors < 64);
     let before = process_resources(&server);
     for at in 0..count {
@@ -163,8 +163,8 @@ fn hundred_thousand_short_connections_leak_nothing() {
     short_connections(100_000);
 }
 
-/// A head that dribbles in is given up at its deadline, although a byte came a moment ago; and
-/// nobody else is kept waiting meanwhile.
+/// A head that arrives byte by byte is rejected at its deadline, although bytes still arrive, and
+/// other clients are not delayed meanwhile.
 #[test]
 fn slow_heads_are_408_while_others_are_served() {
     let server = TestServer::configured(
@@ -191,7 +191,7 @@ fn slow_heads_are_408_while_others_are_served() {
         assert_eq!(other.get("/").text(), "quick");
         served += 1;
         slow.retain_mut(|stream| {
-            // Below what a target may have, however often this is done.
+            // The target stays below its maximum length, however often this repeats.
             let _ = stream.write(b"G");
             let mut room = [0; 4096];
             match stream.read(&mut room) {
@@ -212,7 +212,8 @@ fn slow_heads_are_408_while_others_are_served() {
     assert!(served > 1, "nobody else was served meanwhile");
 }
 
-/// Who pipelines and does not read is not read, once the outbox is full; and gets all of it later.
+/// Once the outbox is full, the server stops reading a client that pipelines without reading; later
+/// the client gets all responses.
 #[test]
 fn pipelining_without_reading_is_bounded_by_outbox() {
     const REPLY: usize = 4000;
@@ -227,7 +228,7 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
     let batch = request.repeat(1000);
     let mut sent = 0;
     let mut asked = 0;
-    // It has stopped when it has answered somebody else some times and this one not once.
+    // Reading has stopped when the other client was answered many times and this one was not.
     let mut quiet = 0;
     while quiet < 20 {
         let answered = server.handle.stats().requests - asked;
@@ -246,7 +247,7 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
         let most = text.split_whitespace().nth(2).expect("three numbers");
         most.parse().expect("a number")
     };
-    // What the outbox and the kernel's two buffers hold, and the response that was too much.
+    // The outbox, the kernel's two buffers, and the response that exceeded them.
     let bound = Limits::default().max_outbox_bytes as u64
         + of_kernel("tcp_wmem")
         + of_kernel("tcp_rmem")
@@ -271,7 +272,7 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
     assert_eq!(responses, sent / request.len());
 }
 
-/// Whatever many clients keep a server holding stays beneath what its limits say.
+/// Asserts that the memory of a server stays below the bound that its limits give.
 fn largest_requests(wanted: usize) {
     let limits = Limits::default();
     let site = site();
@@ -298,7 +299,7 @@ fn largest_requests(wanted: usize) {
         })
         .collect();
     let bound = before.memory + (count * limits.max_memory_per_connection()) as u64;
-    // An answer to somebody else comes when what was sent before is read.
+    // A response to another client arrives after the bytes sent before have been read.
     let memory = |probe: &mut crate::support::Client| {
         for _ in 0..5 {
             assert_eq!(probe.get("/small.txt").text(), "small");
@@ -306,7 +307,7 @@ fn largest_requests(wanted: usize) {
         process_resources(&server).memory
     };
     let with_heads = memory(&mut probe);
-    // Of the bound, a head has only its own part.
+    // A head uses only its own part of the bound.
     let bound_of_heads = before.memory + (count * (2 * limits.max_head_bytes + 24 * 1024)) as u64;
     assert!(
         with_heads <= bound_of_heads,
@@ -340,8 +341,8 @@ fn ten_thousand_largest_requests_stay_within_memory_bound() {
     largest_requests(10_000);
 }
 
-/// While a process is stopped its clocks run on: whoever has sent something meanwhile is read
-/// before anybody is found to be late.
+/// The clock runs on while a process is stopped: bytes that arrived meanwhile are read before any
+/// timeout is applied.
 #[test]
 fn keep_alive_timeout_spares_requests_sent_during_sigstop() {
     let site = site();
@@ -355,7 +356,7 @@ fn keep_alive_timeout_spares_requests_sent_during_sigstop() {
     for client in &mut clients {
         client.send(GET);
     }
-    // What is waited for is the time itself.
+    // The elapsed time is the subject of the test.
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(2500) {
         std::thread::park_timeout(Duration::from_millis(100));
@@ -366,7 +367,7 @@ fn keep_alive_timeout_spares_requests_sent_during_sigstop() {
     }
 }
 
-/// What the mixed load has done.
+/// Counts of the mixed load.
 #[derive(Default)]
 struct LoadTotals {
     counts: std::collections::BTreeMap<&'static str, u64>,
@@ -380,7 +381,7 @@ impl LoadTotals {
     }
 }
 
-/// One round of everything, each byte looked at.
+/// Runs one round of every kind of request, and compares every byte.
 fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotals) {
     let small = |response: &HttpResponse| assert_eq!(response.text(), "small");
     let mut client = server.client();
@@ -392,7 +393,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
     let tag = client.get("/small.txt");
     let tag = tag.field("ETag").expect("a tag").to_owned();
     let fields = format!("If-None-Match: {tag}\r\n");
-    // One that was written just now has a weak tag, which matches as well.
+    // A file written moments ago has a weak entity tag, which matches as well.
     assert_eq!(client.request("GET", "/small.txt", &fields).status, 304);
     totals.count("conditional", 0);
 
@@ -420,7 +421,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
     totals.count("slow", BIG);
 
     let file = &big[..10_000 + at % 5000];
-    // Few names: what is known of a file is kept for a while, up to a bound.
+    // Few names: the cache keeps what it knows of a file for a while, up to a bound.
     let name = format!("/up/{}.bin", at % 8);
     let len = file.len();
     client.send(format!(
@@ -441,7 +442,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
     }
 }
 
-/// Mixed load for some minutes: at the end the server holds what it held after the first rounds.
+/// Mixed load for some minutes: at the end the server uses as much as after the first rounds.
 #[test]
 #[ignore = "three minutes"]
 fn mixed_load_leaks_no_descriptors_or_memory() {

@@ -1,4 +1,5 @@
-//! The sandbox of the binary, and who it is. What the sandbox itself keeps from is tested beside it.
+//! Tests of the binary's sandbox, and of the user that it runs as. The sandbox's own tests are
+//! beside its source.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,13 +38,13 @@ fn announced(folder: &Path, args: &[&str]) -> (ChildProcess, Client, Vec<String>
     (child, Client::connect(address), lines)
 }
 
-/// The line about the sandbox.
+/// Returns the line about the sandbox.
 fn sandbox(lines: &[String]) -> &str {
     let line = lines.iter().find(|line| line.starts_with("sandbox: "));
     line.expect("it is said")
 }
 
-/// What the kernel says of each thread: its name, and the value of `key`.
+/// Returns the name of each thread and the value of `key` in its /proc status.
 fn threads(process: u32, key: &str) -> BTreeSet<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
     let statuses =
@@ -60,7 +61,7 @@ fn threads(process: u32, key: &str) -> BTreeSet<(String, String)> {
     values.collect()
 }
 
-/// A folder that everybody may enter, with `site/page` in it.
+/// Returns a folder that all users may enter, with `site/page` in it.
 fn site() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -71,9 +72,9 @@ fn site() -> tempfile::TempDir {
 
 const ALL_THREADS: [&str; 5] = ["access-log", "diagnostics", "signals", "tws", "worker-0"];
 
-/// What is said of each thread, when there are those of these names. One that has just begun has the
-/// name of the one that started it.
-fn all_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, String)> {
+/// Returns the name and value of each thread once all of `names` exist. A thread that has just
+/// started has the name of its parent.
+fn wait_for_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     eventually!(|| {
         found = threads(id, key);
@@ -84,7 +85,7 @@ fn all_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, String)>
 }
 
 #[test]
-fn all_threads_have_no_new_privs() {
+fn sandboxed_threads_have_no_new_privs() {
     let folder = site();
     let users = [
         "site",
@@ -95,7 +96,7 @@ fn all_threads_have_no_new_privs() {
     let users = &users[..if cfg!(feature = "sqlite") { 4 } else { 3 }];
     for (args, expected) in [(users, "1"), (&["site", "--no-sandbox"], "0")] {
         let (process, mut client, _) = announced(folder.path(), args);
-        // A listing is made by a helper.
+        // A listing runs on a helper thread.
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         client.head();
         let has_users = cfg!(feature = "sqlite") && expected == "1";
@@ -103,7 +104,7 @@ fn all_threads_have_no_new_privs() {
             .into_iter()
             .chain(has_users.then_some("users-writer"));
         let names: Vec<_> = names.collect();
-        let found = all_threads(process.id(), "NoNewPrivs", &names);
+        let found = wait_for_threads(process.id(), "NoNewPrivs", &names);
         assert!(
             found.iter().all(|(_, value)| value == expected),
             "{found:?}"
@@ -133,7 +134,8 @@ fn start_prints_sandbox_scope() {
     assert!(sandbox(&lines).starts_with(&expected), "{lines:?}");
 }
 
-/// Whoever can switch the link to the root, or to a file that is served, could have everything.
+/// A process that can switch the link to the root, or to a served file, could otherwise read
+/// everything.
 #[test]
 fn switched_root_symlink_is_confined_to_siblings() {
     let folder = site();
@@ -238,13 +240,13 @@ fn user_flag_drops_privileges_and_files_belong_to_user() {
     assert_eq!(client.get("/page").text(), "page");
     let id = process.id();
     let same = |key: &str, expected: &str| {
-        let found = all_threads(id, key, &ALL_THREADS);
+        let found = wait_for_threads(id, key, &ALL_THREADS);
         assert!(
             found.iter().all(|(_, value)| value == expected),
             "{key}: {found:?}"
         );
     };
-    // Real, effective, saved, and for files.
+    // Real, effective, saved and file system IDs.
     same("Uid", &["4000000001"; 4].join("\t"));
     same("Gid", &["4000000002"; 4].join("\t"));
     same("Groups", "");
@@ -265,7 +267,7 @@ fn user_flag_drops_privileges_and_files_belong_to_user() {
     eventually!(|| !fs::read(at("access.log")).expect("a log").is_empty());
 }
 
-/// What a FIFO, a device and a closed descriptor are, they stay in the sandbox.
+/// A FIFO, a device and a closed descriptor are usable logs inside the sandbox, too.
 #[test]
 fn access_log_to_device_or_stdout_starts() {
     let folder = site();

@@ -1,4 +1,5 @@
-//! What a site says about itself, in its file or by flags: each rule on a real socket.
+//! Tests of site rules, set in the site file or by flags: headers, redirects, error pages,
+//! listings, hosts, symbolic links.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +12,7 @@ use tws::site::Site;
 use crate::static_files::write;
 use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually};
 
-/// A folder with a site file, and a server for it.
+/// Returns a folder with a site file, and a server of it.
 fn site(rules: &str) -> (TempDir, TestServer) {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
@@ -48,11 +49,11 @@ fn header_rule_applies_to_matching_successful_responses() {
     let app = client.get("/app.js");
     assert_eq!(app.field("Cache-Control"), Some("public, max-age=60"));
     assert_eq!(app.field("X-Kind"), Some("script"));
-    // All rules that match count, the last for each field.
+    // All matching rules apply; for each field the last one wins.
     let lib = client.get("/assets/deep/lib.js");
     assert_eq!(lib.field("Cache-Control"), Some("immutable"));
     assert_eq!(lib.field("X-Kind"), Some("script"));
-    // RFC 9110 §15.4.5: a 304 has them, too.
+    // RFC 9110 §15.4.5: a 304 has these fields, too.
     let tag = format!("If-None-Match: {}\r\n", app.field("ETag").expect("a tag"));
     let unchanged = get(&mut client, "/app.js", &tag);
     assert_eq!(
@@ -60,7 +61,7 @@ fn header_rule_applies_to_matching_successful_responses() {
         (304, Some("public, max-age=60"))
     );
     assert_eq!(unchanged.field("Vary"), Some("Accept-Encoding"));
-    // Nobody is to keep an error for long.
+    // Errors must not be cached for long.
     let missing = client.get("/assets/none.js");
     assert_eq!(
         (missing.status, missing.field("Cache-Control")),
@@ -173,7 +174,7 @@ fn error_405_format_follows_accept() {
     }
 }
 
-/// The page answers navigations; whatever else is missing is missing.
+/// The SPA page answers navigation requests; other missing files are 404.
 #[test]
 fn spa_page_answers_navigation_and_missing_assets_are_404() {
     let (_folder, server) =
@@ -304,7 +305,7 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
         !text.contains("<b>") && !text.contains("secret") && !text.contains("passwd"),
         "{text}"
     );
-    // Every link leads to what it names.
+    // Every link leads to the entry it names.
     for link in text
         .split("href=\"./")
         .skip(1)
@@ -340,7 +341,7 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
         assert!(names.contains(&("<b>&\"'.txt", "file")), "{names:?}");
         assert_eq!(names.len(), 4, "{names:?}");
     }
-    // A folder with an index is its index.
+    // A folder with an index file is not listed.
     assert_eq!(client.get("/docs/").text(), "<p>docs");
     let (_folder, off) = site("listing = \"off\"\n");
     assert_eq!(off.client().get("/bare/").status, 404);
@@ -397,8 +398,8 @@ fn switched_root_is_served_and_running_download_completes() {
     );
 }
 
-/// A listing and a redirect are no files: rules for files say neither how long to keep them nor
-/// what they may do.
+/// A listing and a redirect are not files: rules for files set neither their caching nor their
+/// content security policy.
 #[test]
 fn header_rules_do_not_cache_listings_or_redirects() {
     let (_folder, server) = site(
@@ -477,7 +478,7 @@ fn absolute_symlink_within_symlinked_root_is_followed() {
     assert_eq!(server.client().get("/link/a.txt").text(), "a");
 }
 
-/// Flags come before the site file.
+/// Flags override the site file.
 #[test]
 fn flags_override_site_file() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -527,7 +528,7 @@ fn flags_override_site_file() {
     let response = status(&["-H", "X-A: b", "--cors"], "/a.txt", "");
     assert_eq!(response.field("X-A"), Some("b"));
     assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"));
-    // A folder that was not named is not shown to everybody.
+    // A folder that was not named on the command line is not listed.
     let unnamed = TwsProcess::start(at, &[]);
     assert_eq!(unnamed.client().get("/").status, 404);
 }

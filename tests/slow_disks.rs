@@ -1,4 +1,6 @@
-//! Disks that hang and disks that fail, on real descriptors: nobody waits but who asks them.
+//! Tests of disks that hang and disks that fail: only requests that need the disk wait for it.
+//!
+//! A FUSE file system stands for the disk, so the tests need root and are ignored by default.
 
 use std::fs;
 
@@ -8,14 +10,14 @@ use tempfile::TempDir;
 use crate::support::disk::{FileBehavior, FuseDisk};
 use crate::support::{Client, TwsProcess, eventually, pattern};
 
-/// Large enough that it is sent in many pieces.
+/// Large enough to be sent in many pieces.
 const LARGE: usize = 4 << 20;
 
-/// A multiple of what is read at once.
+/// A multiple of the size of one read.
 const FAILS_FROM: usize = 1 << 20;
 
-/// A server of a folder of which a part is a bad disk. The disk goes first: a process that waits
-/// for it cannot be ended.
+/// A server of a folder with a faulty disk mounted in it. The disk is dropped first: a process that
+/// waits for it cannot be killed.
 struct DiskServer {
     disk: FuseDisk,
     server: TwsProcess,
@@ -23,7 +25,7 @@ struct DiskServer {
 }
 
 impl DiskServer {
-    /// The root is the folder, or the disk itself.
+    /// Mounts the disk and serves the folder, or the disk itself.
     fn start(root: ServedRoot, args: &[&str]) -> Self {
         let site = tempfile::tempdir().expect("a folder");
         fs::write(site.path().join("small.txt"), "small").expect("a file");
@@ -61,7 +63,7 @@ impl DiskServer {
         }
     }
 
-    /// Clients that ask for a file that hangs, all of them on their way.
+    /// Connects `count` clients that send a request for `path`.
     fn ask(&self, path: &str, count: usize) -> Vec<Client> {
         let clients = (0..count).map(|_| {
             let mut client = self.server.client();
@@ -87,7 +89,7 @@ impl ServedRoot {
     }
 }
 
-/// More than there are helpers of any kind.
+/// More than there are helper threads of any kind.
 const MANY: usize = 32;
 
 #[test]
@@ -107,12 +109,13 @@ fn hanging_disk_does_not_block_other_requests() {
             );
             let mut waiting = served.ask(&root.on_disk(name), MANY);
             eventually!(|| served.disk.waiting() > 0);
-            // There is one event loop, and it serves what needs no disk.
+            // There is one event loop, and it answers requests that need no disk.
             for client in [&mut kept, &mut served.server.client()] {
                 assert_eq!(client.request("OPTIONS", "/", "").status, 204, "{case}");
                 assert_eq!(client.get("/%00").status, 400, "{case}");
             }
-            // What needs another disk: in memory and from it, large, and with a helper's help.
+            // Requests that need another disk: cached and uncached, large, and with a helper
+            // thread.
             if root == ServedRoot::Folder {
                 let mut other = served.server.client();
                 assert_eq!(other.get("/small.txt").text(), "small", "{case}");
@@ -123,7 +126,8 @@ fn hanging_disk_does_not_block_other_requests() {
                 assert_eq!(other.head().status, 200, "{case}");
                 assert!(!other.chunks().is_empty(), "{case}");
             }
-            // What is sent is read by threads of their own: others find files on this disk.
+            // File contents are read by separate threads, so opening other files on this disk
+            // works.
             if name == "hangs" {
                 let mut same = served.server.client();
                 assert_eq!(
@@ -140,7 +144,7 @@ fn hanging_disk_does_not_block_other_requests() {
                 let response = client.response();
                 assert_eq!(response.status, 200, "{case}");
                 assert!(response.content == content, "{case}");
-                // It is as good as any other.
+                // The connection is as usable as any other.
                 assert_eq!(
                     client.get(&root.on_disk("small.txt")).text(),
                     "small",
@@ -151,8 +155,8 @@ fn hanging_disk_does_not_block_other_requests() {
     }
 }
 
-/// What a helper has read is sent as it is: to ask again for what the kernel has let go of meanwhile
-/// would be to wait.
+/// Bytes read by a helper thread are sent as they are: reading again, after the kernel has evicted
+/// them from the page cache, would block.
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn cold_file_is_never_read_by_event_loop() {
@@ -164,7 +168,7 @@ fn cold_file_is_never_read_by_event_loop() {
         let field = format!("Range: bytes={}-\r\n", LARGE - 1000);
         let end = client.request("GET", &path, &field);
         assert!(end.content == pattern(LARGE)[LARGE - 1000..], "{root:?}");
-        // A client that takes its time, so that what was read does not go at once.
+        // A client that pauses, so that the bytes read are not sent at once.
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
         client.head();
         let halves = [LARGE / 2, LARGE - LARGE / 2].map(|len| client.read(len));
@@ -181,7 +185,8 @@ fn cold_file_is_never_read_by_event_loop() {
     }
 }
 
-/// The page for what is not found hangs, and is found on the way to another answer.
+/// Reading the error page of a 404 hangs. The page is looked up in the course of answering another
+/// path.
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn hanging_error_page_does_not_block_other_requests() {
@@ -193,7 +198,7 @@ fn hanging_error_page_does_not_block_other_requests() {
     let served = DiskServer::start(ServedRoot::Folder, &args);
     let mut waiting = served.ask("/none", 1);
     eventually!(|| served.disk.waiting() > 0);
-    // By now it is known, without a disk, that there is nothing.
+    // Meanwhile it is cached that the file does not exist, which needs no disk.
     waiting.extend(served.ask("/none", 1));
     let mut other = served.server.client();
     assert_eq!(other.request("OPTIONS", "/", "").status, 204);
@@ -219,7 +224,7 @@ fn failing_disk_is_500_before_head_and_abort_after() {
             assert_eq!(logged, (&500.into(), &"complete".into()), "{root:?} {name}");
             client = served.server.client();
         }
-        // It has said how long it is, and it ends before: nothing is made up.
+        // The head with the length is sent, and the body ends early: it is not padded.
         let mut client = served.ask(&root.on_disk("fails"), 1).remove(0);
         let head = client.head();
         assert_eq!(
@@ -237,7 +242,7 @@ fn failing_disk_is_500_before_head_and_abort_after() {
         let logged = (&line["status"], &line["outcome"], &line["bytes"]);
         let expected = (&200.into(), &"aborted".into(), &FAILS_FROM.into());
         assert_eq!(logged, expected, "{root:?}");
-        // What is fine on that disk is fine.
+        // Other files on that disk are served.
         let mut client = served.server.client();
         assert!(
             client.get(&root.on_disk("large")).content == pattern(LARGE),

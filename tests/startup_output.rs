@@ -1,4 +1,5 @@
-//! What is said at the start: addresses, warnings, colours, a QR code; and the browser it opens.
+//! Tests of the output at the start: addresses, warnings, colours, the QR code; and of the browser
+//! that --open starts.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -32,7 +33,7 @@ fn lines_of(output: impl Read) -> String {
     lines_with(output, &[LAST_WORDS])
 }
 
-/// The lines until all these words were said.
+/// Reads lines until all of `words` have appeared.
 fn lines_with(output: impl Read, words: &[&str]) -> String {
     let mut said = String::new();
     let mut output = BufReader::new(output);
@@ -116,7 +117,7 @@ fn served_secrets_and_risky_flags_are_warned_about() {
     }
 }
 
-/// The wording of the whole announcement. Other tests look for parts of it.
+/// The text of the whole announcement. Other tests look for parts of it.
 #[test]
 fn announcement_matches_golden_text() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -139,7 +140,7 @@ fn announcement_matches_golden_text() {
     assert_eq!(rest.replace(root, ""), expected);
 }
 
-/// However large a folder is, the start is not kept for long.
+/// However large a folder is, the scan delays the start only for a short time.
 #[test]
 fn secrets_scan_of_large_folder_is_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -189,14 +190,15 @@ fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
         .filter(|line| line.contains('█'))
         .map(|line| line.chars().count())
         .collect();
-    // A machine may have no address that others reach.
+    // A machine may have no address that is reachable from other machines.
     match urls.len() {
         1 => assert!(text.contains("--qr: no address is reachable"), "{text}"),
         _ => {
             let width = rows[0];
             assert!(rows.iter().all(|row| *row == width), "{text}");
             assert_eq!(rows.len(), width.div_ceil(2), "{text}");
-            // Versions are 4 modules apart, from 21 on; the quiet zone has 4 on each side.
+            // QR code versions are 4 modules apart, starting at 21; the quiet zone has 4 on each
+            // side.
             assert_eq!((width - 8) % 4, 1, "{text}");
         }
     }
@@ -208,7 +210,7 @@ fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
     assert!(!here.contains('█') && !here.contains("password"), "{here}");
 }
 
-/// What the binary says to a terminal, a warning included.
+/// Returns the output of the binary on a terminal, with a warning on standard error.
 fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).expect("a terminal");
@@ -246,7 +248,7 @@ fn colors_appear_on_terminals_without_no_color() {
     }
 }
 
-/// A folder with a program that the desktop opens addresses with.
+/// Returns a folder with an `xdg-open` that runs a script.
 fn desktop(script: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("xdg-open");
@@ -267,7 +269,7 @@ fn opening(root: &Path, path: &Path, flag: &str) -> (ChildProcess, String, Child
 #[test]
 fn open_flag_passes_listen_url_to_browser() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Outside of the sandbox: the file is none of the server's.
+    // The script runs outside the sandbox: it writes a file that the server may not write.
     let desktop =
         desktop("printf %s \"$1\" > \"$OPENED.part\"; /bin/mv \"$OPENED.part\" \"$OPENED\"");
     for flag in ["-o", "--open"] {

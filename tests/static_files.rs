@@ -1,4 +1,5 @@
-//! Files on a real socket, in a tree made for it.
+//! Tests of static files: paths, validators, conditional requests, ranges, methods, and downloads
+//! of files that change.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +13,7 @@ use tws::{Handler, Request, Router, StaticFiles};
 
 use crate::support::{TestServer, eventually, pattern};
 
-/// Writes a file whose modification time is long past, so that its tag is strong.
+/// Writes a file whose modification time is long past, so that its entity tag is strong.
 pub(crate) fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
@@ -64,7 +65,7 @@ fn paths_of_file_tree_get_expected_status() {
         ("/%00", 400, None),
     ];
     for (path, status, content) in table {
-        // A refusal ends its connection.
+        // A rejection closes its connection.
         let response = match status {
             400 => server.client().get(path),
             _ => client.get(path),
@@ -117,7 +118,7 @@ fn file_response_has_type_length_and_validators() {
         lines.collect::<Vec<_>>().join("\n")
     };
     assert_eq!(without_date(&head.head), without_date(&response.head));
-    // Nothing follows a HEAD's head: the next response is whole.
+    // No body follows the head of a HEAD response: the next response is complete.
     assert_eq!(client.get("/ten.txt").text(), "0123456789");
 }
 
@@ -273,7 +274,7 @@ fn download_completes_after_file_is_replaced_or_unlinked() {
     );
 }
 
-/// What was promised is what was open: neither what came behind it nor who may open it by now.
+/// The opened file is sent: neither appended bytes nor later permissions matter.
 #[test]
 fn download_completes_after_file_grows_or_becomes_unreadable() {
     use std::io::Write;
@@ -322,7 +323,7 @@ fn truncated_file_closes_connection_early() {
     assert_eq!(server.client().get("/ten.txt").text(), "0123456789");
 }
 
-/// What the kernel has thrown out of its memory is read by a helper thread; the answer is the same.
+/// A file evicted from the page cache is read by a helper thread; the response is the same.
 #[test]
 fn cold_files_are_served_with_same_content() {
     let folder = tree();
@@ -383,7 +384,7 @@ fn nested_site_redirects_keep_prefix() {
         ("/a%20b/ñ/a%20b.txt", 200, None),
         ("/a%20b/x/%F1", 200, None),
         ("/a%20b/x/", 200, None),
-        // Links in the index are relative to this.
+        // Links in the index file are relative to this path.
         ("/a%20b/%C3%B1?q=1", 301, Some("/a%20b/%C3%B1/?q=1")),
         ("/a%20b/x/docs?q", 301, Some("/a%20b/x/docs/?q")),
         ("/a%20b/x/old", 301, Some("/a%20b/x/docs/")),

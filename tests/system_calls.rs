@@ -1,4 +1,5 @@
-//! What a request costs in system calls, which decides the race for small files.
+//! Tests of the number of system calls per request, which determines the throughput for small
+//! files.
 
 use std::fs;
 use std::io::BufReader;
@@ -9,11 +10,11 @@ use rustix::process::Signal;
 use crate::support::server::announced_address;
 use crate::support::{ChildProcess, Client};
 
-/// One read, one write, and a share of a wait for events. A bare epoll loop has no fewer.
+/// One read, one write, and a share of one epoll wait. A bare epoll loop needs as many.
 const MAX_CALLS_PER_REQUEST: f64 = 2.15;
 
-/// Every ten milliseconds it is looked whether a file has changed, however many ask for it: these
-/// calls would count how slow the machine is.
+/// Excludes the calls that revalidate a cached file every ten milliseconds, independent of the
+/// number of requests: their number would depend on the speed of the machine.
 const NOT_PER_TIME: &str = "trace=!openat2,newfstatat,fstat,fcntl,close";
 
 #[test]
@@ -25,7 +26,7 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
     let state = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("small.png"), [b'x'; 1024]).expect("a file");
     let summary = state.path().join("calls");
-    // `-D`: what is started is the server itself, and what it is told with signals reaches it.
+    // With `-D` the child process is the server itself, so it receives the signals.
     let mut command = Command::new("strace");
     command
         .args(["-D", "-f", "-c", "-e", NOT_PER_TIME, "-o"])
@@ -51,7 +52,7 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
     server.signal(Signal::TERM);
     server.wait().expect("an end");
 
-    // Start and end of the server are in it, too.
+    // The calls of the server's start and end are included.
     let mut calls = None;
     crate::support::eventually!(|| {
         calls = total(&fs::read_to_string(&summary).unwrap_or_default());
@@ -61,7 +62,7 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
     assert!(each <= MAX_CALLS_PER_REQUEST, "{each} calls per request");
 }
 
-/// The number of calls in the last line: `100.00  0.5  12  41280  7 total`.
+/// Returns the number of calls in the last line: `100.00  0.5  12  41280  7 total`.
 fn total(summary: &str) -> Option<f64> {
     let line = summary.lines().find(|line| line.ends_with(" total"))?;
     line.split_whitespace().nth(3)?.parse().ok()

@@ -1,5 +1,5 @@
-//! What a supervisor gives to the binary and hears from it: sockets that are open already, and words
-//! (sd_listen_fds(3), sd_notify(3)).
+//! Tests of the systemd protocols: inherited sockets (sd_listen_fds(3)), and notifications and
+//! watchdog (sd_notify(3)).
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::support::client::TIMEOUT;
 use crate::support::{ChildProcess, Client, TwsProcess, eventually};
 
-/// A folder with a file to serve, and one for `--config` beside it.
+/// Returns a folder with a file to serve, and a config file beside it.
 fn place() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir_all(folder.path().join("site")).expect("a folder");
@@ -31,8 +31,8 @@ fn configure(folder: &Path, more: &str) {
     fs::rename(folder.join("new"), folder.join("tws.toml")).expect("a folder");
 }
 
-/// The binary with one socket or two, as a shell passes them on. What it says on standard error is in
-/// `errors` then.
+/// Returns a command that runs the binary with one or two inherited sockets, which a shell moves to
+/// their descriptors. The shell redirects standard error to the file `errors`.
 fn with_sockets(folder: &Path, sockets: Vec<OwnedFd>, names: &str) -> Command {
     let count = sockets.len();
     let mut command = Command::new("sh");
@@ -59,7 +59,7 @@ fn listener() -> TcpListener {
 
 const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
-/// A request that is made now, to be answered some time.
+/// Sends a request and returns a function that reads the response.
 fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
     stream.write_all(REQUEST).expect("a listener");
     move || {
@@ -76,14 +76,14 @@ fn inherited_sockets_are_served_instead_of_own_port() {
     let address = tcp.local_addr().expect("an address");
     let path = folder.path().join("tws.sock");
     let unix = UnixListener::bind(&path).expect("a socket");
-    // They come before it runs.
+    // The connections are made before the process runs.
     let stream = TcpStream::connect(address).expect("a listener");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let first = asked(stream);
     let stream = UnixStream::connect(&path).expect("a listener");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let second = asked(stream);
-    // Somebody has that port.
+    // A port that is in use.
     let taken = listener();
     let port = taken.local_addr().expect("an address").port();
     let mut command = with_sockets(folder.path(), vec![tcp.into(), unix.into()], "");
@@ -169,7 +169,7 @@ fn unusable_inherited_socket_is_one_line_error() {
     }
 }
 
-/// What is set means nothing, so it is no danger, either.
+/// --bind has no effect with inherited sockets, so it is no reason to reject uploads either.
 #[test]
 fn uploads_without_passwords_are_judged_by_inherited_socket_addresses() {
     let folder = place();
@@ -187,7 +187,7 @@ fn uploads_without_passwords_are_judged_by_inherited_socket_addresses() {
     eventually!(|| fs::read_to_string(&errors).is_ok_and(|text| text.contains("--auth-file")));
 }
 
-/// A supervisor that listens.
+/// The socket of a supervisor that receives notifications.
 struct NotifySocket {
     socket: UnixDatagram,
     name: String,
@@ -218,7 +218,7 @@ impl NotifySocket {
         String::from_utf8_lossy(&room[..count]).into_owned()
     }
 
-    /// What comes next but for the watchdog's.
+    /// Returns the next message that is not the watchdog's.
     fn heard_beside_watchdog(&self) -> String {
         let mut text = String::new();
         eventually!(|| {
@@ -229,7 +229,8 @@ impl NotifySocket {
     }
 }
 
-/// Ends a process that is nobody's child here.
+/// A main process that replaced another one, and is not a child of this process; it is killed when
+/// this is dropped.
 struct NewMainProcess(Pid);
 
 impl NewMainProcess {
@@ -244,7 +245,7 @@ impl Drop for NewMainProcess {
     }
 }
 
-/// From the start to the end, with the sandbox, sockets that are given and two upgrades.
+/// From start to end, inside the sandbox, with inherited sockets and two upgrades.
 #[test]
 fn notify_reports_start_reload_upgrade_and_stop_in_order() {
     for kind in ["path", "abstract"] {
@@ -289,7 +290,7 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
             let new = Pid::from_raw(new.parse().expect("a number")).expect("a process");
             assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serving "));
             assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
-            // That one ends by itself, and says nothing of it.
+            // The replaced process exits by itself and sends no notification.
             pid = Some(NewMainProcess(new));
         }
         assert!(process.child.wait().expect("an end").success());
@@ -317,7 +318,7 @@ fn watchdog_is_notified_by_main_process_only() {
             .stdin(Stdio::null());
         TwsProcess::run(&mut command)
     };
-    // Neither without an end nor for another process.
+    // Neither for an invalid interval nor for another process.
     for (usec, pid) in [("0", None), ("x", None), ("1000", Some("1"))] {
         let mut process = start(usec, pid);
         assert!(supervisor.heard().starts_with("READY=1\n"));
@@ -335,7 +336,7 @@ fn watchdog_is_notified_by_main_process_only() {
     let new = NewMainProcess(pid);
     assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
     assert!(process.child.wait().expect("an end").success());
-    // All that the old one has said is behind this.
+    // All notifications of the old process precede this one.
     new.signal(Signal::HUP);
     for word in ["RELOADING=1\n", "READY=1\n"] {
         assert!(supervisor.heard_beside_watchdog().starts_with(word));
@@ -369,7 +370,7 @@ fn missing_notify_socket_is_only_a_warning() {
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 
-/// Asks at a Unix socket, and is answered when the program has been started for it.
+/// Sends a request to a Unix socket for which systemd starts the program.
 fn ask(path: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("a listener");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");

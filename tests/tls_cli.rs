@@ -1,4 +1,5 @@
-//! TLS as the program speaks it, and what other programs make of that.
+//! Tests of TLS in the binary: certificates from flags, redirects from HTTP, SIGHUP, and other
+//! programs as clients.
 
 use std::fs;
 use std::path::Path;
@@ -71,7 +72,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
     assert!(log.contains("\"GET /a.txt?b HTTP/1.1\" 308"), "{log}");
 }
 
-/// From the start, and when they have changed.
+/// At the start, and after a reload.
 #[test]
 fn redirect_listener_applies_limits_and_their_reload() {
     let folder = folder();
@@ -89,14 +90,14 @@ fn redirect_listener_applies_limits_and_their_reload() {
     assert_eq!([(); 3].map(|()| client.get("/").status), [308, 429, 429]);
     fs::write(&settings, "keep-alive-max = 0\n").expect("a file");
     process.signal(Signal::HUP);
-    // There is no other limit now than that of a connection's requests.
+    // The only limit now is the number of requests per connection.
     eventually!(|| {
         let response = Client::connect(redirecting(&process.announcement)).get("/");
         (response.status, response.field("Connection")) == (308, Some("close"))
     });
 }
 
-/// It is not for the port that leads elsewhere, and nobody waits until it has been sent.
+/// The body is not for the redirecting port, which does not wait for it.
 #[test]
 fn redirect_of_request_with_body_is_308_without_reading_it() {
     let folder = folder();
@@ -116,7 +117,7 @@ fn redirect_of_request_with_body_is_308_without_reading_it() {
     }
 }
 
-/// In the sandbox, by SIGHUP: one that is wrong changes nothing.
+/// In the sandbox, by SIGHUP.
 #[test]
 fn renewed_certificate_is_served_after_sighup() {
     let authority = CertificateAuthority::new();
@@ -147,7 +148,8 @@ fn renewed_certificate_is_served_after_sighup() {
     assert_eq!(kept.get("/a.txt").1, b"a");
 }
 
-/// As the file names them now. If one of them is wrong, or a limit, they stay.
+/// The certificates are those that the file names now; a wrong certificate or limit leaves them
+/// unchanged.
 #[test]
 fn sighup_adds_and_removes_certificates() {
     let authority = CertificateAuthority::new();
@@ -253,8 +255,8 @@ fn curl_fetches_over_tls_and_follows_redirect() {
     assert_eq!(run("curl", &range).stdout, [7; 10]);
 }
 
-/// As testssl has it: only suites with forward secrecy and authenticated encryption, and no version
-/// before 1.2.
+/// As testssl requires: only cipher suites with forward secrecy and authenticated encryption, and
+/// no version before 1.2.
 #[test]
 #[ignore = "needs openssl"]
 fn openssl_weak_versions_and_ciphers_are_rejected() {

@@ -1,4 +1,5 @@
-//! TLS: the same server behind it.
+//! Tests of TLS in the library: handshakes, certificate selection and replacement, session
+//! resumption, limits and close.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,7 +18,7 @@ use crate::support::{TestServer, eventually, pattern};
 
 const MIB: usize = 1 << 20;
 
-/// Who issues certificates, and where they lie.
+/// A certificate authority, and the folder of the certificates that it has issued.
 pub(crate) struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, Key>,
     folder: TempDir,
@@ -63,7 +64,7 @@ impl CertificateAuthority {
         pair
     }
 
-    /// What a client believes who knows this authority.
+    /// Returns the configuration of a client that trusts this authority.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a root");
@@ -75,7 +76,7 @@ impl CertificateAuthority {
     }
 }
 
-/// A client that has shaken hands.
+/// A client that has completed its handshake.
 pub(crate) struct TlsClient(pub(crate) StreamOwned<ClientConnection, TcpStream>);
 
 impl TlsClient {
@@ -103,7 +104,7 @@ impl TlsClient {
         self.0.write_all(bytes.as_ref()).expect("a server");
     }
 
-    /// Head and content.
+    /// Reads a response and returns its head and body.
     fn response(&mut self) -> (String, Vec<u8>) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -127,7 +128,7 @@ impl TlsClient {
     }
 }
 
-/// A server on a free port, with TLS.
+/// Starts a server on a free port, with TLS.
 fn serve(tls: Tls, handler: impl tws::Handler + 'static) -> TestServer {
     TestServer::with(handler, |_| {}, |server| server.with_tls(tls))
 }
@@ -190,7 +191,8 @@ fn request_body_and_streamed_response_cross_tls() {
     assert!(client.response().1 == content);
 }
 
-/// The end is said in TLS, too: whoever reads until then knows that nothing was cut off.
+/// The server sends close_notify, so a client that reads to the end knows that the response is
+/// complete.
 #[test]
 fn connection_close_sends_close_notify() {
     let authority = CertificateAuthority::new();
@@ -208,7 +210,7 @@ fn connection_close_sends_close_notify() {
         client.0.read_to_string(&mut response).expect("a clean end");
         assert!(response.starts_with("HTTP/1.1 "), "{response}");
     }
-    // A client that ends its side first still gets its answer.
+    // A client that closes its sending side first still gets its response.
     let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     client.0.conn.send_close_notify();
@@ -272,8 +274,7 @@ fn tls12_and_tls13_sessions_are_resumed() {
     }
 }
 
-/// As certbot has it: `live/NAME/*.pem` are links into `archive`, which lead elsewhere after a
-/// renewal.
+/// With certbot, `live/NAME/*.pem` are links into `archive` that are switched by a renewal.
 #[test]
 fn replaced_certificate_is_served_without_dropping_connections() {
     let authority = CertificateAuthority::new();
@@ -299,14 +300,14 @@ fn replaced_certificate_is_served_without_dropping_connections() {
     let connect = || TlsClient::connect(server.address, "a.test", &Arc::new(authority.client()));
     let mut old = connect().expect("a session");
     assert_eq!(tls.reload().expect("fine"), Reloaded::Unchanged);
-    // In the middle of a renewal the two do not belong together, and nothing changes.
+    // In the middle of a renewal the certificate and the key do not match, and nothing changes.
     let second = authority.issue("2", &["a.test", "b.test"]);
     link(&second.certificate, &live.certificate);
     let error = tls.reload().expect_err("half a renewal").to_string();
     assert!(error.contains("does not match the certificate"), "{error}");
     assert_eq!(shown(&connect().expect("a session")), shown(&old));
     link(&second.key, &live.key);
-    // The server looks by itself.
+    // The server checks for changes by itself.
     eventually!(|| shown(&connect().expect("a session")) != shown(&old));
     assert_eq!(old.get("/").1, b"hello\n");
     assert!(TlsClient::connect(server.address, "b.test", &config).is_ok());
@@ -390,8 +391,7 @@ fn plain_http_on_tls_port_is_400() {
         .expect_closed_or_reset();
 }
 
-/// Handshakes that do not go on cost nobody anything, and end.
-/// Behind a proxy that tells whose a connection is, and passes on what it cannot read.
+/// The server is behind a proxy that sends the client's address and passes on the encrypted bytes.
 #[test]
 fn tls_connection_above_client_limit_is_closed() {
     let authority = CertificateAuthority::new();
@@ -419,6 +419,7 @@ fn tls_connection_above_client_limit_is_closed() {
     assert_eq!(connect().expect("a handshake").get("/").1, b"hello\n");
 }
 
+/// Incomplete handshakes delay no other connection, and time out.
 #[test]
 fn incomplete_handshakes_time_out_without_blocking_others() {
     let authority = CertificateAuthority::new();
@@ -432,7 +433,7 @@ fn incomplete_handshakes_time_out_without_blocking_others() {
     let mut halves: Vec<_> = (0..100)
         .map(|at| {
             let mut client = server.client();
-            // A record that announces more than comes.
+            // A record that announces more bytes than are sent.
             client.send(
                 [22, 3, 1, 2, 0]
                     .iter()
@@ -453,7 +454,7 @@ fn incomplete_handshakes_time_out_without_blocking_others() {
     eventually!(|| server.handle.connections() == 0);
 }
 
-/// Those who do not go on with their handshake make room for who wants to.
+/// Connections with an incomplete handshake are evicted for new ones.
 #[test]
 fn incomplete_handshakes_are_evicted_at_connection_limit() {
     let authority = CertificateAuthority::new();
@@ -475,7 +476,7 @@ fn incomplete_handshakes_are_evicted_at_connection_limit() {
     });
 }
 
-/// What a client does not take is held back, and not lost.
+/// A response that a client does not read yet is held back, and is not lost.
 #[test]
 fn late_reading_tls_client_gets_complete_response() {
     let authority = CertificateAuthority::new();
@@ -502,7 +503,7 @@ fn late_reading_tls_client_gets_complete_response() {
     }
 }
 
-/// What 5,000 connections that say nothing cost, with the clients' sessions forgotten.
+/// Measures 5,000 idle connections, without the clients' sessions.
 #[test]
 #[ignore = "needs 10,100 descriptors, and prints what it has measured"]
 fn idle_tls_connection_uses_under_64_kib() {

@@ -1,4 +1,4 @@
-//! The picture in the terminal, on a pseudo-terminal whose other end is looked at.
+//! Tests of `--tui` on a pseudo-terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{ChildProcess, Client, eventually};
 
-/// More than sockets hold.
+/// More than the socket buffers hold.
 const LARGE: usize = 64 * 1024 * 1024;
 
 const FRESH_SCREEN: &str = "\x1b[?1049h";
@@ -52,13 +52,13 @@ impl TerminalSession {
             .stdout(end())
             .stderr(end());
         let child = ChildProcess::start(&mut command);
-        // Who has the other end of the terminal is to be the server alone.
+        // Drop the command's copies, so that the server alone has the other end of the terminal.
         drop(command);
         let terminal = File::from(terminal);
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let mut output = terminal.try_clone().expect("a descriptor");
         let all = Arc::clone(&written);
-        // It ends with an error when nobody has the other end any more.
+        // Reading fails when the other end of the terminal is closed.
         std::thread::spawn(move || {
             let mut bytes = [0; 65536];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
@@ -75,7 +75,7 @@ impl TerminalSession {
         }
     }
 
-    /// All that was written to the terminal.
+    /// Returns everything written to the terminal.
     fn written(&self) -> String {
         let written = self.written.lock().expect("no panic");
         String::from_utf8_lossy(&written).into_owned()
@@ -106,7 +106,8 @@ impl TerminalSession {
         self.child.signal(signal);
     }
 
-    /// How it ended, with the terminal as it was before.
+    /// Waits for the process to exit, asserts that the terminal is restored, and returns the
+    /// status.
     fn end(mut self) -> ExitStatus {
         let status = self.child.wait().expect("an end");
         eventually!(|| self.written().ends_with(CURSOR));
@@ -132,8 +133,8 @@ fn resize(terminal: impl AsFd, columns: u16, rows: u16) {
     tcsetwinsize(terminal, size).expect("a size");
 }
 
-/// What a screen shows to which this was written: as far as it matters here, text at places
-/// (ECMA-48 CUP). Unchanged cells are not written, so words come in parts.
+/// Returns the screen after `written`, as far as these tests need it: text at positions (ECMA-48
+/// CUP). Unchanged cells are not written, so words arrive in parts.
 fn screen(written: &str) -> String {
     let mut rows = vec![vec![' '; 200]; 60];
     let (mut row, mut column) = (0, 0);
@@ -147,7 +148,7 @@ fn screen(written: &str) -> String {
                     match sequence.next() {
                         Some(letter @ ('@'..='~')) => break letter,
                         Some(letter) => arguments.push(letter),
-                        // The rest is on its way.
+                        // The rest of the sequence has not arrived yet.
                         None => break '~',
                     }
                 };
@@ -194,7 +195,7 @@ fn tui_shows_download_and_restores_terminal() {
     }
     let modes = tcgetattr(&session.terminal).expect("modes").local_modes;
     assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
-    // In a terminal of another size all is drawn anew, and in most the name has room.
+    // In a terminal of another size everything is redrawn, and the name fits.
     session.written.lock().expect("no panic").clear();
     resize(&session.terminal, 80, 24);
     session.signal(Signal::WINCH);

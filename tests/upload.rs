@@ -1,4 +1,5 @@
-//! Files that go the other way, on a real socket.
+//! Tests of uploads by PUT and by form: storing, overwriting, preconditions, limits, races, and
+//! rejected targets.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +16,7 @@ use tws::site::{Site, Size, Upload};
 
 use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
-/// A folder `root` in a folder of its own, with a few things that must stay as they are.
+/// Returns a folder with the folder `root` in it, and files that must not change.
 fn tree() -> TempDir {
     let outside = tempfile::tempdir().expect("a folder");
     let at = |name: &str| outside.path().join(name);
@@ -64,7 +65,7 @@ fn put(server: &TestServer, path: &str, fields: &str, content: impl AsRef<[u8]>)
     send(&mut server.client(), "PUT", path, fields, content.as_ref())
 }
 
-/// A form with these files, as a browser sends it.
+/// Returns a multipart form with these files, as a browser sends it.
 fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut form = b"--XyZ\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n".to_vec();
     for (name, content) in files {
@@ -85,7 +86,7 @@ fn post(server: &TestServer, path: &str, fields: &str, files: &[(&str, &[u8])]) 
     send(&mut server.client(), "POST", path, &fields, &form(files))
 }
 
-/// Everything there is, with contents; links as what they say.
+/// Returns the paths and contents of all files, and the targets of links.
 fn snapshot(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -111,7 +112,7 @@ fn put_file_is_201_and_served() {
     assert_eq!(response.status, 201, "{}", response.text());
     let location = response.field("Location").expect("a place").to_owned();
     assert_eq!(location, "/sub/a%20b%C3%B1.bin");
-    // The connection goes on.
+    // The connection stays open.
     assert!(client.get(&location).content == content);
     let through_a_link = send(&mut client, "PUT", "/dir/x.txt", "", b"x");
     assert_eq!(through_a_link.status, 201);
@@ -153,7 +154,7 @@ fn put_existing_file_is_409_without_overwrite() {
     );
 }
 
-/// A sidecar is served for its file, and `about` before `about.html`.
+/// A sidecar is served in place of its file, and `about` in place of `about.html`.
 #[test]
 fn put_file_shadowing_another_is_409_without_overwrite() {
     let outside = tree();
@@ -185,7 +186,7 @@ fn put_file_shadowing_another_is_409_without_overwrite() {
     }
 }
 
-/// Writes `old.txt` anew and says how it is told from others.
+/// Rewrites `old.txt` and returns its entity tag.
 fn etag_of_old(outside: &TempDir, server: &TestServer) -> String {
     crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
     let response = server.client().get("/old.txt");
@@ -211,7 +212,7 @@ fn put_precondition_failure_is_412() {
         ("/new.txt", "If-None-Match: *\r\n".to_owned(), 201),
         ("/new.txt", "If-None-Match: *\r\n".to_owned(), 412),
         ("/old.txt", format!("If-Match: {etag}\r\n"), 204),
-        // It is another one now.
+        // The entity tag has changed.
         ("/old.txt", format!("If-Match: {etag}\r\n"), 412),
         ("/old.txt", "If-Match: *\r\n".to_owned(), 204),
     ];
@@ -222,7 +223,7 @@ fn put_precondition_failure_is_412() {
             "{path} {fields}"
         );
     }
-    // It is not there to be replaced: what the client expects is said first.
+    // The file may not be replaced; a failed precondition is reported first.
     let server = serve(&outside, |_| {});
     assert_eq!(
         put(&server, "/old.txt", "If-None-Match: *\r\n", "x").status,
@@ -273,7 +274,7 @@ fn put_forbidden_target_is_rejected_and_stores_nothing() {
             "{path} {fields}"
         );
     }
-    // With dotted names there are still some that are ours, in whatever case.
+    // With --hidden, the server's own files are still reserved, in upper or lower case.
     let server = serve(&outside, |site| {
         overwrite(site);
         site.hidden = true;
@@ -385,11 +386,11 @@ fn aborted_upload_leaves_no_files() {
     );
     client.send(half);
     drop(client);
-    // Another upload is done behind them.
+    // Another upload completes after them.
     assert_eq!(put(&server, "/sub/x", "", "x").status, 201);
     fs::remove_file(outside.path().join("root/sub/x")).expect("a file");
     eventually!(|| {
-        // What the form stored whole, before it broke off, may stay.
+        // A file that the form stored completely before it was aborted may stay.
         let _ = fs::remove_file(outside.path().join("root/a.txt"));
         snapshot(outside.path()) == before
     });
@@ -444,7 +445,7 @@ fn multipart_form_files_are_stored() {
     assert_eq!(client.get("/sub/b.txt").text(), "");
     assert_eq!(client.get("/sub/c%22.txt").text(), "\r\n");
 
-    // A browser goes on to the folder, so that a reload sends nothing again.
+    // A browser is redirected to the folder, so that a reload does not send the form again.
     let response = post(
         &server,
         "/sub/",
@@ -476,7 +477,7 @@ fn file_size_rlimit_is_413_and_server_continues() {
     assert_eq!(response.status, 201, "{}", response.text());
 }
 
-/// What is answered may wait in memory for a client that does not read it.
+/// The response may wait in memory for a client that does not read it, so its size is bounded.
 #[test]
 fn form_with_overlong_names_is_400_with_bounded_response() {
     let outside = tree();
@@ -574,7 +575,7 @@ fn stale_sidecar_after_put_is_not_served() {
     assert_eq!(get().text(), "coded");
     assert_eq!(put(&server, "/x.html", "", "new").status, 204);
     eventually!(|| get().text() == "new");
-    // Nor by one that has never seen the old one.
+    // Nor by a server that has not cached the old one.
     let server = serve(&outside, |_| {});
     let response = server
         .client()

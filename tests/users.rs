@@ -1,4 +1,5 @@
-//! The users of the sample application, through sockets and through `kill -9`.
+//! Tests of the sample application's users: the routes, and durability across `kill -9` and
+//! database failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, HttpResponse, TwsProcess};
 
-/// A site with users and nothing else.
+/// Returns an empty site with users.
 fn site() -> (tempfile::TempDir, TwsProcess) {
     let folder = tempfile::tempdir().expect("a folder");
     let site = TwsProcess::start(
@@ -130,8 +131,8 @@ fn created_user_survives_kill_9() {
     survives_kill_9("sqlite:users.db");
 }
 
-/// Clients post as fast as they can; the process is killed in the middle of it. Every user whose
-/// 201 arrived is there afterwards, under the same id.
+/// Clients send requests as fast as they can, and the process is killed meanwhile. Every user whose
+/// 201 arrived exists afterwards, with the same id.
 fn survives_kill_9(store: &str) {
     const ANSWERS_BEFORE_THE_KILL: usize = 400;
     let folder = tempfile::tempdir().expect("a folder");
@@ -166,8 +167,8 @@ pub(crate) fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client)
     }
 }
 
-/// Clients that post as fast as they can, until they are told to end or their connections do. A 503
-/// is taken, and tried again.
+/// Clients that create users as fast as they can, until they are stopped or their connections
+/// close. A 503 is tolerated, and the next user is tried.
 pub(crate) struct CreateUserLoad {
     answers: mpsc::Receiver<(u64, String)>,
     clients: Vec<thread::JoinHandle<()>>,
@@ -184,7 +185,7 @@ impl CreateUserLoad {
             let (answered, end) = (answered.clone(), Arc::clone(&end));
             thread::spawn(move || {
                 let names = (0..).map(|at| format!("client {number} user {at}"));
-                // The kill ends this, wherever it is.
+                // The kill ends this with an error at any point.
                 let _ = post_all(address, names, &answered, &end);
             })
         });
@@ -195,14 +196,14 @@ impl CreateUserLoad {
         }
     }
 
-    /// The next so many users that were created.
+    /// Returns the next `count` users that were created.
     pub(crate) fn answers(&self, count: usize) -> Vec<(u64, String)> {
         let answers: Vec<_> = self.answers.iter().take(count).collect();
         assert_eq!(answers.len(), count);
         answers
     }
 
-    /// All that were created besides.
+    /// Stops the clients and returns the remaining users that were created.
     pub(crate) fn end(self) -> Vec<(u64, String)> {
         self.end.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -238,7 +239,7 @@ fn post_all(
     Ok(())
 }
 
-/// The id in a 201, nothing if the store is away.
+/// Returns the id in a 201; `None` for a 503, when the database is unavailable.
 fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -267,7 +268,7 @@ mod on_postgres {
 
     const ANA: &str = r#"{"Nombre": "Ana"}"#;
 
-    /// Users in a database, and a static file that is compressed by a helper.
+    /// Returns a site with users in a database, and a static file that a helper thread compresses.
     fn site(postgres: &Postgres, parameters: &str) -> (tempfile::TempDir, TwsProcess) {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("page.html"), "page ".repeat(1000)).expect("a file");
@@ -309,7 +310,7 @@ mod on_postgres {
             assert_eq!(client.get("/users").status, 503);
             assert_serves_files(&site);
             postgres.run();
-            // Those from before the end, and so many after it.
+            // Users created before the crash, and `count` more after it.
             created.extend(load.answers.try_iter());
             created.extend(load.answers(400));
             eventually!(|| client.get("/users").status == 200);
@@ -337,7 +338,7 @@ mod on_postgres {
         eventually!(|| client.get("/users/1").status == 200);
     }
 
-    /// The database hangs for longer than any test would wait; nobody else may.
+    /// The database hangs for longer than the test's timeout; only requests that need it may wait.
     #[test]
     #[ignore = "needs PostgreSQL"]
     fn hung_database_does_not_block_files() {

@@ -1,11 +1,11 @@
-//! Another program, for as long as a test wants it.
+//! A child process that ends with its test.
 
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// It ends with the test that started it, however that ends.
+/// A child process; it is killed when this is dropped.
 pub(crate) struct ChildProcess(Child);
 
 impl ChildProcess {

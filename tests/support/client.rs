@@ -1,4 +1,4 @@
-//! A client that sends what it is told and shows what comes back.
+//! A client that sends given bytes and returns the responses.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// How long a test waits for something that must come: long enough for the slowest machine.
-/// Nothing that is fine ever waits for it.
+/// How long a test waits for something that must happen: long enough for the slowest machine. A
+/// test that passes never waits for it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
-/// One response.
+/// A response to an HTTP request.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
@@ -27,7 +27,7 @@ impl Client {
         Self::on(TcpStream::connect(address).expect("the server accepts"))
     }
 
-    /// As another client: one with this address, which must be this machine's.
+    /// Connects as a different client: from `source`, which must be a loopback address.
     pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let source = SocketAddr::from((source, 0));
@@ -55,7 +55,8 @@ impl Client {
         self
     }
 
-    /// Sends a request for `path` with more field lines, each ended by CRLF.
+    /// Sends a request for `path` with further field lines, each terminated by CRLF, and reads the
+    /// response.
     pub(crate) fn request(&mut self, method: &str, path: &str, fields: &str) -> HttpResponse {
         self.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
@@ -76,7 +77,7 @@ impl Client {
         self
     }
 
-    /// The next response with its content.
+    /// Reads the next response with its body.
     pub(crate) fn response(&mut self) -> HttpResponse {
         let mut response = self.head();
         let bodiless = matches!(response.status, 100..200 | 204 | 304);
@@ -89,7 +90,7 @@ impl Client {
         response
     }
 
-    /// The next response's head, and nothing behind it.
+    /// Reads the next response's head, and nothing after it.
     pub(crate) fn head(&mut self) -> HttpResponse {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -103,14 +104,14 @@ impl Client {
         }
     }
 
-    /// Reads `count` bytes of content.
+    /// Reads `count` bytes of a body.
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).expect("so many bytes");
         bytes
     }
 
-    /// Reads a chunked content (RFC 9112 §7.1).
+    /// Reads a chunked body (RFC 9112 §7.1).
     pub(crate) fn chunks(&mut self) -> Vec<u8> {
         let mut content = Vec::new();
         loop {
@@ -133,14 +134,14 @@ impl Client {
         chunk
     }
 
-    /// All until the server closes; an error if it resets the connection.
+    /// Reads until the server closes; an error if it resets the connection.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Asserts that the server closes without another byte.
+    /// Asserts that the server closes without sending another byte.
     pub(crate) fn expect_closed(&mut self) {
         let rest = self.rest().expect("a clean end");
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
@@ -148,8 +149,8 @@ impl Client {
 }
 
 impl Client {
-    /// Asserts that the server closes without another byte, or resets the connection, as it may if
-    /// something came that it has not read.
+    /// Asserts that the server closes without sending another byte, or resets the connection, as
+    /// the kernel does if the server has left received bytes unread.
     pub(crate) fn expect_closed_or_reset(&mut self) {
         match self.rest() {
             Ok(rest) => assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest)),

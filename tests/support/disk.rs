@@ -1,9 +1,8 @@
-//! A disk that hangs and fails when it is told to: a file system of this process, mounted where it
-//! is asked to be. It needs root and `/dev/fuse`.
+//! A FUSE file system that hangs and fails as instructed. It needs root and `/dev/fuse`.
 //!
-//! Who reads from it must be another process: a thread that waits for a disk cannot be ended, and
-//! a process that waits for itself never does. It is unmounted when it is dropped; who waits then
-//! gets an error.
+//! Its files must be read by another process: a thread that waits for a disk cannot be killed, and
+//! a process that waits for itself waits forever. Dropping it unmounts it; waiting readers then get
+//! an error.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,21 +17,21 @@ use fuser::{
 };
 use rustix::mount::{UnmountFlags, unmount};
 
-/// How a file behaves.
+/// The behaviour of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileBehavior {
     Sound,
     /// Reads wait until [`FuseDisk::release`].
     HangsInReads,
-    /// Opening it waits until [`FuseDisk::release`].
+    /// Opening waits until [`FuseDisk::release`].
     HangsInOpens,
-    /// Reads fail from this byte on.
+    /// Reads fail from this offset on.
     FailsFrom(u64),
-    /// The kernel keeps nothing of it, neither what was read nor how large it is.
+    /// The kernel caches neither its content nor its size.
     Forgotten,
 }
 
-/// One that is mounted.
+/// A mounted file system.
 pub(crate) struct FuseDisk {
     path: PathBuf,
     waiting: Arc<BlockedRequests>,
@@ -48,10 +47,10 @@ struct FuseFiles {
     requesting_threads: Arc<RequestingThreads>,
 }
 
-/// The names of the threads that have asked for something of a file.
+/// The names of the threads that have requested something of a file.
 type RequestingThreads = Mutex<BTreeSet<String>>;
 
-/// Who waits, and in what way it gets what it waits for; `None` once they are let go.
+/// The blocked requests, each as the function that completes it; `None` after the release.
 struct BlockedRequests(Mutex<Option<Vec<Unblock>>>);
 
 type Unblock = Box<dyn FnOnce() + Send>;
@@ -62,7 +61,7 @@ impl FuseDisk {
         let waiting = Arc::new(BlockedRequests(Mutex::new(Some(Vec::new()))));
         let files = FuseFiles {
             files: files.to_vec(),
-            // FuseFiles that have just been written are never sure.
+            // Files written moments ago get weak entity tags.
             modified: SystemTime::now() - Duration::from_secs(3600),
             waiting: Arc::clone(&waiting),
             requesting_threads: Arc::default(),
@@ -79,13 +78,13 @@ impl FuseDisk {
         }
     }
 
-    /// How many reads and opens wait.
+    /// Returns the number of blocked reads and opens.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.lock().as_ref().map_or(0, Vec::len)
     }
 
-    /// The names of the threads that have asked, and might have waited, for what a file has in it and
-    /// how large it is.
+    /// Returns the names of the threads that have requested a file's content or size, and so could
+    /// have been blocked.
     pub(crate) fn requesting_threads(&self) -> BTreeSet<String> {
         let requesting_threads = self.requesting_threads.lock();
         requesting_threads
@@ -93,7 +92,7 @@ impl FuseDisk {
             .clone()
     }
 
-    /// Lets those who wait go on; from now on it hangs no more.
+    /// Completes the blocked requests; from now on no request blocks.
     pub(crate) fn release(&self) {
         let waiting = self.waiting.lock().take();
         waiting.into_iter().flatten().for_each(|resume| resume());
@@ -103,7 +102,7 @@ impl FuseDisk {
 impl Drop for FuseDisk {
     fn drop(&mut self) {
         self.release();
-        // Whoever has files of it open keeps them: it is out of the way at once.
+        // Processes keep the files that they have open: the mount point is free immediately.
         if let Err(error) = unmount(&self.path, UnmountFlags::DETACH) {
             eprintln!("{} is still mounted: {error}", self.path.display());
         }
@@ -158,7 +157,7 @@ impl FuseFiles {
             .insert(name);
     }
 
-    /// How long the kernel may rely on what it was told of a file.
+    /// Returns how long the kernel may cache a file's attributes.
     fn lifetime(&self, inode: INodeNo) -> Duration {
         match self.file(inode) {
             Some((_, _, FileBehavior::Forgotten)) => Duration::ZERO,
@@ -166,14 +165,14 @@ impl FuseFiles {
         }
     }
 
-    /// The root is 1, and they follow.
+    /// The root's inode is 1, and those of the files follow.
     fn file(&self, inode: INodeNo) -> Option<&(&'static str, Vec<u8>, FileBehavior)> {
         self.files
             .get(usize::try_from(inode.0).ok()?.checked_sub(2)?)
     }
 }
 
-/// What the kernel knows of a file it keeps, as it does of one on a disk.
+/// The kernel caches attributes as long as it does for a disk.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 impl Filesystem for FuseFiles {

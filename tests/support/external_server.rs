@@ -1,4 +1,4 @@
-//! Another server or proxy from this machine's programs, on a free port; it ends when it is dropped.
+//! An installed server or proxy on a free port; it ends when it is dropped.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,13 +16,13 @@ pub(crate) struct ExternalServer {
 }
 
 impl ExternalServer {
-    /// One by the command that `configure` makes for an address and a folder of its own. It is
-    /// there as soon as `is_ready` says so.
+    /// Starts the command that `configure` returns for an address and an empty folder, and waits
+    /// until `is_ready`.
     pub(super) fn start(
         configure: impl Fn(SocketAddr, &Path) -> Command,
         is_ready: impl Fn(SocketAddr, &Path) -> bool,
     ) -> Self {
-        /// Somebody may take the port between our look and the program's.
+        /// Another process may bind the port between its choice and the program's start.
         const ATTEMPTS: usize = 5;
         let started = (0..ATTEMPTS).find_map(|_| Self::try_start(&configure, &is_ready));
         started.expect("the program starts")
@@ -35,7 +35,7 @@ impl ExternalServer {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = configure(address, folder.path());
-        // Where only root's PATH leads, but everybody may run it.
+        // Programs that are usually only in root's PATH, but that all users may run.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         command
             .env("PATH", path)

@@ -1,4 +1,4 @@
-//! An haproxy.
+//! Starts haproxy.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::external_server::ExternalServer;
 
-/// One with these lines for its only backend.
+/// Starts haproxy with these lines for its only backend.
 pub(crate) fn before(backend: &str) -> ExternalServer {
     let configure = |address: SocketAddr, folder: &Path| {
         let configuration = format!(

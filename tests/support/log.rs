@@ -1,4 +1,4 @@
-//! The log of this process: its servers write to it as they do for whoever embeds them.
+//! The log of this process, to which servers of the library write.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -8,7 +8,7 @@ static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct ErrorCollector;
 
-/// Keeps errors from now on, those of all tests.
+/// Collects the errors of all tests from now on.
 pub(crate) fn keep_errors() {
     static BEGIN: Once = Once::new();
     BEGIN.call_once(|| {
@@ -17,7 +17,7 @@ pub(crate) fn keep_errors() {
     });
 }
 
-/// The errors with `words` in them.
+/// Returns the errors that contain `words`.
 pub(crate) fn errors_with(words: &str) -> Vec<String> {
     let errors = errors();
     let found = errors.iter().filter(|error| error.contains(words));

@@ -1,9 +1,9 @@
-//! What Prometheus reads, read as strictly.
+//! A strict parser of the Prometheus text format.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// The text format 0.0.4 as its documentation has it, and nothing else: a family is a HELP line, a
-/// TYPE line and its samples, all at one place.
+/// The text format 0.0.4 as documented, and nothing else: a family is a HELP line, a TYPE line and
+/// its samples, without other lines between them.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     kinds: HashMap<String, String>,
@@ -49,7 +49,7 @@ impl Metrics {
         metrics
     }
 
-    /// Buckets are cumulative, the last one is all.
+    /// Asserts that buckets are cumulative, and that the last one counts all.
     fn check_histograms(&self) {
         let histograms = self.kinds.iter().filter(|(_, kind)| *kind == "histogram");
         for name in histograms.map(|(name, _)| name) {

@@ -1,4 +1,4 @@
-//! A server to talk to and a client that shows every byte.
+//! Servers, clients and other programs for the tests.
 
 pub(crate) mod child_process;
 pub(crate) mod client;
@@ -22,7 +22,7 @@ pub(crate) use child_process::ChildProcess;
 pub(crate) use client::{Client, HttpResponse};
 pub(crate) use server::{TestServer, TwsProcess};
 
-/// Waits until a closure returns true, for [`client::TIMEOUT`] at most. The panic at the timeout
+/// Waits until a closure returns true, for at most [`client::TIMEOUT`]. The panic at the timeout
 /// shows the closure's source text.
 macro_rules! eventually {
     ($condition:expr) => {
@@ -57,9 +57,9 @@ pub(crate) fn wait_until(
     }
 }
 
-/// Puts a program at `path`: a script's text, or a copy of a file. Another program writes it: a file
-/// that this process has open for writing, be it through a child that a test is just starting, is
-/// busy and cannot be executed.
+/// Writes a program to `path`: a script, or a copy of a file. A child process writes it: a file
+/// that this process has open for writing, possibly through a child that another test is starting,
+/// is busy and cannot be executed (ETXTBSY).
 pub(crate) fn install(path: &Path, program: Program<'_>) {
     let mut command = Command::new("sh");
     match program {
@@ -78,7 +78,8 @@ pub(crate) enum Program<'a> {
     CopyOf(&'a str),
 }
 
-/// `len` bytes of which no two neighbourhoods are alike.
+/// Returns `len` bytes that differ at every position, so that shifted or swapped bytes are
+/// detected.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)

@@ -1,4 +1,4 @@
-//! An nginx.
+//! Starts nginx.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use std::process::Command;
 
 use super::external_server::ExternalServer;
 
-/// One that serves a folder.
+/// Starts nginx for a folder.
 pub(crate) fn serving(site: &Path) -> ExternalServer {
     let site = site.display();
     start("", &format!("root {site}; index index.html;"))
 }
 
-/// One with more for its `http`, and this for its only `server`.
+/// Starts nginx with further lines for its `http` block, and these for its only `server` block.
 pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {what};\n"))
@@ -44,7 +44,7 @@ pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
             .arg(folder);
         command
     };
-    // It is written once the socket listens.
+    // nginx writes the file once the socket listens.
     let has_pid = |folder: &Path| !fs::read(folder.join("pid")).unwrap_or_default().is_empty();
     ExternalServer::start(configure, |_, folder| has_pid(folder))
 }

@@ -1,10 +1,10 @@
-//! Ports for servers that must be told theirs.
+//! Free ports for programs that need a port number.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that systems give to clients, so that it is still free when who had it is started
-/// again. No two of this process are the same.
+/// Returns a free port below the ephemeral range, so that it is still free when its program is
+/// restarted. Every call in this process returns a different port.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let pid = u16::try_from(std::process::id() % 120).expect("it fits");

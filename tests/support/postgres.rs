@@ -1,5 +1,5 @@
-//! A PostgreSQL from this machine's programs, with a data folder of its own, on a free port. It
-//! ends with the test that started it, however that ends.
+//! An installed PostgreSQL with its own data folder, on a free port. It ends with its test, however
+//! that ends.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::ports::free_port;
 
-/// The password is one that has to be escaped in a URL.
+/// The password must be percent-encoded in a URL.
 const PASSWORD: &str = "s3cret@/?";
 const PASSWORD_IN_URL: &str = "s3cret%40%2F%3F";
 
@@ -29,7 +29,8 @@ pub(crate) struct Postgres {
     running: Option<PostgresProcess>,
 }
 
-/// The thread lives as long as its child: the child's parent, by which it dies, is the thread.
+/// The server process. Its thread lives as long as the process: the parent-death signal is that of
+/// the thread.
 struct PostgresProcess {
     pid: Pid,
     thread: JoinHandle<()>,
@@ -46,7 +47,7 @@ impl Postgres {
         if let Some((user, group)) = owner() {
             std::os::unix::fs::chown(password.path(), Some(user), Some(group)).expect("an owner");
         }
-        let output = as_owner(&bin().join("initdb"))
+        let output = command_as_owner(&bin().join("initdb"))
             .arg("--pgdata")
             .arg(folder.path().join("data"))
             .arg("--pwfile")
@@ -66,10 +67,10 @@ impl Postgres {
         started
     }
 
-    /// Starts it again after [`stop`](Self::stop).
+    /// Starts the server again after [`stop`](Self::stop).
     pub(crate) fn run(&mut self) {
         let (tell, told) = mpsc::channel();
-        let mut command = as_owner(&bin().join("postgres"));
+        let mut command = command_as_owner(&bin().join("postgres"));
         command
             .arg("-D")
             .arg(self.folder.path().join("data"))
@@ -86,7 +87,7 @@ impl Postgres {
             let pid = i32::try_from(child.id()).expect("a pid");
             tell.send(log.map(|()| Pid::from_raw(pid).expect("a pid")))
                 .expect("a test");
-            // What else it says must go somewhere.
+            // Drain the pipe, so that the server never blocks on it.
             io::copy(&mut stderr, &mut io::sink()).expect("its end");
             child.wait().expect("an end");
         });
@@ -95,7 +96,7 @@ impl Postgres {
         self.running = Some(PostgresProcess { pid, thread });
     }
 
-    /// Ends it at once, as a power cut would: what it has not written down is lost.
+    /// Stops the server immediately, as a power failure would: what it has not yet flushed is lost.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             // The immediate shutdown of `pg_ctl stop -m immediate`.
@@ -104,7 +105,7 @@ impl Postgres {
         }
     }
 
-    /// It and all its children take connections and never answer.
+    /// Stops all its processes: connections are accepted and never answered.
     pub(crate) fn freeze(&self) {
         self.signal_all(Signal::STOP);
     }
@@ -122,12 +123,12 @@ impl Postgres {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.expect("children").split_whitespace() {
             let child = child.parse().ok().and_then(Pid::from_raw);
-            // One that ends meanwhile is no matter.
+            // A child that has exited meanwhile is ignored.
             let _ = kill_process(child.expect("a pid"), signal);
         }
     }
 
-    /// The name of a new and empty database.
+    /// Creates an empty database and returns its name.
     pub(crate) fn new_database(&self) -> String {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"));
@@ -139,7 +140,8 @@ impl Postgres {
         format!("postgres://tws:{PASSWORD_IN_URL}@127.0.0.1:{port}/{database}")
     }
 
-    /// What another program gets for this statement: rows as lines, columns between bars.
+    /// Runs a statement with psql and returns its output: one line per row, with columns separated
+    /// by bars.
     pub(crate) fn query(&self, database: &str, statement: &str) -> String {
         let output = Command::new(bin().join("psql"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tws"])
@@ -167,7 +169,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Waits for a line with `words`; if none comes, all that was said is the error.
+/// Reads until a line with `words`; if the output ends before, all of it is the error.
 fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
     let mut log = String::new();
     while !log.contains(words) {
@@ -178,7 +180,7 @@ fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The newest there is.
+/// Returns the folder of the newest installed version.
 fn bin() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL from apt");
     let versions = versions.filter_map(|version| version.ok()?.file_name().into_string().ok());
@@ -189,7 +191,8 @@ fn bin() -> PathBuf {
     Path::new("/usr/lib/postgresql").join(format!("{newest}/bin"))
 }
 
-/// PostgreSQL does not run as root: then it runs as the user that its package brings.
+/// Returns the user and group of PostgreSQL's package if this process is root, because PostgreSQL
+/// does not run as root.
 fn owner() -> Option<(u32, u32)> {
     let id = |flag| {
         let output = Command::new("id").args([flag, "postgres"]).output();
@@ -201,7 +204,7 @@ fn owner() -> Option<(u32, u32)> {
         .then(|| (id("-u"), id("-g")))
 }
 
-fn as_owner(program: &Path) -> Command {
+fn command_as_owner(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if let Some((user, group)) = owner() {

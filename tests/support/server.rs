@@ -1,4 +1,4 @@
-//! A server in this process, and the real binary in its own.
+//! A server in this process, and the real binary as a child process.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
 
 use super::{ChildProcess, Client};
 
-/// A server on a free port of this machine; it ends when it is dropped.
+/// A server on a free port of this machine; it shuts down when it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) handle: ServerHandle,
@@ -56,7 +56,7 @@ impl TestServer {
         Client::connect(self.address)
     }
 
-    /// Waits for the server to end by itself.
+    /// Waits until the server has ended, and asserts that it reported no error.
     pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             let result = thread.join().expect("no panic");
@@ -74,10 +74,10 @@ impl Drop for TestServer {
     }
 }
 
-/// The binary, with a state directory of its own; it is killed when this is dropped.
+/// The binary with its own state directory; it is killed when this is dropped.
 pub(crate) struct TwsProcess {
     pub(crate) address: SocketAddr,
-    /// Where operators ask, if they may.
+    /// The address of the admin interface, if it is enabled.
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) announcement: String,
     pub(crate) child: ChildProcess,
@@ -124,7 +124,7 @@ impl TwsProcess {
         Client::connect(self.address)
     }
 
-    /// The next line on standard output.
+    /// Returns the next line on standard output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("a line");
@@ -135,7 +135,7 @@ impl TwsProcess {
         self.child.signal(signal);
     }
 
-    /// Kills it at once, as a power cut would, and keeps its state.
+    /// Kills the process immediately, as a power failure would, and returns its state directory.
     #[cfg(feature = "sqlite")]
     pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().expect("a process");
@@ -145,16 +145,16 @@ impl TwsProcess {
     }
 }
 
-/// What a process says when it has started.
+/// What a process prints when it has started.
 pub(crate) struct Announcement {
     pub(crate) text: String,
     pub(crate) address: SocketAddr,
-    /// That for operators.
+    /// The address of the admin interface.
     pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Announcement {
-    /// Reads it to its end.
+    /// Reads the announcement to its last line.
     pub(crate) fn read(stdout: &mut impl BufRead) -> Self {
         let mut text = String::new();
         while !text.contains("Ctrl-C") {
@@ -175,7 +175,7 @@ impl Announcement {
     }
 }
 
-/// The first address in an announcement.
+/// Reads an announcement and returns its first address.
 pub(crate) fn announced_address(stdout: &mut impl BufRead) -> SocketAddr {
     Announcement::read(stdout).address
 }

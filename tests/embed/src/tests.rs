@@ -1,4 +1,4 @@
-//! What it answers, without a socket.
+//! Tests of the example's responses, without a socket.
 
 use tws::{Handler, Method, Request};
 
