@@ -13,10 +13,10 @@ use crate::support::{TestServer, TwsProcess, pattern};
 
 #[test]
 fn hostile_request_is_one_printable_line() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let log = folder.path().join("logs.txt");
-    let path = log.to_str().expect("UTF-8").to_owned();
-    let site = tempfile::tempdir().expect("a folder");
+    let path = log.to_str().expect("valid UTF-8").to_owned();
+    let site = tempfile::tempdir().expect("create temporary directory");
     let mut server = TwsProcess::start(
         site.path(),
         &["--log-format=combined", "--access-log", &path],
@@ -33,8 +33,8 @@ fn hostile_request_is_one_printable_line() {
         client.response();
     }
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("an end").success());
-    let text = fs::read_to_string(&log).expect("a log");
+    assert!(server.child.wait().expect("wait for exit").success());
+    let text = fs::read_to_string(&log).expect("read log");
     assert_eq!(text.lines().count(), hostile.len(), "{text}");
     assert!(text.is_ascii(), "{text}");
     for line in text.lines() {
@@ -49,19 +49,19 @@ fn hostile_request_is_one_printable_line() {
 
 #[test]
 fn json_line_has_bytes_status_duration_and_outcome() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("big.bin"), pattern(30_000_000)).expect("write file");
     // One event loop: lines of several event loops have no defined order.
     let mut server = TwsProcess::start(folder.path(), &["--log-format=json", "--workers=1"]);
     let mut client = server.client();
-    let port = client.stream().local_addr().expect("an address").port();
+    let port = client.stream().local_addr().expect("local address").port();
     assert_eq!(client.get("/none?q").status, 404);
     let mut leaves = server.client();
     leaves.send("GET /big.bin HTTP/1.1\r\nHost: h\r\nUser-Agent: leaves\r\n\r\n");
     leaves.read(100_000);
     drop(leaves);
 
-    let mut line = || serde_json::from_str::<Value>(&server.line()).expect("JSON");
+    let mut line = || serde_json::from_str::<Value>(&server.line()).expect("parse JSON");
     let missed = line();
     assert_eq!(missed["ip"], "127.0.0.1");
     assert_eq!(missed["port"], port);
@@ -77,14 +77,14 @@ fn json_line_has_bytes_status_duration_and_outcome() {
         (&200.into(), &"aborted".into())
     );
     assert_eq!(aborted["user_agent"], "leaves");
-    let bytes = aborted["bytes"].as_u64().expect("a number");
+    let bytes = aborted["bytes"].as_u64().expect("JSON integer");
     assert!((100_000 - 1000..30_000_000).contains(&bytes), "{bytes}");
 }
 
 #[test]
 fn unread_stdout_pipe_does_not_block_requests() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("small.txt"), "small").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("small.txt"), "small").expect("write file");
     // Standard output is a pipe that this test does not read.
     let mut server = TwsProcess::start(folder.path(), &["--log-format=combined"]);
     let request = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
@@ -98,16 +98,16 @@ fn unread_stdout_pipe_does_not_block_requests() {
     }
     drop(client);
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("an end").success());
+    assert!(server.child.wait().expect("wait for exit").success());
 }
 
 #[test]
 fn log_file_is_complete_after_server_join() {
     const REQUESTS: usize = 100;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let path = folder.path().join("log");
     let log = AccessLog::start(Format::Common, &[LogDestination::File(path.clone())]);
-    let log = log.expect("a log");
+    let log = log.expect("start access log");
     let mut server = TestServer::with(
         |_: &Request<'_>| Response::text(""),
         |_| {},
@@ -119,7 +119,7 @@ fn log_file_is_complete_after_server_join() {
     }
     server.handle.shut_down();
     server.join();
-    let lines = fs::read_to_string(&path).expect("a log");
+    let lines = fs::read_to_string(&path).expect("read log");
     assert_eq!(lines.lines().count(), REQUESTS, "{lines}");
     assert_eq!(server.handle.stats().dropped_log_lines, 0);
 }

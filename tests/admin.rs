@@ -27,7 +27,7 @@ const MIB: usize = 1024 * 1024;
 const LARGE: usize = 64 * MIB;
 
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     write(folder.path(), "a.txt", "four");
     write(folder.path(), "large.bin", pattern(LARGE));
     folder
@@ -43,7 +43,7 @@ struct ObservedServer {
 impl ObservedServer {
     fn start() -> Self {
         let folder = folder();
-        let files = StaticFiles::new(folder.path()).expect("a folder");
+        let files = StaticFiles::new(folder.path()).expect("open site root");
         let server = TestServer::start(files.clone());
         let sampler = Sampler::new(&server.handle);
         let counts = move || files.cache_counts();
@@ -158,7 +158,7 @@ fn connections_are_counted_by_activity() {
         let released = Arc::clone(&released);
         match request.path() {
             "/job" => tws::Outcome::blocking(move || {
-                let _ = released.lock().expect("no panic").recv();
+                let _ = released.lock().expect("lock is not poisoned").recv();
                 Response::text("done")
             }),
             "/large" => Response::text("x".repeat(LARGE)).into(),
@@ -214,7 +214,7 @@ fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transf
         assert!(transfers.is_empty());
         found.as_ref().is_some_and(&expected)
     });
-    found.expect("a transfer")
+    found.expect("one transfer")
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn slow_client_download_is_reported_blocked_on_client() {
     assert_eq!(told.direction, Direction::Down);
     assert_eq!(
         told.client,
-        client.stream().local_addr().expect("an address")
+        client.stream().local_addr().expect("local address")
     );
     assert_eq!(told.total, Some(LARGE as u64 - 1000));
     assert!(
@@ -257,7 +257,7 @@ fn slow_client_download_is_reported_blocked_on_client() {
 #[test]
 fn limited_download_is_reported_blocked_on_bandwidth() {
     let folder = folder();
-    let files = StaticFiles::new(folder.path()).expect("a folder");
+    let files = StaticFiles::new(folder.path()).expect("open site root");
     let server = TestServer::configured(files, |config| {
         config.limits.bandwidth_per_client = NonZeroU64::new(100_000);
     });
@@ -280,7 +280,7 @@ fn streamed_body_is_reported_blocked_on_handler_then_client() {
     let handler = move |_: &Request<'_>| {
         let made = Arc::clone(&made);
         let stream = BodyStream::written(move |out| {
-            while let Ok(count) = made.lock().expect("no panic").recv() {
+            while let Ok(count) = made.lock().expect("lock is not poisoned").recv() {
                 out.write_all(&vec![b'x'; count])?;
                 out.flush()?;
             }
@@ -292,14 +292,14 @@ fn streamed_body_is_reported_blocked_on_handler_then_client() {
     let server = TestServer::start(handler);
     let _observer = server.handle.observe();
     let mut client = server.client();
-    pieces.send(1000).expect("a handler");
+    pieces.send(1000).expect("handler receives");
     client
         .send("GET /made HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     client.read(1000);
     let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
     assert_eq!((told.moved, told.total), (1000, Some(LARGE as u64)));
-    pieces.send(LARGE - 1000).expect("a handler");
+    pieces.send(LARGE - 1000).expect("handler receives");
     let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!(told.total, Some(LARGE as u64));
     client.read(LARGE - 1000);
@@ -315,9 +315,9 @@ fn upload_is_reported_as_transfer_up() {
         let mut content = request.reader();
         let started = Arc::clone(&started);
         tws::Outcome::blocking(move || {
-            let _ = started.lock().expect("no panic").recv();
+            let _ = started.lock().expect("lock is not poisoned").recv();
             let count = std::io::copy(&mut content, &mut std::io::sink());
-            Response::text(count.expect("a content").to_string())
+            Response::text(count.expect("read whole body").to_string())
         })
     };
     let server = TestServer::start(StreamingBody::new(handler, u64::MAX));
@@ -331,14 +331,14 @@ fn upload_is_reported_as_transfer_up() {
         (told.direction, told.method.as_str()),
         (Direction::Up, "PUT")
     );
-    let mut sender = client.stream().try_clone().expect("a stream");
+    let mut sender = client.stream().try_clone().expect("duplicate descriptor");
     let sending = std::thread::spawn(move || {
-        std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("a server");
+        std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("send bytes");
     });
     let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
     assert!(told.moved > 0 && told.moved < LARGE as u64, "{told:?}");
-    start.send(()).expect("a handler");
-    sending.join().expect("no panic");
+    start.send(()).expect("handler receives");
+    sending.join().expect("thread does not panic");
     assert_eq!(client.response().text(), LARGE.to_string());
 }
 
@@ -382,7 +382,7 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     let phase = || {
         let text = ask(&observed.admin, "/transfers.json").text();
-        let sample: Value = serde_json::from_str(&text).expect("JSON");
+        let sample: Value = serde_json::from_str(&text).expect("parse JSON");
         let target = &sample["transfers"][0]["target"];
         (sample["phase"].clone(), target.clone())
     };
@@ -397,7 +397,7 @@ fn stuck_event_loop_makes_healthz_503() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let handler = move |_: &Request<'_>| {
-        let _ = released.lock().expect("no panic").recv();
+        let _ = released.lock().expect("lock is not poisoned").recv();
         Response::text("done")
     };
     let server = TestServer::configured(handler, |config| {
@@ -451,7 +451,7 @@ fn event_stream_sends_samples_until_server_ends() {
                 assert!(transfer["rate"].as_f64() >= Some(0.0));
                 assert!(sample["workers"][0]["lag"].is_number());
                 assert_eq!(sample["workers"][0]["answers"], true);
-                seen.push(sample["number"].as_u64().expect("a number"));
+                seen.push(sample["number"].as_u64().expect("JSON integer"));
             }
         }
         assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
@@ -474,9 +474,9 @@ fn event_stream_sends_samples_until_server_ends() {
 /// Reads one chunk and returns its event; `None` if the chunk has no data, as for a comment.
 fn event(watcher: &mut Client) -> Option<Value> {
     let chunk = watcher.chunk();
-    let text = String::from_utf8(chunk).expect("UTF-8");
+    let text = String::from_utf8(chunk).expect("decode UTF-8");
     let data = text.lines().find_map(|line| line.strip_prefix("data: "))?;
-    Some(serde_json::from_str(data).expect("JSON"))
+    Some(serde_json::from_str(data).expect("parse JSON"))
 }
 
 #[test]
@@ -531,10 +531,19 @@ fn admin_rejects_foreign_hosts_and_sets_security_headers() {
             "{path}"
         );
         assert_eq!(response.field("Cache-Control"), Some("no-store"), "{path}");
-        let policy = response.field("Content-Security-Policy").expect("a policy");
+        let policy = response
+            .field("Content-Security-Policy")
+            .expect("Content-Security-Policy field");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
         if method == "HEAD" {
-            assert_eq!(client.end_input().rest().expect("an end"), b"", "{path}");
+            assert_eq!(
+                client
+                    .end_input()
+                    .rest()
+                    .expect("read to end of connection"),
+                b"",
+                "{path}"
+            );
         }
     }
     let any = Admin::new(&observed.server.handle).for_hosts(Hosts::Any);
@@ -543,7 +552,7 @@ fn admin_rejects_foreign_hosts_and_sets_security_headers() {
 }
 
 fn ask_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
-    let mut client = Client::connect(address.expect("an address for operators"));
+    let mut client = Client::connect(address.expect("admin address"));
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client.response()
 }
@@ -576,14 +585,14 @@ fn admin_listener_answers_until_drain_completes() {
     eventually!(|| ask("/transfers.json").text().contains("\"draining\""));
     busy.read(LARGE);
     drop(busy);
-    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
 }
 
 #[test]
 fn hundred_event_streams_all_get_samples() {
     let folder = folder();
     let process = TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
-    let address = process.admin.expect("an address for operators");
+    let address = process.admin.expect("admin address");
     let mut watchers: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
     for watcher in &mut watchers {
         watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -615,7 +624,7 @@ fn drain_delay_keeps_serving_after_readyz_fails() {
         );
     }
     process.signal(Signal::TERM);
-    assert_eq!(process.child.wait().expect("an end").code(), Some(1));
+    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(1));
 }
 
 #[test]
@@ -625,7 +634,7 @@ fn admin_on_wildcard_address_requires_password_except_healthz() {
     let users = folder.path().join("users");
     // From `htpasswd -nbB -C4 ana secret`.
     let line = "ana:$2y$04$kSsBIzvQFVfIiYlVHXtyReK7dOVGHaMyd5hhDZeNQPNcyC5kEAvOa\n";
-    std::fs::write(&users, line).expect("a file");
+    std::fs::write(&users, line).expect("write file");
     let args = ["--access-log=off", "--auth-file=users"];
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
         let process = TwsProcess::start(folder.path(), &[&args[..], &[address]].concat());
@@ -644,7 +653,7 @@ fn admin_on_wildcard_address_requires_password_except_healthz() {
 fn admin_nested_in_observed_server_answers() {
     let mut config = Config::default();
     config.port = 0;
-    let server = Server::bind(config).expect("a server");
+    let server = Server::bind(config).expect("bind server");
     let handle = server.handle();
     let admin = Admin::new(&handle).for_hosts(Hosts::Any);
     let phase = admin.handle(&Request::get("/readyz")).wait();
@@ -657,5 +666,8 @@ fn admin_nested_in_observed_server_answers() {
     assert_eq!(client.get("/admin/").status, 200);
     Metrics::parse(&client.get("/admin/metrics").text());
     handle.shut_down();
-    serving.join().expect("no panic").expect("no error");
+    serving
+        .join()
+        .expect("thread does not panic")
+        .expect("server ends without an error");
 }

@@ -25,9 +25,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
 fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     write_small_file(folder.path());
-    let files = StaticFiles::new(folder.path()).expect("the folder");
+    let files = StaticFiles::new(folder.path()).expect("open site root");
     through_the_machine(&files);
     through_a_server(files.clone());
     idle_connections(files);
@@ -35,18 +35,18 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
 
 fn write_small_file(folder: &Path) {
     let path = folder.join("small.txt");
-    std::fs::write(&path, [b'x'; 1024]).expect("a file");
+    std::fs::write(&path, [b'x'; 1024]).expect("write file");
     // Long past, so that the entity tag is strong.
     let file = std::fs::File::options().write(true).open(&path);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
-    file.expect("the file")
+    file.expect("open file")
         .set_modified(long_ago)
-        .expect("a time");
+        .expect("set modification time");
 }
 
 fn through_the_machine(files: &StaticFiles) {
     let first = files.handle(&Request::get("/small.txt")).wait();
-    let tag = first.headers()["ETag"].to_str().expect("text");
+    let tag = first.headers()["ETag"].to_str().expect("valid UTF-8");
     let conditional = request("GET", &format!("If-None-Match: {tag}\r\n"));
     let coded = request("GET", "Accept-Encoding: gzip\r\n");
     let text = |_: &Request<'_>| Response::text("hello\n");
@@ -142,8 +142,8 @@ impl SingleLoopServer {
     fn start(handler: impl Handler + 'static) -> Self {
         let mut config = Config::default();
         config.port = 0;
-        config.workers = Some(1.try_into().expect("1"));
-        let server = Server::bind(config).expect("a server");
+        config.workers = Some(1.try_into().expect("nonzero"));
+        let server = Server::bind(config).expect("bind server");
         let handle = server.handle();
         Self {
             address: handle.local_addresses()[0],
@@ -153,7 +153,7 @@ impl SingleLoopServer {
     }
 
     fn client(&self) -> AllocationFreeClient {
-        AllocationFreeClient(TcpStream::connect(self.address).expect("a connection"))
+        AllocationFreeClient(TcpStream::connect(self.address).expect("connect"))
     }
 }
 
@@ -161,7 +161,10 @@ impl Drop for SingleLoopServer {
     fn drop(&mut self) {
         self.handle.shut_down();
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("no panic").expect("no error");
+            thread
+                .join()
+                .expect("thread does not panic")
+                .expect("server ends without an error");
         }
     }
 }
@@ -172,8 +175,8 @@ impl AllocationFreeClient {
     /// Sends a request and receives the response, which arrives in one read.
     fn round_trip(&mut self, request: &[u8]) {
         let mut response = [0; 4096];
-        self.0.write_all(request).expect("a server");
-        let count = self.0.read(&mut response).expect("a response");
+        self.0.write_all(request).expect("send bytes");
+        let count = self.0.read(&mut response).expect("read response");
         assert!(response[..count].starts_with(b"HTTP/1.1 "));
     }
 }

@@ -16,7 +16,7 @@ fn start_driver() -> Option<(ChildProcess, u16)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0").stdout(Stdio::piped());
     let mut driver = ChildProcess::start(&mut command);
-    let stdout = driver.stdout.take().expect("a pipe");
+    let stdout = driver.stdout.take().expect("stdio pipe");
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
     let port = lines.find_map(|line| {
         let (_, port) = line.split_once("successfully on port ")?;
@@ -25,7 +25,7 @@ fn start_driver() -> Option<(ChildProcess, u16)> {
     match port {
         Some(port) => Some((driver, port)),
         None => {
-            driver.wait().expect("an end");
+            driver.wait().expect("wait for exit");
             None
         }
     }
@@ -43,7 +43,7 @@ impl Browser {
         // chromedriver needs the same port on IPv4 and IPv6, and exits if one of them is in use.
         let (driver, port) = (0..10)
             .find_map(|_| start_driver())
-            .expect("chromedriver says its port");
+            .expect("port in the output of chromedriver");
         let mut browser = Self {
             _driver: driver,
             address: ([127, 0, 0, 1], port).into(),
@@ -68,7 +68,7 @@ impl Browser {
         });
         let asked = json!({ "capabilities": { "alwaysMatch": options } });
         let answer = browser.command("POST", "/session", &asked);
-        browser.session = answer["sessionId"].as_str().expect("a session").to_owned();
+        browser.session = answer["sessionId"].as_str().expect("session id").to_owned();
         browser
     }
 
@@ -82,7 +82,7 @@ impl Browser {
             content.len()
         ));
         let response = client.response();
-        let mut answer: Value = serde_json::from_str(&response.text()).expect("JSON");
+        let mut answer: Value = serde_json::from_str(&response.text()).expect("parse JSON");
         assert_eq!(response.status, 200, "{method} {path}: {answer}");
         answer["value"].take()
     }
@@ -107,7 +107,7 @@ impl Browser {
         let wanted = json!({ "using": "css selector", "value": selector });
         let found = self.command("POST", &find, &wanted);
         let element = found.as_object().and_then(|found| found.values().next());
-        let element = element.and_then(Value::as_str).expect("an element");
+        let element = element.and_then(Value::as_str).expect("element found");
         let click = format!("{find}/{element}/click");
         self.command("POST", &click, &json!({}));
     }
@@ -146,13 +146,13 @@ const ROW: &str = "const row = document.querySelector('#transfers tr'); \
 fn admin_page_shows_running_download() {
     const LEN: usize = 64 * 1024 * 1024;
     let hostile = "<img src=x onerror=\"document.title='hit'\">&lt; \u{202e}gpj";
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = fs::File::create(folder.path().join(hostile)).expect("a file");
-    file.set_len(LEN as u64).expect("a size");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let file = fs::File::create(folder.path().join(hostile)).expect("create file");
+    file.set_len(LEN as u64).expect("set file length");
     let args = ["--access-log=off", "--admin=127.0.0.1:0", "."];
     let mut site = TwsProcess::start(folder.path(), &args);
     let browser = Browser::start();
-    let admin = site.admin.expect("an address");
+    let admin = site.admin.expect("admin address");
     browser.open(&format!("http://{admin}/"));
     browser.wait_for("return document.querySelector('#status').textContent === 'Serving'");
     browser.wait_for("return !document.querySelector('#nothing').hidden");
@@ -166,7 +166,7 @@ fn admin_page_shows_running_download() {
         "const row = (() => {{ {ROW} }})(); \
          return row && row[2].includes(' %') && row[5] === 'client' && row"
     ));
-    let from = client.stream().local_addr().expect("an address");
+    let from = client.stream().local_addr().expect("local address");
     assert_eq!(shown[0], from.to_string());
     assert_eq!(shown[1], format!("↓ /{hostile}"), "as text");
     assert!(shown[2].to_string().contains("of 64.0 MiB"), "{shown}");
@@ -177,7 +177,7 @@ fn admin_page_shows_running_download() {
          document.documentElement.scrollWidth <= innerWidth]",
     );
     assert_eq!((&facts[0], &facts[1]), (&json!("tws admin"), &json!(0)));
-    let position = facts[2].as_f64().expect("a share");
+    let position = facts[2].as_f64().expect("JSON number");
     assert!((0.25..1.0).contains(&position), "{position}");
     assert_eq!(facts[3], true, "it fits the window");
     browser.wait_for("return document.querySelectorAll('[data-plot=lag] polyline').length > 0");
@@ -187,7 +187,7 @@ fn admin_page_shows_running_download() {
 
     // The page shows that the connection is lost, and reconnects by itself.
     site.signal(Signal::TERM);
-    site.child.wait().expect("an end");
+    site.child.wait().expect("wait for exit");
     let lost = "return document.querySelector('#status').dataset.state === 'lost'";
     browser.wait_for(lost);
     let again = format!("--admin={admin}");
@@ -275,9 +275,9 @@ fn test_page_over_https_passes_after_http_redirect() {
     let (_, plain) = site
         .announcement
         .split_once("redirects here: ")
-        .expect("a port");
+        .expect("redirecting URL in the announcement");
     let browser = Browser::start();
-    browser.open(plain.lines().next().expect("a URL"));
+    browser.open(plain.lines().next().expect("URL after the announcement"));
     let address = browser.script("return location.origin");
     assert_eq!(address, json!(format!("https://{}", site.address)));
     browser.click("#run-all");
@@ -291,10 +291,10 @@ fn test_page_over_https_passes_after_http_redirect() {
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
 fn test_page_and_listing_form_upload_files() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["index.html", "style.css", "test-page.js"] {
-        fs::copy(project.join("www").join(name), folder.path().join(name)).expect("a copy");
+        fs::copy(project.join("www").join(name), folder.path().join(name)).expect("copy file");
     }
     let browser = Browser::start();
     let upload = |site: &TwsProcess, name: &str| {
@@ -320,13 +320,13 @@ fn test_page_and_listing_form_upload_files() {
     let link = browser.script("return document.querySelector('#upload .uploaded a').href");
     let expected = format!("http://{}/a%20%C3%B1%23.txt", site.address);
     assert_eq!(link, json!(expected));
-    let stored = fs::read(folder.path().join("a ñ#.txt")).expect("a file");
+    let stored = fs::read(folder.path().join("a ñ#.txt")).expect("read file");
     assert_eq!(stored, vec![b'x'; 300_000]);
     let shown = upload(&site, "a ñ#.txt");
     assert!(shown.to_string().contains("--upload-overwrite"), "{shown}");
 
     // The form of a listing, which uses no script.
-    fs::create_dir(folder.path().join("folder")).expect("a folder");
+    fs::create_dir(folder.path().join("folder")).expect("create directory");
     let listed = ["--access-log", "off", "--upload", "--listing", "on", "."];
     let site = TwsProcess::start(folder.path(), &listed);
     browser.open(&format!("http://{}/folder/?sort=size", site.address));
@@ -337,6 +337,6 @@ fn test_page_and_listing_form_upload_files() {
     );
     browser.click("form button");
     browser.wait_for("return document.querySelectorAll('#entries a').length === 2");
-    let stored = fs::read(folder.path().join("folder/c.txt")).expect("a file");
+    let stored = fs::read(folder.path().join("folder/c.txt")).expect("read file");
     assert_eq!(stored, b"c.txt");
 }

@@ -90,7 +90,7 @@ impl FileHistory {
     }
 
     fn last(&self) -> usize {
-        self.over.lock().expect("no panic").len()
+        self.over.lock().expect("lock is not poisoned").len()
     }
 
     /// Returns the content of a version; `None` if the file does not exist in it.
@@ -112,29 +112,32 @@ impl FileHistory {
     fn write(&self, folder: &Path, version: usize) {
         let path = folder.join(&self.name);
         let Some(content) = self.content(version) else {
-            return fs::remove_file(path).expect("a file");
+            return fs::remove_file(path).expect("remove file");
         };
-        let date = |file: &File| file.set_modified(time_of(version)).expect("a time");
+        let date = |file: &File| {
+            file.set_modified(time_of(version))
+                .expect("set modification time")
+        };
         match (self.kind, version % 16) {
             (ChangeKind::Renamed | ChangeKind::Deleted, _) => {
                 let new = folder.join(format!(".{}", self.name));
-                fs::write(&new, content).expect("a file");
-                date(&File::options().write(true).open(&new).expect("a file"));
-                fs::rename(new, path).expect("a file");
+                fs::write(&new, content).expect("write file");
+                date(&File::options().write(true).open(&new).expect("open file"));
+                fs::rename(new, path).expect("rename file");
             }
             (ChangeKind::InPlace, 0) => {
-                let mut file = File::create(path).expect("a file");
-                file.write_all(&content).expect("room");
+                let mut file = File::create(path).expect("create file");
+                file.write_all(&content).expect("write file");
                 date(&file);
             }
             (ChangeKind::InPlace, rest) => {
-                let mut file = File::options().write(true).open(path).expect("a file");
+                let mut file = File::options().write(true).open(path).expect("open file");
                 if rest < 15 {
                     for piece in content.chunks(8 * 1024) {
-                        file.write_all(piece).expect("room");
+                        file.write_all(piece).expect("write file");
                     }
                 }
-                file.set_len(content.len() as u64).expect("a length");
+                file.set_len(content.len() as u64).expect("set file length");
                 date(&file);
             }
         }
@@ -142,7 +145,10 @@ impl FileHistory {
 
     fn next(&self, folder: &Path) {
         self.write(folder, self.last() + 1);
-        self.over.lock().expect("no panic").push(Instant::now());
+        self.over
+            .lock()
+            .expect("lock is not poisoned")
+            .push(Instant::now());
     }
 }
 
@@ -154,10 +160,14 @@ fn time_of(version: usize) -> SystemTime {
 
 /// Returns the version of a response by its Last-Modified.
 fn version_of(response: &HttpResponse) -> usize {
-    let date = response.field("Last-Modified").expect("a date");
-    let time = httpdate::parse_http_date(date).expect("a date");
-    let since = time.duration_since(time_of(0)).expect("a version's date");
-    usize::try_from(since.as_secs()).expect("a version")
+    let date = response
+        .field("Last-Modified")
+        .expect("Last-Modified field");
+    let time = httpdate::parse_http_date(date).expect("parse HTTP date");
+    let since = time
+        .duration_since(time_of(0))
+        .expect("Last-Modified of a version");
+    usize::try_from(since.as_secs()).expect("fits in usize")
 }
 
 /// What all clients have observed.
@@ -195,7 +205,7 @@ impl Observations {
             (404, ChangeKind::Deleted) | (503, ChangeKind::InPlace) => return,
             (status, kind) => panic!("{status} for a file that is {kind:?}"),
         }
-        let tag = response.field("ETag").expect("a tag");
+        let tag = response.field("ETag").expect("ETag field");
         if tag.starts_with("W/") {
             // A file written to moments ago: the bytes may be of any moment, and a weak entity tag
             // promises nothing.
@@ -203,7 +213,7 @@ impl Observations {
             return;
         }
         let version = version_of(&response);
-        let content = file.content(version).expect("a version that is there");
+        let content = file.content(version).expect("version with a file");
         let name = &file.name;
         if response.status == 206 {
             assert_eq!(asked.as_deref(), Some(tag), "a part of another version");
@@ -236,12 +246,21 @@ impl Observations {
         };
         let key = (name.clone(), tag.to_owned());
         let is = (version, len);
-        let was = self.versions.lock().expect("no panic").insert(key, is);
+        let was = self
+            .versions
+            .lock()
+            .expect("lock is not poisoned")
+            .insert(key, is);
         assert!(
             was.is_none_or(|was| was == is),
             "{name}: {tag} is of {was:?} and of {is:?}"
         );
-        let over = file.over.lock().expect("no panic").get(version).copied();
+        let over = file
+            .over
+            .lock()
+            .expect("lock is not poisoned")
+            .get(version)
+            .copied();
         let late = over.map_or(Duration::ZERO, |over| sent.saturating_duration_since(over));
         assert!(
             late < SEEN_WITHIN,
@@ -252,7 +271,7 @@ impl Observations {
 
 #[test]
 fn changing_files_are_served_as_one_version_with_own_etag() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let histories = [
         ChangeKind::Renamed,
         ChangeKind::Deleted,
@@ -264,7 +283,7 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
         file.write(folder.path(), 0);
     }
     for alias in 0..ALIASES {
-        symlink(".", folder.path().join(alias.to_string())).expect("a link");
+        symlink(".", folder.path().join(alias.to_string())).expect("create symlink");
     }
     let server = TestServer::of(folder.path());
     let seen = Observations::default();
@@ -274,7 +293,8 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
         .map(|files| {
             let mut turn = files.iter().cycle();
             let folder = folder.path();
-            Box::new(move || turn.next().expect("a cycle").next(folder)) as Box<dyn FnMut() + Send>
+            Box::new(move || turn.next().expect("endless iterator").next(folder))
+                as Box<dyn FnMut() + Send>
         })
         .collect();
     let clients = (0..CLIENTS)
@@ -293,7 +313,7 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
     under_load(writers, clients);
 
     // Checks that the test has observed changes at all.
-    let versions = seen.versions.lock().expect("no panic");
+    let versions = seen.versions.lock().expect("lock is not poisoned");
     for file in &files {
         let count = versions.keys().filter(|(name, _)| *name == file.name);
         assert!(count.count() > 1, "{} was seen in one version", file.name);
@@ -323,14 +343,14 @@ fn page(tree: &str, name: &str) -> Vec<u8> {
 /// Switches `link` to `tree` atomically.
 fn switch(link: &Path, tree: &str) {
     let new = link.with_extension("new");
-    symlink(tree, &new).expect("a link");
-    fs::rename(new, link).expect("a link");
+    symlink(tree, &new).expect("create symlink");
+    fs::rename(new, link).expect("switch symlink");
 }
 
 /// Switches `link` to `tree` in two steps, as `ln -sfn` does.
 fn switch_in_two_steps(link: &Path, tree: &str) {
-    fs::remove_file(link).expect("a link");
-    symlink(tree, link).expect("a link");
+    fs::remove_file(link).expect("remove symlink");
+    symlink(tree, link).expect("create symlink");
 }
 
 #[test]
@@ -338,20 +358,22 @@ fn switched_root_symlink_serves_old_or_new_tree() {
     const TREES: [&str; 2] = ["old", "newer"];
     const PAGES: [&str; 4] = ["index.html", "a.txt", "deep/er/b.txt", "deep/index.html"];
     const BIG: usize = 24_000_000;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     for tree in TREES {
         for name in PAGES {
             let path = folder.path().join(tree).join(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            fs::write(&path, page(tree, name)).expect("a file");
-            let file = File::options().write(true).open(path).expect("a file");
-            file.set_modified(time_of(0)).expect("a time");
+            fs::create_dir_all(path.parent().expect("path has a parent"))
+                .expect("create directory");
+            fs::write(&path, page(tree, name)).expect("write file");
+            let file = File::options().write(true).open(path).expect("open file");
+            file.set_modified(time_of(0))
+                .expect("set modification time");
         }
     }
     let big = pattern(BIG);
-    fs::write(folder.path().join("old/big.bin"), &big).expect("a file");
+    fs::write(folder.path().join("old/big.bin"), &big).expect("write file");
     let link = folder.path().join("current");
-    symlink("old", &link).expect("a link");
+    symlink("old", &link).expect("create symlink");
     let server = TestServer::of(&link);
 
     let mut download = server.client();

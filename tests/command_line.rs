@@ -17,7 +17,7 @@ fn tws(folder: &Path, args: &[&str]) -> Output {
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .output()
-        .expect("the binary runs")
+        .expect("run tws")
 }
 
 /// Asserts that `tws` exits with `code` and one line on standard error, and returns that line.
@@ -37,22 +37,22 @@ fn stdout_write_error_is_exit_1_and_broken_pipe_exit_0() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.arg("man").stdout(to).stderr(Stdio::piped());
         let output = command.spawn().and_then(Child::wait_with_output);
-        let output = output.expect("the binary runs");
+        let output = output.expect("run tws");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), error)
     };
     let full = fs::File::options().write(true).open("/dev/full");
-    let (code, error) = print(full.expect("a device").into());
+    let (code, error) = print(full.expect("open /dev/full").into());
     assert_eq!((code, error.lines().count()), (Some(1), 1), "{error}");
     assert!(error.contains("standard output"), "{error}");
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (reader, writer) = std::io::pipe().expect("create pipe");
     drop(reader);
     assert_eq!(print(writer.into()), (Some(0), String::new()));
 }
 
 #[test]
 fn help_and_version_flags_print_and_exit_0() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let help = tws(folder.path(), &["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success());
@@ -110,7 +110,7 @@ fn short_help_is_one_line_per_flag() {
 
 #[test]
 fn usage_error_is_one_line_and_exit_2() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     for (args, subject) in [
         (&["--workers=0"][..], "--workers"),
         (&["--max-connections=many"], "--max-connections"),
@@ -145,7 +145,7 @@ fn a_root_that_does_not_exist_is_1_with_advice() {
 
 #[test]
 fn start_failure_is_one_line_with_advice_and_exit_1() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     let error = fails(at, &["nowhere"], 1);
     assert!(
@@ -153,8 +153,12 @@ fn start_failure_is_one_line_with_advice_and_exit_1() {
         "{error}"
     );
 
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("an address").port().to_string();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind TCP port");
+    let port = taken
+        .local_addr()
+        .expect("local address")
+        .port()
+        .to_string();
     let error = fails(at, &["-p", &port], 1);
     assert!(
         error.contains(&port) && error.contains("in use") && error.contains("--port"),
@@ -177,9 +181,9 @@ fn start_failure_is_one_line_with_advice_and_exit_1() {
 #[cfg(feature = "sqlite")]
 #[test]
 fn state_directory_inside_root_is_start_error() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    fs::create_dir(at.join("state")).expect("a folder");
+    fs::create_dir(at.join("state")).expect("create directory");
     let error = fails(
         at,
         &["-p", "0", "--users", "sqlite:u.db", "--state-dir", "state"],
@@ -193,7 +197,7 @@ fn state_directory_inside_root_is_start_error() {
 
 #[test]
 fn invalid_site_file_is_error_with_file_and_line() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let table = [
         (
             "clean-urls = true\ncolour = \"red\"\n",
@@ -246,7 +250,7 @@ fn invalid_site_file_is_error_with_file_and_line() {
         ("a = = b\n", ":1: ", &[]),
     ];
     for (text, line, words) in table {
-        fs::write(folder.path().join(".tws.toml"), text).expect("a file");
+        fs::write(folder.path().join(".tws.toml"), text).expect("write file");
         let error = fails(folder.path(), &["-p", "0"], 1);
         assert!(
             error.contains(&format!(".tws.toml{line}")),
@@ -260,11 +264,11 @@ fn invalid_site_file_is_error_with_file_and_line() {
 
 #[test]
 fn site_file_is_applied_and_never_served() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    fs::write(at.join("a.html"), "a").expect("a file");
-    fs::write(at.join(".tws.toml"), "clean-urls = true\n").expect("a file");
-    fs::write(at.join("other.toml"), "index = [\"a.html\"]\n").expect("a file");
+    fs::write(at.join("a.html"), "a").expect("write file");
+    fs::write(at.join(".tws.toml"), "clean-urls = true\n").expect("write file");
+    fs::write(at.join("other.toml"), "index = [\"a.html\"]\n").expect("write file");
 
     let own = TwsProcess::start(at, &[]);
     assert_eq!(own.client().get("/a").text(), "a");
@@ -286,15 +290,15 @@ fn site_file_is_applied_and_never_served() {
 
 #[test]
 fn flags_override_environment_and_environment_overrides_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    fs::create_dir_all(at.join("etc/site")).expect("a folder");
+    fs::create_dir_all(at.join("etc/site")).expect("create directory");
     for name in ["a", "b", "c"] {
-        fs::write(at.join("etc/site").join(name), name).expect("a file");
+        fs::write(at.join("etc/site").join(name), name).expect("write file");
     }
     let text = "directory = \"site\"\nport = 0\nbind = [\"127.0.0.1\", \"127.0.0.2\"]\n\
                 access-log = \"access.log\"\nindex = [\"a\"]\n";
-    fs::write(at.join("etc/tws.toml"), text).expect("a file");
+    fs::write(at.join("etc/tws.toml"), text).expect("write file");
     for (variable, args, expected) in [
         (None, &[][..], "a"),
         (Some("b"), &[], "b"),
@@ -318,12 +322,12 @@ fn flags_override_environment_and_environment_overrides_file() {
 
 #[test]
 fn invalid_variable_is_exit_2_and_invalid_file_exit_1() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let run = |variables: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.envs(variables.iter().copied());
-        let output = command.output().expect("the binary runs");
+        let output = command.output().expect("run tws");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(error.lines().count(), 1, "{error}");
         (output.status.code(), error)
@@ -331,14 +335,14 @@ fn invalid_variable_is_exit_2_and_invalid_file_exit_1() {
     let (code, error) = run(&[("TWS_PORT", "http")]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.starts_with("tws: TWS_PORT: "), "{error}");
-    fs::write(folder.path().join(".tws.toml"), "\nport = \"http\"\n").expect("a file");
+    fs::write(folder.path().join(".tws.toml"), "\nport = \"http\"\n").expect("write file");
     let (code, error) = run(&[]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains(".tws.toml:2: port: "), "{error}");
     let (code, error) = run(&[("TWS_WORKERS", "0")]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("and 1 more"), "{error}");
-    fs::write(folder.path().join(".tws.toml"), "bind = \"::\"\n").expect("a file");
+    fs::write(folder.path().join(".tws.toml"), "bind = \"::\"\n").expect("write file");
     let (code, error) = run(&[]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("--config"), "{error}");
@@ -346,17 +350,17 @@ fn invalid_variable_is_exit_2_and_invalid_file_exit_1() {
 
 #[test]
 fn check_reports_all_errors_and_changes_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    fs::create_dir(at.join("site")).expect("a folder");
-    fs::write(at.join("site/index.html"), "hello").expect("a file");
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("an address").port();
+    fs::create_dir(at.join("site")).expect("create directory");
+    fs::write(at.join("site/index.html"), "hello").expect("write file");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind TCP port");
+    let port = taken.local_addr().expect("local address").port();
     let text = format!(
         "directory = \"site\"\nport = {port}\naccess-log = \"log\"\nstate-dir = \"state/tws\"\n\
          spa = \"app.html\"\n"
     );
-    fs::write(at.join("tws.toml"), text).expect("a file");
+    fs::write(at.join("tws.toml"), text).expect("write file");
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{found}");
@@ -372,7 +376,7 @@ fn check_reports_all_errors_and_changes_nothing() {
     let text = "directory = \"none\"\nport = \"x\"\nprot = 1\nworkers = 1025\nbind = \"192.0.2.1\"\n\
                 access-log = [\"no/folder/log\", \"site\"]\nauth-file = \"passwords\"\n\
                 tls-cert = [\"a.pem\", \"b.pem\"]\n";
-    fs::write(at.join("tws.toml"), text).expect("a file");
+    fs::write(at.join("tws.toml"), text).expect("write file");
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{found}");
@@ -400,11 +404,11 @@ fn check_reports_all_errors_and_changes_nothing() {
 /// The other checks would be of different settings: the file names the root.
 #[test]
 fn check_of_invalid_file_reports_only_the_error() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    fs::create_dir(at.join("site")).expect("a folder");
+    fs::create_dir(at.join("site")).expect("create directory");
     let text = "directory = \"site\"\n[[redirect]]\nfrom = \"a\"\nto = \"/b\"\n";
-    fs::write(at.join("tws.toml"), text).expect("a file");
+    fs::write(at.join("tws.toml"), text).expect("write file");
     let output = tws(at, &["check", "--config", "tws.toml"]);
     let found = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{found}");
@@ -415,7 +419,7 @@ fn check_of_invalid_file_reports_only_the_error() {
 /// The text of a whole report. Other tests look for parts of it.
 #[test]
 fn check_report_matches_golden_text() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let args = ["check", "--port=81", "--admin=127.0.0.1:81"];
     let output = tws(folder.path(), &args);
     let expected = "ok: settings: ./.tws.toml does not exist\n\
@@ -429,8 +433,8 @@ fn check_report_matches_golden_text() {
 
 #[test]
 fn check_reports_unusable_and_conflicting_addresses() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("file"), "").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("file"), "").expect("write file");
     let table: &[(&[&str], &str)] = &[
         (
             &["--bind=unix:file"],
@@ -513,10 +517,10 @@ fn check_reports_unusable_and_conflicting_addresses() {
 
 #[test]
 fn folder_named_like_subcommand_is_served_as_path() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     for name in ["check", "man", "completions"] {
-        fs::create_dir(folder.path().join(name)).expect("a folder");
-        fs::write(folder.path().join(name).join("index.html"), name).expect("a file");
+        fs::create_dir(folder.path().join(name)).expect("create directory");
+        fs::write(folder.path().join(name).join("index.html"), name).expect("write file");
         // `TwsProcess` passes `--port=0` first. As the first argument, a bare name would be a
         // subcommand.
         let site = TwsProcess::start(folder.path(), &[&format!("./{name}")]);
@@ -537,9 +541,9 @@ fn folder_named_like_subcommand_is_served_as_path() {
 
 #[test]
 fn quiet_prints_nothing_and_sigterm_is_exit_0() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     // With -q the access log is the only sign that the process has started.
-    fs::create_dir(folder.path().join("logs")).expect("a folder");
+    fs::create_dir(folder.path().join("logs")).expect("create directory");
     let log = folder.path().join("logs/access.log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder.path())
@@ -547,15 +551,15 @@ fn quiet_prints_nothing_and_sigterm_is_exit_0() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the binary starts");
+        .expect("start tws");
     eventually!(|| {
-        let status = child.try_wait().expect("a child");
+        let status = child.try_wait().expect("query child process");
         assert_eq!(status, None, "the process exited before it served");
         log.exists()
     });
     let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, Signal::TERM).expect("a process");
-    let output = child.wait_with_output().expect("an end");
+    rustix::process::kill_process(pid, Signal::TERM).expect("signal process");
+    let output = child.wait_with_output().expect("wait for exit");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!((output.stdout, output.stderr), (Vec::new(), Vec::new()));
 }
@@ -564,8 +568,8 @@ fn quiet_prints_nothing_and_sigterm_is_exit_0() {
 /// lines.
 #[test]
 fn unread_stderr_pipe_does_not_block_requests() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
         .current_dir(folder.path())
@@ -579,36 +583,36 @@ fn unread_stderr_pipe_does_not_block_requests() {
         assert_eq!(response.status, 200);
     }
     site.signal(Signal::TERM);
-    assert_eq!(site.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(site.child.wait().expect("wait for exit").code(), Some(0));
 }
 
 #[test]
 fn fifo_as_root_or_site_file_is_error_and_as_log_is_not() {
     use rustix::fs::{CWD, Mode, mkfifoat};
-    let folder = tempfile::tempdir().expect("a folder");
-    mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("a FIFO");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("create FIFO");
     let error = fails(folder.path(), &["fifo", "-p0"], 1);
     assert!(error.contains("neither a folder nor a file"), "{error}");
-    fs::create_dir(folder.path().join("site")).expect("a folder");
-    mkfifoat(CWD, folder.path().join("site/.tws.toml"), Mode::RUSR).expect("a FIFO");
+    fs::create_dir(folder.path().join("site")).expect("create directory");
+    mkfifoat(CWD, folder.path().join("site/.tws.toml"), Mode::RUSR).expect("create FIFO");
     let error = fails(folder.path(), &["site", "-p0"], 1);
     assert!(error.contains("not a regular file"), "{error}");
     // An access log that is a FIFO without a reader is a stalled log, not an error.
-    fs::create_dir(folder.path().join("www")).expect("a folder");
+    fs::create_dir(folder.path().join("www")).expect("create directory");
     let site = TwsProcess::start(folder.path(), &["--access-log", "fifo"]);
     assert_eq!(site.client().get("/x").status, 404);
 }
 
 #[test]
 fn several_bind_addresses_share_one_port() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let site = TwsProcess::start(
         folder.path(),
         &["-b", "127.0.0.1", "-b", "127.0.0.2", "-b", "::1"],
     );
     let port = site.address.port();
     for address in ["127.0.0.1", "127.0.0.2", "::1"] {
-        let ip: std::net::IpAddr = address.parse().expect("an address");
+        let ip: std::net::IpAddr = address.parse().expect("valid address");
         let mut client = crate::support::Client::connect((ip, port).into());
         assert_eq!(client.get("/x").status, 404, "{address}");
     }

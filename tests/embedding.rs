@@ -8,25 +8,25 @@ use std::process::Command;
 fn embedding_crate_compiles_and_passes_its_tests() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = here.join("tests/embed");
-    let lines = std::fs::read_to_string(source.join("src/main.rs")).expect("a program");
+    let lines = std::fs::read_to_string(source.join("src/main.rs")).expect("read program");
     let code = lines.lines().filter(|line| !line.is_empty()).count();
     assert!(code <= 20, "a server in {code} lines");
     // The dependency versions of this crate, and no files written beside the source.
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let copy = folder.path().join("embed");
-    std::fs::create_dir_all(copy.join("src")).expect("a folder");
+    std::fs::create_dir_all(copy.join("src")).expect("create directory");
     for file in ["src/main.rs", "src/tests.rs"] {
-        std::fs::copy(source.join(file), copy.join(file)).expect("a copy");
+        std::fs::copy(source.join(file), copy.join(file)).expect("copy file");
     }
-    std::fs::copy(here.join("Cargo.lock"), copy.join("Cargo.lock")).expect("a copy");
-    let manifest = std::fs::read_to_string(source.join("Cargo.toml")).expect("a manifest");
+    std::fs::copy(here.join("Cargo.lock"), copy.join("Cargo.lock")).expect("copy file");
+    let manifest = std::fs::read_to_string(source.join("Cargo.toml")).expect("read manifest");
     let path = format!("path = {:?}", here.display().to_string());
     let manifest = manifest.replace("path = \"../..\"", &path);
-    std::fs::write(copy.join("Cargo.toml"), manifest).expect("a manifest");
+    std::fs::write(copy.join("Cargo.toml"), manifest).expect("write manifest");
     let status = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--quiet"])
         .current_dir(&copy)
         .env("CARGO_TARGET_DIR", here.join("target/embed"))
         .status();
-    assert!(status.expect("cargo runs").success());
+    assert!(status.expect("run cargo").success());
 }

@@ -21,11 +21,11 @@ fn text() -> String {
 fn server(folder: &Path, change: impl FnOnce(&mut Site)) -> TestServer {
     let mut site = Site::default();
     change(&mut site);
-    TestServer::start(StaticFiles::with_site(folder, &site).expect("a folder"))
+    TestServer::start(StaticFiles::with_site(folder, &site).expect("open site root"))
 }
 
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(at, "made.txt", text());
     write(at, "tiny.txt", "tiny");
@@ -40,7 +40,10 @@ fn folder() -> TempDir {
     write(at, "stale.js.gz", "as gzip, long ago");
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     let stale = fs::File::options().write(true).open(at.join("stale.js.gz"));
-    stale.expect("a file").set_modified(old).expect("a time");
+    stale
+        .expect("open file")
+        .set_modified(old)
+        .expect("set modification time");
     folder
 }
 
@@ -57,13 +60,13 @@ fn decoded(response: &HttpResponse) -> Vec<u8> {
         None => bytes.extend_from_slice(content),
         Some("gzip") => {
             let result = flate2::read::GzDecoder::new(content).read_to_end(&mut bytes);
-            result.expect("gzip");
+            result.expect("decode gzip");
         }
         Some("br") => {
             let result = brotli::Decompressor::new(content, 4096).read_to_end(&mut bytes);
-            result.expect("brotli");
+            result.expect("decode brotli");
         }
-        Some("zstd") => bytes = zstd::decode_all(content).expect("zstd"),
+        Some("zstd") => bytes = zstd::decode_all(content).expect("decode zstd"),
         other => panic!("{other:?}"),
     }
     bytes
@@ -129,13 +132,13 @@ fn each_coding_has_own_etag_and_length() {
         let responses = ["", "gzip", "br"].map(|accept| ask(&mut client, path, accept));
         let tags = responses
             .each_ref()
-            .map(|response| response.field("ETag").expect("a tag"));
+            .map(|response| response.field("ETag").expect("ETag field"));
         assert!(
             tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2],
             "{tags:?}"
         );
         for (response, accept) in responses.iter().zip(["", "gzip", "br"]) {
-            let tag = response.field("ETag").expect("a tag");
+            let tag = response.field("ETag").expect("ETag field");
             let fields = format!("Accept-Encoding: {accept}\r\nIf-None-Match: {tag}\r\n");
             let unchanged = client.request("GET", path, &fields);
             assert_eq!(
@@ -182,7 +185,7 @@ fn compress_sidecar_and_off_do_not_compress() {
 #[cfg(feature = "compress")]
 #[test]
 fn svgz_is_served_with_gzip_coding() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     write(folder.path(), "a.svgz", pattern(5000));
     write(
         folder.path(),
@@ -203,9 +206,9 @@ fn svgz_is_served_with_gzip_coding() {
 /// A sidecar written moments ago may be incomplete.
 #[test]
 fn fresh_sidecar_is_not_used() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     write(folder.path(), "a.js", "source");
-    fs::write(folder.path().join("a.js.gz"), "half").expect("a file");
+    fs::write(folder.path().join("a.js.gz"), "half").expect("write file");
     let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
     assert_eq!(ask(&mut server.client(), "/a.js", "gzip").text(), "source");
 }
@@ -215,7 +218,7 @@ fn fresh_sidecar_is_not_used() {
 fn file_rewritten_in_place_gets_new_etag() {
     use std::os::unix::fs::FileExt;
     const LEN: usize = 64_000;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
     for round in 0..50 {
@@ -225,9 +228,9 @@ fn file_rewritten_in_place_gets_new_etag() {
         let file = fs::File::options()
             .write(true)
             .open(folder.path().join(&name));
-        file.expect("a file")
+        file.expect("open file")
             .write_all_at(&[b'B'; LEN], 0)
-            .expect("written");
+            .expect("overwrite file");
         let second = client.get(&format!("/{name}"));
         assert!(first.content == [b'A'; LEN] && second.content == [b'B'; LEN]);
         assert_ne!(first.field("ETag"), second.field("ETag"));
@@ -239,7 +242,7 @@ fn file_rewritten_in_place_gets_new_etag() {
 fn file_rewritten_during_download_aborts_it() {
     use std::os::unix::fs::FileExt;
     const LEN: usize = 24_000_000;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let server = server(folder.path(), |_| {});
     for (name, at, whole) in [("log", LEN as u64, true), ("image", 0, false)] {
         write(folder.path(), name, vec![b'A'; LEN]);
@@ -251,9 +254,9 @@ fn file_rewritten_during_download_aborts_it() {
         let file = fs::File::options()
             .write(true)
             .open(folder.path().join(name));
-        file.expect("a file")
+        file.expect("open file")
             .write_all_at(&[b'B'; 1000], at)
-            .expect("written");
+            .expect("overwrite file");
         let content = client.rest().unwrap_or_default();
         assert_eq!(content.len() == LEN, whole, "{name}");
     }
@@ -262,7 +265,7 @@ fn file_rewritten_during_download_aborts_it() {
 /// Reproducible builds give all files the same modification time.
 #[test]
 fn content_etag_is_equal_for_equal_files() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     for (name, content) in [("a.txt", "same"), ("b.txt", "same"), ("c.txt", "else")] {
         write(at, name, content);
@@ -272,15 +275,15 @@ fn content_etag_is_equal_for_equal_files() {
         let file = fs::File::options()
             .write(true)
             .open(at.join(name))
-            .expect("a file");
+            .expect("open file");
         let times = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        file.set_modified(times).expect("a time");
+        file.set_modified(times).expect("set modification time");
     }
     let server = server(at, |site| site.etag = EtagSource::Content);
     let mut client = server.client();
     let mut tag = |name: &str| {
         let response = client.get(name);
-        let tag = response.field("ETag").expect("a tag").to_owned();
+        let tag = response.field("ETag").expect("ETag field").to_owned();
         (tag, response.field("Last-Modified").map(str::to_owned))
     };
     let (a, dated) = tag("/a.txt");
@@ -295,7 +298,7 @@ fn content_etag_is_equal_for_equal_files() {
 /// RFC 9110 §14.6, §15.3.7.2.
 #[test]
 fn multiple_ranges_are_multipart_byteranges() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let (small, large) = (pattern(1000), pattern(3_000_000));
     write(folder.path(), "small.bin", &small);
     write(folder.path(), "large.bin", &large);
@@ -306,10 +309,10 @@ fn multiple_ranges_are_multipart_byteranges() {
         let fields = format!("Range: bytes=0-9,500-599,{last}-\r\n");
         let response = client.request("GET", path, &fields);
         assert_eq!(response.status, 206);
-        let media_type = response.field("Content-Type").expect("a type");
+        let media_type = response.field("Content-Type").expect("Content-Type field");
         let boundary = media_type
             .strip_prefix("multipart/byteranges; boundary=")
-            .expect("a boundary");
+            .expect("multipart boundary");
         assert_eq!(response.field("Content-Range"), None);
         let total = content.len();
         let mut expected = Vec::new();

@@ -19,7 +19,7 @@ fn explain(folder: &Path, args: &[&str]) -> Output {
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .output()
-        .expect("the binary runs")
+        .expect("run tws")
 }
 
 fn explained(folder: &Path, args: &[&str]) -> String {
@@ -58,10 +58,10 @@ root = "other"
 "#;
 
 fn site() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     for name in [".git", "assets", "docs", "other"] {
-        fs::create_dir(at.join(name)).expect("a folder");
+        fs::create_dir(at.join(name)).expect("create directory");
     }
     for (name, content) in [
         (".tws.toml", SITE),
@@ -72,17 +72,17 @@ fn site() -> TempDir {
         ("docs/page.html", "<p>page"),
         ("other/index.html", "<p>other"),
     ] {
-        fs::write(at.join(name), content).expect("a file");
+        fs::write(at.join(name), content).expect("write file");
         let file = fs::File::options().write(true).open(at.join(name));
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
-        file.expect("the file")
+        file.expect("open file")
             .set_modified(long_ago)
-            .expect("a time");
+            .expect("set modification time");
     }
-    symlink("/etc", at.join("current")).expect("a link");
-    symlink("../outside", at.join("out")).expect("a link");
-    symlink("docs", at.join("inside")).expect("a link");
-    symlink("nothing", at.join("dangling")).expect("a link");
+    symlink("/etc", at.join("current")).expect("create symlink");
+    symlink("../outside", at.join("out")).expect("create symlink");
+    symlink("docs", at.join("inside")).expect("create symlink");
+    symlink("nothing", at.join("dangling")).expect("create symlink");
     folder
 }
 
@@ -415,7 +415,7 @@ fn explaining_upload_stores_nothing() {
         let text = explained(at, args);
         assert!(text.contains(expected), "{args:?}: {text}");
     }
-    let content = fs::read_to_string(at.join("index.html")).expect("a file");
+    let content = fs::read_to_string(at.join("index.html")).expect("read file");
     assert_eq!(content, "<p>home");
     assert!(!at.join("x").exists());
 }
@@ -424,8 +424,8 @@ fn explaining_upload_stores_nothing() {
 #[test]
 fn explaining_users_route_opens_no_database() {
     let folder = site();
-    let state = tempfile::tempdir().expect("a folder");
-    let dir = state.path().to_str().expect("text");
+    let state = tempfile::tempdir().expect("create temporary directory");
+    let dir = state.path().to_str().expect("valid UTF-8");
     let users = ["--users=sqlite:u.db", "--state-dir", dir];
     for (request, expected) in [
         (
@@ -442,7 +442,7 @@ fn explaining_users_route_opens_no_database() {
         let text = explained(folder.path(), &[request, &users].concat());
         assert!(text.contains(expected), "{request:?}: {text}");
     }
-    let entries = fs::read_dir(state.path()).expect("a folder");
+    let entries = fs::read_dir(state.path()).expect("read directory");
     assert_eq!(entries.count(), 0, "nothing was made");
 }
 
@@ -450,7 +450,7 @@ fn explaining_users_route_opens_no_database() {
 #[test]
 fn explaining_with_credentials_verifies_and_hides_them() {
     let folder = site();
-    fs::write(folder.path().join("users"), crate::middleware::USERS).expect("a file");
+    fs::write(folder.path().join("users"), crate::middleware::USERS).expect("write file");
     let guarded = ["--auth-file", "users", "--upload"];
     for (request, expected) in [
         (
@@ -517,26 +517,26 @@ fn invalid_explain_arguments_are_one_line_and_exit_2() {
 
 #[test]
 fn folder_named_explain_is_served_as_path() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("explain")).expect("a folder");
-    fs::write(folder.path().join("explain/a"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::create_dir(folder.path().join("explain")).expect("create directory");
+    fs::write(folder.path().join("explain/a"), "a").expect("write file");
     let server = TwsProcess::start(folder.path(), &["./explain"]);
     assert_eq!(server.client().get("/a").text(), "a");
 }
 
 #[test]
 fn redirect_loop_is_warned_about_at_start() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let rules =
         "[[redirect]]\nfrom = \"/a\"\nto = \"/b\"\n[[redirect]]\nfrom = \"/b\"\nto = \"/a\"\n";
-    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
+    fs::write(folder.path().join(".tws.toml"), rules).expect("write file");
     // The start fails after the warning, because the password file does not exist.
     let output = Command::new(env!("CARGO_BIN_EXE_tws"))
         .current_dir(folder.path())
         .args(["-p0", "--auth-file=none"])
         .env_remove("RUST_LOG")
         .output()
-        .expect("the binary runs");
+        .expect("run tws");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
         error.contains(".tws.toml:4: redirect /b → /a loops"),

@@ -27,10 +27,10 @@ fn text(_: &Request<'_>) -> Response {
 
 /// Creates a folder with a small and a large file.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("a.txt"), "a").expect("a file");
-    let large = fs::File::create(folder.path().join("large")).expect("a file");
-    large.set_len(64 * MIB as u64).expect("a size");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
+    let large = fs::File::create(folder.path().join("large")).expect("create file");
+    large.set_len(64 * MIB as u64).expect("set file length");
     folder
 }
 
@@ -51,11 +51,11 @@ impl UpgradableProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = ChildProcess::start(&mut command);
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdio pipe"));
         let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
         // The processes that replace it announce themselves on the same pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
         Self {
             address,
             admin,
@@ -66,14 +66,14 @@ impl UpgradableProcess {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).expect("a process");
+        kill_process(self.pid, signal).expect("signal process");
     }
 
     /// Returns the next line on standard error that contains `words`.
     fn line_with(&mut self, words: &str) -> String {
         loop {
             let mut line = String::new();
-            let count = self.stderr.read_line(&mut line).expect("a line");
+            let count = self.stderr.read_line(&mut line).expect("read line");
             assert!(count > 0, "no line with {words:?} came");
             if line.contains(words) {
                 return line;
@@ -85,13 +85,13 @@ impl UpgradableProcess {
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
         let line = self.line_with(" serves now; this process");
-        let (_, behind) = line.split_once("process ").expect("a process");
+        let (_, behind) = line.split_once("process ").expect("process id in the line");
         let pid: i32 = behind
             .split(' ')
             .next()
             .and_then(|word| word.parse().ok())
-            .expect("a number");
-        self.pid = Pid::from_raw(pid).expect("a process");
+            .expect("process id");
+        self.pid = Pid::from_raw(pid).expect("nonzero pid");
     }
 }
 
@@ -103,8 +103,9 @@ impl Drop for UpgradableProcess {
 
 /// Returns the CPU time of a process, in ticks of 10 ms.
 fn ticks(pid: Pid) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("a stat");
-    let (_, behind) = stat.rsplit_once(')').expect("a name");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+        .expect("read process stat");
+    let (_, behind) = stat.rsplit_once(')').expect("process name in parentheses");
     let fields: Vec<&str> = behind.split_whitespace().collect();
     let number = |at: usize| fields[at].parse::<u64>().expect("a number");
     number(11) + number(12)
@@ -146,9 +147,9 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
             })
             .collect();
         let before = (Instant::now(), ticks(server.pid));
-        let idle = TcpStream::connect(server.address).expect("a queue");
+        let idle = TcpStream::connect(server.address).expect("connect");
         idle.set_read_timeout(Some(Duration::from_secs(2)))
-            .expect("a timeout");
+            .expect("set read timeout");
         // Nothing arrives within this time. It is the interval of the measurement, not a wait.
         assert!((&idle).read(&mut [0]).is_err(), "there is no room");
         let (time, spent) = (before.0.elapsed(), ticks(server.pid) - before.1);
@@ -167,8 +168,8 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
 fn cached_open_files_do_not_exhaust_descriptors() {
     let folder = folder();
     for at in 0..100 {
-        let file = fs::File::create(folder.path().join(at.to_string())).expect("a file");
-        file.set_len(MIB as u64).expect("a size");
+        let file = fs::File::create(folder.path().join(at.to_string())).expect("create file");
+        file.set_len(MIB as u64).expect("set file length");
     }
     let server = with_few_descriptors(folder.path(), &[]);
     let mut client = Client::connect(server.address);
@@ -195,7 +196,7 @@ fn connection_limit_evicts_oldest_idle_not_busy() {
         let released = Arc::clone(&released);
         match request.path() {
             "/job" => tws::Outcome::blocking(move || {
-                let _ = released.lock().expect("no panic").recv();
+                let _ = released.lock().expect("lock is not poisoned").recv();
                 Response::text("done")
             }),
             _ => Response::text("fine").into(),
@@ -256,7 +257,7 @@ fn body_below_minimum_rate_is_408() {
     let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {MIB}\r\n\r\n");
     let mut client = server.client();
     client.send(&head);
-    let sender = client.stream().try_clone().expect("a stream");
+    let sender = client.stream().try_clone().expect("duplicate descriptor");
     let over = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&over);
     let dribble = std::thread::spawn(move || {
@@ -266,7 +267,7 @@ fn body_below_minimum_rate_is_408() {
     });
     assert_eq!(client.response().status, 408);
     over.store(true, Ordering::Relaxed);
-    dribble.join().expect("no panic");
+    dribble.join().expect("thread does not panic");
     // A body above the minimum rate is accepted.
     let mut client = server.client();
     client.send(&head);
@@ -334,7 +335,7 @@ fn sigterm_finishes_download_and_closes_idle_connections() {
     eventually!(|| TcpStream::connect(process.address).is_err());
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     busy.end_input().expect_closed();
-    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
 }
 
 #[test]
@@ -353,7 +354,10 @@ fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
         if code == 1 {
             process.signal(Signal::TERM);
         }
-        assert_eq!(process.child.wait().expect("an end").code(), Some(code));
+        assert_eq!(
+            process.child.wait().expect("wait for exit").code(),
+            Some(code)
+        );
     }
 }
 
@@ -386,7 +390,7 @@ pub(crate) fn load(
 /// Returns a folder with a copy of the program that can be replaced, a folder to serve, and a
 /// command.
 fn replaceable() -> (TempDir, TempDir, Command) {
-    let programs = tempfile::tempdir().expect("a folder");
+    let programs = tempfile::tempdir().expect("create temporary directory");
     let program = programs.path().join("tws");
     install(&program, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
     let folder = folder();
@@ -414,17 +418,17 @@ fn upgrades_under_load_fail_no_request() {
     }
     over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("no failed request");
+        client.join().expect("no request fails");
     }
     // The first process has exited with 0, and the last one exits like any other.
-    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
     server.signal(Signal::TERM);
     eventually!(|| TcpStream::connect(server.address).is_err());
     // All processes wrote to one log, which contains every request.
     let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
     let requests = done.load(Ordering::Relaxed);
     let log = folder.path().join("access.log");
-    eventually!(|| lines(fs::read_to_string(&log).expect("a log")) == requests);
+    eventually!(|| lines(fs::read_to_string(&log).expect("read log")) == requests);
 }
 
 #[test]
@@ -432,7 +436,7 @@ fn upgrade_hands_over_admin_listener() {
     let (_programs, _folder, mut command) = replaceable();
     command.arg("--admin=127.0.0.1:0");
     let mut server = UpgradableProcess::start(command);
-    let admin = server.admin.expect("an address");
+    let admin = server.admin.expect("admin address");
     let ask = |path: &str| {
         let mut client = Client::connect(admin);
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -458,7 +462,7 @@ fn upgrade_hands_over_admin_listener() {
     });
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     drop(busy);
-    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
     assert_eq!(ask("/healthz").status, 200);
 }
 
@@ -480,8 +484,10 @@ impl WrkLoad {
     pub(crate) fn end(mut self) {
         self.0.signal(Signal::INT);
         let mut report = String::new();
-        let stdout = self.0.stdout.as_mut().expect("a pipe");
-        stdout.read_to_string(&mut report).expect("a report");
+        let stdout = self.0.stdout.as_mut().expect("stdio pipe");
+        stdout
+            .read_to_string(&mut report)
+            .expect("read report of wrk");
         assert!(report.contains("requests in"), "{report}");
         assert!(!report.contains("Socket errors"), "{report}");
         assert!(!report.contains("Non-2xx"), "{report}");
@@ -509,7 +515,7 @@ fn failed_upgrade_keeps_old_process_serving() {
     let new = programs.path().join("new");
     for script in ["#!/bin/sh\nexit 1\n", "neither a program nor a script\n"] {
         install(&new, Program::Script(script));
-        fs::rename(&new, &program).expect("another program");
+        fs::rename(&new, &program).expect("replace program");
         let mut kept = Client::connect(server.address);
         assert_eq!(kept.get("/a.txt").status, 200);
         server.signal(Signal::USR2);
@@ -519,7 +525,7 @@ fn failed_upgrade_keeps_old_process_serving() {
     }
     // The next valid program is used.
     install(&new, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
-    fs::rename(&new, &program).expect("another program");
+    fs::rename(&new, &program).expect("replace program");
     server.upgrade();
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
 }
@@ -528,10 +534,10 @@ fn failed_upgrade_keeps_old_process_serving() {
 fn failed_upgrade_logs_reason_of_new_process() {
     let (_programs, folder, mut command) = replaceable();
     let site = folder.path().join("site");
-    fs::create_dir(&site).expect("a folder");
+    fs::create_dir(&site).expect("create directory");
     command.arg("site");
     let mut server = UpgradableProcess::start(command);
-    fs::remove_dir(&site).expect("a folder");
+    fs::remove_dir(&site).expect("remove directory");
     // Repeated, because the old process might kill the new one before it has written its error.
     for _ in 0..5 {
         server.signal(Signal::USR2);
@@ -548,7 +554,7 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     command.arg("--no-sandbox");
     let mut server = UpgradableProcess::start(command);
     let program = programs.path().join("tws");
-    fs::remove_file(&program).expect("the old program");
+    fs::remove_file(&program).expect("remove program");
     // A program that never serves.
     let script = "#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 600\n";
     install(&program, Program::Script(script));
@@ -559,9 +565,9 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     server.line_with("an upgrade or a shutdown is in progress");
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     server.signal(Signal::TERM);
-    assert_eq!(server.child.wait().expect("an end").code(), Some(0));
+    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
     assert!(TcpStream::connect(server.address).is_err());
-    let pid = fs::read_to_string(pid).expect("a number");
+    let pid = fs::read_to_string(pid).expect("read process id");
     let new = Path::new("/proc").join(pid.trim());
     assert!(!new.exists(), "the new process is left over");
 }
@@ -587,13 +593,13 @@ fn event_loop_panic_makes_serve_return_error() {
     };
     let mut config = Config::default();
     config.port = 0;
-    let server = Server::bind(config).expect("a server");
+    let server = Server::bind(config).expect("bind server");
     let address = server.handle().local_addresses()[0];
     let served = std::thread::spawn(move || server.serve(handler));
     let mut client = Client::connect(address);
     // HEAD: the body is not sent, so the event loop drops it immediately.
     client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
-    let result = served.join().expect("no panic");
+    let result = served.join().expect("thread does not panic");
     assert!(result.is_err(), "half a server goes on");
     assert!(TcpStream::connect(address).is_err());
 }

@@ -94,30 +94,32 @@ fn slow_body_reader_applies_backpressure_to_client() {
     let released = Mutex::new(Some(released));
     let handle = move |request: &Request<'_>| {
         let mut content = request.reader();
-        let released = released.lock().expect("no panic").take();
+        let released = released.lock().expect("lock is not poisoned").take();
         Outcome::blocking(move || {
             if let Some(released) = released {
                 let _ = released.recv();
             }
             let count = std::io::copy(&mut content, &mut std::io::sink());
-            Response::text(format!("{}", count.expect("all of it")))
+            Response::text(format!("{}", count.expect("read whole body")))
         })
     };
     let most = MOST as u64;
     let server = TestServer::start(StreamingBody::new(handle, most));
     let mut client = server.client();
     client.send(post(MOST));
-    let stream = client.stream().try_clone().expect("a stream");
+    let stream = client.stream().try_clone().expect("duplicate descriptor");
     stream
         .set_write_timeout(Some(Duration::from_secs(2)))
-        .expect("a timeout");
+        .expect("set write timeout");
     let mut sent = 0;
     let content = vec![b'x'; MIB];
     while let Ok(count) = (&stream).write(&content) {
         sent += count;
         assert!(sent < MOST, "the server takes everything");
     }
-    stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream
+        .set_write_timeout(Some(TIMEOUT))
+        .expect("set write timeout");
     drop(release);
     client.send(vec![b'x'; MOST - sent]);
     assert_eq!(client.response().text(), MOST.to_string());
@@ -170,7 +172,7 @@ fn body_reader_gets_error_after_client_reset() {
     let tell = Mutex::new(tell);
     let handle = move |request: &Request<'_>| {
         let mut content = request.reader();
-        let tell = tell.lock().expect("no panic").clone();
+        let tell = tell.lock().expect("lock is not poisoned").clone();
         Outcome::blocking(move || {
             let result = std::io::copy(&mut content, &mut std::io::sink());
             let _ = tell.send(result.map_err(|error| error.kind()));
@@ -180,13 +182,15 @@ fn body_reader_gets_error_after_client_reset() {
     let server = TestServer::start(StreamingBody::new(handle, u64::MAX));
     let client = server.client();
     let socket = socket2::SockRef::from(client.stream());
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    socket
+        .set_linger(Some(Duration::ZERO))
+        .expect("set linger time");
     (&mut client.stream())
         .write_all(post(MIB).as_bytes())
-        .expect("bytes");
+        .expect("send request head");
     eventually!(|| server.handle.stats().requests == 1);
     drop(client);
-    let result = told.recv_timeout(TIMEOUT).expect("an end");
+    let result = told.recv_timeout(TIMEOUT).expect("result of the handler");
     assert_eq!(result, Err(std::io::ErrorKind::ConnectionAborted));
     eventually!(|| server.handle.connections() == 0);
 }
@@ -245,7 +249,7 @@ fn written_body_arrives_chunked_or_with_length() {
     client.send("GET / HTTP/1.0\r\n\r\n");
     client.head();
     assert!(
-        client.rest().expect("an end") == pattern(LEN),
+        client.rest().expect("read to end of connection") == pattern(LEN),
         "the content"
     );
 }
@@ -256,7 +260,11 @@ fn flushed_chunk_is_sent_before_next_write() {
     let (go, gone_on) = mpsc::channel::<()>();
     let steps = Mutex::new(Some(gone_on));
     let server = TestServer::start(move |_: &Request<'_>| {
-        let steps = steps.lock().expect("no panic").take().expect("one request");
+        let steps = steps
+            .lock()
+            .expect("lock is not poisoned")
+            .take()
+            .expect("only one request");
         let stream = BodyStream::written(move |out| {
             for step in steps {
                 let () = step;
@@ -270,7 +278,7 @@ fn flushed_chunk_is_sent_before_next_write() {
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     for _ in 0..3 {
-        go.send(()).expect("a writer");
+        go.send(()).expect("body writer receives");
         assert_eq!(client.read(9), b"4\r\ntick\r\n");
     }
     drop(go);
@@ -283,7 +291,7 @@ fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl 
     let tell = Mutex::new(tell);
     move |_: &Request<'_>| {
         let written = Arc::clone(&written);
-        let tell = tell.lock().expect("no panic").clone();
+        let tell = tell.lock().expect("lock is not poisoned").clone();
         let stream = BodyStream::written(move |out| {
             loop {
                 if let Err(error) = out.write_all(&[b'x'; 1024]) {
@@ -367,7 +375,7 @@ fn failing_body_writer_truncates_response() {
 fn unreadable_file_body_is_500_and_logged_with_request() {
     log::keep_errors();
     let handler = |_: &Request<'_>| {
-        let folder = std::fs::File::open("/").expect("a folder");
+        let folder = std::fs::File::open("/").expect("open directory");
         let range = FileRange::new(Arc::new(folder), 0, 1 << 20);
         Response::new(StatusCode::OK).with_body(Body::File(range))
     };
@@ -437,12 +445,12 @@ fn jobs_above_queue_limit_are_503() {
         .get("/job", move |_: &Request<'_>| {
             let released = Arc::clone(&released);
             Outcome::blocking(move || {
-                let _ = released.lock().expect("no panic").recv();
+                let _ = released.lock().expect("lock is not poisoned").recv();
                 Response::text("done")
             })
         });
     let server = TestServer::configured(router, |config| {
-        config.helpers = std::num::NonZeroUsize::new(2).expect("two");
+        config.helpers = std::num::NonZeroUsize::new(2).expect("nonzero");
         config.limits.max_waiting_jobs = 3;
     });
     let mut waiting: Vec<_> = (0..5).map(|_| server.client()).collect();
@@ -493,7 +501,7 @@ fn shut_down_within_shortens_running_drain() {
         let released = Arc::clone(&released);
         Outcome::deferred(move |responder| {
             std::thread::spawn(move || {
-                let _ = released.lock().expect("no panic").recv();
+                let _ = released.lock().expect("lock is not poisoned").recv();
                 drop(responder);
             });
         })
@@ -539,6 +547,6 @@ fn front_page_example_routes_answer_and_taken_port_is_error() {
     }
     let mut taken = tws::Config::default();
     taken.port = server.address.port();
-    let error = Server::bind(taken).err().expect("the port is taken");
+    let error = Server::bind(taken).err().expect("port in use");
     assert!(error.to_string().contains("--port"), "{error}");
 }

@@ -27,7 +27,7 @@ fn sample_site() -> TwsProcess {
 #[ignore = "needs curl"]
 fn curl_requests_to_sample_site_get_expected_status() {
     let site = sample_site();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let table: &[(&[&str], &str)] = &[
         (&["/"], "200"),
         (&["--head", "/image_user_one"], "200"),
@@ -66,7 +66,7 @@ fn curl_requests_to_sample_site_get_expected_status() {
         (&["/users/1"], "200"),
     ];
     for (args, status) in table {
-        let (path, flags) = args.split_last().expect("a path");
+        let (path, flags) = args.split_last().expect("path argument");
         let url = format!("http://{}{path}", site.address);
         let mut all = vec!["-s", "-o", "out", "-w", "%{http_code}"];
         all.extend_from_slice(flags);
@@ -81,8 +81,8 @@ fn curl_requests_to_sample_site_get_expected_status() {
 #[ignore = "needs curl"]
 fn curl_large_post_gets_413() {
     let site = sample_site();
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("large"), vec![b'x'; 20_000_000]).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("large"), vec![b'x'; 20_000_000]).expect("write file");
     let url = format!("http://{}/createUser", site.address);
     let json = "Content-Type: application/json";
     for extra in [
@@ -113,29 +113,29 @@ fn curl_large_post_gets_413() {
 #[test]
 #[ignore = "needs wget"]
 fn wget_resumed_download_is_complete() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let content = pattern(5_000_000);
-    fs::create_dir(folder.path().join("site")).expect("a folder");
-    fs::write(folder.path().join("site/big.bin"), &content).expect("a file");
+    fs::create_dir(folder.path().join("site")).expect("create directory");
+    fs::write(folder.path().join("site/big.bin"), &content).expect("write file");
     let server = TestServer::of(&folder.path().join("site"));
     let url = format!("http://{}/big.bin", server.address);
     let output = run("wget", folder.path(), &["-q", &url]);
     assert!(output.status.success(), "{output:?}");
     let fetched = folder.path().join("big.bin");
-    assert!(fs::read(&fetched).expect("a file") == content);
+    assert!(fs::read(&fetched).expect("read file") == content);
 
-    fs::write(&fetched, &content[..1_234_567]).expect("a part");
+    fs::write(&fetched, &content[..1_234_567]).expect("write file");
     let output = run("wget", folder.path(), &["-c", &url]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && log.contains("206"), "{log}");
-    assert!(fs::read(&fetched).expect("a file") == content);
+    assert!(fs::read(&fetched).expect("read file") == content);
 }
 
 #[test]
 #[ignore = "needs wget"]
 fn wget_mirror_of_sample_site_is_complete() {
     let site = sample_site();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let url = format!("http://{}/", site.address);
     let args = [
         "-q",

@@ -15,14 +15,14 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
     const GREEDY: usize = 4;
     const SMALL: usize = 500;
     const LARGE: usize = 32 * 1024 * 1024;
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("small.txt"), "small").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("small.txt"), "small").expect("write file");
     let content = pattern(LARGE);
-    fs::write(folder.path().join("large.bin"), &content).expect("a file");
-    let files = StaticFiles::new(folder.path()).expect("a folder");
+    fs::write(folder.path().join("large.bin"), &content).expect("write file");
+    let files = StaticFiles::new(folder.path()).expect("open site root");
     // One event loop, shared by all connections.
     let server = TestServer::configured(files, |config| {
-        config.workers = Some(1.try_into().expect("1"));
+        config.workers = Some(1.try_into().expect("nonzero"));
     });
 
     let mut stalled: Vec<_> = (0..STALLED)
@@ -69,7 +69,7 @@ fn small_requests_beside_large_downloads_wait_bounded_bytes() {
     }
     small_done.store(true, Ordering::Relaxed);
     for thread in greedy {
-        thread.join().expect("all bytes");
+        thread.join().expect("thread does not panic");
     }
     moved.sort_unstable();
     let (median, total) = (moved[SMALL / 2], read.load(Ordering::Relaxed));

@@ -21,11 +21,13 @@ fn who(request: &Request<'_>) -> Response {
 
 /// Sends a request to a Unix socket and returns the response.
 fn ask(path: &Path, request: &str) -> String {
-    let mut stream = UnixStream::connect(path).expect("a server");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-    stream.write_all(request.as_bytes()).expect("a server");
+    let mut stream = UnixStream::connect(path).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
+    stream.write_all(request.as_bytes()).expect("send bytes");
     let mut response = String::new();
-    stream.read_to_string(&mut response).expect("a response");
+    stream.read_to_string(&mut response).expect("read response");
     response
 }
 
@@ -33,12 +35,12 @@ const LAST: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
 #[test]
 fn server_with_several_endpoints_serves_all() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let socket = folder.path().join("tws.sock");
     let server = TestServer::configured(who, |config| {
         config.addresses = vec![
-            "127.0.0.1:0".parse::<Endpoint>().expect("an address"),
-            "[::1]:0".parse().expect("an address"),
+            "127.0.0.1:0".parse::<Endpoint>().expect("valid address"),
+            "[::1]:0".parse().expect("valid address"),
             Endpoint::Unix(socket.clone()),
         ];
         config.unix_mode = 0o606;
@@ -48,13 +50,13 @@ fn server_with_several_endpoints_serves_all() {
     assert_ne!(addresses[0].port(), addresses[1].port());
     for address in addresses {
         let text = Client::connect(*address).get("/").text();
-        let peer = text.strip_prefix("http ").expect("a scheme");
-        let peer: SocketAddr = peer.parse().expect("an address");
+        let peer = text.strip_prefix("http ").expect("scheme of the response");
+        let peer: SocketAddr = peer.parse().expect("valid address");
         assert_eq!(peer.ip(), address.ip());
     }
     assert_eq!(server.handle.unix_sockets(), std::slice::from_ref(&socket));
     assert!(ask(&socket, LAST).ends_with("\r\n\r\nhttp [::]:0"));
-    let mode = fs::metadata(&socket).expect("a socket").permissions();
+    let mode = fs::metadata(&socket).expect("read metadata").permissions();
     assert_eq!(mode.mode() & 0o777, 0o606);
     assert_eq!(server.handle.stats().accepted, 3);
 }
@@ -62,45 +64,54 @@ fn server_with_several_endpoints_serves_all() {
 /// A Unix socket carries a large download as well.
 #[test]
 fn unix_socket_serves_large_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let content = crate::support::pattern(3 << 20);
-    fs::write(folder.path().join("large"), &content).expect("a file");
+    fs::write(folder.path().join("large"), &content).expect("write file");
     let socket = folder.path().join("tws.sock");
-    let files = tws::StaticFiles::new(folder.path()).expect("a folder");
+    let files = tws::StaticFiles::new(folder.path()).expect("open site root");
     let mut config = Config::default();
     config.addresses = vec![Endpoint::Unix(socket.clone())];
-    let server = Server::bind(config).expect("a server");
+    let server = Server::bind(config).expect("bind server");
     let handle = server.handle();
     let served = std::thread::spawn(move || server.serve(files));
-    let mut stream = UnixStream::connect(&socket).expect("a server");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let mut stream = UnixStream::connect(&socket).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
     let request = "GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("a server");
+    stream.write_all(request.as_bytes()).expect("send bytes");
     let mut response = Vec::new();
-    stream.read_to_end(&mut response).expect("a response");
+    stream.read_to_end(&mut response).expect("read response");
     assert!(response.ends_with(&content));
     handle.shut_down();
-    served.join().expect("no panic").expect("no error");
+    served
+        .join()
+        .expect("thread does not panic")
+        .expect("server ends without an error");
 }
 
 #[test]
 fn server_from_given_unix_listener_serves() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let socket = folder.path().join("s");
-    let listener = UnixListener::bind(&socket).expect("a socket");
-    let server = Server::from_listeners([listener], Config::default()).expect("a server");
+    let listener = UnixListener::bind(&socket).expect("bind Unix socket");
+    let server = Server::from_listeners([listener], Config::default())
+        .expect("create server from listeners");
     let handle = server.handle();
     let served = std::thread::spawn(move || server.serve(who));
     assert!(ask(&socket, LAST).starts_with("HTTP/1.1 200 OK"));
     handle.shut_down();
-    served.join().expect("no panic").expect("no error");
+    served
+        .join()
+        .expect("thread does not panic")
+        .expect("server ends without an error");
 }
 
 fn behind_proxy(trusted: &str) -> TestServer {
     TestServer::configured(who, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         if !trusted.is_empty() {
-            config.trusted_proxies = trusted.parse().expect("networks");
+            config.trusted_proxies = trusted.parse().expect("valid networks");
         }
     })
 }
@@ -113,7 +124,7 @@ fn proxy_header_sets_client_address() {
     v2.extend(
         "2001:db8::7"
             .parse::<std::net::Ipv6Addr>()
-            .expect("an address")
+            .expect("valid address")
             .octets(),
     );
     v2.extend([0; 16]);
@@ -212,7 +223,7 @@ fn reload_changes_connection_limit_of_proxied_client() {
     };
     for (most, expected) in [(Some(1), 503), (Some(2), 200), (None, 200)] {
         let reloaded = server.handle.reload(who, &config(most));
-        reloaded.expect("no contradiction");
+        reloaded.expect("reload settings");
         let mut first = None;
         // A connection accepted under the old limits is not counted.
         eventually!(|| {
@@ -249,7 +260,7 @@ fn shutdown_closes_connection_awaiting_proxy_header() {
             config.proxy_protocol = ProxyProtocol::Required;
             config.timeouts.header = patience;
         });
-        let waiting = TcpStream::connect(server.address).expect("a server");
+        let waiting = TcpStream::connect(server.address).expect("connect");
         eventually!(|| server.handle.connections() == 1);
         server.handle.shut_down();
         server.join();

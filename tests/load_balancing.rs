@@ -43,7 +43,7 @@ struct Instance {
 
 impl Instance {
     fn start(site: TempDir, more: &[&str]) -> Self {
-        let own = tempfile::tempdir().expect("a folder");
+        let own = tempfile::tempdir().expect("create temporary directory");
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         // Known ports, so that the instance has the same address after a restart.
         let (address, admin) = (local(free_port()), local(free_port()));
@@ -80,7 +80,7 @@ impl Instance {
     }
 
     fn has_answered(&self, response: &HttpResponse) -> bool {
-        let names = response.field(INSTANCE).expect("an instance");
+        let names = response.field(INSTANCE).expect("instance field");
         let last = names.rsplit(", ").next().expect("a name");
         last == self.address.to_string() || Path::new(last) == self.unix_name()
     }
@@ -104,7 +104,7 @@ impl Instance {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("a log")
+        fs::read_to_string(&self.log).expect("read log")
     }
 
     fn metrics(&self) -> Metrics {
@@ -122,7 +122,7 @@ enum ModificationTimes {
 }
 
 fn copies(times: ModificationTimes) -> [TempDir; 3] {
-    let tree = tempfile::tempdir().expect("a folder");
+    let tree = tempfile::tempdir().expect("create temporary directory");
     for (name, content) in [
         ("index.html", b"<p>home".to_vec()),
         ("a.txt", b"a".to_vec()),
@@ -130,21 +130,21 @@ fn copies(times: ModificationTimes) -> [TempDir; 3] {
         ("huge.bin", vec![0; HUGE]),
     ] {
         let path = tree.path().join(name);
-        fs::write(&path, content).expect("a file");
+        fs::write(&path, content).expect("write file");
         set_time(&path, Duration::new(784_111_777, 123_456_789));
     }
     [1, 2, 3].map(|number| {
-        let copy = tempfile::tempdir().expect("a folder");
+        let copy = tempfile::tempdir().expect("create temporary directory");
         let mut cp = Command::new("cp");
         let cp = cp
             .arg("-a")
             .arg(tree.path().join("."))
             .arg(copy.path())
             .status();
-        assert!(cp.expect("cp").success());
+        assert!(cp.expect("run cp").success());
         if times == ModificationTimes::Own {
-            for entry in fs::read_dir(copy.path()).expect("a folder") {
-                let path = entry.expect("an entry").path();
+            for entry in fs::read_dir(copy.path()).expect("read directory") {
+                let path = entry.expect("read directory entry").path();
                 set_time(&path, Duration::from_secs(784_111_777 + number));
             }
         }
@@ -153,9 +153,12 @@ fn copies(times: ModificationTimes) -> [TempDir; 3] {
 }
 
 fn set_time(path: &Path, since: Duration) {
-    let file = fs::File::options().write(true).open(path).expect("a file");
+    let file = fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("open file");
     let time = SystemTime::UNIX_EPOCH + since;
-    file.set_modified(time).expect("a time");
+    file.set_modified(time).expect("set modification time");
 }
 
 fn three(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
@@ -219,7 +222,7 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Mod
     for path in ["/", "/a.txt", "/large.bin"] {
         let responses = instances.each_ref().map(|at| at.ask(&mut client, path, ""));
         let tags = responses.each_ref().map(|response| response.field("ETag"));
-        let tag = tags[0].expect("a tag");
+        let tag = tags[0].expect("ETag field");
         assert!(tag.starts_with('"'), "{tag} is weak");
         assert_eq!(tags, [Some(tag); 3], "{path}");
         let dates = responses
@@ -314,7 +317,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     eventually!(|| TcpStream::connect(second.address).is_err());
     assert_eq!(download.read(HUGE).len(), HUGE);
     drop(download);
-    let end = second.process.child.wait().expect("an end");
+    let end = second.process.child.wait().expect("wait for exit");
     assert_eq!(end.code(), Some(0));
     goes_on();
     second.start_again();
@@ -325,7 +328,7 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     goes_on();
     over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("no failed request");
+        client.join().expect("no request fails");
     }
     wrk.end();
 }
@@ -384,7 +387,7 @@ fn each_instance_metrics_count_own_requests() {
         loop {
             let response = client.get("/a.txt");
             let by = instances.iter().position(|at| at.has_answered(&response));
-            let by = by.expect("an instance");
+            let by = by.expect("a known instance");
             asked[by] += 1.0;
             if by == at {
                 break;
@@ -421,7 +424,7 @@ mod on_postgres {
             let content = json!({ "Nombre": format!("Ana {at}") }).to_string();
             let made = post(&mut Client::connect(maker.address), &content);
             assert_eq!(made.status, 201);
-            let location = made.field("Location").expect("a place").to_owned();
+            let location = made.field("Location").expect("Location field").to_owned();
             for instance in &instances {
                 let found = Client::connect(instance.address).get(&location);
                 assert_eq!(value(&found), value(&made));
@@ -431,7 +434,7 @@ mod on_postgres {
             .each_ref()
             .map(|instance| CreateUserLoad::on(instance.address))
             .into_iter();
-        let (doomed, others) = (loads.next().expect("a load"), loads);
+        let (doomed, others) = (loads.next().expect("first load"), loads);
         let mut created = doomed.answers(200);
         instances[0].process.signal(Signal::KILL);
         created.extend(doomed.end());

@@ -13,8 +13,8 @@ use crate::support::TwsProcess;
 pub(crate) const USERS: &str = "ana:$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW\n";
 
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
     folder
 }
 
@@ -29,7 +29,7 @@ mod auth {
 
     fn guarded(more: &[&str]) -> (TempDir, TwsProcess) {
         let folder = folder();
-        fs::write(folder.path().join("users.txt"), USERS).expect("a file");
+        fs::write(folder.path().join("users.txt"), USERS).expect("write file");
         let args = ["--auth-file=users.txt", "--access-log=off"];
         let process = TwsProcess::start(folder.path(), &[&args[..], more].concat());
         (folder, process)
@@ -69,13 +69,14 @@ mod auth {
     fn password_file_is_404_on_every_host() {
         let folder = folder();
         let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("root/blog")).expect("a folder");
-        fs::write(at("root/blog/users.txt"), USERS).expect("a file");
-        fs::write(at("secret.txt"), USERS).expect("a file");
-        std::os::unix::fs::symlink("../../secret.txt", at("root/blog/link.txt")).expect("a link");
+        fs::create_dir_all(at("root/blog")).expect("create directory");
+        fs::write(at("root/blog/users.txt"), USERS).expect("write file");
+        fs::write(at("secret.txt"), USERS).expect("write file");
+        std::os::unix::fs::symlink("../../secret.txt", at("root/blog/link.txt"))
+            .expect("create symlink");
         let hosts = "symlinks = \"follow\"\n[[host]]\nnames = [\"blog.test\"]\nroot = \"blog\"\n\
                      symlinks = \"follow\"\n";
-        fs::write(at("root/.tws.toml"), hosts).expect("a file");
+        fs::write(at("root/.tws.toml"), hosts).expect("write file");
         for name in ["users.txt", "link.txt"] {
             let file = format!("--auth-file=root/blog/{name}");
             let args = ["root", &file, "--access-log=off"];
@@ -145,7 +146,7 @@ mod auth {
             ("ana:$apr1$a$b\n", "u:1: \"ana\" has an MD5 hash"),
             ("ana\n", "u:1: it is not `user:hash`"),
         ] {
-            fs::write(at.join("u"), text).expect("a file");
+            fs::write(at.join("u"), text).expect("write file");
             let error = fails(at, &args, 1);
             assert!(error.contains(expected), "{error}");
             assert!(error.contains("htpasswd"), "{error}");
@@ -204,7 +205,7 @@ fn cors_flag_applies_to_files_users_and_errors() {
     }
     let mut client = site.client();
     let tag = client.get("/a.txt");
-    let tag = tag.field("ETag").expect("a tag");
+    let tag = tag.field("ETag").expect("ETag field");
     let unchanged = client.request("GET", "/a.txt", &format!("If-None-Match: {tag}\r\n"));
     assert_eq!(unchanged.status, 304);
     assert!(
@@ -220,8 +221,8 @@ fn cors_flag_overrides_site_and_header_rule_overrides_flag() {
     let folder = folder();
     let rules = "cors = \"https://site.test\"\n[[header]]\npath = \"/b.txt\"\n\
                  Access-Control-Allow-Origin = \"https://rule.test\"\n";
-    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
-    fs::write(folder.path().join("b.txt"), "b").expect("a file");
+    fs::write(folder.path().join(".tws.toml"), rules).expect("write file");
+    fs::write(folder.path().join("b.txt"), "b").expect("write file");
     let allowed = |args: &[&str], path: &str| {
         let site = TwsProcess::start(folder.path(), args);
         let response = site.client().get(path);
@@ -250,8 +251,12 @@ fn slow_request_is_logged_to_stderr() {
     let command = command.args(["--port=0", "--slow-log=0"]);
     let mut site = TwsProcess::run(command.stderr(Stdio::piped()));
     assert_eq!(site.client().get("/a.txt?b=\"c").status, 200);
-    let stderr = BufReader::new(site.child.stderr.take().expect("a pipe"));
-    let line = stderr.lines().next().expect("a line").expect("a line");
+    let stderr = BufReader::new(site.child.stderr.take().expect("stdio pipe"));
+    let line = stderr
+        .lines()
+        .next()
+        .expect("a line on standard error")
+        .expect("read line");
     let expected = "slow request: GET \"/a.txt?b=\\\"c\" 200 for 127.0.0.1:";
     assert!(line.contains(expected), "{line}");
     assert!(line.contains("WARN") && line.ends_with(" ms"), "{line}");

@@ -16,7 +16,7 @@ use crate::support::nginx;
 use crate::support::{Client, TestServer, pattern};
 
 pub(crate) fn site() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let files: &[(&str, &[u8])] = &[
         ("index.html", b"<p>home"),
         ("about/index.html", b"<p>about"),
@@ -33,11 +33,14 @@ pub(crate) fn site() -> TempDir {
     ];
     for (name, content) in files {
         let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        fs::write(&path, content).expect("a file");
-        let file = fs::File::options().write(true).open(path).expect("a file");
+        fs::create_dir_all(path.parent().expect("path has a parent")).expect("create directory");
+        fs::write(&path, content).expect("write file");
+        let file = fs::File::options()
+            .write(true)
+            .open(path)
+            .expect("open file");
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        file.set_modified(time).expect("a time");
+        file.set_modified(time).expect("set modification time");
     }
     folder
 }
@@ -453,8 +456,10 @@ struct ResponseSummary {
 
 /// Sends `bytes`, shuts down the sending side, and reads until the server closes.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).expect("the server accepts");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
     // A server may reject the request and close before everything is sent; its response counts.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
@@ -486,10 +491,10 @@ fn ask(address: SocketAddr, bytes: &str) -> ResponseSummary {
         let bodiless =
             bytes.starts_with("HEAD") || ["100", "204", "304"].contains(&status.as_str());
         let len = match field("Content-Length") {
-            Some(len) if !bodiless => len.parse().expect("a length"),
+            Some(len) if !bodiless => len.parse().expect("valid Content-Length"),
             _ => 0,
         };
-        let (content, behind) = rest.split_at_checked(len).expect("the whole content");
+        let (content, behind) = rest.split_at_checked(len).expect("complete body");
         rest = behind;
         if answer.statuses.is_empty() {
             answer.aspects = aspects(&status, field, content);
@@ -908,7 +913,7 @@ fn difference_from_nginx_has_documented_reason() {
     let theirs = nginx::serving(site.path());
     let tag_of = |address| {
         let response = Client::connect(address).get("/ten.txt");
-        response.field("ETag").expect("a tag").to_owned()
+        response.field("ETag").expect("ETag field").to_owned()
     };
     let servers = [ours.address, theirs.address].map(|address| (address, tag_of(address)));
 

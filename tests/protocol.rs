@@ -63,14 +63,14 @@ fn rejection_is_readable_while_client_still_sends() {
     client.send(head);
     // Much more than the socket buffers hold: without a lingering close the connection would be
     // reset.
-    let sender = client.stream().try_clone().expect("a stream");
+    let sender = client.stream().try_clone().expect("duplicate descriptor");
     let sender = std::thread::spawn(move || {
         use std::io::Write;
         let mut sender = sender;
         let _ = sender.write_all(&vec![b'x'; 8 * 1024 * 1024]);
         let _ = sender.shutdown(std::net::Shutdown::Write);
     });
-    sender.join().expect("a sender");
+    sender.join().expect("thread does not panic");
     let response = client.response();
     assert_eq!(
         (response.status, response.field("Connection")),
@@ -154,7 +154,7 @@ fn bytes_after_last_request_do_not_reset_response() {
 
 #[test]
 fn rejected_expect_continue_body_is_not_requested() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let server = TestServer::of(folder.path());
     let mut client = server.client();
     let head =
@@ -201,7 +201,7 @@ fn blocking_handler_does_not_delay_other_requests() {
         let released = Arc::clone(&released);
         match path.as_str() {
             "/slow" => Outcome::blocking(move || {
-                let released = released.lock().expect("no panic");
+                let released = released.lock().expect("lock is not poisoned");
                 let _ = released.recv();
                 Response::text("slow")
             }),
@@ -209,7 +209,7 @@ fn blocking_handler_does_not_delay_other_requests() {
         }
     };
     let server = TestServer::configured(handler, |config| {
-        config.workers = Some(1.try_into().expect("1"));
+        config.workers = Some(1.try_into().expect("nonzero"));
     });
     let mut slow = server.client();
     slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -217,7 +217,7 @@ fn blocking_handler_does_not_delay_other_requests() {
     for _ in 0..100 {
         assert_eq!(fast.get("/fast").text(), "fast");
     }
-    release.send(()).expect("a job");
+    release.send(()).expect("job receives");
     assert_eq!(slow.response().text(), "slow");
 }
 
@@ -270,22 +270,22 @@ fn shutdown_finishes_response_in_progress() {
     let handler = move |_: &Request<'_>| {
         let released = Arc::clone(&released);
         Outcome::blocking(move || {
-            let channels = released.lock().expect("no panic");
-            channels.0.send(()).expect("the test waits");
+            let channels = released.lock().expect("lock is not poisoned");
+            channels.0.send(()).expect("test receives");
             let _ = channels.1.recv();
             Response::text("finished")
         })
     };
     let mut server = TestServer::configured(handler, |config| {
-        config.workers = Some(1.try_into().expect("1"));
+        config.workers = Some(1.try_into().expect("nonzero"));
     });
     let mut idle = server.client();
     let mut busy = server.client();
     busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    has_started.recv().expect("the job runs");
+    has_started.recv().expect("job runs");
     server.handle.shut_down();
     idle.expect_closed();
-    release.send(()).expect("a job");
+    release.send(()).expect("job receives");
     let response = busy.response();
     assert_eq!(
         (response.text().as_str(), response.field("Connection")),
@@ -305,7 +305,7 @@ fn wait_for_ended_returns_after_shutdown() {
     let handle = server.handle.clone();
     let waits = std::thread::spawn(move || handle.wait_for(ServerState::Ended, Duration::MAX));
     server.handle.shut_down();
-    assert!(waits.join().expect("no panic"));
+    assert!(waits.join().expect("thread does not panic"));
     assert_eq!(server.handle.phase(), ServerState::Ended);
 }
 

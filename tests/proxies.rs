@@ -17,7 +17,7 @@ fn who(request: &Request<'_>) -> Outcome {
 
 fn server(trusted: &str, change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::configured(who, |config| {
-        config.trusted_proxies = trusted.parse().expect("networks");
+        config.trusted_proxies = trusted.parse().expect("valid networks");
         change(config);
     })
 }
@@ -60,7 +60,7 @@ fn trusted_proxy_field_sets_client_address() {
     for (trusted, field, fields, expected) in table {
         let server = server(trusted, |config| config.forwarded_field = *field);
         let mut client = server.client();
-        let own = client.stream().local_addr().expect("an address");
+        let own = client.stream().local_addr().expect("local address");
         let expected = expected.replace("own", &own.to_string());
         assert_eq!(
             client.request("GET", "/", fields).text(),
@@ -74,7 +74,7 @@ fn trusted_proxy_field_sets_client_address() {
 fn forwarded_fields_without_trusted_proxy_are_ignored() {
     let server = TestServer::start(who);
     let mut client = server.client();
-    let own = client.stream().local_addr().expect("an address");
+    let own = client.stream().local_addr().expect("local address");
     let response = client.request("GET", "/", BOTH);
     assert_eq!(response.text(), format!("{own} false"));
 }
@@ -84,9 +84,9 @@ fn forwarded_fields_without_trusted_proxy_are_ignored() {
 fn requests_on_one_proxy_connection_have_own_clients() {
     let server = server("127.0.0.0/8", |_| {});
     let mut proxy = server.client();
-    let own = proxy.stream().local_addr().expect("an address");
+    let own = proxy.stream().local_addr().expect("local address");
     for client in ["192.0.2.1:1", "[2001:db8::2]:2"] {
-        let address: SocketAddr = client.parse().expect("an address");
+        let address: SocketAddr = client.parse().expect("valid address");
         let field = format!("X-Forwarded-For: {address}\r\n");
         assert_eq!(
             proxy.request("GET", "/", &field).text(),
@@ -120,8 +120,8 @@ fn connection_limit_counts_proxy_not_forwarded_client() {
 
 #[test]
 fn access_log_has_forwarded_client_address() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
     let args = [
         "--log-format=json",
         "--workers=1",
@@ -130,26 +130,26 @@ fn access_log_has_forwarded_client_address() {
     ];
     let mut server = TwsProcess::start(folder.path(), &args);
     let mut proxy = server.client();
-    let port = proxy.stream().local_addr().expect("an address").port();
+    let port = proxy.stream().local_addr().expect("local address").port();
     let told = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
     assert_eq!(proxy.request("GET", "/a.txt", told).status, 200);
     // A malformed request is logged with the peer's address.
     proxy.send(format!("GET /a.txt HTTP/1.1\r\n{told}broken\r\n\r\n"));
     assert_eq!(proxy.response().status, 400);
     let mut seen = || {
-        let line: Value = serde_json::from_str(&server.line()).expect("JSON");
+        let line: Value = serde_json::from_str(&server.line()).expect("parse JSON");
         (line["ip"].clone(), line["port"].clone())
     };
     assert_eq!(seen(), ("192.0.2.7".into(), 4321.into()));
     assert_eq!(seen(), ("127.0.0.1".into(), port.into()));
     drop(proxy);
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("an end").success());
+    assert!(server.child.wait().expect("wait for exit").success());
 }
 
 #[test]
 fn forwarded_field_flag_selects_forwarded() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let args = [
         "--log-format=json",
         "--trusted-proxy=127.0.0.0/8",
@@ -157,7 +157,7 @@ fn forwarded_field_flag_selects_forwarded() {
     ];
     let mut server = TwsProcess::start(folder.path(), &args);
     assert_eq!(server.client().request("GET", "/", BOTH).status, 404);
-    let line: Value = serde_json::from_str(&server.line()).expect("JSON");
+    let line: Value = serde_json::from_str(&server.line()).expect("parse JSON");
     assert_eq!(
         (&line["ip"], &line["port"]),
         (&"2001:db8::7".into(), &80.into())
@@ -167,7 +167,8 @@ fn forwarded_field_flag_selects_forwarded() {
 /// An embedding program collects its trusted proxies from several settings.
 #[test]
 fn collected_networks_contain_all_parts() {
-    let sets = ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("networks"));
+    let sets =
+        ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("valid networks"));
     let all: Networks = sets.into_iter().collect();
-    assert!(all.contains("[::1]:80".parse().expect("an address")));
+    assert!(all.contains("[::1]:80".parse().expect("valid address")));
 }

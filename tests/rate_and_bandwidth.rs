@@ -12,8 +12,8 @@ use crate::support::{Client, TestServer, TwsProcess};
 const NEVER: &str = "0.0001";
 
 fn site(args: &[&str]) -> (TempDir, TwsProcess) {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("a.txt"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    std::fs::write(folder.path().join("a.txt"), "a").expect("write file");
     let common = [".", "--access-log=off", "--bind=0.0.0.0"];
     let site = TwsProcess::start(folder.path(), &[&common, args].concat());
     (folder, site)
@@ -40,9 +40,9 @@ fn requests_beyond_burst_are_429_on_every_connection() {
             assert_eq!(denied.field("Connection"), Some("keep-alive"));
             let wait: u64 = denied
                 .field("Retry-After")
-                .expect("a time")
+                .expect("Retry-After field")
                 .parse()
-                .expect("s");
+                .expect("Retry-After in seconds");
             assert!((9_000..=10_000).contains(&wait), "{wait}");
         }
     }
@@ -70,7 +70,7 @@ fn pipelined_requests_beyond_connection_rate_are_429() {
 
 #[test]
 fn rate_limited_request_body_is_not_read() {
-    let rate = format!("{NEVER}:2").parse().expect("a rate");
+    let rate = format!("{NEVER}:2").parse().expect("valid rate");
     let length = |request: &Request<'_>| Response::text(request.content().len().to_string());
     let server = TestServer::start(RateLimit::new(length).per_client(rate));
     let mut client = server.client();
@@ -155,10 +155,10 @@ mod bandwidth {
 
     /// Returns a folder with a file `big` of `len` bytes and a file `small`, and its handler.
     fn files(len: usize) -> (TempDir, StaticFiles) {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("big"), pattern(len)).expect("a file");
-        std::fs::write(folder.path().join("small"), "small").expect("a file");
-        let files = StaticFiles::new(folder.path()).expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        std::fs::write(folder.path().join("big"), pattern(len)).expect("write file");
+        std::fs::write(folder.path().join("small"), "small").expect("write file");
+        let files = StaticFiles::new(folder.path()).expect("open site root");
         (folder, files)
     }
 
@@ -259,7 +259,7 @@ mod bandwidth {
             let mut content = request.reader();
             Outcome::blocking(move || {
                 let mut bytes = Vec::new();
-                content.read_to_end(&mut bytes).expect("a content");
+                content.read_to_end(&mut bytes).expect("read whole body");
                 Response::text("").with_body(tws::Body::Bytes(bytes.into()))
             })
         };
@@ -326,7 +326,7 @@ mod bandwidth {
         let mut crowd = crowd(&server);
         for reset in crowd.split_off(20) {
             let linger = SockRef::from(reset.stream()).set_linger(Some(Duration::ZERO));
-            linger.expect("a connection");
+            linger.expect("set linger time");
         }
         eventually!(|| server.handle.connections() == 20);
         server.handle.shut_down_within(Duration::ZERO);
@@ -353,7 +353,7 @@ mod bandwidth {
         let handler = move |_: &Request<'_>| {
             let receiver = Arc::clone(&receiver);
             Response::text("").with_body(tws::Body::Stream(BodyStream::written(move |out| {
-                for event in &*receiver.lock().expect("a receiver") {
+                for event in &*receiver.lock().expect("lock is not poisoned") {
                     out.write_all(event.as_bytes())?;
                     out.flush()?;
                 }
@@ -364,7 +364,7 @@ mod bandwidth {
         let mut client = local(&server, 1);
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
         for event in ["one", "three", "five"] {
-            sender.send(event).expect("a stream");
+            sender.send(event).expect("body writer receives");
             let chunk = format!("{:x}\r\n{event}\r\n", event.len());
             assert_eq!(client.read(chunk.len()), chunk.as_bytes());
         }

@@ -43,12 +43,12 @@ mod tws_course_project {
         for page in ["/", "/page_one", "/page_two", "/page_three", "/page_four"] {
             let text = client.get(page).text();
             for tag in text.split("<img").skip(1) {
-                let (_, behind) = tag.split_once("src=\"").expect("a source");
-                let (source, _) = behind.split_once('"').expect("a source");
+                let (_, behind) = tag.split_once("src=\"").expect("src attribute");
+                let (source, _) = behind.split_once('"').expect("src attribute");
                 let path = format!("/{}", source.trim_start_matches('/'));
                 let image = client.get(&path);
                 assert_eq!(image.status, 200, "{page}: {source}");
-                let media_type = image.field("Content-Type").expect("a type");
+                let media_type = image.field("Content-Type").expect("Content-Type field");
                 assert!(media_type.starts_with("image/"), "{source}: {media_type}");
             }
         }
@@ -121,7 +121,7 @@ mod tws_course_project {
             (response.status, response.field("Location")),
             (201, Some("/users/1"))
         );
-        let user: serde_json::Value = serde_json::from_str(&response.text()).expect("JSON");
+        let user: serde_json::Value = serde_json::from_str(&response.text()).expect("parse JSON");
         assert_eq!(
             (&user["id"], &user["Nombre"]),
             (&1.into(), &"Ana María".into())
@@ -135,9 +135,10 @@ mod a_pythonic_web_server {
 
     #[test]
     fn single_port_argument_serves_www_on_that_port() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("www")).expect("a folder");
-        fs::write(folder.path().join("www/sample.html"), "<html>sample</html>").expect("a file");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::create_dir(folder.path().join("www")).expect("create directory");
+        fs::write(folder.path().join("www/sample.html"), "<html>sample</html>")
+            .expect("write file");
         // Port 0 stands for a free port.
         let site = TwsProcess::start(folder.path(), &["0"]);
         assert_eq!(
@@ -148,7 +149,7 @@ mod a_pythonic_web_server {
 
     #[test]
     fn missing_file_is_404_page() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let page = site
                 .client()
@@ -164,14 +165,14 @@ mod a_pythonic_web_server {
 
     #[test]
     fn access_count_log_format_counts_requests_per_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("test")).expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::create_dir(folder.path().join("test")).expect("create directory");
         for name in ["index.html", "test.html", "test/folder.html"] {
-            fs::write(folder.path().join(name), "x").expect("a file");
+            fs::write(folder.path().join(name), "x").expect("write file");
         }
         let mut site = TwsProcess::start(folder.path(), &["--log-format", "access-count"]);
         let mut client = site.client();
-        let port = client.stream().local_addr().expect("an address").port();
+        let port = client.stream().local_addr().expect("local address").port();
         let paths = [
             "/index.html",
             "/test.html",
@@ -190,7 +191,7 @@ mod a_pythonic_web_server {
             "test/folder.html|1",
         ];
         for line in expected {
-            let (name, count) = line.split_once('|').expect("a count");
+            let (name, count) = line.split_once('|').expect("separator before the count");
             assert_eq!(site.line(), format!("{name}|127.0.0.1|{port}|{count}"));
         }
     }
@@ -242,7 +243,7 @@ mod multi_thread_web_server {
         let date = client
             .get("/")
             .field("Last-Modified")
-            .expect("a date")
+            .expect("Last-Modified field")
             .to_owned();
         let fields = format!("If-Modified-Since: {date}\r\n");
         let response = client.request("GET", "/", &fields);
@@ -287,17 +288,17 @@ mod multi_thread_web_server {
 
     #[test]
     fn access_log_to_stdout_and_file_has_same_line() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         let log = folder.path().join("access.log");
-        let path = log.to_str().expect("UTF-8");
+        let path = log.to_str().expect("valid UTF-8");
         let mut site = TwsProcess::start(project(), &["--access-log", "-", "--access-log", path]);
         assert_eq!(site.client().get("/page_one").status, 200);
         let line = site.line();
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
         assert!(line.contains("] \"GET /page_one HTTP/1.1\" 200 "), "{line}");
         site.signal(Signal::INT);
-        assert!(site.child.wait().expect("an end").success());
-        let file = fs::read_to_string(&log).expect("a log");
+        assert!(site.child.wait().expect("wait for exit").success());
+        let file = fs::read_to_string(&log).expect("read log");
         assert_eq!(file.trim_end(), line);
     }
 
@@ -306,7 +307,7 @@ mod multi_thread_web_server {
         let mut site = sample_site();
         assert_eq!(site.client().get("/").status, 200);
         site.signal(Signal::INT);
-        assert_eq!(site.child.wait().expect("an end").code(), Some(0));
+        assert_eq!(site.child.wait().expect("wait for exit").code(), Some(0));
         assert!(std::net::TcpStream::connect(site.address).is_err());
     }
 }
@@ -316,17 +317,17 @@ mod python_http_server {
 
     #[test]
     fn without_arguments_current_directory_is_served() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("here.txt"), "here").expect("a file");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::write(folder.path().join("here.txt"), "here").expect("write file");
         let site = TwsProcess::start(folder.path(), &[]);
         assert_eq!(site.client().get("/here.txt").text(), "here");
     }
 
     #[test]
     fn folder_without_slash_redirects_to_its_index() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("about")).expect("a folder");
-        fs::write(folder.path().join("about/index.html"), "about").expect("a file");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::create_dir(folder.path().join("about")).expect("create directory");
+        fs::write(folder.path().join("about/index.html"), "about").expect("write file");
         let site = TwsProcess::start(folder.path(), &[]);
         let mut client = site.client();
         let redirect = client.get("/about");
@@ -399,7 +400,7 @@ mod a_threaded_server {
 
     #[test]
     fn error_404_page_links_to_index() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         for site in [sample_site(), TwsProcess::start(folder.path(), &[])] {
             let mut client = site.client();
             let page = client

@@ -61,10 +61,13 @@ fn request_in_progress_finishes_with_old_handler() {
     assert_eq!(kept.get("/").text(), "old 0");
     let mut halfway = server.client();
     halfway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
-    contents.recv().expect("it is admitted");
+    contents.recv().expect("body is admitted");
 
     let (new, _, _) = NamedHandler::new("new");
-    server.handle.reload(new, &Config::default()).expect("fine");
+    server
+        .handle
+        .reload(new, &Config::default())
+        .expect("reload settings");
     eventually!(|| kept.get("/").text() == "new 0");
     assert_eq!(server.client().get("/").text(), "new 0");
     assert!(!is_gone.load(Ordering::Acquire));
@@ -73,7 +76,7 @@ fn request_in_progress_finishes_with_old_handler() {
     server
         .handle
         .reload(newer, &Config::default())
-        .expect("fine");
+        .expect("reload settings");
     eventually!(|| kept.get("/").text() == "newer 0");
     // The last bytes of one request and the whole next request arrive together.
     halfway.send("cdGET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -89,15 +92,18 @@ fn old_handler_is_dropped_after_last_client_disconnects() {
     let [leaves, breaks] = [(), ()].map(|()| {
         let mut client = server.client();
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
-        contents.recv().expect("it is admitted");
+        contents.recv().expect("body is admitted");
         client
     });
     let (new, _, _) = NamedHandler::new("new");
-    server.handle.reload(new, &Config::default()).expect("fine");
+    server
+        .handle
+        .reload(new, &Config::default())
+        .expect("reload settings");
     eventually!(|| server.client().get("/").text() == "new 0");
     // With a linger time of zero, closing resets the connection.
     let linger = Some(std::time::Duration::ZERO);
-    rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("a socket");
+    rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("set linger time");
     drop(breaks);
     eventually!(|| server.handle.connections() == 1);
     assert!(!is_gone.load(Ordering::Acquire));
@@ -115,14 +121,20 @@ fn reload_changes_limits_of_open_and_new_connections() {
     let mut config = Config::default();
     config.limits.max_target_bytes = 5;
     config.limits.max_connections_per_client = Some(2);
-    server.handle.reload(hello, &config).expect("fine");
+    server
+        .handle
+        .reload(hello, &config)
+        .expect("reload settings");
     // Each attempt is a new connection, because the rejection closes it.
     eventually!(|| server.client().get("/longer").status == 414);
     assert_eq!(kept.get("/").status, 200);
     assert_eq!(kept.get("/longer").status, 414);
 
     config.limits.max_fields = 1_000_000;
-    let error = server.handle.reload(hello, &config).expect_err("too many");
+    let error = server
+        .handle
+        .reload(hello, &config)
+        .expect_err("max_fields above the maximum");
     assert!(error.to_string().contains("max_fields"), "{error}");
     drop(kept);
     eventually!(|| server.handle.connections() == 0);
@@ -139,7 +151,10 @@ fn reload_changes_limits_of_open_and_new_connections() {
 
     config = Config::default();
     config.limits.keep_alive_max = Some(0);
-    server.handle.reload(hello, &config).expect("fine");
+    server
+        .handle
+        .reload(hello, &config)
+        .expect("reload settings");
     eventually!(|| held[0].get("/").field("connection") == Some("close"));
     held.push(server.client());
     assert_eq!(held[2].get("/").field("connection"), Some("close"));
@@ -160,7 +175,10 @@ fn reload_changes_drain_timeout() {
     let mut config = Config::default();
     config.timeouts.drain = std::time::Duration::ZERO;
     let handler = |_: &Request<'_>| Response::text("");
-    server.handle.reload(handler, &config).expect("fine");
+    server
+        .handle
+        .reload(handler, &config)
+        .expect("reload settings");
     server.handle.shut_down();
     waiting.expect_closed();
 }
@@ -177,9 +195,9 @@ fn reload_changes_trusted_proxies_of_open_connection() {
         ("192.0.2.1", ForwardedField::Forwarded, "127.0.0.1"),
     ] {
         let mut config = Config::default();
-        config.trusted_proxies = trusted.parse().expect("networks");
+        config.trusted_proxies = trusted.parse().expect("valid networks");
         config.forwarded_field = field;
-        server.handle.reload(who, &config).expect("fine");
+        server.handle.reload(who, &config).expect("reload settings");
         eventually!(|| client.request("GET", "/", fields).text() == expected);
     }
 }
@@ -201,8 +219,11 @@ fn reload_changes_trusted_proxy_header_senders() {
     assert!(is_let_in());
     for (trusted, expected) in [("192.0.2.1", false), ("127.0.0.0/8", true)] {
         let mut config = Config::default();
-        config.trusted_proxies = trusted.parse().expect("networks");
-        server.handle.reload(hello, &config).expect("fine");
+        config.trusted_proxies = trusted.parse().expect("valid networks");
+        server
+            .handle
+            .reload(hello, &config)
+            .expect("reload settings");
         eventually!(|| is_let_in() == expected);
     }
 }
@@ -227,13 +248,13 @@ impl ProcessWithStderr {
         command
             .current_dir(folder)
             .stdin(Stdio::null())
-            .stderr(File::create(&errors).expect("a file"));
+            .stderr(File::create(&errors).expect("create file"));
         let process = TwsProcess::run(command);
         Self { process, errors }
     }
 
     fn errors(&self) -> String {
-        fs::read_to_string(&self.errors).expect("a file")
+        fs::read_to_string(&self.errors).expect("read file")
     }
 
     /// Waits for a complete line on standard error that contains `word`.
@@ -246,30 +267,30 @@ impl ProcessWithStderr {
             found = line.filter(|_| errors.ends_with('\n')).map(str::to_owned);
             found.is_some()
         });
-        found.expect("a line")
+        found.expect("line found")
     }
 
     fn end(mut self) {
         self.process.signal(Signal::TERM);
-        assert!(self.process.child.wait().expect("an end").success());
+        assert!(self.process.child.wait().expect("wait for exit").success());
     }
 }
 
 /// Replaces a file atomically, as editors and deployment tools do.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
-    fs::write(&new, text).expect("a file");
-    fs::rename(&new, path).expect("a folder");
+    fs::write(&new, text).expect("write file");
+    fs::rename(&new, path).expect("rename file");
 }
 
 /// Returns a folder with a site, and a config file beside the site.
 fn place(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir_all(folder.path().join("site")).expect("a folder");
-    fs::create_dir_all(folder.path().join("etc")).expect("a folder");
-    fs::write(folder.path().join("site/a.html"), "a").expect("a file");
-    fs::write(folder.path().join("site/b.html"), "b").expect("a file");
-    fs::write(folder.path().join("etc/tws.toml"), text).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::create_dir_all(folder.path().join("site")).expect("create directory");
+    fs::create_dir_all(folder.path().join("etc")).expect("create directory");
+    fs::write(folder.path().join("site/a.html"), "a").expect("write file");
+    fs::write(folder.path().join("site/b.html"), "b").expect("write file");
+    fs::write(folder.path().join("etc/tws.toml"), text).expect("write file");
     folder
 }
 
@@ -317,7 +338,7 @@ fn sighup_with_invalid_file_keeps_settings_and_logs() {
         assert_eq!(tws.process.client().get("/").text(), "a");
     }
     assert_eq!(tws.errors().lines().count(), 5, "{}", tws.errors());
-    fs::remove_file(&file).expect("a file");
+    fs::remove_file(&file).expect("remove file");
     tws.process.signal(Signal::HUP);
     tws.said("no such file");
     assert_eq!(tws.process.client().get("/").text(), "a");
@@ -367,11 +388,11 @@ fn sighup_logs_settings_that_need_restart() {
 #[test]
 fn sighup_changes_root_within_sandbox() {
     let folder = place(SETTINGS);
-    fs::write(folder.path().join("site/index.html"), "site").expect("a file");
-    let other = tempfile::tempdir().expect("a folder");
-    fs::write(other.path().join("index.html"), "other").expect("a file");
-    fs::create_dir(folder.path().join("site/inside")).expect("a folder");
-    fs::write(folder.path().join("site/inside/index.html"), "inside").expect("a file");
+    fs::write(folder.path().join("site/index.html"), "site").expect("write file");
+    let other = tempfile::tempdir().expect("create temporary directory");
+    fs::write(other.path().join("index.html"), "other").expect("write file");
+    fs::create_dir(folder.path().join("site/inside")).expect("create directory");
+    fs::write(folder.path().join("site/inside/index.html"), "inside").expect("write file");
     let file = folder.path().join("etc/tws.toml");
     let text = |root: &str| format!("directory = \"{root}\"\nport = 0\naccess-log = \"off\"\n");
     let outside = other.path().display().to_string();
@@ -409,7 +430,7 @@ fn sighup_reloads_password_file() {
     let folder = place(&format!("{SETTINGS}auth-file = \"users\"\n"));
     let users = folder.path().join("etc/users");
     let (ana, ben) = (format!("ana:{HASH}\n"), format!("ben:{HASH}\n"));
-    fs::write(&users, &ana).expect("a file");
+    fs::write(&users, &ana).expect("write file");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let status = |login: &str| {
         let field = format!("Authorization: Basic {login}\r\n");
@@ -452,25 +473,27 @@ fn sigusr1_reopens_log_without_losing_lines() {
         .collect();
     for round in 0..ROUNDS {
         eventually!(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
-        fs::rename(&log, log.with_extension(round.to_string())).expect("a log");
+        fs::rename(&log, log.with_extension(round.to_string())).expect("rename log");
         tws.process.signal(Signal::USR1);
     }
     eventually!(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
     done.store(true, Ordering::Release);
     let asked: Vec<usize> = clients
         .into_iter()
-        .map(|client| client.join().expect("a client"))
+        .map(|client| client.join().expect("thread does not panic"))
         .collect();
     tws.end();
     let mut lines = BTreeMap::new();
-    for entry in fs::read_dir(folder.path().join("etc")).expect("a folder") {
-        let path = entry.expect("an entry").path();
+    for entry in fs::read_dir(folder.path().join("etc")).expect("read directory") {
+        let path = entry.expect("read directory entry").path();
         if path.display().to_string().contains("access") {
-            let text = fs::read_to_string(&path).expect("a log");
+            let text = fs::read_to_string(&path).expect("read log");
             assert!(text.ends_with('\n'), "{}", path.display());
             for line in text.lines() {
                 let name = line.split('/').find(|word| word.contains("- HTTP"));
-                *lines.entry(name.expect("a name").to_owned()).or_insert(0) += 1;
+                *lines
+                    .entry(name.expect("name of pseudo-terminal").to_owned())
+                    .or_insert(0) += 1;
             }
         }
     }
@@ -486,14 +509,14 @@ fn sigusr1_failing_to_reopen_keeps_old_log() {
     let args = ["site", "-p0", "--access-log=etc/access.log"];
     let tws = ProcessWithStderr::start(folder.path(), &args);
     assert_eq!(tws.process.client().get("/first").status, 404);
-    fs::rename(&log, &moved).expect("a log");
-    fs::create_dir(&log).expect("a folder");
+    fs::rename(&log, &moved).expect("rename log");
+    fs::create_dir(&log).expect("create directory");
     tws.process.signal(Signal::USR1);
     let line = tws.said("access.log");
     assert!(line.contains("stays in use"), "{line}");
     assert_eq!(tws.process.client().get("/second").status, 404);
     eventually!(|| fs::read_to_string(&moved).is_ok_and(|log| log.contains("/second")));
-    fs::remove_dir(&log).expect("a folder");
+    fs::remove_dir(&log).expect("remove directory");
     tws.process.signal(Signal::USR1);
     eventually!(|| log.exists());
     assert_eq!(tws.process.client().get("/third").status, 404);
@@ -508,14 +531,14 @@ fn sighup_after_terminal_closed_stops_server() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use std::io::IsTerminal;
     let folder = place("");
-    let master =
-        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-    grantpt(&master).expect("a terminal");
-    unlockpt(&master).expect("a terminal");
-    let name = ptsname(&master, Vec::new()).expect("a name");
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .expect("open pseudo-terminal");
+    grantpt(&master).expect("grant pseudo-terminal");
+    unlockpt(&master).expect("unlock pseudo-terminal");
+    let name = ptsname(&master, Vec::new()).expect("name of pseudo-terminal");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("a terminal");
-    let theirs = File::from(slave.try_clone().expect("a descriptor"));
+    let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("open terminal");
+    let theirs = File::from(slave.try_clone().expect("duplicate descriptor"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
         .current_dir(folder.path())
@@ -523,7 +546,7 @@ fn sighup_after_terminal_closed_stops_server() {
         .stdin(slave);
     let mut process = TwsProcess::run(&mut command);
     drop(command);
-    fs::write(folder.path().join("site/.tws.toml"), "index = [\"a.html\"]").expect("a file");
+    fs::write(folder.path().join("site/.tws.toml"), "index = [\"a.html\"]").expect("write file");
     process.signal(Signal::HUP);
     eventually!(|| process.client().get("/").status == 200);
     assert_eq!(process.client().get("/").text(), "a");
@@ -531,5 +554,5 @@ fn sighup_after_terminal_closed_stops_server() {
     // A child process that another test is starting may hold a copy of the descriptor for a moment.
     eventually!(|| !theirs.is_terminal());
     process.signal(Signal::HUP);
-    assert!(process.child.wait().expect("an end").success());
+    assert!(process.child.wait().expect("wait for exit").success());
 }

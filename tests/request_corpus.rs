@@ -59,7 +59,9 @@ fn case(block: &str) -> CorpusCase<'_> {
         }
     }
     let answer = answer.unwrap_or_else(|| panic!("{name}: no answer"));
-    let (allowed, goes_on) = answer.split_once(' ').expect("statuses and an end");
+    let (allowed, goes_on) = answer
+        .split_once(' ')
+        .expect("statuses and connection state");
     let goes_on = match goes_on {
         "closes" => ConnectionFate::Closes,
         "keeps" => ConnectionFate::Keeps,
@@ -99,16 +101,16 @@ fn unescape(text: &str) -> Vec<u8> {
                     "x" => {
                         let (digits, behind) = rest.split_at(2);
                         rest = behind;
-                        u8::from_str_radix(digits, 16).expect("two digits")
+                        u8::from_str_radix(digits, 16).expect("two hexadecimal digits")
                     }
                     other => panic!("\\{other} in {text:?}"),
                 });
             }
             '{' => {
-                let (repeated, behind) = rest.split_once('}').expect("a closing brace");
-                let (what, count) = repeated.rsplit_once('*').expect("a count");
+                let (repeated, behind) = rest.split_once('}').expect("closing brace");
+                let (what, count) = repeated.rsplit_once('*').expect("repeat count");
                 rest = behind;
-                let count = count.parse().expect("a count");
+                let count = count.parse().expect("repeat count");
                 bytes.extend(unescape(what).repeat(count));
             }
             letter => bytes.extend(letter.to_string().bytes()),
@@ -136,8 +138,8 @@ fn statuses(address: SocketAddr, case: &CorpusCase<'_>) -> Vec<String> {
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "));
         if let Some(length) = length.filter(|_| !is_head && status != "304") {
-            let length: usize = length.parse().expect("a length");
-            rest = rest.get(length..).expect("the whole content");
+            let length: usize = length.parse().expect("valid Content-Length");
+            rest = rest.get(length..).expect("complete body");
         }
         statuses.push(status);
     }

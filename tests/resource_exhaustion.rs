@@ -21,13 +21,13 @@ struct ProcessResources {
 
 fn process_resources(server: &TwsProcess) -> ProcessResources {
     let folder = format!("/proc/{}", server.child.id());
-    let status = fs::read_to_string(format!("{folder}/status")).expect("a process");
+    let status = fs::read_to_string(format!("{folder}/status")).expect("read process status");
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = memory.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kibibytes: u64 = kibibytes.and_then(|n| n.parse().ok()).expect("a size");
+    let kibibytes: u64 = kibibytes.and_then(|n| n.parse().ok()).expect("VmRSS in kB");
     ProcessResources {
         descriptors: fs::read_dir(format!("{folder}/fd"))
-            .expect("a process")
+            .expect("read process descriptors")
             .count(),
         memory: kibibytes * 1024,
     }
@@ -53,9 +53,9 @@ fn affordable(wanted: usize) -> usize {
 const BIG: usize = 4_000_000;
 
 fn site() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("small.txt"), "small").expect("a file");
-    fs::write(folder.path().join("big.bin"), pattern(BIG)).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("small.txt"), "small").expect("write file");
+    fs::write(folder.path().join("big.bin"), pattern(BIG)).expect("write file");
     folder
 }
 
@@ -65,11 +65,11 @@ fn quiet(site: &Path) -> TwsProcess {
 
 /// Connects from a separate local address: one address has too few ports for so many connections.
 fn connect(to: SocketAddr, at: usize) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("create socket");
     let [low, high] = [at % 250, at / 250 % 250].map(|part| part as u8 + 1);
     let from = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
-    socket.bind(&from.into()).expect("an address");
-    socket.connect(&to.into()).expect("the server accepts");
+    socket.bind(&from.into()).expect("bind address");
+    socket.connect(&to.into()).expect("connect");
     socket.into()
 }
 
@@ -117,18 +117,24 @@ fn live_shortly(address: SocketAddr, at: usize) {
     let close_kind =
         [CloseKind::Closes, CloseKind::Resets, CloseKind::HalfCloses][at / ABORT_POINTS.len() % 3];
     let mut stream = connect(address, at);
-    stream.write_all(request).expect("the server takes bytes");
-    stream.read_exact(&mut vec![0; read]).expect("a beginning");
+    stream.write_all(request).expect("send bytes");
+    stream
+        .read_exact(&mut vec![0; read])
+        .expect("read start of response");
     match close_kind {
         CloseKind::Closes => {}
         CloseKind::Resets => {
             let linger = Some(Duration::ZERO);
-            SockRef::from(&stream).set_linger(linger).expect("a socket");
+            SockRef::from(&stream)
+                .set_linger(linger)
+                .expect("set linger time");
         }
         CloseKind::HalfCloses => {
-            stream.shutdown(Shutdown::Write).expect("a connection");
+            stream
+                .shutdown(Shutdown::Write)
+                .expect("shut down sending side");
             let rest = std::io::copy(&mut stream, &mut std::io::sink());
-            rest.expect("a clean end");
+            rest.expect("read to end of connection");
         }
     }
 }
@@ -173,13 +179,13 @@ fn slow_heads_are_408_while_others_are_served() {
             config.timeouts.header = Duration::from_millis(500);
             config.timeouts.keep_alive = Duration::from_secs(600);
             config.limits.max_connections = Some(10_000);
-            config.workers = Some(1.try_into().expect("1"));
+            config.workers = Some(1.try_into().expect("nonzero"));
         },
     );
     let mut slow: Vec<_> = (0..affordable(1000))
         .map(|at| {
             let stream = connect(server.address, at);
-            stream.set_nonblocking(true).expect("a socket");
+            stream.set_nonblocking(true).expect("set non-blocking mode");
             stream
         })
         .collect();
@@ -219,11 +225,11 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
     const REPLY: usize = 4000;
     let server = TestServer::configured(
         |_: &Request<'_>| Response::text("x".repeat(REPLY)),
-        |config| config.workers = Some(1.try_into().expect("1")),
+        |config| config.workers = Some(1.try_into().expect("nonzero")),
     );
     let mut other = server.client();
     let mut flood = connect(server.address, 0);
-    flood.set_nonblocking(true).expect("a socket");
+    flood.set_nonblocking(true).expect("set non-blocking mode");
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     let batch = request.repeat(1000);
     let mut sent = 0;
@@ -243,7 +249,8 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
     }
     let answered = server.handle.stats().requests - asked;
     let of_kernel = |name: &str| -> u64 {
-        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("Linux");
+        let text =
+            fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("read kernel setting");
         let most = text.split_whitespace().nth(2).expect("three numbers");
         most.parse().expect("a number")
     };
@@ -254,8 +261,8 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
         + 2 * REPLY as u64;
     assert!(answered * REPLY as u64 <= bound, "{answered} responses");
 
-    flood.set_nonblocking(false).expect("a socket");
-    let mut all = flood.try_clone().expect("a socket");
+    flood.set_nonblocking(false).expect("set non-blocking mode");
+    let mut all = flood.try_clone().expect("duplicate descriptor");
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         all.read_to_end(&mut text).map(|_| text)
@@ -263,11 +270,18 @@ fn pipelining_without_reading_is_bounded_by_outbox() {
     // The rest of the request that is half sent.
     let half = sent % request.len();
     if half > 0 {
-        flood.write_all(&request[half..]).expect("it is read again");
+        flood
+            .write_all(&request[half..])
+            .expect("server reads again");
         sent += request.len() - half;
     }
-    flood.shutdown(Shutdown::Write).expect("a connection");
-    let text = reader.join().expect("no panic").expect("a clean end");
+    flood
+        .shutdown(Shutdown::Write)
+        .expect("shut down sending side");
+    let text = reader
+        .join()
+        .expect("thread does not panic")
+        .expect("read to end of connection");
     let responses = memchr::memmem::find_iter(&text, b"HTTP/1.1 200 OK\r\n").count();
     assert_eq!(responses, sent / request.len());
 }
@@ -294,7 +308,7 @@ fn largest_requests(wanted: usize) {
             let mut stream = connect(server.address, at);
             stream
                 .write_all(&head[..head.len() - 1])
-                .expect("it is read");
+                .expect("server reads");
             stream
         })
         .collect();
@@ -316,16 +330,16 @@ fn largest_requests(wanted: usize) {
     for stream in &mut floods {
         stream
             .write_all(&head[head.len() - 1..])
-            .expect("it is read");
-        stream.write_all(&content).expect("it is read");
+            .expect("server reads");
+        stream.write_all(&content).expect("server reads");
     }
     let with_contents = memory(&mut probe);
     println!("{count} connections, from {before:?}: {with_heads} and {with_contents} bytes");
     assert!(with_contents <= bound, "{with_contents} of {bound} bytes");
     for mut stream in floods {
-        stream.write_all(b"x").expect("it is read");
+        stream.write_all(b"x").expect("server reads");
         let mut response = [0; 15];
-        stream.read_exact(&mut response).expect("a response");
+        stream.read_exact(&mut response).expect("read response");
         assert_eq!(&response, b"HTTP/1.1 200 OK");
     }
 }
@@ -391,7 +405,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
         totals.count("small", response.content.len());
     }
     let tag = client.get("/small.txt");
-    let tag = tag.field("ETag").expect("a tag").to_owned();
+    let tag = tag.field("ETag").expect("ETag field").to_owned();
     let fields = format!("If-None-Match: {tag}\r\n");
     // A file written moments ago has a weak entity tag, which matches as well.
     assert_eq!(client.request("GET", "/small.txt", &fields).status, 304);
@@ -450,13 +464,13 @@ fn mixed_load_leaks_no_descriptors_or_memory() {
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(180);
     let site = site();
     let uploads = site.path().join("up");
-    fs::create_dir(&uploads).expect("a folder");
+    fs::create_dir(&uploads).expect("create directory");
     let server = TwsProcess::start(site.path(), &["--access-log=off", "--upload"]);
     let big = pattern(BIG);
     let mut totals = LoadTotals::default();
     let round = |at: usize, totals: &mut LoadTotals| {
         mixed_load(&server, at, &big, totals);
-        fs::remove_file(uploads.join(format!("{}.bin", at % 8))).expect("an upload");
+        fs::remove_file(uploads.join(format!("{}.bin", at % 8))).expect("remove upload");
     };
     for at in 0..20 {
         round(at, &mut totals);

@@ -25,8 +25,8 @@ fn announced(folder: &Path, args: &[&str]) -> (ChildProcess, Client, Vec<String>
         .stderr(Stdio::piped());
     let mut child = ChildProcess::start(&mut command);
     let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
-        let line = line.expect("a line");
+    for line in BufReader::new(child.stdout.take().expect("stdio pipe")).lines() {
+        let line = line.expect("read line");
         if line.starts_with("Ctrl-C") {
             break;
         }
@@ -34,25 +34,28 @@ fn announced(folder: &Path, args: &[&str]) -> (ChildProcess, Client, Vec<String>
     }
     let address = lines.get(1).and_then(|line| line.strip_prefix("http://"));
     let address = address.unwrap_or_else(|| panic!("it has started: {lines:?}"));
-    let address = address.trim_end_matches('/').parse().expect("an address");
+    let address = address
+        .trim_end_matches('/')
+        .parse()
+        .expect("valid address");
     (child, Client::connect(address), lines)
 }
 
 /// Returns the line about the sandbox.
 fn sandbox(lines: &[String]) -> &str {
     let line = lines.iter().find(|line| line.starts_with("sandbox: "));
-    line.expect("it is said")
+    line.expect("sandbox line")
 }
 
 /// Returns the name of each thread and the value of `key` in its /proc status.
 fn threads(process: u32, key: &str) -> BTreeSet<(String, String)> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("read process threads");
     let statuses =
         tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
     let values = statuses.map(|status| {
         let value = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
-            line.expect("a line")
+            line.expect("read line")
                 .trim_matches([':', '\t', ' '])
                 .to_owned()
         };
@@ -63,10 +66,10 @@ fn threads(process: u32, key: &str) -> BTreeSet<(String, String)> {
 
 /// Returns a folder that all users may enter, with `site/page` in it.
 fn site() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    fs::create_dir(folder.path().join("site")).expect("a folder");
-    fs::write(folder.path().join("site/page"), "page").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set permissions");
+    fs::create_dir(folder.path().join("site")).expect("create directory");
+    fs::write(folder.path().join("site/page"), "page").expect("write file");
     folder
 }
 
@@ -117,7 +120,7 @@ fn sandboxed_threads_have_no_new_privs() {
 #[test]
 fn start_prints_sandbox_scope() {
     let folder = site();
-    let real = folder.path().canonicalize().expect("a folder");
+    let real = folder.path().canonicalize().expect("canonicalize path");
     let real = real.display();
     let (_process, _, lines) = announced(folder.path(), &["site", "--no-sandbox"]);
     assert_eq!(sandbox(&lines), "sandbox: off (--no-sandbox)");
@@ -145,12 +148,12 @@ fn switched_root_symlink_is_confined_to_siblings() {
         ("releases/2", "two"),
         ("outside", "secret"),
     ] {
-        fs::create_dir_all(at(name)).expect("a folder");
-        fs::write(at(name).join("page"), text).expect("a file");
+        fs::create_dir_all(at(name)).expect("create directory");
+        fs::write(at(name).join("page"), text).expect("write file");
     }
     let switch = |link: &str, target: &str| {
-        symlink(target, at("next")).expect("a link");
-        fs::rename(at("next"), at(link)).expect("a switch");
+        symlink(target, at("next")).expect("create symlink");
+        fs::rename(at("next"), at(link)).expect("switch symlink");
     };
     switch("current", "releases/1");
     let (process, mut client, lines) = announced(folder.path(), &["current", "--access-log=off"]);
@@ -160,14 +163,17 @@ fn switched_root_symlink_is_confined_to_siblings() {
     switch("current", "outside");
     if sandbox(&lines).contains("Landlock)") {
         let mut process = process;
-        let stderr = process.stderr.take().expect("a pipe");
+        let stderr = process.stderr.take().expect("stdio pipe");
         let complaint = std::thread::spawn(|| BufReader::new(stderr).lines().next());
         eventually!(|| {
             assert_eq!(text(), "two");
             complaint.is_finished()
         });
-        let complaint = complaint.join().expect("no panic").expect("a line");
-        let complaint = complaint.expect("a line");
+        let complaint = complaint
+            .join()
+            .expect("thread does not panic")
+            .expect("read line");
+        let complaint = complaint.expect("read line");
         assert!(
             complaint.contains("current") && complaint.contains("denied"),
             "{complaint}"
@@ -186,7 +192,7 @@ fn switched_root_symlink_is_confined_to_siblings() {
         switch("file", "/etc/passwd");
         let escapes = escapes || !sandbox(&lines).contains("Landlock)");
         let expected = if escapes { 200 } else { 403 };
-        let passwd = fs::read_to_string("/etc/passwd").expect("a file");
+        let passwd = fs::read_to_string("/etc/passwd").expect("read file");
         eventually!(|| {
             let response = client.get("/");
             response.status == expected && (response.text() == passwd) == escapes
@@ -260,11 +266,11 @@ fn user_flag_drops_privileges_and_files_belong_to_user() {
         written.extend(["state", "state/users.db", "state/users.db-wal"]);
     }
     for name in written {
-        let metadata = at(name).metadata().expect("it is there");
+        let metadata = at(name).metadata().expect("read metadata");
         let owner = (metadata.uid(), metadata.gid());
         assert_eq!(owner, (4_000_000_001, 4_000_000_002), "{name}");
     }
-    eventually!(|| !fs::read(at("access.log")).expect("a log").is_empty());
+    eventually!(|| !fs::read(at("access.log")).expect("read log").is_empty());
 }
 
 /// A FIFO, a device and a closed descriptor are usable logs inside the sandbox, too.

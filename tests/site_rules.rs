@@ -14,7 +14,7 @@ use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually};
 
 /// Returns a folder with a site file, and a server of it.
 fn site(rules: &str) -> (TempDir, TestServer) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     for (name, content) in [
         ("index.html", "<p>home"),
@@ -29,9 +29,11 @@ fn site(rules: &str) -> (TempDir, TestServer) {
     ] {
         write(at, name, content);
     }
-    fs::write(at.join(".tws.toml"), rules).expect("a file");
-    let rules = Site::of_root(at).expect("fine").expect("a site file");
-    let files = StaticFiles::with_site(at, &rules).expect("a site");
+    fs::write(at.join(".tws.toml"), rules).expect("write file");
+    let rules = Site::of_root(at)
+        .expect("read site file")
+        .expect("a site file");
+    let files = StaticFiles::with_site(at, &rules).expect("open site root");
     (folder, TestServer::start(files))
 }
 
@@ -54,7 +56,10 @@ fn header_rule_applies_to_matching_successful_responses() {
     assert_eq!(lib.field("Cache-Control"), Some("immutable"));
     assert_eq!(lib.field("X-Kind"), Some("script"));
     // RFC 9110 §15.4.5: a 304 has these fields, too.
-    let tag = format!("If-None-Match: {}\r\n", app.field("ETag").expect("a tag"));
+    let tag = format!(
+        "If-None-Match: {}\r\n",
+        app.field("ETag").expect("ETag field")
+    );
     let unchanged = get(&mut client, "/app.js", &tag);
     assert_eq!(
         (unchanged.status, unchanged.field("Cache-Control")),
@@ -244,7 +249,7 @@ fn cors_rule_sets_allow_origin_and_answers_preflight() {
 
 #[test]
 fn host_field_selects_site() {
-    let elsewhere = tempfile::tempdir().expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("create temporary directory");
     write(elsewhere.path(), "index.html", "<p>elsewhere");
     let root = elsewhere.path().display();
     let (_folder, server) = site(&format!(
@@ -285,7 +290,7 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
     write(folder.path(), "bare/ñ %#?.txt", "y");
     write(folder.path(), "bare/sub/z", "z");
     write(folder.path(), "bare/.secret", "s");
-    symlink("/etc/passwd", folder.path().join("bare/passwd")).expect("a link");
+    symlink("/etc/passwd", folder.path().join("bare/passwd")).expect("create symlink");
     let mut client = server.client();
     let send = |client: &mut Client, path: &str, fields: &str| {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
@@ -325,15 +330,15 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
     ] {
         let json = send(&mut client, path, fields);
         assert_eq!(json.field("Content-Type"), Some("application/json"));
-        let entries: serde_json::Value = serde_json::from_slice(&json.content).expect("JSON");
+        let entries: serde_json::Value = serde_json::from_slice(&json.content).expect("parse JSON");
         let names: Vec<_> = entries
             .as_array()
-            .expect("an array")
+            .expect("JSON array")
             .iter()
             .map(|entry| {
                 (
-                    entry["name"].as_str().expect("a name"),
-                    entry["type"].as_str().expect("a type"),
+                    entry["name"].as_str().expect("JSON string"),
+                    entry["type"].as_str().expect("JSON string"),
                 )
             })
             .collect();
@@ -351,9 +356,9 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
 fn large_listing_does_not_block_other_requests() {
     const ENTRIES: usize = 20_000;
     let (folder, server) = site("listing = \"on\"\n");
-    fs::create_dir(folder.path().join("many")).expect("a folder");
+    fs::create_dir(folder.path().join("many")).expect("create directory");
     for at in 0..ENTRIES {
-        fs::File::create(folder.path().join(format!("many/{at}.txt"))).expect("a file");
+        fs::File::create(folder.path().join(format!("many/{at}.txt"))).expect("create file");
     }
     let mut large = server.client();
     large.send("GET /many/?json HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -365,27 +370,27 @@ fn large_listing_does_not_block_other_requests() {
         assert_eq!(other.get("/app.js").status, 200);
     }
     assert_eq!(large.head().status, 200);
-    let entries: serde_json::Value = serde_json::from_slice(&large.chunks()).expect("JSON");
+    let entries: serde_json::Value = serde_json::from_slice(&large.chunks()).expect("parse JSON");
     assert_eq!(entries.as_array().map(Vec::len), Some(ENTRIES));
 }
 
 #[test]
 fn switched_root_is_served_and_running_download_completes() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     let large = crate::support::pattern(24_000_000);
     write(at, "one/page.txt", "one");
     write(at, "one/large.bin", &large);
     write(at, "two/page.txt", "two");
-    symlink("one", at.join("current")).expect("a link");
+    symlink("one", at.join("current")).expect("create symlink");
     let server = TestServer::of(&at.join("current"));
     let mut download = server.client();
     download.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(download.head().status, 200);
     let mut client = server.client();
     assert_eq!(client.get("/page.txt").text(), "one");
-    symlink("two", at.join("next")).expect("a link");
-    fs::rename(at.join("next"), at.join("current")).expect("a switch");
+    symlink("two", at.join("next")).expect("create symlink");
+    fs::rename(at.join("next"), at.join("current")).expect("switch symlink");
     eventually!(|| {
         let text = client.get("/page.txt").text();
         assert!(text == "one" || text == "two", "{text}");
@@ -415,7 +420,9 @@ fn header_rules_do_not_cache_listings_or_redirects() {
         (listing.status, listing.field("Cache-Control")),
         (200, None)
     );
-    let policy = listing.field("Content-Security-Policy").expect("a policy");
+    let policy = listing
+        .field("Content-Security-Policy")
+        .expect("Content-Security-Policy field");
     assert!(policy.contains("default-src 'none'"), "{policy}");
     assert_eq!(listing.field("X-A"), Some("b"));
 }
@@ -442,38 +449,38 @@ fn invalid_rule_is_error() {
         ("[[host]]\nroot = \".\"\n", "has no names"),
         ("names = [\"a.test\"]\n", "[[host]]"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         let path = folder.path().join(".tws.toml");
-        fs::write(&path, rules).expect("a file");
-        let error = Site::read(&path).expect_err("a wrong rule").to_string();
+        fs::write(&path, rules).expect("write file");
+        let error = Site::read(&path).expect_err("invalid rule").to_string();
         assert!(error.contains(word), "{error}");
     }
 }
 
 #[test]
 fn single_file_symlink_switch_serves_new_target() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(at, "v1.txt", "one");
     write(at, "v2.txt", "two!");
-    symlink("v1.txt", at.join("current.txt")).expect("a link");
-    let files = StaticFiles::new(at.join("current.txt")).expect("a file");
+    symlink("v1.txt", at.join("current.txt")).expect("create symlink");
+    let files = StaticFiles::new(at.join("current.txt")).expect("open site root");
     let server = TestServer::start(files);
     let mut client = server.client();
     assert_eq!(client.get("/current.txt").text(), "one");
     assert_eq!(client.get("/v1.txt").status, 404);
-    symlink("v2.txt", at.join("next")).expect("a link");
-    fs::rename(at.join("next"), at.join("current.txt")).expect("a switch");
+    symlink("v2.txt", at.join("next")).expect("create symlink");
+    fs::rename(at.join("next"), at.join("current.txt")).expect("switch symlink");
     eventually!(|| client.get("/").text() == "two!");
 }
 
 #[test]
 fn absolute_symlink_within_symlinked_root_is_followed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(at, "release/shared/a.txt", "a");
-    symlink("release", at.join("current")).expect("a link");
-    symlink(at.join("current/shared"), at.join("release/link")).expect("a link");
+    symlink("release", at.join("current")).expect("create symlink");
+    symlink(at.join("current/shared"), at.join("release/link")).expect("create symlink");
     let server = TestServer::of(&at.join("current"));
     assert_eq!(server.client().get("/link/a.txt").text(), "a");
 }
@@ -481,18 +488,18 @@ fn absolute_symlink_within_symlinked_root_is_followed() {
 /// Flags override the site file.
 #[test]
 fn flags_override_site_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let outside = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let outside = tempfile::tempdir().expect("create temporary directory");
     write(outside.path(), "secret.txt", "secret");
     let at = folder.path();
     write(at, "a.txt", "a");
     write(at, ".dot", "dot");
-    symlink("a.txt", at.join("inside.txt")).expect("a link");
-    symlink(outside.path().join("secret.txt"), at.join("outside.txt")).expect("a link");
+    symlink("a.txt", at.join("inside.txt")).expect("create symlink");
+    symlink(outside.path().join("secret.txt"), at.join("outside.txt")).expect("create symlink");
     let status = |args: &[&str], path: &str, fields: &str| {
         let site = TwsProcess::start(
             Path::new("/"),
-            &[&[at.to_str().expect("UTF-8")], args].concat(),
+            &[&[at.to_str().expect("valid UTF-8")], args].concat(),
         );
         let mut client = site.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
@@ -510,14 +517,14 @@ fn flags_override_site_file() {
         (&["--symlinks=follow"], "/outside.txt", 200),
         (&["--spa=a.txt"], "/x/y", 200),
     ];
-    fs::write(at.join(".tws.toml"), "").expect("a file");
+    fs::write(at.join(".tws.toml"), "").expect("write file");
     for (args, path, expected) in table {
         let response = status(args, path, "Accept: text/html\r\n");
         assert_eq!(response.status, *expected, "{args:?} {path}");
     }
     // For every host.
     let rules = "[[host]]\nnames = [\"other.test\"]\nroot = \".\"\n";
-    fs::write(at.join(".tws.toml"), rules).expect("a file");
+    fs::write(at.join(".tws.toml"), rules).expect("write file");
     for path in ["http://other.test/inside.txt", "/inside.txt"] {
         assert_eq!(
             status(&["--symlinks=never"], path, "").status,

@@ -27,12 +27,12 @@ struct DiskServer {
 impl DiskServer {
     /// Mounts the disk and serves the folder, or the disk itself.
     fn start(root: ServedRoot, args: &[&str]) -> Self {
-        let site = tempfile::tempdir().expect("a folder");
-        fs::write(site.path().join("small.txt"), "small").expect("a file");
-        fs::write(site.path().join("large"), pattern(LARGE)).expect("a file");
-        fs::create_dir(site.path().join("list")).expect("a folder");
+        let site = tempfile::tempdir().expect("create temporary directory");
+        fs::write(site.path().join("small.txt"), "small").expect("write file");
+        fs::write(site.path().join("large"), pattern(LARGE)).expect("write file");
+        fs::create_dir(site.path().join("list")).expect("create directory");
         let mount = site.path().join("disk");
-        fs::create_dir(&mount).expect("a folder");
+        fs::create_dir(&mount).expect("create directory");
         let disk = FuseDisk::mount(
             &mount,
             &[
@@ -190,10 +190,10 @@ fn cold_file_is_never_read_by_event_loop() {
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn hanging_error_page_does_not_block_other_requests() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let rules = folder.path().join("rules.toml");
-    fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("a file");
-    let config = rules.to_str().expect("UTF-8");
+    fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("write file");
+    let config = rules.to_str().expect("valid UTF-8");
     let args = ["--config", config, "--access-log=off", "--workers=1"];
     let served = DiskServer::start(ServedRoot::Folder, &args);
     let mut waiting = served.ask("/none", 1);
@@ -219,7 +219,7 @@ fn failing_disk_is_500_before_head_and_abort_after() {
         for name in ["fails.first", "fails.txt"] {
             let response = client.get(&root.on_disk(name));
             assert_eq!(response.status, 500, "{root:?} {name}");
-            let line: Value = serde_json::from_str(&served.server.line()).expect("JSON");
+            let line: Value = serde_json::from_str(&served.server.line()).expect("parse JSON");
             let logged = (&line["status"], &line["outcome"]);
             assert_eq!(logged, (&500.into(), &"complete".into()), "{root:?} {name}");
             client = served.server.client();
@@ -232,13 +232,13 @@ fn failing_disk_is_500_before_head_and_abort_after() {
             (200, Some(LARGE as u64)),
             "{root:?}"
         );
-        let content = client.rest().expect("an end");
+        let content = client.rest().expect("read to end of connection");
         assert!(
             content == pattern(LARGE)[..FAILS_FROM],
             "{root:?} {}",
             content.len()
         );
-        let line: Value = serde_json::from_str(&served.server.line()).expect("JSON");
+        let line: Value = serde_json::from_str(&served.server.line()).expect("parse JSON");
         let logged = (&line["status"], &line["outcome"], &line["bytes"]);
         let expected = (&200.into(), &"aborted".into(), &FAILS_FROM.into());
         assert_eq!(logged, expected, "{root:?}");

@@ -38,7 +38,7 @@ fn lines_with(output: impl Read, words: &[&str]) -> String {
     let mut said = String::new();
     let mut output = BufReader::new(output);
     while !words.iter().all(|words| said.contains(words)) {
-        let count = output.read_line(&mut said).expect("a line");
+        let count = output.read_line(&mut said).expect("read line");
         assert!(count > 0, "it ended: {said}");
     }
     said
@@ -47,14 +47,14 @@ fn lines_with(output: impl Read, words: &[&str]) -> String {
 fn announced(folder: &Path, args: &[&str]) -> String {
     let mut command = command(folder, args);
     let mut child = ChildProcess::start(command.stdout(Stdio::piped()));
-    lines_of(child.stdout.take().expect("a pipe"))
+    lines_of(child.stdout.take().expect("stdio pipe"))
 }
 
 fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
         let path = folder.join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, content).expect("a file");
+        fs::create_dir_all(path.parent().expect("path has a parent")).expect("create directory");
+        fs::write(path, content).expect("write file");
     }
 }
 
@@ -62,7 +62,7 @@ const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nx\n";
 
 #[test]
 fn served_secrets_and_risky_flags_are_warned_about() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(
         at,
@@ -120,15 +120,15 @@ fn served_secrets_and_risky_flags_are_warned_about() {
 /// The text of the whole announcement. Other tests look for parts of it.
 #[test]
 fn announcement_matches_golden_text() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     write(folder.path(), &[("a.sql", "INSERT")]);
     let text = announced(folder.path(), &["--no-sandbox", "--qr"]);
-    let (first, rest) = text.split_once('\n').expect("a line");
+    let (first, rest) = text.split_once('\n').expect("end of line");
     assert_eq!(
         first,
         concat!("tws ", env!("CARGO_PKG_VERSION"), " serves .")
     );
-    let (url, rest) = rest.split_once('\n').expect("a line");
+    let (url, rest) = rest.split_once('\n').expect("end of line");
     let port = url.strip_prefix("  http://127.0.0.1:");
     let port = port.and_then(|port| port.strip_suffix('/')).expect(url);
     port.parse::<u16>().expect(url);
@@ -143,26 +143,28 @@ fn announcement_matches_golden_text() {
 /// However large a folder is, the scan delays the start only for a short time.
 #[test]
 fn secrets_scan_of_large_folder_is_bounded() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     for number in 0..4500 {
-        fs::write(folder.path().join(format!("{number}.sql")), "").expect("a file");
+        fs::write(folder.path().join(format!("{number}.sql")), "").expect("write file");
     }
     let text = announced(folder.path(), &[]);
-    let (_, behind) = text.split_once(" and ").expect("more of them");
-    let (more, _) = behind.split_once(" more").expect("a number");
+    let (_, behind) = text.split_once(" and ").expect("number of further files");
+    let (more, _) = behind
+        .split_once(" more")
+        .expect("a number of further files");
     let more: usize = more.parse().expect("a number");
     assert!((97..4000).contains(&more), "{text}");
 }
 
 #[test]
 fn home_folder_root_is_warned_about() {
-    let home = tempfile::tempdir().expect("a folder");
-    fs::create_dir(home.path().join("site")).expect("a folder");
+    let home = tempfile::tempdir().expect("create temporary directory");
+    fs::create_dir(home.path().join("site")).expect("create directory");
     let served = |name: &str| {
         let mut command = command(home.path(), &[name]);
         command.env("HOME", home.path()).stdout(Stdio::piped());
         let mut child = ChildProcess::start(&mut command);
-        lines_of(child.stdout.take().expect("a pipe"))
+        lines_of(child.stdout.take().expect("stdio pipe"))
     };
     assert!(served(".").contains("a whole home folder; name the folder"));
     assert!(!served("site").contains("home folder"));
@@ -170,7 +172,7 @@ fn home_folder_root_is_warned_about() {
 
 #[test]
 fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let text = announced(folder.path(), &["-b", "0.0.0.0", "--qr"]);
     let urls: Vec<&str> = text
         .lines()
@@ -212,20 +214,20 @@ fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
 
 /// Returns the output of the binary on a terminal, with a warning on standard error.
 fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).expect("a terminal");
-    unlockpt(&terminal).expect("a terminal");
-    let name = ptsname(&terminal, Vec::new()).expect("a name");
-    let name = name.to_str().expect("text");
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open pseudo-terminal");
+    grantpt(&terminal).expect("grant pseudo-terminal");
+    unlockpt(&terminal).expect("unlock pseudo-terminal");
+    let name = ptsname(&terminal, Vec::new()).expect("name of pseudo-terminal");
+    let name = name.to_str().expect("valid UTF-8");
     let inside = fs::File::options()
         .write(true)
         .open(name)
-        .expect("a terminal");
+        .expect("open terminal");
     let mut command = command(folder, &[]);
     if let Some(value) = no_color {
         command.env("NO_COLOR", value);
     }
-    let diagnostics = inside.try_clone().expect("a descriptor");
+    let diagnostics = inside.try_clone().expect("duplicate descriptor");
     command.env("TWS_PROT", "1").stderr(diagnostics);
     let _child = ChildProcess::start(command.stdout(inside));
     lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_WORDS])
@@ -233,7 +235,7 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
 
 #[test]
 fn colors_appear_on_terminals_without_no_color() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     assert!(!announced(folder.path(), &[]).contains('\x1b'));
     assert!(!said_to_a_terminal(folder.path(), Some("1")).contains('\x1b'));
     for no_color in [None, Some("")] {
@@ -250,7 +252,7 @@ fn colors_appear_on_terminals_without_no_color() {
 
 /// Returns a folder with an `xdg-open` that runs a script.
 fn desktop(script: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let path = folder.path().join("xdg-open");
     install(&path, Program::Script(&format!("#!/bin/sh\n{script}\n")));
     folder
@@ -261,14 +263,14 @@ fn opening(root: &Path, path: &Path, flag: &str) -> (ChildProcess, String, Child
     command.env("PATH", path).env("OPENED", root.join("opened"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = ChildProcess::start(&mut command);
-    let text = lines_of(child.stdout.take().expect("a pipe"));
-    let stderr = child.stderr.take().expect("a pipe");
+    let text = lines_of(child.stdout.take().expect("stdio pipe"));
+    let stderr = child.stderr.take().expect("stdio pipe");
     (child, text, stderr)
 }
 
 #[test]
 fn open_flag_passes_listen_url_to_browser() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     // The script runs outside the sandbox: it writes a file that the server may not write.
     let desktop =
         desktop("printf %s \"$1\" > \"$OPENED.part\"; /bin/mv \"$OPENED.part\" \"$OPENED\"");
@@ -277,7 +279,7 @@ fn open_flag_passes_listen_url_to_browser() {
         let (_child, text, _) = opening(folder.path(), desktop.path(), flag);
         let opened = || fs::read_to_string(folder.path().join("opened"));
         eventually!(|| opened().is_ok());
-        let opened = opened().expect("a file");
+        let opened = opened().expect("read opened URL");
         assert!(opened.starts_with("http://127.0.0.1:"), "{opened}");
         assert!(
             text.contains(&format!("  {opened}\n")),
@@ -288,8 +290,8 @@ fn open_flag_passes_listen_url_to_browser() {
 
 #[test]
 fn open_flag_failure_is_warning() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let empty = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let empty = tempfile::tempdir().expect("create temporary directory");
     let failing = desktop("exit 3");
     for (path, expected) in [
         (empty.path(), "--open: no xdg-open"),
@@ -301,9 +303,15 @@ fn open_flag_failure_is_warning() {
         let (mut child, _, stderr) = opening(folder.path(), path, "-o");
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(BufReader::new(stderr).lines().next()));
-        let line = receiver.recv_timeout(TIMEOUT).expect("a warning");
-        let line = line.expect("a line").expect("text");
+        let line = receiver
+            .recv_timeout(TIMEOUT)
+            .expect("a line on standard error");
+        let line = line.expect("read line").expect("read line");
         assert!(line.contains(expected), "{line}");
-        assert_eq!(child.try_wait().expect("a child"), None, "it serves");
+        assert_eq!(
+            child.try_wait().expect("query child process"),
+            None,
+            "it serves"
+        );
     }
 }

@@ -16,15 +16,18 @@ use crate::support::{TestServer, eventually, pattern};
 /// Writes a file whose modification time is long past, so that its entity tag is strong.
 pub(crate) fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-    fs::write(&path, content).expect("a file");
-    let file = fs::File::options().write(true).open(&path).expect("a file");
+    fs::create_dir_all(path.parent().expect("path has a parent")).expect("create directory");
+    fs::write(&path, content).expect("write file");
+    let file = fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("open file");
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    file.set_modified(time).expect("a time");
+    file.set_modified(time).expect("set modification time");
 }
 
 fn tree() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(at, "index.html", "<p>home");
     write(at, "about/index.html", "<p>about");
@@ -80,7 +83,7 @@ fn paths_of_file_tree_get_expected_status() {
 #[test]
 fn path_above_root_is_400() {
     let folder = tree();
-    fs::create_dir(folder.path().join("root")).expect("a folder");
+    fs::create_dir(folder.path().join("root")).expect("create directory");
     let server = TestServer::of(&folder.path().join("root"));
     for path in [
         "/../ten.txt",
@@ -110,7 +113,7 @@ fn file_response_has_type_length_and_validators() {
         Some("Sun, 06 Nov 1994 08:49:37 GMT")
     );
     assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
-    let etag = response.field("ETag").expect("a tag").to_owned();
+    let etag = response.field("ETag").expect("ETag field").to_owned();
     assert!(etag.starts_with('"'), "{etag}");
     let head = client.request("HEAD", "/ten.txt", "");
     let without_date = |head: &str| {
@@ -130,7 +133,7 @@ fn conditional_request_is_304_or_412() {
     let etag = client
         .get("/ten.txt")
         .field("ETag")
-        .expect("a tag")
+        .expect("ETag field")
         .to_owned();
     let table = [
         (format!("If-None-Match: {etag}\r\n"), 304),
@@ -196,7 +199,7 @@ fn range_request_is_206_and_range_beyond_end_is_416() {
 fn folder_redirect_keeps_query_and_host() {
     let folder = tree();
     let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"d%\xFF ?"));
-    fs::create_dir(odd).expect("a folder");
+    fs::create_dir(odd).expect("create directory");
     let server = TestServer::of(folder.path());
     let mut client = server.client();
     let table = [
@@ -255,7 +258,7 @@ fn download_completes_after_file_is_replaced_or_unlinked() {
     };
     let mut replaced = begin();
     write(folder.path(), "new.bin", "new");
-    fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("a file");
+    fs::rename(folder.path().join("new.bin"), folder.path().join("big.bin")).expect("rename file");
     let mut other = server.client();
     eventually!(|| other.get("/big.bin").content == b"new");
     assert!(
@@ -266,7 +269,7 @@ fn download_completes_after_file_is_replaced_or_unlinked() {
     write(folder.path(), "big.bin", &content);
     eventually!(|| other.get("/big.bin").content == content);
     let mut unlinked = begin();
-    fs::remove_file(folder.path().join("big.bin")).expect("a file");
+    fs::remove_file(folder.path().join("big.bin")).expect("remove file");
     eventually!(|| other.get("/big.bin").status == 404);
     assert!(
         unlinked.read(content.len()) == content,
@@ -292,15 +295,15 @@ fn download_completes_after_file_grows_or_becomes_unreadable() {
     };
     let mut unreadable = begin();
     let mut grown = begin();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("set permissions");
     assert!(unreadable.read(content.len()) == content, "every byte");
     assert_eq!(unreadable.get("/ten.txt").text(), "0123456789");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set permissions");
     let mut file = fs::File::options()
         .append(true)
         .open(&path)
-        .expect("a file");
-    file.write_all(b"more").expect("room");
+        .expect("open file");
+    file.write_all(b"more").expect("write file");
     assert!(grown.read(content.len()) == content, "every byte");
     assert_eq!(grown.get("/ten.txt").text(), "0123456789");
 }
@@ -317,7 +320,9 @@ fn truncated_file_closes_connection_early() {
     let file = fs::File::options()
         .write(true)
         .open(folder.path().join("big.bin"));
-    file.expect("a file").set_len(1000).expect("a shorter file");
+    file.expect("open file")
+        .set_len(1000)
+        .expect("truncate file");
     let rest = client.rest().unwrap_or_default();
     assert!(rest.len() < len, "the promise cannot have been kept");
     assert_eq!(server.client().get("/ten.txt").text(), "0123456789");
@@ -332,9 +337,9 @@ fn cold_files_are_served_with_same_content() {
     for round in 0..20 {
         let name = format!("cold-{round}.txt");
         write(folder.path(), &name, "0123456789");
-        let file = fs::File::open(folder.path().join(&name)).expect("a file");
-        file.sync_all().expect("on the disk");
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+        let file = fs::File::open(folder.path().join(&name)).expect("open file");
+        file.sync_all().expect("sync file");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advise kernel");
         let response = client.get(&format!("/{name}"));
         assert_eq!(
             (response.status, response.text().as_str()),
@@ -347,7 +352,7 @@ fn cold_files_are_served_with_same_content() {
 #[test]
 fn single_file_root_is_served_at_root_and_name() {
     let folder = tree();
-    let files = StaticFiles::new(folder.path().join("ten.txt")).expect("a file");
+    let files = StaticFiles::new(folder.path().join("ten.txt")).expect("open site root");
     let server = TestServer::start(files);
     let mut client = server.client();
     for path in ["/", "/ten.txt"] {
@@ -366,18 +371,18 @@ fn single_file_root_is_served_at_root_and_name() {
 
 #[test]
 fn nested_site_redirects_keep_prefix() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("docs")).expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::create_dir(folder.path().join("docs")).expect("create directory");
     for name in ["index.html", "docs/index.html", "a b.txt"] {
-        fs::write(folder.path().join(name), name).expect("a file");
+        fs::write(folder.path().join(name), name).expect("write file");
     }
-    fs::write(folder.path().join(OsStr::from_bytes(b"\xF1")), "bytes").expect("a file");
+    fs::write(folder.path().join(OsStr::from_bytes(b"\xF1")), "bytes").expect("write file");
     let rules = "[[redirect]]\nfrom = \"/old\"\nto = \"/docs/\"\n\
                  [[redirect]]\nfrom = \"/away\"\nto = \"https://a.test/\"\n";
-    fs::write(folder.path().join(".tws.toml"), rules).expect("a file");
-    let site = Site::of_root(folder.path()).expect("a site file");
+    fs::write(folder.path().join(".tws.toml"), rules).expect("write file");
+    let site = Site::of_root(folder.path()).expect("read site file");
     let site = site.expect("a site file");
-    let files = StaticFiles::with_site(folder.path(), &site).expect("a folder");
+    let files = StaticFiles::with_site(folder.path(), &site).expect("open site root");
     let inner = Router::new().nest("/{name}", files);
     let router = Router::new().nest("/a b", inner);
     for (target, status, location) in [
@@ -394,7 +399,7 @@ fn nested_site_redirects_keep_prefix() {
     ] {
         let response = router.handle(&Request::get(target)).wait();
         let found = response.headers().get("Location");
-        let found = found.map(|value| value.to_str().expect("text"));
+        let found = found.map(|value| value.to_str().expect("valid UTF-8"));
         assert_eq!(
             (response.status().as_u16(), found),
             (status, location),

@@ -22,9 +22,9 @@ const NOT_PER_TIME: &str = "trace=!openat2,newfstatat,fstat,fcntl,close";
 fn small_file_request_takes_at_most_2_15_system_calls() {
     const CLIENTS: usize = 32;
     const ROUNDS: usize = 600;
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("small.png"), [b'x'; 1024]).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let state = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("small.png"), [b'x'; 1024]).expect("write file");
     let summary = state.path().join("calls");
     // With `-D` the child process is the server itself, so it receives the signals.
     let mut command = Command::new("strace");
@@ -38,7 +38,9 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped());
     let mut server = ChildProcess::start(&mut command);
-    let address = announced_address(&mut BufReader::new(server.stdout.take().expect("a pipe")));
+    let address = announced_address(&mut BufReader::new(
+        server.stdout.take().expect("stdio pipe"),
+    ));
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
     for _ in 0..ROUNDS {
         for client in &mut clients {
@@ -50,7 +52,7 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
     }
     drop(clients);
     server.signal(Signal::TERM);
-    server.wait().expect("an end");
+    server.wait().expect("wait for exit");
 
     // The calls of the server's start and end are included.
     let mut calls = None;

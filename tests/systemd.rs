@@ -18,17 +18,17 @@ use crate::support::{ChildProcess, Client, TwsProcess, eventually};
 
 /// Returns a folder with a file to serve, and a config file beside it.
 fn place() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir_all(folder.path().join("site")).expect("a folder");
-    fs::write(folder.path().join("site/a.txt"), "a").expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::create_dir_all(folder.path().join("site")).expect("create directory");
+    fs::write(folder.path().join("site/a.txt"), "a").expect("write file");
     configure(folder.path(), "");
     folder
 }
 
 fn configure(folder: &Path, more: &str) {
     let text = format!("directory = \"site\"\naccess-log = \"off\"\nworkers = 2\n{more}");
-    fs::write(folder.join("new"), text).expect("a file");
-    fs::rename(folder.join("new"), folder.join("tws.toml")).expect("a folder");
+    fs::write(folder.join("new"), text).expect("write file");
+    fs::rename(folder.join("new"), folder.join("tws.toml")).expect("rename file");
 }
 
 /// Returns a command that runs the binary with one or two inherited sockets, which a shell moves to
@@ -48,23 +48,23 @@ fn with_sockets(folder: &Path, sockets: Vec<OwnedFd>, names: &str) -> Command {
         .args(["-c", &script, env!("CARGO_BIN_EXE_tws")])
         .arg("--config=tws.toml");
     let mut sockets = sockets.into_iter();
-    command.stdin(sockets.next().expect("a socket"));
+    command.stdin(sockets.next().expect("at least one socket"));
     command.stderr(sockets.next().map_or(Stdio::null(), Stdio::from));
     command
 }
 
 fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("a port")
+    TcpListener::bind("127.0.0.1:0").expect("bind TCP port")
 }
 
 const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
 /// Sends a request and returns a function that reads the response.
 fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
-    stream.write_all(REQUEST).expect("a listener");
+    stream.write_all(REQUEST).expect("send request");
     move || {
         let mut response = String::new();
-        stream.read_to_string(&mut response).expect("a response");
+        stream.read_to_string(&mut response).expect("read response");
         response
     }
 }
@@ -73,19 +73,23 @@ fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
 fn inherited_sockets_are_served_instead_of_own_port() {
     let folder = place();
     let tcp = listener();
-    let address = tcp.local_addr().expect("an address");
+    let address = tcp.local_addr().expect("local address");
     let path = folder.path().join("tws.sock");
-    let unix = UnixListener::bind(&path).expect("a socket");
+    let unix = UnixListener::bind(&path).expect("bind Unix socket");
     // The connections are made before the process runs.
-    let stream = TcpStream::connect(address).expect("a listener");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let stream = TcpStream::connect(address).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
     let first = asked(stream);
-    let stream = UnixStream::connect(&path).expect("a listener");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let stream = UnixStream::connect(&path).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
     let second = asked(stream);
     // A port that is in use.
     let taken = listener();
-    let port = taken.local_addr().expect("an address").port();
+    let port = taken.local_addr().expect("local address").port();
     let mut command = with_sockets(folder.path(), vec![tcp.into(), unix.into()], "");
     command.arg(format!("--port={port}"));
     let mut process = TwsProcess::run(&mut command);
@@ -96,17 +100,17 @@ fn inherited_sockets_are_served_instead_of_own_port() {
         assert!(response.ends_with("\r\n\r\na"), "{response}");
     }
     process.signal(Signal::TERM);
-    assert!(process.child.wait().expect("an end").success());
+    assert!(process.child.wait().expect("wait for exit").success());
     assert!(TcpStream::connect(address).is_err(), "it was the last");
     let errors = fs::read_to_string(folder.path().join("errors"));
-    assert_eq!(errors.expect("a file"), "");
+    assert_eq!(errors.expect("read standard error"), "");
 }
 
 #[test]
 fn inherited_socket_named_admin_serves_admin_interface() {
     let folder = place();
     let (admin, web) = (listener(), listener());
-    let addresses = [&web, &admin].map(|listener| listener.local_addr().expect("an address"));
+    let addresses = [&web, &admin].map(|listener| listener.local_addr().expect("local address"));
     let sockets = vec![admin.into(), web.into()];
     let mut command = with_sockets(folder.path(), sockets, "admin:web");
     command.arg("--admin=127.0.0.1:1");
@@ -127,7 +131,7 @@ fn inherited_socket_named_admin_serves_admin_interface() {
 fn sockets_with_foreign_listen_pid_are_ignored() {
     let folder = place();
     let socket = listener();
-    let address = socket.local_addr().expect("an address");
+    let address = socket.local_addr().expect("local address");
     let mut command = with_sockets(folder.path(), vec![socket.into()], "");
     command.env("PID", "1").arg("--port=0");
     let process = TwsProcess::run(&mut command);
@@ -138,15 +142,15 @@ fn sockets_with_foreign_listen_pid_are_ignored() {
 #[test]
 fn unusable_inherited_socket_is_one_line_error() {
     let folder = place();
-    let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("bind UDP port"));
     let connection = || {
         let listener = listener();
-        let address = listener.local_addr().expect("an address");
-        OwnedFd::from(TcpStream::connect(address).expect("a listener"))
+        let address = listener.local_addr().expect("local address");
+        OwnedFd::from(TcpStream::connect(address).expect("connect"))
     };
-    let file = || OwnedFd::from(File::open("/dev/null").expect("a file"));
+    let file = || OwnedFd::from(File::open("/dev/null").expect("open file"));
     let tcp = || OwnedFd::from(listener());
-    let exposed = || OwnedFd::from(TcpListener::bind("0.0.0.0:0").expect("a port"));
+    let exposed = || OwnedFd::from(TcpListener::bind("0.0.0.0:0").expect("bind TCP port"));
     let table: [(OwnedFd, &str, &[&str], &str); 8] = [
         (udp(), "", &[], "neither a TCP nor a Unix stream socket"),
         (file(), "web", &[], "(\"web\") is neither"),
@@ -160,9 +164,9 @@ fn unusable_inherited_socket_is_one_line_error() {
     for (socket, names, args, expected) in table {
         let mut command = with_sockets(folder.path(), vec![socket], names);
         command.args(args).stdout(Stdio::null());
-        let status = command.status().expect("a shell");
+        let status = command.status().expect("run shell");
         assert!(!status.success(), "{names:?} {args:?}");
-        let errors = fs::read_to_string(folder.path().join("errors")).expect("a file");
+        let errors = fs::read_to_string(folder.path().join("errors")).expect("read file");
         assert!(errors.starts_with("tws: "), "{errors}");
         assert!(errors.contains(expected), "{errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
@@ -178,7 +182,7 @@ fn uploads_without_passwords_are_judged_by_inherited_socket_addresses() {
     let process = TwsProcess::run(&mut command);
     assert_eq!(process.client().get("/a.txt").text(), "a");
     drop(process);
-    let exposed = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let exposed = TcpListener::bind("0.0.0.0:0").expect("bind TCP port");
     let mut command = with_sockets(folder.path(), vec![exposed.into()], "");
     let process = TwsProcess::run(&mut command);
     configure(folder.path(), "[upload]\n");
@@ -197,24 +201,26 @@ impl NotifySocket {
     fn at_path(folder: &Path) -> Self {
         let path = folder.join("notify");
         let name = path.display().to_string();
-        Self::on(UnixDatagram::bind(path).expect("a socket"), name)
+        Self::on(UnixDatagram::bind(path).expect("bind Unix socket"), name)
     }
 
     fn at_abstract_name(name: &str) -> Self {
         let name = format!("tws/{name}/{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+        let address = SocketAddr::from_abstract_name(&name).expect("valid abstract socket name");
+        let socket = UnixDatagram::bind_addr(&address).expect("bind Unix socket");
         Self::on(socket, format!("@{name}"))
     }
 
     fn on(socket: UnixDatagram, name: String) -> Self {
-        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        socket
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("set read timeout");
         Self { socket, name }
     }
 
     fn heard(&self) -> String {
         let mut room = [0; 4096];
-        let count = self.socket.recv(&mut room).expect("a word");
+        let count = self.socket.recv(&mut room).expect("receive notification");
         String::from_utf8_lossy(&room[..count]).into_owned()
     }
 
@@ -235,7 +241,7 @@ struct NewMainProcess(Pid);
 
 impl NewMainProcess {
     fn signal(&self, signal: Signal) {
-        kill_process(self.0, signal).expect("a process");
+        kill_process(self.0, signal).expect("signal process");
     }
 }
 
@@ -255,7 +261,7 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
             _ => NotifySocket::at_abstract_name("order"),
         };
         let socket = listener();
-        let address = socket.local_addr().expect("an address");
+        let address = socket.local_addr().expect("local address");
         let mut command = with_sockets(folder.path(), vec![socket.into()], "");
         command.env("NOTIFY_SOCKET", &supervisor.name);
         let mut process = TwsProcess::run(&mut command);
@@ -274,7 +280,7 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
         assert!(supervisor.heard().starts_with("RELOADING=1\n"));
         let text = supervisor.heard();
         let reason = text.strip_prefix("READY=1\nSTATUS=reload failed: ");
-        let reason = reason.expect("a reason");
+        let reason = reason.expect("reason of the failed reload");
         assert!(reason.contains("tws.toml:4: "), "{reason}");
         assert!(reason.contains(&address.to_string()), "{reason}");
         configure(folder.path(), "");
@@ -283,18 +289,20 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
         for _ in 0..2 {
             match &pid {
                 None => process.signal(Signal::USR2),
-                Some(NewMainProcess(pid)) => kill_process(*pid, Signal::USR2).expect("a process"),
+                Some(NewMainProcess(pid)) => {
+                    kill_process(*pid, Signal::USR2).expect("signal process")
+                }
             }
             let text = supervisor.heard();
-            let new = text.strip_prefix("MAINPID=").expect("a process");
-            let new = Pid::from_raw(new.parse().expect("a number")).expect("a process");
+            let new = text.strip_prefix("MAINPID=").expect("MAINPID notification");
+            let new = Pid::from_raw(new.parse().expect("a number")).expect("nonzero pid");
             assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serving "));
             assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
             // The replaced process exits by itself and sends no notification.
             pid = Some(NewMainProcess(new));
         }
-        assert!(process.child.wait().expect("an end").success());
-        let last = pid.expect("a process");
+        assert!(process.child.wait().expect("wait for exit").success());
+        let last = pid.expect("process id");
         last.signal(Signal::TERM);
         assert!(supervisor.heard().starts_with("STOPPING=1\n"));
         eventually!(|| TcpStream::connect(address).is_err());
@@ -324,18 +332,18 @@ fn watchdog_is_notified_by_main_process_only() {
         assert!(supervisor.heard().starts_with("READY=1\n"));
         process.signal(Signal::TERM);
         assert!(supervisor.heard().starts_with("STOPPING=1\n"));
-        assert!(process.child.wait().expect("an end").success());
+        assert!(process.child.wait().expect("wait for exit").success());
     }
     let mut process = start("20000", None);
     assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
     (0..3).for_each(|_| assert_eq!(supervisor.heard(), "WATCHDOG=1"));
     process.signal(Signal::USR2);
     let text = supervisor.heard_beside_watchdog();
-    let pid = text.strip_prefix("MAINPID=").expect("a process");
-    let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a process");
+    let pid = text.strip_prefix("MAINPID=").expect("MAINPID notification");
+    let pid = Pid::from_raw(pid.parse().expect("a number")).expect("nonzero pid");
     let new = NewMainProcess(pid);
     assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
-    assert!(process.child.wait().expect("an end").success());
+    assert!(process.child.wait().expect("wait for exit").success());
     // All notifications of the old process precede this one.
     new.signal(Signal::HUP);
     for word in ["RELOADING=1\n", "READY=1\n"] {
@@ -360,25 +368,29 @@ fn missing_notify_socket_is_only_a_warning() {
         .args(["--config=tws.toml", "--port=0"])
         .env("NOTIFY_SOCKET", folder.path().join("nobody"))
         .stdin(Stdio::null())
-        .stderr(File::create(&errors).expect("a file"));
+        .stderr(File::create(&errors).expect("create file"));
     let mut process = TwsProcess::run(&mut command);
     assert_eq!(process.client().get("/a.txt").text(), "a");
     process.signal(Signal::TERM);
-    assert!(process.child.wait().expect("an end").success());
-    let errors = fs::read_to_string(&errors).expect("a file");
+    assert!(process.child.wait().expect("wait for exit").success());
+    let errors = fs::read_to_string(&errors).expect("read file");
     assert!(errors.contains("NOTIFY_SOCKET="), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 
 /// Sends a request to a Unix socket for which systemd starts the program.
 fn ask(path: &Path, target: &str) -> String {
-    let mut stream = UnixStream::connect(path).expect("a listener");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let mut stream = UnixStream::connect(path).expect("connect");
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("set read timeout");
     let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("a listener");
-    stream.shutdown(Shutdown::Write).expect("a listener");
+    stream.write_all(request.as_bytes()).expect("send request");
+    stream
+        .shutdown(Shutdown::Write)
+        .expect("shut down sending side");
     let mut response = String::new();
-    stream.read_to_string(&mut response).expect("a response");
+    stream.read_to_string(&mut response).expect("read response");
     response
 }
 
@@ -412,6 +424,6 @@ fn systemd_socket_activate_with_and_without_names_is_served() {
         let response = ask(&other, target);
         assert!(response.ends_with(expected), "{response}");
         child.signal(Signal::TERM);
-        assert!(child.wait().expect("an end").success());
+        assert!(child.wait().expect("wait for exit").success());
     }
 }

@@ -14,9 +14,9 @@ use crate::support::{Client, TwsProcess, eventually};
 use crate::tls_transport::{CertificateAuthority, TlsClient};
 
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("a.txt"), "a").expect("a file");
-    fs::write(folder.path().join("large"), vec![7; 3 << 20]).expect("a file");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
+    fs::write(folder.path().join("large"), vec![7; 3 << 20]).expect("write file");
     folder
 }
 
@@ -27,9 +27,9 @@ fn text(path: &Path) -> String {
 fn redirecting(announcement: &str) -> std::net::SocketAddr {
     let (_, behind) = announcement
         .split_once("redirects here: http://")
-        .expect("a port");
-    let (address, _) = behind.split_once('/').expect("a path");
-    address.parse().expect("an address")
+        .expect("redirecting URL in the announcement");
+    let (address, _) = behind.split_once('/').expect("path of the URL");
+    address.parse().expect("valid address")
 }
 
 #[test]
@@ -66,8 +66,8 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
     assert_eq!(response.field("Location"), Some(expected.as_str()));
     process.signal(Signal::TERM);
     let mut process = process;
-    assert_eq!(process.child.wait().expect("an end").code(), Some(0));
-    let log = fs::read_to_string(log).expect("a log");
+    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
+    let log = fs::read_to_string(log).expect("read log");
     assert_eq!(log.lines().count(), 5, "{log}");
     assert!(log.contains("\"GET /a.txt?b HTTP/1.1\" 308"), "{log}");
 }
@@ -77,7 +77,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
 fn redirect_listener_applies_limits_and_their_reload() {
     let folder = folder();
     let settings = folder.path().join("settings.toml");
-    fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("a file");
+    fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("write file");
     let process = TwsProcess::start(
         folder.path(),
         &[
@@ -88,7 +88,7 @@ fn redirect_listener_applies_limits_and_their_reload() {
     );
     let mut client = Client::connect(redirecting(&process.announcement));
     assert_eq!([(); 3].map(|()| client.get("/").status), [308, 429, 429]);
-    fs::write(&settings, "keep-alive-max = 0\n").expect("a file");
+    fs::write(&settings, "keep-alive-max = 0\n").expect("write file");
     process.signal(Signal::HUP);
     // The only limit now is the number of requests per connection.
     eventually!(|| {
@@ -133,15 +133,16 @@ fn renewed_certificate_is_served_after_sighup() {
     let config = Arc::new(authority.client());
     let shown = || {
         let client = TlsClient::connect(process.address, "a.test", &Arc::new(authority.client()));
-        let client = client.expect("a session");
-        let chain = client.0.conn.peer_certificates().expect("a certificate");
+        let client = client.expect("complete TLS handshake");
+        let chain = client.0.conn.peer_certificates().expect("peer certificate");
         chain[0].to_vec()
     };
-    let mut kept = TlsClient::connect(process.address, "a.test", &config).expect("a session");
+    let mut kept =
+        TlsClient::connect(process.address, "a.test", &config).expect("complete TLS handshake");
     let before = shown();
     authority.issue("new", &["a.test"]);
     for (new, old) in [("new.pem", &pair.certificate), ("new.key", &pair.key)] {
-        fs::rename(authority.path(new), old).expect("a file");
+        fs::rename(authority.path(new), old).expect("rename file");
     }
     process.signal(Signal::HUP);
     eventually!(|| shown() != before);
@@ -165,7 +166,7 @@ fn sighup_adds_and_removes_certificates() {
         let keys = row(pairs.iter().map(|pair| pair.1).collect());
         let text =
             format!("directory = \".\"\ntls-cert = {certificates}\ntls-key = {keys}\n{limits}");
-        fs::write(&file, text).expect("a file");
+        fs::write(&file, text).expect("write file");
     };
     let (a, b): ((&Path, &Path), (&Path, &Path)) =
         ((&a.certificate, &a.key), (&b.certificate, &b.key));
@@ -270,7 +271,7 @@ fn openssl_weak_versions_and_ciphers_are_rejected() {
             .args(all)
             .args(args)
             .stdin(std::process::Stdio::null());
-        let output = command.output().expect("openssl");
+        let output = command.output().expect("run openssl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let is_spoken = |text: &str| text.contains("BEGIN CERTIFICATE");

@@ -28,10 +28,10 @@ impl CertificateAuthority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = Key::generate().expect("a key");
+        let key = Key::generate().expect("generate key");
         Self {
-            issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate"),
-            folder: tempfile::tempdir().expect("a folder"),
+            issuer: CertifiedIssuer::self_signed(params, key).expect("create CA certificate"),
+            folder: tempfile::tempdir().expect("create temporary directory"),
         }
     }
 
@@ -51,26 +51,30 @@ impl CertificateAuthority {
         change: impl FnOnce(&mut CertificateParams),
     ) -> KeyPair {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("valid certificate names");
         change(&mut params);
-        let key = Key::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = Key::generate().expect("generate key");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("sign certificate");
         let pair = KeyPair {
             certificate: self.path(&format!("{name}.pem")),
             key: self.path(&format!("{name}.key")),
         };
-        fs::write(&pair.certificate, certificate.pem()).expect("a file");
-        fs::write(&pair.key, key.serialize_pem()).expect("a file");
+        fs::write(&pair.certificate, certificate.pem()).expect("write file");
+        fs::write(&pair.key, key.serialize_pem()).expect("write file");
         pair
     }
 
     /// Returns the configuration of a client that trusts this authority.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("a root");
+        roots
+            .add(self.issuer.der().clone())
+            .expect("add root certificate");
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("versions")
+            .expect("supported TLS versions")
             .with_root_certificates(roots)
             .with_no_client_auth()
     }
@@ -89,8 +93,8 @@ impl TlsClient {
     }
 
     fn on(socket: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+        let name = ServerName::try_from(name.to_owned()).expect("valid server name");
+        let session = ClientConnection::new(Arc::clone(config), name).expect("create TLS session");
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.set_write_timeout(Some(TIMEOUT))?;
         let mut stream = StreamOwned::new(session, socket);
@@ -101,7 +105,7 @@ impl TlsClient {
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.write_all(bytes.as_ref()).expect("a server");
+        self.0.write_all(bytes.as_ref()).expect("send bytes");
     }
 
     /// Reads a response and returns its head and body.
@@ -109,16 +113,19 @@ impl TlsClient {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            self.0.read_exact(&mut byte).expect("a head");
+            self.0.read_exact(&mut byte).expect("read response head");
             head.extend(byte);
         }
-        let head = String::from_utf8(head).expect("a head");
+        let head = String::from_utf8(head).expect("decode UTF-8");
         let length = head
             .lines()
             .find_map(|line| line.strip_prefix("Content-Length: "));
-        let length = length.expect("a length").parse().expect("a length");
+        let length = length
+            .expect("valid Content-Length")
+            .parse()
+            .expect("valid Content-Length");
         let mut content = vec![0; length];
-        self.0.read_exact(&mut content).expect("a content");
+        self.0.read_exact(&mut content).expect("read body");
         (head, content)
     }
 
@@ -140,15 +147,19 @@ fn text(_: &Request<'_>) -> Response {
 #[test]
 fn files_of_every_size_arrive_complete_over_tls() {
     let authority = CertificateAuthority::new();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let sizes = [0, 1, 4096, 32 * 1024, 100_000, MIB, 20 * MIB + 7];
     for size in sizes {
-        fs::write(folder.path().join(size.to_string()), pattern(size)).expect("a file");
+        fs::write(folder.path().join(size.to_string()), pattern(size)).expect("write file");
     }
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
-    let server = serve(tls, StaticFiles::new(folder.path()).expect("a folder"));
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
+    let server = serve(
+        tls,
+        StaticFiles::new(folder.path()).expect("open site root"),
+    );
     let config = Arc::new(authority.client());
-    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+    let mut client =
+        TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
     for size in sizes {
         let (head, content) = client.get(&format!("/{size}"));
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
@@ -167,7 +178,7 @@ fn files_of_every_size_arrive_complete_over_tls() {
 #[test]
 fn request_body_and_streamed_response_cross_tls() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = serve(tls, |request: &Request<'_>| {
         assert!(request.is_secure());
         let content = request.content().to_vec();
@@ -181,7 +192,8 @@ fn request_body_and_streamed_response_cross_tls() {
         ))
     });
     let config = Arc::new(authority.client());
-    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+    let mut client =
+        TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
     let content = pattern(700_000);
     client.send(format!(
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
@@ -196,7 +208,7 @@ fn request_body_and_streamed_response_cross_tls() {
 #[test]
 fn connection_close_sends_close_notify() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = serve(tls, text);
     let config = Arc::new(authority.client());
     for request in [
@@ -204,19 +216,27 @@ fn connection_close_sends_close_notify() {
         "GET / HTTP/1.0\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
-        let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+        let mut client =
+            TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
         client.send(request);
         let mut response = String::new();
-        client.0.read_to_string(&mut response).expect("a clean end");
+        client
+            .0
+            .read_to_string(&mut response)
+            .expect("read to close_notify");
         assert!(response.starts_with("HTTP/1.1 "), "{response}");
     }
     // A client that closes its sending side first still gets its response.
-    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+    let mut client =
+        TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     client.0.conn.send_close_notify();
-    client.0.flush().expect("a server");
+    client.0.flush().expect("flush connection");
     let mut response = String::new();
-    client.0.read_to_string(&mut response).expect("a clean end");
+    client
+        .0
+        .read_to_string(&mut response)
+        .expect("read to close_notify");
     assert!(response.ends_with("hello\n"), "{response}");
 }
 
@@ -227,7 +247,7 @@ fn sni_selects_certificate() {
         authority.issue("a", &["a.test", "b.test"]),
         authority.issue("wild", &["*.example.test"]),
     ])
-    .expect("certificates");
+    .expect("open certificates");
     let server = serve(tls, text);
     let config = Arc::new(authority.client());
     for name in ["a.test", "B.test", "x.example.test", "y.EXAMPLE.test"] {
@@ -243,25 +263,27 @@ fn sni_selects_certificate() {
 #[test]
 fn tls12_and_tls13_sessions_are_resumed() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = serve(tls, text);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.issuer.der().clone()).expect("a root");
+        roots
+            .add(authority.issuer.der().clone())
+            .expect("add root certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
-            .expect("a version")
+            .expect("supported TLS version")
             .with_root_certificates(roots)
             .with_no_client_auth();
         let config = Arc::new(config);
         let mut kinds = Vec::new();
         for _ in 0..3 {
-            let mut client =
-                TlsClient::connect(server.address, "a.test", &config).expect("a session");
+            let mut client = TlsClient::connect(server.address, "a.test", &config)
+                .expect("complete TLS handshake");
             assert_eq!(client.get("/").1, b"hello\n");
             assert_eq!(client.0.conn.protocol_version(), Some(version.version));
-            kinds.push(client.0.conn.handshake_kind().expect("a handshake"));
+            kinds.push(client.0.conn.handshake_kind().expect("completed handshake"));
         }
         assert_eq!(
             kinds,
@@ -285,30 +307,36 @@ fn replaced_certificate_is_served_without_dropping_connections() {
     };
     let link = |to: &Path, at: &Path| {
         let new = at.with_extension("new");
-        std::os::unix::fs::symlink(to, &new).expect("a link");
-        fs::rename(&new, at).expect("a link");
+        std::os::unix::fs::symlink(to, &new).expect("create symlink");
+        fs::rename(&new, at).expect("switch symlink");
     };
     link(&first.certificate, &live.certificate);
     link(&first.key, &live.key);
-    let tls = Tls::open(vec![live.clone()]).expect("certificates");
+    let tls = Tls::open(vec![live.clone()]).expect("open certificates");
     let server = serve(tls.clone(), text);
     let config = Arc::new(authority.client());
     let shown = |client: &TlsClient| {
-        let chain = client.0.conn.peer_certificates().expect("a certificate");
+        let chain = client.0.conn.peer_certificates().expect("peer certificate");
         chain[0].to_vec()
     };
     let connect = || TlsClient::connect(server.address, "a.test", &Arc::new(authority.client()));
-    let mut old = connect().expect("a session");
-    assert_eq!(tls.reload().expect("fine"), Reloaded::Unchanged);
+    let mut old = connect().expect("complete TLS handshake");
+    assert_eq!(tls.reload().expect("reload settings"), Reloaded::Unchanged);
     // In the middle of a renewal the certificate and the key do not match, and nothing changes.
     let second = authority.issue("2", &["a.test", "b.test"]);
     link(&second.certificate, &live.certificate);
-    let error = tls.reload().expect_err("half a renewal").to_string();
+    let error = tls
+        .reload()
+        .expect_err("certificate and key that do not match")
+        .to_string();
     assert!(error.contains("does not match the certificate"), "{error}");
-    assert_eq!(shown(&connect().expect("a session")), shown(&old));
+    assert_eq!(
+        shown(&connect().expect("complete TLS handshake")),
+        shown(&old)
+    );
     link(&second.key, &live.key);
     // The server checks for changes by itself.
-    eventually!(|| shown(&connect().expect("a session")) != shown(&old));
+    eventually!(|| shown(&connect().expect("complete TLS handshake")) != shown(&old));
     assert_eq!(old.get("/").1, b"hello\n");
     assert!(TlsClient::connect(server.address, "b.test", &config).is_ok());
 }
@@ -326,7 +354,7 @@ fn invalid_certificate_or_key_is_one_line_error() {
     });
     let write = |name: &str, text: &str| {
         let path = authority.path(name);
-        fs::write(&path, text).expect("a file");
+        fs::write(&path, text).expect("write file");
         path
     };
     let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -367,7 +395,7 @@ fn invalid_certificate_or_key_is_one_line_error() {
 #[test]
 fn self_signed_certificate_has_requested_names() {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let tls = Tls::self_signed(&names).expect("a certificate");
+    let tls = Tls::self_signed(&names).expect("create self-signed certificate");
     assert!(tls.describe()[0].contains("localhost, 127.0.0.1, valid until 20"));
     assert!(tls.warnings().is_empty());
     let server = serve(tls, text);
@@ -380,7 +408,7 @@ fn self_signed_certificate_has_requested_names() {
 #[test]
 fn plain_http_on_tls_port_is_400() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = serve(tls, text);
     let response = server.client().get("/");
     assert_eq!(response.status, 400);
@@ -395,7 +423,7 @@ fn plain_http_on_tls_port_is_400() {
 #[test]
 fn tls_connection_above_client_limit_is_closed() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
+    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("open certificates");
     let change = |config: &mut Config| {
         config.proxy_protocol = ProxyProtocol::Required;
         config.limits.max_connections_per_client = Some(1);
@@ -403,27 +431,30 @@ fn tls_connection_above_client_limit_is_closed() {
     let server = TestServer::with(text, change, |server| server.with_tls(tls));
     let client = Arc::new(authority.client());
     let connect = || {
-        let mut socket = TcpStream::connect(server.address).expect("a server");
+        let mut socket = TcpStream::connect(server.address).expect("connect");
         socket
             .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n")
-            .expect("a server");
+            .expect("send bytes");
         TlsClient::on(socket, "localhost", &client)
     };
-    let mut first = connect().expect("a handshake");
+    let mut first = connect().expect("complete TLS handshake");
     assert_eq!(first.get("/").1, b"hello\n");
     assert!(connect().is_err());
     let counts = server.handle.stats();
     assert_eq!((counts.rejected, counts.rejected_clients), (1, 1));
     drop(first);
     eventually!(|| server.handle.connections() == 0);
-    assert_eq!(connect().expect("a handshake").get("/").1, b"hello\n");
+    assert_eq!(
+        connect().expect("complete TLS handshake").get("/").1,
+        b"hello\n"
+    );
 }
 
 /// Incomplete handshakes delay no other connection, and time out.
 #[test]
 fn incomplete_handshakes_time_out_without_blocking_others() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = TestServer::with(
         text,
         |config: &mut Config| config.timeouts.header = std::time::Duration::from_millis(300),
@@ -444,7 +475,8 @@ fn incomplete_handshakes_time_out_without_blocking_others() {
             client
         })
         .collect();
-    let mut client = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+    let mut client =
+        TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
     assert_eq!(client.get("/").1, b"hello\n");
     for half in &mut halves {
         half.expect_closed_or_reset();
@@ -458,7 +490,7 @@ fn incomplete_handshakes_time_out_without_blocking_others() {
 #[test]
 fn incomplete_handshakes_are_evicted_at_connection_limit() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let server = TestServer::with(
         text,
         |config: &mut Config| {
@@ -480,7 +512,7 @@ fn incomplete_handshakes_are_evicted_at_connection_limit() {
 #[test]
 fn late_reading_tls_client_gets_complete_response() {
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("certificates");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
     let content = pattern(8 * MIB);
     let answer = content.clone();
     let server = serve(tls, move |_: &Request<'_>| {
@@ -489,17 +521,18 @@ fn late_reading_tls_client_gets_complete_response() {
     let config = Arc::new(authority.client());
     let mut late: Vec<_> = (0..3)
         .map(|_| {
-            let mut client =
-                TlsClient::connect(server.address, "a.test", &config).expect("a session");
+            let mut client = TlsClient::connect(server.address, "a.test", &config)
+                .expect("complete TLS handshake");
             client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
             client
         })
         .collect();
-    let mut other = TlsClient::connect(server.address, "a.test", &config).expect("a session");
+    let mut other =
+        TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
     assert!(other.get("/").1 == content);
     for client in &mut late {
         assert!(client.response().1 == content);
-        assert_eq!(client.0.read(&mut [0]).expect("a clean end"), 0);
+        assert_eq!(client.0.read(&mut [0]).expect("read close_notify"), 0);
     }
 }
 
@@ -509,7 +542,7 @@ fn late_reading_tls_client_gets_complete_response() {
 fn idle_tls_connection_uses_under_64_kib() {
     const CONNECTIONS: usize = 5000;
     let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("a pair");
+    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("open certificates");
     let server = TestServer::with(
         text,
         |config| config.timeouts.keep_alive = std::time::Duration::from_secs(3600),
@@ -519,14 +552,18 @@ fn idle_tls_connection_uses_under_64_kib() {
     config.resumption = rustls::client::Resumption::disabled();
     let config = Arc::new(config);
     let resident = || {
-        let status = fs::read_to_string("/proc/self/status").expect("a process");
+        let status = fs::read_to_string("/proc/self/status").expect("read process status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let words = line.expect("a line").trim().trim_end_matches(" kB").trim();
+        let words = line
+            .expect("read line")
+            .trim()
+            .trim_end_matches(" kB")
+            .trim();
         words.parse::<usize>().expect("a number")
     };
     let connect = || {
-        let mut client =
-            TlsClient::connect(server.address, "localhost", &config).expect("a handshake");
+        let mut client = TlsClient::connect(server.address, "localhost", &config)
+            .expect("complete TLS handshake");
         assert_eq!(client.get("/").1, b"hello\n");
         client.0.sock
     };

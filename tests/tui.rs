@@ -32,15 +32,18 @@ struct TerminalSession {
 
 impl TerminalSession {
     fn start(folder: &TempDir, args: &[&str]) -> Self {
-        let state = tempfile::tempdir().expect("a folder");
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&terminal).expect("a terminal");
-        unlockpt(&terminal).expect("a terminal");
+        let state = tempfile::tempdir().expect("create temporary directory");
+        let terminal =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open pseudo-terminal");
+        grantpt(&terminal).expect("grant pseudo-terminal");
+        unlockpt(&terminal).expect("unlock pseudo-terminal");
         resize(&terminal, 120, 40);
-        let modes = tcgetattr(&terminal).expect("modes").local_modes;
+        let modes = tcgetattr(&terminal)
+            .expect("read terminal attributes")
+            .local_modes;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-        let theirs = ioctl_tiocgptpeer(&terminal, flags).expect("its other end");
-        let end = || Stdio::from(theirs.try_clone().expect("a descriptor"));
+        let theirs = ioctl_tiocgptpeer(&terminal, flags).expect("open other end of terminal");
+        let end = || Stdio::from(theirs.try_clone().expect("duplicate descriptor"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command
             .current_dir(folder.path())
@@ -56,13 +59,13 @@ impl TerminalSession {
         drop(command);
         let terminal = File::from(terminal);
         let written = Arc::<Mutex<Vec<u8>>>::default();
-        let mut output = terminal.try_clone().expect("a descriptor");
+        let mut output = terminal.try_clone().expect("duplicate descriptor");
         let all = Arc::clone(&written);
         // Reading fails when the other end of the terminal is closed.
         std::thread::spawn(move || {
             let mut bytes = [0; 65536];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
-                let mut all = all.lock().expect("no panic");
+                let mut all = all.lock().expect("lock is not poisoned");
                 all.extend_from_slice(&bytes[..count]);
             }
         });
@@ -77,7 +80,7 @@ impl TerminalSession {
 
     /// Returns everything written to the terminal.
     fn written(&self) -> String {
-        let written = self.written.lock().expect("no panic");
+        let written = self.written.lock().expect("lock is not poisoned");
         String::from_utf8_lossy(&written).into_owned()
     }
 
@@ -95,11 +98,11 @@ impl TerminalSession {
             address = text.and_then(|(text, _)| text.parse::<SocketAddr>().ok());
             address.is_some()
         });
-        Client::connect(address.expect("an address"))
+        Client::connect(address.expect("listen address"))
     }
 
     fn press(&mut self, keys: &[u8]) {
-        self.terminal.write_all(keys).expect("a terminal");
+        self.terminal.write_all(keys).expect("write to terminal");
     }
 
     fn signal(&self, signal: Signal) {
@@ -109,15 +112,19 @@ impl TerminalSession {
     /// Waits for the process to exit, asserts that the terminal is restored, and returns the
     /// status.
     fn end(mut self) -> ExitStatus {
-        let status = self.child.wait().expect("an end");
+        let status = self.child.wait().expect("wait for exit");
         eventually!(|| self.written().ends_with(CURSOR));
         let written = self.written();
-        let (_, behind) = written.rsplit_once(OLD_SCREEN).expect("the old screen");
+        let (_, behind) = written
+            .rsplit_once(OLD_SCREEN)
+            .expect("escape sequence of the old screen");
         assert!(
             !behind.contains(FRESH_SCREEN) && behind == CURSOR,
             "{behind:?}"
         );
-        let modes = tcgetattr(&self.terminal).expect("modes").local_modes;
+        let modes = tcgetattr(&self.terminal)
+            .expect("read terminal attributes")
+            .local_modes;
         assert_eq!(modes, self.modes);
         status
     }
@@ -130,7 +137,7 @@ fn resize(terminal: impl AsFd, columns: u16, rows: u16) {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    tcsetwinsize(terminal, size).expect("a size");
+    tcsetwinsize(terminal, size).expect("set terminal size");
 }
 
 /// Returns the screen after `written`, as far as these tests need it: text at positions (ECMA-48
@@ -154,8 +161,8 @@ fn screen(written: &str) -> String {
                 };
                 let at = arguments.split_once(';').filter(|_| end == 'H');
                 if let Some((down, right)) = at {
-                    row = down.parse::<usize>().expect("a row") - 1;
-                    column = right.parse::<usize>().expect("a column") - 1;
+                    row = down.parse::<usize>().expect("row number") - 1;
+                    column = right.parse::<usize>().expect("column number") - 1;
                 }
             }
             '\r' | '\n' => {}
@@ -170,9 +177,9 @@ fn screen(written: &str) -> String {
 }
 
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = File::create(folder.path().join("large ñ.bin")).expect("a file");
-    file.set_len(LARGE as u64).expect("a size");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let file = File::create(folder.path().join("large ñ.bin")).expect("create file");
+    file.set_len(LARGE as u64).expect("set file length");
     folder
 }
 
@@ -193,10 +200,16 @@ fn tui_shows_download_and_restores_terminal() {
     for words in ["large ñ.bin", "64.0 MiB", " %", "client"] {
         session.wait_for(words);
     }
-    let modes = tcgetattr(&session.terminal).expect("modes").local_modes;
+    let modes = tcgetattr(&session.terminal)
+        .expect("read terminal attributes")
+        .local_modes;
     assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
     // In a terminal of another size everything is redrawn, and the name fits.
-    session.written.lock().expect("no panic").clear();
+    session
+        .written
+        .lock()
+        .expect("lock is not poisoned")
+        .clear();
     resize(&session.terminal, 80, 24);
     session.signal(Signal::WINCH);
     session.wait_for("large ñ.bin");
@@ -242,8 +255,8 @@ fn tui_without_terminal_is_exit_2() {
         .args(["--tui", "--port=0"])
         .stdin(Stdio::null())
         .output()
-        .expect("the binary starts");
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+        .expect("run tws");
+    let said = String::from_utf8(output.stderr).expect("decode UTF-8");
     assert_eq!(output.status.code(), Some(2));
     assert!(
         said.contains("--tui: needs a terminal") && said.lines().count() == 1,

@@ -18,17 +18,17 @@ use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually, p
 
 /// Returns a folder with the folder `root` in it, and files that must not change.
 fn tree() -> TempDir {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("create temporary directory");
     let at = |name: &str| outside.path().join(name);
-    fs::create_dir_all(at("root/sub")).expect("a folder");
-    fs::create_dir_all(at("elsewhere")).expect("a folder");
-    fs::write(at("secret"), "secret").expect("a file");
-    fs::write(at("root/old.txt"), "old").expect("a file");
-    fs::write(at("root/.tws.toml"), "").expect("a file");
-    symlink("../secret", at("root/out")).expect("a link");
-    symlink("old.txt", at("root/link")).expect("a link");
-    symlink("../elsewhere", at("root/away")).expect("a link");
-    symlink("sub", at("root/dir")).expect("a link");
+    fs::create_dir_all(at("root/sub")).expect("create directory");
+    fs::create_dir_all(at("elsewhere")).expect("create directory");
+    fs::write(at("secret"), "secret").expect("write file");
+    fs::write(at("root/old.txt"), "old").expect("write file");
+    fs::write(at("root/.tws.toml"), "").expect("write file");
+    symlink("../secret", at("root/out")).expect("create symlink");
+    symlink("old.txt", at("root/link")).expect("create symlink");
+    symlink("../elsewhere", at("root/away")).expect("create symlink");
+    symlink("sub", at("root/dir")).expect("create symlink");
     outside
 }
 
@@ -36,7 +36,7 @@ fn serve(outside: &TempDir, change: impl FnOnce(&mut Site)) -> TestServer {
     let mut site = Site::default();
     site.upload = Some(Upload::default());
     change(&mut site);
-    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("a folder");
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
     TestServer::start(files)
 }
 
@@ -89,13 +89,13 @@ fn post(server: &TestServer, path: &str, fields: &str, files: &[(&str, &[u8])]) 
 /// Returns the paths and contents of all files, and the targets of links.
 fn snapshot(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
+    for entry in fs::read_dir(folder).expect("read directory") {
+        let path = entry.expect("read directory entry").path();
         let name = path.to_string_lossy().into_owned();
         match fs::read_link(&path) {
             Ok(target) => found.push((name, target.to_string_lossy().into_owned().into_bytes())),
             Err(_) if path.is_dir() => found.extend(snapshot(&path)),
-            Err(_) => found.push((name, fs::read(&path).expect("a file"))),
+            Err(_) => found.push((name, fs::read(&path).expect("read file"))),
         }
     }
     found.sort_unstable();
@@ -110,7 +110,10 @@ fn put_file_is_201_and_served() {
     let mut client = server.client();
     let response = send(&mut client, "PUT", "/sub/a%20b%C3%B1.bin", "", &content);
     assert_eq!(response.status, 201, "{}", response.text());
-    let location = response.field("Location").expect("a place").to_owned();
+    let location = response
+        .field("Location")
+        .expect("Location field")
+        .to_owned();
     assert_eq!(location, "/sub/a%20b%C3%B1.bin");
     // The connection stays open.
     assert!(client.get(&location).content == content);
@@ -149,7 +152,7 @@ fn put_existing_file_is_409_without_overwrite() {
         assert_eq!(put(&server, path, "", "x").status, 409, "{path}");
     }
     assert_eq!(
-        fs::read(outside.path().join("secret")).expect("a file"),
+        fs::read(outside.path().join("secret")).expect("read file"),
         b"secret"
     );
 }
@@ -158,7 +161,7 @@ fn put_existing_file_is_409_without_overwrite() {
 #[test]
 fn put_file_shadowing_another_is_409_without_overwrite() {
     let outside = tree();
-    fs::write(outside.path().join("root/about.html"), "about").expect("a file");
+    fs::write(outside.path().join("root/about.html"), "about").expect("write file");
     let clean = |site: &mut Site| site.clean_urls = true;
     let server = serve(&outside, clean);
     for name in ["old.txt.gz", "old.txt.br", "old.txt.zst", "about"] {
@@ -190,7 +193,7 @@ fn put_file_shadowing_another_is_409_without_overwrite() {
 fn etag_of_old(outside: &TempDir, server: &TestServer) -> String {
     crate::static_files::write(&outside.path().join("root"), "old.txt", "old");
     let response = server.client().get("/old.txt");
-    response.field("ETag").expect("a tag").to_owned()
+    response.field("ETag").expect("ETag field").to_owned()
 }
 
 #[test]
@@ -263,9 +266,9 @@ fn put_forbidden_target_is_rejected_and_stores_nothing() {
     let site_file = outside.path().join("site.toml");
     let rules = "[[route]]\npath = \"/logo\"\nfile = \"old.txt\"\n\
         [[redirect]]\nfrom = \"/moved/*\"\nto = \"/$1\"\n[upload]\noverwrite = true\n";
-    fs::write(&site_file, rules).expect("a file");
+    fs::write(&site_file, rules).expect("write file");
     let before = snapshot(outside.path());
-    let rules = Site::read(&site_file).expect("a site");
+    let rules = Site::read(&site_file).expect("read site file");
     let server = serve(&outside, |site| *site = rules);
     for (path, fields, status) in table {
         assert_eq!(
@@ -328,11 +331,11 @@ fn concurrent_puts_of_new_file_have_one_winner() {
             let threads: Vec<_> = (0..CLIENTS).map(one).collect();
             threads
                 .into_iter()
-                .map(|thread| thread.join().expect("no panic"))
+                .map(|thread| thread.join().expect("thread does not panic"))
                 .collect()
         });
         statuses.sort_unstable();
-        let (winner, others) = statuses.split_first().expect("some");
+        let (winner, others) = statuses.split_first().expect("at least one client");
         assert_eq!(winner.0, 201);
         assert!(
             others.iter().all(|(status, _)| *status == 409),
@@ -361,7 +364,7 @@ fn concurrent_puts_with_same_if_match_have_one_winner() {
         let threads: Vec<_> = (0..CLIENTS).map(one).collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
+            .map(|thread| thread.join().expect("thread does not panic"))
             .collect()
     });
     statuses.sort_unstable();
@@ -388,7 +391,7 @@ fn aborted_upload_leaves_no_files() {
     drop(client);
     // Another upload completes after them.
     assert_eq!(put(&server, "/sub/x", "", "x").status, 201);
-    fs::remove_file(outside.path().join("root/sub/x")).expect("a file");
+    fs::remove_file(outside.path().join("root/sub/x")).expect("remove file");
     eventually!(|| {
         // A file that the form stored completely before it was aborted may stay.
         let _ = fs::remove_file(outside.path().join("root/a.txt"));
@@ -433,7 +436,7 @@ fn multipart_form_files_are_stored() {
     ];
     let response = post(&server, "/sub/", "Accept: application/json\r\n", files);
     assert_eq!(response.status, 201, "{}", response.text());
-    let told: Value = serde_json::from_str(&response.text()).expect("JSON");
+    let told: Value = serde_json::from_str(&response.text()).expect("parse JSON");
     let expected = json!([
         { "name": "a.bin", "size": almost.len(), "path": "/sub/a.bin" },
         { "name": "b.txt", "size": 0, "path": "/sub/b.txt" },
@@ -463,13 +466,13 @@ fn multipart_form_files_are_stored() {
 #[test]
 fn file_size_rlimit_is_413_and_server_continues() {
     use rustix::process::{Resource, Rlimit, prlimit};
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let site = TwsProcess::start(folder.path(), &["--upload", "--access-log", "off"]);
     let limit = Rlimit {
         current: Some(100_000),
         maximum: None,
     };
-    prlimit(Some(site.child.pid()), Resource::Fsize, limit).expect("a limit");
+    prlimit(Some(site.child.pid()), Resource::Fsize, limit).expect("set resource limit");
     let content = pattern(200_000);
     let response = send(&mut site.client(), "PUT", "/large", "", &content);
     assert_eq!(response.status, 413, "{}", response.text());
@@ -512,9 +515,9 @@ fn form_with_failed_files_reports_each_failure() {
         ],
     );
     assert_eq!(response.status, 409);
-    let told: Value = serde_json::from_str(&response.text()).expect("JSON");
+    let told: Value = serde_json::from_str(&response.text()).expect("parse JSON");
     let pick = |list: &str, key: &str| -> Vec<Value> {
-        let list = told[list].as_array().expect("a list");
+        let list = told[list].as_array().expect("JSON array");
         list.iter().map(|entry| entry[key].clone()).collect()
     };
     assert_eq!(pick("stored", "name"), ["a", "c"]);
@@ -586,7 +589,7 @@ fn stale_sidecar_after_put_is_not_served() {
 #[test]
 fn listing_with_upload_has_form_and_hides_temp_files() {
     let outside = tree();
-    fs::write(outside.path().join("root/.tws-upload-00"), "half").expect("a file");
+    fs::write(outside.path().join("root/.tws-upload-00"), "half").expect("write file");
     let server = serve(&outside, |site| {
         site.listing = tws::site::Listing::On;
         site.hidden = true;
@@ -594,24 +597,26 @@ fn listing_with_upload_has_form_and_hides_temp_files() {
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     let head = client.head();
-    let page = String::from_utf8(client.chunks()).expect("text");
+    let page = String::from_utf8(client.chunks()).expect("decode UTF-8");
     assert!(page.contains("multipart/form-data") && page.contains("old.txt"));
     assert!(!page.contains(".tws-upload"), "{page}");
-    let policy = head.field("Content-Security-Policy").expect("a policy");
+    let policy = head
+        .field("Content-Security-Policy")
+        .expect("Content-Security-Policy field");
     assert!(policy.contains("form-action 'self'"), "{policy}");
     assert_eq!(client.get("/.tws-upload-00").status, 404);
 }
 
 #[test]
 fn uploads_are_enabled_by_flags_and_site_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     let stop = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_tws"))
             .current_dir(at)
             .args(args)
             .output()
-            .expect("the binary runs");
+            .expect("run tws");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), error)
     };
@@ -621,7 +626,7 @@ fn uploads_are_enabled_by_flags_and_site_file() {
         error.contains("--bind") && error.contains("--auth-file"),
         "{error}"
     );
-    fs::write(at.join("film.mp4"), "film").expect("a file");
+    fs::write(at.join("film.mp4"), "film").expect("write file");
     let (code, error) = stop(&["-p0", "--upload", "film.mp4"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("film.mp4 is a file"), "{error}");
@@ -640,7 +645,7 @@ fn uploads_are_enabled_by_flags_and_site_file() {
     assert_eq!(statuses(&["--upload", "--upload-overwrite"]), [204, 204]);
     assert_eq!(statuses(&["--upload", "--upload-max=4"]), [413, 413]);
 
-    let site_file = |text: &str| fs::write(at.join(".tws.toml"), text).expect("a file");
+    let site_file = |text: &str| fs::write(at.join(".tws.toml"), text).expect("write file");
     site_file("[upload]\n");
     assert_eq!(statuses(&[]), [409, 409]);
     site_file("[upload]\nmax = \"5 B\"\noverwrite = true\n");
@@ -665,13 +670,13 @@ fn uploads_are_enabled_by_flags_and_site_file() {
 #[test]
 #[ignore = "needs curl"]
 fn curl_put_and_form_uploads_are_stored() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let served = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let served = tempfile::tempdir().expect("create temporary directory");
     let site = TwsProcess::start(served.path(), &["--upload", "--access-log", "off"]);
     let content = pattern(300_000);
     for name in ["a.bin", "b \"2\".bin"] {
-        let mut file = fs::File::create(folder.path().join(name)).expect("a file");
-        file.write_all(&content).expect("a file");
+        let mut file = fs::File::create(folder.path().join(name)).expect("create file");
+        file.write_all(&content).expect("write file");
     }
     let curl = |args: &[&str], path: &str| {
         let output = Command::new("curl")
@@ -681,7 +686,7 @@ fn curl_put_and_form_uploads_are_stored() {
             .args(args)
             .arg(format!("http://{}{path}", site.address))
             .output()
-            .expect("curl is installed");
+            .expect("run curl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert_eq!(curl(&["-T", "a.bin"], "/"), "201");
@@ -691,7 +696,7 @@ fn curl_put_and_form_uploads_are_stored() {
     assert_eq!(curl(stdin, "/empty"), "201");
     for name in ["a.bin", "b \"2\".bin"] {
         assert!(
-            fs::read(served.path().join(name)).expect("a file") == content,
+            fs::read(served.path().join(name)).expect("read file") == content,
             "{name}"
         );
     }

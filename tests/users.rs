@@ -15,7 +15,7 @@ use crate::support::{Client, HttpResponse, TwsProcess};
 
 /// Returns an empty site with users.
 fn site() -> (tempfile::TempDir, TwsProcess) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let site = TwsProcess::start(
         folder.path(),
         &["--users", "sqlite:users.db", "--access-log=off"],
@@ -33,7 +33,7 @@ pub(crate) fn post(client: &mut Client, content: &str) -> HttpResponse {
 }
 
 pub(crate) fn value(response: &HttpResponse) -> Value {
-    serde_json::from_slice(&response.content).expect("JSON")
+    serde_json::from_slice(&response.content).expect("parse JSON")
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn created_users_are_listed_and_found() {
     }
     let names = |path: &str, client: &mut Client| {
         let users = value(&client.get(path));
-        let users = users.as_array().expect("an array").clone();
+        let users = users.as_array().expect("JSON array").clone();
         users
             .iter()
-            .map(|user| user["id"].as_u64().expect("an id"))
+            .map(|user| user["id"].as_u64().expect("integer id"))
             .collect::<Vec<_>>()
     };
     assert_eq!(names("/users", &mut client), [1, 2, 3]);
@@ -118,11 +118,11 @@ fn invalid_user_request_is_json_error() {
 
 #[test]
 fn without_users_option_users_route_is_404() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
     assert_eq!(post(&mut site.client(), r#"{"Nombre":"Ana"}"#).status, 405);
     assert_eq!(site.client().get("/users").status, 404);
-    let state = fs::read_dir(site.state.path()).expect("a folder");
+    let state = fs::read_dir(site.state.path()).expect("read directory");
     assert_eq!(state.count(), 0, "nothing was stored");
 }
 
@@ -135,7 +135,7 @@ fn created_user_survives_kill_9() {
 /// 201 arrived exists afterwards, with the same id.
 fn survives_kill_9(store: &str) {
     const ANSWERS_BEFORE_THE_KILL: usize = 400;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create temporary directory");
     let args = ["--users", store, "--access-log=off"];
     let site = TwsProcess::start(folder.path(), &args);
     let load = CreateUserLoad::on(site.address);
@@ -151,13 +151,13 @@ pub(crate) fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client)
     loop {
         let after = there.last_key_value().map_or(0, |(id, _)| *id);
         let page = value(&client.get(&format!("/users?limit=1000&after={after}")));
-        let page = page.as_array().expect("users").clone();
+        let page = page.as_array().expect("JSON array of users").clone();
         if page.is_empty() {
             break;
         }
         there.extend(page.iter().map(|user| {
-            let name = user["Nombre"].as_str().expect("a name");
-            (user["id"].as_u64().expect("an id"), name.to_owned())
+            let name = user["Nombre"].as_str().expect("JSON string");
+            (user["id"].as_u64().expect("integer id"), name.to_owned())
         }));
     }
     let mut seen = BTreeSet::new();
@@ -207,7 +207,7 @@ impl CreateUserLoad {
     pub(crate) fn end(self) -> Vec<(u64, String)> {
         self.end.store(true, Ordering::Relaxed);
         for client in self.clients {
-            client.join().expect("no panic");
+            client.join().expect("thread does not panic");
         }
         self.answers.try_iter().collect()
     }
@@ -247,9 +247,11 @@ fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    let (_, behind) = head.split_once("Content-Length: ").expect("a length");
+    let (_, behind) = head
+        .split_once("Content-Length: ")
+        .expect("Content-Length field");
     let length = behind.lines().next().and_then(|length| length.parse().ok());
-    let mut content = vec![0; length.expect("a length")];
+    let mut content = vec![0; length.expect("valid Content-Length")];
     reader.read_exact(&mut content)?;
     if head.starts_with("HTTP/1.1 503 ") {
         assert!(head.contains("Retry-After: 1\r\n"), "{head}");
@@ -257,7 +259,7 @@ fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
     }
     assert!(head.starts_with("HTTP/1.1 201 "), "{head}");
     let user: Value = serde_json::from_slice(&content)?;
-    Ok(Some(user["id"].as_u64().expect("an id")))
+    Ok(Some(user["id"].as_u64().expect("integer id")))
 }
 
 #[cfg(feature = "postgres")]
@@ -270,8 +272,8 @@ mod on_postgres {
 
     /// Returns a site with users in a database, and a static file that a helper thread compresses.
     fn site(postgres: &Postgres, parameters: &str) -> (tempfile::TempDir, TwsProcess) {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("page.html"), "page ".repeat(1000)).expect("a file");
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::write(folder.path().join("page.html"), "page ".repeat(1000)).expect("write file");
         let url = postgres.url(&postgres.new_database()) + parameters;
         let args = ["--users", &url, "--access-log=off"];
         let site = TwsProcess::start(folder.path(), &args);
@@ -325,10 +327,10 @@ mod on_postgres {
         let mut postgres = Postgres::start();
         let database = postgres.url(&postgres.new_database());
         postgres.stop();
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         let site_file = format!("[users]\nstore = {database:?}\n");
-        fs::write(folder.path().join(".tws.toml"), site_file).expect("a file");
-        fs::write(folder.path().join("page.html"), "page").expect("a file");
+        fs::write(folder.path().join(".tws.toml"), site_file).expect("write file");
+        fs::write(folder.path().join("page.html"), "page").expect("write file");
         let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
         let mut client = site.client();
         assert_eq!(post(&mut client, ANA).status, 503);
@@ -363,25 +365,25 @@ mod on_postgres {
     #[ignore = "needs PostgreSQL"]
     fn database_password_is_not_logged() {
         use std::process::{Command, Stdio};
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         let tws = |url: &str| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
             command.args(["-vvv", "--port=0", "--users", url]);
             command.current_dir(folder.path()).stderr(Stdio::piped());
-            command.stdout(Stdio::piped()).spawn().expect("the binary")
+            command.stdout(Stdio::piped()).spawn().expect("start tws")
         };
         let postgres = Postgres::start();
         let database = postgres.url(&postgres.new_database());
         let wrong = database.replacen("s3cret", "s3cretx", 1);
         for (url, expected) in [(&database, "SELECT id, name"), (&wrong, "is away")] {
             let mut child = tws(url);
-            let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+            let mut stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
             let mut log = String::new();
             while !log.contains(expected) {
-                assert!(stderr.read_line(&mut log).expect("a line") > 0, "{log}");
+                assert!(stderr.read_line(&mut log).expect("read line") > 0, "{log}");
             }
-            child.kill().expect("a process");
-            child.wait_with_output().expect("an end");
+            child.kill().expect("kill process");
+            child.wait_with_output().expect("wait for exit");
             assert!(!log.contains("s3cret"), "{log}");
         }
     }

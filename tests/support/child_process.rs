@@ -20,7 +20,7 @@ impl ChildProcess {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("a process");
+        kill_process(self.pid(), signal).expect("signal process");
     }
 }
 

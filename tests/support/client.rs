@@ -24,22 +24,26 @@ pub(crate) struct HttpResponse {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::on(TcpStream::connect(address).expect("the server accepts"))
+        Self::on(TcpStream::connect(address).expect("connect"))
     }
 
     /// Connects as a different client: from `source`, which must be a loopback address.
     pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("create socket");
         let source = SocketAddr::from((source, 0));
-        socket.bind(&source.into()).expect("an address");
-        socket.connect(&address.into()).expect("the server accepts");
+        socket.bind(&source.into()).expect("bind address");
+        socket.connect(&address.into()).expect("connect");
         Self::on(socket.into())
     }
 
     fn on(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
+        stream
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("set read timeout");
+        stream
+            .set_write_timeout(Some(TIMEOUT))
+            .expect("set write timeout");
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
         Self {
             stream: BufReader::new(stream),
         }
@@ -51,7 +55,7 @@ impl Client {
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let result = self.stream.get_mut().write_all(bytes.as_ref());
-        result.expect("the server takes bytes");
+        result.expect("send bytes");
         self
     }
 
@@ -73,7 +77,7 @@ impl Client {
 
     pub(crate) fn end_input(&mut self) -> &mut Self {
         let result = self.stream().shutdown(Shutdown::Write);
-        result.expect("a connection");
+        result.expect("shut down sending side");
         self
     }
 
@@ -82,10 +86,10 @@ impl Client {
         let mut response = self.head();
         let bodiless = matches!(response.status, 100..200 | 204 | 304);
         if !bodiless {
-            let length = response.length().expect("a Content-Length");
-            response.content = vec![0; usize::try_from(length).expect("it fits")];
+            let length = response.length().expect("Content-Length field");
+            response.content = vec![0; usize::try_from(length).expect("fits in usize")];
             let result = self.stream.read_exact(&mut response.content);
-            result.expect("the whole content");
+            result.expect("read complete body");
         }
         response
     }
@@ -94,11 +98,11 @@ impl Client {
     pub(crate) fn head(&mut self) -> HttpResponse {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let count = self.stream.read_line(&mut head).expect("a line");
+            let count = self.stream.read_line(&mut head).expect("read line");
             assert!(count > 0, "the connection ended in a head: {head:?}");
         }
         HttpResponse {
-            status: head[9..12].parse().expect("a status"),
+            status: head[9..12].parse().expect("status code"),
             head,
             content: Vec::new(),
         }
@@ -107,7 +111,7 @@ impl Client {
     /// Reads `count` bytes of a body.
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes).expect("so many bytes");
+        self.stream.read_exact(&mut bytes).expect("read body");
         bytes
     }
 
@@ -126,8 +130,8 @@ impl Client {
     /// Reads one chunk; the last one is empty.
     pub(crate) fn chunk(&mut self) -> Vec<u8> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a chunk size");
-        let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+        self.stream.read_line(&mut line).expect("read chunk size");
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("hexadecimal chunk size");
         let mut chunk = self.read(size + 2);
         assert!(chunk.ends_with(b"\r\n"), "a chunk's end");
         chunk.truncate(size);
@@ -143,7 +147,7 @@ impl Client {
 
     /// Asserts that the server closes without sending another byte.
     pub(crate) fn expect_closed(&mut self) {
-        let rest = self.rest().expect("a clean end");
+        let rest = self.rest().expect("read to end of connection");
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
 }

@@ -69,7 +69,8 @@ impl FuseDisk {
         let requesting_threads = Arc::clone(&files.requesting_threads);
         let mut config = fuser::Config::default();
         config.mount_options = vec![MountOption::RO, MountOption::FSName("tests".to_owned())];
-        let session = fuser::spawn_mount(files, path, &config).expect("root, and /dev/fuse");
+        let session = fuser::spawn_mount(files, path, &config)
+            .expect("mount FUSE file system (needs root and /dev/fuse)");
         Self {
             path: path.to_owned(),
             waiting,

@@ -25,7 +25,7 @@ impl ExternalServer {
         /// Another process may bind the port between its choice and the program's start.
         const ATTEMPTS: usize = 5;
         let started = (0..ATTEMPTS).find_map(|_| Self::try_start(&configure, &is_ready));
-        started.expect("the program starts")
+        started.expect("program starts")
     }
 
     fn try_start(
@@ -33,7 +33,7 @@ impl ExternalServer {
         is_ready: impl Fn(SocketAddr, &Path) -> bool,
     ) -> Option<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         let mut command = configure(address, folder.path());
         // Programs that are usually only in root's PATH, but that all users may run.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
@@ -44,7 +44,7 @@ impl ExternalServer {
         let mut program = ChildProcess::start(&mut command);
         let mut has_exited = false;
         eventually!(|| {
-            has_exited = program.try_wait().expect("a child").is_some();
+            has_exited = program.try_wait().expect("query child process").is_some();
             has_exited || is_ready(address, folder.path())
         });
         (!has_exited).then(|| Self {

@@ -26,7 +26,7 @@ backend tws
 "
         );
         let file = folder.join("haproxy.cfg");
-        fs::write(&file, configuration).expect("a file");
+        fs::write(&file, configuration).expect("write file");
         let mut command = Command::new("haproxy");
         command.args(["-db", "-q", "-f"]).arg(&file);
         command

@@ -12,7 +12,7 @@ struct ErrorCollector;
 pub(crate) fn keep_errors() {
     static BEGIN: Once = Once::new();
     BEGIN.call_once(|| {
-        log::set_logger(&ErrorCollector).expect("the only logger");
+        log::set_logger(&ErrorCollector).expect("set logger once");
         log::set_max_level(LevelFilter::Error);
     });
 }

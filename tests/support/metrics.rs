@@ -20,10 +20,12 @@ impl Metrics {
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
             if let Some(help) = line.strip_prefix("# HELP ") {
-                let (name, words) = help.split_once(' ').expect("a help");
+                let (name, words) = help.split_once(' ').expect("HELP line with a text");
                 assert!(is_name(name) && !words.is_empty(), "{line}");
                 let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE "));
-                let (same, kind) = kind.and_then(|kind| kind.split_once(' ')).expect("a type");
+                let (same, kind) = kind
+                    .and_then(|kind| kind.split_once(' '))
+                    .expect("TYPE line with a kind");
                 assert_eq!(same, name);
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
@@ -37,7 +39,7 @@ impl Metrics {
                 Some("histogram") => ["_bucket", "_sum", "_count"]
                     .iter()
                     .find_map(|end| name.strip_suffix(end))
-                    .expect("a part of a histogram"),
+                    .expect("_bucket, _sum or _count of a histogram"),
                 _ => &name,
             };
             assert_eq!(stem, family, "{line}");
@@ -57,7 +59,7 @@ impl Metrics {
             for ((sample, labels), count) in &self.samples {
                 if *sample == format!("{name}_bucket") {
                     let mut labels = labels.clone();
-                    let end = labels.remove("le").expect("an end");
+                    let end = labels.remove("le").expect("le label");
                     let end = end.replace("+Inf", "inf").parse().expect("a number");
                     series.entry(labels).or_default().push((end, *count));
                 }
@@ -66,7 +68,7 @@ impl Metrics {
             for (labels, mut buckets) in series {
                 buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
                 assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{name}");
-                let last = buckets.last().expect("a bucket");
+                let last = buckets.last().expect("last bucket");
                 let count = self.samples[&(format!("{name}_count"), labels.clone())];
                 assert_eq!(*last, (f64::INFINITY, count), "{name}");
                 assert!(self.samples.contains_key(&(format!("{name}_sum"), labels)));
@@ -89,20 +91,20 @@ fn is_name(name: &str) -> bool {
 }
 
 fn sample(line: &str) -> (String, Labels, f64) {
-    let (series, value) = line.rsplit_once(' ').expect("a value");
+    let (series, value) = line.rsplit_once(' ').expect("sample with a value");
     let (name, mut rest) = match series.split_once('{') {
-        Some((name, rest)) => (name, rest.strip_suffix('}').expect("a brace")),
+        Some((name, rest)) => (name, rest.strip_suffix('}').expect("closing brace")),
         None => (series, ""),
     };
     assert!(is_name(name), "{line}");
     let mut labels = Labels::new();
     while !rest.is_empty() {
-        let (label, behind) = rest.split_once("=\"").expect("a label");
+        let (label, behind) = rest.split_once("=\"").expect("label with a value");
         assert!(is_name(label), "{line}");
         let mut text = String::new();
         let mut letters = behind.char_indices();
         let end = loop {
-            match letters.next().expect("a quote") {
+            match letters.next().expect("closing quote") {
                 (at, '"') => break at + 1,
                 (_, '\\') => text.push(match letters.next() {
                     Some((_, 'n')) => '\n',

@@ -69,7 +69,7 @@ pub(crate) fn install(path: &Path, program: Program<'_>) {
             .arg(text),
         Program::CopyOf(file) => command.args(["-c", "cp \"$1\" \"$0\""]).arg(path).arg(file),
     };
-    assert!(command.status().expect("a shell").success());
+    assert!(command.status().expect("run shell").success());
 }
 
 #[derive(Clone, Copy)]

@@ -37,7 +37,7 @@ pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
                 }}
             }}"
         );
-        fs::write(folder.join("nginx.conf"), configuration).expect("a file");
+        fs::write(folder.join("nginx.conf"), configuration).expect("write file");
         let mut command = Command::new("nginx");
         command
             .args(["-c", "nginx.conf", "-e", "error.log", "-p"])

@@ -38,14 +38,15 @@ struct PostgresProcess {
 
 impl Postgres {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("create temporary directory");
         if let Some((user, group)) = owner() {
-            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("an owner");
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("change owner");
         }
-        let mut password = tempfile::NamedTempFile::new().expect("a file");
-        password.write_all(PASSWORD.as_bytes()).expect("a file");
+        let mut password = tempfile::NamedTempFile::new().expect("create temporary file");
+        password.write_all(PASSWORD.as_bytes()).expect("write file");
         if let Some((user, group)) = owner() {
-            std::os::unix::fs::chown(password.path(), Some(user), Some(group)).expect("an owner");
+            std::os::unix::fs::chown(password.path(), Some(user), Some(group))
+                .expect("change owner");
         }
         let output = command_as_owner(&bin().join("initdb"))
             .arg("--pgdata")
@@ -56,7 +57,7 @@ impl Postgres {
             .args(["--locale=C", "--no-sync"])
             .current_dir(folder.path())
             .output()
-            .expect("initdb");
+            .expect("run initdb");
         assert!(output.status.success(), "{output:?}");
         let mut started = Self {
             folder,
@@ -81,17 +82,17 @@ impl Postgres {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let thread = thread::spawn(move || {
-            let mut child = command.spawn().expect("postgres");
-            let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+            let mut child = command.spawn().expect("start postgres");
+            let mut stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
             let log = read_until(&mut stderr, "ready to accept connections");
-            let pid = i32::try_from(child.id()).expect("a pid");
-            tell.send(log.map(|()| Pid::from_raw(pid).expect("a pid")))
-                .expect("a test");
+            let pid = i32::try_from(child.id()).expect("pid fits in i32");
+            tell.send(log.map(|()| Pid::from_raw(pid).expect("nonzero pid")))
+                .expect("test receives");
             // Drain the pipe, so that the server never blocks on it.
-            io::copy(&mut stderr, &mut io::sink()).expect("its end");
-            child.wait().expect("an end");
+            io::copy(&mut stderr, &mut io::sink()).expect("drain pipe");
+            child.wait().expect("wait for exit");
         });
-        let started = told.recv_timeout(TIMEOUT).expect("postgres, in time");
+        let started = told.recv_timeout(TIMEOUT).expect("postgres starts in time");
         let pid = started.unwrap_or_else(|log| panic!("postgres: {log}"));
         self.running = Some(PostgresProcess { pid, thread });
     }
@@ -101,7 +102,7 @@ impl Postgres {
         if let Some(running) = self.running.take() {
             // The immediate shutdown of `pg_ctl stop -m immediate`.
             let _ = kill_process(running.pid, Signal::QUIT);
-            running.thread.join().expect("an end");
+            running.thread.join().expect("thread does not panic");
         }
     }
 
@@ -118,13 +119,13 @@ impl Postgres {
         let Some(running) = &self.running else {
             return;
         };
-        kill_process(running.pid, signal).expect("a process");
+        kill_process(running.pid, signal).expect("signal process");
         let pid = running.pid.as_raw_nonzero();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.expect("children").split_whitespace() {
+        for child in children.expect("read children").split_whitespace() {
             let child = child.parse().ok().and_then(Pid::from_raw);
             // A child that has exited meanwhile is ignored.
-            let _ = kill_process(child.expect("a pid"), signal);
+            let _ = kill_process(child.expect("child process id"), signal);
         }
     }
 
@@ -156,9 +157,9 @@ impl Postgres {
             ])
             .env("PGPASSWORD", PASSWORD)
             .output()
-            .expect("psql");
+            .expect("run psql");
         assert!(output.status.success(), "{statement}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        String::from_utf8(output.stdout).expect("decode UTF-8")
     }
 }
 
@@ -173,7 +174,7 @@ impl Drop for Postgres {
 fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
     let mut log = String::new();
     while !log.contains(words) {
-        if said.read_line(&mut log).expect("a line") == 0 {
+        if said.read_line(&mut log).expect("read line") == 0 {
             return Err(log);
         }
     }
@@ -182,12 +183,13 @@ fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
 
 /// Returns the folder of the newest installed version.
 fn bin() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL from apt");
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").expect("read /usr/lib/postgresql (needs PostgreSQL)");
     let versions = versions.filter_map(|version| version.ok()?.file_name().into_string().ok());
     let newest = versions
         .filter_map(|version| version.parse::<u32>().ok())
         .max();
-    let newest = newest.expect("PostgreSQL from apt");
+    let newest = newest.expect("an installed PostgreSQL version");
     Path::new("/usr/lib/postgresql").join(format!("{newest}/bin"))
 }
 
@@ -196,7 +198,7 @@ fn bin() -> PathBuf {
 fn owner() -> Option<(u32, u32)> {
     let id = |flag| {
         let output = Command::new("id").args([flag, "postgres"]).output();
-        let text = String::from_utf8(output.expect("id").stdout).expect("a number");
+        let text = String::from_utf8(output.expect("run id").stdout).expect("decode UTF-8");
         text.trim().parse().expect("a user named postgres")
     };
     rustix::process::geteuid()

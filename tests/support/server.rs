@@ -38,7 +38,7 @@ impl TestServer {
         let mut config = Config::default();
         config.port = 0;
         change(&mut config);
-        let server = finish(Server::bind(config).expect("a server"));
+        let server = finish(Server::bind(config).expect("bind server"));
         let handle = server.handle();
         Self {
             address: handle.local_addresses()[0],
@@ -49,7 +49,7 @@ impl TestServer {
 
     /// Serves a folder.
     pub(crate) fn of(folder: &Path) -> Self {
-        Self::start(StaticFiles::new(folder).expect("a folder"))
+        Self::start(StaticFiles::new(folder).expect("open site root"))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -59,8 +59,8 @@ impl TestServer {
     /// Waits until the server has ended, and asserts that it reported no error.
     pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            let result = thread.join().expect("no panic");
-            result.expect("no error");
+            let result = thread.join().expect("thread does not panic");
+            result.expect("server ends without an error");
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) struct TwsProcess {
 impl TwsProcess {
     /// Starts `tws` with these arguments, in `folder`, on a free port.
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
-        let state = tempfile::tempdir().expect("a folder");
+        let state = tempfile::tempdir().expect("create temporary directory");
         Self::start_with_state(folder, args, state)
     }
 
@@ -108,7 +108,7 @@ impl TwsProcess {
     /// Starts a command that runs `tws`.
     pub(crate) fn run(command: &mut Command) -> Self {
         let mut child = ChildProcess::start(command.env_remove("RUST_LOG").stdout(Stdio::piped()));
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdio pipe"));
         let announced = Announcement::read(&mut stdout);
         Self {
             address: announced.address,
@@ -116,7 +116,7 @@ impl TwsProcess {
             announcement: announced.text,
             child,
             stdout,
-            state: tempfile::tempdir().expect("a folder"),
+            state: tempfile::tempdir().expect("create temporary directory"),
         }
     }
 
@@ -127,7 +127,7 @@ impl TwsProcess {
     /// Returns the next line on standard output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line");
+        self.stdout.read_line(&mut line).expect("read line");
         line.trim_end().to_owned()
     }
 
@@ -138,9 +138,9 @@ impl TwsProcess {
     /// Kills the process immediately, as a power failure would, and returns its state directory.
     #[cfg(feature = "sqlite")]
     pub(crate) fn kill(mut self) -> TempDir {
-        self.child.kill().expect("a process");
-        self.child.wait().expect("an end");
-        let empty = tempfile::tempdir().expect("a folder");
+        self.child.kill().expect("kill process");
+        self.child.wait().expect("wait for exit");
+        let empty = tempfile::tempdir().expect("create temporary directory");
         std::mem::replace(&mut self.state, empty)
     }
 }
@@ -158,13 +158,13 @@ impl Announcement {
     pub(crate) fn read(stdout: &mut impl BufRead) -> Self {
         let mut text = String::new();
         while !text.contains("Ctrl-C") {
-            let count = stdout.read_line(&mut text).expect("a line");
+            let count = stdout.read_line(&mut text).expect("read line");
             assert!(count > 0, "tws ended: {text:?}");
         }
         let address = |text: &str| {
-            let (_, behind) = text.split_once("://").expect("a URL");
-            let (address, _) = behind.split_once('/').expect("a path");
-            address.parse().expect("an address")
+            let (_, behind) = text.split_once("://").expect("URL in the announcement");
+            let (address, _) = behind.split_once('/').expect("path of the URL");
+            address.parse().expect("valid address")
         };
         let admin = text.split_once("admin: ");
         Self {

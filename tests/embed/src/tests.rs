@@ -5,7 +5,7 @@ use tws::{Handler, Method, Request};
 fn ask(request: &Request<'_>) -> (u16, String) {
     let response = crate::app().handle(request).wait();
     let status = response.status().as_u16();
-    let content = response.into_content().expect("content");
+    let content = response.into_content().expect("body in memory");
     (status, String::from_utf8_lossy(&content).into_owned())
 }
 
