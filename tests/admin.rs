@@ -26,7 +26,7 @@ const MIB: usize = 1024 * 1024;
 /// More than the socket buffers hold.
 const LARGE: usize = 64 * MIB;
 
-fn folder() -> TempDir {
+fn sample_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     write(folder.path(), "a.txt", "four");
     write(folder.path(), "large.bin", pattern(LARGE));
@@ -42,7 +42,7 @@ struct ObservedServer {
 
 impl ObservedServer {
     fn start() -> Self {
-        let folder = folder();
+        let folder = sample_folder();
         let files = StaticFiles::new(folder.path()).expect("open site root");
         let server = TestServer::start(files.clone());
         let sampler = Sampler::new(&server.handle);
@@ -56,7 +56,7 @@ impl ObservedServer {
     }
 
     fn metrics(&self) -> Metrics {
-        let response = ask(&self.admin, "/metrics");
+        let response = get_admin(&self.admin, "/metrics");
         let media_type = "text/plain; version=0.0.4; charset=utf-8";
         assert_eq!(
             (response.status, response.field("Content-Type")),
@@ -67,7 +67,7 @@ impl ObservedServer {
 }
 
 /// Sends a GET request with a Host that the admin interface accepts.
-fn ask(admin: &TestServer, path: &str) -> HttpResponse {
+fn get_admin(admin: &TestServer, path: &str) -> HttpResponse {
     let mut client = admin.client();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client.response()
@@ -123,7 +123,7 @@ fn metrics_count_requests_responses_and_bytes() {
 #[test]
 fn metrics_help_matches_golden_text() {
     let observed = ObservedServer::start();
-    let text = ask(&observed.admin, "/metrics").text();
+    let text = get_admin(&observed.admin, "/metrics").text();
     let help: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# HELP tws_"))
@@ -219,7 +219,7 @@ fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transf
 
 #[test]
 fn slow_client_download_is_reported_blocked_on_client() {
-    let folder = folder();
+    let folder = sample_folder();
     let server = TestServer::of(folder.path());
     let observer = server.handle.observe();
     let mut client = server.client();
@@ -230,20 +230,20 @@ fn slow_client_download_is_reported_blocked_on_client() {
         ))
         .head();
     client.read(MIB);
-    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
     assert_eq!(
-        (told.method.as_str(), told.target.as_str()),
+        (reported.method.as_str(), reported.target.as_str()),
         ("GET", "/large.bin?x=1")
     );
-    assert_eq!(told.direction, Direction::Down);
+    assert_eq!(reported.direction, Direction::Down);
     assert_eq!(
-        told.client,
+        reported.client,
         client.stream().local_addr().expect("local address")
     );
-    assert_eq!(told.total, Some(LARGE as u64 - 1000));
+    assert_eq!(reported.total, Some(LARGE as u64 - 1000));
     assert!(
-        (MIB as u64..LARGE as u64 - 1000).contains(&told.moved),
-        "{told:?}"
+        (MIB as u64..LARGE as u64 - 1000).contains(&reported.moved),
+        "{reported:?}"
     );
     client.read(LARGE - 1000 - MIB);
     eventually!(|| {
@@ -256,7 +256,7 @@ fn slow_client_download_is_reported_blocked_on_client() {
 
 #[test]
 fn limited_download_is_reported_blocked_on_bandwidth() {
-    let folder = folder();
+    let folder = sample_folder();
     let files = StaticFiles::new(folder.path()).expect("open site root");
     let server = TestServer::configured(files, |config| {
         config.limits.bandwidth_per_client = NonZeroU64::new(100_000);
@@ -297,11 +297,11 @@ fn streamed_body_is_reported_blocked_on_handler_then_client() {
         .send("GET /made HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     client.read(1000);
-    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
-    assert_eq!((told.moved, told.total), (1000, Some(LARGE as u64)));
+    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
+    assert_eq!((reported.moved, reported.total), (1000, Some(LARGE as u64)));
     pieces.send(LARGE - 1000).expect("handler receives");
-    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
-    assert_eq!(told.total, Some(LARGE as u64));
+    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    assert_eq!(reported.total, Some(LARGE as u64));
     client.read(LARGE - 1000);
     // The body is complete, and the handler's thread is not waiting for the client.
     drop(pieces);
@@ -325,18 +325,21 @@ fn upload_is_reported_as_transfer_up() {
     let mut client = server.client();
     let head = format!("PUT /up HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n");
     client.send(head);
-    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
-    assert_eq!((told.moved, told.total), (0, Some(LARGE as u64)));
+    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    assert_eq!((reported.moved, reported.total), (0, Some(LARGE as u64)));
     assert_eq!(
-        (told.direction, told.method.as_str()),
+        (reported.direction, reported.method.as_str()),
         (Direction::Up, "PUT")
     );
     let mut sender = client.stream().try_clone().expect("duplicate descriptor");
     let sending = std::thread::spawn(move || {
         std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("send bytes");
     });
-    let told = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
-    assert!(told.moved > 0 && told.moved < LARGE as u64, "{told:?}");
+    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
+    assert!(
+        reported.moved > 0 && reported.moved < LARGE as u64,
+        "{reported:?}"
+    );
     start.send(()).expect("handler receives");
     sending.join().expect("thread does not panic");
     assert_eq!(client.response().text(), LARGE.to_string());
@@ -364,7 +367,7 @@ fn unobserved_responses_are_not_counted() {
 #[test]
 fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     let observed = ObservedServer::start();
-    let status = |path| ask(&observed.admin, path).status;
+    let status = |path| get_admin(&observed.admin, path).status;
     eventually!(|| status("/readyz") == 200);
     assert_eq!(status("/healthz"), 200);
     let mut busy = observed.server.client();
@@ -381,7 +384,7 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     eventually!(|| observed.server.handle.phase() == ServerState::Draining);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     let phase = || {
-        let text = ask(&observed.admin, "/transfers.json").text();
+        let text = get_admin(&observed.admin, "/transfers.json").text();
         let sample: Value = serde_json::from_str(&text).expect("parse JSON");
         let target = &sample["transfers"][0]["target"];
         (sample["phase"].clone(), target.clone())
@@ -404,7 +407,7 @@ fn stuck_event_loop_makes_healthz_503() {
         config.workers = Some(NonZeroUsize::MIN);
     });
     let admin = TestServer::start(Admin::new(&server.handle));
-    assert_eq!(ask(&admin, "/healthz").status, 200);
+    assert_eq!(get_admin(&admin, "/healthz").status, 200);
     let mut stuck = server.client();
     stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually!(|| server.handle.stats().requests == 1);
@@ -413,11 +416,11 @@ fn stuck_event_loop_makes_healthz_503() {
     for _ in 0..100 {
         assert_eq!(observer.report(Duration::ZERO).silent, [0]);
     }
-    assert_eq!(ask(&admin, "/healthz").status, 503);
+    assert_eq!(get_admin(&admin, "/healthz").status, 503);
     drop(release);
     assert_eq!(stuck.response().text(), "done");
     // After the event loop has answered the requests of the meantime.
-    eventually!(|| ask(&admin, "/healthz").status == 200);
+    eventually!(|| get_admin(&admin, "/healthz").status == 200);
 }
 
 #[test]
@@ -551,7 +554,7 @@ fn admin_rejects_foreign_hosts_and_sets_security_headers() {
     assert_eq!(any.client().get("/healthz").status, 200);
 }
 
-fn ask_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
+fn get_admin_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
     let mut client = Client::connect(address.expect("admin address"));
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client.response()
@@ -559,16 +562,16 @@ fn ask_at(address: Option<SocketAddr>, path: &str) -> HttpResponse {
 
 #[test]
 fn admin_listener_answers_until_drain_completes() {
-    let folder = folder();
+    let folder = sample_folder();
     let mut process =
         TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
-    let ask = |path: &str| ask_at(process.admin, path);
+    let get = |path: &str| get_admin_at(process.admin, path);
     // The process has announced its address and starts to serve shortly after.
-    eventually!(|| ask("/readyz").status == 200);
-    assert_eq!(ask("/healthz").status, 200);
+    eventually!(|| get("/readyz").status == 200);
+    assert_eq!(get("/healthz").status, 200);
     assert_eq!(process.client().get("/a.txt").status, 200);
     // Inside the sandbox, which does not allow reading /proc.
-    let metrics = Metrics::parse(&ask("/metrics").text());
+    let metrics = Metrics::parse(&get("/metrics").text());
     assert!(metrics.value("process_open_fds", &[]) > 5.0);
     assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
     assert!(metrics.value("process_cpu_seconds_total", &[]) < 1e5);
@@ -580,9 +583,9 @@ fn admin_listener_answers_until_drain_completes() {
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     process.signal(Signal::TERM);
-    eventually!(|| ask("/readyz").status == 503);
-    assert_eq!(ask("/healthz").status, 200);
-    eventually!(|| ask("/transfers.json").text().contains("\"draining\""));
+    eventually!(|| get("/readyz").status == 503);
+    assert_eq!(get("/healthz").status, 200);
+    eventually!(|| get("/transfers.json").text().contains("\"draining\""));
     busy.read(LARGE);
     drop(busy);
     assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
@@ -590,7 +593,7 @@ fn admin_listener_answers_until_drain_completes() {
 
 #[test]
 fn hundred_event_streams_all_get_samples() {
-    let folder = folder();
+    let folder = sample_folder();
     let process = TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let address = process.admin.expect("admin address");
     let mut watchers: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
@@ -605,16 +608,16 @@ fn hundred_event_streams_all_get_samples() {
 
 #[test]
 fn drain_delay_keeps_serving_after_readyz_fails() {
-    let folder = folder();
+    let folder = sample_folder();
     let args = [
         "--access-log=off",
         "--admin=127.0.0.1:0",
         "--drain-delay=3600",
     ];
     let mut process = TwsProcess::start(folder.path(), &args);
-    eventually!(|| ask_at(process.admin, "/readyz").status == 200);
+    eventually!(|| get_admin_at(process.admin, "/readyz").status == 200);
     process.signal(Signal::TERM);
-    eventually!(|| ask_at(process.admin, "/readyz").status == 503);
+    eventually!(|| get_admin_at(process.admin, "/readyz").status == 503);
     let mut client = process.client();
     for _ in 0..2 {
         let response = client.get("/a.txt");
@@ -630,7 +633,7 @@ fn drain_delay_keeps_serving_after_readyz_fails() {
 #[test]
 #[cfg(feature = "auth")]
 fn admin_on_wildcard_address_requires_password_except_healthz() {
-    let folder = folder();
+    let folder = sample_folder();
     let users = folder.path().join("users");
     // From `htpasswd -nbB -C4 ana secret`.
     let line = "ana:$2y$04$kSsBIzvQFVfIiYlVHXtyReK7dOVGHaMyd5hhDZeNQPNcyC5kEAvOa\n";
@@ -638,10 +641,10 @@ fn admin_on_wildcard_address_requires_password_except_healthz() {
     let args = ["--access-log=off", "--auth-file=users"];
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
         let process = TwsProcess::start(folder.path(), &[&args[..], &[address]].concat());
-        eventually!(|| ask_at(process.admin, "/readyz").status == 200);
+        eventually!(|| get_admin_at(process.admin, "/readyz").status == 200);
         for (path, status) in [("/metrics", status), ("/healthz", 200)] {
             assert_eq!(
-                ask_at(process.admin, path).status,
+                get_admin_at(process.admin, path).status,
                 status,
                 "{address} {path}"
             );

@@ -28,9 +28,9 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     write_small_file(folder.path());
     let files = StaticFiles::new(folder.path()).expect("open site root");
-    through_the_machine(&files);
-    through_a_server(files.clone());
-    idle_connections(files);
+    connection_allocations(&files);
+    server_allocations(files.clone());
+    idle_connection_memory(files);
 }
 
 fn write_small_file(folder: &Path) {
@@ -44,7 +44,7 @@ fn write_small_file(folder: &Path) {
         .expect("set modification time");
 }
 
-fn through_the_machine(files: &StaticFiles) {
+fn connection_allocations(files: &StaticFiles) {
     let first = files.handle(&Request::get("/small.txt")).wait();
     let tag = first.headers()["ETag"].to_str().expect("valid UTF-8");
     let conditional = request("GET", &format!("If-None-Match: {tag}\r\n"));
@@ -66,14 +66,14 @@ fn through_the_machine(files: &StaticFiles) {
         ("a text", &text, request("GET", ""), 3),
         ("a text behind a router", &router, request("GET", ""), 3),
     ];
-    for (name, handler, request, most) in table {
+    for (name, handler, request, max) in table {
         let handler = |request: &Request<'_>| handler.handle(request);
         let mut exchange = BenchConnection::default();
         assert!(exchange.serve(&request, &handler) > 0, "{name}");
-        let count = typical_allocations(|| {
+        let count = median_allocations(|| {
             exchange.serve(&request, &handler);
         });
-        assert!(count <= most, "{name}: {count} allocations");
+        assert!(count <= max, "{name}: {count} allocations");
     }
 }
 
@@ -82,17 +82,17 @@ fn request(method: &str, fields: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-fn through_a_server(files: StaticFiles) {
+fn server_allocations(files: StaticFiles) {
     let server = SingleLoopServer::start(files);
     let mut client = server.client();
     let request = request("GET", "");
-    let count = typical_allocations(|| client.round_trip(&request));
+    let count = median_allocations(|| client.round_trip(&request));
     assert_eq!(count, 0, "allocations");
 }
 
 /// The number is a power of two, so that the slab is full: a growing slab has capacity for up to
 /// twice as many entries, of which the system provides only the pages in use.
-fn idle_connections(files: StaticFiles) {
+fn idle_connection_memory(files: StaticFiles) {
     const COUNT: usize = 256;
     const MAX_BYTES_EACH: usize = 256;
     let server = SingleLoopServer::start(files);
@@ -118,7 +118,7 @@ fn idle_connections(files: StaticFiles) {
 }
 
 /// Returns the median: every ten milliseconds a cached file is revalidated, and that allocates.
-fn typical_allocations(mut run: impl FnMut()) -> usize {
+fn median_allocations(mut run: impl FnMut()) -> usize {
     const RUNS: usize = 1001;
     let mut counts = [0; RUNS];
     for count in &mut counts {

@@ -66,9 +66,9 @@ impl Browser {
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": arguments }
         });
-        let asked = json!({ "capabilities": { "alwaysMatch": options } });
-        let answer = browser.command("POST", "/session", &asked);
-        browser.session = answer["sessionId"].as_str().expect("session id").to_owned();
+        let capabilities = json!({ "capabilities": { "alwaysMatch": options } });
+        let result = browser.command("POST", "/session", &capabilities);
+        browser.session = result["sessionId"].as_str().expect("session id").to_owned();
         browser
     }
 
@@ -82,9 +82,9 @@ impl Browser {
             content.len()
         ));
         let response = client.response();
-        let mut answer: Value = serde_json::from_str(&response.text()).expect("parse JSON");
-        assert_eq!(response.status, 200, "{method} {path}: {answer}");
-        answer["value"].take()
+        let mut result: Value = serde_json::from_str(&response.text()).expect("parse JSON");
+        assert_eq!(response.status, 200, "{method} {path}: {result}");
+        result["value"].take()
     }
 
     fn open(&self, url: &str) {
@@ -179,7 +179,7 @@ fn admin_page_shows_running_download() {
     assert_eq!((&facts[0], &facts[1]), (&json!("tws admin"), &json!(0)));
     let position = facts[2].as_f64().expect("JSON number");
     assert!((0.25..1.0).contains(&position), "{position}");
-    assert_eq!(facts[3], true, "it fits the window");
+    assert_eq!(facts[3], true, "the page fits the window");
     browser.wait_for("return document.querySelectorAll('[data-plot=lag] polyline').length > 0");
     client.read(LEN - LEN / 4);
     browser.wait_for("return document.querySelectorAll('#transfers tr').length === 0");

@@ -183,12 +183,12 @@ struct Observations {
 type LatestTags = HashMap<String, String>;
 
 impl Observations {
-    fn ask(&self, client: &mut Client, file: &FileHistory, tags: &mut LatestTags, at: usize) {
-        let asked = tags
+    fn request(&self, client: &mut Client, file: &FileHistory, tags: &mut LatestTags, at: usize) {
+        let requested_tag = tags
             .get(&file.name)
             .filter(|_| at.is_multiple_of(3))
             .cloned();
-        let fields = asked.as_ref().map_or(String::new(), |tag| {
+        let fields = requested_tag.as_ref().map_or(String::new(), |tag| {
             format!("Range: bytes=10-1009\r\nIf-Range: {tag}\r\n")
         });
         // By a different path nearly every time, so that the file is opened and read each time
@@ -203,7 +203,7 @@ impl Observations {
             (200 | 206, _) => {}
             // 503: the file was written to during each attempt to read it.
             (404, ChangeKind::Deleted) | (503, ChangeKind::InPlace) => return,
-            (status, kind) => panic!("{status} for a file that is {kind:?}"),
+            (status, kind) => panic!("{status} for a file with changes of kind {kind:?}"),
         }
         let tag = response.field("ETag").expect("ETag field");
         if tag.starts_with("W/") {
@@ -216,7 +216,11 @@ impl Observations {
         let content = file.content(version).expect("version with a file");
         let name = &file.name;
         if response.status == 206 {
-            assert_eq!(asked.as_deref(), Some(tag), "a part of another version");
+            assert_eq!(
+                requested_tag.as_deref(),
+                Some(tag),
+                "a part of another version"
+            );
             let range = format!("bytes 10-1009/{}", content.len());
             assert_eq!(
                 response.field("Content-Range"),
@@ -232,8 +236,12 @@ impl Observations {
             let cut = file.kind == ChangeKind::InPlace && content.starts_with(&response.content);
             let same = response.content == content;
             assert!(same || cut, "{name}: version {version} has other bytes");
-            if asked.is_some() {
-                assert_ne!(asked.as_deref(), Some(tag), "a range that was not void");
+            if requested_tag.is_some() {
+                assert_ne!(
+                    requested_tag.as_deref(),
+                    Some(tag),
+                    "the whole file although If-Range matches"
+                );
                 self.wholes_instead.fetch_add(1, Ordering::Relaxed);
             }
             if same {
@@ -264,7 +272,7 @@ impl Observations {
         let late = over.map_or(Duration::ZERO, |over| sent.saturating_duration_since(over));
         assert!(
             late < SEEN_WITHIN,
-            "{name}: version {version} was over {late:?} before it was asked for"
+            "{name}: version {version} was over {late:?} before it was requested_tag for"
         );
     }
 }
@@ -286,26 +294,26 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
         symlink(".", folder.path().join(alias.to_string())).expect("create symlink");
     }
     let server = TestServer::of(folder.path());
-    let seen = Observations::default();
+    let observed = Observations::default();
 
     let writers = histories
         .iter()
         .map(|files| {
-            let mut turn = files.iter().cycle();
+            let mut next_file = files.iter().cycle();
             let folder = folder.path();
-            Box::new(move || turn.next().expect("endless iterator").next(folder))
+            Box::new(move || next_file.next().expect("endless iterator").next(folder))
                 as Box<dyn FnMut() + Send>
         })
         .collect();
     let clients = (0..CLIENTS)
         .map(|client| {
-            let (files, seen, server) = (&files, &seen, &server);
+            let (files, observed, server) = (&files, &observed, &server);
             Box::new(move || {
                 let mut connection = server.client();
                 let mut tags = LatestTags::new();
                 for at in 0..REQUESTS {
                     let file = files[(at + client * 5) % files.len()];
-                    seen.ask(&mut connection, file, &mut tags, at / files.len());
+                    observed.request(&mut connection, file, &mut tags, at / files.len());
                 }
             }) as Box<dyn FnOnce() + Send>
         })
@@ -313,13 +321,17 @@ fn changing_files_are_served_as_one_version_with_own_etag() {
     under_load(writers, clients);
 
     // Checks that the test has observed changes at all.
-    let versions = seen.versions.lock().expect("lock is not poisoned");
+    let versions = observed.versions.lock().expect("lock is not poisoned");
     for file in &files {
         let count = versions.keys().filter(|(name, _)| *name == file.name);
-        assert!(count.count() > 1, "{} was seen in one version", file.name);
+        assert!(
+            count.count() > 1,
+            "{} was observed in one version",
+            file.name
+        );
     }
-    assert!(seen.parts.load(Ordering::Relaxed) > 0);
-    assert!(seen.wholes_instead.load(Ordering::Relaxed) > 0);
+    assert!(observed.parts.load(Ordering::Relaxed) > 0);
+    assert!(observed.wholes_instead.load(Ordering::Relaxed) > 0);
 
     let mut client = server.client();
     for file in &files {
@@ -380,18 +392,18 @@ fn switched_root_symlink_serves_old_or_new_tree() {
     download.send("GET /big.bin HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(download.head().length(), Some(BIG as u64));
 
-    let seen = TREES.map(|_| AtomicUsize::new(0));
-    let mut turn = 0;
+    let observed = TREES.map(|_| AtomicUsize::new(0));
+    let mut switches = 0;
     let switcher = || {
-        turn += 1;
-        match turn % 4 {
-            3 => switch_in_two_steps(&link, TREES[turn % 2]),
-            _ => switch(&link, TREES[turn % 2]),
+        switches += 1;
+        match switches % 4 {
+            3 => switch_in_two_steps(&link, TREES[switches % 2]),
+            _ => switch(&link, TREES[switches % 2]),
         }
     };
     let clients = (0..CLIENTS)
         .map(|client| {
-            let (seen, server) = (&seen, &server);
+            let (observed, server) = (&observed, &server);
             Box::new(move || {
                 let mut connection = server.client();
                 for at in 0..REQUESTS {
@@ -403,14 +415,14 @@ fn switched_root_symlink_serves_old_or_new_tree() {
                         .iter()
                         .position(|tree| response.content == page(tree, name));
                     let tree = tree.unwrap_or_else(|| panic!("/{path} is of neither tree"));
-                    seen[tree].fetch_add(1, Ordering::Relaxed);
+                    observed[tree].fetch_add(1, Ordering::Relaxed);
                 }
             }) as Box<dyn FnOnce() + Send>
         })
         .collect();
     under_load(vec![Box::new(switcher)], clients);
-    for (tree, count) in TREES.iter().zip(seen) {
-        assert!(count.into_inner() > 0, "{tree} was never seen");
+    for (tree, count) in TREES.iter().zip(observed) {
+        assert!(count.into_inner() > 0, "{tree} was never observed");
     }
 
     switch(&link, "newer");
@@ -423,5 +435,8 @@ fn switched_root_symlink_serves_old_or_new_tree() {
     wait_until("404 for /big.bin", LAST_CHANGE_TIMEOUT, || {
         client.get("/big.bin").status == 404
     });
-    assert!(download.read(BIG) == big, "every byte of the old tree's");
+    assert!(
+        download.read(BIG) == big,
+        "the download differs from the old tree's file"
+    );
 }

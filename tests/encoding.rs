@@ -24,7 +24,7 @@ fn server(folder: &Path, change: impl FnOnce(&mut Site)) -> TestServer {
     TestServer::start(StaticFiles::with_site(folder, &site).expect("open site root"))
 }
 
-fn folder() -> TempDir {
+fn sample_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     write(at, "made.txt", text());
@@ -47,7 +47,7 @@ fn folder() -> TempDir {
     folder
 }
 
-fn ask(client: &mut Client, path: &str, accept: &str) -> HttpResponse {
+fn get_accepting(client: &mut Client, path: &str, accept: &str) -> HttpResponse {
     client.request("GET", path, &format!("Accept-Encoding: {accept}\r\n"))
 }
 
@@ -76,7 +76,7 @@ fn decoded(response: &HttpResponse) -> Vec<u8> {
 #[cfg(feature = "compress")]
 #[test]
 fn accept_encoding_selects_coding() {
-    let folder = folder();
+    let folder = sample_folder();
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
     let table = [
@@ -104,7 +104,7 @@ fn accept_encoding_selects_coding() {
         ("/paper.pdf", "gzip", None),
     ];
     for (path, accept, coding) in table {
-        let response = ask(&mut client, path, accept);
+        let response = get_accepting(&mut client, path, accept);
         assert_eq!(
             response.field("Content-Encoding"),
             coding,
@@ -117,19 +117,25 @@ fn accept_encoding_selects_coding() {
             assert!(decoded(&response) == text().into_bytes(), "{accept:?}");
         }
     }
-    assert_eq!(ask(&mut client, "/side.js", "br").text(), "as brotli");
-    assert_eq!(ask(&mut client, "/stale.js", "gzip").text(), "the source");
+    assert_eq!(
+        get_accepting(&mut client, "/side.js", "br").text(),
+        "as brotli"
+    );
+    assert_eq!(
+        get_accepting(&mut client, "/stale.js", "gzip").text(),
+        "the source"
+    );
 }
 
 /// Each coding is a separate representation (RFC 9110 §8.8.3.3).
 #[cfg(feature = "compress")]
 #[test]
 fn each_coding_has_own_etag_and_length() {
-    let folder = folder();
+    let folder = sample_folder();
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
     for path in ["/made.txt", "/side.js"] {
-        let responses = ["", "gzip", "br"].map(|accept| ask(&mut client, path, accept));
+        let responses = ["", "gzip", "br"].map(|accept| get_accepting(&mut client, path, accept));
         let tags = responses
             .each_ref()
             .map(|response| response.field("ETag").expect("ETag field"));
@@ -162,19 +168,19 @@ fn each_coding_has_own_etag_and_length() {
 
 #[test]
 fn compress_sidecar_and_off_do_not_compress() {
-    let folder = folder();
+    let folder = sample_folder();
     let sidecar = server(folder.path(), |site| site.compress = Compress::Sidecar);
     assert_eq!(
-        ask(&mut sidecar.client(), "/side.js", "br").field("Content-Encoding"),
+        get_accepting(&mut sidecar.client(), "/side.js", "br").field("Content-Encoding"),
         Some("br")
     );
     assert_eq!(
-        ask(&mut sidecar.client(), "/made.txt", "br").field("Content-Encoding"),
+        get_accepting(&mut sidecar.client(), "/made.txt", "br").field("Content-Encoding"),
         None
     );
     let off = server(folder.path(), |site| site.compress = Compress::Off);
     for path in ["/side.js", "/made.txt"] {
-        let response = ask(&mut off.client(), path, "br");
+        let response = get_accepting(&mut off.client(), path, "br");
         assert_eq!(
             (response.field("Content-Encoding"), response.field("Vary")),
             (None, None)
@@ -194,12 +200,12 @@ fn svgz_is_served_with_gzip_coding() {
     );
     let server = server(folder.path(), |_| {});
     let mut client = server.client();
-    let svgz = ask(&mut client, "/a.svgz", "br, gzip");
+    let svgz = get_accepting(&mut client, "/a.svgz", "br, gzip");
     assert_eq!(svgz.field("Content-Type"), Some("image/svg+xml"));
     assert_eq!(svgz.field("Content-Encoding"), Some("gzip"));
     assert!(svgz.content == pattern(5000));
     // Compression gains nothing, but the client does not accept identity.
-    let refused = ask(&mut client, "/small.txt", "gzip, identity;q=0");
+    let refused = get_accepting(&mut client, "/small.txt", "gzip, identity;q=0");
     assert_eq!(refused.field("Content-Encoding"), Some("gzip"));
 }
 
@@ -210,7 +216,10 @@ fn fresh_sidecar_is_not_used() {
     write(folder.path(), "a.js", "source");
     fs::write(folder.path().join("a.js.gz"), "half").expect("write file");
     let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
-    assert_eq!(ask(&mut server.client(), "/a.js", "gzip").text(), "source");
+    assert_eq!(
+        get_accepting(&mut server.client(), "/a.js", "gzip").text(),
+        "source"
+    );
 }
 
 /// A large file that is overwritten in place is a new version immediately.
@@ -287,7 +296,7 @@ fn content_etag_is_equal_for_equal_files() {
         (tag, response.field("Last-Modified").map(str::to_owned))
     };
     let (a, dated) = tag("/a.txt");
-    assert_eq!(dated, None, "a time that says nothing is not told");
+    assert_eq!(dated, None, "Last-Modified is omitted");
     assert!(a.starts_with('"') && a.len() == 34, "{a}");
     assert_eq!(tag("/b.txt").0, a);
     assert_ne!(tag("/c.txt").0, a);

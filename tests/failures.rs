@@ -26,7 +26,7 @@ fn text(_: &Request<'_>) -> Response {
 }
 
 /// Creates a folder with a small and a large file.
-fn folder() -> TempDir {
+fn sample_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::write(folder.path().join("a.txt"), "a").expect("write file");
     let large = fs::File::create(folder.path().join("large")).expect("create file");
@@ -74,7 +74,10 @@ impl UpgradableProcess {
         loop {
             let mut line = String::new();
             let count = self.stderr.read_line(&mut line).expect("read line");
-            assert!(count > 0, "no line with {words:?} came");
+            assert!(
+                count > 0,
+                "standard error ended without a line with {words:?}"
+            );
             if line.contains(words) {
                 return line;
             }
@@ -85,8 +88,8 @@ impl UpgradableProcess {
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
         let line = self.line_with(" serves now; this process");
-        let (_, behind) = line.split_once("process ").expect("process id in the line");
-        let pid: i32 = behind
+        let (_, after) = line.split_once("process ").expect("process id in the line");
+        let pid: i32 = after
             .split(' ')
             .next()
             .and_then(|word| word.parse().ok())
@@ -105,8 +108,8 @@ impl Drop for UpgradableProcess {
 fn ticks(pid: Pid) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
         .expect("read process stat");
-    let (_, behind) = stat.rsplit_once(')').expect("process name in parentheses");
-    let fields: Vec<&str> = behind.split_whitespace().collect();
+    let (_, after) = stat.rsplit_once(')').expect("process name in parentheses");
+    let fields: Vec<&str> = after.split_whitespace().collect();
     let number = |at: usize| fields[at].parse::<u64>().expect("a number");
     number(11) + number(12)
 }
@@ -125,7 +128,7 @@ fn with_few_descriptors(folder: &Path, more: &[&str]) -> UpgradableProcess {
 /// With the connection limit that follows from 64 descriptors, and with a limit beyond them.
 #[test]
 fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
-    let folder = folder();
+    let folder = sample_folder();
     for more in [&[][..], &["--max-connections=100000"]] {
         let mut server = with_few_descriptors(folder.path(), more);
         server.line_with("at most 64 can be open");
@@ -166,7 +169,7 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
 /// More files than descriptors, each of which would be kept open in the cache.
 #[test]
 fn cached_open_files_do_not_exhaust_descriptors() {
-    let folder = folder();
+    let folder = sample_folder();
     for at in 0..100 {
         let file = fs::File::create(folder.path().join(at.to_string())).expect("create file");
         file.set_len(MIB as u64).expect("set file length");
@@ -300,7 +303,7 @@ fn response_read_below_minimum_rate_closes_connection() {
 /// Bytes that arrived while the process was stopped are read before any timeout is applied.
 #[test]
 fn requests_sent_during_sigstop_are_answered_after_sigcont() {
-    let folder = folder();
+    let folder = sample_folder();
     let process = TwsProcess::start(
         folder.path(),
         &["--access-log=off", "--keep-alive-timeout=1"],
@@ -323,7 +326,7 @@ fn requests_sent_during_sigstop_are_answered_after_sigcont() {
 
 #[test]
 fn sigterm_finishes_download_and_closes_idle_connections() {
-    let folder = folder();
+    let folder = sample_folder();
     let mut process = TwsProcess::start(folder.path(), &["--access-log=off"]);
     let mut idle = process.client();
     assert_eq!(idle.get("/a.txt").status, 200);
@@ -340,7 +343,7 @@ fn sigterm_finishes_download_and_closes_idle_connections() {
 
 #[test]
 fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
-    let folder = folder();
+    let folder = sample_folder();
     for (args, code) in [
         (&["--access-log=off", "--drain-timeout=1"], 0),
         (&["--access-log=off", "--drain-timeout=3600"], 1),
@@ -393,7 +396,7 @@ fn replaceable() -> (TempDir, TempDir, Command) {
     let programs = tempfile::tempdir().expect("create temporary directory");
     let program = programs.path().join("tws");
     install(&program, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
-    let folder = folder();
+    let folder = sample_folder();
     let mut command = Command::new(program);
     command
         .current_dir(folder.path())
@@ -437,12 +440,12 @@ fn upgrade_hands_over_admin_listener() {
     command.arg("--admin=127.0.0.1:0");
     let mut server = UpgradableProcess::start(command);
     let admin = server.admin.expect("admin address");
-    let ask = |path: &str| {
+    let get = |path: &str| {
         let mut client = Client::connect(admin);
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         client.response()
     };
-    eventually!(|| ask("/readyz").status == 200);
+    eventually!(|| get("/readyz").status == 200);
     let mut busy = Client::connect(server.address);
     busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
@@ -451,19 +454,19 @@ fn upgrade_hands_over_admin_listener() {
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             while !is_handed_over.load(Ordering::Relaxed) {
-                let response = ask("/readyz");
+                let response = get("/readyz");
                 assert_eq!(response.status, 200, "{}", response.text());
             }
         });
         server.upgrade();
-        let is_new = |_| !ask("/transfers.json").text().contains("large");
+        let is_new = |_| !get("/transfers.json").text().contains("large");
         eventually!(|| (0..20).all(is_new) || watch.is_finished());
         is_handed_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     drop(busy);
     assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
-    assert_eq!(ask("/healthz").status, 200);
+    assert_eq!(get("/healthz").status, 200);
 }
 
 /// A wrk process that sends requests without a pause until it is stopped.
@@ -569,7 +572,7 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     assert!(TcpStream::connect(server.address).is_err());
     let pid = fs::read_to_string(pid).expect("read process id");
     let new = Path::new("/proc").join(pid.trim());
-    assert!(!new.exists(), "the new process is left over");
+    assert!(!new.exists(), "the new process still exists");
 }
 
 /// A value that panics when it is dropped, to be dropped by an event loop.
@@ -600,14 +603,14 @@ fn event_loop_panic_makes_serve_return_error() {
     // HEAD: the body is not sent, so the event loop drops it immediately.
     client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
     let result = served.join().expect("thread does not panic");
-    assert!(result.is_err(), "half a server goes on");
+    assert!(result.is_err(), "serve() reports no error");
     assert!(TcpStream::connect(address).is_err());
 }
 
 /// The text of log lines. Other tests look for parts of them.
 #[test]
 fn log_lines_match_golden_text() {
-    let folder = folder();
+    let folder = sample_folder();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
         .current_dir(folder.path())

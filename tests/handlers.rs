@@ -168,14 +168,14 @@ fn invalid_streamed_body_gets_error_status() {
 
 #[test]
 fn body_reader_gets_error_after_client_reset() {
-    let (tell, told) = mpsc::channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = mpsc::channel();
+    let sender = Mutex::new(sender);
     let handle = move |request: &Request<'_>| {
         let mut content = request.reader();
-        let tell = tell.lock().expect("lock is not poisoned").clone();
+        let sender = sender.lock().expect("lock is not poisoned").clone();
         Outcome::blocking(move || {
             let result = std::io::copy(&mut content, &mut std::io::sink());
-            let _ = tell.send(result.map_err(|error| error.kind()));
+            let _ = sender.send(result.map_err(|error| error.kind()));
             Response::text("too late")
         })
     };
@@ -190,7 +190,9 @@ fn body_reader_gets_error_after_client_reset() {
         .expect("send request head");
     eventually!(|| server.handle.stats().requests == 1);
     drop(client);
-    let result = told.recv_timeout(TIMEOUT).expect("result of the handler");
+    let result = receiver
+        .recv_timeout(TIMEOUT)
+        .expect("result of the handler");
     assert_eq!(result, Err(std::io::ErrorKind::ConnectionAborted));
     eventually!(|| server.handle.connections() == 0);
 }
@@ -287,15 +289,15 @@ fn flushed_chunk_is_sent_before_next_write() {
 
 /// Returns a handler that writes without end, counts the bytes written, and reports the error that
 /// ends it.
-fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl Handler {
-    let tell = Mutex::new(tell);
+fn endless(written: Arc<AtomicUsize>, sender: Sender<std::io::ErrorKind>) -> impl Handler {
+    let sender = Mutex::new(sender);
     move |_: &Request<'_>| {
         let written = Arc::clone(&written);
-        let tell = tell.lock().expect("lock is not poisoned").clone();
+        let sender = sender.lock().expect("lock is not poisoned").clone();
         let stream = BodyStream::written(move |out| {
             loop {
                 if let Err(error) = out.write_all(&[b'x'; 1024]) {
-                    let _ = tell.send(error.kind());
+                    let _ = sender.send(error.kind());
                     return Err(error);
                 }
                 written.fetch_add(1024, Ordering::Relaxed);
@@ -307,22 +309,22 @@ fn endless(written: Arc<AtomicUsize>, tell: Sender<std::io::ErrorKind>) -> impl 
 
 fn endless_server() -> (TestServer, Arc<AtomicUsize>, Receiver<std::io::ErrorKind>) {
     let written = Arc::new(AtomicUsize::new(0));
-    let (tell, told) = mpsc::channel();
-    let server = TestServer::configured(endless(Arc::clone(&written), tell), |config| {
+    let (sender, receiver) = mpsc::channel();
+    let server = TestServer::configured(endless(Arc::clone(&written), sender), |config| {
         config.timeouts.send = Duration::from_millis(300);
     });
-    (server, written, told)
+    (server, written, receiver)
 }
 
 #[test]
 fn stalled_client_blocks_writer_until_send_timeout() {
-    let (server, written, told) = endless_server();
+    let (server, written, receiver) = endless_server();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     // The client does not read: the server gives up, and only the bytes in the kernel's buffers
     // were written.
     assert_eq!(
-        told.recv_timeout(TIMEOUT),
+        receiver.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
     assert!(written.load(Ordering::Relaxed) < 32 * MIB);
@@ -330,19 +332,19 @@ fn stalled_client_blocks_writer_until_send_timeout() {
 
 #[test]
 fn body_writer_gets_broken_pipe_after_disconnect_or_shutdown() {
-    let (server, _, told) = endless_server();
+    let (server, _, receiver) = endless_server();
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     drop(client);
     assert_eq!(
-        told.recv_timeout(TIMEOUT),
+        receiver.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
     server.handle.shut_down_within(Duration::ZERO);
     assert_eq!(
-        told.recv_timeout(TIMEOUT),
+        receiver.recv_timeout(TIMEOUT),
         Ok(std::io::ErrorKind::BrokenPipe)
     );
 }

@@ -14,13 +14,13 @@ use crate::support::client::TIMEOUT;
 use crate::support::{Client, TestServer, eventually};
 
 /// Responds with the scheme and the client's address.
-fn who(request: &Request<'_>) -> Response {
+fn echo_client(request: &Request<'_>) -> Response {
     let scheme = if request.is_secure() { "https" } else { "http" };
     Response::text(format!("{scheme} {}", request.client_addr()))
 }
 
 /// Sends a request to a Unix socket and returns the response.
-fn ask(path: &Path, request: &str) -> String {
+fn request_unix(path: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("connect");
     stream
         .set_read_timeout(Some(TIMEOUT))
@@ -37,7 +37,7 @@ const LAST: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 fn server_with_several_endpoints_serves_all() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     let socket = folder.path().join("tws.sock");
-    let server = TestServer::configured(who, |config| {
+    let server = TestServer::configured(echo_client, |config| {
         config.addresses = vec![
             "127.0.0.1:0".parse::<Endpoint>().expect("valid address"),
             "[::1]:0".parse().expect("valid address"),
@@ -55,7 +55,7 @@ fn server_with_several_endpoints_serves_all() {
         assert_eq!(peer.ip(), address.ip());
     }
     assert_eq!(server.handle.unix_sockets(), std::slice::from_ref(&socket));
-    assert!(ask(&socket, LAST).ends_with("\r\n\r\nhttp [::]:0"));
+    assert!(request_unix(&socket, LAST).ends_with("\r\n\r\nhttp [::]:0"));
     let mode = fs::metadata(&socket).expect("read metadata").permissions();
     assert_eq!(mode.mode() & 0o777, 0o606);
     assert_eq!(server.handle.stats().accepted, 3);
@@ -98,8 +98,8 @@ fn server_from_given_unix_listener_serves() {
     let server = Server::from_listeners([listener], Config::default())
         .expect("create server from listeners");
     let handle = server.handle();
-    let served = std::thread::spawn(move || server.serve(who));
-    assert!(ask(&socket, LAST).starts_with("HTTP/1.1 200 OK"));
+    let served = std::thread::spawn(move || server.serve(echo_client));
+    assert!(request_unix(&socket, LAST).starts_with("HTTP/1.1 200 OK"));
     handle.shut_down();
     served
         .join()
@@ -108,7 +108,7 @@ fn server_from_given_unix_listener_serves() {
 }
 
 fn behind_proxy(trusted: &str) -> TestServer {
-    TestServer::configured(who, |config| {
+    TestServer::configured(echo_client, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         if !trusted.is_empty() {
             config.trusted_proxies = trusted.parse().expect("valid networks");
@@ -179,7 +179,7 @@ fn through_proxy(server: &TestServer, client: &str) -> Client {
 /// connections.
 #[test]
 fn proxy_header_client_above_connection_limit_is_503() {
-    let server = TestServer::configured(who, |config| {
+    let server = TestServer::configured(echo_client, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         config.limits.max_connections_per_client = Some(1);
     });
@@ -210,9 +210,9 @@ fn proxy_header_client_above_connection_limit_is_503() {
 #[test]
 fn reload_changes_connection_limit_of_proxied_client() {
     let server = behind_proxy("");
-    let config = |most| {
+    let config = |max| {
         let mut config = Config::default();
-        config.limits.max_connections_per_client = most;
+        config.limits.max_connections_per_client = max;
         config
     };
     let status = || {
@@ -221,8 +221,8 @@ fn reload_changes_connection_limit_of_proxied_client() {
         let _ = client.stream().write_all(LAST.as_bytes());
         client.response().status
     };
-    for (most, expected) in [(Some(1), 503), (Some(2), 200), (None, 200)] {
-        let reloaded = server.handle.reload(who, &config(most));
+    for (max, expected) in [(Some(1), 503), (Some(2), 200), (None, 200)] {
+        let reloaded = server.handle.reload(echo_client, &config(max));
         reloaded.expect("reload settings");
         let mut first = None;
         // A connection accepted under the old limits is not counted.
@@ -240,7 +240,7 @@ fn reload_changes_connection_limit_of_proxied_client() {
 /// An incomplete PROXY header has the same timeout as an incomplete request head.
 #[test]
 fn incomplete_proxy_header_times_out() {
-    let server = TestServer::configured(who, |config| {
+    let server = TestServer::configured(echo_client, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
         config.timeouts.header = Duration::from_millis(100);
     });
@@ -255,10 +255,10 @@ fn incomplete_proxy_header_times_out() {
 #[test]
 fn shutdown_closes_connection_awaiting_proxy_header() {
     // With the longest possible timeouts.
-    for patience in [Duration::from_secs(3600), Duration::MAX] {
-        let mut server = TestServer::configured(who, |config| {
+    for timeout in [Duration::from_secs(3600), Duration::MAX] {
+        let mut server = TestServer::configured(echo_client, |config| {
             config.proxy_protocol = ProxyProtocol::Required;
-            config.timeouts.header = patience;
+            config.timeouts.header = timeout;
         });
         let waiting = TcpStream::connect(server.address).expect("connect");
         eventually!(|| server.handle.connections() == 1);

@@ -79,7 +79,7 @@ impl Instance {
         self.process = Self::run(self.site.path(), &self.arguments);
     }
 
-    fn has_answered(&self, response: &HttpResponse) -> bool {
+    fn has_responded(&self, response: &HttpResponse) -> bool {
         let names = response.field(INSTANCE).expect("instance field");
         let last = names.rsplit(", ").next().expect("a name");
         last == self.address.to_string() || Path::new(last) == self.unix_name()
@@ -91,10 +91,10 @@ impl Instance {
     }
 
     /// Repeats a request through a balancer until this instance has responded.
-    fn ask(&self, client: &mut Client, path: &str, fields: &str) -> HttpResponse {
+    fn get_from(&self, client: &mut Client, path: &str, fields: &str) -> HttpResponse {
         let mut response = client.request("GET", path, fields);
         eventually!(|| {
-            let is_its = self.has_answered(&response);
+            let is_its = self.has_responded(&response);
             if !is_its {
                 response = client.request("GET", path, fields);
             }
@@ -161,7 +161,7 @@ fn set_time(path: &Path, since: Duration) {
     file.set_modified(time).expect("set modification time");
 }
 
-fn three(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
+fn start_instances(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
     copies(times).map(|site| Instance::start(site, more))
 }
 
@@ -217,10 +217,16 @@ fn addresses(instances: &[Instance]) -> Vec<String> {
 }
 
 /// Asserts that the responses through a balancer do not depend on the instance.
-fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: ModificationTimes) {
+fn assert_equal_responses(
+    instances: &[Instance; 3],
+    balancer: SocketAddr,
+    times: ModificationTimes,
+) {
     let mut client = Client::connect_from([127, 0, 0, 7], balancer);
     for path in ["/", "/a.txt", "/large.bin"] {
-        let responses = instances.each_ref().map(|at| at.ask(&mut client, path, ""));
+        let responses = instances
+            .each_ref()
+            .map(|at| at.get_from(&mut client, path, ""));
         let tags = responses.each_ref().map(|response| response.field("ETag"));
         let tag = tags[0].expect("ETag field");
         assert!(tag.starts_with('"'), "{tag} is weak");
@@ -236,7 +242,11 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Mod
         assert_eq!(dates.len(), different, "{path} {dates:?}");
         for at in instances {
             let fields = format!("If-None-Match: {tag}\r\n");
-            assert_eq!(at.ask(&mut client, path, &fields).status, 304, "{path}");
+            assert_eq!(
+                at.get_from(&mut client, path, &fields).status,
+                304,
+                "{path}"
+            );
         }
         // A download of which each instance sends a part.
         let whole = &responses[0].content;
@@ -245,7 +255,7 @@ fn assert_one_server(instances: &[Instance; 3], balancer: SocketAddr, times: Mod
             let (first, last) = (joined.len(), joined.len() + whole.len().div_ceil(3) - 1);
             let fields = format!("If-Range: {tag}\r\nRange: bytes={first}-{last}\r\n");
             if first < whole.len() {
-                let response = at.ask(&mut client, path, &fields);
+                let response = at.get_from(&mut client, path, &fields);
                 assert_eq!(response.status, 206, "{path}");
                 joined.extend(response.content);
             }
@@ -267,16 +277,16 @@ fn haproxy_instances_give_equal_responses() {
         (ModificationTimes::Kept, "mtime"),
         (ModificationTimes::Own, "content"),
     ] {
-        let instances = three(times, &["--proxy-protocol", "--etag", etag]);
+        let instances = start_instances(times, &["--proxy-protocol", "--etag", etag]);
         let proxy = haproxy(&instances);
-        assert_one_server(&instances, proxy.address, times);
+        assert_equal_responses(&instances, proxy.address, times);
     }
 }
 
 #[test]
 #[ignore = "needs nginx"]
 fn nginx_instances_give_equal_responses() {
-    let instances = three(
+    let instances = start_instances(
         ModificationTimes::Kept,
         &["--trusted-proxy=127.0.0.0/8,unix"],
     );
@@ -284,30 +294,30 @@ fn nginx_instances_give_equal_responses() {
     let at_sockets: Vec<_> = instances.iter().map(at_sockets).collect();
     for names in [addresses(&instances), at_sockets] {
         let proxy = nginx(&names);
-        assert_one_server(&instances, proxy.address, ModificationTimes::Kept);
+        assert_equal_responses(&instances, proxy.address, ModificationTimes::Kept);
     }
 }
 
 /// Stops and restarts one instance and upgrades another, while clients send requests without a
 /// pause, and asserts that every request succeeds.
-fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
+fn assert_no_request_fails(mut instances: [Instance; 3], balancer: SocketAddr) {
     let mut client = Client::connect(balancer);
     for at in &instances {
-        at.ask(&mut client, "/a.txt", "");
+        at.get_from(&mut client, "/a.txt", "");
     }
     let (over, done) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
     let clients = load(balancer, &over, &done);
     let wrk = WrkLoad::on(balancer, &["-t1", "-c8"]);
-    let goes_on = || {
+    let wait_for_progress = || {
         let before = done.load(Ordering::Relaxed);
         eventually!(|| done.load(Ordering::Relaxed) > before + 200);
     };
-    goes_on();
+    wait_for_progress();
     let [_, second, third] = &mut instances;
     let mut download = Client::connect(balancer);
     loop {
         download.send("GET /huge.bin HTTP/1.1\r\nHost: test\r\n\r\n");
-        if second.has_answered(&download.head()) {
+        if second.has_responded(&download.head()) {
             break;
         }
         download = Client::connect(balancer);
@@ -319,13 +329,13 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
     drop(download);
     let end = second.process.child.wait().expect("wait for exit");
     assert_eq!(end.code(), Some(0));
-    goes_on();
+    wait_for_progress();
     second.start_again();
-    second.ask(&mut client, "/a.txt", "");
-    goes_on();
+    second.get_from(&mut client, "/a.txt", "");
+    wait_for_progress();
     third.process.upgrade();
-    third.ask(&mut client, "/a.txt", "");
-    goes_on();
+    third.get_from(&mut client, "/a.txt", "");
+    wait_for_progress();
     over.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().expect("no request fails");
@@ -336,20 +346,20 @@ fn assert_nobody_is_lost(mut instances: [Instance; 3], balancer: SocketAddr) {
 #[test]
 #[ignore = "needs haproxy and wrk"]
 fn haproxy_restart_and_upgrade_lose_no_request() {
-    let instances = three(
+    let instances = start_instances(
         ModificationTimes::Kept,
         &["--proxy-protocol", "--drain-delay=1"],
     );
     let proxy = haproxy(&instances);
-    assert_nobody_is_lost(instances, proxy.address);
+    assert_no_request_fails(instances, proxy.address);
 }
 
 #[test]
 #[ignore = "needs nginx and wrk"]
 fn nginx_restart_and_upgrade_lose_no_request() {
-    let instances = three(ModificationTimes::Kept, &["--trusted-proxy=127.0.0.0/8"]);
+    let instances = start_instances(ModificationTimes::Kept, &["--trusted-proxy=127.0.0.0/8"]);
     let proxy = nginx(&addresses(&instances));
-    assert_nobody_is_lost(instances, proxy.address);
+    assert_no_request_fails(instances, proxy.address);
 }
 
 /// Each instance limits each client, however the balancer distributes the connections.
@@ -358,7 +368,7 @@ fn nginx_restart_and_upgrade_lose_no_request() {
 fn nginx_clients_have_separate_rate_limits() {
     const BURST: usize = 3;
     let limit = format!("--rate-limit=0.001:{BURST}");
-    let instances = three(
+    let instances = start_instances(
         ModificationTimes::Kept,
         &["--trusted-proxy=127.0.0.0/8", &limit],
     );
@@ -379,29 +389,29 @@ fn nginx_clients_have_separate_rate_limits() {
 #[test]
 #[ignore = "needs haproxy"]
 fn each_instance_metrics_count_own_requests() {
-    let instances = three(ModificationTimes::Kept, &["--proxy-protocol"]);
+    let instances = start_instances(ModificationTimes::Kept, &["--proxy-protocol"]);
     let proxy = haproxy(&instances);
     let mut client = Client::connect(proxy.address);
-    let mut asked = [0.0; 3];
+    let mut requests_sent = [0.0; 3];
     for at in (0..10).flat_map(|_| [0, 0, 1]) {
         loop {
             let response = client.get("/a.txt");
-            let by = instances.iter().position(|at| at.has_answered(&response));
+            let by = instances.iter().position(|at| at.has_responded(&response));
             let by = by.expect("a known instance");
-            asked[by] += 1.0;
+            requests_sent[by] += 1.0;
             if by == at {
                 break;
             }
         }
     }
-    for (at, asked) in instances.iter().zip(asked) {
+    for (at, requests_sent) in instances.iter().zip(requests_sent) {
         let requests = || at.metrics().value("tws_requests_total", &[]);
-        eventually!(|| requests() == asked);
+        eventually!(|| requests() == requests_sent);
         let metrics = at.metrics();
         assert_eq!(metrics.value("tws_ready", &[]), 1.0);
         assert_eq!(
             metrics.value("tws_responses_total", &[("code", "200")]),
-            asked
+            requests_sent
         );
     }
 }
@@ -412,14 +422,14 @@ mod on_postgres {
 
     use super::*;
     use crate::support::postgres::Postgres;
-    use crate::users::{CreateUserLoad, assert_all_there, post, value};
+    use crate::users::{CreateUserLoad, assert_all_exist, post, value};
 
     #[test]
     #[ignore = "needs PostgreSQL"]
     fn postgres_users_are_shared_and_survive_instance_kill() {
         let postgres = Postgres::start();
         let users = format!("--users={}", postgres.url(&postgres.new_database()));
-        let mut instances = three(ModificationTimes::Kept, &[&users]);
+        let mut instances = start_instances(ModificationTimes::Kept, &[&users]);
         for (at, maker) in instances.iter().enumerate() {
             let content = json!({ "Nombre": format!("Ana {at}") }).to_string();
             let made = post(&mut Client::connect(maker.address), &content);
@@ -445,10 +455,10 @@ mod on_postgres {
         }
         for instance in &instances[1..] {
             let mut client = Client::connect(instance.address);
-            assert_all_there(created.clone(), &mut client);
+            assert_all_exist(created.clone(), &mut client);
         }
         let _ = instances[0].process.child.wait();
         instances[0].start_again();
-        assert_all_there(created, &mut Client::connect(instances[0].address));
+        assert_all_exist(created, &mut Client::connect(instances[0].address));
     }
 }

@@ -121,8 +121,8 @@ mod auth {
     fn cors_preflight_needs_no_password() {
         let (_folder, site) = guarded(&[".", "--cors=https://a.test"]);
         let mut client = site.client();
-        let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
-        let preflight = client.request("OPTIONS", "/a.txt", asks);
+        let preflight_fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        let preflight = client.request("OPTIONS", "/a.txt", preflight_fields);
         assert_eq!(preflight.status, 204);
         let allowed = preflight.field("Access-Control-Allow-Headers");
         assert_eq!(allowed, Some("*, Authorization"));

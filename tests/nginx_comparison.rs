@@ -388,7 +388,7 @@ fn corpus() -> Vec<ComparedRequest> {
         ),
         ("bare LF", "GET /ten.txt HTTP/1.1\nHost: test\n\n"),
         (
-            "bare LF behind a field",
+            "bare LF after a field",
             "GET /ten.txt HTTP/1.1\r\nHost: test\nA: b\r\n\r\n",
         ),
         (
@@ -416,11 +416,11 @@ fn corpus() -> Vec<ComparedRequest> {
             "GET /ten.txt HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\nHost: t\r\n\r\n",
         ),
         (
-            "pipeline behind content",
+            "pipeline after content",
             "GET /ten.txt HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nabGET / HTTP/1.1\r\nHost: t\r\n\r\n",
         ),
         (
-            "pipeline behind both lengths",
+            "pipeline after both lengths",
             "GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: t\r\n\r\n",
         ),
     ] {
@@ -471,9 +471,9 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     all
 }
 
-fn ask(address: SocketAddr, bytes: &str) -> ResponseSummary {
+fn summarize_responses(address: SocketAddr, bytes: &str) -> ResponseSummary {
     let all = exchange(address, bytes.as_bytes());
-    let mut answer = ResponseSummary::default();
+    let mut summary = ResponseSummary::default();
     let mut rest = &all[..];
     while let Some(end) =
         memchr::memmem::find(rest, b"\r\n\r\n").filter(|_| rest.starts_with(b"HTTP/1."))
@@ -494,17 +494,17 @@ fn ask(address: SocketAddr, bytes: &str) -> ResponseSummary {
             Some(len) if !bodiless => len.parse().expect("valid Content-Length"),
             _ => 0,
         };
-        let (content, behind) = rest.split_at_checked(len).expect("complete body");
-        rest = behind;
-        if answer.statuses.is_empty() {
-            answer.aspects = aspects(&status, field, content);
+        let (content, after) = rest.split_at_checked(len).expect("complete body");
+        rest = after;
+        if summary.statuses.is_empty() {
+            summary.aspects = aspects(&status, field, content);
         }
-        answer.statuses.push(status);
+        summary.statuses.push(status);
     }
     if !rest.is_empty() {
-        answer.statuses.push("what is not HTTP/1".to_owned());
+        summary.statuses.push("not HTTP/1".to_owned());
     }
-    answer
+    summary
 }
 
 fn aspects(
@@ -600,7 +600,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "417 | 200",
         &["Expect: something"],
-        "RFC 9110 §10.1.1: 417 for an expectation that nobody knows.",
+        "RFC 9110 §10.1.1: 417 for an unknown expectation.",
     ),
     (
         "200 | 206",
@@ -610,7 +610,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "200 | 206",
         &["Range: bytes=0-1|Range: bytes=2-3"],
-        "RFC 9110 §5.3: Range is no list, so two lines are malformed; ignored (§14.2).",
+        "RFC 9110 §5.3: Range is not a list, so two lines are malformed and ignored (§14.2).",
     ),
     (
         "200 | 206",
@@ -631,7 +631,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "200 | 206",
         &["large, 40 ranges"],
-        "RFC 9110 §17.15: more than 16 ranges are no honest request; the whole is sent.",
+        "RFC 9110 §17.15: more than 16 ranges may be an attack; the whole file is sent.",
     ),
     (
         "200 | 400",
@@ -639,7 +639,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
             "Content-Length: 3, 3||abc",
             "Content-Length: 3|Content-Length: 3||abc",
         ],
-        "RFC 9112 §6.3: equal lengths may be taken for one.",
+        "RFC 9112 §6.3: equal lengths may be treated as one.",
     ),
     (
         "200 | 400",
@@ -654,32 +654,32 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "200 | 400",
         &["field of 9000"],
-        "Our limit for a head is 16 KiB, nginx's for a line is 8.",
+        "The limit of tws for a head is 16 KiB, that of nginx for a line is 8 KiB.",
     ),
     (
         "431 | 200",
         &["200 fields"],
-        "RFC 6585 §5: 431 says what is wrong. Our limit is 100 fields, 16 KiB.",
+        "RFC 6585 §5: 431 is the specific status. The limits of tws are 100 fields and 16 KiB.",
     ),
     (
         "431 | 400",
         &["2000 fields", "field of 40000"],
-        "RFC 6585 §5: 431 says what is wrong. Our limit is 100 fields, 16 KiB.",
+        "RFC 6585 §5: 431 is the specific status. The limits of tws are 100 fields and 16 KiB.",
     ),
     (
         "200 | 412",
         &["If-Match: ETAG|If-Unmodified-Since: BEFORE"],
-        "RFC 9110 §13.2.2: the date does not count beside the tag.",
+        "RFC 9110 §13.2.2: the date is ignored if there is a tag.",
     ),
     (
         "304 | 200",
         &["If-None-Match: ETAG|If-Modified-Since: BEFORE"],
-        "RFC 9110 §13.2.2: the date does not count beside the tag.",
+        "RFC 9110 §13.2.2: the date is ignored if there is a tag.",
     ),
     (
         "200 | 412",
         &["If-Match: x"],
-        "Our rule: an ill-formed precondition is ignored.",
+        "Rule of tws: an ill-formed precondition is ignored.",
     ),
     (
         "200 | 412",
@@ -689,27 +689,27 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "304 | 200",
         &["If-Modified-Since: AFTER"],
-        "RFC 9110 §13.1.3: not modified since is earlier or equal; nginx wants equal.",
+        "RFC 9110 §13.1.3: not modified since means earlier or equal; nginx requires equal.",
     ),
     (
         "304 | 400",
         &["If-None-Match: \"x\"|If-None-Match: ETAG"],
-        "RFC 9110 §5.3: a list may stand on several lines.",
+        "RFC 9110 §5.3: a list may be spread over several lines.",
     ),
     (
         "204 | 400",
         &["OPTIONS *"],
-        "RFC 9110 §9.3.7: OPTIONS says which methods there are.",
+        "RFC 9110 §9.3.7: OPTIONS lists the supported methods.",
     ),
     (
         "204 | 405",
         &["method OPTIONS"],
-        "RFC 9110 §9.3.7: OPTIONS says which methods there are.",
+        "RFC 9110 §9.3.7: OPTIONS lists the supported methods.",
     ),
     (
         "206 | 200",
         &["Range: bytes=0-,0-,0-,0-"],
-        "RFC 9110 §15.3.7.2: ranges that overlap are one; nginx sends the whole.",
+        "RFC 9110 §15.3.7.2: overlapping ranges are merged; nginx sends the whole file.",
     ),
     (
         "206 | 416",
@@ -727,17 +727,17 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "505 | 200",
         &["1.2"],
-        "RFC 9110 §15.6.6: 1.0 and 1.1 are spoken here, and there is no other 1.x.",
+        "RFC 9110 §15.6.6: only 1.0 and 1.1 are supported, and no other 1.x exists.",
     ),
     (
         "400 | 200",
         &["HTTP/1.10", "space at the end", "two spaces"],
-        "RFC 9112 §3: one space, one digit; leniency is how two servers read two requests.",
+        "RFC 9112 §3: one space, one digit; leniency allows request smuggling.",
     ),
     (
         "400 | 200",
-        &["bare LF", "bare LF behind a field"],
-        "RFC 9112 §2.2 lets a bare LF end a line; we do not: two servers could read two requests.",
+        &["bare LF", "bare LF after a field"],
+        "RFC 9112 §2.2 allows a bare LF to end a line; tws rejects it against request smuggling.",
     ),
     (
         "400 | 200",
@@ -757,7 +757,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "400 | 200",
         &["target ftp://test/ten.txt"],
-        "RFC 9110 §7.4: not a scheme that is served here.",
+        "RFC 9110 §7.4: the scheme is not supported.",
     ),
     (
         "400 | 200",
@@ -768,12 +768,12 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
             "target /back%5Cslash.txt",
             "target /back\\slash.txt",
         ],
-        "Our rule: an encoded slash or a backslash could mean two things, so it is refused.",
+        "Rule of tws: an encoded slash or a backslash is ambiguous, so it is rejected.",
     ),
     (
         "400 | 404",
         &["target /..\\ten.txt", "target /about\\..\\ten.txt"],
-        "Our rule: an encoded slash or a backslash could mean two things, so it is refused.",
+        "Rule of tws: an encoded slash or a backslash is ambiguous, so it is rejected.",
     ),
     (
         "400 | 501",
@@ -781,19 +781,19 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
         "RFC 9112 §6.3: 400 if chunked is not the last coding.",
     ),
     (
-        "400 | what is not HTTP/1",
+        "400 | not HTTP/1",
         &["0.9"],
-        "RFC 9112 §2.3, RFC 9110 §2.5: HTTP/0.9 is not spoken here.",
+        "RFC 9112 §2.3, RFC 9110 §2.5: HTTP/0.9 is not supported.",
     ),
     (
         "404 | 200",
         &["target /%2esecret", "target /.secret"],
-        "Our rule: names that begin with a dot are not there.",
+        "Rule of tws: names that begin with a dot are not served.",
     ),
     (
         "404 | 403",
         &["target /bare/"],
-        "Our rule: a folder that is neither listed nor has an index is not there.",
+        "Rule of tws: a folder without an index and without a listing is not found.",
     ),
     (
         "405 | 400",
@@ -803,17 +803,17 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "405 | 404",
         &["POST to nothing"],
-        "Our rule: what only files could answer is refused before its content is read.",
+        "Rule of tws: a method that files do not support is rejected before the body is read.",
     ),
     (
         "501 | 400",
         &["method get"],
-        "RFC 9110 §9.1: 501 for a method that is not known, and they are case-sensitive.",
+        "RFC 9110 §9.1: 501 for an unknown method; methods are case-sensitive.",
     ),
     (
         "501 | 405",
         &["method BREW", "method PROPFIND"],
-        "RFC 9110 §9.1: 501 for a method that is not known, and they are case-sensitive.",
+        "RFC 9110 §9.1: 501 for an unknown method; methods are case-sensitive.",
     ),
     (
         "Accept-Ranges: bytes | ",
@@ -839,7 +839,7 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
             "large 0-99999,100000-199999",
             "large 100-199,1000-1999,5000-",
         ],
-        "RFC 9110 §14.3: true of a part as well; nginx says it with the whole only.",
+        "RFC 9110 §14.3: applies to a partial response as well; nginx sends it with 200 only.",
     ),
     (
         "Allow: yes | no",
@@ -856,52 +856,52 @@ const KNOWN_DIFFERENCES: &[KnownDifference] = &[
     (
         "Content-Range: bytes 0-199999/200000 | ",
         &["large 0-99999,100000-199999"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "Content-Range: bytes 0-29/200000 | ",
         &["large 0-9,20-29"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "Content-Range: bytes 0-6/10 | ",
         &["Range: bytes=0-4,2-6"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "Content-Range: bytes 0-9/10 | ",
         &["Range: bytes=0-0,9-9"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "Content-Type: application/octet-stream | multipart/byteranges",
         &["large 0-9,20-29", "large 0-99999,100000-199999"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "Content-Type: text/plain | multipart/byteranges",
         &["Range: bytes=0-0,9-9", "Range: bytes=0-4,2-6"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "content: 53b63a6f | bytes 0-0/10 4d067153, bytes 9-9/10 026ed82c",
         &["Range: bytes=0-0,9-9"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "content: d0afdf1a | bytes 0-99999/200000 8a4b9b40, bytes 100000-199999/200000 f4e8471d",
         &["large 0-99999,100000-199999"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "content: dde61fea | bytes 0-9/200000 bd3033ca, bytes 20-29/200000 70f7a2e8",
         &["large 0-9,20-29"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
     (
         "content: e865413d | bytes 0-4/10 61738610, bytes 2-6/10 9cc72ca4",
         &["Range: bytes=0-4,2-6"],
-        "RFC 9110 §15.3.7.2: near or overlapping parts are sent as one.",
+        "RFC 9110 §15.3.7.2: near or overlapping ranges are merged.",
     ),
 ];
 
@@ -919,11 +919,11 @@ fn difference_from_nginx_has_documented_reason() {
 
     let mut found = BTreeSet::new();
     for (name, bytes) in corpus() {
-        let answers = servers.each_ref().map(|(address, tag)| {
+        let summaries = servers.each_ref().map(|(address, tag)| {
             let bytes = bytes.replace("ETAG", tag);
-            ask(*address, &bytes)
+            summarize_responses(*address, &bytes)
         });
-        for difference in differences(&answers[0], &answers[1]) {
+        for difference in differences(&summaries[0], &summaries[1]) {
             found.insert((difference, name.clone()));
         }
     }
@@ -942,6 +942,6 @@ fn difference_from_nginx_has_documented_reason() {
     let unneeded = list(&mut explained.difference(&found));
     assert!(
         unexplained.is_empty() && unneeded.is_empty(),
-        "not explained:\n{unexplained}explained, but not so:\n{unneeded}"
+        "differences not listed:\n{unexplained}listed, but not found:\n{unneeded}"
     );
 }

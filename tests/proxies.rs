@@ -10,13 +10,13 @@ use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 use crate::support::{TestServer, TwsProcess};
 
 /// Responds with the client's address, and whether its connection is encrypted.
-fn who(request: &Request<'_>) -> Outcome {
+fn echo_client(request: &Request<'_>) -> Outcome {
     let text = format!("{} {}", request.client_addr(), request.is_secure());
     Response::text(text).into()
 }
 
 fn server(trusted: &str, change: impl FnOnce(&mut Config)) -> TestServer {
-    TestServer::configured(who, |config| {
+    TestServer::configured(echo_client, |config| {
         config.trusted_proxies = trusted.parse().expect("valid networks");
         change(config);
     })
@@ -72,7 +72,7 @@ fn trusted_proxy_field_sets_client_address() {
 
 #[test]
 fn forwarded_fields_without_trusted_proxy_are_ignored() {
-    let server = TestServer::start(who);
+    let server = TestServer::start(echo_client);
     let mut client = server.client();
     let own = client.stream().local_addr().expect("local address");
     let response = client.request("GET", "/", BOTH);
@@ -131,10 +131,10 @@ fn access_log_has_forwarded_client_address() {
     let mut server = TwsProcess::start(folder.path(), &args);
     let mut proxy = server.client();
     let port = proxy.stream().local_addr().expect("local address").port();
-    let told = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
-    assert_eq!(proxy.request("GET", "/a.txt", told).status, 200);
+    let field = "X-Forwarded-For: 192.0.2.66, 192.0.2.7:4321, 10.0.0.2\r\n";
+    assert_eq!(proxy.request("GET", "/a.txt", field).status, 200);
     // A malformed request is logged with the peer's address.
-    proxy.send(format!("GET /a.txt HTTP/1.1\r\n{told}broken\r\n\r\n"));
+    proxy.send(format!("GET /a.txt HTTP/1.1\r\n{field}broken\r\n\r\n"));
     assert_eq!(proxy.response().status, 400);
     let mut seen = || {
         let line: Value = serde_json::from_str(&server.line()).expect("parse JSON");

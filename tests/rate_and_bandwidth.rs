@@ -94,7 +94,7 @@ fn rate_limited_request_body_is_not_read() {
 fn rate_limited_cors_response_has_allow_origin() {
     let (_folder, site) = site(&[&format!("--rate-limit={NEVER}"), "--cors=https://a.test"]);
     let mut client = Client::connect(at(&site));
-    let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+    let preflight_fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
     let asked = [
         ("OPTIONS", 204),
         ("GET", 200),
@@ -102,7 +102,7 @@ fn rate_limited_cors_response_has_allow_origin() {
         ("GET", 429),
     ];
     for (method, status) in asked {
-        let response = client.request(method, "/a.txt", asks);
+        let response = client.request(method, "/a.txt", preflight_fields);
         assert_eq!(response.status, status);
         let origin = response.field("Access-Control-Allow-Origin");
         assert_eq!(origin, Some("https://a.test"));
@@ -131,7 +131,7 @@ mod bandwidth {
     const RATE: usize = 512 * KIB;
     /// Most bytes that move immediately after an idle time: a quarter of a second's worth, one
     /// chunk, and the response heads.
-    const AT_ONCE: usize = RATE / 4 + RATE / 8 + KIB;
+    const MAX_BURST: usize = RATE / 4 + RATE / 8 + KIB;
 
     fn limited(handler: impl Handler + 'static, change: impl FnOnce(&mut Limits)) -> TestServer {
         TestServer::configured(handler, |config| {
@@ -163,14 +163,14 @@ mod bandwidth {
     }
 
     /// Returns the minimum duration of a transfer at `RATE`.
-    fn least(bytes: usize) -> Duration {
-        Duration::from_secs_f64(bytes.saturating_sub(AT_ONCE) as f64 / RATE as f64)
+    fn minimum_duration(bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes.saturating_sub(MAX_BURST) as f64 / RATE as f64)
     }
 
     fn get_big(mut client: Client, len: usize) {
         let response = client.get("/big");
         assert_eq!(response.status, 200);
-        assert!(response.content == pattern(len), "other bytes");
+        assert!(response.content == pattern(len), "the body differs");
     }
 
     #[test]
@@ -184,7 +184,11 @@ mod bandwidth {
             let server = limited(files, limit);
             let start = Instant::now();
             get_big(local(&server, 1), LEN);
-            assert!(start.elapsed() >= least(LEN), "{:?}", start.elapsed());
+            assert!(
+                start.elapsed() >= minimum_duration(LEN),
+                "{:?}",
+                start.elapsed()
+            );
         }
     }
 
@@ -205,13 +209,20 @@ mod bandwidth {
         let server = limited(handler, per_connection(RATE));
         let start = Instant::now();
         let mut client = local(&server, 1);
-        assert!(client.get("/bytes").content == pattern(LEN), "other bytes");
+        assert!(
+            client.get("/bytes").content == pattern(LEN),
+            "the body differs"
+        );
         client.request("HEAD", "/stream", "");
         client
             .send("GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
             .head();
-        assert!(client.chunks() == pattern(LEN), "other bytes");
-        assert!(start.elapsed() >= least(2 * LEN), "{:?}", start.elapsed());
+        assert!(client.chunks() == pattern(LEN), "the body differs");
+        assert!(
+            start.elapsed() >= minimum_duration(2 * LEN),
+            "{:?}",
+            start.elapsed()
+        );
     }
 
     #[test]
@@ -226,10 +237,18 @@ mod bandwidth {
                 scope.spawn(|| get_big(client, LEN));
             }
         });
-        assert!(start.elapsed() >= least(3 * LEN), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() >= minimum_duration(3 * LEN),
+            "{:?}",
+            start.elapsed()
+        );
         // A new connection does not help: the client's debt persists.
         (0..3).for_each(|_| get_big(local(&server, 1), LEN));
-        assert!(start.elapsed() >= least(6 * LEN), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() >= minimum_duration(6 * LEN),
+            "{:?}",
+            start.elapsed()
+        );
     }
 
     /// The greedy client's download would take hours.
@@ -277,8 +296,11 @@ mod bandwidth {
             format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\n").into_bytes();
         request.extend(pattern(LEN));
         client.send(request);
-        assert!(client.response().content == pattern(LEN), "other bytes");
-        assert!(start.elapsed() >= least(2 * LEN));
+        assert!(
+            client.response().content == pattern(LEN),
+            "the body differs"
+        );
+        assert!(start.elapsed() >= minimum_duration(2 * LEN));
     }
 
     #[test]
@@ -310,21 +332,21 @@ mod bandwidth {
     }
 
     /// Connects so many clients that the turn of the last is minutes away.
-    fn crowd(server: &TestServer) -> Vec<Client> {
-        let mut crowd: Vec<_> = (0..40).map(|_| local(server, 1)).collect();
-        for client in &mut crowd {
+    fn connect_waiting_clients(server: &TestServer) -> Vec<Client> {
+        let mut waiting: Vec<_> = (0..40).map(|_| local(server, 1)).collect();
+        for client in &mut waiting {
             client.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n");
         }
-        eventually!(|| server.handle.connections() == crowd.len());
-        crowd
+        eventually!(|| server.handle.connections() == waiting.len());
+        waiting
     }
 
     #[test]
     fn reset_while_throttled_closes_connection() {
         let (_folder, files) = files(1024 * KIB);
         let server = limited(files, per_client(KIB));
-        let mut crowd = crowd(&server);
-        for reset in crowd.split_off(20) {
+        let mut waiting = connect_waiting_clients(&server);
+        for reset in waiting.split_off(20) {
             let linger = SockRef::from(reset.stream()).set_linger(Some(Duration::ZERO));
             linger.expect("set linger time");
         }
@@ -336,10 +358,10 @@ mod bandwidth {
     fn throttled_downloads_are_aborted_at_drain_timeout() {
         let (_folder, files) = files(1024 * KIB);
         let mut server = limited(files, per_client(KIB));
-        let mut crowd = crowd(&server);
+        let mut waiting = connect_waiting_clients(&server);
         server.handle.shut_down_within(Duration::from_millis(200));
         server.join();
-        for client in &mut crowd {
+        for client in &mut waiting {
             let got = client.rest().unwrap_or_default();
             assert!(got.len() < 64 * KIB, "{}", got.len());
         }

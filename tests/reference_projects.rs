@@ -43,8 +43,8 @@ mod tws_course_project {
         for page in ["/", "/page_one", "/page_two", "/page_three", "/page_four"] {
             let text = client.get(page).text();
             for tag in text.split("<img").skip(1) {
-                let (_, behind) = tag.split_once("src=\"").expect("src attribute");
-                let (source, _) = behind.split_once('"').expect("src attribute");
+                let (_, after) = tag.split_once("src=\"").expect("src attribute");
+                let (source, _) = after.split_once('"').expect("src attribute");
                 let path = format!("/{}", source.trim_start_matches('/'));
                 let image = client.get(&path);
                 assert_eq!(image.status, 200, "{page}: {source}");

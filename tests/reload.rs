@@ -89,7 +89,7 @@ fn request_in_progress_finishes_with_old_handler() {
 fn old_handler_is_dropped_after_last_client_disconnects() {
     let (old, contents, is_gone) = NamedHandler::new("old");
     let server = TestServer::configured(old, |config| config.workers = 1.try_into().ok());
-    let [leaves, breaks] = [(), ()].map(|()| {
+    let [stays_open, resets] = [(), ()].map(|()| {
         let mut client = server.client();
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
         contents.recv().expect("body is admitted");
@@ -103,11 +103,11 @@ fn old_handler_is_dropped_after_last_client_disconnects() {
     eventually!(|| server.client().get("/").text() == "new 0");
     // With a linger time of zero, closing resets the connection.
     let linger = Some(std::time::Duration::ZERO);
-    rustix::net::sockopt::set_socket_linger(breaks.stream(), linger).expect("set linger time");
-    drop(breaks);
+    rustix::net::sockopt::set_socket_linger(resets.stream(), linger).expect("set linger time");
+    drop(resets);
     eventually!(|| server.handle.connections() == 1);
     assert!(!is_gone.load(Ordering::Acquire));
-    drop(leaves);
+    drop(stays_open);
     eventually!(|| is_gone.load(Ordering::Acquire));
 }
 
@@ -185,8 +185,9 @@ fn reload_changes_drain_timeout() {
 
 #[test]
 fn reload_changes_trusted_proxies_of_open_connection() {
-    let who = |request: &Request<'_>| Response::text(request.client_addr().ip().to_string());
-    let server = TestServer::start(who);
+    let echo_client =
+        |request: &Request<'_>| Response::text(request.client_addr().ip().to_string());
+    let server = TestServer::start(echo_client);
     let fields = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.8\r\n";
     let mut client = server.client();
     for (trusted, field, expected) in [
@@ -197,7 +198,10 @@ fn reload_changes_trusted_proxies_of_open_connection() {
         let mut config = Config::default();
         config.trusted_proxies = trusted.parse().expect("valid networks");
         config.forwarded_field = field;
-        server.handle.reload(who, &config).expect("reload settings");
+        server
+            .handle
+            .reload(echo_client, &config)
+            .expect("reload settings");
         eventually!(|| client.request("GET", "/", fields).text() == expected);
     }
 }
@@ -208,7 +212,7 @@ fn reload_changes_trusted_proxy_header_senders() {
     let server = TestServer::configured(hello, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
     });
-    let is_let_in = || {
+    let is_accepted = || {
         let mut client = server.client();
         // The server may close the connection before the header is sent.
         let header = "PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n";
@@ -216,7 +220,7 @@ fn reload_changes_trusted_proxy_header_senders() {
         let _ = client.stream().write_all(request.as_bytes());
         client.rest().is_ok_and(|response| !response.is_empty())
     };
-    assert!(is_let_in());
+    assert!(is_accepted());
     for (trusted, expected) in [("192.0.2.1", false), ("127.0.0.0/8", true)] {
         let mut config = Config::default();
         config.trusted_proxies = trusted.parse().expect("valid networks");
@@ -224,7 +228,7 @@ fn reload_changes_trusted_proxy_header_senders() {
             .handle
             .reload(hello, &config)
             .expect("reload settings");
-        eventually!(|| is_let_in() == expected);
+        eventually!(|| is_accepted() == expected);
     }
 }
 
@@ -258,7 +262,7 @@ impl ProcessWithStderr {
     }
 
     /// Waits for a complete line on standard error that contains `word`.
-    pub(crate) fn said(&self, word: &str) -> String {
+    pub(crate) fn wait_for_line(&self, word: &str) -> String {
         let mut found = None;
         eventually!(|| {
             let errors = self.errors();
@@ -284,7 +288,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 /// Returns a folder with a site, and a config file beside the site.
-fn place(text: &str) -> tempfile::TempDir {
+fn site_folder(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::create_dir_all(folder.path().join("site")).expect("create directory");
     fs::create_dir_all(folder.path().join("etc")).expect("create directory");
@@ -298,7 +302,7 @@ const SETTINGS: &str = "directory = \"../site\"\nport = 0\naccess-log = \"off\"\
 
 #[test]
 fn sighup_reloads_config_file() {
-    let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
+    let folder = site_folder(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let mut client = tws.process.client();
@@ -320,7 +324,7 @@ fn sighup_reloads_config_file() {
 
 #[test]
 fn sighup_with_invalid_file_keeps_settings_and_logs() {
-    let folder = place(&format!("{SETTINGS}index = [\"a.html\"]\n"));
+    let folder = site_folder(&format!("{SETTINGS}index = [\"a.html\"]\n"));
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     const SITE: &str = "directory = \"../site\"\n";
@@ -333,14 +337,14 @@ fn sighup_with_invalid_file_keeps_settings_and_logs() {
     ] {
         replace(&file, &text);
         tws.process.signal(Signal::HUP);
-        let line = tws.said(expected);
+        let line = tws.wait_for_line(expected);
         assert!(line.contains("the settings are unchanged"), "{line}");
         assert_eq!(tws.process.client().get("/").text(), "a");
     }
     assert_eq!(tws.errors().lines().count(), 5, "{}", tws.errors());
     fs::remove_file(&file).expect("remove file");
     tws.process.signal(Signal::HUP);
-    tws.said("no such file");
+    tws.wait_for_line("no such file");
     assert_eq!(tws.process.client().get("/").text(), "a");
     tws.end();
 }
@@ -348,7 +352,7 @@ fn sighup_with_invalid_file_keeps_settings_and_logs() {
 /// With the old delay of an hour the process would not exit.
 #[test]
 fn sighup_changes_drain_delay() {
-    let folder = place(&format!(
+    let folder = site_folder(&format!(
         "{SETTINGS}index = [\"a.html\"]\ndrain-delay = 3600\n"
     ));
     let file = folder.path().join("etc/tws.toml");
@@ -368,7 +372,7 @@ fn sighup_changes_drain_delay() {
 
 #[test]
 fn sighup_logs_settings_that_need_restart() {
-    let folder = place(SETTINGS);
+    let folder = site_folder(SETTINGS);
     let file = folder.path().join("etc/tws.toml");
     let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
     let text = "directory = \"../site\"\nport = 1\nbind = \"127.0.0.2\"\nunix-mode = \"600\"\n\
@@ -376,7 +380,7 @@ fn sighup_logs_settings_that_need_restart() {
                 access-log = \"log\"\nindex = [\"b.html\"]\nstate-dir = \"s\"\n";
     replace(&file, text);
     tws.process.signal(Signal::HUP);
-    let line = tws.said("after a restart");
+    let line = tws.wait_for_line("after a restart");
     assert!(
         line.ends_with(": bind, port, unix-mode, proxy-protocol, admin, state-dir, access-log"),
         "{line}"
@@ -387,7 +391,7 @@ fn sighup_logs_settings_that_need_restart() {
 
 #[test]
 fn sighup_changes_root_within_sandbox() {
-    let folder = place(SETTINGS);
+    let folder = site_folder(SETTINGS);
     fs::write(folder.path().join("site/index.html"), "site").expect("write file");
     let other = tempfile::tempdir().expect("create temporary directory");
     fs::write(other.path().join("index.html"), "other").expect("write file");
@@ -413,7 +417,7 @@ fn sighup_changes_root_within_sandbox() {
         eventually!(|| is_refused() || answer() == "other");
         if is_refused() {
             assert_eq!((answer().as_str(), expected), ("inside", "inside"));
-            let line = tws.said(&outside);
+            let line = tws.wait_for_line(&outside);
             assert!(line.contains("sandbox"), "{line}");
         }
         tws.end();
@@ -427,7 +431,7 @@ const HASH: &str = "$2y$04$CAEdaA94G7IhZBfoXyCMaeiZuCDGuWguBmdqyGRCxi1VqVOfYmlmW
 #[cfg(feature = "auth")]
 #[test]
 fn sighup_reloads_password_file() {
-    let folder = place(&format!("{SETTINGS}auth-file = \"users\"\n"));
+    let folder = site_folder(&format!("{SETTINGS}auth-file = \"users\"\n"));
     let users = folder.path().join("etc/users");
     let (ana, ben) = (format!("ana:{HASH}\n"), format!("ben:{HASH}\n"));
     fs::write(&users, &ana).expect("write file");
@@ -453,7 +457,7 @@ fn sighup_reloads_password_file() {
 fn sigusr1_reopens_log_without_losing_lines() {
     const ROUNDS: usize = 5;
     const CLIENTS: usize = 4;
-    let folder = place("");
+    let folder = site_folder("");
     let log = folder.path().join("etc/access.log");
     let args = ["site", "-p0", "--workers=2", "--access-log=etc/access.log"];
     let tws = ProcessWithStderr::start(folder.path(), &args);
@@ -462,12 +466,12 @@ fn sigusr1_reopens_log_without_losing_lines() {
         .map(|name| {
             let (mut client, done) = (tws.process.client(), Arc::clone(&done));
             std::thread::spawn(move || {
-                let mut asked = 0;
+                let mut sent = 0;
                 while !done.load(Ordering::Acquire) {
-                    client.get(&format!("/{name}-{asked}-"));
-                    asked += 1;
+                    client.get(&format!("/{name}-{sent}-"));
+                    sent += 1;
                 }
-                asked
+                sent
             })
         })
         .collect();
@@ -478,7 +482,7 @@ fn sigusr1_reopens_log_without_losing_lines() {
     }
     eventually!(|| fs::metadata(&log).is_ok_and(|log| log.len() > 0));
     done.store(true, Ordering::Release);
-    let asked: Vec<usize> = clients
+    let sent: Vec<usize> = clients
         .into_iter()
         .map(|client| client.join().expect("thread does not panic"))
         .collect();
@@ -497,13 +501,13 @@ fn sigusr1_reopens_log_without_losing_lines() {
             }
         }
     }
-    assert_eq!(lines.len(), asked.iter().sum::<usize>());
+    assert_eq!(lines.len(), sent.iter().sum::<usize>());
     assert!(lines.values().all(|&count| count == 1), "{lines:?}");
 }
 
 #[test]
 fn sigusr1_failing_to_reopen_keeps_old_log() {
-    let folder = place("");
+    let folder = site_folder("");
     let log = folder.path().join("etc/access.log");
     let moved = folder.path().join("moved.log");
     let args = ["site", "-p0", "--access-log=etc/access.log"];
@@ -512,7 +516,7 @@ fn sigusr1_failing_to_reopen_keeps_old_log() {
     fs::rename(&log, &moved).expect("rename log");
     fs::create_dir(&log).expect("create directory");
     tws.process.signal(Signal::USR1);
-    let line = tws.said("access.log");
+    let line = tws.wait_for_line("access.log");
     assert!(line.contains("stays in use"), "{line}");
     assert_eq!(tws.process.client().get("/second").status, 404);
     eventually!(|| fs::read_to_string(&moved).is_ok_and(|log| log.contains("/second")));
@@ -530,7 +534,7 @@ fn sighup_after_terminal_closed_stops_server() {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use std::io::IsTerminal;
-    let folder = place("");
+    let folder = site_folder("");
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .expect("open pseudo-terminal");
     grantpt(&master).expect("grant pseudo-terminal");

@@ -25,7 +25,7 @@ struct CorpusCase<'a> {
     name: &'a str,
     bytes: Vec<u8>,
     allowed: Vec<&'a str>,
-    goes_on: ConnectionFate,
+    connection: ConnectionFate,
     /// Why tws accepts what nginx rejects.
     nginx: Option<&'a str>,
 }
@@ -58,11 +58,11 @@ fn case(block: &str) -> CorpusCase<'_> {
             reasons.push(line);
         }
     }
-    let answer = answer.unwrap_or_else(|| panic!("{name}: no answer"));
-    let (allowed, goes_on) = answer
+    let answer = answer.unwrap_or_else(|| panic!("{name}: no expected response"));
+    let (allowed, connection) = answer
         .split_once(' ')
         .expect("statuses and connection state");
-    let goes_on = match goes_on {
+    let connection = match connection {
         "closes" => ConnectionFate::Closes,
         "keeps" => ConnectionFate::Keeps,
         "any" => ConnectionFate::Any,
@@ -70,13 +70,13 @@ fn case(block: &str) -> CorpusCase<'_> {
     };
     assert!(
         !bytes.is_empty() && !reasons.is_empty(),
-        "{name}: not whole"
+        "{name}: incomplete"
     );
     CorpusCase {
         name,
         bytes,
         allowed: allowed.split('|').collect(),
-        goes_on,
+        connection,
         nginx: reasons.iter().find_map(|line| line.strip_prefix("nginx: ")),
     }
 }
@@ -90,8 +90,8 @@ fn unescape(text: &str) -> Vec<u8> {
         rest = &rest[letter.len_utf8()..];
         match letter {
             '\\' => {
-                let (kind, behind) = rest.split_at(1);
-                rest = behind;
+                let (kind, after) = rest.split_at(1);
+                rest = after;
                 bytes.push(match kind {
                     "r" => b'\r',
                     "n" => b'\n',
@@ -99,17 +99,17 @@ fn unescape(text: &str) -> Vec<u8> {
                     "0" => 0,
                     "\\" => b'\\',
                     "x" => {
-                        let (digits, behind) = rest.split_at(2);
-                        rest = behind;
+                        let (digits, after) = rest.split_at(2);
+                        rest = after;
                         u8::from_str_radix(digits, 16).expect("two hexadecimal digits")
                     }
                     other => panic!("\\{other} in {text:?}"),
                 });
             }
             '{' => {
-                let (repeated, behind) = rest.split_once('}').expect("closing brace");
+                let (repeated, after) = rest.split_once('}').expect("closing brace");
                 let (what, count) = repeated.rsplit_once('*').expect("repeat count");
-                rest = behind;
+                rest = after;
                 let count = count.parse().expect("repeat count");
                 bytes.extend(unescape(what).repeat(count));
             }
@@ -155,21 +155,22 @@ fn hostile_request_gets_allowed_status_and_connection_state() {
         for case in parse(text) {
             let statuses = statuses(server.address, &case);
             let first = statuses.first().map_or("none", String::as_str);
-            let behind: Vec<_> = statuses.iter().skip(1).map(String::as_str).collect();
-            let goes_on = match behind[..] {
+            let after: Vec<_> = statuses.iter().skip(1).map(String::as_str).collect();
+            let connection = match after[..] {
                 [] => Some(ConnectionFate::Closes),
                 ["206"] => Some(ConnectionFate::Keeps),
                 _ => None,
             };
             let fine = case.allowed.contains(&first)
-                && goes_on
-                    .is_some_and(|way| case.goes_on == ConnectionFate::Any || case.goes_on == way);
+                && connection.is_some_and(|way| {
+                    case.connection == ConnectionFate::Any || case.connection == way
+                });
             if !fine {
                 wrong += &format!("  {family}, {}: {statuses:?}\n", case.name);
             }
         }
     }
-    assert!(wrong.is_empty(), "not as it may be:\n{wrong}");
+    assert!(wrong.is_empty(), "not as allowed:\n{wrong}");
     // The server still serves the next client.
     assert_eq!(server.client().get("/ten.txt").status, 200);
 }
@@ -193,6 +194,6 @@ fn request_rejected_by_nginx_but_accepted_has_documented_reason() {
     }
     assert!(
         wrong.is_empty(),
-        "we accept it, nginx does not, or the reason is old:\n{wrong}"
+        "accepted by tws only, without a reason, or the reason is outdated:\n{wrong}"
     );
 }

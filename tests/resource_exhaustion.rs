@@ -95,9 +95,9 @@ const ABORT_POINTS: [(&str, &[u8], usize); 8] = [
         b"GET /big.bin HTTP/1.1\r\nHost: h\r\n\r\n",
         100,
     ),
-    ("behind a response", GET, 15),
+    ("after a response", GET, 15),
     (
-        "behind the last response",
+        "after the last response",
         b"GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         15,
     ),
@@ -112,7 +112,7 @@ enum CloseKind {
 }
 
 /// Opens a connection and ends it; `at` selects where and how.
-fn live_shortly(address: SocketAddr, at: usize) {
+fn open_and_abort(address: SocketAddr, at: usize) {
     let (_, request, read) = ABORT_POINTS[at % ABORT_POINTS.len()];
     let close_kind =
         [CloseKind::Closes, CloseKind::Resets, CloseKind::HalfCloses][at / ABORT_POINTS.len() % 3];
@@ -143,7 +143,7 @@ fn short_connections(count: usize) {
     let site = site();
     let server = quiet(site.path());
     for at in 0..count / 10 {
-        live_shortly(server.address, at);
+        open_and_abort(server.address, at);
     }
     let mut client = server.client();
     assert_eq!(client.get("/small.txt").text(), "small");
@@ -152,7 +152,7 @@ fn short_connections(count: usize) {
     eventually!(|| process_resources(&server).descriptors < 64);
     let before = process_resources(&server);
     for at in 0..count {
-        live_shortly(server.address, at);
+        open_and_abort(server.address, at);
     }
     assert_nothing_left(&server, before);
     assert_eq!(server.client().get("/small.txt").text(), "small");
@@ -199,10 +199,10 @@ fn slow_heads_are_408_while_others_are_served() {
         slow.retain_mut(|stream| {
             // The target stays below its maximum length, however often this repeats.
             let _ = stream.write(b"G");
-            let mut room = [0; 4096];
-            match stream.read(&mut room) {
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer) {
                 Ok(read) => {
-                    let text = String::from_utf8_lossy(&room[..read]);
+                    let text = String::from_utf8_lossy(&buffer[..read]);
                     assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
                     answers += 1;
                     false
@@ -215,7 +215,7 @@ fn slow_heads_are_408_while_others_are_served() {
         });
     }
     assert_eq!(answers, count);
-    assert!(served > 1, "nobody else was served meanwhile");
+    assert!(served > 1, "no other request was served meanwhile");
 }
 
 /// Once the outbox is full, the server stops reading a client that pipelines without reading; later
@@ -451,7 +451,7 @@ fn mixed_load(server: &TwsProcess, at: usize, big: &[u8], totals: &mut LoadTotal
     assert_eq!(client.request("DELETE", "/small.txt", "").status, 405);
     totals.count("refused", 0);
     for more in 0..24 {
-        live_shortly(server.address, at * 24 + more);
+        open_and_abort(server.address, at * 24 + more);
         totals.count("aborting", 0);
     }
 }

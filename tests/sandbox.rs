@@ -33,7 +33,7 @@ fn announced(folder: &Path, args: &[&str]) -> (ChildProcess, Client, Vec<String>
         lines.push(line.trim().to_owned());
     }
     let address = lines.get(1).and_then(|line| line.strip_prefix("http://"));
-    let address = address.unwrap_or_else(|| panic!("it has started: {lines:?}"));
+    let address = address.unwrap_or_else(|| panic!("no address in the announcement: {lines:?}"));
     let address = address
         .trim_end_matches('/')
         .parse()
@@ -81,8 +81,8 @@ fn wait_for_threads(id: u32, key: &str, names: &[&str]) -> BTreeSet<(String, Str
     let mut found = BTreeSet::new();
     eventually!(|| {
         found = threads(id, key);
-        let is_there = |name: &&str| found.iter().any(|(thread, _)| thread == name);
-        names.iter().all(is_there)
+        let exists = |name: &&str| found.iter().any(|(thread, _)| thread == name);
+        names.iter().all(exists)
     });
     found
 }
@@ -164,19 +164,19 @@ fn switched_root_symlink_is_confined_to_siblings() {
     if sandbox(&lines).contains("Landlock)") {
         let mut process = process;
         let stderr = process.stderr.take().expect("stdio pipe");
-        let complaint = std::thread::spawn(|| BufReader::new(stderr).lines().next());
+        let warning = std::thread::spawn(|| BufReader::new(stderr).lines().next());
         eventually!(|| {
             assert_eq!(text(), "two");
-            complaint.is_finished()
+            warning.is_finished()
         });
-        let complaint = complaint
+        let warning = warning
             .join()
             .expect("thread does not panic")
             .expect("read line");
-        let complaint = complaint.expect("read line");
+        let warning = warning.expect("read line");
         assert!(
-            complaint.contains("current") && complaint.contains("denied"),
-            "{complaint}"
+            warning.contains("current") && warning.contains("denied"),
+            "{warning}"
         );
         switch("current", "releases/1");
         eventually!(|| text() == "one");

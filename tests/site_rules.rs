@@ -151,7 +151,7 @@ fn error_page_format_follows_accept() {
         );
         assert_eq!(response.field("Vary"), Some("Accept"));
         assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"));
-        assert!(!response.text().contains("script"), "nothing is echoed");
+        assert!(!response.text().contains("script"), "the path is echoed");
         let policy = response.field("Content-Security-Policy");
         let is_page = media_type.starts_with("text/html");
         assert_eq!(
@@ -228,8 +228,8 @@ fn cors_rule_sets_allow_origin_and_answers_preflight() {
             client.get("/none").field("Access-Control-Allow-Origin"),
             Some(origin)
         );
-        let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
-        let preflight = client.request("OPTIONS", "/app.js", asks);
+        let preflight_fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        let preflight = client.request("OPTIONS", "/app.js", preflight_fields);
         assert_eq!(preflight.status, 204);
         assert_eq!(preflight.field("Access-Control-Allow-Origin"), Some(origin));
         assert_eq!(

@@ -64,7 +64,7 @@ impl DiskServer {
     }
 
     /// Connects `count` clients that send a request for `path`.
-    fn ask(&self, path: &str, count: usize) -> Vec<Client> {
+    fn send_requests(&self, path: &str, count: usize) -> Vec<Client> {
         let clients = (0..count).map(|_| {
             let mut client = self.server.client();
             client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
@@ -81,7 +81,7 @@ enum ServedRoot {
 }
 
 impl ServedRoot {
-    fn on_disk(self, name: &str) -> String {
+    fn path_on_disk(self, name: &str) -> String {
         match self {
             Self::Folder => format!("/disk/{name}"),
             Self::Disk => format!("/{name}"),
@@ -98,26 +98,26 @@ fn hanging_disk_does_not_block_other_requests() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
         for (name, len) in [("hangs", LARGE), ("hangs.txt", 1000), ("opens.txt", 1000)] {
             let args = ["--listing=on", "--access-log=off", "--workers=1"];
-            let served = DiskServer::start(root, &args);
+            let site = DiskServer::start(root, &args);
             let case = format!("{root:?} {name}");
             let (content, large) = (pattern(len), pattern(LARGE));
-            let mut kept = served.server.client();
+            let mut kept = site.server.client();
             assert_eq!(
-                kept.get(&root.on_disk("small.txt")).text(),
+                kept.get(&root.path_on_disk("small.txt")).text(),
                 "small",
                 "{case}"
             );
-            let mut waiting = served.ask(&root.on_disk(name), MANY);
-            eventually!(|| served.disk.waiting() > 0);
+            let mut waiting = site.send_requests(&root.path_on_disk(name), MANY);
+            eventually!(|| site.disk.waiting() > 0);
             // There is one event loop, and it answers requests that need no disk.
-            for client in [&mut kept, &mut served.server.client()] {
+            for client in [&mut kept, &mut site.server.client()] {
                 assert_eq!(client.request("OPTIONS", "/", "").status, 204, "{case}");
                 assert_eq!(client.get("/%00").status, 400, "{case}");
             }
             // Requests that need another disk: cached and uncached, large, and with a helper
             // thread.
             if root == ServedRoot::Folder {
-                let mut other = served.server.client();
+                let mut other = site.server.client();
                 assert_eq!(other.get("/small.txt").text(), "small", "{case}");
                 assert_eq!(other.get("/none/of/it").status, 404, "{case}");
                 assert_eq!(other.request("HEAD", "/large", "").status, 200, "{case}");
@@ -129,24 +129,24 @@ fn hanging_disk_does_not_block_other_requests() {
             // File contents are read by separate threads, so opening other files on this disk
             // works.
             if name == "hangs" {
-                let mut same = served.server.client();
+                let mut same = site.server.client();
                 assert_eq!(
-                    same.get(&root.on_disk("small.txt")).text(),
+                    same.get(&root.path_on_disk("small.txt")).text(),
                     "small",
                     "{case}"
                 );
-                let head = same.request("HEAD", &root.on_disk("hangs"), "");
+                let head = same.request("HEAD", &root.path_on_disk("hangs"), "");
                 assert_eq!(head.length(), Some(LARGE as u64), "{case}");
-                assert_eq!(same.get(&root.on_disk("none")).status, 404, "{case}");
+                assert_eq!(same.get(&root.path_on_disk("none")).status, 404, "{case}");
             }
-            served.disk.release();
+            site.disk.release();
             for client in &mut waiting {
                 let response = client.response();
                 assert_eq!(response.status, 200, "{case}");
                 assert!(response.content == content, "{case}");
                 // The connection is as usable as any other.
                 assert_eq!(
-                    client.get(&root.on_disk("small.txt")).text(),
+                    client.get(&root.path_on_disk("small.txt")).text(),
                     "small",
                     "{case}"
                 );
@@ -161,9 +161,9 @@ fn hanging_disk_does_not_block_other_requests() {
 #[ignore = "needs root and /dev/fuse"]
 fn cold_file_is_never_read_by_event_loop() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
-        let served = DiskServer::start(root, &["--access-log=off", "--workers=1"]);
-        let path = root.on_disk("forgotten");
-        let mut client = served.server.client();
+        let site = DiskServer::start(root, &["--access-log=off", "--workers=1"]);
+        let path = root.path_on_disk("forgotten");
+        let mut client = site.server.client();
         assert!(client.get(&path).content == pattern(LARGE), "{root:?}");
         let field = format!("Range: bytes={}-\r\n", LARGE - 1000);
         let end = client.request("GET", &path, &field);
@@ -173,7 +173,7 @@ fn cold_file_is_never_read_by_event_loop() {
         client.head();
         let halves = [LARGE / 2, LARGE - LARGE / 2].map(|len| client.read(len));
         assert!(halves.concat() == pattern(LARGE), "{root:?}");
-        let requesting_threads = served.disk.requesting_threads();
+        let requesting_threads = site.disk.requesting_threads();
         assert!(
             requesting_threads.contains("helper"),
             "{root:?} {requesting_threads:?}"
@@ -195,14 +195,14 @@ fn hanging_error_page_does_not_block_other_requests() {
     fs::write(&rules, "[error-pages]\n404 = \"disk/hangs.txt\"\n").expect("write file");
     let config = rules.to_str().expect("valid UTF-8");
     let args = ["--config", config, "--access-log=off", "--workers=1"];
-    let served = DiskServer::start(ServedRoot::Folder, &args);
-    let mut waiting = served.ask("/none", 1);
-    eventually!(|| served.disk.waiting() > 0);
+    let site = DiskServer::start(ServedRoot::Folder, &args);
+    let mut waiting = site.send_requests("/none", 1);
+    eventually!(|| site.disk.waiting() > 0);
     // Meanwhile it is cached that the file does not exist, which needs no disk.
-    waiting.extend(served.ask("/none", 1));
-    let mut other = served.server.client();
+    waiting.extend(site.send_requests("/none", 1));
+    let mut other = site.server.client();
     assert_eq!(other.request("OPTIONS", "/", "").status, 204);
-    served.disk.release();
+    site.disk.release();
     for mut client in waiting {
         let response = client.response();
         assert_eq!(response.status, 404);
@@ -214,18 +214,18 @@ fn hanging_error_page_does_not_block_other_requests() {
 #[ignore = "needs root and /dev/fuse"]
 fn failing_disk_is_500_before_head_and_abort_after() {
     for root in [ServedRoot::Folder, ServedRoot::Disk] {
-        let mut served = DiskServer::start(root, &["--log-format=json", "--workers=1"]);
-        let mut client = served.server.client();
+        let mut site = DiskServer::start(root, &["--log-format=json", "--workers=1"]);
+        let mut client = site.server.client();
         for name in ["fails.first", "fails.txt"] {
-            let response = client.get(&root.on_disk(name));
+            let response = client.get(&root.path_on_disk(name));
             assert_eq!(response.status, 500, "{root:?} {name}");
-            let line: Value = serde_json::from_str(&served.server.line()).expect("parse JSON");
+            let line: Value = serde_json::from_str(&site.server.line()).expect("parse JSON");
             let logged = (&line["status"], &line["outcome"]);
             assert_eq!(logged, (&500.into(), &"complete".into()), "{root:?} {name}");
-            client = served.server.client();
+            client = site.server.client();
         }
         // The head with the length is sent, and the body ends early: it is not padded.
-        let mut client = served.ask(&root.on_disk("fails"), 1).remove(0);
+        let mut client = site.send_requests(&root.path_on_disk("fails"), 1).remove(0);
         let head = client.head();
         assert_eq!(
             (head.status, head.length()),
@@ -238,14 +238,14 @@ fn failing_disk_is_500_before_head_and_abort_after() {
             "{root:?} {}",
             content.len()
         );
-        let line: Value = serde_json::from_str(&served.server.line()).expect("parse JSON");
+        let line: Value = serde_json::from_str(&site.server.line()).expect("parse JSON");
         let logged = (&line["status"], &line["outcome"], &line["bytes"]);
         let expected = (&200.into(), &"aborted".into(), &FAILS_FROM.into());
         assert_eq!(logged, expected, "{root:?}");
-        // Other files on that disk are served.
-        let mut client = served.server.client();
+        // Other files on that disk are site.
+        let mut client = site.server.client();
         assert!(
-            client.get(&root.on_disk("large")).content == pattern(LARGE),
+            client.get(&root.path_on_disk("large")).content == pattern(LARGE),
             "{root:?}"
         );
     }

@@ -27,21 +27,21 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-const LAST_WORDS: &str = "Ctrl-C stops the server.";
+const LAST_LINE: &str = "Ctrl-C stops the server.";
 
 fn lines_of(output: impl Read) -> String {
-    lines_with(output, &[LAST_WORDS])
+    lines_with(output, &[LAST_LINE])
 }
 
 /// Reads lines until all of `words` have appeared.
 fn lines_with(output: impl Read, words: &[&str]) -> String {
-    let mut said = String::new();
+    let mut text = String::new();
     let mut output = BufReader::new(output);
-    while !words.iter().all(|words| said.contains(words)) {
-        let count = output.read_line(&mut said).expect("read line");
-        assert!(count > 0, "it ended: {said}");
+    while !words.iter().all(|words| text.contains(words)) {
+        let count = output.read_line(&mut text).expect("read line");
+        assert!(count > 0, "the output ended early: {text}");
     }
-    said
+    text
 }
 
 fn announced(folder: &Path, args: &[&str]) -> String {
@@ -148,8 +148,8 @@ fn secrets_scan_of_large_folder_is_bounded() {
         fs::write(folder.path().join(format!("{number}.sql")), "").expect("write file");
     }
     let text = announced(folder.path(), &[]);
-    let (_, behind) = text.split_once(" and ").expect("number of further files");
-    let (more, _) = behind
+    let (_, after) = text.split_once(" and ").expect("number of further files");
+    let (more, _) = after
         .split_once(" more")
         .expect("a number of further files");
     let more: usize = more.parse().expect("a number");
@@ -213,7 +213,7 @@ fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
 }
 
 /// Returns the output of the binary on a terminal, with a warning on standard error.
-fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
+fn output_on_terminal(folder: &Path, no_color: Option<&str>) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open pseudo-terminal");
     grantpt(&terminal).expect("grant pseudo-terminal");
     unlockpt(&terminal).expect("unlock pseudo-terminal");
@@ -230,16 +230,16 @@ fn said_to_a_terminal(folder: &Path, no_color: Option<&str>) -> String {
     let diagnostics = inside.try_clone().expect("duplicate descriptor");
     command.env("TWS_PROT", "1").stderr(diagnostics);
     let _child = ChildProcess::start(command.stdout(inside));
-    lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_WORDS])
+    lines_with(fs::File::from(terminal), &["TWS_PROT", LAST_LINE])
 }
 
 #[test]
 fn colors_appear_on_terminals_without_no_color() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     assert!(!announced(folder.path(), &[]).contains('\x1b'));
-    assert!(!said_to_a_terminal(folder.path(), Some("1")).contains('\x1b'));
+    assert!(!output_on_terminal(folder.path(), Some("1")).contains('\x1b'));
     for no_color in [None, Some("")] {
-        let coloured = said_to_a_terminal(folder.path(), no_color);
+        let coloured = output_on_terminal(folder.path(), no_color);
         for expected in [
             "\x1b[1mtws ",
             "\x1b[4m\x1b[36mhttp://127.0.0.1:",
@@ -311,7 +311,7 @@ fn open_flag_failure_is_warning() {
         assert_eq!(
             child.try_wait().expect("query child process"),
             None,
-            "it serves"
+            "the server has exited"
         );
     }
 }

@@ -324,7 +324,7 @@ fn truncated_file_closes_connection_early() {
         .set_len(1000)
         .expect("truncate file");
     let rest = client.rest().unwrap_or_default();
-    assert!(rest.len() < len, "the promise cannot have been kept");
+    assert!(rest.len() < len, "the response has its full length");
     assert_eq!(server.client().get("/ten.txt").text(), "0123456789");
 }
 

@@ -17,7 +17,7 @@ use crate::support::client::TIMEOUT;
 use crate::support::{ChildProcess, Client, TwsProcess, eventually};
 
 /// Returns a folder with a file to serve, and a config file beside it.
-fn place() -> TempDir {
+fn site_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::create_dir_all(folder.path().join("site")).expect("create directory");
     fs::write(folder.path().join("site/a.txt"), "a").expect("write file");
@@ -60,7 +60,7 @@ fn listener() -> TcpListener {
 const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
 /// Sends a request and returns a function that reads the response.
-fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
+fn send_request<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
     stream.write_all(REQUEST).expect("send request");
     move || {
         let mut response = String::new();
@@ -71,7 +71,7 @@ fn asked<S: Read + Write>(mut stream: S) -> impl FnOnce() -> String {
 
 #[test]
 fn inherited_sockets_are_served_instead_of_own_port() {
-    let folder = place();
+    let folder = site_folder();
     let tcp = listener();
     let address = tcp.local_addr().expect("local address");
     let path = folder.path().join("tws.sock");
@@ -81,12 +81,12 @@ fn inherited_sockets_are_served_instead_of_own_port() {
     stream
         .set_read_timeout(Some(TIMEOUT))
         .expect("set read timeout");
-    let first = asked(stream);
+    let first = send_request(stream);
     let stream = UnixStream::connect(&path).expect("connect");
     stream
         .set_read_timeout(Some(TIMEOUT))
         .expect("set read timeout");
-    let second = asked(stream);
+    let second = send_request(stream);
     // A port that is in use.
     let taken = listener();
     let port = taken.local_addr().expect("local address").port();
@@ -101,14 +101,17 @@ fn inherited_sockets_are_served_instead_of_own_port() {
     }
     process.signal(Signal::TERM);
     assert!(process.child.wait().expect("wait for exit").success());
-    assert!(TcpStream::connect(address).is_err(), "it was the last");
+    assert!(
+        TcpStream::connect(address).is_err(),
+        "the port is still open"
+    );
     let errors = fs::read_to_string(folder.path().join("errors"));
     assert_eq!(errors.expect("read standard error"), "");
 }
 
 #[test]
 fn inherited_socket_named_admin_serves_admin_interface() {
-    let folder = place();
+    let folder = site_folder();
     let (admin, web) = (listener(), listener());
     let addresses = [&web, &admin].map(|listener| listener.local_addr().expect("local address"));
     let sockets = vec![admin.into(), web.into()];
@@ -129,7 +132,7 @@ fn inherited_socket_named_admin_serves_admin_interface() {
 
 #[test]
 fn sockets_with_foreign_listen_pid_are_ignored() {
-    let folder = place();
+    let folder = site_folder();
     let socket = listener();
     let address = socket.local_addr().expect("local address");
     let mut command = with_sockets(folder.path(), vec![socket.into()], "");
@@ -141,7 +144,7 @@ fn sockets_with_foreign_listen_pid_are_ignored() {
 
 #[test]
 fn unusable_inherited_socket_is_one_line_error() {
-    let folder = place();
+    let folder = site_folder();
     let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("bind UDP port"));
     let connection = || {
         let listener = listener();
@@ -176,7 +179,7 @@ fn unusable_inherited_socket_is_one_line_error() {
 /// --bind has no effect with inherited sockets, so it is no reason to reject uploads either.
 #[test]
 fn uploads_without_passwords_are_judged_by_inherited_socket_addresses() {
-    let folder = place();
+    let folder = site_folder();
     let mut command = with_sockets(folder.path(), vec![listener().into()], "");
     command.args(["--upload", "--bind=0.0.0.0"]);
     let process = TwsProcess::run(&mut command);
@@ -218,17 +221,17 @@ impl NotifySocket {
         Self { socket, name }
     }
 
-    fn heard(&self) -> String {
-        let mut room = [0; 4096];
-        let count = self.socket.recv(&mut room).expect("receive notification");
-        String::from_utf8_lossy(&room[..count]).into_owned()
+    fn receive(&self) -> String {
+        let mut buffer = [0; 4096];
+        let count = self.socket.recv(&mut buffer).expect("receive notification");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
     }
 
     /// Returns the next message that is not the watchdog's.
-    fn heard_beside_watchdog(&self) -> String {
+    fn receive_skipping_watchdog(&self) -> String {
         let mut text = String::new();
         eventually!(|| {
-            text = self.heard();
+            text = self.receive();
             text != "WATCHDOG=1"
         });
         text
@@ -255,7 +258,7 @@ impl Drop for NewMainProcess {
 #[test]
 fn notify_reports_start_reload_upgrade_and_stop_in_order() {
     for kind in ["path", "abstract"] {
-        let folder = place();
+        let folder = site_folder();
         let supervisor = match kind {
             "path" => NotifySocket::at_path(folder.path()),
             _ => NotifySocket::at_abstract_name("order"),
@@ -267,18 +270,18 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
         let mut process = TwsProcess::run(&mut command);
         drop(command);
         let ready = format!("READY=1\nSTATUS=serving site at {address}");
-        assert_eq!(supervisor.heard(), ready);
+        assert_eq!(supervisor.receive(), ready);
 
         configure(folder.path(), "index = [\"a.txt\"]\n");
         process.signal(Signal::HUP);
-        let text = supervisor.heard();
+        let text = supervisor.receive();
         assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{text}");
-        assert_eq!(supervisor.heard(), ready);
+        assert_eq!(supervisor.receive(), ready);
         eventually!(|| process.client().get("/").text() == "a");
         configure(folder.path(), "prot = 1\n");
         process.signal(Signal::HUP);
-        assert!(supervisor.heard().starts_with("RELOADING=1\n"));
-        let text = supervisor.heard();
+        assert!(supervisor.receive().starts_with("RELOADING=1\n"));
+        let text = supervisor.receive();
         let reason = text.strip_prefix("READY=1\nSTATUS=reload failed: ");
         let reason = reason.expect("reason of the failed reload");
         assert!(reason.contains("tws.toml:4: "), "{reason}");
@@ -293,10 +296,10 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
                     kill_process(*pid, Signal::USR2).expect("signal process")
                 }
             }
-            let text = supervisor.heard();
+            let text = supervisor.receive();
             let new = text.strip_prefix("MAINPID=").expect("MAINPID notification");
             let new = Pid::from_raw(new.parse().expect("a number")).expect("nonzero pid");
-            assert!(supervisor.heard().starts_with("READY=1\nSTATUS=serving "));
+            assert!(supervisor.receive().starts_with("READY=1\nSTATUS=serving "));
             assert_eq!(Client::connect(address).get("/a.txt").text(), "a");
             // The replaced process exits by itself and sends no notification.
             pid = Some(NewMainProcess(new));
@@ -304,14 +307,14 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
         assert!(process.child.wait().expect("wait for exit").success());
         let last = pid.expect("process id");
         last.signal(Signal::TERM);
-        assert!(supervisor.heard().starts_with("STOPPING=1\n"));
+        assert!(supervisor.receive().starts_with("STOPPING=1\n"));
         eventually!(|| TcpStream::connect(address).is_err());
     }
 }
 
 #[test]
 fn watchdog_is_notified_by_main_process_only() {
-    let folder = place();
+    let folder = site_folder();
     let supervisor = NotifySocket::at_path(folder.path());
     let start = |usec: &str, pid: Option<&str>| {
         let mut command = Command::new("sh");
@@ -329,38 +332,46 @@ fn watchdog_is_notified_by_main_process_only() {
     // Neither for an invalid interval nor for another process.
     for (usec, pid) in [("0", None), ("x", None), ("1000", Some("1"))] {
         let mut process = start(usec, pid);
-        assert!(supervisor.heard().starts_with("READY=1\n"));
+        assert!(supervisor.receive().starts_with("READY=1\n"));
         process.signal(Signal::TERM);
-        assert!(supervisor.heard().starts_with("STOPPING=1\n"));
+        assert!(supervisor.receive().starts_with("STOPPING=1\n"));
         assert!(process.child.wait().expect("wait for exit").success());
     }
     let mut process = start("20000", None);
-    assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
-    (0..3).for_each(|_| assert_eq!(supervisor.heard(), "WATCHDOG=1"));
+    assert!(
+        supervisor
+            .receive_skipping_watchdog()
+            .starts_with("READY=1\n")
+    );
+    (0..3).for_each(|_| assert_eq!(supervisor.receive(), "WATCHDOG=1"));
     process.signal(Signal::USR2);
-    let text = supervisor.heard_beside_watchdog();
+    let text = supervisor.receive_skipping_watchdog();
     let pid = text.strip_prefix("MAINPID=").expect("MAINPID notification");
     let pid = Pid::from_raw(pid.parse().expect("a number")).expect("nonzero pid");
     let new = NewMainProcess(pid);
-    assert!(supervisor.heard_beside_watchdog().starts_with("READY=1\n"));
+    assert!(
+        supervisor
+            .receive_skipping_watchdog()
+            .starts_with("READY=1\n")
+    );
     assert!(process.child.wait().expect("wait for exit").success());
     // All notifications of the old process precede this one.
     new.signal(Signal::HUP);
     for word in ["RELOADING=1\n", "READY=1\n"] {
-        assert!(supervisor.heard_beside_watchdog().starts_with(word));
+        assert!(supervisor.receive_skipping_watchdog().starts_with(word));
     }
-    (0..3).for_each(|_| assert_eq!(supervisor.heard(), "WATCHDOG=1"));
+    (0..3).for_each(|_| assert_eq!(supervisor.receive(), "WATCHDOG=1"));
     new.signal(Signal::TERM);
     assert!(
         supervisor
-            .heard_beside_watchdog()
+            .receive_skipping_watchdog()
             .starts_with("STOPPING=1\n")
     );
 }
 
 #[test]
 fn missing_notify_socket_is_only_a_warning() {
-    let folder = place();
+    let folder = site_folder();
     let errors = folder.path().join("errors");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     command
@@ -379,7 +390,7 @@ fn missing_notify_socket_is_only_a_warning() {
 }
 
 /// Sends a request to a Unix socket for which systemd starts the program.
-fn ask(path: &Path, target: &str) -> String {
+fn request_unix(path: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("connect");
     stream
         .set_read_timeout(Some(TIMEOUT))
@@ -398,7 +409,7 @@ fn ask(path: &Path, target: &str) -> String {
 #[ignore = "needs systemd-socket-activate"]
 fn systemd_socket_activate_with_and_without_names_is_served() {
     for names in [None, Some("--fdname=web:admin")] {
-        let folder = place();
+        let folder = site_folder();
         let [web, other] = ["web", "other"].map(|name| folder.path().join(name));
         let mut command = Command::new("systemd-socket-activate");
         command
@@ -415,13 +426,13 @@ fn systemd_socket_activate_with_and_without_names_is_served() {
             .stderr(Stdio::null());
         let mut child = ChildProcess::start(&mut command);
         eventually!(|| web.exists() && other.exists());
-        let response = ask(&web, "/a.txt");
+        let response = request_unix(&web, "/a.txt");
         assert!(response.ends_with("\r\n\r\na"), "{response}");
         let (target, expected) = match names {
             None => ("/a.txt", "\r\n\r\na"),
             Some(_) => ("/readyz", "\r\n\r\nok\n"),
         };
-        let response = ask(&other, target);
+        let response = request_unix(&other, target);
         assert!(response.ends_with(expected), "{response}");
         child.signal(Signal::TERM);
         assert!(child.wait().expect("wait for exit").success());

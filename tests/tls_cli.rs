@@ -13,7 +13,7 @@ use crate::reload::ProcessWithStderr;
 use crate::support::{Client, TwsProcess, eventually};
 use crate::tls_transport::{CertificateAuthority, TlsClient};
 
-fn folder() -> tempfile::TempDir {
+fn sample_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::write(folder.path().join("a.txt"), "a").expect("write file");
     fs::write(folder.path().join("large"), vec![7; 3 << 20]).expect("write file");
@@ -24,11 +24,11 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn redirecting(announcement: &str) -> std::net::SocketAddr {
-    let (_, behind) = announcement
+fn redirecting_address(announcement: &str) -> std::net::SocketAddr {
+    let (_, after) = announcement
         .split_once("redirects here: http://")
         .expect("redirecting URL in the announcement");
-    let (address, _) = behind.split_once('/').expect("path of the URL");
+    let (address, _) = after.split_once('/').expect("path of the URL");
     address.parse().expect("valid address")
 }
 
@@ -39,7 +39,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
     );
-    let folder = folder();
+    let folder = sample_folder();
     let log = folder.path().join("access.log");
     let process = TwsProcess::start(
         folder.path(),
@@ -60,7 +60,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
         assert_eq!(client.get("/a.txt").1, b"a");
         assert_eq!(client.get("/large").1.len(), 3 << 20);
     }
-    let response = Client::connect(redirecting(&process.announcement)).get("/a.txt?b");
+    let response = Client::connect(redirecting_address(&process.announcement)).get("/a.txt?b");
     assert_eq!(response.status, 308);
     let expected = format!("https://test:{}/a.txt?b", process.address.port());
     assert_eq!(response.field("Location"), Some(expected.as_str()));
@@ -75,7 +75,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
 /// At the start, and after a reload.
 #[test]
 fn redirect_listener_applies_limits_and_their_reload() {
-    let folder = folder();
+    let folder = sample_folder();
     let settings = folder.path().join("settings.toml");
     fs::write(&settings, "rate-limit = \"0.001:1\"\n").expect("write file");
     let process = TwsProcess::start(
@@ -86,13 +86,13 @@ fn redirect_listener_applies_limits_and_their_reload() {
             &format!("--config={}", text(&settings)),
         ],
     );
-    let mut client = Client::connect(redirecting(&process.announcement));
+    let mut client = Client::connect(redirecting_address(&process.announcement));
     assert_eq!([(); 3].map(|()| client.get("/").status), [308, 429, 429]);
     fs::write(&settings, "keep-alive-max = 0\n").expect("write file");
     process.signal(Signal::HUP);
     // The only limit now is the number of requests per connection.
     eventually!(|| {
-        let response = Client::connect(redirecting(&process.announcement)).get("/");
+        let response = Client::connect(redirecting_address(&process.announcement)).get("/");
         (response.status, response.field("Connection")) == (308, Some("close"))
     });
 }
@@ -100,10 +100,10 @@ fn redirect_listener_applies_limits_and_their_reload() {
 /// The body is not for the redirecting port, which does not wait for it.
 #[test]
 fn redirect_of_request_with_body_is_308_without_reading_it() {
-    let folder = folder();
+    let folder = sample_folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
     let process = TwsProcess::start(folder.path(), &args);
-    let plain = redirecting(&process.announcement);
+    let plain = redirecting_address(&process.announcement);
     for fields in [
         "Content-Length: 1\r\n",
         "Content-Length: 5000000000\r\n",
@@ -122,7 +122,7 @@ fn redirect_of_request_with_body_is_308_without_reading_it() {
 fn renewed_certificate_is_served_after_sighup() {
     let authority = CertificateAuthority::new();
     let pair = authority.issue("a", &["a.test"]);
-    let folder = folder();
+    let folder = sample_folder();
     let process = TwsProcess::start(
         folder.path(),
         &[
@@ -158,7 +158,7 @@ fn sighup_adds_and_removes_certificates() {
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
     );
-    let folder = folder();
+    let folder = sample_folder();
     let file = folder.path().join("tws.toml");
     let write = |pairs: &[(&Path, &Path)], limits: &str| {
         let row = |paths: Vec<&Path>| format!("{paths:?}");
@@ -175,25 +175,25 @@ fn sighup_adds_and_removes_certificates() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
     let tws = ProcessWithStderr::run(folder.path(), command.args(args));
     let config = Arc::new(authority.client());
-    let is_there = |name| TlsClient::connect(tws.process.address, name, &config).is_ok();
-    assert!(is_there("a.test") && !is_there("b.test"));
+    let is_served = |name| TlsClient::connect(tws.process.address, name, &config).is_ok();
+    assert!(is_served("a.test") && !is_served("b.test"));
     write(&[a, b], "");
     tws.process.signal(Signal::HUP);
-    eventually!(|| is_there("b.test"));
-    assert!(is_there("a.test"));
+    eventually!(|| is_served("b.test"));
+    assert!(is_served("a.test"));
     for (pairs, limits, reason) in [
         (&[b, (a.0, b.1)][..], "", "does not match the certificate"),
         (&[b], "workers = 2000\n", "not 2000"),
     ] {
         write(pairs, limits);
         tws.process.signal(Signal::HUP);
-        tws.said(reason);
-        assert!(is_there("a.test") && is_there("b.test"));
+        tws.wait_for_line(reason);
+        assert!(is_served("a.test") && is_served("b.test"));
     }
     write(&[b], "");
     tws.process.signal(Signal::HUP);
-    eventually!(|| !is_there("a.test"));
-    assert!(is_there("b.test"));
+    eventually!(|| !is_served("a.test"));
+    assert!(is_served("b.test"));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn invalid_tls_options_are_start_errors() {
         authority.issue("a", &["a.test"]),
         authority.issue("b", &["b.test"]),
     );
-    let folder = folder();
+    let folder = sample_folder();
     let certificate = format!("--tls-cert={}", text(&a.certificate));
     let other = format!("--tls-key={}", text(&b.key));
     let error = fails(folder.path(), &["--port=0", &certificate, &other], 1);
@@ -227,10 +227,10 @@ fn run(program: &str, args: &[&str]) -> Output {
 #[test]
 #[ignore = "needs curl"]
 fn curl_fetches_over_tls_and_follows_redirect() {
-    let folder = folder();
+    let folder = sample_folder();
     let args = ["--tls-self-signed", "--redirect-http=0", "--access-log=off"];
     let process = TwsProcess::start(folder.path(), &args);
-    let plain = redirecting(&process.announcement);
+    let plain = redirecting_address(&process.announcement);
     for (version, url) in [
         (
             "--tlsv1.2",
@@ -261,7 +261,7 @@ fn curl_fetches_over_tls_and_follows_redirect() {
 #[test]
 #[ignore = "needs openssl"]
 fn openssl_weak_versions_and_ciphers_are_rejected() {
-    let folder = folder();
+    let folder = sample_folder();
     let process = TwsProcess::start(folder.path(), &["--tls-self-signed", "--access-log=off"]);
     let at = process.address.to_string();
     let connect = |args: &[&str]| {

@@ -93,8 +93,8 @@ impl TerminalSession {
         let mut address = None;
         eventually!(|| {
             let screen = screen(&self.written());
-            let behind = screen.split_once("http://").map(|(_, behind)| behind);
-            let text = behind.and_then(|behind| behind.split_once('/'));
+            let after = screen.split_once("http://").map(|(_, after)| after);
+            let text = after.and_then(|after| after.split_once('/'));
             address = text.and_then(|(text, _)| text.parse::<SocketAddr>().ok());
             address.is_some()
         });
@@ -115,12 +115,12 @@ impl TerminalSession {
         let status = self.child.wait().expect("wait for exit");
         eventually!(|| self.written().ends_with(CURSOR));
         let written = self.written();
-        let (_, behind) = written
+        let (_, after) = written
             .rsplit_once(OLD_SCREEN)
             .expect("escape sequence of the old screen");
         assert!(
-            !behind.contains(FRESH_SCREEN) && behind == CURSOR,
-            "{behind:?}"
+            !after.contains(FRESH_SCREEN) && after == CURSOR,
+            "{after:?}"
         );
         let modes = tcgetattr(&self.terminal)
             .expect("read terminal attributes")
@@ -203,7 +203,7 @@ fn tui_shows_download_and_restores_terminal() {
     let modes = tcgetattr(&session.terminal)
         .expect("read terminal attributes")
         .local_modes;
-    assert!(!modes.contains(LocalModes::ECHO), "keys are not shown");
+    assert!(!modes.contains(LocalModes::ECHO), "echo is off");
     // In a terminal of another size everything is redrawn, and the name fits.
     session
         .written
@@ -218,7 +218,7 @@ fn tui_shows_download_and_restores_terminal() {
     session.wait_for("shutdown: finishing");
     assert!(
         !session.written().contains(OLD_SCREEN),
-        "the end is watched, too"
+        "the screen is kept while the server drains"
     );
     client.read(LARGE - LARGE / 2);
     drop(client);
@@ -256,11 +256,11 @@ fn tui_without_terminal_is_exit_2() {
         .stdin(Stdio::null())
         .output()
         .expect("run tws");
-    let said = String::from_utf8(output.stderr).expect("decode UTF-8");
+    let stderr = String::from_utf8(output.stderr).expect("decode UTF-8");
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said.contains("--tui: needs a terminal") && said.lines().count() == 1,
-        "{said}"
+        stderr.contains("--tui: needs a terminal") && stderr.lines().count() == 1,
+        "{stderr}"
     );
     assert_eq!(output.stdout, b"");
 }

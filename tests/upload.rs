@@ -436,13 +436,13 @@ fn multipart_form_files_are_stored() {
     ];
     let response = post(&server, "/sub/", "Accept: application/json\r\n", files);
     assert_eq!(response.status, 201, "{}", response.text());
-    let told: Value = serde_json::from_str(&response.text()).expect("parse JSON");
+    let report: Value = serde_json::from_str(&response.text()).expect("parse JSON");
     let expected = json!([
         { "name": "a.bin", "size": almost.len(), "path": "/sub/a.bin" },
         { "name": "b.txt", "size": 0, "path": "/sub/b.txt" },
         { "name": "c\".txt", "size": 2, "path": "/sub/c%22.txt" },
     ]);
-    assert_eq!(told, expected);
+    assert_eq!(report, expected);
     let mut client = server.client();
     assert!(client.get("/sub/a.bin").content == almost);
     assert_eq!(client.get("/sub/b.txt").text(), "");
@@ -515,9 +515,9 @@ fn form_with_failed_files_reports_each_failure() {
         ],
     );
     assert_eq!(response.status, 409);
-    let told: Value = serde_json::from_str(&response.text()).expect("parse JSON");
+    let report: Value = serde_json::from_str(&response.text()).expect("parse JSON");
     let pick = |list: &str, key: &str| -> Vec<Value> {
-        let list = told[list].as_array().expect("JSON array");
+        let list = report[list].as_array().expect("JSON array");
         list.iter().map(|entry| entry[key].clone()).collect()
     };
     assert_eq!(pick("stored", "name"), ["a", "c"]);
@@ -611,7 +611,7 @@ fn listing_with_upload_has_form_and_hides_temp_files() {
 fn uploads_are_enabled_by_flags_and_site_file() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
-    let stop = |args: &[&str]| {
+    let run = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_tws"))
             .current_dir(at)
             .args(args)
@@ -620,14 +620,14 @@ fn uploads_are_enabled_by_flags_and_site_file() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), error)
     };
-    let (code, error) = stop(&["-p0", "--upload", "-b", "0.0.0.0"]);
+    let (code, error) = run(&["-p0", "--upload", "-b", "0.0.0.0"]);
     assert_eq!(code, Some(2), "{error}");
     assert!(
         error.contains("--bind") && error.contains("--auth-file"),
         "{error}"
     );
     fs::write(at.join("film.mp4"), "film").expect("write file");
-    let (code, error) = stop(&["-p0", "--upload", "film.mp4"]);
+    let (code, error) = run(&["-p0", "--upload", "film.mp4"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("film.mp4 is a file"), "{error}");
 
@@ -650,7 +650,7 @@ fn uploads_are_enabled_by_flags_and_site_file() {
     assert_eq!(statuses(&[]), [409, 409]);
     site_file("[upload]\nmax = \"5 B\"\noverwrite = true\n");
     assert_eq!(statuses(&[]), [204, 204]);
-    let (code, error) = stop(&["-p0", "-b", "0.0.0.0"]);
+    let (code, error) = run(&["-p0", "-b", "0.0.0.0"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("[upload]"), "{error}");
     for (text, word) in [
@@ -658,7 +658,7 @@ fn uploads_are_enabled_by_flags_and_site_file() {
         ("[upload]\nmax = \"1 GB\"\n", "GiB"),
     ] {
         site_file(text);
-        let (code, error) = stop(&["-p0"]);
+        let (code, error) = run(&["-p0"]);
         assert_eq!(code, Some(1), "{error}");
         assert!(
             error.contains(".tws.toml:2: ") && error.contains(word),

@@ -143,26 +143,26 @@ fn survives_kill_9(store: &str) {
     let state = site.kill();
     created.extend(load.end());
     let again = TwsProcess::start_with_state(folder.path(), &args, state);
-    assert_all_there(created, &mut again.client());
+    assert_all_exist(created, &mut again.client());
 }
 
-pub(crate) fn assert_all_there(created: Vec<(u64, String)>, client: &mut Client) {
-    let mut there = BTreeMap::new();
+pub(crate) fn assert_all_exist(created: Vec<(u64, String)>, client: &mut Client) {
+    let mut existing = BTreeMap::new();
     loop {
-        let after = there.last_key_value().map_or(0, |(id, _)| *id);
+        let after = existing.last_key_value().map_or(0, |(id, _)| *id);
         let page = value(&client.get(&format!("/users?limit=1000&after={after}")));
         let page = page.as_array().expect("JSON array of users").clone();
         if page.is_empty() {
             break;
         }
-        there.extend(page.iter().map(|user| {
+        existing.extend(page.iter().map(|user| {
             let name = user["Nombre"].as_str().expect("JSON string");
             (user["id"].as_u64().expect("integer id"), name.to_owned())
         }));
     }
     let mut seen = BTreeSet::new();
     for (id, name) in created {
-        assert_eq!(there.get(&id), Some(&name), "{id}");
+        assert_eq!(existing.get(&id), Some(&name), "{id}");
         assert!(seen.insert(id), "{id} was given twice");
     }
 }
@@ -247,10 +247,10 @@ fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    let (_, behind) = head
+    let (_, after) = head
         .split_once("Content-Length: ")
         .expect("Content-Length field");
-    let length = behind.lines().next().and_then(|length| length.parse().ok());
+    let length = after.lines().next().and_then(|length| length.parse().ok());
     let mut content = vec![0; length.expect("valid Content-Length")];
     reader.read_exact(&mut content)?;
     if head.starts_with("HTTP/1.1 503 ") {
@@ -318,7 +318,7 @@ mod on_postgres {
             eventually!(|| client.get("/users").status == 200);
         }
         created.extend(load.end());
-        assert_all_there(created, &mut site.client());
+        assert_all_exist(created, &mut site.client());
     }
 
     #[test]

@@ -99,10 +99,10 @@ fn sample(line: &str) -> (String, Labels, f64) {
     assert!(is_name(name), "{line}");
     let mut labels = Labels::new();
     while !rest.is_empty() {
-        let (label, behind) = rest.split_once("=\"").expect("label with a value");
+        let (label, after) = rest.split_once("=\"").expect("label with a value");
         assert!(is_name(label), "{line}");
         let mut text = String::new();
-        let mut letters = behind.char_indices();
+        let mut letters = after.char_indices();
         let end = loop {
             match letters.next().expect("closing quote") {
                 (at, '"') => break at + 1,
@@ -115,7 +115,7 @@ fn sample(line: &str) -> (String, Labels, f64) {
             }
         };
         assert!(labels.insert(label.to_owned(), text).is_none(), "{line}");
-        rest = behind[end..].strip_prefix(',').unwrap_or(&behind[end..]);
+        rest = after[end..].strip_prefix(',').unwrap_or(&after[end..]);
     }
     (name.to_owned(), labels, value.parse().expect("a number"))
 }

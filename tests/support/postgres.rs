@@ -70,7 +70,7 @@ impl Postgres {
 
     /// Starts the server again after [`stop`](Self::stop).
     pub(crate) fn run(&mut self) {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let mut command = command_as_owner(&bin().join("postgres"));
         command
             .arg("-D")
@@ -86,13 +86,16 @@ impl Postgres {
             let mut stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
             let log = read_until(&mut stderr, "ready to accept connections");
             let pid = i32::try_from(child.id()).expect("pid fits in i32");
-            tell.send(log.map(|()| Pid::from_raw(pid).expect("nonzero pid")))
+            sender
+                .send(log.map(|()| Pid::from_raw(pid).expect("nonzero pid")))
                 .expect("test receives");
             // Drain the pipe, so that the server never blocks on it.
             io::copy(&mut stderr, &mut io::sink()).expect("drain pipe");
             child.wait().expect("wait for exit");
         });
-        let started = told.recv_timeout(TIMEOUT).expect("postgres starts in time");
+        let started = receiver
+            .recv_timeout(TIMEOUT)
+            .expect("postgres starts in time");
         let pid = started.unwrap_or_else(|log| panic!("postgres: {log}"));
         self.running = Some(PostgresProcess { pid, thread });
     }
@@ -171,10 +174,10 @@ impl Drop for Postgres {
 }
 
 /// Reads until a line with `words`; if the output ends before, all of it is the error.
-fn read_until(said: &mut impl BufRead, words: &str) -> Result<(), String> {
+fn read_until(output: &mut impl BufRead, words: &str) -> Result<(), String> {
     let mut log = String::new();
     while !log.contains(words) {
-        if said.read_line(&mut log).expect("read line") == 0 {
+        if output.read_line(&mut log).expect("read line") == 0 {
             return Err(log);
         }
     }

@@ -162,8 +162,8 @@ impl Announcement {
             assert!(count > 0, "tws ended: {text:?}");
         }
         let address = |text: &str| {
-            let (_, behind) = text.split_once("://").expect("URL in the announcement");
-            let (address, _) = behind.split_once('/').expect("path of the URL");
+            let (_, after) = text.split_once("://").expect("URL in the announcement");
+            let (address, _) = after.split_once('/').expect("path of the URL");
             address.parse().expect("valid address")
         };
         let admin = text.split_once("admin: ");

@@ -2,7 +2,7 @@
 
 use tws::{Handler, Method, Request};
 
-fn ask(request: &Request<'_>) -> (u16, String) {
+fn respond(request: &Request<'_>) -> (u16, String) {
     let response = crate::app().handle(request).wait();
     let status = response.status().as_u16();
     let content = response.into_content().expect("body in memory");
@@ -11,9 +11,9 @@ fn ask(request: &Request<'_>) -> (u16, String) {
 
 #[test]
 fn pages_are_200_or_404() {
-    assert_eq!(ask(&Request::get("/")), (200, "Homepage\n".to_owned()));
+    assert_eq!(respond(&Request::get("/")), (200, "Homepage\n".to_owned()));
     assert_eq!(
-        ask(&Request::get("/x")),
+        respond(&Request::get("/x")),
         (404, "Page not found\n".to_owned())
     );
 }
@@ -21,7 +21,7 @@ fn pages_are_200_or_404() {
 #[test]
 fn post_is_echoed() {
     assert_eq!(
-        ask(&Request::post("/echo", "¡hola!")),
+        respond(&Request::post("/echo", "¡hola!")),
         (200, "¡hola!".to_owned())
     );
 }
@@ -29,7 +29,7 @@ fn post_is_echoed() {
 #[test]
 fn delete_is_204() {
     assert_eq!(
-        ask(&Request::new(Method::DELETE, "/thing")),
+        respond(&Request::new(Method::DELETE, "/thing")),
         (204, String::new())
     );
 }
