@@ -2,6 +2,8 @@
 //! binary and for an embedded server.
 
 use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -33,7 +35,7 @@ fn hostile_request_is_one_printable_line() {
         client.response();
     }
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("wait for exit").success());
+    assert!(server.child.wait_for_exit().success());
     let text = fs::read_to_string(&log).expect("read log");
     assert_eq!(text.lines().count(), hostile.len(), "{text}");
     assert!(text.is_ascii(), "{text}");
@@ -86,7 +88,12 @@ fn unread_stdout_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::write(folder.path().join("small.txt"), "small").expect("write file");
     // Standard output is a pipe that this test does not read.
-    let mut server = TwsProcess::start(folder.path(), &["--log-format=combined"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command
+        .current_dir(folder.path())
+        .args(["--port=0", "--log-format=combined"])
+        .stderr(Stdio::piped());
+    let mut server = TwsProcess::run(&mut command);
     let request = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
     let mut client = server.client();
     // Many more lines than a pipe buffer holds.
@@ -98,7 +105,13 @@ fn unread_stdout_pipe_does_not_block_requests() {
     }
     drop(client);
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("wait for exit").success());
+    assert!(server.child.wait_for_exit().success());
+    let mut errors = String::new();
+    let mut stderr = server.child.stderr.take().expect("stdio pipe");
+    stderr
+        .read_to_string(&mut errors)
+        .expect("read standard error");
+    assert!(errors.contains("lines dropped"), "{errors}");
 }
 
 #[test]

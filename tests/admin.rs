@@ -588,7 +588,7 @@ fn admin_listener_answers_until_drain_completes() {
     eventually!(|| get("/transfers.json").text().contains("\"draining\""));
     busy.read(LARGE);
     drop(busy);
-    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(process.child.wait_for_exit().code(), Some(0));
 }
 
 #[test]
@@ -627,7 +627,7 @@ fn drain_delay_keeps_serving_after_readyz_fails() {
         );
     }
     process.signal(Signal::TERM);
-    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(1));
+    assert_eq!(process.child.wait_for_exit().code(), Some(1));
 }
 
 #[test]

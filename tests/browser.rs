@@ -25,7 +25,7 @@ fn start_driver() -> Option<(ChildProcess, u16)> {
     match port {
         Some(port) => Some((driver, port)),
         None => {
-            driver.wait().expect("wait for exit");
+            driver.wait_for_exit();
             None
         }
     }
@@ -187,7 +187,7 @@ fn admin_page_shows_running_download() {
 
     // The page shows that the connection is lost, and reconnects by itself.
     site.signal(Signal::TERM);
-    site.child.wait().expect("wait for exit");
+    site.child.wait_for_exit();
     let lost = "return document.querySelector('#status').dataset.state === 'lost'";
     browser.wait_for(lost);
     let again = format!("--admin={admin}");

@@ -583,7 +583,7 @@ fn unread_stderr_pipe_does_not_block_requests() {
         assert_eq!(response.status, 200);
     }
     site.signal(Signal::TERM);
-    assert_eq!(site.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(site.child.wait_for_exit().code(), Some(0));
 }
 
 #[test]

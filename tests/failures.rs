@@ -2,7 +2,7 @@
 //! signals, upgrades and panics.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -154,7 +154,10 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
         idle.set_read_timeout(Some(Duration::from_secs(2)))
             .expect("set read timeout");
         // Nothing arrives within this time. It is the interval of the measurement, not a wait.
-        assert!((&idle).read(&mut [0]).is_err(), "there is no room");
+        let error = (&idle)
+            .read(&mut [0])
+            .expect_err("no response without a descriptor");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
         let (time, spent) = (before.0.elapsed(), ticks(server.pid) - before.1);
         // Less than 1 %, and one tick that had begun before.
         let most = time.as_millis() as u64 / 1000 + 1;
@@ -286,6 +289,8 @@ fn response_read_below_minimum_rate_closes_connection() {
         |config| {
             config.timeouts.min_rate_grace = Duration::from_millis(300);
             config.limits.min_rate_bytes_per_second = 100_000_000;
+            // Only the minimum rate can close the connections.
+            config.timeouts.send = Duration::from_secs(3600);
         },
     );
     let mut shut = server.client();
@@ -338,7 +343,7 @@ fn sigterm_finishes_download_and_closes_idle_connections() {
     eventually!(|| TcpStream::connect(process.address).is_err());
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     busy.end_input().expect_closed();
-    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(process.child.wait_for_exit().code(), Some(0));
 }
 
 #[test]
@@ -357,10 +362,7 @@ fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
         if code == 1 {
             process.signal(Signal::TERM);
         }
-        assert_eq!(
-            process.child.wait().expect("wait for exit").code(),
-            Some(code)
-        );
+        assert_eq!(process.child.wait_for_exit().code(), Some(code));
     }
 }
 
@@ -424,7 +426,7 @@ fn upgrades_under_load_fail_no_request() {
         client.join().expect("no request fails");
     }
     // The first process has exited with 0, and the last one exits like any other.
-    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
     server.signal(Signal::TERM);
     eventually!(|| TcpStream::connect(server.address).is_err());
     // All processes wrote to one log, which contains every request.
@@ -465,7 +467,7 @@ fn upgrade_hands_over_admin_listener() {
     });
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     drop(busy);
-    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
     assert_eq!(get("/healthz").status, 200);
 }
 
@@ -568,7 +570,7 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     server.line_with("an upgrade or a shutdown is in progress");
     assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
     server.signal(Signal::TERM);
-    assert_eq!(server.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
     assert!(TcpStream::connect(server.address).is_err());
     let pid = fs::read_to_string(pid).expect("read process id");
     let new = Path::new("/proc").join(pid.trim());

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tws::{Config, Endpoint, ProxyProtocol, Request, Response, Server};
 
@@ -240,15 +240,22 @@ fn reload_changes_connection_limit_of_proxied_client() {
 /// An incomplete PROXY header has the same timeout as an incomplete request head.
 #[test]
 fn incomplete_proxy_header_times_out() {
+    const TIMEOUT_OF_HEADER: Duration = Duration::from_millis(100);
     let server = TestServer::configured(echo_client, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
-        config.timeouts.header = Duration::from_millis(100);
+        config.timeouts.header = TIMEOUT_OF_HEADER;
     });
+    let start = Instant::now();
     let mut silent = server.client();
     let mut half = server.client();
     half.send("PROXY TCP4 192.");
-    silent.expect_closed_or_reset();
+    silent.expect_closed();
     half.expect_closed_or_reset();
+    assert!(
+        start.elapsed() >= TIMEOUT_OF_HEADER,
+        "{:?}",
+        start.elapsed()
+    );
     eventually!(|| server.handle.connections() == 0);
 }
 
@@ -260,10 +267,10 @@ fn shutdown_closes_connection_awaiting_proxy_header() {
             config.proxy_protocol = ProxyProtocol::Required;
             config.timeouts.header = timeout;
         });
-        let waiting = TcpStream::connect(server.address).expect("connect");
+        let mut waiting = server.client();
         eventually!(|| server.handle.connections() == 1);
         server.handle.shut_down();
+        waiting.expect_closed();
         server.join();
-        drop(waiting);
     }
 }

@@ -311,8 +311,9 @@ fn wait_for_ended_returns_after_shutdown() {
 
 #[test]
 fn shutdown_aborts_response_at_drain_timeout() {
+    const LEN: usize = 64 * 1024 * 1024;
     let mut server = TestServer::configured(
-        |_: &Request<'_>| Response::text("x".repeat(64 * 1024 * 1024)),
+        |_: &Request<'_>| Response::text("x".repeat(LEN)),
         |config| config.timeouts.drain = Duration::from_millis(1),
     );
     let mut client = server.client();
@@ -321,4 +322,6 @@ fn shutdown_aborts_response_at_drain_timeout() {
     server.handle.shut_down();
     server.join();
     assert_eq!(server.handle.connections(), 0);
+    let received = client.rest().expect("read to end of connection");
+    assert!(received.len() < LEN, "the response is complete");
 }

@@ -144,7 +144,7 @@ fn access_log_has_forwarded_client_address() {
     assert_eq!(seen(), ("127.0.0.1".into(), port.into()));
     drop(proxy);
     server.signal(Signal::TERM);
-    assert!(server.child.wait().expect("wait for exit").success());
+    assert!(server.child.wait_for_exit().success());
 }
 
 #[test]

@@ -283,7 +283,7 @@ mod multi_thread_web_server {
         let _ = client
             .stream()
             .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        assert!(client.rest().unwrap_or_default().is_empty());
+        client.expect_closed_or_reset();
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod multi_thread_web_server {
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
         assert!(line.contains("] \"GET /page_one HTTP/1.1\" 200 "), "{line}");
         site.signal(Signal::INT);
-        assert!(site.child.wait().expect("wait for exit").success());
+        assert!(site.child.wait_for_exit().success());
         let file = fs::read_to_string(&log).expect("read log");
         assert_eq!(file.trim_end(), line);
     }
@@ -307,7 +307,7 @@ mod multi_thread_web_server {
         let mut site = sample_site();
         assert_eq!(site.client().get("/").status, 200);
         site.signal(Signal::INT);
-        assert_eq!(site.child.wait().expect("wait for exit").code(), Some(0));
+        assert_eq!(site.child.wait_for_exit().code(), Some(0));
         assert!(std::net::TcpStream::connect(site.address).is_err());
     }
 }

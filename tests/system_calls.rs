@@ -52,7 +52,7 @@ fn small_file_request_takes_at_most_2_15_system_calls() {
     }
     drop(clients);
     server.signal(Signal::TERM);
-    server.wait().expect("wait for exit");
+    server.wait_for_exit();
 
     // The calls of the server's start and end are included.
     let mut calls = None;

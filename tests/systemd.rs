@@ -100,7 +100,7 @@ fn inherited_sockets_are_served_instead_of_own_port() {
         assert!(response.ends_with("\r\n\r\na"), "{response}");
     }
     process.signal(Signal::TERM);
-    assert!(process.child.wait().expect("wait for exit").success());
+    assert!(process.child.wait_for_exit().success());
     assert!(
         TcpStream::connect(address).is_err(),
         "the port is still open"
@@ -304,7 +304,7 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
             // The replaced process exits by itself and sends no notification.
             pid = Some(NewMainProcess(new));
         }
-        assert!(process.child.wait().expect("wait for exit").success());
+        assert!(process.child.wait_for_exit().success());
         let last = pid.expect("process id");
         last.signal(Signal::TERM);
         assert!(supervisor.receive().starts_with("STOPPING=1\n"));
@@ -335,7 +335,7 @@ fn watchdog_is_notified_by_main_process_only() {
         assert!(supervisor.receive().starts_with("READY=1\n"));
         process.signal(Signal::TERM);
         assert!(supervisor.receive().starts_with("STOPPING=1\n"));
-        assert!(process.child.wait().expect("wait for exit").success());
+        assert!(process.child.wait_for_exit().success());
     }
     let mut process = start("20000", None);
     assert!(
@@ -354,7 +354,7 @@ fn watchdog_is_notified_by_main_process_only() {
             .receive_skipping_watchdog()
             .starts_with("READY=1\n")
     );
-    assert!(process.child.wait().expect("wait for exit").success());
+    assert!(process.child.wait_for_exit().success());
     // All notifications of the old process precede this one.
     new.signal(Signal::HUP);
     for word in ["RELOADING=1\n", "READY=1\n"] {
@@ -383,7 +383,7 @@ fn missing_notify_socket_is_only_a_warning() {
     let mut process = TwsProcess::run(&mut command);
     assert_eq!(process.client().get("/a.txt").text(), "a");
     process.signal(Signal::TERM);
-    assert!(process.child.wait().expect("wait for exit").success());
+    assert!(process.child.wait_for_exit().success());
     let errors = fs::read_to_string(&errors).expect("read file");
     assert!(errors.contains("NOTIFY_SOCKET="), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
@@ -435,6 +435,6 @@ fn systemd_socket_activate_with_and_without_names_is_served() {
         let response = request_unix(&other, target);
         assert!(response.ends_with(expected), "{response}");
         child.signal(Signal::TERM);
-        assert!(child.wait().expect("wait for exit").success());
+        assert!(child.wait_for_exit().success());
     }
 }

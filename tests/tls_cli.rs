@@ -66,7 +66,7 @@ fn certificates_are_selected_by_sni_and_http_is_redirected() {
     assert_eq!(response.field("Location"), Some(expected.as_str()));
     process.signal(Signal::TERM);
     let mut process = process;
-    assert_eq!(process.child.wait().expect("wait for exit").code(), Some(0));
+    assert_eq!(process.child.wait_for_exit().code(), Some(0));
     let log = fs::read_to_string(log).expect("read log");
     assert_eq!(log.lines().count(), 5, "{log}");
     assert!(log.contains("\"GET /a.txt?b HTTP/1.1\" 308"), "{log}");

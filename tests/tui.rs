@@ -112,7 +112,7 @@ impl TerminalSession {
     /// Waits for the process to exit, asserts that the terminal is restored, and returns the
     /// status.
     fn end(mut self) -> ExitStatus {
-        let status = self.child.wait().expect("wait for exit");
+        let status = self.child.wait_for_exit();
         eventually!(|| self.written().ends_with(CURSOR));
         let written = self.written();
         let (_, after) = written

@@ -1,9 +1,11 @@
 //! A child process that ends with its test.
 
 use std::ops::{Deref, DerefMut};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::eventually;
 
 /// A child process; it is killed when this is dropped.
 pub(crate) struct ChildProcess(Child);
@@ -17,6 +19,17 @@ impl ChildProcess {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
+    }
+
+    /// Waits for the process to exit by itself.
+    #[track_caller]
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually!(|| {
+            status = self.try_wait().expect("query child process");
+            status.is_some()
+        });
+        status.expect("exit status")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -145,21 +145,26 @@ impl Client {
         Ok(bytes)
     }
 
+    /// Reads until the server closes or resets the connection, and returns the bytes received before.
+    pub(crate) fn rest_or_reset(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        bytes
+    }
+
     /// Asserts that the server closes without sending another byte.
     pub(crate) fn expect_closed(&mut self) {
         let rest = self.rest().expect("read to end of connection");
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
-}
 
-impl Client {
     /// Asserts that the server closes without sending another byte, or resets the connection, as
     /// the kernel does if the server has left received bytes unread.
     pub(crate) fn expect_closed_or_reset(&mut self) {
-        match self.rest() {
-            Ok(rest) => assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest)),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
-        }
+        let rest = self.rest_or_reset();
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
 }
 

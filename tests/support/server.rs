@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
 
-use super::{ChildProcess, Client};
+use super::{ChildProcess, Client, eventually};
 
 /// A server on a free port of this machine; it shuts down when it is dropped.
 pub(crate) struct TestServer {
@@ -59,6 +59,7 @@ impl TestServer {
     /// Waits until the server has ended, and asserts that it reported no error.
     pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
+            eventually!(|| thread.is_finished());
             let result = thread.join().expect("thread does not panic");
             result.expect("server ends without an error");
         }
@@ -139,7 +140,7 @@ impl TwsProcess {
     #[cfg(feature = "sqlite")]
     pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().expect("kill process");
-        self.child.wait().expect("wait for exit");
+        self.child.wait_for_exit();
         let empty = tempfile::tempdir().expect("create temporary directory");
         std::mem::replace(&mut self.state, empty)
     }
