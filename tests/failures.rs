@@ -2,11 +2,11 @@
 //! signals, upgrades and panics.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tws::{Body, BodyStream, Config, Request, Response, Server, StatusCode};
 
+use crate::support::line_reader::LineReader;
 use crate::support::server::Announcement;
 use crate::support::{ChildProcess, Client, Program, TestServer, TwsProcess, eventually, install};
 
@@ -40,7 +41,7 @@ pub(crate) struct UpgradableProcess {
     pub(crate) admin: Option<SocketAddr>,
     pid: Pid,
     pub(crate) child: ChildProcess,
-    stderr: BufReader<ChildStderr>,
+    stderr: LineReader,
 }
 
 impl UpgradableProcess {
@@ -55,7 +56,7 @@ impl UpgradableProcess {
         let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
         // The processes that replace it announce themselves on the same pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
+        let stderr = LineReader::new(child.stderr.take().expect("stdio pipe"));
         Self {
             address,
             admin,
@@ -71,17 +72,8 @@ impl UpgradableProcess {
 
     /// Returns the next line on standard error that contains `words`.
     fn line_with(&mut self, words: &str) -> String {
-        loop {
-            let mut line = String::new();
-            let count = self.stderr.read_line(&mut line).expect("read line");
-            assert!(
-                count > 0,
-                "standard error ended without a line with {words:?}"
-            );
-            if line.contains(words) {
-                return line;
-            }
-        }
+        let mut lines = self.stderr.read_until(words);
+        lines.pop().expect("the line with the words")
     }
 
     /// Replaces the process by a new one, with SIGUSR2.

@@ -265,8 +265,9 @@ fn created_id(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
 #[cfg(feature = "postgres")]
 mod on_postgres {
     use super::*;
-    use crate::support::eventually;
+    use crate::support::line_reader::LineReader;
     use crate::support::postgres::Postgres;
+    use crate::support::{ChildProcess, eventually};
 
     const ANA: &str = r#"{"Nombre": "Ana"}"#;
 
@@ -370,20 +371,18 @@ mod on_postgres {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
             command.args(["-vvv", "--port=0", "--users", url]);
             command.current_dir(folder.path()).stderr(Stdio::piped());
-            command.stdout(Stdio::piped()).spawn().expect("start tws")
+            ChildProcess::start(command.stdout(Stdio::null()))
         };
         let postgres = Postgres::start();
         let database = postgres.url(&postgres.new_database());
         let wrong = database.replacen("s3cret", "s3cretx", 1);
-        for (url, expected) in [(&database, "SELECT id, name"), (&wrong, "is away")] {
+        for (url, expected) in [
+            (&database, "SELECT id, name"),
+            (&wrong, "database connection lost"),
+        ] {
             let mut child = tws(url);
-            let mut stderr = BufReader::new(child.stderr.take().expect("stdio pipe"));
-            let mut log = String::new();
-            while !log.contains(expected) {
-                assert!(stderr.read_line(&mut log).expect("read line") > 0, "{log}");
-            }
-            child.kill().expect("kill process");
-            child.wait_with_output().expect("wait for exit");
+            let mut stderr = LineReader::new(child.stderr.take().expect("stdio pipe"));
+            let log = stderr.read_until(expected).concat();
             assert!(!log.contains("s3cret"), "{log}");
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod external_server;
 pub(crate) mod haproxy;
+pub(crate) mod line_reader;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
