@@ -1,99 +1,36 @@
 //! Tests of failures around a server: descriptor exhaustion, connection limits, slow clients,
-//! signals, upgrades and panics.
+//! signals and panics.
 
 use std::fs;
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tws::{Body, BodyStream, Config, Request, Response, Server, StatusCode};
 
-use crate::support::line_reader::LineReader;
-use crate::support::server::Announcement;
-use crate::support::{ChildProcess, Client, Program, TestServer, TwsProcess, eventually, install};
+use crate::support::upgradable_process::UpgradableProcess;
+use crate::support::{Client, TestServer, TwsProcess, eventually};
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 
 fn text(_: &Request<'_>) -> Response {
     Response::text("fine")
 }
 
 /// Creates a folder with a small and a large file.
-fn sample_folder() -> TempDir {
+pub(crate) fn sample_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::write(folder.path().join("a.txt"), "a").expect("write file");
     let large = fs::File::create(folder.path().join("large")).expect("create file");
     large.set_len(64 * MIB as u64).expect("set file length");
     folder
-}
-
-/// The binary with its standard error, which the processes that replace it inherit.
-pub(crate) struct UpgradableProcess {
-    pub(crate) address: SocketAddr,
-    pub(crate) admin: Option<SocketAddr>,
-    pid: Pid,
-    pub(crate) child: ChildProcess,
-    stderr: LineReader,
-}
-
-impl UpgradableProcess {
-    pub(crate) fn start(mut command: Command) -> Self {
-        command
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = ChildProcess::start(&mut command);
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdio pipe"));
-        let Announcement { address, admin, .. } = Announcement::read(&mut stdout);
-        // The processes that replace it announce themselves on the same pipe.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let stderr = LineReader::new(child.stderr.take().expect("stdio pipe"));
-        Self {
-            address,
-            admin,
-            pid: child.pid(),
-            child,
-            stderr,
-        }
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).expect("signal process");
-    }
-
-    /// Returns the next line on standard error that contains `words`.
-    fn line_with(&mut self, words: &str) -> String {
-        let mut lines = self.stderr.read_until(words);
-        lines.pop().expect("the line with the words")
-    }
-
-    /// Replaces the process by a new one, with SIGUSR2.
-    pub(crate) fn upgrade(&mut self) {
-        self.signal(Signal::USR2);
-        let line = self.line_with(" serves now; this process");
-        let (_, after) = line.split_once("process ").expect("process id in the line");
-        let pid: i32 = after
-            .split(' ')
-            .next()
-            .and_then(|word| word.parse().ok())
-            .expect("process id");
-        self.pid = Pid::from_raw(pid).expect("nonzero pid");
-    }
-}
-
-impl Drop for UpgradableProcess {
-    fn drop(&mut self) {
-        let _ = kill_process(self.pid, Signal::KILL);
-    }
 }
 
 /// Returns the CPU time of a process, in ticks of 10 ms.
@@ -356,217 +293,6 @@ fn drain_timeout_is_exit_0_and_second_sigterm_exit_1() {
         }
         assert_eq!(process.child.wait_for_exit().code(), Some(code));
     }
-}
-
-/// Starts clients that send requests without a pause, half of them on persistent connections.
-pub(crate) fn load(
-    address: SocketAddr,
-    over: &Arc<AtomicBool>,
-    done: &Arc<AtomicUsize>,
-) -> Vec<JoinHandle<()>> {
-    (0..4)
-        .map(|at| {
-            let (over, done) = (Arc::clone(over), Arc::clone(done));
-            std::thread::spawn(move || {
-                let mut kept: Option<Client> = None;
-                while !over.load(Ordering::Relaxed) {
-                    let mut client = kept.take().unwrap_or_else(|| Client::connect(address));
-                    let field = ["", "Connection: close\r\n"][at % 2];
-                    let response = client.request("GET", "/a.txt", field);
-                    assert_eq!(response.text(), "a");
-                    done.fetch_add(1, Ordering::Relaxed);
-                    if response.field("Connection") != Some("close") {
-                        kept = Some(client);
-                    }
-                }
-            })
-        })
-        .collect()
-}
-
-/// Returns a folder with a copy of the program that can be replaced, a folder to serve, and a
-/// command.
-fn replaceable() -> (TempDir, TempDir, Command) {
-    let programs = tempfile::tempdir().expect("create temporary directory");
-    let program = programs.path().join("tws");
-    install(&program, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
-    let folder = sample_folder();
-    let mut command = Command::new(program);
-    command
-        .current_dir(folder.path())
-        .args(["--port=0", "--access-log=access.log", "--state-dir"])
-        .arg(programs.path());
-    if cfg!(feature = "sqlite") {
-        command.arg("--users=sqlite:users.db");
-    }
-    (programs, folder, command)
-}
-
-#[test]
-fn upgrades_under_load_fail_no_request() {
-    let (_programs, folder, command) = replaceable();
-    let mut server = UpgradableProcess::start(command);
-    let (over, done) = (Arc::default(), Arc::default());
-    let clients = load(server.address, &over, &done);
-    for _ in 0..20 {
-        let before = done.load(Ordering::Relaxed);
-        server.upgrade();
-        eventually!(|| done.load(Ordering::Relaxed) > before + 50);
-    }
-    over.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().expect("no request fails");
-    }
-    // The first process has exited with 0, and the last one exits like any other.
-    assert_eq!(server.child.wait_for_exit().code(), Some(0));
-    server.signal(Signal::TERM);
-    eventually!(|| TcpStream::connect(server.address).is_err());
-    // All processes wrote to one log, which contains every request.
-    let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
-    let requests = done.load(Ordering::Relaxed);
-    let log = folder.path().join("access.log");
-    eventually!(|| lines(fs::read_to_string(&log).expect("read log")) == requests);
-}
-
-#[test]
-fn upgrade_hands_over_admin_listener() {
-    let (_programs, _folder, mut command) = replaceable();
-    command.arg("--admin=127.0.0.1:0");
-    let mut server = UpgradableProcess::start(command);
-    let admin = server.admin.expect("admin address");
-    let get = |path: &str| {
-        let mut client = Client::connect(admin);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        client.response()
-    };
-    eventually!(|| get("/readyz").status == 200);
-    let mut busy = Client::connect(server.address);
-    busy.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
-        .head();
-    // The old process finishes its responses; its admin interface does not interfere.
-    let is_handed_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            while !is_handed_over.load(Ordering::Relaxed) {
-                let response = get("/readyz");
-                assert_eq!(response.status, 200, "{}", response.text());
-            }
-        });
-        server.upgrade();
-        let is_new = |_| !get("/transfers.json").text().contains("large");
-        eventually!(|| (0..20).all(is_new) || watch.is_finished());
-        is_handed_over.store(true, Ordering::Relaxed);
-    });
-    assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
-    drop(busy);
-    assert_eq!(server.child.wait_for_exit().code(), Some(0));
-    assert_eq!(get("/healthz").status, 200);
-}
-
-/// A wrk process that sends requests without a pause until it is stopped.
-pub(crate) struct WrkLoad(ChildProcess);
-
-impl WrkLoad {
-    pub(crate) fn on(address: SocketAddr, options: &[&str]) -> Self {
-        let mut command = Command::new("wrk");
-        command
-            .args(options)
-            .arg("-d600")
-            .arg(format!("http://{address}/a.txt"))
-            .stdout(Stdio::piped());
-        Self(ChildProcess::start(&mut command))
-    }
-
-    /// Stops wrk, and asserts that every response was successful.
-    pub(crate) fn end(mut self) {
-        self.0.signal(Signal::INT);
-        let mut report = String::new();
-        let stdout = self.0.stdout.as_mut().expect("stdio pipe");
-        stdout
-            .read_to_string(&mut report)
-            .expect("read report of wrk");
-        assert!(report.contains("requests in"), "{report}");
-        assert!(!report.contains("Socket errors"), "{report}");
-        assert!(!report.contains("Non-2xx"), "{report}");
-    }
-}
-
-#[test]
-#[ignore = "needs wrk"]
-fn upgrades_under_wrk_fail_no_request() {
-    let (_programs, _folder, command) = replaceable();
-    let mut server = UpgradableProcess::start(command);
-    let wrk = WrkLoad::on(server.address, &["-t2", "-c32"]);
-    for _ in 0..20 {
-        server.upgrade();
-        assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
-    }
-    wrk.end();
-}
-
-#[test]
-fn failed_upgrade_keeps_old_process_serving() {
-    let (programs, _folder, command) = replaceable();
-    let mut server = UpgradableProcess::start(command);
-    let program = programs.path().join("tws");
-    let new = programs.path().join("new");
-    for script in ["#!/bin/sh\nexit 1\n", "neither a program nor a script\n"] {
-        install(&new, Program::Script(script));
-        fs::rename(&new, &program).expect("replace program");
-        let mut kept = Client::connect(server.address);
-        assert_eq!(kept.get("/a.txt").status, 200);
-        server.signal(Signal::USR2);
-        server.line_with("this process continues to serve");
-        assert_eq!(kept.get("/a.txt").status, 200);
-        assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
-    }
-    // The next valid program is used.
-    install(&new, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));
-    fs::rename(&new, &program).expect("replace program");
-    server.upgrade();
-    assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
-}
-
-#[test]
-fn failed_upgrade_logs_reason_of_new_process() {
-    let (_programs, folder, mut command) = replaceable();
-    let site = folder.path().join("site");
-    fs::create_dir(&site).expect("create directory");
-    command.arg("site");
-    let mut server = UpgradableProcess::start(command);
-    fs::remove_dir(&site).expect("remove directory");
-    // Repeated, because the old process might kill the new one before it has written its error.
-    for _ in 0..5 {
-        server.signal(Signal::USR2);
-        let line = server.line_with("tws: ");
-        assert!(line.contains("cannot serve site: no such file"), "{line}");
-        server.line_with("this process continues to serve");
-    }
-}
-
-#[test]
-fn second_upgrade_is_rejected_and_shutdown_kills_first() {
-    let (programs, folder, mut command) = replaceable();
-    // The sandbox does not allow executing a shell.
-    command.arg("--no-sandbox");
-    let mut server = UpgradableProcess::start(command);
-    let program = programs.path().join("tws");
-    fs::remove_file(&program).expect("remove program");
-    // A program that never serves.
-    let script = "#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 600\n";
-    install(&program, Program::Script(script));
-    server.signal(Signal::USR2);
-    let pid = folder.path().join("pid");
-    eventually!(|| pid.exists());
-    server.signal(Signal::USR2);
-    server.line_with("an upgrade or a shutdown is in progress");
-    assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
-    server.signal(Signal::TERM);
-    assert_eq!(server.child.wait_for_exit().code(), Some(0));
-    assert!(TcpStream::connect(server.address).is_err());
-    let pid = fs::read_to_string(pid).expect("read process id");
-    let new = Path::new("/proc").join(pid.trim());
-    assert!(!new.exists(), "the new process still exists");
 }
 
 /// A value that panics when it is dropped, to be dropped by an event loop.

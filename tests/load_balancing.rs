@@ -15,10 +15,11 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::failures::{UpgradableProcess, WrkLoad, load};
 use crate::support::external_server::ExternalServer;
+use crate::support::load::{WrkLoad, load};
 use crate::support::metrics::Metrics;
 use crate::support::ports::free_port;
+use crate::support::upgradable_process::UpgradableProcess;
 use crate::support::{self, Client, HttpResponse, eventually, pattern};
 
 /// The field in which a balancer names the instance: an address, or several of which the last one

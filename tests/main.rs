@@ -19,6 +19,7 @@ mod listeners;
 mod load_balancing;
 mod middleware;
 mod nginx_comparison;
+mod observer;
 mod protocol;
 mod proxies;
 mod rate_and_bandwidth;
@@ -41,6 +42,7 @@ mod systemd;
 mod tls_transport;
 #[cfg(feature = "tui")]
 mod tui;
+mod upgrade;
 mod upload;
 #[cfg(feature = "sqlite")]
 mod users;

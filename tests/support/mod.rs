@@ -6,6 +6,7 @@ pub(crate) mod disk;
 pub(crate) mod external_server;
 pub(crate) mod haproxy;
 pub(crate) mod line_reader;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
@@ -13,6 +14,7 @@ pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod upgradable_process;
 
 use std::path::Path;
 use std::process::Command;

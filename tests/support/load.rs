@@ -1,0 +1,66 @@
+//! Load: clients that send requests without a pause, of this process and of wrk.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::process::Signal;
+
+use super::{ChildProcess, Client};
+
+/// Starts clients that send requests without a pause, half of them on persistent connections.
+pub(crate) fn load(
+    address: SocketAddr,
+    over: &Arc<AtomicBool>,
+    done: &Arc<AtomicUsize>,
+) -> Vec<JoinHandle<()>> {
+    (0..4)
+        .map(|at| {
+            let (over, done) = (Arc::clone(over), Arc::clone(done));
+            std::thread::spawn(move || {
+                let mut kept: Option<Client> = None;
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = kept.take().unwrap_or_else(|| Client::connect(address));
+                    let field = ["", "Connection: close\r\n"][at % 2];
+                    let response = client.request("GET", "/a.txt", field);
+                    assert_eq!(response.text(), "a");
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if response.field("Connection") != Some("close") {
+                        kept = Some(client);
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+/// A wrk process that sends requests without a pause until it is stopped.
+pub(crate) struct WrkLoad(ChildProcess);
+
+impl WrkLoad {
+    pub(crate) fn on(address: SocketAddr, options: &[&str]) -> Self {
+        let mut command = Command::new("wrk");
+        command
+            .args(options)
+            .arg("-d600")
+            .arg(format!("http://{address}/a.txt"))
+            .stdout(Stdio::piped());
+        Self(ChildProcess::start(&mut command))
+    }
+
+    /// Stops wrk, and asserts that every response was successful.
+    pub(crate) fn end(mut self) {
+        self.0.signal(Signal::INT);
+        let mut report = String::new();
+        let stdout = self.0.stdout.as_mut().expect("stdio pipe");
+        stdout
+            .read_to_string(&mut report)
+            .expect("read report of wrk");
+        assert!(report.contains("requests in"), "{report}");
+        assert!(!report.contains("Socket errors"), "{report}");
+        assert!(!report.contains("Non-2xx"), "{report}");
+    }
+}
