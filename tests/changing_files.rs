@@ -116,7 +116,7 @@ impl FileHistory {
         };
         let date = |file: &File| {
             file.set_modified(time_of(version))
-                .expect("set modification time")
+                .expect("set modification time");
         };
         match (self.kind, version % 16) {
             (ChangeKind::Renamed | ChangeKind::Deleted, _) => {

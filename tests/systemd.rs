@@ -293,7 +293,7 @@ fn notify_reports_start_reload_upgrade_and_stop_in_order() {
             match &pid {
                 None => process.signal(Signal::USR2),
                 Some(NewMainProcess(pid)) => {
-                    kill_process(*pid, Signal::USR2).expect("signal process")
+                    kill_process(*pid, Signal::USR2).expect("signal process");
                 }
             }
             let text = supervisor.receive();
