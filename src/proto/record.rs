@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
 
+use super::exchange::RequestInfo;
+
 /// One exchange, as it went. Bytes are as the client sent them: whoever writes them must escape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -36,20 +38,10 @@ pub enum Completion {
     Aborted,
 }
 
-/// What is kept of a request until its response is on its way.
-#[derive(Debug)]
-pub(crate) struct RequestInfo {
-    pub(crate) peer: SocketAddr,
-    pub(crate) line: Vec<u8>,
-    pub(crate) referer: Option<Vec<u8>>,
-    pub(crate) user_agent: Option<Vec<u8>>,
-    pub(crate) started: Instant,
-}
-
 /// A response on its way: where it lies in the stream of bytes to this peer.
 #[derive(Debug)]
 pub(crate) struct InFlightRecord {
-    pub(crate) draft: RequestInfo,
+    pub(crate) info: RequestInfo,
     pub(crate) status: StatusCode,
     /// Where the content begins in the stream, behind the head.
     pub(crate) content_start: u64,
@@ -60,9 +52,9 @@ pub(crate) struct InFlightRecord {
 impl InFlightRecord {
     /// A request that gets no response: its client has gone, or the server could not wait. 499 is
     /// nginx's number for that.
-    pub(crate) fn unanswered(draft: RequestInfo) -> Self {
+    pub(crate) fn unanswered(info: RequestInfo) -> Self {
         Self {
-            draft,
+            info,
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             content_start: u64::MAX,
             end: u64::MAX,
@@ -77,7 +69,7 @@ impl InFlightRecord {
             referer,
             user_agent,
             started,
-        } = self.draft;
+        } = self.info;
         Record {
             client_addr: peer,
             line,

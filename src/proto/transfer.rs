@@ -1,6 +1,6 @@
 //! A content on its way, as far as it has come: for who looks at a server, not for the protocol.
 
-use super::record::RequestInfo;
+use super::exchange::RequestInfo;
 
 /// Which way it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum StalledOn {
 #[derive(Debug)]
 pub(crate) struct TransferProgress<'a> {
     pub(crate) direction: Direction,
-    pub(crate) draft: &'a RequestInfo,
+    pub(crate) info: &'a RequestInfo,
     /// Bytes that have gone.
     pub(crate) moved: u64,
     /// Bytes that will have gone, if that is known.

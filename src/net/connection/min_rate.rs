@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::proto::Timer;
 use crate::proto::context::Context;
-use crate::proto::h1::machine::Timer;
 
 /// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
 /// rate. In microseconds, which reach for an hour; all of them are for ever.

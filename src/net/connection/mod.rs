@@ -24,11 +24,12 @@ use crate::handler::BodyPolicy;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
-use crate::proto::h1::machine::{CloseReason, Machine, Next, Timer};
+use crate::proto::h1::machine::{Machine, Next};
 use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
 use crate::proto::h1::request_body::Intake;
 use crate::proto::record::Record;
 use crate::proto::transfer::{StalledOn, TransferProgress};
+use crate::proto::{CloseReason, Timer};
 use min_rate::MinRateBudget;
 
 /// Whom a connection turns to with a request, and with the record of it.

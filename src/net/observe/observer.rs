@@ -305,7 +305,7 @@ impl LoopSnapshot {
             self.left_out += 1;
             return;
         }
-        let line = String::from_utf8_lossy(&passage.draft.line);
+        let line = String::from_utf8_lossy(&passage.info.line);
         let mut words = line.split(' ');
         let mut word = || words.next().unwrap_or_default();
         let (method, target) = (word().to_owned(), word());
@@ -316,12 +316,12 @@ impl LoopSnapshot {
                 request,
             },
             direction: passage.direction,
-            client: passage.draft.peer,
+            client: passage.info.peer,
             method,
             target: target.chars().take(MAX_TARGET_LETTERS).collect(),
             moved: passage.moved,
             total: passage.total,
-            age: now.saturating_duration_since(passage.draft.started),
+            age: now.saturating_duration_since(passage.info.started),
             waits_for,
         });
     }

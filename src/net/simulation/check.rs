@@ -1,7 +1,7 @@
 //! What came out, read by somebody who knows nothing of how it was made.
 
 use super::host::{Exchange, Stage};
-use crate::proto::h1::machine::CloseReason;
+use crate::proto::CloseReason;
 use crate::proto::record::{Completion, Record};
 
 /// How far a response came.

@@ -32,8 +32,8 @@ use super::bandwidth::per_client::{ClientSlot, Clients};
 use super::connection::{Blocked, Connection};
 use crate::config::{Config, Limits, Timeouts};
 use crate::http::forwarded::ClientInfo;
+use crate::proto::CloseReason;
 use crate::proto::context::{Context, DrainState, RecordMode};
-use crate::proto::h1::machine::CloseReason;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 3000;

@@ -12,6 +12,7 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
+use super::exchange::{Exchange, LingerMode, SendBody};
 use super::framing::{Framing, Persistence};
 use super::head::{self, Expectation, Head};
 use super::inbox::{Inbox, Scan, scan_head};
@@ -24,8 +25,10 @@ use crate::body::{BodyWriter, FileRange};
 use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, FieldSpan, Fields, Rejection, Request, Response};
 use crate::proto::context::{Context, DrainState, RecordMode};
-use crate::proto::record::{InFlightRecord, Record, RequestInfo};
+use crate::proto::exchange::RequestInfo;
+use crate::proto::record::{InFlightRecord, Record};
 use crate::proto::transfer::{StalledOn, TransferProgress};
+use crate::proto::{CloseReason, Timer};
 
 /// A content of up to this length is whole before its handler is called, even if that would have
 /// taken it as a stream: a job that reads it waits for nobody.
@@ -70,7 +73,7 @@ enum State {
     /// A handler has the request with its whole content.
     HandlingContent(Box<Receiving>),
     /// The last reply is on its way.
-    Closing(Farewell),
+    Closing(LingerMode),
     /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
     Lingering { bytes: u64 },
     /// The end.
@@ -82,59 +85,6 @@ enum State {
 enum Input {
     Open,
     Ended,
-}
-
-/// Whether the peer has said itself that nothing more comes, so that nobody must linger for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Farewell {
-    /// It wants the connection to be closed, and its request has no content.
-    Said,
-    Unsaid,
-}
-
-/// All that a reply needs to know of its request.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    /// The request's bytes that still stand in the inbox.
-    head_len: usize,
-    wanted: Wanted,
-    version: Version,
-    persistence: Persistence,
-    farewell: Farewell,
-    draft: Option<Box<RequestInfo>>,
-}
-
-impl Exchange {
-    pub(crate) fn draft(&self) -> Option<&RequestInfo> {
-        self.draft.as_deref()
-    }
-}
-
-/// What is sent of a reply (RFC 9110 §9.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    HeadAndContent,
-    /// The request was a HEAD.
-    Head,
-}
-
-/// Why a TCP connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// As agreed, after the last reply.
-    Finished,
-    /// The peer left between requests.
-    PeerLeft,
-    /// The server shuts down.
-    Drained,
-    /// Idle, and others needed the room.
-    Shed,
-    /// One of the timeouts; the state says which.
-    TimedOut,
-    /// A file became shorter while it was sent: the length that was promised cannot be kept.
-    ContentCutShort,
-    /// Reading or writing failed: a reset, most often.
-    Broken,
 }
 
 /// What the driver is to do next.
@@ -164,23 +114,6 @@ pub(crate) enum Next<'a> {
     ShutdownWrite,
     /// Close the socket. Nothing is asked for afterwards.
     Close(CloseReason),
-}
-
-/// What a connection waits for, which decides how long it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timer {
-    /// For a request to begin; from the last reply on.
-    KeepAlive,
-    /// For a head; from its first byte on.
-    Header,
-    /// For content; from the last bytes of it on.
-    Body,
-    /// For the peer to take some of a reply; from the last bytes it took on.
-    Send,
-    /// For the peer to close; from our last byte on.
-    Linger,
-    /// For the handler, which has all the time.
-    Handler,
 }
 
 /// [`Next`] without borrows, so that deciding and lending are apart.
@@ -279,9 +212,9 @@ impl Machine {
             State::Handling(_) | State::HandlingContent(_) | State::Spoilt(..) => {
                 self.flush_or(Step::Wait)
             }
-            State::Closing(farewell) => {
-                let farewell = *farewell;
-                self.close_when_flushed(farewell, cx)
+            State::Closing(linger) => {
+                let linger = *linger;
+                self.close_when_flushed(linger, cx)
             }
             State::Lingering { bytes } => {
                 *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
@@ -507,7 +440,7 @@ impl Machine {
         cx.spans = receiving.spans;
         self.state = State::Handling(Exchange {
             persistence: Persistence::Close,
-            farewell: Farewell::Unsaid,
+            linger: LingerMode::Required,
             ..receiving.exchange
         });
         Step::Refuse(receiving.head, refusal)
@@ -518,39 +451,39 @@ impl Machine {
         let fields = Fields::new(bytes, &cx.spans);
         Exchange {
             head_len: head.len,
-            wanted: match head.method {
-                Method::HEAD => Wanted::Head,
-                _ => Wanted::HeadAndContent,
+            send_body: match head.method {
+                Method::HEAD => SendBody::HeadOnly,
+                _ => SendBody::Yes,
             },
             version: head.version,
             persistence: head.persistence,
-            farewell: match (head.persistence, head.framing) {
-                (Persistence::Close, Framing::None) => Farewell::Said,
+            linger: match (head.persistence, head.framing) {
+                (Persistence::Close, Framing::None) => LingerMode::Skip,
                 // After a content, old clients send a line end that is not part of it.
-                _ => Farewell::Unsaid,
+                _ => LingerMode::Required,
             },
-            draft: self.draft(bytes, &fields, started, cx),
+            info: self.request_info(bytes, &fields, started, cx),
         }
     }
 
     /// Answers what is no request, as far as can be said; nobody else sees it.
     fn refuse(&mut self, refusal: Rejection, started: Instant, cx: &mut Context) -> Step {
         let bytes = self.inbox.bytes();
-        let draft = self.draft(bytes, &Fields::default(), started, cx);
+        let info = self.request_info(bytes, &Fields::default(), started, cx);
         self.state = State::Handling(Exchange {
             head_len: bytes.len(),
             // Whatever the method was.
-            wanted: Wanted::HeadAndContent,
+            send_body: SendBody::Yes,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
-            farewell: Farewell::Unsaid,
-            draft,
+            linger: LingerMode::Required,
+            info,
         });
         self.on_reply(refusal.into(), cx);
         Step::Again
     }
 
-    fn draft(
+    fn request_info(
         &self,
         bytes: &[u8],
         fields: &Fields<'_>,
@@ -637,8 +570,8 @@ impl Machine {
             let is_small = length.is_some_and(|length| length <= SMALL_CONTENT_BYTES as u64);
             // A reply that takes its time leaves some for what was not announced.
             self.state = State::Closing(match is_small && self.inbox.bytes().is_empty() {
-                true => exchange.farewell,
-                false => Farewell::Unsaid,
+                true => exchange.linger,
+                false => LingerMode::Required,
             });
         }
         self.push_response(response, exchange, (persistence, coding), further, cx);
@@ -672,15 +605,15 @@ impl Machine {
         let content_start = self.outbox.end();
         let body = match response.into_body() {
             // RFC 9110 §9.3.2: the length is told, the content is not sent.
-            _ if bodiless || exchange.wanted == Wanted::Head => Body::Empty,
+            _ if bodiless || exchange.send_body == SendBody::HeadOnly => Body::Empty,
             body => body,
         };
         let is_stream = matches!(body, Body::Stream(_));
         self.outbox.push_content(body, coding, head_at);
-        if let Some(draft) = exchange.draft {
+        if let Some(info) = exchange.info {
             let end = self.outbox.end();
             self.outbox.push_pending(InFlightRecord {
-                draft: *draft,
+                info: *info,
                 status,
                 content_start,
                 // That of a stream is known when it is there.
@@ -717,15 +650,15 @@ impl Machine {
             Ok(at_hand) => self.outbox.set_in_memory(at_hand),
             Err(error) => {
                 let reason = match self.outbox.passage() {
-                    Some(TransferProgress { draft, .. }) => {
-                        let line = String::from_utf8_lossy(&draft.line);
+                    Some(TransferProgress { info, .. }) => {
+                        let line = String::from_utf8_lossy(&info.line);
                         format!("{line:?}: cannot read the file: {error}")
                     }
                     // Nobody records which request that was.
                     None => format!("cannot read a file: {error}"),
                 };
                 match self.outbox.take_back_file() {
-                    Some(draft) => self.fail(&reason, draft, cx),
+                    Some(info) => self.fail(&reason, info, cx),
                     None => {
                         log::error!("{reason}");
                         self.on_lost(CloseReason::ContentCutShort);
@@ -736,19 +669,19 @@ impl Machine {
     }
 
     /// Answers with a 500 in place of a reply that was taken back.
-    fn fail(&mut self, reason: &str, draft: Option<RequestInfo>, cx: &mut Context) {
+    fn fail(&mut self, reason: &str, info: Option<RequestInfo>, cx: &mut Context) {
         let response = Response::fault(reason);
         let exchange = Exchange {
             head_len: 0,
-            wanted: Wanted::HeadAndContent,
+            send_body: SendBody::Yes,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
-            farewell: Farewell::Unsaid,
-            draft: draft.map(Box::new),
+            linger: LingerMode::Required,
+            info: info.map(Box::new),
         };
         let left = response.body().length().unwrap_or(0);
         let framing = (Persistence::Close, StreamCoding::Length { left });
-        self.state = State::Closing(Farewell::Unsaid);
+        self.state = State::Closing(LingerMode::Required);
         self.push_response(response, exchange, framing, None, cx);
     }
 
@@ -822,8 +755,8 @@ impl Machine {
             | State::Lingering { .. }
             | State::Closed(_) => return,
         };
-        if let Some(draft) = exchange.draft {
-            self.outbox.push_pending(InFlightRecord::unanswered(*draft));
+        if let Some(info) = exchange.info {
+            self.outbox.push_pending(InFlightRecord::unanswered(*info));
         }
     }
 
@@ -907,13 +840,13 @@ impl Machine {
 
     /// RFC 9112 §9.6: first our side, then, when the peer has closed its own, the connection.
     /// Closing at once would let whatever the peer still sends reset the connection, and the reset
-    /// could overtake our reply. A peer that has said its farewell does not do that.
-    fn close_when_flushed(&mut self, farewell: Farewell, cx: &Context) -> Step {
+    /// could overtake our reply. A peer that has said its linger does not do that.
+    fn close_when_flushed(&mut self, linger: LingerMode, cx: &Context) -> Step {
         if !self.outbox.is_empty() {
             return self.flush();
         }
         match self.input {
-            Input::Open if farewell == Farewell::Unsaid => {
+            Input::Open if linger == LingerMode::Required => {
                 let bytes = cx.limits.max_linger_bytes;
                 self.state = State::Lingering { bytes };
                 Step::ShutdownWrite

@@ -30,6 +30,7 @@
 //! request bytes were split across reads is tested, not hoped.
 
 mod chunked;
+mod exchange;
 mod framing;
 mod head;
 mod inbox;

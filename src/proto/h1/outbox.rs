@@ -16,7 +16,8 @@ use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::http::Body;
 use crate::proto::context::Buffers;
-use crate::proto::record::{InFlightRecord, Record, RequestInfo};
+use crate::proto::exchange::RequestInfo;
+use crate::proto::record::{InFlightRecord, Record};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 
 /// Contents up to this size are copied behind their head. Up to about here a copy is cheaper than
@@ -201,7 +202,7 @@ impl Outbox {
         };
         Some(TransferProgress {
             direction: Direction::Down,
-            draft: &pending.draft,
+            info: &pending.info,
             moved,
             total,
             stall,
@@ -289,7 +290,7 @@ impl Outbox {
             .trail
             .as_mut()
             .and_then(|trail| trail.pending.pop_back());
-        Some(pending.map(|pending| pending.draft))
+        Some(pending.map(|pending| pending.info))
     }
 
     /// Notes that time will pass: what is in the kernel's memory need not be there then, and what is

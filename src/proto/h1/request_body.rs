@@ -3,8 +3,8 @@
 use ::http::StatusCode;
 
 use super::chunked;
+use super::exchange::Exchange;
 use super::head::{Expectation, Head};
-use super::machine::Exchange;
 use crate::body::BodyWriter;
 use crate::http::{FieldSpan, Rejection};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
@@ -120,7 +120,7 @@ impl Receiving {
     pub(crate) fn passage(&self, stall: Option<StalledOn>) -> Option<TransferProgress<'_>> {
         Some(TransferProgress {
             direction: Direction::Up,
-            draft: self.exchange.draft()?,
+            info: self.exchange.info.as_deref()?,
             moved: self.received(),
             total: self.announced_length(),
             stall,

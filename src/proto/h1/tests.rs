@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::StatusCode;
 use proptest::prelude::*;
 
-use super::machine::{CloseReason, Machine, Next, Timer};
+use super::machine::{Machine, Next};
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
 use super::request_body::Intake;
 use crate::body::file_range::Resident;
@@ -20,6 +20,7 @@ use crate::http::{Body, Request, Response};
 use crate::proto::context::{Context, DrainState, RecordMode};
 use crate::proto::record::{Completion, Record};
 use crate::proto::transfer::{Direction, StalledOn};
+use crate::proto::{CloseReason, Timer};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -1004,7 +1005,7 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     let (mut machine, mut cx) = on_its_way(RecordMode::On);
     let facts = |machine: &Machine| {
         let passage = machine.passage().expect("a file");
-        assert_eq!(passage.draft.line, b"GET /a HTTP/1.1");
+        assert_eq!(passage.info.line, b"GET /a HTTP/1.1");
         assert_eq!(
             (passage.direction, passage.total),
             (Direction::Down, Some(1 << 30))
