@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::http::forwarded::ClientInfo;
+use crate::proto::Action;
 use crate::proto::context::{Context, RecordMode};
-use crate::proto::h1::machine::{Machine, Next};
+use crate::proto::exchange::BodyMode;
+use crate::proto::h1::machine::Machine;
 use crate::proto::h1::outbox::Segment;
-use crate::proto::h1::request_body::Intake;
+use crate::proto::request_head::RequestHead;
 use crate::{Handler, Request, Response};
 
 /// A connection without a socket: requests go in as bytes, replies come out as bytes.
@@ -43,44 +45,49 @@ impl BenchConnection {
     }
 
     fn exchange(&mut self, input: &[u8], respond: impl Fn(&Request<'_>) -> Response) -> usize {
+        let cx = &mut self.cx;
         let mut input = Some(input);
         let mut sent = 0;
         loop {
-            match self.machine.next(&mut self.cx) {
-                Next::Read(room) => match input.take() {
-                    Some(bytes) => room.extend_from_slice(bytes),
+            match self.machine.next(cx) {
+                Action::Read => match input.take() {
+                    Some(bytes) => self.machine.read_buf(cx).extend_from_slice(bytes),
                     None => break,
                 },
-                Next::Admit(_) => self
-                    .machine
-                    .on_admission(Ok(Intake::Whole(usize::MAX)), &mut self.cx),
-                Next::Handle(request) => {
-                    let response = respond(&request);
-                    self.machine.on_reply(response, &mut self.cx);
+                Action::Admit(id) => {
+                    let mode = BodyMode::Buffered { max: usize::MAX };
+                    self.machine.on_admission(id, Ok(mode), cx);
                 }
-                Next::Write(Segment::Bytes(bytes)) => {
+                Action::Dispatch(id) => {
+                    let response = respond(&self.machine.request(id, cx));
+                    self.machine.on_response(id, response, cx);
+                }
+                Action::Write => {
+                    let Segment::Bytes(bytes) = self.machine.segment() else {
+                        break;
+                    };
                     let count = bytes.len();
                     sent += count;
-                    self.machine.on_sent(count);
+                    self.machine.on_written(count);
                 }
                 _ => break,
             }
         }
-        self.machine.rest(&mut self.cx);
+        self.machine.release_buffers(cx);
         sent
     }
 }
 
 /// Parses one head as a connection does; true if it is a request.
 pub fn parse_head(bytes: &[u8], parser: &mut HeadParser) -> bool {
-    crate::proto::h1::parse_head(bytes, &mut parser.spans, &parser.limits)
+    crate::proto::h1::parse_head(bytes, &mut parser.head, &parser.limits)
 }
 
 /// What parsing a head needs again and again.
 #[derive(Default)]
 pub struct HeadParser {
-    spans: Vec<crate::http::FieldSpan>,
-    limits: crate::config::Limits,
+    head: RequestHead,
+    limits: Limits,
 }
 
 /// Encodes `content` as a whole chunked body, `len` bytes in each chunk.

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::request_head::RequestHead;
 use crate::config::{Config, ForwardedField, Limits, Networks, Timeouts};
+use crate::http::Fields;
 use crate::http::date::DateField;
 use crate::http::forwarded::ClientInfo;
-use crate::http::{FieldSpan, Fields};
 
 /// Shared by all machines of one event loop, one at a time.
 #[derive(Debug)]
@@ -24,8 +25,9 @@ pub(crate) struct Context {
     pub(crate) buffers: Buffers,
     /// What Keep-Alive fields announce.
     pub(crate) keep_alive_seconds: u64,
-    /// Where the fields of the head at hand lie.
-    pub(crate) spans: Vec<FieldSpan>,
+    /// The head that was parsed last, for the machine that parsed it and until it returns its next
+    /// action: a request without a body is dispatched from here and owns no memory.
+    pub(crate) head: RequestHead,
 }
 
 /// Who is believed when it tells of another client, and where it does.
@@ -89,7 +91,7 @@ impl Context {
             service: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
-            spans: Vec::new(),
+            head: RequestHead::default(),
         }
     }
 

@@ -1,7 +1,23 @@
-//! What the protocol machines share about one request and its response.
+//! What the protocol machines share about one exchange: a request and its response.
 
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use crate::body::BodyWriter;
+
+/// Identifies a request and its response on one connection. HTTP/1.1 counts the requests of the
+/// connection, HTTP/2 numbers its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ExchangeId(pub(crate) u32);
+
+/// How a handler takes a request body, and the maximum number of bytes of it.
+#[derive(Debug)]
+pub(crate) enum BodyMode {
+    /// As a whole.
+    Buffered { max: usize },
+    /// While it is received, through a pipe.
+    Streamed { max: u64, writer: BodyWriter },
+}
 
 /// What is kept of a request for the record of its exchange.
 #[derive(Debug)]

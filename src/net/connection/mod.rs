@@ -7,6 +7,7 @@
 
 pub(crate) mod min_rate;
 use std::io;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -24,27 +25,27 @@ use crate::handler::BodyPolicy;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
-use crate::proto::h1::machine::{Machine, Next};
+use crate::proto::exchange::{BodyMode, ExchangeId};
+use crate::proto::h1::machine::Machine;
 use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
-use crate::proto::h1::request_body::Intake;
 use crate::proto::record::Record;
 use crate::proto::transfer::{StalledOn, TransferProgress};
-use crate::proto::{CloseReason, Timer};
+use crate::proto::{Action, CloseReason, Timer};
 use min_rate::MinRateBudget;
 
 /// Whom a connection turns to with a request, and with the record of it.
 pub(crate) trait Services {
-    /// The response, or `None` if it will come later, through [`Connection::on_reply`].
-    fn answer(&mut self, request: &Request<'_>) -> Option<Response>;
+    /// The response, or `None` if it will come later, through [`Connection::on_response`].
+    fn answer(&mut self, id: ExchangeId, request: &Request<'_>) -> Option<Response>;
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy;
     fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response;
     /// Where a content goes that a handler reads while it comes in.
-    fn open_content(&mut self) -> BodyWriter;
+    fn open_content(&mut self, id: ExchangeId) -> BodyWriter;
     /// How many bytes at the beginning of a range are in the kernel's memory, or `None` if they are
-    /// being brought there, which comes through [`Connection::on_memory`].
-    fn look(&mut self, range: FileRange, now: Instant) -> Option<u64>;
-    /// Has a piece made; it comes through [`Connection::on_piece`].
-    fn produce(&mut self, source: BodySource);
+    /// being brought there, which comes through [`Connection::on_probed`].
+    fn look(&mut self, id: ExchangeId, range: FileRange, now: Instant) -> Option<u64>;
+    /// Has a piece made; it comes through [`Connection::on_body_chunk`].
+    fn produce(&mut self, id: ExchangeId, source: BodySource);
     fn record(&mut self, record: Record);
 }
 
@@ -89,7 +90,7 @@ pub(crate) struct Connection<T> {
     readiness: Readiness,
     /// What is waited for, in which exchange, and since when.
     timer: Timer,
-    timed_request: u32,
+    timed_exchange: ExchangeId,
     since: Instant,
     /// How long after `since` the peer's minimum rate is kept, whatever it does.
     credit: MinRateBudget,
@@ -112,7 +113,7 @@ impl<T: Transport> Connection<T> {
                 read_closed: false,
             },
             timer: Timer::KeepAlive,
-            timed_request: 0,
+            timed_exchange: ExchangeId(0),
             since: now,
             credit: MinRateBudget::FOR_EVER,
             in_flight: 0,
@@ -139,19 +140,29 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The reply that a handler's job has made.
-    pub(crate) fn on_reply(&mut self, response: Response, cx: &mut Context) {
-        self.machine.on_reply(response, cx);
+    /// The response that a handler's job has made.
+    pub(crate) fn on_response(&mut self, id: ExchangeId, response: Response, cx: &mut Context) {
+        self.machine.on_response(id, response, cx);
     }
 
-    /// The piece that was asked for.
-    pub(crate) fn on_piece(&mut self, piece: Piece, cx: &mut Context) {
-        self.machine.on_piece(piece, cx);
+    /// The chunk of a response body that was asked for.
+    pub(crate) fn on_body_chunk(&mut self, id: ExchangeId, chunk: Piece, cx: &mut Context) {
+        self.machine.on_body_chunk(id, chunk, cx);
     }
 
     /// A part of a file was brought into memory.
-    pub(crate) fn on_memory(&mut self, at_hand: io::Result<Resident>, cx: &mut Context) {
-        self.machine.on_memory(at_hand, cx);
+    pub(crate) fn on_probed(
+        &mut self,
+        id: ExchangeId,
+        resident: io::Result<Resident>,
+        cx: &mut Context,
+    ) {
+        self.machine.on_probed(id, resident, cx);
+    }
+
+    /// The exchange that answers are for.
+    pub(crate) fn exchange_id(&self) -> ExchangeId {
+        self.machine.exchange_id()
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
@@ -227,21 +238,21 @@ impl<T: Transport> Connection<T> {
 
     /// Whether it waits for a further request.
     pub(crate) fn is_idle(&self) -> bool {
-        self.timer == Timer::KeepAlive && self.timed_request > 0 && self.waits_until().is_none()
+        self.timer == Timer::KeepAlive && self.timed_exchange.0 > 0 && self.waits_until().is_none()
     }
 
     /// Since when it waits for a request, if it does and the first one is not to be expected any
     /// moment.
     pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
         let quiet = now.saturating_duration_since(self.since) >= EXPECTED_REQUEST_WINDOW;
-        let idle = self.timer == Timer::KeepAlive && (self.timed_request > 0 || quiet);
+        let idle = self.timer == Timer::KeepAlive && (self.timed_exchange.0 > 0 || quiet);
         let idle = idle && self.waits_until().is_none();
         idle.then_some(self.since)
     }
 
     /// Says what it is doing; the token says who it is.
     pub(crate) fn report(&self, token: Token, now: Instant, answer: &mut LoopSnapshot) {
-        let passage = self.machine.passage();
+        let passage = self.machine.transfer();
         answer.add(match (self.machine.timer(), &passage) {
             (Timer::Handler, Some(passage)) if passage.direction == Direction::Down => {
                 Activity::Sending
@@ -254,7 +265,7 @@ impl<T: Transport> Connection<T> {
             (Timer::Linger, _) => Activity::Lingering,
         });
         if let Some(passage) = passage {
-            let who = (token.0, self.machine.requests());
+            let who = (token.0, self.machine.exchange_id().0);
             answer.add_transfer(&passage, who, self.waits_for(&passage), now);
         }
     }
@@ -277,127 +288,26 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn drive(
         &mut self,
         cx: &mut Context,
-        host: &mut impl Services,
+        services: &mut impl Services,
         quantum: usize,
     ) -> Blocked {
         cx.look_at_clock();
         self.end_wait(cx.now);
-        let (mut received, mut sent, mut effort) = (0, 0, 0);
+        let mut moved = Moved::default();
         let park = loop {
-            let left = quantum.saturating_sub(received + sent + effort);
+            let left = quantum.saturating_sub(moved.effort());
             if left == 0 {
                 break Blocked::Yield;
             }
-            if self.transport.holds_back() && !self.machine.is_closed() {
-                if !self.readiness.writable {
-                    break Blocked::Writable;
-                }
-                match self.transport.flush() {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.readiness.writable = false;
-                    }
-                    Err(error) => self.on_broken(&error),
-                    Ok(()) => {}
-                }
-                continue;
-            }
-            let now = cx.now;
-            match self.machine.next(cx) {
-                Next::Read(room) => {
-                    if !self.readiness.readable {
-                        if self.is_quiet(cx.now) && self.machine.leaves_when_quiet(cx) {
-                            continue;
-                        }
-                        break Blocked::Readable;
-                    }
-                    // What is thrown away has a time and a number of bytes of its own.
-                    if self.timer != Timer::Linger
-                        && let Permit::RetryAt(turn) = may_move(&mut self.share, now)
-                    {
-                        break Blocked::Throttled(turn);
-                    }
-                    match self.transport.recv(room) {
-                        Ok(Received::Eof) => self.machine.on_end_of_input(),
-                        Ok(Received::Partial(count)) => {
-                            on_moved(&mut self.share, count, now);
-                            received += count;
-                            effort += READ_EFFORT_BYTES.saturating_sub(count);
-                        }
-                        Ok(Received::Drained(count)) => {
-                            on_moved(&mut self.share, count, now);
-                            received += count;
-                            // Behind the end there is no further event, so it must be asked for.
-                            self.readiness.readable = self.readiness.read_closed;
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            self.readiness.readable = false;
-                        }
-                        Err(error) => self.on_broken(&error),
-                    }
-                }
-                Next::Write(segment) => {
-                    if !self.readiness.writable {
-                        break Blocked::Writable;
-                    }
-                    let most = match may_move(&mut self.share, now) {
-                        Permit::Ready(bytes) if !is_small(&segment) => left.min(bytes),
-                        Permit::Ready(_) => left,
-                        Permit::RetryAt(turn) => break Blocked::Throttled(turn),
-                    };
-                    match write(&mut self.transport, segment, most) {
-                        Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
-                        Ok(count) => {
-                            cx.look_at_clock();
-                            self.machine.on_sent(count);
-                            on_moved(&mut self.share, count, now);
-                            sent += count;
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            self.readiness.writable = false;
-                        }
-                        Err(error) => self.on_broken(&error),
-                    }
-                }
-                Next::Handle(request) => {
-                    if let Some(response) = host.answer(&request) {
-                        self.machine.on_reply(response, cx);
-                    }
-                }
-                Next::Admit(request) => {
-                    let admission = match host.admit(&request) {
-                        BodyPolicy::Buffer { max: bytes } => Ok(Intake::Whole(bytes)),
-                        BodyPolicy::Stream { max: bytes } => {
-                            Ok(Intake::Streamed(bytes, host.open_content()))
-                        }
-                        BodyPolicy::Reject(response) => Err(response),
-                    };
-                    self.machine.on_admission(admission, cx);
-                }
-                Next::Refuse(request, refusal) => {
-                    let response = host.reject(&request, refusal);
-                    self.machine.on_reply(response, cx);
-                }
-                Next::Memory(range) => {
-                    if let Some(bytes) = host.look(range, cx.now) {
-                        self.machine.on_memory(Ok(Resident::InKernel(bytes)), cx);
-                    }
-                }
-                Next::Produce(source) => host.produce(source),
-                Next::Wait => break Blocked::Handler,
-                Next::Log(record) => host.record(record),
-                Next::ShutdownWrite => {
-                    if let Err(error) = self.transport.shutdown_write() {
-                        self.on_broken(&error);
-                    }
-                }
-                Next::Close(reason) => break Blocked::Closed(reason),
+            if let ControlFlow::Break(blocked) = self.step(cx, services, left, &mut moved) {
+                break blocked;
             }
         };
         if let Blocked::Writable | Blocked::Throttled(_) = park {
             self.machine.on_pause();
         }
-        self.machine.rest(cx);
-        self.restart_timer(received, sent, cx);
+        self.machine.release_buffers(cx);
+        self.restart_timer(moved.received, moved.sent, cx);
         if let Some(allowance) = allowance(&mut self.share) {
             match park {
                 Blocked::Throttled(_) => allowance.begin_wait(cx.now),
@@ -408,6 +318,144 @@ impl<T: Transport> Connection<T> {
             }
         }
         park
+    }
+
+    /// Does what the machine asks for next, sending at most `left` bytes of a body.
+    fn step(
+        &mut self,
+        cx: &mut Context,
+        services: &mut impl Services,
+        left: usize,
+        moved: &mut Moved,
+    ) -> ControlFlow<Blocked> {
+        if self.transport.holds_back() && !self.machine.is_closed() {
+            return self.flush();
+        }
+        match self.machine.next(cx) {
+            Action::Read => return self.read(cx, moved),
+            Action::Write => return self.write(cx, left, moved),
+            Action::Admit(id) => {
+                let admission = match services.admit(&self.machine.request(id, cx)) {
+                    BodyPolicy::Buffer { max } => Ok(BodyMode::Buffered { max }),
+                    BodyPolicy::Stream { max } => {
+                        let writer = services.open_content(id);
+                        Ok(BodyMode::Streamed { max, writer })
+                    }
+                    BodyPolicy::Reject(response) => Err(response),
+                };
+                self.machine.on_admission(id, admission, cx);
+            }
+            Action::Dispatch(id) => {
+                let response = services.answer(id, &self.machine.request(id, cx));
+                if let Some(response) = response {
+                    self.machine.on_response(id, response, cx);
+                }
+            }
+            Action::Reject(id, rejection) => {
+                let response = services.reject(&self.machine.request(id, cx), rejection);
+                self.machine.on_response(id, response, cx);
+            }
+            Action::ProbeFile(id, range) => {
+                if let Some(bytes) = services.look(id, range, cx.now) {
+                    let resident = Resident::InKernel(bytes);
+                    self.machine.on_probed(id, Ok(resident), cx);
+                }
+            }
+            Action::PullBody(id, source) => services.produce(id, source),
+            Action::Log(record) => services.record(record),
+            Action::ShutdownWrite => {
+                if let Err(error) = self.transport.shutdown_write() {
+                    self.on_broken(&error);
+                }
+            }
+            Action::Blocked => return ControlFlow::Break(Blocked::Handler),
+            Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Hands the transport's own buffer to the kernel.
+    fn flush(&mut self) -> ControlFlow<Blocked> {
+        if !self.readiness.writable {
+            return ControlFlow::Break(Blocked::Writable);
+        }
+        match self.transport.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness.writable = false;
+            }
+            Err(error) => self.on_broken(&error),
+            Ok(()) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn read(&mut self, cx: &mut Context, moved: &mut Moved) -> ControlFlow<Blocked> {
+        let now = cx.now;
+        if !self.readiness.readable {
+            if self.is_quiet(now) && self.machine.close_if_draining(cx) {
+                return ControlFlow::Continue(());
+            }
+            return ControlFlow::Break(Blocked::Readable);
+        }
+        // Input that is discarded has a time limit and a byte limit of its own.
+        if self.timer != Timer::Linger
+            && let Permit::RetryAt(turn) = may_move(&mut self.share, now)
+        {
+            return ControlFlow::Break(Blocked::Throttled(turn));
+        }
+        let count = match self.transport.recv(self.machine.read_buf(cx)) {
+            Ok(Received::Eof) => {
+                self.machine.on_eof();
+                return ControlFlow::Continue(());
+            }
+            Ok(Received::Partial(count)) => {
+                moved.overhead += READ_EFFORT_BYTES.saturating_sub(count);
+                count
+            }
+            Ok(Received::Drained(count)) => {
+                // There is no event for an end of input that was reported before: read on.
+                self.readiness.readable = self.readiness.read_closed;
+                count
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness.readable = false;
+                return ControlFlow::Continue(());
+            }
+            Err(error) => {
+                self.on_broken(&error);
+                return ControlFlow::Continue(());
+            }
+        };
+        on_moved(&mut self.share, count, now);
+        moved.received += count;
+        ControlFlow::Continue(())
+    }
+
+    fn write(&mut self, cx: &mut Context, left: usize, moved: &mut Moved) -> ControlFlow<Blocked> {
+        let now = cx.now;
+        if !self.readiness.writable {
+            return ControlFlow::Break(Blocked::Writable);
+        }
+        let segment = self.machine.segment();
+        let max = match may_move(&mut self.share, now) {
+            Permit::Ready(bytes) if !is_small(&segment) => left.min(bytes),
+            Permit::Ready(_) => left,
+            Permit::RetryAt(turn) => return ControlFlow::Break(Blocked::Throttled(turn)),
+        };
+        match write(&mut self.transport, segment, max) {
+            Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
+            Ok(count) => {
+                cx.look_at_clock();
+                self.machine.on_written(count);
+                on_moved(&mut self.share, count, now);
+                moved.sent += count;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness.writable = false;
+            }
+            Err(error) => self.on_broken(&error),
+        }
+        ControlFlow::Continue(())
     }
 
     /// Whatever the peer was waited for, the time until the connection's own turn does not count.
@@ -435,10 +483,10 @@ impl<T: Transport> Connection<T> {
             true => Timer::Send,
             false => self.machine.timer(),
         };
-        let requests = self.machine.requests();
-        if timer != self.timer || requests != self.timed_request {
+        let exchange = self.machine.exchange_id();
+        if timer != self.timer || exchange != self.timed_exchange {
             self.timer = timer;
-            self.timed_request = requests;
+            self.timed_exchange = exchange;
             self.credit = MinRateBudget::of(timer, cx);
             self.since = cx.now;
             self.in_flight = 0;
@@ -463,6 +511,21 @@ impl<T: Transport> Connection<T> {
     fn on_broken(&mut self, error: &io::Error) {
         log::debug!("connection lost: {error}");
         self.machine.on_lost(CloseReason::Broken);
+    }
+}
+
+/// What one call of [`Connection::drive`] has moved, in bytes.
+#[derive(Default)]
+struct Moved {
+    received: usize,
+    sent: usize,
+    /// What reads have cost beyond the bytes they returned.
+    overhead: usize,
+}
+
+impl Moved {
+    fn effort(&self) -> usize {
+        self.received + self.sent + self.overhead
     }
 }
 
@@ -604,7 +667,7 @@ mod tests {
     }
 
     impl Services for Always {
-        fn answer(&mut self, _: &Request<'_>) -> Option<Response> {
+        fn answer(&mut self, _: ExchangeId, _: &Request<'_>) -> Option<Response> {
             let file = match self {
                 Self::Small => return Some(Response::text("small")),
                 Self::Large(file) => Arc::clone(file),
@@ -621,15 +684,15 @@ mod tests {
             refusal.into()
         }
 
-        fn open_content(&mut self) -> BodyWriter {
+        fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
             BodyWriter::new(|| {})
         }
 
-        fn look(&mut self, range: FileRange, _: Instant) -> Option<u64> {
+        fn look(&mut self, _: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
             Some(range.len)
         }
 
-        fn produce(&mut self, _: BodySource) {}
+        fn produce(&mut self, _: ExchangeId, _: BodySource) {}
 
         fn record(&mut self, _: Record) {}
     }

@@ -23,13 +23,14 @@ use crate::handler::BodyPolicy;
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
 use crate::net::event_loop::mailbox::Piece;
+use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
 /// What comes back to the connection from elsewhere.
 pub(super) enum Mail {
-    Response(Response),
-    Piece(Piece),
-    Memory(io::Result<Resident>),
+    Response(ExchangeId, Response),
+    Chunk(ExchangeId, Piece),
+    Resident(ExchangeId, io::Result<Resident>),
 }
 
 /// A request as the host has seen it, and what it has meant to answer.
@@ -74,6 +75,7 @@ pub(super) struct SimulatedServices {
 
 /// A handler that reads a content while it comes in.
 pub(super) struct Job {
+    id: ExchangeId,
     at: usize,
     reader: BodyReader,
     read: Vec<u8>,
@@ -137,10 +139,10 @@ impl SimulatedServices {
             Err(_) => false,
         };
         if !more {
-            let at = job.at;
+            let (id, at) = (job.id, job.at);
             self.job = None;
             let response = self.make_response(at);
-            self.mail.push(Mail::Response(response));
+            self.mail.push(Mail::Response(id, response));
         }
     }
 
@@ -282,11 +284,12 @@ impl SimulatedServices {
 }
 
 impl Services for SimulatedServices {
-    fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
+    fn answer(&mut self, id: ExchangeId, request: &Request<'_>) -> Option<Response> {
         let at = self.exchange(request);
         if request.is_streamed() {
             self.exchanges[at].stage = Stage::StreamingBody;
             self.job = Some(Job {
+                id,
                 at,
                 reader: request.reader(),
                 read: Vec::new(),
@@ -306,7 +309,7 @@ impl Services for SimulatedServices {
         match self.rng.one_in(2) {
             true => Some(response),
             false => {
-                self.mail.push(Mail::Response(response));
+                self.mail.push(Mail::Response(id, response));
                 None
             }
         }
@@ -347,14 +350,14 @@ impl Services for SimulatedServices {
         response
     }
 
-    fn open_content(&mut self) -> BodyWriter {
+    fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
         let room = Arc::clone(&self.room);
         BodyWriter::new(move || {
             room.fetch_add(1, Ordering::Relaxed);
         })
     }
 
-    fn look(&mut self, range: FileRange, _: Instant) -> Option<u64> {
+    fn look(&mut self, id: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
         if self.rng.one_in(2) {
             return Some(self.bring(&range));
         }
@@ -367,12 +370,12 @@ impl Services for SimulatedServices {
             }
             false => Ok(self.fetch(&range)),
         };
-        self.mail.push(Mail::Memory(memory));
+        self.mail.push(Mail::Resident(id, memory));
         None
     }
 
-    fn produce(&mut self, source: BodySource) {
-        let waits = self.mail.iter().any(|mail| matches!(mail, Mail::Piece(_)));
+    fn produce(&mut self, id: ExchangeId, source: BodySource) {
+        let waits = self.mail.iter().any(|mail| matches!(mail, Mail::Chunk(..)));
         assert!(!waits, "a second piece before the first");
         let making = self.making.as_mut().expect("something to make");
         assert_eq!(making.at + 1, self.exchanges.len(), "of another exchange");
@@ -406,10 +409,12 @@ impl Services for SimulatedServices {
         };
         let fails = self.rng.one_in(self.failures);
         self.exchanges[making.at].failed |= broken || fails;
-        self.mail.push(Mail::Piece(match fails {
-            true => Err(io::Error::other("a maker that fails")),
-            false => Ok(piece),
-        }));
+        let chunk = if fails {
+            Err(io::Error::other("a producer that fails"))
+        } else {
+            Ok(piece)
+        };
+        self.mail.push(Mail::Chunk(id, chunk));
     }
 
     fn record(&mut self, record: Record) {

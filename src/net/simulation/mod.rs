@@ -328,16 +328,16 @@ impl Simulation {
             Event::Mail => {
                 let at = self.rng.below(self.host.mail.len());
                 match self.host.mail.swap_remove(at) {
-                    Mail::Response(response) => {
-                        self.connection.on_reply(response, &mut self.cx);
+                    Mail::Response(id, response) => {
+                        self.connection.on_response(id, response, &mut self.cx);
                         self.drive();
                     }
-                    Mail::Piece(piece) => {
-                        self.connection.on_piece(piece, &mut self.cx);
+                    Mail::Chunk(id, chunk) => {
+                        self.connection.on_body_chunk(id, chunk, &mut self.cx);
                         self.drive();
                     }
-                    Mail::Memory(bytes) => {
-                        self.connection.on_memory(bytes, &mut self.cx);
+                    Mail::Resident(id, resident) => {
+                        self.connection.on_probed(id, resident, &mut self.cx);
                         self.resume();
                     }
                 }

@@ -246,19 +246,23 @@ impl Worker {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
                 };
-                slot.connection.on_reply(response, &mut self.cx);
+                let exchange = slot.connection.exchange_id();
+                slot.connection
+                    .on_response(exchange, response, &mut self.cx);
                 self.drive(token);
             }
             WorkerMessage::Piece(token, piece) => {
                 let Some(slot) = slot(&mut self.slots, token) else {
                     return;
                 };
-                slot.connection.on_piece(piece, &mut self.cx);
+                let exchange = slot.connection.exchange_id();
+                slot.connection.on_body_chunk(exchange, piece, &mut self.cx);
                 self.drive(token);
             }
             WorkerMessage::Memory(token, at_hand) => {
                 if let Some(slot) = slot(&mut self.slots, token) {
-                    slot.connection.on_memory(at_hand, &mut self.cx);
+                    let exchange = slot.connection.exchange_id();
+                    slot.connection.on_probed(exchange, at_hand, &mut self.cx);
                     self.resume(token);
                 }
             }

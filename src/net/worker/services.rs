@@ -19,6 +19,7 @@ use crate::net::blocking::pool::{BlockingPool, QueueFull, panicked};
 use crate::net::connection::Services;
 use crate::net::event_loop::handle::LoopStats;
 use crate::net::event_loop::mailbox::{Mailbox, WorkerMessage};
+use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
 /// What a worker lends a connection that runs.
@@ -36,7 +37,7 @@ pub(crate) struct WorkerServices<'a> {
 }
 
 impl Services for WorkerServices<'_> {
-    fn answer(&mut self, request: &Request<'_>) -> Option<Response> {
+    fn answer(&mut self, _: ExchangeId, request: &Request<'_>) -> Option<Response> {
         // Nobody else adds to it.
         let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
         self.tally.requests.store(requests, Ordering::Relaxed);
@@ -80,13 +81,13 @@ impl Services for WorkerServices<'_> {
         catch_unwind(reject).unwrap_or_else(|_| panicked(&line_of(request)))
     }
 
-    fn open_content(&mut self) -> BodyWriter {
+    fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
         let mailbox = Arc::clone(self.mailbox);
         let token = self.token;
         BodyWriter::new(move || mailbox.send(WorkerMessage::Room(token)))
     }
 
-    fn look(&mut self, range: FileRange, now: Instant) -> Option<u64> {
+    fn look(&mut self, _: ExchangeId, range: FileRange, now: Instant) -> Option<u64> {
         match disk::look(&range, now) {
             ProbeResult::InMemory(bytes) => Some(bytes),
             ProbeResult::OnDisk => {
@@ -96,7 +97,7 @@ impl Services for WorkerServices<'_> {
         }
     }
 
-    fn produce(&mut self, source: BodySource) {
+    fn produce(&mut self, _: ExchangeId, source: BodySource) {
         match source {
             BodySource::Producer(producer) => {
                 self.helpers.produce(producer, self.mailbox, self.token);

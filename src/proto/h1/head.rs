@@ -12,9 +12,9 @@ use ::http::{Method, StatusCode, Version};
 use super::framing::{self, Framing, Persistence};
 use super::inbox::{Scan, scan_head};
 use crate::config::Limits;
-use crate::http::forwarded::ClientInfo;
 use crate::http::target::Target;
-use crate::http::{FieldSpan, Fields, Rejection, Request};
+use crate::http::{FieldSpan, Fields, Rejection};
+use crate::proto::request_head::{Path, RequestHead};
 
 /// The most field lines that any configuration allows: their places lie on the stack.
 pub(crate) const MAX_FIELDS: usize = 256;
@@ -35,19 +35,12 @@ pub(crate) const UNKNOWN_EXPECTATION: Rejection = Rejection::new(
     "only the expectation 100-continue is supported",
 );
 
-/// A parsed head. It owns next to nothing: the bytes stay in the inbox, the fields' places in a
-/// table that the event loop lends.
-#[derive(Debug)]
-pub(crate) struct Head {
-    /// In bytes, with the empty line.
-    pub(crate) len: usize,
-    pub(crate) method: Method,
-    pub(crate) version: Version,
+/// What a request head says about the message and its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadInfo {
     pub(crate) framing: Framing,
     pub(crate) persistence: Persistence,
     pub(crate) expectation: Expectation,
-    target: Range<u32>,
-    path: Path,
 }
 
 /// The Expect field (RFC 9110 §10.1.1).
@@ -59,84 +52,63 @@ pub(crate) enum Expectation {
     Unknown,
 }
 
-/// The decoded path: nearly always it stands in the head as it is.
-#[derive(Debug)]
-enum Path {
-    InHead(Range<u32>),
-    Decoded(Vec<u8>),
-}
-
-impl Head {
-    /// Parses `bytes`, which are one whole head, and leaves the places of its fields in `spans`.
-    pub(crate) fn parse(
-        bytes: &[u8],
-        spans: &mut Vec<FieldSpan>,
-        limits: &Limits,
-    ) -> Result<Self, Rejection> {
-        let mut storage = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        let storage = &mut storage[..limits.max_fields.min(MAX_FIELDS)];
-        let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(bytes, storage) {
-            Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
-            Ok(_) => return Err(Rejection::bad_request("malformed request head")),
-            Err(error) => return Err(refusal(error, bytes)),
-        }
-        let (Some(method), Some(target), Some(minor)) =
-            (parsed.method, parsed.path, parsed.version)
-        else {
-            return Err(Rejection::bad_request("malformed request line"));
-        };
-        if target.len() > limits.max_target_bytes {
-            return Err(TARGET_TOO_LONG);
-        }
-        let version = match minor {
-            0 => Version::HTTP_10,
-            _ => Version::HTTP_11,
-        };
-        let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Rejection::bad_request("malformed method"))?;
-        spans.clear();
-        spans.extend(parsed.headers.iter().map(|field| FieldSpan {
+/// Parses `bytes`, which are one whole head, into `head`.
+///
+/// # Errors
+///
+/// The rejection of a head that is malformed, larger than `limits` allow, or ambiguous to another
+/// parser. `head` must not be used then.
+pub(crate) fn parse(
+    bytes: &[u8],
+    head: &mut RequestHead,
+    limits: &Limits,
+) -> Result<HeadInfo, Rejection> {
+    let mut storage = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let storage = &mut storage[..limits.max_fields.min(MAX_FIELDS)];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, storage) {
+        Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
+        Ok(_) => return Err(Rejection::bad_request("malformed request head")),
+        Err(error) => return Err(refusal(error, bytes)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Rejection::bad_request("malformed request line"));
+    };
+    if target.len() > limits.max_target_bytes {
+        return Err(TARGET_TOO_LONG);
+    }
+    let version = match minor {
+        0 => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    };
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| Rejection::bad_request("malformed method"))?;
+    head.spans.clear();
+    head.spans
+        .extend(parsed.headers.iter().map(|field| FieldSpan {
             name: span_of(field.name.as_bytes(), bytes),
             value: span_of(field.value, bytes),
         }));
-        let fields = Fields::new(bytes, spans);
-        let parsed_target = Target::parse(&method, target)?;
-        check_host(version, &fields, parsed_target.authority)?;
-        Ok(Self {
-            len: bytes.len(),
-            version,
-            framing: framing::framing(version, &fields)?,
-            persistence: framing::persistence(version, &fields),
-            expectation: expectation(version, &fields),
-            target: span_of(target.as_bytes(), bytes),
-            path: match parsed_target.path {
-                Cow::Borrowed(path) if bytes.as_ptr_range().contains(&path.as_ptr()) => {
-                    Path::InHead(span_of(path, bytes))
-                }
-                path => Path::Decoded(path.into_owned()),
-            },
-            method,
-        })
-    }
-
-    /// The request with this head; `bytes` and `spans` are those it was parsed from and into.
-    pub(crate) fn request<'a>(
-        &self,
-        bytes: &'a [u8],
-        spans: &'a [FieldSpan],
-        client: ClientInfo,
-    ) -> Request<'a> {
-        let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
-        let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
-        let path = match &self.path {
-            Path::InHead(range) => Cow::Borrowed(slice(range)),
-            Path::Decoded(path) => Cow::Owned(path.clone()),
-        };
-        let fields = Fields::new(bytes, spans);
-        let method = self.method.clone();
-        Request::from_head(method, self.version, target, path, fields, client)
-    }
+    let fields = Fields::new(bytes, &head.spans);
+    let parsed_target = Target::parse(&method, target)?;
+    check_host(version, &fields, parsed_target.authority)?;
+    let info = HeadInfo {
+        framing: framing::framing(version, &fields)?,
+        persistence: framing::persistence(version, &fields),
+        expectation: expectation(version, &fields),
+    };
+    head.len = bytes.len();
+    head.target = span_of(target.as_bytes(), bytes);
+    head.path = match parsed_target.path {
+        Cow::Borrowed(path) if bytes.as_ptr_range().contains(&path.as_ptr()) => {
+            Path::InHead(span_of(path, bytes))
+        }
+        path => Path::Decoded(path.into_owned()),
+    };
+    head.version = version;
+    head.method = method;
+    Ok(info)
 }
 
 /// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
@@ -162,7 +134,7 @@ pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
         ));
     }
     judge(bytes, bytes.len(), limits)?;
-    let head = Head::parse(bytes, &mut Vec::new(), limits)?;
+    let head = parse(bytes, &mut RequestHead::default(), limits)?;
     match head.expectation {
         Expectation::Unknown => Err(UNKNOWN_EXPECTATION),
         Expectation::None | Expectation::Continue => Ok(()),
@@ -327,26 +299,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::Request;
+    use crate::http::forwarded::ClientInfo;
 
     fn status(head: &str) -> Result<(), (u16, &'static str)> {
-        let mut spans = Vec::new();
-        match Head::parse(head.as_bytes(), &mut spans, &Limits::default()) {
+        match parse(
+            head.as_bytes(),
+            &mut RequestHead::default(),
+            &Limits::default(),
+        ) {
             Ok(_) => Ok(()),
-            Err(refusal) => Err((refusal.status().as_u16(), refusal.reason())),
+            Err(rejection) => Err((rejection.status().as_u16(), rejection.reason())),
         }
     }
 
     #[test]
     fn a_head_becomes_a_request() {
         let bytes = b"GET /a/%62?c=d HTTP/1.1\r\nHost: h:1\r\nX:  y z\t\r\n\r\n";
-        let mut spans = Vec::new();
-        let head = match Head::parse(bytes, &mut spans, &Limits::default()) {
-            Ok(head) => head,
-            Err(refusal) => panic!("{refusal:?}"),
-        };
+        let mut head = RequestHead::default();
+        if let Err(rejection) = parse(bytes, &mut head, &Limits::default()) {
+            panic!("{rejection:?}");
+        }
         assert_eq!(head.len, bytes.len());
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = head.request(bytes, &spans, ClientInfo::plain(peer));
+        let request = head.request(bytes, ClientInfo::plain(peer));
         assert_eq!(request.method(), Method::GET);
         assert_eq!(request.version(), Version::HTTP_11);
         assert_eq!(request.target(), "/a/%62?c=d");
@@ -359,9 +335,9 @@ mod tests {
     #[test]
     fn a_plain_path_is_not_copied() {
         let bytes = b"GET http://h/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n";
-        let mut spans = Vec::new();
-        let head = Head::parse(bytes, &mut spans, &Limits::default());
-        assert!(matches!(&head, Ok(Head { path: Path::InHead(range), .. }) if *range == (12..16)));
+        let mut head = RequestHead::default();
+        assert!(parse(bytes, &mut head, &Limits::default()).is_ok());
+        assert!(matches!(head.path, Path::InHead(range) if range == (12..16)));
     }
 
     #[test]
@@ -458,12 +434,12 @@ mod tests {
                 return Ok(());
             };
             let bytes = &bytes[..len];
-            let mut spans = Vec::new();
-            let Ok(head) = Head::parse(bytes, &mut spans, &Limits::default()) else {
+            let mut head = RequestHead::default();
+            let Ok(info) = parse(bytes, &mut head, &Limits::default()) else {
                 return Ok(());
             };
             let mut lines = bytes[..len - 4].split(|byte| *byte == b'\n').skip(1);
-            let fields = Fields::new(bytes, &spans);
+            let fields = Fields::new(bytes, &head.spans);
             for (name, value) in fields.iter() {
                 let line = lines.next().expect("a line for each field");
                 prop_assert!(name.bytes().all(crate::proto::h1::chunked::is_token_char));
@@ -478,9 +454,9 @@ mod tests {
             let ways = usize::from(count("content-length") > 0) + count("transfer-encoding");
             prop_assert!(ways <= 1);
             let framing = match (count("content-length"), count("transfer-encoding")) {
-                (0, 0) => matches!(head.framing, Framing::None),
-                (0, _) => matches!(head.framing, Framing::Chunked),
-                _ => !matches!(head.framing, Framing::Chunked),
+                (0, 0) => matches!(info.framing, Framing::None),
+                (0, _) => matches!(info.framing, Framing::Chunked),
+                _ => !matches!(info.framing, Framing::Chunked),
             };
             prop_assert!(framing);
         }

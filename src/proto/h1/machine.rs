@@ -1,7 +1,9 @@
-//! One connection's HTTP/1.1, as a state machine without a socket, a file or a clock.
+//! One HTTP/1.1 connection, as a state machine without a socket, a file or a clock.
 //!
-//! Whoever drives it asks [`Machine::next`] what to do, does it, and tells what came of it with
-//! one of the `on_*` methods. See [the module above](super) for the states.
+//! The driver asks [`Machine::next`] what to do, does it with what the machine lends
+//! ([`read_buf`](Machine::read_buf), [`request`](Machine::request), [`segment`](Machine::segment)),
+//! and reports the result with one of the `on_*` methods. See [the module above](super) for the
+//! states.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,29 +14,30 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
-use super::exchange::{Exchange, LingerMode, SendBody};
+use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest, SendBody};
 use super::framing::{Framing, Persistence};
-use super::head::{self, Expectation, Head};
+use super::head::{self, Expectation, HeadInfo};
 use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
-use super::request_body::{Decoder, Intake, Progress, Receiving, TOO_LARGE};
+use super::request_body::{ContinueExpected, Decoder, Progress, RequestBody, TOO_LARGE};
 use super::response_head::{ConnectionFields, Length, encode_head};
+use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
-use crate::body::{BodyWriter, FileRange};
 use crate::http::forwarded::{ClientInfo, Scheme};
-use crate::http::{Body, FieldSpan, Fields, Rejection, Request, Response};
+use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::context::{Context, DrainState, RecordMode};
-use crate::proto::exchange::RequestInfo;
-use crate::proto::record::{InFlightRecord, Record};
-use crate::proto::transfer::{StalledOn, TransferProgress};
-use crate::proto::{CloseReason, Timer};
+use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo};
+use crate::proto::record::InFlightRecord;
+use crate::proto::transfer::TransferProgress;
+use crate::proto::{Action, CloseReason, Timer};
 
-/// A content of up to this length is whole before its handler is called, even if that would have
-/// taken it as a stream: a job that reads it waits for nobody.
-const MAX_WHOLE_BYTES: u64 = 64 * 1024;
+/// A body of up to this length is received as a whole before its handler is called, even if the
+/// handler accepts a stream: the job that reads it never waits for the client.
+const MAX_BUFFERED_STREAM_BYTES: u64 = 64 * 1024;
 
-const CONTENT_CUT: Rejection = Rejection::bad_request("incomplete request body");
+const INCOMPLETE_HEAD: Rejection = Rejection::bad_request("incomplete request head");
+const INCOMPLETE_BODY: Rejection = Rejection::bad_request("incomplete request body");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -42,41 +45,28 @@ pub(crate) struct Machine {
     inbox: Inbox,
     outbox: Outbox,
     input: Input,
-    /// Requests whose head was read.
+    /// Requests whose head was parsed; the last of them is the current exchange.
     requests: u32,
-    /// Who is at the other end of the connection, and what is spoken with it: apart, as together
-    /// they would make every connection larger.
+    /// The address of the connection's other end and the scheme: separate fields, as one struct with
+    /// its padding would make every connection larger.
     peer: SocketAddr,
     scheme: Scheme,
 }
 
+/// The state of the connection.
 #[derive(Debug)]
 enum State {
     /// Between requests.
     Idle,
-    /// Part of a head is there, up to `scanned` in whole lines.
-    Head { scanned: usize, started: Instant },
-    /// The head is there; the handler says whether it takes the content.
-    AwaitingAdmission(Box<Receiving>),
-    /// The content is coming in.
-    Content(Box<Receiving>),
-    /// The content is to be a stream, which the handler does not know yet.
-    Announcing(Box<Receiving>, BodyWriter),
-    /// A handler has the request while its content is coming in.
-    Streaming(Box<Receiving>, BodyWriter),
-    /// The content that a handler was reading is refused, and its reply will not count.
-    Spoilt(Box<Receiving>, Rejection),
-    /// The content is refused, which the handler words.
-    Refusing(Box<Receiving>, Rejection),
-    /// A handler has the request, which has no content or one that is of no more use.
-    Handling(Exchange),
-    /// A handler has the request with its whole content.
-    HandlingContent(Box<Receiving>),
-    /// The last reply is on its way.
+    /// Part of a head has been received; its first `scanned` bytes are whole lines.
+    ReadingHead { scanned: usize, started: Instant },
+    /// A request is being received or handled.
+    Exchange(ExchangeState),
+    /// The last response is being sent.
     Closing(LingerMode),
-    /// The last reply is sent; what the peer still sends is thrown away (RFC 9112 §9.6).
+    /// The last response is sent; up to this many bytes more are read and discarded (RFC 9112 §9.6).
     Lingering { bytes: u64 },
-    /// The end.
+    /// Nothing remains but to close the socket.
     Closed(CloseReason),
 }
 
@@ -87,51 +77,14 @@ enum Input {
     Ended,
 }
 
-/// What the driver is to do next.
-#[derive(Debug)]
-pub(crate) enum Next<'a> {
-    /// Read once into this room (append to it), then say [`Machine::on_end_of_input`] if that
-    /// was the end.
-    Read(&'a mut Vec<u8>),
-    /// Say with [`Machine::on_admission`] whether the content of this is to be read.
-    Admit(Request<'a>),
-    /// Answer with [`Machine::on_reply`], now or later.
-    Handle(Request<'a>),
-    /// Answer a request that is refused with [`Machine::on_reply`].
-    Refuse(Request<'a>, Rejection),
-    /// Write this or a part of it and say [`Machine::on_sent`].
-    Write(Segment<'a>),
-    /// Nothing, until the handler's reply is there.
-    Wait,
-    /// See to it that the beginning of this is in memory and say
-    /// [`Machine::on_memory`], now or later.
-    Memory(FileRange),
-    /// Have a piece of this made and say [`Machine::on_piece`], now or later.
-    Produce(BodySource),
-    /// Write this to the access log.
-    Log(Record),
-    /// Tell the peer that nothing more will come.
-    ShutdownWrite,
-    /// Close the socket. Nothing is asked for afterwards.
-    Close(CloseReason),
-}
-
-/// [`Next`] without borrows, so that deciding and lending are apart.
-enum Step {
-    Again,
-    Read,
-    Admit,
-    Handle(Head),
-    HandleContent,
-    HandleStream,
-    Refuse(Head, Rejection),
-    Write,
-    Wait,
-    Memory(FileRange),
-    Produce(BodySource),
-    Log(Record),
-    ShutdownWrite,
-    Close(CloseReason),
+/// How a response is sent, beside its own status, fields and body.
+struct Delivery {
+    send_body: SendBody,
+    coding: StreamCoding,
+    persistence: Persistence,
+    /// How many further requests the connection serves, if that is limited.
+    further_requests: Option<u32>,
+    info: Option<RequestInfo>,
 }
 
 impl Machine {
@@ -148,307 +101,309 @@ impl Machine {
     }
 
     /// What to do next.
-    pub(crate) fn next<'a>(&'a mut self, cx: &'a mut Context) -> Next<'a> {
-        let step = loop {
-            match self.step(cx) {
-                Step::Again => {}
-                step => break step,
+    pub(crate) fn next(&mut self, cx: &mut Context) -> Action {
+        loop {
+            if let Some(record) = self.outbox.take_complete(cx.now) {
+                return Action::Log(record);
             }
-        };
-        match step {
-            Step::Again | Step::Wait => Next::Wait,
-            Step::Read => Next::Read(self.inbox.room(&mut cx.buffers)),
-            Step::Admit => match &self.state {
-                State::AwaitingAdmission(receiving) => {
-                    Next::Admit(self.request(&receiving.head, &receiving.spans, cx))
-                }
-                _ => Next::Wait,
-            },
-            Step::Handle(head) => Next::Handle(self.request(&head, &cx.spans, cx)),
-            Step::HandleContent => match &self.state {
-                State::HandlingContent(receiving) => {
-                    let request = self.request(&receiving.head, &receiving.spans, cx);
-                    Next::Handle(request.with_borrowed_content(&receiving.content))
-                }
-                _ => Next::Wait,
-            },
-            Step::HandleStream => match &self.state {
-                State::Streaming(receiving, writer) => {
-                    let request = self.request(&receiving.head, &receiving.spans, cx);
-                    Next::Handle(request.with_stream(writer.reading_end()))
-                }
-                _ => Next::Wait,
-            },
-            Step::Refuse(head, refusal) => {
-                Next::Refuse(self.request(&head, &cx.spans, cx), refusal)
+            let state = std::mem::replace(&mut self.state, State::Idle);
+            if let Some(action) = self.step(state, cx) {
+                return action;
             }
-            Step::Write => Next::Write(self.outbox.segment()),
-            Step::Memory(range) => Next::Memory(range),
-            Step::Produce(source) => Next::Produce(source),
-            Step::Log(record) => Next::Log(record),
-            Step::ShutdownWrite => Next::ShutdownWrite,
-            Step::Close(reason) => Next::Close(reason),
         }
     }
 
-    fn step(&mut self, cx: &mut Context) -> Step {
-        if let Some(record) = self.outbox.take_complete(cx.now) {
-            return Step::Log(record);
+    /// The buffer for [`Action::Read`]: append to it, within its capacity.
+    pub(crate) fn read_buf(&mut self, cx: &mut Context) -> &mut Vec<u8> {
+        self.inbox.room(&mut cx.buffers)
+    }
+
+    /// The next bytes to send, for [`Action::Write`].
+    pub(crate) fn segment(&self) -> Segment<'_> {
+        self.outbox.segment()
+    }
+
+    /// The request of an exchange that the last [`Action`] named. It must be asked for before the
+    /// context is lent to another machine, as the head of a request without a body is in the scratch
+    /// memory of the context.
+    pub(crate) fn request<'a>(&'a self, id: ExchangeId, cx: &'a Context) -> Request<'a> {
+        debug_assert_eq!(id, self.exchange_id(), "the request of another exchange");
+        let pending = match &self.state {
+            State::Exchange(exchange) => exchange.request(),
+            _ => None,
+        };
+        let head = pending.map_or(&cx.head, |pending| &pending.head);
+        let bytes = &self.inbox.bytes()[..head.len];
+        let request = head.request(bytes, self.client(&head.fields(bytes), cx));
+        match &self.state {
+            State::Exchange(ExchangeState::HandlingBody(pending)) => {
+                request.with_borrowed_content(&pending.body.bytes)
+            }
+            State::Exchange(ExchangeState::Streaming(_, writer)) => {
+                request.with_stream(writer.reading_end())
+            }
+            _ => request,
         }
-        match &mut self.state {
-            State::Idle | State::Head { .. } if self.outbox.is_full(cx.limits.max_outbox_bytes) => {
-                self.flush()
+    }
+
+    /// Takes one step from `state`, which was taken out of the machine, and sets the state that
+    /// follows; `None` if another step can be taken at once.
+    fn step(&mut self, state: State, cx: &mut Context) -> Option<Action> {
+        match state {
+            State::Idle | State::ReadingHead { .. }
+                if self.outbox.is_full(cx.limits.max_outbox_bytes) =>
+            {
+                self.state = state;
+                Some(self.flush())
             }
             State::Idle => self.begin(cx),
-            State::Head { scanned, started } => {
-                let (scanned, started) = (*scanned, *started);
-                self.read_head(scanned, started, cx)
-            }
-            State::AwaitingAdmission(_) => Step::Admit,
-            State::Content(_) => self.read_content(cx),
-            State::Announcing(..) => self.announce_stream(),
-            State::Streaming(..) => self.stream_content(cx),
-            State::Refusing(..) => self.refuse_request(cx),
-            State::Handling(_) | State::HandlingContent(_) | State::Spoilt(..) => {
-                self.flush_or(Step::Wait)
-            }
-            State::Closing(linger) => {
-                let linger = *linger;
-                self.close_when_flushed(linger, cx)
-            }
-            State::Lingering { bytes } => {
-                *bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
-                let spent = *bytes == 0;
-                self.inbox.clear();
-                if spent || self.input == Input::Ended {
-                    self.close(CloseReason::Finished)
-                } else {
-                    Step::Read
-                }
-            }
+            State::ReadingHead { scanned, started } => self.read_head(scanned, started, cx),
+            State::Exchange(exchange) => self.step_exchange(exchange, cx),
+            State::Closing(linger) => self.close_when_flushed(linger, cx),
+            State::Lingering { bytes } => self.linger(bytes),
             State::Closed(reason) => {
-                let reason = *reason;
+                self.state = State::Closed(reason);
                 self.inbox.clear();
                 self.outbox.abandon();
-                match self.outbox.take_any(cx.now) {
-                    Some(record) => Step::Log(record),
-                    None => Step::Close(reason),
-                }
+                Some(match self.outbox.take_any(cx.now) {
+                    Some(record) => Action::Log(record),
+                    None => Action::Close(reason),
+                })
+            }
+        }
+    }
+
+    fn step_exchange(&mut self, exchange: ExchangeState, cx: &mut Context) -> Option<Action> {
+        let id = self.exchange_id();
+        match exchange {
+            ExchangeState::AwaitingAdmission(_) => {
+                self.state = State::Exchange(exchange);
+                Some(Action::Admit(id))
+            }
+            ExchangeState::ReadingBody(request) => self.read_body(request, cx),
+            ExchangeState::StreamPending(request, writer) => {
+                self.state = State::Exchange(ExchangeState::Streaming(request, writer));
+                Some(Action::Dispatch(id))
+            }
+            ExchangeState::Streaming(request, writer) => self.stream_body(request, writer, cx),
+            ExchangeState::Rejecting(_, rejection) => {
+                self.state = State::Exchange(exchange);
+                Some(Action::Reject(id, rejection))
+            }
+            ExchangeState::Handling(_)
+            | ExchangeState::HandlingBody(_)
+            | ExchangeState::BodyFailed(..) => {
+                self.state = State::Exchange(exchange);
+                Some(self.flush_or(Action::Blocked))
             }
         }
     }
 
     /// Waits for a request to begin.
-    fn begin(&mut self, cx: &mut Context) -> Step {
+    fn begin(&mut self, cx: &mut Context) -> Option<Action> {
         // RFC 9112 §2.2: empty lines before a request line are ignored.
         while self.inbox.bytes().starts_with(b"\r\n") {
             self.inbox.consume(2);
         }
         match self.inbox.bytes() {
             [] | [b'\r'] if self.outbox.is_empty() && self.input == Input::Ended => {
-                self.close(CloseReason::PeerLeft)
+                self.state = State::Closed(CloseReason::PeerLeft);
+                None
             }
-            [] | [b'\r'] => self.flush_or(Step::Read),
-            [first, ..] => match head::check_first_byte(*first) {
-                Err(refusal) => self.refuse(refusal, cx.now, cx),
-                Ok(()) => {
-                    self.state = State::Head {
-                        scanned: 0,
-                        started: cx.now,
-                    };
-                    Step::Again
+            [] | [b'\r'] => Some(self.flush_or(Action::Read)),
+            [first, ..] => {
+                match head::check_first_byte(*first) {
+                    Err(rejection) => self.reject_head(rejection, cx.now, cx),
+                    Ok(()) => {
+                        let (scanned, started) = (0, cx.now);
+                        self.state = State::ReadingHead { scanned, started };
+                    }
                 }
-            },
+                None
+            }
         }
     }
 
-    fn read_head(&mut self, scanned: usize, started: Instant, cx: &mut Context) -> Step {
+    fn read_head(&mut self, scanned: usize, started: Instant, cx: &mut Context) -> Option<Action> {
         let bytes = self.inbox.bytes();
         let scan = scan_head(bytes, scanned);
-        let refusal = match scan {
+        let rejection = match scan {
             Scan::Complete(len) => match head::judge(bytes, len, &cx.limits) {
-                Ok(()) => match Head::parse(&bytes[..len], &mut cx.spans, &cx.limits) {
-                    Ok(head) => return self.on_head(head, started, cx),
-                    Err(refusal) => Some(refusal),
+                Ok(()) => match head::parse(&bytes[..len], &mut cx.head, &cx.limits) {
+                    Ok(info) => return self.on_head(info, started, cx),
+                    Err(rejection) => Some(rejection),
                 },
-                Err(refusal) => Some(refusal),
+                Err(rejection) => Some(rejection),
             },
             Scan::BareLf(at) => {
                 const BARE_LF: Rejection = Rejection::bad_request("bare LF in the request head");
                 Some(head::judge(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
             }
-            // The request line is judged once, when it is whole.
+            // The request line is checked once, when it is complete.
             Scan::Incomplete(_) if scanned == 0 || bytes.len() > cx.limits.max_head_bytes => {
                 head::judge_part(bytes, &cx.limits).err()
             }
             Scan::Incomplete(_) => None,
         };
-        const CUT: Rejection = Rejection::bad_request("incomplete request head");
-        match (refusal, scan) {
-            (Some(refusal), _) => self.refuse(refusal, started, cx),
-            (None, _) if self.input == Input::Ended => self.refuse(CUT, started, cx),
-            (None, Scan::Incomplete(scanned)) => {
-                self.state = State::Head { scanned, started };
-                self.flush_or(Step::Read)
+        match (rejection, scan) {
+            (None, Scan::Incomplete(scanned)) if self.input == Input::Open => {
+                self.state = State::ReadingHead { scanned, started };
+                return Some(self.flush_or(Action::Read));
             }
-            (None, _) => Step::Again,
+            (rejection, _) => {
+                let rejection = rejection.unwrap_or(INCOMPLETE_HEAD);
+                self.reject_head(rejection, started, cx);
+            }
         }
+        None
     }
 
-    fn on_head(&mut self, head: Head, started: Instant, cx: &mut Context) -> Step {
+    /// Begins the exchange of the request whose head was parsed into the context.
+    fn on_head(&mut self, info: HeadInfo, started: Instant, cx: &mut Context) -> Option<Action> {
         self.requests = self.requests.saturating_add(1);
-        let exchange = self.exchange(&head, started, cx);
-        let decoder = match head.framing {
-            Framing::None if head.expectation != Expectation::Unknown => {
-                self.state = State::Handling(exchange);
-                return Step::Handle(head);
+        let exchange = self.exchange(info, started, cx);
+        let decoder = match info.framing {
+            Framing::None if info.expectation != Expectation::Unknown => {
+                self.state = State::Exchange(ExchangeState::Handling(exchange));
+                return Some(Action::Dispatch(self.exchange_id()));
             }
             Framing::None => Decoder::Length { left: 0 },
             Framing::Length(left) => Decoder::Length { left },
             Framing::Chunked => Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes)),
         };
-        let unknown = head.expectation == Expectation::Unknown;
-        let spans = cx.spans.clone();
-        let receiving = Box::new(Receiving::new(head, spans, exchange, decoder));
-        self.state = match unknown {
-            true => State::Refusing(receiving, head::UNKNOWN_EXPECTATION),
-            false => State::AwaitingAdmission(receiving),
+        let continue_expected = match info.expectation {
+            Expectation::Continue => ContinueExpected::Yes,
+            Expectation::None | Expectation::Unknown => ContinueExpected::No,
         };
-        Step::Again
+        let request = Box::new(PendingRequest {
+            exchange,
+            head: std::mem::take(&mut cx.head),
+            body: RequestBody::new(decoder, continue_expected),
+        });
+        self.state = State::Exchange(match info.expectation {
+            Expectation::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
+            Expectation::None | Expectation::Continue => ExchangeState::AwaitingAdmission(request),
+        });
+        None
     }
 
-    /// What the handler says to the content of the request that was shown to it last: how it takes
-    /// it, or the answer without it.
-    pub(crate) fn on_admission(&mut self, admission: Result<Intake, Response>, cx: &mut Context) {
-        match (std::mem::replace(&mut self.state, State::Idle), admission) {
-            (State::AwaitingAdmission(mut receiving), Ok(Intake::Whole(bytes))) => {
-                receiving.max_bytes = bytes.min(cx.limits.max_content_bytes);
-                self.state = State::Content(receiving);
-            }
-            (State::AwaitingAdmission(mut receiving), Ok(Intake::Streamed(bytes, writer))) => {
-                receiving.max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-                self.state = match receiving.announced_length() {
-                    Some(length) if length > bytes => State::Refusing(receiving, TOO_LARGE),
-                    Some(..=MAX_WHOLE_BYTES) => State::Content(receiving),
-                    _ => State::Announcing(receiving, writer),
-                };
-            }
-            (State::AwaitingAdmission(mut receiving), Err(response)) => {
-                receiving.exchange.persistence = Persistence::Close;
-                self.state = State::Handling(receiving.exchange);
-                self.on_reply(response, cx);
-            }
-            (state, _) => {
-                debug_assert!(false, "an admission without a question");
-                self.state = state;
-            }
+    /// The handler's decision about the body of the request that [`Action::Admit`] named: how it
+    /// takes the body, or the response without it.
+    pub(crate) fn on_admission(
+        &mut self,
+        id: ExchangeId,
+        admission: Result<BodyMode, Response>,
+        cx: &mut Context,
+    ) {
+        if id != self.exchange_id() {
+            return;
         }
+        let mut request = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Exchange(ExchangeState::AwaitingAdmission(request)) => request,
+            state => {
+                debug_assert!(false, "an admission that was not asked for");
+                self.state = state;
+                return;
+            }
+        };
+        self.state = State::Exchange(match admission {
+            Ok(BodyMode::Buffered { max }) => {
+                request.body.max_bytes = max.min(cx.limits.max_content_bytes);
+                ExchangeState::ReadingBody(request)
+            }
+            Ok(BodyMode::Streamed { max, writer }) => {
+                request.body.max_bytes = usize::try_from(max).unwrap_or(usize::MAX);
+                match request.body.length() {
+                    Some(length) if length > max => ExchangeState::Rejecting(request, TOO_LARGE),
+                    Some(..=MAX_BUFFERED_STREAM_BYTES) => ExchangeState::ReadingBody(request),
+                    _ => ExchangeState::StreamPending(request, writer),
+                }
+            }
+            Err(response) => {
+                let exchange = Exchange {
+                    persistence: Persistence::Close,
+                    ..request.exchange
+                };
+                self.respond(exchange, response, cx);
+                return;
+            }
+        });
     }
 
-    fn read_content(&mut self, cx: &mut Context) -> Step {
-        let State::Content(mut receiving) = std::mem::replace(&mut self.state, State::Idle) else {
-            return Step::Again;
-        };
-        let head_len = receiving.head.len;
-        match receiving.decode(&self.inbox.bytes()[head_len..]) {
-            Err(refusal) => {
-                self.state = State::Refusing(receiving, refusal);
-                Step::Again
-            }
+    /// Collects the body until it is complete.
+    fn read_body(&mut self, mut request: Box<PendingRequest>, cx: &mut Context) -> Option<Action> {
+        let head_len = request.head.len;
+        let (state, action) = match request.body.decode(&self.inbox.bytes()[head_len..]) {
+            Err(rejection) => (ExchangeState::Rejecting(request, rejection), None),
             Ok(Progress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
-                self.state = State::HandlingContent(receiving);
-                Step::HandleContent
+                let action = Action::Dispatch(self.exchange_id());
+                (ExchangeState::HandlingBody(request), Some(action))
             }
             Ok(Progress::Incomplete(_)) if self.input == Input::Ended => {
-                self.state = State::Refusing(receiving, CONTENT_CUT);
-                Step::Again
+                (ExchangeState::Rejecting(request, INCOMPLETE_BODY), None)
             }
             Ok(Progress::Incomplete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
-                self.tell_to_go_on(&mut receiving, cx);
-                self.state = State::Content(receiving);
-                self.flush_or(Step::Read)
+                self.send_100_continue(&mut request.body, cx);
+                let action = self.flush_or(Action::Read);
+                (ExchangeState::ReadingBody(request), Some(action))
             }
-        }
-    }
-
-    /// Hands out the request before its content.
-    fn announce_stream(&mut self) -> Step {
-        if let State::Announcing(receiving, writer) =
-            std::mem::replace(&mut self.state, State::Idle)
-        {
-            self.state = State::Streaming(receiving, writer);
-        }
-        Step::HandleStream
-    }
-
-    /// Passes on to the handler what comes in of the content.
-    fn stream_content(&mut self, cx: &mut Context) -> Step {
-        let State::Streaming(mut receiving, writer) =
-            std::mem::replace(&mut self.state, State::Idle)
-        else {
-            return Step::Again;
         };
+        self.state = State::Exchange(state);
+        action
+    }
+
+    /// Passes the body on to the handler as it is received.
+    fn stream_body(
+        &mut self,
+        mut request: Box<PendingRequest>,
+        writer: BodyWriter,
+        cx: &mut Context,
+    ) -> Option<Action> {
         if !writer.has_room() {
-            self.state = State::Streaming(receiving, writer);
-            return self.flush_or(Step::Wait);
+            self.state = State::Exchange(ExchangeState::Streaming(request, writer));
+            return Some(self.flush_or(Action::Blocked));
         }
-        let head_len = receiving.head.len;
-        let progress = receiving.decode(&self.inbox.bytes()[head_len..]);
-        receiving.pass_on(&writer);
-        match progress {
+        let head_len = request.head.len;
+        let progress = request.body.decode(&self.inbox.bytes()[head_len..]);
+        request.body.pass_on(&writer);
+        let (state, action) = match progress {
             Ok(Progress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 writer.complete();
-                self.state = State::Handling(receiving.exchange);
-                Step::Again
+                (ExchangeState::Handling(request.exchange), None)
             }
             Ok(Progress::Incomplete(taken)) if self.input == Input::Open => {
                 self.inbox.consume_behind(head_len, taken);
-                self.tell_to_go_on(&mut receiving, cx);
-                self.state = State::Streaming(receiving, writer);
-                self.flush_or(Step::Read)
+                self.send_100_continue(&mut request.body, cx);
+                let action = self.flush_or(Action::Read);
+                (ExchangeState::Streaming(request, writer), Some(action))
             }
             Ok(Progress::Incomplete(_)) => {
-                writer.fail(io::ErrorKind::UnexpectedEof, CONTENT_CUT.reason());
-                self.state = State::Spoilt(receiving, CONTENT_CUT);
-                Step::Again
+                writer.fail(io::ErrorKind::UnexpectedEof, INCOMPLETE_BODY.reason());
+                (ExchangeState::BodyFailed(request, INCOMPLETE_BODY), None)
             }
-            Err(refusal) => {
-                writer.fail(io::ErrorKind::InvalidData, refusal.reason());
-                self.state = State::Spoilt(receiving, refusal);
-                Step::Again
+            Err(rejection) => {
+                writer.fail(io::ErrorKind::InvalidData, rejection.reason());
+                (ExchangeState::BodyFailed(request, rejection), None)
             }
-        }
+        };
+        self.state = State::Exchange(state);
+        action
     }
 
-    /// Sends 100 Continue if the client waits for it.
-    fn tell_to_go_on(&mut self, receiving: &mut Receiving, cx: &mut Context) {
-        if receiving.takes_up_wait() {
+    /// Sends 100 Continue if the client waits for it (RFC 9110 §10.1.1).
+    fn send_100_continue(&mut self, body: &mut RequestBody, cx: &mut Context) {
+        if body.take_expect_continue() {
             let buffer = self.outbox.head_buffer(&mut cx.buffers);
             buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }
 
-    /// Has the handler word the refusal of a content.
-    fn refuse_request(&mut self, cx: &mut Context) -> Step {
-        let State::Refusing(receiving, refusal) = std::mem::replace(&mut self.state, State::Idle)
-        else {
-            return Step::Again;
-        };
-        cx.spans = receiving.spans;
-        self.state = State::Handling(Exchange {
-            persistence: Persistence::Close,
-            linger: LingerMode::Required,
-            ..receiving.exchange
-        });
-        Step::Refuse(receiving.head, refusal)
-    }
-
-    fn exchange(&self, head: &Head, started: Instant, cx: &Context) -> Exchange {
+    fn exchange(&self, info: HeadInfo, started: Instant, cx: &Context) -> Exchange {
+        let head = &cx.head;
         let bytes = &self.inbox.bytes()[..head.len];
-        let fields = Fields::new(bytes, &cx.spans);
         Exchange {
             head_len: head.len,
             send_body: match head.method {
@@ -456,31 +411,30 @@ impl Machine {
                 _ => SendBody::Yes,
             },
             version: head.version,
-            persistence: head.persistence,
-            linger: match (head.persistence, head.framing) {
+            persistence: info.persistence,
+            linger: match (info.persistence, info.framing) {
                 (Persistence::Close, Framing::None) => LingerMode::Skip,
-                // After a content, old clients send a line end that is not part of it.
+                // Old clients send a line end after a body that is not part of it.
                 _ => LingerMode::Required,
             },
-            info: self.request_info(bytes, &fields, started, cx),
+            info: self.request_info(bytes, &head.fields(bytes), started, cx),
         }
     }
 
-    /// Answers what is no request, as far as can be said; nobody else sees it.
-    fn refuse(&mut self, refusal: Rejection, started: Instant, cx: &mut Context) -> Step {
+    /// Responds to bytes that are not a request, without a handler, as far as they can be
+    /// understood.
+    fn reject_head(&mut self, rejection: Rejection, started: Instant, cx: &mut Context) {
         let bytes = self.inbox.bytes();
-        let info = self.request_info(bytes, &Fields::default(), started, cx);
-        self.state = State::Handling(Exchange {
+        let exchange = Exchange {
             head_len: bytes.len(),
-            // Whatever the method was.
+            // The method is unknown.
             send_body: SendBody::Yes,
             version: Version::HTTP_11,
             persistence: Persistence::Close,
             linger: LingerMode::Required,
-            info,
-        });
-        self.on_reply(refusal.into(), cx);
-        Step::Again
+            info: self.request_info(bytes, &Fields::default(), started, cx),
+        };
+        self.respond(exchange, rejection.into(), cx);
     }
 
     fn request_info(
@@ -504,7 +458,7 @@ impl Machine {
         }))
     }
 
-    /// Whose request has these fields.
+    /// The client that sent a request with these fields.
     fn client(&self, fields: &Fields<'_>, cx: &Context) -> ClientInfo {
         let peer = ClientInfo {
             address: self.peer,
@@ -513,87 +467,91 @@ impl Machine {
         cx.proxies.client(peer, fields)
     }
 
-    fn request<'a>(&'a self, head: &Head, spans: &'a [FieldSpan], cx: &Context) -> Request<'a> {
-        let bytes = &self.inbox.bytes()[..head.len];
-        let client = self.client(&Fields::new(bytes, spans), cx);
-        head.request(bytes, spans, client)
+    /// The response to a request that was dispatched or rejected. A response for another exchange is
+    /// dropped.
+    pub(crate) fn on_response(&mut self, id: ExchangeId, response: Response, cx: &mut Context) {
+        if id != self.exchange_id() {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Exchange(ExchangeState::BodyFailed(request, rejection)) => {
+                self.state = State::Exchange(ExchangeState::Rejecting(request, rejection));
+            }
+            State::Exchange(exchange) => match exchange.into_answered() {
+                Ok(exchange) => self.respond(exchange, response, cx),
+                Err(exchange) => {
+                    debug_assert!(false, "a response before the request was dispatched");
+                    self.state = State::Exchange(exchange);
+                }
+            },
+            state => {
+                debug_assert!(false, "a response without a request");
+                self.state = state;
+            }
+        }
     }
 
-    /// The reply to the request that was handed out last.
-    pub(crate) fn on_reply(&mut self, response: Response, cx: &mut Context) {
-        let exchange = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Handling(exchange) => exchange,
-            State::HandlingContent(receiving) => receiving.exchange,
-            // The handler has seen enough. Where the next request begins is not known.
-            State::Streaming(receiving, _) => Exchange {
-                persistence: Persistence::Close,
-                ..receiving.exchange
-            },
-            State::Spoilt(receiving, refusal) => {
-                self.state = State::Refusing(receiving, refusal);
-                return;
-            }
-            state => {
-                debug_assert!(false, "a reply without a request");
-                self.state = state;
-                return;
-            }
+    /// Queues the response that ends an exchange, and decides what the connection does next.
+    fn respond(&mut self, exchange: Exchange, response: Response, cx: &mut Context) {
+        // The client would go on waiting for the final response.
+        let response = if response.status().is_informational() {
+            Response::fault("handler returned an interim (1xx) status")
+        } else {
+            response
         };
-        let response = match response.status().is_informational() {
-            // The client would go on waiting for the final one.
-            true => Response::fault("handler returned an interim (1xx) status"),
-            false => response,
-        };
+        debug_assert!(
+            self.inbox.bytes().len() >= exchange.head_len,
+            "the head is consumed before its response"
+        );
         self.inbox.consume(exchange.head_len);
-        let answered = self.requests.saturating_sub(1);
-        let further = cx
-            .limits
-            .keep_alive_max
-            .map(|max| max.saturating_sub(answered));
-        let keeps = exchange.persistence == Persistence::KeepAlive
-            && further != Some(0)
-            && cx.service == DrainState::Running
-            && !asks_to_close(&response);
-        let coding = match (response.body().length(), exchange.version) {
-            (Some(length), _) => StreamCoding::Length { left: length },
+        let length = response.body().length();
+        let coding = match (length, exchange.version) {
+            (Some(left), _) => StreamCoding::Length { left },
             (None, Version::HTTP_10) => StreamCoding::UntilClose,
             (None, _) => StreamCoding::Chunked,
         };
-        let keeps = keeps && coding != StreamCoding::UntilClose;
-        let persistence = if keeps {
+        let answered = self.requests.saturating_sub(1);
+        let max_requests = cx.limits.keep_alive_max;
+        let further_requests = max_requests.map(|max| max.saturating_sub(answered));
+        let persists = exchange.persistence == Persistence::KeepAlive
+            && further_requests != Some(0)
+            && cx.service == DrainState::Running
+            && coding != StreamCoding::UntilClose
+            && !asks_to_close(&response);
+        let is_small = length.is_some_and(|length| length <= SMALL_CONTENT_BYTES as u64);
+        let persistence = if persists {
+            self.state = State::Idle;
             Persistence::KeepAlive
         } else {
+            // While a long response is sent, the client may send what it did not announce.
+            self.state = State::Closing(if is_small && self.inbox.is_empty() {
+                exchange.linger
+            } else {
+                LingerMode::Required
+            });
             Persistence::Close
         };
-        if !keeps {
-            let length = response.body().length();
-            let is_small = length.is_some_and(|length| length <= SMALL_CONTENT_BYTES as u64);
-            // A reply that takes its time leaves some for what was not announced.
-            self.state = State::Closing(match is_small && self.inbox.bytes().is_empty() {
-                true => exchange.linger,
-                false => LingerMode::Required,
-            });
-        }
-        self.push_response(response, exchange, (persistence, coding), further, cx);
+        let delivery = Delivery {
+            send_body: exchange.send_body,
+            coding,
+            persistence,
+            further_requests,
+            info: exchange.info.map(|info| *info),
+        };
+        self.queue(response, delivery, cx);
     }
 
-    fn push_response(
-        &mut self,
-        response: Response,
-        exchange: Exchange,
-        (persistence, coding): (Persistence, StreamCoding),
-        further_requests: Option<u32>,
-        cx: &mut Context,
-    ) {
+    fn queue(&mut self, response: Response, delivery: Delivery, cx: &mut Context) {
         let status = response.status();
-        let bodiless = status == StatusCode::NOT_MODIFIED || status == StatusCode::NO_CONTENT;
+        // RFC 9110 §15.3.5, §15.4.5.
+        let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let connection = ConnectionFields {
             date: cx.date.as_bytes(),
-            persistence,
+            persistence: delivery.persistence,
             keep_alive_seconds: cx.keep_alive_seconds,
-            further_requests,
-            length: match coding {
-                _ if bodiless => Length::Unsaid,
+            further_requests: delivery.further_requests,
+            length: match delivery.coding {
+                _ if is_bodiless => Length::Unsaid,
                 StreamCoding::Length { left } => Length::Bytes(left),
                 StreamCoding::Chunked => Length::Chunked,
                 StreamCoding::UntilClose => Length::Unsaid,
@@ -603,17 +561,18 @@ impl Machine {
         let head_at = buffer.len();
         encode_head(buffer, &response, &connection);
         let content_start = self.outbox.end();
-        let body = match response.into_body() {
-            // RFC 9110 §9.3.2: the length is told, the content is not sent.
-            _ if bodiless || exchange.send_body == SendBody::HeadOnly => Body::Empty,
-            body => body,
+        // RFC 9110 §9.3.2: the response to HEAD has the length of the body and not the body.
+        let body = if is_bodiless || delivery.send_body == SendBody::HeadOnly {
+            Body::Empty
+        } else {
+            response.into_body()
         };
         let is_stream = matches!(body, Body::Stream(_));
-        self.outbox.push_content(body, coding, head_at);
-        if let Some(info) = exchange.info {
+        self.outbox.push_content(body, delivery.coding, head_at);
+        if let Some(info) = delivery.info {
             let end = self.outbox.end();
             self.outbox.push_pending(InFlightRecord {
-                info: *info,
+                info,
                 status,
                 content_start,
                 // That of a stream is known when it is there.
@@ -622,15 +581,20 @@ impl Machine {
         }
     }
 
-    /// The piece that was asked for, with the source of the next, or the end of the stream.
-    pub(crate) fn on_piece(
+    /// The chunk that [`Action::PullBody`] asked for, with the source of the next, or the end of the
+    /// body. A chunk for another exchange is dropped.
+    pub(crate) fn on_body_chunk(
         &mut self,
-        piece: io::Result<Option<(Bytes, BodySource)>>,
+        id: ExchangeId,
+        chunk: io::Result<Option<(Bytes, BodySource)>>,
         cx: &mut Context,
     ) {
-        match piece {
-            Ok(piece) => {
-                if self.outbox.push_piece(piece, &mut cx.buffers) == Promise::Broken {
+        if id != self.exchange_id() {
+            return;
+        }
+        match chunk {
+            Ok(chunk) => {
+                if self.outbox.push_piece(chunk, &mut cx.buffers) == Promise::Broken {
                     log::error!(
                         "response body: length differs from Content-Length; connection closed"
                     );
@@ -644,17 +608,26 @@ impl Machine {
         }
     }
 
-    /// The beginning of the range that was asked for is in memory, or it cannot be read.
-    pub(crate) fn on_memory(&mut self, at_hand: io::Result<Resident>, cx: &mut Context) {
-        match at_hand {
-            Ok(at_hand) => self.outbox.set_in_memory(at_hand),
+    /// The beginning of the file range that [`Action::ProbeFile`] named is in memory, or cannot be
+    /// read. A result for another exchange is dropped.
+    pub(crate) fn on_probed(
+        &mut self,
+        id: ExchangeId,
+        resident: io::Result<Resident>,
+        cx: &mut Context,
+    ) {
+        if id != self.exchange_id() {
+            return;
+        }
+        match resident {
+            Ok(resident) => self.outbox.set_in_memory(resident),
             Err(error) => {
                 let reason = match self.outbox.passage() {
                     Some(TransferProgress { info, .. }) => {
                         let line = String::from_utf8_lossy(&info.line);
                         format!("{line:?}: cannot read the file: {error}")
                     }
-                    // Nobody records which request that was.
+                    // The request is not recorded.
                     None => format!("cannot read a file: {error}"),
                 };
                 match self.outbox.take_back_file() {
@@ -668,67 +641,64 @@ impl Machine {
         }
     }
 
-    /// Answers with a 500 in place of a reply that was taken back.
+    /// Sends a 500 in place of a response that was withdrawn.
     fn fail(&mut self, reason: &str, info: Option<RequestInfo>, cx: &mut Context) {
         let response = Response::fault(reason);
-        let exchange = Exchange {
-            head_len: 0,
-            send_body: SendBody::Yes,
-            version: Version::HTTP_11,
-            persistence: Persistence::Close,
-            linger: LingerMode::Required,
-            info: info.map(Box::new),
-        };
         let left = response.body().length().unwrap_or(0);
-        let framing = (Persistence::Close, StreamCoding::Length { left });
         self.state = State::Closing(LingerMode::Required);
-        self.push_response(response, exchange, framing, None, cx);
+        let delivery = Delivery {
+            send_body: SendBody::Yes,
+            coding: StreamCoding::Length { left },
+            persistence: Persistence::Close,
+            further_requests: None,
+            info,
+        };
+        self.queue(response, delivery, cx);
     }
 
-    /// Nothing is sent for a while: the peer takes nothing more, or its turn is later.
+    /// Nothing is sent for a while: the peer takes no more, or the connection is throttled.
     pub(crate) fn on_pause(&mut self) {
         self.outbox.forget_memory();
     }
 
-    /// `count` bytes of the segment are sent.
-    pub(crate) fn on_sent(&mut self, count: usize) {
+    /// The first `count` bytes of the [`segment`](Self::segment) are sent.
+    pub(crate) fn on_written(&mut self, count: usize) {
         self.outbox.on_sent(count);
     }
 
-    /// The peer will send nothing more. What it has sent is still answered.
-    pub(crate) fn on_end_of_input(&mut self) {
+    /// The peer will send no more. The requests it has sent are still answered.
+    pub(crate) fn on_eof(&mut self) {
         self.input = Input::Ended;
     }
 
-    /// Asked when there is nothing to read at the moment: true if the connection ends because the
-    /// server shuts down and the peer is not in the middle of something.
-    pub(crate) fn leaves_when_quiet(&mut self, cx: &Context) -> bool {
-        // The first request of a new connection may be on its way.
-        let idle = matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
-        let leaves = idle && cx.service == DrainState::Draining;
-        if leaves {
+    /// Closes the connection, and returns true, if the server shuts down and no exchange is in
+    /// progress. Only to be called when there is nothing to read.
+    pub(crate) fn close_if_draining(&mut self, cx: &Context) -> bool {
+        // The first request of a new connection may be in transit.
+        let is_idle =
+            matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
+        let closes = is_idle && cx.service == DrainState::Draining;
+        if closes {
             self.on_lost(CloseReason::Drained);
         }
-        leaves
+        closes
     }
 
-    /// What [`timer`](Self::timer) names has taken too long.
+    /// The time limit of the current [`timer`](Self::timer) has passed.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        const TOO_SLOW: Rejection =
+        const TIMED_OUT: Rejection =
             Rejection::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
-        match (
-            self.timer(),
-            std::mem::replace(&mut self.state, State::Idle),
-        ) {
-            (Timer::Header, State::Head { started, .. }) => {
-                self.refuse(TOO_SLOW, started, cx);
+        let timer = self.timer();
+        match (timer, std::mem::replace(&mut self.state, State::Idle)) {
+            (Timer::Header, State::ReadingHead { started, .. }) => {
+                self.reject_head(TIMED_OUT, started, cx);
             }
-            (Timer::Body, State::Content(receiving)) => {
-                self.state = State::Refusing(receiving, TOO_SLOW);
+            (Timer::Body, State::Exchange(ExchangeState::ReadingBody(request))) => {
+                self.state = State::Exchange(ExchangeState::Rejecting(request, TIMED_OUT));
             }
-            (Timer::Body, State::Streaming(receiving, writer)) => {
-                writer.fail(io::ErrorKind::TimedOut, TOO_SLOW.reason());
-                self.state = State::Spoilt(receiving, TOO_SLOW);
+            (Timer::Body, State::Exchange(ExchangeState::Streaming(request, writer))) => {
+                writer.fail(io::ErrorKind::TimedOut, TIMED_OUT.reason());
+                self.state = State::Exchange(ExchangeState::BodyFailed(request, TIMED_OUT));
             }
             (Timer::Handler, state) => self.state = state,
             (_, state) => {
@@ -738,24 +708,12 @@ impl Machine {
         }
     }
 
-    /// The connection cannot go on. A request that is not answered yet is recorded as it is.
+    /// Ends the connection. A request without a response is recorded as such.
     pub(crate) fn on_lost(&mut self, reason: CloseReason) {
-        let exchange = match std::mem::replace(&mut self.state, State::Closed(reason)) {
-            State::Handling(exchange) => exchange,
-            State::HandlingContent(receiving)
-            | State::AwaitingAdmission(receiving)
-            | State::Content(receiving)
-            | State::Announcing(receiving, _)
-            | State::Streaming(receiving, _)
-            | State::Spoilt(receiving, _)
-            | State::Refusing(receiving, _) => receiving.exchange,
-            State::Idle
-            | State::Head { .. }
-            | State::Closing(_)
-            | State::Lingering { .. }
-            | State::Closed(_) => return,
-        };
-        if let Some(info) = exchange.info {
+        let state = std::mem::replace(&mut self.state, State::Closed(reason));
+        if let State::Exchange(exchange) = state
+            && let Some(info) = exchange.into_exchange().info
+        {
             self.outbox.push_pending(InFlightRecord::unanswered(*info));
         }
     }
@@ -770,58 +728,51 @@ impl Machine {
         }
         match &self.state {
             State::Idle => Timer::KeepAlive,
-            State::Head { .. } => Timer::Header,
-            State::Content(_) => Timer::Body,
-            State::Streaming(_, writer) if writer.has_room() => Timer::Body,
-            State::AwaitingAdmission(_)
-            | State::Announcing(..)
-            | State::Streaming(..)
-            | State::Spoilt(..)
-            | State::Refusing(..)
-            | State::Handling(_)
-            | State::HandlingContent(_) => Timer::Handler,
+            State::ReadingHead { .. } => Timer::Header,
+            State::Exchange(exchange) if exchange.is_receiving() => Timer::Body,
+            State::Exchange(_) => Timer::Handler,
             State::Closing(_) | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
         }
     }
 
-    /// True if nothing more is to be done but to close.
+    /// True if nothing remains but to close the socket.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
     }
 
-    /// Whether a handler has taken the content that is coming in, and waits for the whole of it.
+    /// True if a handler has admitted a body that is being received, and is called when the body is
+    /// complete.
     pub(crate) fn is_admitted(&self) -> bool {
-        matches!(self.state, State::Content(_))
+        matches!(self.state, State::Exchange(ExchangeState::ReadingBody(_)))
     }
 
-    /// How many requests have begun to be answered: when it changes, so does what a timer is for.
-    pub(crate) fn requests(&self) -> u32 {
-        self.requests
+    /// The exchange of the last request whose head was parsed; 0 before the first.
+    pub(crate) fn exchange_id(&self) -> ExchangeId {
+        ExchangeId(self.requests)
     }
 
-    /// True while what is to be sent is bulk, which can wait for its turn.
+    /// True while a large body is being sent, which other connections' requests may overtake.
     pub(crate) fn is_sending_bulk(&self) -> bool {
         self.outbox.has_bulk()
     }
 
-    /// The content that is on its way, if there is one that takes more than a moment.
-    pub(crate) fn passage(&self) -> Option<TransferProgress<'_>> {
-        match &self.state {
-            State::Content(receiving) => receiving.passage(None),
-            State::Streaming(receiving, writer) => {
-                receiving.passage((!writer.has_room()).then_some(StalledOn::Handler))
-            }
-            _ => self.outbox.passage(),
-        }
+    /// The progress of the body that is being transferred, if it is large or streamed, and the
+    /// exchange is recorded.
+    pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
+        let receiving = match &self.state {
+            State::Exchange(exchange) => exchange.transfer(),
+            _ => None,
+        };
+        receiving.or_else(|| self.outbox.passage())
     }
 
-    /// Returns the memory that holds nothing.
-    pub(crate) fn rest(&mut self, cx: &mut Context) {
+    /// Returns the buffers that hold nothing.
+    pub(crate) fn release_buffers(&mut self, cx: &mut Context) {
         self.inbox.rest(&mut cx.buffers);
         self.outbox.rest(&mut cx.buffers);
     }
 
-    fn flush_or(&mut self, otherwise: Step) -> Step {
+    fn flush_or(&mut self, otherwise: Action) -> Action {
         if self.outbox.is_empty() {
             otherwise
         } else {
@@ -829,35 +780,44 @@ impl Machine {
         }
     }
 
-    fn flush(&mut self) -> Step {
+    /// What the outbox needs next. It must not be empty.
+    fn flush(&mut self) -> Action {
+        let id = self.exchange_id();
         match self.outbox.need() {
-            Need::Write => Step::Write,
-            Need::Memory(range) => Step::Memory(range),
-            Need::Piece(source) => Step::Produce(source),
-            Need::Wait => Step::Wait,
+            Need::Write => Action::Write,
+            Need::Memory(range) => Action::ProbeFile(id, range),
+            Need::Piece(source) => Action::PullBody(id, source),
+            Need::Wait => Action::Blocked,
         }
     }
 
-    /// RFC 9112 §9.6: first our side, then, when the peer has closed its own, the connection.
-    /// Closing at once would let whatever the peer still sends reset the connection, and the reset
-    /// could overtake our reply. A peer that has said its linger does not do that.
-    fn close_when_flushed(&mut self, linger: LingerMode, cx: &Context) -> Step {
+    /// Closes the connection after the last response. RFC 9112 §9.6: the sending side first and, when
+    /// the peer has closed its own, the connection. Closing at once would let bytes that the peer
+    /// still sends reset the connection, and the reset could overtake the response.
+    fn close_when_flushed(&mut self, linger: LingerMode, cx: &Context) -> Option<Action> {
         if !self.outbox.is_empty() {
-            return self.flush();
+            self.state = State::Closing(linger);
+            return Some(self.flush());
         }
-        match self.input {
-            Input::Open if linger == LingerMode::Required => {
-                let bytes = cx.limits.max_linger_bytes;
-                self.state = State::Lingering { bytes };
-                Step::ShutdownWrite
-            }
-            Input::Open | Input::Ended => self.close(CloseReason::Finished),
+        if self.input == Input::Open && linger == LingerMode::Required {
+            let bytes = cx.limits.max_linger_bytes;
+            self.state = State::Lingering { bytes };
+            return Some(Action::ShutdownWrite);
         }
+        self.state = State::Closed(CloseReason::Finished);
+        None
     }
 
-    fn close(&mut self, reason: CloseReason) -> Step {
-        self.state = State::Closed(reason);
-        Step::Again
+    /// Discards input, at most `bytes` of it, until the peer closes.
+    fn linger(&mut self, bytes: u64) -> Option<Action> {
+        let bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
+        self.inbox.clear();
+        if bytes == 0 || self.input == Input::Ended {
+            self.state = State::Closed(CloseReason::Finished);
+            return None;
+        }
+        self.state = State::Lingering { bytes };
+        Some(Action::Read)
     }
 }
 

@@ -45,13 +45,12 @@ mod response_head;
 #[cfg(test)]
 mod tests;
 
+use super::request_head::RequestHead;
+use crate::config::Limits;
+
 /// True if `bytes` are a head that is not refused: the parser alone, for the benches.
-pub(crate) fn parse_head(
-    bytes: &[u8],
-    spans: &mut Vec<crate::http::FieldSpan>,
-    limits: &crate::config::Limits,
-) -> bool {
-    head::Head::parse(bytes, spans, limits).is_ok()
+pub(crate) fn parse_head(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> bool {
+    head::parse(bytes, head, limits).is_ok()
 }
 
 /// A whole chunked body, for the benches.

@@ -1,38 +1,25 @@
-//! A request's content while it comes in.
+//! A request body while it is received.
 
 use ::http::StatusCode;
 
 use super::chunked;
-use super::exchange::Exchange;
-use super::head::{Expectation, Head};
 use crate::body::BodyWriter;
-use crate::http::{FieldSpan, Rejection};
-use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
+use crate::http::Rejection;
 
 pub(crate) const TOO_LARGE: Rejection =
     Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
 
-/// How a handler takes a content, and how many bytes of it at most.
+/// The part of a request body that has been received.
 #[derive(Debug)]
-pub(crate) enum Intake {
-    Whole(usize),
-    /// While it comes in, through this.
-    Streamed(u64, BodyWriter),
-}
-
-/// A request whose head is there and whose content is not.
-#[derive(Debug)]
-pub(crate) struct Receiving {
-    pub(crate) head: Head,
-    pub(crate) spans: Vec<FieldSpan>,
-    pub(crate) exchange: Exchange,
-    /// What has come of it, without transfer coding.
-    pub(crate) content: Vec<u8>,
-    /// What the handler takes, or takes yet.
+pub(crate) struct RequestBody {
+    /// Decoded bytes that have not been passed on to a pipe.
+    pub(crate) bytes: Vec<u8>,
+    /// How many bytes the handler accepts; for a stream, how many more.
     pub(crate) max_bytes: usize,
     decoder: Decoder,
-    /// How much of a stream is passed on to its reader.
+    /// How many bytes of a stream have been passed on to its reader.
     passed_on: u64,
+    continue_expected: ContinueExpected,
 }
 
 #[derive(Debug)]
@@ -41,97 +28,86 @@ pub(crate) enum Decoder {
     Chunked(chunked::Decoder),
 }
 
+/// Whether the client waits for 100 Continue before it sends the body (RFC 9110 §10.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContinueExpected {
+    Yes,
+    No,
+}
+
+/// How many bytes of the input were part of the body.
 pub(crate) enum Progress {
-    /// So many bytes of the input were the rest of the content.
+    /// These were the rest of it.
     Complete(usize),
-    /// So many bytes were content, and more must come.
     Incomplete(usize),
 }
 
-impl Receiving {
-    pub(crate) fn new(
-        head: Head,
-        spans: Vec<FieldSpan>,
-        exchange: Exchange,
-        decoder: Decoder,
-    ) -> Self {
+impl RequestBody {
+    pub(crate) fn new(decoder: Decoder, continue_expected: ContinueExpected) -> Self {
         Self {
-            head,
-            spans,
-            exchange,
-            content: Vec::new(),
+            bytes: Vec::new(),
             max_bytes: 0,
             decoder,
             passed_on: 0,
+            continue_expected,
         }
     }
 
-    /// Takes what belongs to the content from the front of `input`.
+    /// Decodes the bytes at the front of `input` that are part of the body.
     pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Progress, Rejection> {
-        let content = &mut self.content;
-        let (taken, complete) = match &mut self.decoder {
+        let bytes = &mut self.bytes;
+        let (taken, is_complete) = match &mut self.decoder {
             Decoder::Length { left } => {
-                if content.len() as u64 + *left > self.max_bytes as u64 {
+                if bytes.len() as u64 + *left > self.max_bytes as u64 {
                     return Err(TOO_LARGE);
                 }
                 let taken = input
                     .len()
                     .min(usize::try_from(*left).unwrap_or(usize::MAX));
-                content.extend_from_slice(&input[..taken]);
+                bytes.extend_from_slice(&input[..taken]);
                 *left -= taken as u64;
                 (taken, *left == 0)
             }
             Decoder::Chunked(decoder) => {
-                let taken = decoder.decode(input, content, self.max_bytes)?;
+                let taken = decoder.decode(input, bytes, self.max_bytes)?;
                 (taken, decoder.is_done())
             }
         };
-        Ok(match complete {
-            true => Progress::Complete(taken),
-            false => Progress::Incomplete(taken),
+        Ok(if is_complete {
+            Progress::Complete(taken)
+        } else {
+            Progress::Incomplete(taken)
         })
     }
 
-    /// Moves what was decoded on to the reader of a stream.
+    /// Moves the decoded bytes to the reader of a stream.
     pub(crate) fn pass_on(&mut self, writer: &BodyWriter) {
-        let content = &mut self.content;
-        if !content.is_empty() {
-            writer.push(content);
-            self.max_bytes -= content.len();
-            self.passed_on += content.len() as u64;
-            content.clear();
+        let bytes = &mut self.bytes;
+        if !bytes.is_empty() {
+            writer.push(bytes);
+            self.max_bytes -= bytes.len();
+            self.passed_on += bytes.len() as u64;
+            bytes.clear();
         }
     }
 
-    /// How much of the content has come.
+    /// How many bytes of the body have been received, without transfer coding.
     pub(crate) fn received(&self) -> u64 {
-        self.passed_on + self.content.len() as u64
+        self.passed_on + self.bytes.len() as u64
     }
 
-    /// The length of the content, if the head says it.
-    pub(crate) fn announced_length(&self) -> Option<u64> {
+    /// The length of the body, if the head announces it.
+    pub(crate) fn length(&self) -> Option<u64> {
         match self.decoder {
             Decoder::Length { left } => Some(self.received() + left),
             Decoder::Chunked(_) => None,
         }
     }
 
-    /// The content, and how far it has come.
-    pub(crate) fn passage(&self, stall: Option<StalledOn>) -> Option<TransferProgress<'_>> {
-        Some(TransferProgress {
-            direction: Direction::Up,
-            info: self.exchange.info.as_deref()?,
-            moved: self.received(),
-            total: self.announced_length(),
-            stall,
-        })
-    }
-
-    /// True once, if the client waits to be told to go on (RFC 9110 §10.1.1): not if some of the
-    /// content has come already.
-    pub(crate) fn takes_up_wait(&mut self) -> bool {
-        let waits = self.head.expectation == Expectation::Continue;
-        self.head.expectation = Expectation::None;
-        waits && self.received() == 0
+    /// Returns true, once, if the client waits for 100 Continue: a client that has sent some of the
+    /// body does not.
+    pub(crate) fn take_expect_continue(&mut self) -> bool {
+        let expected = std::mem::replace(&mut self.continue_expected, ContinueExpected::No);
+        expected == ContinueExpected::Yes && self.received() == 0
     }
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::StatusCode;
 use proptest::prelude::*;
 
-use super::machine::{Machine, Next};
+use super::machine::Machine;
 use super::outbox::{SMALL_CONTENT_BYTES, Segment};
-use super::request_body::Intake;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyStream, BodyWriter, FileRange};
@@ -18,9 +17,10 @@ use crate::config::Config;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Body, Request, Response};
 use crate::proto::context::{Context, DrainState, RecordMode};
+use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::record::{Completion, Record};
 use crate::proto::transfer::{Direction, StalledOn};
-use crate::proto::{CloseReason, Timer};
+use crate::proto::{Action, CloseReason, Timer};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -81,25 +81,25 @@ impl Conversation {
         let mut pieces = pieces.into_iter();
         for _ in 0..1_000_000 {
             match self.machine.next(&mut self.cx) {
-                Next::Read(room) => match pieces.next() {
-                    Some(piece) => room.extend_from_slice(piece),
+                Action::Read => match pieces.next() {
+                    Some(piece) => self.receive(piece),
                     None => return End::Reading,
                 },
-                Next::Admit(request) => {
+                Action::Admit(id) => {
+                    let request = self.machine.request(id, &self.cx);
                     let admission = match request.path() {
                         "/no-content" => Err(Response::text("not wanted")),
-                        "/little" => Ok(Intake::Whole(3)),
-                        _ => Ok(Intake::Whole(usize::MAX)),
+                        "/little" => Ok(BodyMode::Buffered { max: 3 }),
+                        _ => Ok(BodyMode::Buffered { max: usize::MAX }),
                     };
-                    self.machine.on_admission(admission, &mut self.cx);
+                    self.machine.on_admission(id, admission, &mut self.cx);
                 }
-                Next::Handle(request) => {
-                    let response = (self.handler)(&request);
-                    self.machine.on_reply(response, &mut self.cx);
+                Action::Dispatch(id) => self.respond(id),
+                Action::Reject(id, rejection) => {
+                    self.machine.on_response(id, rejection.into(), &mut self.cx);
                 }
-                Next::Refuse(_, refusal) => self.machine.on_reply(refusal.into(), &mut self.cx),
-                Next::Write(segment) => {
-                    let bytes = match segment {
+                Action::Write => {
+                    let bytes = match self.machine.segment() {
                         Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => bytes.to_vec(),
                         Segment::Pair(first, second) => [first, second].concat(),
                         Segment::File(file) => vec![b'F'; file.range.len as usize],
@@ -108,31 +108,43 @@ impl Conversation {
                     assert!(!self.shut_down, "a write after the end");
                     let count = bytes.len().min(self.write_size);
                     self.output.extend_from_slice(&bytes[..count]);
-                    self.machine.on_sent(count);
+                    self.machine.on_written(count);
                 }
-                Next::Memory(range) => self
-                    .machine
-                    .on_memory(Ok(Resident::InKernel(range.len)), &mut self.cx),
-                Next::Produce(source) => {
+                Action::ProbeFile(id, range) => {
+                    let resident = Ok(Resident::InKernel(range.len));
+                    self.machine.on_probed(id, resident, &mut self.cx);
+                }
+                Action::PullBody(id, source) => {
                     let BodySource::Producer(mut producer) = source else {
                         panic!("{source:?}");
                     };
                     let piece = producer.next_piece();
                     let again = |bytes| (bytes, BodySource::Producer(producer));
                     let piece = piece.map(|piece| piece.map(again));
-                    self.machine.on_piece(piece, &mut self.cx);
+                    self.machine.on_body_chunk(id, piece, &mut self.cx);
                 }
-                Next::Wait => panic!("nothing to wait for"),
-                Next::Log(record) => self.records.push(record),
-                Next::ShutdownWrite => self.shut_down = true,
-                Next::Close(reason) => return End::Closed(reason),
+                Action::Blocked => panic!("nothing to wait for"),
+                Action::Log(record) => self.records.push(record),
+                Action::ShutdownWrite => self.shut_down = true,
+                Action::Close(reason) => return End::Closed(reason),
             }
         }
         panic!("the machine goes round in circles");
     }
 
+    /// Answers a request with what the handler makes of it.
+    fn respond(&mut self, id: ExchangeId) {
+        let response = (self.handler)(&self.machine.request(id, &self.cx));
+        self.machine.on_response(id, response, &mut self.cx);
+    }
+
+    /// Lets the machine read `bytes`.
+    fn receive(&mut self, bytes: &[u8]) {
+        self.machine.read_buf(&mut self.cx).extend_from_slice(bytes);
+    }
+
     fn end_input(&mut self) -> End {
-        self.machine.on_end_of_input();
+        self.machine.on_eof();
         self.tell([])
     }
 
@@ -485,22 +497,20 @@ fn pipelined_replies_leave_in_one_write() {
     let mut pieces = vec![&pipeline[..]].into_iter();
     loop {
         match conversation.machine.next(&mut conversation.cx) {
-            Next::Read(room) => match pieces.next() {
-                Some(piece) => room.extend_from_slice(piece),
+            Action::Read => match pieces.next() {
+                Some(piece) => conversation.receive(piece),
                 None => break,
             },
-            Next::Handle(request) => {
-                let response = echo(&request);
-                conversation
-                    .machine
-                    .on_reply(response, &mut conversation.cx);
-            }
-            Next::Write(Segment::Bytes(bytes)) => {
+            Action::Dispatch(id) => conversation.respond(id),
+            Action::Write => {
+                let Segment::Bytes(bytes) = conversation.machine.segment() else {
+                    panic!("{:?}", conversation.machine.segment());
+                };
                 let count = bytes.len();
                 writes += 1;
-                conversation.machine.on_sent(count);
+                conversation.machine.on_written(count);
             }
-            Next::Log(record) => conversation.records.push(record),
+            Action::Log(record) => conversation.records.push(record),
             other => panic!("{other:?}"),
         }
     }
@@ -516,19 +526,19 @@ fn a_client_that_does_not_read_is_not_read() {
     let mut sent = false;
     loop {
         match conversation.machine.next(&mut conversation.cx) {
-            Next::Read(room) if !sent => {
+            Action::Read if !sent => {
                 sent = true;
-                room.extend_from_slice(&pipeline);
+                conversation.receive(&pipeline);
             }
-            Next::Handle(request) => {
+            Action::Dispatch(id) => {
                 handled += 1;
-                let response = echo(&request);
-                conversation
-                    .machine
-                    .on_reply(response, &mut conversation.cx);
+                conversation.respond(id);
             }
             // The kernel takes nothing.
-            Next::Write(Segment::Bytes(bytes)) => {
+            Action::Write => {
+                let Segment::Bytes(bytes) = conversation.machine.segment() else {
+                    panic!("{:?}", conversation.machine.segment());
+                };
                 assert!(bytes.len() < 1000 + 300);
                 break;
             }
@@ -693,31 +703,30 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     let mut head_len = 0;
     loop {
         match conversation.machine.next(&mut conversation.cx) {
-            Next::Read(room) if !told => {
+            Action::Read if !told => {
                 told = true;
-                room.extend_from_slice(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+                conversation.receive(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
             }
-            Next::Handle(request) => {
-                let response = (conversation.handler)(&request);
-                conversation
-                    .machine
-                    .on_reply(response, &mut conversation.cx);
-            }
-            Next::Write(Segment::BytesBeforeFile(bytes)) => {
-                head_len = bytes.len();
-                conversation.machine.on_sent(head_len);
-            }
-            Next::Memory(range) => {
+            Action::Dispatch(id) => conversation.respond(id),
+            Action::ProbeFile(id, range) => {
                 assert_eq!((range.offset, range.len), (0, 1 << 40));
+                let resident = Ok(Resident::InKernel(100_000));
                 conversation
                     .machine
-                    .on_memory(Ok(Resident::InKernel(100_000)), &mut conversation.cx);
+                    .on_probed(id, resident, &mut conversation.cx);
             }
-            Next::Write(Segment::File(file)) => {
-                assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
-                conversation.machine.on_sent(1000);
-                break;
-            }
+            Action::Write => match conversation.machine.segment() {
+                Segment::BytesBeforeFile(bytes) => {
+                    head_len = bytes.len();
+                    conversation.machine.on_written(head_len);
+                }
+                Segment::File(file) => {
+                    assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
+                    conversation.machine.on_written(1000);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -767,15 +776,15 @@ fn a_drained_connection_closes_once_it_is_quiet() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.cx.service = DrainState::Draining;
     // A request that is already on its way is answered.
-    assert!(!conversation.machine.leaves_when_quiet(&conversation.cx));
+    assert!(!conversation.machine.close_if_draining(&conversation.cx));
     conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert_eq!(conversation.replies(), ["200- GET / "]);
 
     let mut idle = Conversation::new(context(|_| {}));
     idle.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    assert!(!idle.machine.leaves_when_quiet(&idle.cx));
+    assert!(!idle.machine.close_if_draining(&idle.cx));
     idle.cx.service = DrainState::Draining;
-    assert!(idle.machine.leaves_when_quiet(&idle.cx));
+    assert!(idle.machine.close_if_draining(&idle.cx));
     assert_eq!(idle.tell([]), End::Closed(CloseReason::Drained));
 }
 
@@ -783,7 +792,7 @@ fn a_drained_connection_closes_once_it_is_quiet() {
 fn an_idle_machine_owns_no_memory() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    conversation.machine.rest(&mut conversation.cx);
+    conversation.machine.release_buffers(&mut conversation.cx);
     assert_eq!(conversation.cx.buffers.free(), 2);
 }
 
@@ -833,26 +842,33 @@ fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
     let (mut output, mut content, mut reader) = (Vec::new(), Vec::new(), None);
     loop {
         match machine.next(&mut cx) {
-            Next::Admit(_) => {
-                let intake = Intake::Streamed(1 << 20, BodyWriter::new(|| {}));
-                machine.on_admission(Ok(intake), &mut cx);
+            Action::Admit(id) => {
+                let writer = BodyWriter::new(|| {});
+                let mode = BodyMode::Streamed {
+                    max: 1 << 20,
+                    writer,
+                };
+                machine.on_admission(id, Ok(mode), &mut cx);
             }
-            Next::Handle(request) => reader = Some(request.reader()),
-            Next::Read(room) => match pieces.next() {
-                Some(piece) => room.extend_from_slice(piece),
+            Action::Dispatch(id) => reader = Some((id, machine.request(id, &cx).reader())),
+            Action::Read => match pieces.next() {
+                Some(piece) => machine.read_buf(&mut cx).extend_from_slice(piece),
                 None => break,
             },
-            Next::Write(Segment::Bytes(bytes)) => {
+            Action::Write => {
+                let Segment::Bytes(bytes) = machine.segment() else {
+                    panic!("{:?}", machine.segment());
+                };
                 output.extend_from_slice(bytes);
                 let count = bytes.len();
-                machine.on_sent(count);
+                machine.on_written(count);
             }
-            Next::Wait => {
-                let mut reader = reader.take().expect("a request");
+            Action::Blocked => {
+                let (id, mut reader) = reader.take().expect("a request");
                 reader.read_to_end(&mut content).expect("all of it");
-                machine.on_reply(Response::text("read"), &mut cx);
+                machine.on_response(id, Response::text("read"), &mut cx);
             }
-            Next::Log(_) => {}
+            Action::Log(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -892,17 +908,18 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
     let (mut machine, mut cx, _, _) = stream_in(&[head]);
     assert_eq!(machine.timer(), Timer::Body);
     let mut sent = 0;
-    while let Next::Read(room) = machine.next(&mut cx) {
-        room.extend_from_slice(&[b'x'; 1000]);
+    while let Action::Read = machine.next(&mut cx) {
+        machine.read_buf(&mut cx).extend_from_slice(&[b'x'; 1000]);
         sent += 1000;
         assert!(sent < 1_000_000, "it reads without end");
     }
     assert_eq!(machine.timer(), Timer::Handler);
     machine.on_timeout(&mut cx);
-    assert!(matches!(machine.next(&mut cx), Next::Wait));
+    assert!(matches!(machine.next(&mut cx), Action::Blocked));
     // An answer ends it: nobody can say where the next request begins.
-    machine.on_reply(Response::text("enough"), &mut cx);
-    let Next::Write(Segment::Bytes(bytes)) = machine.next(&mut cx) else {
+    machine.on_response(machine.exchange_id(), Response::text("enough"), &mut cx);
+    assert!(matches!(machine.next(&mut cx), Action::Write));
+    let Segment::Bytes(bytes) = machine.segment() else {
         panic!("an answer");
     };
     let text = String::from_utf8_lossy(bytes).into_owned();
@@ -921,40 +938,42 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
         let (mut output, mut records, mut looks) = (Vec::new(), Vec::new(), 0);
         let reason = loop {
             match machine.next(&mut cx) {
-                Next::Read(room) => match input.take() {
-                    Some(input) => room.extend_from_slice(input),
-                    None => machine.on_end_of_input(),
+                Action::Read => match input.take() {
+                    Some(input) => machine.read_buf(&mut cx).extend_from_slice(input),
+                    None => machine.on_eof(),
                 },
-                Next::Handle(request) => {
-                    let response = match request.path() {
+                Action::Dispatch(id) => {
+                    let response = match machine.request(id, &cx).path() {
                         "/1" => Response::text("small"),
                         _ => {
                             let range = FileRange::new(Arc::clone(&file), 0, 100_000);
                             Response::new(StatusCode::OK).with_body(Body::File(range))
                         }
                     };
-                    machine.on_reply(response, &mut cx);
+                    machine.on_response(id, response, &mut cx);
                 }
-                Next::Memory(_) => {
+                Action::ProbeFile(id, _) => {
                     looks += 1;
                     let result = match looks {
                         1 if readable > 0 => Ok(Resident::InKernel(readable)),
                         _ => Err(std::io::Error::other("on purpose")),
                     };
-                    machine.on_memory(result, &mut cx);
+                    machine.on_probed(id, result, &mut cx);
                 }
-                Next::Write(Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes)) => {
-                    output.extend_from_slice(bytes);
-                    let count = bytes.len();
-                    machine.on_sent(count);
+                Action::Write => {
+                    let count = match machine.segment() {
+                        Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => {
+                            output.extend_from_slice(bytes);
+                            bytes.len()
+                        }
+                        Segment::File(file) => file.in_memory() as usize,
+                        other => panic!("{other:?}"),
+                    };
+                    machine.on_written(count);
                 }
-                Next::Write(Segment::File(file)) => {
-                    let count = file.in_memory() as usize;
-                    machine.on_sent(count);
-                }
-                Next::Log(record) => records.push(record),
-                Next::ShutdownWrite => {}
-                Next::Close(reason) => break reason,
+                Action::Log(record) => records.push(record),
+                Action::ShutdownWrite => {}
+                Action::Close(reason) => break reason,
                 other => panic!("{other:?}"),
             }
         };
@@ -987,16 +1006,17 @@ fn on_its_way(recording: RecordMode) -> (Machine, Context) {
     let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
     cx.recording = recording;
-    match machine.next(&mut cx) {
-        Next::Read(room) => room.extend_from_slice(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
-        other => panic!("{other:?}"),
-    }
-    assert!(matches!(machine.next(&mut cx), Next::Handle(_)));
-    assert!(machine.passage().is_none());
+    assert!(matches!(machine.next(&mut cx), Action::Read));
+    let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    machine.read_buf(&mut cx).extend_from_slice(request);
+    let Action::Dispatch(id) = machine.next(&mut cx) else {
+        panic!("a request");
+    };
+    assert!(machine.transfer().is_none());
     let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
     let body = Body::File(FileRange::new(file, 0, 1 << 30));
     let response = Response::new(StatusCode::OK).with_body(body);
-    machine.on_reply(response, &mut cx);
+    machine.on_response(id, response, &mut cx);
     (machine, cx)
 }
 
@@ -1004,7 +1024,7 @@ fn on_its_way(recording: RecordMode) -> (Machine, Context) {
 fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     let (mut machine, mut cx) = on_its_way(RecordMode::On);
     let facts = |machine: &Machine| {
-        let passage = machine.passage().expect("a file");
+        let passage = machine.transfer().expect("a file");
         assert_eq!(passage.info.line, b"GET /a HTTP/1.1");
         assert_eq!(
             (passage.direction, passage.total),
@@ -1013,23 +1033,43 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
         (passage.moved, passage.stall)
     };
     assert_eq!(facts(&machine), (0, None));
-    assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
+    let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
+        panic!("a file to probe");
+    };
     assert_eq!(facts(&machine), (0, Some(StalledOn::Disk)));
-    machine.on_memory(Ok(Resident::InKernel(1000)), &mut cx);
+    machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
     assert_eq!(facts(&machine), (0, None));
-    let head = match machine.next(&mut cx) {
-        Next::Write(Segment::BytesBeforeFile(head)) => head.len(),
+    assert!(matches!(machine.next(&mut cx), Action::Write));
+    let head = match machine.segment() {
+        Segment::BytesBeforeFile(head) => head.len(),
         other => panic!("{other:?}"),
     };
-    machine.on_sent(head);
-    machine.on_sent(1000);
+    machine.on_written(head);
+    machine.on_written(1000);
     assert_eq!(facts(&machine), (1000, None));
-    assert!(matches!(machine.next(&mut cx), Next::Memory(_)));
+    assert!(matches!(machine.next(&mut cx), Action::ProbeFile(..)));
     assert_eq!(facts(&machine), (1000, Some(StalledOn::Disk)));
 }
 
 #[test]
 fn of_what_is_not_recorded_nothing_is_told() {
     let (machine, _) = on_its_way(RecordMode::Off);
-    assert!(machine.passage().is_none());
+    assert!(machine.transfer().is_none());
+}
+
+#[test]
+fn answers_for_another_exchange_are_dropped() {
+    let stale = ExchangeId(7);
+    let (mut machine, mut cx) = on_its_way(RecordMode::On);
+    let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
+        panic!("a file to probe");
+    };
+    machine.on_probed(stale, Ok(Resident::InKernel(1000)), &mut cx);
+    machine.on_body_chunk(stale, Ok(None), &mut cx);
+    machine.on_response(stale, Response::text("late"), &mut cx);
+    let admission = Ok(BodyMode::Buffered { max: 1 });
+    machine.on_admission(stale, admission, &mut cx);
+    assert!(matches!(machine.next(&mut cx), Action::Blocked));
+    machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
+    assert!(matches!(machine.next(&mut cx), Action::Write));
 }

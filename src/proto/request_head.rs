@@ -1,0 +1,54 @@
+//! A parsed request head, as positions in bytes that the connection holds.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use ::http::{Method, Version};
+
+use crate::http::forwarded::ClientInfo;
+use crate::http::{FieldSpan, Fields, Request};
+
+/// A parsed request head. It holds positions instead of references: the bytes stay in the
+/// connection's buffer, and one value is reused for request after request without an allocation.
+#[derive(Debug, Default)]
+pub(crate) struct RequestHead {
+    /// The length in bytes, including the empty line.
+    pub(crate) len: usize,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) target: Range<u32>,
+    pub(crate) path: Path,
+    pub(crate) spans: Vec<FieldSpan>,
+}
+
+/// The decoded path; nearly always it is part of the head as it is.
+#[derive(Debug)]
+pub(crate) enum Path {
+    InHead(Range<u32>),
+    Decoded(Vec<u8>),
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self::InHead(0..0)
+    }
+}
+
+impl RequestHead {
+    /// The header fields; `bytes` are those the head was parsed from.
+    pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
+        Fields::new(bytes, &self.spans)
+    }
+
+    /// The request with this head; `bytes` are those it was parsed from.
+    pub(crate) fn request<'a>(&'a self, bytes: &'a [u8], client: ClientInfo) -> Request<'a> {
+        let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
+        let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
+        let path = match &self.path {
+            Path::InHead(range) => Cow::Borrowed(slice(range)),
+            Path::Decoded(path) => Cow::Borrowed(&path[..]),
+        };
+        let (method, fields) = (self.method.clone(), self.fields(bytes));
+        Request::from_head(method, self.version, target, path, fields, client)
+    }
+}
