@@ -9,7 +9,6 @@ use crate::proto::Action;
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::BodyMode;
 use crate::proto::h1::machine::Machine;
-use crate::proto::h1::outbox::Segment;
 use crate::proto::request_head::RequestHead;
 use crate::{Handler, Request, Response};
 
@@ -63,10 +62,9 @@ impl BenchConnection {
                     self.machine.on_response(id, response, cx);
                 }
                 Action::Write => {
-                    let Segment::Bytes(bytes) = self.machine.segment() else {
+                    let Some(count) = self.machine.segment().len_in_memory() else {
                         break;
                     };
-                    let count = bytes.len();
                     sent += count;
                     self.machine.on_written(count);
                 }

@@ -24,7 +24,7 @@ use crate::http::date;
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
-use crate::proto::h1::outbox::SMALL_CONTENT_BYTES;
+use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::site::Compress;
 
 /// See the module.
@@ -226,7 +226,7 @@ impl Representation {
                 Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
             }
             Content::File(file, version) => {
-                if range.len() <= SMALL_CONTENT_BYTES as u64 {
+                if range.len() <= SMALL_BODY_BYTES as u64 {
                     let mut bytes = vec![0; range.len() as usize];
                     // What is not in the kernel's memory has a way of its own.
                     if peek(file, &mut bytes, range.start) == Ok(range.len() as usize) {
@@ -248,7 +248,7 @@ impl Content {
         medium: Storage,
         patience: Blocking,
     ) -> Result<Option<Self>, OpenError> {
-        if opened.facts.len > SMALL_CONTENT_BYTES as u64 {
+        if opened.facts.len > SMALL_BODY_BYTES as u64 {
             let version = FileState::new(opened.facts.len, opened.facts.modified, medium);
             return Ok(Some(Self::File(Arc::new(opened.file), version)));
         }

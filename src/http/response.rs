@@ -314,8 +314,9 @@ impl Response {
         }
     }
 
-    pub(crate) fn into_body(self) -> Body {
-        self.body
+    /// Takes the body out of the response.
+    pub(crate) fn take_body(&mut self) -> Body {
+        std::mem::take(&mut self.body)
     }
 }
 

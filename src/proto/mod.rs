@@ -1,10 +1,12 @@
 //! Protocol machines: bytes in, actions out. Nothing here knows sockets, files or clocks.
 
+pub(crate) mod body_sender;
 pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod h1;
 pub(crate) mod record;
 pub(crate) mod request_head;
+pub(crate) mod segment;
 pub(crate) mod transfer;
 
 use self::exchange::ExchangeId;

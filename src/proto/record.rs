@@ -38,47 +38,94 @@ pub enum Completion {
     Aborted,
 }
 
-/// A response on its way: where it lies in the stream of bytes to this peer.
+/// The status of a request without a response: nginx's number for a client that has closed the
+/// connection.
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+/// An exchange whose record is due when its response is sent, or the connection has ended.
 #[derive(Debug)]
 pub(crate) struct InFlightRecord {
-    pub(crate) info: RequestInfo,
-    pub(crate) status: StatusCode,
-    /// Where the content begins in the stream, behind the head.
-    pub(crate) content_start: u64,
-    /// One past the last byte.
-    pub(crate) end: u64,
+    info: RequestInfo,
+    /// `None` if the connection ended before there was a response.
+    response: Option<InFlightResponse>,
+}
+
+/// Where a response is in the output to the peer, counted in bytes.
+#[derive(Debug)]
+struct InFlightResponse {
+    status: StatusCode,
+    /// The position of the first byte of the body.
+    body_start: u64,
+    /// The position after the last byte; `None` until the end of a body that is produced is known.
+    end: Option<u64>,
 }
 
 impl InFlightRecord {
-    /// A request that gets no response: its client has gone, or the server could not wait. 499 is
-    /// nginx's number for that.
+    pub(crate) fn response(
+        info: RequestInfo,
+        status: StatusCode,
+        body_start: u64,
+        end: Option<u64>,
+    ) -> Self {
+        let response = Some(InFlightResponse {
+            status,
+            body_start,
+            end,
+        });
+        Self { info, response }
+    }
+
+    /// A request that gets no response, as the connection has ended.
     pub(crate) fn unanswered(info: RequestInfo) -> Self {
-        Self {
-            info,
-            status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            content_start: u64::MAX,
-            end: u64::MAX,
+        let response = None;
+        Self { info, response }
+    }
+
+    pub(crate) fn info(&self) -> &RequestInfo {
+        &self.info
+    }
+
+    pub(crate) fn into_info(self) -> RequestInfo {
+        self.info
+    }
+
+    /// The end of the body has been produced.
+    pub(crate) fn set_end(&mut self, end: u64) {
+        if let Some(response) = &mut self.response {
+            response.end = Some(end);
         }
     }
 
-    /// The record, when `sent` bytes of the stream are sent and no more will be for it.
+    /// True if the whole response is among the first `sent` bytes of the output.
+    pub(crate) fn is_complete(&self, sent: u64) -> bool {
+        let end = self.response.as_ref().and_then(|response| response.end);
+        end.is_some_and(|end| end <= sent)
+    }
+
+    /// How many bytes of the body are among the first `sent` bytes of the output.
+    pub(crate) fn body_bytes(&self, sent: u64) -> u64 {
+        self.response.as_ref().map_or(0, |response| {
+            let end = response.end.map_or(sent, |end| end.min(sent));
+            end.saturating_sub(response.body_start)
+        })
+    }
+
+    /// The record, if no more of the output than its first `sent` bytes is sent for it.
     pub(crate) fn into_record(self, sent: u64, now: Instant) -> Record {
-        let RequestInfo {
-            peer,
-            line,
-            referer,
-            user_agent,
-            started,
-        } = self.info;
+        let (content_bytes, is_complete) = (self.body_bytes(sent), self.is_complete(sent));
+        let status = self.response.map(|response| response.status);
         Record {
-            client_addr: peer,
-            line,
-            referer,
-            user_agent,
-            status: self.status,
-            content_bytes: sent.min(self.end).saturating_sub(self.content_start),
-            duration: now.saturating_duration_since(started),
-            outcome: if sent >= self.end {
+            client_addr: peer: self.info.peer,
+            line: self.info.line,
+            referer: self.info.referer,
+            user_agent: self.info.user_agent,
+            status: status.unwrap_or(CLIENT_CLOSED_REQUEST),
+            content_bytes,
+            duration: now.saturating_duration_since(self.info.started),
+            outcome: if is_complete {
                 Completion::Complete
             } else {
                 Completion::Aborted

@@ -632,7 +632,7 @@ mod tests {
         let (_folder, files) = site(Upload::default());
         let told = |accept: &str| {
             let request = put("/.a", "").with_header("Accept", accept);
-            match files.handle(&request).wait().into_body() {
+            match files.handle(&request).wait().take_body() {
                 Body::Bytes(text) => String::from_utf8_lossy(&text).into_owned(),
                 other => panic!("{other:?}"),
             }

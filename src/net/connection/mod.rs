@@ -16,7 +16,7 @@ use super::bandwidth::limiter::{BandwidthLimiter, Permit};
 use super::bandwidth::per_client::ClientSlot;
 use super::event_loop::mailbox::Piece;
 use super::observe::observer::{Activity, BlockedOn, Direction, LoopSnapshot};
-use super::transport::{More, Received, Transport};
+use super::transport::{Received, Transport};
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
@@ -27,8 +27,9 @@ use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
 use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::h1::machine::Machine;
-use crate::proto::h1::outbox::{FileOnItsWay, SMALL_CONTENT_BYTES, Segment};
+use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::proto::record::Record;
+use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{StalledOn, TransferProgress};
 use crate::proto::{Action, CloseReason, Timer};
 use min_rate::MinRateBudget;
@@ -442,7 +443,13 @@ impl<T: Transport> Connection<T> {
             Permit::Ready(_) => left,
             Permit::RetryAt(turn) => return ControlFlow::Break(Blocked::Throttled(turn)),
         };
-        match write(&mut self.transport, segment, max) {
+        let segment = segment.limited_to(max);
+        if is_rewritten(&segment) {
+            self.machine.on_lost(CloseReason::ContentCutShort);
+            return ControlFlow::Continue(());
+        }
+        match self.transport.send_segment(segment) {
+            // The file has become shorter.
             Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
             Ok(count) => {
                 cx.look_at_clock();
@@ -546,43 +553,17 @@ fn on_moved(share: &mut Option<Box<ClientSlot>>, bytes: usize, now: Instant) {
     }
 }
 
-/// A small answer is not cut in pieces, however little may move: it is paid for afterwards.
+/// A small response is not split, however little may be sent: it is paid for afterwards.
 fn is_small(segment: &Segment<'_>) -> bool {
-    match segment {
-        Segment::Bytes(bytes) => bytes.len() <= SMALL_CONTENT_BYTES,
-        Segment::Pair(..) | Segment::BytesBeforeFile(_) | Segment::File(_) => false,
-    }
+    let len = segment.len_in_memory();
+    len.is_some_and(|len| len <= SMALL_BODY_BYTES)
 }
 
-fn write(transport: &mut impl Transport, segment: Segment<'_>, most: usize) -> io::Result<usize> {
-    match segment {
-        Segment::Bytes(bytes) => transport.send(&bytes[..bytes.len().min(most)], More::Last),
-        Segment::Pair(first, second) => {
-            transport.send_pair(first, &second[..second.len().min(most)])
-        }
-        Segment::BytesBeforeFile(bytes) => transport.send(bytes, More::MoreToCome),
-        Segment::File(file) => send_file(transport, file, most),
-    }
-}
-
-/// Sends a part of a file; 0 if it is not the file any more that was promised, which is looked at
-/// before the client could believe that it has it all.
-fn send_file(
-    transport: &mut impl Transport,
-    file: &FileOnItsWay,
-    most: usize,
-) -> io::Result<usize> {
-    let range = &file.range;
-    let chunk = usize::try_from(file.in_memory())
-        .unwrap_or(usize::MAX)
-        .min(most);
-    // What goes in one piece was promised a moment ago.
-    if chunk as u64 == range.len && file.is_begun() && range.is_rewritten() {
-        return Ok(0);
-    }
-    match file.read() {
-        Some(bytes) => transport.send(&bytes[..chunk], More::Last),
-        None => transport.send_file(&range.file, range.offset, chunk),
+/// True if the payload of the segment is a part of a file that is not the promised one any more.
+fn is_rewritten(segment: &Segment<'_>) -> bool {
+    match segment.payload {
+        Payload::File(part) => part.is_rewritten(),
+        Payload::None | Payload::Bytes(_) => false,
     }
 }
 
@@ -600,6 +581,7 @@ mod tests {
     use crate::config::{Config, Limits};
     use crate::http::Body;
     use crate::net::bandwidth::per_client::Clients;
+    use crate::net::transport::More;
     use crate::proto::context::RecordMode;
 
     /// A peer that has sent `input` and takes `takes` bytes before it is full.

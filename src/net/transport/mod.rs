@@ -8,6 +8,8 @@ pub(crate) mod tls;
 use std::fs::File;
 use std::io;
 
+use crate::proto::segment::{Payload, Segment};
+
 /// Whether more bytes follow at once, so that a packet need not leave half full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
@@ -39,6 +41,20 @@ pub(crate) trait Transport {
 
     /// A part of a file; 0 if the file ends before `offset`.
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize>;
+
+    /// Sends the beginning of a segment. A prefix and a payload in memory go to the kernel in one call;
+    /// a prefix before a file goes first, and does not leave in a packet of its own.
+    fn send_segment(&mut self, segment: Segment<'_>) -> io::Result<usize> {
+        match (segment.prefix, segment.payload) {
+            (bytes, Payload::None) | ([], Payload::Bytes(bytes)) => self.send(bytes, More::Last),
+            (prefix, Payload::Bytes(bytes)) => self.send_pair(prefix, bytes),
+            ([], Payload::File(part)) => match part.bytes {
+                Some(bytes) => self.send(&bytes[..part.len], More::Last),
+                None => self.send_file(&part.range.file, part.range.offset, part.len),
+            },
+            (prefix, Payload::File(_)) => self.send(prefix, More::MoreToCome),
+        }
+    }
 
     fn shutdown_write(&mut self) -> io::Result<()>;
 

@@ -14,6 +14,17 @@ pub(crate) enum Framing {
     Chunked,
 }
 
+/// How the end of a response body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFraming {
+    /// By its length, which the head announces.
+    Length(u64),
+    /// RFC 9112 §7.1.
+    Chunked,
+    /// By the end of the connection, for HTTP/1.0.
+    UntilClose,
+}
+
 /// Whether the connection is used for another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {

@@ -54,7 +54,7 @@ impl Inbox {
     }
 
     /// Returns the buffer if nothing is in it.
-    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
+    pub(crate) fn release_buffer(&mut self, buffers: &mut Buffers) {
         if self.is_empty() && self.buffer.capacity() > 0 {
             self.consumed = 0;
             buffers.give_back(std::mem::take(&mut self.buffer));
@@ -133,10 +133,10 @@ mod tests {
         inbox.consume(2);
         inbox.consume_behind(1, 2);
         assert_eq!(inbox.bytes(), b"cf");
-        inbox.rest(&mut buffers);
+        inbox.release_buffer(&mut buffers);
         assert_eq!(buffers.free(), 0);
         inbox.consume(2);
-        inbox.rest(&mut buffers);
+        inbox.release_buffer(&mut buffers);
         assert_eq!(buffers.free(), 1);
         assert_eq!(inbox.buffer.capacity(), 0);
     }

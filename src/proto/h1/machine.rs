@@ -15,20 +15,22 @@ use bytes::Bytes;
 
 use super::chunked;
 use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest, SendBody};
-use super::framing::{Framing, Persistence};
+use super::framing::{BodyFraming, Framing, Persistence};
 use super::head::{self, Expectation, HeadInfo};
 use super::inbox::{Inbox, Scan, scan_head};
-use super::outbox::{Need, Outbox, Promise, SMALL_CONTENT_BYTES, Segment, StreamCoding};
+use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
 use super::request_body::{ContinueExpected, Decoder, Progress, RequestBody, TOO_LARGE};
-use super::response_head::{ConnectionFields, Length, encode_head};
+use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, Fields, Rejection, Request, Response};
+use crate::proto::body_sender::LengthMismatch;
 use crate::proto::context::{Context, DrainState, RecordMode};
 use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo};
 use crate::proto::record::InFlightRecord;
+use crate::proto::segment::Segment;
 use crate::proto::transfer::TransferProgress;
 use crate::proto::{Action, CloseReason, Timer};
 
@@ -80,7 +82,7 @@ enum Input {
 /// How a response is sent, beside its own status, fields and body.
 struct Delivery {
     send_body: SendBody,
-    coding: StreamCoding,
+    framing: BodyFraming,
     persistence: Persistence,
     /// How many further requests the connection serves, if that is limited.
     further_requests: Option<u32>,
@@ -396,8 +398,8 @@ impl Machine {
     /// Sends 100 Continue if the client waits for it (RFC 9110 §10.1.1).
     fn send_100_continue(&mut self, body: &mut RequestBody, cx: &mut Context) {
         if body.take_expect_continue() {
-            let buffer = self.outbox.head_buffer(&mut cx.buffers);
-            buffer.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let response = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.outbox.push_interim(response, &mut cx.buffers);
         }
     }
 
@@ -505,10 +507,10 @@ impl Machine {
         );
         self.inbox.consume(exchange.head_len);
         let length = response.body().length();
-        let coding = match (length, exchange.version) {
-            (Some(left), _) => StreamCoding::Length { left },
-            (None, Version::HTTP_10) => StreamCoding::UntilClose,
-            (None, _) => StreamCoding::Chunked,
+        let framing = match (length, exchange.version) {
+            (Some(length), _) => BodyFraming::Length(length),
+            (None, Version::HTTP_10) => BodyFraming::UntilClose,
+            (None, _) => BodyFraming::Chunked,
         };
         let answered = self.requests.saturating_sub(1);
         let max_requests = cx.limits.keep_alive_max;
@@ -516,9 +518,9 @@ impl Machine {
         let persists = exchange.persistence == Persistence::KeepAlive
             && further_requests != Some(0)
             && cx.service == DrainState::Running
-            && coding != StreamCoding::UntilClose
+            && framing != BodyFraming::UntilClose
             && !asks_to_close(&response);
-        let is_small = length.is_some_and(|length| length <= SMALL_CONTENT_BYTES as u64);
+        let is_small = length.is_some_and(|length| length <= SMALL_BODY_BYTES as u64);
         let persistence = if persists {
             self.state = State::Idle;
             Persistence::KeepAlive
@@ -533,7 +535,7 @@ impl Machine {
         };
         let delivery = Delivery {
             send_body: exchange.send_body,
-            coding,
+            framing,
             persistence,
             further_requests,
             info: exchange.info.map(|info| *info),
@@ -541,7 +543,7 @@ impl Machine {
         self.queue(response, delivery, cx);
     }
 
-    fn queue(&mut self, response: Response, delivery: Delivery, cx: &mut Context) {
+    fn queue(&mut self, mut response: Response, delivery: Delivery, cx: &mut Context) {
         let status = response.status();
         // RFC 9110 §15.3.5, §15.4.5.
         let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -550,35 +552,23 @@ impl Machine {
             persistence: delivery.persistence,
             keep_alive_seconds: cx.keep_alive_seconds,
             further_requests: delivery.further_requests,
-            length: match delivery.coding {
-                _ if is_bodiless => Length::Unsaid,
-                StreamCoding::Length { left } => Length::Bytes(left),
-                StreamCoding::Chunked => Length::Chunked,
-                StreamCoding::UntilClose => Length::Unsaid,
-            },
+            framing: (!is_bodiless).then_some(delivery.framing),
         };
-        let buffer = self.outbox.head_buffer(&mut cx.buffers);
-        let head_at = buffer.len();
-        encode_head(buffer, &response, &connection);
-        let content_start = self.outbox.end();
         // RFC 9110 §9.3.2: the response to HEAD has the length of the body and not the body.
-        let body = if is_bodiless || delivery.send_body == SendBody::HeadOnly {
-            Body::Empty
+        let sends_body = !is_bodiless && delivery.send_body == SendBody::Yes;
+        let body = if sends_body {
+            response.take_body()
         } else {
-            response.into_body()
+            Body::Empty
         };
-        let is_stream = matches!(body, Body::Stream(_));
-        self.outbox.push_content(body, delivery.coding, head_at);
-        if let Some(info) = delivery.info {
-            let end = self.outbox.end();
-            self.outbox.push_pending(InFlightRecord {
-                info,
-                status,
-                content_start,
-                // That of a stream is known when it is there.
-                end: if is_stream { u64::MAX } else { end },
-            });
-        }
+        self.outbox.push_response(
+            &mut cx.buffers,
+            |buffer| encode_head(buffer, &response, &connection),
+            body,
+            delivery.framing,
+            status,
+            delivery.info,
+        );
     }
 
     /// The chunk that [`Action::PullBody`] asked for, with the source of the next, or the end of the
@@ -594,7 +584,7 @@ impl Machine {
         }
         match chunk {
             Ok(chunk) => {
-                if self.outbox.push_piece(chunk, &mut cx.buffers) == Promise::Broken {
+                if let Err(LengthMismatch) = self.outbox.on_chunk(chunk, &mut cx.buffers) {
                     log::error!(
                         "response body: length differs from Content-Length; connection closed"
                     );
@@ -620,9 +610,9 @@ impl Machine {
             return;
         }
         match resident {
-            Ok(resident) => self.outbox.set_in_memory(resident),
+            Ok(resident) => self.outbox.on_probed(resident),
             Err(error) => {
-                let reason = match self.outbox.passage() {
+                let reason = match self.outbox.transfer() {
                     Some(TransferProgress { info, .. }) => {
                         let line = String::from_utf8_lossy(&info.line);
                         format!("{line:?}: cannot read the file: {error}")
@@ -630,9 +620,9 @@ impl Machine {
                     // The request is not recorded.
                     None => format!("cannot read a file: {error}"),
                 };
-                match self.outbox.take_back_file() {
-                    Some(info) => self.fail(&reason, info, cx),
-                    None => {
+                match self.outbox.withdraw_file() {
+                    Ok(info) => self.fail(&reason, info, cx),
+                    Err(PartlySent) => {
                         log::error!("{reason}");
                         self.on_lost(CloseReason::ContentCutShort);
                     }
@@ -644,11 +634,11 @@ impl Machine {
     /// Sends a 500 in place of a response that was withdrawn.
     fn fail(&mut self, reason: &str, info: Option<RequestInfo>, cx: &mut Context) {
         let response = Response::fault(reason);
-        let left = response.body().length().unwrap_or(0);
+        let length = response.body().length().unwrap_or(0);
         self.state = State::Closing(LingerMode::Required);
         let delivery = Delivery {
             send_body: SendBody::Yes,
-            coding: StreamCoding::Length { left },
+            framing: BodyFraming::Length(length),
             persistence: Persistence::Close,
             further_requests: None,
             info,
@@ -658,12 +648,12 @@ impl Machine {
 
     /// Nothing is sent for a while: the peer takes no more, or the connection is throttled.
     pub(crate) fn on_pause(&mut self) {
-        self.outbox.forget_memory();
+        self.outbox.forget_residency();
     }
 
     /// The first `count` bytes of the [`segment`](Self::segment) are sent.
     pub(crate) fn on_written(&mut self, count: usize) {
-        self.outbox.on_sent(count);
+        self.outbox.on_written(count);
     }
 
     /// The peer will send no more. The requests it has sent are still answered.
@@ -714,7 +704,7 @@ impl Machine {
         if let State::Exchange(exchange) = state
             && let Some(info) = exchange.into_exchange().info
         {
-            self.outbox.push_pending(InFlightRecord::unanswered(*info));
+            self.outbox.push_record(InFlightRecord::unanswered(*info));
         }
     }
 
@@ -753,7 +743,7 @@ impl Machine {
 
     /// True while a large body is being sent, which other connections' requests may overtake.
     pub(crate) fn is_sending_bulk(&self) -> bool {
-        self.outbox.has_bulk()
+        self.outbox.has_large_body()
     }
 
     /// The progress of the body that is being transferred, if it is large or streamed, and the
@@ -763,13 +753,13 @@ impl Machine {
             State::Exchange(exchange) => exchange.transfer(),
             _ => None,
         };
-        receiving.or_else(|| self.outbox.passage())
+        receiving.or_else(|| self.outbox.transfer())
     }
 
     /// Returns the buffers that hold nothing.
     pub(crate) fn release_buffers(&mut self, cx: &mut Context) {
-        self.inbox.rest(&mut cx.buffers);
-        self.outbox.rest(&mut cx.buffers);
+        self.inbox.release_buffer(&mut cx.buffers);
+        self.outbox.release_buffers(&mut cx.buffers);
     }
 
     fn flush_or(&mut self, otherwise: Action) -> Action {
@@ -783,11 +773,11 @@ impl Machine {
     /// What the outbox needs next. It must not be empty.
     fn flush(&mut self) -> Action {
         let id = self.exchange_id();
-        match self.outbox.need() {
-            Need::Write => Action::Write,
-            Need::Memory(range) => Action::ProbeFile(id, range),
-            Need::Piece(source) => Action::PullBody(id, source),
-            Need::Wait => Action::Blocked,
+        match self.outbox.next_action() {
+            OutboxAction::Write => Action::Write,
+            OutboxAction::Probe(range) => Action::ProbeFile(id, range),
+            OutboxAction::Pull(source) => Action::PullBody(id, source),
+            OutboxAction::Wait => Action::Blocked,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use ::http::header::SERVER;
 
-use super::framing::Persistence;
+use super::framing::{BodyFraming, Persistence};
 use crate::http::Response;
 
 /// What the connection adds to a response.
@@ -14,16 +14,8 @@ pub(crate) struct ConnectionFields<'a> {
     pub(crate) keep_alive_seconds: u64,
     /// What it announces as `max=`.
     pub(crate) further_requests: Option<u32>,
-    pub(crate) length: Length,
-}
-
-/// What a head says of the length of the content behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
-    /// Nothing: there is none (RFC 9110 §8.6), or the end of the connection tells it.
-    Unsaid,
-    Bytes(u64),
-    Chunked,
+    /// How the end of the body is found; `None` for a status that has no body (RFC 9110 §8.6).
+    pub(crate) framing: Option<BodyFraming>,
 }
 
 /// Appends the head of `response`.
@@ -54,13 +46,15 @@ pub(crate) fn encode_head(
         }
     }
     response.render_fields(out);
-    match connection.length {
-        Length::Unsaid => {}
-        Length::Bytes(length) => {
+    match connection.framing {
+        Some(BodyFraming::Length(length)) => {
             out.extend_from_slice(b"\r\nContent-Length: ");
             push_number(out, length);
         }
-        Length::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
+        Some(BodyFraming::Chunked) => {
+            out.extend_from_slice(b"\r\nTransfer-Encoding: chunked");
+        }
+        Some(BodyFraming::UntilClose) | None => {}
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -99,7 +93,7 @@ mod tests {
             persistence,
             keep_alive_seconds: 10,
             further_requests: max,
-            length: Length::Bytes(7),
+            framing: Some(BodyFraming::Length(7)),
         };
         encode_head(&mut out, response, &connection);
         String::from_utf8_lossy(&out).into_owned()

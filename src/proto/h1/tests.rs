@@ -9,7 +9,7 @@ use ::http::StatusCode;
 use proptest::prelude::*;
 
 use super::machine::Machine;
-use super::outbox::{SMALL_CONTENT_BYTES, Segment};
+use super::outbox::SMALL_BODY_BYTES;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyStream, BodyWriter, FileRange};
@@ -19,6 +19,7 @@ use crate::http::{Body, Request, Response};
 use crate::proto::context::{Context, DrainState, RecordMode};
 use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::record::{Completion, Record};
+use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn};
 use crate::proto::{Action, CloseReason, Timer};
 
@@ -52,13 +53,23 @@ struct Conversation {
     handler: fn(&Request<'_>) -> Response,
 }
 
+/// The bytes of a segment; those of a file are all `F`.
+fn bytes_of(segment: Segment<'_>) -> Vec<u8> {
+    let payload = match segment.payload {
+        Payload::None => Vec::new(),
+        Payload::Bytes(bytes) => bytes.to_vec(),
+        Payload::File(part) => vec![b'F'; part.len],
+    };
+    [segment.prefix, &payload].concat()
+}
+
 /// What the handler of these tests answers: the request, as it understood it.
 fn echo(request: &Request<'_>) -> Response {
     let content = String::from_utf8_lossy(request.content()).into_owned();
     match request.path() {
         "/close" => Response::text("closing").closing(),
         "/empty" => Response::new(StatusCode::NO_CONTENT),
-        "/large" => Response::text("x".repeat(SMALL_CONTENT_BYTES + 1)),
+        "/large" => Response::text("x".repeat(SMALL_BODY_BYTES + 1)),
         path => Response::text(format!("{} {path} {content}", request.method())),
     }
 }
@@ -99,11 +110,7 @@ impl Conversation {
                     self.machine.on_response(id, rejection.into(), &mut self.cx);
                 }
                 Action::Write => {
-                    let bytes = match self.machine.segment() {
-                        Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => bytes.to_vec(),
-                        Segment::Pair(first, second) => [first, second].concat(),
-                        Segment::File(file) => vec![b'F'; file.range.len as usize],
-                    };
+                    let bytes = bytes_of(self.machine.segment());
                     assert!(!bytes.is_empty(), "a write of nothing");
                     assert!(!self.shut_down, "a write after the end");
                     let count = bytes.len().min(self.write_size);
@@ -503,10 +510,8 @@ fn pipelined_replies_leave_in_one_write() {
             },
             Action::Dispatch(id) => conversation.respond(id),
             Action::Write => {
-                let Segment::Bytes(bytes) = conversation.machine.segment() else {
-                    panic!("{:?}", conversation.machine.segment());
-                };
-                let count = bytes.len();
+                let count = conversation.machine.segment().len_in_memory();
+                let count = count.expect("bytes");
                 writes += 1;
                 conversation.machine.on_written(count);
             }
@@ -536,10 +541,7 @@ fn a_client_that_does_not_read_is_not_read() {
             }
             // The kernel takes nothing.
             Action::Write => {
-                let Segment::Bytes(bytes) = conversation.machine.segment() else {
-                    panic!("{:?}", conversation.machine.segment());
-                };
-                assert!(bytes.len() < 1000 + 300);
+                assert!(conversation.machine.segment().prefix.len() < 1000 + 300);
                 break;
             }
             other => panic!("{other:?}"),
@@ -715,18 +717,19 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
                     .machine
                     .on_probed(id, resident, &mut conversation.cx);
             }
-            Action::Write => match conversation.machine.segment() {
-                Segment::BytesBeforeFile(bytes) => {
-                    head_len = bytes.len();
-                    conversation.machine.on_written(head_len);
-                }
-                Segment::File(file) => {
-                    assert_eq!((file.range.offset, file.in_memory()), (0, 100_000));
+            Action::Write => {
+                let segment = conversation.machine.segment();
+                let Payload::File(part) = segment.payload else {
+                    panic!("{segment:?}");
+                };
+                assert_eq!((part.range.offset, part.len), (0, 100_000));
+                if segment.prefix.is_empty() {
                     conversation.machine.on_written(1000);
                     break;
                 }
-                other => panic!("{other:?}"),
-            },
+                head_len = segment.prefix.len();
+                conversation.machine.on_written(head_len);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -856,12 +859,9 @@ fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
                 None => break,
             },
             Action::Write => {
-                let Segment::Bytes(bytes) = machine.segment() else {
-                    panic!("{:?}", machine.segment());
-                };
-                output.extend_from_slice(bytes);
-                let count = bytes.len();
-                machine.on_written(count);
+                let bytes = bytes_of(machine.segment());
+                output.extend_from_slice(&bytes);
+                machine.on_written(bytes.len());
             }
             Action::Blocked => {
                 let (id, mut reader) = reader.take().expect("a request");
@@ -919,10 +919,7 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
     // An answer ends it: nobody can say where the next request begins.
     machine.on_response(machine.exchange_id(), Response::text("enough"), &mut cx);
     assert!(matches!(machine.next(&mut cx), Action::Write));
-    let Segment::Bytes(bytes) = machine.segment() else {
-        panic!("an answer");
-    };
-    let text = String::from_utf8_lossy(bytes).into_owned();
+    let text = String::from_utf8_lossy(machine.segment().prefix).into_owned();
     assert!(text.contains("Connection: close"), "{text}");
 }
 
@@ -961,15 +958,9 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
                     machine.on_probed(id, result, &mut cx);
                 }
                 Action::Write => {
-                    let count = match machine.segment() {
-                        Segment::Bytes(bytes) | Segment::BytesBeforeFile(bytes) => {
-                            output.extend_from_slice(bytes);
-                            bytes.len()
-                        }
-                        Segment::File(file) => file.in_memory() as usize,
-                        other => panic!("{other:?}"),
-                    };
-                    machine.on_written(count);
+                    let bytes = bytes_of(machine.segment());
+                    output.extend_from_slice(&bytes);
+                    machine.on_written(bytes.len());
                 }
                 Action::Log(record) => records.push(record),
                 Action::ShutdownWrite => {}
@@ -1040,10 +1031,7 @@ fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
     machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
     assert_eq!(facts(&machine), (0, None));
     assert!(matches!(machine.next(&mut cx), Action::Write));
-    let head = match machine.segment() {
-        Segment::BytesBeforeFile(head) => head.len(),
-        other => panic!("{other:?}"),
-    };
+    let head = machine.segment().prefix.len();
     machine.on_written(head);
     machine.on_written(1000);
     assert_eq!(facts(&machine), (1000, None));

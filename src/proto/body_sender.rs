@@ -1,0 +1,369 @@
+//! Sends one response body in bounded parts: bytes, a range of a file, or chunks that are produced
+//! while it is sent. Knows where the next part comes from and how much is left, and nothing of
+//! framing or of the connection.
+
+use bytes::{Buf, Bytes};
+
+use super::segment::{FilePart, FileProgress, Payload};
+use super::transfer::StalledOn;
+use crate::body::FileRange;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
+use crate::http::Body;
+
+/// The body of a response that is being sent.
+#[derive(Debug)]
+pub(crate) struct BodySender {
+    source: Source,
+    /// The length of the whole body, if it is known.
+    length: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Bytes(Bytes),
+    File(FileSource),
+    Stream(StreamSource),
+}
+
+/// A file range that is being sent.
+#[derive(Debug)]
+struct FileSource {
+    /// What is left of it.
+    range: FileRange,
+    residency: Residency,
+}
+
+/// How much of what is left of a file range is known to be in memory.
+#[derive(Debug, PartialEq, Eq)]
+enum Residency {
+    /// This much; 0 if it has not been probed.
+    Known(Resident),
+    Probing,
+}
+
+impl Residency {
+    const NOT_PROBED: Self = Self::Known(Resident::InKernel(0));
+}
+
+/// A body that is produced while it is sent.
+#[derive(Debug)]
+struct StreamSource {
+    state: StreamState,
+    /// What is left of the chunk that was produced last.
+    chunk: Bytes,
+    /// How many bytes are to come, if the length is known.
+    left: Option<u64>,
+}
+
+#[derive(Debug)]
+enum StreamState {
+    /// The next chunk can be pulled from this.
+    Ready(BodySource),
+    /// A chunk is being produced.
+    Pulling,
+    Ended,
+}
+
+/// What a body sender needs before it has more to send.
+#[derive(Debug)]
+pub(crate) enum SourceRequest {
+    /// The beginning of the range in memory.
+    Probe(FileRange),
+    /// The next chunk.
+    Pull(BodySource),
+}
+
+/// A produced body had another length than the one it was announced with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LengthMismatch;
+
+impl BodySender {
+    /// `None` if the body is known to be empty.
+    pub(crate) fn new(body: Body) -> Option<Self> {
+        let length = body.length();
+        let source = match body {
+            Body::Bytes(bytes) if !bytes.is_empty() => Source::Bytes(bytes),
+            Body::File(range) if range.len > 0 => Source::File(FileSource {
+                range,
+                residency: Residency::NOT_PROBED,
+            }),
+            // One with the length 0, too: its end is awaited, as it may turn out to be longer.
+            Body::Stream(stream) => Source::Stream(StreamSource {
+                state: StreamState::Ready(stream.source),
+                chunk: Bytes::new(),
+                left: length,
+            }),
+            Body::Bytes(_) | Body::File(_) | Body::Empty => return None,
+        };
+        Some(Self { source, length })
+    }
+
+    /// The length of the whole body, if it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// True if the body is produced while it is sent.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.source, Source::Stream(_))
+    }
+
+    /// How many bytes that are there or in a file are not sent; 0 for chunks to be produced.
+    pub(crate) fn unsent(&self) -> u64 {
+        match &self.source {
+            Source::Bytes(bytes) => bytes.len() as u64,
+            Source::File(file) => file.range.len,
+            Source::Stream(stream) => stream.chunk.len() as u64,
+        }
+    }
+
+    /// True if everything is sent.
+    pub(crate) fn is_done(&self) -> bool {
+        match &self.source {
+            Source::Bytes(_) | Source::File(_) => self.unsent() == 0,
+            Source::Stream(stream) => {
+                matches!(stream.state, StreamState::Ended) && stream.chunk.is_empty()
+            }
+        }
+    }
+
+    /// What it is waiting for, having asked for it; `None` if it can go on.
+    pub(crate) fn stalled_on(&self) -> Option<StalledOn> {
+        match &self.source {
+            Source::File(file) if file.residency == Residency::Probing => Some(StalledOn::Disk),
+            Source::Stream(stream) if matches!(stream.state, StreamState::Pulling) => {
+                Some(StalledOn::Handler)
+            }
+            Source::Bytes(_) | Source::File(_) | Source::Stream(_) => None,
+        }
+    }
+
+    /// Takes the request for more to send, if there is nothing to send and nothing was asked for. The
+    /// body then waits for [`on_probed`](Self::on_probed) or [`on_chunk`](Self::on_chunk).
+    pub(crate) fn take_request(&mut self) -> Option<SourceRequest> {
+        match &mut self.source {
+            Source::Bytes(_) => None,
+            Source::File(file) => match &file.residency {
+                Residency::Known(resident) if resident.len() == 0 => {
+                    file.residency = Residency::Probing;
+                    Some(SourceRequest::Probe(file.range.clone()))
+                }
+                Residency::Known(_) | Residency::Probing => None,
+            },
+            Source::Stream(stream) if !stream.chunk.is_empty() => None,
+            Source::Stream(stream) => {
+                match std::mem::replace(&mut stream.state, StreamState::Pulling) {
+                    StreamState::Ready(source) => Some(SourceRequest::Pull(source)),
+                    state @ (StreamState::Pulling | StreamState::Ended) => {
+                        stream.state = state;
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// The beginning of the file range is in memory.
+    pub(crate) fn on_probed(&mut self, resident: Resident) {
+        if let Source::File(file) = &mut self.source {
+            file.residency = Residency::Known(resident);
+        }
+    }
+
+    /// The chunk that was pulled, with the source of the next, or `None` at the end of the body.
+    ///
+    /// # Errors
+    ///
+    /// The body was announced with another length.
+    pub(crate) fn on_chunk(
+        &mut self,
+        chunk: Option<(Bytes, BodySource)>,
+    ) -> Result<(), LengthMismatch> {
+        let Source::Stream(stream) = &mut self.source else {
+            return Ok(());
+        };
+        debug_assert!(stream.chunk.is_empty(), "a chunk before the last is sent");
+        let Some((chunk, source)) = chunk else {
+            stream.state = StreamState::Ended;
+            return match stream.left {
+                Some(1..) => Err(LengthMismatch),
+                Some(0) | None => Ok(()),
+            };
+        };
+        if let Some(left) = &mut stream.left {
+            *left = left.checked_sub(chunk.len() as u64).ok_or(LengthMismatch)?;
+        }
+        stream.state = StreamState::Ready(source);
+        stream.chunk = chunk;
+        Ok(())
+    }
+
+    /// Time will pass: pages in the kernel's page cache may be dropped until then, and bytes of the
+    /// file in our memory should be.
+    pub(crate) fn forget_residency(&mut self) {
+        if let Source::File(file) = &mut self.source
+            && file.residency != Residency::Probing
+        {
+            file.residency = Residency::NOT_PROBED;
+        }
+    }
+
+    /// What can be sent now.
+    pub(crate) fn payload(&self) -> Payload<'_> {
+        match &self.source {
+            Source::Bytes(bytes) => Payload::Bytes(bytes),
+            Source::File(file) => file.payload(self.length),
+            Source::Stream(stream) if stream.chunk.is_empty() => Payload::None,
+            Source::Stream(stream) => Payload::Bytes(&stream.chunk),
+        }
+    }
+
+    /// The first `count` bytes of the [`payload`](Self::payload) are sent.
+    pub(crate) fn advance(&mut self, count: usize) {
+        debug_assert!(count as u64 <= self.unsent(), "more is sent than there was");
+        match &mut self.source {
+            Source::Bytes(bytes) => bytes.advance(count),
+            Source::File(file) => file.advance(count as u64),
+            Source::Stream(stream) => stream.chunk.advance(count),
+        }
+    }
+}
+
+impl FileSource {
+    /// `length` is that of the whole range.
+    fn payload(&self, length: Option<u64>) -> Payload<'_> {
+        let Residency::Known(resident) = &self.residency else {
+            return Payload::None;
+        };
+        let len = resident.len().min(self.range.len);
+        Payload::File(FilePart {
+            range: &self.range,
+            len: usize::try_from(len).unwrap_or(usize::MAX),
+            bytes: match resident {
+                Resident::Read(bytes) => Some(bytes),
+                Resident::InKernel(_) => None,
+            },
+            progress: if length == Some(self.range.len) {
+                FileProgress::Unsent
+            } else {
+                FileProgress::PartlySent
+            },
+        })
+    }
+
+    fn advance(&mut self, count: u64) {
+        self.range.offset += count;
+        self.range.len -= count;
+        if let Residency::Known(resident) = &mut self.residency {
+            resident.advance(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::body::BodyStream;
+
+    fn stream(length: Option<u64>) -> BodySender {
+        let stream = BodyStream::produced(|| Ok(None));
+        let stream = match length {
+            Some(length) => stream.with_length(length),
+            None => stream,
+        };
+        BodySender::new(Body::Stream(stream)).expect("a stream is never known to be empty")
+    }
+
+    /// Pulls and answers with chunks of these lengths, and with the end.
+    fn produce(sender: &mut BodySender, lens: &[usize]) -> Result<(), LengthMismatch> {
+        for len in lens {
+            let Some(SourceRequest::Pull(source)) = sender.take_request() else {
+                panic!("{sender:?}");
+            };
+            assert_eq!(sender.stalled_on(), Some(StalledOn::Handler));
+            assert!(sender.take_request().is_none());
+            sender.on_chunk(Some((vec![b'x'; *len].into(), source)))?;
+            sender.advance(*len);
+        }
+        assert!(matches!(
+            sender.take_request(),
+            Some(SourceRequest::Pull(_))
+        ));
+        sender.on_chunk(None)
+    }
+
+    #[test]
+    fn stream_of_another_length_is_a_mismatch() {
+        let table: &[(Option<u64>, &[usize], bool)] = &[
+            (None, &[], true),
+            (None, &[1, 2], true),
+            (Some(0), &[], true),
+            (Some(3), &[1, 2], true),
+            (Some(3), &[1, 0, 2], true),
+            (Some(0), &[1], false),
+            (Some(3), &[2], false),
+            (Some(3), &[2, 2], false),
+        ];
+        for (length, lens, matches) in table {
+            let mut sender = stream(*length);
+            let result = produce(&mut sender, lens);
+            assert_eq!(result.is_ok(), *matches, "{length:?} {lens:?}");
+            assert!(result.is_err() || sender.is_done());
+        }
+    }
+
+    #[test]
+    fn chunk_is_sent_before_the_next_is_pulled() {
+        let mut sender = stream(None);
+        let Some(SourceRequest::Pull(source)) = sender.take_request() else {
+            panic!("{sender:?}");
+        };
+        let chunk = Bytes::from_static(b"abc");
+        assert_eq!(sender.on_chunk(Some((chunk, source))), Ok(()));
+        sender.advance(2);
+        assert!(matches!(sender.payload(), Payload::Bytes(b"c")));
+        assert!(sender.take_request().is_none() && sender.stalled_on().is_none());
+        sender.advance(1);
+        assert!(matches!(sender.payload(), Payload::None));
+        assert!(sender.take_request().is_some() && !sender.is_done());
+    }
+
+    #[test]
+    fn file_is_probed_again_after_a_pause_and_after_what_was_resident() {
+        let file = Arc::new(File::open("/dev/null").expect("a file"));
+        let range = FileRange::new(file, 10, 100);
+        let mut sender = BodySender::new(Body::File(range)).expect("a body");
+        let probe = |sender: &mut BodySender| match sender.take_request() {
+            Some(SourceRequest::Probe(range)) => (range.offset, range.len),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(probe(&mut sender), (10, 100));
+        assert_eq!(sender.stalled_on(), Some(StalledOn::Disk));
+        // The answer to the probe is still to come.
+        sender.forget_residency();
+        assert!(sender.take_request().is_none());
+        sender.on_probed(Resident::InKernel(60));
+        assert!(sender.take_request().is_none());
+        sender.advance(20);
+        let Payload::File(part) = sender.payload() else {
+            panic!("{sender:?}");
+        };
+        assert_eq!((part.range.offset, part.len), (30, 40));
+        assert_eq!(part.progress, FileProgress::PartlySent);
+        sender.forget_residency();
+        assert_eq!(probe(&mut sender), (30, 80));
+        sender.on_probed(Resident::InKernel(80));
+        sender.advance(80);
+        assert!(sender.is_done());
+    }
+
+    #[test]
+    fn empty_body_needs_no_sender() {
+        assert!(BodySender::new(Body::Empty).is_none());
+        assert!(BodySender::new(Body::Bytes(Bytes::new())).is_none());
+    }
+}
