@@ -1,4 +1,4 @@
-//! Doors for `benches/` to the parts that have no public face. Nothing else may use them.
+//! Access for `benches/` to parts that are not public. Not for any other use.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
@@ -12,7 +12,7 @@ use crate::proto::h1::machine::Machine;
 use crate::proto::request_head::RequestHead;
 use crate::{Handler, Request, Response};
 
-/// A connection without a socket: requests go in as bytes, replies come out as bytes.
+/// A connection without a socket: request bytes in, response bytes out.
 pub struct BenchConnection {
     machine: Machine,
     cx: Context,
@@ -32,13 +32,13 @@ impl Default for BenchConnection {
 }
 
 impl BenchConnection {
-    /// Feeds `input` in one read, answers every request in it with what `respond` makes, and
-    /// returns how many bytes went out.
+    /// Feeds `input` in one read, answers every request in it with the response of `respond`, and
+    /// returns how many bytes were sent.
     pub fn round_trip(&mut self, input: &[u8], respond: impl Fn() -> Response) -> usize {
         self.exchange(input, |_| respond())
     }
 
-    /// The same with a handler, whose replies are waited for.
+    /// As [`round_trip`](Self::round_trip), with a handler, whose responses are waited for.
     pub fn serve(&mut self, input: &[u8], handler: &impl Handler) -> usize {
         self.exchange(input, |request| handler.handle(request).wait())
     }
@@ -76,24 +76,24 @@ impl BenchConnection {
     }
 }
 
-/// Parses one head as a connection does; true if it is a request.
+/// Parses one head as a connection does; true if it is not rejected.
 pub fn parse_head(bytes: &[u8], parser: &mut HeadParser) -> bool {
     crate::proto::h1::parse_head(bytes, &mut parser.head, &parser.limits)
 }
 
-/// What parsing a head needs again and again.
+/// The memory and limits for parsing heads.
 #[derive(Default)]
 pub struct HeadParser {
     head: RequestHead,
     limits: Limits,
 }
 
-/// Encodes `content` as a whole chunked body, `len` bytes in each chunk.
-pub fn encode_chunked(content: &[u8], len: usize, out: &mut Vec<u8>) {
-    crate::proto::h1::encode_chunked(content, len, out);
+/// Encodes `body` as a complete chunked body, `len` bytes in each chunk.
+pub fn encode_chunked(body: &[u8], len: usize, out: &mut Vec<u8>) {
+    crate::proto::h1::encode_chunked(body, len, out);
 }
 
-/// Decodes a chunked body in one piece; true if it is whole and has no fault.
-pub fn decode_chunked(input: &[u8], content: &mut Vec<u8>) -> bool {
-    crate::proto::h1::decode_chunked(input, content)
+/// Decodes a chunked body at once; true if it is complete and valid.
+pub fn decode_chunked(input: &[u8], body: &mut Vec<u8>) -> bool {
+    crate::proto::h1::decode_chunked(input, body)
 }

@@ -1,8 +1,5 @@
 //! What the body of a message is made of: bytes, ranges of open files, streams, and the pipe through
-//! which a request body is read while it arrives.
-//!
-//! This module may use files and threads. It knows no protocol and imports nothing of `http`: the
-//! request and the response are built on it.
+//! which a request body is read while it is received. Knows files and threads, and no protocol.
 
 pub(crate) mod file_range;
 pub(crate) mod pipe;

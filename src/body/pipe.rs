@@ -1,24 +1,24 @@
-//! A request's content as something to read, whether it is all there or still coming in.
+//! A request body as a reader, whether it is complete or still being received.
 //!
-//! One that is coming in goes through a pipe: the connection puts in what it receives, a handler's
-//! job takes it out and waits for more. The pipe is bounded; while it is full the connection reads
-//! nothing, so that the job's pace becomes the client's.
+//! A body that is being received goes through a pipe: the connection writes what it receives, and a
+//! handler's job reads it and waits for more. The pipe is bounded. While it is full the connection
+//! reads nothing, so the job exerts back-pressure on the client.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that wait in a pipe for their reader.
+/// Capacity of a pipe in bytes.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// Reads a request's content; it borrows from nothing and can go along into a job.
+/// Reads a request body. It borrows nothing and can be moved into a job.
 ///
-/// If the handler has asked for the content as a stream
-/// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)), reading waits for what the client has not
-/// sent yet: read in a job, not in [`Handler::handle`](crate::Handler::handle). An error means that
-/// the rest will not come: the client has gone, was too slow, sent too much, or broke the framing.
-/// Whatever response is made then, the client gets the one that says so.
+/// If the handler has asked for a stream ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)), reading
+/// waits for what the client has not sent yet: read in a job, not in
+/// [`Handler::handle`](crate::Handler::handle). An error means that the rest will not be received: the
+/// client has disconnected, was too slow, sent too much, or violated the framing. The response of the
+/// handler is discarded then, and the client gets one that states the error.
 pub struct BodyReader {
     source: Source,
 }
@@ -28,12 +28,12 @@ enum Source {
     Pipe(Arc<Pipe>),
 }
 
-/// The reader's and the connection's common part.
+/// The part that the reader and the connection share.
 struct Pipe {
-    flow: Mutex<PipeState>,
-    /// Bytes, or the end.
-    news: Condvar,
-    /// Tells the connection that there is room again.
+    state: Mutex<PipeState>,
+    /// Notified when bytes or the end have been written.
+    changed: Condvar,
+    /// Wakes the connection when there is room again.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -49,48 +49,48 @@ enum End {
     Broken(io::ErrorKind, &'static str),
 }
 
-/// What the connection does about the content.
+/// Whether the connection writes or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writer {
-    Receives,
-    WaitsForRoom,
+    Writing,
+    WaitingForRoom,
 }
 
-/// Where a connection puts the content that it receives. If it is dropped before the end, reading
+/// The writing end of a pipe, for the connection. If it is dropped before the end of the body, reading
 /// fails.
 pub(crate) struct BodyWriter {
     pipe: Arc<Pipe>,
 }
 
-/// What a request holds of a pipe: enough to read from it.
+/// A handle of a request to a pipe, from which readers are made.
 #[derive(Clone)]
 pub(crate) struct PipeReaderHandle(Arc<Pipe>);
 
 impl BodyReader {
-    pub(crate) fn whole(content: Vec<u8>) -> Self {
+    pub(crate) fn whole(body: Vec<u8>) -> Self {
         Self {
-            source: Source::Whole(Cursor::new(content)),
+            source: Source::Whole(Cursor::new(body)),
         }
     }
 
-    /// True if reading would wait, for those who must not.
+    /// True if reading would block.
     #[cfg(test)]
     pub(crate) fn would_wait(&self) -> bool {
         match &self.source {
             Source::Whole(_) => false,
             Source::Pipe(pipe) => {
-                let flow = pipe.lock();
-                flow.bytes.is_empty() && matches!(flow.end, End::Open)
+                let state = pipe.lock();
+                state.bytes.is_empty() && matches!(state.end, End::Open)
             }
         }
     }
 }
 
 impl Read for BodyReader {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.source {
-            Source::Whole(content) => content.read(room),
-            Source::Pipe(pipe) => pipe.read(room),
+            Source::Whole(body) => body.read(buffer),
+            Source::Pipe(pipe) => pipe.read(buffer),
         }
     }
 }
@@ -104,57 +104,57 @@ impl PipeReaderHandle {
 }
 
 impl BodyWriter {
-    /// A pipe's writing end; `wake` is called, on the reader's thread, when there is room again
-    /// after [`has_room`](Self::has_room) has said no.
+    /// Opens a pipe. `wake` is called on the reader's thread when there is room again after
+    /// [`has_room`](Self::has_room) has returned false.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let flow = PipeState {
+        let state = PipeState {
             bytes: VecDeque::new(),
             end: End::Open,
-            writer: Writer::Receives,
+            writer: Writer::Writing,
         };
         Self {
             pipe: Arc::new(Pipe {
-                flow: Mutex::new(flow),
-                news: Condvar::new(),
+                state: Mutex::new(state),
+                changed: Condvar::new(),
                 wake: Box::new(wake),
             }),
         }
     }
 
-    pub(crate) fn reading_end(&self) -> PipeReaderHandle {
+    pub(crate) fn reader_handle(&self) -> PipeReaderHandle {
         PipeReaderHandle(Arc::clone(&self.pipe))
     }
 
-    /// False if the connection is to wait until it is woken.
+    /// False if the pipe is full: the connection must wait until it is woken.
     pub(crate) fn has_room(&self) -> bool {
-        let mut flow = self.pipe.lock();
-        if flow.bytes.len() >= PIPE_BYTES {
-            flow.writer = Writer::WaitsForRoom;
+        let mut state = self.pipe.lock();
+        if state.bytes.len() >= PIPE_BYTES {
+            state.writer = Writer::WaitingForRoom;
         }
-        flow.writer == Writer::Receives
+        state.writer == Writer::Writing
     }
 
     pub(crate) fn push(&self, bytes: &[u8]) {
         self.pipe.lock().bytes.extend(bytes);
-        self.pipe.news.notify_one();
+        self.pipe.changed.notify_one();
     }
 
-    /// The content is complete.
+    /// Ends the body, which is complete.
     pub(crate) fn complete(self) {
         self.end(End::Complete);
     }
 
-    /// The rest will not come.
+    /// Ends the body, of which the rest will not be received.
     pub(crate) fn fail(self, kind: io::ErrorKind, reason: &'static str) {
         self.end(End::Broken(kind, reason));
     }
 
     fn end(&self, end: End) {
-        let mut flow = self.pipe.lock();
-        if let End::Open = flow.end {
-            flow.end = end;
+        let mut state = self.pipe.lock();
+        if let End::Open = state.end {
+            state.end = end;
         }
-        self.pipe.news.notify_all();
+        self.pipe.changed.notify_all();
     }
 }
 
@@ -169,32 +169,32 @@ impl Drop for BodyWriter {
 
 impl Pipe {
     fn lock(&self) -> MutexGuard<'_, PipeState> {
-        // Nothing that is done under the lock can panic half way.
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+        // No code under the lock can panic and leave the state inconsistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, room: &mut [u8]) -> io::Result<usize> {
-        if room.is_empty() {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
             return Ok(0);
         }
-        let mut flow = self.lock();
+        let mut state = self.lock();
         loop {
-            if !flow.bytes.is_empty() {
-                let count = flow.bytes.read(room)?;
-                // Not for every byte: a connection that is woken should find something to do.
-                if flow.writer == Writer::WaitsForRoom && flow.bytes.len() <= PIPE_BYTES / 2 {
-                    flow.writer = Writer::Receives;
-                    drop(flow);
+            if !state.bytes.is_empty() {
+                let count = state.bytes.read(buffer)?;
+                // Not for every byte: a wake-up should be worth a read.
+                if state.writer == Writer::WaitingForRoom && state.bytes.len() <= PIPE_BYTES / 2 {
+                    state.writer = Writer::Writing;
+                    drop(state);
                     (self.wake)();
                 }
                 return Ok(count);
             }
-            match flow.end {
+            match state.end {
                 End::Complete => return Ok(0),
                 End::Broken(kind, reason) => return Err(io::Error::new(kind, reason)),
                 End::Open => {
-                    let woken = self.news.wait(flow);
-                    flow = woken.unwrap_or_else(PoisonError::into_inner);
+                    let woken = self.changed.wait(state);
+                    state = woken.unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -203,19 +203,19 @@ impl Pipe {
 
 impl fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ContentReader")
+        f.write_str("BodyReader")
     }
 }
 
 impl fmt::Debug for BodyWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ContentWriter")
+        f.write_str("BodyWriter")
     }
 }
 
 impl fmt::Debug for PipeReaderHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PipeEnd")
+        f.write_str("PipeReaderHandle")
     }
 }
 
@@ -227,23 +227,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_in_comes_out() {
+    fn bytes_are_read_in_order_until_the_end() {
         let writer = BodyWriter::new(|| {});
-        let mut reader = writer.reading_end().reader();
+        let mut reader = writer.reader_handle().reader();
         let read = thread::spawn(move || {
-            let mut content = Vec::new();
-            reader.read_to_end(&mut content).map(|_| content)
+            let mut body = Vec::new();
+            reader.read_to_end(&mut body).map(|_| body)
         });
         for byte in 0..=255 {
             writer.push(&[byte]);
         }
         writer.complete();
-        let content = read.join().expect("a reader").expect("all of it");
-        assert_eq!(content, (0..=255).collect::<Vec<u8>>());
+        let body = read.join().expect("a reader").expect("all of it");
+        assert_eq!(body, (0..=255).collect::<Vec<u8>>());
     }
 
     #[test]
-    fn a_full_pipe_has_no_room_until_half_of_it_is_read() {
+    fn full_pipe_has_no_room_until_half_is_read() {
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let writer = BodyWriter::new(move || {
@@ -253,37 +253,34 @@ mod tests {
         assert!(writer.has_room());
         writer.push(b"x");
         assert!(!writer.has_room());
-        let mut reader = writer.reading_end().reader();
-        let mut room = vec![0; PIPE_BYTES / 2 - 1];
-        reader.read_exact(&mut room).expect("bytes");
+        let mut reader = writer.reader_handle().reader();
+        let mut buffer = vec![0; PIPE_BYTES / 2 - 1];
+        reader.read_exact(&mut buffer).expect("bytes");
         assert!(!writer.has_room());
         assert_eq!(woken.load(Ordering::Relaxed), 0);
         reader.read_exact(&mut [0]).expect("a byte");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         assert!(writer.has_room());
-        reader.read_exact(&mut room).expect("bytes");
+        reader.read_exact(&mut buffer).expect("bytes");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn an_end_that_is_none_is_an_error_behind_what_came() {
+    fn failed_body_is_error_after_received_bytes() {
         for failed in [true, false] {
             let writer = BodyWriter::new(|| {});
-            let mut reader = writer.reading_end().reader();
+            let mut reader = writer.reader_handle().reader();
             writer.push(b"ab");
-            let kind = match failed {
-                true => {
-                    writer.fail(io::ErrorKind::TimedOut, "too slow");
-                    io::ErrorKind::TimedOut
-                }
-                false => {
-                    drop(writer);
-                    io::ErrorKind::ConnectionAborted
-                }
+            let kind = if failed {
+                writer.fail(io::ErrorKind::TimedOut, "too slow");
+                io::ErrorKind::TimedOut
+            } else {
+                drop(writer);
+                io::ErrorKind::ConnectionAborted
             };
-            let mut content = Vec::new();
-            let error = reader.read_to_end(&mut content).expect_err("no end");
-            assert_eq!((error.kind(), &content[..]), (kind, &b"ab"[..]));
+            let mut body = Vec::new();
+            let error = reader.read_to_end(&mut body).expect_err("no end");
+            assert_eq!((error.kind(), &body[..]), (kind, &b"ab"[..]));
         }
     }
 }

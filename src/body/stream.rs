@@ -1,5 +1,5 @@
-//! Content that is made while it is sent: pulled piece by piece, or written by somebody who may
-//! wait. Either way the client's pace is the maker's.
+//! Response bodies that are produced while they are sent: pulled in pieces, or written on a thread
+//! that may block. Either way the client exerts back-pressure on the producer.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,12 +7,12 @@ use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
 
-/// Makes a content piece by piece, for when it is not there as a whole: on a helper thread, one
-/// piece at a time, each when the client has taken the one before. So a slow client keeps neither
-/// a thread nor more than a piece, and what makes the pieces may wait.
+/// Produces a body in pieces, on a thread of the blocking pool: each piece when the client has
+/// taken the one before. So a slow client occupies no thread and at most one piece of memory, and the
+/// producer may block.
 pub trait BodyProducer: Send {
-    /// The next piece, of some 16 to 64 KiB, or `None` at the end. An error ends the connection:
-    /// the client learns that the content is cut short.
+    /// Returns the next piece, of some 16 to 64 KiB, or `None` at the end. An error closes the
+    /// connection, so that the client can tell that the body is incomplete.
     fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
 }
 
@@ -25,11 +25,11 @@ where
     }
 }
 
-/// Writes a whole content.
-pub(crate) type WriteContent = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+/// Writes a whole body.
+pub(crate) type WriteBody = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// A content that is made while it is sent: in chunks (RFC 9112 §7.1), or with a length that is
-/// known before.
+/// A body that is produced while it is sent: in chunks (RFC 9112 §7.1), or with a length that is
+/// announced.
 ///
 /// ```
 /// use std::io::Write;
@@ -44,8 +44,8 @@ pub(crate) type WriteContent = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> 
 ///     });
 ///     Response::new(StatusCode::OK).with_body(Body::Stream(numbers))
 /// };
-/// let content = count(&Request::get("/")).into_content().expect("numbers");
-/// assert!(content.starts_with(b"0\n1\n2\n"));
+/// let body = count(&Request::get("/")).into_content().expect("numbers");
+/// assert!(body.starts_with(b"0\n1\n2\n"));
 /// ```
 #[derive(Debug)]
 pub struct BodyStream {
@@ -53,20 +53,20 @@ pub struct BodyStream {
     pub(crate) length: Option<u64>,
 }
 
-/// Where the next piece of a content comes from.
+/// Where the next piece of a body comes from.
 pub(crate) enum BodySource {
-    /// It is asked for.
+    /// It is pulled from this.
     Producer(Box<dyn BodyProducer>),
-    /// This is to be started, on a thread of its own.
-    Writer(WriteContent),
-    /// The writer's thread waits to be told that its last piece is taken. If that is dropped, it
-    /// learns that nobody takes any more.
+    /// This is to be started on a thread of its own, and writes it.
+    Writer(WriteBody),
+    /// The thread of the writer, which waits for this message that its last piece is taken. If the
+    /// sender is dropped, the next write of the thread fails.
     Waiting(SyncSender<()>),
 }
 
 impl BodyStream {
-    /// A content that is pulled: see [`BodyProducer`], and prefer it where it is as easy to write. It
-    /// costs no thread while the client is slow.
+    /// A body that is pulled; see [`BodyProducer`]. Prefer it where it is as easy to write: it occupies
+    /// no thread while the client is slow.
     pub fn produced(producer: impl BodyProducer + 'static) -> Self {
         Self {
             source: BodySource::Producer(Box::new(producer)),
@@ -74,11 +74,11 @@ impl BodyStream {
         }
     }
 
-    /// A content that is written. The writer has a thread to itself
-    /// ([`Limits::max_streams`](crate::Limits) bounds how many), waits in `write` while the client
-    /// is slow, and gets an error when the client is gone. What is written is gathered; `flush`
-    /// sends it at once. An error ends the connection: the client learns that the content is cut
-    /// short.
+    /// A body that is written. The writer has a thread of its own, of which
+    /// [`Limits::max_streams`](crate::Limits) bounds the number. It waits in `write` while the client
+    /// is slow, and gets an error when the client has disconnected. Writes are buffered; `flush` sends
+    /// them at once. An error closes the connection, so that the client can tell that the body is
+    /// incomplete.
     pub fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
         Self {
             source: BodySource::Writer(Box::new(write)),
@@ -86,26 +86,26 @@ impl BodyStream {
         }
     }
 
-    /// The same content with a length, in bytes, that is announced. If it turns out to be another,
-    /// the connection ends.
+    /// The same body with an announced length, in bytes. If it turns out to have another length, the
+    /// connection is closed.
     pub fn with_length(mut self, bytes: u64) -> Self {
         self.length = Some(bytes);
         self
     }
 
-    /// All of it, as long as it takes.
+    /// Produces the whole body, which may block.
     pub(crate) fn into_content(self) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
+        let mut body = Vec::new();
         match self.source {
             BodySource::Producer(mut producer) => {
                 while let Some(piece) = producer.next_piece()? {
-                    content.extend_from_slice(&piece);
+                    body.extend_from_slice(&piece);
                 }
             }
-            BodySource::Writer(write) => write(&mut content)?,
+            BodySource::Writer(write) => write(&mut body)?,
             BodySource::Waiting(_) => {}
         }
-        Ok(content)
+        Ok(body)
     }
 }
 

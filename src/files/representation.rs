@@ -234,7 +234,7 @@ impl Representation {
                     }
                 }
                 let part = FileRange::new(Arc::clone(file), range.start, range.len());
-                Body::File(part.with_version(version))
+                Body::File(part.with_state(version))
             }
         }
     }

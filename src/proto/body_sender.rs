@@ -88,7 +88,7 @@ impl BodySender {
                 range,
                 residency: Residency::NOT_PROBED,
             }),
-            // One with the length 0, too: its end is awaited, as it may turn out to be longer.
+            // Even with the announced length 0: the producer may violate it.
             Body::Stream(stream) => Source::Stream(StreamSource {
                 state: StreamState::Ready(stream.source),
                 chunk: Bytes::new(),

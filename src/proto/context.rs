@@ -1,5 +1,5 @@
-//! What an event loop lends to the machine of whichever connection it is serving: the time, the
-//! limits, and memory that is used again and again.
+//! What an event loop lends to the machine of the connection that it is driving: the time, the
+//! limits, and memory that is reused.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,28 +9,28 @@ use crate::http::Fields;
 use crate::http::date::DateField;
 use crate::http::forwarded::ClientInfo;
 
-/// Shared by all machines of one event loop, one at a time.
+/// The context of all machines of one event loop, lent to one machine at a time.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) proxies: TrustedProxies,
-    /// How long a slow client is borne with at first.
+    /// How long a slow client may be below the minimum rate at first.
     pub(crate) min_rate_grace: Duration,
-    /// Now, as of this turn of the loop.
+    /// The time, as of this iteration of the loop or the last [`refresh_clock`](Self::refresh_clock).
     pub(crate) now: Instant,
     clock: fn() -> Instant,
     pub(crate) date: DateField,
     pub(crate) recording: RecordMode,
-    pub(crate) service: DrainState,
+    pub(crate) drain_state: DrainState,
     pub(crate) buffers: Buffers,
-    /// What Keep-Alive fields announce.
+    /// The `timeout` parameter of Keep-Alive fields.
     pub(crate) keep_alive_seconds: u64,
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
 }
 
-/// Who is believed when it tells of another client, and where it does.
+/// The proxies whose forwarding fields are trusted, and which field they send.
 #[derive(Clone, Debug)]
 pub(crate) struct TrustedProxies {
     trusted: Networks,
@@ -45,7 +45,8 @@ impl TrustedProxies {
         }
     }
 
-    /// Whose request this is, on a connection of `peer`.
+    /// The client that sent a request on a connection from `peer`: the one that a trusted proxy
+    /// reports, or the peer itself.
     pub(crate) fn client(&self, peer: ClientInfo, fields: &Fields<'_>) -> ClientInfo {
         if self.trusted.is_empty() || !self.trusted.contains(peer.address) {
             return peer;
@@ -58,18 +59,18 @@ impl TrustedProxies {
     }
 }
 
-/// Whether requests are recorded, for an access log or for who observes the server.
+/// Whether exchanges are recorded, for an access log or for observers of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordMode {
     On,
     Off,
 }
 
-/// Whether connections are kept for further requests.
+/// Whether connections are kept open for further requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainState {
     Running,
-    /// The server shuts down: every reply is its connection's last.
+    /// The server shuts down: every response is the last of its connection.
     Draining,
 }
 
@@ -88,15 +89,21 @@ impl Context {
             clock,
             date: DateField::new(wall),
             recording,
-            service: DrainState::Running,
+            drain_state: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
         }
     }
 
-    /// What holds from now on. A content that is coming in keeps the size it was promised.
-    pub(crate) fn change(&mut self, limits: &Limits, timeouts: &Timeouts, proxies: TrustedProxies) {
+    /// Applies a new configuration. A body that is being received keeps the limit that it was admitted
+    /// with.
+    pub(crate) fn reconfigure(
+        &mut self,
+        limits: &Limits,
+        timeouts: &Timeouts,
+        proxies: TrustedProxies,
+    ) {
         self.limits = limits.clone();
         self.proxies = proxies;
         self.min_rate_grace = timeouts.min_rate_grace;
@@ -104,27 +111,29 @@ impl Context {
         self.buffers.capacity = limits.max_head_bytes;
     }
 
-    /// Durations that are recorded are finer than a turn of the loop.
-    pub(crate) fn look_at_clock(&mut self) {
+    /// Reads the clock, if exchanges are recorded: recorded durations are finer than an iteration of
+    /// the loop.
+    pub(crate) fn refresh_clock(&mut self) {
         if self.recording == RecordMode::On {
             self.now = (self.clock)();
         }
     }
 
+    /// Sets the time, at the beginning of an iteration of the loop.
     pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) {
         self.now = now;
         self.date.update(wall);
     }
 }
 
-/// Byte buffers for connections that have bytes.
+/// A pool of byte buffers for connections that hold bytes.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     free: Vec<Vec<u8>>,
     capacity: usize,
 }
 
-/// A burst larger than this allocates; what is over afterwards goes back to the system.
+/// Maximum number of free buffers. A larger burst allocates, and its buffers are freed afterwards.
 const MAX_FREE: usize = 256;
 
 impl Buffers {
@@ -142,7 +151,7 @@ impl Buffers {
             .unwrap_or_else(|| Vec::with_capacity(self.capacity))
     }
 
-    /// Takes a buffer back. One that had to grow is not kept: it would grow the pool for good.
+    /// Takes a buffer back. A buffer that had to grow a lot is freed, as the pool would never shrink.
     pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
         if self.free.len() < MAX_FREE && buffer.capacity() <= 4 * self.capacity {
             buffer.clear();

@@ -22,9 +22,12 @@ pub(crate) enum BodyMode {
 /// What is kept of a request for the record of its exchange.
 #[derive(Debug)]
 pub(crate) struct RequestInfo {
+    /// The address of the client, as far as proxies report it.
     pub(crate) peer: SocketAddr,
+    /// The request line without its line end.
     pub(crate) line: Vec<u8>,
     pub(crate) referer: Option<Vec<u8>>,
     pub(crate) user_agent: Option<Vec<u8>>,
+    /// When the first byte of the request was received.
     pub(crate) started: Instant,
 }

@@ -49,33 +49,33 @@ pub(crate) enum Action {
 pub(crate) enum CloseReason {
     /// As announced, after the last response.
     Finished,
-    /// The peer left between requests.
+    /// The peer closed the connection between requests.
     PeerLeft,
     /// The server shuts down.
     Drained,
-    /// Idle, and others needed the room.
-    Shed,
-    /// One of the timeouts; the state says which.
+    /// It was idle, and room was needed for other connections.
+    Evicted,
+    /// One of the timeouts passed; the state says which.
     TimedOut,
-    /// A file became shorter while it was sent: the length that was promised cannot be kept.
-    ContentCutShort,
-    /// Reading or writing failed: a reset, most often.
+    /// A response body ended before its announced end, or could not be produced.
+    BodyTruncated,
+    /// Reading or writing failed, in most cases because of a reset.
     Broken,
 }
 
-/// What a connection waits for, which decides how long it may.
+/// What a connection waits for, which decides for how long it may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// For a request to begin; from the last reply on.
+    /// The first byte of a request; from the last response on.
     KeepAlive,
-    /// For a head; from its first byte on.
+    /// A request head; from its first byte on.
     Header,
-    /// For content; from the last bytes of it on.
+    /// A request body; from its last received bytes on.
     Body,
-    /// For the peer to take some of a reply; from the last bytes it took on.
+    /// The peer, which has to take some of a response; from the last bytes that it took on.
     Send,
-    /// For the peer to close; from our last byte on.
+    /// The peer, which has to close the connection; from the last byte that was sent on.
     Linger,
-    /// For the handler, which has all the time.
+    /// The handler, a producer or a disk, without a limit.
     Handler,
 }

@@ -1,4 +1,4 @@
-//! What an access log, and who observes a server, want to know of one exchange.
+//! The record of one exchange, for access logs and for observers of the server.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,25 +7,26 @@ use ::http::StatusCode;
 
 use super::exchange::RequestInfo;
 
-/// One exchange, as it went. Bytes are as the client sent them: whoever writes them must escape.
+/// The record of an exchange that has ended. Bytes are as the client sent them and must be escaped
+/// when they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; if what came was no request,
-    /// where the connection comes from.
+    /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; without a valid
+    /// request, the peer of the connection.
     pub client_addr: SocketAddr,
-    /// The request line without its line end; cut short, or empty, if what came was no request.
+    /// The request line without its line end; truncated, or empty, without a valid request.
     pub line: Vec<u8>,
     /// The Referer field.
     pub referer: Option<Vec<u8>>,
     /// The User-Agent field.
     pub user_agent: Option<Vec<u8>>,
-    /// The status of the response; 499 if there was none.
+    /// The status of the response; 499 if the connection ended before there was one.
     pub status: StatusCode,
-    /// How many bytes of content the kernel has taken.
+    /// How many bytes of the response body the kernel has taken, including transfer coding.
     pub content_bytes: u64,
-    /// From the first byte of the request to the last byte of the response that was sent.
+    /// The time from the first byte of the request to the last byte of the response that was sent.
     pub duration: Duration,
-    /// How it ended.
+    /// How the exchange ended.
     pub outcome: Completion,
 }
 

@@ -1,8 +1,8 @@
-//! A content on its way, as far as it has come: for who looks at a server, not for the protocol.
+//! The progress of a body that is being transferred, for observers of the server.
 
 use super::exchange::RequestInfo;
 
-/// Which way it goes.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the client.
@@ -11,24 +11,24 @@ pub enum Direction {
     Up,
 }
 
-/// Why it does not go on by itself.
+/// What a transfer waits for, other than the client and the connection's own turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StalledOn {
-    /// It waits for a disk.
+    /// A disk that is being read.
     Disk,
-    /// It waits for who makes the content, or reads it.
+    /// The handler or the producer, which makes the response body or reads the request body.
     Handler,
 }
 
-/// A content on its way. There is one only if its request is recorded.
+/// The progress of a body that is being transferred. Only recorded exchanges have one.
 #[derive(Debug)]
 pub(crate) struct TransferProgress<'a> {
     pub(crate) direction: Direction,
     pub(crate) info: &'a RequestInfo,
-    /// Bytes that have gone.
+    /// Bytes that have been transferred.
     pub(crate) moved: u64,
-    /// Bytes that will have gone, if that is known.
+    /// The length of the body in bytes, if it is known.
     pub(crate) total: Option<u64>,
-    /// `None` if only the socket, or the connection's turn, can hold it up.
+    /// `None` if only the socket, or the connection's turn, can delay the transfer.
     pub(crate) stall: Option<StalledOn>,
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 use mio::Token;
 
-use crate::body::stream::{BodySource, WriteContent};
+use crate::body::stream::{BodySource, WriteBody};
 use crate::net::event_loop::mailbox::{Mailbox, WorkerMessage};
 
 /// A piece goes when it has this length. Two such are all that a writer is ahead of its client:
@@ -24,11 +24,7 @@ pub(crate) struct ResponseBodyWriter<'a> {
 }
 
 /// Runs `write` to its end; what it writes is mailed to `mailbox` for `token`.
-pub(crate) fn write_all(
-    write: WriteContent,
-    mailbox: &Arc<Mailbox>,
-    token: Token,
-) -> io::Result<()> {
+pub(crate) fn write_all(write: WriteBody, mailbox: &Arc<Mailbox>, token: Token) -> io::Result<()> {
     let mut writer = ResponseBodyWriter {
         mailbox,
         token,

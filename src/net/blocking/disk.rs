@@ -102,14 +102,14 @@ pub(crate) enum ProbeResult {
 /// Looks at the beginning of a range, without waiting.
 pub(crate) fn look(range: &FileRange, now: Instant) -> ProbeResult {
     let len = range.len.min(PROBE_BYTES);
-    let version = range.version.as_ref();
-    if version.is_some_and(|version| version.medium == Storage::PageCacheOnly) {
+    let version = range.state.as_ref();
+    if version.is_some_and(|version| version.storage == Storage::PageCacheOnly) {
         return ProbeResult::InMemory(range.len);
     }
-    if version.is_some_and(|version| version.len() <= PROBE_BYTES && version.was_seen_lately(now)) {
+    if version.is_some_and(|version| version.len() <= PROBE_BYTES && version.was_resident(now)) {
         return ProbeResult::InMemory(len);
     }
-    if version.is_some_and(|version| version.was_missed_lately(now)) {
+    if version.is_some_and(|version| version.was_not_resident(now)) {
         return ProbeResult::OnDisk;
     }
     let found = match is_in_memory(&range.file, range.offset + len - 1) {
@@ -117,9 +117,9 @@ pub(crate) fn look(range: &FileRange, now: Instant) -> ProbeResult {
         false => ProbeResult::OnDisk,
     };
     match (version, found) {
-        (Some(version), ProbeResult::OnDisk) => version.miss(now),
+        (Some(version), ProbeResult::OnDisk) => version.mark_not_resident(now),
         (Some(version), ProbeResult::InMemory(_)) if version.len() <= PROBE_BYTES => {
-            version.see(now)
+            version.mark_resident(now)
         }
         _ => {}
     }
@@ -232,8 +232,8 @@ pub(crate) fn read(range: &FileRange) -> io::Result<Resident> {
         }
         let end = Instant::now();
         if end - start > AT_ONCE {
-            if let Some(version) = &range.version {
-                version.miss(end);
+            if let Some(version) = &range.state {
+                version.mark_not_resident(end);
             }
             break;
         }
@@ -303,7 +303,7 @@ mod tests {
         let version = FileState::new(LEN, std::time::SystemTime::now(), Storage::PageCacheOnly);
         // A look at this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
-        let range = FileRange::new(file, 0, LEN).with_version(&version);
+        let range = FileRange::new(file, 0, LEN).with_state(&version);
         assert_eq!(look(&range, Instant::now()), ProbeResult::InMemory(LEN));
     }
 
@@ -312,12 +312,12 @@ mod tests {
         let version = FileState::new(PROBE_BYTES, std::time::SystemTime::now(), Storage::Backed);
         // A look at this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
-        let range = FileRange::new(file, 100, 1000).with_version(&version);
+        let range = FileRange::new(file, 100, 1000).with_state(&version);
         let now = Instant::now();
         assert_eq!(look(&range, now), ProbeResult::OnDisk);
         // It was found missing, so nobody looks for a while.
-        assert!(version.was_missed_lately(now));
-        version.see(now);
+        assert!(version.was_not_resident(now));
+        version.mark_resident(now);
         assert_eq!(look(&range, now), ProbeResult::InMemory(1000));
     }
 

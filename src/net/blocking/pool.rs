@@ -11,7 +11,7 @@ use mio::Token;
 
 use super::{body_writer, disk};
 use crate::body::FileRange;
-use crate::body::stream::{BodyProducer, BodySource, WriteContent};
+use crate::body::stream::{BodyProducer, BodySource, WriteBody};
 use crate::handler::Job;
 use crate::http::Response;
 use crate::net::event_loop::mailbox::{Mailbox, Piece, WorkerMessage};
@@ -74,7 +74,7 @@ enum Work {
     /// The request is for the log.
     LoopSnapshot(Job, Box<str>),
     BodyProducer(Box<dyn BodyProducer>),
-    Write(WriteContent),
+    Write(WriteBody),
     Fetch(FileRange),
 }
 
@@ -144,7 +144,7 @@ impl BlockingPool {
 
     /// Has a whole content written; its pieces are mailed to `reply_to` for `token`. There is room
     /// for it as for [`produce`](Self::produce).
-    pub(crate) fn write(&self, write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) {
+    pub(crate) fn write(&self, write: WriteBody, reply_to: &Arc<Mailbox>, token: Token) {
         self.make(Work::Write(write), reply_to, token);
     }
 
@@ -247,7 +247,7 @@ fn produce(mut producer: Box<dyn BodyProducer>) -> Piece {
 }
 
 /// The end of a content that is written, behind all its pieces.
-fn end(write: WriteContent, reply_to: &Arc<Mailbox>, token: Token) -> Piece {
+fn end(write: WriteBody, reply_to: &Arc<Mailbox>, token: Token) -> Piece {
     let written = AssertUnwindSafe(|| body_writer::write_all(write, reply_to, token));
     catch_unwind(written)
         .unwrap_or_else(|_| Err(io::Error::other("the body producer panicked")))

@@ -34,19 +34,29 @@ use crate::proto::transfer::{StalledOn, TransferProgress};
 use crate::proto::{Action, CloseReason, Timer};
 use min_rate::MinRateBudget;
 
-/// Whom a connection turns to with a request, and with the record of it.
+/// Services of the worker that a connection uses while it runs.
 pub(crate) trait Services {
-    /// The response, or `None` if it will come later, through [`Connection::on_response`].
-    fn answer(&mut self, id: ExchangeId, request: &Request<'_>) -> Option<Response>;
+    /// Returns the response to a request, or `None` if it arrives later, through
+    /// [`Connection::on_response`].
+    fn answer(&mut self, exchange: ExchangeId, request: &Request<'_>) -> Option<Response>;
+
+    /// Returns how the body of a request is to be received.
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy;
-    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response;
-    /// Where a content goes that a handler reads while it comes in.
-    fn open_content(&mut self, id: ExchangeId) -> BodyWriter;
-    /// How many bytes at the beginning of a range are in the kernel's memory, or `None` if they are
-    /// being brought there, which comes through [`Connection::on_probed`].
-    fn look(&mut self, id: ExchangeId, range: FileRange, now: Instant) -> Option<u64>;
-    /// Has a piece made; it comes through [`Connection::on_body_chunk`].
-    fn produce(&mut self, id: ExchangeId, source: BodySource);
+
+    /// Returns the response to a request that is rejected.
+    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response;
+
+    /// Opens the pipe through which a handler reads a request body while it is received.
+    fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter;
+
+    /// Returns how many bytes at the beginning of a range are in the page cache, or `None` if they
+    /// are being read, which is reported through [`Connection::on_probed`].
+    fn probe_file(&mut self, exchange: ExchangeId, range: FileRange, now: Instant) -> Option<u64>;
+
+    /// Requests the next chunk of a body, which arrives through [`Connection::on_body_chunk`].
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource);
+
+    /// Records a finished exchange.
     fn record(&mut self, record: Record);
 }
 
@@ -181,7 +191,7 @@ impl<T: Transport> Connection<T> {
 
     /// Room is needed for others.
     pub(crate) fn shed(&mut self) {
-        self.machine.on_lost(CloseReason::Shed);
+        self.machine.on_lost(CloseReason::Evicted);
     }
 
     /// True if all it has to do is to move bulk, which comes after everybody's requests.
@@ -292,7 +302,7 @@ impl<T: Transport> Connection<T> {
         services: &mut impl Services,
         quantum: usize,
     ) -> Blocked {
-        cx.look_at_clock();
+        cx.refresh_clock();
         self.end_wait(cx.now);
         let mut moved = Moved::default();
         let park = loop {
@@ -339,7 +349,7 @@ impl<T: Transport> Connection<T> {
                 let admission = match services.admit(&self.machine.request(id, cx)) {
                     BodyPolicy::Buffer { max } => Ok(BodyMode::Buffered { max }),
                     BodyPolicy::Stream { max } => {
-                        let writer = services.open_content(id);
+                        let writer = services.open_request_body(id);
                         Ok(BodyMode::Streamed { max, writer })
                     }
                     BodyPolicy::Reject(response) => Err(response),
@@ -357,12 +367,12 @@ impl<T: Transport> Connection<T> {
                 self.machine.on_response(id, response, cx);
             }
             Action::ProbeFile(id, range) => {
-                if let Some(bytes) = services.look(id, range, cx.now) {
+                if let Some(bytes) = services.probe_file(id, range, cx.now) {
                     let resident = Resident::InKernel(bytes);
                     self.machine.on_probed(id, Ok(resident), cx);
                 }
             }
-            Action::PullBody(id, source) => services.produce(id, source),
+            Action::PullBody(id, source) => services.pull_body(id, source),
             Action::Log(record) => services.record(record),
             Action::ShutdownWrite => {
                 if let Err(error) = self.transport.shutdown_write() {
@@ -445,14 +455,14 @@ impl<T: Transport> Connection<T> {
         };
         let segment = segment.limited_to(max);
         if is_rewritten(&segment) {
-            self.machine.on_lost(CloseReason::ContentCutShort);
+            self.machine.on_lost(CloseReason::BodyTruncated);
             return ControlFlow::Continue(());
         }
         match self.transport.send_segment(segment) {
             // The file has become shorter.
-            Ok(0) => self.machine.on_lost(CloseReason::ContentCutShort),
+            Ok(0) => self.machine.on_lost(CloseReason::BodyTruncated),
             Ok(count) => {
-                cx.look_at_clock();
+                cx.refresh_clock();
                 self.machine.on_written(count);
                 on_moved(&mut self.share, count, now);
                 moved.sent += count;
@@ -666,15 +676,15 @@ mod tests {
             refusal.into()
         }
 
-        fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
+        fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
             BodyWriter::new(|| {})
         }
 
-        fn look(&mut self, _: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
+        fn probe_file(&mut self, _: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
             Some(range.len)
         }
 
-        fn produce(&mut self, _: ExchangeId, _: BodySource) {}
+        fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
 
         fn record(&mut self, _: Record) {}
     }

@@ -350,14 +350,14 @@ impl Services for SimulatedServices {
         response
     }
 
-    fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
+    fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
         let room = Arc::clone(&self.room);
         BodyWriter::new(move || {
             room.fetch_add(1, Ordering::Relaxed);
         })
     }
 
-    fn look(&mut self, id: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
+    fn probe_file(&mut self, id: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
         if self.rng.one_in(2) {
             return Some(self.bring(&range));
         }
@@ -374,7 +374,7 @@ impl Services for SimulatedServices {
         None
     }
 
-    fn produce(&mut self, id: ExchangeId, source: BodySource) {
+    fn pull_body(&mut self, id: ExchangeId, source: BodySource) {
         let waits = self.mail.iter().any(|mail| matches!(mail, Mail::Chunk(..)));
         assert!(!waits, "a second piece before the first");
         let making = self.making.as_mut().expect("something to make");

@@ -64,7 +64,7 @@ fn whatever_happens_each_request_has_its_response_and_each_connection_its_end() 
         CloseReason::PeerLeft,
         CloseReason::Drained,
         CloseReason::TimedOut,
-        CloseReason::ContentCutShort,
+        CloseReason::BodyTruncated,
         CloseReason::Broken,
     ] {
         assert!(reasons.contains(&reason), "never {reason:?}");
@@ -246,7 +246,7 @@ impl Simulation {
 
     fn shut_down(&mut self, step: usize) {
         if self.drains_at == Some(step) {
-            self.cx.service = DrainState::Draining;
+            self.cx.drain_state = DrainState::Draining;
             self.drive();
         }
         if self.cut_at == Some(step) && !matches!(self.park, Blocked::Closed(_)) {
@@ -497,8 +497,10 @@ impl Simulation {
         assert_eq!(self.cx.buffers.free(), BUFFERS, "a buffer is lost");
         match reason {
             CloseReason::TimedOut => assert!(self.timed_out),
-            CloseReason::Shed => panic!("nobody needs room"),
-            CloseReason::Drained => assert!(self.cut || self.cx.service == DrainState::Draining),
+            CloseReason::Evicted => panic!("nobody needs room"),
+            CloseReason::Drained => {
+                assert!(self.cut || self.cx.drain_state == DrainState::Draining)
+            }
             CloseReason::Finished => {
                 let lingered = wire.read as u64 >= self.cx.limits.max_linger_bytes;
                 let read = wire.end_was_read || (wire.shut_down && lingered);
@@ -510,7 +512,7 @@ impl Simulation {
                 assert!(read || is_last, "it did not linger");
             }
             CloseReason::PeerLeft => assert!(wire.end_was_read),
-            CloseReason::ContentCutShort => {
+            CloseReason::BodyTruncated => {
                 let failed = self.host.exchanges.iter().any(|exchange| exchange.failed);
                 assert!(failed || wire.faults_met > 0, "a content without fault");
             }

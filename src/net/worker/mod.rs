@@ -140,7 +140,7 @@ impl Worker {
         let mut desk = IterationBuffers::new();
         loop {
             self.turn(&mut desk)?;
-            if self.cx.service == DrainState::Draining && self.slots.is_empty() {
+            if self.cx.drain_state == DrainState::Draining && self.slots.is_empty() {
                 return Ok(());
             }
         }
@@ -270,7 +270,7 @@ impl Worker {
             WorkerMessage::RuntimeConfig(terms) => self.change(*terms),
             WorkerMessage::Report(question) => self.report(question),
             WorkerMessage::Drain(time) => {
-                self.cx.service = DrainState::Draining;
+                self.cx.drain_state = DrainState::Draining;
                 // Without an end if it is too far for a clock.
                 let end = self.cx.now.checked_add(time);
                 self.drained_by = self.drained_by.into_iter().chain(end).min();
@@ -295,9 +295,9 @@ impl Worker {
         }
         terms.grave.take(handler);
         self.cx
-            .change(&terms.limits, &terms.timeouts, terms.proxies);
+            .reconfigure(&terms.limits, &terms.timeouts, terms.proxies);
         self.timeouts = terms.timeouts;
-        if self.cx.service == DrainState::Draining {
+        if self.cx.drain_state == DrainState::Draining {
             self.timeouts.keep_alive = self.timeouts.keep_alive.min(EXPECTED_REQUEST_WINDOW);
         }
         // Some may be late sooner.

@@ -81,13 +81,13 @@ impl Services for WorkerServices<'_> {
         catch_unwind(reject).unwrap_or_else(|_| panicked(&line_of(request)))
     }
 
-    fn open_content(&mut self, _: ExchangeId) -> BodyWriter {
+    fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
         let mailbox = Arc::clone(self.mailbox);
         let token = self.token;
         BodyWriter::new(move || mailbox.send(WorkerMessage::Room(token)))
     }
 
-    fn look(&mut self, _: ExchangeId, range: FileRange, now: Instant) -> Option<u64> {
+    fn probe_file(&mut self, _: ExchangeId, range: FileRange, now: Instant) -> Option<u64> {
         match disk::look(&range, now) {
             ProbeResult::InMemory(bytes) => Some(bytes),
             ProbeResult::OnDisk => {
@@ -97,7 +97,7 @@ impl Services for WorkerServices<'_> {
         }
     }
 
-    fn produce(&mut self, _: ExchangeId, source: BodySource) {
+    fn pull_body(&mut self, _: ExchangeId, source: BodySource) {
         match source {
             BodySource::Producer(producer) => {
                 self.helpers.produce(producer, self.mailbox, self.token);

@@ -1,5 +1,4 @@
-//! The chunked transfer coding (RFC 9112 §7.1): a decoder that takes the bytes however they come,
-//! and an encoder.
+//! The chunked transfer coding (RFC 9112 §7.1): an incremental decoder and an encoder.
 
 use std::io::Write;
 
@@ -8,11 +7,11 @@ use ::http::StatusCode;
 use crate::http::Rejection;
 use crate::http::target::hex_digit;
 
-/// Decodes one chunked message body. Extensions and trailers are checked and dropped.
+/// A decoder of one chunked message body. Extensions and trailers are checked and dropped.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
-    /// Bytes of extensions and trailers that may still come: they are work without content.
+    /// How many more bytes of extensions and trailers are accepted: they cost time and carry no body.
     overhead: usize,
 }
 
@@ -23,7 +22,7 @@ enum State {
         digits: u8,
         size: u64,
     },
-    /// In white space behind the size, which only an extension may follow.
+    /// In white space after the size, which only an extension may follow.
     SizeSpace {
         size: u64,
     },
@@ -38,7 +37,7 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// At the start of a trailer line, or of the empty line that ends the body.
+    /// At the start of a trailer field, or of the empty line that ends the body.
     TrailerStart,
     TrailerName,
     TrailerValue,
@@ -47,7 +46,7 @@ enum State {
     Done,
 }
 
-/// 2^60 bytes: more than any content that could come, and no sum of it overflows.
+/// Sizes below 2^60 bytes: more than any body has, and sums of sizes do not overflow.
 const MAX_SIZE_DIGITS: u8 = 15;
 
 impl Decoder {
@@ -63,13 +62,18 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Decodes as much of `input` as belongs to the body, appends its content to `content` (which
-    /// must not grow beyond `max_content`), and says how many bytes of `input` it took.
+    /// Decodes the part of `input` that belongs to the body, appends the data to `body`, and returns
+    /// how many bytes of `input` it took.
+    ///
+    /// # Errors
+    ///
+    /// 413 if `body` would grow beyond `max_bytes`, 431 for too many extensions and trailers, and 400
+    /// for a malformed body.
     pub(crate) fn decode(
         &mut self,
         input: &[u8],
-        content: &mut Vec<u8>,
-        max_content: usize,
+        body: &mut Vec<u8>,
+        max_bytes: usize,
     ) -> Result<usize, Rejection> {
         let mut rest = input;
         while let [byte, tail @ ..] = rest {
@@ -77,7 +81,7 @@ impl Decoder {
                 State::Done => break,
                 State::Data { left } => {
                     let take = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    content.extend_from_slice(&rest[..take]);
+                    body.extend_from_slice(&rest[..take]);
                     rest = &rest[take..];
                     self.state = match left - take as u64 {
                         0 => State::DataCr,
@@ -90,7 +94,7 @@ impl Decoder {
                 }
             }
             if let State::Data { left } = self.state
-                && content.len() as u64 + left > max_content as u64
+                && body.len() as u64 + left > max_bytes as u64
             {
                 return Err(Rejection::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
@@ -101,7 +105,7 @@ impl Decoder {
         Ok(input.len() - rest.len())
     }
 
-    /// Everything between the data: one byte, one step.
+    /// Takes one byte that is not chunk data.
     #[expect(clippy::match_same_arms, reason = "a line is a transition")]
     fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Rejection> {
         const BAD_SIZE: Rejection = Rejection::bad_request("malformed chunk size");
@@ -149,6 +153,7 @@ impl Decoder {
         })
     }
 
+    /// Counts a byte of an extension or a trailer.
     fn spend(&mut self, next: State) -> Result<State, Rejection> {
         const TOO_LONG: Rejection = Rejection::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -159,17 +164,17 @@ impl Decoder {
     }
 }
 
-/// What ends a body: the last chunk, no trailers, an empty line.
+/// The end of a body: the last chunk, no trailers, an empty line.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends one chunk. An empty one would end the body, so nothing is appended for it.
-pub(crate) fn encode(content: &[u8], out: &mut Vec<u8>) {
-    if content.is_empty() {
+/// Appends one chunk. Appends nothing for an empty one, which would end the body.
+pub(crate) fn encode(data: &[u8], out: &mut Vec<u8>) {
+    if data.is_empty() {
         return;
     }
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{:x}\r\n", content.len());
-    out.extend_from_slice(content);
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{:x}\r\n", data.len());
+    out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -178,7 +183,7 @@ pub(crate) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What may stand in a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).
+/// A byte of a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).
 fn is_field_text(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
@@ -190,25 +195,25 @@ mod tests {
 
     type Decoded = Result<(Vec<u8>, usize), u16>;
 
-    /// Feeds `input` in pieces of `step` bytes.
+    /// Feeds `input` in parts of `step` bytes; `None` if the body is incomplete.
     fn decode(input: &[u8], step: usize) -> Option<Decoded> {
         let mut decoder = Decoder::new(32);
-        let mut content = Vec::new();
+        let mut body = Vec::new();
         let mut taken = 0;
-        for piece in input.chunks(step) {
-            match decoder.decode(piece, &mut content, 64) {
+        for part in input.chunks(step) {
+            match decoder.decode(part, &mut body, 64) {
                 Ok(count) => taken += count,
-                Err(refusal) => return Some(Err(refusal.status().as_u16())),
+                Err(rejection) => return Some(Err(rejection.status().as_u16())),
             }
             if decoder.is_done() {
-                return Some(Ok((content, taken)));
+                return Some(Ok((body, taken)));
             }
         }
         None
     }
 
     #[test]
-    fn bodies() {
+    fn body_is_decoded_or_rejected_in_any_parts() {
         type Expected = Option<Result<(&'static str, usize), u16>>;
         let table: &[(&str, Expected)] = &[
             ("0\r\n\r\n", Some(Ok(("", 5)))),
@@ -265,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_in_any_pieces_come_to_the_same(
+        fn decoding_does_not_depend_on_how_input_is_split(
             input in proptest::collection::vec(
                 prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'1'), Just(b'0'), Just(b';'), any::<u8>()],
                 0..80,
@@ -275,10 +280,10 @@ mod tests {
             prop_assert_eq!(decode(&input, step), decode(&input, usize::MAX));
         }
 
-        /// What is done stays done: not a byte of what stands behind is taken, whatever it is, and
-        /// a body that was refused was refused for what it was.
+        /// No byte after a complete body is taken, and the bytes after a rejected one do not change
+        /// the rejection.
         #[test]
-        fn what_stands_behind_a_body_is_not_looked_at(
+        fn bytes_after_body_do_not_change_result(
             parts in proptest::collection::vec(prop_oneof![
                 Just("3\r\nabc\r\n"),
                 Just("1;a=b\r\nx\r\n"),
@@ -288,28 +293,28 @@ mod tests {
                 Just("\n"),
                 Just("f"),
             ], 0..7),
-            behind in proptest::collection::vec(any::<u8>(), 0..9),
+            after in proptest::collection::vec(any::<u8>(), 0..9),
             step in 1..10usize,
         ) {
             let body = parts.concat().into_bytes();
             let decoded = decode(&body, usize::MAX);
             if let Some(decoded) = decoded {
-                let more = [&body[..], &behind].concat();
+                let more = [&body[..], &after].concat();
                 prop_assert_eq!(decode(&more, step), Some(decoded));
             }
         }
 
         #[test]
-        fn what_is_encoded_is_decoded(
-            pieces in proptest::collection::vec("[ -~]{1,9}", 0..7),
+        fn encoded_body_decodes_to_itself(
+            chunks in proptest::collection::vec("[ -~]{1,9}", 0..7),
             step in 1..10usize,
         ) {
             let mut encoded = Vec::new();
-            for piece in &pieces {
-                encode(piece.as_bytes(), &mut encoded);
+            for chunk in &chunks {
+                encode(chunk.as_bytes(), &mut encoded);
             }
             encoded.extend_from_slice(LAST_CHUNK);
-            let expected = (pieces.concat().into_bytes(), encoded.len());
+            let expected = (chunks.concat().into_bytes(), encoded.len());
             prop_assert_eq!(decode(&encoded, step), Some(Ok(expected)));
         }
     }

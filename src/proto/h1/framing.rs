@@ -1,15 +1,15 @@
-//! Where a request's content ends (RFC 9112 §6.3) and whether its connection persists (§9.3).
+//! How the end of a body is found (RFC 9112 §6.3) and whether a connection persists (§9.3).
 
 use ::http::{StatusCode, Version};
 
 use crate::http::{Fields, Rejection, list};
 
-/// How the end of the content is found.
+/// How the end of a request body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// There is no content.
+    /// There is no body.
     None,
-    /// So many bytes, at least one.
+    /// The length in bytes, at least one.
     Length(u64),
     Chunked,
 }
@@ -32,8 +32,8 @@ pub(crate) enum Persistence {
     Close,
 }
 
-/// RFC 9112 §6.3. Whatever two parties could read differently is refused: that is what request
-/// smuggling lives on (§11.2).
+/// The framing of a request body (RFC 9112 §6.3). Anything that two parsers could read differently is
+/// rejected, as request smuggling relies on it (§11.2).
 pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, Rejection> {
     let length = content_length(fields)?;
     if fields.first("transfer-encoding").is_none() {
@@ -60,7 +60,7 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (None, _) => Err(Rejection::bad_request("empty Transfer-Encoding")),
         _ => {
-            // RFC 9112 §6.3 rule 4: chunked anywhere but once, at the end, is an error.
+            // RFC 9112 §6.3 rule 4: chunked must be applied once, as the last coding.
             let codings: Vec<_> = fields
                 .all("transfer-encoding")
                 .flat_map(list::members)
@@ -82,7 +82,8 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
     }
 }
 
-/// Several equal values are one (RFC 9110 §8.6); anything else that is not one number is refused.
+/// The Content-Length. Several equal values count as one (RFC 9110 §8.6); anything else than one
+/// number is rejected.
 fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Rejection> {
     let mut length = None;
     for value in fields.all("content-length") {
@@ -102,7 +103,8 @@ fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Rejection> {
     Ok(length)
 }
 
-/// RFC 9112 §9.3, with the `keep-alive` option that HTTP/1.0 clients send (§C.2.2).
+/// Whether the client wants the connection to persist (RFC 9112 §9.3), with the `keep-alive` option
+/// that HTTP/1.0 clients send (§C.2.2).
 pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence {
     let has = |option: &[u8]| {
         let mut options = fields.all("connection").flat_map(list::members);
@@ -121,7 +123,7 @@ mod tests {
     use crate::http::request::get_with as request;
 
     #[test]
-    fn framing_of_rfc_9112_6_3() {
+    fn ambiguous_framing_is_rejected() {
         let cl = "Content-Length";
         let te = "Transfer-Encoding";
         type Expected = Result<Framing, u16>;
@@ -157,7 +159,7 @@ mod tests {
         ];
         for (fields, expected) in table {
             let result = framing(Version::HTTP_11, request(fields).fields());
-            let result = result.map_err(|refusal| refusal.status().as_u16());
+            let result = result.map_err(|rejection| rejection.status().as_u16());
             assert_eq!(result, *expected, "{fields:?}");
         }
         let old = request(&[(te, "chunked")]);
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn persistence_of_rfc_9112_9_3() {
+    fn persistence_follows_version_and_connection_options() {
         use Persistence::{Close, KeepAlive};
         let table: &[(&[&str], Persistence, Persistence)] = &[
             (&[], KeepAlive, Close),

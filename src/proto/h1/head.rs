@@ -1,8 +1,8 @@
-//! A request's head: httparse does the parsing, this module does the refusing.
+//! Request heads: httparse parses them, this module rejects what it accepts and HTTP forbids.
 //!
-//! httparse is lenient where RFC 9112 allows it. A server in front of or behind which something
-//! else may parse the same bytes must not be: bare LF is caught by the scan for the head's end,
-//! the rest here.
+//! httparse is lenient where RFC 9112 allows it. A server whose clients or proxies may parse the same
+//! bytes differently must not be: the search for the end of the head rejects a bare LF, this module
+//! everything else.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,20 +16,20 @@ use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection};
 use crate::proto::request_head::{Path, RequestHead};
 
-/// The most field lines that any configuration allows: their places lie on the stack.
+/// Maximum number of field lines that any configuration allows: their positions are on the stack.
 pub(crate) const MAX_FIELDS: usize = 256;
 
-/// The request line is longer than any method, target and version that are served.
+/// The request line is longer than any method, target and version that are accepted.
 const TARGET_TOO_LONG: Rejection =
     Rejection::new(StatusCode::URI_TOO_LONG, "request-target too long");
 
-/// More bytes or lines than a head may have.
+/// The head has too many bytes or field lines.
 const HEAD_TOO_LARGE: Rejection = Rejection::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "request head too large",
 );
 
-/// Whoever expects something else would wait for it.
+/// Sent because a client with another expectation would wait for its fulfilment.
 pub(crate) const UNKNOWN_EXPECTATION: Rejection = Rejection::new(
     StatusCode::EXPECTATION_FAILED,
     "only the expectation 100-continue is supported",
@@ -40,15 +40,15 @@ pub(crate) const UNKNOWN_EXPECTATION: Rejection = Rejection::new(
 pub(crate) struct HeadInfo {
     pub(crate) framing: Framing,
     pub(crate) persistence: Persistence,
-    pub(crate) expectation: Expectation,
+    pub(crate) expect: Expect,
 }
 
 /// The Expect field (RFC 9110 §10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expectation {
+pub(crate) enum Expect {
     None,
     Continue,
-    /// One that nobody defined: 417.
+    /// An undefined expectation: 417.
     Unknown,
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn parse(
     match parsed.parse_with_uninit_headers(bytes, storage) {
         Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
         Ok(_) => return Err(Rejection::bad_request("malformed request head")),
-        Err(error) => return Err(refusal(error, bytes)),
+        Err(error) => return Err(rejection(error, bytes)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
@@ -96,7 +96,7 @@ pub(crate) fn parse(
     let info = HeadInfo {
         framing: framing::framing(version, &fields)?,
         persistence: framing::persistence(version, &fields),
-        expectation: expectation(version, &fields),
+        expect: expect(version, &fields),
     };
     head.len = bytes.len();
     head.target = span_of(target.as_bytes(), bytes);
@@ -111,33 +111,33 @@ pub(crate) fn parse(
     Ok(info)
 }
 
-/// Judges a head of which `len` bytes are there, whole lines: what is too long, and what the
-/// request line says, come before what is wrong behind it. So it makes no difference how the bytes
-/// came.
-pub(crate) fn judge(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Rejection> {
+/// Validates the sizes and the request line of a head of which `len` bytes, complete lines, have been
+/// received. Errors in them precede errors in the fields, so that the result does not depend on how
+/// the bytes were split across reads.
+pub(crate) fn validate(bytes: &[u8], len: usize, limits: &Limits) -> Result<(), Rejection> {
     if len <= longest_line(limits).min(limits.max_head_bytes) && is_whole_head(&bytes[..len]) {
         return Ok(());
     }
-    judge_line(bytes, limits)?;
-    judge_size(len, limits)
+    validate_line(bytes, limits)?;
+    validate_size(len, limits)
 }
 
-/// Judges a whole head by all that can be said of it before anybody is asked for an answer.
+/// Validates a complete request head as a server does before it calls a handler.
 ///
 /// # Errors
 ///
-/// What a server with these limits says to it.
+/// The rejection that a server with these limits responds with.
 pub fn check_head(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     if scan_head(bytes, 0) != Scan::Complete(bytes.len()) {
         return Err(Rejection::bad_request(
             "incomplete request head; lines must end with CRLF",
         ));
     }
-    judge(bytes, bytes.len(), limits)?;
+    validate(bytes, bytes.len(), limits)?;
     let head = parse(bytes, &mut RequestHead::default(), limits)?;
-    match head.expectation {
-        Expectation::Unknown => Err(UNKNOWN_EXPECTATION),
-        Expectation::None | Expectation::Continue => Ok(()),
+    match head.expect {
+        Expect::Unknown => Err(UNKNOWN_EXPECTATION),
+        Expect::None | Expect::Continue => Ok(()),
     }
 }
 
@@ -145,14 +145,14 @@ fn is_whole_head(bytes: &[u8]) -> bool {
     bytes.ends_with(b"\r\n\r\n")
 }
 
-/// Judges a head of which only these bytes are there.
-pub(crate) fn judge_part(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
-    judge_line(bytes, limits)?;
-    judge_size(bytes.len(), limits)
+/// Validates the beginning of a head.
+pub(crate) fn validate_part(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
+    validate_line(bytes, limits)?;
+    validate_size(bytes.len(), limits)
 }
 
-/// Judges the request line as far as it is there.
-fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
+/// Validates the request line as far as it has been received.
+fn validate_line(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     let line_feed = memchr::memchr(b'\n', bytes);
     if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {
         return Err(TARGET_TOO_LONG);
@@ -164,30 +164,30 @@ fn judge_line(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
 }
 
 fn longest_line(limits: &Limits) -> usize {
-    /// Room for a method, a version and two spaces beside the longest target.
+    /// Room for a method, a version and two spaces in addition to the longest target.
     const METHOD_AND_VERSION_BYTES: usize = 64;
     limits
         .max_target_bytes
         .saturating_add(METHOD_AND_VERSION_BYTES)
 }
 
-fn judge_size(len: usize, limits: &Limits) -> Result<(), Rejection> {
-    match len > limits.max_head_bytes {
-        true => Err(HEAD_TOO_LARGE),
-        false => Ok(()),
+fn validate_size(len: usize, limits: &Limits) -> Result<(), Rejection> {
+    if len > limits.max_head_bytes {
+        return Err(HEAD_TOO_LARGE);
     }
+    Ok(())
 }
 
-/// Judges a request line before the rest of the head is there, so that what speaks another
-/// protocol, or HTTP/0.9, hears so at once and does not wait for a timeout.
+/// Validates a request line before the rest of the head is received, so that a client of another
+/// protocol, or of HTTP/0.9, gets a response at once instead of a timeout.
 fn check_request_line(line: &[u8]) -> Result<(), Rejection> {
     match httparse::Request::new(&mut []).parse(line) {
         Ok(_) => Ok(()),
-        Err(error) => Err(refusal(error, line)),
+        Err(error) => Err(rejection(error, line)),
     }
 }
 
-/// Judges the first byte that a peer sends: a method begins with a token character.
+/// Validates the first byte that a peer sends: a method begins with a token character.
 pub(crate) fn check_first_byte(byte: u8) -> Result<(), Rejection> {
     /// The record type of a TLS handshake (RFC 8446 §5.1).
     const TLS_HANDSHAKE: u8 = 0x16;
@@ -198,7 +198,7 @@ pub(crate) fn check_first_byte(byte: u8) -> Result<(), Rejection> {
     }
 }
 
-fn refusal(error: httparse::Error, bytes: &[u8]) -> Rejection {
+fn rejection(error: httparse::Error, bytes: &[u8]) -> Rejection {
     use httparse::Error;
     match error {
         Error::HeaderName => Rejection::bad_request("malformed field name"),
@@ -215,7 +215,7 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Rejection {
     }
 }
 
-/// True for a request line that is fine but for the digits behind `HTTP/`.
+/// True for a request line that is valid except for the digits after `HTTP/`.
 fn names_http_version(bytes: &[u8]) -> bool {
     let line_end = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
     let mut parts = bytes[..line_end].split(|&byte| byte == b' ').skip(2);
@@ -223,7 +223,7 @@ fn names_http_version(bytes: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// RFC 9112 §3.2: HTTP/1.1 has exactly one Host field, and nobody more than one.
+/// RFC 9112 §3.2: a request has exactly one Host field in HTTP/1.1 and at most one in HTTP/1.0.
 fn check_host(
     version: Version,
     fields: &Fields<'_>,
@@ -275,281 +275,22 @@ fn is_name_char(byte: &u8) -> bool {
     )
 }
 
-fn expectation(version: Version, fields: &Fields<'_>) -> Expectation {
+fn expect(version: Version, fields: &Fields<'_>) -> Expect {
     let is_continue = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     match fields.first("expect") {
         // RFC 9110 §10.1.1: an expectation from an HTTP/1.0 client is ignored.
-        Some(_) if version == Version::HTTP_10 => Expectation::None,
-        None => Expectation::None,
-        Some(_) if fields.all("expect").all(is_continue) => Expectation::Continue,
-        Some(_) => Expectation::Unknown,
+        Some(_) if version == Version::HTTP_10 => Expect::None,
+        None => Expect::None,
+        Some(_) if fields.all("expect").all(is_continue) => Expect::Continue,
+        Some(_) => Expect::Unknown,
     }
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
+/// The position of `part`, a slice of `whole`, in it.
 fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     start as u32..(start + part.len()) as u32
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::http::Request;
-    use crate::http::forwarded::ClientInfo;
-
-    fn status(head: &str) -> Result<(), (u16, &'static str)> {
-        match parse(
-            head.as_bytes(),
-            &mut RequestHead::default(),
-            &Limits::default(),
-        ) {
-            Ok(_) => Ok(()),
-            Err(rejection) => Err((rejection.status().as_u16(), rejection.reason())),
-        }
-    }
-
-    #[test]
-    fn a_head_becomes_a_request() {
-        let bytes = b"GET /a/%62?c=d HTTP/1.1\r\nHost: h:1\r\nX:  y z\t\r\n\r\n";
-        let mut head = RequestHead::default();
-        if let Err(rejection) = parse(bytes, &mut head, &Limits::default()) {
-            panic!("{rejection:?}");
-        }
-        assert_eq!(head.len, bytes.len());
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let request = head.request(bytes, ClientInfo::plain(peer));
-        assert_eq!(request.method(), Method::GET);
-        assert_eq!(request.version(), Version::HTTP_11);
-        assert_eq!(request.target(), "/a/%62?c=d");
-        assert_eq!(request.path(), "/a/b");
-        assert_eq!(request.query(), Some("c=d"));
-        let fields: Vec<_> = request.fields().iter().collect();
-        assert_eq!(fields, [("Host", &b"h:1"[..]), ("X", b"y z")]);
-    }
-
-    #[test]
-    fn a_plain_path_is_not_copied() {
-        let bytes = b"GET http://h/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n";
-        let mut head = RequestHead::default();
-        assert!(parse(bytes, &mut head, &Limits::default()).is_ok());
-        assert!(matches!(head.path, Path::InHead(range) if range == (12..16)));
-    }
-
-    #[test]
-    fn what_is_refused_in_a_head() {
-        let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(8192));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
-        let table: &[(&str, Result<(), u16>)] = &[
-            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
-            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Ok(())),
-            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", Ok(())),
-            ("GET / HTTP/1.0\r\n\r\n", Ok(())),
-            ("BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
-            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
-            ("GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n", Ok(())),
-            ("GET / HTTP/1.1\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h/a\r\n\r\n", Err(400)),
-            ("GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\nA : b\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\n Host: h\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\rHost: h\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\nA\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.1\r\nHost: h\r\n: b\r\n\r\n", Err(400)),
-            ("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET /  HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET / a HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("G@T / HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET /\r\n\r\n", Err(400)),
-            ("GET\r\n\r\n", Err(400)),
-            ("GET / http/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET / HTTP/1.10\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", Err(400)),
-            ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", Err(505)),
-            ("GET / HTTP/1.2\r\nHost: h\r\n\r\n", Err(505)),
-            ("GET / HTTP/0.9\r\nHost: h\r\n\r\n", Err(505)),
-            ("PRI * HTTP/2.0\r\n\r\n", Err(505)),
-            (&long, Err(414)),
-            (&many, Err(431)),
-        ];
-        for (head, expected) in table {
-            let result = status(head);
-            assert_eq!(
-                result.map_err(|(status, _)| status),
-                *expected,
-                "{head:?} {result:?}"
-            );
-        }
-    }
-
-    proptest! {
-        /// Whatever comes, it is refused or it is a head that any other parser reads alike: lines
-        /// that end with CRLF, names that are tokens, values without control characters, one Host
-        /// and at most one way to say where the content ends.
-        #[test]
-        fn what_is_accepted_can_be_read_in_one_way(
-            first in prop_oneof![
-                Just("GET / HTTP/1.1\r\n"),
-                Just("POST /a%2eb?c HTTP/1.1\r\n"),
-                Just("GET / HTTP/1.0\r\n"),
-                Just("GET http://h/ HTTP/1.1\r\n"),
-            ],
-            parts in proptest::collection::vec(prop_oneof![
-                4 => Just("Host: h\r\n"),
-                2 => Just("Content-Length: 5\r\n"),
-                2 => Just("Transfer-Encoding: chunked\r\n"),
-                1 => Just("Content-Length:"),
-                1 => Just("Transfer-Encoding"),
-                1 => Just("X:\ty \r\n"),
-                1 => Just(": "),
-                1 => Just(" "),
-                1 => Just("\r"),
-                1 => Just("\n"),
-                1 => Just("\r\n"),
-                1 => Just("\0"),
-                1 => Just("\u{80}"),
-            ], 0..6),
-            flips in proptest::collection::vec((0..200usize, any::<u8>()), 0..2),
-        ) {
-            let mut bytes = [first, &parts.concat(), "\r\n"].concat().into_bytes();
-            for (at, byte) in flips {
-                let at = at % bytes.len();
-                bytes[at] = byte;
-            }
-            // As the machine asks: only for what is one whole head.
-            let Scan::Complete(len) = scan_head(&bytes, 0) else {
-                return Ok(());
-            };
-            let bytes = &bytes[..len];
-            let mut head = RequestHead::default();
-            let Ok(info) = parse(bytes, &mut head, &Limits::default()) else {
-                return Ok(());
-            };
-            let mut lines = bytes[..len - 4].split(|byte| *byte == b'\n').skip(1);
-            let fields = Fields::new(bytes, &head.spans);
-            for (name, value) in fields.iter() {
-                let line = lines.next().expect("a line for each field");
-                prop_assert!(name.bytes().all(crate::proto::h1::chunked::is_token_char));
-                let behind = line.strip_prefix(name.as_bytes());
-                prop_assert!(behind.is_some_and(|behind| behind.starts_with(b":")));
-                prop_assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f));
-                prop_assert!(memchr::memmem::find(line, value).is_some());
-            }
-            prop_assert!(lines.next().is_none());
-            let count = |name| fields.all(name).count();
-            prop_assert!(count("host") == 1 || count("host") == 0 && head.version == Version::HTTP_10);
-            let ways = usize::from(count("content-length") > 0) + count("transfer-encoding");
-            prop_assert!(ways <= 1);
-            let framing = match (count("content-length"), count("transfer-encoding")) {
-                (0, 0) => matches!(info.framing, Framing::None),
-                (0, _) => matches!(info.framing, Framing::Chunked),
-                _ => !matches!(info.framing, Framing::Chunked),
-            };
-            prop_assert!(framing);
-        }
-    }
-
-    #[test]
-    fn what_is_not_http_is_refused_at_its_first_bytes() {
-        assert!(check_first_byte(b'G').is_ok());
-        for byte in [0x16, 0x80, 0, b' ', b'{', b'\n'] {
-            assert!(check_first_byte(byte).is_err(), "{byte}");
-        }
-        let table = [
-            (&b"GET / HTTP/1.1\r\n"[..], None),
-            (b"GET /\r\n", Some(400)),
-            (b"hello there\r\n", Some(400)),
-            (b"PRI * HTTP/2.0\r\n", Some(505)),
-        ];
-        for (line, expected) in table {
-            let result = check_request_line(line);
-            assert_eq!(
-                result.err().map(|r| r.status().as_u16()),
-                expected,
-                "{line:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_refused_without_a_handler() {
-        let status = |head: &str| {
-            let refusal = check_head(head.as_bytes(), &Limits::default()).err();
-            refusal.map(|refusal| refusal.status().as_u16())
-        };
-        let get = |line_end: &str, rest: &str| format!("GET / HTTP/1.1\r\nHost: h{line_end}{rest}");
-        let long = "x".repeat(Limits::default().max_target_bytes);
-        for (head, expected) in [
-            (get("\r\n", "\r\n"), None),
-            (get("\r\n", "Expect: 100-continue\r\n\r\n"), None),
-            (get("\r\n", "Expect: more\r\n\r\n"), Some(417)),
-            (get("\r\n", "Host: h\r\n\r\n"), Some(400)),
-            (get("\n", "\r\n"), Some(400)),
-            (get("\r\n", ""), Some(400)),
-            (get("\r\n", "\r\nnext"), Some(400)),
-            (
-                format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"),
-                Some(414),
-            ),
-            (String::new(), Some(400)),
-        ] {
-            assert_eq!(status(&head), expected, "{head:.80}");
-        }
-    }
-
-    #[test]
-    fn a_host_and_perhaps_a_port() {
-        for fine in [
-            "",
-            "a.test",
-            "a.test:80",
-            "a.test:",
-            "[::1]",
-            "[::1]:8080",
-            "a_b-c~%41",
-            "192.0.2.1:1",
-        ] {
-            assert!(is_authority(fine.as_bytes()), "{fine:?}");
-        }
-        for malformed in [
-            "[::1",
-            "::1]",
-            "::1",
-            "a:b:c",
-            "a.test:80x",
-            "a.test:-1",
-            "a@b",
-            "a b",
-            "a/b",
-            "[a]b",
-            "[[::1]]",
-            "a[::1]",
-        ] {
-            assert!(!is_authority(malformed.as_bytes()), "{malformed:?}");
-        }
-    }
-
-    #[test]
-    fn expectations() {
-        let of = |version, value| {
-            let request = Request::get("/").with_header("Expect", value);
-            expectation(version, request.fields())
-        };
-        assert_eq!(of(Version::HTTP_11, "100-Continue"), Expectation::Continue);
-        assert_eq!(of(Version::HTTP_11, "tea"), Expectation::Unknown);
-        assert_eq!(of(Version::HTTP_10, "100-continue"), Expectation::None);
-    }
-}
+mod tests;

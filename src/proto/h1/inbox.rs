@@ -1,11 +1,11 @@
-//! Received bytes that are not yet consumed, and the search for the end of a head in them.
+//! Received bytes that are not consumed yet, and the search for the end of a head in them.
 
 use crate::proto::context::Buffers;
 
-/// The least room that is worth a read.
-const MIN_ROOM: usize = 4 * 1024;
+/// The minimum room for a read.
+const MIN_READ_BYTES: usize = 4 * 1024;
 
-/// Bytes from the peer, oldest first. It owns a buffer only from the first byte to the last.
+/// Bytes from the peer, oldest first. It owns a buffer only while it holds bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     buffer: Vec<u8>,
@@ -21,28 +21,28 @@ impl Inbox {
         self.bytes().is_empty()
     }
 
-    /// Room for the next read: whoever reads appends to it, within its capacity.
-    pub(crate) fn room(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+    /// The buffer for the next read, which appends to it within its capacity.
+    pub(crate) fn read_buf(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
         }
         if self.is_empty() {
             self.clear();
         }
-        if self.buffer.capacity() - self.buffer.len() < MIN_ROOM {
+        if self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
-            self.buffer.reserve(MIN_ROOM);
+            self.buffer.reserve(MIN_READ_BYTES);
         }
         &mut self.buffer
     }
 
-    /// Forgets the first `count` bytes.
+    /// Removes the first `count` bytes.
     pub(crate) fn consume(&mut self, count: usize) {
         self.consumed = (self.consumed + count).min(self.buffer.len());
     }
 
-    /// Forgets `count` bytes that stand behind the first `keep`.
+    /// Removes `count` bytes after the first `keep`.
     pub(crate) fn consume_behind(&mut self, keep: usize, count: usize) {
         let start = self.consumed + keep;
         self.buffer.drain(start..start + count);
@@ -53,7 +53,7 @@ impl Inbox {
         self.consumed = 0;
     }
 
-    /// Returns the buffer if nothing is in it.
+    /// Returns the buffer to the pool if it is empty.
     pub(crate) fn release_buffer(&mut self, buffers: &mut Buffers) {
         if self.is_empty() && self.buffer.capacity() > 0 {
             self.consumed = 0;
@@ -62,20 +62,21 @@ impl Inbox {
     }
 }
 
-/// What is known about the end of a head.
+/// The result of a search for the end of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scan {
-    /// The head is this long, its empty line included.
+    /// The length of the head in bytes, including its empty line.
     Complete(usize),
-    /// It has not come yet; the lines before this offset are whole and need not be looked at again.
+    /// The end has not been received. The lines before this offset are complete and need not be scanned
+    /// again.
     Incomplete(usize),
-    /// A line ends, before this offset, with LF alone, which some would read as a line end and
-    /// others not (RFC 9112 §2.2): nothing is to be guessed here.
+    /// A line that ends before this offset ends with a bare LF. Some parsers accept that as a line end
+    /// and some do not (RFC 9112 §2.2), so it must be rejected.
     BareLf(usize),
 }
 
-/// Looks for the end of the head from `scanned`, which is 0 or what an earlier
-/// [`Scan::Incomplete`] said. The head must not begin with an empty line.
+/// Searches for the end of the head from `scanned` on, which is 0 or the offset of an earlier
+/// [`Scan::Incomplete`]. The head must not begin with an empty line.
 pub(crate) fn scan_head(bytes: &[u8], scanned: usize) -> Scan {
     let mut line_start = scanned;
     for offset in memchr::memchr_iter(b'\n', &bytes[scanned..]) {
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_end_with_an_empty_line() {
+    fn empty_line_ends_head() {
         let table: &[(&[u8], Scan)] = &[
             (b"", Scan::Incomplete(0)),
             (b"GET / HTT", Scan::Incomplete(0)),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_goes_on_where_it_stopped() {
+    fn scan_resumes_at_last_complete_line() {
         let bytes = b"GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
         let mut scanned = 0;
         for len in 0..bytes.len() {
@@ -126,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_owned_only_while_it_holds_bytes() {
+    fn empty_inbox_returns_its_buffer() {
         let mut buffers = Buffers::new(8 * 1024);
         let mut inbox = Inbox::default();
-        inbox.room(&mut buffers).extend_from_slice(b"abcdef");
+        inbox.read_buf(&mut buffers).extend_from_slice(b"abcdef");
         inbox.consume(2);
         inbox.consume_behind(1, 2);
         assert_eq!(inbox.bytes(), b"cf");
@@ -142,15 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_always_room_for_a_read() {
+    fn read_buf_has_room_for_a_read() {
         let mut buffers = Buffers::new(8 * 1024);
         let mut inbox = Inbox::default();
         for _ in 0..20 {
-            let room = inbox.room(&mut buffers);
-            assert!(room.capacity() - room.len() >= MIN_ROOM);
-            room.extend_from_slice(&[b'x'; MIN_ROOM]);
-            inbox.consume(MIN_ROOM / 2);
+            let buffer = inbox.read_buf(&mut buffers);
+            assert!(buffer.capacity() - buffer.len() >= MIN_READ_BYTES);
+            buffer.extend_from_slice(&[b'x'; MIN_READ_BYTES]);
+            inbox.consume(MIN_READ_BYTES / 2);
         }
-        assert_eq!(inbox.bytes().len(), 10 * MIN_ROOM);
+        assert_eq!(inbox.bytes().len(), 10 * MIN_READ_BYTES);
     }
 }

@@ -4,6 +4,8 @@
 //! ([`read_buf`](Machine::read_buf), [`request`](Machine::request), [`segment`](Machine::segment)),
 //! and reports the result with one of the `on_*` methods. See [the module above](super) for the
 //! states.
+//!
+//! The file is long, as it is one type: every transition of the state of a connection is in it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use super::chunked;
 use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest, SendBody};
 use super::framing::{BodyFraming, Framing, Persistence};
-use super::head::{self, Expectation, HeadInfo};
+use super::head::{self, Expect, HeadInfo};
 use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
 use super::request_body::{ContinueExpected, Decoder, Progress, RequestBody, TOO_LARGE};
@@ -117,7 +119,7 @@ impl Machine {
 
     /// The buffer for [`Action::Read`]: append to it, within its capacity.
     pub(crate) fn read_buf(&mut self, cx: &mut Context) -> &mut Vec<u8> {
-        self.inbox.room(&mut cx.buffers)
+        self.inbox.read_buf(&mut cx.buffers)
     }
 
     /// The next bytes to send, for [`Action::Write`].
@@ -142,7 +144,7 @@ impl Machine {
                 request.with_borrowed_content(&pending.body.bytes)
             }
             State::Exchange(ExchangeState::Streaming(_, writer)) => {
-                request.with_stream(writer.reading_end())
+                request.with_stream(writer.reader_handle())
             }
             _ => request,
         }
@@ -230,7 +232,7 @@ impl Machine {
         let bytes = self.inbox.bytes();
         let scan = scan_head(bytes, scanned);
         let rejection = match scan {
-            Scan::Complete(len) => match head::judge(bytes, len, &cx.limits) {
+            Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
                 Ok(()) => match head::parse(&bytes[..len], &mut cx.head, &cx.limits) {
                     Ok(info) => return self.on_head(info, started, cx),
                     Err(rejection) => Some(rejection),
@@ -239,11 +241,15 @@ impl Machine {
             },
             Scan::BareLf(at) => {
                 const BARE_LF: Rejection = Rejection::bad_request("bare LF in the request head");
-                Some(head::judge(bytes, at, &cx.limits).err().unwrap_or(BARE_LF))
+                Some(
+                    head::validate(bytes, at, &cx.limits)
+                        .err()
+                        .unwrap_or(BARE_LF),
+                )
             }
             // The request line is checked once, when it is complete.
             Scan::Incomplete(_) if scanned == 0 || bytes.len() > cx.limits.max_head_bytes => {
-                head::judge_part(bytes, &cx.limits).err()
+                head::validate_part(bytes, &cx.limits).err()
             }
             Scan::Incomplete(_) => None,
         };
@@ -265,7 +271,7 @@ impl Machine {
         self.requests = self.requests.saturating_add(1);
         let exchange = self.exchange(info, started, cx);
         let decoder = match info.framing {
-            Framing::None if info.expectation != Expectation::Unknown => {
+            Framing::None if info.expect != Expect::Unknown => {
                 self.state = State::Exchange(ExchangeState::Handling(exchange));
                 return Some(Action::Dispatch(self.exchange_id()));
             }
@@ -273,18 +279,18 @@ impl Machine {
             Framing::Length(left) => Decoder::Length { left },
             Framing::Chunked => Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes)),
         };
-        let continue_expected = match info.expectation {
-            Expectation::Continue => ContinueExpected::Yes,
-            Expectation::None | Expectation::Unknown => ContinueExpected::No,
+        let continue_expected = match info.expect {
+            Expect::Continue => ContinueExpected::Yes,
+            Expect::None | Expect::Unknown => ContinueExpected::No,
         };
         let request = Box::new(PendingRequest {
             exchange,
             head: std::mem::take(&mut cx.head),
             body: RequestBody::new(decoder, continue_expected),
         });
-        self.state = State::Exchange(match info.expectation {
-            Expectation::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
-            Expectation::None | Expectation::Continue => ExchangeState::AwaitingAdmission(request),
+        self.state = State::Exchange(match info.expect {
+            Expect::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
+            Expect::None | Expect::Continue => ExchangeState::AwaitingAdmission(request),
         });
         None
     }
@@ -517,7 +523,7 @@ impl Machine {
         let further_requests = max_requests.map(|max| max.saturating_sub(answered));
         let persists = exchange.persistence == Persistence::KeepAlive
             && further_requests != Some(0)
-            && cx.service == DrainState::Running
+            && cx.drain_state == DrainState::Running
             && framing != BodyFraming::UntilClose
             && !asks_to_close(&response);
         let is_small = length.is_some_and(|length| length <= SMALL_BODY_BYTES as u64);
@@ -588,12 +594,12 @@ impl Machine {
                     log::error!(
                         "response body: length differs from Content-Length; connection closed"
                     );
-                    self.on_lost(CloseReason::ContentCutShort);
+                    self.on_lost(CloseReason::BodyTruncated);
                 }
             }
             Err(error) => {
                 log::error!("response body: {error}; connection closed");
-                self.on_lost(CloseReason::ContentCutShort);
+                self.on_lost(CloseReason::BodyTruncated);
             }
         }
     }
@@ -624,7 +630,7 @@ impl Machine {
                     Ok(info) => self.fail(&reason, info, cx),
                     Err(PartlySent) => {
                         log::error!("{reason}");
-                        self.on_lost(CloseReason::ContentCutShort);
+                        self.on_lost(CloseReason::BodyTruncated);
                     }
                 }
             }
@@ -667,7 +673,7 @@ impl Machine {
         // The first request of a new connection may be in transit.
         let is_idle =
             matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
-        let closes = is_idle && cx.service == DrainState::Draining;
+        let closes = is_idle && cx.drain_state == DrainState::Draining;
         if closes {
             self.on_lost(CloseReason::Drained);
         }

@@ -1,33 +1,43 @@
-//! HTTP/1.1 (RFC 9112) as pure code: bytes in, intentions out.
+//! HTTP/1.1 (RFC 9112) as pure code: bytes in, actions out.
 //!
-//! [`machine`] is one connection:
+//! [`machine`] is one connection. Its states:
 //!
 //! ```text
-//!       first byte      empty line         taken           last byte
-//!  Idle ─────────▶ Head ─────────▶ BodyPolicy ────▶ Content ─────────▶ Handling
-//!   ▲               │   no content ──────│────────────│─────────────▶  │   │
-//!   │               │                    │            └─▶ Refusing ──▶ │   │ last reply
-//!   └───────────────│── keep-alive ──────│─────────────────────────────┘   ▼
-//!                   └── refusal ─────────┴── not taken ──────────────▶ Closing
-//!                                                                         │ all sent
-//!                                          Closed ◀── Lingering ◀─────────┘
+//!       first byte               end of head            last response           all sent
+//!  Idle ──────────▶ ReadingHead ─────────────▶ Exchange ─────────────▶ Closing ──────────▶ Lingering
+//!   ▲                    │ rejected               │                       ▲                    │
+//!   │                    └────────────────────────│───────────────────────┘                    ▼
+//!   └───────── response, keep-alive ──────────────┘                                         Closed
 //! ```
 //!
-//! The handler decides in `BodyPolicy` whether content is read at all, and words what is refused in
-//! `Refusing`. `Handling` with a content is `HandlingContent`, so that without one it is small. The
-//! handler may want the content while it comes in: then `Announcing` hands the request out before
-//! it, and `Streaming` stands for `Content` and `Handling` at once, until the content is complete
-//! (`Handling`), is answered too early for that (`Closing`), or goes wrong (`Spoilt`, and `Refusing`
-//! when the handler has let go).
+//! The states of an [`exchange`], of which a connection has at most one:
 //!
-//! Replies gather in the [`outbox`] while whole requests wait in the [`inbox`]; they are written
-//! when no further request can be answered, when the outbox is full, or when a content that is
-//! not small, or is made while it is sent, stands in it. A state owns what only it needs; an idle
+//! ```text
+//!  no body ──▶ Handling ──▶ response
+//!  body ──▶ AwaitingAdmission
+//!            ├─ buffered ──▶ ReadingBody ─┬─ complete ──▶ HandlingBody ──▶ response
+//!            │                            └─ failed ──▶ Rejecting ──▶ response
+//!            ├─ streamed ──▶ StreamPending ──▶ Streaming ─┬─ complete ──▶ Handling ──▶ response
+//!            │                                            ├─ answered early ──▶ response, Closing
+//!            │                                            └─ failed ──▶ BodyFailed ──▶ Rejecting
+//!            └─ not admitted ──▶ response, Closing
+//! ```
+//!
+//! In `AwaitingAdmission` the handler decides whether the body is read at all, and in `Rejecting` it
+//! writes the response to a rejected one. `Handling` with a body is `HandlingBody`, so that it is
+//! small without one. A handler may read the body while it is received: then `StreamPending` hands
+//! the request out before its body, and `Streaming` lasts until the body is complete (`Handling`),
+//! is answered before that (`Closing`), or fails (`BodyFailed`, and `Rejecting` when the handler's
+//! response has come).
+//!
+//! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`]. They are
+//! written when no further request can be answered, when the outbox is full, or when a body that is
+//! not small, or is produced while it is sent, is queued. A state owns what only it needs; an idle
 //! machine owns no memory.
 //!
-//! Nothing here knows sockets, files, or what time it is: the event loop lends a
-//! [`context::Context`] with the time and the memory. That reply bytes do not depend on how the
-//! request bytes were split across reads is tested, not hoped.
+//! Nothing here knows sockets, files, or the time: the event loop lends a
+//! [`Context`](super::context::Context) with the time and the memory. That the bytes of responses do
+//! not depend on how the bytes of requests were split across reads is tested.
 
 mod chunked;
 mod exchange;
@@ -48,22 +58,22 @@ mod tests;
 use super::request_head::RequestHead;
 use crate::config::Limits;
 
-/// True if `bytes` are a head that is not refused: the parser alone, for the benches.
+/// Parses a head; true if it is not rejected. For the benches.
 pub(crate) fn parse_head(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> bool {
     head::parse(bytes, head, limits).is_ok()
 }
 
-/// A whole chunked body, for the benches.
-pub(crate) fn encode_chunked(content: &[u8], len: usize, out: &mut Vec<u8>) {
-    for chunk in content.chunks(len) {
+/// Encodes a complete chunked body, for the benches.
+pub(crate) fn encode_chunked(body: &[u8], len: usize, out: &mut Vec<u8>) {
+    for chunk in body.chunks(len) {
         chunked::encode(chunk, out);
     }
     out.extend_from_slice(chunked::LAST_CHUNK);
 }
 
-/// True if `input` is a whole chunked body without fault, for the benches.
-pub(crate) fn decode_chunked(input: &[u8], content: &mut Vec<u8>) -> bool {
+/// Decodes a chunked body; true if `input` is a complete and valid one. For the benches.
+pub(crate) fn decode_chunked(input: &[u8], body: &mut Vec<u8>) -> bool {
     let mut decoder = chunked::Decoder::new(usize::MAX);
-    let taken = decoder.decode(input, content, usize::MAX);
+    let taken = decoder.decode(input, body, usize::MAX);
     taken.is_ok_and(|taken| taken == input.len() && decoder.is_done())
 }

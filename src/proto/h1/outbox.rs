@@ -24,7 +24,7 @@ use crate::proto::record::{InFlightRecord, Record};
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 
-/// Bodies up to this size are copied behind their head. Up to about here a copy is cheaper than a
+/// Bodies up to this size are copied into the buffer after their head. Up to about here a copy is cheaper than a
 /// second write or a `sendfile`.
 pub(crate) const SMALL_BODY_BYTES: usize = 32 * 1024;
 
@@ -107,7 +107,7 @@ impl Outbox {
     pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
         let body = self.body.as_deref()?;
         let records = self.records.as_deref()?;
-        // No response is queued behind a large body: it belongs to the last record.
+        // No response is queued after a large body: it belongs to the last record.
         let record = records.queue.back()?;
         Some(TransferProgress {
             direction: Direction::Down,
@@ -256,7 +256,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a record behind those of the responses in flight.
+    /// Queues a record after those of the responses in flight.
     pub(crate) fn push_record(&mut self, record: InFlightRecord) {
         let records = self.records.get_or_insert_default();
         records.queue.push_back(record);
@@ -322,7 +322,7 @@ impl Outbox {
 
     /// The buffer, to append a response.
     fn buffer_mut(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
-        debug_assert!(self.body.is_none(), "a response behind a body being sent");
+        debug_assert!(self.body.is_none(), "a response after an unsent body");
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
         }

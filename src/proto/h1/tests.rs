@@ -1,4 +1,5 @@
-//! The machine, told bytes and asked for bytes: each case whole, byte by byte, and split anywhere.
+//! The machine from request bytes to response bytes: each case at once, byte by byte, and split at
+//! every position.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,10 +35,10 @@ fn context(change: impl FnOnce(&mut Config)) -> Context {
     Context::new(&config, RecordMode::On, Instant::now, wall)
 }
 
-/// How far a conversation got.
+/// How a conversation has ended so far.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum End {
-    /// The machine wants more bytes than the peer has.
+    /// The machine wants to read more than there is.
     Reading,
     Closed(CloseReason),
 }
@@ -48,7 +49,7 @@ struct Conversation {
     output: Vec<u8>,
     records: Vec<Record>,
     shut_down: bool,
-    /// The most bytes that one write takes.
+    /// Maximum number of bytes of one write.
     write_size: usize,
     handler: fn(&Request<'_>) -> Response,
 }
@@ -63,14 +64,14 @@ fn bytes_of(segment: Segment<'_>) -> Vec<u8> {
     [segment.prefix, &payload].concat()
 }
 
-/// What the handler of these tests answers: the request, as it understood it.
+/// The handler of these tests: its response is the request as the handler sees it.
 fn echo(request: &Request<'_>) -> Response {
-    let content = String::from_utf8_lossy(request.content()).into_owned();
+    let body = String::from_utf8_lossy(request.content()).into_owned();
     match request.path() {
         "/close" => Response::text("closing").closing(),
         "/empty" => Response::new(StatusCode::NO_CONTENT),
         "/large" => Response::text("x".repeat(SMALL_BODY_BYTES + 1)),
-        path => Response::text(format!("{} {path} {content}", request.method())),
+        path => Response::text(format!("{} {path} {body}", request.method())),
     }
 }
 
@@ -87,19 +88,19 @@ impl Conversation {
         }
     }
 
-    /// Lets the machine have the pieces one read after the other, until it wants more.
-    fn tell<'p>(&mut self, pieces: impl IntoIterator<Item = &'p [u8]>) -> End {
-        let mut pieces = pieces.into_iter();
+    /// Runs the machine, each read returning one of `reads`, until it wants to read more.
+    fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> End {
+        let mut reads = reads.into_iter();
         for _ in 0..1_000_000 {
             match self.machine.next(&mut self.cx) {
-                Action::Read => match pieces.next() {
-                    Some(piece) => self.receive(piece),
+                Action::Read => match reads.next() {
+                    Some(bytes) => self.receive(bytes),
                     None => return End::Reading,
                 },
                 Action::Admit(id) => {
                     let request = self.machine.request(id, &self.cx);
                     let admission = match request.path() {
-                        "/no-content" => Err(Response::text("not wanted")),
+                        "/no-body" => Err(Response::text("not wanted")),
                         "/little" => Ok(BodyMode::Buffered { max: 3 }),
                         _ => Ok(BodyMode::Buffered { max: usize::MAX }),
                     };
@@ -125,10 +126,10 @@ impl Conversation {
                     let BodySource::Producer(mut producer) = source else {
                         panic!("{source:?}");
                     };
-                    let piece = producer.next_piece();
+                    let chunk = producer.next_piece();
                     let again = |bytes| (bytes, BodySource::Producer(producer));
-                    let piece = piece.map(|piece| piece.map(again));
-                    self.machine.on_body_chunk(id, piece, &mut self.cx);
+                    let chunk = chunk.map(|chunk| chunk.map(again));
+                    self.machine.on_body_chunk(id, chunk, &mut self.cx);
                 }
                 Action::Blocked => panic!("nothing to wait for"),
                 Action::Log(record) => self.records.push(record),
@@ -136,10 +137,10 @@ impl Conversation {
                 Action::Close(reason) => return End::Closed(reason),
             }
         }
-        panic!("the machine goes round in circles");
+        panic!("the machine loops without progress");
     }
 
-    /// Answers a request with what the handler makes of it.
+    /// Calls the handler.
     fn respond(&mut self, id: ExchangeId) {
         let response = (self.handler)(&self.machine.request(id, &self.cx));
         self.machine.on_response(id, response, &mut self.cx);
@@ -152,16 +153,16 @@ impl Conversation {
 
     fn end_input(&mut self) -> End {
         self.machine.on_eof();
-        self.tell([])
+        self.run([])
     }
 
-    /// Status, persistence and content of each reply: `200+ GET / ` is kept alive, `400-` closes.
-    fn replies(&self) -> Vec<String> {
-        let mut replies = Vec::new();
+    /// The status, persistence and body of each response: `200+ GET / ` is kept alive, `400-` closes.
+    fn responses(&self) -> Vec<String> {
+        let mut responses = Vec::new();
         let text = String::from_utf8_lossy(&self.output).into_owned();
         let mut rest = &text[..];
         while !rest.is_empty() {
-            let (head, behind) = rest.split_once("\r\n\r\n").expect("a whole head");
+            let (head, after) = rest.split_once("\r\n\r\n").expect("a complete head");
             let status = &head[9..12];
             let field = |name: &str| {
                 head.lines()
@@ -169,8 +170,8 @@ impl Conversation {
                     .map(str::trim)
             };
             if status == "100" {
-                replies.push("100".to_owned());
-                rest = behind;
+                responses.push("100".to_owned());
+                rest = after;
                 continue;
             }
             let sign = match field("Connection:") {
@@ -179,34 +180,34 @@ impl Conversation {
                 other => panic!("Connection: {other:?}"),
             };
             let length = field("Content-Length:").map_or(0, |n| n.parse().expect("a number"));
-            let (content, behind) = behind.split_at(length.min(behind.len()));
-            replies.push(format!("{status}{sign} {content}"));
-            rest = behind;
+            let (body, rest_of_output) = after.split_at(length.min(after.len()));
+            responses.push(format!("{status}{sign} {body}"));
+            rest = rest_of_output;
         }
-        replies
+        responses
     }
 }
 
-/// Runs `input` in every way and checks that the replies are always the same bytes.
+/// Runs `input` with every split into reads and checks that the output is always the same.
 fn converse(input: &[u8]) -> Vec<String> {
     let fine = |end| matches!(end, End::Reading | End::Closed(CloseReason::Finished));
     let mut whole = Conversation::new(context(|_| {}));
-    assert!(fine(whole.tell([input])));
+    assert!(fine(whole.run([input])));
     let mut bytewise = Conversation::new(context(|_| {}));
     bytewise.write_size = 1;
-    assert!(fine(bytewise.tell(input.chunks(1))));
+    assert!(fine(bytewise.run(input.chunks(1))));
     assert_eq!(bytewise.output, whole.output, "byte by byte");
     for at in 1..input.len() {
         let mut split = Conversation::new(context(|_| {}));
         let (first, second) = input.split_at(at);
-        assert!(fine(split.tell([first, second])));
+        assert!(fine(split.run([first, second])));
         assert_eq!(split.output, whole.output, "split at {at}");
     }
-    whole.replies()
+    whole.responses()
 }
 
 #[test]
-fn conversations() {
+fn requests_get_their_responses_however_they_are_split() {
     let table: &[(&str, &[&str])] = &[
         ("", &[]),
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", &["200+ GET / "]),
@@ -231,7 +232,7 @@ fn conversations() {
             "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nHEAD /3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /4 HTTP/1.1\r\nHost: h\r\n\r\n",
             &["200+ GET /1 ", "200+ GET /2 ", "200- "],
         ),
-        // Content.
+        // Bodies.
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
             &["200+ POST / hello"],
@@ -241,7 +242,7 @@ fn conversations() {
             &["200+ POST /a abc", "200+ POST /b def", "200+ GET /c "],
         ),
         ("GET /empty HTTP/1.1\r\nHost: h\r\n\r\n", &["204+ "]),
-        // Refusals close.
+        // Rejections close.
         (
             "GET / HTTP/1.1\nHost: h\n\n",
             &["400- 400 Bad Request: bare LF in the request head\n"],
@@ -282,7 +283,7 @@ fn conversations() {
             "GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n",
             &["417- 417 Expectation Failed: only the expectation 100-continue is supported\n"],
         ),
-        // Nothing after a refusal is read as a request.
+        // Nothing after a rejected head is read as a request.
         (
             "GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
             &["400- 400 Bad Request: missing Host field\n"],
@@ -294,31 +295,31 @@ fn conversations() {
 }
 
 #[test]
-fn an_interim_reply_asks_for_content_that_waits() {
+fn client_that_expects_100_continue_gets_it_unless_body_came_or_is_rejected() {
     let mut waits = Conversation::new(context(|_| {}));
-    waits.tell([
+    waits.run([
         &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"[..],
     ]);
-    assert_eq!(waits.replies(), ["100"]);
-    waits.tell([&b"hi"[..]]);
-    assert_eq!(waits.replies(), ["100", "200+ POST / hi"]);
+    assert_eq!(waits.responses(), ["100"]);
+    waits.run([&b"hi"[..]]);
+    assert_eq!(waits.responses(), ["100", "200+ POST / hi"]);
 
     let mut at_once = Conversation::new(context(|_| {}));
-    at_once.tell([
+    at_once.run([
         &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi"[..],
     ]);
-    assert_eq!(at_once.replies(), ["200+ POST / hi"]);
+    assert_eq!(at_once.responses(), ["200+ POST / hi"]);
 
     let mut too_large = Conversation::new(context(|_| {}));
-    too_large.tell([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"[..]]);
+    too_large.run([&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"[..]]);
     assert_eq!(
-        too_large.replies(),
+        too_large.responses(),
         ["413- 413 Payload Too Large: request body too large\n"]
     );
 }
 
 #[test]
-fn sizes_of_heads_are_bounded() {
+fn oversized_head_is_414_or_431() {
     let cases = [
         (format!("GET /{}", "a".repeat(9000)), "414"),
         (
@@ -340,27 +341,27 @@ fn sizes_of_heads_are_bounded() {
     for (input, status) in &cases {
         for step in [1, 7, 4096, input.len()] {
             let mut conversation = Conversation::new(context(|_| {}));
-            conversation.tell(input.as_bytes().chunks(step));
-            let replies = conversation.replies();
+            conversation.run(input.as_bytes().chunks(step));
+            let responses = conversation.responses();
             assert!(
-                replies.len() == 1 && replies[0].starts_with(status),
-                "{replies:?} by {step}"
+                responses.len() == 1 && responses[0].starts_with(status),
+                "{responses:?} by {step}"
             );
         }
     }
 }
 
 #[test]
-fn a_half_closed_client_gets_its_answers() {
+fn half_closed_client_gets_its_responses() {
     let request = &b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..];
     let mut late = Conversation::new(context(|_| {}));
-    late.tell([request]);
+    late.run([request]);
     assert_eq!(late.end_input(), End::Closed(CloseReason::PeerLeft));
-    assert_eq!(late.replies(), ["200+ GET /1 ", "200+ GET /2 "]);
+    assert_eq!(late.responses(), ["200+ GET /1 ", "200+ GET /2 "]);
 }
 
 #[test]
-fn an_end_in_the_middle_is_a_bad_request() {
+fn eof_inside_a_request_is_400() {
     let table = [
         ("GET / HTT", "incomplete request head"),
         (
@@ -370,19 +371,19 @@ fn an_end_in_the_middle_is_a_bad_request() {
     ];
     for (input, reason) in table {
         let mut conversation = Conversation::new(context(|_| {}));
-        conversation.tell([input.as_bytes()]);
+        conversation.run([input.as_bytes()]);
         assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
         assert_eq!(
-            conversation.replies(),
+            conversation.responses(),
             [format!("400- 400 Bad Request: {reason}\n")]
         );
     }
 }
 
-/// RFC 9112 §9.6: the connection is not closed under a reply while the client may send something,
-/// whoever wanted the close.
+/// RFC 9112 §9.6: the connection is not closed while the client may send something, which would reset
+/// it and lose the response, no matter which side asked for the close.
 #[test]
-fn an_end_of_ours_lingers_until_the_client_closes() {
+fn server_close_lingers_until_client_closes() {
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
         "GET /close HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -392,34 +393,34 @@ fn an_end_of_ours_lingers_until_the_client_closes() {
         "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
     ] {
         let mut conversation = Conversation::new(context(|_| {}));
-        assert_eq!(conversation.tell([request.as_bytes()]), End::Reading);
+        assert_eq!(conversation.run([request.as_bytes()]), End::Reading);
         assert!(conversation.shut_down);
         assert_eq!(conversation.machine.timer(), Timer::Linger);
-        assert_eq!(conversation.tell([&b"\r\nmore and more"[..]]), End::Reading);
+        assert_eq!(conversation.run([&b"\r\nmore and more"[..]]), End::Reading);
         assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
-        assert_eq!(conversation.replies().len(), 1);
+        assert_eq!(conversation.responses().len(), 1);
     }
 }
 
-/// Who has said that nothing more comes is not waited for under a small reply.
+/// A client that has announced that it sends no more is not waited for after a small response.
 #[test]
-fn a_client_that_is_done_is_let_go_at_once() {
+fn client_that_announced_close_is_closed_without_lingering() {
     for request in [
         "GET / HTTP/1.0\r\n\r\n",
         "HEAD / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
     ] {
         let mut conversation = Conversation::new(context(|_| {}));
-        let end = conversation.tell([request.as_bytes()]);
+        let end = conversation.run([request.as_bytes()]);
         assert_eq!(end, End::Closed(CloseReason::Finished), "{request}");
         assert_eq!(conversation.records.len(), 1);
     }
 }
 
 #[test]
-fn a_handler_says_how_much_content_it_takes() {
+fn admission_limits_or_rejects_body() {
     let table = [
-        ("/no-content", "Content-Length: 5\r\n", "200- not wanted"),
+        ("/no-body", "Content-Length: 5\r\n", "200- not wanted"),
         ("/little", "Content-Length: 3\r\n", "200+ POST /little abc"),
         (
             "/little",
@@ -427,35 +428,35 @@ fn a_handler_says_how_much_content_it_takes() {
             "413- 413 Payload Too Large: request body too large\n",
         ),
     ];
-    for (path, fields, reply) in table {
+    for (path, fields, response) in table {
         let mut conversation = Conversation::new(context(|_| {}));
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{fields}\r\n");
-        conversation.tell([head.as_bytes()]);
-        conversation.tell([&b"abc"[..]]);
-        let replies = conversation.replies();
-        let final_reply = replies.last().map(String::as_str);
-        assert_eq!(final_reply, Some(reply), "{path} {fields}");
-        let waited = replies[0] == "100";
-        assert_eq!(waited, reply.starts_with("200+"), "{path} {fields}");
+        conversation.run([head.as_bytes()]);
+        conversation.run([&b"abc"[..]]);
+        let responses = conversation.responses();
+        let final_response = responses.last().map(String::as_str);
+        assert_eq!(final_response, Some(response), "{path} {fields}");
+        let waited = responses[0] == "100";
+        assert_eq!(waited, response.starts_with("200+"), "{path} {fields}");
     }
 }
 
 #[test]
-fn an_interim_status_is_no_answer() {
+fn interim_status_of_handler_is_500() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| Response::new(StatusCode::CONTINUE);
-    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    assert!(conversation.replies()[0].starts_with("500"));
+    conversation.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert!(conversation.responses()[0].starts_with("500"));
 }
 
 #[test]
-fn a_request_that_gets_no_answer_is_recorded() {
+fn unanswered_request_is_recorded_as_499() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation
-        .tell([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
+        .run([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
     conversation.machine.on_lost(CloseReason::Broken);
-    assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
+    assert_eq!(conversation.run([]), End::Closed(CloseReason::Broken));
     let record = &conversation.records[0];
     assert_eq!((record.status.as_u16(), record.content_bytes), (499, 0));
     assert_eq!(record.outcome, Completion::Aborted);
@@ -463,23 +464,23 @@ fn a_request_that_gets_no_answer_is_recorded() {
 }
 
 #[test]
-fn lingering_is_bounded() {
+fn lingering_ends_after_max_linger_bytes() {
     let mut conversation =
         Conversation::new(context(|config| config.limits.max_linger_bytes = 100));
-    conversation.tell([&b"GET / HTTP/1.1\r\n\r\n"[..]]);
-    assert_eq!(conversation.tell([&[b'x'; 99][..]]), End::Reading);
+    conversation.run([&b"GET / HTTP/1.1\r\n\r\n"[..]]);
+    assert_eq!(conversation.run([&[b'x'; 99][..]]), End::Reading);
     assert_eq!(
-        conversation.tell([&b"x"[..]]),
+        conversation.run([&b"x"[..]]),
         End::Closed(CloseReason::Finished)
     );
 }
 
 #[test]
-fn keep_alive_is_announced_and_counted_down() {
+fn keep_alive_max_is_announced_and_counted_down() {
     let mut conversation =
         Conversation::new(context(|config| config.limits.keep_alive_max = Some(2)));
     let request = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
-    conversation.tell([request, request, request, request]);
+    conversation.run([request, request, request, request]);
     let output = String::from_utf8_lossy(&conversation.output).into_owned();
     let announced: Vec<_> = output
         .lines()
@@ -496,16 +497,16 @@ fn keep_alive_is_announced_and_counted_down() {
 }
 
 #[test]
-fn pipelined_replies_leave_in_one_write() {
+fn pipelined_responses_are_one_write() {
     let mut conversation = Conversation::new(context(|_| {}));
     let request = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
     let pipeline = request.repeat(16);
     let mut writes = 0;
-    let mut pieces = vec![&pipeline[..]].into_iter();
+    let mut reads = vec![&pipeline[..]].into_iter();
     loop {
         match conversation.machine.next(&mut conversation.cx) {
-            Action::Read => match pieces.next() {
-                Some(piece) => conversation.receive(piece),
+            Action::Read => match reads.next() {
+                Some(bytes) => conversation.receive(bytes),
                 None => break,
             },
             Action::Dispatch(id) => conversation.respond(id),
@@ -523,7 +524,7 @@ fn pipelined_replies_leave_in_one_write() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read() {
+fn full_outbox_stops_reading() {
     let mut conversation =
         Conversation::new(context(|config| config.limits.max_outbox_bytes = 1000));
     let pipeline = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200);
@@ -539,7 +540,7 @@ fn a_client_that_does_not_read_is_not_read() {
                 handled += 1;
                 conversation.respond(id);
             }
-            // The kernel takes nothing.
+            // Nothing is sent.
             Action::Write => {
                 assert!(conversation.machine.segment().prefix.len() < 1000 + 300);
                 break;
@@ -550,13 +551,13 @@ fn a_client_that_does_not_read_is_not_read() {
     assert!(handled < 10, "{handled} requests were handled");
 }
 
-/// `len` bytes in pieces of three.
+/// A response with a body of `len` bytes, produced in chunks of three.
 fn stream(len: usize, length: Option<u64>) -> Response {
     let mut left = len;
     let produce = move || {
-        let piece = left.min(3);
-        left -= piece;
-        Ok((piece > 0).then(|| bytes::Bytes::from(vec![b's'; piece])))
+        let chunk = left.min(3);
+        left -= chunk;
+        Ok((chunk > 0).then(|| bytes::Bytes::from(vec![b's'; chunk])))
     };
     let stream = BodyStream::produced(produce);
     let stream = match length {
@@ -567,14 +568,14 @@ fn stream(len: usize, length: Option<u64>) -> Response {
 }
 
 #[test]
-fn a_stream_is_chunked_and_keeps_the_connection() {
+fn stream_of_unknown_length_is_chunked_and_keeps_connection() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |request| match request.path() {
         "/stream" => stream(7, None),
         _ => Response::text("plain"),
     };
     let request = "GET /stream HTTP/1.1\r\nHost: h\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    conversation.tell([request.as_bytes()]);
+    conversation.run([request.as_bytes()]);
     let output = String::from_utf8_lossy(&conversation.output).into_owned();
     let (head, rest) = output.split_once("\r\n\r\n").expect("a head");
     assert!(head.contains("Transfer-Encoding: chunked") && !head.contains("Content-Length"));
@@ -597,11 +598,11 @@ fn a_stream_is_chunked_and_keeps_the_connection() {
 }
 
 #[test]
-fn a_stream_to_http_1_0_ends_with_the_connection() {
+fn stream_to_http_1_0_ends_with_connection() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| stream(7, None);
     let request = &b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"[..];
-    conversation.tell([request]);
+    conversation.run([request]);
     assert!(conversation.shut_down);
     let output = String::from_utf8_lossy(&conversation.output).into_owned();
     assert!(
@@ -612,52 +613,55 @@ fn a_stream_to_http_1_0_ends_with_the_connection() {
 }
 
 #[test]
-fn a_stream_of_known_length_keeps_its_promise_or_the_connection_ends() {
+fn stream_with_other_length_than_announced_closes_connection() {
     let requests = &b"GET /7 HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
-    let mut kept = Conversation::new(context(|_| {}));
-    kept.handler = |request| match request.path() {
+    let mut matching = Conversation::new(context(|_| {}));
+    matching.handler = |request| match request.path() {
         "/7" => stream(7, Some(7)),
         _ => Response::text("next"),
     };
-    assert_eq!(kept.tell([requests]), End::Reading);
-    assert_eq!(kept.replies(), ["200+ sssssss", "200+ next"]);
-    for promised in [6, 8] {
-        let mut broken = Conversation::new(context(|_| {}));
-        broken.handler = match promised {
+    assert_eq!(matching.run([requests]), End::Reading);
+    assert_eq!(matching.responses(), ["200+ sssssss", "200+ next"]);
+    for announced in [6, 8] {
+        let mut mismatched = Conversation::new(context(|_| {}));
+        mismatched.handler = match announced {
             6 => |_| stream(7, Some(6)),
             _ => |_| stream(7, Some(8)),
         };
         assert_eq!(
-            broken.tell([requests]),
-            End::Closed(CloseReason::ContentCutShort)
+            mismatched.run([requests]),
+            End::Closed(CloseReason::BodyTruncated)
         );
-        assert!(!broken.output.ends_with(b"next"));
-        assert_eq!(broken.records[0].outcome, Completion::Aborted);
+        assert!(!mismatched.output.ends_with(b"next"));
+        assert_eq!(mismatched.records[0].outcome, Completion::Aborted);
     }
 }
 
 #[test]
-fn a_stream_that_fails_is_cut_short() {
+fn failed_stream_closes_connection_without_last_chunk() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| {
         let mut first = true;
-        let produce = move || match std::mem::take(&mut first) {
-            true => Ok(Some(bytes::Bytes::from_static(b"abc"))),
-            false => Err(std::io::Error::other("on purpose")),
+        let produce = move || {
+            if std::mem::take(&mut first) {
+                Ok(Some(bytes::Bytes::from_static(b"abc")))
+            } else {
+                Err(std::io::Error::other("on purpose"))
+            }
         };
         Response::new(StatusCode::OK).with_body(Body::Stream(BodyStream::produced(produce)))
     };
-    let end = conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    assert_eq!(end, End::Closed(CloseReason::ContentCutShort));
+    let end = conversation.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert_eq!(end, End::Closed(CloseReason::BodyTruncated));
     assert!(conversation.output.ends_with(b"3\r\nabc\r\n"));
     assert_eq!(conversation.records[0].outcome, Completion::Aborted);
 }
 
 #[test]
-fn every_exchange_is_recorded_as_it_went() {
+fn every_exchange_is_recorded() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.tell([&b"HEAD /large HTTP/1.1\r\nHost: h\r\nUser-Agent: u\r\nReferer: r\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    conversation.tell([&b"GET /b\r\n"[..]]);
+    conversation.run([&b"HEAD /large HTTP/1.1\r\nHost: h\r\nUser-Agent: u\r\nReferer: r\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    conversation.run([&b"GET /b\r\n"[..]]);
     let seen: Vec<_> = conversation
         .records
         .iter()
@@ -671,7 +675,7 @@ fn every_exchange_is_recorded_as_it_went() {
             )
         })
         .collect();
-    let refusal = "400 Bad Request: malformed request line\n".len() as u64;
+    let rejection = "400 Bad Request: malformed request line\n".len() as u64;
     assert_eq!(
         seen,
         [
@@ -682,7 +686,7 @@ fn every_exchange_is_recorded_as_it_went() {
                 Completion::Complete
             ),
             ("GET /a HTTP/1.1".to_owned(), 200, 7, Completion::Complete),
-            ("GET /b".to_owned(), 400, refusal, Completion::Complete),
+            ("GET /b".to_owned(), 400, rejection, Completion::Complete),
         ]
     );
     assert_eq!(
@@ -694,19 +698,19 @@ fn every_exchange_is_recorded_as_it_went() {
 }
 
 #[test]
-fn an_aborted_transfer_is_recorded_with_what_was_sent() {
+fn aborted_transfer_is_recorded_with_bytes_sent() {
     let mut conversation = Conversation::new(context(|_| {}));
     conversation.handler = |_| {
         let file = std::fs::File::open("/dev/null").expect("a file");
         let range = FileRange::new(Arc::new(file), 0, 1 << 40);
         Response::new(StatusCode::OK).with_body(Body::File(range))
     };
-    let mut told = false;
+    let mut received = false;
     let mut head_len = 0;
     loop {
         match conversation.machine.next(&mut conversation.cx) {
-            Action::Read if !told => {
-                told = true;
+            Action::Read if !received => {
+                received = true;
                 conversation.receive(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
             }
             Action::Dispatch(id) => conversation.respond(id),
@@ -736,7 +740,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
     assert!(head_len > 0 && conversation.machine.is_sending_bulk());
     assert_eq!(conversation.machine.timer(), Timer::Send);
     conversation.machine.on_lost(CloseReason::Broken);
-    assert_eq!(conversation.tell([]), End::Closed(CloseReason::Broken));
+    assert_eq!(conversation.run([]), End::Closed(CloseReason::Broken));
     assert_eq!(conversation.records.len(), 1);
     let record = &conversation.records[0];
     assert_eq!(
@@ -746,7 +750,7 @@ fn an_aborted_transfer_is_recorded_with_what_was_sent() {
 }
 
 #[test]
-fn timeouts_say_408_where_somebody_waits_for_an_answer() {
+fn timeout_is_408_inside_a_request_and_close_between_requests() {
     let table = [
         ("", Timer::KeepAlive, None),
         (
@@ -760,51 +764,51 @@ fn timeouts_say_408_where_somebody_waits_for_an_answer() {
             Some("408- 408 Request Timeout: request timed out\n"),
         ),
     ];
-    for (input, timer, reply) in table {
+    for (input, timer, response) in table {
         let mut conversation = Conversation::new(context(|_| {}));
-        conversation.tell([input.as_bytes()]);
+        conversation.run([input.as_bytes()]);
         assert_eq!(conversation.machine.timer(), timer);
         conversation.machine.on_timeout(&mut conversation.cx);
-        let end = conversation.tell([]);
-        let replies = conversation.replies();
-        assert_eq!(replies.first().map(String::as_str), reply, "{input:?}");
-        if reply.is_none() {
+        let end = conversation.run([]);
+        let responses = conversation.responses();
+        assert_eq!(responses.first().map(String::as_str), response, "{input:?}");
+        if response.is_none() {
             assert_eq!(end, End::Closed(CloseReason::TimedOut));
         }
     }
 }
 
 #[test]
-fn a_drained_connection_closes_once_it_is_quiet() {
+fn drained_connection_closes_when_idle() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.cx.service = DrainState::Draining;
-    // A request that is already on its way is answered.
+    conversation.cx.drain_state = DrainState::Draining;
+    // A request that is already in transit is answered.
     assert!(!conversation.machine.close_if_draining(&conversation.cx));
-    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    assert_eq!(conversation.replies(), ["200- GET / "]);
+    conversation.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    assert_eq!(conversation.responses(), ["200- GET / "]);
 
     let mut idle = Conversation::new(context(|_| {}));
-    idle.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    idle.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     assert!(!idle.machine.close_if_draining(&idle.cx));
-    idle.cx.service = DrainState::Draining;
+    idle.cx.drain_state = DrainState::Draining;
     assert!(idle.machine.close_if_draining(&idle.cx));
-    assert_eq!(idle.tell([]), End::Closed(CloseReason::Drained));
+    assert_eq!(idle.run([]), End::Closed(CloseReason::Drained));
 }
 
 #[test]
-fn an_idle_machine_owns_no_memory() {
+fn idle_machine_owns_no_buffers() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.tell([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    conversation.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     conversation.machine.release_buffers(&mut conversation.cx);
     assert_eq!(conversation.cx.buffers.free(), 2);
 }
 
-/// Longer than a target may be, and three of them longer than a head.
+/// Longer than a target may be; three of them are longer than a head may be.
 const LONG: &[u8] = &[b'a'; 8300];
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces_come_to_the_same(
+    fn output_does_not_depend_on_how_input_is_split(
         parts in proptest::collection::vec(prop_oneof![
             Just(&b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]),
             Just(&b"HEAD /b HTTP/1.1\r\nHost: h\r\n\r\n"[..]),
@@ -827,22 +831,23 @@ proptest! {
     ) {
         let input = parts.concat();
         let mut whole = Conversation::new(context(|_| {}));
-        whole.tell([&input[..]]);
+        whole.run([&input[..]]);
         let mut split = Conversation::new(context(|_| {}));
         split.write_size = write_size;
-        split.tell(input.chunks(read_size));
+        split.run(input.chunks(read_size));
         prop_assert_eq!(&split.output, &whole.output);
         prop_assert_eq!(split.records.len(), whole.records.len());
     }
 }
 
-/// A content that is read while it comes in: the machine is told `pieces` until it wants more than
-/// there is or waits, and its handler replies when it has read all.
-fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
-    let mut pieces = pieces.iter();
+/// Runs a machine whose handlers read request bodies as streams, each read returning one of `reads`,
+/// until it wants to read more. A handler responds when it has read its whole body. Returns the output
+/// and the bodies.
+fn stream_in(reads: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
+    let mut reads = reads.iter();
     let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
-    let (mut output, mut content, mut reader) = (Vec::new(), Vec::new(), None);
+    let (mut output, mut bodies, mut reader) = (Vec::new(), Vec::new(), None);
     loop {
         match machine.next(&mut cx) {
             Action::Admit(id) => {
@@ -854,8 +859,8 @@ fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
                 machine.on_admission(id, Ok(mode), &mut cx);
             }
             Action::Dispatch(id) => reader = Some((id, machine.request(id, &cx).reader())),
-            Action::Read => match pieces.next() {
-                Some(piece) => machine.read_buf(&mut cx).extend_from_slice(piece),
+            Action::Read => match reads.next() {
+                Some(bytes) => machine.read_buf(&mut cx).extend_from_slice(bytes),
                 None => break,
             },
             Action::Write => {
@@ -865,37 +870,37 @@ fn stream_in(pieces: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
             }
             Action::Blocked => {
                 let (id, mut reader) = reader.take().expect("a request");
-                reader.read_to_end(&mut content).expect("all of it");
+                reader.read_to_end(&mut bodies).expect("a complete body");
                 machine.on_response(id, Response::text("read"), &mut cx);
             }
             Action::Log(_) => {}
             other => panic!("{other:?}"),
         }
     }
-    (machine, cx, output, content)
+    (machine, cx, output, bodies)
 }
 
 #[test]
-fn a_stream_does_not_depend_on_how_it_was_split() {
-    let content: Vec<u8> = (0..70_000_u32).map(|at| (at / 7) as u8).collect();
+fn streamed_body_does_not_depend_on_how_input_is_split() {
+    let body: Vec<u8> = (0..70_000_u32).map(|at| (at / 7) as u8).collect();
     let length = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n";
-    let length = [length.as_bytes(), &content].concat();
+    let length = [length.as_bytes(), &body].concat();
     let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut chunked = chunked.as_bytes().to_vec();
-    for chunk in content.chunks(999) {
+    for chunk in body.chunks(999) {
         chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         chunked.extend_from_slice(chunk);
         chunked.extend_from_slice(b"\r\n");
     }
     chunked.extend_from_slice(b"0\r\n\r\n");
-    let behind = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab";
+    let next = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab";
     for input in [length, chunked] {
-        let input = [&input[..], behind].concat();
+        let input = [&input[..], next].concat();
         for size in [1, 2, 3, 50, 1000, 4096, 16_384] {
-            let pieces: Vec<&[u8]> = input.chunks(size).collect();
-            let (_, _, output, read) = stream_in(&pieces);
-            // The content behind it is small, so it is whole and read like the other.
-            assert!(read == [&content[..], b"ab"].concat(), "pieces of {size}");
+            let reads: Vec<&[u8]> = input.chunks(size).collect();
+            let (_, _, output, bodies) = stream_in(&reads);
+            // The second body is small, so it is complete before it is read.
+            assert!(bodies == [&body[..], b"ab"].concat(), "reads of {size}");
             let output = String::from_utf8_lossy(&output);
             assert_eq!(output.matches("HTTP/1.1 200").count(), 2, "{size}");
         }
@@ -903,7 +908,7 @@ fn a_stream_does_not_depend_on_how_it_was_split() {
 }
 
 #[test]
-fn a_stream_waits_for_its_client_or_for_its_reader() {
+fn streaming_waits_for_client_or_for_full_pipe() {
     let head = &b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"[..];
     let (mut machine, mut cx, _, _) = stream_in(&[head]);
     assert_eq!(machine.timer(), Timer::Body);
@@ -916,23 +921,25 @@ fn a_stream_waits_for_its_client_or_for_its_reader() {
     assert_eq!(machine.timer(), Timer::Handler);
     machine.on_timeout(&mut cx);
     assert!(matches!(machine.next(&mut cx), Action::Blocked));
-    // An answer ends it: nobody can say where the next request begins.
+    // A response before the end of the body closes the connection: the start of the next request is
+    // unknown.
     machine.on_response(machine.exchange_id(), Response::text("enough"), &mut cx);
     assert!(matches!(machine.next(&mut cx), Action::Write));
     let text = String::from_utf8_lossy(machine.segment().prefix).into_owned();
     assert!(text.contains("Connection: close"), "{text}");
 }
 
-/// A file that cannot be read is a 500 as long as nothing is said, and a cut after that.
+/// A file that cannot be read is a 500 as long as nothing of the response is sent; after that the
+/// connection is closed.
 #[test]
-fn a_disk_that_fails_is_told_if_there_is_time() {
+fn unreadable_file_is_500_unless_response_is_partly_sent() {
     let file = Arc::new(std::fs::File::open("/dev/null").expect("a file"));
     for (readable, status) in [(0, "500"), (1000, "200")] {
         let mut machine = Machine::new(ClientInfo::plain(peer()));
         let mut cx = context(|_| {});
         let mut input =
             Some(&b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..]);
-        let (mut output, mut records, mut looks) = (Vec::new(), Vec::new(), 0);
+        let (mut output, mut records, mut probes) = (Vec::new(), Vec::new(), 0);
         let reason = loop {
             match machine.next(&mut cx) {
                 Action::Read => match input.take() {
@@ -950,8 +957,8 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
                     machine.on_response(id, response, &mut cx);
                 }
                 Action::ProbeFile(id, _) => {
-                    looks += 1;
-                    let result = match looks {
+                    probes += 1;
+                    let result = match probes {
                         1 if readable > 0 => Ok(Resident::InKernel(readable)),
                         _ => Err(std::io::Error::other("on purpose")),
                     };
@@ -969,31 +976,32 @@ fn a_disk_that_fails_is_told_if_there_is_time() {
             }
         };
         let output = String::from_utf8_lossy(&output).into_owned();
-        let last = output.rfind("HTTP/1.1 ").expect("a reply");
+        let last = output.rfind("HTTP/1.1 ").expect("a response");
         assert!(
             output[last..].starts_with(&format!("HTTP/1.1 {status}")),
             "{output}"
         );
         assert!(output.contains("small"), "{output}");
-        let told = status == "500";
+        let is_500 = status == "500";
         assert_eq!(
             output[last..].contains("Connection: close"),
-            told,
+            is_500,
             "{output}"
         );
-        let expected = match told {
-            true => CloseReason::Finished,
-            false => CloseReason::ContentCutShort,
+        let expected = if is_500 {
+            CloseReason::Finished
+        } else {
+            CloseReason::BodyTruncated
         };
         assert_eq!(reason, expected);
         assert_eq!(records.len(), 2);
         assert_eq!(records[1].status.as_str(), status);
-        assert_eq!(records[1].outcome == Completion::Complete, told);
+        assert_eq!(records[1].outcome == Completion::Complete, is_500);
     }
 }
 
-/// A file of a gigabyte that was asked for and is answered with.
-fn on_its_way(recording: RecordMode) -> (Machine, Context) {
+/// A machine with a response whose body is a file of a gibibyte.
+fn large_download(recording: RecordMode) -> (Machine, Context) {
     let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
     cx.recording = recording;
@@ -1012,43 +1020,43 @@ fn on_its_way(recording: RecordMode) -> (Machine, Context) {
 }
 
 #[test]
-fn a_file_waits_for_its_disk_and_then_for_nothing_of_ours() {
-    let (mut machine, mut cx) = on_its_way(RecordMode::On);
-    let facts = |machine: &Machine| {
-        let passage = machine.transfer().expect("a file");
-        assert_eq!(passage.info.line, b"GET /a HTTP/1.1");
+fn transfer_of_file_is_stalled_on_disk_while_probed() {
+    let (mut machine, mut cx) = large_download(RecordMode::On);
+    let progress = |machine: &Machine| {
+        let transfer = machine.transfer().expect("a file");
+        assert_eq!(transfer.info.line, b"GET /a HTTP/1.1");
         assert_eq!(
-            (passage.direction, passage.total),
+            (transfer.direction, transfer.total),
             (Direction::Down, Some(1 << 30))
         );
-        (passage.moved, passage.stall)
+        (transfer.moved, transfer.stall)
     };
-    assert_eq!(facts(&machine), (0, None));
+    assert_eq!(progress(&machine), (0, None));
     let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
         panic!("a file to probe");
     };
-    assert_eq!(facts(&machine), (0, Some(StalledOn::Disk)));
+    assert_eq!(progress(&machine), (0, Some(StalledOn::Disk)));
     machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
-    assert_eq!(facts(&machine), (0, None));
+    assert_eq!(progress(&machine), (0, None));
     assert!(matches!(machine.next(&mut cx), Action::Write));
     let head = machine.segment().prefix.len();
     machine.on_written(head);
     machine.on_written(1000);
-    assert_eq!(facts(&machine), (1000, None));
+    assert_eq!(progress(&machine), (1000, None));
     assert!(matches!(machine.next(&mut cx), Action::ProbeFile(..)));
-    assert_eq!(facts(&machine), (1000, Some(StalledOn::Disk)));
+    assert_eq!(progress(&machine), (1000, Some(StalledOn::Disk)));
 }
 
 #[test]
-fn of_what_is_not_recorded_nothing_is_told() {
-    let (machine, _) = on_its_way(RecordMode::Off);
+fn unrecorded_exchange_reports_no_transfer() {
+    let (machine, _) = large_download(RecordMode::Off);
     assert!(machine.transfer().is_none());
 }
 
 #[test]
 fn answers_for_another_exchange_are_dropped() {
     let stale = ExchangeId(7);
-    let (mut machine, mut cx) = on_its_way(RecordMode::On);
+    let (mut machine, mut cx) = large_download(RecordMode::On);
     let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
         panic!("a file to probe");
     };
