@@ -119,7 +119,7 @@ impl InFlightRecord {
         let (content_bytes, is_complete) = (self.body_bytes(sent), self.is_complete(sent));
         let status = self.response.map(|response| response.status);
         Record {
-            client_addr: peer: self.info.peer,
+            client_addr: self.info.peer,
             line: self.info.line,
             referer: self.info.referer,
             user_agent: self.info.user_agent,
