@@ -1,7 +1,7 @@
 //! Versions of files that were served lately: open, or read if they are small, with their heads
 //! rendered.
 //!
-//! An entry is believed for [`FRESH`], or for [`QUIET`] if its directory is watched and nothing
+//! An entry is believed for [`REVALIDATE_AFTER`], or for [`MAX_UNWATCHED_AGE`] if its directory is watched and nothing
 //! happens there; then the path is resolved again, and the entry stays if it leads to the same
 //! version of the same file. So a hot file costs next to no system calls, and a changed one is seen
 //! practically at once, whole: entries are replaced, never changed.
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::inotify::Directory;
+use super::inotify::WatchedDirectory;
 use super::representation::Representation;
 
 /// How long nobody looks whether a file has changed.
-pub(super) const FRESH: Duration = Duration::from_millis(10);
+pub(super) const REVALIDATE_AFTER: Duration = Duration::from_millis(10);
 
 /// How long nobody looks if nothing is heard of its directory.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+pub(super) const MAX_UNWATCHED_AGE: Duration = Duration::from_secs(2);
 
 /// Event loops seldom meet at one lock.
 const SHARDS: usize = 16;
@@ -61,7 +61,7 @@ pub(super) struct Cache {
 
 #[derive(Debug)]
 struct Shard {
-    entries: LruCache<Vec<u8>, Entry>,
+    entries: LruCache<Vec<u8>, CacheEntry>,
     bytes: usize,
     files: usize,
     /// Beside the entries, whose lock is taken anyway.
@@ -69,29 +69,29 @@ struct Shard {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CacheEntry {
     /// `None` if there is known to be nothing.
     version: Option<Arc<Representation>>,
     checked: Instant,
     /// Its directory, if that was watched when it was checked.
-    watched: Option<Arc<Directory>>,
+    watched: Option<Arc<WatchedDirectory>>,
 }
 
-impl Entry {
-    fn known(&self, now: Instant) -> Known {
+impl CacheEntry {
+    fn known(&self, now: Instant) -> CacheState {
         let age = now.saturating_duration_since(self.checked);
         let quiet = || {
             self.watched
                 .as_ref()
-                .is_some_and(|watched| watched.is_quiet())
+                .is_some_and(|watched| watched.is_unchanged())
         };
         let version = self.version.clone();
-        if age < QUIET && quiet() {
-            Known::Quiet(version)
-        } else if age < FRESH {
-            Known::Fresh(version)
+        if age < MAX_UNWATCHED_AGE && quiet() {
+            CacheState::Watched(version)
+        } else if age < REVALIDATE_AFTER {
+            CacheState::Fresh(version)
         } else {
-            Known::Stale(version)
+            CacheState::Stale(version)
         }
     }
 
@@ -108,29 +108,29 @@ impl Entry {
 
 /// When something was found, and whether it would be heard if it changed.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct CheckedAt {
     /// The moment before looking.
     pub(super) at: Instant,
-    pub(super) watched: Option<Arc<Directory>>,
+    pub(super) watched: Option<Arc<WatchedDirectory>>,
 }
 
-impl Seen {
+impl CheckedAt {
     /// What nobody would hear of.
-    pub(super) fn once(at: Instant) -> Self {
+    pub(super) fn unwatched(at: Instant) -> Self {
         Self { at, watched: None }
     }
 }
 
 /// What the cache knows.
 #[derive(Debug)]
-pub(super) enum Known {
+pub(super) enum CacheState {
     /// This, and nobody has touched it.
-    Quiet(Option<Arc<Representation>>),
+    Watched(Option<Arc<Representation>>),
     /// This, for certain enough.
     Fresh(Option<Arc<Representation>>),
     /// This, a while ago.
     Stale(Option<Arc<Representation>>),
-    Nothing,
+    Miss,
 }
 
 impl Cache {
@@ -150,19 +150,19 @@ impl Cache {
         }
     }
 
-    pub(super) fn get(&self, key: &[u8], now: Instant) -> Known {
+    pub(super) fn get(&self, key: &[u8], now: Instant) -> CacheState {
         let mut shard = self.shard(key);
         let entry = shard.entries.get(key);
-        let known = entry.map_or(Known::Nothing, |entry| entry.known(now));
-        if matches!(known, Known::Quiet(_) | Known::Fresh(_)) {
+        let known = entry.map_or(CacheState::Miss, |entry| entry.known(now));
+        if matches!(known, CacheState::Watched(_) | CacheState::Fresh(_)) {
             shard.counts.hits += 1;
         }
         known
     }
 
     /// Keeps what was found.
-    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Representation>>, seen: Seen) {
-        let entry = Entry {
+    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Representation>>, seen: CheckedAt) {
+        let entry = CacheEntry {
             version,
             checked: seen.at,
             watched: seen.watched,
@@ -171,7 +171,7 @@ impl Cache {
     }
 
     /// Keeps a version that was looked at again and is the same, unless another has come.
-    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Representation>, seen: Seen) {
+    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Representation>, seen: CheckedAt) {
         let mut shard = self.shard(key);
         shard.counts.revalidations += 1;
         if let Some(entry) = shard.entries.get_mut(key)
@@ -212,7 +212,7 @@ impl Cache {
 }
 
 impl Shard {
-    fn put(&mut self, key: &[u8], entry: Entry) {
+    fn put(&mut self, key: &[u8], entry: CacheEntry) {
         self.counts.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
@@ -240,7 +240,7 @@ impl Shard {
         }
     }
 
-    fn forget(&mut self, entry: &Entry) {
+    fn forget(&mut self, entry: &CacheEntry) {
         self.bytes -= entry.bytes();
         self.files -= entry.files();
     }

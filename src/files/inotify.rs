@@ -7,7 +7,7 @@
 //!
 //! It is heard on local file systems only. What nobody is told of, a change through a memory
 //! mapping, or through another name of the file elsewhere, is the reason why even quiet files are
-//! looked at from time to time ([`QUIET`](super::cache::QUIET)).
+//! looked at from time to time ([`MAX_UNWATCHED_AGE`](super::cache::MAX_UNWATCHED_AGE)).
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -24,45 +24,49 @@ use super::root::Root;
 const MAX_DIRECTORIES: usize = 1024;
 
 /// How long a directory in which something has happened, or that cannot be watched, is left alone.
-const REST: Duration = Duration::from_millis(100);
+const WATCH_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The watches beneath one root.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct DirectoryWatches {
     /// `None` where nothing would be heard.
     inotify: Option<OwnedFd>,
-    known: Mutex<Known>,
+    known: Mutex<WatchTable>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    by_name: HashMap<Vec<u8>, Arc<Directory>>,
+struct WatchTable {
+    by_name: HashMap<Vec<u8>, Arc<WatchedDirectory>>,
     /// One directory may have several names.
-    by_watch: HashMap<i32, Vec<Arc<Directory>>>,
+    by_watch: HashMap<i32, Vec<Arc<WatchedDirectory>>>,
 }
 
 /// A directory that is watched, or was.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct WatchedDirectory {
     /// `None` for the root.
-    parent: Option<Arc<Directory>>,
+    parent: Option<Arc<WatchedDirectory>>,
     since: Instant,
-    disturbed: AtomicBool,
+    changed: AtomicBool,
 }
 
-impl Directory {
+impl WatchedDirectory {
     /// True if nothing is known to have happened in it, or to it, since it is watched.
-    pub(super) fn is_quiet(&self) -> bool {
-        let above = || self.parent.as_ref().is_none_or(|parent| parent.is_quiet());
-        !self.disturbed.load(Ordering::Acquire) && above()
+    pub(super) fn is_unchanged(&self) -> bool {
+        let above = || {
+            self.parent
+                .as_ref()
+                .is_none_or(|parent| parent.is_unchanged())
+        };
+        !self.changed.load(Ordering::Acquire) && above()
     }
 
-    fn disturb(&self) {
-        self.disturbed.store(true, Ordering::Release);
+    fn mark_changed(&self) {
+        self.changed.store(true, Ordering::Release);
     }
 }
 
-impl Watch {
+impl DirectoryWatches {
     pub(super) fn new(root: &Root) -> Self {
         let inotify = match root.is_local() {
             true => inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
@@ -75,7 +79,7 @@ impl Watch {
     }
 
     /// Takes note of what has happened.
-    pub(super) fn listen(&self) {
+    pub(super) fn drain_events(&self) {
         let Some(inotify) = &self.inotify else {
             return;
         };
@@ -85,34 +89,47 @@ impl Watch {
         while let Ok(event) = events.next() {
             let mut known = self.known();
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                known.disturb_all();
+                known.mark_all_changed();
             } else if let Some(directories) = known.by_watch.remove(&event.wd()) {
-                directories.iter().for_each(|directory| directory.disturb());
+                directories
+                    .iter()
+                    .for_each(|directory| directory.mark_changed());
             }
         }
     }
 
     /// The directory `name`, if it has been watched since before `now` and is quiet.
-    pub(super) fn quiet(&self, root: &Root, name: &[u8], now: Instant) -> Option<Arc<Directory>> {
+    pub(super) fn unchanged_directory(
+        &self,
+        root: &Root,
+        name: &[u8],
+        now: Instant,
+    ) -> Option<Arc<WatchedDirectory>> {
         self.inotify.as_ref()?;
         let directory = self.known().watch(self, root, name, now);
-        (directory.since < now && directory.is_quiet()).then_some(directory)
+        (directory.since < now && directory.is_unchanged()).then_some(directory)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, WatchTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
-    fn watch(&mut self, watch: &Watch, root: &Root, name: &[u8], now: Instant) -> Arc<Directory> {
+impl WatchTable {
+    fn watch(
+        &mut self,
+        watch: &DirectoryWatches,
+        root: &Root,
+        name: &[u8],
+        now: Instant,
+    ) -> Arc<WatchedDirectory> {
         if let Some(directory) = self.by_name.get(name)
-            && (directory.is_quiet() || now < directory.since + REST)
+            && (directory.is_unchanged() || now < directory.since + WATCH_RETRY_INTERVAL)
         {
             return Arc::clone(directory);
         }
         if self.by_name.len() >= MAX_DIRECTORIES {
-            self.by_name.retain(|_, directory| directory.is_quiet());
+            self.by_name.retain(|_, directory| directory.is_unchanged());
             self.by_watch.retain(|_, directories| {
                 directories.retain(|directory| Arc::strong_count(directory) > 1);
                 !directories.is_empty()
@@ -127,10 +144,10 @@ impl Known {
             true => start(watch, root, name),
             false => None,
         };
-        let directory = Arc::new(Directory {
+        let directory = Arc::new(WatchedDirectory {
             parent,
             since: now,
-            disturbed: AtomicBool::new(started.is_none()),
+            changed: AtomicBool::new(started.is_none()),
         });
         if let Some(watch) = started {
             let same = self.by_watch.entry(watch).or_default();
@@ -143,15 +160,15 @@ impl Known {
         directory
     }
 
-    fn disturb_all(&mut self) {
+    fn mark_all_changed(&mut self) {
         for directory in self.by_name.values() {
-            directory.disturb();
+            directory.mark_changed();
         }
     }
 }
 
 /// Watches a directory that no link leads to.
-fn start(watch: &Watch, root: &Root, name: &[u8]) -> Option<i32> {
+fn start(watch: &DirectoryWatches, root: &Root, name: &[u8]) -> Option<i32> {
     let events = WatchFlags::ATTRIB
         | WatchFlags::CLOSE_WRITE
         | WatchFlags::CREATE
@@ -175,7 +192,7 @@ mod tests {
     const LATER: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_directory_is_quiet_until_something_happens_in_it_or_above() {
+    fn a_directory_is_unchanged_until_something_happens_in_it_or_above() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         fs::create_dir_all(path.join("a/b")).expect("folders");
@@ -185,12 +202,12 @@ mod tests {
         if !root.is_local() {
             return;
         }
-        let watch = Watch::new(&root);
+        let watch = DirectoryWatches::new(&root);
         let mut now = Instant::now();
-        let mut quiet = |name: &[u8]| {
+        let mut unchanged_directory = |name: &[u8]| {
             now += LATER;
-            watch.listen();
-            watch.quiet(&root, name, now)
+            watch.drain_events();
+            watch.unchanged_directory(&root, name, now)
         };
         let happens: [&dyn Fn(); 5] = [
             &|| fs::write(path.join("a/b/file"), "two").expect("a change"),
@@ -203,15 +220,21 @@ mod tests {
             &|| fs::remove_dir(path.join("a/b")).expect("a change"),
         ];
         for (at, happens) in happens.iter().enumerate() {
-            assert!(quiet(b"a/b").is_none(), "{at}: not watched before");
-            let directory = quiet(b"a/b").expect("it is watched");
-            assert!(quiet(b"a/b").is_some() && directory.is_quiet());
+            assert!(
+                unchanged_directory(b"a/b").is_none(),
+                "{at}: not watched before"
+            );
+            let directory = unchanged_directory(b"a/b").expect("it is watched");
+            assert!(unchanged_directory(b"a/b").is_some() && directory.is_unchanged());
             happens();
-            watch.listen();
-            assert!(!directory.is_quiet(), "{at}");
+            watch.drain_events();
+            assert!(!directory.is_unchanged(), "{at}");
         }
         for unwatched in [&b"link"[..], b"link/b", b"none"] {
-            assert!(quiet(unwatched).is_none() && quiet(unwatched).is_none());
+            assert!(
+                unchanged_directory(unwatched).is_none()
+                    && unchanged_directory(unwatched).is_none()
+            );
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Requests for files: folders as a [`Handler`]. It knows no sockets and no connections.
 //!
-//! The pipeline, as [`answer`](Inner::answer) has it: host → method → redirect rules → what stands
+//! The pipeline, as [`answer`](Hosts::answer) has it: host → method → redirect rules → what stands
 //! at the path ([`tree`], through [`resolve`] and [`root`], the only place that opens) → content
 //! coding → preconditions → ranges → response.
 //!
 //! What comes the other way, if it may come at all, is [`upload`]'s.
 //!
-//! All of it runs on the event loop, unless something takes patience: to open or read what is not in
+//! All of it runs on the event loop, unless something takes blocking: to open or read what is not in
 //! the kernel's memory, to hash or to compress a file, to read a folder. Then the whole pipeline is
 //! run again on a helper thread of the disk that is concerned, which has it.
 
@@ -42,12 +42,12 @@ use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Body, Fields, Rejection, Request, Response, cors, error_page, target};
 use crate::site::{HostName, Listing, Site};
 pub use cache::CacheStats;
-use listing::{Entries, Hidden, Order, UploadForm};
+use listing::{Entries, SortOrder, UploadForm};
 use representation::Representation;
-use resolve::{Resolved, last_of};
+use resolve::{Resolved, file_name};
 use root::{Blocking, OpenError};
-use rules::{Dotted, Rules, Scope};
-use tree::{Found, ServeError, Snapshot, Tree};
+use rules::{DotFiles, Rules, ServeScope};
+use tree::{LookupResult, RootSnapshot, ServeError, Tree};
 
 /// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, takes files
 /// for the tree, too.
@@ -61,11 +61,11 @@ use tree::{Found, ServeError, Snapshot, Tree};
 /// ```
 #[derive(Clone, Debug)]
 pub struct StaticFiles {
-    inner: Arc<Inner>,
+    inner: Arc<Hosts>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Hosts {
     default: Tree,
     hosts: Vec<(Vec<HostName>, Tree)>,
 }
@@ -95,7 +95,7 @@ impl StaticFiles {
             let tree = Tree::open(&path.join(root), host)?;
             hosts.push((host.names.clone(), tree));
         }
-        let inner = Arc::new(Inner { default, hosts });
+        let inner = Arc::new(Hosts { default, hosts });
         let files = Self { inner };
         for missing in files.missing_files() {
             log::warn!("{missing} is not in the root or not readable");
@@ -115,9 +115,9 @@ impl StaticFiles {
     /// rather have another form of it, or has it already, is not looked at. It may wait for a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = self.inner.tree(request);
-        let at = tree.snapshot(Blocking::Enough);
+        let at = tree.snapshot(Blocking::Allowed);
         let path = request.path_bytes();
-        let resolved = || resolve::resolve(&tree.rules, &at.root, path, Blocking::Enough);
+        let resolved = || resolve::resolve(&tree.rules, &at.root, path, Blocking::Allowed);
         tree.rules.redirect(request).is_none() && matches!(resolved(), Ok(Resolved::File(..)))
     }
 
@@ -132,7 +132,7 @@ impl StaticFiles {
     /// Never serves the file at `path`, which is relative to the root, on any host whose root it
     /// lies beneath. Call it before the server starts.
     pub fn hiding(mut self, path: &Path) -> Self {
-        if let Some(Inner { default, hosts }) = Arc::get_mut(&mut self.inner) {
+        if let Some(Hosts { default, hosts }) = Arc::get_mut(&mut self.inner) {
             let path = default.path.join(path);
             default.hide(&path);
             hosts.iter_mut().for_each(|(_, tree)| tree.hide(&path));
@@ -149,15 +149,15 @@ impl Handler for StaticFiles {
         if self.inner.tree(request).takes(request.method()) {
             return self.inner.take(request);
         }
-        match self.inner.answer(request, Blocking::None) {
+        match self.inner.answer(request, Blocking::Forbidden) {
             Ok(response) => response.into(),
-            Err(Slow) => {
+            Err(WouldBlock) => {
                 let inner = Arc::clone(&self.inner);
                 let device = inner.tree(request).device_of(request.path_bytes());
                 let request = request.clone().into_owned();
                 let job = move || {
-                    let answer = inner.answer(&request, Blocking::Enough);
-                    answer.unwrap_or_else(|Slow| {
+                    let answer = inner.answer(&request, Blocking::Allowed);
+                    answer.unwrap_or_else(|WouldBlock| {
                         Response::fault("files: a blocking lookup would block")
                     })
                 };
@@ -173,7 +173,7 @@ impl Handler for StaticFiles {
             method if tree.allowed().contains(method) => BodyPolicy::Buffer {
                 max: MAX_IGNORED_BYTES,
             },
-            _ => BodyPolicy::Reject(tree.refuse_method(request)),
+            _ => BodyPolicy::Reject(tree.reject_method(request)),
         }
     }
 
@@ -191,12 +191,12 @@ impl Handler for StaticFiles {
 const MAX_LISTED: usize = 2_000_000;
 
 /// A part of something there is only so much of, given back when it is dropped.
-struct Place {
+struct SemaphorePermit {
     taken: Arc<AtomicUsize>,
     count: usize,
 }
 
-impl Place {
+impl SemaphorePermit {
     fn take(taken: &Arc<AtomicUsize>, count: usize, max: usize) -> Option<Self> {
         let before = taken.fetch_add(count, Ordering::Relaxed);
         let place = Self {
@@ -207,27 +207,27 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SemaphorePermit {
     fn drop(&mut self) {
         self.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
-/// The answer takes patience that the thread at hand does not have.
-struct Slow;
+/// The answer takes blocking that the thread at hand does not have.
+struct WouldBlock;
 
-impl Inner {
+impl Hosts {
     fn shed(&self) {
         let trees = self.hosts.iter().map(|(_, tree)| tree);
         trees.chain([&self.default]).for_each(Tree::shed);
     }
 
-    fn answer(&self, request: &Request<'_>, patience: Blocking) -> Result<Response, Slow> {
+    fn answer(&self, request: &Request<'_>, blocking: Blocking) -> Result<Response, WouldBlock> {
         let tree = self.tree(request);
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return Ok(tree.options(request)),
-            _ => return Ok(tree.refuse_method(request)),
+            _ => return Ok(tree.reject_method(request)),
         }
         if let Some(elsewhere) = tree.rules.redirect(request) {
             return Ok(elsewhere);
@@ -235,19 +235,19 @@ impl Inner {
         if tree.is_named_as_file(request) {
             return Ok(tree.add_slash(request));
         }
-        let at = tree.snapshot(patience);
-        let served = match tree.serve(&at, request, patience) {
+        let at = tree.snapshot(blocking);
+        let served = match tree.serve(&at, request, blocking) {
             // What is kept open for speed may be in the way.
-            Err(ServeError::OpenError(OpenError::Overloaded)) => {
+            Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
                 self.shed();
-                tree.serve(&at, request, patience)
+                tree.serve(&at, request, blocking)
             }
             served => served,
         };
         match served {
             Ok(response) => Ok(response),
-            Err(ServeError::Slow) => Err(Slow),
-            Err(ServeError::OpenError(miss)) => tree.miss(&at, request, miss, patience),
+            Err(ServeError::WouldBlock) => Err(WouldBlock),
+            Err(ServeError::Open(miss)) => tree.miss(&at, request, miss, blocking),
         }
     }
 
@@ -305,7 +305,7 @@ impl Inner {
 fn explain_validators(fields: &Fields<'_>, version: &Representation, outcome: Precondition) {
     let name = Escaped(&version.name);
     if let Some(tag) = &version.validators.etag {
-        let why = match version.is_settled() {
+        let why = match version.is_mtime_stable() {
             true => "",
             false => ", weak because the file is less than two seconds old",
         };
@@ -358,33 +358,33 @@ fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
 impl Tree {
     fn serve(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Response, ServeError> {
         let path = request.path_bytes();
-        match self.find(at, path, patience) {
-            Ok(Found::Representation(plain)) => {
+        match self.find(at, path, blocking) {
+            Ok(LookupResult::Representation(plain)) => {
                 let accepted = AcceptEncoding::parse(request.fields());
-                let version = self.encoded(at, path, plain, accepted, patience)?;
-                Ok(self.represent(at, request, &version, patience)?)
+                let version = self.encoded(at, path, plain, accepted, blocking)?;
+                Ok(self.represent(at, request, &version, blocking)?)
             }
-            Ok(Found::Directory) => Ok(self.add_slash(request)),
-            Ok(Found::NoIndex) if self.rules.listing == Listing::On => {
+            Ok(LookupResult::MissingSlash) => Ok(self.add_slash(request)),
+            Ok(LookupResult::NoIndex) if self.rules.listing == Listing::On => {
                 explain!("listing", "on, so the entries of the folder are listed");
-                self.list(at, request, patience)
+                self.list(at, request, blocking)
             }
-            found @ (Ok(Found::NoIndex) | Err(ServeError::OpenError(OpenError::NotFound))) => {
-                if let Ok(Found::NoIndex) = found {
+            found @ (Ok(LookupResult::NoIndex) | Err(ServeError::Open(OpenError::NotFound))) => {
+                if let Ok(LookupResult::NoIndex) = found {
                     explain!(
                         "listing",
                         "off, so the folder is not listed (--listing on lists it)"
                     );
                 }
-                let (key, page) = self.application_page(at, request, patience)?;
+                let (key, page) = self.application_page(at, request, blocking)?;
                 let accepted = AcceptEncoding::parse(request.fields());
-                let page = self.encoded(at, &key, page, accepted, patience)?;
-                Ok(self.represent(at, request, &page, patience)?)
+                let page = self.encoded(at, &key, page, accepted, blocking)?;
+                Ok(self.represent(at, request, &page, blocking)?)
             }
             Err(halt) => Err(halt),
         }
@@ -393,11 +393,11 @@ impl Tree {
     /// 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
     fn represent(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
         version: &Representation,
-        patience: Blocking,
-    ) -> Result<Response, Slow> {
+        blocking: Blocking,
+    ) -> Result<Response, WouldBlock> {
         let fields = request.fields();
         let precondition = conditional::evaluate(request.method(), fields, &version.validators);
         if explain_log::is_explained() {
@@ -410,7 +410,7 @@ impl Tree {
             }
             Precondition::Failed => {
                 let status = StatusCode::PRECONDITION_FAILED;
-                return self.error(at, request, status, patience);
+                return self.error(at, request, status, blocking);
             }
             Precondition::Proceed => {}
         }
@@ -427,7 +427,7 @@ impl Tree {
             RangeRequest::Part(part) => response_body::part(version, part),
             RangeRequest::Parts(parts) => response_body::parts(version, &parts),
             RangeRequest::Unsatisfiable => self
-                .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE, patience)?
+                .error(at, request, StatusCode::RANGE_NOT_SATISFIABLE, blocking)?
                 .with_header(CONTENT_RANGE, format!("bytes */{}", version.len)),
         })
     }
@@ -436,16 +436,16 @@ impl Tree {
     /// script that is missing must hear that it is missing.
     fn application_page(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<(Vec<u8>, Arc<Representation>), ServeError> {
         let Some(name) = &self.rules.spa else {
             return Err(OpenError::NotFound.into());
         };
         let page = Escaped(name);
         let path = request.path_bytes();
-        let last = last_of(path);
+        let last = file_name(path);
         if last.contains(&b'.') {
             explain!(
                 "spa",
@@ -465,7 +465,7 @@ impl Tree {
             "spa",
             "{page} answers the navigation because there is no such file"
         );
-        let page = self.file(at, name, Rules::never_keep, patience)?;
+        let page = self.file(at, name, Rules::set_no_cache, blocking)?;
         // Kept apart from the same file under its own name.
         Ok(([b"\0", &name[..]].concat(), page))
     }
@@ -473,7 +473,7 @@ impl Tree {
     /// True if the root is a folder that is nested below a prefix, and the prefix is asked for
     /// without a slash: links in its index would lead elsewhere.
     fn is_named_as_file(&self, request: &Request<'_>) -> bool {
-        self.rules.scope == Scope::Tree
+        self.rules.scope == ServeScope::Tree
             && request.path_bytes() == b"/"
             && !request.full_path_bytes().ends_with(b"/")
     }
@@ -495,29 +495,27 @@ impl Tree {
         let response = Response::text(format!("{status}\n"))
             .with_status(status)
             .with_header(LOCATION, location);
-        self.rules.decorate_made(response, request.path_bytes())
+        self.rules
+            .add_headers_without_caching(response, request.path_bytes())
     }
 
     fn list(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Response, ServeError> {
-        if patience == Blocking::None {
-            return Err(ServeError::Slow);
+        if blocking == Blocking::Forbidden {
+            return Err(ServeError::WouldBlock);
         }
         let path = request.path_bytes();
         let name = path.strip_prefix(b"/").unwrap_or(path);
         let directory = at.root.directory(name)?;
-        let hidden = match self.rules.dotted {
-            Dotted::Hidden => Hidden::Omitted,
-            Dotted::Escaped => Hidden::Shown,
-        };
         let stat = |entry: &[u8]| at.root.stat(&[name, entry].concat());
-        let mut entries = Entries::read(&directory, hidden, stat).map_err(OpenError::Failed)?;
+        let mut entries =
+            Entries::read(&directory, self.rules.dot_files, stat).map_err(OpenError::Failed)?;
         entries.omit(crate::site::SITE_FILE.as_bytes());
-        if !name.is_empty() && hidden == Hidden::Omitted {
+        if !name.is_empty() && self.rules.dot_files == DotFiles::Hidden {
             // Public at the top only.
             entries.omit(b".well-known");
         }
@@ -530,13 +528,13 @@ impl Tree {
             }
         }
         let form = match negotiation::response_format(request.fields()) {
-            ResponseFormat::Json => listing::Form::Json,
+            ResponseFormat::Json => listing::ListingFormat::Json,
             ResponseFormat::Html | ResponseFormat::Text => {
-                listing::Form::from_query(request.query())
+                listing::ListingFormat::from_query(request.query())
             }
         };
-        let order = Order::from_query(request.query());
-        let Some(place) = Place::take(&self.listed, entries.len(), MAX_LISTED) else {
+        let order = SortOrder::from_query(request.query());
+        let Some(place) = SemaphorePermit::take(&self.listed, entries.len(), MAX_LISTED) else {
             return Ok(Response::unavailable(
                 "too many folder listings in progress; try again",
             ));
@@ -545,7 +543,7 @@ impl Tree {
             Some(_) => UploadForm::Shown,
             None => UploadForm::Absent,
         };
-        let mut listing = listing::Listing::new(entries, path, order, form, upload_form);
+        let mut listing = listing::ListingRenderer::new(entries, path, order, form, upload_form);
         let produce = move || {
             let _held_until_the_end = &place;
             Ok(listing.next_piece())
@@ -554,11 +552,11 @@ impl Tree {
         let response = Response::new(StatusCode::OK).with_body(Body::Stream(stream));
         let response = self
             .rules
-            .decorate_made(response, path)
+            .add_headers_without_caching(response, path)
             .with_header(VARY, "Accept");
         Ok(match form {
-            listing::Form::Json => response.with_header(CONTENT_TYPE, "application/json"),
-            listing::Form::Html => response
+            listing::ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
+            listing::ListingFormat::Html => response
                 .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
                 .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
         })
@@ -583,7 +581,7 @@ impl Tree {
     /// The methods there are; and for a page of another origin, that it may ask (Fetch §4.8).
     fn options(&self, request: &Request<'_>) -> Response {
         let mut response = allowing(Response::new(StatusCode::NO_CONTENT), self.allowed());
-        self.rules.add_safety(response.headers_mut());
+        self.rules.add_security_headers(response.headers_mut());
         match cors::is_preflight(request) && self.rules.cors.is_some() {
             true => cors::permit(response, "GET, HEAD"),
             false => response,
@@ -591,7 +589,7 @@ impl Tree {
     }
 
     /// 405 or 501, in the form the client prefers.
-    fn refuse_method(&self, request: &Request<'_>) -> Response {
+    fn reject_method(&self, request: &Request<'_>) -> Response {
         let method = request.method();
         if matches!(*method, Method::PUT | Method::POST) {
             explain!(
@@ -603,24 +601,24 @@ impl Tree {
         }
         let plain = method_not_allowed(method, self.allowed());
         let mut response = error_page::instead_of(plain, request.fields());
-        self.rules.add_safety(response.headers_mut());
+        self.rules.add_security_headers(response.headers_mut());
         response
     }
 
     fn miss(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
         miss: OpenError,
-        patience: Blocking,
-    ) -> Result<Response, Slow> {
+        blocking: Blocking,
+    ) -> Result<Response, WouldBlock> {
         let status = match miss {
             OpenError::NotFound => StatusCode::NOT_FOUND,
             OpenError::Forbidden => StatusCode::FORBIDDEN,
-            OpenError::Overloaded => {
+            OpenError::OutOfDescriptors => {
                 return Ok(Response::unavailable("out of file descriptors or memory"));
             }
-            OpenError::Changing | OpenError::Cold => {
+            OpenError::Modified | OpenError::WouldBlock => {
                 return Ok(Response::unavailable(
                     "the file is being modified; try again",
                 ));
@@ -630,35 +628,35 @@ impl Tree {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        self.error(at, request, status, patience)
+        self.error(at, request, status, blocking)
     }
 
     /// The site's page for a status, or ours.
     fn error(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         request: &Request<'_>,
         status: StatusCode,
-        patience: Blocking,
-    ) -> Result<Response, Slow> {
+        blocking: Blocking,
+    ) -> Result<Response, WouldBlock> {
         let form = negotiation::response_format(request.fields());
-        let mut response = match self.error_page(at, status, patience)? {
+        let mut response = match self.error_page(at, status, blocking)? {
             Some(page) if form != ResponseFormat::Json => Response::new(status)
                 .with_header(CONTENT_TYPE, page.media_type.clone())
                 .with_header(VARY, "Accept")
-                .with_body(page.body(page.whole_range())),
+                .with_body(page.body(page.full_range())),
             _ => error_page::page(status, form),
         };
-        self.rules.add_safety(response.headers_mut());
+        self.rules.add_security_headers(response.headers_mut());
         Ok(response)
     }
 
     fn error_page(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         status: StatusCode,
-        patience: Blocking,
-    ) -> Result<Option<Arc<Representation>>, Slow> {
+        blocking: Blocking,
+    ) -> Result<Option<Arc<Representation>>, WouldBlock> {
         let Some(name) = self.rules.error_page(status) else {
             return Ok(None);
         };
@@ -668,19 +666,19 @@ impl Tree {
             status.as_u16(),
             Escaped(name)
         );
-        match self.file(at, name, |_: &mut HeaderMap| {}, patience) {
+        match self.file(at, name, |_: &mut HeaderMap| {}, blocking) {
             Ok(page) => Ok(Some(page)),
-            Err(ServeError::Slow) => Err(Slow),
-            Err(ServeError::OpenError(_)) => Ok(None),
+            Err(ServeError::WouldBlock) => Err(WouldBlock),
+            Err(ServeError::Open(_)) => Ok(None),
         }
     }
 
     /// The files that the rules name and that cannot be served now.
     fn missing_files(&self) -> impl Iterator<Item = String> {
-        let at = self.snapshot(Blocking::Enough);
+        let at = self.snapshot(Blocking::Allowed);
         let is_missing = move |(_, name): &(String, &[u8])| {
-            let opened = at.root.get(name, Blocking::Enough);
-            !matches!(opened, Ok(root::Opened::File(_)))
+            let opened = at.root.get(name, Blocking::Allowed);
+            !matches!(opened, Ok(root::OpenedPath::File(_)))
         };
         let mentioned = self.rules.mentioned().filter(is_missing);
         mentioned.map(|(rule, name)| format!("{rule}: {}", String::from_utf8_lossy(name)))

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::media_type;
-use super::root::{self, Blocking, Facts, Identity, OpenError, OpenedFile};
+use super::root::{self, Blocking, FileId, FileMetadata, OpenError, OpenedFile};
 use super::rules::Rules;
 use crate::body::FileRange;
 use crate::body::file_range::{FileState, Storage};
@@ -31,7 +31,7 @@ use crate::site::Compress;
 #[derive(Debug)]
 pub(super) struct Representation {
     /// Which version of which file this is, or was made from.
-    pub(super) identity: Identity,
+    pub(super) file_id: FileId,
     /// The file's name beneath the root.
     pub(super) name: Vec<u8>,
     pub(super) modified: SystemTime,
@@ -43,16 +43,16 @@ pub(super) struct Representation {
     /// The fields of a 304 (RFC 9110 §15.4.5).
     pub(super) unchanged: Arc<PreparedFields>,
     pub(super) finish: fn(&mut HeaderMap),
-    age: Age,
+    age: MtimeAge,
     content: Content,
 }
 
 /// Whether the modification time can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
+enum MtimeAge {
     /// A second change could leave the same time behind.
-    Young,
-    Settled,
+    Recent,
+    Stable,
 }
 
 #[derive(Clone, Debug)]
@@ -77,36 +77,40 @@ pub(super) struct RepresentationBuilder<'a> {
 }
 
 impl Representation {
-    pub(super) fn new(making: &RepresentationBuilder<'_>, facts: Facts, content: Content) -> Self {
-        let media_type = making.rules.media_types.of(making.typed_name);
+    pub(super) fn new(
+        builder: &RepresentationBuilder<'_>,
+        metadata: FileMetadata,
+        content: Content,
+    ) -> Self {
+        let media_type = builder.rules.media_types.of(builder.typed_name);
         let len = match &content {
             Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(..) => facts.len,
+            Content::File(..) => metadata.len,
         };
         let now = SystemTime::now();
-        let age = age(facts.modified, now);
-        let validators = making.validators(facts, now);
+        let age = age(metadata.modified, now);
+        let validators = builder.validators(metadata, now);
         let mut fields = fields(
-            making.rules,
-            making.path,
+            builder.rules,
+            builder.path,
             &validators,
             &media_type,
-            making.coding,
+            builder.coding,
         );
-        if is_gzipped_svg(making.name) {
+        if is_gzipped_svg(builder.name) {
             fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        (making.finish)(&mut fields);
+        (builder.finish)(&mut fields);
         Self {
-            identity: facts.identity,
-            name: making.name.to_vec(),
-            modified: facts.modified,
+            file_id: metadata.id,
+            name: builder.name.to_vec(),
+            modified: metadata.modified,
             len,
             media_type,
             validators,
             unchanged: unchanged(&fields),
             whole: PreparedFields::new(fields),
-            finish: making.finish,
+            finish: builder.finish,
             age,
             content,
         }
@@ -117,7 +121,7 @@ impl Representation {
     pub(super) fn is_unchanged(&self) -> bool {
         match &self.content {
             Content::Memory(_) => true,
-            Content::File(file, _) => root::is_unchanged(file, self.identity),
+            Content::File(file, _) => root::is_unchanged(file, self.file_id),
         }
     }
 
@@ -132,14 +136,15 @@ impl Representation {
     }
 
     /// True if its modification time can be relied on.
-    pub(super) fn is_settled(&self) -> bool {
-        self.age == Age::Settled
+    pub(super) fn is_mtime_stable(&self) -> bool {
+        self.age == MtimeAge::Stable
     }
 
     /// True if this is still the version to serve for a file of this identity.
-    pub(super) fn is_of(&self, identity: Identity) -> bool {
-        let settled = self.age == Age::Settled || age(self.modified, SystemTime::now()) == self.age;
-        self.identity == identity && settled
+    pub(super) fn is_of(&self, file_id: FileId) -> bool {
+        let settled =
+            self.age == MtimeAge::Stable || age(self.modified, SystemTime::now()) == self.age;
+        self.file_id == file_id && settled
     }
 
     /// How many bytes of content it holds in memory.
@@ -197,7 +202,7 @@ impl Representation {
         let mut fields = fields(rules, path, &validators, &self.media_type, coding);
         (self.finish)(&mut fields);
         Self {
-            identity: self.identity,
+            file_id: self.file_id,
             name: self.name.clone(),
             modified: self.modified,
             len: content.len() as u64,
@@ -211,7 +216,7 @@ impl Representation {
         }
     }
 
-    pub(super) fn whole_range(&self) -> ByteRange {
+    pub(super) fn full_range(&self) -> ByteRange {
         ByteRange {
             start: 0,
             end: self.len,
@@ -245,15 +250,15 @@ impl Content {
     /// head and needs no descriptor. `None` if the file changed while it was read.
     pub(super) fn of(
         opened: OpenedFile,
-        medium: Storage,
-        patience: Blocking,
+        storage: Storage,
+        blocking: Blocking,
     ) -> Result<Option<Self>, OpenError> {
-        if opened.facts.len > SMALL_BODY_BYTES as u64 {
-            let version = FileState::new(opened.facts.len, opened.facts.modified, medium);
+        if opened.metadata.len > SMALL_BODY_BYTES as u64 {
+            let version = FileState::new(opened.metadata.len, opened.metadata.modified, storage);
             return Ok(Some(Self::File(Arc::new(opened.file), version)));
         }
-        let mut bytes = vec![0; opened.facts.len as usize];
-        if patience == Blocking::None && medium == Storage::Backed {
+        let mut bytes = vec![0; opened.metadata.len as usize];
+        if blocking == Blocking::Forbidden && storage == Storage::Backed {
             read_from_memory(&opened.file, &mut bytes)?;
         } else if let Err(error) = opened.file.read_exact_at(&mut bytes, 0) {
             return match error.kind() {
@@ -268,14 +273,14 @@ impl Content {
 }
 
 /// Reads a whole file without waiting for a disk: what is not in the kernel's memory is
-/// [`OpenError::Cold`], and asking has begun to bring it there. So is what a file system has that cannot
+/// [`OpenError::WouldBlock`], and asking has begun to bring it there. So is what a file system has that cannot
 /// say (FUSE, NFS).
 fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
     let len = bytes.len();
     match peek(file, bytes, 0) {
         Ok(count) if count == len => Ok(()),
         // A part of it, or nothing.
-        Ok(_) | Err(_) => Err(OpenError::Cold),
+        Ok(_) | Err(_) => Err(OpenError::WouldBlock),
     }
 }
 
@@ -287,17 +292,17 @@ fn peek(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
 
 impl RepresentationBuilder<'_> {
     /// What identifies the version that would be made.
-    pub(super) fn validators(&self, facts: Facts, now: SystemTime) -> Validators {
+    pub(super) fn validators(&self, metadata: FileMetadata, now: SystemTime) -> Validators {
         Validators {
-            etag: Some(self.tag(facts, age(facts.modified, now))),
-            last_modified: last_modified(facts.modified, now),
+            etag: Some(self.tag(metadata, age(metadata.modified, now))),
+            last_modified: last_modified(metadata.modified, now),
         }
     }
 
     /// From modification time and size, not from the inode: machines with the same files agree.
     /// Weak while the file is so young that a second change could leave the same time behind
     /// (RFC 9110 §8.8.1).
-    fn tag(&self, facts: Facts, age: Age) -> EntityTag {
+    fn tag(&self, metadata: FileMetadata, age: MtimeAge) -> EntityTag {
         let suffix = match self.coding {
             Coding::Identity => String::new(),
             coding => format!("-{}", coding.name()),
@@ -305,14 +310,14 @@ impl RepresentationBuilder<'_> {
         if let Some(tag) = &self.content_tag {
             return EntityTag::new(&format!("{tag}{suffix}"), Strength::Strong);
         }
-        let nanoseconds = match facts.modified.duration_since(UNIX_EPOCH) {
+        let nanoseconds = match metadata.modified.duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_nanos() as i128,
             Err(before) => -(before.duration().as_nanos() as i128),
         };
-        let opaque = format!("{nanoseconds:x}-{:x}{suffix}", facts.len);
+        let opaque = format!("{nanoseconds:x}-{:x}{suffix}", metadata.len);
         let strength = match age {
-            Age::Settled => Strength::Strong,
-            Age::Young => Strength::Weak,
+            MtimeAge::Stable => Strength::Strong,
+            MtimeAge::Recent => Strength::Weak,
         };
         EntityTag::new(&opaque, strength)
     }
@@ -369,15 +374,15 @@ fn is_gzipped_svg(name: &[u8]) -> bool {
 /// Whether a sidecar may stand for its source: not if it is older, and not while it may still be
 /// written. What compressors make has its source's time when it is done.
 pub(super) fn is_ready(sidecar: SystemTime, source: SystemTime) -> bool {
-    sidecar == source || (sidecar > source && age(sidecar, SystemTime::now()) == Age::Settled)
+    sidecar == source || (sidecar > source && age(sidecar, SystemTime::now()) == MtimeAge::Stable)
 }
 
 /// File systems count in up to 2 s. A time in the future may come again.
-fn age(modified: SystemTime, now: SystemTime) -> Age {
+fn age(modified: SystemTime, now: SystemTime) -> MtimeAge {
     const YOUNG: Duration = Duration::from_secs(2);
     match now.duration_since(modified) {
-        Ok(age) if age >= YOUNG => Age::Settled,
-        _ => Age::Young,
+        Ok(age) if age >= YOUNG => MtimeAge::Stable,
+        _ => MtimeAge::Recent,
     }
 }
 
@@ -397,10 +402,13 @@ mod tests {
     fn a_file_is_young_for_two_seconds_and_before_its_time() {
         let modified = UNIX_EPOCH + Duration::from_secs(100);
         let after = |millis| age(modified, modified + Duration::from_millis(millis));
-        assert_eq!(after(0), Age::Young);
-        assert_eq!(after(1999), Age::Young);
-        assert_eq!(after(2000), Age::Settled);
-        assert_eq!(age(modified, modified - Duration::from_secs(1)), Age::Young);
+        assert_eq!(after(0), MtimeAge::Recent);
+        assert_eq!(after(1999), MtimeAge::Recent);
+        assert_eq!(after(2000), MtimeAge::Stable);
+        assert_eq!(
+            age(modified, modified - Duration::from_secs(1)),
+            MtimeAge::Recent
+        );
     }
 
     #[test]

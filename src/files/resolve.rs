@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::root::{Blocking, OpenError, Opened, OpenedFile, Root};
-use super::rules::{CleanUrls, Destination, Dotted, Rules, Scope};
+use super::root::{Blocking, OpenError, OpenedFile, OpenedPath, Root};
+use super::rules::{CleanUrls, DotFiles, RouteTarget, Rules, ServeScope};
 use super::upload::temp_file::is_temp_file;
 use crate::explain_log::{self, Escaped, explain};
 
@@ -14,7 +14,7 @@ pub(super) enum Resolved<'p> {
     /// A file, and its name beneath the root.
     File(OpenedFile, Cow<'p, [u8]>),
     /// A directory whose address ends with a slash, which this path lacks.
-    Directory,
+    MissingSlash,
     /// A directory without an index.
     NoIndex,
 }
@@ -24,11 +24,11 @@ pub(super) fn resolve<'p>(
     rules: &'p Rules,
     root: &Root,
     path: &'p [u8],
-    patience: Blocking,
+    blocking: Blocking,
 ) -> Result<Resolved<'p>, OpenError> {
     match rules.routes.get(path) {
-        Some(Destination::Generated(made)) => {
-            let len = made.facts.len;
+        Some(RouteTarget::Generated(made)) => {
+            let len = made.metadata.len;
             explain!(
                 "route",
                 "{} is a route to {len} generated zero bytes",
@@ -37,11 +37,11 @@ pub(super) fn resolve<'p>(
             let copy = made.try_clone().map_err(OpenError::Failed)?;
             return Ok(Resolved::File(copy, Cow::Borrowed(path)));
         }
-        Some(Destination::File(name)) => {
+        Some(RouteTarget::File(name)) => {
             explain!("route", "{} is a route to {}", Escaped(path), Escaped(name));
-            return file(root, Cow::Borrowed(name), patience);
+            return file(root, Cow::Borrowed(name), blocking);
         }
-        None if rules.scope == Scope::Nothing => {
+        None if rules.scope == ServeScope::RoutesOnly => {
             explain!(
                 "route",
                 "{} is not served because the root is a single file, served at / and its name",
@@ -53,19 +53,19 @@ pub(super) fn resolve<'p>(
         None => explain!("route", "no route for {}", Escaped(path)),
     }
     let name = path.strip_prefix(b"/").ok_or(OpenError::NotFound)?;
-    if rules.hides(name) {
+    if rules.is_hidden(name) {
         return Err(OpenError::NotFound);
     }
     if name.is_empty() || name.ends_with(b"/") {
-        return index_of(rules, root, name, patience);
+        return index_of(rules, root, name, blocking);
     }
-    match get(root, name, patience) {
-        Ok(Opened::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
-        Ok(Opened::Directory) => match clean(rules, root, name, patience) {
-            Err(OpenError::NotFound) => Ok(Resolved::Directory),
+    match get(root, name, blocking) {
+        Ok(OpenedPath::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
+        Ok(OpenedPath::Directory) => match clean(rules, root, name, blocking) {
+            Err(OpenError::NotFound) => Ok(Resolved::MissingSlash),
             found => found,
         },
-        Err(OpenError::NotFound) => clean(rules, root, name, patience),
+        Err(OpenError::NotFound) => clean(rules, root, name, blocking),
         Err(miss) => Err(miss),
     }
 }
@@ -74,11 +74,11 @@ pub(super) fn resolve<'p>(
 pub(super) fn file<'p>(
     root: &Root,
     name: Cow<'p, [u8]>,
-    patience: Blocking,
+    blocking: Blocking,
 ) -> Result<Resolved<'p>, OpenError> {
-    match get(root, &name, patience)? {
-        Opened::File(opened) => Ok(Resolved::File(opened, name)),
-        Opened::Directory => Err(OpenError::NotFound),
+    match get(root, &name, blocking)? {
+        OpenedPath::File(opened) => Ok(Resolved::File(opened, name)),
+        OpenedPath::Directory => Err(OpenError::NotFound),
     }
 }
 
@@ -86,22 +86,22 @@ fn index_of<'p>(
     rules: &Rules,
     root: &Root,
     directory: &[u8],
-    patience: Blocking,
+    blocking: Blocking,
 ) -> Result<Resolved<'p>, OpenError> {
     for index in &rules.index {
         let name = [directory, index.as_bytes()].concat();
-        match get(root, &name, patience) {
-            Ok(Opened::File(opened)) => return Ok(Resolved::File(opened, Cow::Owned(name))),
-            Ok(Opened::Directory) | Err(OpenError::NotFound) => {}
+        match get(root, &name, blocking) {
+            Ok(OpenedPath::File(opened)) => return Ok(Resolved::File(opened, Cow::Owned(name))),
+            Ok(OpenedPath::Directory) | Err(OpenError::NotFound) => {}
             Err(miss) => return Err(miss),
         }
     }
-    match get(root, directory, patience)? {
-        Opened::Directory => {
+    match get(root, directory, blocking)? {
+        OpenedPath::Directory => {
             explain!("index", "{} has no index file", folder(directory));
             Ok(Resolved::NoIndex)
         }
-        Opened::File(_) => Err(OpenError::NotFound),
+        OpenedPath::File(_) => Err(OpenError::NotFound),
     }
 }
 
@@ -109,13 +109,13 @@ fn clean<'p>(
     rules: &Rules,
     root: &Root,
     name: &[u8],
-    patience: Blocking,
+    blocking: Blocking,
 ) -> Result<Resolved<'p>, OpenError> {
     match rules.clean_urls {
-        CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), patience),
+        CleanUrls::On => file(root, Cow::Owned([name, b".html"].concat()), blocking),
         CleanUrls::Off => {
             if explain_log::is_explained()
-                && let Ok(Opened::File(_)) = root.get(&[name, b".html"].concat(), patience)
+                && let Ok(OpenedPath::File(_)) = root.get(&[name, b".html"].concat(), blocking)
             {
                 let name = Escaped(name);
                 explain!("clean", "{name}.html exists, but clean-urls is off");
@@ -126,21 +126,26 @@ fn clean<'p>(
 }
 
 /// What the root has of that name.
-fn get(root: &Root, name: &[u8], patience: Blocking) -> Result<Opened, OpenError> {
-    let got = root.get(name, patience);
+fn get(root: &Root, name: &[u8], blocking: Blocking) -> Result<OpenedPath, OpenError> {
+    let got = root.get(name, blocking);
     match &got {
-        Ok(Opened::File(opened)) => {
-            explain!("file", "{} has {} bytes", Escaped(name), opened.facts.len);
+        Ok(OpenedPath::File(opened)) => {
+            explain!(
+                "file",
+                "{} has {} bytes",
+                Escaped(name),
+                opened.metadata.len
+            );
         }
-        Ok(Opened::Directory) => explain!("file", "{} is a folder", folder(name)),
+        Ok(OpenedPath::Directory) => explain!("file", "{} is a folder", folder(name)),
         Err(OpenError::NotFound) => explain!("file", "{} is not found", folder(name)),
         Err(OpenError::Forbidden) => {
             let why = "cannot be read by this process or is neither a file nor a folder";
             explain!("file", "{} {why}", folder(name));
         }
         // It is asked for again.
-        Err(OpenError::Cold) => {}
-        Err(OpenError::Overloaded | OpenError::Changing) => {
+        Err(OpenError::WouldBlock) => {}
+        Err(OpenError::OutOfDescriptors | OpenError::Modified) => {
             explain!(
                 "file",
                 "{} cannot be opened now because it changes or descriptors are short",
@@ -161,8 +166,8 @@ fn folder(name: &[u8]) -> Escaped<'_> {
 
 impl Rules {
     /// True if a name is nobody's business.
-    pub(super) fn hides(&self, name: &[u8]) -> bool {
-        if let Some(dotted) = dotted(name).filter(|_| self.dotted == Dotted::Hidden) {
+    pub(super) fn is_hidden(&self, name: &[u8]) -> bool {
+        if let Some(dotted) = dotted(name).filter(|_| self.dot_files == DotFiles::Hidden) {
             let (name, dotted) = (Escaped(name), Escaped(dotted));
             explain!(
                 "path",
@@ -170,7 +175,7 @@ impl Rules {
             );
             return true;
         }
-        if is_ours(name) {
+        if is_internal(name) {
             let why = "the site file and unfinished uploads are never served";
             explain!("path", "/{} is refused because {why}", Escaped(name));
             return true;
@@ -194,13 +199,13 @@ fn dotted(name: &[u8]) -> Option<&[u8]> {
 }
 
 /// True for the site file and for what is being uploaded.
-fn is_ours(name: &[u8]) -> bool {
-    let last = last_of(name);
+fn is_internal(name: &[u8]) -> bool {
+    let last = file_name(name);
     last == crate::site::SITE_FILE.as_bytes() || is_temp_file(last)
 }
 
 /// What is behind the last slash.
-pub(super) fn last_of(path: &[u8]) -> &[u8] {
+pub(super) fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
@@ -208,7 +213,7 @@ impl OpenedFile {
     fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.try_clone()?,
-            facts: self.facts,
+            metadata: self.metadata,
         })
     }
 }

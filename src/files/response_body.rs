@@ -18,8 +18,7 @@ use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
 
 pub(super) fn whole(version: &Representation) -> Response {
-    Response::prepared(StatusCode::OK, &version.whole)
-        .with_body(version.body(version.whole_range()))
+    Response::prepared(StatusCode::OK, &version.whole).with_body(version.body(version.full_range()))
 }
 
 pub(super) fn part(version: &Representation, range: ByteRange) -> Response {
@@ -71,10 +70,10 @@ fn joined(version: &Representation, framed: &Multipart) -> Bytes {
 /// Heads and parts of a file, in turn.
 struct PartsOfFile {
     file: Arc<File>,
-    todo: VecDeque<Piece>,
+    todo: VecDeque<MultipartItem>,
 }
 
-enum Piece {
+enum MultipartItem {
     Head(Bytes),
     Part(ByteRange),
 }
@@ -82,10 +81,15 @@ enum Piece {
 impl PartsOfFile {
     fn new(file: Arc<File>, framed: &Multipart) -> Self {
         let parts = framed.parts.iter();
-        let mut todo: VecDeque<Piece> = parts
-            .flat_map(|part| [Piece::Head(part.head.clone()), Piece::Part(part.range)])
+        let mut todo: VecDeque<MultipartItem> = parts
+            .flat_map(|part| {
+                [
+                    MultipartItem::Head(part.head.clone()),
+                    MultipartItem::Part(part.range),
+                ]
+            })
             .collect();
-        todo.push_back(Piece::Head(framed.end.clone()));
+        todo.push_back(MultipartItem::Head(framed.end.clone()));
         Self { file, todo }
     }
 }
@@ -95,12 +99,12 @@ impl BodyProducer for PartsOfFile {
         const PIECE_BYTES: u64 = 64 * 1024;
         let range = match self.todo.pop_front() {
             None => return Ok(None),
-            Some(Piece::Head(head)) => return Ok(Some(head)),
-            Some(Piece::Part(range)) => range,
+            Some(MultipartItem::Head(head)) => return Ok(Some(head)),
+            Some(MultipartItem::Part(range)) => range,
         };
         let len = range.len().min(PIECE_BYTES);
         if len < range.len() {
-            self.todo.push_front(Piece::Part(ByteRange {
+            self.todo.push_front(MultipartItem::Part(ByteRange {
                 start: range.start + len,
                 ..range
             }));

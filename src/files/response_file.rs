@@ -49,7 +49,7 @@ impl Response {
         }
         let len = metadata.len();
         let modified = metadata.modified()?;
-        let version = FileState::new(len, modified, root::medium(&file));
+        let version = FileState::new(len, modified, root::storage(&file));
         let range = FileRange::new(Arc::new(file), 0, len).with_state(&version);
         let media_type = MediaTypes::new(&Site::default()).of(path.as_os_str().as_bytes());
         Ok(Self::new(StatusCode::OK)

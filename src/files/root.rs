@@ -1,11 +1,11 @@
-//! The only place that opens files: beneath the root, and nothing that could hang.
+//! The only inode that opens files: beneath the root, and nothing that could hang.
 //!
 //! The root is held as an open directory. A path is resolved by the kernel with
 //! `openat2(RESOLVE_BENEATH)`: neither `..` nor a symbolic link can lead out of the root, and there
 //! is no moment between a check and the opening. Kernels and sandboxes without `openat2` get a
 //! walk, component by component, with the same result; so do absolute links, which the kernel
 //! refuses even if they lead back into the root. Who may not wait for a disk is told
-//! [`OpenError::Cold`] instead (`RESOLVE_CACHED`), and is told nothing else of file systems that ask
+//! [`OpenError::WouldBlock`] instead (`RESOLVE_CACHED`), and is told nothing else of file systems that ask
 //! another machine or program whenever something is opened (NFS, FUSE).
 
 use std::ffi::{CStr, CString, OsStr};
@@ -32,37 +32,37 @@ use crate::site::Symlinks;
 pub(super) struct Root {
     directory: OwnedFd,
     /// Which directory that is, wherever its name leads by now.
-    pub(super) place: Place,
+    pub(super) inode: InodeId,
     /// As it was named, and without links: what an absolute link must begin with to stay inside.
     names: [PathBuf; 2],
     symlinks: Symlinks,
-    resolution: Resolution,
-    memory: Memory,
+    resolver: PathResolver,
+    cached_lookups: CachedLookups,
     /// Where the bytes of the directory's own file system are.
-    medium: Storage,
+    storage: Storage,
 }
 
 /// Whether the kernel can be asked to look in its memory only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Memory {
+enum CachedLookups {
     /// `RESOLVE_CACHED`, since Linux 5.12.
-    First,
+    Supported,
     /// It would ask others, whatever is in its memory.
-    Never,
-    Unknown,
+    Remote,
+    Unsupported,
 }
 
 /// What tells two files apart at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct InodeId {
     device: u64,
     inode: u64,
 }
 
 /// What tells two versions of a file apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity {
-    place: Place,
+pub(super) struct FileId {
+    inode: InodeId,
     len: u64,
     modified: (i64, u64),
     changed: (i64, u64),
@@ -70,14 +70,14 @@ pub(super) struct Identity {
 
 /// Who resolves paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resolution {
-    Kernel,
+enum PathResolver {
+    Openat2,
     Walk,
 }
 
 /// What stands at a path.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum OpenedPath {
     File(OpenedFile),
     Directory,
 }
@@ -87,13 +87,13 @@ pub(super) enum Opened {
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,
-    pub(super) facts: Facts,
+    pub(super) metadata: FileMetadata,
 }
 
 /// What was true of a file when it was opened.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
-    pub(super) identity: Identity,
+pub(super) struct FileMetadata {
+    pub(super) id: FileId,
     pub(super) len: u64,
     pub(super) modified: SystemTime,
 }
@@ -101,16 +101,16 @@ pub(super) struct Facts {
 impl OpenedFile {
     /// True if nobody has changed the file since it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
-        is_unchanged(&self.file, self.facts.identity)
+        is_unchanged(&self.file, self.metadata.id)
     }
 }
 
 /// True if an open file is still the version it was.
-pub(super) fn is_unchanged(file: &File, identity: Identity) -> bool {
-    fstat(file).is_ok_and(|stat| Identity::of(&stat) == identity)
+pub(super) fn is_unchanged(file: &File, identity: FileId) -> bool {
+    fstat(file).is_ok_and(|stat| FileId::of(&stat) == identity)
 }
 
-impl Place {
+impl InodeId {
     fn of(stat: &Stat) -> Self {
         Self {
             device: stat.st_dev,
@@ -124,10 +124,10 @@ impl Place {
     }
 }
 
-impl Identity {
+impl FileId {
     fn of(stat: &Stat) -> Self {
         Self {
-            place: Place::of(stat),
+            inode: InodeId::of(stat),
             len: stat.st_size.unsigned_abs(),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
@@ -139,9 +139,9 @@ impl Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blocking {
     /// An event loop: it may not.
-    None,
+    Forbidden,
     /// A helper.
-    Enough,
+    Allowed,
 }
 
 /// Why there is nothing to serve at a path.
@@ -152,11 +152,11 @@ pub(super) enum OpenError {
     /// It is there, but not for us to read, or it is no regular file.
     Forbidden,
     /// The process is out of descriptors or memory.
-    Overloaded,
+    OutOfDescriptors,
     /// Somebody writes to it faster than it can be read.
-    Changing,
+    Modified,
     /// It is not in memory, and who asks may not wait for the disk.
-    Cold,
+    WouldBlock,
     /// The disk failed.
     Failed(io::Error),
 }
@@ -169,7 +169,7 @@ impl From<Errno> for OpenError {
             }
             // A socket, or a device without a driver.
             Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV => Self::Forbidden,
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Overloaded,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::OutOfDescriptors,
             errno => Self::Failed(errno.into()),
         }
     }
@@ -191,37 +191,37 @@ impl Root {
         let directory = open(&names[1], OPEN_DIRECTORY, Mode::empty())?;
         // Old kernels do not have the call (ENOSYS), some sandboxes forbid it (EPERM).
         let beneath = ResolveFlags::BENEATH;
-        let resolution = match open_kernel(directory.as_fd(), b".", beneath) {
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Resolution::Walk,
-            _ => Resolution::Kernel,
+        let resolver = match open_kernel(directory.as_fd(), b".", beneath) {
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => PathResolver::Walk,
+            _ => PathResolver::Openat2,
         };
         let cached = beneath | ResolveFlags::CACHED;
-        let memory = match open_kernel(directory.as_fd(), b".", cached) {
-            _ if asks_others(&directory) => Memory::Never,
-            Ok(_) => Memory::First,
-            Err(_) => Memory::Unknown,
+        let cached_lookups = match open_kernel(directory.as_fd(), b".", cached) {
+            _ if is_remote(&directory) => CachedLookups::Remote,
+            Ok(_) => CachedLookups::Supported,
+            Err(_) => CachedLookups::Unsupported,
         };
         Ok(Self {
-            place: Place::of(&fstat(&directory)?),
-            medium: medium(&directory),
+            inode: InodeId::of(&fstat(&directory)?),
+            storage: storage(&directory),
             directory,
             names,
             symlinks,
-            resolution,
-            memory,
+            resolver,
+            cached_lookups,
         })
     }
 
     /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
-    pub(super) fn get(&self, path: &[u8], patience: Blocking) -> Result<Opened, OpenError> {
+    pub(super) fn get(&self, path: &[u8], blocking: Blocking) -> Result<OpenedPath, OpenError> {
         if explain_log::is_explained() {
             self.explain_links(path);
         }
-        if !self.is_known_to(patience) {
-            return Err(OpenError::Cold);
+        if !self.may_open_with(blocking) {
+            return Err(OpenError::WouldBlock);
         }
-        if patience == Blocking::None && self.memory == Memory::First {
-            return opened(self.descriptor_in_memory(path)?);
+        if blocking == Blocking::Forbidden && self.cached_lookups == CachedLookups::Supported {
+            return opened(self.descriptor_if_cached(path)?);
         }
         opened(self.descriptor(path)?)
     }
@@ -242,23 +242,23 @@ impl Root {
     }
 
     /// False if nothing can be found out here by who may not wait.
-    pub(super) fn is_known_to(&self, patience: Blocking) -> bool {
-        patience == Blocking::Enough || self.memory != Memory::Never
+    pub(super) fn may_open_with(&self, blocking: Blocking) -> bool {
+        blocking == Blocking::Allowed || self.cached_lookups != CachedLookups::Remote
     }
 
-    /// Opens without waiting for a disk: what is not in the kernel's memory is [`OpenError::Cold`], and
+    /// Opens without waiting for a disk: what is not in the kernel's memory is [`OpenError::WouldBlock`], and
     /// so is what is mounted beneath the root, where opening may be to ask others.
-    fn descriptor_in_memory(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
+    fn descriptor_if_cached(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = self.flags() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         match openat2(&self.directory, path, OPEN_FILE, Mode::empty(), flags) {
             // What is mounted, and a link that must be looked at more closely.
-            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(OpenError::Cold),
+            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) => Err(OpenError::WouldBlock),
             result => Ok(result?),
         }
     }
 
-    /// The device that `path` lies on, as far as the kernel has it in memory: that of the folder
+    /// The device that `path` lies on, as far as the kernel has it in cached_lookups: that of the folder
     /// above it that is there. What is mounted is, so a disk that hangs is known by its device.
     pub(super) fn device_of(&self, path: &[u8]) -> u64 {
         /// Folders that are looked at, and this is more than lie above what is mounted.
@@ -279,7 +279,7 @@ impl Root {
         let known = folders
             .take(MAX_DEPTH)
             .map_while(|folder| device(folder).ok());
-        known.last().unwrap_or(self.place.device)
+        known.last().unwrap_or(self.inode.device)
     }
 
     fn flags(&self) -> ResolveFlags {
@@ -299,9 +299,9 @@ impl Root {
 
     /// Where the bytes of a file are. What is mounted beneath the root is not asked: that could have
     /// to be waited for.
-    pub(super) fn medium_of(&self, facts: &Facts) -> Storage {
-        match facts.identity.place.device == self.place.device {
-            true => self.medium,
+    pub(super) fn storage_of(&self, metadata: &FileMetadata) -> Storage {
+        match metadata.id.inode.device == self.inode.device {
+            true => self.storage,
             false => Storage::Backed,
         }
     }
@@ -319,19 +319,19 @@ impl Root {
 
     /// A path to a directory of the root's own file system, good for a moment; `None` if a link is
     /// on the way.
-    pub(super) fn path_without_links(&self, path: &[u8]) -> Option<HeldPath> {
+    pub(super) fn path_without_links(&self, path: &[u8]) -> Option<ProcFdPath> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let held = openat2(&self.directory, path, open, Mode::empty(), flags).ok()?;
-        let place = Place::of(&fstat(&held).ok()?);
-        (place.device == self.place.device).then(|| HeldPath::new(held))
+        let inode = InodeId::of(&fstat(&held).ok()?);
+        (inode.device == self.inode.device).then(|| ProcFdPath::new(held))
     }
 
     /// What stands at `path` itself, be it a link. It may be anywhere: only for comparing.
-    pub(super) fn identity_at(&self, path: &[u8]) -> Result<Option<Identity>, Errno> {
+    pub(super) fn file_id_at(&self, path: &[u8]) -> Result<Option<FileId>, Errno> {
         match statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Ok(stat) => Ok(Some(FileId::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -381,9 +381,9 @@ impl Root {
     fn descriptor_beneath(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let directory = self.directory.as_fd();
-        match self.resolution {
-            Resolution::Walk => self.walk(path),
-            Resolution::Kernel => match open_kernel(directory, path, self.flags_beneath()) {
+        match self.resolver {
+            PathResolver::Walk => self.walk(path),
+            PathResolver::Openat2 => match open_kernel(directory, path, self.flags_beneath()) {
                 Err(Errno::XDEV) => self.walk(path),
                 result => result,
             },
@@ -406,7 +406,7 @@ impl Root {
                 b"." => continue,
                 b".." => {
                     if above.pop().is_none() {
-                        explain_way_out(&followed.0, &followed.1);
+                        explain_escape(&followed.0, &followed.1);
                         return Err(Errno::XDEV);
                     }
                     continue;
@@ -445,7 +445,7 @@ impl Root {
                     let mut target = Path::new(OsStr::from_bytes(link.to_bytes()));
                     if target.is_absolute() {
                         let Some(inside) = self.beneath(target) else {
-                            explain_way_out(&name, &link);
+                            explain_escape(&name, &link);
                             return Err(Errno::XDEV);
                         };
                         target = inside;
@@ -464,19 +464,19 @@ impl Root {
     }
 }
 
-fn explain_way_out(name: &[u8], link: &CStr) {
+fn explain_escape(name: &[u8], link: &CStr) {
     let link = Escaped(link.to_bytes());
     let way_out = "leads out of the root and is not followed (--symlinks follow allows it)";
     explain!("symlink", "{} → {link} {way_out}", Escaped(name));
 }
 
 /// A path that leads to an open descriptor.
-pub(super) struct HeldPath {
+pub(super) struct ProcFdPath {
     path: String,
     _held: OwnedFd,
 }
 
-impl HeldPath {
+impl ProcFdPath {
     fn new(held: OwnedFd) -> Self {
         Self {
             path: format!("/proc/self/fd/{}", held.as_raw_fd()),
@@ -490,7 +490,7 @@ impl HeldPath {
 }
 
 /// True for file systems that open nothing without asking another machine or program.
-fn asks_others(file: impl AsFd) -> bool {
+fn is_remote(file: impl AsFd) -> bool {
     const AFS: FsWord = 0x5346_414f;
     const CEPH: FsWord = 0x00c3_6400;
     const CIFS: FsWord = 0xff53_4d42;
@@ -503,7 +503,7 @@ fn asks_others(file: impl AsFd) -> bool {
 }
 
 /// Where the bytes of a file system are. One that is on another machine may have to be waited for.
-pub(super) fn medium(file: impl AsFd) -> Storage {
+pub(super) fn storage(file: impl AsFd) -> Storage {
     const TMPFS: FsWord = 0x0102_1994;
     const RAMFS: FsWord = 0x8584_58f6;
     match fstatfs(file).map(|system| system.f_type) {
@@ -513,18 +513,18 @@ pub(super) fn medium(file: impl AsFd) -> Storage {
 }
 
 /// What a descriptor is, if it is one of the two things that can be served.
-pub(super) fn opened(descriptor: OwnedFd) -> Result<Opened, OpenError> {
+pub(super) fn opened(descriptor: OwnedFd) -> Result<OpenedPath, OpenError> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(Opened::File(OpenedFile {
-            facts: Facts {
-                identity: Identity::of(&stat),
+        FileType::RegularFile => Ok(OpenedPath::File(OpenedFile {
+            metadata: FileMetadata {
+                id: FileId::of(&stat),
                 len: stat.st_size.unsigned_abs(),
                 modified: modification_time(stat.st_mtime, stat.st_mtime_nsec),
             },
             file: File::from(descriptor),
         })),
-        FileType::Directory => Ok(Opened::Directory),
+        FileType::Directory => Ok(OpenedPath::Directory),
         _ => Err(OpenError::Forbidden),
     }
 }
@@ -597,13 +597,13 @@ mod tests {
     }
 
     fn get(root: &Root, path: &str) -> &'static str {
-        match root.get(path.as_bytes(), Blocking::Enough) {
-            Ok(Opened::File(opened)) => match opened.facts.len {
+        match root.get(path.as_bytes(), Blocking::Allowed) {
+            Ok(OpenedPath::File(opened)) => match opened.metadata.len {
                 4 => "file",
                 8 => "sub file",
                 _ => "another file",
             },
-            Ok(Opened::Directory) => "directory",
+            Ok(OpenedPath::Directory) => "directory",
             Err(OpenError::NotFound) => "not found",
             Err(OpenError::Forbidden) => "forbidden",
             Err(other) => panic!("{path}: {other:?}"),
@@ -641,13 +641,13 @@ mod tests {
             ("fifo", "forbidden"),
             ("socket", "forbidden"),
         ];
-        for resolution in [root.resolution, Resolution::Walk] {
-            root.resolution = resolution;
+        for resolver in [root.resolver, PathResolver::Walk] {
+            root.resolver = resolver;
             for (path, expected) in table {
                 // The walk ignores empty components at either end, which no caller hands it.
                 let rooted = path.starts_with('/') || path.ends_with('/');
-                if resolution == Resolution::Kernel || !rooted {
-                    assert_eq!(get(&root, path), expected, "{path:?} by {resolution:?}");
+                if resolver == PathResolver::Openat2 || !rooted {
+                    assert_eq!(get(&root, path), expected, "{path:?} by {resolver:?}");
                 }
             }
         }
@@ -659,11 +659,11 @@ mod tests {
     #[test]
     fn a_disk_beneath_the_root_is_known_without_asking_it() -> io::Result<()> {
         let root = Root::open(Path::new("/"), Symlinks::Inside)?;
-        let proc = Place::of_directory(Path::new("/proc"))?.device;
-        assert_ne!(proc, root.place.device);
+        let proc = InodeId::of_directory(Path::new("/proc"))?.device;
+        assert_ne!(proc, root.inode.device);
         let table = [
-            ("", root.place.device),
-            ("nothing/at/all", root.place.device),
+            ("", root.inode.device),
+            ("nothing/at/all", root.inode.device),
             ("proc", proc),
             ("proc/version", proc),
             ("proc/nothing/at/all", proc),
@@ -671,12 +671,15 @@ mod tests {
         for (path, device) in table {
             assert_eq!(root.device_of(path.as_bytes()), device, "{path}");
         }
-        if root.memory == Memory::First {
-            let impatient = root.get(b"proc", Blocking::None);
-            assert!(matches!(impatient, Err(OpenError::Cold)), "{impatient:?}");
+        if root.cached_lookups == CachedLookups::Supported {
+            let impatient = root.get(b"proc", Blocking::Forbidden);
+            assert!(
+                matches!(impatient, Err(OpenError::WouldBlock)),
+                "{impatient:?}"
+            );
         }
-        let patient = root.get(b"proc", Blocking::Enough);
-        assert!(matches!(patient, Ok(Opened::Directory)), "{patient:?}");
+        let patient = root.get(b"proc", Blocking::Allowed);
+        assert!(matches!(patient, Ok(OpenedPath::Directory)), "{patient:?}");
         Ok(())
     }
 
@@ -699,10 +702,10 @@ mod tests {
         ];
         for (symlinks, expected) in table {
             let mut root = Root::open(&outside.path().join("root"), symlinks)?;
-            for resolution in [root.resolution, Resolution::Walk] {
-                root.resolution = resolution;
+            for resolver in [root.resolver, PathResolver::Walk] {
+                root.resolver = resolver;
                 let found = ["inside", "dir/file", "out", "file"].map(|path| get(&root, path));
-                assert_eq!(found, expected, "{symlinks:?} by {resolution:?}");
+                assert_eq!(found, expected, "{symlinks:?} by {resolver:?}");
             }
         }
         Ok(())
@@ -739,10 +742,10 @@ mod tests {
             (Symlinks::Follow, ["open", "open", "open", "not found"]),
         ] {
             let mut root = Root::open(&inside, symlinks)?;
-            for resolution in [root.resolution, Resolution::Walk] {
-                root.resolution = resolution;
+            for resolver in [root.resolver, PathResolver::Walk] {
+                root.resolver = resolver;
                 let found = ["", "sub/deep", "dir/deep", "away"].map(|path| open(&root, path));
-                assert_eq!(found, expected, "{symlinks:?} by {resolution:?}");
+                assert_eq!(found, expected, "{symlinks:?} by {resolver:?}");
                 for path in ["file", "fifo", "nothing", "..", "sub/../../elsewhere"] {
                     assert_eq!(open(&root, path), "not found", "{path}");
                 }

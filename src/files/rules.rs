@@ -8,7 +8,7 @@ use ::http::{HeaderMap, StatusCode};
 use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_create};
 
 use super::media_type::MediaTypes;
-use super::root::{Opened, OpenedFile, opened};
+use super::root::{OpenedFile, OpenedPath, opened};
 use crate::error::Error;
 use crate::explain_log::{Escaped, explain};
 use crate::http::response::FieldLine;
@@ -22,9 +22,9 @@ use crate::site::{
 pub(super) struct Rules {
     pub(super) index: Vec<String>,
     pub(super) clean_urls: CleanUrls,
-    pub(super) routes: HashMap<Vec<u8>, Destination>,
-    pub(super) scope: Scope,
-    pub(super) dotted: Dotted,
+    pub(super) routes: HashMap<Vec<u8>, RouteTarget>,
+    pub(super) scope: ServeScope,
+    pub(super) dot_files: DotFiles,
     /// Names beneath the root that are nobody's business although they have no dot.
     pub(super) hidden_names: Vec<Vec<u8>>,
     pub(super) listing: Listing,
@@ -47,14 +47,14 @@ pub(super) enum CleanUrls {
 
 /// Whether names that begin with a dot are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dotted {
-    Escaped,
+pub(super) enum DotFiles {
+    Served,
     Hidden,
 }
 
 /// Where a route leads.
 #[derive(Debug)]
-pub(super) enum Destination {
+pub(super) enum RouteTarget {
     /// A name beneath the root.
     File(Vec<u8>),
     /// A file that exists only in memory.
@@ -63,9 +63,9 @@ pub(super) enum Destination {
 
 /// What is served beside the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum ServeScope {
     Tree,
-    Nothing,
+    RoutesOnly,
 }
 
 impl Rules {
@@ -73,9 +73,9 @@ impl Rules {
         let mut routes = HashMap::new();
         for route in &site.routes {
             let destination = match &route.source {
-                site::Source::File(name) => Destination::File(name.as_str().into()),
+                site::Source::File(name) => RouteTarget::File(name.as_str().into()),
                 site::Source::Zeros(len) => zeros(*len)
-                    .map(Destination::Generated)
+                    .map(RouteTarget::Generated)
                     .map_err(Error::system("create the generated file of a route"))?,
             };
             routes.insert(route.path.clone().into_bytes(), destination);
@@ -93,11 +93,11 @@ impl Rules {
                 CleanUrls::Off
             },
             routes,
-            scope: Scope::Tree,
-            dotted: if site.hidden {
-                Dotted::Escaped
+            scope: ServeScope::Tree,
+            dot_files: if site.hidden {
+                DotFiles::Served
             } else {
-                Dotted::Hidden
+                DotFiles::Hidden
             },
             hidden_names: Vec::new(),
             listing: site.listing,
@@ -129,7 +129,7 @@ impl Rules {
                 let end = location.find('#').unwrap_or(location.len());
                 location.insert_str(end, &format!("?{query}"));
             }
-            Some(self.decorate(Response::redirect(rule.status, &location), path))
+            Some(self.add_headers(Response::redirect(rule.status, &location), path))
         });
         if found.is_none() && !self.redirects.is_empty() {
             explain!("redirect", "no redirect for {}", Escaped(path));
@@ -145,7 +145,7 @@ impl Rules {
 
     /// Adds to the fields of a success what the site says about its path.
     pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
-        self.add_safety(fields);
+        self.add_security_headers(fields);
         for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
             for (name, value) in &rule.fields {
                 explain!("rule", "{rule} sets {}", FieldLine(name, value));
@@ -159,7 +159,7 @@ impl Rules {
     }
 
     /// What every answer carries, errors too.
-    pub(super) fn add_safety(&self, fields: &mut HeaderMap) {
+    pub(super) fn add_security_headers(&self, fields: &mut HeaderMap) {
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(origin) = &self.cors {
             cors::add_origin(origin, fields);
@@ -167,20 +167,20 @@ impl Rules {
     }
 
     /// The same for what is made here and is no file: how long to keep a file says nothing of it.
-    pub(super) fn decorate_made(&self, response: Response, path: &[u8]) -> Response {
-        let mut response = self.decorate(response, path);
+    pub(super) fn add_headers_without_caching(&self, response: Response, path: &[u8]) -> Response {
+        let mut response = self.add_headers(response, path);
         response.headers_mut().remove(CACHE_CONTROL);
         response
     }
 
-    pub(super) fn decorate(&self, mut response: Response, path: &[u8]) -> Response {
+    pub(super) fn add_headers(&self, mut response: Response, path: &[u8]) -> Response {
         self.add_fields(path, response.headers_mut());
         response
     }
 
     /// The page of a single-page application may change with every deploy, whatever a rule for
     /// its address says.
-    pub(super) fn never_keep(fields: &mut HeaderMap) {
+    pub(super) fn set_no_cache(fields: &mut HeaderMap) {
         explain!(
             "rule",
             "spa sets Cache-Control: no-cache and overrides other rules"
@@ -193,11 +193,11 @@ impl Rules {
     /// The names of files that the rules mention, each with its rule.
     pub(super) fn mentioned(&self) -> impl Iterator<Item = (String, &[u8])> {
         let routes = self.routes.iter().filter_map(|(path, to)| match to {
-            Destination::File(name) => {
+            RouteTarget::File(name) => {
                 let rule = format!("route {}", String::from_utf8_lossy(path));
                 Some((rule, &name[..]))
             }
-            Destination::Generated(_) => None,
+            RouteTarget::Generated(_) => None,
         });
         let page = |(status, name): (&ErrorStatus, _)| {
             let name: &FileName = name;
@@ -230,7 +230,7 @@ fn zeros(len: u64) -> io::Result<OpenedFile> {
     };
     futimens(&descriptor, &times)?;
     match opened(descriptor) {
-        Ok(Opened::File(file)) => Ok(file),
+        Ok(OpenedPath::File(file)) => Ok(file),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn zeros_are_the_same_everywhere() -> io::Result<()> {
         let made = zeros(1 << 40)?;
-        assert_eq!(made.facts.len, 1 << 40);
+        assert_eq!(made.metadata.len, 1 << 40);
         assert_eq!(
-            made.facts.modified,
+            made.metadata.modified,
             UNIX_EPOCH + Duration::from_secs(1_767_225_600)
         );
         Ok(())

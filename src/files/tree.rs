@@ -13,14 +13,14 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::Slow;
-use super::cache::{Cache, CacheStats, FRESH, Known, Seen};
+use super::WouldBlock;
+use super::cache::{Cache, CacheState, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::compress;
-use super::inotify::{Directory, Watch};
+use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::representation::{self, Content, Representation, RepresentationBuilder};
 use super::resolve::{self, Resolved};
-use super::root::{Blocking, Identity, OpenError, Opened, OpenedFile, Place, Root};
-use super::rules::{Destination, Rules, Scope};
+use super::root::{Blocking, FileId, InodeId, OpenError, OpenedFile, OpenedPath, Root};
+use super::rules::{RouteTarget, Rules, ServeScope};
 use super::upload::Uploads;
 use crate::error::Error;
 use crate::explain_log::{Escaped, explain};
@@ -37,14 +37,14 @@ pub(super) struct Tree {
     pub(super) rules: Rules,
     /// What names the root; it may be a link.
     pub(super) path: PathBuf,
-    current: RwLock<Arc<Snapshot>>,
+    current: RwLock<Arc<RootSnapshot>>,
     /// What the caches of former snapshots have counted.
     past_counts: Mutex<CacheStats>,
     checked: Mutex<Instant>,
     /// What the path named last of all that could not be opened.
-    unreadable: Mutex<Option<Place>>,
+    unreadable: Mutex<Option<InodeId>>,
     /// Tags made from contents, by the version of the file they were made from.
-    tags: Mutex<LruCache<Identity, String>>,
+    tags: Mutex<LruCache<FileId, String>>,
     symlinks: Symlinks,
     /// Entries of listings on their way out.
     pub(super) listed: Arc<AtomicUsize>,
@@ -55,42 +55,42 @@ pub(super) struct Tree {
 /// The root at one moment, and what was found beneath it. A request uses one from beginning to
 /// end, so it never meets two deploys.
 #[derive(Debug)]
-pub(super) struct Snapshot {
+pub(super) struct RootSnapshot {
     pub(super) root: Root,
     cache: Cache,
-    watch: Watch,
+    watch: DirectoryWatches,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum ServeError {
     /// Because there is nothing to serve.
-    OpenError(OpenError),
-    /// Because it takes patience.
-    Slow,
+    Open(OpenError),
+    /// Because it takes blocking.
+    WouldBlock,
 }
 
-impl From<Slow> for ServeError {
-    fn from(Slow: Slow) -> Self {
-        Self::Slow
+impl From<WouldBlock> for ServeError {
+    fn from(WouldBlock: WouldBlock) -> Self {
+        Self::WouldBlock
     }
 }
 
 impl From<OpenError> for ServeError {
     fn from(miss: OpenError) -> Self {
         match miss {
-            OpenError::Cold => Self::Slow,
-            miss => Self::OpenError(miss),
+            OpenError::WouldBlock => Self::WouldBlock,
+            miss => Self::Open(miss),
         }
     }
 }
 
 /// What stands at a path.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum LookupResult {
     Representation(Arc<Representation>),
     /// The address of a directory lacks its slash.
-    Directory,
+    MissingSlash,
     /// A directory without an index.
     NoIndex,
 }
@@ -121,10 +121,10 @@ impl Tree {
             };
             // Whoever names a link means what it leads to, now and later.
             symlinks = Symlinks::Follow;
-            rules.scope = Scope::Nothing;
+            rules.scope = ServeScope::RoutesOnly;
             let address = [b"/", name.as_bytes()].concat();
             for path in [b"/".to_vec(), address] {
-                let name = Destination::File(name.as_bytes().to_vec());
+                let name = RouteTarget::File(name.as_bytes().to_vec());
                 rules.routes.insert(path, name);
             }
             match parent.as_os_str().is_empty() {
@@ -132,7 +132,7 @@ impl Tree {
                 false => parent.to_owned(),
             }
         };
-        let snapshot = Snapshot::open(&folder, symlinks).map_err(failed)?;
+        let snapshot = RootSnapshot::open(&folder, symlinks).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
@@ -164,17 +164,17 @@ impl Tree {
         }
     }
 
-    /// The root as it is now, give or take [`FRESH`]. A root that cannot be found, because a
+    /// The root as it is now, give or take [`REVALIDATE_AFTER`]. A root that cannot be found, because a
     /// deploy is between two steps, stays what it was.
-    pub(super) fn snapshot(&self, patience: Blocking) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self, blocking: Blocking) -> Arc<RootSnapshot> {
         let current = self.read();
-        if current.root.is_known_to(patience) && self.is_to_be_checked() {
-            current.watch.listen();
-            match Place::of_directory(&self.path) {
-                Ok(place) if place != current.root.place => {
-                    match Snapshot::open(&self.path, self.symlinks) {
+        if current.root.may_open_with(blocking) && self.is_to_be_checked() {
+            current.watch.drain_events();
+            match InodeId::of_directory(&self.path) {
+                Ok(inode) if inode != current.root.inode => {
+                    match RootSnapshot::open(&self.path, self.symlinks) {
                         Ok(snapshot) => self.replace(snapshot),
-                        Err(error) => self.complain(place, &error),
+                        Err(error) => self.warn_once(inode, &error),
                     }
                 }
                 _ => {}
@@ -184,7 +184,7 @@ impl Tree {
         current
     }
 
-    fn replace(&self, snapshot: Snapshot) {
+    fn replace(&self, snapshot: RootSnapshot) {
         let mut past = self.past_counts();
         let current = self.current.write();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
@@ -206,12 +206,12 @@ impl Tree {
     }
 
     /// Says that the folder of a deploy cannot be opened, once: it is tried again and again.
-    fn complain(&self, place: Place, error: &io::Error) {
+    fn warn_once(&self, inode: InodeId, error: &io::Error) {
         let mut unreadable = self
             .unreadable
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if unreadable.replace(place) != Some(place) {
+        if unreadable.replace(inode) != Some(inode) {
             let path = self.path.display();
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -231,19 +231,19 @@ impl Tree {
         self.read().cache.shed();
     }
 
-    fn read(&self) -> Arc<Snapshot> {
+    fn read(&self) -> Arc<RootSnapshot> {
         let current = self.current.read();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// True for one thread each time [`FRESH`] is over.
+    /// True for one thread each time [`REVALIDATE_AFTER`] is over.
     fn is_to_be_checked(&self) -> bool {
         let now = Instant::now();
         // Whoever holds it is checking.
         let Ok(mut checked) = self.checked.try_lock() else {
             return false;
         };
-        let due = now.saturating_duration_since(*checked) >= FRESH;
+        let due = now.saturating_duration_since(*checked) >= REVALIDATE_AFTER;
         if due {
             *checked = now;
         }
@@ -253,18 +253,18 @@ impl Tree {
     /// What stands at a decoded path.
     pub(super) fn find(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         path: &[u8],
-        patience: Blocking,
-    ) -> Result<Found, ServeError> {
-        let resolve = || resolve::resolve(&self.rules, &at.root, path, patience);
-        self.look_up(at, path, path, |_| {}, patience, resolve)
+        blocking: Blocking,
+    ) -> Result<LookupResult, ServeError> {
+        let resolve = || resolve::resolve(&self.rules, &at.root, path, blocking);
+        self.look_up(at, path, path, |_| {}, blocking, resolve)
     }
 
     /// The device that has what stands at a decoded path, as far as that is known without waiting.
     pub(super) fn device_of(&self, path: &[u8]) -> u64 {
         let name = match self.rules.routes.get(path) {
-            Some(Destination::File(name)) => &name[..],
+            Some(RouteTarget::File(name)) => &name[..],
             _ => path.strip_prefix(b"/").unwrap_or_default(),
         };
         self.read().root.device_of(name)
@@ -274,58 +274,63 @@ impl Tree {
     /// fields last, and must be the same for the same `key`.
     pub(super) fn file(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         name: &[u8],
         finish: fn(&mut HeaderMap),
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Arc<Representation>, ServeError> {
         // No path begins with NUL.
         let key = [b"\0", name].concat();
         let path = [b"/", name].concat();
-        let resolve = || resolve::file(&at.root, name.into(), patience);
-        match self.look_up(at, &key, &path, finish, patience, resolve)? {
-            Found::Representation(version) => Ok(version),
-            Found::Directory | Found::NoIndex => Err(OpenError::NotFound.into()),
+        let resolve = || resolve::file(&at.root, name.into(), blocking);
+        match self.look_up(at, &key, &path, finish, blocking, resolve)? {
+            LookupResult::Representation(version) => Ok(version),
+            LookupResult::MissingSlash | LookupResult::NoIndex => Err(OpenError::NotFound.into()),
         }
     }
 
     fn look_up<'n>(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         key: &[u8],
         path: &[u8],
         finish: fn(&mut HeaderMap),
-        patience: Blocking,
+        blocking: Blocking,
         resolve: impl Fn() -> Result<Resolved<'n>, OpenError>,
-    ) -> Result<Found, ServeError> {
+    ) -> Result<LookupResult, ServeError> {
         let now = Instant::now();
         let stale = match at.cache.get(key, now) {
-            Known::Quiet(Some(version)) | Known::Fresh(Some(version)) if version.is_unchanged() => {
-                return Ok(Found::Representation(version));
+            CacheState::Watched(Some(version)) | CacheState::Fresh(Some(version))
+                if version.is_unchanged() =>
+            {
+                return Ok(LookupResult::Representation(version));
             }
-            Known::Quiet(stale) | Known::Fresh(stale) | Known::Stale(stale) => stale,
-            Known::Nothing => None,
+            CacheState::Watched(stale) | CacheState::Fresh(stale) | CacheState::Stale(stale) => {
+                stale
+            }
+            CacheState::Miss => None,
         };
         // A file that is written to just now is read again, a few times.
         const ATTEMPTS: usize = 4;
         for _ in 0..ATTEMPTS {
             let (opened, name) = match resolve()? {
                 Resolved::File(opened, name) => (opened, name),
-                Resolved::Directory => return Ok(Found::Directory),
-                Resolved::NoIndex => return Ok(Found::NoIndex),
+                Resolved::MissingSlash => return Ok(LookupResult::MissingSlash),
+                Resolved::NoIndex => return Ok(LookupResult::NoIndex),
             };
             if let Some(stale) = &stale
-                && stale.is_of(opened.facts.identity)
+                && stale.is_of(opened.metadata.id)
             {
                 at.cache.confirm(key, stale, at.seen(stale, now));
-                return Ok(Found::Representation(Arc::clone(stale)));
+                return Ok(LookupResult::Representation(Arc::clone(stale)));
             }
-            let content_tag = self.content_tag(&opened, patience)?;
-            let facts = opened.facts;
-            let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
+            let content_tag = self.content_tag(&opened, blocking)?;
+            let metadata = opened.metadata;
+            let Some(content) = Content::of(opened, at.root.storage_of(&metadata), blocking)?
+            else {
                 continue;
             };
-            let making = RepresentationBuilder {
+            let builder = RepresentationBuilder {
                 rules: &self.rules,
                 path,
                 name: &name,
@@ -334,69 +339,73 @@ impl Tree {
                 content_tag,
                 finish,
             };
-            let version = Arc::new(Representation::new(&making, facts, content));
+            let version = Arc::new(Representation::new(&builder, metadata, content));
             at.cache
                 .put(key, Some(Arc::clone(&version)), at.seen(&version, now));
-            return Ok(Found::Representation(version));
+            return Ok(LookupResult::Representation(version));
         }
-        Err(OpenError::Changing.into())
+        Err(OpenError::Modified.into())
     }
 
     /// What identifies the file of that name now, as a GET without codings would say it. Only with
-    /// patience.
-    pub(super) fn validators(&self, at: &Snapshot, name: &[u8]) -> Result<Validators, ServeError> {
-        let opened = match at.root.get(name, Blocking::Enough)? {
-            Opened::File(opened) => opened,
-            Opened::Directory => return Err(OpenError::NotFound.into()),
+    /// blocking.
+    pub(super) fn validators(
+        &self,
+        at: &RootSnapshot,
+        name: &[u8],
+    ) -> Result<Validators, ServeError> {
+        let opened = match at.root.get(name, Blocking::Allowed)? {
+            OpenedPath::File(opened) => opened,
+            OpenedPath::Directory => return Err(OpenError::NotFound.into()),
         };
-        let making = RepresentationBuilder {
+        let builder = RepresentationBuilder {
             rules: &self.rules,
             path: name,
             name,
             typed_name: name,
             coding: Coding::Identity,
-            content_tag: self.content_tag(&opened, Blocking::Enough)?,
+            content_tag: self.content_tag(&opened, Blocking::Allowed)?,
             finish: |_| {},
         };
-        Ok(making.validators(opened.facts, SystemTime::now()))
+        Ok(builder.validators(opened.metadata, SystemTime::now()))
     }
 
-    /// The tag of a file whose tag is made from its content. Large files take patience, once.
+    /// The tag of a file whose tag is made from its content. Large files take blocking, once.
     fn content_tag(
         &self,
         opened: &OpenedFile,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Option<String>, ServeError> {
         /// About a tenth of a millisecond.
         const QUICK_BYTES: u64 = 64 * 1024;
         /// What takes a helper thread some seconds; above it the time must do.
         const MAX_HASHED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-        if self.rules.etag == EtagSource::Mtime || opened.facts.len > MAX_HASHED_BYTES {
+        if self.rules.etag == EtagSource::Mtime || opened.metadata.len > MAX_HASHED_BYTES {
             return Ok(None);
         }
         let tags = || self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tag) = tags().get(&opened.facts.identity) {
+        if let Some(tag) = tags().get(&opened.metadata.id) {
             return Ok(Some(tag.clone()));
         }
-        if opened.facts.len > QUICK_BYTES && patience == Blocking::None {
-            return Err(ServeError::Slow);
+        if opened.metadata.len > QUICK_BYTES && blocking == Blocking::Forbidden {
+            return Err(ServeError::WouldBlock);
         }
         let tag = hash(opened).map_err(OpenError::Failed)?;
         if !opened.is_unchanged() {
             return Ok(None);
         }
-        tags().put(opened.facts.identity, tag.clone());
+        tags().put(opened.metadata.id, tag.clone());
         Ok(Some(tag))
     }
 
     /// The version in the coding that the client prefers: a sidecar, or one that is made here.
     pub(super) fn encoded(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         path: &[u8],
         plain: Arc<Representation>,
         accepted: AcceptEncoding,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Arc<Representation>, ServeError> {
         const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
         if self.rules.compress == Compress::Off {
@@ -425,7 +434,7 @@ impl Tree {
         for coding in CODINGS {
             // Not looked for if it would not be taken.
             if accepted.preferred(&[coding, Coding::Identity]) == Some(coding)
-                && let Some(sidecar) = self.sidecar(at, path, &plain, coding, patience)?
+                && let Some(sidecar) = self.sidecar(at, path, &plain, coding, blocking)?
             {
                 available.push(coding);
                 sidecars.push((coding, sidecar));
@@ -454,7 +463,7 @@ impl Tree {
                     "compressed here with {} (--compress auto)",
                     coding.name()
                 );
-                self.compressed(at, path, plain, coding, patience)
+                self.compressed(at, path, plain, coding, blocking)
             }
             _ => {
                 let why = "too small, too large, of such a type, or compress is not auto";
@@ -470,11 +479,11 @@ impl Tree {
     /// The file beside the file, if there is one and it is not older.
     fn sidecar(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         path: &[u8],
         plain: &Representation,
         coding: Coding,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Option<Arc<Representation>>, ServeError> {
         let extension: &[u8] = match coding {
             Coding::Brotli => b".br",
@@ -485,18 +494,18 @@ impl Tree {
         let key = [path, b"\0", extension].concat();
         let now = Instant::now();
         let stale = match at.cache.get(&key, now) {
-            Known::Quiet(version) | Known::Fresh(version) => {
+            CacheState::Watched(version) | CacheState::Fresh(version) => {
                 // Not older than the version at hand, which may be newer than this knowledge.
                 return Ok(version.filter(|sidecar| sidecar.modified >= plain.modified));
             }
-            Known::Stale(stale) => stale,
-            Known::Nothing => None,
+            CacheState::Stale(stale) => stale,
+            CacheState::Miss => None,
         };
         let name = [&plain.name, extension].concat();
-        let opened = match at.root.get(&name, patience) {
-            Err(OpenError::Cold) => return Err(ServeError::Slow),
-            Ok(Opened::File(opened))
-                if representation::is_ready(opened.facts.modified, plain.modified) =>
+        let opened = match at.root.get(&name, blocking) {
+            Err(OpenError::WouldBlock) => return Err(ServeError::WouldBlock),
+            Ok(OpenedPath::File(opened))
+                if representation::is_ready(opened.metadata.modified, plain.modified) =>
             {
                 opened
             }
@@ -509,23 +518,23 @@ impl Tree {
             _ => {
                 let why = "it is older than its file, still being written, or unreadable";
                 explain!("sidecar", "{} is not used: {why}", Escaped(&name));
-                at.cache.put(&key, None, Seen::once(now));
+                at.cache.put(&key, None, CheckedAt::unwatched(now));
                 return Ok(None);
             }
         };
         if let Some(stale) = stale
-            && stale.is_of(opened.facts.identity)
+            && stale.is_of(opened.metadata.id)
         {
             at.cache.confirm(&key, &stale, at.seen(&stale, now));
             return Ok(Some(stale));
         }
-        let content_tag = self.content_tag(&opened, patience)?;
+        let content_tag = self.content_tag(&opened, blocking)?;
         // One that changes just now is not ready.
-        let facts = opened.facts;
-        let Some(content) = Content::of(opened, at.root.medium_of(&facts), patience)? else {
+        let metadata = opened.metadata;
+        let Some(content) = Content::of(opened, at.root.storage_of(&metadata), blocking)? else {
             return Ok(None);
         };
-        let making = RepresentationBuilder {
+        let builder = RepresentationBuilder {
             rules: &self.rules,
             path,
             name: &name,
@@ -534,54 +543,57 @@ impl Tree {
             content_tag,
             finish: plain.finish,
         };
-        let version = Arc::new(Representation::new(&making, facts, content));
+        let version = Arc::new(Representation::new(&builder, metadata, content));
         at.cache
             .put(&key, Some(Arc::clone(&version)), at.seen(&version, now));
         Ok(Some(version))
     }
 
-    /// The version compressed here, from the cache or with patience.
+    /// The version compressed here, from the cache or with blocking.
     fn compressed(
         &self,
-        at: &Snapshot,
+        at: &RootSnapshot,
         path: &[u8],
         plain: Arc<Representation>,
         coding: Coding,
-        patience: Blocking,
+        blocking: Blocking,
     ) -> Result<Arc<Representation>, ServeError> {
         let key = [path, b"\0", coding.name().as_bytes()].concat();
         let now = Instant::now();
         match at.cache.get(&key, now) {
             // It was made from this version, so it does not grow old.
-            Known::Quiet(Some(made)) | Known::Fresh(Some(made)) | Known::Stale(Some(made))
-                if made.is_of(plain.identity) =>
+            CacheState::Watched(Some(made))
+            | CacheState::Fresh(Some(made))
+            | CacheState::Stale(Some(made))
+                if made.is_of(plain.file_id) =>
             {
                 return Ok(made);
             }
-            _ if patience == Blocking::None => return Err(ServeError::Slow),
+            _ if blocking == Blocking::Forbidden => return Err(ServeError::WouldBlock),
             _ => {}
         }
         let content = plain.read().map_err(OpenError::Failed)?;
         if !plain.is_unchanged() {
-            return Err(OpenError::Changing.into());
+            return Err(OpenError::Modified.into());
         }
         let Some(encoded) = compress::encode(&content, coding).map_err(OpenError::Failed)? else {
             at.cache
-                .put(&key, Some(Arc::clone(&plain)), Seen::once(now));
+                .put(&key, Some(Arc::clone(&plain)), CheckedAt::unwatched(now));
             return Ok(plain);
         };
         let made = plain.recoded(&self.rules, path, coding, Bytes::from(encoded));
         let made = Arc::new(made);
-        at.cache.put(&key, Some(Arc::clone(&made)), Seen::once(now));
+        at.cache
+            .put(&key, Some(Arc::clone(&made)), CheckedAt::unwatched(now));
         Ok(made)
     }
 }
 
-impl Snapshot {
+impl RootSnapshot {
     fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
         let root = Root::open(path, symlinks)?;
         Ok(Self {
-            watch: Watch::new(&root),
+            watch: DirectoryWatches::new(&root),
             root,
             cache: Cache::new(),
         })
@@ -589,30 +601,33 @@ impl Snapshot {
 
     /// Notes that a version was found after `now`. It would be heard of if its directory was watched
     /// by then, its name is no link, and its time can be relied on.
-    fn seen(&self, version: &Representation, now: Instant) -> Seen {
-        let watched = version.is_settled().then(|| self.quiet(&version.name, now));
-        let is_itself =
-            |_: &Arc<Directory>| self.root.identity_at(&version.name) == Ok(Some(version.identity));
-        Seen {
+    fn seen(&self, version: &Representation, now: Instant) -> CheckedAt {
+        let watched = version
+            .is_mtime_stable()
+            .then(|| self.unchanged_directory(&version.name, now));
+        let is_itself = |_: &Arc<WatchedDirectory>| {
+            self.root.file_id_at(&version.name) == Ok(Some(version.file_id))
+        };
+        CheckedAt {
             at: now,
             watched: watched.flatten().filter(is_itself),
         }
     }
 
     /// Notes that there was nothing at `name` after `now`.
-    fn seen_nothing(&self, name: &[u8], now: Instant) -> Seen {
-        let is_nothing = |_: &Arc<Directory>| self.root.identity_at(name) == Ok(None);
-        Seen {
+    fn seen_nothing(&self, name: &[u8], now: Instant) -> CheckedAt {
+        let is_nothing = |_: &Arc<WatchedDirectory>| self.root.file_id_at(name) == Ok(None);
+        CheckedAt {
             at: now,
-            watched: self.quiet(name, now).filter(is_nothing),
+            watched: self.unchanged_directory(name, now).filter(is_nothing),
         }
     }
 
     /// The directory of `name`, if it was watched and quiet before `now`.
-    fn quiet(&self, name: &[u8], now: Instant) -> Option<Arc<Directory>> {
+    fn unchanged_directory(&self, name: &[u8], now: Instant) -> Option<Arc<WatchedDirectory>> {
         let slash = name.iter().rposition(|&byte| byte == b'/');
         self.watch
-            .quiet(&self.root, &name[..slash.unwrap_or(0)], now)
+            .unchanged_directory(&self.root, &name[..slash.unwrap_or(0)], now)
     }
 }
 

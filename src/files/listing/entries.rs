@@ -7,7 +7,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
 use rustix::io::Errno;
 
-use super::order::{Direction, Key, Order, compare_names};
+use super::order::{SortDirection, SortKey, SortOrder, compare_names};
+use crate::files::rules::DotFiles;
 use crate::files::upload::temp_file::is_temp_file;
 
 /// More than a browser shows with pleasure; with its names some 12 MB.
@@ -19,17 +20,9 @@ const MAX_NAMES_BYTES: usize = 32 << 20;
 /// PATH_MAX: what is longer could not be opened. Only file systems of other worlds have it.
 const MAX_NAME_BYTES: usize = 4096;
 
-/// What becomes of names that begin with a dot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::files) enum Hidden {
-    Shown,
-    /// But `.well-known` is public by definition (RFC 8615).
-    Omitted,
-}
-
 /// What an entry is, a symbolic link being what it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     Directory,
     File,
     /// A FIFO, socket or device, or something we may not look at: it is never served.
@@ -38,19 +31,19 @@ pub(super) enum Kind {
 
 /// If there is more in the folder than was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    Whole,
-    Part,
+pub(super) enum Completeness {
+    Complete,
+    Truncated,
 }
 
 /// 24 bytes: 100,000 entries with names of 20 bytes take 4.4 MB.
 #[derive(Clone, Copy, Debug)]
-struct Packed {
+struct PackedEntry {
     size: u64,
     modified: i64,
     name_start: u32,
     name_len: u16,
-    kind: Kind,
+    kind: EntryKind,
 }
 
 /// A time that no file has stands for an unknown one: an `Option` would take 8 bytes more.
@@ -58,9 +51,9 @@ const UNKNOWN: i64 = i64::MIN;
 
 /// One entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
+pub(super) struct DirEntry<'a> {
     pub(super) name: &'a [u8],
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     /// In bytes; of files only.
     pub(super) size: Option<u64>,
     /// In seconds since 1970.
@@ -69,7 +62,7 @@ pub(super) struct Entry<'a> {
 
 /// How many there are of each kind, and the size of all files together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct EntryTotals {
     pub(super) directories: usize,
     pub(super) files: usize,
     pub(super) others: usize,
@@ -80,8 +73,8 @@ pub(super) struct Totals {
 #[derive(Debug)]
 pub(in crate::files) struct Entries {
     names: Vec<u8>,
-    table: Vec<Packed>,
-    extent: Extent,
+    table: Vec<PackedEntry>,
+    extent: Completeness,
 }
 
 impl Entries {
@@ -92,7 +85,7 @@ impl Entries {
     /// backslash, which no request may contain, and what is being uploaded.
     pub(in crate::files) fn read(
         directory: &OwnedFd,
-        hidden: Hidden,
+        dot_files: DotFiles,
         mut follow: impl FnMut(&[u8]) -> Option<Stat>,
     ) -> io::Result<Self> {
         /// glibc reads a folder with 32 KiB too.
@@ -105,7 +98,7 @@ impl Entries {
             let name = found.file_name();
             let bytes = name.to_bytes();
             let is_hidden = bytes.starts_with(b".")
-                && (hidden == Hidden::Omitted && bytes != b".well-known"
+                && (dot_files == DotFiles::Hidden && bytes != b".well-known"
                     || matches!(bytes, b"." | b".."));
             let is_servable = !is_temp_file(bytes) && !bytes.contains(&b'\\');
             if is_hidden || bytes.len() > MAX_NAME_BYTES || !is_servable {
@@ -123,8 +116,8 @@ impl Entries {
                 Err(Errno::NOENT) => continue,
                 Err(_) => None,
             };
-            if entries.push(bytes, stat.as_ref()) == Extent::Part {
-                entries.extent = Extent::Part;
+            if entries.push(bytes, stat.as_ref()) == Completeness::Truncated {
+                entries.extent = Completeness::Truncated;
                 break;
             }
         }
@@ -135,42 +128,48 @@ impl Entries {
         Self {
             names: Vec::new(),
             table: Vec::new(),
-            extent: Extent::Whole,
+            extent: Completeness::Complete,
         }
     }
 
-    fn push(&mut self, name: &[u8], stat: Option<&Stat>) -> Extent {
+    fn push(&mut self, name: &[u8], stat: Option<&Stat>) -> Completeness {
         let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
         let kind = match kind {
-            Some(FileType::Directory) => Kind::Directory,
-            Some(FileType::RegularFile) => Kind::File,
-            _ => Kind::Other,
+            Some(FileType::Directory) => EntryKind::Directory,
+            Some(FileType::RegularFile) => EntryKind::File,
+            _ => EntryKind::Other,
         };
         let size = stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
         let modified = stat.map_or(UNKNOWN, |stat| stat.st_mtime);
         self.push_entry(name, kind, size, modified)
     }
 
-    /// Says [`Extent::Part`] if there is no room for this entry.
-    fn push_entry(&mut self, name: &[u8], kind: Kind, size: u64, modified: i64) -> Extent {
+    /// Says [`Completeness::Truncated`] if there is no room for this entry.
+    fn push_entry(
+        &mut self,
+        name: &[u8],
+        kind: EntryKind,
+        size: u64,
+        modified: i64,
+    ) -> Completeness {
         let is_full = self.table.len() >= MAX_ENTRIES;
         let (Ok(name_start), Ok(name_len)) =
             (u32::try_from(self.names.len()), u16::try_from(name.len()))
         else {
-            return Extent::Part;
+            return Completeness::Truncated;
         };
         if is_full || self.names.len() + name.len() > MAX_NAMES_BYTES {
-            return Extent::Part;
+            return Completeness::Truncated;
         }
         self.names.extend_from_slice(name);
-        self.table.push(Packed {
+        self.table.push(PackedEntry {
             size,
             modified,
             name_start,
             name_len,
             kind,
         });
-        Extent::Whole
+        Completeness::Complete
     }
 
     /// Takes out a name that is not served.
@@ -180,29 +179,29 @@ impl Entries {
     }
 
     /// Folders first. What is equal by size or date is in the order of names, downwards too.
-    pub(super) fn sort(&mut self, order: Order) {
+    pub(super) fn sort(&mut self, order: SortOrder) {
         let names = &self.names;
-        let by_name = |one: &Packed, other: &Packed| -> Ordering {
+        let by_name = |one: &PackedEntry, other: &PackedEntry| -> Ordering {
             compare_names(one.name(names), other.name(names))
         };
         self.table.sort_unstable_by(|one, other| {
             let (one_entry, other_entry) = (one.entry(names), other.entry(names));
             let by_key = match order.key {
-                Key::Name => by_name(one, other),
-                Key::Size => one_entry.size.cmp(&other_entry.size),
-                Key::Date => one.modified.cmp(&other.modified),
+                SortKey::Name => by_name(one, other),
+                SortKey::Size => one_entry.size.cmp(&other_entry.size),
+                SortKey::Date => one.modified.cmp(&other.modified),
             };
             let by_key = match order.direction {
-                Direction::Ascending => by_key,
-                Direction::Descending => by_key.reverse(),
+                SortDirection::Ascending => by_key,
+                SortDirection::Descending => by_key.reverse(),
             };
-            let folders = |packed: &Packed| packed.kind != Kind::Directory;
+            let folders = |packed: &PackedEntry| packed.kind != EntryKind::Directory;
             let by_kind = folders(one).cmp(&folders(other));
             by_kind.then(by_key).then_with(|| by_name(one, other))
         });
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<Entry<'_>> {
+    pub(super) fn get(&self, at: usize) -> Option<DirEntry<'_>> {
         self.table.get(at).map(|packed| packed.entry(&self.names))
     }
 
@@ -210,17 +209,17 @@ impl Entries {
         self.table.len()
     }
 
-    pub(super) fn extent(&self) -> Extent {
+    pub(super) fn extent(&self) -> Completeness {
         self.extent
     }
 
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+    pub(super) fn totals(&self) -> EntryTotals {
+        let mut totals = EntryTotals::default();
         for packed in &self.table {
             match packed.kind {
-                Kind::Directory => totals.directories += 1,
-                Kind::Other => totals.others += 1,
-                Kind::File => {
+                EntryKind::Directory => totals.directories += 1,
+                EntryKind::Other => totals.others += 1,
+                EntryKind::File => {
                     totals.files += 1;
                     totals.bytes = totals.bytes.saturating_add(packed.size);
                 }
@@ -230,17 +229,17 @@ impl Entries {
     }
 }
 
-impl Packed {
+impl PackedEntry {
     fn name<'a>(&self, names: &'a [u8]) -> &'a [u8] {
         let start = self.name_start as usize;
         &names[start..start + usize::from(self.name_len)]
     }
 
-    fn entry<'a>(&self, names: &'a [u8]) -> Entry<'a> {
-        Entry {
+    fn entry<'a>(&self, names: &'a [u8]) -> DirEntry<'a> {
+        DirEntry {
             name: self.name(names),
             kind: self.kind,
-            size: (self.kind == Kind::File).then_some(self.size),
+            size: (self.kind == EntryKind::File).then_some(self.size),
             modified: (self.modified != UNKNOWN).then_some(self.modified),
         }
     }
@@ -260,24 +259,24 @@ pub(super) mod tests {
     use super::*;
 
     /// Entries without a disk: name, kind, size, time.
-    pub(in super::super) fn entries(table: &[(&[u8], Kind, u64, i64)]) -> Entries {
+    pub(in super::super) fn entries(table: &[(&[u8], EntryKind, u64, i64)]) -> Entries {
         let mut entries = Entries::empty();
         for &(name, kind, size, modified) in table {
-            if entries.push_entry(name, kind, size, modified) == Extent::Part {
-                entries.extent = Extent::Part;
+            if entries.push_entry(name, kind, size, modified) == Completeness::Truncated {
+                entries.extent = Completeness::Truncated;
             }
         }
         entries
     }
 
-    fn read(folder: &Path, hidden: Hidden) -> io::Result<Entries> {
+    fn read(folder: &Path, dot_files: DotFiles) -> io::Result<Entries> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, folder, flags, Mode::empty())?;
-        let mut entries = Entries::read(&directory, hidden, |name| match name {
+        let mut entries = Entries::read(&directory, dot_files, |name| match name {
             b"forbidden" => None,
             name => statat(&directory, name, AtFlags::empty()).ok(),
         })?;
-        entries.sort(Order::default());
+        entries.sort(SortOrder::default());
         Ok(entries)
     }
 
@@ -306,32 +305,32 @@ pub(super) mod tests {
         symlink("loop", at(b"loop"))?;
         mkfifoat(CWD, at(b"pipe"), Mode::RUSR)?;
 
-        let mut entries = read(folder.path(), Hidden::Omitted)?;
+        let mut entries = read(folder.path(), DotFiles::Hidden)?;
         entries.omit(b"users.db");
-        let expected: &[(&[u8], Kind, Option<u64>)] = &[
-            (b".well-known", Kind::Directory, None),
-            (b"link to sub", Kind::Directory, None),
-            (b"sub", Kind::Directory, None),
-            (b"five", Kind::File, Some(5)),
-            (b"link", Kind::File, Some(5)),
-            (b"not \xFF text", Kind::File, Some(0)),
-            (b"pipe", Kind::Other, None),
+        let expected: &[(&[u8], EntryKind, Option<u64>)] = &[
+            (b".well-known", EntryKind::Directory, None),
+            (b"link to sub", EntryKind::Directory, None),
+            (b"sub", EntryKind::Directory, None),
+            (b"five", EntryKind::File, Some(5)),
+            (b"link", EntryKind::File, Some(5)),
+            (b"not \xFF text", EntryKind::File, Some(0)),
+            (b"pipe", EntryKind::Other, None),
         ];
         let found: Vec<_> = (0..)
             .map_while(|at| entries.get(at))
             .map(|entry| (entry.name, entry.kind, entry.size))
             .collect();
         assert_eq!(found, expected);
-        let totals = Totals {
+        let totals = EntryTotals {
             directories: 3,
             files: 3,
             others: 1,
             bytes: 10,
         };
         assert_eq!(entries.totals(), totals);
-        assert_eq!(entries.extent(), Extent::Whole);
+        assert_eq!(entries.extent(), Completeness::Complete);
 
-        let entries = read(folder.path(), Hidden::Shown)?;
+        let entries = read(folder.path(), DotFiles::Served)?;
         assert_eq!(names(&entries)[..2], [&b".git"[..], b".well-known"]);
         assert_eq!(entries.len(), 9);
         Ok(())
@@ -346,7 +345,7 @@ pub(super) mod tests {
                 "",
             )?;
         }
-        let entries = read(folder.path(), Hidden::Omitted)?;
+        let entries = read(folder.path(), DotFiles::Hidden)?;
         assert_eq!(entries.len(), 2000);
         assert_eq!(names(&entries)[1999], b"a file with number 1999");
         Ok(())
@@ -355,12 +354,12 @@ pub(super) mod tests {
     #[test]
     fn folders_come_first_in_any_order() {
         let mut entries = entries(&[
-            (b"b", Kind::File, 1, 30),
-            (b"pipe", Kind::Other, 9, UNKNOWN),
-            (b"Z", Kind::Directory, 4096, 10),
-            (b"y", Kind::Directory, 40, 20),
-            (b"A10", Kind::File, 3, 20),
-            (b"a9", Kind::File, 3, 10),
+            (b"b", EntryKind::File, 1, 30),
+            (b"pipe", EntryKind::Other, 9, UNKNOWN),
+            (b"Z", EntryKind::Directory, 4096, 10),
+            (b"y", EntryKind::Directory, 40, 20),
+            (b"A10", EntryKind::File, 3, 20),
+            (b"a9", EntryKind::File, 3, 10),
         ]);
         let table = [
             ("", "y Z A9 A10 b pipe"),
@@ -371,7 +370,7 @@ pub(super) mod tests {
             ("sort=date&order=desc", "y Z b A10 a9 pipe"),
         ];
         for (query, expected) in table {
-            entries.sort(Order::from_query(Some(query)));
+            entries.sort(SortOrder::from_query(Some(query)));
             let found = names(&entries).join(&b' ');
             assert!(found.eq_ignore_ascii_case(expected.as_bytes()), "{query}");
         }
@@ -379,18 +378,30 @@ pub(super) mod tests {
 
     #[test]
     fn entries_are_small_and_bounded() {
-        assert_eq!(size_of::<Packed>(), 24);
+        assert_eq!(size_of::<PackedEntry>(), 24);
         let mut full = Entries::empty();
         for _ in 0..MAX_ENTRIES {
-            assert_eq!(full.push_entry(b"", Kind::File, 0, 0), Extent::Whole);
+            assert_eq!(
+                full.push_entry(b"", EntryKind::File, 0, 0),
+                Completeness::Complete
+            );
         }
-        assert_eq!(full.push_entry(b"", Kind::File, 0, 0), Extent::Part);
+        assert_eq!(
+            full.push_entry(b"", EntryKind::File, 0, 0),
+            Completeness::Truncated
+        );
 
         let mut full = Entries::empty();
         let name = [b'a'; MAX_NAME_BYTES];
         for _ in 0..MAX_NAMES_BYTES / MAX_NAME_BYTES {
-            assert_eq!(full.push_entry(&name, Kind::File, 0, 0), Extent::Whole);
+            assert_eq!(
+                full.push_entry(&name, EntryKind::File, 0, 0),
+                Completeness::Complete
+            );
         }
-        assert_eq!(full.push_entry(b"a", Kind::File, 0, 0), Extent::Part);
+        assert_eq!(
+            full.push_entry(b"a", EntryKind::File, 0, 0),
+            Completeness::Truncated
+        );
     }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use super::UploadForm;
-use super::entries::{Entries, Entry, Extent, Kind, Totals};
-use super::order::{Direction, Key, Order};
+use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
+use super::order::{SortDirection, SortKey, SortOrder};
 use crate::http::target;
 
 /// The Content-Security-Policy of the page: it loads nothing, and runs what stands here only. A
@@ -32,7 +32,12 @@ pub(super) const SCRIPT: &str = include_str!("listing.js");
 /// Links to more folders than this would grow with the square of the depth, and nobody reads them.
 const MAX_CRUMBS: usize = 24;
 
-pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Order) -> fmt::Result {
+pub(super) fn start(
+    out: &mut String,
+    entries: &Entries,
+    path: &[u8],
+    order: SortOrder,
+) -> fmt::Result {
     let folders: Vec<&[u8]> = path
         .split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())
@@ -49,19 +54,19 @@ pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Ord
          </head>\n\
          <body>\n\
          <header>\n",
-        Text(path),
+        HtmlText(path),
     )?;
     match folders.split_last() {
         None => out.push_str("<h1>Index of /</h1>\n"),
         Some((name, above)) => {
             breadcrumbs(out, name, above, order)?;
-            writeln!(out, "<h1>{}</h1>", Text(name))?;
+            writeln!(out, "<h1>{}</h1>", HtmlText(name))?;
         }
     }
     writeln!(out, "<p>{}</p>\n</header>\n<main>", entries.totals())?;
     out.push_str("<div class=\"card\">\n");
-    if entries.extent() == Extent::Part {
-        let shown = Grouped(entries.len() as u64);
+    if entries.extent() == Completeness::Truncated {
+        let shown = GroupedDigits(entries.len() as u64);
         writeln!(
             out,
             "<p class=\"note\">Showing {shown} entries; this folder has more.</p>"
@@ -77,9 +82,9 @@ pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Ord
     }
     out.push_str("<table>\n<thead>\n<tr>");
     for (key, title) in [
-        (Key::Name, "Name"),
-        (Key::Size, "Size"),
-        (Key::Date, "Date"),
+        (SortKey::Name, "Name"),
+        (SortKey::Size, "Size"),
+        (SortKey::Date, "Date"),
     ] {
         column(out, key, title, order)?;
     }
@@ -91,7 +96,7 @@ pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Ord
              <tr><th scope=\"row\" class=\"u\"><a href=\"../{}\">Parent folder</a></th>\
              <td></td><td></td></tr>\n\
              </tbody>",
-            Query(order),
+            OrderQuery(order),
         )?;
     }
     out.push_str("<tbody id=\"entries\">\n");
@@ -103,8 +108,8 @@ pub(super) fn start(out: &mut String, entries: &Entries, path: &[u8], order: Ord
 
 /// The way from the root to here, each step a link relative to here: it also leads there when a
 /// proxy shows the site beneath another path.
-fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: Order) -> fmt::Result {
-    let query = Query(order);
+fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: SortOrder) -> fmt::Result {
+    let query = OrderQuery(order);
     let up = |steps: usize| "../".repeat(steps);
     out.push_str("<nav aria-label=\"Path\">\n<ol>");
     write!(
@@ -117,10 +122,10 @@ fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: Order) -> 
         out.push_str("<li>…</li>");
     }
     for (at, folder) in above.iter().enumerate().skip(skipped) {
-        let (up, folder) = (up(above.len() - at), Text(folder));
+        let (up, folder) = (up(above.len() - at), HtmlText(folder));
         write!(out, "<li><a href=\"{up}{query}\">{folder}</a></li>")?;
     }
-    let name = Text(name);
+    let name = HtmlText(name);
     writeln!(
         out,
         "<li><a href=\"./{query}\" aria-current=\"page\">{name}</a></li></ol>\n</nav>"
@@ -128,53 +133,53 @@ fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: Order) -> 
 }
 
 /// A column's head, which sorts by it; again, the other way round.
-fn column(out: &mut String, key: Key, title: &str, order: Order) -> fmt::Result {
-    use Direction::{Ascending, Descending};
+fn column(out: &mut String, key: SortKey, title: &str, order: SortOrder) -> fmt::Result {
+    use SortDirection::{Ascending, Descending};
     let (sorted, direction) = match (key == order.key, order.direction) {
         (true, Ascending) => (" aria-sort=\"ascending\"", Descending),
         (true, Descending) => (" aria-sort=\"descending\"", Ascending),
         // The largest and the newest are what people look for.
-        (false, _) if key == Key::Name => ("", Ascending),
+        (false, _) if key == SortKey::Name => ("", Ascending),
         (false, _) => ("", Descending),
     };
-    let query = Query(Order { key, direction });
+    let query = OrderQuery(SortOrder { key, direction });
     write!(
         out,
         "<th scope=\"col\"{sorted}><a href=\"./{query}\">{title}</a></th>"
     )
 }
 
-pub(super) fn entry(out: &mut String, entry: &Entry<'_>, order: Order) -> fmt::Result {
-    let (name, link) = (Text(entry.name), Link(entry.name));
+pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) -> fmt::Result {
+    let (name, link) = (HtmlText(entry.name), EntryLink(entry.name));
     match entry.kind {
-        Kind::Directory => write!(
+        EntryKind::Directory => write!(
             out,
             "<tr><th scope=\"row\" class=\"d\"><a href=\"{link}/{}\">{name}/</a></th>",
-            Query(order),
+            OrderQuery(order),
         )?,
-        Kind::File => write!(
+        EntryKind::File => write!(
             out,
             "<tr><th scope=\"row\"><a href=\"{link}\">{name}</a></th>"
         )?,
         // A link would lead to a refusal.
-        Kind::Other => write!(out, "<tr><th scope=\"row\" class=\"o\"><b>{name}</b></th>")?,
+        EntryKind::Other => write!(out, "<tr><th scope=\"row\" class=\"o\"><b>{name}</b></th>")?,
     }
     match entry.size {
         Some(size) => {
-            let exact = Grouped(size);
-            write!(out, "<td title=\"{exact} bytes\">{}</td>", Size(size))?;
+            let exact = GroupedDigits(size);
+            write!(out, "<td title=\"{exact} bytes\">{}</td>", HumanSize(size))?;
         }
         None => out.push_str("<td></td>"),
     }
     match entry.modified {
-        Some(seconds) => writeln!(out, "<td>{}</td></tr>", Time(seconds)),
+        Some(seconds) => writeln!(out, "<td>{}</td></tr>", UtcTime(seconds)),
         None => writeln!(out, "<td></td></tr>"),
     }
 }
 
-pub(super) fn end(out: &mut String, order: Order, upload_form: UploadForm) -> fmt::Result {
+pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -> fmt::Result {
     let order = order.to_query().map_or(String::new(), |order| {
-        format!("&amp;{}", Text(order.as_bytes()))
+        format!("&amp;{}", HtmlText(order.as_bytes()))
     });
     out.push_str("</tbody>\n</table>\n");
     if upload_form == UploadForm::Shown {
@@ -199,9 +204,9 @@ pub(super) fn end(out: &mut String, order: Order, upload_form: UploadForm) -> fm
 /// Bytes as text that can stand in an element or a quoted attribute. What is no UTF-8 becomes
 /// U+FFFD, and controls become their pictures: a name is one line, whatever is in it. What would
 /// turn the direction of writing is shown too, or `gpj.exe` could look like a `.jpg`.
-struct Text<'a>(&'a [u8]);
+struct HtmlText<'a>(&'a [u8]);
 
-impl Display for Text<'_> {
+impl Display for HtmlText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for letter in chunk.valid().chars() {
@@ -237,31 +242,31 @@ fn picture(control: char) -> char {
 }
 
 /// The link to a name in this folder. The `./` keeps a name with a colon from being a scheme.
-struct Link<'a>(&'a [u8]);
+struct EntryLink<'a>(&'a [u8]);
 
-impl Display for Link<'_> {
+impl Display for EntryLink<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let encoded = target::encode_path(self.0);
-        write!(f, "./{}", Text(encoded.as_bytes()))
+        write!(f, "./{}", HtmlText(encoded.as_bytes()))
     }
 }
 
 /// The order as the query of a link, so that it stays on the way through the folders.
-struct Query(Order);
+struct OrderQuery(SortOrder);
 
-impl Display for Query {
+impl Display for OrderQuery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0.to_query() {
-            Some(query) => write!(f, "?{}", Text(query.as_bytes())),
+            Some(query) => write!(f, "?{}", HtmlText(query.as_bytes())),
             None => Ok(()),
         }
     }
 }
 
 /// A number of bytes in three or four digits, as people read it.
-struct Size(u64);
+struct HumanSize(u64);
 
-impl Display for Size {
+impl Display for HumanSize {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         if self.0 < 1024 {
@@ -280,9 +285,9 @@ impl Display for Size {
 }
 
 /// A number with its digits in groups of three.
-struct Grouped(u64);
+struct GroupedDigits(u64);
 
-impl Display for Grouped {
+impl Display for GroupedDigits {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (at, digit) in digits.chars().enumerate() {
@@ -295,7 +300,7 @@ impl Display for Grouped {
     }
 }
 
-impl Display for Totals {
+impl Display for EntryTotals {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let table = [
             (self.directories, "folder", "folders"),
@@ -306,22 +311,22 @@ impl Display for Totals {
         for (count, one, many) in table {
             if count > 0 {
                 let noun = if count == 1 { one } else { many };
-                write!(f, "{separator}{} {noun}", Grouped(count as u64))?;
+                write!(f, "{separator}{} {noun}", GroupedDigits(count as u64))?;
                 separator = ", ";
             }
         }
         match self.files {
             0 if separator.is_empty() => f.write_str("No entries"),
             0 => Ok(()),
-            _ => write!(f, ", {} in total", Size(self.bytes)),
+            _ => write!(f, ", {} in total", HumanSize(self.bytes)),
         }
     }
 }
 
 /// Seconds since 1970 as the time of day in UTC. Years that are not four digits are none.
-struct Time(i64);
+struct UtcTime(i64);
 
-impl Display for Time {
+impl Display for UtcTime {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Ok(time) = Timestamp::from_second(self.0) else {
             return Ok(());
@@ -360,7 +365,7 @@ mod tests {
             (b"a\xFFb\xC3", "a\u{FFFD}b\u{FFFD}"),
         ];
         for (bytes, expected) in table {
-            assert_eq!(Text(bytes).to_string(), *expected);
+            assert_eq!(HtmlText(bytes).to_string(), *expected);
         }
     }
 
@@ -378,7 +383,7 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ];
         for (size, expected) in table {
-            assert_eq!(Size(size).to_string(), expected, "{size}");
+            assert_eq!(HumanSize(size).to_string(), expected, "{size}");
         }
         let table = [
             (0, "0"),
@@ -387,7 +392,7 @@ mod tests {
             (12345678, "12,345,678"),
         ];
         for (number, expected) in table {
-            assert_eq!(Grouped(number).to_string(), expected);
+            assert_eq!(GroupedDigits(number).to_string(), expected);
         }
     }
 
@@ -401,7 +406,7 @@ mod tests {
         ];
         for ((directories, files, others), expected) in table {
             let bytes = 2048;
-            let totals = Totals {
+            let totals = EntryTotals {
                 directories,
                 files,
                 others,
@@ -426,7 +431,7 @@ mod tests {
             (i64::MIN + 1, ""),
         ];
         for (seconds, expected) in table {
-            assert_eq!(Time(seconds).to_string(), expected, "{seconds}");
+            assert_eq!(UtcTime(seconds).to_string(), expected, "{seconds}");
         }
     }
 }

@@ -5,20 +5,20 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::entries::{Entry, Kind};
+use super::entries::{DirEntry, EntryKind};
 use crate::http::date;
 
 pub(super) fn start(out: &mut String) {
     out.push('[');
 }
 
-pub(super) fn entry(out: &mut String, entry: &Entry<'_>, at: usize) -> fmt::Result {
+pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, at: usize) -> fmt::Result {
     let comma = if at == 0 { "" } else { "," };
     let name = Value::String(String::from_utf8_lossy(entry.name).into_owned());
     let kind = match entry.kind {
-        Kind::Directory => "directory",
-        Kind::File => "file",
-        Kind::Other => "other",
+        EntryKind::Directory => "directory",
+        EntryKind::File => "file",
+        EntryKind::Other => "other",
     };
     write!(out, "{comma}\n{{\"name\":{name},\"type\":\"{kind}\"")?;
     if let Some(seconds) = entry.modified {

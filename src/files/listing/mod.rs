@@ -1,6 +1,6 @@
 //! What is in a folder, as a page for people and as JSON for programs.
 //!
-//! [`Entries`] is the folder as it was read, small in memory; a [`Listing`] renders it piece by
+//! [`Entries`] is the folder as it was read, small in memory; a [`ListingRenderer`] renders it piece by
 //! piece, so that a folder of any size costs its names and one piece, whatever the client does.
 //! Neither knows of requests, sockets or threads. Reading a folder asks the disk about each entry:
 //! it is work for a helper thread.
@@ -14,9 +14,9 @@ mod tests;
 
 use bytes::Bytes;
 
-pub(super) use entries::{Entries, Hidden};
+pub(super) use entries::Entries;
 pub(super) use html::policy;
-pub(super) use order::Order;
+pub(super) use order::SortOrder;
 
 /// A piece is handed out when it has grown to this: few enough writes, little enough memory.
 /// nginx renders a listing whole.
@@ -24,14 +24,14 @@ const PIECE_BYTES: usize = 32 << 10;
 
 /// What a listing is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ListingFormat {
     /// `text/html; charset=utf-8`, with its [`policy`].
     Html,
     /// `application/json`, as nginx's `autoindex_format json` writes it.
     Json,
 }
 
-impl Form {
+impl ListingFormat {
     /// `?json` asks for JSON.
     pub(super) fn from_query(query: Option<&str>) -> Self {
         let mut parameters = query.unwrap_or_default().split('&');
@@ -51,31 +51,31 @@ pub(super) enum UploadForm {
 
 /// The listing of one folder, on its way out.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) struct ListingRenderer {
     entries: Entries,
     /// Decoded and normal, with a slash at both ends.
     path: Vec<u8>,
-    order: Order,
-    form: Form,
+    order: SortOrder,
+    form: ListingFormat,
     upload_form: UploadForm,
-    part: Part,
+    part: Position,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum Position {
     Start,
     Entry(usize),
-    Done,
+    End,
 }
 
-impl Listing {
+impl ListingRenderer {
     /// `path` is decoded and normal, and ends with a slash; it is shown, and never opened.
     pub(super) fn new(
         mut entries: Entries,
         path: &[u8],
-        order: Order,
-        form: Form,
+        order: SortOrder,
+        form: ListingFormat,
         upload_form: UploadForm,
     ) -> Self {
         entries.sort(order);
@@ -85,20 +85,20 @@ impl Listing {
             order,
             form,
             upload_form,
-            part: Part::Start,
+            part: Position::Start,
         }
     }
 
     /// The next piece, never empty; `None` when all has been said.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
-        if matches!(self.part, Part::Done) {
+        if matches!(self.part, Position::End) {
             return None;
         }
         let mut piece = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        while !matches!(self.part, Part::Done) && piece.len() < PIECE_BYTES {
+        while !matches!(self.part, Position::End) && piece.len() < PIECE_BYTES {
             if self.write(&mut piece).is_err() {
                 // A String takes everything.
-                self.part = Part::Done;
+                self.part = Position::End;
             }
         }
         Some(Bytes::from(piece))
@@ -106,30 +106,30 @@ impl Listing {
 
     fn write(&mut self, out: &mut String) -> std::fmt::Result {
         self.part = match self.part {
-            Part::Start => {
+            Position::Start => {
                 match self.form {
-                    Form::Html => html::start(out, &self.entries, &self.path, self.order)?,
-                    Form::Json => json::start(out),
+                    ListingFormat::Html => html::start(out, &self.entries, &self.path, self.order)?,
+                    ListingFormat::Json => json::start(out),
                 }
-                Part::Entry(0)
+                Position::Entry(0)
             }
-            Part::Entry(at) => match self.entries.get(at) {
+            Position::Entry(at) => match self.entries.get(at) {
                 Some(entry) => {
                     match self.form {
-                        Form::Html => html::entry(out, &entry, self.order)?,
-                        Form::Json => json::entry(out, &entry, at)?,
+                        ListingFormat::Html => html::entry(out, &entry, self.order)?,
+                        ListingFormat::Json => json::entry(out, &entry, at)?,
                     }
-                    Part::Entry(at + 1)
+                    Position::Entry(at + 1)
                 }
                 None => {
                     match self.form {
-                        Form::Html => html::end(out, self.order, self.upload_form)?,
-                        Form::Json => json::end(out),
+                        ListingFormat::Html => html::end(out, self.order, self.upload_form)?,
+                        ListingFormat::Json => json::end(out),
                     }
-                    Part::Done
+                    Position::End
                 }
             },
-            Part::Done => Part::Done,
+            Position::End => Position::End,
         };
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// What entries are sorted by. Folders come first in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum SortKey {
     #[default]
     Name,
     Size,
@@ -13,7 +13,7 @@ pub(super) enum Key {
 
 /// Which end comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(super) enum SortDirection {
     #[default]
     Ascending,
     Descending,
@@ -21,23 +21,23 @@ pub(super) enum Direction {
 
 /// The order of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::files) struct Order {
-    pub(super) key: Key,
-    pub(super) direction: Direction,
+pub(in crate::files) struct SortOrder {
+    pub(super) key: SortKey,
+    pub(super) direction: SortDirection,
 }
 
-impl Order {
+impl SortOrder {
     /// `sort=name|size|date` and `order=asc|desc`. What is not understood is not asked for: an
     /// address with a query of another program's still shows the folder.
     pub(in crate::files) fn from_query(query: Option<&str>) -> Self {
         let mut order = Self::default();
         for parameter in query.unwrap_or_default().split('&') {
             match parameter {
-                "sort=name" => order.key = Key::Name,
-                "sort=size" => order.key = Key::Size,
-                "sort=date" => order.key = Key::Date,
-                "order=asc" => order.direction = Direction::Ascending,
-                "order=desc" => order.direction = Direction::Descending,
+                "sort=name" => order.key = SortKey::Name,
+                "sort=size" => order.key = SortKey::Size,
+                "sort=date" => order.key = SortKey::Date,
+                "order=asc" => order.direction = SortDirection::Ascending,
+                "order=desc" => order.direction = SortDirection::Descending,
                 _ => {}
             }
         }
@@ -47,12 +47,12 @@ impl Order {
     /// The order as it stands in a query; the default has none.
     pub(super) fn to_query(self) -> Option<&'static str> {
         match (self.key, self.direction) {
-            (Key::Name, Direction::Ascending) => None,
-            (Key::Name, Direction::Descending) => Some("sort=name&order=desc"),
-            (Key::Size, Direction::Ascending) => Some("sort=size&order=asc"),
-            (Key::Size, Direction::Descending) => Some("sort=size&order=desc"),
-            (Key::Date, Direction::Ascending) => Some("sort=date&order=asc"),
-            (Key::Date, Direction::Descending) => Some("sort=date&order=desc"),
+            (SortKey::Name, SortDirection::Ascending) => None,
+            (SortKey::Name, SortDirection::Descending) => Some("sort=name&order=desc"),
+            (SortKey::Size, SortDirection::Ascending) => Some("sort=size&order=asc"),
+            (SortKey::Size, SortDirection::Descending) => Some("sort=size&order=desc"),
+            (SortKey::Date, SortDirection::Ascending) => Some("sort=date&order=asc"),
+            (SortKey::Date, SortDirection::Descending) => Some("sort=date&order=desc"),
         }
     }
 }
@@ -94,26 +94,26 @@ mod tests {
 
     #[test]
     fn queries_are_read_leniently() {
-        use Direction::{Ascending, Descending};
+        use SortDirection::{Ascending, Descending};
         let table = [
-            (None, Key::Name, Ascending),
-            (Some(""), Key::Name, Ascending),
-            (Some("sort=size"), Key::Size, Ascending),
-            (Some("sort=date&order=desc"), Key::Date, Descending),
-            (Some("order=desc"), Key::Name, Descending),
+            (None, SortKey::Name, Ascending),
+            (Some(""), SortKey::Name, Ascending),
+            (Some("sort=size"), SortKey::Size, Ascending),
+            (Some("sort=date&order=desc"), SortKey::Date, Descending),
+            (Some("order=desc"), SortKey::Name, Descending),
             (
                 Some("json&order=desc&utm=x&sort=size"),
-                Key::Size,
+                SortKey::Size,
                 Descending,
             ),
-            (Some("sort=colour&order=down"), Key::Name, Ascending),
-            (Some("sort=size&sort=name"), Key::Name, Ascending),
-            (Some("&&=&%00"), Key::Name, Ascending),
+            (Some("sort=colour&order=down"), SortKey::Name, Ascending),
+            (Some("sort=size&sort=name"), SortKey::Name, Ascending),
+            (Some("&&=&%00"), SortKey::Name, Ascending),
         ];
         for (query, key, direction) in table {
-            let order = Order::from_query(query);
-            assert_eq!(order, Order { key, direction }, "{query:?}");
-            assert_eq!(Order::from_query(order.to_query()), order, "{query:?}");
+            let order = SortOrder::from_query(query);
+            assert_eq!(order, SortOrder { key, direction }, "{query:?}");
+            assert_eq!(SortOrder::from_query(order.to_query()), order, "{query:?}");
         }
     }
 

@@ -8,9 +8,10 @@ use std::{fs, io};
 use ::http::Method;
 use rustix::fd::OwnedFd;
 
-use super::entries::Kind;
+use super::entries::EntryKind;
 use super::entries::tests::entries;
 use super::*;
+use crate::files::rules::DotFiles;
 use crate::http::target::Target;
 
 /// 2026-11-21 04:05:06 UTC.
@@ -47,7 +48,7 @@ const HOSTILE: &[&[u8]] = &[
     b"]]><style><title>",
 ];
 
-fn render(mut listing: Listing) -> String {
+fn render(mut listing: ListingRenderer) -> String {
     let mut all = Vec::new();
     while let Some(piece) = listing.next_piece() {
         assert!(!piece.is_empty());
@@ -58,9 +59,14 @@ fn render(mut listing: Listing) -> String {
     String::from_utf8(all).expect("a listing is UTF-8")
 }
 
-fn listing(table: &[(&[u8], Kind, u64, i64)], path: &[u8], query: &str, form: Form) -> String {
-    let order = Order::from_query(Some(query));
-    render(Listing::new(
+fn listing(
+    table: &[(&[u8], EntryKind, u64, i64)],
+    path: &[u8],
+    query: &str,
+    form: ListingFormat,
+) -> String {
+    let order = SortOrder::from_query(Some(query));
+    render(ListingRenderer::new(
         entries(table),
         path,
         order,
@@ -69,7 +75,7 @@ fn listing(table: &[(&[u8], Kind, u64, i64)], path: &[u8], query: &str, form: Fo
     ))
 }
 
-fn hostile(kind: Kind) -> Vec<(&'static [u8], Kind, u64, i64)> {
+fn hostile(kind: EntryKind) -> Vec<(&'static [u8], EntryKind, u64, i64)> {
     HOSTILE
         .iter()
         .map(|name| (*name, kind, 7, MODIFIED))
@@ -146,13 +152,18 @@ fn every_name_leads_to_itself() {
     let mut expected: Vec<Vec<u8>> = HOSTILE.iter().map(|name| name.to_vec()).collect();
     expected.sort();
     for query in ["", "sort=size&order=desc"] {
-        let page = listing(&hostile(Kind::File), b"/", query, Form::Html);
+        let page = listing(&hostile(EntryKind::File), b"/", query, ListingFormat::Html);
         tags(&page);
         let mut found = linked(&page);
         found.sort();
         assert_eq!(found, expected);
 
-        let page = listing(&hostile(Kind::Directory), b"/a/", query, Form::Html);
+        let page = listing(
+            &hostile(EntryKind::Directory),
+            b"/a/",
+            query,
+            ListingFormat::Html,
+        );
         tags(&page);
         let mut found = linked(&page);
         for path in &mut found {
@@ -161,7 +172,7 @@ fn every_name_leads_to_itself() {
         found.sort();
         assert_eq!(found, expected);
     }
-    let page = listing(&hostile(Kind::Other), b"/a/", "", Form::Html);
+    let page = listing(&hostile(EntryKind::Other), b"/a/", "", ListingFormat::Html);
     tags(&page);
     assert_eq!(linked(&page), [b""; 0]);
 }
@@ -174,12 +185,12 @@ fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
     }
     fs::write(folder.path().join(".hidden"), "")?;
     let directory = OwnedFd::from(fs::File::open(folder.path())?);
-    let entries = Entries::read(&directory, Hidden::Omitted, |_| None)?;
-    let page = render(Listing::new(
+    let entries = Entries::read(&directory, DotFiles::Hidden, |_| None)?;
+    let page = render(ListingRenderer::new(
         entries,
         b"/",
-        Order::default(),
-        Form::Html,
+        SortOrder::default(),
+        ListingFormat::Html,
         UploadForm::Absent,
     ));
     let mut found = linked(&page);
@@ -195,7 +206,12 @@ fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
 fn the_path_is_shown_and_never_markup() {
     for name in HOSTILE {
         let path = [b"/", *name, b"/b/", *name, b"/"].concat();
-        let page = listing(&[(b"file", Kind::File, 1, MODIFIED)], &path, "", Form::Html);
+        let page = listing(
+            &[(b"file", EntryKind::File, 1, MODIFIED)],
+            &path,
+            "",
+            ListingFormat::Html,
+        );
         let links: Vec<&str> = tags(&page)
             .iter()
             .filter_map(|tag| attribute(tag, "href"))
@@ -214,19 +230,19 @@ fn the_path_is_shown_and_never_markup() {
         ];
         assert_eq!(links, expected);
     }
-    let page = listing(&[], b"/<b>&\xFF/", "", Form::Html);
+    let page = listing(&[], b"/<b>&\xFF/", "", ListingFormat::Html);
     assert!(page.contains("<title>Index of /&lt;b&gt;&amp;\u{FFFD}/</title>"));
     assert!(page.contains("<h1>&lt;b&gt;&amp;\u{FFFD}</h1>"));
 }
 
 #[test]
 fn a_page_says_what_it_is() {
-    let table: &[(&[u8], Kind, u64, i64)] = &[
-        (b"two.txt", Kind::File, 1536, MODIFIED),
-        (b"one", Kind::Directory, 4096, MODIFIED),
-        (b"pipe", Kind::Other, 0, MODIFIED),
+    let table: &[(&[u8], EntryKind, u64, i64)] = &[
+        (b"two.txt", EntryKind::File, 1536, MODIFIED),
+        (b"one", EntryKind::Directory, 4096, MODIFIED),
+        (b"pipe", EntryKind::Other, 0, MODIFIED),
     ];
-    let page = listing(table, b"/", "sort=size&order=desc", Form::Html);
+    let page = listing(table, b"/", "sort=size&order=desc", ListingFormat::Html);
     let tags = tags(&page);
     for expected in [
         "html lang=\"en\"",
@@ -246,7 +262,7 @@ fn a_page_says_what_it_is() {
     assert!(!page.contains("Parent folder"));
     assert!(!page.contains("This folder is empty"));
 
-    let empty = listing(&[], b"/a/", "sort=date", Form::Html);
+    let empty = listing(&[], b"/a/", "sort=date", ListingFormat::Html);
     assert!(empty.contains("This folder is empty"));
     assert!(empty.contains("<a href=\"../?sort=date&amp;order=asc\">Parent folder</a>"));
     assert!(!empty.contains("<input"));
@@ -254,9 +270,9 @@ fn a_page_says_what_it_is() {
 
 #[test]
 fn listing_page_matches_the_golden_text() {
-    let table: &[(&[u8], Kind, u64, i64)] = &[
-        (b"sub", Kind::Directory, 4096, MODIFIED),
-        (b"two.txt", Kind::File, 1536, MODIFIED),
+    let table: &[(&[u8], EntryKind, u64, i64)] = &[
+        (b"sub", EntryKind::Directory, 4096, MODIFIED),
+        (b"two.txt", EntryKind::File, 1536, MODIFIED),
     ];
     let time = "<td><time datetime=\"2026-11-21T04:05:06Z\">2026-11-21 04:05</time></td>";
     let expected = format!(
@@ -309,23 +325,23 @@ fn listing_page_matches_the_golden_text() {
         style = html::STYLE,
         script = html::SCRIPT,
     );
-    assert_eq!(listing(table, b"/a/", "", Form::Html), expected);
+    assert_eq!(listing(table, b"/a/", "", ListingFormat::Html), expected);
 }
 
 #[test]
 fn a_deep_path_has_a_short_way_up() {
     let path = [&b"/"[..], &b"d/".repeat(2000)].concat();
-    let page = listing(&[], &path, "", Form::Html);
+    let page = listing(&[], &path, "", ListingFormat::Html);
     tags(&page);
     assert!(page.contains("<li>…</li>"));
 }
 
 #[test]
 fn json_is_what_nginx_writes() {
-    let mut table = hostile(Kind::File);
-    table.push((b"folder", Kind::Directory, 4096, MODIFIED));
-    table.push((b"pipe", Kind::Other, 0, i64::MIN));
-    let json = listing(&table, b"/", "", Form::Json);
+    let mut table = hostile(EntryKind::File);
+    table.push((b"folder", EntryKind::Directory, 4096, MODIFIED));
+    table.push((b"pipe", EntryKind::Other, 0, i64::MIN));
+    let json = listing(&table, b"/", "", ListingFormat::Json);
     let read: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let read = read.as_array().expect("an array");
     assert_eq!(read.len(), table.len());
@@ -341,11 +357,11 @@ fn json_is_what_nginx_writes() {
     expected.sort_unstable();
     assert_eq!(found, expected);
 
-    let some: &[(&[u8], Kind, u64, i64)] = &[
-        (b"b", Kind::File, 5, MODIFIED),
-        (b"a \"1\"", Kind::File, 9, -5),
-        (b"sub", Kind::Directory, 4096, 0),
-        (b"what", Kind::Other, 0, i64::MIN),
+    let some: &[(&[u8], EntryKind, u64, i64)] = &[
+        (b"b", EntryKind::File, 5, MODIFIED),
+        (b"a \"1\"", EntryKind::File, 9, -5),
+        (b"sub", EntryKind::Directory, 4096, 0),
+        (b"what", EntryKind::Other, 0, i64::MIN),
     ];
     let expected = "[\n\
         {\"name\":\"sub\",\"type\":\"directory\",\"mtime\":\"Thu, 01 Jan 1970 00:00:00 GMT\"},\n\
@@ -354,10 +370,10 @@ fn json_is_what_nginx_writes() {
         {\"name\":\"what\",\"type\":\"other\"}\n\
         ]\n";
     assert_eq!(
-        listing(some, b"/", "sort=size&order=desc", Form::Json),
+        listing(some, b"/", "sort=size&order=desc", ListingFormat::Json),
         expected
     );
-    assert_eq!(listing(&[], b"/", "", Form::Json), "[\n]\n");
+    assert_eq!(listing(&[], b"/", "", ListingFormat::Json), "[\n]\n");
 }
 
 #[test]
@@ -367,9 +383,9 @@ fn a_large_folder_leaves_in_small_pieces() {
         .collect();
     let table: Vec<_> = names
         .iter()
-        .map(|name| (name.as_bytes(), Kind::File, 1000, MODIFIED))
+        .map(|name| (name.as_bytes(), EntryKind::File, 1000, MODIFIED))
         .collect();
-    for form in [Form::Html, Form::Json] {
+    for form in [ListingFormat::Html, ListingFormat::Json] {
         let all = listing(&table, b"/", "order=desc", form);
         let first = all.find("number 99999.txt").expect("the last name");
         let last = all.find("number 0.txt").expect("the first name");
@@ -381,30 +397,30 @@ fn a_large_folder_leaves_in_small_pieces() {
 #[test]
 fn the_longest_names_and_the_deepest_path_stay_within_a_piece() {
     let name = [b'\''; 4096];
-    let table = [(&name[..], Kind::File, 1, MODIFIED); 40];
+    let table = [(&name[..], EntryKind::File, 1, MODIFIED); 40];
     let path = [b"/", &name[..4000], b"/"].concat();
-    for form in [Form::Html, Form::Json] {
+    for form in [ListingFormat::Html, ListingFormat::Json] {
         listing(&table, &path, "", form);
     }
 }
 
 #[test]
 fn a_folder_that_was_not_read_to_its_end_says_so() {
-    let table = vec![(&b"a"[..], Kind::File, 1, MODIFIED); 250_001];
-    let page = listing(&table, b"/", "", Form::Html);
+    let table = vec![(&b"a"[..], EntryKind::File, 1, MODIFIED); 250_001];
+    let page = listing(&table, b"/", "", ListingFormat::Html);
     assert!(page.contains("Showing 250,000 entries; this folder has more."));
 }
 
 #[test]
 fn a_form_is_shown_where_files_are_taken() {
     let page = |upload_form| {
-        let order = Order::default();
+        let order = SortOrder::default();
         let entries = entries(&[]);
-        render(Listing::new(
+        render(ListingRenderer::new(
             entries,
             b"/a/",
             order,
-            Form::Html,
+            ListingFormat::Html,
             upload_form,
         ))
     };
@@ -420,15 +436,15 @@ fn a_form_is_shown_where_files_are_taken() {
 #[test]
 fn json_is_asked_for_in_the_query() {
     let table = [
-        (None, Form::Html),
-        (Some("sort=name"), Form::Html),
-        (Some("json"), Form::Json),
-        (Some("json="), Form::Json),
-        (Some("sort=size&json&order=asc"), Form::Json),
-        (Some("jsonp=1&x=json"), Form::Html),
+        (None, ListingFormat::Html),
+        (Some("sort=name"), ListingFormat::Html),
+        (Some("json"), ListingFormat::Json),
+        (Some("json="), ListingFormat::Json),
+        (Some("sort=size&json&order=asc"), ListingFormat::Json),
+        (Some("jsonp=1&x=json"), ListingFormat::Html),
     ];
     for (query, form) in table {
-        assert_eq!(Form::from_query(query), form, "{query:?}");
+        assert_eq!(ListingFormat::from_query(query), form, "{query:?}");
     }
 }
 
@@ -440,7 +456,7 @@ fn the_policy_knows_the_style_and_the_script() {
         let policy = policy(UploadForm::Absent);
         assert!(policy.contains(&expected), "the policy lacks {expected}");
     }
-    let page = listing(&[], b"/", "", Form::Html);
+    let page = listing(&[], b"/", "", ListingFormat::Html);
     assert!(page.contains(&format!("<style>{}</style>", html::STYLE)));
     assert!(page.contains(&format!("<script>{}</script>", html::SCRIPT)));
     assert!(html::STYLE.len() + html::SCRIPT.len() < 6 << 10);

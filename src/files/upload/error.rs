@@ -15,12 +15,12 @@ use crate::http::negotiation::ResponseFormat;
 
 /// Why something is not stored.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct UploadError {
     pub(super) status: StatusCode,
     pub(super) explanation: Cow<'static, str>,
 }
 
-impl Problem {
+impl UploadError {
     pub(super) fn new(status: StatusCode, explanation: impl Into<Cow<'static, str>>) -> Self {
         let explanation = explanation.into();
         Self {
@@ -57,7 +57,7 @@ impl Problem {
     }
 }
 
-impl From<Errno> for Problem {
+impl From<Errno> for UploadError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOSPC | Errno::DQUOT => Self::new(
@@ -94,19 +94,19 @@ impl From<Errno> for Problem {
     }
 }
 
-impl From<OpenError> for Problem {
+impl From<OpenError> for UploadError {
     fn from(miss: OpenError) -> Self {
         match miss {
             OpenError::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
             OpenError::Forbidden => Errno::ACCESS.into(),
-            OpenError::Overloaded => Errno::MFILE.into(),
-            OpenError::Changing | OpenError::Cold => Errno::AGAIN.into(),
+            OpenError::OutOfDescriptors => Errno::MFILE.into(),
+            OpenError::Modified | OpenError::WouldBlock => Errno::AGAIN.into(),
             OpenError::Failed(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
         }
     }
 }
 
-impl From<FormError> for Problem {
+impl From<FormError> for UploadError {
     fn from(error: FormError) -> Self {
         match error {
             FormError::Read(error) => broken_off(&error),
@@ -116,9 +116,9 @@ impl From<FormError> for Problem {
 }
 
 /// The client will hardly hear of it; the connection knows better what to say.
-pub(super) fn broken_off(error: &io::Error) -> Problem {
+pub(super) fn broken_off(error: &io::Error) -> UploadError {
     log::debug!("upload: the request body broke off: {error}");
-    Problem::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
+    UploadError::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
             (Errno::IO, 500),
         ];
         for (errno, status) in table {
-            assert_eq!(Problem::from(errno).status, status, "{errno}");
+            assert_eq!(UploadError::from(errno).status, status, "{errno}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Uploads: a file with PUT (RFC 9110 §9.3.4), and forms with files with POST to a folder
-//! (RFC 7578). What may be stored where; a [`draft`](super::upload::temp_file) becomes the file, [`error`] and
+//! (RFC 7578). What may be stored where; a [`temp_file`](super::upload::temp_file) becomes the file, [`error`] and
 //! [`report`] say what is answered.
 //!
 //! A file is there when all of it is, and on the disk before the client hears of it. Pages of other
@@ -20,21 +20,21 @@ use ::http::{Method, StatusCode};
 use rustix::io::Errno;
 
 use super::media_type;
-use super::resolve::last_of;
-use super::root::{Blocking, OpenError, Opened};
+use super::resolve::file_name;
+use super::root::{Blocking, OpenError, OpenedPath};
 use super::rules::CleanUrls;
-use super::tree::{ServeError, Snapshot, Tree};
-use super::{Inner, Place};
+use super::tree::{RootSnapshot, ServeError, Tree};
+use super::{Hosts, SemaphorePermit};
 use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, Outcome};
 use crate::http::conditional::{self, Precondition};
 use crate::http::multipart_form::{self, FormData};
 use crate::http::{Fields, Request, Response, negotiation, target};
 use crate::site::{Compress, SITE_FILE, Size, Upload};
-use error::{Problem, broken_off};
+use error::{UploadError, broken_off};
 use origin::check_origin;
-use report::Report;
-use temp_file::{Existing, Folder, Published, Standing, TempFile};
+use report::UploadReport;
+use temp_file::{ExistingEntry, Folder, OverwritePolicy, SaveResult, TempFile};
 
 /// More than the helpers there are, and each waits for its client.
 const MAX_AT_ONCE: usize = 64;
@@ -51,7 +51,7 @@ const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Uploads {
     max_bytes: u64,
-    existing: Existing,
+    overwrite: OverwritePolicy,
     running: Arc<AtomicUsize>,
     /// Held from a look at what is there to its replacement: of two clients that expect the same
     /// version there, one is too late.
@@ -62,9 +62,9 @@ impl Uploads {
     pub(super) fn new(upload: &Upload) -> Self {
         Self {
             max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
-            existing: match upload.overwrite {
-                true => Existing::Replace,
-                false => Existing::Keep,
+            overwrite: match upload.overwrite {
+                true => OverwritePolicy::Replace,
+                false => OverwritePolicy::Keep,
             },
             running: Arc::default(),
             publishing: Mutex::new(()),
@@ -73,24 +73,24 @@ impl Uploads {
 }
 
 /// What a request wants to be done.
-enum Plan<'r> {
+enum UploadTarget<'r> {
     /// To store the content as the file of this name.
     File(&'r [u8]),
     /// To store the files of the form in the folder of this name.
     Form { folder: &'r [u8], boundary: Vec<u8> },
 }
 
-impl Inner {
+impl Hosts {
     /// Takes an upload, on a helper thread.
     pub(super) fn take(self: &Arc<Self>, request: &Request<'_>) -> Outcome {
         let tree = self.tree(request);
         let Some(uploads) = &tree.uploads else {
-            return tree.refuse_method(request).into();
+            return tree.reject_method(request).into();
         };
         if let Err(problem) = tree.plan(request) {
             return tree.explain(request, &problem).into();
         }
-        let Some(place) = Place::take(&uploads.running, 1, MAX_AT_ONCE) else {
+        let Some(place) = SemaphorePermit::take(&uploads.running, 1, MAX_AT_ONCE) else {
             return Response::unavailable("too many uploads in progress; try again").into();
         };
         let content = request.reader();
@@ -114,34 +114,34 @@ impl Tree {
             (Err(problem), _) => BodyPolicy::Reject(self.explain(request, &problem)),
             (Ok(plan), Some(uploads)) => {
                 if explain_log::is_explained() {
-                    self.intake(uploads).foresee(request, &plan);
+                    self.intake(uploads).dry_run(request, &plan);
                 }
                 BodyPolicy::Stream {
                     max: uploads.max_bytes,
                 }
             }
-            (Ok(_), None) => BodyPolicy::Reject(self.refuse_method(request)),
+            (Ok(_), None) => BodyPolicy::Reject(self.reject_method(request)),
         }
     }
 
-    fn explain(&self, request: &Request<'_>, problem: &Problem) -> Response {
+    fn explain(&self, request: &Request<'_>, problem: &UploadError) -> Response {
         explain!("upload", "refused: {}", problem.explanation);
         let mut response = problem.response(negotiation::response_format(request.fields()));
-        self.rules.add_safety(response.headers_mut());
+        self.rules.add_security_headers(response.headers_mut());
         response
     }
 
     /// The root as it is now, for one upload.
-    fn intake<'t>(&'t self, uploads: &'t Uploads) -> Intake<'t> {
-        Intake {
+    fn intake<'t>(&'t self, uploads: &'t Uploads) -> UploadRequest<'t> {
+        UploadRequest {
             tree: self,
             uploads,
-            at: self.snapshot(Blocking::Enough),
+            at: self.snapshot(Blocking::Allowed),
         }
     }
 
     /// All that can be said without asking the disk.
-    fn plan<'r>(&self, request: &'r Request<'_>) -> Result<Plan<'r>, Problem> {
+    fn plan<'r>(&self, request: &'r Request<'_>) -> Result<UploadTarget<'r>, UploadError> {
         check_origin(request.fields())?;
         check_coding(request.fields())?;
         let path = request.path_bytes();
@@ -150,22 +150,22 @@ impl Tree {
         match *request.method() {
             Method::PUT => {
                 if is_folder {
-                    return Err(Problem::conflict(
+                    return Err(UploadError::conflict(
                         "the path is a folder; PUT needs a file name",
                     ));
                 }
                 // A part would become the whole (RFC 9110 §14.5).
                 if request.fields().first("content-range").is_some() {
                     let explanation = "partial uploads (Content-Range) are not supported";
-                    return Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
+                    return Err(UploadError::new(StatusCode::BAD_REQUEST, explanation));
                 }
                 self.check_name(name)?;
-                Ok(Plan::File(name))
+                Ok(UploadTarget::File(name))
             }
             _ => {
                 let content_type = request.fields().first("content-type").unwrap_or_default();
                 let Some(boundary) = multipart_form::boundary(content_type) else {
-                    return Err(Problem::new(
+                    return Err(UploadError::new(
                         StatusCode::UNSUPPORTED_MEDIA_TYPE,
                         "POST requires multipart/form-data; use PUT for other types",
                     ));
@@ -173,12 +173,12 @@ impl Tree {
                 let boundary = boundary?;
                 if !is_folder {
                     let explanation = "a form must be sent to a folder; its path ends with a slash";
-                    return Err(Problem::conflict(explanation));
+                    return Err(UploadError::conflict(explanation));
                 }
-                if self.rules.hides(name) {
+                if self.rules.is_hidden(name) {
                     return Err(OpenError::NotFound.into());
                 }
-                Ok(Plan::Form {
+                Ok(UploadTarget::Form {
                     folder: name,
                     boundary,
                 })
@@ -187,9 +187,9 @@ impl Tree {
     }
 
     /// Whether a file of that name, relative to the root, could be served at its own path.
-    fn check_name(&self, name: &[u8]) -> Result<(), Problem> {
-        let bad = |explanation| Err(Problem::new(StatusCode::BAD_REQUEST, explanation));
-        let last = last_of(name);
+    fn check_name(&self, name: &[u8]) -> Result<(), UploadError> {
+        let bad = |explanation| Err(UploadError::new(StatusCode::BAD_REQUEST, explanation));
+        let last = file_name(name);
         match last {
             b"" => return bad("the file name is missing"),
             b"." | b".." => return bad("a file cannot be named . or .."),
@@ -202,13 +202,15 @@ impl Tree {
             return bad("the file name is longer than 255 bytes");
         }
         // A folder may have two names, by a link or without case: here the last part decides.
-        let hidden = self.rules.hidden_names.iter().map(|name| last_of(name));
+        let hidden = self.rules.hidden_names.iter().map(|name| file_name(name));
         let mut reserved = hidden.chain([SITE_FILE.as_bytes()]);
-        if self.rules.hides(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {
-            return Err(Problem::forbidden("files with this name are not served"));
+        if self.rules.is_hidden(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {
+            return Err(UploadError::forbidden(
+                "files with this name are not served",
+            ));
         }
         if self.rules.shadows(&[b"/", name].concat()) {
-            return Err(Problem::conflict(
+            return Err(UploadError::conflict(
                 "a site rule answers at this path and would hide the file",
             ));
         }
@@ -217,18 +219,18 @@ impl Tree {
 
     fn store(&self, request: &Request<'_>, content: impl Read) -> Response {
         let Some(uploads) = &self.uploads else {
-            return self.refuse_method(request);
+            return self.reject_method(request);
         };
         let stored = self.plan(request).and_then(|plan| match plan {
-            Plan::File(name) => self.intake(uploads).store_file(request, name, content),
-            Plan::Form { folder, boundary } => {
+            UploadTarget::File(name) => self.intake(uploads).store_file(request, name, content),
+            UploadTarget::Form { folder, boundary } => {
                 let form = FormData::new(content, &boundary);
                 self.intake(uploads).store_form(request, folder, form)
             }
         });
         match stored {
             Ok(mut response) => {
-                self.rules.add_safety(response.headers_mut());
+                self.rules.add_security_headers(response.headers_mut());
                 response
             }
             Err(problem) => self.explain(request, &problem),
@@ -237,21 +239,21 @@ impl Tree {
 }
 
 /// One upload, on its way in.
-struct Intake<'t> {
+struct UploadRequest<'t> {
     tree: &'t Tree,
     uploads: &'t Uploads,
     /// The root when it came.
-    at: Arc<Snapshot>,
+    at: Arc<RootSnapshot>,
 }
 
-impl Intake<'_> {
+impl UploadRequest<'_> {
     /// Says what would become of an upload. Nothing is stored for that.
-    fn foresee(&self, request: &Request<'_>, plan: &Plan<'_>) {
+    fn dry_run(&self, request: &Request<'_>, plan: &UploadTarget<'_>) {
         let most = self.uploads.max_bytes;
         let problem = match plan {
-            Plan::File(name) => {
+            UploadTarget::File(name) => {
                 let standing = self.folder_of(name).and_then(|folder| {
-                    let place = Destination {
+                    let place = UploadDestination {
                         intake: self,
                         folder: &folder,
                         name,
@@ -261,7 +263,7 @@ impl Intake<'_> {
                 });
                 let name = Escaped(name);
                 match standing {
-                    Ok(Standing::Nothing) => {
+                    Ok(ExistingEntry::Absent) => {
                         explain!(
                             "answer",
                             "201 Created: up to {most} bytes would be stored as /{name}"
@@ -278,7 +280,7 @@ impl Intake<'_> {
                     Err(problem) => problem,
                 }
             }
-            Plan::Form { folder, .. } => match self.at.root.folder(folder) {
+            UploadTarget::Form { folder, .. } => match self.at.root.folder(folder) {
                 Ok(_) => {
                     let folder = Escaped(folder);
                     explain!(
@@ -295,10 +297,12 @@ impl Intake<'_> {
     }
 
     /// The folder of the file of that name.
-    fn folder_of(&self, name: &[u8]) -> Result<Folder, Problem> {
-        let (parent, _) = name.split_at(name.len() - last_of(name).len());
+    fn folder_of(&self, name: &[u8]) -> Result<Folder, UploadError> {
+        let (parent, _) = name.split_at(name.len() - file_name(name).len());
         self.at.root.folder(parent).map_err(|miss| match miss {
-            OpenError::NotFound => Problem::conflict("the folder does not exist; create it first"),
+            OpenError::NotFound => {
+                UploadError::conflict("the folder does not exist; create it first")
+            }
             miss => miss.into(),
         })
     }
@@ -308,9 +312,9 @@ impl Intake<'_> {
         request: &Request<'_>,
         name: &[u8],
         mut content: impl Read,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, UploadError> {
         let folder = self.folder_of(name)?;
-        let place = Destination {
+        let place = UploadDestination {
             intake: self,
             folder: &folder,
             name,
@@ -318,21 +322,21 @@ impl Intake<'_> {
         };
         // Now, too: what is refused need not be sent.
         place.check()?;
-        let mut draft = folder.draft()?;
+        let mut temp_file = folder.temp_file()?;
         let mut piece = vec![0; 128 * 1024];
         loop {
             match content.read(&mut piece) {
                 Ok(0) => break,
-                Ok(count) => write(&mut draft, &piece[..count])?,
+                Ok(count) => write(&mut temp_file, &piece[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(broken_off(&error)),
             }
         }
-        let published = place.publish(draft)?;
+        let published = place.save(temp_file)?;
         folder.sync()?;
         Ok(match published {
-            Published::Replaced => Response::new(StatusCode::NO_CONTENT),
-            Published::Created => {
+            SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
+            SaveResult::Created => {
                 let location = target::encode_path(&[b"/", name].concat());
                 Response::text("201 Created\n")
                     .with_status(StatusCode::CREATED)
@@ -346,9 +350,9 @@ impl Intake<'_> {
         request: &Request<'_>,
         parent: &[u8],
         mut form: FormData<impl Read>,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, UploadError> {
         let folder = self.at.root.folder(parent)?;
-        let mut report = Report::default();
+        let mut report = UploadReport::default();
         loop {
             let filename = match form.next_part() {
                 Ok(Some(part)) => part.filename,
@@ -363,12 +367,12 @@ impl Intake<'_> {
             };
             if report.stored.len() + report.failed.len() == MAX_FILES {
                 let explanation = format!("a form can store at most {MAX_FILES} files");
-                report.end_with(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, explanation));
+                report.end_with(UploadError::new(StatusCode::PAYLOAD_TOO_LARGE, explanation));
                 break;
             }
             let last = basename(&filename);
             let name = [parent, last].concat();
-            let place = Destination {
+            let place = UploadDestination {
                 intake: self,
                 folder: &folder,
                 name: &name,
@@ -396,8 +400,8 @@ impl Intake<'_> {
 }
 
 /// Where a file shall be.
-struct Destination<'a> {
-    intake: &'a Intake<'a>,
+struct UploadDestination<'a> {
+    intake: &'a UploadRequest<'a>,
     folder: &'a Folder,
     /// Relative to the root.
     name: &'a [u8],
@@ -405,32 +409,36 @@ struct Destination<'a> {
     fields: &'a Fields<'a>,
 }
 
-impl Destination<'_> {
+impl UploadDestination<'_> {
     /// What is there now, if it may be replaced.
-    fn check(&self) -> Result<Standing, Problem> {
-        let standing = self.folder.at(last_of(self.name))?;
+    fn check(&self) -> Result<ExistingEntry, UploadError> {
+        let standing = self.folder.at(file_name(self.name))?;
         let precondition = match standing {
-            Standing::Other => return Err(Errno::ISDIR.into()),
-            Standing::Nothing => conditional::evaluate_absent(self.fields),
-            Standing::File if !has_preconditions(self.fields) => Precondition::Proceed,
-            Standing::File => match self.intake.tree.validators(&self.intake.at, self.name) {
+            ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),
+            ExistingEntry::Absent => conditional::evaluate_absent(self.fields),
+            ExistingEntry::File if !has_preconditions(self.fields) => Precondition::Proceed,
+            ExistingEntry::File => match self.intake.tree.validators(&self.intake.at, self.name) {
                 Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
-                Err(ServeError::OpenError(OpenError::NotFound)) => {
+                Err(ServeError::Open(OpenError::NotFound)) => {
                     conditional::evaluate_absent(self.fields)
                 }
-                Err(ServeError::OpenError(miss)) => return Err(miss.into()),
-                Err(ServeError::Slow) => return Err(OpenError::Cold.into()),
+                Err(ServeError::Open(miss)) => return Err(miss.into()),
+                Err(ServeError::WouldBlock) => return Err(OpenError::WouldBlock.into()),
             },
         };
-        match (precondition, standing, self.intake.uploads.existing) {
-            (Precondition::Proceed, Standing::File, Existing::Keep) => Err(Errno::EXIST.into()),
-            (Precondition::Proceed, Standing::Nothing, Existing::Keep) if self.displaces() => {
-                Err(Problem::conflict(
+        match (precondition, standing, self.intake.uploads.overwrite) {
+            (Precondition::Proceed, ExistingEntry::File, OverwritePolicy::Keep) => {
+                Err(Errno::EXIST.into())
+            }
+            (Precondition::Proceed, ExistingEntry::Absent, OverwritePolicy::Keep)
+                if self.would_shadow() =>
+            {
+                Err(UploadError::conflict(
                     "the file would be served in place of another; allow this with --upload-overwrite",
                 ))
             }
             (Precondition::Proceed, _, _) => Ok(standing),
-            (Precondition::Failed | Precondition::NotModified, _, _) => Err(Problem::new(
+            (Precondition::Failed | Precondition::NotModified, _, _) => Err(UploadError::new(
                 StatusCode::PRECONDITION_FAILED,
                 "the current file does not meet the precondition",
             )),
@@ -439,7 +447,7 @@ impl Destination<'_> {
 
     /// Whether a new file would be served where another one is now: as its coding, or at an address
     /// without `.html`.
-    fn displaces(&self) -> bool {
+    fn would_shadow(&self) -> bool {
         let rules = &self.intake.tree.rules;
         let plain = [&b".br"[..], b".zst", b".gz"]
             .iter()
@@ -452,38 +460,38 @@ impl Destination<'_> {
         };
         let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
         let is_file = |name: Vec<u8>| {
-            let there = self.intake.at.root.get(&name, Blocking::Enough);
-            matches!(there, Ok(Opened::File(_)))
+            let there = self.intake.at.root.get(&name, Blocking::Allowed);
+            matches!(there, Ok(OpenedPath::File(_)))
         };
         others.any(is_file)
     }
 
     /// Stores the content of the part at hand.
-    fn store(&self, form: &mut FormData<impl Read>) -> Result<u64, Problem> {
+    fn store(&self, form: &mut FormData<impl Read>) -> Result<u64, UploadError> {
         self.check()?;
-        let mut draft = self.folder.draft()?;
+        let mut temp_file = self.folder.temp_file()?;
         let mut size = 0;
         while let Some(piece) = form.next_piece()? {
-            write(&mut draft, piece)?;
+            write(&mut temp_file, piece)?;
             size += piece.len() as u64;
         }
-        self.publish(draft)?;
+        self.save(temp_file)?;
         Ok(size)
     }
 
-    fn publish(&self, draft: TempFile<'_>) -> Result<Published, Problem> {
-        draft.sync()?;
+    fn save(&self, temp_file: TempFile<'_>) -> Result<SaveResult, UploadError> {
+        temp_file.sync()?;
         let lock = self.intake.uploads.publishing.lock();
         let _held_until_the_end = lock.unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have been faster.
         self.check()?;
-        Ok(draft.publish(last_of(self.name), self.intake.uploads.existing)?)
+        Ok(temp_file.save(file_name(self.name), self.intake.uploads.overwrite)?)
     }
 }
 
-fn write(draft: &mut TempFile<'_>, piece: &[u8]) -> Result<(), Problem> {
+fn write(temp_file: &mut TempFile<'_>, piece: &[u8]) -> Result<(), UploadError> {
     let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    Ok(draft.write_all(piece).map_err(failed)?)
+    Ok(temp_file.write_all(piece).map_err(failed)?)
 }
 
 /// What is left of a file's name as a browser sends it, which may be a path of its system.
@@ -499,11 +507,11 @@ fn has_preconditions(fields: &Fields<'_>) -> bool {
 }
 
 /// What is coded would be served as if it were not.
-fn check_coding(fields: &Fields<'_>) -> Result<(), Problem> {
+fn check_coding(fields: &Fields<'_>) -> Result<(), UploadError> {
     let identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity") || value.is_empty();
     match fields.all("content-encoding").all(identity) {
         true => Ok(()),
-        false => Err(Problem::new(
+        false => Err(UploadError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Content-Encoding is not supported for uploads",
         )),

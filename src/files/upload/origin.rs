@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::error::Problem;
+use super::error::UploadError;
 use crate::http::Fields;
 
 /// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's
 /// leave for that, and reaches servers that only this machine can reach.
-pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
-    let refused = Problem::forbidden("uploads from pages of another origin are not allowed");
+pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
+    let refused = UploadError::forbidden("uploads from pages of another origin are not allowed");
     let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
     if !fields.all("sec-fetch-site").all(own) {
         return Err(refused);
@@ -21,7 +21,7 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), Problem> {
     // no password to show.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_of_this_machine(host) {
-        return Err(Problem::forbidden(
+        return Err(UploadError::forbidden(
             "uploads from a page under this host name require a password (--auth-file); use an \
              IP address or localhost",
         ));

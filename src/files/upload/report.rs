@@ -3,32 +3,32 @@
 use ::http::StatusCode;
 use serde_json::json;
 
-use super::error::Problem;
-use crate::files::resolve::last_of;
+use super::error::UploadError;
+use crate::files::resolve::file_name;
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Request, Response, target};
 
 /// What became of the files of a form.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct UploadReport {
     /// By their names beneath the root, with their sizes.
     pub(super) stored: Vec<(Vec<u8>, u64)>,
     /// By their names as they were sent, or the beginning of those; the form itself has none.
-    pub(super) failed: Vec<(Vec<u8>, Problem)>,
+    pub(super) failed: Vec<(Vec<u8>, UploadError)>,
 }
 
-impl Report {
+impl UploadReport {
     /// What ends the form, unless a file has said it already.
-    pub(super) fn end_with(&mut self, problem: Problem) {
-        let said = |(_, last): &(_, Problem)| last.explanation == problem.explanation;
+    pub(super) fn end_with(&mut self, problem: UploadError) {
+        let said = |(_, last): &(_, UploadError)| last.explanation == problem.explanation;
         if !self.failed.last().is_some_and(said) {
             self.failed.push((Vec::new(), problem));
         }
     }
 
-    pub(super) fn response(self, request: &Request<'_>) -> Result<Response, Problem> {
+    pub(super) fn response(self, request: &Request<'_>) -> Result<Response, UploadError> {
         if self.stored.is_empty() && self.failed.is_empty() {
-            return Err(Problem::new(
+            return Err(UploadError::new(
                 StatusCode::BAD_REQUEST,
                 "the form contains no files",
             ));
@@ -59,7 +59,7 @@ impl Report {
             .iter()
             .map(|(name, size)| {
                 json!({
-                    "name": shown(last_of(name)),
+                    "name": shown(file_name(name)),
                     "size": size,
                     "path": target::encode_path(&[b"/", &name[..]].concat()),
                 })

@@ -23,23 +23,23 @@ pub(crate) struct Folder {
 
 /// What has a name in a folder; a link is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Nothing,
+pub(crate) enum ExistingEntry {
+    Absent,
     File,
     /// A folder, a link, or stranger things.
-    Other,
+    NotAFile,
 }
 
 /// What becomes of a file whose name is wanted for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub(crate) enum OverwritePolicy {
     Keep,
     Replace,
 }
 
-/// What publishing a draft has done.
+/// What publishing a temp_file has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Published {
+pub(crate) enum SaveResult {
     Created,
     Replaced,
 }
@@ -54,17 +54,17 @@ pub(crate) struct TempFile<'f> {
 }
 
 /// How names of drafts begin.
-const DRAFT_PREFIX: &[u8] = b".tws-upload-";
+const TEMP_FILE_PREFIX: &[u8] = b".tws-upload-";
 
-/// True if a name is that of a draft: it is nobody's business, even where dotted names are.
+/// True if a name is that of a temp_file: it is nobody's business, even where dotted names are.
 pub(crate) fn is_temp_file(name: &[u8]) -> bool {
-    name.starts_with(DRAFT_PREFIX)
+    name.starts_with(TEMP_FILE_PREFIX)
 }
 
 /// Everybody may read what is uploaded, as far as the umask lets them; it is here to be served.
-const DRAFT_MODE: Mode = Mode::from_raw_mode(0o644);
+const TEMP_FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
-const OPEN_DRAFT: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
+const OPEN_TEMP_FILE: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
 
 impl Folder {
     /// By an open directory.
@@ -72,25 +72,25 @@ impl Folder {
         Self { descriptor }
     }
 
-    pub(crate) fn at(&self, name: &[u8]) -> Result<Standing, Errno> {
+    pub(crate) fn at(&self, name: &[u8]) -> Result<ExistingEntry, Errno> {
         match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Ok(Standing::File),
-                _ => Ok(Standing::Other),
+                FileType::RegularFile => Ok(ExistingEntry::File),
+                _ => Ok(ExistingEntry::NotAFile),
             },
-            Err(Errno::NOENT) => Ok(Standing::Nothing),
+            Err(Errno::NOENT) => Ok(ExistingEntry::Absent),
             Err(errno) => Err(errno),
         }
     }
 
     /// Begins a file.
-    pub(crate) fn draft(&self) -> Result<TempFile<'_>, Errno> {
+    pub(crate) fn temp_file(&self) -> Result<TempFile<'_>, Errno> {
         // Without it a file without a name cannot be given one.
         if !Path::new("/proc/self/fd").exists() {
-            return self.hidden_draft();
+            return self.hidden_temp_file();
         }
-        let flags = OPEN_DRAFT | OFlags::TMPFILE;
-        match openat(&self.descriptor, ".", flags, DRAFT_MODE) {
+        let flags = OPEN_TEMP_FILE | OFlags::TMPFILE;
+        match openat(&self.descriptor, ".", flags, TEMP_FILE_MODE) {
             Ok(descriptor) => Ok(TempFile {
                 folder: self,
                 file: File::from(descriptor),
@@ -98,16 +98,16 @@ impl Folder {
             }),
             // Not every file system has such files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                self.hidden_draft()
+                self.hidden_temp_file()
             }
             Err(errno) => Err(errno),
         }
     }
 
     /// Begins a file under a hidden name.
-    fn hidden_draft(&self) -> Result<TempFile<'_>, Errno> {
-        let flags = OPEN_DRAFT | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let make = |name: &[u8]| openat(&self.descriptor, name, flags, DRAFT_MODE);
+    fn hidden_temp_file(&self) -> Result<TempFile<'_>, Errno> {
+        let flags = OPEN_TEMP_FILE | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let make = |name: &[u8]| openat(&self.descriptor, name, flags, TEMP_FILE_MODE);
         let (hidden, descriptor) = with_hidden_name(make)?;
         Ok(TempFile {
             folder: self,
@@ -129,7 +129,7 @@ fn with_hidden_name<T>(
     const ATTEMPTS: usize = 8;
     for _ in 0..ATTEMPTS {
         let number = RandomState::new().hash_one(());
-        let name = [DRAFT_PREFIX, format!("{number:016x}").as_bytes()].concat();
+        let name = [TEMP_FILE_PREFIX, format!("{number:016x}").as_bytes()].concat();
         match act(&name) {
             Err(Errno::EXIST) => {}
             result => return result.map(|done| (name, done)),
@@ -146,13 +146,17 @@ impl TempFile<'_> {
 
     /// Gives the file its name, in one step: whoever opens the name gets what was there or all of
     /// this. Only regular files are replaced; `EXIST` is what is not to be.
-    pub(crate) fn publish(mut self, name: &[u8], existing: Existing) -> Result<Published, Errno> {
-        match (self.take_free_name(name), existing) {
-            (Ok(()), _) => return Ok(Published::Created),
-            (Err(Errno::EXIST), Existing::Replace) => {}
+    pub(crate) fn save(
+        mut self,
+        name: &[u8],
+        overwrite: OverwritePolicy,
+    ) -> Result<SaveResult, Errno> {
+        match (self.take_free_name(name), overwrite) {
+            (Ok(()), _) => return Ok(SaveResult::Created),
+            (Err(Errno::EXIST), OverwritePolicy::Replace) => {}
             (Err(errno), _) => return Err(errno),
         }
-        if self.folder.at(name)? == Standing::Other {
+        if self.folder.at(name)? == ExistingEntry::NotAFile {
             return Err(Errno::ISDIR);
         }
         // A link replaces nothing, a renaming does.
@@ -165,7 +169,7 @@ impl TempFile<'_> {
             renameat(folder, &hidden[..], folder, name)?;
         }
         self.hidden = None;
-        Ok(Published::Replaced)
+        Ok(SaveResult::Replaced)
     }
 
     fn take_free_name(&mut self, name: &[u8]) -> Result<(), Errno> {
@@ -240,33 +244,33 @@ mod tests {
         symlink("../file", sub.join("up"))?;
         let folder = Folder::new(File::open(&sub)?.into());
         let before = names(&sub)?;
-        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::draft;
-        for (at, begin) in [nameless, Folder::hidden_draft].into_iter().enumerate() {
+        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::temp_file;
+        for (at, begin) in [nameless, Folder::hidden_temp_file].into_iter().enumerate() {
             // One that is forgotten.
             begin(&folder)?.write_all(b"forgotten")?;
             assert_eq!(names(&sub)?, before);
 
-            let publish = |name: &str, content: &str, existing| {
-                let mut draft = begin(&folder)?;
-                draft.write_all(content.as_bytes())?;
-                io::Result::Ok(draft.publish(name.as_bytes(), existing))
+            let save = |name: &str, content: &str, overwrite| {
+                let mut temp_file = begin(&folder)?;
+                temp_file.write_all(content.as_bytes())?;
+                io::Result::Ok(temp_file.save(name.as_bytes(), overwrite))
             };
-            use Existing::{Keep, Replace};
+            use OverwritePolicy::{Keep, Replace};
             let new = format!("new {at}");
-            assert_eq!(publish(&new, "one", Keep)?, Ok(Published::Created));
-            assert_eq!(publish(&new, "two", Keep)?, Err(Errno::EXIST));
+            assert_eq!(save(&new, "one", Keep)?, Ok(SaveResult::Created));
+            assert_eq!(save(&new, "two", Keep)?, Err(Errno::EXIST));
             assert_eq!(fs::read(sub.join(&new))?, b"one");
-            assert_eq!(publish(&new, "three", Replace)?, Ok(Published::Replaced));
+            assert_eq!(save(&new, "three", Replace)?, Ok(SaveResult::Replaced));
             assert_eq!(fs::read(sub.join(&new))?, b"three");
             let newer = format!("newer {at}");
-            assert_eq!(publish(&newer, "four", Replace)?, Ok(Published::Created));
-            for (name, existing, errno) in [
+            assert_eq!(save(&newer, "four", Replace)?, Ok(SaveResult::Created));
+            for (name, overwrite, errno) in [
                 ("deep", Keep, Errno::EXIST),
                 ("deep", Replace, Errno::ISDIR),
                 ("up", Keep, Errno::EXIST),
                 ("up", Replace, Errno::ISDIR),
             ] {
-                assert_eq!(publish(name, "five", existing)?, Err(errno), "{name}");
+                assert_eq!(save(name, "five", overwrite)?, Err(errno), "{name}");
             }
             assert_eq!(fs::read(outside.path().join("file"))?, b"file");
             fs::remove_file(sub.join(new))?;
