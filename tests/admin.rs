@@ -43,7 +43,7 @@ impl ObservedServer {
         let files = StaticFiles::new(folder.path()).expect("open site root");
         let server = TestServer::start(files.clone());
         let sampler = Sampler::new(&server.handle);
-        let counts = move || files.cache_counts();
+        let counts = move || files.cache_stats();
         let admin = Admin::with_sources(&server.handle, counts, &sampler);
         Self {
             admin: TestServer::start(admin),

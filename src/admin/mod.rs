@@ -113,7 +113,7 @@ impl Admin {
     }
 
     /// As [`new`](Self::new), with the counters of the file caches
-    /// ([`StaticFiles::cache_counts`](crate::StaticFiles::cache_counts)), and with a sampler that is
+    /// ([`StaticFiles::cache_stats`](crate::StaticFiles::cache_stats)), and with samples that
     /// shared with others.
     pub fn with_sources(
         handle: &ServerHandle,

@@ -65,7 +65,7 @@ struct Shard {
     bytes: usize,
     files: usize,
     /// Beside the entries, whose lock is taken anyway.
-    counts: CacheStats,
+    stats: CacheStats,
 }
 
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Cache {
                 entries: LruCache::new(capacity),
                 bytes: 0,
                 files: 0,
-                counts: CacheStats::default(),
+                stats: CacheStats::default(),
             })
         };
         Self {
@@ -155,7 +155,7 @@ impl Cache {
         let entry = shard.entries.get(key);
         let known = entry.map_or(CacheState::Miss, |entry| entry.known(now));
         if matches!(known, CacheState::Watched(_) | CacheState::Fresh(_)) {
-            shard.counts.hits += 1;
+            shard.stats.hits += 1;
         }
         known
     }
@@ -173,7 +173,7 @@ impl Cache {
     /// Keeps a version that was looked at again and is the same, unless another has come.
     pub(super) fn confirm(&self, key: &[u8], version: &Arc<Representation>, seen: CheckedAt) {
         let mut shard = self.shard(key);
-        shard.counts.revalidations += 1;
+        shard.stats.revalidations += 1;
         if let Some(entry) = shard.entries.get_mut(key)
             && entry
                 .version
@@ -185,20 +185,20 @@ impl Cache {
         }
     }
 
-    pub(super) fn counts(&self) -> CacheStats {
+    pub(super) fn stats(&self) -> CacheStats {
         let mut sum = CacheStats::default();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.add(shard.counts);
+            sum.add(shard.stats);
         }
         sum
     }
 
     /// Forgets all that holds a descriptor.
-    pub(super) fn shed(&self) {
+    pub(super) fn close_files(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.shed();
+            shard.close_files();
         }
     }
 
@@ -213,7 +213,7 @@ impl Cache {
 
 impl Shard {
     fn put(&mut self, key: &[u8], entry: CacheEntry) {
-        self.counts.misses += 1;
+        self.stats.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
         if let Some((_, old)) = self.entries.push(key.to_vec(), entry) {
@@ -227,7 +227,7 @@ impl Shard {
         }
     }
 
-    fn shed(&mut self) {
+    fn close_files(&mut self) {
         if self.files == 0 {
             return;
         }

@@ -39,9 +39,9 @@ pub(super) struct Representation {
     pub(super) media_type: HeaderValue,
     pub(super) validators: Validators,
     /// The fields of a 200.
-    pub(super) whole: Arc<PreparedFields>,
+    pub(super) ok_fields: Arc<PreparedFields>,
     /// The fields of a 304 (RFC 9110 §15.4.5).
-    pub(super) unchanged: Arc<PreparedFields>,
+    pub(super) not_modified_fields: Arc<PreparedFields>,
     pub(super) finish: fn(&mut HeaderMap),
     age: MtimeAge,
     content: Content,
@@ -108,8 +108,8 @@ impl Representation {
             len,
             media_type,
             validators,
-            unchanged: unchanged(&fields),
-            whole: PreparedFields::new(fields),
+            not_modified_fields: not_modified_fields(&fields),
+            ok_fields: PreparedFields::new(fields),
             finish: builder.finish,
             age,
             content,
@@ -207,8 +207,8 @@ impl Representation {
             modified: self.modified,
             len: content.len() as u64,
             media_type: self.media_type.clone(),
-            unchanged: unchanged(&fields),
-            whole: PreparedFields::new(fields),
+            not_modified_fields: not_modified_fields(&fields),
+            ok_fields: PreparedFields::new(fields),
             validators,
             finish: self.finish,
             age: self.age,
@@ -358,7 +358,7 @@ fn fields(
 }
 
 /// The fields of a 304: those of the 200 without what is about a content (RFC 9110 §15.4.5).
-fn unchanged(fields: &HeaderMap) -> Arc<PreparedFields> {
+fn not_modified_fields(fields: &HeaderMap) -> Arc<PreparedFields> {
     let mut unchanged = fields.clone();
     for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES] {
         unchanged.remove(name);

@@ -18,7 +18,8 @@ use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
 
 pub(super) fn whole(version: &Representation) -> Response {
-    Response::prepared(StatusCode::OK, &version.whole).with_body(version.body(version.full_range()))
+    Response::prepared(StatusCode::OK, &version.ok_fields)
+        .with_body(version.body(version.full_range()))
 }
 
 pub(super) fn part(version: &Representation, range: ByteRange) -> Response {
@@ -26,7 +27,7 @@ pub(super) fn part(version: &Representation, range: ByteRange) -> Response {
     let response = match field {
         Ok(value) => {
             let status = StatusCode::PARTIAL_CONTENT;
-            Response::extended(status, &version.whole, (CONTENT_RANGE, value))
+            Response::extended(status, &version.ok_fields, (CONTENT_RANGE, value))
         }
         Err(_) => return Response::fault("response: invalid Content-Range"),
     };
@@ -50,7 +51,7 @@ pub(super) fn parts(version: &Representation, ranges: &[ByteRange]) -> Response 
             Body::Stream(BodyStream::produced(parts).with_length(length))
         }
     };
-    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.whole)
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.ok_fields)
         .with_header(CONTENT_TYPE, framed.content_type)
         .with_body(body)
 }

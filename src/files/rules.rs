@@ -191,7 +191,7 @@ impl Rules {
     }
 
     /// The names of files that the rules mention, each with its rule.
-    pub(super) fn mentioned(&self) -> impl Iterator<Item = (String, &[u8])> {
+    pub(super) fn mentioned_files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let routes = self.routes.iter().filter_map(|(path, to)| match to {
             RouteTarget::File(name) => {
                 let rule = format!("route {}", String::from_utf8_lossy(path));

@@ -37,6 +37,13 @@ impl UploadError {
         Self::new(StatusCode::CONFLICT, explanation)
     }
 
+    /// Logs why the content could not be read. The client rarely gets this response: the connection
+    /// has failed, or answers the failure itself.
+    pub(super) fn interrupted(error: &io::Error) -> Self {
+        log::debug!("upload: the request body broke off: {error}");
+        Self::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
+    }
+
     pub(super) fn response(&self, form: ResponseFormat) -> Response {
         let status = self.status;
         let response = match form {
@@ -109,16 +116,10 @@ impl From<OpenError> for UploadError {
 impl From<FormError> for UploadError {
     fn from(error: FormError) -> Self {
         match error {
-            FormError::Read(error) => broken_off(&error),
+            FormError::Read(error) => Self::interrupted(&error),
             FormError::Malformed(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
         }
     }
-}
-
-/// The client will hardly hear of it; the connection knows better what to say.
-pub(super) fn broken_off(error: &io::Error) -> UploadError {
-    log::debug!("upload: the request body broke off: {error}");
-    UploadError::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Folder {
         Self { descriptor }
     }
 
-    pub(crate) fn at(&self, name: &[u8]) -> Result<ExistingEntry, Errno> {
+    pub(crate) fn entry(&self, name: &[u8]) -> Result<ExistingEntry, Errno> {
         match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Ok(ExistingEntry::File),
@@ -84,10 +84,10 @@ impl Folder {
     }
 
     /// Begins a file.
-    pub(crate) fn temp_file(&self) -> Result<TempFile<'_>, Errno> {
+    pub(crate) fn create_temp_file(&self) -> Result<TempFile<'_>, Errno> {
         // Without it a file without a name cannot be given one.
         if !Path::new("/proc/self/fd").exists() {
-            return self.hidden_temp_file();
+            return self.create_named_temp_file();
         }
         let flags = OPEN_TEMP_FILE | OFlags::TMPFILE;
         match openat(&self.descriptor, ".", flags, TEMP_FILE_MODE) {
@@ -98,14 +98,14 @@ impl Folder {
             }),
             // Not every file system has such files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                self.hidden_temp_file()
+                self.create_named_temp_file()
             }
             Err(errno) => Err(errno),
         }
     }
 
     /// Begins a file under a hidden name.
-    fn hidden_temp_file(&self) -> Result<TempFile<'_>, Errno> {
+    fn create_named_temp_file(&self) -> Result<TempFile<'_>, Errno> {
         let flags = OPEN_TEMP_FILE | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let make = |name: &[u8]| openat(&self.descriptor, name, flags, TEMP_FILE_MODE);
         let (hidden, descriptor) = with_hidden_name(make)?;
@@ -156,7 +156,7 @@ impl TempFile<'_> {
             (Err(Errno::EXIST), OverwritePolicy::Replace) => {}
             (Err(errno), _) => return Err(errno),
         }
-        if self.folder.at(name)? == ExistingEntry::NotAFile {
+        if self.folder.entry(name)? == ExistingEntry::NotAFile {
             return Err(Errno::ISDIR);
         }
         // A link replaces nothing, a renaming does.
@@ -244,8 +244,11 @@ mod tests {
         symlink("../file", sub.join("up"))?;
         let folder = Folder::new(File::open(&sub)?.into());
         let before = names(&sub)?;
-        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::temp_file;
-        for (at, begin) in [nameless, Folder::hidden_temp_file].into_iter().enumerate() {
+        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::create_temp_file;
+        for (at, begin) in [nameless, Folder::create_named_temp_file]
+            .into_iter()
+            .enumerate()
+        {
             // One that is forgotten.
             begin(&folder)?.write_all(b"forgotten")?;
             assert_eq!(names(&sub)?, before);

@@ -74,7 +74,7 @@ impl AdminListener {
             _ => Hosts::Any,
         };
         let current = move || files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let counts = move || current().cache_counts();
+        let counts = move || current().cache_stats();
         let admin = Admin::with_sources(handle, counts, sampler).for_hosts(hosts);
         Ok(Self {
             server,

@@ -1,0 +1,210 @@
+//! Content codings of a representation: a file beside the file (`page.html.br`), or the content
+//! compressed here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::cache::{CacheState, CheckedAt};
+use super::compress;
+use super::lookup::{Lookup, ServeError};
+use super::representation::{self, Representation, RepresentationBuilder};
+use super::root::{Blocking, OpenError, OpenedPath};
+use crate::explain_log::{Escaped, explain};
+use crate::http::negotiation::{AcceptEncoding, Coding};
+use crate::site::Compress;
+
+/// In the server's order of preference.
+const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+
+impl Lookup<'_> {
+    /// Returns the representation in the coding that Accept-Encoding prefers of those there are: a
+    /// sidecar file, one compressed here, or `plain` itself. `path` is the cache key of `plain`.
+    pub(super) fn encoded(
+        &self,
+        path: &[u8],
+        plain: Arc<Representation>,
+    ) -> Result<Arc<Representation>, ServeError> {
+        let compress = self.tree.rules.compress;
+        if compress == Compress::Off {
+            explain!("coding", "not compressed: compress is off");
+            return Ok(plain);
+        }
+        if !plain.may_be_coded() {
+            let media_type = Escaped(plain.media_type.as_bytes());
+            explain!(
+                "coding",
+                "not compressed: {media_type} would not become smaller"
+            );
+            return Ok(plain);
+        }
+        let accepted = AcceptEncoding::parse(self.request.fields());
+        let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
+        let preferred = accepted.preferred(&all);
+        if matches!(preferred, None | Some(Coding::Identity)) {
+            explain!(
+                "coding",
+                "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
+            );
+            return Ok(plain);
+        }
+        let mut sidecars = Vec::with_capacity(CODINGS.len());
+        let mut available = vec![Coding::Identity];
+        for coding in CODINGS {
+            // A sidecar that would not be chosen is not looked for.
+            if accepted.preferred(&[coding, Coding::Identity]) == Some(coding)
+                && let Some(sidecar) = self.sidecar(path, &plain, coding)?
+            {
+                available.push(coding);
+                sidecars.push((coding, sidecar));
+            }
+        }
+        if let Some(best) = accepted.preferred(&available)
+            && let Some(index) = sidecars.iter().position(|(coding, _)| *coding == best)
+        {
+            let (_, sidecar) = sidecars.swap_remove(index);
+            explain!(
+                "sidecar",
+                "{} is sent, as Accept-Encoding asks for it",
+                Escaped(&sidecar.name)
+            );
+            return Ok(sidecar);
+        }
+        let identity_rejected = accepted.preferred(&[Coding::Identity]).is_none();
+        let worthwhile =
+            plain.is_compressible() && compress::is_worthwhile(plain.len, identity_rejected);
+        match preferred {
+            Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
+                if compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
+            {
+                explain!(
+                    "coding",
+                    "compressed here with {} (--compress auto)",
+                    coding.name()
+                );
+                self.compressed(path, plain, coding)
+            }
+            _ => {
+                let why = "too small, too large, of such a type, or compress is not auto";
+                explain!(
+                    "coding",
+                    "not compressed: no sidecar fits, and the file is {why}"
+                );
+                Ok(plain)
+            }
+        }
+    }
+
+    /// Returns the file beside the file, if there is one that is not older.
+    fn sidecar(
+        &self,
+        path: &[u8],
+        plain: &Representation,
+        coding: Coding,
+    ) -> Result<Option<Arc<Representation>>, ServeError> {
+        let extension: &[u8] = match coding {
+            Coding::Brotli => b".br",
+            Coding::Zstd => b".zst",
+            Coding::Gzip => b".gz",
+            Coding::Identity => return Ok(None),
+        };
+        let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
+        let key = [path, b"\0", extension].concat();
+        let now = Instant::now();
+        let stale = match cache.get(&key, now) {
+            CacheState::Watched(cached) | CacheState::Fresh(cached) => {
+                // `plain` may be newer than the cached sidecar.
+                return Ok(cached.filter(|sidecar| sidecar.modified >= plain.modified));
+            }
+            CacheState::Stale(stale) => stale,
+            CacheState::Miss => None,
+        };
+        let name = [&plain.name, extension].concat();
+        let opened = match snapshot.root.get(&name, self.blocking) {
+            Err(OpenError::WouldBlock) => return Err(ServeError::WouldBlock),
+            Ok(OpenedPath::File(opened))
+                if representation::is_ready(opened.metadata.modified, plain.modified) =>
+            {
+                opened
+            }
+            Err(OpenError::NotFound) => {
+                explain!("sidecar", "{} does not exist", Escaped(&name));
+                cache.put(&key, None, snapshot.checked_absent(&name, now));
+                return Ok(None);
+            }
+            // It may become ready without an event in its directory.
+            _ => {
+                let why = "it is older than its file, still being written, or unreadable";
+                explain!("sidecar", "{} is not used: {why}", Escaped(&name));
+                cache.put(&key, None, CheckedAt::unwatched(now));
+                return Ok(None);
+            }
+        };
+        if let Some(stale) = stale
+            && stale.is_of(opened.metadata.id)
+        {
+            cache.confirm(&key, &stale, snapshot.checked(&stale, now));
+            return Ok(Some(stale));
+        }
+        let content_tag = self.content_tag(&opened)?;
+        let metadata = opened.metadata;
+        // One that changes while it is read is not ready.
+        let Some(content) = self.content(opened)? else {
+            return Ok(None);
+        };
+        let builder = RepresentationBuilder {
+            rules: &self.tree.rules,
+            path,
+            name: &name,
+            typed_name: &plain.name,
+            coding,
+            content_tag,
+            finish: plain.finish,
+        };
+        let sidecar = Arc::new(Representation::new(&builder, metadata, content));
+        let checked = snapshot.checked(&sidecar, now);
+        cache.put(&key, Some(Arc::clone(&sidecar)), checked);
+        Ok(Some(sidecar))
+    }
+
+    /// Returns `plain` compressed, from the cache, or made here where blocking is allowed.
+    fn compressed(
+        &self,
+        path: &[u8],
+        plain: Arc<Representation>,
+        coding: Coding,
+    ) -> Result<Arc<Representation>, ServeError> {
+        let cache = &self.snapshot.cache;
+        let key = [path, b"\0", coding.name().as_bytes()].concat();
+        let now = Instant::now();
+        match cache.get(&key, now) {
+            // It was made from this state of the file, so it needs no revalidation of its own.
+            CacheState::Watched(Some(cached))
+            | CacheState::Fresh(Some(cached))
+            | CacheState::Stale(Some(cached))
+                if cached.is_of(plain.file_id) =>
+            {
+                return Ok(cached);
+            }
+            _ if self.blocking == Blocking::Forbidden => return Err(ServeError::WouldBlock),
+            _ => {}
+        }
+        let content = plain.read().map_err(OpenError::Failed)?;
+        if !plain.is_unchanged() {
+            return Err(OpenError::Modified.into());
+        }
+        let compressed = compress::encode(&content, coding).map_err(OpenError::Failed)?;
+        let representation = match compressed {
+            Some(compressed) => {
+                let content = Bytes::from(compressed);
+                Arc::new(plain.recoded(&self.tree.rules, path, coding, content))
+            }
+            // It would be no smaller.
+            None => plain,
+        };
+        let checked = CheckedAt::unwatched(now);
+        cache.put(&key, Some(Arc::clone(&representation)), checked);
+        Ok(representation)
+    }
+}

@@ -1,0 +1,234 @@
+//! One request's lookups beneath a site's root: from the decoded path, or a file's name, to a
+//! representation, through the cache.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use ::http::HeaderMap;
+
+use super::cache::CacheState;
+use super::representation::{Content, Representation, RepresentationBuilder};
+use super::resolve::{Resolved, Resolver};
+use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
+use super::tree::{RootSnapshot, Tree};
+use crate::http::Request;
+use crate::http::conditional::Validators;
+use crate::http::negotiation::Coding;
+use crate::site::EtagSource;
+
+/// The context of one request's lookups.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup<'a> {
+    pub(super) tree: &'a Tree,
+    /// The root when the request came.
+    pub(super) snapshot: &'a RootSnapshot,
+    pub(super) request: &'a Request<'a>,
+    pub(super) blocking: Blocking,
+}
+
+/// What a lookup would have to do is not allowed on this thread: it has to be repeated on one that
+/// may block.
+#[derive(Debug)]
+pub(super) struct WouldBlock;
+
+/// Why a lookup has no result.
+#[derive(Debug)]
+pub(super) enum ServeError {
+    /// There is nothing to serve.
+    Open(OpenError),
+    /// See [`WouldBlock`].
+    WouldBlock,
+}
+
+impl From<WouldBlock> for ServeError {
+    fn from(WouldBlock: WouldBlock) -> Self {
+        Self::WouldBlock
+    }
+}
+
+impl From<OpenError> for ServeError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::WouldBlock => Self::WouldBlock,
+            error => Self::Open(error),
+        }
+    }
+}
+
+/// What exists at a path.
+#[derive(Debug)]
+pub(super) enum LookupResult {
+    Representation(Arc<Representation>),
+    /// A directory, and the path lacks its trailing slash.
+    MissingSlash,
+    /// A directory without an index file.
+    NoIndex,
+}
+
+impl<'a> Lookup<'a> {
+    /// The request's decoded path.
+    pub(super) fn path(&self) -> &'a [u8] {
+        self.request.path_bytes()
+    }
+
+    pub(super) fn resolver(&self) -> Resolver<'a> {
+        Resolver {
+            rules: &self.tree.rules,
+            root: &self.snapshot.root,
+            blocking: self.blocking,
+        }
+    }
+
+    /// Looks up the request's path.
+    pub(super) fn find(&self) -> Result<LookupResult, ServeError> {
+        let path = self.path();
+        let resolve = || self.resolver().resolve(path);
+        self.look_up(path, path, |_| {}, resolve)
+    }
+
+    /// Looks up a file by its name beneath the root, for error pages and the like. `finish` changes
+    /// the fields last.
+    pub(super) fn file(
+        &self,
+        name: &[u8],
+        finish: fn(&mut HeaderMap),
+    ) -> Result<Arc<Representation>, ServeError> {
+        // A path never begins with NUL.
+        let key = [b"\0", name].concat();
+        let path = [b"/", name].concat();
+        let resolve = || self.resolver().file(name.into());
+        match self.look_up(&key, &path, finish, resolve)? {
+            LookupResult::Representation(representation) => Ok(representation),
+            LookupResult::MissingSlash | LookupResult::NoIndex => Err(OpenError::NotFound.into()),
+        }
+    }
+
+    /// Returns what the cache has for `key`, or else what `resolve` finds. `finish` must be the same
+    /// function each time for the same `key`.
+    fn look_up<'n>(
+        &self,
+        key: &[u8],
+        path: &[u8],
+        finish: fn(&mut HeaderMap),
+        resolve: impl Fn() -> Result<Resolved<'n>, OpenError>,
+    ) -> Result<LookupResult, ServeError> {
+        let now = Instant::now();
+        let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
+        let stale = match cache.get(key, now) {
+            CacheState::Watched(Some(cached)) | CacheState::Fresh(Some(cached))
+                if cached.is_unchanged() =>
+            {
+                return Ok(LookupResult::Representation(cached));
+            }
+            CacheState::Watched(cached) | CacheState::Fresh(cached) | CacheState::Stale(cached) => {
+                cached
+            }
+            CacheState::Miss => None,
+        };
+        // A file that changes while it is read is read again, a few times.
+        const ATTEMPTS: usize = 4;
+        for _ in 0..ATTEMPTS {
+            let (opened, name) = match resolve()? {
+                Resolved::File(opened, name) => (opened, name),
+                Resolved::MissingSlash => return Ok(LookupResult::MissingSlash),
+                Resolved::NoIndex => return Ok(LookupResult::NoIndex),
+            };
+            if let Some(stale) = &stale
+                && stale.is_of(opened.metadata.id)
+            {
+                cache.confirm(key, stale, snapshot.checked(stale, now));
+                return Ok(LookupResult::Representation(Arc::clone(stale)));
+            }
+            let content_tag = self.content_tag(&opened)?;
+            let metadata = opened.metadata;
+            let Some(content) = self.content(opened)? else {
+                continue;
+            };
+            let builder = RepresentationBuilder {
+                rules: &self.tree.rules,
+                path,
+                name: &name,
+                typed_name: &name,
+                coding: Coding::Identity,
+                content_tag,
+                finish,
+            };
+            let representation = Arc::new(Representation::new(&builder, metadata, content));
+            let checked = snapshot.checked(&representation, now);
+            cache.put(key, Some(Arc::clone(&representation)), checked);
+            return Ok(LookupResult::Representation(representation));
+        }
+        Err(OpenError::Modified.into())
+    }
+
+    /// Returns the content of an opened file, or `None` if it changed while it was read.
+    pub(super) fn content(&self, opened: OpenedFile) -> Result<Option<Content>, OpenError> {
+        let storage = self.snapshot.root.storage_of(&opened.metadata);
+        Content::of(opened, storage, self.blocking)
+    }
+
+    /// Returns the validators that a GET without content codings would report for the file `name`.
+    pub(super) fn validators(&self, name: &[u8]) -> Result<Validators, ServeError> {
+        let opened = match self.snapshot.root.get(name, self.blocking)? {
+            OpenedPath::File(opened) => opened,
+            OpenedPath::Directory => return Err(OpenError::NotFound.into()),
+        };
+        let builder = RepresentationBuilder {
+            rules: &self.tree.rules,
+            path: name,
+            name,
+            typed_name: name,
+            coding: Coding::Identity,
+            content_tag: self.content_tag(&opened)?,
+            finish: |_| {},
+        };
+        Ok(builder.validators(opened.metadata, SystemTime::now()))
+    }
+
+    /// Returns the entity tag made from a file's content, or `None` if tags are made from
+    /// modification times. A large file is hashed once, where blocking is allowed.
+    pub(super) fn content_tag(&self, opened: &OpenedFile) -> Result<Option<String>, ServeError> {
+        /// Hashing this takes about a tenth of a millisecond.
+        const QUICK_BYTES: u64 = 64 * 1024;
+        /// Hashing this takes some seconds; the tag of a larger file is made from its modification
+        /// time.
+        const MAX_HASHED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+        let metadata = &opened.metadata;
+        if self.tree.rules.etag == EtagSource::Mtime || metadata.len > MAX_HASHED_BYTES {
+            return Ok(None);
+        }
+        if let Some(tag) = self.tree.content_tags().get(&metadata.id) {
+            return Ok(Some(tag.clone()));
+        }
+        if metadata.len > QUICK_BYTES && self.blocking == Blocking::Forbidden {
+            return Err(ServeError::WouldBlock);
+        }
+        let tag = hash(opened).map_err(OpenError::Failed)?;
+        if !opened.is_unchanged() {
+            return Ok(None);
+        }
+        self.tree.content_tags().put(metadata.id, tag.clone());
+        Ok(Some(tag))
+    }
+}
+
+/// Returns the first 128 bits of the content's BLAKE3 hash in hexadecimal. The reads are positioned,
+/// because duplicates of the descriptor share its offset.
+fn hash(opened: &OpenedFile) -> io::Result<String> {
+    const BUFFER_BYTES: usize = 128 * 1024;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut offset = 0;
+    loop {
+        match opened.file.read_at(&mut buffer, offset)? {
+            0 => break,
+            count => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
+}

@@ -1,0 +1,434 @@
+//! From a request to a response, for one site: method, redirects, lookup, content coding,
+//! preconditions, ranges; listings, error pages, and the page of a single-page application.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
+use ::http::{HeaderMap, Method, StatusCode};
+
+use super::listing::{self, Entries, ListingFormat, ListingRenderer, SortOrder, UploadForm};
+use super::lookup::{Lookup, LookupResult, ServeError, WouldBlock};
+use super::representation::Representation;
+use super::resolve::file_name;
+use super::response_body;
+use super::root::{Blocking, OpenError};
+use super::rules::{DotFiles, Rules, ServeScope};
+use super::tree::Tree;
+use super::upload::policy::UploadPolicy;
+use crate::body::BodyStream;
+use crate::error::Error;
+use crate::explain_log::{self, Escaped, explain};
+use crate::http::conditional::{self, Precondition};
+use crate::http::negotiation::{self, ResponseFormat};
+use crate::http::range::RangeRequest;
+use crate::http::response::{allowing, method_not_allowed};
+use crate::http::{Body, Fields, Request, Response, cors, error_page, target};
+use crate::site::{Listing, SITE_FILE, Site};
+
+/// One site: the files that are served, and the limits of what is uploaded, if anything may be.
+#[derive(Debug)]
+pub(super) struct SiteFiles {
+    pub(super) tree: Tree,
+    pub(super) uploads: Option<UploadPolicy>,
+}
+
+impl SiteFiles {
+    /// Opens the folder, or the folder of the single file, that `path` names.
+    pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+        Ok(Self {
+            tree: Tree::open(path, site)?,
+            uploads: site.upload.as_ref().map(UploadPolicy::new),
+        })
+    }
+
+    /// Returns the response to a request that is no upload. If the process is out of file
+    /// descriptors, `free_descriptors` is called and the lookup is repeated once.
+    pub(super) fn respond(
+        &self,
+        request: &Request<'_>,
+        blocking: Blocking,
+        free_descriptors: impl FnOnce(),
+    ) -> Result<Response, WouldBlock> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::OPTIONS => return Ok(self.options(request)),
+            _ => return Ok(self.reject_method(request)),
+        }
+        let rules = &self.tree.rules;
+        if let Some(redirect) = rules.redirect(request) {
+            return Ok(redirect);
+        }
+        if is_prefix_without_slash(rules, request) {
+            return Ok(add_slash(rules, request));
+        }
+        let lookup = Lookup {
+            tree: &self.tree,
+            snapshot: &self.tree.snapshot(blocking),
+            request,
+            blocking,
+        };
+        let served = match lookup.serve(self.upload_form()) {
+            Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
+                free_descriptors();
+                lookup.serve(self.upload_form())
+            }
+            served => served,
+        };
+        match served {
+            Ok(response) => Ok(response),
+            Err(ServeError::WouldBlock) => Err(WouldBlock),
+            Err(ServeError::Open(error)) => lookup.open_error(error),
+        }
+    }
+
+    /// Whether folder listings have a form for uploads.
+    fn upload_form(&self) -> UploadForm {
+        match self.uploads {
+            Some(_) => UploadForm::Shown,
+            None => UploadForm::Absent,
+        }
+    }
+
+    /// The methods for Allow (RFC 9110 §10.2.1).
+    pub(super) fn allowed_methods(&self) -> &'static [Method] {
+        const READING: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
+        const WITH_UPLOADS: &[Method] = &[
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::POST,
+            Method::PUT,
+        ];
+        match self.uploads {
+            Some(_) => WITH_UPLOADS,
+            None => READING,
+        }
+    }
+
+    /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the permission
+    /// to read (Fetch §4.8).
+    fn options(&self, request: &Request<'_>) -> Response {
+        let rules = &self.tree.rules;
+        let mut response = allowing(
+            Response::new(StatusCode::NO_CONTENT),
+            self.allowed_methods(),
+        );
+        rules.add_security_headers(response.headers_mut());
+        if cors::is_preflight(request) && rules.cors.is_some() {
+            cors::permit(response, "GET, HEAD")
+        } else {
+            response
+        }
+    }
+
+    /// Returns 405 or 501, in the format that Accept prefers.
+    pub(super) fn reject_method(&self, request: &Request<'_>) -> Response {
+        let method = request.method();
+        if matches!(*method, Method::PUT | Method::POST) {
+            explain!(
+                "method",
+                "{method} needs uploads, which are off (--upload turns them on)"
+            );
+        } else {
+            explain!("method", "{method} is not supported for files");
+        }
+        let plain = method_not_allowed(method, self.allowed_methods());
+        let mut response = error_page::instead_of(plain, request.fields());
+        let rules = &self.tree.rules;
+        rules.add_security_headers(response.headers_mut());
+        response
+    }
+}
+
+impl Lookup<'_> {
+    fn serve(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+        match self.find() {
+            Ok(LookupResult::Representation(plain)) => {
+                let representation = self.encoded(self.path(), plain)?;
+                Ok(self.represent(&representation)?)
+            }
+            Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
+            Ok(LookupResult::NoIndex) if self.tree.rules.listing == Listing::On => {
+                explain!("listing", "on, so the entries of the folder are listed");
+                self.list(upload_form)
+            }
+            found @ (Ok(LookupResult::NoIndex) | Err(ServeError::Open(OpenError::NotFound))) => {
+                if found.is_ok() {
+                    explain!(
+                        "listing",
+                        "off, so the folder is not listed (--listing on lists it)"
+                    );
+                }
+                let (key, page) = self.application_page()?;
+                let page = self.encoded(&key, page)?;
+                Ok(self.represent(&page)?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
+    fn represent(&self, representation: &Representation) -> Result<Response, WouldBlock> {
+        let (method, fields) = (self.request.method(), self.request.fields());
+        let precondition = conditional::evaluate(method, fields, &representation.validators);
+        if explain_log::is_explained() {
+            explain_validators(fields, representation, precondition);
+        }
+        match precondition {
+            Precondition::NotModified => {
+                let fields = &representation.not_modified_fields;
+                return Ok(Response::prepared(StatusCode::NOT_MODIFIED, fields));
+            }
+            Precondition::Failed => return self.error(StatusCode::PRECONDITION_FAILED),
+            Precondition::Proceed => {}
+        }
+        let len = representation.len;
+        let range = match *method {
+            Method::GET => conditional::range_of(fields, &representation.validators, len),
+            // Range is defined for GET only (RFC 9110 §14.2).
+            _ => RangeRequest::Full,
+        };
+        if explain_log::is_explained() {
+            explain_range(self.request, &range, len);
+        }
+        Ok(match range {
+            RangeRequest::Full => response_body::whole(representation),
+            RangeRequest::Part(range) => response_body::part(representation, range),
+            RangeRequest::Parts(ranges) => response_body::parts(representation, &ranges),
+            RangeRequest::Unsatisfiable => self
+                .error(StatusCode::RANGE_NOT_SATISFIABLE)?
+                .with_header(CONTENT_RANGE, format!("bytes */{len}")),
+        })
+    }
+
+    /// Returns the page of a single-page application and its cache key. It is for navigations only:
+    /// a request for a missing image or script gets its 404.
+    fn application_page(&self) -> Result<(Vec<u8>, Arc<Representation>), ServeError> {
+        let Some(name) = &self.tree.rules.spa else {
+            return Err(OpenError::NotFound.into());
+        };
+        let page = Escaped(name);
+        let last = file_name(self.path());
+        if last.contains(&b'.') {
+            explain!(
+                "spa",
+                "{page} is not used because {} contains a dot, as file names do",
+                Escaped(last)
+            );
+            return Err(OpenError::NotFound.into());
+        }
+        if !negotiation::accepts_html_navigation(self.request.fields()) {
+            explain!(
+                "spa",
+                "{page} is not used because Accept lacks text/html, so this is no navigation"
+            );
+            return Err(OpenError::NotFound.into());
+        }
+        explain!(
+            "spa",
+            "{page} answers the navigation because there is no such file"
+        );
+        let page = self.file(name, Rules::set_no_cache)?;
+        // Not the key of the same file under its own path.
+        Ok(([b"\0", &name[..]].concat(), page))
+    }
+
+    /// Returns a page, or JSON, with the entries of the folder at the request's path.
+    fn list(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+        if self.blocking == Blocking::Forbidden {
+            return Err(ServeError::WouldBlock);
+        }
+        let rules = &self.tree.rules;
+        let path = self.path();
+        let name = path.strip_prefix(b"/").unwrap_or(path);
+        let entries = self.entries(name)?;
+        let query = self.request.query();
+        let format = match negotiation::response_format(self.request.fields()) {
+            ResponseFormat::Json => ListingFormat::Json,
+            ResponseFormat::Html | ResponseFormat::Text => ListingFormat::from_query(query),
+        };
+        let Some(permit) = self.tree.listed_entries.try_acquire(entries.len()) else {
+            return Ok(Response::unavailable(
+                "too many folder listings in progress; try again",
+            ));
+        };
+        let order = SortOrder::from_query(query);
+        let mut listing = ListingRenderer::new(entries, path, order, format, upload_form);
+        let produce = move || {
+            let _held_until_the_end = &permit;
+            Ok(listing.next_piece())
+        };
+        let body = Body::Stream(BodyStream::produced(produce));
+        let response = Response::new(StatusCode::OK).with_body(body);
+        let response = rules
+            .add_headers_without_caching(response, path)
+            .with_header(VARY, "Accept");
+        Ok(match format {
+            ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
+            ListingFormat::Html => response
+                .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
+                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
+        })
+    }
+
+    /// Reads the entries of a folder, without those that are not served.
+    fn entries(&self, folder: &[u8]) -> Result<Entries, OpenError> {
+        let (root, rules) = (&self.snapshot.root, &self.tree.rules);
+        let directory = root.directory(folder)?;
+        let stat = |entry: &[u8]| root.stat(&[folder, entry].concat());
+        let entries = Entries::read(&directory, rules.dot_files, stat);
+        let mut entries = entries.map_err(OpenError::Failed)?;
+        entries.omit(SITE_FILE.as_bytes());
+        if !folder.is_empty() && rules.dot_files == DotFiles::Hidden {
+            // It is public in the root only (RFC 8615).
+            entries.omit(b".well-known");
+        }
+        for hidden in &rules.hidden_names {
+            if let Some(entry) = hidden.strip_prefix(folder)
+                && !entry.contains(&b'/')
+            {
+                entries.omit(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn open_error(&self, error: OpenError) -> Result<Response, WouldBlock> {
+        let status = match error {
+            OpenError::NotFound => StatusCode::NOT_FOUND,
+            OpenError::Forbidden => StatusCode::FORBIDDEN,
+            OpenError::OutOfDescriptors => {
+                return Ok(Response::unavailable("out of file descriptors or memory"));
+            }
+            OpenError::Modified | OpenError::WouldBlock => {
+                return Ok(Response::unavailable(
+                    "the file is being modified; try again",
+                ));
+            }
+            OpenError::Failed(error) => {
+                log::error!("files: cannot serve {:?}: {error}", self.request.target());
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        self.error(status)
+    }
+
+    /// Returns the site's page for a status, or the built-in one.
+    fn error(&self, status: StatusCode) -> Result<Response, WouldBlock> {
+        let form = negotiation::response_format(self.request.fields());
+        let mut response = match self.error_page(status)? {
+            Some(page) if form != ResponseFormat::Json => Response::new(status)
+                .with_header(CONTENT_TYPE, page.media_type.clone())
+                .with_header(VARY, "Accept")
+                .with_body(page.body(page.full_range())),
+            _ => error_page::page(status, form),
+        };
+        let rules = &self.tree.rules;
+        rules.add_security_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    fn error_page(&self, status: StatusCode) -> Result<Option<Arc<Representation>>, WouldBlock> {
+        let Some(name) = self.tree.rules.error_page(status) else {
+            return Ok(None);
+        };
+        explain!(
+            "error",
+            "the page for status {} is {}",
+            status.as_u16(),
+            Escaped(name)
+        );
+        match self.file(name, |_: &mut HeaderMap| {}) {
+            Ok(page) => Ok(Some(page)),
+            Err(ServeError::WouldBlock) => Err(WouldBlock),
+            Err(ServeError::Open(_)) => Ok(None),
+        }
+    }
+}
+
+/// True if the root is a folder mounted at a path prefix, and the request names the prefix without
+/// a trailing slash: relative links in the index would resolve against the prefix's parent.
+fn is_prefix_without_slash(rules: &Rules, request: &Request<'_>) -> bool {
+    rules.scope == ServeScope::Tree
+        && request.path_bytes() == b"/"
+        && !request.full_path_bytes().ends_with(b"/")
+}
+
+/// Returns a 301 to the same path with a slash. The path is encoded from its decoded form and begins
+/// with exactly one slash, so it cannot name another server.
+fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
+    explain!(
+        "path",
+        "a folder's path ends with a slash, so the client is redirected there"
+    );
+    let mut location = target::encode_path(request.full_path_bytes());
+    location.push('/');
+    if let Some(query) = request.query() {
+        location.push('?');
+        location.push_str(query);
+    }
+    let status = StatusCode::MOVED_PERMANENTLY;
+    let response = Response::text(format!("{status}\n"))
+        .with_status(status)
+        .with_header(LOCATION, location);
+    rules.add_headers_without_caching(response, request.path_bytes())
+}
+
+fn explain_validators(
+    fields: &Fields<'_>,
+    representation: &Representation,
+    precondition: Precondition,
+) {
+    let name = Escaped(&representation.name);
+    if let Some(tag) = &representation.validators.etag {
+        let why = if representation.is_mtime_stable() {
+            ""
+        } else {
+            ", weak because the file is less than two seconds old"
+        };
+        explain!("etag", "{} for {name}{why}", tag.to_field());
+    }
+    let outcome = match precondition {
+        Precondition::Proceed => "the request proceeds",
+        Precondition::NotModified => "the client has the current version: 304",
+        Precondition::Failed => "the file is not in the required version: 412",
+    };
+    for name in conditional::PRECONDITIONS {
+        for value in fields.all(name) {
+            explain!("condition", "{name}: {}: {outcome}", Escaped(value));
+        }
+    }
+}
+
+fn explain_range(request: &Request<'_>, range: &RangeRequest, len: u64) {
+    let Some(asked) = request.fields().first("range").map(Escaped) else {
+        return;
+    };
+    match range {
+        RangeRequest::Full => {
+            let why = match (request.method(), request.header("if-range")) {
+                (&Method::GET, None) => "its form is unknown, or the file is empty",
+                (&Method::GET, Some(_)) => "If-Range names another version",
+                _ => "ranges apply to GET only",
+            };
+            explain!(
+                "range",
+                "{asked} is ignored and the whole file is sent: {why}"
+            );
+        }
+        RangeRequest::Part(part) => {
+            explain!("range", "{asked} selects {} of {len} bytes", part.len());
+        }
+        RangeRequest::Parts(parts) => {
+            explain!(
+                "range",
+                "{asked} selects {} parts of {len} bytes",
+                parts.len()
+            );
+        }
+        RangeRequest::Unsatisfiable => {
+            explain!("range", "{asked} is beyond the end of {len} bytes: 416");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The name that an uploaded file is to get: whether it may, and how it does.
+
+use std::io::{self, Read, Write};
+
+use ::http::{Method, StatusCode};
+use rustix::io::Errno;
+
+use super::error::UploadError;
+use super::policy::UploadPolicy;
+use super::temp_file::{ExistingEntry, Folder, OverwritePolicy, SaveResult, TempFile};
+use crate::files::lookup::{Lookup, ServeError};
+use crate::files::media_type;
+use crate::files::resolve::file_name;
+use crate::files::root::{OpenError, OpenedPath};
+use crate::files::rules::CleanUrls;
+use crate::http::Fields;
+use crate::http::conditional::{self, Precondition};
+use crate::http::multipart_form::FormData;
+use crate::site::Compress;
+
+/// Where an uploaded file is stored.
+pub(super) struct UploadDestination<'a> {
+    pub(super) policy: &'a UploadPolicy,
+    pub(super) lookup: Lookup<'a>,
+    pub(super) folder: &'a Folder,
+    /// Relative to the root.
+    pub(super) name: &'a [u8],
+    /// The fields with the preconditions.
+    pub(super) fields: &'a Fields<'a>,
+}
+
+impl UploadDestination<'_> {
+    /// Returns what exists there now, if it may be replaced.
+    pub(super) fn check(&self) -> Result<ExistingEntry, UploadError> {
+        let existing = self.folder.entry(file_name(self.name))?;
+        let precondition = match existing {
+            ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),
+            ExistingEntry::Absent => conditional::evaluate_absent(self.fields),
+            ExistingEntry::File if !has_preconditions(self.fields) => Precondition::Proceed,
+            ExistingEntry::File => match self.lookup.validators(self.name) {
+                Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
+                Err(ServeError::Open(OpenError::NotFound)) => {
+                    conditional::evaluate_absent(self.fields)
+                }
+                Err(ServeError::Open(error)) => return Err(error.into()),
+                Err(ServeError::WouldBlock) => return Err(OpenError::WouldBlock.into()),
+            },
+        };
+        if precondition != Precondition::Proceed {
+            return Err(UploadError::new(
+                StatusCode::PRECONDITION_FAILED,
+                "the current file does not meet the precondition",
+            ));
+        }
+        match (existing, self.policy.overwrite) {
+            (ExistingEntry::File, OverwritePolicy::Keep) => Err(Errno::EXIST.into()),
+            (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow() => {
+                Err(UploadError::conflict(
+                    "the file would be served in place of another; allow this with --upload-overwrite",
+                ))
+            }
+            _ => Ok(existing),
+        }
+    }
+
+    /// True if a new file would be served where another one is served now: as its sidecar, or at its
+    /// path without `.html`.
+    fn would_shadow(&self) -> bool {
+        let rules = &self.lookup.tree.rules;
+        let plain = [&b".br"[..], b".zst", b".gz"]
+            .iter()
+            .find_map(|extension| self.name.strip_suffix(*extension))
+            .filter(|_| rules.compress != Compress::Off)
+            .filter(|plain| media_type::may_be_coded(&rules.media_types.of(plain)));
+        let page = match rules.clean_urls {
+            CleanUrls::On => Some([self.name, b".html"].concat()),
+            CleanUrls::Off => None,
+        };
+        let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
+        let is_file = |name: Vec<u8>| {
+            let opened = self.lookup.snapshot.root.get(&name, self.lookup.blocking);
+            matches!(opened, Ok(OpenedPath::File(_)))
+        };
+        others.any(is_file)
+    }
+
+    /// Stores a request's content, and waits until it is on the disk.
+    pub(super) fn store(&self, mut content: impl Read) -> Result<SaveResult, UploadError> {
+        const BUFFER_BYTES: usize = 128 * 1024;
+        // Before the content is read: a client that waits for 100 (Continue) need not send it.
+        self.check()?;
+        let mut temp_file = self.folder.create_temp_file()?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => write(&mut temp_file, &buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(UploadError::interrupted(&error)),
+            }
+        }
+        self.save(temp_file)
+    }
+
+    /// Stores the content of the form's current part, and returns its length in bytes.
+    pub(super) fn store_part(&self, form: &mut FormData<impl Read>) -> Result<u64, UploadError> {
+        self.check()?;
+        let mut temp_file = self.folder.create_temp_file()?;
+        let mut len = 0;
+        while let Some(piece) = form.next_piece()? {
+            write(&mut temp_file, piece)?;
+            len += piece.len() as u64;
+        }
+        self.save(temp_file)?;
+        Ok(len)
+    }
+
+    fn save(&self, temp_file: TempFile<'_>) -> Result<SaveResult, UploadError> {
+        temp_file.sync()?;
+        let _held_until_the_end = self.policy.lock_saving();
+        // Another upload may have created or replaced the file since the first check.
+        self.check()?;
+        Ok(temp_file.save(file_name(self.name), self.policy.overwrite)?)
+    }
+}
+
+fn write(temp_file: &mut TempFile<'_>, piece: &[u8]) -> Result<(), UploadError> {
+    let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    Ok(temp_file.write_all(piece).map_err(failed)?)
+}
+
+fn has_preconditions(fields: &Fields<'_>) -> bool {
+    ["if-match", "if-none-match", "if-unmodified-since"]
+        .iter()
+        .any(|name| fields.first(name).is_some())
+}

@@ -1,0 +1,44 @@
+//! What a site accepts as uploads, and what its uploads share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::temp_file::OverwritePolicy;
+use crate::files::permit::Semaphore;
+use crate::site::{Size, Upload};
+
+/// More than there are helper threads, each of which is occupied until its client has sent all.
+pub(super) const MAX_CONCURRENT_UPLOADS: usize = 64;
+
+const DEFAULT_MAX_BYTES: u64 = 1 << 30;
+
+/// The limits of one site's uploads, and the state that its uploads share.
+#[derive(Debug)]
+pub(in crate::files) struct UploadPolicy {
+    /// The largest request body.
+    pub(super) max_bytes: u64,
+    pub(super) overwrite: OverwritePolicy,
+    pub(super) concurrent: Semaphore,
+    saving: Mutex<()>,
+}
+
+impl UploadPolicy {
+    pub(in crate::files) fn new(upload: &Upload) -> Self {
+        let overwrite = if upload.overwrite {
+            OverwritePolicy::Replace
+        } else {
+            OverwritePolicy::Keep
+        };
+        Self {
+            max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
+            overwrite,
+            concurrent: Semaphore::new(MAX_CONCURRENT_UPLOADS),
+            saving: Mutex::new(()),
+        }
+    }
+
+    /// Locks the step from the last check of what exists to its replacement: of two requests with
+    /// the same If-Match, the second one fails.
+    pub(super) fn lock_saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
