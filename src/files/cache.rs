@@ -1,10 +1,11 @@
-//! Versions of files that were served lately: open, or read if they are small, with their heads
-//! rendered.
+//! The cache of representations that were served lately: open files, or their content if it is small,
+//! with their header fields rendered.
 //!
-//! An entry is believed for [`REVALIDATE_AFTER`], or for [`MAX_UNWATCHED_AGE`] if its directory is watched and nothing
-//! happens there; then the path is resolved again, and the entry stays if it leads to the same
-//! version of the same file. So a hot file costs next to no system calls, and a changed one is seen
-//! practically at once, whole: entries are replaced, never changed.
+//! An entry is used without a system call for [`REVALIDATE_AFTER`], or for
+//! [`REVALIDATE_WATCHED_AFTER`] while its directory is watched and unchanged. Then its path is resolved
+//! again, and the entry is kept if the path leads to the same state of the same file. So a file in
+//! frequent use costs next to no system calls, and a change is visible within milliseconds. Entries are
+//! replaced, never modified.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -16,32 +17,33 @@ use lru::LruCache;
 use super::inotify::WatchedDirectory;
 use super::representation::Representation;
 
-/// How long nobody looks whether a file has changed.
+/// The revalidation interval of an entry whose directory is not watched, or has changed.
 pub(super) const REVALIDATE_AFTER: Duration = Duration::from_millis(10);
 
-/// How long nobody looks if nothing is heard of its directory.
-pub(super) const MAX_UNWATCHED_AGE: Duration = Duration::from_secs(2);
+/// The revalidation interval of an entry whose directory is watched and unchanged: some changes have
+/// no inotify event.
+pub(super) const REVALIDATE_WATCHED_AFTER: Duration = Duration::from_secs(2);
 
-/// Event loops seldom meet at one lock.
+/// Enough that two event loops rarely contend for one lock.
 const SHARDS: usize = 16;
 
-/// Paths in all.
+/// Paths in all shards.
 const MAX_ENTRIES: usize = 16 * 1024;
-/// Small contents in all.
+/// Bytes of small contents in all shards.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Open files in all, well below the 1,024 descriptors that are usual.
+/// Open files in all shards, well below the usual limit of 1,024 descriptors.
 const MAX_FILES: usize = 256;
 
-/// How often somebody looked for a version of a file, and what came of it. A file's forms (plain,
-/// compressed, a sidecar) are looked for one by one.
+/// File cache lookups by result. The representations of a file (plain, compressed, a sidecar) are
+/// looked up separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// It was there, and nobody asked the file system.
+    /// Found, and used without asking the file system.
     pub hits: u64,
-    /// It was there, and the file system said that it is still the same.
+    /// Found, and the file system confirmed that it has not changed.
     pub revalidations: u64,
-    /// It had to be opened, or made, and is there now.
+    /// Not found or changed: opened, or compressed, and added.
     pub misses: u64,
 }
 
@@ -53,6 +55,7 @@ impl CacheStats {
     }
 }
 
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
@@ -64,73 +67,69 @@ struct Shard {
     entries: LruCache<Vec<u8>, CacheEntry>,
     bytes: usize,
     files: usize,
-    /// Beside the entries, whose lock is taken anyway.
+    /// Here because the lock of the shard is held whenever they change.
     stats: CacheStats,
 }
 
 #[derive(Debug)]
 struct CacheEntry {
-    /// `None` if there is known to be nothing.
-    version: Option<Arc<Representation>>,
-    checked: Instant,
-    /// Its directory, if that was watched when it was checked.
-    watched: Option<Arc<WatchedDirectory>>,
+    /// `None` if there is no file.
+    representation: Option<Arc<Representation>>,
+    checked: CheckedAt,
 }
 
 impl CacheEntry {
-    fn known(&self, now: Instant) -> CacheState {
-        let age = now.saturating_duration_since(self.checked);
-        let quiet = || {
-            self.watched
-                .as_ref()
-                .is_some_and(|watched| watched.is_unchanged())
-        };
-        let version = self.version.clone();
-        if age < MAX_UNWATCHED_AGE && quiet() {
-            CacheState::Watched(version)
+    fn state(&self, now: Instant) -> CacheState {
+        let age = now.saturating_duration_since(self.checked.at);
+        let watched = self.checked.watched.as_ref();
+        let is_unchanged = || watched.is_some_and(|directory| directory.is_unchanged());
+        let representation = self.representation.clone();
+        if age < REVALIDATE_WATCHED_AFTER && is_unchanged() {
+            CacheState::Watched(representation)
         } else if age < REVALIDATE_AFTER {
-            CacheState::Fresh(version)
+            CacheState::Fresh(representation)
         } else {
-            CacheState::Stale(version)
+            CacheState::Stale(representation)
         }
     }
 
     fn bytes(&self) -> usize {
-        self.version.as_ref().map_or(0, |version| version.memory())
+        let representation = self.representation.as_ref();
+        representation.map_or(0, |representation| representation.bytes_in_memory())
     }
 
     fn files(&self) -> usize {
-        self.version
-            .as_ref()
-            .map_or(0, |version| version.descriptors())
+        let representation = self.representation.as_ref();
+        representation.map_or(0, |representation| representation.open_files())
     }
 }
 
-/// When something was found, and whether it would be heard if it changed.
+/// When an entry was last compared with the file system.
 #[derive(Clone, Debug)]
 pub(super) struct CheckedAt {
-    /// The moment before looking.
+    /// The time before the file system was asked.
     pub(super) at: Instant,
+    /// Its directory, if a later change has an inotify event there.
     pub(super) watched: Option<Arc<WatchedDirectory>>,
 }
 
 impl CheckedAt {
-    /// What nobody would hear of.
     pub(super) fn unwatched(at: Instant) -> Self {
         Self { at, watched: None }
     }
 }
 
-/// What the cache knows.
+/// The result of a cache lookup. `None` in it means that there is no file.
 #[derive(Debug)]
 pub(super) enum CacheState {
-    /// This, and nobody has touched it.
+    /// No event in its directory since it was checked.
     Watched(Option<Arc<Representation>>),
-    /// This, for certain enough.
+    /// Checked within [`REVALIDATE_AFTER`].
     Fresh(Option<Arc<Representation>>),
-    /// This, a while ago.
+    /// To be revalidated.
     Stale(Option<Arc<Representation>>),
-    Miss,
+    /// Not in the cache.
+    NotCached,
 }
 
 impl Cache {
@@ -153,62 +152,68 @@ impl Cache {
     pub(super) fn get(&self, key: &[u8], now: Instant) -> CacheState {
         let mut shard = self.shard(key);
         let entry = shard.entries.get(key);
-        let known = entry.map_or(CacheState::Miss, |entry| entry.known(now));
-        if matches!(known, CacheState::Watched(_) | CacheState::Fresh(_)) {
+        let state = entry.map_or(CacheState::NotCached, |entry| entry.state(now));
+        if matches!(state, CacheState::Watched(_) | CacheState::Fresh(_)) {
             shard.stats.hits += 1;
         }
-        known
+        state
     }
 
-    /// Keeps what was found.
-    pub(super) fn put(&self, key: &[u8], version: Option<Arc<Representation>>, seen: CheckedAt) {
+    /// Adds or replaces an entry.
+    pub(super) fn put(
+        &self,
+        key: &[u8],
+        representation: Option<Arc<Representation>>,
+        checked: CheckedAt,
+    ) {
         let entry = CacheEntry {
-            version,
-            checked: seen.at,
-            watched: seen.watched,
+            representation,
+            checked,
         };
         self.shard(key).put(key, entry);
     }
 
-    /// Keeps a version that was looked at again and is the same, unless another has come.
-    pub(super) fn confirm(&self, key: &[u8], version: &Arc<Representation>, seen: CheckedAt) {
+    /// Notes that a representation was revalidated, unless its entry was replaced meanwhile.
+    pub(super) fn confirm(
+        &self,
+        key: &[u8],
+        representation: &Arc<Representation>,
+        checked: CheckedAt,
+    ) {
         let mut shard = self.shard(key);
         shard.stats.revalidations += 1;
         if let Some(entry) = shard.entries.get_mut(key)
-            && entry
-                .version
-                .as_ref()
-                .is_some_and(|kept| Arc::ptr_eq(kept, version))
+            && let Some(cached) = &entry.representation
+            && Arc::ptr_eq(cached, representation)
         {
-            entry.checked = seen.at;
-            entry.watched = seen.watched;
+            entry.checked = checked;
         }
     }
 
     pub(super) fn stats(&self) -> CacheStats {
         let mut sum = CacheStats::default();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.add(shard.stats);
+            sum.add(lock(shard).stats);
         }
         sum
     }
 
-    /// Forgets all that holds a descriptor.
+    /// Removes all entries with an open file.
     pub(super) fn close_files(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.close_files();
+            lock(shard).close_files();
         }
     }
 
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        // Entries are replaced whole: a panic leaves no half.
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[index])
     }
+}
+
+/// Entries are replaced as a whole, so a panic of another thread leaves no partial one.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {
@@ -216,12 +221,12 @@ impl Shard {
         self.stats.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
-        if let Some((_, old)) = self.entries.push(key.to_vec(), entry) {
-            self.forget(&old);
+        if let Some((_, removed)) = self.entries.push(key.to_vec(), entry) {
+            self.on_removed(&removed);
         }
         while self.bytes > MAX_BYTES / SHARDS || self.files > MAX_FILES / SHARDS {
             match self.entries.pop_lru() {
-                Some((_, old)) => self.forget(&old),
+                Some((_, removed)) => self.on_removed(&removed),
                 None => break,
             }
         }
@@ -234,13 +239,13 @@ impl Shard {
         let open = self.entries.iter().filter(|(_, entry)| entry.files() > 0);
         let keys: Vec<_> = open.map(|(key, _)| key.clone()).collect();
         for key in keys {
-            if let Some(old) = self.entries.pop(&key) {
-                self.forget(&old);
+            if let Some(removed) = self.entries.pop(&key) {
+                self.on_removed(&removed);
             }
         }
     }
 
-    fn forget(&mut self, entry: &CacheEntry) {
+    fn on_removed(&mut self, entry: &CacheEntry) {
         self.bytes -= entry.bytes();
         self.files -= entry.files();
     }

@@ -1,31 +1,31 @@
-//! Content codings made here: for text without a sidecar. It takes milliseconds, so it is work for
-//! a helper thread, done once for each version of a file.
+//! Compression of text that has no sidecar. It takes milliseconds, so it is done on a blocking thread,
+//! once for each state of a file.
 
 use std::io;
 
 use crate::http::negotiation::Coding;
 
-/// Below this a head is longer than what is spared.
+/// Smaller content saves less than the size of a response head.
 const MIN_BYTES: u64 = 1024;
 
-/// Above this the first request would wait too long; a sidecar is for such files.
+/// Larger content would delay the first request too much; it needs a sidecar.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Whether a content of this length is encoded here, in this build. It need not be worth it for a
-/// client that refuses it as it is.
-pub(super) fn is_worthwhile(len: u64, identity_refused: bool) -> bool {
-    let min = if identity_refused { 1 } else { MIN_BYTES };
+/// True if content of this length is compressed in this build. For a client that does not accept the
+/// identity coding, any length is.
+pub(super) fn is_worthwhile(len: u64, identity_rejected: bool) -> bool {
+    let min = if identity_rejected { 1 } else { MIN_BYTES };
     cfg!(feature = "compress") && (min..=MAX_BYTES).contains(&len)
 }
 
-/// Compresses `content`; `None` if that makes it no smaller.
+/// Compresses `content`; returns `None` if that makes it no smaller.
 pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8>>> {
     let encoded = codec::encode(content, coding)?;
     Ok(encoded.filter(|encoded| encoded.len() < content.len()))
 }
 
-/// The levels are those that others use on the fly: brotli 5 and zstd 6 are about as fast as
-/// gzip 6, and denser.
+/// The levels are the usual ones for dynamic compression: brotli 5 and zstd 6 are about as fast as
+/// gzip 6, and compress better.
 #[cfg(feature = "compress")]
 mod codec {
     use std::io::{self, Write};
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_can_be_decoded() -> io::Result<()> {
+    fn encoded_content_decodes_to_itself() -> io::Result<()> {
         let content: Vec<u8> = (0..20_000_u32)
             .flat_map(|n| format!("line {n}\n").into_bytes())
             .collect();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_no_smaller_is_left_alone() -> io::Result<()> {
+    fn content_that_would_grow_is_not_encoded() -> io::Result<()> {
         for coding in [Coding::Gzip, Coding::Zstd, Coding::Brotli] {
             assert_eq!(encode(b"ab", coding)?, None, "{coding:?}");
         }

@@ -118,7 +118,7 @@ impl Lookup<'_> {
                 return Ok(cached.filter(|sidecar| sidecar.modified >= plain.modified));
             }
             CacheState::Stale(stale) => stale,
-            CacheState::Miss => None,
+            CacheState::NotCached => None,
         };
         let name = [&plain.name, extension].concat();
         let opened = match snapshot.root.get(&name, self.blocking) {

@@ -1,13 +1,14 @@
-//! Notices changes beneath a root, so that what has not changed need not be looked at again.
+//! Watches the directories beneath a root for changes, so that unchanged files need not be
+//! revalidated.
 //!
-//! The kernel tells of what happens in a directory (inotify(7)). Here a directory is either quiet,
-//! since a moment that is known, or something has happened in it or above it; what, does not matter:
-//! then its files are looked at as if nobody watched. Each watch tells of one event and is over, so
-//! that a directory in which much happens costs no more than one in which little does.
+//! A directory is unchanged since its watch began, or something has happened in it or in a directory
+//! above it (inotify(7)); what has happened is not distinguished, and its files are revalidated as if
+//! they were not watched. Each watch reports one event and ends (`IN_ONESHOT`), so a directory with
+//! many changes costs no more than one with few.
 //!
-//! It is heard on local file systems only. What nobody is told of, a change through a memory
-//! mapping, or through another name of the file elsewhere, is the reason why even quiet files are
-//! looked at from time to time ([`MAX_UNWATCHED_AGE`](super::cache::MAX_UNWATCHED_AGE)).
+//! Only local file systems are watched. A change through a memory mapping, or through another hard
+//! link elsewhere, has no event in the directory: therefore files in unchanged directories are
+//! revalidated too, after [`REVALIDATE_WATCHED_AFTER`](super::cache::REVALIDATE_WATCHED_AFTER).
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -20,28 +21,28 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use super::root::Root;
 
-/// Directories in all: a user may have some thousand watches.
+/// Directories watched beneath one root; a user's limit is some thousand watches.
 const MAX_DIRECTORIES: usize = 1024;
 
-/// How long a directory in which something has happened, or that cannot be watched, is left alone.
+/// How long a directory that has changed, or cannot be watched, is not watched again.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The watches beneath one root.
 #[derive(Debug)]
 pub(super) struct DirectoryWatches {
-    /// `None` where nothing would be heard.
+    /// `None` where not every change has an event.
     inotify: Option<OwnedFd>,
-    known: Mutex<WatchTable>,
+    table: Mutex<WatchTable>,
 }
 
 #[derive(Debug, Default)]
 struct WatchTable {
     by_name: HashMap<Vec<u8>, Arc<WatchedDirectory>>,
-    /// One directory may have several names.
+    /// By watch descriptor. One directory may have several names.
     by_watch: HashMap<i32, Vec<Arc<WatchedDirectory>>>,
 }
 
-/// A directory that is watched, or was.
+/// A directory whose watch is active or has reported its event.
 #[derive(Debug)]
 pub(super) struct WatchedDirectory {
     /// `None` for the root.
@@ -51,13 +52,10 @@ pub(super) struct WatchedDirectory {
 }
 
 impl WatchedDirectory {
-    /// True if nothing is known to have happened in it, or to it, since it is watched.
+    /// True if no event was reported in it, or in a directory above it, since its watch began.
     pub(super) fn is_unchanged(&self) -> bool {
-        let above = || {
-            self.parent
-                .as_ref()
-                .is_none_or(|parent| parent.is_unchanged())
-        };
+        let parent = self.parent.as_ref();
+        let above = || parent.is_none_or(|parent| parent.is_unchanged());
         !self.changed.load(Ordering::Acquire) && above()
     }
 
@@ -68,57 +66,59 @@ impl WatchedDirectory {
 
 impl DirectoryWatches {
     pub(super) fn new(root: &Root) -> Self {
-        let inotify = match root.is_local() {
-            true => inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
-            false => None,
+        let inotify = if root.is_local() {
+            inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()
+        } else {
+            None
         };
         Self {
             inotify,
-            known: Mutex::default(),
+            table: Mutex::default(),
         }
     }
 
-    /// Takes note of what has happened.
+    /// Reads the pending events, and marks their directories as changed.
     pub(super) fn drain_events(&self) {
         let Some(inotify) = &self.inotify else {
             return;
         };
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let mut events = Reader::new(inotify, &mut room);
-        // An error is that there is nothing more to hear.
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(inotify, &mut buffer);
+        // The error is EAGAIN: no more events.
         while let Ok(event) = events.next() {
-            let mut known = self.known();
+            let mut table = self.table();
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                known.mark_all_changed();
-            } else if let Some(directories) = known.by_watch.remove(&event.wd()) {
-                directories
-                    .iter()
-                    .for_each(|directory| directory.mark_changed());
+                table.mark_all_changed();
+            } else if let Some(directories) = table.by_watch.remove(&event.wd()) {
+                for directory in directories {
+                    directory.mark_changed();
+                }
             }
         }
     }
 
-    /// The directory `name`, if it has been watched since before `now` and is quiet.
+    /// Returns the directory `name`, if it has been watched since before `now` and is unchanged. If it
+    /// is not watched, its watch begins.
     pub(super) fn unchanged_directory(
         &self,
         root: &Root,
         name: &[u8],
         now: Instant,
     ) -> Option<Arc<WatchedDirectory>> {
-        self.inotify.as_ref()?;
-        let directory = self.known().watch(self, root, name, now);
+        let inotify = self.inotify.as_ref()?;
+        let directory = self.table().watch(inotify, root, name, now);
         (directory.since < now && directory.is_unchanged()).then_some(directory)
     }
 
-    fn known(&self) -> MutexGuard<'_, WatchTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, WatchTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl WatchTable {
     fn watch(
         &mut self,
-        watch: &DirectoryWatches,
+        inotify: &OwnedFd,
         root: &Root,
         name: &[u8],
         now: Instant,
@@ -136,25 +136,23 @@ impl WatchTable {
             });
         }
         let parent = match name.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => Some(self.watch(watch, root, &name[..slash], now)),
-            None if !name.is_empty() => Some(self.watch(watch, root, b"", now)),
+            Some(slash) => Some(self.watch(inotify, root, &name[..slash], now)),
+            None if !name.is_empty() => Some(self.watch(inotify, root, b"", now)),
             None => None,
         };
-        let started = match self.by_name.len() < MAX_DIRECTORIES {
-            true => start(watch, root, name),
-            false => None,
-        };
+        let has_room = self.by_name.len() < MAX_DIRECTORIES;
+        let watch = has_room.then(|| add_watch(inotify, root, name)).flatten();
         let directory = Arc::new(WatchedDirectory {
             parent,
             since: now,
-            changed: AtomicBool::new(started.is_none()),
+            changed: AtomicBool::new(watch.is_none()),
         });
-        if let Some(watch) = started {
+        if let Some(watch) = watch {
             let same = self.by_watch.entry(watch).or_default();
             same.retain(|directory| Arc::strong_count(directory) > 1);
             same.push(Arc::clone(&directory));
         }
-        if self.by_name.len() < MAX_DIRECTORIES {
+        if has_room {
             self.by_name.insert(name.to_vec(), Arc::clone(&directory));
         }
         directory
@@ -167,8 +165,8 @@ impl WatchTable {
     }
 }
 
-/// Watches a directory that no link leads to.
-fn start(watch: &DirectoryWatches, root: &Root, name: &[u8]) -> Option<i32> {
+/// Watches a directory whose path contains no symbolic link, and returns its watch descriptor.
+fn add_watch(inotify: &OwnedFd, root: &Root, name: &[u8]) -> Option<i32> {
     let events = WatchFlags::ATTRIB
         | WatchFlags::CLOSE_WRITE
         | WatchFlags::CREATE
@@ -179,7 +177,7 @@ fn start(watch: &DirectoryWatches, root: &Root, name: &[u8]) -> Option<i32> {
         | WatchFlags::MOVE_SELF;
     let path = root.path_without_links(name)?;
     let flags = events | WatchFlags::ONESHOT | WatchFlags::ONLYDIR;
-    inotify::add_watch(watch.inotify.as_ref()?, path.as_str(), flags).ok()
+    inotify::add_watch(inotify, path.as_str(), flags).ok()
 }
 
 #[cfg(test)]
@@ -192,7 +190,7 @@ mod tests {
     const LATER: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_directory_is_unchanged_until_something_happens_in_it_or_above() {
+    fn directory_is_unchanged_until_an_event_in_it_or_above() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         fs::create_dir_all(path.join("a/b")).expect("folders");
@@ -202,14 +200,14 @@ mod tests {
         if !root.is_local() {
             return;
         }
-        let watch = DirectoryWatches::new(&root);
+        let watches = DirectoryWatches::new(&root);
         let mut now = Instant::now();
         let mut unchanged_directory = |name: &[u8]| {
             now += LATER;
-            watch.drain_events();
-            watch.unchanged_directory(&root, name, now)
+            watches.drain_events();
+            watches.unchanged_directory(&root, name, now)
         };
-        let happens: [&dyn Fn(); 5] = [
+        let changes: [&dyn Fn(); 5] = [
             &|| fs::write(path.join("a/b/file"), "two").expect("a change"),
             &|| fs::write(path.join("a/b/new"), "new").expect("a file"),
             &|| fs::rename(path.join("a/b/new"), path.join("a/b/file")).expect("a change"),
@@ -219,15 +217,15 @@ mod tests {
             },
             &|| fs::remove_dir(path.join("a/b")).expect("a change"),
         ];
-        for (at, happens) in happens.iter().enumerate() {
+        for (at, change) in changes.iter().enumerate() {
             assert!(
                 unchanged_directory(b"a/b").is_none(),
                 "{at}: not watched before"
             );
             let directory = unchanged_directory(b"a/b").expect("it is watched");
             assert!(unchanged_directory(b"a/b").is_some() && directory.is_unchanged());
-            happens();
-            watch.drain_events();
+            change();
+            watches.drain_events();
             assert!(!directory.is_unchanged(), "{at}");
         }
         for unwatched in [&b"link"[..], b"link/b", b"none"] {

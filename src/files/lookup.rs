@@ -125,7 +125,7 @@ impl<'a> Lookup<'a> {
             CacheState::Watched(cached) | CacheState::Fresh(cached) | CacheState::Stale(cached) => {
                 cached
             }
-            CacheState::Miss => None,
+            CacheState::NotCached => None,
         };
         // A file that changes while it is read is read again, a few times.
         const ATTEMPTS: usize = 4;

@@ -1,5 +1,5 @@
-//! File name extension to media type. The table is `mime_guess`'s, after the site's own; what it
-//! lacks is the charset that text needs to be read as what it is.
+//! Media types by file name extension: the site's own, then those of `mime_guess`. Text gets a charset
+//! parameter, without which browsers guess the encoding.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use ::http::HeaderValue;
 
 use crate::site::Site;
 
-/// What the table does not know, or knows under an older name.
-const NEWER: &[(&str, &str)] = &[
+/// Types that `mime_guess` lacks, or has under an older name.
+const OVERRIDES: &[(&str, &str)] = &[
     ("cjs", "text/javascript"),
     ("jsonl", "application/jsonl"),
     ("m3u8", "application/vnd.apple.mpegurl"),
@@ -51,7 +51,8 @@ impl MediaTypes {
         }
     }
 
-    /// The Content-Type of a file with this name; what has no known extension is bytes.
+    /// Returns the Content-Type of a file with this name; without a known extension it is
+    /// `application/octet-stream`.
     pub(super) fn of(&self, name: &[u8]) -> HeaderValue {
         let extension = std::str::from_utf8(extension(name)).unwrap_or_default();
         if !self.own.is_empty()
@@ -59,39 +60,41 @@ impl MediaTypes {
         {
             return own.clone();
         }
-        let known = NEWER
+        let overridden = OVERRIDES
             .iter()
             .find(|(known, _)| extension.eq_ignore_ascii_case(known));
-        let usual = match known {
-            Some((_, newer)) => newer,
+        let default = match overridden {
+            Some((_, media_type)) => media_type,
             None => mime_guess::from_ext(extension)
                 .first_raw()
                 .unwrap_or("application/octet-stream"),
         };
-        with_charset(usual, &self.charset).unwrap_or(HeaderValue::from_static(usual))
+        with_charset(default, &self.charset).unwrap_or(HeaderValue::from_static(default))
     }
 }
 
-/// Text says its charset, unless it says one already.
+/// Adds the charset parameter to text, unless it has one.
 fn with_charset(media_type: &str, charset: &str) -> Option<HeaderValue> {
-    let says = media_type.contains("charset=");
-    let value = match media_type.starts_with("text/") && !says {
-        true => HeaderValue::try_from(format!("{media_type}; charset={charset}")),
-        false => HeaderValue::from_str(media_type),
+    let has_charset = media_type.contains("charset=");
+    let value = if media_type.starts_with("text/") && !has_charset {
+        HeaderValue::try_from(format!("{media_type}; charset={charset}"))
+    } else {
+        HeaderValue::from_str(media_type)
     };
     value.ok()
 }
 
-/// True for what may have a sidecar: what compresses, and what somebody may know to.
+/// True for types that may have a sidecar: those that compress, and two whose content may.
 pub(super) fn may_be_coded(media_type: &HeaderValue) -> bool {
     compresses(media_type)
         || media_type == "application/octet-stream"
         || media_type == "application/pdf"
 }
 
-/// True for what becomes clearly smaller when it is compressed: text, and formats made of text.
+/// True for types that compression makes clearly smaller: text, text-based formats, and some binary
+/// ones.
 pub(super) fn compresses(media_type: &HeaderValue) -> bool {
-    const BINARY_BUT_LOOSE: &[&str] = &[
+    const COMPRESSIBLE_BINARY: &[&str] = &[
         "application/vnd.ms-fontobject",
         "application/wasm",
         "application/x-tar",
@@ -100,7 +103,7 @@ pub(super) fn compresses(media_type: &HeaderValue) -> bool {
         "image/bmp",
         "image/x-icon",
     ];
-    const MADE_OF_TEXT: &[&str] = &[
+    const TEXT_BASED: &[&str] = &[
         "application/javascript",
         "application/json",
         "application/jsonl",
@@ -116,8 +119,8 @@ pub(super) fn compresses(media_type: &HeaderValue) -> bool {
     essence.starts_with("text/")
         || essence.ends_with("+json")
         || essence.ends_with("+xml")
-        || MADE_OF_TEXT.contains(&essence)
-        || BINARY_BUT_LOOSE.contains(&essence)
+        || TEXT_BASED.contains(&essence)
+        || COMPRESSIBLE_BINARY.contains(&essence)
 }
 
 fn extension(name: &[u8]) -> &[u8] {
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types() {
+    fn media_type_follows_the_extension() {
         let types = MediaTypes::new(&Site::default());
         let table: &[(&[u8], &str)] = &[
             (b"index.html", "text/html; charset=utf-8"),
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_has_its_own_types_and_charset() {
+    fn site_types_and_charset_override_the_defaults() {
         let text = "charset = \"latin1\"\n[media-types]\nfoo = \"text/x-foo\"\n\".TXT\" = \"text/plain; charset=utf-16\"\n";
         let site: Site = toml::from_str(text).expect("a site");
         let types = MediaTypes::new(&site);
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compresses() {
+    fn text_compresses_and_images_do_not() {
         let types = MediaTypes::new(&Site::default());
         for name in [
             "a.html",

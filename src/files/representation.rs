@@ -1,4 +1,5 @@
-//! One version of one file, as it is served under one path: what it is, and what is true of *it*.
+//! A representation (RFC 9110 §3.2): one state of one file in one content coding, as it is served at
+//! one path, with the fields and validators of exactly that state.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -27,10 +28,10 @@ use crate::http::response::PreparedFields;
 use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::site::Compress;
 
-/// See the module.
+/// What is served at a path. It never changes; a changed file gets another one.
 #[derive(Debug)]
 pub(super) struct Representation {
-    /// Which version of which file this is, or was made from.
+    /// The state of the file that this is, or was made from.
     pub(super) file_id: FileId,
     /// The file's name beneath the root.
     pub(super) name: Vec<u8>,
@@ -38,41 +39,43 @@ pub(super) struct Representation {
     pub(super) len: u64,
     pub(super) media_type: HeaderValue,
     pub(super) validators: Validators,
-    /// The fields of a 200.
+    /// The fields of a 200 (OK).
     pub(super) ok_fields: Arc<PreparedFields>,
-    /// The fields of a 304 (RFC 9110 §15.4.5).
+    /// The fields of a 304 (Not Modified, RFC 9110 §15.4.5).
     pub(super) not_modified_fields: Arc<PreparedFields>,
+    /// The function that changed the fields last.
     pub(super) finish: fn(&mut HeaderMap),
-    age: MtimeAge,
+    mtime_age: MtimeAge,
     content: Content,
 }
 
-/// Whether the modification time can be relied on.
+/// Whether the modification time identifies the file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MtimeAge {
-    /// A second change could leave the same time behind.
+    /// Another change could still get the same modification time.
     Recent,
     Stable,
 }
 
+/// The bytes of a representation.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Memory(Bytes),
     File(Arc<File>, Arc<FileState>),
 }
 
-/// What a version is made of beside its file.
+/// What a representation is made of besides the file and its content.
 pub(super) struct RepresentationBuilder<'a> {
     pub(super) rules: &'a Rules,
-    /// The path of the request, which rules are about.
+    /// The request's path, to which header rules apply.
     pub(super) path: &'a [u8],
     pub(super) name: &'a [u8],
-    /// The name of which the extension says the media type; a sidecar has another.
+    /// The name whose extension decides the media type: for a sidecar, the name of its file.
     pub(super) typed_name: &'a [u8],
     pub(super) coding: Coding,
-    /// A tag made from the content, if tags are.
+    /// The entity tag made from the content, if the site makes them so.
     pub(super) content_tag: Option<String>,
-    /// Changes the fields last.
+    /// A function that changes the fields last.
     pub(super) finish: fn(&mut HeaderMap),
 }
 
@@ -88,7 +91,7 @@ impl Representation {
             Content::File(..) => metadata.len,
         };
         let now = SystemTime::now();
-        let age = age(metadata.modified, now);
+        let mtime_age = mtime_age(metadata.modified, now);
         let validators = builder.validators(metadata, now);
         let mut fields = fields(
             builder.rules,
@@ -111,13 +114,13 @@ impl Representation {
             not_modified_fields: not_modified_fields(&fields),
             ok_fields: PreparedFields::new(fields),
             finish: builder.finish,
-            age,
+            mtime_age,
             content,
         }
     }
 
-    /// True if the bytes that would be sent are still those of this version: what is in memory
-    /// does not change, a file may be written to in place.
+    /// True if the bytes that would be sent still belong to this state of the file: content in memory
+    /// does not change, but an open file may be modified in place.
     pub(super) fn is_unchanged(&self) -> bool {
         match &self.content {
             Content::Memory(_) => true,
@@ -125,45 +128,46 @@ impl Representation {
         }
     }
 
-    /// Whether it becomes smaller by a coding.
+    /// True if compression makes it clearly smaller.
     pub(super) fn is_compressible(&self) -> bool {
         media_type::compresses(&self.media_type)
     }
 
-    /// Whether it can be there in another coding, because it has none.
+    /// True if there may be another content coding of it: it has none itself.
     pub(super) fn may_be_coded(&self) -> bool {
         media_type::may_be_coded(&self.media_type) && !is_gzipped_svg(&self.name)
     }
 
-    /// True if its modification time can be relied on.
+    /// True if its modification time identifies its content.
     pub(super) fn is_mtime_stable(&self) -> bool {
-        self.age == MtimeAge::Stable
+        self.mtime_age == MtimeAge::Stable
     }
 
-    /// True if this is still the version to serve for a file of this identity.
+    /// True if this is the representation of the file's state `file_id`, with validators of the right
+    /// strength.
     pub(super) fn is_of(&self, file_id: FileId) -> bool {
-        let settled =
-            self.age == MtimeAge::Stable || age(self.modified, SystemTime::now()) == self.age;
-        self.file_id == file_id && settled
+        let now = SystemTime::now();
+        let same_age = self.is_mtime_stable() || mtime_age(self.modified, now) == self.mtime_age;
+        self.file_id == file_id && same_age
     }
 
-    /// How many bytes of content it holds in memory.
-    pub(super) fn memory(&self) -> usize {
+    /// Returns how many bytes of content it holds in memory.
+    pub(super) fn bytes_in_memory(&self) -> usize {
         match &self.content {
             Content::Memory(bytes) => bytes.len(),
             Content::File(..) => 0,
         }
     }
 
-    /// How many descriptors it holds.
-    pub(super) fn descriptors(&self) -> usize {
+    /// Returns how many files it holds open.
+    pub(super) fn open_files(&self) -> usize {
         match &self.content {
             Content::Memory(_) => 0,
             Content::File(..) => 1,
         }
     }
 
-    /// The whole content, from the disk if need be.
+    /// Reads the whole content. May block on a disk.
     pub(super) fn read(&self) -> io::Result<Bytes> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.clone()),
@@ -175,6 +179,7 @@ impl Representation {
         }
     }
 
+    /// Returns the open file, unless the content is in memory.
     pub(super) fn file(&self) -> Option<&Arc<File>> {
         match &self.content {
             Content::Memory(_) => None,
@@ -182,7 +187,7 @@ impl Representation {
         }
     }
 
-    /// This version in a coding that was made here.
+    /// Returns this representation in another content coding.
     pub(super) fn recoded(
         &self,
         rules: &Rules,
@@ -190,13 +195,9 @@ impl Representation {
         coding: Coding,
         content: Bytes,
     ) -> Self {
-        let tag = self
-            .validators
-            .etag
-            .as_ref()
-            .map(|tag| tag.recoded(coding.name()));
+        let etag = self.validators.etag.as_ref();
         let validators = Validators {
-            etag: tag,
+            etag: etag.map(|tag| tag.recoded(coding.name())),
             ..self.validators.clone()
         };
         let mut fields = fields(rules, path, &validators, &self.media_type, coding);
@@ -211,7 +212,7 @@ impl Representation {
             ok_fields: PreparedFields::new(fields),
             validators,
             finish: self.finish,
-            age: self.age,
+            mtime_age: self.mtime_age,
             content: Content::Memory(content),
         }
     }
@@ -223,46 +224,46 @@ impl Representation {
         }
     }
 
-    /// A part as it is sent: a small one from memory, so that it leaves in one write with its head,
-    /// others by the connection as the client takes them.
+    /// Returns the bytes of a range as a body. A small range is copied, so that it is sent in one write
+    /// with the head; of a larger one the connection sends as much as its client accepts at a time.
     pub(super) fn body(&self, range: ByteRange) -> Body {
         match &self.content {
             Content::Memory(bytes) => {
                 Body::Bytes(bytes.slice(range.start as usize..range.end as usize))
             }
-            Content::File(file, version) => {
+            Content::File(file, state) => {
                 if range.len() <= SMALL_BODY_BYTES as u64 {
                     let mut bytes = vec![0; range.len() as usize];
-                    // What is not in the kernel's memory has a way of its own.
-                    if peek(file, &mut bytes, range.start) == Ok(range.len() as usize) {
+                    // If it is not in the page cache, the connection reads it on a blocking thread.
+                    if read_cached(file, &mut bytes, range.start) == Ok(range.len() as usize) {
                         return Body::Bytes(Bytes::from(bytes));
                     }
                 }
                 let part = FileRange::new(Arc::clone(file), range.start, range.len());
-                Body::File(part.with_state(version))
+                Body::File(part.with_state(state))
             }
         }
     }
 }
 
 impl Content {
-    /// The content of an opened file: read if it is small, so that it leaves in one write with its
-    /// head and needs no descriptor. `None` if the file changed while it was read.
+    /// Returns the content of an opened file: a small file is read, so that it is sent in one write with
+    /// the head and needs no descriptor. `None` if the file changed while it was read.
     pub(super) fn of(
         opened: OpenedFile,
         storage: Storage,
         blocking: Blocking,
     ) -> Result<Option<Self>, OpenError> {
         if opened.metadata.len > SMALL_BODY_BYTES as u64 {
-            let version = FileState::new(opened.metadata.len, opened.metadata.modified, storage);
-            return Ok(Some(Self::File(Arc::new(opened.file), version)));
+            let state = FileState::new(opened.metadata.len, opened.metadata.modified, storage);
+            return Ok(Some(Self::File(Arc::new(opened.file), state)));
         }
         let mut bytes = vec![0; opened.metadata.len as usize];
         if blocking == Blocking::Forbidden && storage == Storage::Backed {
-            read_from_memory(&opened.file, &mut bytes)?;
+            read_if_cached(&opened.file, &mut bytes)?;
         } else if let Err(error) = opened.file.read_exact_at(&mut bytes, 0) {
             return match error.kind() {
-                // It has become shorter.
+                // It was truncated.
                 io::ErrorKind::UnexpectedEof => Ok(None),
                 _ => Err(OpenError::Failed(error)),
             };
@@ -272,37 +273,35 @@ impl Content {
     }
 }
 
-/// Reads a whole file without waiting for a disk: what is not in the kernel's memory is
-/// [`OpenError::WouldBlock`], and asking has begun to bring it there. So is what a file system has that cannot
-/// say (FUSE, NFS).
-fn read_from_memory(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
+/// Reads a whole file from the page cache. What is not there is [`OpenError::WouldBlock`], and readahead
+/// has begun; so is everything on file systems without `RWF_NOWAIT` (FUSE, NFS).
+fn read_if_cached(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
     let len = bytes.len();
-    match peek(file, bytes, 0) {
+    match read_cached(file, bytes, 0) {
         Ok(count) if count == len => Ok(()),
-        // A part of it, or nothing.
         Ok(_) | Err(_) => Err(OpenError::WouldBlock),
     }
 }
 
-/// Reads what is in the kernel's memory.
-fn peek(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+/// Reads what is in the page cache, and returns how many bytes that is.
+fn read_cached(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
     let mut pieces = [IoSliceMut::new(bytes)];
     preadv2(file, &mut pieces, offset, ReadWriteFlags::NOWAIT)
 }
 
 impl RepresentationBuilder<'_> {
-    /// What identifies the version that would be made.
+    /// Returns the validators of the representation that would be built.
     pub(super) fn validators(&self, metadata: FileMetadata, now: SystemTime) -> Validators {
         Validators {
-            etag: Some(self.tag(metadata, age(metadata.modified, now))),
+            etag: Some(self.tag(metadata, mtime_age(metadata.modified, now))),
             last_modified: last_modified(metadata.modified, now),
         }
     }
 
-    /// From modification time and size, not from the inode: machines with the same files agree.
-    /// Weak while the file is so young that a second change could leave the same time behind
-    /// (RFC 9110 §8.8.1).
-    fn tag(&self, metadata: FileMetadata, age: MtimeAge) -> EntityTag {
+    /// Makes an entity tag from modification time and size. The inode is not part of it, so that
+    /// machines with copies of the same files have the same tags. The tag is weak while another change
+    /// could still get the same modification time (RFC 9110 §8.8.1).
+    fn tag(&self, metadata: FileMetadata, mtime_age: MtimeAge) -> EntityTag {
         let suffix = match self.coding {
             Coding::Identity => String::new(),
             coding => format!("-{}", coding.name()),
@@ -315,7 +314,7 @@ impl RepresentationBuilder<'_> {
             Err(before) => -(before.duration().as_nanos() as i128),
         };
         let opaque = format!("{nanoseconds:x}-{:x}{suffix}", metadata.len);
-        let strength = match age {
+        let strength = match mtime_age {
             MtimeAge::Stable => Strength::Strong,
             MtimeAge::Recent => Strength::Weak,
         };
@@ -323,7 +322,7 @@ impl RepresentationBuilder<'_> {
     }
 }
 
-/// The fields of a 200.
+/// Returns the fields of a 200 (OK).
 fn fields(
     rules: &Rules,
     path: &[u8],
@@ -332,17 +331,12 @@ fn fields(
     coding: Coding,
 ) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    if let Some(Ok(tag)) = validators
-        .etag
-        .as_ref()
-        .map(|tag| tag.to_field().try_into())
-    {
+    let tag = validators.etag.as_ref();
+    if let Some(Ok(tag)) = tag.map(|tag| tag.to_field().try_into()) {
         fields.insert(ETAG, tag);
     }
-    if let Some(Ok(date)) = validators
-        .last_modified
-        .map(|time| date::format(time).try_into())
-    {
+    let modified = validators.last_modified;
+    if let Some(Ok(date)) = modified.map(|time| date::format(time).try_into()) {
         fields.insert(LAST_MODIFIED, date);
     }
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -357,37 +351,41 @@ fn fields(
     fields
 }
 
-/// The fields of a 304: those of the 200 without what is about a content (RFC 9110 §15.4.5).
+/// Returns the fields of a 304: those of the 200 without the ones that describe content (RFC 9110
+/// §15.4.5).
 fn not_modified_fields(fields: &HeaderMap) -> Arc<PreparedFields> {
-    let mut unchanged = fields.clone();
+    let mut fields = fields.clone();
     for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES] {
-        unchanged.remove(name);
+        fields.remove(name);
     }
-    PreparedFields::new(unchanged)
+    PreparedFields::new(fields)
 }
 
-/// The one kind of file that is its own coding: browsers show it only if they are told.
+/// True for the one kind of file that is encoded itself: browsers display it only with
+/// Content-Encoding.
 fn is_gzipped_svg(name: &[u8]) -> bool {
     name.ends_with(b".svgz")
 }
 
-/// Whether a sidecar may stand for its source: not if it is older, and not while it may still be
-/// written. What compressors make has its source's time when it is done.
+/// True if a sidecar may be served instead of its source: it must not be older, nor possibly still
+/// being written. Compressors give the finished file its source's modification time.
 pub(super) fn is_ready(sidecar: SystemTime, source: SystemTime) -> bool {
-    sidecar == source || (sidecar > source && age(sidecar, SystemTime::now()) == MtimeAge::Stable)
+    sidecar == source
+        || (sidecar > source && mtime_age(sidecar, SystemTime::now()) == MtimeAge::Stable)
 }
 
-/// File systems count in up to 2 s. A time in the future may come again.
-fn age(modified: SystemTime, now: SystemTime) -> MtimeAge {
-    const YOUNG: Duration = Duration::from_secs(2);
+/// The modification times of file systems have a granularity of up to 2 s. A time in the future can be
+/// reached again.
+fn mtime_age(modified: SystemTime, now: SystemTime) -> MtimeAge {
+    const STABLE_AFTER: Duration = Duration::from_secs(2);
     match now.duration_since(modified) {
-        Ok(age) if age >= YOUNG => MtimeAge::Stable,
+        Ok(age) if age >= STABLE_AFTER => MtimeAge::Stable,
         _ => MtimeAge::Recent,
     }
 }
 
-/// None for times up to a second after 1970: trees that are made to be the same everywhere (Nix,
-/// container layers) have them, and they say nothing. A date in the future is not sent as it is
+/// Returns the Last-Modified time: `None` for times up to a second after the epoch, which reproducible
+/// builds (Nix, container layers) give to all files, and the current time instead of a future one
 /// (RFC 9110 §8.8.2.1).
 fn last_modified(modified: SystemTime, now: SystemTime) -> Option<SystemTime> {
     let meaningful = modified > UNIX_EPOCH + Duration::from_secs(1);
@@ -399,20 +397,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_young_for_two_seconds_and_before_its_time() {
+    fn mtime_is_recent_for_two_seconds_and_in_the_future() {
         let modified = UNIX_EPOCH + Duration::from_secs(100);
-        let after = |millis| age(modified, modified + Duration::from_millis(millis));
+        let after = |millis| mtime_age(modified, modified + Duration::from_millis(millis));
         assert_eq!(after(0), MtimeAge::Recent);
         assert_eq!(after(1999), MtimeAge::Recent);
         assert_eq!(after(2000), MtimeAge::Stable);
         assert_eq!(
-            age(modified, modified - Duration::from_secs(1)),
+            mtime_age(modified, modified - Duration::from_secs(1)),
             MtimeAge::Recent
         );
     }
 
     #[test]
-    fn dates_that_say_nothing_are_not_sent() {
+    fn last_modified_skips_the_epoch_and_clamps_the_future() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let now = at(1000);
         assert_eq!(last_modified(at(0), now), None);

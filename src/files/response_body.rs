@@ -1,4 +1,5 @@
-//! A version as the content of a response: whole, a part, or several parts (RFC 9110 §14, §15.3.7).
+//! A representation as the content of a response: whole, one range, or several ranges (RFC 9110 §14,
+//! §15.3.7).
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,50 +18,57 @@ use crate::http::byteranges::Multipart;
 use crate::http::range::ByteRange;
 use crate::http::{Body, Response};
 
-pub(super) fn whole(version: &Representation) -> Response {
-    Response::prepared(StatusCode::OK, &version.ok_fields)
-        .with_body(version.body(version.full_range()))
+/// Returns 200 (OK) with the whole content.
+pub(super) fn whole(representation: &Representation) -> Response {
+    Response::prepared(StatusCode::OK, &representation.ok_fields)
+        .with_body(representation.body(representation.full_range()))
 }
 
-pub(super) fn part(version: &Representation, range: ByteRange) -> Response {
-    let field = HeaderValue::try_from(range.content_range(version.len));
+/// Returns 206 (Partial Content) with one range.
+pub(super) fn part(representation: &Representation, range: ByteRange) -> Response {
+    let field = HeaderValue::try_from(range.content_range(representation.len));
     let response = match field {
         Ok(value) => {
             let status = StatusCode::PARTIAL_CONTENT;
-            Response::extended(status, &version.ok_fields, (CONTENT_RANGE, value))
+            Response::extended(status, &representation.ok_fields, (CONTENT_RANGE, value))
         }
         Err(_) => return Response::fault("response: invalid Content-Range"),
     };
-    response.with_body(version.body(range))
+    response.with_body(representation.body(range))
 }
 
-/// `multipart/byteranges`. What is in memory is joined there; the parts of a file are read one by
-/// one, as the client takes them.
-pub(super) fn parts(version: &Representation, ranges: &[ByteRange]) -> Response {
-    // Nobody who wrote the content could know it: it is another in each process.
-    let boundary = RandomState::new().hash_one(version.len);
-    let framed = Multipart::new(&version.media_type, version.len, ranges, boundary);
+/// Returns 206 (Partial Content) as `multipart/byteranges`. Content in memory is copied into one
+/// buffer; ranges of a file are read one after the other, at the client's pace.
+pub(super) fn parts(representation: &Representation, ranges: &[ByteRange]) -> Response {
+    // The author of the content cannot predict it: the hash has another key each time.
+    let boundary = RandomState::new().hash_one(representation.len);
+    let framed = Multipart::new(
+        &representation.media_type,
+        representation.len,
+        ranges,
+        boundary,
+    );
     let Some(framed) = framed else {
-        return whole(version);
+        return whole(representation);
     };
     let length = framed.content_length;
-    let body = match version.file() {
-        None => Body::Bytes(joined(version, &framed)),
+    let body = match representation.file() {
+        None => Body::Bytes(joined(representation, &framed)),
         Some(file) => {
-            let parts = PartsOfFile::new(Arc::clone(file), &framed);
+            let parts = MultipartFile::new(Arc::clone(file), &framed);
             Body::Stream(BodyStream::produced(parts).with_length(length))
         }
     };
-    Response::prepared(StatusCode::PARTIAL_CONTENT, &version.ok_fields)
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields)
         .with_header(CONTENT_TYPE, framed.content_type)
         .with_body(body)
 }
 
-fn joined(version: &Representation, framed: &Multipart) -> Bytes {
+fn joined(representation: &Representation, framed: &Multipart) -> Bytes {
     let mut content = BytesMut::new();
     for part in &framed.parts {
         content.extend_from_slice(&part.head);
-        if let Body::Bytes(bytes) = version.body(part.range) {
+        if let Body::Bytes(bytes) = representation.body(part.range) {
             content.extend_from_slice(&bytes);
         }
     }
@@ -68,44 +76,45 @@ fn joined(version: &Representation, framed: &Multipart) -> Bytes {
     content.freeze()
 }
 
-/// Heads and parts of a file, in turn.
-struct PartsOfFile {
+/// Produces the part headers and ranges of a file in turn.
+struct MultipartFile {
     file: Arc<File>,
-    todo: VecDeque<MultipartItem>,
+    remaining: VecDeque<MultipartItem>,
 }
 
 enum MultipartItem {
-    Head(Bytes),
-    Part(ByteRange),
+    /// A part's header section, or the closing delimiter.
+    Bytes(Bytes),
+    Range(ByteRange),
 }
 
-impl PartsOfFile {
+impl MultipartFile {
     fn new(file: Arc<File>, framed: &Multipart) -> Self {
         let parts = framed.parts.iter();
-        let mut todo: VecDeque<MultipartItem> = parts
+        let mut remaining: VecDeque<MultipartItem> = parts
             .flat_map(|part| {
                 [
-                    MultipartItem::Head(part.head.clone()),
-                    MultipartItem::Part(part.range),
+                    MultipartItem::Bytes(part.head.clone()),
+                    MultipartItem::Range(part.range),
                 ]
             })
             .collect();
-        todo.push_back(MultipartItem::Head(framed.end.clone()));
-        Self { file, todo }
+        remaining.push_back(MultipartItem::Bytes(framed.end.clone()));
+        Self { file, remaining }
     }
 }
 
-impl BodyProducer for PartsOfFile {
+impl BodyProducer for MultipartFile {
     fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         const PIECE_BYTES: u64 = 64 * 1024;
-        let range = match self.todo.pop_front() {
+        let range = match self.remaining.pop_front() {
             None => return Ok(None),
-            Some(MultipartItem::Head(head)) => return Ok(Some(head)),
-            Some(MultipartItem::Part(range)) => range,
+            Some(MultipartItem::Bytes(bytes)) => return Ok(Some(bytes)),
+            Some(MultipartItem::Range(range)) => range,
         };
         let len = range.len().min(PIECE_BYTES);
         if len < range.len() {
-            self.todo.push_front(MultipartItem::Part(ByteRange {
+            self.remaining.push_front(MultipartItem::Range(ByteRange {
                 start: range.start + len,
                 ..range
             }));

@@ -1,4 +1,4 @@
-//! A file as a response, for handlers that have one to give.
+//! [`Response::file`]: a file as a response, for handlers.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -19,9 +19,9 @@ use crate::http::{Body, Response, date};
 use crate::site::Site;
 
 impl Response {
-    /// 200 with a file's content, its media type by its extension, and Last-Modified. Opening may
-    /// wait for a disk, so call it in a job. Preconditions and ranges are the business of
-    /// [`StaticFiles`](crate::StaticFiles), which may be a single file, too.
+    /// Returns 200 (OK) with a file's content, its media type by its extension, and Last-Modified.
+    /// Opening may block on a disk, so it is to be called in a job. Preconditions and ranges are not
+    /// evaluated; [`StaticFiles`](crate::StaticFiles) does that, for a single file too.
     ///
     /// ```
     /// use tws::{Outcome, Request, Response, StatusCode};
@@ -39,7 +39,7 @@ impl Response {
         let path = path.as_ref();
         let file = OpenOptions::new()
             .read(true)
-            // A FIFO is not waited for: it is refused below.
+            // Opening a FIFO must not block; it is rejected below.
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(path)?;
         let metadata = file.metadata()?;
@@ -49,8 +49,8 @@ impl Response {
         }
         let len = metadata.len();
         let modified = metadata.modified()?;
-        let version = FileState::new(len, modified, root::storage(&file));
-        let range = FileRange::new(Arc::new(file), 0, len).with_state(&version);
+        let state = FileState::new(len, modified, root::storage(&file));
+        let range = FileRange::new(Arc::new(file), 0, len).with_state(&state);
         let media_type = MediaTypes::new(&Site::default()).of(path.as_os_str().as_bytes());
         Ok(Self::new(StatusCode::OK)
             .with_header(CONTENT_TYPE, media_type)
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_typed_dated_and_whole() {
+    fn response_has_media_type_date_and_content() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("page.html");
         std::fs::write(&path, "<p>one").expect("a file");

@@ -1,4 +1,5 @@
-//! What a site says about itself, in the form in which requests meet it.
+//! A site's settings in the form that requests need: routes by path, parsed fields, open generated
+//! files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -17,7 +18,7 @@ use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
 };
 
-/// The rules of one site.
+/// The rules of one site: redirects, routes, fields, and what is served at all.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) index: Vec<String>,
@@ -25,7 +26,7 @@ pub(super) struct Rules {
     pub(super) routes: HashMap<Vec<u8>, RouteTarget>,
     pub(super) scope: ServeScope,
     pub(super) dot_files: DotFiles,
-    /// Names beneath the root that are nobody's business although they have no dot.
+    /// Names beneath the root that are never served, such as the password file.
     pub(super) hidden_names: Vec<Vec<u8>>,
     pub(super) listing: Listing,
     pub(super) compress: Compress,
@@ -38,7 +39,7 @@ pub(super) struct Rules {
     headers: Vec<HeaderRule>,
 }
 
-/// Whether `/about` may be `about.html`.
+/// Whether `/about` is answered with `about.html`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CleanUrls {
     On,
@@ -52,16 +53,16 @@ pub(super) enum DotFiles {
     Hidden,
 }
 
-/// Where a route leads.
+/// What a route serves.
 #[derive(Debug)]
 pub(super) enum RouteTarget {
-    /// A name beneath the root.
+    /// The file of this name beneath the root.
     File(Vec<u8>),
     /// A file that exists only in memory.
     Generated(OpenedFile),
 }
 
-/// What is served beside the routes.
+/// What is served besides the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServeScope {
     Tree,
@@ -112,15 +113,15 @@ impl Rules {
         })
     }
 
-    /// The redirect for a path, if there is a rule for it. The query goes along, unless the rule
-    /// has its own.
+    /// Returns the redirect of the first rule that matches the path. The query is kept, unless the rule's
+    /// target has one.
     pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
         let path = request.path_bytes();
         let found = self.redirects.iter().find_map(|rule| {
             let captures = rule.from.matches(path)?;
             explain!("rule", "{rule} matches {}", Escaped(path));
             let mut location = rule.to.expand(&captures);
-            // What is nested has paths of its own; elsewhere is elsewhere.
+            // Paths in the rules of a nested site are relative to its prefix.
             if location.starts_with('/') && !location.starts_with("//") {
                 location.insert_str(0, &target::encode_path(request.prefix_bytes()));
             }
@@ -137,13 +138,13 @@ impl Rules {
         found
     }
 
-    /// True if something else than a file of that path's name answers.
+    /// True if a rule answers at this path, so that a file of its name would not be served.
     pub(super) fn shadows(&self, path: &[u8]) -> bool {
         let redirected = |rule: &Redirect| rule.from.matches(path).is_some();
         self.routes.contains_key(path) || self.redirects.iter().any(redirected)
     }
 
-    /// Adds to the fields of a success what the site says about its path.
+    /// Adds the site's fields for a path to those of a successful response.
     pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
         self.add_security_headers(fields);
         for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
@@ -158,7 +159,7 @@ impl Rules {
         }
     }
 
-    /// What every answer carries, errors too.
+    /// Adds the fields of every response, errors included.
     pub(super) fn add_security_headers(&self, fields: &mut HeaderMap) {
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(origin) = &self.cors {
@@ -166,31 +167,32 @@ impl Rules {
         }
     }
 
-    /// The same for what is made here and is no file: how long to keep a file says nothing of it.
+    /// As [`add_headers`](Self::add_headers), for a response that is not a file: Cache-Control rules are
+    /// meant for files.
     pub(super) fn add_headers_without_caching(&self, response: Response, path: &[u8]) -> Response {
         let mut response = self.add_headers(response, path);
         response.headers_mut().remove(CACHE_CONTROL);
         response
     }
 
-    pub(super) fn add_headers(&self, mut response: Response, path: &[u8]) -> Response {
+    fn add_headers(&self, mut response: Response, path: &[u8]) -> Response {
         self.add_fields(path, response.headers_mut());
         response
     }
 
-    /// The page of a single-page application may change with every deploy, whatever a rule for
-    /// its address says.
+    /// Sets the caching of a single-page application's page: it may change with every deploy, so a rule
+    /// for the request's path must not apply.
     pub(super) fn set_no_cache(fields: &mut HeaderMap) {
         explain!(
             "rule",
             "spa sets Cache-Control: no-cache and overrides other rules"
         );
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        // Whether it is the answer at all depends on what the client accepts.
+        // Only requests that accept HTML get this page.
         fields.append(VARY, HeaderValue::from_static("Accept"));
     }
 
-    /// The names of files that the rules mention, each with its rule.
+    /// Returns the names of the files that the rules mention.
     pub(super) fn mentioned_files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let routes = self.routes.iter().filter_map(|(path, to)| match to {
             RouteTarget::File(name) => {
@@ -214,9 +216,11 @@ impl Rules {
     }
 }
 
-/// A file of zeros that takes no room: a hole in memory. Sending it is like sending any file.
+/// Returns a file of zeros in memory that is one hole, so it occupies no pages. It is sent like any
+/// other file.
 fn zeros(len: u64) -> io::Result<OpenedFile> {
-    // The same at every start and on every machine, so that a download can be resumed.
+    // Constant, so that the validators are the same after a restart and on every machine, and a
+    // download can be resumed.
     const MODIFIED_SECONDS: i64 = 1_767_225_600;
     let descriptor = memfd_create("tws-zeros", MemfdFlags::CLOEXEC)?;
     ftruncate(&descriptor, len)?;
@@ -242,11 +246,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_are_the_same_everywhere() -> io::Result<()> {
-        let made = zeros(1 << 40)?;
-        assert_eq!(made.metadata.len, 1 << 40);
+    fn generated_zeros_have_constant_metadata() -> io::Result<()> {
+        let file = zeros(1 << 40)?;
+        assert_eq!(file.metadata.len, 1 << 40);
         assert_eq!(
-            made.metadata.modified,
+            file.metadata.modified,
             UNIX_EPOCH + Duration::from_secs(1_767_225_600)
         );
         Ok(())

@@ -1,4 +1,4 @@
-//! A folder as it was read: names in one buffer, and a few bytes more for each entry.
+//! The entries of a folder: all names in one buffer, and 24 bytes for each entry.
 
 use std::cmp::Ordering;
 use std::io;
@@ -11,32 +11,32 @@ use super::order::{SortDirection, SortKey, SortOrder, compare_names};
 use crate::files::rules::DotFiles;
 use crate::files::upload::temp_file::is_temp_file;
 
-/// More than a browser shows with pleasure; with its names some 12 MB.
+/// A page with more entries is slow in browsers. With names of 20 bytes they take some 12 MB.
 const MAX_ENTRIES: usize = 250_000;
 
-/// Room for names of 128 bytes on average, so that long ones do not lift the bound above.
+/// Names of 128 bytes on average, so that long names do not exceed the memory above by much.
 const MAX_NAMES_BYTES: usize = 32 << 20;
 
-/// PATH_MAX: what is longer could not be opened. Only file systems of other worlds have it.
+/// PATH_MAX: a longer name could not be opened. Linux' own file systems limit names to 255 bytes.
 const MAX_NAME_BYTES: usize = 4096;
 
-/// What an entry is, a symbolic link being what it leads to.
+/// The type of an entry; a symbolic link has the type of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Directory,
     File,
-    /// A FIFO, socket or device, or something we may not look at: it is never served.
+    /// A FIFO, socket or device, or an entry that could not be examined. It is never served.
     Other,
 }
 
-/// If there is more in the folder than was read.
+/// Whether all entries of the folder were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Completeness {
     Complete,
     Truncated,
 }
 
-/// 24 bytes: 100,000 entries with names of 20 bytes take 4.4 MB.
+/// An entry in 24 bytes: 100,000 of them with names of 20 bytes take 4.4 MB.
 #[derive(Clone, Copy, Debug)]
 struct PackedEntry {
     size: u64,
@@ -46,21 +46,21 @@ struct PackedEntry {
     kind: EntryKind,
 }
 
-/// A time that no file has stands for an unknown one: an `Option` would take 8 bytes more.
+/// The modification time in a [`PackedEntry`] if it is unknown: an `Option` would take 8 bytes more.
 const UNKNOWN: i64 = i64::MIN;
 
-/// One entry of a folder.
+/// One entry of a folder, borrowed from [`Entries`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DirEntry<'a> {
     pub(super) name: &'a [u8],
     pub(super) kind: EntryKind,
-    /// In bytes; of files only.
+    /// In bytes; `None` unless it is a file.
     pub(super) size: Option<u64>,
-    /// In seconds since 1970.
+    /// In seconds since the epoch.
     pub(super) modified: Option<i64>,
 }
 
-/// How many there are of each kind, and the size of all files together.
+/// The number of entries of each kind, and the sum of the file sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EntryTotals {
     pub(super) directories: usize,
@@ -69,7 +69,7 @@ pub(super) struct EntryTotals {
     pub(super) bytes: u64,
 }
 
-/// The entries of a folder.
+/// The entries of one folder.
 #[derive(Debug)]
 pub(in crate::files) struct Entries {
     names: Vec<u8>,
@@ -80,15 +80,15 @@ pub(in crate::files) struct Entries {
 impl Entries {
     /// Reads an open folder (not one opened with `O_PATH`).
     ///
-    /// `follow` is asked where a symbolic link with this name leads: whoever opens files knows
-    /// which links may be followed. A link that leads nowhere is left out, and so are a name with a
-    /// backslash, which no request may contain, and what is being uploaded.
+    /// `follow` returns the metadata of a symbolic link's target, or `None` if the link may not be
+    /// followed. Such links are left out, and so are names with a backslash, which a request cannot
+    /// contain, and unfinished uploads.
     pub(in crate::files) fn read(
         directory: &OwnedFd,
         dot_files: DotFiles,
         mut follow: impl FnMut(&[u8]) -> Option<Stat>,
     ) -> io::Result<Self> {
-        /// glibc reads a folder with 32 KiB too.
+        /// As glibc's readdir(3).
         const READ_BYTES: usize = 32 << 10;
         let mut entries = Self::empty();
         let mut buffer = Vec::with_capacity(READ_BYTES);
@@ -144,7 +144,7 @@ impl Entries {
         self.push_entry(name, kind, size, modified)
     }
 
-    /// Says [`Completeness::Truncated`] if there is no room for this entry.
+    /// Adds an entry, or returns [`Completeness::Truncated`] if a limit is reached.
     fn push_entry(
         &mut self,
         name: &[u8],
@@ -172,13 +172,14 @@ impl Entries {
         Completeness::Complete
     }
 
-    /// Takes out a name that is not served.
+    /// Removes the entry of a name that is not served.
     pub(in crate::files) fn omit(&mut self, name: &[u8]) {
         let names = &self.names;
         self.table.retain(|packed| packed.name(names) != name);
     }
 
-    /// Folders first. What is equal by size or date is in the order of names, downwards too.
+    /// Sorts the entries: folders first. Entries of equal size or date are ordered by name, ascending in
+    /// either direction.
     pub(super) fn sort(&mut self, order: SortOrder) {
         let names = &self.names;
         let by_name = |one: &PackedEntry, other: &PackedEntry| -> Ordering {
@@ -258,7 +259,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Entries without a disk: name, kind, size, time.
+    /// Makes entries from a table of name, kind, size and time.
     pub(in super::super) fn entries(table: &[(&[u8], EntryKind, u64, i64)]) -> Entries {
         let mut entries = Entries::empty();
         for &(name, kind, size, modified) in table {
@@ -288,7 +289,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_folder_is_read_as_it_would_be_served() -> io::Result<()> {
+    fn entries_are_those_that_would_be_served() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let at = |name: &[u8]| folder.path().join(OsStr::from_bytes(name));
         fs::create_dir(at(b"sub"))?;
@@ -337,7 +338,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn many_entries_are_read_in_several_turns() -> io::Result<()> {
+    fn folder_larger_than_the_buffer_is_read_completely() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         for number in 0..2000 {
             fs::write(
@@ -352,7 +353,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn folders_come_first_in_any_order() {
+    fn folders_sort_first_in_any_order() {
         let mut entries = entries(&[
             (b"b", EntryKind::File, 1, 30),
             (b"pipe", EntryKind::Other, 9, UNKNOWN),
@@ -377,7 +378,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn entries_are_small_and_bounded() {
+    fn entries_beyond_the_limits_are_rejected() {
         assert_eq!(size_of::<PackedEntry>(), 24);
         let mut full = Entries::empty();
         for _ in 0..MAX_ENTRIES {

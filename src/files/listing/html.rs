@@ -1,6 +1,5 @@
-//! The listing for people. Names are text here and nothing else: escaped where they are shown,
-//! percent-encoded where they lead, and no script or style of a file's name can run (see
-//! [`policy`]).
+//! The listing as HTML. File names are untrusted: they are escaped as text and percent-encoded in links,
+//! and the Content-Security-Policy allows no script or style but the page's own (see [`policy`]).
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -12,8 +11,8 @@ use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
 use super::order::{SortDirection, SortKey, SortOrder};
 use crate::http::target;
 
-/// The Content-Security-Policy of the page: it loads nothing, and runs what stands here only. A
-/// test says which hashes belong here.
+/// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style and
+/// script. A test compares the hashes.
 pub(in crate::files) fn policy(upload_form: UploadForm) -> String {
     let form_action = match upload_form {
         UploadForm::Shown => "'self'",
@@ -29,9 +28,11 @@ const SOURCES: &str = "default-src 'none'; \
 pub(super) const STYLE: &str = include_str!("listing.css");
 pub(super) const SCRIPT: &str = include_str!("listing.js");
 
-/// Links to more folders than this would grow with the square of the depth, and nobody reads them.
+/// The most breadcrumbs. Without a limit, the length of the links would grow with the square of the
+/// depth.
 const MAX_CRUMBS: usize = 24;
 
+/// Writes everything before the first entry.
 pub(super) fn start(
     out: &mut String,
     entries: &Entries,
@@ -106,8 +107,8 @@ pub(super) fn start(
     Ok(())
 }
 
-/// The way from the root to here, each step a link relative to here: it also leads there when a
-/// proxy shows the site beneath another path.
+/// Writes the breadcrumbs. Their links are relative, so that they also work where a proxy has the site
+/// beneath another path.
 fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: SortOrder) -> fmt::Result {
     let query = OrderQuery(order);
     let up = |steps: usize| "../".repeat(steps);
@@ -132,13 +133,13 @@ fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: SortOrder)
     )
 }
 
-/// A column's head, which sorts by it; again, the other way round.
+/// Writes a column's header, a link that sorts by the column or reverses the current order.
 fn column(out: &mut String, key: SortKey, title: &str, order: SortOrder) -> fmt::Result {
     use SortDirection::{Ascending, Descending};
     let (sorted, direction) = match (key == order.key, order.direction) {
         (true, Ascending) => (" aria-sort=\"ascending\"", Descending),
         (true, Descending) => (" aria-sort=\"descending\"", Ascending),
-        // The largest and the newest are what people look for.
+        // The largest or newest first.
         (false, _) if key == SortKey::Name => ("", Ascending),
         (false, _) => ("", Descending),
     };
@@ -149,6 +150,7 @@ fn column(out: &mut String, key: SortKey, title: &str, order: SortOrder) -> fmt:
     )
 }
 
+/// Writes a row of the table.
 pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) -> fmt::Result {
     let (name, link) = (HtmlText(entry.name), EntryLink(entry.name));
     match entry.kind {
@@ -161,7 +163,7 @@ pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) ->
             out,
             "<tr><th scope=\"row\"><a href=\"{link}\">{name}</a></th>"
         )?,
-        // A link would lead to a refusal.
+        // A link would lead to a 403.
         EntryKind::Other => write!(out, "<tr><th scope=\"row\" class=\"o\"><b>{name}</b></th>")?,
     }
     match entry.size {
@@ -177,13 +179,14 @@ pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) ->
     }
 }
 
+/// Writes everything after the last entry.
 pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -> fmt::Result {
     let order = order.to_query().map_or(String::new(), |order| {
         format!("&amp;{}", HtmlText(order.as_bytes()))
     });
     out.push_str("</tbody>\n</table>\n");
     if upload_form == UploadForm::Shown {
-        // To this address, whatever it is; without a file there is nothing to send.
+        // Without an action the form is sent to the page's own address.
         out.push_str(
             "<form method=\"post\" enctype=\"multipart/form-data\">\
              <input type=\"file\" name=\"file\" multiple required aria-label=\"Files to upload\"> \
@@ -201,9 +204,9 @@ pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -
     )
 }
 
-/// Bytes as text that can stand in an element or a quoted attribute. What is no UTF-8 becomes
-/// U+FFFD, and controls become their pictures: a name is one line, whatever is in it. What would
-/// turn the direction of writing is shown too, or `gpj.exe` could look like a `.jpg`.
+/// Displays bytes as text for an element or a quoted attribute. Invalid UTF-8 becomes U+FFFD, and
+/// control characters become control pictures, so that a name stays on one line. Bidirectional
+/// controls become U+FFFD too: with them `gpj.exe` could look like a `.jpg`.
 struct HtmlText<'a>(&'a [u8]);
 
 impl Display for HtmlText<'_> {
@@ -231,7 +234,7 @@ impl Display for HtmlText<'_> {
     }
 }
 
-/// Unicode has pictures for the ASCII controls: U+2400 and on, and one for DEL.
+/// Returns the control picture of an ASCII control character: U+2400 to U+241F, and U+2421 for DEL.
 fn picture(control: char) -> char {
     let picture = match u32::from(control) {
         low @ 0..0x20 => char::from_u32(0x2400 + low),
@@ -241,7 +244,8 @@ fn picture(control: char) -> char {
     picture.unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The link to a name in this folder. The `./` keeps a name with a colon from being a scheme.
+/// Displays the link to a name in this folder. Without the `./` a name with a colon would be read as a
+/// URL with a scheme.
 struct EntryLink<'a>(&'a [u8]);
 
 impl Display for EntryLink<'_> {
@@ -251,7 +255,7 @@ impl Display for EntryLink<'_> {
     }
 }
 
-/// The order as the query of a link, so that it stays on the way through the folders.
+/// Displays the order as the query of a link, so that it is kept in other folders.
 struct OrderQuery(SortOrder);
 
 impl Display for OrderQuery {
@@ -263,7 +267,7 @@ impl Display for OrderQuery {
     }
 }
 
-/// A number of bytes in three or four digits, as people read it.
+/// Displays a number of bytes with a binary unit, in at most five digits.
 struct HumanSize(u64);
 
 impl Display for HumanSize {
@@ -275,7 +279,7 @@ impl Display for HumanSize {
         for (at, unit) in UNITS.iter().enumerate() {
             let divisor = 1 << (10 * (at + 1));
             let tenths = (u128::from(self.0) * 10 + divisor / 2) / divisor;
-            // 1023.96 KiB is rounded to 1.0 MiB.
+            // 1023.96 KiB would be rounded to 1024.0 KiB: it is 1.0 MiB.
             if tenths < 10 * 1024 || at + 1 == UNITS.len() {
                 return write!(f, "{}.{} {unit}", tenths / 10, tenths % 10);
             }
@@ -284,7 +288,7 @@ impl Display for HumanSize {
     }
 }
 
-/// A number with its digits in groups of three.
+/// Displays a number with its digits in groups of three.
 struct GroupedDigits(u64);
 
 impl Display for GroupedDigits {
@@ -323,7 +327,8 @@ impl Display for EntryTotals {
     }
 }
 
-/// Seconds since 1970 as the time of day in UTC. Years that are not four digits are none.
+/// Displays seconds since the epoch as date and time in UTC; nothing if the year is outside of 0 to
+/// 9999.
 struct UtcTime(i64);
 
 impl Display for UtcTime {
@@ -350,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_escaped() {
+    fn names_are_escaped() {
         let table: &[(&[u8], &str)] = &[
             (b"plain", "plain"),
             ("ñ 日本".as_bytes(), "ñ 日本"),
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_for_people() {
+    fn sizes_have_binary_units_and_digit_groups() {
         let table = [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -397,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_name_what_there_is() {
+    fn totals_count_each_kind_present() {
         let table = [
             ((0, 0, 0), "No entries"),
             ((1, 0, 0), "1 folder"),
@@ -417,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_any_age_are_shown_or_left_out() {
+    fn times_outside_the_calendar_are_left_out() {
         let table = [
             (
                 1_795_233_906,

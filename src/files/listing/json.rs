@@ -1,4 +1,4 @@
-//! The listing for programs: what nginx's `autoindex_format json` writes, so that its clients work.
+//! The listing as JSON, in the format of nginx's `autoindex_format json`, so that its clients work.
 
 use std::fmt::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,9 +1,9 @@
-//! What is in a folder, as a page for people and as JSON for programs.
+//! Folder listings: a page for people, and JSON for programs.
 //!
-//! [`Entries`] is the folder as it was read, small in memory; a [`ListingRenderer`] renders it piece by
-//! piece, so that a folder of any size costs its names and one piece, whatever the client does.
-//! Neither knows of requests, sockets or threads. Reading a folder asks the disk about each entry:
-//! it is work for a helper thread.
+//! [`Entries`] holds a folder's entries compactly; a [`ListingRenderer`] renders them piece by piece, so
+//! that a folder of any size needs memory for its names and one piece, however slowly the client
+//! reads. Neither knows requests, sockets or threads. Reading a folder stats every entry on the disk,
+//! so it is to be done on a blocking thread.
 
 mod entries;
 mod html;
@@ -18,11 +18,11 @@ pub(super) use entries::Entries;
 pub(super) use html::policy;
 pub(super) use order::SortOrder;
 
-/// A piece is handed out when it has grown to this: few enough writes, little enough memory.
-/// nginx renders a listing whole.
+/// A piece is complete at this length: large enough for few writes, small enough in memory. nginx
+/// renders a listing as a whole.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// What a listing is written in.
+/// The format of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListingFormat {
     /// `text/html; charset=utf-8`, with its [`policy`].
@@ -32,36 +32,37 @@ pub(super) enum ListingFormat {
 }
 
 impl ListingFormat {
-    /// `?json` asks for JSON.
+    /// Returns the format that a query asks for: `?json` means JSON.
     pub(super) fn from_query(query: Option<&str>) -> Self {
         let mut parameters = query.unwrap_or_default().split('&');
-        match parameters.any(|parameter| parameter == "json" || parameter.starts_with("json=")) {
-            true => Self::Json,
-            false => Self::Html,
+        if parameters.any(|parameter| parameter == "json" || parameter.starts_with("json=")) {
+            Self::Json
+        } else {
+            Self::Html
         }
     }
 }
 
-/// If people can add files to the folder.
+/// Whether the page has a form to upload files into the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UploadForm {
     Shown,
     Absent,
 }
 
-/// The listing of one folder, on its way out.
+/// Renders the listing of one folder.
 #[derive(Debug)]
 pub(super) struct ListingRenderer {
     entries: Entries,
     /// Decoded and normal, with a slash at both ends.
     path: Vec<u8>,
     order: SortOrder,
-    form: ListingFormat,
+    format: ListingFormat,
     upload_form: UploadForm,
-    part: Position,
+    position: Position,
 }
 
-/// What comes next.
+/// What is rendered next.
 #[derive(Clone, Copy, Debug)]
 enum Position {
     Start,
@@ -70,12 +71,12 @@ enum Position {
 }
 
 impl ListingRenderer {
-    /// `path` is decoded and normal, and ends with a slash; it is shown, and never opened.
+    /// `path` is decoded and normal, and ends with a slash; it is only displayed.
     pub(super) fn new(
         mut entries: Entries,
         path: &[u8],
         order: SortOrder,
-        form: ListingFormat,
+        format: ListingFormat,
         upload_form: UploadForm,
     ) -> Self {
         entries.sort(order);
@@ -83,46 +84,48 @@ impl ListingRenderer {
             entries,
             path: path.to_vec(),
             order,
-            form,
+            format,
             upload_form,
-            part: Position::Start,
+            position: Position::Start,
         }
     }
 
-    /// The next piece, never empty; `None` when all has been said.
+    /// Returns the next piece, which is never empty, or `None` after the last one.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
-        if matches!(self.part, Position::End) {
+        if matches!(self.position, Position::End) {
             return None;
         }
         let mut piece = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        while !matches!(self.part, Position::End) && piece.len() < PIECE_BYTES {
+        while !matches!(self.position, Position::End) && piece.len() < PIECE_BYTES {
             if self.write(&mut piece).is_err() {
-                // A String takes everything.
-                self.part = Position::End;
+                // Writing to a String does not fail.
+                self.position = Position::End;
             }
         }
         Some(Bytes::from(piece))
     }
 
     fn write(&mut self, out: &mut String) -> std::fmt::Result {
-        self.part = match self.part {
+        self.position = match self.position {
             Position::Start => {
-                match self.form {
-                    ListingFormat::Html => html::start(out, &self.entries, &self.path, self.order)?,
+                match self.format {
+                    ListingFormat::Html => {
+                        html::start(out, &self.entries, &self.path, self.order)?;
+                    }
                     ListingFormat::Json => json::start(out),
                 }
                 Position::Entry(0)
             }
             Position::Entry(at) => match self.entries.get(at) {
                 Some(entry) => {
-                    match self.form {
+                    match self.format {
                         ListingFormat::Html => html::entry(out, &entry, self.order)?,
                         ListingFormat::Json => json::entry(out, &entry, at)?,
                     }
                     Position::Entry(at + 1)
                 }
                 None => {
-                    match self.form {
+                    match self.format {
                         ListingFormat::Html => html::end(out, self.order, self.upload_form)?,
                         ListingFormat::Json => json::end(out),
                     }

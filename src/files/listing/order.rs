@@ -1,4 +1,4 @@
-//! The order of entries: what the query asks for, and how names are compared.
+//! The sort order of entries: the query parameters for it, and the comparison of names.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ pub(super) enum SortKey {
     Date,
 }
 
-/// Which end comes first.
+/// The direction of a sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum SortDirection {
     #[default]
@@ -27,8 +27,8 @@ pub(in crate::files) struct SortOrder {
 }
 
 impl SortOrder {
-    /// `sort=name|size|date` and `order=asc|desc`. What is not understood is not asked for: an
-    /// address with a query of another program's still shows the folder.
+    /// Parses `sort=name|size|date` and `order=asc|desc`. Other parameters and values are ignored, so that
+    /// a URL with another program's query shows the folder.
     pub(in crate::files) fn from_query(query: Option<&str>) -> Self {
         let mut order = Self::default();
         for parameter in query.unwrap_or_default().split('&') {
@@ -44,7 +44,7 @@ impl SortOrder {
         order
     }
 
-    /// The order as it stands in a query; the default has none.
+    /// Returns the order as a query; `None` for the default.
     pub(super) fn to_query(self) -> Option<&'static str> {
         match (self.key, self.direction) {
             (SortKey::Name, SortDirection::Ascending) => None,
@@ -57,8 +57,8 @@ impl SortOrder {
     }
 }
 
-/// Compares names as people do: letters of both cases are one, and `page 9` comes before
-/// `page 10`. Names that people would call the same have an order too.
+/// Compares names in natural order: case-insensitively, and numbers by value, so that `page 9` precedes
+/// `page 10`. Names that are equal so far are compared by their bytes: the order is total.
 pub(super) fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
     let (mut left, mut right) = (one, other);
     while let (&[a, ref left_tail @ ..], &[b, ref right_tail @ ..]) = (left, right) {
@@ -66,7 +66,7 @@ pub(super) fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
             let (a, left_rest) = split_number(left);
             let (b, right_rest) = split_number(right);
             (left, right) = (left_rest, right_rest);
-            // Without zeros in front the longer number is the greater one, of any length.
+            // Without leading zeros, the number with more digits is the greater one.
             a.len().cmp(&b.len()).then_with(|| a.cmp(b))
         } else {
             (left, right) = (left_tail, right_tail);
@@ -79,7 +79,7 @@ pub(super) fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
     left.len().cmp(&right.len()).then_with(|| one.cmp(other))
 }
 
-/// The digits at the start, without leading zeros, and what follows them.
+/// Splits off the leading digits, without leading zeros, from the remaining text.
 fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(|byte| !byte.is_ascii_digit());
     let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -93,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn queries_are_read_leniently() {
+    fn unknown_query_parameters_are_ignored() {
         use SortDirection::{Ascending, Descending};
         let table = [
             (None, SortKey::Name, Ascending),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_in_the_order_of_people() {
+    fn names_compare_in_natural_order() {
         let sorted: &[&[u8]] = &[
             b" a",
             b"2026-01-02",
@@ -147,9 +147,9 @@ mod tests {
     }
 
     proptest! {
-        // A comparison that contradicts itself makes sorting panic.
+        // Sorting may panic if the order is not total.
         #[test]
-        fn the_order_of_names_is_total(
+        fn name_order_is_total(
             a in "[aB0-2.]{0,6}", b in "[aB0-2.]{0,6}", c in "[aB0-2.]{0,6}",
         ) {
             let (a, b, c) = (a.as_bytes(), b.as_bytes(), c.as_bytes());

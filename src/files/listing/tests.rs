@@ -1,4 +1,4 @@
-//! Whole listings: hostile names, both forms, pieces, and the policy.
+//! Whole listings: hostile names, both formats, pieces, and the policy.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::http::target::Target;
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;
 
-/// Names that mean something to HTML, URLs, JSON, terminals or file systems.
+/// Names with a meaning in HTML, URLs, JSON, terminals or file systems.
 const HOSTILE: &[&[u8]] = &[
     b"plain.txt",
     b" with  spaces ",
@@ -63,14 +63,14 @@ fn listing(
     table: &[(&[u8], EntryKind, u64, i64)],
     path: &[u8],
     query: &str,
-    form: ListingFormat,
+    format: ListingFormat,
 ) -> String {
     let order = SortOrder::from_query(Some(query));
     render(ListingRenderer::new(
         entries(table),
         path,
         order,
-        form,
+        format,
         UploadForm::Absent,
     ))
 }
@@ -82,7 +82,7 @@ fn hostile(kind: EntryKind) -> Vec<(&'static [u8], EntryKind, u64, i64)> {
         .collect()
 }
 
-/// The start tags, and a check that all that is opened is closed, in order.
+/// Returns the start tags, and checks that elements are properly nested.
 fn tags(html: &str) -> Vec<&str> {
     const VOID: [&str; 2] = ["meta", "input"];
     let mut found = Vec::new();
@@ -133,7 +133,7 @@ fn unescape(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// Where the links to entries lead, decoded as the server does it.
+/// Returns the targets of the links to entries, decoded as the server does it.
 fn linked(html: &str) -> Vec<Vec<u8>> {
     let (_, table) = html.split_once("<tbody id=\"entries\">").expect("a table");
     let (table, _) = table.split_once("</tbody>").expect("its end");
@@ -148,7 +148,7 @@ fn linked(html: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_name_leads_to_itself() {
+fn links_decode_to_the_names() {
     let mut expected: Vec<Vec<u8>> = HOSTILE.iter().map(|name| name.to_vec()).collect();
     expected.sort();
     for query in ["", "sort=size&order=desc"] {
@@ -178,7 +178,7 @@ fn every_name_leads_to_itself() {
 }
 
 #[test]
-fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
+fn folder_on_disk_is_rendered() -> io::Result<()> {
     let folder = tempfile::tempdir()?;
     for name in HOSTILE {
         fs::write(folder.path().join(OsStr::from_bytes(name)), "content")?;
@@ -203,7 +203,7 @@ fn a_folder_goes_from_the_disk_to_the_page() -> io::Result<()> {
 }
 
 #[test]
-fn the_path_is_shown_and_never_markup() {
+fn path_is_escaped_in_breadcrumbs() {
     for name in HOSTILE {
         let path = [b"/", *name, b"/b/", *name, b"/"].concat();
         let page = listing(
@@ -236,7 +236,7 @@ fn the_path_is_shown_and_never_markup() {
 }
 
 #[test]
-fn a_page_says_what_it_is() {
+fn page_has_language_totals_and_order() {
     let table: &[(&[u8], EntryKind, u64, i64)] = &[
         (b"two.txt", EntryKind::File, 1536, MODIFIED),
         (b"one", EntryKind::Directory, 4096, MODIFIED),
@@ -329,7 +329,7 @@ fn listing_page_matches_the_golden_text() {
 }
 
 #[test]
-fn a_deep_path_has_a_short_way_up() {
+fn deep_path_has_limited_breadcrumbs() {
     let path = [&b"/"[..], &b"d/".repeat(2000)].concat();
     let page = listing(&[], &path, "", ListingFormat::Html);
     tags(&page);
@@ -337,7 +337,7 @@ fn a_deep_path_has_a_short_way_up() {
 }
 
 #[test]
-fn json_is_what_nginx_writes() {
+fn json_matches_nginx() {
     let mut table = hostile(EntryKind::File);
     table.push((b"folder", EntryKind::Directory, 4096, MODIFIED));
     table.push((b"pipe", EntryKind::Other, 0, i64::MIN));
@@ -377,7 +377,7 @@ fn json_is_what_nginx_writes() {
 }
 
 #[test]
-fn a_large_folder_leaves_in_small_pieces() {
+fn large_folder_is_rendered_in_small_pieces() {
     let names: Vec<String> = (0..100_000)
         .map(|at| format!("file & number {at}.txt"))
         .collect();
@@ -385,8 +385,8 @@ fn a_large_folder_leaves_in_small_pieces() {
         .iter()
         .map(|name| (name.as_bytes(), EntryKind::File, 1000, MODIFIED))
         .collect();
-    for form in [ListingFormat::Html, ListingFormat::Json] {
-        let all = listing(&table, b"/", "order=desc", form);
+    for format in [ListingFormat::Html, ListingFormat::Json] {
+        let all = listing(&table, b"/", "order=desc", format);
         let first = all.find("number 99999.txt").expect("the last name");
         let last = all.find("number 0.txt").expect("the first name");
         assert!(first < last);
@@ -395,24 +395,24 @@ fn a_large_folder_leaves_in_small_pieces() {
 }
 
 #[test]
-fn the_longest_names_and_the_deepest_path_stay_within_a_piece() {
+fn longest_names_and_deepest_path_fit_the_piece_limit() {
     let name = [b'\''; 4096];
     let table = [(&name[..], EntryKind::File, 1, MODIFIED); 40];
     let path = [b"/", &name[..4000], b"/"].concat();
-    for form in [ListingFormat::Html, ListingFormat::Json] {
-        listing(&table, &path, "", form);
+    for format in [ListingFormat::Html, ListingFormat::Json] {
+        listing(&table, &path, "", format);
     }
 }
 
 #[test]
-fn a_folder_that_was_not_read_to_its_end_says_so() {
+fn truncated_listing_has_a_note() {
     let table = vec![(&b"a"[..], EntryKind::File, 1, MODIFIED); 250_001];
     let page = listing(&table, b"/", "", ListingFormat::Html);
     assert!(page.contains("Showing 250,000 entries; this folder has more."));
 }
 
 #[test]
-fn a_form_is_shown_where_files_are_taken() {
+fn upload_form_is_shown_only_with_uploads() {
     let page = |upload_form| {
         let order = SortOrder::default();
         let entries = entries(&[]);
@@ -434,7 +434,7 @@ fn a_form_is_shown_where_files_are_taken() {
 }
 
 #[test]
-fn json_is_asked_for_in_the_query() {
+fn query_json_selects_json() {
     let table = [
         (None, ListingFormat::Html),
         (Some("sort=name"), ListingFormat::Html),
@@ -443,13 +443,13 @@ fn json_is_asked_for_in_the_query() {
         (Some("sort=size&json&order=asc"), ListingFormat::Json),
         (Some("jsonp=1&x=json"), ListingFormat::Html),
     ];
-    for (query, form) in table {
-        assert_eq!(ListingFormat::from_query(query), form, "{query:?}");
+    for (query, format) in table {
+        assert_eq!(ListingFormat::from_query(query), format, "{query:?}");
     }
 }
 
 #[test]
-fn the_policy_knows_the_style_and_the_script() {
+fn policy_has_the_hashes_of_style_and_script() {
     assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     for (directive, content) in [("style-src", html::STYLE), ("script-src", html::SCRIPT)] {
         let expected = format!("; {directive} 'sha256-{}';", hash(content.as_bytes()));
@@ -462,9 +462,9 @@ fn the_policy_knows_the_style_and_the_script() {
     assert!(html::STYLE.len() + html::SCRIPT.len() < 6 << 10);
 }
 
-/// SHA-256 (FIPS 180-4) in base64, as a policy names its sources: 30 lines here for no crate there.
+/// SHA-256 (FIPS 180-4) in base64, as in a policy's sources. 30 lines instead of a dependency.
 fn hash(content: &[u8]) -> String {
-    // The fractions of the roots of the first primes.
+    // The constants are the fractional parts of the roots of the first primes.
     let fraction = |root: f64| (root.fract() * 2f64.powi(32)) as u32;
     let primes = (2u32..312).filter(|n| (2..*n).all(|divisor| n % divisor != 0));
     let k: Vec<u32> = primes

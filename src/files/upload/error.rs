@@ -1,4 +1,4 @@
-//! Why something is not stored, and how its client is told.
+//! Why an upload is not stored, and the response that says so.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,7 +13,7 @@ use crate::http::Response;
 use crate::http::multipart_form::FormError;
 use crate::http::negotiation::ResponseFormat;
 
-/// Why something is not stored.
+/// An upload, or one file of a form, that is not stored.
 #[derive(Debug)]
 pub(super) struct UploadError {
     pub(super) status: StatusCode,
@@ -44,6 +44,7 @@ impl UploadError {
         Self::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
     }
 
+    /// Returns the response in the given format.
     pub(super) fn response(&self, form: ResponseFormat) -> Response {
         let status = self.status;
         let response = match form {
@@ -102,8 +103,8 @@ impl From<Errno> for UploadError {
 }
 
 impl From<OpenError> for UploadError {
-    fn from(miss: OpenError) -> Self {
-        match miss {
+    fn from(error: OpenError) -> Self {
+        match error {
             OpenError::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
             OpenError::Forbidden => Errno::ACCESS.into(),
             OpenError::OutOfDescriptors => Errno::MFILE.into(),
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_has_a_status() {
+    fn system_errors_have_a_status() {
         let table = [
             (Errno::NOSPC, 507),
             (Errno::DQUOT, 507),

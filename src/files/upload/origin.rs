@@ -1,26 +1,26 @@
-//! Which pages may have a browser store files here: those of the server's own origin.
+//! Cross-site request forgery: only pages of the server's own origin may upload.
 
 use std::net::IpAddr;
 
 use super::error::UploadError;
 use crate::http::Fields;
 
-/// Refuses what a page of another origin makes a browser send (Fetch §3.1): a form needs nobody's
-/// leave for that, and reaches servers that only this machine can reach.
+/// Rejects requests that a page of another origin makes a browser send (Fetch §3.1): forms need no
+/// CORS preflight, and reach servers that are accessible from the browser's machine only.
 pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
-    let refused = UploadError::forbidden("uploads from pages of another origin are not allowed");
+    let rejected = UploadError::forbidden("uploads from pages of another origin are not allowed");
     let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
     if !fields.all("sec-fetch-site").all(own) {
-        return Err(refused);
+        return Err(rejected);
     }
     let host = fields.first("host").unwrap_or_default();
     if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
-        return Err(refused);
+        return Err(rejected);
     }
-    // A page may have given its own host's name our address (DNS rebinding): then both agree. It has
-    // no password to show.
+    // With DNS rebinding, the name of the page's own host resolves to this server's address, so Origin
+    // and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
-    if from_page && fields.first("authorization").is_none() && !is_of_this_machine(host) {
+    if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
         return Err(UploadError::forbidden(
             "uploads from a page under this host name require a password (--auth-file); use an \
              IP address or localhost",
@@ -29,8 +29,8 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
     Ok(())
 }
 
-/// Whether a Host field has an address, or the name that every machine has for itself.
-fn is_of_this_machine(host: &[u8]) -> bool {
+/// True if a Host field is an IP address, or a name that always means the same machine.
+fn is_address_or_localhost(host: &[u8]) -> bool {
     let host = std::str::from_utf8(host).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -41,8 +41,8 @@ fn is_of_this_machine(host: &[u8]) -> bool {
     bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether an origin is that of the host that is asked. A proxy may have taken TLS away, so the
-/// scheme says only which port goes without saying.
+/// True if an origin has the requested host and port. A proxy may have terminated TLS, so the scheme
+/// decides only which port is the default.
 fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
     let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
         (authority, &b":80"[..])
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_other_origins_store_nothing() {
+    fn origin_check_accepts_own_origin_only() {
         let table: &[(&[(&str, &str)], bool)] = &[
             (&[], true),
             (&[("Host", "a.test")], true),

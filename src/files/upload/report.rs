@@ -1,4 +1,4 @@
-//! What became of the files of a form, as it is told: to a page, to a program, to a person.
+//! The response to a form with files: a redirect for browsers, JSON or text for other clients.
 
 use ::http::StatusCode;
 use serde_json::json;
@@ -8,20 +8,20 @@ use crate::files::resolve::file_name;
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Request, Response, target};
 
-/// What became of the files of a form.
+/// The results of the files of one form.
 #[derive(Default)]
 pub(super) struct UploadReport {
-    /// By their names beneath the root, with their sizes.
+    /// Names beneath the root, and lengths in bytes.
     pub(super) stored: Vec<(Vec<u8>, u64)>,
-    /// By their names as they were sent, or the beginning of those; the form itself has none.
+    /// Names as they were sent, perhaps shortened; empty for an error of the form itself.
     pub(super) failed: Vec<(Vec<u8>, UploadError)>,
 }
 
 impl UploadReport {
-    /// What ends the form, unless a file has said it already.
+    /// Adds the error that ends the form, unless the last file has reported the same.
     pub(super) fn end_with(&mut self, problem: UploadError) {
-        let said = |(_, last): &(_, UploadError)| last.explanation == problem.explanation;
-        if !self.failed.last().is_some_and(said) {
+        let reported = |(_, last): &(_, UploadError)| last.explanation == problem.explanation;
+        if !self.failed.last().is_some_and(reported) {
             self.failed.push((Vec::new(), problem));
         }
     }
@@ -35,7 +35,7 @@ impl UploadReport {
         }
         let form = negotiation::response_format(request.fields());
         if self.failed.is_empty() && form == ResponseFormat::Html {
-            // So that a reload does not send the files again.
+            // With a redirect, reloading the page does not send the files again.
             let folder = target::encode_path(request.path_bytes());
             return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
         }
@@ -46,7 +46,7 @@ impl UploadReport {
         Ok(response.with_status(status))
     }
 
-    /// That of the first failure.
+    /// Returns the status of the first failure, or 201 (Created).
     fn status(&self) -> StatusCode {
         let first = self.failed.first();
         first.map_or(StatusCode::CREATED, |(_, problem)| problem.status)
@@ -59,7 +59,7 @@ impl UploadReport {
             .iter()
             .map(|(name, size)| {
                 json!({
-                    "name": shown(file_name(name)),
+                    "name": printable(file_name(name)),
                     "size": size,
                     "path": target::encode_path(&[b"/", &name[..]].concat()),
                 })
@@ -70,7 +70,7 @@ impl UploadReport {
             Some((_, first)) => {
                 let failed = self.failed.iter().map(|(name, problem)| {
                     json!({
-                        "name": shown(name),
+                        "name": printable(name),
                         "status": problem.status.as_u16(),
                         "explanation": problem.explanation,
                     })
@@ -93,18 +93,18 @@ impl UploadReport {
         for (name, problem) in &self.failed {
             let subject = match &name[..] {
                 b"" => "the form".to_owned(),
-                name => shown(name),
+                name => printable(name),
             };
             text += &format!("not stored: {subject}: {}\n", problem.explanation);
         }
         for (name, size) in &self.stored {
-            text += &format!("stored: /{} ({size} bytes)\n", shown(name));
+            text += &format!("stored: /{} ({size} bytes)\n", printable(name));
         }
         (status, Response::text(text))
     }
 }
 
-/// A name as one line of text.
-fn shown(name: &[u8]) -> String {
+/// Returns a name as text without control characters.
+fn printable(name: &[u8]) -> String {
     String::from_utf8_lossy(name).replace(char::is_control, "\u{FFFD}")
 }

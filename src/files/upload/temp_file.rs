@@ -1,7 +1,7 @@
-//! The only place that makes files: in a [`Folder`] that the [`root`](crate::files::root) has opened.
+//! The only place that creates files: in a [`Folder`] that the [`root`](crate::files::root) has opened.
 //!
-//! A file is made without a name (`O_TMPFILE`) and gets its name when it is whole: who is killed
-//! before leaves nothing behind. Nothing is ever written through a link.
+//! A file is created without a name (`O_TMPFILE`) and gets its name when it is complete: if the process
+//! is killed before, the kernel removes it. Symbolic links are never followed for writing.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -15,63 +15,64 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// A folder in which files can be made.
+/// An open directory in which files can be created.
 #[derive(Debug)]
 pub(crate) struct Folder {
     descriptor: OwnedFd,
 }
 
-/// What has a name in a folder; a link is not followed.
+/// What a name in a folder refers to; a symbolic link is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExistingEntry {
     Absent,
     File,
-    /// A folder, a link, or stranger things.
+    /// A folder, a symbolic link or a special file.
     NotAFile,
 }
 
-/// What becomes of a file whose name is wanted for another one.
+/// Whether saving a file may replace an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OverwritePolicy {
     Keep,
     Replace,
 }
 
-/// What publishing a temp_file has done.
+/// What saving a file has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SaveResult {
     Created,
     Replaced,
 }
 
-/// A file that is written and has no name yet. Without one it vanishes, whatever happens.
+/// A file that is being written. It is removed when this is dropped, unless it was saved.
 #[derive(Debug)]
 pub(crate) struct TempFile<'f> {
     folder: &'f Folder,
     file: File,
-    /// The hidden name it has meanwhile, if it needs one.
-    hidden: Option<Vec<u8>>,
+    /// Its name meanwhile, on file systems without `O_TMPFILE` or while another file is replaced.
+    temp_name: Option<Vec<u8>>,
 }
 
-/// How names of drafts begin.
+/// The prefix of temporary names.
 const TEMP_FILE_PREFIX: &[u8] = b".tws-upload-";
 
-/// True if a name is that of a temp_file: it is nobody's business, even where dotted names are.
+/// True if a name is a temporary one: it is never served, even where dot files are.
 pub(crate) fn is_temp_file(name: &[u8]) -> bool {
     name.starts_with(TEMP_FILE_PREFIX)
 }
 
-/// Everybody may read what is uploaded, as far as the umask lets them; it is here to be served.
+/// Readable by all users, subject to the umask: what is uploaded is there to be served.
 const TEMP_FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
 const OPEN_TEMP_FILE: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
 
 impl Folder {
-    /// By an open directory.
+    /// Wraps an open directory.
     pub(crate) fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 
+    /// Returns what `name` refers to.
     pub(crate) fn entry(&self, name: &[u8]) -> Result<ExistingEntry, Errno> {
         match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -83,9 +84,9 @@ impl Folder {
         }
     }
 
-    /// Begins a file.
+    /// Creates an empty file without a name.
     pub(crate) fn create_temp_file(&self) -> Result<TempFile<'_>, Errno> {
-        // Without it a file without a name cannot be given one.
+        // Needed to give the file a name later.
         if !Path::new("/proc/self/fd").exists() {
             return self.create_named_temp_file();
         }
@@ -94,9 +95,9 @@ impl Folder {
             Ok(descriptor) => Ok(TempFile {
                 folder: self,
                 file: File::from(descriptor),
-                hidden: None,
+                temp_name: None,
             }),
-            // Not every file system has such files.
+            // Not every file system supports O_TMPFILE.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
                 self.create_named_temp_file()
             }
@@ -104,26 +105,26 @@ impl Folder {
         }
     }
 
-    /// Begins a file under a hidden name.
+    /// Creates an empty file with a temporary name.
     fn create_named_temp_file(&self) -> Result<TempFile<'_>, Errno> {
         let flags = OPEN_TEMP_FILE | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let make = |name: &[u8]| openat(&self.descriptor, name, flags, TEMP_FILE_MODE);
-        let (hidden, descriptor) = with_hidden_name(make)?;
+        let create = |name: &[u8]| openat(&self.descriptor, name, flags, TEMP_FILE_MODE);
+        let (temp_name, descriptor) = with_temp_name(create)?;
         Ok(TempFile {
             folder: self,
             file: File::from(descriptor),
-            hidden: Some(hidden),
+            temp_name: Some(temp_name),
         })
     }
 
-    /// Waits until the names in it are on the disk.
+    /// Waits until the directory's entries are on the disk (fsync(2)).
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.descriptor)
     }
 }
 
-/// Does something with a name that nothing has.
-fn with_hidden_name<T>(
+/// Calls `act` with an unused temporary name, and returns that name.
+fn with_temp_name<T>(
     mut act: impl FnMut(&[u8]) -> Result<T, Errno>,
 ) -> Result<(Vec<u8>, T), Errno> {
     const ATTEMPTS: usize = 8;
@@ -132,26 +133,26 @@ fn with_hidden_name<T>(
         let name = [TEMP_FILE_PREFIX, format!("{number:016x}").as_bytes()].concat();
         match act(&name) {
             Err(Errno::EXIST) => {}
-            result => return result.map(|done| (name, done)),
+            result => return result.map(|value| (name, value)),
         }
     }
     Err(Errno::EXIST)
 }
 
 impl TempFile<'_> {
-    /// Waits until the content is on the disk.
+    /// Waits until the content is on the disk (fsync(2)).
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.file)
     }
 
-    /// Gives the file its name, in one step: whoever opens the name gets what was there or all of
-    /// this. Only regular files are replaced; `EXIST` is what is not to be.
+    /// Gives the file its name atomically: opening the name yields the former file or this one, complete.
+    /// Only regular files are replaced; if `overwrite` forbids it, the error is `EEXIST`.
     pub(crate) fn save(
         mut self,
         name: &[u8],
         overwrite: OverwritePolicy,
     ) -> Result<SaveResult, Errno> {
-        match (self.take_free_name(name), overwrite) {
+        match (self.link_or_rename(name), overwrite) {
             (Ok(()), _) => return Ok(SaveResult::Created),
             (Err(Errno::EXIST), OverwritePolicy::Replace) => {}
             (Err(errno), _) => return Err(errno),
@@ -159,42 +160,43 @@ impl TempFile<'_> {
         if self.folder.entry(name)? == ExistingEntry::NotAFile {
             return Err(Errno::ISDIR);
         }
-        // A link replaces nothing, a renaming does.
-        if self.hidden.is_none() {
-            let (hidden, ()) = with_hidden_name(|name| self.link(name))?;
-            self.hidden = Some(hidden);
+        // linkat(2) does not replace an existing file, renameat(2) does.
+        if self.temp_name.is_none() {
+            let (temp_name, ()) = with_temp_name(|name| self.link(name))?;
+            self.temp_name = Some(temp_name);
         }
         let folder = &self.folder.descriptor;
-        if let Some(hidden) = &self.hidden {
-            renameat(folder, &hidden[..], folder, name)?;
+        if let Some(temp_name) = &self.temp_name {
+            renameat(folder, &temp_name[..], folder, name)?;
         }
-        self.hidden = None;
+        self.temp_name = None;
         Ok(SaveResult::Replaced)
     }
 
-    fn take_free_name(&mut self, name: &[u8]) -> Result<(), Errno> {
-        let Some(hidden) = &self.hidden else {
+    /// Gives the file its name, if no file has it: `EEXIST` otherwise.
+    fn link_or_rename(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let Some(temp_name) = &self.temp_name else {
             return self.link(name);
         };
         let folder = &self.folder.descriptor;
-        match renameat_with(folder, &hidden[..], folder, name, RenameFlags::NOREPLACE) {
-            // Not every file system can; then the hidden name is removed when this is dropped.
+        match renameat_with(folder, &temp_name[..], folder, name, RenameFlags::NOREPLACE) {
+            // Not every file system supports the flag. The temporary name is removed on drop.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                linkat(folder, &hidden[..], folder, name, AtFlags::empty())
+                linkat(folder, &temp_name[..], folder, name, AtFlags::empty())
             }
             result => {
                 result?;
-                self.hidden = None;
+                self.temp_name = None;
                 Ok(())
             }
         }
     }
 
-    /// Gives a file without a name one, as open(2) tells under `O_TMPFILE`.
+    /// Gives a name to a file without one, as described in open(2) under `O_TMPFILE`.
     fn link(&self, name: &[u8]) -> Result<(), Errno> {
-        let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let folder = &self.folder.descriptor;
-        linkat(folder, nameless, folder, name, AtFlags::SYMLINK_FOLLOW)
+        linkat(folder, unnamed, folder, name, AtFlags::SYMLINK_FOLLOW)
     }
 }
 
@@ -210,10 +212,10 @@ impl Write for TempFile<'_> {
 
 impl Drop for TempFile<'_> {
     fn drop(&mut self) {
-        if let Some(hidden) = &self.hidden
-            && let Err(error) = unlinkat(&self.folder.descriptor, &hidden[..], AtFlags::empty())
+        if let Some(temp_name) = &self.temp_name
+            && let Err(error) = unlinkat(&self.folder.descriptor, &temp_name[..], AtFlags::empty())
         {
-            let name = String::from_utf8_lossy(hidden);
+            let name = String::from_utf8_lossy(temp_name);
             log::warn!("upload: cannot remove the temporary file {name}: {error}");
         }
     }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_gets_its_name_at_once_or_never() -> io::Result<()> {
+    fn temp_file_is_saved_completely_or_not_at_all() -> io::Result<()> {
         let outside = tempfile::tempdir()?;
         fs::write(outside.path().join("file"), "file")?;
         let sub = outside.path().join("sub");
@@ -244,13 +246,13 @@ mod tests {
         symlink("../file", sub.join("up"))?;
         let folder = Folder::new(File::open(&sub)?.into());
         let before = names(&sub)?;
-        let nameless: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::create_temp_file;
-        for (at, begin) in [nameless, Folder::create_named_temp_file]
+        let unnamed: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::create_temp_file;
+        for (at, begin) in [unnamed, Folder::create_named_temp_file]
             .into_iter()
             .enumerate()
         {
-            // One that is forgotten.
-            begin(&folder)?.write_all(b"forgotten")?;
+            // Dropped without being saved.
+            begin(&folder)?.write_all(b"dropped")?;
             assert_eq!(names(&sub)?, before);
 
             let save = |name: &str, content: &str, overwrite| {
