@@ -15,7 +15,7 @@ use crate::explain_log::{Escaped, explain};
 use crate::http::response::FieldLine;
 use crate::http::{Request, Response, cors, target};
 use crate::site::{
-    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, Redirect, Site,
+    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, RedirectRule, Site,
 };
 
 /// The rules of one site: redirects, routes, fields, and what is served at all.
@@ -35,7 +35,7 @@ pub(super) struct Rules {
     pub(super) cors: Option<HeaderValue>,
     pub(super) media_types: MediaTypes,
     pub(super) error_pages: BTreeMap<ErrorStatus, FileName>,
-    redirects: Vec<Redirect>,
+    redirects: Vec<RedirectRule>,
     headers: Vec<HeaderRule>,
 }
 
@@ -74,8 +74,8 @@ impl Rules {
         let mut routes = HashMap::new();
         for route in &site.routes {
             let destination = match &route.source {
-                site::Source::File(name) => RouteTarget::File(name.as_str().into()),
-                site::Source::Zeros(len) => zeros(*len)
+                site::RouteSource::File(name) => RouteTarget::File(name.as_str().into()),
+                site::RouteSource::Zeros(len) => zeros(*len)
                     .map(RouteTarget::Generated)
                     .map_err(Error::system("create the generated file of a route"))?,
             };
@@ -140,7 +140,7 @@ impl Rules {
 
     /// True if a rule answers at this path, so that a file of its name would not be served.
     pub(super) fn shadows(&self, path: &[u8]) -> bool {
-        let redirected = |rule: &Redirect| rule.from.matches(path).is_some();
+        let redirected = |rule: &RedirectRule| rule.from.matches(path).is_some();
         self.routes.contains_key(path) || self.redirects.iter().any(redirected)
     }
 

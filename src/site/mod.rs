@@ -1,10 +1,10 @@
-//! The site file, `.tws.toml`: what a site says about itself. Read into values that are valid by
-//! construction; nothing here opens anything but the site file.
+//! The site file, `.tws.toml`: the settings of a site. It is parsed into types that are valid by
+//! construction; no other file is opened here.
 //!
-//! `values` are the words and strings in it, `rules` its tables, and `warnings` says which of them
-//! are in vain; `document` is the file, in which there may be more than a site.
+//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules; `warnings`
+//! finds rules without effect. `config_file` is a whole file, which may have other keys too.
 
-mod document;
+mod config_file;
 pub(crate) mod pattern;
 mod rules;
 mod values;
@@ -17,23 +17,24 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-pub use document::{Document, OtherKey};
-pub(crate) use rules::Place;
+pub use config_file::{ConfigFile, OtherKey};
+pub(crate) use rules::SourceLocation;
 pub use rules::{
-    ErrorStatus, HeaderRule, PostgresUrl, Redirect, Route, Source, Store, Upload, Users,
+    ErrorStatus, HeaderRule, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
+    UsersConfig,
 };
 pub use values::{
     Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin, Size,
     Symlinks,
 };
 
-/// The name under which a root holds its site file. It is never served.
+/// The name of the site file in a root. It is never served.
 pub const SITE_FILE: &str = ".tws.toml";
 
-/// What a site says about itself. Everything has a default.
+/// The settings of a site. All of them have defaults.
 ///
 /// ```toml
-/// index = ["index.html"]            # what stands for a folder: the first that exists
+/// index = ["index.html"]            # the index of a folder: the first that exists
 /// clean-urls = true                 # /about is about.html
 /// listing = "off"                   # auto, on, off: folders without an index
 /// compress = "auto"                 # auto, sidecar, off
@@ -41,7 +42,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// symlinks = "inside"               # never, inside, follow
 /// hidden = false                    # whether .names are served
 /// spa = "index.html"                # navigations that find nothing get this page
-/// cors = "*"                        # who may read files from other origins
+/// cors = "*"                        # the origin whose pages may read files
 /// charset = "utf-8"                 # of text
 ///
 /// [[route]]
@@ -53,7 +54,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// size = "1 GiB"                    # so many zeros, made on the fly
 ///
 /// [[redirect]]
-/// from = "/old/*"                   # a star stands for anything, slashes too
+/// from = "/old/*"                   # a star matches anything, slashes too
 /// to = "/new/$1"
 /// status = 301                      # 301, 302, 307, 308
 ///
@@ -70,7 +71,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// [users]
 /// store = "sqlite:users.db"         # in the state directory; or "postgres://user:password@host/database"
 ///
-/// [upload]                          # takes PUT, and forms with files
+/// [upload]                          # accepts PUT, and forms with files
 /// max = "1 GiB"
 /// overwrite = false                 # whether a file that is there may be replaced
 ///
@@ -82,44 +83,45 @@ pub const SITE_FILE: &str = ".tws.toml";
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct Site {
-    /// The names that stand for a directory, the first that exists; `index.html` if there is none.
+    /// The index files of a directory, of which the first that exists is served; `index.html` if it is
+    /// empty.
     pub index: Vec<IndexName>,
-    /// Whether `/about` is `about.html`.
+    /// Whether `/about` is answered with `about.html`.
     pub clean_urls: bool,
     /// Whether directories without an index are listed.
     pub listing: Listing,
     /// Whether content codings are negotiated.
     pub compress: Compress,
-    /// What entity tags are made of.
+    /// What entity tags are made from.
     pub etag: EtagSource,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
-    /// The page for navigations that find nothing.
+    /// The page for navigations to paths that do not exist.
     pub spa: Option<FileName>,
-    /// The origin whose pages may read files; `*` is every one.
+    /// The origin whose pages may read files; `*` is any.
     pub cors: Option<Origin>,
-    /// The charset of text; UTF-8 if it is `None`.
+    /// The charset of text; `None` is UTF-8.
     pub charset: Option<Charset>,
-    /// Addresses that are not files' names.
+    /// Paths that are not names of files.
     #[serde(rename = "route")]
-    pub routes: Vec<Route>,
-    /// Addresses that are elsewhere. The first that matches counts.
+    pub routes: Vec<RouteRule>,
+    /// Redirects. The first that matches is used.
     #[serde(rename = "redirect")]
-    pub redirects: Vec<Redirect>,
-    /// Header fields by path. All that match count, the last for each field.
+    pub redirects: Vec<RedirectRule>,
+    /// Header fields by path. All that match are used; the last one decides about a field.
     #[serde(rename = "header")]
     pub headers: Vec<HeaderRule>,
-    /// What is shown for a status of 400 or more: files beneath the root.
+    /// The pages for statuses of 400 and more: files beneath the root.
     pub error_pages: BTreeMap<ErrorStatus, FileName>,
-    /// Media types by extension, before the usual ones.
+    /// Media types by extension, which override the built-in ones.
     pub media_types: BTreeMap<String, MediaType>,
-    /// The users of the sample application; without it there are none.
-    pub users: Option<Users>,
-    /// Whether and which files are taken; without it none are.
+    /// The users of the sample application, if it has any.
+    pub users: Option<UsersConfig>,
+    /// The uploads that are accepted, if any are.
     pub upload: Option<Upload>,
-    /// Sites of their own, by the name the client asks for.
+    /// Other sites by host name.
     #[serde(rename = "host")]
     pub hosts: Vec<Site>,
     /// In `[[host]]`: its names.
@@ -157,10 +159,10 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// [`Error::Path`] if it cannot be read, [`Error::Setting`] with file, line and the way out if
-    /// it says what it may not.
+    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if it is
+    /// invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Document::read(path)?.only_site()
+        ConfigFile::read(path)?.only_site()
     }
 
     /// Reads the site file of a root, if it has one.
@@ -169,12 +171,12 @@ impl Site {
     ///
     /// As [`read`](Self::read).
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
-        Document::of_root(root)?
-            .map(Document::only_site)
+        ConfigFile::of_root(root)?
+            .map(ConfigFile::only_site)
             .transpose()
     }
 
-    /// The error is of a host, counted from 0, or of the default site.
+    /// Checks the hosts. The error has the index of the host, or `None` for the default site.
     fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {
         if !self.names.is_empty() || self.root.is_some() {
             let reason = "names and root are only allowed in [[host]]; remove them here";

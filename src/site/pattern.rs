@@ -1,7 +1,7 @@
-//! Path patterns of site rules (`/old/*`) and what their matches turn into (`/new/$1`).
+//! The path patterns of site rules (`/old/*`), and the templates of redirects (`/new/$1`).
 //!
-//! Patterns work on the decoded path as bytes; what they capture is encoded when it is put into a
-//! URL.
+//! A pattern is matched against the decoded path as bytes; its captures are percent-encoded when they
+//! are inserted into a URL.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use memchr::memmem;
 
 use crate::http::target::{Target, encode_path};
 
-/// As many as there are names for their captures, `$1` to `$9`.
+/// Their captures are named `$1` to `$9`.
 const MAX_STARS: usize = 9;
 
-/// A pattern for decoded paths: `*` is any sequence of bytes, also none, also with slashes;
-/// everything else is itself.
+/// A pattern for decoded paths: `*` matches any sequence of bytes, which may be empty or contain slashes;
+/// everything else matches itself.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
-    /// What stands before, between and behind the stars: one more than there are stars.
+    /// The texts before, between and after the stars: one more than there are stars.
     literals: Vec<Vec<u8>>,
 }
 
 impl PathPattern {
-    /// Reads a pattern; the error says what is wrong with it, for whoever wrote the site file.
+    /// Parses a pattern. The error is a message for the author of the site file.
     pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         if !pattern.starts_with('/') {
             return Err(format!(
@@ -39,7 +39,7 @@ impl PathPattern {
         Ok(Self { literals })
     }
 
-    /// How many captures a match has.
+    /// Returns the number of captures of a match.
     pub(crate) fn stars(&self) -> usize {
         self.literals.len() - 1
     }
@@ -48,33 +48,33 @@ impl PathPattern {
         self.matches(path).is_some()
     }
 
-    /// A path that matches and that no literal of any pattern has a part in but where it must: its
-    /// stars stand for a byte that no text in UTF-8 has. What is true of where it leads is true of
-    /// nearly all paths that match.
-    pub(crate) fn witness(&self) -> Vec<u8> {
+    /// Returns a path that matches, with 0xFF for each star: a byte that does not occur in UTF-8, so no
+    /// literal of another pattern matches it by chance. Where this path is redirected to, nearly all
+    /// matching paths are.
+    pub(crate) fn example_path(&self) -> Vec<u8> {
         self.literals.join(&0xFF)
     }
 
-    /// True if it matches all that `other` matches. Exactly so: only a star can take the witness's
-    /// strange bytes, and a star that takes one of them takes anything in its place.
+    /// True if and only if it matches every path that `other` matches: only a star matches the 0xFF in the
+    /// other's example path, and a star that matches one of them matches anything in its place.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        self.is_match(&other.witness())
+        self.is_match(&other.example_path())
     }
 
-    /// True if a path can match: those that are matched are normal, without `..` or `//`. What
-    /// makes a path abnormal stands in a literal, whatever the stars stand for.
+    /// True if a request's path can match: these are normal, without `..` or `//`. If the pattern is not
+    /// normal, one of its literals is the cause, whatever the stars match.
     pub(crate) fn is_possible(&self) -> bool {
-        let witness = self.witness();
-        let target = encode_path(&witness);
-        Target::parse(&Method::GET, &target).is_ok_and(|parsed| *parsed.path == *witness)
+        let example_path = self.example_path();
+        let target = encode_path(&example_path);
+        Target::parse(&Method::GET, &target).is_ok_and(|parsed| *parsed.path == *example_path)
     }
 
-    /// What the stars stand for. From left to right each takes as little as it can, and the last
-    /// one takes the rest: of `/a/b/c`, `/*/*` takes `a` and `b/c`.
+    /// Matches a path and returns the captures. From left to right, each star matches as little as
+    /// possible, and the last one the remainder: in `/a/b/c`, `/*/*` captures `a` and `b/c`.
     ///
-    /// A literal is never looked for again once it is found: if the rest of the pattern fits
-    /// behind a later place of it, it fits behind the first one too, for the next star takes what
-    /// is between. So the time is linear in the path and the pattern.
+    /// There is no backtracking: if the rest of the pattern matches after a later occurrence of a literal,
+    /// it also matches after the first one, because the next star matches the bytes between. So the time
+    /// is linear in the lengths of path and pattern.
     pub(crate) fn matches<'p>(&self, path: &'p [u8]) -> Option<Captures<'p>> {
         let mut captures = Captures::default();
         match &self.literals[..] {
@@ -94,7 +94,7 @@ impl PathPattern {
     }
 }
 
-/// As it was written.
+/// Displays the pattern as it was written.
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, literal) in self.literals.iter().enumerate() {
@@ -105,7 +105,7 @@ impl fmt::Display for PathPattern {
     }
 }
 
-/// What the stars of a [`PathPattern`] stand for in one path.
+/// What the stars of a [`PathPattern`] match in one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Captures<'p> {
     slices: [&'p [u8]; MAX_STARS],
@@ -113,7 +113,7 @@ pub(crate) struct Captures<'p> {
 }
 
 impl<'p> Captures<'p> {
-    /// That of `$number`, so the first is 1.
+    /// Returns the capture `$number`; the first is 1.
     pub(crate) fn number(&self, number: usize) -> Option<&'p [u8]> {
         let all = &self.slices[..self.len];
         all.get(number.checked_sub(1)?).copied()
@@ -125,30 +125,31 @@ impl<'p> Captures<'p> {
     }
 }
 
-/// Where a match leads: `$1` to `$9` stand for the captures of its glob, `$$` for a dollar sign.
+/// The target of a redirect: `$1` to `$9` are replaced with the captures of the pattern, `$$` with a dollar
+/// sign.
 #[derive(Clone, Debug)]
-pub(crate) struct Template {
-    pieces: Vec<Piece>,
+pub(crate) struct RedirectTemplate {
+    segments: Vec<TemplateSegment>,
 }
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum TemplateSegment {
     Literal(Vec<u8>),
     /// Counted from 1.
     Capture(usize),
 }
 
-impl Template {
-    /// Reads a template for a glob with that many stars; the error is for whoever wrote the site
-    /// file.
+impl RedirectTemplate {
+    /// Parses a template for a pattern with that many stars. The error is a message for the author of the
+    /// site file.
     pub(crate) fn new(text: &str, stars: usize) -> Result<Self, String> {
-        let mut pieces = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         while let Some((literal, behind)) = rest.split_once('$') {
-            pieces.push(Piece::Literal(literal.into()));
+            segments.push(TemplateSegment::Literal(literal.into()));
             let (sign, tail) = behind.split_at_checked(1).unwrap_or_default();
-            pieces.push(match sign.as_bytes() {
-                b"$" => Piece::Literal(b"$".into()),
+            segments.push(match sign.as_bytes() {
+                b"$" => TemplateSegment::Literal(b"$".into()),
                 &[digit @ b'1'..=b'9'] => {
                     let number = usize::from(digit - b'0');
                     if number > stars {
@@ -156,7 +157,7 @@ impl Template {
                             "{text:?} uses ${number}, but the pattern has {stars} stars"
                         ));
                     }
-                    Piece::Capture(number)
+                    TemplateSegment::Capture(number)
                 }
                 _ => {
                     return Err(format!(
@@ -166,18 +167,20 @@ impl Template {
             });
             rest = tail;
         }
-        pieces.push(Piece::Literal(rest.into()));
-        Ok(Self { pieces })
+        segments.push(TemplateSegment::Literal(rest.into()));
+        Ok(Self { segments })
     }
 
-    /// The URL with the captures in it, which are parts of a decoded path and encoded here. One
-    /// that starts with a slash starts with one slash only: `//host` would be another server.
+    /// Returns the URL with the captures, which are percent-encoded. Several slashes at its start become
+    /// one: `//host` would be another server.
     pub(crate) fn expand(&self, captures: &Captures<'_>) -> String {
-        let pieces = self.pieces.iter().map(|piece| match piece {
-            Piece::Literal(text) => String::from_utf8_lossy(text).into_owned(),
-            Piece::Capture(number) => encode_path(captures.number(*number).unwrap_or_default()),
+        let segments = self.segments.iter().map(|segment| match segment {
+            TemplateSegment::Literal(text) => String::from_utf8_lossy(text).into_owned(),
+            TemplateSegment::Capture(number) => {
+                encode_path(captures.number(*number).unwrap_or_default())
+            }
         });
-        let url: String = pieces.collect();
+        let url: String = segments.collect();
         match url.strip_prefix('/') {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
             None => url,
@@ -185,15 +188,15 @@ impl Template {
     }
 }
 
-/// As it was written.
-impl fmt::Display for Template {
+/// Displays the template as it was written.
+impl fmt::Display for RedirectTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pieces.iter().try_for_each(|piece| match piece {
-            Piece::Literal(text) => {
+        self.segments.iter().try_for_each(|segment| match segment {
+            TemplateSegment::Literal(text) => {
                 let text = String::from_utf8_lossy(text);
                 f.write_str(&text.replace('$', "$$"))
             }
-            Piece::Capture(number) => write!(f, "${number}"),
+            TemplateSegment::Capture(number) => write!(f, "${number}"),
         })
     }
 }
@@ -203,21 +206,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn glob(pattern: &str) -> PathPattern {
+    fn path_pattern(pattern: &str) -> PathPattern {
         PathPattern::new(pattern).expect("a pattern")
     }
 
     fn captures(pattern: &str, path: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let glob = glob(pattern);
-        let captures = glob.matches(path)?;
+        let pattern = path_pattern(pattern);
+        let captures = pattern.matches(path)?;
         assert_eq!(captures.number(0), None);
-        assert_eq!(captures.number(glob.stars() + 1), None);
+        assert_eq!(captures.number(pattern.stars() + 1), None);
         let capture = |number| captures.number(number).expect("one for each star").to_vec();
-        Some((1..=glob.stars()).map(capture).collect())
+        Some((1..=pattern.stars()).map(capture).collect())
     }
 
     #[test]
-    fn each_star_takes_little_and_the_last_the_rest() {
+    fn stars_match_lazily_and_the_last_the_remainder() {
         let table: &[(&str, &str, Option<&[&str]>)] = &[
             ("/", "/", Some(&[])),
             ("/", "/a", None),
@@ -234,14 +237,14 @@ mod tests {
             ("/*.html", "/a.htm", None),
             ("/*/x/*", "/a/x/b/x/c", Some(&["a", "b/x/c"])),
             ("/*/x/*.js", "/a/x/b/x/c.js", Some(&["a", "b/x/c"])),
-            // The first place of a literal does, though a later one is needed for the end.
+            // The inner literal matches at its first occurrence, the last literal at the end.
             ("/*ab*b", "/xabab", Some(&["x", "a"])),
             ("/*aa", "/aaa", Some(&["a"])),
-            // Before and behind may not overlap.
+            // The first and the last literal may not overlap.
             ("/a*a", "/a", None),
             ("/a*a", "/aa", Some(&[""])),
             ("/**", "/ab", Some(&["", "ab"])),
-            // Nothing else is special.
+            // No other character is special.
             ("/[a]?{b}\\", "/[a]?{b}\\", Some(&[])),
             ("/?", "/a", None),
             ("/ñ*", "/ñu", Some(&["u"])),
@@ -253,13 +256,16 @@ mod tests {
             });
             let found = captures(pattern, path.as_bytes());
             assert_eq!(found, expected, "{pattern} {path}");
-            assert_eq!(glob(pattern).is_match(path.as_bytes()), found.is_some());
+            assert_eq!(
+                path_pattern(pattern).is_match(path.as_bytes()),
+                found.is_some()
+            );
         }
         assert_eq!(captures("/*/", b"/\xFF/"), Some(vec![b"\xFF".to_vec()]));
     }
 
     #[test]
-    fn patterns_and_templates_that_are_refused() {
+    fn invalid_patterns_and_templates_are_rejected() {
         let patterns = [
             ("", "a pattern must begin with a slash (got \"\")"),
             ("*", "a pattern must begin with a slash (got \"*\")"),
@@ -271,7 +277,7 @@ mod tests {
         for (pattern, error) in patterns {
             assert_eq!(PathPattern::new(pattern).err().as_deref(), Some(error));
         }
-        let lone = |text: &str| {
+        let bare_dollar = |text: &str| {
             format!("a $ must be followed by 1 to 9 (got {text:?}); write $$ for a dollar sign")
         };
         let templates = [
@@ -279,21 +285,21 @@ mod tests {
                 "/$3",
                 "\"/$3\" uses $3, but the pattern has 2 stars".to_owned(),
             ),
-            ("/$0", lone("/$0")),
-            ("/$", lone("/$")),
-            ("/$x", lone("/$x")),
-            ("/$ñ", lone("/$ñ")),
-            ("/$$$", lone("/$$$")),
+            ("/$0", bare_dollar("/$0")),
+            ("/$", bare_dollar("/$")),
+            ("/$x", bare_dollar("/$x")),
+            ("/$ñ", bare_dollar("/$ñ")),
+            ("/$$$", bare_dollar("/$$$")),
         ];
         for (text, error) in templates {
-            assert_eq!(Template::new(text, 2).err(), Some(error));
+            assert_eq!(RedirectTemplate::new(text, 2).err(), Some(error));
         }
     }
 
     #[test]
-    fn templates() {
-        let glob = glob("/*/*");
-        let captures = glob.matches(b"/a/b\xFF?$1").expect("a match");
+    fn templates_expand_captures() {
+        let pattern = path_pattern("/*/*");
+        let captures = pattern.matches(b"/a/b\xFF?$1").expect("a match");
         let table: &[(&str, &str)] = &[
             ("", ""),
             ("/new", "/new"),
@@ -307,21 +313,21 @@ mod tests {
             ("https://h/ñ/$1?q", "https://h/ñ/a?q"),
         ];
         for (text, expected) in table {
-            let template = Template::new(text, glob.stars()).expect("a template");
+            let template = RedirectTemplate::new(text, pattern.stars()).expect("a template");
             assert_eq!(template.expand(&captures), *expected, "{text}");
         }
     }
 
     #[test]
-    fn a_capture_cannot_lead_to_another_server() {
-        let glob = glob("/old*");
-        let captures = glob.matches(b"/old/evil.test/x").expect("a match");
-        let template = Template::new("/$1", glob.stars()).expect("a template");
+    fn capture_with_leading_slash_stays_on_this_server() {
+        let pattern = path_pattern("/old*");
+        let captures = pattern.matches(b"/old/evil.test/x").expect("a match");
+        let template = RedirectTemplate::new("/$1", pattern.stars()).expect("a template");
         assert_eq!(template.expand(&captures), "/evil.test/x");
     }
 
     #[test]
-    fn one_pattern_covers_another() {
+    fn covers_is_containment() {
         for (wide, narrow, covers) in [
             ("/*", "/", true),
             ("/*", "/*/*", true),
@@ -336,21 +342,25 @@ mod tests {
             ("/*aa*", "/*a*", false),
             ("/*a*a*", "/aa", true),
             ("/a*a", "/a", false),
-            // Stars side by side are one.
+            // Adjacent stars are equivalent to one.
             ("/*", "/**", true),
             ("/**", "/*", true),
             ("/***a", "/*a", true),
         ] {
-            assert_eq!(glob(wide).covers(&glob(narrow)), covers, "{wide} {narrow}");
+            assert_eq!(
+                path_pattern(wide).covers(&path_pattern(narrow)),
+                covers,
+                "{wide} {narrow}"
+            );
         }
     }
 
     #[test]
-    fn patterns_that_nothing_matches() {
+    fn abnormal_patterns_are_impossible() {
         for pattern in [
             "//", "/a//b", "/../a", "/*/..", "/a/./*", "/.", "/a\\b*", "/a\0",
         ] {
-            assert!(!glob(pattern).is_possible(), "{pattern}");
+            assert!(!path_pattern(pattern).is_possible(), "{pattern}");
         }
         for pattern in [
             "/",
@@ -363,21 +373,21 @@ mod tests {
             "/a b%?#ñ",
             "/.a/",
         ] {
-            assert!(glob(pattern).is_possible(), "{pattern}");
+            assert!(path_pattern(pattern).is_possible(), "{pattern}");
         }
     }
 
-    /// With backtracking this would not end.
+    /// With backtracking the time would be exponential.
     #[test]
-    fn a_hostile_path_takes_linear_time() {
+    fn repetitive_path_matches_in_linear_time() {
         let path = [b"/", &vec![b'a'; 1 << 20][..]].concat();
-        assert!(!glob("/*a*a*a*a*a*a*a*a*b").is_match(&path));
-        assert!(!glob("/*ab*ab*ab*ab*ab*ab*ab*ab*").is_match(&path));
+        assert!(!path_pattern("/*a*a*a*a*a*a*a*a*b").is_match(&path));
+        assert!(!path_pattern("/*ab*ab*ab*ab*ab*ab*ab*ab*").is_match(&path));
         let half = "a".repeat(1 << 10);
-        assert!(!glob(&format!("/*{half}b*{half}b*")).is_match(&path));
+        assert!(!path_pattern(&format!("/*{half}b*{half}b*")).is_match(&path));
     }
 
-    /// The definition: tries everything, short captures first.
+    /// The definition: tries all captures, shorter ones first.
     fn naive(pattern: &[u8], path: &[u8]) -> Option<Vec<Vec<u8>>> {
         match pattern {
             [] => path.is_empty().then(Vec::new),
@@ -392,21 +402,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_by_trying_everything(pattern in "/([ab/]{0,2}\\*){0,4}[ab]{0,2}", path in "/[ab/]{0,14}") {
+        fn matches_equals_exhaustive_search(pattern in "/([ab/]{0,2}\\*){0,4}[ab]{0,2}", path in "/[ab/]{0,14}") {
             prop_assert_eq!(
                 captures(&pattern, path.as_bytes()),
                 naive(pattern.as_bytes(), path.as_bytes())
             );
         }
 
-        /// What the narrow one matches, the wide one does; if there is a doubt, a path says so.
+        /// If `wide` covers `narrow`, it matches a path that `narrow` matches; if not, the example path is
+        /// a counterexample.
         #[test]
-        fn covering_is_what_it_says(
+        fn covers_holds_for_every_matching_path(
             wide in "/([ab/]{0,2}\\*){0,3}[ab]{0,1}",
             narrow in "/([ab/]{0,2}\\*){0,3}[ab]{0,1}",
             fillings in proptest::collection::vec("[ab/]{0,4}", 3),
         ) {
-            let (wide, narrow) = (glob(&wide), glob(&narrow));
+            let (wide, narrow) = (path_pattern(&wide), path_pattern(&narrow));
             let mut path = narrow.literals[0].clone();
             for (filling, literal) in fillings.iter().zip(&narrow.literals[1..]) {
                 path = [&path, filling.as_bytes(), literal].concat();
@@ -415,25 +426,26 @@ mod tests {
             if wide.covers(&narrow) {
                 prop_assert!(wide.is_match(&path));
             } else {
-                prop_assert!(!wide.is_match(&narrow.witness()) && narrow.is_match(&narrow.witness()));
+                prop_assert!(!wide.is_match(&narrow.example_path()) && narrow.is_match(&narrow.example_path()));
             }
         }
 
         #[test]
-        fn patterns_and_templates_are_shown_as_written(
+        fn patterns_and_templates_display_as_written(
             pattern in "/[ab*]{0,9}",
             template in "/([ab]|\\$\\$|\\$1)*",
         ) {
             let stars = pattern.matches('*').count();
-            prop_assert_eq!(glob(&pattern).to_string(), &pattern[..]);
-            if let Ok(read) = Template::new(&template, stars) {
+            prop_assert_eq!(path_pattern(&pattern).to_string(), &pattern[..]);
+            if let Ok(read) = RedirectTemplate::new(&template, stars) {
                 prop_assert_eq!(read.to_string(), template);
             }
         }
 
-        /// A path that is made to match does, and its captures put into the pattern give it back.
+        /// A path built from a pattern matches it, and its captures in the pattern's own template yield the
+        /// path.
         #[test]
-        fn there_and_back(
+        fn captures_in_own_template_yield_the_path(
             literals in proptest::collection::vec("[ab/]{0,2}", 1..=MAX_STARS + 1),
             between in proptest::collection::vec("[ab/$*]{0,3}", MAX_STARS),
         ) {
@@ -444,24 +456,24 @@ mod tests {
                 path = path + &between[number - 1] + &literals[number];
                 template = template + &format!("${number}") + &literals[number];
             }
-            let glob = glob(&format!("/{}", literals.join("*")));
-            let captures = glob.matches(path.as_bytes()).expect("made to match");
-            let template = Template::new(&template, stars).expect("a template");
+            let pattern = path_pattern(&format!("/{}", literals.join("*")));
+            let captures = pattern.matches(path.as_bytes()).expect("made to match");
+            let template = RedirectTemplate::new(&template, stars).expect("a template");
             let expanded = template.expand(&captures);
             let joined = path.trim_start_matches('/');
             prop_assert_eq!(expanded, format!("/{}", encode_path(joined.as_bytes())));
         }
 
         #[test]
-        fn no_text_is_too_strange(text in any::<String>(), dollars in "[$0-9a]{0,9}", stars in 0..12usize) {
+        fn arbitrary_text_never_panics(text in any::<String>(), dollars in "[$0-9a]{0,9}", stars in 0..12usize) {
             let pattern = format!("/{text}");
             match PathPattern::new(&pattern) {
-                // A star matches a star too.
-                Ok(glob) => prop_assert!(glob.is_match(pattern.as_bytes())),
+                // A star in the path is matched by the star.
+                Ok(parsed) => prop_assert!(parsed.is_match(pattern.as_bytes())),
                 Err(_) => prop_assert!(text.matches('*').count() > MAX_STARS),
             }
             for text in [text, dollars] {
-                if let Ok(template) = Template::new(&text, stars) {
+                if let Ok(template) = RedirectTemplate::new(&text, stars) {
                     template.expand(&Captures::default());
                 }
             }

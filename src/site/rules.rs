@@ -11,95 +11,95 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::pattern::{PathPattern, Template};
+use super::pattern::{PathPattern, RedirectTemplate};
 use super::{FileName, Size};
 use crate::http::target::{Target, encode_path};
 
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Route {
+pub struct RouteRule {
     /// The decoded path.
     pub path: String,
-    /// What is served there.
-    pub source: Source,
-    pub(crate) place: Place,
+    /// What is served at the path.
+    pub source: RouteSource,
+    pub(crate) location: SourceLocation,
 }
 
-/// What a route serves.
+/// The source of a route's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum RouteSource {
     /// A file.
     File(FileName),
-    /// So many zero bytes: something large to download that takes no room.
+    /// This many zero bytes: a large download that occupies no memory or disk.
     Zeros(u64),
 }
 
 /// One `[[redirect]]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Redirect {
-    /// The paths it is about.
+pub struct RedirectRule {
+    /// The paths that are redirected.
     pub(crate) from: PathPattern,
-    /// Where they are.
-    pub(crate) to: Template,
-    /// How that is said.
+    /// Where to.
+    pub(crate) to: RedirectTemplate,
+    /// 301, 302, 307 or 308.
     pub(crate) status: StatusCode,
-    pub(crate) place: Place,
+    pub(crate) location: SourceLocation,
 }
 
 /// One `[[header]]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeaderRule {
-    /// The paths it is about.
+    /// The paths whose responses get the fields.
     pub(crate) path: PathPattern,
-    /// What is set.
+    /// The fields.
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) place: Place,
+    pub(crate) location: SourceLocation,
 }
 
-/// Where a rule stands, for whoever must find it.
+/// Where a rule was written, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In no file.
+pub(crate) enum SourceLocation {
+    /// Not in a file.
     #[default]
-    Nowhere,
-    /// In this line of the site file; the first is 1.
+    Unknown,
+    /// In this line of the site file, counted from 1.
     Line(usize),
-    /// It is the `--header` that somebody typed.
+    /// In the flag `--header`.
     Flag,
 }
 
-/// Behind the rule.
-impl fmt::Display for Place {
+/// Displays the location as a suffix of the rule.
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nowhere => Ok(()),
+            Self::Unknown => Ok(()),
             Self::Line(line) => write!(f, " (line {line})"),
             Self::Flag => f.write_str(" (--header)"),
         }
     }
 }
 
-/// In one line, with its place.
-impl fmt::Display for Route {
+/// Displays the rule on one line, with its location.
+impl fmt::Display for RouteRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "route {}{}", self.path, self.place)
+        write!(f, "route {}{}", self.path, self.location)
     }
 }
 
-/// In one line, with its place.
-impl fmt::Display for Redirect {
+/// Displays the rule on one line, with its location.
+impl fmt::Display for RedirectRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redirect {} → {}{}", self.from, self.to, self.place)
+        write!(f, "redirect {} → {}{}", self.from, self.to, self.location)
     }
 }
 
-/// In one line, with its place.
+/// Displays the rule on one line, with its location.
 impl fmt::Display for HeaderRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "header {}{}", self.path, self.place)
+        write!(f, "header {}{}", self.path, self.location)
     }
 }
 
@@ -112,29 +112,29 @@ pub struct ErrorStatus(u16);
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
-pub struct Users {
-    /// Where they are kept.
+pub struct UsersConfig {
+    /// Where they are stored.
     pub store: Store,
 }
 
-/// Where users are kept.
+/// Where users are stored.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 #[non_exhaustive]
 pub enum Store {
-    /// An embedded database; a relative path lies in the state directory.
+    /// An embedded database; a relative path is in the state directory.
     Sqlite(PathBuf),
-    /// A PostgreSQL database, which many servers may share.
+    /// A PostgreSQL database, which several servers may share.
     Postgres(PostgresUrl),
 }
 
-/// `postgres://user:password@host:port/database?parameter=value`. There may be a password anywhere
-/// in it, so it is never shown.
+/// `postgres://user:password@host:port/database?parameter=value`. Any part of it may contain a password,
+/// so it is not displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(String);
 
 impl PostgresUrl {
-    /// The URL, with the password in it.
+    /// Returns the URL with the password.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -152,20 +152,19 @@ impl fmt::Display for PostgresUrl {
     }
 }
 
-/// `[upload]`: its being there turns uploads on.
+/// `[upload]`. Its presence enables uploads.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct Upload {
-    /// How large a request's content may be; 1 GiB if it is `None`.
+    /// The maximum size of a request's content; `None` is 1 GiB.
     pub max: Option<Size>,
-    /// Whether a file that is there may be replaced, and another one served in its place (as its
-    /// coding, say).
+    /// Whether an upload may replace a file, or be served in place of one (as its sidecar, for example).
     pub overwrite: bool,
 }
 
-/// Reads a table and makes a rule of it while the parser is at the table: a mistake is in its line
-/// then. `#[serde(try_from)]` does that behind the table, and names the line of the first.
+/// Parses a table into a rule while the parser is at the table, so that an error has the table's line.
+/// With `#[serde(try_from)]` it would have the line of the first table.
 fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
 where
     Raw: Deserialize<'de>,
@@ -194,13 +193,13 @@ where
     deserializer.deserialize_map(Table(PhantomData))
 }
 
-impl<'de> Deserialize<'de> for Route {
+impl<'de> Deserialize<'de> for RouteRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         rule::<RawRoute, _, _>(deserializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Redirect {
+impl<'de> Deserialize<'de> for RedirectRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         rule::<RawRedirect, _, _>(deserializer)
     }
@@ -220,7 +219,7 @@ struct RawRoute {
     size: Option<String>,
 }
 
-impl TryFrom<RawRoute> for Route {
+impl TryFrom<RawRoute> for RouteRule {
     type Error = String;
 
     fn try_from(raw: RawRoute) -> Result<Self, String> {
@@ -233,14 +232,14 @@ impl TryFrom<RawRoute> for Route {
             ));
         }
         let source = match (raw.file, raw.size) {
-            (Some(file), None) => Source::File(file),
-            (None, Some(size)) => Source::Zeros(size.parse::<Size>()?.bytes()),
+            (Some(file), None) => RouteSource::File(file),
+            (None, Some(size)) => RouteSource::Zeros(size.parse::<Size>()?.bytes()),
             _ => return Err(format!("route {path:?} must have either a file or a size")),
         };
         Ok(Self {
             path,
             source,
-            place: Place::default(),
+            location: SourceLocation::default(),
         })
     }
 }
@@ -258,7 +257,7 @@ fn moved_permanently() -> u16 {
     301
 }
 
-impl TryFrom<RawRedirect> for Redirect {
+impl TryFrom<RawRedirect> for RedirectRule {
     type Error = String;
 
     fn try_from(raw: RawRedirect) -> Result<Self, String> {
@@ -287,13 +286,13 @@ impl TryFrom<RawRedirect> for Redirect {
                 raw.to
             ));
         }
-        let to = Template::new(&raw.to, from.stars())?;
+        let to = RedirectTemplate::new(&raw.to, from.stars())?;
         match raw.status {
             301 | 302 | 307 | 308 => Ok(Self {
                 from,
                 to,
                 status: StatusCode::from_u16(raw.status).map_err(|error| error.to_string())?,
-                place: Place::default(),
+                location: SourceLocation::default(),
             }),
             status => Err(format!(
                 "status must be one of 301, 302, 307, 308 (got {status})"
@@ -313,17 +312,17 @@ impl TryFrom<BTreeMap<String, String>> for HeaderRule {
         Ok(Self {
             path: PathPattern::new(&path)?,
             fields: fields.collect::<Result<_, _>>()?,
-            place: Place::default(),
+            location: SourceLocation::default(),
         })
     }
 }
 
 impl HeaderRule {
-    /// A field for every path, from `Name: value`.
+    /// Parses `Name: value` into a rule for all paths.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A message, if the name or the value is invalid, or the server sets this field.
     pub fn for_all(line: &str) -> Result<Self, String> {
         let (name, value) = line.split_once(':').ok_or_else(|| {
             format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
@@ -331,15 +330,15 @@ impl HeaderRule {
         Ok(Self {
             path: PathPattern::new("/*")?,
             fields: vec![field(name.trim(), value.trim())?],
-            place: Place::Flag,
+            location: SourceLocation::Flag,
         })
     }
 }
 
-/// A header field that a site may set.
+/// Parses a header field that a site may set.
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    /// They say how the connection or the content is read; a site cannot know.
-    const NOT_THE_SITES: &[&str] = &[
+    /// Fields about the connection, the framing or the representation, which only the server knows.
+    const SERVER_FIELDS: &[&str] = &[
         "accept-ranges",
         "connection",
         "content-encoding",
@@ -355,7 +354,7 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let parsed = HeaderName::try_from(name).map_err(|_| {
         format!("{name:?} is not the name of a header field; use letters, digits and -")
     })?;
-    if NOT_THE_SITES.contains(&parsed.as_str()) {
+    if SERVER_FIELDS.contains(&parsed.as_str()) {
         return Err(format!("{name} is set by the server; remove it"));
     }
     let value = HeaderValue::try_from(value).map_err(|_| {
@@ -365,10 +364,10 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 impl ErrorStatus {
-    /// Those that files are answered with: others have no page of the site.
+    /// The statuses of responses about files; other responses have no page of the site.
     const OF_FILES: [u16; 5] = [403, 404, 412, 416, 500];
 
-    /// True if a page for it can be seen.
+    /// True if a page for it can be sent.
     pub(super) fn has_page(self) -> bool {
         Self::OF_FILES.contains(&self.0)
     }
@@ -426,7 +425,7 @@ impl FromStr for Store {
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
             None if is_postgres => Ok(Self::Postgres(PostgresUrl(text.to_owned()))),
-            // What was given is not repeated: it may have a password in it.
+            // The text is not repeated: it may contain a password.
             _ => Err(
                 "must be a store such as sqlite:users.db or postgres://user:password@host/database"
                     .to_owned(),

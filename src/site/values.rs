@@ -1,4 +1,4 @@
-//! The words and strings of a site file: checked when they are read, from the file or from a flag.
+//! The keywords and strings of a site file, validated when they are parsed from the file or a flag.
 
 use std::path::{Component, Path};
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use super::SITE_FILE;
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Listing {
-    /// If the root was named on the command line and has no index.
+    /// Only if the root was given on the command line and has no index.
     #[default]
     Auto,
     /// Always.
@@ -25,23 +25,23 @@ pub enum Listing {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compress {
-    /// Files `.br`, `.zst`, `.gz` beside the file; text without them is compressed when asked for.
+    /// Sidecar files `.br`, `.zst`, `.gz`; text without them is compressed on request.
     #[default]
     Auto,
-    /// Files beside the file only.
+    /// Sidecar files only.
     Sidecar,
     /// Never.
     Off,
 }
 
-/// What entity tags are made of.
+/// What entity tags are made from.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum EtagSource {
     /// Modification time and size.
     #[default]
     Mtime,
-    /// The content: for trees whose modification times mean nothing.
+    /// The content: for trees with meaningless modification times.
     Content,
 }
 
@@ -58,12 +58,12 @@ pub enum Symlinks {
     Follow,
 }
 
-/// Declares how a word of the site file is read from a flag.
-macro_rules! words {
-    ($name:ident: $($word:literal => $value:ident),+) => {
+/// Implements parsing of a keyword from a flag.
+macro_rules! keywords {
+    ($name:ident: $($keyword:literal => $value:ident),+) => {
         impl $name {
-            /// The words there are.
-            pub const WORDS: &[&str] = &[$($word),+];
+            /// The keywords.
+            pub const VALUES: &[&str] = &[$($keyword),+];
         }
 
         impl FromStr for $name {
@@ -71,20 +71,20 @@ macro_rules! words {
 
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
-                    $($word => Ok(Self::$value),)+
-                    _ => Err(format!("must be one of {} (got {text:?})", Self::WORDS.join(", "))),
+                    $($keyword => Ok(Self::$value),)+
+                    _ => Err(format!("must be one of {} (got {text:?})", Self::VALUES.join(", "))),
                 }
             }
         }
     };
 }
 
-words!(Listing: "auto" => Auto, "on" => On, "off" => Off);
-words!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
-words!(EtagSource: "mtime" => Mtime, "content" => Content);
-words!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);
+keywords!(Listing: "auto" => Auto, "on" => On, "off" => Off);
+keywords!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
+keywords!(EtagSource: "mtime" => Mtime, "content" => Content);
+keywords!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);
 
-/// Declares a string that is checked when it is read.
+/// Declares a string type that is validated when it is parsed.
 macro_rules! checked_string {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -93,7 +93,7 @@ macro_rules! checked_string {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -119,11 +119,11 @@ macro_rules! checked_string {
 }
 
 checked_string! {
-    /// The name of a file, relative to the root or to a folder beneath it.
+    /// A file name, relative to the root or a folder beneath it.
     FileName, check_file_name
 }
 checked_string! {
-    /// The name of a file in any folder.
+    /// A file name without folders.
     IndexName, check_index_name
 }
 checked_string! {
@@ -139,7 +139,7 @@ checked_string! {
     MediaType, check_media_type
 }
 checked_string! {
-    /// The name of a host, in lower case; a first label of `*` stands for any labels.
+    /// A host name in lower case; a first label of `*` matches one or more labels.
     HostName, check_host_name
 }
 
@@ -149,12 +149,12 @@ checked_string! {
 pub struct Size(u64);
 
 impl Size {
-    /// So many bytes.
+    /// Makes a size from a number of bytes.
     pub const fn of_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -184,7 +184,7 @@ impl FromStr for Size {
             _ => return Err(wrong()),
         };
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        // The largest offset a file can have.
+        // File offsets are signed (off_t).
         let fits = number
             .checked_mul(1 << shift)
             .filter(|size| i64::try_from(*size).is_ok());
@@ -193,7 +193,7 @@ impl FromStr for Size {
 }
 
 fn check_file_name(name: &str) -> Result<(), String> {
-    let leaves = Path::new(name)
+    let leaves_root = Path::new(name)
         .components()
         .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir));
     if Path::new(name)
@@ -204,22 +204,22 @@ fn check_file_name(name: &str) -> Result<(), String> {
             "{name:?} is the site file, which is never served; name another file"
         ));
     }
-    match name.is_empty() || leaves || name.contains('\0') {
-        true => Err(format!(
+    if name.is_empty() || leaves_root || name.contains('\0') {
+        return Err(format!(
             "must be the name of a file below the root (got {name:?})"
-        )),
-        false => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn check_index_name(name: &str) -> Result<(), String> {
     check_file_name(name)?;
-    match name.contains('/') || name == "." {
-        true => Err(format!(
+    if name.contains('/') || name == "." {
+        return Err(format!(
             "must be the name of a file without folders (got {name:?})"
-        )),
-        false => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn check_origin(origin: &str) -> Result<(), String> {
@@ -227,49 +227,49 @@ fn check_origin(origin: &str) -> Result<(), String> {
         !scheme.is_empty() && !host.is_empty() && !host.contains('/')
     });
     let fits = HeaderValue::from_str(origin).is_ok() && !origin.contains([' ', ',']);
-    match origin == "*" || (has_scheme && fits) {
-        true => Ok(()),
-        false => Err(format!(
-            "must be an origin such as https://example.org, or * (got {origin:?})"
-        )),
+    if origin == "*" || (has_scheme && fits) {
+        return Ok(());
     }
+    Err(format!(
+        "must be an origin such as https://example.org, or * (got {origin:?})"
+    ))
 }
 
 fn check_token(text: &str) -> Result<(), String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+:".contains(&byte);
-    match !text.is_empty() && text.bytes().all(token) {
-        true => Ok(()),
-        false => Err(format!("must be a charset such as utf-8 (got {text:?})")),
+    if !text.is_empty() && text.bytes().all(token) {
+        return Ok(());
     }
+    Err(format!("must be a charset such as utf-8 (got {text:?})"))
 }
 
 fn check_media_type(text: &str) -> Result<(), String> {
     let (essence, _) = text.split_once(';').unwrap_or((text, ""));
-    let two = essence
+    let has_type_and_subtype = essence
         .trim()
         .split('/')
         .filter(|part| check_token(part).is_ok())
         .count()
         == 2;
-    match two && HeaderValue::from_str(text).is_ok() {
-        true => Ok(()),
-        false => Err(format!(
-            "must be a media type such as text/markdown (got {text:?})"
-        )),
+    if has_type_and_subtype && HeaderValue::from_str(text).is_ok() {
+        return Ok(());
     }
+    Err(format!(
+        "must be a media type such as text/markdown (got {text:?})"
+    ))
 }
 
 fn check_host_name(name: &str) -> Result<(), String> {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     let label =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    // As a request's host is compared: without port, without the root's dot.
-    let colons = rest.contains(':') && !(rest.starts_with('[') && rest.ends_with(']'));
-    match !rest.is_empty() && rest.bytes().all(label) && !colons && !rest.ends_with('.') {
-        true => Ok(()),
-        false => Err(format!(
-            "must be the name of a host in lower case without a port, such as example.org or \
-             *.example.org (got {name:?})"
-        )),
+    // A request's host is compared without port and trailing dot.
+    let has_port = rest.contains(':') && !(rest.starts_with('[') && rest.ends_with(']'));
+    if !rest.is_empty() && rest.bytes().all(label) && !has_port && !rest.ends_with('.') {
+        return Ok(());
     }
+    Err(format!(
+        "must be the name of a host in lower case without a port, such as example.org or \
+             *.example.org (got {name:?})"
+    ))
 }

@@ -1,5 +1,5 @@
-//! Rules that are in vain: another one answers before them, or no request is what they are about.
-//! Whoever wrote them meant something, so they are told. All of it can be said without a disk.
+//! Rules without effect: another rule has precedence, or no request can match. They are probably
+//! mistakes, so there is a warning for each. No file is opened for that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,29 +8,30 @@ use ::http::header::VARY;
 use ::http::{HeaderName, Method};
 
 use super::pattern::PathPattern;
-use super::{HeaderRule, HostName, Place, Redirect, Route, Site};
+use super::{HeaderRule, HostName, RedirectRule, RouteRule, Site, SourceLocation};
 use crate::http::target::{Target, split_query};
 
-/// What is in vain, and where it stands.
-type Warning = (Place, String);
+/// Where a rule without effect is, and why it has none.
+type Warning = (SourceLocation, String);
 
 impl Site {
-    /// What can never happen although a rule says so, one line for each, which begins with the `file`
-    /// and the line of the rule: rules behind others that match all that they match, patterns that no
-    /// path matches, redirects that never end, names that no request can have.
+    /// Returns one line for each rule without effect, which begins with the `file` and the line of the
+    /// rule: rules after others that match all of their paths, patterns that no path matches, redirect
+    /// loops, host names that no request can have.
     pub fn warnings(&self, file: &Path) -> Vec<String> {
         let mut warnings = self.own_warnings();
         for (index, host) in self.hosts.iter().enumerate() {
             let name = host.names.first().map_or("", HostName::as_str);
-            let of_names = host.names_in_vain(&self.hosts[..index]);
+            let of_names = host.host_name_warnings(&self.hosts[..index]);
             let of_host = of_names.into_iter().chain(host.own_warnings());
-            warnings.extend(of_host.map(|(place, text)| (place, format!("host {name}: {text}"))));
+            warnings
+                .extend(of_host.map(|(location, text)| (location, format!("host {name}: {text}"))));
         }
         let file = file.display();
-        let line = |(place, text): Warning| match place {
-            Place::Line(line) => format!("{file}:{line}: {text}"),
-            Place::Flag => format!("--header: {text}"),
-            Place::Nowhere => format!("{file}: {text}"),
+        let line = |(location, text): Warning| match location {
+            SourceLocation::Line(line) => format!("{file}:{line}: {text}"),
+            SourceLocation::Flag => format!("--header: {text}"),
+            SourceLocation::Unknown => format!("{file}: {text}"),
         };
         warnings.into_iter().map(line).collect()
     }
@@ -41,28 +42,28 @@ impl Site {
             .iter()
             .enumerate()
             .filter_map(|(index, rule)| {
-                let text = self.redirect_in_vain(index, rule)?;
+                let text = self.redirect_warning(index, rule)?;
                 Some((
-                    rule.place,
+                    rule.location,
                     format!("redirect {} → {} {text}", rule.from, rule.to),
                 ))
             });
         let routes = self.routes.iter().enumerate().filter_map(|(index, rule)| {
-            let text = self.route_in_vain(index, rule)?;
-            Some((rule.place, format!("route {} {text}", rule.path)))
+            let text = self.route_warning(index, rule)?;
+            Some((rule.location, format!("route {} {text}", rule.path)))
         });
         let headers = self.headers.iter().enumerate().filter_map(|(index, rule)| {
-            let text = self.header_in_vain(index, rule)?;
-            Some((rule.place, format!("header {} {text}", rule.path)))
+            let text = self.header_warning(index, rule)?;
+            Some((rule.location, format!("header {} {text}", rule.path)))
         });
         let mut all: Vec<Warning> = redirects.chain(routes).chain(headers).collect();
-        let others = self.pages_in_vain().chain(self.media_types_in_vain());
-        all.extend(others.map(|text| (Place::Nowhere, text)));
+        let others = self.error_page_warnings().chain(self.media_type_warnings());
+        all.extend(others.map(|text| (SourceLocation::Unknown, text)));
         all
     }
 
-    /// Behind the rule as it is written.
-    fn redirect_in_vain(&self, index: usize, rule: &Redirect) -> Option<String> {
+    /// Returns the text that follows the rule in the warning.
+    fn redirect_warning(&self, index: usize, rule: &RedirectRule) -> Option<String> {
         if let Some(reason) = unmatched(&rule.from) {
             return Some(reason.to_owned());
         }
@@ -70,13 +71,13 @@ impl Site {
         if let Some(first) = before.iter().find(|first| first.from.covers(&rule.from)) {
             return Some(format!("is never used: {first} comes first"));
         }
-        let ends = self.ends(&rule.from.witness());
+        let ends = self.redirects_end(&rule.from.example_path());
         (!ends).then(|| "loops; browsers give up".to_owned())
     }
 
-    /// Whether who follows redirects from a path arrives, here or at another server.
-    fn ends(&self, path: &[u8]) -> bool {
-        /// Browsers follow so many.
+    /// True if following redirects from `path` ends, at this server or another one.
+    fn redirects_end(&self, path: &[u8]) -> bool {
+        /// The limit of browsers (Fetch, "HTTP-redirect fetch").
         const MAX_REDIRECTS: usize = 20;
         let mut path = path.to_vec();
         for _ in 0..=MAX_REDIRECTS {
@@ -88,7 +89,7 @@ impl Site {
                 return true;
             };
             let (address, _) = location.split_once('#').unwrap_or((&location, ""));
-            // Another server, or an address that this one refuses.
+            // Another server, or a URL that this server rejects.
             let Ok(target) = Target::parse(&Method::GET, split_query(address).0) else {
                 return true;
             };
@@ -100,36 +101,36 @@ impl Site {
         false
     }
 
-    fn route_in_vain(&self, index: usize, rule: &Route) -> Option<String> {
+    fn route_warning(&self, index: usize, rule: &RouteRule) -> Option<String> {
         let path = rule.path.as_bytes();
-        let redirected = |redirect: &&Redirect| redirect.from.is_match(path);
+        let redirected = |redirect: &&RedirectRule| redirect.from.is_match(path);
         if let Some(redirect) = self.redirects.iter().find(redirected) {
             return Some(format!("is never used: {redirect} comes first"));
         }
-        let mut behind = self.routes[index + 1..].iter();
-        let last = behind.rfind(|other| other.path == rule.path)?;
+        let mut later = self.routes[index + 1..].iter();
+        let last = later.rfind(|other| other.path == rule.path)?;
         Some(format!("is never used: {last} replaces it"))
     }
 
-    fn header_in_vain(&self, index: usize, rule: &HeaderRule) -> Option<String> {
+    fn header_warning(&self, index: usize, rule: &HeaderRule) -> Option<String> {
         if let Some(reason) = unmatched(&rule.path) {
             return Some(reason.to_owned());
         }
-        let covering = |redirect: &&Redirect| redirect.from.covers(&rule.path);
+        let covering = |redirect: &&RedirectRule| redirect.from.covers(&rule.path);
         if let Some(redirect) = self.redirects.iter().find(covering) {
-            // Who names the same paths in both means the redirect's own fields.
-            let meant = rule.path.covers(&redirect.from);
-            return (!meant)
+            // A header rule with the same paths is meant for the redirect response.
+            let intended = rule.path.covers(&redirect.from);
+            return (!intended)
                 .then(|| format!("applies to no file: {redirect} answers at all of its paths"));
         }
-        let behind = &self.headers[index + 1..];
+        let later = &self.headers[index + 1..];
         let replacing = |name: &HeaderName| {
             let sets = |other: &&HeaderRule| other.fields.iter().any(|(set, _)| set == name);
-            let mut covering = behind.iter().filter(|other| {
-                // Who types a field means to replace what is there.
-                other.place != Place::Flag && other.path.covers(&rule.path)
+            let mut covering = later.iter().filter(|other| {
+                // A flag is meant to override the file.
+                other.location != SourceLocation::Flag && other.path.covers(&rule.path)
             });
-            // Vary grows with each rule.
+            // Vary fields are appended, not replaced.
             covering.rfind(sets).filter(|_| *name != VARY)
         };
         let replaced = rule.fields.iter().map(|(name, _)| replacing(name));
@@ -143,7 +144,7 @@ impl Site {
         })
     }
 
-    fn pages_in_vain(&self) -> impl Iterator<Item = String> {
+    fn error_page_warnings(&self) -> impl Iterator<Item = String> {
         let unseen = self
             .error_pages
             .iter()
@@ -157,10 +158,10 @@ impl Site {
         })
     }
 
-    fn media_types_in_vain(&self) -> impl Iterator<Item = String> {
+    fn media_type_warnings(&self) -> impl Iterator<Item = String> {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         let mut warnings = Vec::new();
-        // In the order in which they count: the last of several is taken.
+        // In the order of precedence: the last of several is used.
         for key in self.media_types.keys() {
             let extension = key.trim_start_matches('.').to_ascii_lowercase();
             if extension.contains(['.', '/']) {
@@ -176,15 +177,15 @@ impl Site {
         warnings.into_iter()
     }
 
-    /// The names of this host under which it is never found, because of the hosts before it or
-    /// because nobody can ask for them.
-    fn names_in_vain(&self, before: &[Self]) -> Vec<Warning> {
+    /// Returns warnings about names of this host without effect: a host before it has precedence, or no
+    /// request can have the name.
+    fn host_name_warnings(&self, before: &[Self]) -> Vec<Warning> {
         let names = self.names.iter().map(HostName::as_str);
         let warn = |name: &str| {
-            if !is_askable(name) {
+            if !is_possible_host(name) {
                 return Some(format!("no request can have the name {name:?}"));
             }
-            // Names without a star come before all that have one.
+            // Exact names have precedence over patterns.
             let suffix = name.strip_prefix('*')?;
             let mut wider = before.iter().flat_map(|host| &host.names);
             let wider = wider.find(|other| {
@@ -197,11 +198,13 @@ impl Site {
             ))
         };
         let warnings = names.filter_map(warn);
-        warnings.map(|text| (Place::Nowhere, text)).collect()
+        warnings
+            .map(|text| (SourceLocation::Unknown, text))
+            .collect()
     }
 }
 
-/// Why no path matches a pattern, or none that was meant.
+/// Returns why no path matches a pattern, or not the intended ones.
 fn unmatched(pattern: &PathPattern) -> Option<&'static str> {
     if !pattern.is_possible() {
         return Some("matches no path: paths have no \"//\", \".\", \"..\" or backslashes");
@@ -213,17 +216,17 @@ fn unmatched(pattern: &PathPattern) -> Option<&'static str> {
     if written.contains('#') {
         return Some("matches no fragment: browsers do not send what follows a '#'");
     }
-    let escape = |behind: &str| {
-        let digits = behind.as_bytes().get(..2);
+    let is_escape = |after_percent: &str| {
+        let digits = after_percent.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    let escaped = written.split('%').skip(1).any(escape);
+    let escaped = written.split('%').skip(1).any(is_escape);
     escaped
         .then_some("matches no escape: patterns apply to decoded paths, where \"%20\" is a space")
 }
 
-/// Whether a Host field can have this name (RFC 1035 §2.3.4), in which a star is any labels.
-fn is_askable(name: &str) -> bool {
+/// True if a Host field can have this name (RFC 1035 §2.3.4), in which a star is any labels.
+fn is_possible_host(name: &str) -> bool {
     if let Some(address) = name.strip_prefix('[') {
         let address = address.strip_suffix(']');
         return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
@@ -239,7 +242,7 @@ mod tests {
     fn warnings(text: &str) -> Vec<String> {
         let mut site: Site = toml::from_str(text).expect("a site");
         let table = toml::de::DeTable::parse(text).expect("a table");
-        crate::site::document::locate(&mut site, table.get_ref(), text);
+        crate::site::config_file::locate(&mut site, table.get_ref(), text);
         site.warnings(Path::new("f"))
     }
 
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_means_what_it_says_is_not_warned_of() {
+    fn effective_rules_have_no_warnings() {
         let text = r#"
             [[route]]
             path = "/logo"
@@ -296,9 +299,9 @@ mod tests {
         assert_eq!(warnings(text), Vec::<String>::new());
     }
 
-    /// Who types a field means to replace what the file says.
+    /// A flag is meant to override the file.
     #[test]
-    fn a_flag_makes_no_rule_vain() {
+    fn header_flag_causes_no_warning() {
         let text = "[[header]]\npath = \"/a\"\nX-A = \"1\"\n";
         let mut site: Site = toml::from_str(text).expect("a site");
         site.headers.extend(HeaderRule::for_all("X-A: 2"));
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_in_vain() {
+    fn shadowed_and_impossible_redirects_are_warned_about() {
         let table: &[(Redirects, &[&str])] = &[
             (
                 &[("/a/*", "/x/$1"), ("/a/b", "/y")],
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_that_never_end() {
+    fn redirect_loops_are_warned_about() {
         let table: &[(Redirects, usize)] = &[
             (&[("/a", "/a")], 1),
             (&[("/a", "/a?b#c")], 1),
@@ -347,11 +350,11 @@ mod tests {
                 3,
             ),
             (&[("/a", "/b"), ("/b", "/c")], 0),
-            // Another server may know better.
+            // Another server is not followed.
             (&[("/*", "https://example.org/$1")], 0),
-            // Ends once the path is used up.
+            // Each step shortens the path, so it ends.
             (&[("/a*", "/$1")], 0),
-            // An earlier rule leads out of the circle.
+            // An earlier rule leaves the loop.
             (&[("/b", "/c"), ("/a", "/b"), ("/*b", "/a")], 0),
         ];
         for (rules, circles) in table {
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn other_rules_in_vain() {
+    fn other_rules_without_effect_are_warned_about() {
         for (text, expected) in [
             (
                 "[[redirect]]\nfrom = \"/a*\"\nto = \"/b\"\n[[route]]\npath = \"/ab\"\nfile = \"f\"\n",

@@ -109,28 +109,28 @@ pub(super) struct Flags {
     ///
     /// Whether a folder without an index file is listed. auto: only if PATH is given and has no
     /// index file itself.
-    #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::WORDS), help_heading = SERVING)]
+    #[arg(long, value_name = "WHEN", value_parser = words::<Listing>(Listing::VALUES), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
     /// Content codings to offer. auto compresses text on the fly, besides serving the .br, .zst and
     /// .gz files that lie beside a file; sidecar serves only those.
-    #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::WORDS), help_heading = SERVING)]
+    #[arg(long, value_name = "HOW", value_parser = words::<Compress>(Compress::VALUES), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
     /// ETag source: mtime, content [default: mtime]
     ///
     /// What entity tags are made of. mtime: modification time and size. content: a hash of the
     /// file, for trees whose modification times mean nothing.
-    #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::WORDS), help_heading = SERVING)]
+    #[arg(long, value_name = "OF", value_parser = words::<EtagSource>(EtagSource::VALUES), help_heading = SERVING)]
     pub(super) etag: Option<EtagSource>,
 
     /// Symlinks to follow: never, inside, follow
     ///
     /// Which symbolic links are followed. inside: those that stay below the root; follow: all of
     /// them. [default: inside]
-    #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::WORDS), help_heading = SERVING)]
+    #[arg(long, value_name = "WHICH", value_parser = words::<Symlinks>(Symlinks::VALUES), help_heading = SERVING)]
     pub(super) symlinks: Option<Symlinks>,
 
     /// Serve names that begin with a dot

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tws::Endpoint;
-use tws::site::{Document, OtherKey, Site};
+use tws::site::{ConfigFile, OtherKey, Site};
 
 use super::exit::{Mistake, Stop};
 use super::flags::{self, Flags, Key, Purpose};
@@ -99,8 +99,8 @@ impl Layers {
             (None, _) => SiteFile::OfRoot,
         };
         let document = match &site_file {
-            SiteFile::At(path) => Document::read(path).map(Some),
-            SiteFile::OfRoot => Document::of_root(&root(&flags)?.unwrap_or_else(default_root)),
+            SiteFile::At(path) => ConfigFile::read(path).map(Some),
+            SiteFile::OfRoot => ConfigFile::of_root(&root(&flags)?.unwrap_or_else(default_root)),
             SiteFile::None => Ok(None),
         };
         let document = match document {
@@ -267,7 +267,7 @@ impl Reading {
     }
 
     /// Adds what the file says beside what it says of the site.
-    fn add_document(&mut self, document: &Document, site_file: &SiteFile) {
+    fn add_document(&mut self, document: &ConfigFile, site_file: &SiteFile) {
         let folder = document.path.parent().unwrap_or(Path::new(""));
         for other in &document.others {
             let place = format!("{}:{}", document.path.display(), other.line);

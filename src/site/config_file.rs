@@ -1,5 +1,5 @@
-//! The file as a whole: a site's keys, and beside them others, which are handed over as they are
-//! to whoever knows them.
+//! A whole TOML file: the site's keys, and other keys, which are returned unparsed for the program that
+//! defines them.
 
 use std::fs;
 use std::io;
@@ -9,41 +9,41 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::{Place, SITE_FILE, Site};
+use super::{SITE_FILE, Site, SourceLocation};
 use crate::error::Error;
 
-/// A site file that may have more in it than a site: a program's own settings.
+/// A configuration file: a site, and perhaps a program's own settings.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Document {
-    /// The file, as it was named.
+pub struct ConfigFile {
+    /// The path of the file, as given.
     pub path: PathBuf,
-    /// What it says about the site.
+    /// The site.
     pub site: Site,
-    /// The keys that are not a site's, in the order of the alphabet.
+    /// The keys that are not a site's, in alphabetical order.
     pub others: Vec<OtherKey>,
 }
 
-/// A key that is not a site's, from the top of the file.
+/// A top-level key that is not a site's.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OtherKey {
     /// The key.
     pub name: String,
-    /// The line it is on; the first is 1.
+    /// Its line, counted from 1.
     pub line: usize,
-    /// The elements of an array, or the one value: texts as they are, numbers and booleans as they
-    /// are written. `None` for what is neither of these: a table, a date, an array in an array.
+    /// The elements of an array, or the single value: strings unquoted, numbers and booleans as they are
+    /// written. `None` for other types: a table, a date, a nested array.
     pub values: Option<Vec<String>>,
 }
 
-impl Document {
+impl ConfigFile {
     /// Reads a file.
     ///
     /// # Errors
     ///
-    /// [`Error::Path`] if it cannot be read, [`Error::Setting`] with file, line and the way out if
-    /// what it says about the site may not be said.
+    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if the site in
+    /// it is invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         let at = |start, reason: &str| {
@@ -53,12 +53,12 @@ impl Document {
         let start_of = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
         let mut table = DeTable::parse(&text).map_err(|error| {
             let start = start_of(&error);
-            at(start, &syntax(error.message(), line_at(&text, start)))
+            at(start, &syntax_error(error.message(), line_at(&text, start)))
         })?;
         let others = take_others(table.get_mut(), &text);
         let sites = table.get_ref().clone();
         let mut site = Site::deserialize(Deserializer::from(table))
-            .map_err(|error| at(start_of(&error), &meaning(&error)))?;
+            .map_err(|error| at(start_of(&error), &value_error(&error)))?;
         locate(&mut site, &sites, &text);
         site.check_hosts().map_err(|(host, reason)| {
             let start = match host {
@@ -82,7 +82,7 @@ impl Document {
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
         let path = root.join(SITE_FILE);
         match fs::metadata(&path) {
-            // A FIFO would be waited for.
+            // Opening a FIFO would block.
             Ok(metadata) if !metadata.is_file() => {
                 let source = io::Error::other("not a regular file; replace or remove it");
                 Err(unreadable(&path, source))
@@ -91,13 +91,13 @@ impl Document {
                 Err(Error::path("read the folder", root, error))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // A root that is a single file has no site file beside it that would be its own.
+            // A root that is a single file has no site file.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             _ => Self::read(&path).map(Some),
         }
     }
 
-    /// The site, if there is nothing else in the file.
+    /// Returns the site, if the file has no other keys.
     pub(super) fn only_site(self) -> Result<Site, Error> {
         match self.others.first() {
             None => Ok(self.site),
@@ -110,6 +110,7 @@ impl Document {
     }
 }
 
+/// Returns the error for a settings file that cannot be read, with the remedy where there is one.
 fn unreadable(path: &Path, source: io::Error) -> Error {
     let source = match source.kind() {
         io::ErrorKind::IsADirectory => io::Error::other("is a folder; give a file"),
@@ -119,17 +120,18 @@ fn unreadable(path: &Path, source: io::Error) -> Error {
     Error::path("read the settings file", path, source)
 }
 
-/// Notes at each rule in which line it stands.
+/// Records the line of each rule.
 pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
-    let places = |key| elements(table, key).map(|(start, _)| Place::Line(line(text, start)));
-    for (rule, place) in site.routes.iter_mut().zip(places("route")) {
-        rule.place = place;
+    let locations =
+        |key| elements(table, key).map(|(start, _)| SourceLocation::Line(line(text, start)));
+    for (rule, location) in site.routes.iter_mut().zip(locations("route")) {
+        rule.location = location;
     }
-    for (rule, place) in site.redirects.iter_mut().zip(places("redirect")) {
-        rule.place = place;
+    for (rule, location) in site.redirects.iter_mut().zip(locations("redirect")) {
+        rule.location = location;
     }
-    for (rule, place) in site.headers.iter_mut().zip(places("header")) {
-        rule.place = place;
+    for (rule, location) in site.headers.iter_mut().zip(locations("header")) {
+        rule.location = location;
     }
     for (host, (_, element)) in site.hosts.iter_mut().zip(elements(table, "host")) {
         if let DeValue::Table(table) = element {
@@ -138,7 +140,7 @@ pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
     }
 }
 
-/// The elements of an array of tables, and where each begins.
+/// Returns the elements of an array of tables with their offsets.
 fn elements<'t>(
     table: &'t DeTable<'_>,
     key: &str,
@@ -151,12 +153,13 @@ fn elements<'t>(
     elements.map(|element| (element.span().start, element.get_ref()))
 }
 
-/// Where a key is.
+/// Returns the offset of a key.
 fn start(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (key, _) = table.get_key_value(key)?;
     Some(key.span().start)
 }
 
+/// Removes the keys that are not a site's, and returns them.
 fn take_others(table: &mut DeTable<'_>, text: &str) -> Vec<OtherKey> {
     let all = std::mem::take(table).into_iter();
     let (sites, others): (Vec<_>, Vec<_>) =
@@ -172,12 +175,12 @@ fn take_others(table: &mut DeTable<'_>, text: &str) -> Vec<OtherKey> {
 
 fn values(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
     match value.get_ref() {
-        DeValue::Array(array) => array.iter().map(|value| plain(value.get_ref())).collect(),
-        one => Some(vec![plain(one)?]),
+        DeValue::Array(array) => array.iter().map(|value| scalar(value.get_ref())).collect(),
+        one => Some(vec![scalar(one)?]),
     }
 }
 
-fn plain(value: &DeValue<'_>) -> Option<String> {
+fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => Some(number.to_string()),
@@ -192,12 +195,13 @@ fn line(text: &str, at: usize) -> usize {
     memchr::memchr_iter(b'\n', before).count() + 1
 }
 
+/// Returns the line at an offset.
 fn line_at(text: &str, at: usize) -> &str {
     text.lines().nth(line(text, at) - 1).unwrap_or_default()
 }
 
-/// What is wrong with a line that is not TOML, on one line.
-fn syntax(message: &str, line: &str) -> String {
+/// Rephrases a syntax error of the TOML parser, on one line.
+fn syntax_error(message: &str, line: &str) -> String {
     let (problem, expected) = match message.split_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
         None => (message, None),
@@ -244,9 +248,9 @@ fn syntax(message: &str, line: &str) -> String {
     }
 }
 
-/// What is wrong with the value of a key, on one line that begins with the key. What was written is
-/// not repeated where a password may have been written.
-fn meaning(error: &toml::de::Error) -> String {
+/// Rephrases an error of serde about the value of a key, on one line that begins with the key. A string
+/// value is not repeated where it may contain a password.
+fn value_error(error: &toml::de::Error) -> String {
     let message = error.message().replace('\n', " ");
     let reason = match message.split_once(", expected ") {
         Some((problem, expected)) => mismatch(problem, expected),
@@ -263,7 +267,7 @@ fn meaning(error: &toml::de::Error) -> String {
     }
 }
 
-/// serde's words in the words of the format.
+/// Rephrases a mismatch of types or names in the terms of TOML.
 fn mismatch(problem: &str, expected: &str) -> Option<String> {
     let words = expected
         .trim_start_matches("one of ")
@@ -280,7 +284,7 @@ fn mismatch(problem: &str, expected: &str) -> Option<String> {
     let found = problem
         .strip_prefix("invalid type: ")
         .or_else(|| problem.strip_prefix("invalid value: "))?;
-    // A text may have a password in it.
+    // A string may contain a password.
     let found = match found {
         text if text.starts_with("string") => "a string".to_owned(),
         "map" => "a table".to_owned(),
@@ -298,7 +302,7 @@ fn mismatch(problem: &str, expected: &str) -> Option<String> {
     Some(format!("must be {expected} (got {found})"))
 }
 
-/// The keys that lead to an error: `route.file`. The error only shows them when it lacks the text.
+/// Returns the keys that lead to an error: `route.file`. The error shows them only without its input.
 fn path_of_keys(error: &toml::de::Error) -> Option<String> {
     let mut bare = error.clone();
     bare.set_input(None);
@@ -311,15 +315,15 @@ fn path_of_keys(error: &toml::de::Error) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Document, String> {
+    fn read(text: &str) -> Result<ConfigFile, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tws.toml");
         fs::write(&path, text).expect("a file");
-        Document::read(&path).map_err(|error| error.to_string())
+        ConfigFile::read(&path).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_site_has_these_keys_and_no_others() {
+    fn keys_are_those_that_serde_expects() {
         let error = toml::from_str::<Site>("no-key = 1").expect_err("unknown");
         let (_, list) = error
             .message()
@@ -330,12 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_handed_over_with_their_lines() {
+    fn other_keys_are_returned_with_their_lines() {
         let text = "port = 80\nhidden = true\nbind = [\n  '::1', \"a\"]\n'a b' = 0x10\n\
                     q = false\n[tls]\nx = 1\n";
-        let document = read(text).expect("a document");
-        assert!(document.site.hidden);
-        let others: Vec<_> = document
+        let file = read(text).expect("a configuration file");
+        assert!(file.site.hidden);
+        let others: Vec<_> = file
             .others
             .iter()
             .map(|other| (other.name.as_str(), other.line, other.values.clone()))
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_in_its_line() {
+    fn error_names_the_line_of_the_mistake() {
         let route = "[[route]]\npath = '/a'\nfile = 'a'\n";
         let redirect = "[[redirect]]\nfrom = '/a'\nto = '/b'\n";
         let header = "[[header]]\npath = '/a'\nx-a = '1'\n";
@@ -384,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_files_are_worded_as_line_key_cause_and_remedy() {
+    fn error_states_line_key_cause_and_remedy() {
         for (text, expected) in [
             (
                 "port = \"80",
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_repeated() {
+    fn errors_do_not_contain_passwords() {
         for text in [
             "users = \"postgres://u:s3\\\"cret@h/d\"",
             "[users]\nstore = \"postgre://u:s3\\\"cret@h/d\"",
