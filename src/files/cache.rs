@@ -1,11 +1,11 @@
-//! The cache of representations that were served lately: open files, or their content if it is small,
-//! with their header fields rendered.
+//! The cache of representations that were served lately: open files, or their content if it is
+//! small, with their header fields rendered.
 //!
 //! An entry is used without a system call for [`REVALIDATE_AFTER`], or for
-//! [`REVALIDATE_WATCHED_AFTER`] while its directory is watched and unchanged. Then its path is resolved
-//! again, and the entry is kept if the path leads to the same state of the same file. So a file in
-//! frequent use costs next to no system calls, and a change is visible within milliseconds. Entries are
-//! replaced, never modified.
+//! [`REVALIDATE_WATCHED_AFTER`] while its directory is watched and unchanged. Then its path is
+//! resolved again, and the entry is kept if the path leads to the same state of the same file. So a
+//! file in frequent use costs next to no system calls, and a change is visible within milliseconds.
+//! Entries are replaced, never modified.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -20,8 +20,8 @@ use super::representation::Representation;
 /// The revalidation interval of an entry whose directory is not watched, or has changed.
 pub(super) const REVALIDATE_AFTER: Duration = Duration::from_millis(10);
 
-/// The revalidation interval of an entry whose directory is watched and unchanged: some changes have
-/// no inotify event.
+/// The revalidation interval of an entry whose directory is watched and unchanged: some changes
+/// have no inotify event.
 pub(super) const REVALIDATE_WATCHED_AFTER: Duration = Duration::from_secs(2);
 
 /// Enough that two event loops rarely contend for one lock.

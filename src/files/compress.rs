@@ -1,5 +1,5 @@
-//! Compression of text that has no sidecar. It takes milliseconds, so it is done on a blocking thread,
-//! once for each state of a file.
+//! Compression of text that has no sidecar. It takes milliseconds, so it is done on a blocking
+//! thread, once for each state of a file.
 
 use std::io;
 
@@ -11,8 +11,8 @@ const MIN_BYTES: u64 = 1024;
 /// Larger content would delay the first request too much; it needs a sidecar.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// True if content of this length is compressed in this build. For a client that does not accept the
-/// identity coding, any length is.
+/// True if content of this length is compressed in this build. For a client that does not accept
+/// the identity coding, any length is.
 pub(super) fn is_worthwhile(len: u64, identity_rejected: bool) -> bool {
     let min = if identity_rejected { 1 } else { MIN_BYTES };
     cfg!(feature = "compress") && (min..=MAX_BYTES).contains(&len)

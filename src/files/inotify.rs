@@ -1,10 +1,10 @@
 //! Watches the directories beneath a root for changes, so that unchanged files need not be
 //! revalidated.
 //!
-//! A directory is unchanged since its watch began, or something has happened in it or in a directory
-//! above it (inotify(7)); what has happened is not distinguished, and its files are revalidated as if
-//! they were not watched. Each watch reports one event and ends (`IN_ONESHOT`), so a directory with
-//! many changes costs no more than one with few.
+//! A directory is unchanged since its watch began, or something has happened in it or in a
+//! directory above it (inotify(7)); what has happened is not distinguished, and its files are
+//! revalidated as if they were not watched. Each watch reports one event and ends (`IN_ONESHOT`),
+//! so a directory with many changes costs no more than one with few.
 //!
 //! Only local file systems are watched. A change through a memory mapping, or through another hard
 //! link elsewhere, has no event in the directory: therefore files in unchanged directories are
@@ -97,8 +97,8 @@ impl DirectoryWatches {
         }
     }
 
-    /// Returns the directory `name`, if it has been watched since before `now` and is unchanged. If it
-    /// is not watched, its watch begins.
+    /// Returns the directory `name`, if it has been watched since before `now` and is unchanged. If
+    /// it is not watched, its watch begins.
     pub(super) fn unchanged_directory(
         &self,
         root: &Root,

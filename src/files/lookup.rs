@@ -105,8 +105,8 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Returns what the cache has for `key`, or else what `resolve` finds. `finish` must be the same
-    /// function each time for the same `key`.
+    /// Returns what the cache has for `key`, or else what `resolve` finds. `finish` must be the
+    /// same function each time for the same `key`.
     fn look_up<'n>(
         &self,
         key: &[u8],
@@ -214,8 +214,8 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Returns the first 128 bits of the content's BLAKE3 hash in hexadecimal. The reads are positioned,
-/// because duplicates of the descriptor share its offset.
+/// Returns the first 128 bits of the content's BLAKE3 hash in hexadecimal. The reads are
+/// positioned, because duplicates of the descriptor share its offset.
 fn hash(opened: &OpenedFile) -> io::Result<String> {
     const BUFFER_BYTES: usize = 128 * 1024;
     let mut hasher = blake3::Hasher::new();

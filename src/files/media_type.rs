@@ -1,5 +1,5 @@
-//! Media types by file name extension: the site's own, then those of `mime_guess`. Text gets a charset
-//! parameter, without which browsers guess the encoding.
+//! Media types by file name extension: the site's own, then those of `mime_guess`. Text gets a
+//! charset parameter, without which browsers guess the encoding.
 
 use std::collections::HashMap;
 

@@ -1,13 +1,13 @@
 //! Files for HTTP requests: folders as a [`Handler`]. It has no sockets and no connections.
 //!
-//! A request passes the choice of the host ([`VirtualHosts`]) and then its site ([`serve`]): method,
-//! redirect rules, lookup of the path ([`lookup`], through [`resolve`] and [`root`], the only place
-//! that opens files), content coding ([`encodings`]), preconditions, ranges, response. Uploads, if
-//! the site accepts them, go to [`upload`].
+//! A request passes the choice of the host ([`VirtualHosts`]) and then its site ([`serve`]):
+//! method, redirect rules, lookup of the path ([`lookup`], through [`resolve`] and [`root`], the
+//! only place that opens files), content coding ([`encodings`]), preconditions, ranges, response.
+//! Uploads, if the site accepts them, go to [`upload`].
 //!
-//! All of it runs on the event loop unless it would block: opening or reading what is not in the page
-//! cache, hashing or compressing a file, reading a folder. Then the request is processed again from
-//! the start on a thread of the blocking pool of the disk concerned.
+//! All of it runs on the event loop unless it would block: opening or reading what is not in the
+//! page cache, hashing or compressing a file, reading a folder. Then the request is processed again
+//! from the start on a thread of the blocking pool of the disk concerned.
 
 mod cache;
 mod compress;
@@ -41,8 +41,8 @@ use resolve::{Resolved, Resolver};
 use root::Blocking;
 use serve::SiteFiles;
 
-/// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, accepts uploads
-/// into the tree.
+/// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, accepts
+/// uploads into the tree.
 ///
 /// ```no_run
 /// use tws::{Config, Server, StaticFiles};
@@ -64,7 +64,8 @@ struct VirtualHosts {
 }
 
 impl StaticFiles {
-    /// Serves the files beneath `path`; if `path` is a file, only that file, at `/` and at its name.
+    /// Serves the files beneath `path`; if `path` is a file, only that file, at `/` and at its
+    /// name.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! A representation (RFC 9110 §3.2): one state of one file in one content coding, as it is served at
-//! one path, with the fields and validators of exactly that state.
+//! A representation (RFC 9110 §3.2): one state of one file in one content coding, as it is served
+//! at one path, with the fields and validators of exactly that state.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -119,8 +119,8 @@ impl Representation {
         }
     }
 
-    /// True if the bytes that would be sent still belong to this state of the file: content in memory
-    /// does not change, but an open file may be modified in place.
+    /// True if the bytes that would be sent still belong to this state of the file: content in
+    /// memory does not change, but an open file may be modified in place.
     pub(super) fn is_unchanged(&self) -> bool {
         match &self.content {
             Content::Memory(_) => true,
@@ -143,12 +143,11 @@ impl Representation {
         self.mtime_age == MtimeAge::Stable
     }
 
-    /// True if this is the representation of the file's state `file_id`, with validators of the right
-    /// strength.
+    /// True if this is the representation of the file's state `file_id`, with validators of the
+    /// right strength.
     pub(super) fn is_of(&self, file_id: FileId) -> bool {
-        let now = SystemTime::now();
-        let same_age = self.is_mtime_stable() || mtime_age(self.modified, now) == self.mtime_age;
-        self.file_id == file_id && same_age
+        let is_same_age = || mtime_age(self.modified, SystemTime::now()) == self.mtime_age;
+        self.file_id == file_id && (self.is_mtime_stable() || is_same_age())
     }
 
     /// Returns how many bytes of content it holds in memory.
@@ -224,8 +223,9 @@ impl Representation {
         }
     }
 
-    /// Returns the bytes of a range as a body. A small range is copied, so that it is sent in one write
-    /// with the head; of a larger one the connection sends as much as its client accepts at a time.
+    /// Returns the bytes of a range as a body. A small range is copied, so that it is sent in one
+    /// write with the head; of a larger one the connection sends as much as its client accepts at a
+    /// time.
     pub(super) fn body(&self, range: ByteRange) -> Body {
         match &self.content {
             Content::Memory(bytes) => {
@@ -247,8 +247,8 @@ impl Representation {
 }
 
 impl Content {
-    /// Returns the content of an opened file: a small file is read, so that it is sent in one write with
-    /// the head and needs no descriptor. `None` if the file changed while it was read.
+    /// Returns the content of an opened file: a small file is read, so that it is sent in one write
+    /// with the head and needs no descriptor. `None` if the file changed while it was read.
     pub(super) fn of(
         opened: OpenedFile,
         storage: Storage,
@@ -273,8 +273,8 @@ impl Content {
     }
 }
 
-/// Reads a whole file from the page cache. What is not there is [`OpenError::WouldBlock`], and readahead
-/// has begun; so is everything on file systems without `RWF_NOWAIT` (FUSE, NFS).
+/// Reads a whole file from the page cache. What is not there is [`OpenError::WouldBlock`], and
+/// readahead has begun; so is everything on file systems without `RWF_NOWAIT` (FUSE, NFS).
 fn read_if_cached(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
     let len = bytes.len();
     match read_cached(file, bytes, 0) {
@@ -299,8 +299,8 @@ impl RepresentationBuilder<'_> {
     }
 
     /// Makes an entity tag from modification time and size. The inode is not part of it, so that
-    /// machines with copies of the same files have the same tags. The tag is weak while another change
-    /// could still get the same modification time (RFC 9110 §8.8.1).
+    /// machines with copies of the same files have the same tags. The tag is weak while another
+    /// change could still get the same modification time (RFC 9110 §8.8.1).
     fn tag(&self, metadata: FileMetadata, mtime_age: MtimeAge) -> EntityTag {
         let suffix = match self.coding {
             Coding::Identity => String::new(),
@@ -374,8 +374,8 @@ pub(super) fn is_ready(sidecar: SystemTime, source: SystemTime) -> bool {
         || (sidecar > source && mtime_age(sidecar, SystemTime::now()) == MtimeAge::Stable)
 }
 
-/// The modification times of file systems have a granularity of up to 2 s. A time in the future can be
-/// reached again.
+/// The modification times of file systems have a granularity of up to 2 s. A time in the future can
+/// be reached again.
 fn mtime_age(modified: SystemTime, now: SystemTime) -> MtimeAge {
     const STABLE_AFTER: Duration = Duration::from_secs(2);
     match now.duration_since(modified) {
@@ -384,9 +384,9 @@ fn mtime_age(modified: SystemTime, now: SystemTime) -> MtimeAge {
     }
 }
 
-/// Returns the Last-Modified time: `None` for times up to a second after the epoch, which reproducible
-/// builds (Nix, container layers) give to all files, and the current time instead of a future one
-/// (RFC 9110 §8.8.2.1).
+/// Returns the Last-Modified time: `None` for times up to a second after the epoch, which
+/// reproducible builds (Nix, container layers) give to all files, and the current time instead of a
+/// future one (RFC 9110 §8.8.2.1).
 fn last_modified(modified: SystemTime, now: SystemTime) -> Option<SystemTime> {
     let meaningful = modified > UNIX_EPOCH + Duration::from_secs(1);
     meaningful.then(|| modified.min(now))

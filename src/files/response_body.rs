@@ -1,5 +1,5 @@
-//! A representation as the content of a response: whole, one range, or several ranges (RFC 9110 §14,
-//! §15.3.7).
+//! A representation as the content of a response: whole, one range, or several ranges (RFC 9110
+//! §14, §15.3.7).
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -20,8 +20,8 @@ use crate::site::Site;
 
 impl Response {
     /// Returns 200 (OK) with a file's content, its media type by its extension, and Last-Modified.
-    /// Opening may block on a disk, so it is to be called in a job. Preconditions and ranges are not
-    /// evaluated; [`StaticFiles`](crate::StaticFiles) does that, for a single file too.
+    /// Opening may block on a disk, so it is to be called in a job. Preconditions and ranges are
+    /// not evaluated; [`StaticFiles`](crate::StaticFiles) does that, for a single file too.
     ///
     /// ```
     /// use tws::{Outcome, Request, Response, StatusCode};

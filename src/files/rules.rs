@@ -73,13 +73,13 @@ impl Rules {
     pub(super) fn new(site: &Site) -> Result<Self, Error> {
         let mut routes = HashMap::new();
         for route in &site.routes {
-            let destination = match &route.source {
+            let target = match &route.source {
                 site::RouteSource::File(name) => RouteTarget::File(name.as_str().into()),
                 site::RouteSource::Zeros(len) => zeros(*len)
                     .map(RouteTarget::Generated)
                     .map_err(Error::system("create the generated file of a route"))?,
             };
-            routes.insert(route.path.clone().into_bytes(), destination);
+            routes.insert(route.path.clone().into_bytes(), target);
         }
         let mut index: Vec<String> = site.index.iter().map(|name| name.as_str().into()).collect();
         if index.is_empty() {
@@ -113,8 +113,8 @@ impl Rules {
         })
     }
 
-    /// Returns the redirect of the first rule that matches the path. The query is kept, unless the rule's
-    /// target has one.
+    /// Returns the redirect of the first rule that matches the path. The query is kept, unless the
+    /// rule's target has one.
     pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
         let path = request.path_bytes();
         let found = self.redirects.iter().find_map(|rule| {
@@ -167,8 +167,8 @@ impl Rules {
         }
     }
 
-    /// As [`add_headers`](Self::add_headers), for a response that is not a file: Cache-Control rules are
-    /// meant for files.
+    /// As [`add_headers`](Self::add_headers), for a response that is not a file: Cache-Control
+    /// rules are meant for files.
     pub(super) fn add_headers_without_caching(&self, response: Response, path: &[u8]) -> Response {
         let mut response = self.add_headers(response, path);
         response.headers_mut().remove(CACHE_CONTROL);
@@ -180,8 +180,8 @@ impl Rules {
         response
     }
 
-    /// Sets the caching of a single-page application's page: it may change with every deploy, so a rule
-    /// for the request's path must not apply.
+    /// Sets the caching of a single-page application's page: it may change with every deploy, so a
+    /// rule for the request's path must not apply.
     pub(super) fn set_no_cache(fields: &mut HeaderMap) {
         explain!(
             "rule",

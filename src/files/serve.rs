@@ -106,8 +106,8 @@ impl SiteFiles {
         }
     }
 
-    /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the permission
-    /// to read (Fetch §4.8).
+    /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the
+    /// permission to read (Fetch §4.8).
     fn options(&self, request: &Request<'_>) -> Response {
         let rules = &self.tree.rules;
         let mut response = allowing(
@@ -355,8 +355,8 @@ fn is_prefix_without_slash(rules: &Rules, request: &Request<'_>) -> bool {
         && !request.full_path_bytes().ends_with(b"/")
 }
 
-/// Returns a 301 to the same path with a slash. The path is encoded from its decoded form and begins
-/// with exactly one slash, so it cannot name another server.
+/// Returns a 301 to the same path with a slash. The path is encoded from its decoded form and
+/// begins with exactly one slash, so it cannot name another server.
 fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
     explain!(
         "path",

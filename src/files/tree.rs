@@ -77,7 +77,8 @@ impl Tree {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));
             };
-            // If `path` is a symbolic link, it may be replaced later: the file it leads to is served.
+            // If `path` is a symbolic link, it may be replaced later: the file it leads to is
+            // served.
             symlinks = Symlinks::Follow;
             rules.scope = ServeScope::RoutesOnly;
             let own_path = [b"/", name.as_bytes()].concat();
@@ -106,7 +107,8 @@ impl Tree {
         })
     }
 
-    /// Never serves `file` if it is beneath this root, by its name or by the name of what it links to.
+    /// Never serves `file` if it is beneath this root, by its name or by the name of what it links
+    /// to.
     pub(super) fn hide(&mut self, file: &Path) {
         let Ok(root) = self.path.canonicalize() else {
             return;
@@ -163,8 +165,8 @@ impl Tree {
         stats
     }
 
-    /// Warns that the root of a deploy cannot be opened, once for each root: opening is attempted at
-    /// every check.
+    /// Warns that the root of a deploy cannot be opened, once for each root: opening is attempted
+    /// at every check.
     fn warn_once(&self, inode: InodeId, error: &io::Error) {
         let mut unreadable = self
             .unreadable
@@ -249,8 +251,8 @@ impl RootSnapshot {
     }
 
     /// Notes that a representation was found current after `now`. A change would produce an inotify
-    /// event if its directory was watched before `now`, its name is no link, and its modification time
-    /// is reliable.
+    /// event if its directory was watched before `now`, its name is no link, and its modification
+    /// time is reliable.
     pub(super) fn checked(&self, representation: &Representation, now: Instant) -> CheckedAt {
         let name = &representation.name;
         let is_itself = || self.root.file_id_at(name) == Ok(Some(representation.file_id));

@@ -1,5 +1,5 @@
-//! A whole TOML file: the site's keys, and other keys, which are returned unparsed for the program that
-//! defines them.
+//! A whole TOML file: the site's keys, and other keys, which are returned unparsed for the program
+//! that defines them.
 
 use std::fs;
 use std::io;
@@ -32,8 +32,8 @@ pub struct OtherKey {
     pub name: String,
     /// Its line, counted from 1.
     pub line: usize,
-    /// The elements of an array, or the single value: strings unquoted, numbers and booleans as they are
-    /// written. `None` for other types: a table, a date, a nested array.
+    /// The elements of an array, or the single value: strings unquoted, numbers and booleans as
+    /// they are written. `None` for other types: a table, a date, a nested array.
     pub values: Option<Vec<String>>,
 }
 
@@ -42,8 +42,8 @@ impl ConfigFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if the site in
-    /// it is invalid.
+    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if the
+    /// site in it is invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         let at = |start, reason: &str| {
@@ -195,7 +195,8 @@ fn line(text: &str, at: usize) -> usize {
     memchr::memchr_iter(b'\n', before).count() + 1
 }
 
-/// Returns the line at an offset.
+/// Rephrases an error of serde in the terms of TOML, on one line. A string value is not repeated:
+/// it may contain a password.
 fn line_at(text: &str, at: usize) -> &str {
     text.lines().nth(line(text, at) - 1).unwrap_or_default()
 }

@@ -1,8 +1,9 @@
 //! The site file, `.tws.toml`: the settings of a site. It is parsed into types that are valid by
 //! construction; no other file is opened here.
 //!
-//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules; `warnings`
-//! finds rules without effect. `config_file` is a whole file, which may have other keys too.
+//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules;
+//! `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
+//! too.
 
 mod config_file;
 pub(crate) mod pattern;
@@ -83,8 +84,8 @@ pub const SITE_FILE: &str = ".tws.toml";
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct Site {
-    /// The index files of a directory, of which the first that exists is served; `index.html` if it is
-    /// empty.
+    /// The index files of a directory, of which the first that exists is served; `index.html` if it
+    /// is empty.
     pub index: Vec<IndexName>,
     /// Whether `/about` is answered with `about.html`.
     pub clean_urls: bool,

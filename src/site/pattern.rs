@@ -1,7 +1,7 @@
 //! The path patterns of site rules (`/old/*`), and the templates of redirects (`/new/$1`).
 //!
-//! A pattern is matched against the decoded path as bytes; its captures are percent-encoded when they
-//! are inserted into a URL.
+//! A pattern is matched against the decoded path as bytes; its captures are percent-encoded when
+//! they are inserted into a URL.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use crate::http::target::{Target, encode_path};
 /// Their captures are named `$1` to `$9`.
 const MAX_STARS: usize = 9;
 
-/// A pattern for decoded paths: `*` matches any sequence of bytes, which may be empty or contain slashes;
-/// everything else matches itself.
+/// A pattern for decoded paths: `*` matches any sequence of bytes, which may be empty or contain
+/// slashes; everything else matches itself.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     /// The texts before, between and after the stars: one more than there are stars.
@@ -48,21 +48,22 @@ impl PathPattern {
         self.matches(path).is_some()
     }
 
-    /// Returns a path that matches, with 0xFF for each star: a byte that does not occur in UTF-8, so no
-    /// literal of another pattern matches it by chance. Where this path is redirected to, nearly all
-    /// matching paths are.
+    /// Returns a path that matches, with 0xFF for each star: a byte that does not occur in UTF-8,
+    /// so no literal of another pattern matches it by chance. Where this path is redirected to,
+    /// nearly all matching paths are.
     pub(crate) fn example_path(&self) -> Vec<u8> {
         self.literals.join(&0xFF)
     }
 
-    /// True if and only if it matches every path that `other` matches: only a star matches the 0xFF in the
-    /// other's example path, and a star that matches one of them matches anything in its place.
+    /// True if and only if it matches every path that `other` matches: only a star matches the 0xFF
+    /// in the other's example path, and a star that matches one of them matches anything in its
+    /// place.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.is_match(&other.example_path())
     }
 
-    /// True if a request's path can match: these are normal, without `..` or `//`. If the pattern is not
-    /// normal, one of its literals is the cause, whatever the stars match.
+    /// True if a request's path can match: these are normal, without `..` or `//`. If the pattern
+    /// is not normal, one of its literals is the cause, whatever the stars match.
     pub(crate) fn is_possible(&self) -> bool {
         let example_path = self.example_path();
         let target = encode_path(&example_path);
@@ -72,9 +73,9 @@ impl PathPattern {
     /// Matches a path and returns the captures. From left to right, each star matches as little as
     /// possible, and the last one the remainder: in `/a/b/c`, `/*/*` captures `a` and `b/c`.
     ///
-    /// There is no backtracking: if the rest of the pattern matches after a later occurrence of a literal,
-    /// it also matches after the first one, because the next star matches the bytes between. So the time
-    /// is linear in the lengths of path and pattern.
+    /// There is no backtracking: if the rest of the pattern matches after a later occurrence of a
+    /// literal, it also matches after the first one, because the next star matches the bytes
+    /// between. So the time is linear in the lengths of path and pattern.
     pub(crate) fn matches<'p>(&self, path: &'p [u8]) -> Option<Captures<'p>> {
         let mut captures = Captures::default();
         match &self.literals[..] {
@@ -125,8 +126,8 @@ impl<'p> Captures<'p> {
     }
 }
 
-/// The target of a redirect: `$1` to `$9` are replaced with the captures of the pattern, `$$` with a dollar
-/// sign.
+/// The target of a redirect: `$1` to `$9` are replaced with the captures of the pattern, `$$` with
+/// a dollar sign.
 #[derive(Clone, Debug)]
 pub(crate) struct RedirectTemplate {
     segments: Vec<TemplateSegment>,
@@ -140,8 +141,8 @@ enum TemplateSegment {
 }
 
 impl RedirectTemplate {
-    /// Parses a template for a pattern with that many stars. The error is a message for the author of the
-    /// site file.
+    /// Parses a template for a pattern with that many stars. The error is a message for the author
+    /// of the site file.
     pub(crate) fn new(text: &str, stars: usize) -> Result<Self, String> {
         let mut segments = Vec::new();
         let mut rest = text;
@@ -171,8 +172,8 @@ impl RedirectTemplate {
         Ok(Self { segments })
     }
 
-    /// Returns the URL with the captures, which are percent-encoded. Several slashes at its start become
-    /// one: `//host` would be another server.
+    /// Returns the URL with the captures, which are percent-encoded. Several slashes at its start
+    /// become one: `//host` would be another server.
     pub(crate) fn expand(&self, captures: &Captures<'_>) -> String {
         let segments = self.segments.iter().map(|segment| match segment {
             TemplateSegment::Literal(text) => String::from_utf8_lossy(text).into_owned(),
@@ -409,8 +410,8 @@ mod tests {
             );
         }
 
-        /// If `wide` covers `narrow`, it matches a path that `narrow` matches; if not, the example path is
-        /// a counterexample.
+        /// If `wide` covers `narrow`, it matches a path that `narrow` matches; if not, the example
+        /// path is a counterexample.
         #[test]
         fn covers_holds_for_every_matching_path(
             wide in "/([ab/]{0,2}\\*){0,3}[ab]{0,1}",
@@ -442,8 +443,8 @@ mod tests {
             }
         }
 
-        /// A path built from a pattern matches it, and its captures in the pattern's own template yield the
-        /// path.
+        /// A path built from a pattern matches it, and its captures in the pattern's own template
+        /// yield the path.
         #[test]
         fn captures_in_own_template_yield_the_path(
             literals in proptest::collection::vec("[ab/]{0,2}", 1..=MAX_STARS + 1),

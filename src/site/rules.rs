@@ -128,8 +128,8 @@ pub enum Store {
     Postgres(PostgresUrl),
 }
 
-/// `postgres://user:password@host:port/database?parameter=value`. Any part of it may contain a password,
-/// so it is not displayed.
+/// `postgres://user:password@host:port/database?parameter=value`. Any part of it may contain a
+/// password, so it is not displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(String);
 
@@ -159,21 +159,22 @@ impl fmt::Display for PostgresUrl {
 pub struct Upload {
     /// The maximum size of a request's content; `None` is 1 GiB.
     pub max: Option<Size>,
-    /// Whether an upload may replace a file, or be served in place of one (as its sidecar, for example).
+    /// Whether an upload may replace a file, or be served in place of one (as its sidecar, for
+    /// example).
     pub overwrite: bool,
 }
 
-/// Parses a table into a rule while the parser is at the table, so that an error has the table's line.
-/// With `#[serde(try_from)]` it would have the line of the first table.
+/// Parses a table into a rule while the parser is at the table, so that an error has the table's
+/// line. With `#[serde(try_from)]` it would have the line of the first table.
 fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
 where
     Raw: Deserialize<'de>,
     Rule: TryFrom<Raw, Error = String>,
     D: Deserializer<'de>,
 {
-    struct Table<Raw, Rule>(PhantomData<(Raw, Rule)>);
+    struct RuleVisitor<Raw, Rule>(PhantomData<(Raw, Rule)>);
 
-    impl<'de, Raw, Rule> Visitor<'de> for Table<Raw, Rule>
+    impl<'de, Raw, Rule> Visitor<'de> for RuleVisitor<Raw, Rule>
     where
         Raw: Deserialize<'de>,
         Rule: TryFrom<Raw, Error = String>,
@@ -190,7 +191,7 @@ where
         }
     }
 
-    deserializer.deserialize_map(Table(PhantomData))
+    deserializer.deserialize_map(RuleVisitor(PhantomData))
 }
 
 impl<'de> Deserialize<'de> for RouteRule {

@@ -15,9 +15,8 @@ use crate::http::target::{Target, split_query};
 type Warning = (SourceLocation, String);
 
 impl Site {
-    /// Returns one line for each rule without effect, which begins with the `file` and the line of the
-    /// rule: rules after others that match all of their paths, patterns that no path matches, redirect
-    /// loops, host names that no request can have.
+    /// Returns one line for each rule without effect: rules after others that match all of their
+    /// paths, patterns that no path matches, redirect loops, host names that no request can have.
     pub fn warnings(&self, file: &Path) -> Vec<String> {
         let mut warnings = self.own_warnings();
         for (index, host) in self.hosts.iter().enumerate() {
@@ -177,8 +176,8 @@ impl Site {
         warnings.into_iter()
     }
 
-    /// Returns warnings about names of this host without effect: a host before it has precedence, or no
-    /// request can have the name.
+    /// Returns warnings about names of this host without effect: a host before it has precedence,
+    /// or no request can have the name.
     fn host_name_warnings(&self, before: &[Self]) -> Vec<Warning> {
         let names = self.names.iter().map(HostName::as_str);
         let warn = |name: &str| {

@@ -46,7 +46,8 @@ struct PackedEntry {
     kind: EntryKind,
 }
 
-/// The modification time in a [`PackedEntry`] if it is unknown: an `Option` would take 8 bytes more.
+/// The modification time in a [`PackedEntry`] if it is unknown: an `Option` would take 8 bytes
+/// more.
 const UNKNOWN: i64 = i64::MIN;
 
 /// One entry of a folder, borrowed from [`Entries`].
@@ -178,8 +179,8 @@ impl Entries {
         self.table.retain(|packed| packed.name(names) != name);
     }
 
-    /// Sorts the entries: folders first. Entries of equal size or date are ordered by name, ascending in
-    /// either direction.
+    /// Sorts the entries: folders first. Entries of equal size or date are ordered by name,
+    /// ascending in either direction.
     pub(super) fn sort(&mut self, order: SortOrder) {
         let names = &self.names;
         let by_name = |one: &PackedEntry, other: &PackedEntry| -> Ordering {

@@ -1,5 +1,6 @@
-//! The listing as HTML. File names are untrusted: they are escaped as text and percent-encoded in links,
-//! and the Content-Security-Policy allows no script or style but the page's own (see [`policy`]).
+//! The listing as HTML. File names are untrusted: they are escaped as text and percent-encoded in
+//! links, and the Content-Security-Policy allows no script or style but the page's own (see
+//! [`policy`]).
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -11,8 +12,8 @@ use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
 use super::order::{SortDirection, SortKey, SortOrder};
 use crate::http::target;
 
-/// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style and
-/// script. A test compares the hashes.
+/// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style
+/// and script. A test compares the hashes.
 pub(in crate::files) fn policy(upload_form: UploadForm) -> String {
     let form_action = match upload_form {
         UploadForm::Shown => "'self'",
@@ -107,8 +108,8 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Writes the breadcrumbs. Their links are relative, so that they also work where a proxy has the site
-/// beneath another path.
+/// Writes the breadcrumbs. Their links are relative, so that they also work where a proxy has the
+/// site beneath another path.
 fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: SortOrder) -> fmt::Result {
     let query = OrderQuery(order);
     let up = |steps: usize| "../".repeat(steps);
@@ -244,8 +245,8 @@ fn picture(control: char) -> char {
     picture.unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// Displays the link to a name in this folder. Without the `./` a name with a colon would be read as a
-/// URL with a scheme.
+/// Displays the link to a name in this folder. Without the `./` a name with a colon would be read
+/// as a URL with a scheme.
 struct EntryLink<'a>(&'a [u8]);
 
 impl Display for EntryLink<'_> {

@@ -1,9 +1,9 @@
 //! Folder listings: a page for people, and JSON for programs.
 //!
-//! [`Entries`] holds a folder's entries compactly; a [`ListingRenderer`] renders them piece by piece, so
-//! that a folder of any size needs memory for its names and one piece, however slowly the client
-//! reads. Neither knows requests, sockets or threads. Reading a folder stats every entry on the disk,
-//! so it is to be done on a blocking thread.
+//! [`Entries`] holds a folder's entries compactly; a [`ListingRenderer`] renders them piece by
+//! piece, so that a folder of any size needs memory for its names and one piece, however slowly the
+//! client reads. Neither knows requests, sockets or threads. Reading a folder stats every entry on
+//! the disk, so it is to be done on a blocking thread.
 
 mod entries;
 mod html;

@@ -27,8 +27,8 @@ pub(in crate::files) struct SortOrder {
 }
 
 impl SortOrder {
-    /// Parses `sort=name|size|date` and `order=asc|desc`. Other parameters and values are ignored, so that
-    /// a URL with another program's query shows the folder.
+    /// Parses `sort=name|size|date` and `order=asc|desc`. Other parameters and values are ignored,
+    /// so that a URL with another program's query shows the folder.
     pub(in crate::files) fn from_query(query: Option<&str>) -> Self {
         let mut order = Self::default();
         for parameter in query.unwrap_or_default().split('&') {
@@ -57,8 +57,8 @@ impl SortOrder {
     }
 }
 
-/// Compares names in natural order: case-insensitively, and numbers by value, so that `page 9` precedes
-/// `page 10`. Names that are equal so far are compared by their bytes: the order is total.
+/// Compares names in natural order: case-insensitively, and numbers by value, so that `page 9`
+/// precedes `page 10`. Names that are equal so far are compared by their bytes: the order is total.
 pub(super) fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
     let (mut left, mut right) = (one, other);
     while let (&[a, ref left_tail @ ..], &[b, ref right_tail @ ..]) = (left, right) {

@@ -2,13 +2,13 @@
 //!
 //! The root is held as an open directory. The kernel resolves a path with
 //! `openat2(RESOLVE_BENEATH)`: neither `..` nor a symbolic link can leave the root, and there is no
-//! time between a check and the opening. Kernels and sandboxes without `openat2` get the same result
-//! from a [walk](walk), component by component; so do absolute links, which the kernel rejects even
-//! if they lead back into the root.
+//! time between a check and the opening. Kernels and sandboxes without `openat2` get the same
+//! result from a [walk](walk), component by component; so do absolute links, which the kernel
+//! rejects even if they lead back into the root.
 //!
-//! A caller that may not block gets [`OpenError::WouldBlock`] if the kernel does not have the path in
-//! memory (`RESOLVE_CACHED`), and always on file systems that contact another machine or process when
-//! a file is opened (NFS, FUSE).
+//! A caller that may not block gets [`OpenError::WouldBlock`] if the kernel does not have the path
+//! in memory (`RESOLVE_CACHED`), and always on file systems that contact another machine or process
+//! when a file is opened (NFS, FUSE).
 
 mod fs_type;
 #[cfg(test)]
@@ -89,8 +89,8 @@ pub(super) enum OpenedPath {
     Directory,
 }
 
-/// A regular file with the metadata that it had when it was opened, from fstat(2) on the descriptor:
-/// length and modification time always belong to the same file as the bytes.
+/// A regular file with the metadata that it had when it was opened, from fstat(2) on the
+/// descriptor: length and modification time always belong to the same file as the bytes.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,
@@ -265,8 +265,9 @@ impl Root {
         }
     }
 
-    /// Returns the device that `path` is on, as far as the kernel has the path in memory: that of its
-    /// deepest cached folder. Mount points are always cached, so a disk that hangs is identified.
+    /// Returns the device that `path` is on, as far as the kernel has the path in memory: that of
+    /// its deepest cached folder. Mount points are always cached, so a disk that hangs is
+    /// identified.
     pub(super) fn device_of(&self, path: &[u8]) -> u64 {
         /// More folders than there usually are above a mount point.
         const MAX_DEPTH: usize = 16;

@@ -13,8 +13,8 @@ use crate::explain_log::{Escaped, explain};
 use crate::site::Symlinks;
 
 impl Root {
-    /// Opens `path`. Symbolic links are read and followed here, and `..` returns to a directory that
-    /// was opened before, so it cannot leave the root.
+    /// Opens `path`. Symbolic links are read and followed here, and `..` returns to a directory
+    /// that was opened before, so it cannot leave the root.
     pub(super) fn walk(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         /// The kernel's limit (path_resolution(7)).
         const MAX_LINKS: usize = 40;

@@ -63,8 +63,8 @@ impl UploadDestination<'_> {
         }
     }
 
-    /// True if a new file would be served where another one is served now: as its sidecar, or at its
-    /// path without `.html`.
+    /// True if a new file would be served where another one is served now: as its sidecar, or at
+    /// its path without `.html`.
     fn would_shadow(&self) -> bool {
         let rules = &self.lookup.tree.rules;
         let plain = [&b".br"[..], b".zst", b".gz"]

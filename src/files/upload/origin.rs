@@ -17,8 +17,8 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
     if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
         return Err(rejected);
     }
-    // With DNS rebinding, the name of the page's own host resolves to this server's address, so Origin
-    // and Host agree. Such a page has no password.
+    // With DNS rebinding, the name of the page's own host resolves to this server's address, so
+    // Origin and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
         return Err(UploadError::forbidden(
@@ -41,8 +41,8 @@ fn is_address_or_localhost(host: &[u8]) -> bool {
     bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
-/// True if an origin has the requested host and port. A proxy may have terminated TLS, so the scheme
-/// decides only which port is the default.
+/// True if an origin has the requested host and port. A proxy may have terminated TLS, so the
+/// scheme decides only which port is the default.
 fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
     let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
         (authority, &b":80"[..])

@@ -87,8 +87,8 @@ pub(super) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), UploadError> 
     if last.len() > MAX_NAME_BYTES {
         return bad("the file name is longer than 255 bytes");
     }
-    // A folder may have a second name, through a link or in another case, so only the last component
-    // of a hidden name is compared.
+    // A folder may have a second name, through a link or in another case, so only the last
+    // component of a hidden name is compared.
     let hidden = rules.hidden_names.iter().map(|name| file_name(name));
     let mut reserved = hidden.chain([SITE_FILE.as_bytes()]);
     if rules.is_hidden(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {

@@ -1,7 +1,8 @@
-//! The only place that creates files: in a [`Folder`] that the [`root`](crate::files::root) has opened.
+//! The only place that creates files: in a [`Folder`] that the [`root`](crate::files::root) has
+//! opened.
 //!
-//! A file is created without a name (`O_TMPFILE`) and gets its name when it is complete: if the process
-//! is killed before, the kernel removes it. Symbolic links are never followed for writing.
+//! A file is created without a name (`O_TMPFILE`) and gets its name when it is complete: if the
+//! process is killed before, the kernel removes it. Symbolic links are never followed for writing.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -145,8 +146,8 @@ impl TempFile<'_> {
         fsync(&self.file)
     }
 
-    /// Gives the file its name atomically: opening the name yields the former file or this one, complete.
-    /// Only regular files are replaced; if `overwrite` forbids it, the error is `EEXIST`.
+    /// Gives the file its name atomically: opening the name yields the former file or this one,
+    /// complete. Only regular files are replaced; if `overwrite` forbids it, the error is `EEXIST`.
     pub(crate) fn save(
         mut self,
         name: &[u8],
