@@ -17,8 +17,8 @@ use tws::{Endpoint, Error, Server};
 use crate::cli::{Encryption, Settings, SiteFile, Stop, Words};
 use crate::confinement::privileges::{self, Identity};
 use crate::say;
+use crate::services::tls::Tls;
 use crate::services::{app, https_redirect};
-use crate::terminal::banner;
 
 /// What was found, a line each.
 #[derive(Default)]
@@ -176,10 +176,10 @@ fn check_certificates(settings: &Settings, report: &mut Report) {
     for encryption in &each {
         match https_redirect::open(encryption, &[]) {
             Ok(tls) => {
-                for line in banner::certificates(tls.as_ref()) {
+                for line in tls.as_ref().map(Tls::describe).unwrap_or_default() {
                     report.fine(format_args!("certificate: {line}"));
                 }
-                for warning in banner::warnings(tls.as_ref()) {
+                for warning in tls.as_ref().map(Tls::warnings).unwrap_or_default() {
                     report.warn(&warning);
                 }
             }

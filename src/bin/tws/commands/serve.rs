@@ -10,8 +10,6 @@ use signal_hook::consts::signal::SIGINT;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-#[cfg(feature = "tls")]
-use tws::Tls;
 use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
@@ -30,10 +28,10 @@ use crate::lifecycle::upgrade::Upgrade;
 use crate::say;
 use crate::services::admin::{AdminListener, AdminService};
 use crate::services::app::{self, App, Guard};
-#[cfg(not(feature = "tls"))]
-use crate::services::https_redirect::Tls;
 use crate::services::https_redirect::{self, RedirectListener, RedirectService};
-use crate::terminal::banner::{self, Start};
+use crate::services::tls::Tls;
+use crate::terminal::addresses;
+use crate::terminal::banner::BannerInfo;
 use crate::terminal::browser::Browser;
 use crate::terminal::stderr_log::Diagnostics;
 #[cfg(feature = "tui")]
@@ -59,7 +57,7 @@ pub(crate) fn run(
     // Who takes over has a browser already.
     let browser = match (settings.browser, opened.server.handle().local_addresses()) {
         (Browsing::AtStart, [address, ..]) if ancestor.is_none() => {
-            let url = banner::url(&settings.encryption, banner::reached_here(*address));
+            let url = addresses::url(&settings.encryption, addresses::from_this_machine(*address));
             Some(Browser::open(url))
         }
         _ => None,
@@ -170,7 +168,7 @@ impl Opened {
         let admin = self.admin.as_ref().map(AdminListener::server);
         let redirect = self.redirect.as_ref().map(RedirectListener::server);
         let announcement = match settings.banner {
-            Banner::Shown => Start {
+            Banner::Shown => BannerInfo {
                 settings: &settings,
                 files: self.app.files(),
                 server: &handle,
@@ -179,7 +177,7 @@ impl Opened {
                 tls: self.tls.as_ref(),
                 confinement: &confinement,
             }
-            .announcement(),
+            .render(),
             Banner::Silent => String::new(),
         };
         let mut ends = vec![handle.clone()];
@@ -305,7 +303,7 @@ impl Picture {
     fn of(settings: &Settings, handle: &ServerHandle) -> Option<Self> {
         let mut title = settings.root.display().to_string();
         for address in handle.local_addresses() {
-            title += &format!("  {}", banner::url(&settings.encryption, *address));
+            title += &format!("  {}", addresses::url(&settings.encryption, *address));
         }
         (settings.view == View::Transfers).then_some(Self { title })
     }

@@ -25,7 +25,8 @@ use crate::confinement::sandbox::Confinement;
 use crate::services::app::{App, Users};
 #[cfg(feature = "tls")]
 use crate::services::https_redirect;
-use crate::services::https_redirect::{RedirectHandle, Tls};
+use crate::services::https_redirect::RedirectHandle;
+use crate::services::tls::Tls;
 
 /// Reads the settings anew when it is told to.
 pub(crate) struct Reload {

@@ -10,8 +10,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
-#[cfg(feature = "tls")]
-pub(crate) use tws::Tls;
 use tws::access_log::AccessLogHandle;
 use tws::{
     BodyPolicy, Config, Endpoint, Error, Handler, Outcome, Request, Response, Router, Server,
@@ -21,16 +19,13 @@ use tws::{
 use tws::{KeyPair, Reloaded};
 
 use super::app;
+use super::tls::Tls;
 use crate::cli::{Encryption, Settings};
 #[cfg(feature = "tls")]
-use crate::terminal::banner;
+use crate::terminal::addresses::reachable;
 
 /// The port of HTTPS that need not be said.
 const HTTPS_PORT: u16 = 443;
-
-/// There is none in this program.
-#[cfg(not(feature = "tls"))]
-pub(crate) enum Tls {}
 
 /// Reads the certificates, or makes one for where the server listens.
 #[cfg(feature = "tls")]
@@ -83,7 +78,7 @@ fn names(addresses: &[SocketAddr]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned()];
     let host = rustix::system::uname();
     names.extend(host.nodename().to_str().ok().map(str::to_owned));
-    let reached = banner::reached_from_anywhere(addresses);
+    let reached = reachable(addresses);
     names.extend(reached.iter().map(|address| address.ip().to_string()));
     names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
     let mut known = std::collections::BTreeSet::new();

@@ -3,3 +3,4 @@
 pub(crate) mod admin;
 pub(crate) mod app;
 pub(crate) mod https_redirect;
+pub(crate) mod tls;

@@ -3,7 +3,6 @@
 //! terminal, they are kept for it to show.
 
 use std::collections::VecDeque;
-use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,8 @@ use std::time::Duration;
 
 use env_logger::{Builder, Env, Target, WriteStyle};
 use log::LevelFilter;
+
+use super::paint::supports_color;
 
 /// Lines that wait; more are lost, which is better than to wait for a reader.
 const MAX_WAITING: usize = 1024;
@@ -113,14 +114,6 @@ impl Lines {
     }
 }
 
-/// Whether there is a terminal at the other end that shows colours, and whose user wants them
-/// (<https://no-color.org>).
-pub(crate) fn takes_colours(output: &impl IsTerminal) -> bool {
-    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let unable = env::var_os("TERM").is_some_and(|value| value == "dumb");
-    output.is_terminal() && !unwanted && !unable
-}
-
 /// The diagnostics; what waits is written when this is dropped.
 pub(crate) struct Diagnostics {
     sender: SyncSender<Message>,
@@ -134,7 +127,7 @@ impl Diagnostics {
     /// terminal that takes colours.
     pub(crate) fn collect(level: LevelFilter, style: WriteStyle) -> Self {
         let (sender, queue) = mpsc::sync_channel(MAX_WAITING);
-        let style = match takes_colours(&io::stderr()) {
+        let style = match supports_color(&io::stderr()) {
             true => style,
             false => WriteStyle::Never,
         };
