@@ -1,0 +1,372 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tws::site::Size;
+
+use super::*;
+
+fn settings(args: &[&str]) -> Result<Settings, String> {
+    let args = std::iter::once("tws").chain(args.iter().copied());
+    let words = Words {
+        args: args.map(Into::into).collect(),
+        ..Words::default()
+    };
+    Settings::read(&words).map_err(|stop| match stop {
+        Stop::Print(text) => panic!("{text}"),
+        Stop::Mistakes(mistakes) => match &mistakes[..] {
+            [Mistake::Usage(text)] => text.clone(),
+            other => panic!("{other:?}"),
+        },
+    })
+}
+
+#[test]
+fn a_bare_number_is_the_port() {
+    let table: &[(&[&str], &str, u16)] = &[
+        (&["80"], "", 80),
+        (&["site"], "site", 8000),
+        (&["site", "80"], "site", 80),
+        (&["80", "site"], "site", 80),
+        (&["./80"], "./80", 8000),
+        (&["80", "81x"], "81x", 80),
+        (&["-d", "site", "80"], "site", 80),
+        (&["site", "-p", "0"], "site", 0),
+        (&["site", "-p", "80", "80"], "site", 80),
+    ];
+    for (args, root, port) in table {
+        let settings = settings(args).expect("fine");
+        assert_eq!(settings.config.port, *port, "{args:?}");
+        if !root.is_empty() {
+            assert_eq!(settings.root, Path::new(root), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["70000"],
+            "PORT: must be an integer between 0 and 65535 (got \"70000\")",
+        ),
+        (
+            &["-p", "70000"],
+            "--port: must be an integer between 0 and 65535 (got \"70000\")",
+        ),
+        (
+            &["-p", "x"],
+            "--port: must be an integer between 0 and 65535 (got \"x\")",
+        ),
+        (&["-p"], "--port: the value is missing; give --port <PORT>"),
+        (
+            &["-p", "1", "-p", "2"],
+            "--port: given more than once; give one value",
+        ),
+        (&["a", "b"], "give only one folder (got a and b)"),
+        (&["80", "81", "a"], "give only one folder (got 81 and a)"),
+        (&["a", "80", "81"], "two ports given (80 and 81); give one"),
+        (
+            &["80", "-p", "81"],
+            "PORT and --port differ; give only one of them",
+        ),
+        (
+            &["a", "-d", "b"],
+            "PATH and --directory differ; give only one of them",
+        ),
+        (
+            &[""],
+            "PATH: the folder name is empty; give a folder, or . for this one",
+        ),
+        (
+            &["--prot", "80"],
+            "--prot: unknown flag; did you mean --port?",
+        ),
+        (
+            &["--frobnicate"],
+            "--frobnicate: unknown flag; `tws --help` lists the flags",
+        ),
+        (&["-i", "eth0"], "-i: unknown flag; did you mean --bind?"),
+        (
+            &["--listen", "80"],
+            "--listen: unknown flag; did you mean --port?",
+        ),
+        (
+            &["--no-hidden"],
+            "--no-hidden: unknown flag; use --hidden=no",
+        ),
+        (
+            &["--no-listing"],
+            "--no-listing: unknown flag; use --listing=off",
+        ),
+        (
+            &["--no-port"],
+            "--no-port: unknown flag; `tws --help` lists the flags",
+        ),
+        (&["--verbose=2"], "--verbose: takes no value (got \"2\")"),
+        (
+            &["--workers", "0"],
+            "--workers: must be an integer between 1 and 4294967295 (got \"0\")",
+        ),
+        (
+            &["--hidden=maybe"],
+            "--hidden: must be yes or no (got \"maybe\")",
+        ),
+        (
+            &["-b", "300.1.1.1.1"],
+            "--bind: \"300.1.1.1.1\" is neither an address nor a name that this machine can resolve; give an address such as 127.0.0.1, 0.0.0.0, ::1, [::]:80 or unix:/run/tws.sock",
+        ),
+        (
+            &["-b", "unix:"],
+            "--bind: the path of the Unix socket is missing; give unix:/run/tws.sock",
+        ),
+        (
+            &["--index", "a/b"],
+            "--index: must be the name of a file without folders (got \"a/b\")",
+        ),
+        (
+            &["--log-format", "xml"],
+            "--log-format: must be one of access-count, common, combined, json (got \"xml\")",
+        ),
+        (
+            &["--access-log", "off", "--access-log", "-"],
+            "--access-log: off excludes other destinations; give only one of them",
+        ),
+        (
+            &["--users", "oracle:x"],
+            "--users: must be a store such as sqlite:users.db or postgres://user:password@host/database",
+        ),
+        (
+            &["--users", "postgre://u:p@h/d"],
+            "--users: must be a store such as sqlite:users.db or postgres://user:password@host/database",
+        ),
+        (
+            &["--config", "f", "--no-site-file"],
+            "--config and --no-site-file exclude each other; give only one of them",
+        ),
+        (
+            &["--keep-alive-timeout", "0"],
+            "--keep-alive-timeout: must be an integer between 1 and 86400 (got \"0\")",
+        ),
+        (
+            &["--unix-mode", "rw"],
+            "--unix-mode: must be an octal file mode, such as 660 or 600 (got \"rw\")",
+        ),
+        (
+            &["--tls-key", "k"],
+            "0 --tls-cert and 1 --tls-key given; give one key for each certificate in the same order, or none if each key is in its certificate's file",
+        ),
+        (
+            &["--tls-cert", "a", "--tls-cert", "b", "--tls-key", "k"],
+            "2 --tls-cert and 1 --tls-key given; give one key for each certificate in the same order, or none if each key is in its certificate's file",
+        ),
+        (
+            &["--tls-self-signed", "--tls-cert", "a"],
+            "--tls-self-signed excludes --tls-cert and --tls-key; give one or the other",
+        ),
+        (
+            &["--redirect-http"],
+            "--redirect-http: HTTPS is off; add --tls-cert or --tls-self-signed",
+        ),
+        (
+            &["--redirect-http=x", "--tls-self-signed"],
+            "--redirect-http: must be an integer between 0 and 65535 (got \"x\")",
+        ),
+        (
+            &["--rate-limit", "0"],
+            "--rate-limit: the rate must be between 0.0001 and 1000000 requests per second",
+        ),
+        (
+            &["--rate-limit-connection", "1/s"],
+            "--rate-limit-connection: must be a rate such as 10, 0.5 or 10:50 (50 at once) (got \"1/s\")",
+        ),
+        (
+            &["--tui", "--access-log", "-"],
+            "--access-log - and --tui both need the terminal; write the log to a file",
+        ),
+        (
+            &["--admin", "9090"],
+            "--admin: must be an address with a port or a Unix socket, such as 127.0.0.1:9090, [::1]:9090 or unix:/run/tws-admin.sock (got \"9090\")",
+        ),
+        (
+            &["--admin", "0.0.0.0:9090"],
+            "--admin 0.0.0.0:9090: any machine could see which client downloads what; require passwords with --auth-file, or listen on 127.0.0.1",
+        ),
+        (
+            &["--admin", "[::]:9090"],
+            "--admin [::]:9090: any machine could see which client downloads what; require passwords with --auth-file, or listen on 127.0.0.1",
+        ),
+        (
+            &["--drain-delay", "100000"],
+            "--drain-delay: must be an integer between 0 and 86400 (got \"100000\")",
+        ),
+        (
+            &["--bandwidth", "1MB"],
+            "--bandwidth: must be a size such as 512 KiB, 100 MiB or 1 GiB (got \"1MB\")",
+        ),
+        (
+            &["--bandwidth", "0"],
+            "--bandwidth: must be at least 1 KiB per second (got \"0\")",
+        ),
+        (
+            &["--bandwidth-connection", "1023 B"],
+            "--bandwidth-connection: must be at least 1 KiB per second (got \"1023 B\")",
+        ),
+        (
+            &["--trusted-proxy", "proxy.example"],
+            "--trusted-proxy: must be a network or an address such as 10.0.0.0/8, 192.0.2.7 or ::1, or unix for peers on Unix sockets (got \"proxy.example\")",
+        ),
+        (
+            &["--trusted-proxy=::1", "--forwarded-field=x-real-ip"],
+            "--forwarded-field: must be x-forwarded-for or forwarded (got \"x-real-ip\")",
+        ),
+        (
+            &["--forwarded-field=forwarded"],
+            "--forwarded-field: no proxy is trusted; add --trusted-proxy",
+        ),
+        (
+            &["--slow-log", "1s"],
+            "--slow-log: must be an integer between 0 and 4294967295 (got \"1s\")",
+        ),
+        (
+            &["--cors=a.test"],
+            "--cors: must be an origin such as https://example.org, or * (got \"a.test\")",
+        ),
+        (
+            &["-H", "foo"],
+            "--header: must be a header field such as \"Cache-Control: no-cache\" (got \"foo\")",
+        ),
+        (
+            &["-H", "etag: \"a\""],
+            "--header: etag is set by the server; remove it",
+        ),
+        (
+            &["--spa=../a"],
+            "--spa: must be the name of a file below the root (got \"../a\")",
+        ),
+        (
+            &["--upload-max", "1 GiB"],
+            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+        ),
+        (
+            &["--upload-overwrite"],
+            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+        ),
+        (
+            &["--upload", "--upload-max", "1 GB"],
+            "--upload-max: must be a size such as 512 KiB, 100 MiB or 1 GiB (got \"1 GB\")",
+        ),
+        (
+            &["--upload", "-b", "0.0.0.0"],
+            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+        ),
+        (
+            &["--upload", "-b", "::1", "-b", "::"],
+            "--upload ([upload] in a file) with --bind ::: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+        ),
+    ];
+    for (args, expected) in table {
+        assert_eq!(
+            settings(args).expect_err("a usage error"),
+            *expected,
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn passwords_are_not_repeated() {
+    for store in [
+        "postgre://ana:s3cret@h/d",
+        "host=h password=s3cret",
+        "sqlite://s3cret@h",
+    ] {
+        if let Err(error) = settings(&["--users", store]) {
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+    for url in [
+        "postgres://ana:s3cret@h:1/d",
+        "postgresql://h/d?user=ana&password=s3cret",
+        "postgres://ana:s3cret",
+    ] {
+        let settings = settings(&["--users", url]).expect("a store");
+        let store = settings.users.as_ref().expect("a store");
+        let shown = format!("{settings:?} {store}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}
+
+#[test]
+fn addresses() {
+    let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
+    let v4 = Endpoint::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let v6 = Endpoint::Address(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    assert_eq!(of(&[]), Ok(vec![v4.clone()]));
+    assert_eq!(of(&["-b", "::1"]), Ok(vec![v6.clone()]));
+    assert_eq!(
+        of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
+        Ok(vec![v6, v4.clone()])
+    );
+    assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+    let socket = |text: &str| Endpoint::Socket(text.parse().expect("an address"));
+    assert_eq!(
+        of(&["-b", "127.0.0.2:80,[::1]:81", "-b", "unix:/run/tws.sock"]),
+        Ok(vec![
+            socket("127.0.0.2:80"),
+            socket("[::1]:81"),
+            Endpoint::Unix("/run/tws.sock".into())
+        ])
+    );
+    let localhost = of(&["-b", "localhost:82"]).expect("known");
+    assert!(localhost.contains(&socket("127.0.0.1:82")), "{localhost:?}");
+}
+
+#[test]
+fn uploads_are_for_this_machine_or_for_those_who_say_who_they_are() {
+    let of = |args: &[&str]| {
+        let site = settings(args).expect("fine").site;
+        site.upload
+            .map(|upload| (upload.max.map(Size::bytes), upload.overwrite))
+    };
+    assert_eq!(of(&[]), None);
+    assert_eq!(
+        of(&["--upload", "-b", "::1", "-b", "127.0.0.2"]),
+        Some((None, false))
+    );
+    let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
+    assert_eq!(of(&all), Some((Some(10 << 20), true)));
+    let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()];
+    assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
+    let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+    assert_eq!(
+        check_uploads(
+            &[mapped.into(), Endpoint::Unix("s".into())],
+            Authentication::None
+        ),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_certificate_has_a_key_of_its_own_or_in_its_file() {
+    let of = |args: &[&str]| settings(args).map(|settings| settings.encryption);
+    let pair = |a: &str, b: &str| (PathBuf::from(a), PathBuf::from(b));
+    assert_eq!(of(&[]), Ok(Encryption::Off));
+    assert_eq!(of(&["--tls-self-signed"]), Ok(Encryption::SelfSigned));
+    let both = Encryption::Certificates(vec![pair("a", "a"), pair("b", "b")]);
+    assert_eq!(of(&["--tls-cert=a", "--tls-cert=b"]), Ok(both));
+    let apart = Encryption::Certificates(vec![pair("a", "k"), pair("b", "l")]);
+    let args = ["--tls-cert=a", "--tls-key=k", "--tls-cert=b", "--tls-key=l"];
+    assert_eq!(of(&args), Ok(apart));
+}
+
+#[test]
+fn the_access_log_goes_where_it_is_sent() {
+    let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
+    assert_eq!(of(&[]), Ok(1));
+    assert_eq!(of(&["-q"]), Ok(0));
+    assert_eq!(of(&["--tui"]), Ok(0));
+    assert_eq!(of(&["--tui", "--access-log", "a.log"]), Ok(1));
+    assert_eq!(of(&["-q", "--access-log", "-"]), Ok(1));
+    assert_eq!(of(&["--access-log", "off"]), Ok(0));
+    assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));
+}
