@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::{Mistake, Settings, Stop, Task, View, Words};
+use cli::{ConfigError, Exit, RawArgs, Settings, Subcommand, View};
 use commands::explain::Question;
 use env_logger::WriteStyle;
 use lifecycle::inherited_sockets::Inheritance;
@@ -20,17 +20,19 @@ use terminal::stderr_log::Diagnostics;
 use tws::Error;
 
 fn main() -> ExitCode {
-    let mut words = Words::of_process();
-    match Task::take_from(&mut words) {
-        Task::Serve => serve(words),
-        Task::Check => commands::check::run(&words),
-        Task::Explain => explain(&words),
-        Task::Completions => cli::completions(&words).map_or_else(end, |script| print(&script)),
-        Task::Man => cli::man(&words).map_or_else(end, |page| print(&page)),
+    let mut words = RawArgs::of_process();
+    match Subcommand::take_from(&mut words) {
+        Subcommand::Serve => serve(words),
+        Subcommand::Check => commands::check::run(&words),
+        Subcommand::Explain => explain(&words),
+        Subcommand::Completions => {
+            cli::completions(&words).map_or_else(end, |script| print(&script))
+        }
+        Subcommand::Man => cli::man(&words).map_or_else(end, |page| print(&page)),
     }
 }
 
-fn serve(mut words: Words) -> ExitCode {
+fn serve(mut words: RawArgs) -> ExitCode {
     let inheritance = match Inheritance::take() {
         Ok(inheritance) => inheritance,
         Err(error) => {
@@ -38,18 +40,18 @@ fn serve(mut words: Words) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    words.listening = inheritance.listening();
+    words.inherited = inheritance.listening();
     let settings = match Settings::read(&words) {
         Ok(settings) => settings,
         Err(stop) => return end(stop),
     };
-    if settings.view == View::Transfers && !has_terminal() {
+    if settings.view == View::Tui && !has_terminal() {
         complain("--tui: needs a terminal as standard input and output; leave it out");
         return ExitCode::from(2);
     }
     let style = match settings.view {
-        View::Lines => WriteStyle::Always,
-        View::Transfers => WriteStyle::Never,
+        View::Log => WriteStyle::Always,
+        View::Tui => WriteStyle::Never,
     };
     let mut diagnostics = Diagnostics::collect(settings.log_level, style);
     let root = settings.root.clone();
@@ -64,7 +66,7 @@ fn serve(mut words: Words) -> ExitCode {
     }
 }
 
-fn explain(words: &Words) -> ExitCode {
+fn explain(words: &RawArgs) -> ExitCode {
     let settings = match Settings::read(words) {
         Ok(settings) => settings,
         Err(stop) => return end(stop),
@@ -73,7 +75,7 @@ fn explain(words: &Words) -> ExitCode {
     match question.map(|question| question.map(|it| commands::explain::explain(&settings, &it))) {
         Ok(Some(Err(error))) => fail(&error, &settings.root),
         Ok(_) => ExitCode::SUCCESS,
-        Err(text) => end(Stop::Mistakes(vec![Mistake::Usage(text)])),
+        Err(text) => end(Exit::Errors(vec![ConfigError::Usage(text)])),
     }
 }
 
@@ -103,15 +105,15 @@ fn fail(error: &Error, root: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn end(stop: Stop) -> ExitCode {
+fn end(stop: Exit) -> ExitCode {
     let text = stop.to_string();
     match stop {
-        Stop::Print(_) => print(text.as_bytes()),
-        Stop::Mistakes(mistakes) => {
+        Exit::Print(_) => print(text.as_bytes()),
+        Exit::Errors(errors) => {
             complain(&text);
-            match mistakes.first() {
-                Some(Mistake::Usage(_)) => ExitCode::from(2),
-                Some(Mistake::Failure(_)) | None => ExitCode::FAILURE,
+            match errors.first() {
+                Some(ConfigError::Usage(_)) => ExitCode::from(2),
+                Some(ConfigError::Failure(_)) | None => ExitCode::FAILURE,
             }
         }
     }

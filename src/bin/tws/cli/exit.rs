@@ -1,4 +1,4 @@
-//! What the process says instead of serving.
+//! How the process ends if it does not serve.
 
 use std::fmt;
 
@@ -6,31 +6,31 @@ use clap::error::ErrorKind;
 
 use super::messages;
 
-/// What the process ends with instead of serving: help to print, or what is wrong.
+/// The reason not to serve: help to print, or errors.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum Exit {
     Print(String),
     /// At least one.
-    Mistakes(Vec<Mistake>),
+    Errors(Vec<ConfigError>),
 }
 
-/// What is wrong, in one line.
+/// An error in the settings, as one line.
 #[derive(Debug)]
-pub(crate) enum Mistake {
-    /// In what was typed or in the environment.
+pub(crate) enum ConfigError {
+    /// A wrong flag or environment variable.
     Usage(String),
-    /// In a file.
+    /// A wrong settings file, or settings that cannot be used together.
     Failure(String),
 }
 
-/// The first mistake, and how many more there are.
-impl fmt::Display for Stop {
+/// The first error, and the number of further ones.
+impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Print(text) => f.write_str(text),
-            Self::Mistakes(mistakes) => {
-                f.write_str(mistakes.first().map_or("", Mistake::text))?;
-                match mistakes.len() {
+            Self::Errors(errors) => {
+                f.write_str(errors.first().map_or("", ConfigError::text))?;
+                match errors.len() {
                     0 | 1 => Ok(()),
                     count => write!(f, "; and {} more, see `tws check`", count - 1),
                 }
@@ -39,7 +39,7 @@ impl fmt::Display for Stop {
     }
 }
 
-impl Mistake {
+impl ConfigError {
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Usage(text) | Self::Failure(text) => text,
@@ -47,13 +47,13 @@ impl Mistake {
     }
 }
 
-impl From<clap::Error> for Stop {
+impl From<clap::Error> for Exit {
     fn from(error: clap::Error) -> Self {
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Self::Print(error.render().to_string())
             }
-            _ => Self::Mistakes(vec![Mistake::Usage(messages::line(&error))]),
+            _ => Self::Errors(vec![ConfigError::Usage(messages::line(&error))]),
         }
     }
 }

@@ -1,19 +1,24 @@
-//! What other machines may reach: some things only if every request says who sends it.
+//! Which settings expose the server to other machines, and which of those require passwords.
 
 use std::net::IpAddr;
 
 use tws::Endpoint;
 
-use super::layers::Listening;
+use super::raw_args::InheritedEndpoints;
 
-/// Whether every request must say who sends it.
+/// Whether every request must carry a user name and a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authentication {
     Required,
     None,
 }
 
-/// Other machines may store files here only if they say who they are.
+/// Returns true if other machines can connect to `address`.
+pub(crate) fn is_exposed(address: IpAddr) -> bool {
+    !address.to_canonical().is_loopback()
+}
+
+/// Rejects uploads from other machines without authentication.
 pub(super) fn check_uploads(
     addresses: &[Endpoint],
     authentication: Authentication,
@@ -28,12 +33,8 @@ pub(super) fn check_uploads(
     }
 }
 
-/// True if other machines may come that way.
-pub(crate) fn is_exposed(address: IpAddr) -> bool {
-    !address.to_canonical().is_loopback()
-}
-
-/// Who asks for what is for whom, is not for other machines to know.
+/// Rejects an admin listener that other machines can use without authentication: it shows which
+/// client downloads what.
 pub(super) fn check_admin(
     endpoint: &Endpoint,
     authentication: Authentication,
@@ -47,10 +48,14 @@ pub(super) fn check_admin(
     }
 }
 
-/// Where operators ask: of the sockets that are open for it the one that most can reach.
-pub(super) fn most_exposed(listening: &Listening, own: Endpoint) -> Endpoint {
-    let given = listening.admin.iter().flatten();
-    // From other machines rather than from this one, and by a Unix socket least of all.
-    let reach = |endpoint: &&Endpoint| endpoint.ip().map(is_exposed);
-    given.max_by_key(reach).cloned().unwrap_or(own)
+/// Returns the endpoint of the admin listener: of the inherited sockets the one that most machines can
+/// reach, else the configured one.
+pub(super) fn admin_endpoint(inherited: &InheritedEndpoints, configured: Endpoint) -> Endpoint {
+    let inherited = inherited.admin.iter().flatten();
+    // An exposed address ranks above a loopback one, and that above a Unix socket.
+    let exposure = |endpoint: &&Endpoint| endpoint.ip().map(is_exposed);
+    inherited
+        .max_by_key(exposure)
+        .cloned()
+        .unwrap_or(configured)
 }

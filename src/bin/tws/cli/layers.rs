@@ -1,16 +1,16 @@
-//! Flags, the environment and the file become one set of flags: the first that names a setting
-//! decides it alone. What a variable or a key says is turned into its flag's words and read as if it
-//! had been typed, so there is one definition of each setting, and one that is new has its variable
-//! and its key at once.
+//! Merges flags, environment variables and the settings file into one set of flags. For each setting,
+//! the first of the three that names it decides it alone. A variable or a key is converted to the
+//! arguments of its flag and parsed as if it had been typed, so each setting has one definition, and a
+//! new flag gets its variable and its key without further code.
 //!
-//! - A setting that may be repeated is an array in the file, and in the environment one value on each
-//!   line; a setting whose values never hold a comma takes them in one line, too.
-//! - An empty variable says nothing. So does what somebody before it has decided: it is not looked
-//!   at. An empty array in the file says that there is none, which is the default.
-//! - `--directory` and PATH are one setting, as are `--port` and PORT; `--no-site-file` decides
-//!   `--config`, too, `--quiet` decides `--verbose`, and the other way round.
-//! - Paths in a file that `--config` names are relative to its folder. A root's own file may have
-//!   come from a stranger: it may not set what is the server's and not the site's (`flags::key`).
+//! - A setting that may be repeated is an array in the file, and has one value on each line in the
+//!   environment; a setting whose values never contain a comma also takes them on one line.
+//! - An empty variable is ignored. A value that a higher layer overrides is not parsed. An empty array
+//!   in the file is no value, which is the default.
+//! - `--directory` and PATH are one setting, as are `--port` and PORT. `--no-site-file` also decides
+//!   `--config`; `--quiet` and `--verbose` decide each other.
+//! - Paths in a file that `--config` names are relative to its folder. The file of a served folder may
+//!   come with an untrusted archive: it may only set what concerns the site (`flags::key`).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -19,125 +19,84 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use tws::Endpoint;
 use tws::site::{ConfigFile, OtherKey, Site};
 
-use super::exit::{Mistake, Stop};
-use super::flags::{self, Flags, Key, Purpose};
+use super::command;
+use super::exit::{ConfigError, Exit};
+use super::flags::{self, FileKey, Flags, Mode};
 use super::messages::{self, nearest};
+use super::raw_args::RawArgs;
 use crate::lifecycle::upgrade;
 
-/// How the names of variables begin.
+/// The prefix of the environment variables.
 const PREFIX: &str = "TWS_";
 
-/// What all have said together.
-pub(super) struct Layers {
+/// The merged settings of all layers.
+pub(super) struct ConfigLayers {
     pub(super) flags: Flags,
-    /// What the site file says of the site.
+    /// The rules of the site, from the settings file.
     pub(super) site: Site,
-    pub(super) site_file: SiteFile,
+    pub(super) site_file: SiteFileSource,
     pub(super) root: PathBuf,
-    pub(super) root_was_named: bool,
-    /// What is no mistake and yet not meant, perhaps.
+    pub(super) root_is_explicit: bool,
+    /// Allowed, but probably not intended; one line each.
     pub(super) warnings: Vec<String>,
-    /// What was said and is wrong. It is left out.
-    pub(super) mistakes: Vec<Mistake>,
+    /// The settings that are wrong. They are left out of `flags`.
+    pub(super) errors: Vec<ConfigError>,
 }
 
-/// Which site file is read.
+/// Which settings file is read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SiteFile {
-    /// The root's own, if it has one.
-    OfRoot,
-    At(PathBuf),
+pub(crate) enum SiteFileSource {
+    /// `.tws.toml` in the root, if there is one.
+    InRoot,
+    /// That of `--config`.
+    Path(PathBuf),
     None,
 }
 
-/// The arguments and variables of a process.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Words {
-    /// The first is the program's name.
-    pub(crate) args: Vec<OsString>,
-    pub(crate) variables: Vec<(OsString, OsString)>,
-    pub(crate) purpose: Purpose,
-    /// It comes before all that is said.
-    pub(crate) listening: Listening,
-}
-
-/// Where sockets listen that the process was given; a server for which there are none opens its own.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Listening {
-    pub(crate) server: Option<Vec<Endpoint>>,
-    /// They mean nothing without `--admin`.
-    pub(crate) admin: Option<Vec<Endpoint>>,
-}
-
-impl Words {
-    pub(crate) fn of_process() -> Self {
-        Self {
-            args: std::env::args_os().collect(),
-            variables: std::env::vars_os().collect(),
-            purpose: Purpose::Serving,
-            listening: Listening::default(),
-        }
-    }
-}
-
-impl Layers {
-    /// Reads the file, too, if there is one.
-    pub(super) fn read(words: &Words) -> Result<Self, Stop> {
-        let mut layers = Reading::of(words)?;
-        let warnings = layers.add_variables(&words.variables);
-        let flags = layers.flags()?;
-        let site_file = match (&flags.config, flags.no_site_file) {
-            (Some(_), Some(true)) => {
-                let text = "--config and --no-site-file exclude each other; give only one of them";
-                return Err(flags::usage(text.to_owned()).into());
-            }
-            (Some(path), _) => SiteFile::At(path.clone()),
-            (None, Some(true)) => SiteFile::None,
-            (None, _) => SiteFile::OfRoot,
-        };
-        let document = match &site_file {
-            SiteFile::At(path) => ConfigFile::read(path).map(Some),
-            SiteFile::OfRoot => ConfigFile::of_root(&root(&flags)?.unwrap_or_else(default_root)),
-            SiteFile::None => Ok(None),
-        };
-        let document = match document {
-            Ok(document) => document,
-            Err(error) => {
-                layers.mistakes.push(Mistake::Failure(error.to_string()));
-                // All that is served may be in it.
-                if let SiteFile::At(_) = site_file {
-                    return Err(Stop::Mistakes(layers.mistakes));
-                }
-                None
-            }
-        };
+impl ConfigLayers {
+    /// Parses the arguments and variables, and reads the settings file if there is one.
+    pub(super) fn read(args: &RawArgs) -> Result<Self, Exit> {
+        let mut parser = LayerParser::new(args)?;
+        let warnings = parser.add_variables(&args.variables);
+        let site_file = site_file(&parser.flags()?)?;
+        let document = parser.read_document(&site_file)?;
         if let Some(document) = &document {
-            layers.add_document(document, &site_file);
+            parser.add_document(document, &site_file);
         }
-        let flags = layers.flags()?;
-        let named = root(&flags)?;
+        let flags = parser.flags()?;
+        let root = explicit_root(&flags)?;
         Ok(Self {
             site: document.map(|document| document.site).unwrap_or_default(),
             site_file,
-            root_was_named: named.is_some(),
-            root: named.unwrap_or_else(default_root),
+            root_is_explicit: root.is_some(),
+            root: root.unwrap_or_else(default_root),
             flags,
             warnings,
-            mistakes: layers.mistakes,
+            errors: parser.errors,
         })
     }
 }
 
-/// PATH or --directory.
-fn root(flags: &Flags) -> Result<Option<PathBuf>, clap::Error> {
+fn site_file(flags: &Flags) -> Result<SiteFileSource, clap::Error> {
+    match (&flags.config, flags.no_site_file) {
+        (Some(_), Some(true)) => Err(flags::usage(
+            "--config and --no-site-file exclude each other; give only one of them".to_owned(),
+        )),
+        (Some(path), _) => Ok(SiteFileSource::Path(path.clone())),
+        (None, Some(true)) => Ok(SiteFileSource::None),
+        (None, _) => Ok(SiteFileSource::InRoot),
+    }
+}
+
+/// Returns PATH or the value of `--directory`.
+fn explicit_root(flags: &Flags) -> Result<Option<PathBuf>, clap::Error> {
     let (path, _) = flags.path_and_port()?;
     either("PATH", path, "--directory", flags.directory.clone())
 }
 
-/// One setting that can be given in two ways, but not differently.
+/// Returns the value of a setting that can be given in two ways, but not with two values.
 pub(super) fn either<T: PartialEq>(
     first_name: &str,
     first: Option<T>,
@@ -157,67 +116,67 @@ fn default_root() -> PathBuf {
     PathBuf::from(if www.is_dir() { "./www" } else { "." })
 }
 
-/// Layers on the way down.
-struct Reading {
+/// Merges the layers, from the highest precedence to the lowest.
+struct LayerParser {
     command: Command,
     program: OsString,
-    /// What is typed, and before it what those below have added.
-    words: Vec<OsString>,
-    purpose: Purpose,
-    /// The settings that are decided, by long name.
+    /// The typed arguments, after those that lower layers have added.
+    args: Vec<OsString>,
+    mode: Mode,
+    /// The long names of the settings that are decided.
     decided: BTreeSet<String>,
-    /// Those of the layer that is being added.
-    said: Vec<String>,
-    mistakes: Vec<Mistake>,
+    /// Those that the current layer has added.
+    added: Vec<String>,
+    errors: Vec<ConfigError>,
 }
 
-impl Reading {
-    fn of(words: &Words) -> Result<Self, Stop> {
-        let mut command = flags::command();
+impl LayerParser {
+    fn new(args: &RawArgs) -> Result<Self, Exit> {
+        let mut command = command::serve();
         command.build();
-        let (program, typed) = words
+        let (program, typed) = args
             .args
             .split_first()
             .map_or((OsStr::new("tws"), &[][..]), |it| (it.0.as_os_str(), it.1));
-        let mut reading = Self {
+        let mut parser = Self {
             command,
             program: program.to_owned(),
-            words: typed.to_owned(),
-            purpose: words.purpose,
+            args: typed.to_owned(),
+            mode: args.mode,
             decided: BTreeSet::new(),
-            said: Vec::new(),
-            mistakes: Vec::new(),
+            added: Vec::new(),
+            errors: Vec::new(),
         };
-        reading.flags()?;
-        Ok(reading)
+        parser.flags()?;
+        Ok(parser)
     }
 
-    /// What is said so far; that is decided now.
+    /// Parses the layers added so far and marks their settings as decided.
     fn flags(&mut self) -> Result<Flags, clap::Error> {
-        let all = std::iter::once(&self.program).chain(&self.words);
-        let (flags, matches) = Flags::parse(&all.cloned().collect::<Vec<_>>(), self.purpose)?;
+        let all = std::iter::once(&self.program).chain(&self.args);
+        let (flags, matches) = Flags::parse(&all.cloned().collect::<Vec<_>>(), self.mode)?;
         self.decide(&flags, &matches)?;
         Ok(flags)
     }
 
     fn decide(&mut self, flags: &Flags, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let named = |arg: &Arg| {
+        let is_typed = |arg: &Arg| {
             let source = matches.value_source(arg.get_id().as_str());
             source == Some(ValueSource::CommandLine)
         };
-        let named = flags::settings(&self.command)
-            .filter(|(arg, _)| named(arg))
+        let typed = command::settings(&self.command)
+            .filter(|(arg, _)| is_typed(arg))
             .map(|(_, long)| long.to_owned());
-        self.decided.extend(named.chain(self.said.drain(..)));
+        self.decided.extend(typed.chain(self.added.drain(..)));
         let (path, port) = flags.path_and_port()?;
-        let is = |long| self.decided.contains(long);
+        let is_decided = |long| self.decided.contains(long);
         let implied = [
             ("directory", path.is_some()),
             ("port", port.is_some()),
             ("config", flags.no_site_file == Some(true)),
-            ("no-site-file", is("config")),
-            ("quiet", is("verbose")),
-            ("verbose", is("quiet")),
+            ("no-site-file", is_decided("config")),
+            ("quiet", is_decided("verbose")),
+            ("verbose", is_decided("quiet")),
         ];
         let implied = implied.iter().filter(|(_, is_implied)| *is_implied);
         self.decided
@@ -225,9 +184,9 @@ impl Reading {
         Ok(())
     }
 
-    /// Adds what the environment says. Returns what it says in vain, perhaps.
+    /// Adds the environment variables. Returns warnings about variables that are likely misspelt.
     fn add_variables(&mut self, variables: &[(OsString, OsString)]) -> Vec<String> {
-        let mut said = Vec::new();
+        let mut settings = Vec::new();
         let mut warnings = Vec::new();
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
@@ -236,74 +195,94 @@ impl Reading {
             if value.is_empty() || name == upgrade::VARIABLE {
                 continue;
             }
-            let arg = flags::settings(&self.command)
+            let arg = command::settings(&self.command)
                 .map(|(arg, _)| arg)
-                .find(|arg| flags::variable(arg).as_deref() == Some(name));
+                .find(|arg| command::variable(arg).as_deref() == Some(name));
             match arg {
                 Some(arg) => {
                     let lines = value.as_bytes().split(|&byte| byte == b'\n');
                     let lines = lines.filter(|line| !line.is_empty());
                     let values = lines.map(|line| OsStr::from_bytes(line).to_owned());
-                    said.push((arg.clone(), name.to_owned(), values.collect()));
+                    settings.push((arg.clone(), name.to_owned(), values.collect()));
                 }
-                None => warnings.extend(self.warning(name)),
+                None => warnings.extend(self.misspelt_variable(name)),
             }
         }
-        for (arg, name, values) in said {
+        for (arg, name, values) in settings {
             self.add(&arg, values, |reason| {
-                Mistake::Usage(format!("{name}: {reason}"))
+                ConfigError::Usage(format!("{name}: {reason}"))
             });
         }
         warnings
     }
 
-    /// Many a program has variables that begin with these letters.
-    fn warning(&self, name: &str) -> Option<String> {
-        let names = flags::settings(&self.command).filter_map(|(arg, _)| flags::variable(arg));
-        let near = nearest(name, names)?;
+    /// Returns a warning if `name` resembles a variable. Other names with the prefix are ignored, as
+    /// they may belong to other programs.
+    fn misspelt_variable(&self, name: &str) -> Option<String> {
+        let settings = command::settings(&self.command);
+        let near = nearest(name, settings.filter_map(|(arg, _)| command::variable(arg)))?;
         Some(format!(
             "{name}: unknown environment variable; did you mean {near}?"
         ))
     }
 
-    /// Adds what the file says beside what it says of the site.
-    fn add_document(&mut self, document: &ConfigFile, site_file: &SiteFile) {
+    /// Reads the settings file. An error in the file of a served folder is recorded; one in the file of
+    /// `--config` ends the parsing, since that file may set everything else.
+    fn read_document(&mut self, site_file: &SiteFileSource) -> Result<Option<ConfigFile>, Exit> {
+        let document = match site_file {
+            SiteFileSource::Path(path) => ConfigFile::read(path).map(Some),
+            SiteFileSource::InRoot => {
+                let root = explicit_root(&self.flags()?)?;
+                ConfigFile::of_root(&root.unwrap_or_else(default_root))
+            }
+            SiteFileSource::None => Ok(None),
+        };
+        document.or_else(|error| {
+            self.errors.push(ConfigError::Failure(error.to_string()));
+            match site_file {
+                SiteFileSource::Path(_) => Err(Exit::Errors(std::mem::take(&mut self.errors))),
+                SiteFileSource::InRoot | SiteFileSource::None => Ok(None),
+            }
+        })
+    }
+
+    /// Adds the keys of the settings file that are no rules of the site.
+    fn add_document(&mut self, document: &ConfigFile, site_file: &SiteFileSource) {
         let folder = document.path.parent().unwrap_or(Path::new(""));
-        for other in &document.others {
-            let place = format!("{}:{}", document.path.display(), other.line);
-            let wrong = |reason: String| Mistake::Failure(format!("{place}: {reason}"));
-            match self.understand(other, site_file) {
+        for key in &document.others {
+            let place = format!("{}:{}", document.path.display(), key.line);
+            let failure = |reason: String| ConfigError::Failure(format!("{place}: {reason}"));
+            match self.arg_of_key(key, site_file) {
                 Ok((arg, values)) => {
-                    let values = values.iter().map(|value| anchored(&arg, value, folder));
-                    let values = values.collect();
-                    self.add(&arg, values, |reason| {
-                        wrong(format!("{}: {reason}", other.name))
+                    let values = values.iter().map(|value| relative_to(folder, &arg, value));
+                    self.add(&arg, values.collect(), |reason| {
+                        failure(format!("{}: {reason}", key.name))
                     });
                 }
-                Err(reason) => self.mistakes.push(wrong(reason)),
+                Err(reason) => self.errors.push(failure(reason)),
             }
         }
     }
 
-    /// The flag of a key, and what the key says about it.
-    fn understand<'o>(
+    /// Returns the flag of a key, and the values of the key.
+    fn arg_of_key<'k>(
         &self,
-        other: &'o OtherKey,
-        site_file: &SiteFile,
-    ) -> Result<(Arg, &'o [String]), String> {
-        let name = other.name.as_str();
-        let arg = flags::settings(&self.command).find(|(_, long)| *long == name);
+        key: &'k OtherKey,
+        site_file: &SiteFileSource,
+    ) -> Result<(Arg, &'k [String]), String> {
+        let name = key.name.as_str();
+        let arg = command::settings(&self.command).find(|(_, long)| *long == name);
         let Some((arg, long)) = arg else {
-            return Err(self.unknown(name));
+            return Err(self.unknown_key(name));
         };
         match (flags::key(long), site_file) {
-            (Key::Nowhere, _) => Err(self.unknown(name)),
-            (Key::Site(key), _) => Err(format!("{name}: unknown key; write it as {key}")),
-            (Key::BesideInConfig(_), SiteFile::OfRoot) => Err(format!(
+            (FileKey::NotInFile, _) => Err(self.unknown_key(name)),
+            (FileKey::Site(key), _) => Err(format!("{name}: unknown key; write it as {key}")),
+            (FileKey::ConfigOnly(_), SiteFileSource::InRoot) => Err(format!(
                 "{name}: not allowed in the file of a served folder, which may come from elsewhere; \
                  set it in a file that --config names"
             )),
-            (Key::Beside(_) | Key::BesideInConfig(_), _) => match &other.values {
+            (FileKey::AnyFile(_) | FileKey::ConfigOnly(_), _) => match &key.values {
                 Some(values) => Ok((arg.clone(), values)),
                 None => Err(format!(
                     "{name}: must be a string, a number, a boolean or an array of these"
@@ -312,11 +291,11 @@ impl Reading {
         }
     }
 
-    fn unknown(&self, name: &str) -> String {
-        let beside = flags::settings(&self.command)
+    fn unknown_key(&self, name: &str) -> String {
+        let flags = command::settings(&self.command)
             .map(|(_, long)| long)
-            .filter(|long| !matches!(flags::key(long), Key::Site(_) | Key::Nowhere));
-        let keys = Site::KEYS.iter().copied().chain(beside);
+            .filter(|long| !matches!(flags::key(long), FileKey::Site(_) | FileKey::NotInFile));
+        let keys = Site::KEYS.iter().copied().chain(flags);
         match nearest(name, keys.map(str::to_owned)) {
             Some(near) => format!("{name}: unknown key; did you mean {near}?"),
             None => format!(
@@ -326,36 +305,36 @@ impl Reading {
         }
     }
 
-    /// Adds what is said of one setting, unless that is decided.
-    fn add(&mut self, arg: &Arg, values: Vec<OsString>, wrong: impl Fn(String) -> Mistake) {
+    /// Adds the values of one setting, unless a higher layer has decided it.
+    fn add(&mut self, arg: &Arg, values: Vec<OsString>, to_error: impl Fn(String) -> ConfigError) {
         let Some(long) = arg.get_long() else { return };
         if self.decided.contains(long) {
             return;
         }
-        let words = match words(arg, long, values) {
-            Ok(words) => words,
-            Err(reason) => return self.mistakes.push(wrong(reason)),
+        let args = match to_args(arg, long, values) {
+            Ok(args) => args,
+            Err(reason) => return self.errors.push(to_error(reason)),
         };
-        let alone = std::iter::once(&self.program).chain(&words);
-        match Flags::parse(&alone.cloned().collect::<Vec<_>>(), Purpose::Serving) {
+        let alone = std::iter::once(&self.program).chain(&args);
+        match Flags::parse(&alone.cloned().collect::<Vec<_>>(), Mode::Serve) {
             Ok(_) => {
-                self.said.push(long.to_owned());
-                self.words.splice(0..0, words);
+                self.added.push(long.to_owned());
+                self.args.splice(0..0, args);
             }
-            Err(error) => self.mistakes.push(wrong(messages::reason(&error))),
+            Err(error) => self.errors.push(to_error(messages::reason(&error))),
         }
     }
 }
 
-/// What would have been typed to say the same.
-fn words(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>, String> {
-    let word = |value: OsString| {
-        let mut word = format!("--{long}=").into_bytes();
-        word.extend_from_slice(value.as_bytes());
-        OsString::from_vec(word)
+/// Returns the arguments that set a flag to `values`.
+fn to_args(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let with_value = |value: OsString| {
+        let mut arg = format!("--{long}=").into_bytes();
+        arg.extend_from_slice(value.as_bytes());
+        OsString::from_vec(arg)
     };
     if !matches!(arg.get_action(), ArgAction::Count) {
-        return Ok(values.into_iter().map(word).collect());
+        return Ok(values.into_iter().map(with_value).collect());
     }
     let number = match &values[..] {
         [value] => value.to_str().and_then(|text| text.parse::<u8>().ok()),
@@ -365,17 +344,18 @@ fn words(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>, 
     Ok(vec![format!("--{long}").into(); number.into()])
 }
 
-/// A path in a file is relative to the file.
-fn anchored(arg: &Arg, value: &str, folder: &Path) -> OsString {
+/// Makes the value of a flag that takes a path relative to the folder of the settings file.
+fn relative_to(folder: &Path, arg: &Arg, value: &str) -> OsString {
     let is_path = matches!(
         arg.get_value_hint(),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
     );
-    // A word that stands for something else (--access-log).
-    let is_word = matches!(value, "-" | "off");
-    match is_path && !is_word {
-        true => folder.join(value).into_os_string(),
-        false => value.into(),
+    // The values of --access-log that are no paths.
+    let is_keyword = matches!(value, "-" | "off");
+    if is_path && !is_keyword {
+        folder.join(value).into_os_string()
+    } else {
+        value.into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The errors of the command line as one line each: `subject: what is wrong; what to do`.
+//! The wording of errors in the settings: one line each, `subject: cause; remedy`.
 
 use std::error::Error as _;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{flags, subcommand};
+use super::{command, subcommand};
 
-/// What other servers call some flags.
+/// Names that other servers have for some flags, and the flag.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("-i", "--bind"),
     ("--interface", "--bind"),
@@ -21,10 +21,10 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("--threads", "--workers"),
 ];
 
-/// Words that are neither a folder nor a subcommand, and the flag that is meant.
-const WORDS_FOR_FLAGS: &[(&str, &str)] = &[("help", "--help"), ("version", "--version")];
+/// Operands that are likely meant as a flag, and the flag.
+const OPERANDS_FOR_FLAGS: &[(&str, &str)] = &[("help", "--help"), ("version", "--version")];
 
-/// An error in what was typed, which names the flag.
+/// Returns an error in the arguments as one line that begins with the flag.
 pub(super) fn line(error: &clap::Error) -> String {
     match subject(error) {
         Some(subject) => format!("{subject}: {}", reason(error)),
@@ -32,7 +32,7 @@ pub(super) fn line(error: &clap::Error) -> String {
     }
 }
 
-/// The same without the flag: a variable or a key said it.
+/// Returns cause and remedy of an error without the flag: for variables and keys of a file.
 pub(super) fn reason(error: &clap::Error) -> String {
     let value = || text(error, ContextKind::InvalidValue).unwrap_or_default();
     match error.kind() {
@@ -46,8 +46,8 @@ pub(super) fn reason(error: &clap::Error) -> String {
             format!("the value is missing; give {usage}")
         }
         ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(words)) => {
-                format!("must be one of {} (got {:?})", words.join(", "), value())
+            Some(ContextValue::Strings(values)) => {
+                format!("must be one of {} (got {:?})", values.join(", "), value())
             }
             _ => rendered(error),
         },
@@ -67,7 +67,7 @@ pub(super) fn reason(error: &clap::Error) -> String {
     }
 }
 
-/// The flag by its long name, or the word that is wrong.
+/// Returns the long name of the wrong flag, or the wrong operand.
 fn subject(error: &clap::Error) -> Option<String> {
     let arg = text(error, ContextKind::InvalidArg)?;
     let name = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
@@ -87,55 +87,53 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// clap explains over several lines; one is what logs and scripts want.
+/// Returns the error as clap words it, but on one line, as logs and scripts expect it.
 fn rendered(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
     });
-    let words = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
+    let line = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 fn advice_on_flag(flag: &str) -> String {
-    let command = flags::command();
-    let other = OTHER_NAMES.iter().find(|(name, _)| *name == flag);
-    let near = || {
-        let longs = flags::settings(&command).map(|(_, long)| format!("--{long}"));
-        nearest(flag, longs)
+    let command = command::serve();
+    let other_name = || {
+        let (_, flag) = OTHER_NAMES.iter().find(|(name, _)| *name == flag)?;
+        Some(format!("did you mean {flag}?"))
     };
     let negated = || {
         let positive = flag.strip_prefix("--no-")?;
-        let mut settings = flags::settings(&command);
+        let mut settings = command::settings(&command);
         let (arg, long) = settings.find(|(_, long)| *long == positive)?;
-        Some(format!("use --{long}={}", flags::negation(arg)?))
+        Some(format!("use --{long}={}", command::off_value(arg)?))
     };
-    if let Some((_, flag)) = other {
-        format!("did you mean {flag}?")
-    } else if let Some(advice) = negated() {
-        advice
-    } else if let Some(flag) = near() {
-        format!("did you mean {flag}?")
-    } else {
-        "`tws --help` lists the flags".to_owned()
-    }
+    let misspelt = || {
+        let longs = command::settings(&command).map(|(_, long)| format!("--{long}"));
+        Some(format!("did you mean {}?", nearest(flag, longs)?))
+    };
+    other_name()
+        .or_else(negated)
+        .or_else(misspelt)
+        .unwrap_or_else(|| "`tws --help` lists the flags".to_owned())
 }
 
-/// What may have been meant by a root that does not exist.
+/// Returns the likely intended root, subcommand or flag for a root that does not exist.
 pub(crate) fn advice_on_root(root: &Path) -> Option<String> {
     let name = root.to_str()?;
     if name.contains("://") {
         return Some("give a folder, not a URL".to_owned());
     }
-    let mut flags = WORDS_FOR_FLAGS.iter();
-    if let Some((_, flag)) = flags.find(|(word, _)| *word == name) {
+    let mut flags = OPERANDS_FOR_FLAGS.iter();
+    if let Some((_, flag)) = flags.find(|(operand, _)| *operand == name) {
         return Some(format!("did you mean `tws {flag}`?"));
     }
-    let subcommands = subcommand::WORDS
+    let subcommands = subcommand::SUBCOMMANDS
         .iter()
-        .map(|(word, ..)| (*word).to_owned());
-    if let Some(word) = nearest(name, subcommands) {
-        return Some(format!("did you mean `tws {word}`?"));
+        .map(|(name, ..)| (*name).to_owned());
+    if let Some(subcommand) = nearest(name, subcommands) {
+        return Some(format!("did you mean `tws {subcommand}`?"));
     }
     let parent = match root.parent()? {
         parent if parent.as_os_str().is_empty() => Path::new("."),
@@ -147,27 +145,27 @@ pub(crate) fn advice_on_root(root: &Path) -> Option<String> {
     Some(format!("did you mean {}?", parent.join(near).display()))
 }
 
-/// The name that is so like another one that it may have been meant: it differs in few letters, or
-/// begins with all of it.
+/// Returns the name that resembles `name` most: it differs in at most a third of the letters (at least
+/// 1, at most 3), or begins with `name`.
 pub(super) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    /// Shorter beginnings say nothing.
-    const LEAST_BEGINNING: usize = 3;
-    let most = (name.trim_start_matches('-').len() / 3).clamp(1, 3);
-    let begins = name.trim_start_matches('-').len() >= LEAST_BEGINNING;
-    let rank = |other: String| match distance(name, &other, most) {
+    /// Shorter prefixes match too many names.
+    const MIN_PREFIX: usize = 3;
+    let length = name.trim_start_matches('-').len();
+    let max_distance = (length / 3).clamp(1, 3);
+    let rank = |other: String| match distance(name, &other, max_distance) {
         Some(distance) => Some((distance, other)),
-        None if begins && other.starts_with(name) => Some((most + 1, other)),
+        None if length >= MIN_PREFIX && other.starts_with(name) => Some((max_distance + 1, other)),
         None => None,
     };
     let near = names.filter_map(rank).min_by_key(|(rank, _)| *rank)?;
     Some(near.1)
 }
 
-/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make one
-/// word of another (optimal string alignment), if not more than `most`.
-fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
+/// Returns the edit distance with swaps of neighbouring letters (optimal string alignment), if it is at
+/// most `max`.
+fn distance(one: &str, other: &str, max: usize) -> Option<usize> {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    if one.len().abs_diff(other.len()) > most {
+    if one.len().abs_diff(other.len()) > max {
         return None;
     }
     let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
@@ -175,18 +173,18 @@ fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
         let mut row = vec![i];
         for j in 1..=other.len() {
             let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            let swapped =
+            let mut min = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            let is_swapped =
                 i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
-            if swapped {
-                least = least.min(rows[i - 2][j - 2] + 1);
+            if is_swapped {
+                min = min.min(rows[i - 2][j - 2] + 1);
             }
-            row.push(least);
+            row.push(min);
         }
         rows.push(row);
     }
     let distance = rows[one.len()][other.len()];
-    (distance <= most).then_some(distance)
+    (distance <= max).then_some(distance)
 }
 
 #[cfg(test)]
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_takes_small_differences_and_beginnings_only() {
+    fn nearest_accepts_only_small_differences_and_prefixes() {
         let names = [
             "--port",
             "--bind",

@@ -1,4 +1,4 @@
-//! The flags as other programs show them: man(1), and shells. All of it is made from `flags`.
+//! The manual page and the shell completions, generated from the definitions in `flags`.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::exit::{Mistake, Stop};
-use super::flags;
-use super::layers::Words;
-use super::subcommand::{self, Task};
+use super::command;
+use super::exit::{ConfigError, Exit};
+use super::raw_args::RawArgs;
+use super::subcommand::{SUBCOMMANDS, Subcommand};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     (
@@ -85,33 +85,33 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("2", "Wrong flag or environment variable."),
 ];
 
-/// The man page, in roff. It takes no arguments.
-pub(crate) fn man(words: &Words) -> Result<Vec<u8>, Stop> {
+/// Returns the manual page, in roff. The subcommand takes no arguments.
+pub(crate) fn man(args: &RawArgs) -> Result<Vec<u8>, Exit> {
     Command::new("tws man")
         .about("Print the manual page")
-        .try_get_matches_from(&words.args)?;
-    man_page().map_err(|error| Stop::Mistakes(vec![Mistake::Failure(error.to_string())]))
+        .try_get_matches_from(&args.args)?;
+    man_page().map_err(|error| Exit::Errors(vec![ConfigError::Failure(error.to_string())]))
 }
 
 fn man_page() -> io::Result<Vec<u8>> {
-    let command = flags::command().override_usage("tws [OPTIONS] [PATH] [PORT]");
+    let command = command::serve().override_usage("tws [OPTIONS] [PATH] [PORT]");
     let man = Man::new(command).manual("User Commands");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     let mut roff = Roff::new();
-    for (word, task, _) in subcommand::WORDS {
+    for (name, subcommand, _) in SUBCOMMANDS {
         roff.control("br", []);
-        roff.text([bold(format!("tws {word}")), roman(operands(*task))]);
+        roff.text([bold(format!("tws {name}")), roman(operands(*subcommand))]);
     }
     roff.to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     let mut roff = Roff::new();
     roff.control("PP", []);
-    roff.text([roman(flags::MORE_HELP)]);
-    for (word, _, meaning) in subcommand::WORDS {
-        item(&mut roff, &format!("tws {word}"), meaning);
+    roff.text([roman(command::MORE_HELP)]);
+    for (name, _, about) in SUBCOMMANDS {
+        item(&mut roff, &format!("tws {name}"), about);
     }
     roff.to_writer(&mut page)?;
     man.render_options_section(&mut page)?;
@@ -123,8 +123,8 @@ fn man_page() -> io::Result<Vec<u8>> {
         ("EXIT STATUS", EXIT_STATUS),
     ] {
         roff.control("SH", [heading]);
-        for (name, meaning) in items {
-            item(&mut roff, name, meaning);
+        for (name, description) in items {
+            item(&mut roff, name, description);
         }
     }
     roff.to_writer(&mut page)?;
@@ -132,53 +132,52 @@ fn man_page() -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-fn item(roff: &mut Roff, name: &str, meaning: &str) {
+fn item(roff: &mut Roff, name: &str, description: &str) {
     roff.control("TP", []);
     roff.text([bold(name)]);
-    roff.text([roman(meaning)]);
+    roff.text([roman(description)]);
 }
 
-fn operands(task: Task) -> &'static str {
-    match task {
-        Task::Serve | Task::Check => " [OPTIONS] [PATH] [PORT]",
-        Task::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
-        Task::Completions => " SHELL",
-        Task::Man => "",
+fn operands(subcommand: Subcommand) -> &'static str {
+    match subcommand {
+        Subcommand::Serve | Subcommand::Check => " [OPTIONS] [PATH] [PORT]",
+        Subcommand::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
+        Subcommand::Completions => " SHELL",
+        Subcommand::Man => "",
     }
 }
 
-/// What a shell needs, which the first argument names.
-pub(crate) fn completions(words: &Words) -> Result<Vec<u8>, Stop> {
+/// Returns the completion script of the shell that the first argument names.
+pub(crate) fn completions(args: &RawArgs) -> Result<Vec<u8>, Exit> {
     let shell = Arg::new("SHELL")
         .required(true)
         .value_parser(value_parser!(Shell));
     let command = Command::new("tws completions").about("Print a shell completion script");
-    let matches = command.arg(shell).try_get_matches_from(&words.args)?;
+    let matches = command.arg(shell).try_get_matches_from(&args.args)?;
     let mut script = Vec::new();
     if let Some(shell) = matches.get_one::<Shell>("SHELL") {
-        clap_complete::generate(*shell, &mut with_tasks(), "tws", &mut script);
+        clap_complete::generate(*shell, &mut with_subcommands(), "tws", &mut script);
     }
     Ok(script)
 }
 
-/// The command as a shell shall see it: with the first words that are no PATH.
-fn with_tasks() -> Command {
-    let whole = flags::command();
-    let task = |(word, task, about): &(&'static str, Task, &'static str)| {
-        let command = match task {
-            Task::Serve | Task::Check => flags::command().name(*word),
-            Task::Explain => flags::explain_command().name(*word),
-            Task::Completions => {
+/// Returns the command with its subcommands, which the parser of the flags does not know.
+fn with_subcommands() -> Command {
+    let to_clap = |(name, subcommand, about): &(&'static str, Subcommand, &'static str)| {
+        let command = match subcommand {
+            Subcommand::Serve | Subcommand::Check => command::serve().name(*name),
+            Subcommand::Explain => command::explain().name(*name),
+            Subcommand::Completions => {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
-                Command::new(*word).arg(shell)
+                Command::new(*name).arg(shell)
             }
-            Task::Man => Command::new(*word),
+            Subcommand::Man => Command::new(*name),
         };
         command.about(*about)
     };
-    whole
+    command::serve()
         .disable_help_subcommand(true)
-        .subcommands(subcommand::WORDS.iter().map(task))
+        .subcommands(SUBCOMMANDS.iter().map(to_clap))
 }
 
 #[cfg(test)]
@@ -190,26 +189,26 @@ mod tests {
     use super::*;
     use crate::cli::reference_table::table;
 
-    fn script(args: &[&str]) -> Result<String, Stop> {
-        let args = std::iter::once("tws").chain(args.iter().copied());
-        let words = Words {
-            args: args.map(OsString::from).collect(),
-            ..Words::default()
+    fn script(typed: &[&str]) -> Result<String, Exit> {
+        let typed = std::iter::once("tws").chain(typed.iter().copied());
+        let args = RawArgs {
+            args: typed.map(OsString::from).collect(),
+            ..RawArgs::default()
         };
-        completions(&words).map(|script| String::from_utf8(script).expect("text"))
+        completions(&args).map(|script| String::from_utf8(script).expect("text"))
     }
 
     #[test]
     fn each_flag_is_in_the_table_and_on_the_man_page() {
         let (table, page) = (table(), man_page().expect("a page"));
         let page = String::from_utf8(page).expect("text").replace('\\', "");
-        let mut command = flags::command();
+        let mut command = command::serve();
         command.build();
-        for (arg, long) in flags::settings(&command) {
+        for (arg, long) in command::settings(&command) {
             if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
                 continue;
             }
-            let variable = flags::variable(arg).expect("a name");
+            let variable = command::variable(arg).expect("a name");
             for text in [&table, &page] {
                 assert!(text.contains(&format!("--{long}")), "--{long}");
                 assert!(text.contains(&variable), "{variable}");
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn shells_complete_flags_and_words() {
+    fn completions_contain_flags_and_subcommands() {
         for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
             let script = script(&[shell]).expect("a script");
             for word in ["max-connections-per-client", "check"] {
@@ -238,7 +237,7 @@ mod tests {
             }
         }
         for wrong in [&[][..], &["tcsh"], &["bash", "zsh"]] {
-            assert!(matches!(script(wrong), Err(Stop::Mistakes(_))), "{wrong:?}");
+            assert!(matches!(script(wrong), Err(Exit::Errors(_))), "{wrong:?}");
         }
     }
 }

@@ -1,13 +1,15 @@
-//! The README's table of all settings, made from `flags` and kept by a test in `.readme/reference.md`.
+//! The table of all settings in `.readme/reference.md`, generated from `flags` and kept current by a
+//! test.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use clap::{Arg, Command};
 
-use super::flags::{self, Key};
+use super::command;
+use super::flags::{self, FileKey};
 
-/// One setting, in words.
+/// The cells of one setting.
 struct Row<'a> {
     heading: &'a str,
     flag: String,
@@ -17,9 +19,9 @@ struct Row<'a> {
     meaning: String,
 }
 
-/// A table in Markdown, with a part for each heading.
+/// Returns the tables in Markdown, one for each heading.
 pub(super) fn table() -> String {
-    let mut command = flags::command();
+    let mut command = command::serve();
     command.build();
     let mut text = String::from(
         "Flags take precedence over environment variables, and those over the file (`--config`, else \
@@ -27,13 +29,13 @@ pub(super) fn table() -> String {
          Keys with a † are only\nallowed in a file that `--config` names; paths there are relative to it. \
          In the environment, a setting\nthat may be repeated has one value on each line.\n",
     );
-    let mut last = "";
+    let mut heading = "";
     for row in rows(&command) {
-        if row.heading != last {
-            last = row.heading;
+        if row.heading != heading {
+            heading = row.heading;
             let _ = write!(
                 text,
-                "\n### {last}\n\n| flag | key | variable | default | meaning |\n|---|---|---|---|---|\n"
+                "\n### {heading}\n\n| flag | key | variable | default | meaning |\n|---|---|---|---|---|\n"
             );
         }
         let cells = [row.flag, row.key, row.variable, row.default, row.meaning];
@@ -44,11 +46,11 @@ pub(super) fn table() -> String {
 }
 
 fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
-    flags::settings(command).filter_map(|(arg, long)| {
+    command::settings(command).filter_map(|(arg, long)| {
         let key = match flags::key(long) {
-            Key::Nowhere => "–".to_owned(),
-            Key::Site(key) | Key::Beside(key) => format!("`{key}`"),
-            Key::BesideInConfig(key) => format!("`{key}` †"),
+            FileKey::NotInFile => "–".to_owned(),
+            FileKey::Site(key) | FileKey::AnyFile(key) => format!("`{key}`"),
+            FileKey::ConfigOnly(key) => format!("`{key}` †"),
         };
         let help = arg.get_long_help()?.to_string();
         let (help, last) = help.rsplit_once("\n\n")?;
@@ -64,7 +66,7 @@ fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
             heading: arg.get_help_heading()?,
             flag: format!("`{}`", flag(arg, long)),
             key,
-            variable: format!("`{}`", flags::variable(arg)?),
+            variable: format!("`{}`", command::variable(arg)?),
             default,
             meaning: help
                 .replacen("\n\n", ". ", 1)
@@ -75,14 +77,14 @@ fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
     })
 }
 
-/// That of a switch is no, which goes without saying.
+/// Returns the default that clap knows. That of a switch, no, is hidden, as it is obvious.
 fn default(arg: &Arg) -> String {
+    if arg.is_hide_default_value_set() {
+        return String::new();
+    }
     let values = arg.get_default_values().iter();
     let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
-    match arg.is_hide_default_value_set() {
-        true => String::new(),
-        false => values.join(", "),
-    }
+    values.join(", ")
 }
 
 fn flag(arg: &Arg, long: &str) -> String {
@@ -97,9 +99,9 @@ fn flag(arg: &Arg, long: &str) -> String {
     format!("{}--{long}{value}", short.unwrap_or_default())
 }
 
-/// `TWS_BLESS=1 cargo test reference` writes it anew.
+/// `TWS_BLESS=1 cargo test reference` rewrites the file.
 #[test]
-fn the_reference_in_the_readme_is_that_of_the_flags() {
+fn reference_file_equals_generated_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".readme/reference.md");
     if std::env::var_os("TWS_BLESS").is_some() {
         std::fs::write(&path, table()).expect("a file");

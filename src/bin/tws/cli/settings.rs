@@ -10,61 +10,259 @@ use tws::access_log::{Format, LogDestination};
 use tws::site::{Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
-use super::exit::{Mistake, Stop};
-use super::exposure::{Authentication, check_admin, check_uploads, most_exposed};
-use super::flags::{Flags, RequestWords, usage};
-use super::layers::{Layers, Listening, SiteFile, Words, either};
+use super::exit::{ConfigError, Exit};
+use super::exposure::{Authentication, admin_endpoint, check_admin, check_uploads};
+use super::flags::{Flags, RequestArgs, usage};
+use super::layers::{ConfigLayers, SiteFileSource, either};
+use super::raw_args::{InheritedEndpoints, RawArgs};
 
-/// What is used.
+/// The settings of a process.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// The folder or file to serve.
     pub(crate) root: PathBuf,
     pub(crate) config: Config,
-    pub(crate) site_file: SiteFile,
-    /// What the file says of the site, changed as flags and the environment say.
+    pub(crate) site_file: SiteFileSource,
+    /// The rules of the settings file, overridden by flags and variables.
     pub(crate) site: Site,
-    /// Who may read everything from other origins.
+    /// The origin whose pages may read all responses.
     pub(crate) cors: Option<Origin>,
     pub(crate) auth_file: Option<PathBuf>,
     pub(crate) rate_limit: Option<Rate>,
     pub(crate) rate_limit_connection: Option<Rate>,
     pub(crate) encryption: Encryption,
-    /// Where who speaks plain HTTP is sent to HTTPS.
+    /// The port whose plain HTTP requests are redirected to HTTPS.
     pub(crate) redirect_http: Option<u16>,
     pub(crate) slow_log: Option<Duration>,
-    /// Where users are kept, if anywhere.
+    /// The store of the users of the sample application.
     pub(crate) users: Option<Store>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) sandbox: Sandboxing,
     /// A name or a number.
     pub(crate) user: Option<String>,
+    /// A name or a number.
     pub(crate) group: Option<String>,
     pub(crate) log_format: Format,
     pub(crate) access_log: Vec<LogDestination>,
     pub(crate) banner: Banner,
-    pub(crate) qr: QrCode,
-    pub(crate) browser: Browsing,
-    /// Who has the terminal.
+    pub(crate) qr: QrOutput,
+    pub(crate) browser: BrowserLaunch,
     pub(crate) view: View,
-    /// How long everybody is served after the end is announced.
+    /// How long requests are still accepted after a shutdown is announced.
     pub(crate) drain_delay: Duration,
-    /// Where operators ask.
+    /// The endpoint of the admin listener.
     pub(crate) admin: Option<Endpoint>,
-    /// How much diagnostics say if `RUST_LOG` does not decide.
+    /// The level of the diagnostics unless `RUST_LOG` sets it.
     pub(crate) log_level: LevelFilter,
-    /// What was no mistake and yet not meant, perhaps; a line each.
+    /// Allowed, but probably not intended; one line each.
     pub(crate) warnings: Vec<String>,
-    /// The request that is to be explained, if one is.
-    pub(crate) request: Option<RequestWords>,
+    /// The request of `tws explain`.
+    pub(crate) request: Option<RequestArgs>,
 }
 
-/// Changes the site as flags say, who come before its file.
-fn change_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
-    change_each(site, flags);
-    site.hosts
-        .iter_mut()
-        .for_each(|host| change_each(host, flags));
+/// Whether TLS is used, and with which certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    Off,
+    /// A certificate generated at startup, for the names of this machine.
+    SelfSigned,
+    /// The files of the certificates and of their keys.
+    Certificates(Vec<(PathBuf, PathBuf)>),
+}
+
+/// Whether the process restricts its access to the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sandboxing {
+    IfPossible,
+    Off,
+}
+
+/// Whether the startup banner is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Banner {
+    Shown,
+    Silent,
+}
+
+/// What the terminal shows while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The banner, the access log and the diagnostics, line by line.
+    Log,
+    /// The full-screen view of `--tui`.
+    Tui,
+}
+
+/// Whether the banner contains a QR code of the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QrOutput {
+    Shown,
+    Hidden,
+}
+
+/// Whether a browser is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrowserLaunch {
+    AtStartup,
+    Never,
+}
+
+impl Settings {
+    /// Reads the settings from arguments, variables and the settings file.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Print`] for `--help` and `--version`, [`Exit::Errors`] for wrong settings.
+    pub(crate) fn read(args: &RawArgs) -> Result<Self, Exit> {
+        match Self::read_lenient(args)? {
+            (settings, errors) if errors.is_empty() => Ok(settings),
+            (_, errors) => Err(Exit::Errors(errors)),
+        }
+    }
+
+    /// Reads the settings, leaving out those that are wrong by themselves. Returns the errors of these.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), if no settings remain.
+    pub(crate) fn read_lenient(args: &RawArgs) -> Result<(Self, Vec<ConfigError>), Exit> {
+        let mut layers = ConfigLayers::read(args)?;
+        let errors = std::mem::take(&mut layers.errors);
+        match Self::from_layers(layers, &args.inherited) {
+            Ok(settings) => Ok((settings, errors)),
+            Err(Exit::Errors(more)) => Err(Exit::Errors(errors.into_iter().chain(more).collect())),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Returns the default site and those of the hosts, each with its root.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = (PathBuf, &Site)> {
+        let sites = std::iter::once(&self.site).chain(&self.site.hosts);
+        sites.map(|site| {
+            let root = site.root.as_deref();
+            let root = root.map_or(self.root.clone(), |root| self.root.join(root));
+            (root, site)
+        })
+    }
+
+    /// Returns the roots of all sites.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = PathBuf> {
+        self.sites().map(|(root, _)| root)
+    }
+
+    pub(crate) fn authentication(&self) -> Authentication {
+        match self.auth_file {
+            Some(_) => Authentication::Required,
+            None => Authentication::None,
+        }
+    }
+
+    fn from_layers(layers: ConfigLayers, inherited: &InheritedEndpoints) -> Result<Self, Exit> {
+        let ConfigLayers {
+            flags,
+            mut site,
+            root,
+            ..
+        } = layers;
+        override_site(&mut site, &flags)?;
+        if site.listing == Listing::Auto {
+            site.listing = if layers.root_is_explicit && !has_index(&site, &root) {
+                Listing::On
+            } else {
+                Listing::Off
+            };
+        }
+        let users = flags
+            .store()?
+            .or(site.users.as_ref().map(|users| users.store.clone()));
+        let encryption = encryption(&flags)?;
+        let mut config = config(&flags)?;
+        if let Some(endpoints) = &inherited.server {
+            config.addresses.clone_from(endpoints);
+        }
+        let site_warnings = site_warnings(&site, &layers.site_file, &root);
+        let settings = Self {
+            config,
+            site_file: layers.site_file,
+            root,
+            users,
+            state_dir: flags.state_dir.clone(),
+            sandbox: if flags.no_sandbox {
+                Sandboxing::Off
+            } else {
+                Sandboxing::IfPossible
+            },
+            log_format: flags.log_format,
+            access_log: flags.destinations()?,
+            banner: if flags.quiet || flags.tui {
+                Banner::Silent
+            } else {
+                Banner::Shown
+            },
+            view: if flags.tui { View::Tui } else { View::Log },
+            drain_delay: Duration::from_secs(flags.drain_delay.unwrap_or(0).into()),
+            qr: if flags.qr {
+                QrOutput::Shown
+            } else {
+                QrOutput::Hidden
+            },
+            browser: if flags.open {
+                BrowserLaunch::AtStartup
+            } else {
+                BrowserLaunch::Never
+            },
+            log_level: match (flags.quiet, flags.verbose) {
+                (true, _) => LevelFilter::Error,
+                (false, 0) => LevelFilter::Warn,
+                (false, 1) => LevelFilter::Info,
+                (false, 2) => LevelFilter::Debug,
+                (false, _) => LevelFilter::Trace,
+            },
+            admin: flags.admin.map(|admin| admin_endpoint(inherited, admin)),
+            cors: flags.cors,
+            auth_file: flags.auth_file,
+            encryption,
+            redirect_http: flags.redirect_http,
+            rate_limit: flags.rate_limit,
+            rate_limit_connection: flags.rate_limit_connection,
+            slow_log: flags
+                .slow_log
+                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
+            request: flags.request,
+            user: flags.user,
+            group: flags.group,
+            warnings: [layers.warnings, site_warnings].concat(),
+            site,
+        };
+        settings.check_exposure(flags.upload)?;
+        Ok(settings)
+    }
+
+    /// Rejects an exposed admin listener and exposed uploads without authentication. `upload` is the
+    /// flag, which decides whether the error is one of usage or of the settings file.
+    fn check_exposure(&self, upload: Option<bool>) -> Result<(), Exit> {
+        let authentication = self.authentication();
+        if let Some(admin) = &self.admin {
+            check_admin(admin, authentication).map_err(usage)?;
+        }
+        let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
+        if sites.any(|site| site.upload.is_some()) {
+            let checked = check_uploads(&self.config.addresses, authentication);
+            checked.map_err(|reason| match upload {
+                Some(_) => usage(reason).into(),
+                None => Exit::Errors(vec![ConfigError::Failure(reason)]),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Overrides the rules of the settings file with the flags.
+fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
+    override_host(site, flags);
+    for host in &mut site.hosts {
+        override_host(host, flags);
+    }
     if !flags.index.is_empty() {
         site.index.clone_from(&flags.index);
     }
@@ -74,22 +272,25 @@ fn change_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
     }
-    let Some(upload) = &mut site.upload else {
-        let is_pointless = flags.upload_max.is_some() || flags.upload_overwrite == Some(true);
-        return match is_pointless && flags.upload.is_none() {
-            true => Err(usage(
+    match &mut site.upload {
+        Some(upload) => {
+            upload.max = flags.upload_max.or(upload.max);
+            upload.overwrite = flags.upload_overwrite.unwrap_or(upload.overwrite);
+            Ok(())
+        }
+        None if flags.upload.is_none()
+            && (flags.upload_max.is_some() || flags.upload_overwrite == Some(true)) =>
+        {
+            Err(usage(
                 "--upload-max and --upload-overwrite: uploads are off; add --upload".to_owned(),
-            )),
-            false => Ok(()),
-        };
-    };
-    upload.max = flags.upload_max.or(upload.max);
-    upload.overwrite = flags.upload_overwrite.unwrap_or(upload.overwrite);
-    Ok(())
+            ))
+        }
+        None => Ok(()),
+    }
 }
 
-/// Changes what holds for every host.
-fn change_each(site: &mut Site, flags: &Flags) {
+/// Overrides the rules that flags set for every host.
+fn override_host(site: &mut Site, flags: &Flags) {
     site.listing = flags.listing.unwrap_or(site.listing);
     site.compress = flags.compress.unwrap_or(site.compress);
     site.etag = flags.etag.unwrap_or(site.etag);
@@ -105,22 +306,19 @@ fn change_each(site: &mut Site, flags: &Flags) {
 }
 
 fn has_index(site: &Site, root: &Path) -> bool {
-    let usual = || site.index.is_empty() && root.join("index.html").is_file();
-    usual()
-        || site
-            .index
-            .iter()
-            .any(|name| root.join(name.as_str()).is_file())
+    if site.index.is_empty() {
+        return root.join("index.html").is_file();
+    }
+    let mut names = site.index.iter();
+    names.any(|name| root.join(name.as_str()).is_file())
 }
 
-/// Whether TLS is spoken, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Encryption {
-    Off,
-    /// As whoever is asked for, with a certificate made on the spot.
-    SelfSigned,
-    /// Certificates with their keys.
-    Certificates(Vec<(PathBuf, PathBuf)>),
+/// Returns warnings about rules that have no effect, with the file and the line.
+fn site_warnings(site: &Site, site_file: &SiteFileSource, root: &Path) -> Vec<String> {
+    match site_file {
+        SiteFileSource::Path(path) => site.warnings(path),
+        SiteFileSource::InRoot | SiteFileSource::None => site.warnings(&root.join(SITE_FILE)),
+    }
 }
 
 fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
@@ -133,17 +331,17 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
             return Err(usage(text.to_owned()));
         }
         (1.., 0, false) => {
-            let both = |path: &PathBuf| (path.clone(), path.clone());
-            Encryption::Certificates(certificates.iter().map(both).collect())
+            let pair = |path: &PathBuf| (path.clone(), path.clone());
+            Encryption::Certificates(certificates.iter().map(pair).collect())
         }
-        (own, others, false) if own == others => {
+        (certificate_count, key_count, false) if certificate_count == key_count => {
             let pairs = certificates.iter().cloned().zip(keys.iter().cloned());
             Encryption::Certificates(pairs.collect())
         }
-        (own, others, false) => {
+        (certificate_count, key_count, false) => {
             return Err(usage(format!(
-                "{own} --tls-cert and {others} --tls-key given; give one key for each certificate in the \
-                 same order, or none if each key is in its certificate's file"
+                "{certificate_count} --tls-cert and {key_count} --tls-key given; give one key for each \
+                 certificate in the same order, or none if each key is in its certificate's file"
             )));
         }
     };
@@ -155,188 +353,7 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
     }
 }
 
-/// Whether the kernel shall restrict the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sandboxing {
-    IfPossible,
-    Off,
-}
-
-/// Whether the start is announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Banner {
-    Shown,
-    Silent,
-}
-
-/// What is seen in the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
-    /// The announcement, the access log and diagnostics, one after the other.
-    Lines,
-    /// A picture of what goes on.
-    Transfers,
-}
-
-/// Whether the announcement has an address for telephones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QrCode {
-    Shown,
-    Absent,
-}
-
-/// Whether the browser is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Browsing {
-    AtStart,
-    Never,
-}
-
-impl Settings {
-    /// From the words of a command line and an environment, and from the file.
-    pub(crate) fn read(words: &Words) -> Result<Self, Stop> {
-        match Self::examine(words)? {
-            (settings, mistakes) if mistakes.is_empty() => Ok(settings),
-            (_, mistakes) => Err(Stop::Mistakes(mistakes)),
-        }
-    }
-
-    /// The same, for who wants to know all that is wrong: what is left when that is left out.
-    pub(crate) fn examine(words: &Words) -> Result<(Self, Vec<Mistake>), Stop> {
-        let mut layers = Layers::read(words)?;
-        let mistakes = std::mem::take(&mut layers.mistakes);
-        match Self::from_layers(layers, &words.listening) {
-            Ok(settings) => Ok((settings, mistakes)),
-            Err(Stop::Mistakes(more)) => {
-                Err(Stop::Mistakes(mistakes.into_iter().chain(more).collect()))
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// The default site and those of the hosts, each with the folder or file that it serves.
-    pub(crate) fn sites(&self) -> impl Iterator<Item = (PathBuf, &Site)> {
-        std::iter::once(&self.site)
-            .chain(&self.site.hosts)
-            .map(|site| {
-                let root = site.root.as_deref();
-                (
-                    root.map_or(self.root.clone(), |root| self.root.join(root)),
-                    site,
-                )
-            })
-    }
-
-    /// What they serve.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = PathBuf> {
-        self.sites().map(|(root, _)| root)
-    }
-
-    pub(crate) fn authentication(&self) -> Authentication {
-        match self.auth_file {
-            Some(_) => Authentication::Required,
-            None => Authentication::None,
-        }
-    }
-
-    fn from_layers(layers: Layers, listening: &Listening) -> Result<Self, Stop> {
-        let Layers {
-            flags,
-            mut site,
-            root,
-            ..
-        } = layers;
-        change_site(&mut site, &flags)?;
-        if site.listing == Listing::Auto {
-            site.listing = match layers.root_was_named && !has_index(&site, &root) {
-                true => Listing::On,
-                false => Listing::Off,
-            };
-        }
-        let users = flags
-            .store()?
-            .or(site.users.as_ref().map(|users| users.store.clone()));
-        let encryption = encryption(&flags)?;
-        let mut config = config(&flags)?;
-        if let Some(given) = &listening.server {
-            config.addresses.clone_from(given);
-        }
-        let in_vain = warnings_of(&site, &layers.site_file, &root);
-        let settings = Self {
-            config,
-            site_file: layers.site_file,
-            root,
-            users,
-            state_dir: flags.state_dir.clone(),
-            sandbox: match flags.no_sandbox {
-                true => Sandboxing::Off,
-                false => Sandboxing::IfPossible,
-            },
-            log_format: flags.log_format,
-            access_log: flags.destinations()?,
-            banner: match flags.quiet || flags.tui {
-                true => Banner::Silent,
-                false => Banner::Shown,
-            },
-            view: match flags.tui {
-                true => View::Transfers,
-                false => View::Lines,
-            },
-            drain_delay: Duration::from_secs(flags.drain_delay.unwrap_or(0).into()),
-            admin: flags.admin.map(|own| most_exposed(listening, own)),
-            qr: match flags.qr {
-                true => QrCode::Shown,
-                false => QrCode::Absent,
-            },
-            browser: match flags.open {
-                true => Browsing::AtStart,
-                false => Browsing::Never,
-            },
-            log_level: match (flags.quiet, flags.verbose) {
-                (true, _) => LevelFilter::Error,
-                (false, 0) => LevelFilter::Warn,
-                (false, 1) => LevelFilter::Info,
-                (false, 2) => LevelFilter::Debug,
-                (false, _) => LevelFilter::Trace,
-            },
-            cors: flags.cors,
-            auth_file: flags.auth_file,
-            encryption,
-            redirect_http: flags.redirect_http,
-            rate_limit: flags.rate_limit,
-            rate_limit_connection: flags.rate_limit_connection,
-            slow_log: flags
-                .slow_log
-                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
-            request: flags.request,
-            user: flags.user,
-            group: flags.group,
-            warnings: [layers.warnings, in_vain].concat(),
-            site,
-        };
-        if let Some(admin) = &settings.admin {
-            check_admin(admin, settings.authentication()).map_err(usage)?;
-        }
-        let takes_uploads = |site: &Site| site.upload.is_some();
-        if takes_uploads(&settings.site) || settings.site.hosts.iter().any(takes_uploads) {
-            let checked = check_uploads(&settings.config.addresses, settings.authentication());
-            checked.map_err(|reason| match flags.upload {
-                Some(_) => usage(reason).into(),
-                None => Stop::Mistakes(vec![Mistake::Failure(reason)]),
-            })?;
-        }
-        Ok(settings)
-    }
-}
-
-fn warnings_of(site: &Site, site_file: &SiteFile, root: &Path) -> Vec<String> {
-    match site_file {
-        SiteFile::At(path) => site.warnings(path),
-        SiteFile::OfRoot | SiteFile::None => site.warnings(&root.join(SITE_FILE)),
-    }
-}
-
-/// What the library wants to know.
+/// Returns the configuration of the library.
 fn config(flags: &Flags) -> Result<Config, clap::Error> {
     let mut config = Config::default();
     let (_, port) = flags.path_and_port()?;

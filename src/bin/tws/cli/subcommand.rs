@@ -1,14 +1,14 @@
-//! What the process is to do: serve, unless the first word is one of a few others. A folder of such
-//! a name is `./man`.
+//! The subcommands. A folder with the name of a subcommand is given as `./man`.
 
 use std::ffi::OsStr;
 
-use super::flags::Purpose;
-use super::layers::Words;
+use super::flags::Mode;
+use super::raw_args::RawArgs;
 
-/// What the process is to do.
+/// What the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Task {
+pub(crate) enum Subcommand {
+    /// The default: its command line begins with no subcommand.
     Serve,
     Check,
     Explain,
@@ -16,37 +16,41 @@ pub(crate) enum Task {
     Man,
 }
 
-/// The words that are no PATH, each with what it is for.
-pub(super) const WORDS: &[(&str, Task, &str)] = &[
-    ("check", Task::Check, "Check the settings without serving"),
+/// The name of each subcommand, and its description for the help.
+pub(super) const SUBCOMMANDS: &[(&str, Subcommand, &str)] = &[
+    (
+        "check",
+        Subcommand::Check,
+        "Check the settings without serving",
+    ),
     (
         "explain",
-        Task::Explain,
+        Subcommand::Explain,
         "Explain how a request would be answered",
     ),
     (
         "completions",
-        Task::Completions,
+        Subcommand::Completions,
         "Print a shell completion script",
     ),
-    ("man", Task::Man, "Print the manual page"),
+    ("man", Subcommand::Man, "Print the manual page"),
 ];
 
-impl Task {
-    /// Takes its word away from the others, so that what is left is a command line of its own.
-    pub(crate) fn take_from(words: &mut Words) -> Self {
-        let first = words.args.get(1).map(AsRef::<OsStr>::as_ref);
-        let found = WORDS
+impl Subcommand {
+    /// Removes the subcommand from the arguments, so that the rest is a command line of its own.
+    pub(crate) fn take_from(args: &mut RawArgs) -> Self {
+        let first = args.args.get(1).map(AsRef::<OsStr>::as_ref);
+        let found = SUBCOMMANDS
             .iter()
-            .find(|(word, ..)| first == Some(OsStr::new(word)));
-        let Some((_, task, _)) = found else {
+            .find(|(name, ..)| first == Some(OsStr::new(name)));
+        let Some((_, subcommand, _)) = found else {
             return Self::Serve;
         };
-        words.args.remove(1);
-        if *task == Task::Explain {
-            words.purpose = Purpose::Explaining;
+        args.args.remove(1);
+        if *subcommand == Self::Explain {
+            args.mode = Mode::Explain;
         }
-        *task
+        *subcommand
     }
 }
 
@@ -55,30 +59,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_decides() {
-        let table: &[(&[&str], Task, &[&str])] = &[
-            (&[], Task::Serve, &[]),
-            (&["man"], Task::Man, &[]),
-            (&["./man"], Task::Serve, &["./man"]),
-            (&["-q", "man"], Task::Serve, &["-q", "man"]),
-            (&["--", "man"], Task::Serve, &["--", "man"]),
-            (&["check", "man", "80"], Task::Check, &["man", "80"]),
-            (&["explain", "GET", "/"], Task::Explain, &["GET", "/"]),
-            (&["completions", "bash"], Task::Completions, &["bash"]),
+    fn first_argument_selects_the_subcommand() {
+        let table: &[(&[&str], Subcommand, &[&str])] = &[
+            (&[], Subcommand::Serve, &[]),
+            (&["man"], Subcommand::Man, &[]),
+            (&["./man"], Subcommand::Serve, &["./man"]),
+            (&["-q", "man"], Subcommand::Serve, &["-q", "man"]),
+            (&["--", "man"], Subcommand::Serve, &["--", "man"]),
+            (&["check", "man", "80"], Subcommand::Check, &["man", "80"]),
+            (&["explain", "GET", "/"], Subcommand::Explain, &["GET", "/"]),
+            (&["completions", "bash"], Subcommand::Completions, &["bash"]),
         ];
-        for (args, task, left) in table {
+        for (typed, subcommand, rest) in table {
             let with_program = |args: &[&str]| -> Vec<_> {
                 std::iter::once("tws")
                     .chain(args.iter().copied())
                     .map(Into::into)
                     .collect()
             };
-            let mut words = Words {
-                args: with_program(args),
-                ..Words::default()
+            let mut args = RawArgs {
+                args: with_program(typed),
+                ..RawArgs::default()
             };
-            assert_eq!(Task::take_from(&mut words), *task, "{args:?}");
-            assert_eq!(words.args, with_program(left), "{args:?}");
+            assert_eq!(Subcommand::take_from(&mut args), *subcommand, "{typed:?}");
+            assert_eq!(args.args, with_program(rest), "{typed:?}");
         }
     }
 }

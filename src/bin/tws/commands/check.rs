@@ -14,7 +14,7 @@ use tws::access_log::LogDestination;
 use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
-use crate::cli::{Encryption, Settings, SiteFile, Stop, Words};
+use crate::cli::{Encryption, Exit, RawArgs, Settings, SiteFileSource};
 use crate::confinement::privileges::{self, Identity};
 use crate::say;
 use crate::services::tls::Tls;
@@ -57,12 +57,12 @@ impl Report {
 }
 
 /// Looks at what these words, and the file, ask for.
-pub(crate) fn run(words: &Words) -> ExitCode {
+pub(crate) fn run(words: &RawArgs) -> ExitCode {
     let mut report = Report::default();
-    let (settings, mistakes) = match Settings::examine(words) {
+    let (settings, mistakes) = match Settings::read_lenient(words) {
         Ok((settings, mistakes)) => (Some(settings), mistakes),
-        Err(Stop::Mistakes(mistakes)) => (None, mistakes),
-        Err(Stop::Print(text)) => {
+        Err(Exit::Errors(mistakes)) => (None, mistakes),
+        Err(Exit::Print(text)) => {
             say(&text);
             return ExitCode::SUCCESS;
         }
@@ -100,9 +100,9 @@ pub(crate) fn run(words: &Words) -> ExitCode {
 
 fn file(settings: &Settings) -> String {
     let path = match &settings.site_file {
-        SiteFile::At(path) => path.clone(),
-        SiteFile::OfRoot => settings.root.join(SITE_FILE),
-        SiteFile::None => return "settings: no file is read".to_owned(),
+        SiteFileSource::Path(path) => path.clone(),
+        SiteFileSource::InRoot => settings.root.join(SITE_FILE),
+        SiteFileSource::None => return "settings: no file is read".to_owned(),
     };
     match path.exists() {
         true => format!("settings: read from {}", path.display()),

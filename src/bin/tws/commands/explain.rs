@@ -15,7 +15,7 @@ use tws::{
     StatusCode,
 };
 
-use crate::cli::{RequestWords, Settings};
+use crate::cli::{RequestArgs, Settings};
 use crate::services::app::App;
 
 /// The target under which the library says what it decides.
@@ -32,7 +32,7 @@ pub(crate) struct Question {
 
 impl Question {
     /// Reads what was typed; the error is for whoever typed it.
-    pub(crate) fn new(words: &RequestWords) -> Result<Self, String> {
+    pub(crate) fn new(words: &RequestArgs) -> Result<Self, String> {
         let text = |word: &OsStr| {
             let text = word.to_str();
             text.ok_or_else(|| format!("{word:?} is not valid UTF-8"))

@@ -16,7 +16,8 @@ use tws::site::{Store, Symlinks};
 use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
 
 use crate::cli::{
-    Banner, Browsing, Encryption, Sandboxing, Settings, SiteFile, View, Words, is_exposed,
+    Banner, BrowserLaunch, Encryption, RawArgs, Sandboxing, Settings, SiteFileSource, View,
+    is_exposed,
 };
 use crate::confinement::privileges::Identity;
 use crate::confinement::sandbox::{Confinement, Sandbox, Uploads};
@@ -42,7 +43,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to end.
 pub(crate) fn run(
-    words: Words,
+    words: RawArgs,
     settings: Settings,
     mut inheritance: Inheritance,
     diagnostics: &mut Diagnostics,
@@ -56,7 +57,7 @@ pub(crate) fn run(
     let opened = Opened::open(&settings, inheritance, identity.as_ref())?;
     // Who takes over has a browser already.
     let browser = match (settings.browser, opened.server.handle().local_addresses()) {
-        (Browsing::AtStart, [address, ..]) if ancestor.is_none() => {
+        (BrowserLaunch::AtStartup, [address, ..]) if ancestor.is_none() => {
             let url = addresses::url(&settings.encryption, addresses::from_this_machine(*address));
             Some(Browser::open(url))
         }
@@ -120,7 +121,7 @@ impl Opened {
         let handle = server.handle();
         let tls = https_redirect::open(&settings.encryption, handle.local_addresses())?;
         let files = Arc::new(Mutex::new(app.files().clone()));
-        let looks = settings.admin.is_some() || settings.view == View::Transfers;
+        let looks = settings.admin.is_some() || settings.view == View::Tui;
         let sampler = looks.then(|| Sampler::new(&handle));
         let admin = match (&settings.admin, &sampler) {
             (Some(endpoint), Some(sampler)) => {
@@ -156,7 +157,7 @@ impl Opened {
     /// Starts the threads of all but the server itself, says so, and heeds signals from then on.
     fn start(
         self,
-        words: Words,
+        words: RawArgs,
         settings: Settings,
         confinement: Confinement,
         supervisor: &Supervisor,
@@ -305,7 +306,7 @@ impl Picture {
         for address in handle.local_addresses() {
             title += &format!("  {}", addresses::url(&settings.encryption, *address));
         }
-        (settings.view == View::Transfers).then_some(Self { title })
+        (settings.view == View::Tui).then_some(Self { title })
     }
 
     #[cfg(feature = "tui")]
@@ -376,7 +377,7 @@ fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
             sandbox.read_everywhere();
         }
     }
-    if let SiteFile::At(path) = &settings.site_file {
+    if let SiteFileSource::Path(path) = &settings.site_file {
         sandbox.read_again(path);
     }
     if let Some(path) = &settings.auth_file {

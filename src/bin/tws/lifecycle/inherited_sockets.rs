@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tws::{Endpoint, Error};
 
 use super::upgrade::Ancestor;
-use crate::cli::{Listening, Settings};
+use crate::cli::{InheritedEndpoints, Settings};
 
 /// More sockets than anybody means.
 const MAX_SOCKETS: usize = 1024;
@@ -81,12 +81,12 @@ impl Inheritance {
     }
 
     /// Where there is something to listen on, for the settings.
-    pub(crate) fn listening(&self) -> Listening {
+    pub(crate) fn listening(&self) -> InheritedEndpoints {
         let endpoints = |sockets: &Option<Vec<OwnedFd>>| {
             let sockets = sockets.as_ref()?;
             Some(sockets.iter().filter_map(endpoint).collect())
         };
-        Listening {
+        InheritedEndpoints {
             server: endpoints(&self.server),
             admin: endpoints(&self.admin),
         }

@@ -20,7 +20,7 @@ use tws::site::Symlinks;
 use tws::{Error, Server, ServerHandle, StaticFiles};
 
 use super::systemd::Supervisor;
-use crate::cli::{Encryption, Settings, Words};
+use crate::cli::{Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::Confinement;
 use crate::services::app::{App, Users};
 #[cfg(feature = "tls")]
@@ -34,7 +34,7 @@ pub(crate) struct Reload {
 }
 
 struct Shared {
-    words: Words,
+    words: RawArgs,
     /// What the process was started with.
     began: Settings,
     users: Option<Users>,
@@ -54,7 +54,7 @@ struct Shared {
 
 impl Reload {
     pub(crate) fn new(
-        words: Words,
+        words: RawArgs,
         began: Settings,
         users: Option<Users>,
         confinement: Confinement,

@@ -9,7 +9,7 @@ use tws::site::Store;
 use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
-use crate::cli::{Settings, SiteFile};
+use crate::cli::{Settings, SiteFileSource};
 use crate::confinement::privileges::Identity;
 #[cfg(feature = "sqlite")]
 use crate::confinement::state_dir;
@@ -59,8 +59,8 @@ pub(crate) fn files(settings: &Settings) -> Result<StaticFiles, Error> {
 /// the root.
 fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
     let site_file = match &settings.site_file {
-        SiteFile::At(path) => Some(path),
-        SiteFile::None | SiteFile::OfRoot => None,
+        SiteFileSource::Path(path) => Some(path),
+        SiteFileSource::None | SiteFileSource::InRoot => None,
     };
     let paths = site_file.into_iter().chain(&settings.auth_file);
     paths.fold(files, |files, path| match std::path::absolute(path) {

@@ -11,7 +11,7 @@ use super::addresses;
 use super::paint::ColorMode;
 use super::qr::qr_code;
 use super::startup_warnings;
-use crate::cli::{Encryption, QrCode, Settings};
+use crate::cli::{Encryption, QrOutput, Settings};
 use crate::confinement::privileges;
 use crate::confinement::sandbox::Confinement;
 use crate::services::tls::Tls;
@@ -45,7 +45,7 @@ impl BannerInfo<'_> {
         }
         let _ = writeln!(text, "  {}", self.confinement);
         let mut warnings = self.warnings();
-        if self.settings.qr == QrCode::Shown {
+        if self.settings.qr == QrOutput::Shown {
             match addresses::from_other_machines(&reachable) {
                 Some(address) => {
                     let url = addresses::url(&self.settings.encryption, address);

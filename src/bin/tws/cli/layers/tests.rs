@@ -4,73 +4,70 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A folder to serve with a file for --config beside it.
-struct Place {
+/// A folder to serve, and beside it a settings file for `--config`.
+struct TestFolder {
     folder: TempDir,
 }
 
 type Variables = &'static [(&'static str, &'static str)];
 
-enum Source {
+enum FileKind {
     Config,
     Root,
 }
 
-impl Place {
-    fn new(source: &Source, text: &str) -> Self {
+impl TestFolder {
+    fn new(kind: &FileKind, text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("site")).expect("a folder");
-        let file = match source {
-            Source::Config => "tws.toml",
-            Source::Root => "site/.tws.toml",
+        let file = match kind {
+            FileKind::Config => "tws.toml",
+            FileKind::Root => "site/.tws.toml",
         };
         fs::write(folder.path().join(file), text).expect("a file");
         Self { folder }
     }
 
-    fn of(&self, args: &[&str], variables: &[(&str, &str)]) -> Result<Layers, Vec<String>> {
+    fn read(&self, args: &[&str], variables: &[(&str, &str)]) -> Result<ConfigLayers, Vec<String>> {
         let config = self.folder.path().join("tws.toml");
         let config = config
             .exists()
             .then(|| format!("--config={}", config.display()));
         let root = format!("--directory={}", self.folder.path().join("site").display());
         let root = config.is_none().then_some(root);
-        let args = args.iter().map(OsString::from);
-        let given = config.into_iter().chain(root).map(OsString::from);
+        let typed = args.iter().map(OsString::from);
+        let source = config.into_iter().chain(root).map(OsString::from);
         let program = std::iter::once(OsString::from("tws"));
-        let words = Words {
-            args: program.chain(given).chain(args).collect(),
+        let args = RawArgs {
+            args: program.chain(source).chain(typed).collect(),
             variables: variables
                 .iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-            purpose: Purpose::Serving,
-            listening: Listening::default(),
+            ..RawArgs::default()
         };
-        let texts = |mistakes: Vec<Mistake>| {
-            let text = |mistake| match mistake {
-                Mistake::Usage(text) | Mistake::Failure(text) => text,
-            };
-            mistakes.into_iter().map(text).collect()
+        let texts = |errors: Vec<ConfigError>| {
+            let texts = errors.iter().map(|error| error.text().to_owned());
+            texts.collect()
         };
-        match Layers::read(&words) {
-            Ok(layers) if layers.mistakes.is_empty() => Ok(layers),
-            Ok(layers) => Err(texts(layers.mistakes)),
-            Err(Stop::Mistakes(mistakes)) => Err(texts(mistakes)),
-            Err(Stop::Print(text)) => panic!("{text}"),
+        match ConfigLayers::read(&args) {
+            Ok(layers) if layers.errors.is_empty() => Ok(layers),
+            Ok(layers) => Err(texts(layers.errors)),
+            Err(Exit::Errors(errors)) => Err(texts(errors)),
+            Err(Exit::Print(text)) => panic!("{text}"),
         }
     }
 }
 
-fn shown(flags: &Flags) -> String {
-    let shown = format!("{flags:?}");
-    // These two say where the file is.
-    let (before, behind) = shown.split_once("config: ").expect("a field");
-    let (_, behind) = behind.split_once(", no_site_file").expect("a field");
-    before.split_once("index: ").expect("a field").1.to_owned() + behind
+/// Returns the debug output of all flags but those that name the settings file and the root.
+fn debug_output(flags: &Flags) -> String {
+    let text = format!("{flags:?}");
+    let (before, after) = text.split_once("config: ").expect("a field");
+    let (_, after) = after.split_once(", no_site_file").expect("a field");
+    before.split_once("index: ").expect("a field").1.to_owned() + after
 }
 
-/// Some value that a flag takes, as words of a command line and of others.
+/// Returns some value that a flag takes: as arguments, and as a variable or key has it.
 fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
     if matches!(arg.get_action(), ArgAction::Count) {
         return (vec![format!("--{long}"); 2], "2");
@@ -94,48 +91,50 @@ fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
         "unix:/s",
     ];
     let fits = |value: &&str| {
-        let word = format!("--{long}={value}");
-        Flags::parse(&["tws".into(), word.into()], Purpose::Serving).is_ok()
+        let arg = format!("--{long}={value}");
+        Flags::parse(&["tws".into(), arg.into()], Mode::Serve).is_ok()
     };
     let value = values.into_iter().find(fits);
-    let value = value.unwrap_or_else(|| panic!("a value that --{long} takes is wanted here"));
+    let value = value.unwrap_or_else(|| panic!("no example fits --{long}; add one"));
     (vec![format!("--{long}={value}")], value)
 }
 
 #[test]
-fn each_flag_has_a_variable_and_a_key_that_set_the_same() {
-    let mut command = flags::command();
+fn flag_variable_and_key_set_the_same() {
+    let mut command = command::serve();
     command.build();
-    let nothing = Place::new(&Source::Root, "");
-    let unset = shown(&nothing.of(&[], &[]).expect("fine").flags);
+    let empty = TestFolder::new(&FileKind::Root, "");
+    let unset = debug_output(&empty.read(&[], &[]).expect("layers").flags);
     let mut keys = 0;
-    for (arg, long) in flags::settings(&command) {
-        if flags::key(long) == Key::Nowhere || long == "directory" {
+    for (arg, long) in command::settings(&command) {
+        if flags::key(long) == FileKey::NotInFile || long == "directory" {
             continue;
         }
         let (typed, value) = example(arg, long);
         let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
-        let flag = nothing.of(&typed, &[]).expect("a flag");
-        let flag = shown(&flag.flags);
-        let variable = flags::variable(arg).expect("a name");
-        let variable = nothing.of(&[], &[(&variable, value)]).expect("a variable");
-        assert_eq!(shown(&variable.flags), flag, "--{long}");
+        let flag = empty.read(&typed, &[]).expect("a flag");
+        let flag = debug_output(&flag.flags);
+        let variable = command::variable(arg).expect("a name");
+        let variable = empty
+            .read(&[], &[(&variable, value)])
+            .expect("a variable");
+        assert_eq!(debug_output(&variable.flags), flag, "--{long}");
         assert!(flag != unset, "--{long}={value}");
-        let (Key::Beside(key) | Key::BesideInConfig(key)) = flags::key(long) else {
+        let (FileKey::AnyFile(key) | FileKey::ConfigOnly(key)) = flags::key(long) else {
             continue;
         };
-        let file = Place::new(&Source::Config, &format!("{key} = {value:?}\n"));
-        let file = file.of(&[], &[]).expect("a key");
-        assert_eq!(shown(&file.flags), flag, "{key}");
+        let file = TestFolder::new(&FileKind::Config, &format!("{key} = {value:?}\n"));
+        let file = file.read(&[], &[]).expect("a key");
+        assert_eq!(debug_output(&file.flags), flag, "{key}");
         keys += 1;
     }
     assert!(keys > 15, "only {keys} keys");
 }
 
 #[test]
-fn the_first_that_names_a_setting_decides_it_alone() {
-    type Said = &'static [&'static str];
-    type Show = fn(&Layers) -> String;
+fn highest_layer_that_names_a_setting_decides_it_alone() {
+    type Args = &'static [&'static str];
+    type Show = fn(&ConfigLayers) -> String;
     const PORT: Show = |layers| format!("{:?}", layers.flags.port);
     const BIND: Show = |layers| {
         let bind = layers.flags.bind.iter().flat_map(|bind| &bind.0);
@@ -145,14 +144,14 @@ fn the_first_that_names_a_setting_decides_it_alone() {
     const SANDBOX: Show = |layers| format!("{}", !layers.flags.no_sandbox);
     const NOISE: Show = |layers| format!("{} {}", layers.flags.quiet, layers.flags.verbose);
     const FORMAT: Show = |layers| format!("{:?}", layers.flags.log_format);
-    let table: &[(Show, Said, Variables, &str, &str)] = &[
+    let table: &[(Show, Args, Variables, &str, &str)] = &[
         (PORT, &[], &[], "", "None"),
         (PORT, &[], &[], "port = 1", "Some(1)"),
         (PORT, &[], &[("TWS_PORT", "2")], "port = 1", "Some(2)"),
         (PORT, &["-p3"], &[("TWS_PORT", "2")], "port = 1", "Some(3)"),
         (PORT, &["3"], &[("TWS_PORT", "2")], "port = 1", "None"),
         (PORT, &[], &[("TWS_PORT", "")], "port = 1", "Some(1)"),
-        // What is decided is not looked at.
+        // A value that a higher layer overrides is not parsed.
         (
             PORT,
             &["-p3"],
@@ -255,97 +254,97 @@ fn the_first_that_names_a_setting_decides_it_alone() {
         ),
     ];
     for (show, args, variables, text, expected) in table {
-        let place = Place::new(&Source::Config, text);
-        let layers = place.of(args, variables);
+        let folder = TestFolder::new(&FileKind::Config, text);
+        let layers = folder.read(args, variables);
         let layers = layers.unwrap_or_else(|why| panic!("{args:?} {variables:?} {text}: {why:?}"));
         assert_eq!(show(&layers), *expected, "{args:?} {variables:?} {text}");
     }
 }
 
 #[test]
-fn mistakes_name_who_made_them() {
-    let table: &[(Variables, Source, &str, &[&str])] = &[
+fn errors_name_the_variable_or_the_line_of_the_file() {
+    let table: &[(Variables, FileKind, &str, &[&str])] = &[
         (
             &[("TWS_PORT", "x")],
-            Source::Config,
+            FileKind::Config,
             "",
             &["TWS_PORT: must be an integer between 0 and 65535 (got \"x\")"],
         ),
         (
             &[("TWS_HIDDEN", "maybe")],
-            Source::Root,
+            FileKind::Root,
             "",
             &["TWS_HIDDEN: must be yes or no (got \"maybe\")"],
         ),
         (
             &[("TWS_VERBOSE", "-1")],
-            Source::Root,
+            FileKind::Root,
             "",
             &["TWS_VERBOSE: must be an integer between 0 and 255"],
         ),
         (
             &[("TWS_PORT", "1\n2")],
-            Source::Root,
+            FileKind::Root,
             "",
             &["TWS_PORT: given more than once; give one value"],
         ),
         (
             &[("TWS_ACCESS_LOG", "off\n-")],
-            Source::Root,
+            FileKind::Root,
             "",
             &["TWS_ACCESS_LOG: off excludes other destinations; give only one of them"],
         ),
         (
             &[("TWS_USERS", "x")],
-            Source::Root,
+            FileKind::Root,
             "",
             &["TWS_USERS: must be a store such as sqlite:users.db or postgres://"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "\nport = 70000",
             &["tws.toml:2: port: must be an integer between 0 and 65535 (got \"70000\")"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "port = true",
             &["tws.toml:1: port: must be an integer between 0 and 65535 (got \"true\")"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "port = [1, 2]",
             &["tws.toml:1: port: given more than once; give one value"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "port = [[1]]",
             &["tws.toml:1: port: must be a string, a number, a boolean or an array of these"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "[port]\na = 1",
             &["tws.toml:1: port: must be a string, a number, a boolean or an array of these"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "prot = 80",
             &["tws.toml:1: prot: unknown key; did you mean port?"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "clean-url = true",
             &["clean-url: unknown key; did you mean clean-urls?"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "colour = 1",
             &[
                 "colour: unknown key; the keys are index, clean-urls, ",
@@ -354,25 +353,25 @@ fn mistakes_name_who_made_them() {
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "upload-max = '1 GiB'",
             &[":1: upload-max: unknown key; write it as max in [upload]"],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "config = 'a'",
             &[":1: config: unknown key; "],
         ),
         (
             &[],
-            Source::Config,
+            FileKind::Config,
             "help = true",
             &[":1: help: unknown key; "],
         ),
         (
             &[],
-            Source::Root,
+            FileKind::Root,
             "bind = '::'",
             &[
                 "site/.tws.toml:1: bind: not allowed in the file of a served folder",
@@ -381,20 +380,20 @@ fn mistakes_name_who_made_them() {
         ),
         (
             &[],
-            Source::Root,
+            FileKind::Root,
             "no-sandbox = true",
             &["no-sandbox: not allowed in the file of a served folder"],
         ),
         (
             &[],
-            Source::Root,
+            FileKind::Root,
             "port = 'x'",
             &["site/.tws.toml:1: port: "],
         ),
     ];
     for (variables, source, text, expected) in table {
-        let error = Place::new(source, text).of(&[], variables).err();
-        let error = error.unwrap_or_else(|| panic!("{variables:?} {text:?} is fine"));
+        let error = TestFolder::new(source, text).read(&[], variables).err();
+        let error = error.unwrap_or_else(|| panic!("{variables:?} {text:?} is accepted"));
         assert_eq!(error.len(), 1, "{error:?}");
         for word in *expected {
             assert!(error[0].contains(word), "{word:?} in {error:?}");
@@ -404,26 +403,28 @@ fn mistakes_name_who_made_them() {
 }
 
 #[test]
-fn all_mistakes_are_found_at_once() {
-    let place = Place::new(&Source::Config, "workers = 0\nprot = 1\nport = 80\n");
+fn errors_of_all_layers_are_collected() {
+    let folder = TestFolder::new(&FileKind::Config, "workers = 0\nprot = 1\nport = 80\n");
     let variables = [("TWS_BIND", "300.1.1.1.1"), ("TWS_PORT", "x")];
-    assert_eq!(place.of(&[], &variables).err().expect("wrong").len(), 4);
+    assert_eq!(folder.read(&[], &variables).err().expect("errors").len(), 4);
 }
 
 #[test]
-fn a_file_that_is_served_may_not_set_what_reaches_out() {
-    let mut command = flags::command();
+fn file_in_served_folder_with_config_only_key_is_rejected() {
+    let mut command = command::serve();
     command.build();
-    for (arg, long) in flags::settings(&command) {
-        let Key::BesideInConfig(key) = flags::key(long) else {
+    for (arg, long) in command::settings(&command) {
+        let FileKey::ConfigOnly(key) = flags::key(long) else {
             continue;
         };
         let text = format!("{key} = 1");
-        let error = Place::new(&Source::Root, &text).of(&[], &[]).err();
+        let error = TestFolder::new(&FileKind::Root, &text).read(&[], &[]).err();
         assert!(error.is_some(), "{key} of {arg:?}");
     }
     let text = "port = 1\nworkers = 2\nmin-rate = 3\n";
-    let layers = Place::new(&Source::Root, text).of(&[], &[]).expect("fine");
+    let layers = TestFolder::new(&FileKind::Root, text)
+        .read(&[], &[])
+        .expect("layers");
     assert_eq!(
         (layers.flags.port, layers.flags.min_rate),
         (Some(1), Some(3))
@@ -431,31 +432,35 @@ fn a_file_that_is_served_may_not_set_what_reaches_out() {
 }
 
 #[test]
-fn paths_in_a_file_are_relative_to_it() {
+fn paths_in_config_file_are_relative_to_it() {
     let text = "directory = 'site'\nauth-file = 'users'\nstate-dir = '/state'\n\
                 access-log = ['a.log', '-']\n";
-    let place = Place::new(&Source::Config, text);
-    let layers = place.of(&[], &[]).expect("fine");
-    let at = place.folder.path();
+    let folder = TestFolder::new(&FileKind::Config, text);
+    let layers = folder.read(&[], &[]).expect("layers");
+    let at = folder.folder.path();
     assert_eq!(layers.root, at.join("site"));
-    assert!(layers.root_was_named);
+    assert!(layers.root_is_explicit);
     assert_eq!(layers.flags.auth_file, Some(at.join("users")));
     assert_eq!(layers.flags.state_dir, Some("/state".into()));
     let logs: [OsString; 2] = [at.join("a.log").into(), "-".into()];
     assert_eq!(layers.flags.access_log, logs);
-    let layers = place
-        .of(&["other"], &[("TWS_DIRECTORY", "third")])
-        .expect("fine");
+    let layers = folder
+        .read(&["other"], &[("TWS_DIRECTORY", "third")])
+        .expect("layers");
     assert_eq!(layers.root, Path::new("other"));
-    let layers = place.of(&[], &[("TWS_DIRECTORY", "third")]).expect("fine");
+    let layers = folder
+        .read(&[], &[("TWS_DIRECTORY", "third")])
+        .expect("layers");
     assert_eq!(layers.root, Path::new("third"));
 }
 
 #[test]
-fn which_file_is_read_is_one_setting() {
-    let place = Place::new(&Source::Root, "port = 1");
+fn higher_layer_decides_which_file_is_read() {
+    let folder = TestFolder::new(&FileKind::Root, "port = 1");
     let port = |args: &[&str], variables: &[(&str, &str)]| {
-        let layers = place.of(args, variables).map_err(|errors| errors.join(" "));
+        let layers = folder
+            .read(args, variables)
+            .map_err(|errors| errors.join(" "));
         layers.map(|layers| layers.flags.port)
     };
     assert_eq!(port(&[], &[]), Ok(Some(1)));
@@ -469,17 +474,17 @@ fn which_file_is_read_is_one_setting() {
         Ok(Some(1))
     );
     let config = ["--config=/none"];
-    let error = port(&config, &[("TWS_NO_SITE_FILE", "1")]).expect_err("not there");
+    let error = port(&config, &[("TWS_NO_SITE_FILE", "1")]).expect_err("no such file");
     assert!(error.contains("/none"), "{error}");
     let both = [("TWS_CONFIG", "/none"), ("TWS_NO_SITE_FILE", "1")];
-    let error = port(&[], &both).expect_err("both");
+    let error = port(&[], &both).expect_err("an error");
     assert!(error.contains("--config and --no-site-file"), "{error}");
 }
 
 #[test]
-fn variables_that_are_nearly_settings_are_warned_of() {
-    let place = Place::new(&Source::Root, "");
-    let warnings = |name| place.of(&[], &[(name, "1")]).expect("fine").warnings;
+fn misspelt_variable_is_warned_of() {
+    let folder = TestFolder::new(&FileKind::Root, "");
+    let warnings = |name| folder.read(&[], &[(name, "1")]).expect("layers").warnings;
     assert_eq!(
         warnings("TWS_PROT"),
         ["TWS_PROT: unknown environment variable; did you mean TWS_PORT?"]
@@ -489,15 +494,15 @@ fn variables_that_are_nearly_settings_are_warned_of() {
 }
 
 #[test]
-fn passwords_are_not_repeated() {
+fn errors_omit_passwords() {
     let url = "postgre://u:s3cret@h/d";
     for errors in [
-        Place::new(&Source::Root, "").of(&[], &[("TWS_USERS", url)]),
-        Place::new(&Source::Config, &format!("users = '{url}'")).of(&[], &[]),
-        Place::new(&Source::Config, &format!("users-store = '{url}'")).of(&[], &[]),
-        Place::new(&Source::Config, &format!("[users]\nstore = '{url}'")).of(&[], &[]),
+        TestFolder::new(&FileKind::Root, "").read(&[], &[("TWS_USERS", url)]),
+        TestFolder::new(&FileKind::Config, &format!("users = '{url}'")).read(&[], &[]),
+        TestFolder::new(&FileKind::Config, &format!("users-store = '{url}'")).read(&[], &[]),
+        TestFolder::new(&FileKind::Config, &format!("[users]\nstore = '{url}'")).read(&[], &[]),
     ] {
-        let errors = errors.err().expect("wrong");
+        let errors = errors.err().expect("errors");
         assert!(!errors.concat().contains("s3cret"), "{errors:?}");
     }
 }

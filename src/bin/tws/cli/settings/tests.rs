@@ -6,21 +6,21 @@ use super::*;
 
 fn settings(args: &[&str]) -> Result<Settings, String> {
     let args = std::iter::once("tws").chain(args.iter().copied());
-    let words = Words {
+    let args = RawArgs {
         args: args.map(Into::into).collect(),
-        ..Words::default()
+        ..RawArgs::default()
     };
-    Settings::read(&words).map_err(|stop| match stop {
-        Stop::Print(text) => panic!("{text}"),
-        Stop::Mistakes(mistakes) => match &mistakes[..] {
-            [Mistake::Usage(text)] => text.clone(),
+    Settings::read(&args).map_err(|exit| match exit {
+        Exit::Print(text) => panic!("{text}"),
+        Exit::Errors(errors) => match &errors[..] {
+            [ConfigError::Usage(text)] => text.clone(),
             other => panic!("{other:?}"),
         },
     })
 }
 
 #[test]
-fn a_bare_number_is_the_port() {
+fn number_without_flag_is_the_port() {
     let table: &[(&[&str], &str, u16)] = &[
         (&["80"], "", 80),
         (&["site"], "site", 8000),
@@ -33,7 +33,7 @@ fn a_bare_number_is_the_port() {
         (&["site", "-p", "80", "80"], "site", 80),
     ];
     for (args, root, port) in table {
-        let settings = settings(args).expect("fine");
+        let settings = settings(args).expect("settings");
         assert_eq!(settings.config.port, *port, "{args:?}");
         if !root.is_empty() {
             assert_eq!(settings.root, Path::new(root), "{args:?}");
@@ -273,7 +273,7 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
 }
 
 #[test]
-fn passwords_are_not_repeated() {
+fn errors_and_debug_output_omit_passwords() {
     for store in [
         "postgre://ana:s3cret@h/d",
         "host=h password=s3cret",
@@ -296,7 +296,7 @@ fn passwords_are_not_repeated() {
 }
 
 #[test]
-fn addresses() {
+fn bind_accepts_addresses_ports_names_and_sockets() {
     let of = |args: &[&str]| settings(args).map(|settings| settings.config.addresses);
     let v4 = Endpoint::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let v6 = Endpoint::Address(IpAddr::V6(Ipv6Addr::LOCALHOST));
@@ -306,7 +306,7 @@ fn addresses() {
         of(&["-b", "[::1]", "-b", "127.0.0.1", "-b", "::1"]),
         Ok(vec![v6, v4.clone()])
     );
-    assert!(of(&["-b", "localhost"]).expect("known").contains(&v4));
+    assert!(of(&["-b", "localhost"]).expect("addresses").contains(&v4));
     let socket = |text: &str| Endpoint::Socket(text.parse().expect("an address"));
     assert_eq!(
         of(&["-b", "127.0.0.2:80,[::1]:81", "-b", "unix:/run/tws.sock"]),
@@ -316,14 +316,14 @@ fn addresses() {
             Endpoint::Unix("/run/tws.sock".into())
         ])
     );
-    let localhost = of(&["-b", "localhost:82"]).expect("known");
+    let localhost = of(&["-b", "localhost:82"]).expect("addresses");
     assert!(localhost.contains(&socket("127.0.0.1:82")), "{localhost:?}");
 }
 
 #[test]
-fn uploads_are_for_this_machine_or_for_those_who_say_who_they_are() {
+fn uploads_require_loopback_or_authentication() {
     let of = |args: &[&str]| {
-        let site = settings(args).expect("fine").site;
+        let site = settings(args).expect("settings").site;
         site.upload
             .map(|upload| (upload.max.map(Size::bytes), upload.overwrite))
     };
@@ -347,7 +347,7 @@ fn uploads_are_for_this_machine_or_for_those_who_say_who_they_are() {
 }
 
 #[test]
-fn a_certificate_has_a_key_of_its_own_or_in_its_file() {
+fn key_without_flag_is_in_the_certificate_file() {
     let of = |args: &[&str]| settings(args).map(|settings| settings.encryption);
     let pair = |a: &str, b: &str| (PathBuf::from(a), PathBuf::from(b));
     assert_eq!(of(&[]), Ok(Encryption::Off));
@@ -360,7 +360,7 @@ fn a_certificate_has_a_key_of_its_own_or_in_its_file() {
 }
 
 #[test]
-fn the_access_log_goes_where_it_is_sent() {
+fn access_log_defaults_to_stdout_unless_quiet_or_tui() {
     let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
     assert_eq!(of(&[]), Ok(1));
     assert_eq!(of(&["-q"]), Ok(0));

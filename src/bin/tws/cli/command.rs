@@ -1,0 +1,188 @@
+//! The clap commands, derived from the definitions of the flags: help texts with defaults and variables,
+//! switches, the command line of `tws explain`.
+
+use std::any::TypeId;
+
+use clap::{Arg, ArgAction, Command, CommandFactory};
+
+use super::flags::Flags;
+use super::subcommand::SUBCOMMANDS;
+use super::values::yes_or_no;
+
+/// The end of the long help, after the flags. `-h` lists only the subcommands there.
+pub(super) const MORE_HELP: &str = "\
+A number is the port: `tws 80`. Without PATH, ./www is served if it exists, else the current \
+directory. A folder with the name of a subcommand is given as ./check.
+
+Flags take precedence over environment variables, and those over the settings file (--config, else \
+PATH/.tws.toml). The keys of the file have the names of the flags: `port = 80`.";
+
+const EXPLAIN_HELP: &str = "\
+METHOD and TARGET are those of the request: `tws explain www GET /a.js -H 'Host: a.test'`. All \
+other flags are those that tws would serve with.";
+
+/// The id of the flag for the header fields of the request of `tws explain`.
+pub(super) const REQUEST_FIELD: &str = "field";
+
+/// Returns the command that serves. `tws check` takes the same arguments.
+pub(super) fn serve() -> Command {
+    let subcommands = subcommands();
+    Flags::command()
+        .after_long_help(format!("{subcommands}\n\n{MORE_HELP}"))
+        .after_help(format!(
+            "{subcommands}\n\n`tws --help` and `tws man` describe each option in detail."
+        ))
+        .mut_args(|arg| {
+            let arg = if is_switch(&arg) { switch(arg) } else { arg };
+            match (variable(&arg), FlagHelp::of(&arg)) {
+                (Some(name), Some(help)) => {
+                    let long = help.long_help(&name);
+                    let takes_values = arg.get_action().takes_values();
+                    arg.hide_possible_values(takes_values).long_help(long)
+                }
+                _ => arg,
+            }
+        })
+}
+
+/// Returns the command of `tws explain`.
+pub(super) fn explain() -> Command {
+    let field = Arg::new(REQUEST_FIELD)
+        .short('H')
+        .value_name("K: V")
+        .action(ArgAction::Append)
+        .help("Header field of the request; may be repeated");
+    serve()
+        .name("tws explain")
+        .bin_name("tws explain")
+        .about("Explain how a request would be answered, without serving or changing anything")
+        .override_usage("tws explain [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...")
+        .after_help(EXPLAIN_HELP)
+        .after_long_help(EXPLAIN_HELP)
+        .mut_arg("path_and_port", |arg| {
+            arg.value_name("PATH] [METHOD] [TARGET")
+                .help("Folder or file that would be served; the request")
+        })
+        .mut_arg("headers", |arg| arg.short(None))
+        .arg(field)
+}
+
+/// Returns the flags with their long names. In a command that is not built, these are the settings;
+/// `build` adds `--help` and `--version`.
+pub(super) fn settings(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
+    command
+        .get_arguments()
+        .filter_map(|arg| Some((arg, arg.get_long()?)))
+}
+
+/// Returns the name of a flag's environment variable.
+pub(super) fn variable(arg: &Arg) -> Option<String> {
+    let long = arg.get_long()?;
+    Some(format!("TWS_{}", long.replace('-', "_").to_uppercase()))
+}
+
+/// Returns the value that turns a setting off.
+pub(super) fn off_value(arg: &Arg) -> Option<&'static str> {
+    let values = arg.get_possible_values();
+    let has_off = values.iter().any(|value| value.get_name() == "off");
+    match arg.get_long()? {
+        _ if is_switch(arg) => Some("no"),
+        _ if has_off => Some("off"),
+        "access-log" => Some("off"),
+        _ => None,
+    }
+}
+
+fn subcommands() -> String {
+    let line = |(name, _, about): &(&str, _, &str)| format!("\n  {name:<12} {about}");
+    let lines: String = SUBCOMMANDS.iter().map(line).collect();
+    format!("Subcommands:{lines}")
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
+}
+
+/// Gives a switch an optional value, so that a layer with precedence can turn it off.
+fn switch(arg: Arg) -> Arg {
+    let has_default = matches!(arg.get_action(), ArgAction::SetTrue);
+    let arg = arg
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("yes")
+        .value_name("yes|no")
+        .value_parser(yes_or_no);
+    if has_default {
+        arg.default_value("no").hide_default_value(true)
+    } else {
+        arg
+    }
+}
+
+/// The parts of a flag's help.
+struct FlagHelp {
+    /// The line that `-h` shows, without the default.
+    summary: String,
+    details: String,
+    default: Option<String>,
+}
+
+impl FlagHelp {
+    /// Splits the doc comment of a flag, in which `[default: ...]` ends a paragraph.
+    fn of(arg: &Arg) -> Option<Self> {
+        let summary = arg.get_help()?.to_string();
+        let long = arg.get_long_help().map(ToString::to_string);
+        // The long help is the whole doc comment, which begins with the summary.
+        let long = long.as_deref().and_then(|long| long.strip_prefix(&summary));
+        let details = long.unwrap_or_default().trim();
+        let (summary, first) = split_default(&summary);
+        let (details, second) = split_default(details);
+        Some(Self {
+            summary: summary.to_owned(),
+            details: details.to_owned(),
+            default: first.or(second).map(str::to_owned),
+        })
+    }
+
+    fn long_help(&self, variable: &str) -> String {
+        let default = self.default.iter();
+        let default = default.map(|default| format!("[default: {default}] "));
+        let last = default.collect::<String>() + &format!("[env: {variable}]");
+        let paragraphs = [&self.summary, &self.details, &last];
+        let paragraphs = paragraphs.into_iter().filter(|text| !text.is_empty());
+        paragraphs
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n\n")
+    }
+}
+
+/// Splits a paragraph from the default at its end.
+fn split_default(text: &str) -> (&str, Option<&str>) {
+    let parts = text
+        .strip_suffix(']')
+        .and_then(|text| text.rsplit_once("[default: "));
+    match parts {
+        Some((before, default)) => (before.trim_end(), Some(default)),
+        None => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_is_well_formed() {
+        serve().debug_assert();
+    }
+
+    #[test]
+    fn each_setting_has_a_heading() {
+        let command = serve();
+        for (arg, long) in settings(&command) {
+            assert!(arg.get_help_heading().is_some(), "--{long}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a process was started with.
+
+use std::ffi::OsString;
+
+use tws::Endpoint;
+
+use super::flags::Mode;
+
+/// The arguments, environment variables and sockets of a process, not yet parsed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawArgs {
+    /// The first is the name of the program.
+    pub(crate) args: Vec<OsString>,
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) mode: Mode,
+    /// Takes precedence over all settings.
+    pub(crate) inherited: InheritedEndpoints,
+}
+
+/// The endpoints of the listening sockets that the process was given. A server without one binds its
+/// own sockets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InheritedEndpoints {
+    pub(crate) server: Option<Vec<Endpoint>>,
+    /// Ignored without `--admin`.
+    pub(crate) admin: Option<Vec<Endpoint>>,
+}
+
+impl RawArgs {
+    /// Returns the arguments and variables of this process, without inherited sockets.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            args: std::env::args_os().collect(),
+            variables: std::env::vars_os().collect(),
+            ..Self::default()
+        }
+    }
+}
