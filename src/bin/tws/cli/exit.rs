@@ -1,8 +1,12 @@
 //! How the process ends if it does not serve.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use tws::Error;
 
 use super::messages;
 
@@ -14,13 +18,43 @@ pub(crate) enum Exit {
     Errors(Vec<ConfigError>),
 }
 
-/// An error in the settings, as one line.
+/// An error in the settings or in their application, as one line.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
     /// A wrong flag or environment variable.
     Usage(String),
-    /// A wrong settings file, or settings that cannot be used together.
+    /// Any other error: a wrong settings file, or settings that cannot be applied.
     Failure(String),
+}
+
+impl Exit {
+    /// Returns an error about the command line or the environment.
+    pub(crate) fn usage(text: String) -> Self {
+        Self::Errors(vec![ConfigError::Usage(text)])
+    }
+
+    /// Returns `error`, with advice if it says that `root` does not exist.
+    pub(crate) fn with_advice(error: &Error, root: &Path) -> Self {
+        let is_missing_root = matches!(error, Error::Path { purpose: "serve", path, source }
+            if path == root && source.kind() == io::ErrorKind::NotFound);
+        let advice = messages::advice_on_root(root).filter(|_| is_missing_root);
+        let text = match advice {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        };
+        Self::Errors(vec![ConfigError::Failure(text)])
+    }
+
+    /// Returns the exit code of the process: 2 if the first error is one of usage, 1 for other errors.
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Self::Print(_) => ExitCode::SUCCESS,
+            Self::Errors(errors) => match errors.first() {
+                Some(ConfigError::Usage(_)) => ExitCode::from(2),
+                Some(ConfigError::Failure(_)) | None => ExitCode::FAILURE,
+            },
+        }
+    }
 }
 
 /// The first error, and the number of further ones.
@@ -53,7 +87,13 @@ impl From<clap::Error> for Exit {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Self::Print(error.render().to_string())
             }
-            _ => Self::Errors(vec![ConfigError::Usage(messages::line(&error))]),
+            _ => Self::usage(messages::line(&error)),
         }
+    }
+}
+
+impl From<Error> for Exit {
+    fn from(error: Error) -> Self {
+        Self::Errors(vec![ConfigError::Failure(error.to_string())])
     }
 }

@@ -120,13 +120,13 @@ fn advice_on_flag(flag: &str) -> String {
 }
 
 /// Returns the likely intended root, subcommand or flag for a root that does not exist.
-pub(crate) fn advice_on_root(root: &Path) -> Option<String> {
+pub(super) fn advice_on_root(root: &Path) -> Option<String> {
     let name = root.to_str()?;
     if name.contains("://") {
         return Some("give a folder, not a URL".to_owned());
     }
-    let mut flags = OPERANDS_FOR_FLAGS.iter();
-    if let Some((_, flag)) = flags.find(|(operand, _)| *operand == name) {
+    let mut operands = OPERANDS_FOR_FLAGS.iter();
+    if let Some((_, flag)) = operands.find(|(operand, _)| *operand == name) {
         return Some(format!("did you mean `tws {flag}`?"));
     }
     let subcommands = subcommand::SUBCOMMANDS

@@ -21,11 +21,10 @@ mod settings;
 mod subcommand;
 mod values;
 
-pub(crate) use exit::{ConfigError, Exit};
+pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, is_exposed};
 pub(crate) use flags::RequestArgs;
 pub(crate) use layers::SiteFileSource;
-pub(crate) use messages::advice_on_root;
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{

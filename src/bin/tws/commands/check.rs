@@ -1,5 +1,5 @@
-//! `tws check`: everything that serving would need is looked at, and nothing is served: no port is
-//! bound, no file made, no database opened. All that is wrong is said, not only the first of it.
+//! `tws check`: checks everything that serving needs, without serving: no port is bound, no file is
+//! created, no database is opened. Reports all errors, not only the first.
 
 use std::fmt;
 use std::fs;
@@ -16,68 +16,68 @@ use tws::{Endpoint, Error, Server};
 
 use crate::cli::{Encryption, Exit, RawArgs, Settings, SiteFileSource};
 use crate::confinement::privileges::{self, Identity};
-use crate::say;
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect};
+use crate::terminal::stdio::{self, one_line};
 
-/// What was found, a line each.
+/// The results of the checks, one line each.
 #[derive(Default)]
-struct Report {
+struct CheckReport {
     text: String,
-    wrong: usize,
+    errors: usize,
 }
 
-impl Report {
-    fn fine(&mut self, text: impl fmt::Display) {
+impl CheckReport {
+    fn ok(&mut self, text: impl fmt::Display) {
         self.line("ok", text);
     }
 
-    /// What is allowed, and yet not meant, perhaps.
+    /// Adds what is allowed, but probably not intended.
     fn warn(&mut self, text: impl fmt::Display) {
         self.line("warning", text);
     }
 
-    fn wrong(&mut self, text: impl fmt::Display) {
-        self.wrong += 1;
+    fn error(&mut self, text: impl fmt::Display) {
+        self.errors += 1;
         self.line("error", text);
     }
 
     fn result<T>(&mut self, text: impl fmt::Display, result: Result<T, impl fmt::Display>) {
         match result {
-            Ok(_) => self.fine(text),
-            Err(error) => self.wrong(error),
+            Ok(_) => self.ok(text),
+            Err(error) => self.error(error),
         }
     }
 
     fn line(&mut self, kind: &str, text: impl fmt::Display) {
-        let text = text.to_string();
-        let line: String = text.split(char::is_control).collect::<Vec<_>>().join(" ");
+        let line = one_line(&text.to_string());
         self.text += &format!("{kind}: {line}\n");
     }
 }
 
-/// Looks at what these words, and the file, ask for.
-pub(crate) fn run(words: &RawArgs) -> ExitCode {
-    let mut report = Report::default();
-    let (settings, mistakes) = match Settings::read_lenient(words) {
-        Ok((settings, mistakes)) => (Some(settings), mistakes),
-        Err(Exit::Errors(mistakes)) => (None, mistakes),
-        Err(Exit::Print(text)) => {
-            say(&text);
-            return ExitCode::SUCCESS;
-        }
+/// Checks the settings and what they need. Prints the report and returns the exit code.
+///
+/// # Errors
+///
+/// [`Exit::Print`] for `--help`.
+pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
+    let mut report = CheckReport::default();
+    let (settings, errors) = match Settings::read_lenient(args) {
+        Ok((settings, errors)) => (Some(settings), errors),
+        Err(Exit::Errors(errors)) => (None, errors),
+        Err(help @ Exit::Print(_)) => return Err(help),
     };
-    for mistake in &mistakes {
-        report.wrong(mistake.text());
+    for error in &errors {
+        report.error(error.text());
     }
     if let Some(settings) = &settings {
-        if mistakes.is_empty() {
-            report.fine(file(settings));
+        if errors.is_empty() {
+            report.ok(settings_source(settings));
         }
         for warning in &settings.warnings {
             report.warn(warning);
         }
-        // In the order in which serving needs it.
+        // In the order in which serving needs them.
         for check in [
             check_process,
             check_files,
@@ -91,59 +91,60 @@ pub(crate) fn run(words: &RawArgs) -> ExitCode {
             check(settings, &mut report);
         }
     }
-    say(&report.text);
-    match report.wrong {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    stdio::print_lossy(&report.text);
+    match report.errors {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
     }
 }
 
-fn file(settings: &Settings) -> String {
+fn settings_source(settings: &Settings) -> String {
     let path = match &settings.site_file {
         SiteFileSource::Path(path) => path.clone(),
         SiteFileSource::InRoot => settings.root.join(SITE_FILE),
         SiteFileSource::None => return "settings: no file is read".to_owned(),
     };
-    match path.exists() {
-        true => format!("settings: read from {}", path.display()),
-        false => format!("settings: {} does not exist", path.display()),
+    if path.exists() {
+        format!("settings: read from {}", path.display())
+    } else {
+        format!("settings: {} does not exist", path.display())
     }
 }
 
-fn check_process(settings: &Settings, report: &mut Report) {
+fn check_process(settings: &Settings, report: &mut CheckReport) {
     let (user, group) = (settings.user.as_deref(), settings.group.as_deref());
     if user.is_none() && group.is_none() {
         return;
     }
     match Identity::find(user, group) {
         Ok(_) => {
-            report.fine("--user and --group exist");
+            report.ok("--user and --group exist");
             if privileges::is_root() {
                 report.warn("file permissions below are checked as root, not as --user");
             }
         }
-        Err(error) => report.wrong(error),
+        Err(error) => report.error(error),
     }
 }
 
-/// The roots, each by itself, and what the rules say of what is in them.
-fn check_files(settings: &Settings, report: &mut Report) {
-    let mut all_there = true;
+/// Checks that each root can be read, and that the files which the rules name exist.
+fn check_files(settings: &Settings, report: &mut CheckReport) {
+    let mut all_readable = true;
     for root in settings.roots() {
-        let found = match fs::metadata(&root) {
+        let read = match fs::metadata(&root) {
             Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
             Ok(_) => fs::File::open(&root).map(drop),
             Err(error) => Err(error),
         };
-        all_there &= found.is_ok();
-        let found = found.map_err(|source| Error::Path {
+        all_readable &= read.is_ok();
+        let read = read.map_err(|source| Error::Path {
             purpose: "serve",
             path: root.clone(),
             source,
         });
-        report.result(format_args!("{} can be served", root.display()), found);
+        report.result(format_args!("{} can be served", root.display()), read);
     }
-    if !all_there {
+    if !all_readable {
         return;
     }
     match app::files(settings) {
@@ -152,19 +153,19 @@ fn check_files(settings: &Settings, report: &mut Report) {
                 report.warn(format_args!("{missing} is not in the root or not readable"));
             }
         }
-        Err(error) => report.wrong(error),
+        Err(error) => report.error(error),
     }
 }
 
-fn check_passwords(settings: &Settings, report: &mut Report) {
+fn check_passwords(settings: &Settings, report: &mut CheckReport) {
     if let Some(path) = &settings.auth_file {
         let text = format!("passwords are read from {}", path.display());
         report.result(text, app::guard(path));
     }
 }
 
-fn check_certificates(settings: &Settings, report: &mut Report) {
-    // Each by itself, so that one that is wrong hides no other.
+fn check_certificates(settings: &Settings, report: &mut CheckReport) {
+    // Each pair by itself, so that an error in one does not hide those of others.
     let each = match &settings.encryption {
         Encryption::Off => return,
         Encryption::SelfSigned => vec![Encryption::SelfSigned],
@@ -177,73 +178,76 @@ fn check_certificates(settings: &Settings, report: &mut Report) {
         match https_redirect::open(encryption, &[]) {
             Ok(tls) => {
                 for line in tls.as_ref().map(Tls::describe).unwrap_or_default() {
-                    report.fine(format_args!("certificate: {line}"));
+                    report.ok(format_args!("certificate: {line}"));
                 }
                 for warning in tls.as_ref().map(Tls::warnings).unwrap_or_default() {
                     report.warn(&warning);
                 }
             }
-            Err(error) => report.wrong(error),
+            Err(error) => report.error(error),
         }
     }
 }
 
-fn check_users(settings: &Settings, report: &mut Report) {
+fn check_users(settings: &Settings, report: &mut CheckReport) {
     let Some(store) = &settings.users else {
         return;
     };
-    let placed = app::check_store(store).and_then(|()| app::place(store, settings));
-    match placed {
+    let located = app::check_store(store).and_then(|()| app::place(store, settings));
+    match located {
         Ok(Store::Sqlite(path)) => {
             let text = format!("users are stored in {}", path.display());
-            report.result(text, writable(&path, Folders::Made, "store users in"));
+            report.result(
+                text,
+                writable(&path, ParentFolders::Created, "store users in"),
+            );
         }
-        Ok(store) => report.fine(format_args!(
+        Ok(store) => report.ok(format_args!(
             "users are stored in {store}; the database was not contacted"
         )),
-        Err(error) => report.wrong(error),
+        Err(error) => report.error(error),
     }
 }
 
-fn check_limits(settings: &Settings, report: &mut Report) {
+fn check_limits(settings: &Settings, report: &mut CheckReport) {
     let agree = Server::check(&settings.config);
     report.result("the limits are consistent", agree);
 }
 
-/// All that is listened on: each place can be, and none twice.
-fn check_endpoints(settings: &Settings, report: &mut Report) {
+/// Checks that the servers can listen on their endpoints, and that no endpoint is used twice.
+fn check_endpoints(settings: &Settings, report: &mut CheckReport) {
     let config = &settings.config;
-    let mut known = Vec::new();
+    let mut checked = Vec::new();
     for endpoint in config.addresses.iter().chain(&settings.admin) {
         match (endpoint, endpoint.ip()) {
             (Endpoint::Unix(path), _) => check_unix(path, report),
-            (_, Some(ip)) if !known.contains(&ip) => {
-                known.push(ip);
+            (_, Some(ip)) if !checked.contains(&ip) => {
+                checked.push(ip);
                 check_address(ip, report);
             }
             _ => {}
         }
     }
     let mut servers = vec![
-        ("--bind", listened_on(&config.addresses, config.port)),
+        ("--bind", bound_endpoints(&config.addresses, config.port)),
         (
             "--admin",
-            listened_on(settings.admin.as_slice(), config.port),
+            bound_endpoints(settings.admin.as_slice(), config.port),
         ),
     ];
     if let Some(port) = settings.redirect_http {
         let endpoints = https_redirect::redirect_endpoints(settings);
         if endpoints.is_empty() {
-            report.wrong(https_redirect::nowhere());
+            report.error(https_redirect::nowhere());
         }
-        servers.push(("--redirect-http", listened_on(&endpoints, port)));
+        servers.push(("--redirect-http", bound_endpoints(&endpoints, port)));
     }
     let mut taken: Vec<(&str, Endpoint)> = Vec::new();
     for (flag, endpoints) in servers {
         for endpoint in endpoints {
-            let rival = taken.iter().find(|(_, other)| are_rivals(other, &endpoint));
-            if let Some((other, _)) = rival {
-                report.wrong(format_args!(
+            let user = taken.iter().find(|(_, other)| conflict(other, &endpoint));
+            if let Some((other, _)) = user {
+                report.error(format_args!(
                     "{flag}: {endpoint} is already used by {other}; choose another port or path"
                 ));
             }
@@ -252,57 +256,59 @@ fn check_endpoints(settings: &Settings, report: &mut Report) {
     }
 }
 
-fn check_address(ip: IpAddr, report: &mut Report) {
-    // A port of UDP's, for a moment: those of TCP are not to be disturbed.
-    let here = UdpSocket::bind((ip, 0));
-    let here = here.map_err(|source| Error::Bind {
+fn check_address(ip: IpAddr, report: &mut CheckReport) {
+    // A UDP port, which takes no TCP port from the running server.
+    let bound = UdpSocket::bind((ip, 0));
+    let bound = bound.map_err(|source| Error::Bind {
         address: (ip, 0).into(),
         source,
     });
-    report.result(format_args!("{ip} is an address of this machine"), here);
+    report.result(format_args!("{ip} is an address of this machine"), bound);
 }
 
-/// What one server takes, with the port of each. `::` takes IPv4, too, unless that has an address of
-/// its own.
-fn listened_on(endpoints: &[Endpoint], port: u16) -> Vec<Endpoint> {
+/// Returns the endpoints that one server binds, with their ports. `::` includes `0.0.0.0`, unless the
+/// server has an IPv4 address with the same port.
+fn bound_endpoints(endpoints: &[Endpoint], port: u16) -> Vec<Endpoint> {
     let with_port = |endpoint: &Endpoint| match endpoint {
         Endpoint::Address(ip) => Endpoint::Socket((*ip, port).into()),
         other => other.clone(),
     };
     let mut all: Vec<_> = endpoints.iter().map(with_port).collect();
     for at in 0..all.len() {
-        let Endpoint::Socket(SocketAddr::V6(wide)) = all[at] else {
+        let Endpoint::Socket(SocketAddr::V6(v6)) = all[at] else {
             continue;
         };
-        let is_v4 = |other: &Endpoint| matches!(other, Endpoint::Socket(v4) if v4.is_ipv4() && v4.port() == wide.port());
-        if wide.ip().is_unspecified() && !all.iter().any(is_v4) {
-            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, wide.port()));
+        let is_v4 = |other: &Endpoint| matches!(other, Endpoint::Socket(v4) if v4.is_ipv4() && v4.port() == v6.port());
+        if v6.ip().is_unspecified() && !all.iter().any(is_v4) {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, v6.port()));
             all.push(Endpoint::Socket(v4));
         }
     }
     all
 }
 
-/// Whether no two sockets can listen there.
-fn are_rivals(one: &Endpoint, other: &Endpoint) -> bool {
+/// Returns true if two sockets cannot listen on these endpoints at the same time.
+fn conflict(one: &Endpoint, other: &Endpoint) -> bool {
     match (one, other) {
         (Endpoint::Socket(one), Endpoint::Socket(other)) => {
-            let is_wide = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let is_unspecified = one.ip().is_unspecified() || other.ip().is_unspecified();
             let same_port = one.port() == other.port() && one.port() != 0;
-            same_port && (one.ip() == other.ip() || is_wide && one.is_ipv4() == other.is_ipv4())
+            same_port
+                && (one.ip() == other.ip() || is_unspecified && one.is_ipv4() == other.is_ipv4())
         }
         (one, other) => one == other,
     }
 }
 
-/// What is there must be a socket, which is replaced. Names of sockets are short (unix(7)).
-fn check_unix(path: &Path, report: &mut Report) {
+/// Checks the path of a Unix socket: an existing file must be a socket, which would be replaced. The
+/// length of the path is limited (unix(7)).
+fn check_unix(path: &Path, report: &mut CheckReport) {
     let failed = |source| Error::Path {
         purpose: "listen on",
         path: path.to_owned(),
         source,
     };
-    let can = match (
+    let bindable = match (
         unix::net::SocketAddr::from_pathname(path),
         fs::symlink_metadata(path),
     ) {
@@ -312,12 +318,15 @@ fn check_unix(path: &Path, report: &mut Report) {
         (_, Ok(metadata)) if !metadata.file_type().is_socket() => Err(failed(io::Error::other(
             "the file exists and is not a socket; remove it or choose another path",
         ))),
-        _ => writable(path, Folders::Needed, "listen on"),
+        _ => writable(path, ParentFolders::Required, "listen on"),
     };
-    report.result(format_args!("{} can be listened on", path.display()), can);
+    report.result(
+        format_args!("{} can be listened on", path.display()),
+        bindable,
+    );
 }
 
-fn check_logs(settings: &Settings, report: &mut Report) {
+fn check_logs(settings: &Settings, report: &mut CheckReport) {
     for destination in &settings.access_log {
         let LogDestination::File(path) = destination else {
             continue;
@@ -325,20 +334,22 @@ fn check_logs(settings: &Settings, report: &mut Report) {
         let text = format!("the access log goes to {}", path.display());
         report.result(
             text,
-            writable(path, Folders::Needed, "write the access log to"),
+            writable(path, ParentFolders::Required, "write the access log to"),
         );
     }
 }
 
-/// Whether the folder of a file, and those above it, are made for it.
+/// Whether the folders above a file are created with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Folders {
-    Made,
-    Needed,
+enum ParentFolders {
+    /// They are created if they do not exist.
+    Created,
+    /// The folder of the file must exist.
+    Required,
 }
 
-/// Whether a file can be written to, or made.
-fn writable(path: &Path, folders: Folders, purpose: &'static str) -> Result<(), Error> {
+/// Checks that a file can be written to, or created.
+fn writable(path: &Path, parents: ParentFolders, purpose: &'static str) -> Result<(), Error> {
     let failed = |purpose, source| Error::Path {
         purpose,
         path: path.to_owned(),
@@ -350,26 +361,26 @@ fn writable(path: &Path, folders: Folders, purpose: &'static str) -> Result<(), 
     if path.exists() {
         return access(path, Access::WRITE_OK).map_err(|errno| failed(purpose, errno.into()));
     }
-    let folder = existing_folder(path, folders).map_err(|source| failed(purpose, source))?;
+    let folder = existing_folder(path, parents).map_err(|source| failed(purpose, source))?;
     access(&folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|_| {
         let text = format!("no write permission in {}", folder.display());
         failed("create", io::Error::other(text))
     })
 }
 
-fn existing_folder(path: &Path, folders: Folders) -> io::Result<PathBuf> {
-    let above = path
-        .ancestors()
-        .skip(1)
-        .map(|path| match path.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => path,
-        });
-    let considered = match folders {
-        Folders::Made => usize::MAX,
-        Folders::Needed => 1,
+fn existing_folder(path: &Path, parents: ParentFolders) -> io::Result<PathBuf> {
+    let parents_of_path = path.ancestors().skip(1).map(|path| {
+        if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        }
+    });
+    let count = match parents {
+        ParentFolders::Created => usize::MAX,
+        ParentFolders::Required => 1,
     };
-    let existing = above.take(considered).find(|folder| folder.exists());
+    let existing = parents_of_path.take(count).find(|folder| folder.exists());
     existing
         .map(Path::to_owned)
         .ok_or_else(|| io::ErrorKind::NotFound.into())

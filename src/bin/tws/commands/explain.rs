@@ -1,8 +1,8 @@
-//! `tws explain`: a request that nobody sent, answered by the handler that would serve it. What is
-//! decided about it is printed, then the answer's head. Nothing listens, nothing is stored, no
-//! database is opened.
+//! `tws explain`: gives a request that no client sent to the handler that would serve it. Prints the
+//! decisions about it, then the head of the response. Nothing listens, nothing is stored, no database
+//! is opened.
 //!
-//! The words come from where the decisions are made: the library says them at level trace.
+//! The decisions are log messages of level trace, which the library writes where it decides.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,34 +15,34 @@ use tws::{
     StatusCode,
 };
 
-use crate::cli::{RequestArgs, Settings};
+use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
 use crate::services::app::App;
 
-/// The target under which the library says what it decides.
+/// The log target of the library for its decisions.
 const DECISIONS: &str = "tws::explain";
 
 /// The request to explain.
 #[derive(Debug)]
-pub(crate) struct Question {
+struct ExplainRequest {
     method: Method,
     /// As a client would send it.
     target: String,
     fields: Vec<(String, String)>,
 }
 
-impl Question {
-    /// Reads what was typed; the error is for whoever typed it.
-    pub(crate) fn new(words: &RequestArgs) -> Result<Self, String> {
-        let text = |word: &OsStr| {
-            let text = word.to_str();
-            text.ok_or_else(|| format!("{word:?} is not valid UTF-8"))
+impl ExplainRequest {
+    /// Parses the request. The error is one of usage.
+    fn parse(args: &RequestArgs) -> Result<Self, String> {
+        let text = |arg: &OsStr| {
+            let text = arg.to_str();
+            text.ok_or_else(|| format!("{arg:?} is not valid UTF-8"))
                 .map(str::to_owned)
         };
-        let (method, target) = (text(&words.method)?, text(&words.target)?);
-        // Methods have case, and all that there are have upper case.
-        let known = Method::from_bytes(method.as_bytes()).ok();
+        let (method, target) = (text(&args.method)?, text(&args.target)?);
+        // Methods are case-sensitive, and all registered ones are in upper case.
+        let parsed = Method::from_bytes(method.as_bytes()).ok();
         let is_upper = method.bytes().all(|byte| !byte.is_ascii_lowercase());
-        let Some(method) = known.filter(|_| is_upper) else {
+        let Some(method) = parsed.filter(|_| is_upper) else {
             return Err(format!(
                 "{method:?} is not a method; give one, such as GET, before the path"
             ));
@@ -52,7 +52,7 @@ impl Question {
                 "{target:?} is not a request target; percent-encode spaces and non-ASCII characters, as in /a%20b"
             ));
         }
-        let fields = words.fields.iter().map(|line| field(line));
+        let fields = args.fields.iter().map(|line| field(line));
         Ok(Self {
             method,
             target,
@@ -60,7 +60,7 @@ impl Question {
         })
     }
 
-    /// As it would come over the wire. A Host that nobody has named is no mistake here.
+    /// Returns the head as a client would send it. Without a Host field, it names localhost.
     fn head(&self) -> String {
         let has_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
@@ -73,7 +73,7 @@ impl Question {
         head + "\r\n"
     }
 
-    /// As the server would read it from a client of this machine.
+    /// Returns the request as the server would parse it from a client on this machine.
     fn request(&self, method: Method) -> Result<Request<'static>, tws::Rejection> {
         let request = Request::parse(method, &self.target)?;
         let add = |request: Request<'static>, (name, value): &(String, String)| {
@@ -84,68 +84,78 @@ impl Question {
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
-    let wrong =
+    let invalid =
         || format!("-H {line:?} is not a header field; give one such as \"Accept: text/html\"");
-    let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+    let (name, value) = line.split_once(':').ok_or_else(invalid)?;
     let value = value.trim();
-    let fits = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
-    fits.then(|| (name.to_owned(), value.to_owned()))
-        .ok_or_else(wrong)
+    let is_valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
+    is_valid
+        .then(|| (name.to_owned(), value.to_owned()))
+        .ok_or_else(invalid)
 }
 
-/// Prints what would be answered, and why.
-pub(crate) fn explain(settings: &Settings, question: &Question) -> Result<(), Error> {
-    static PRINTER: Printer = Printer(Mutex::new(Vec::new()));
+/// Reads the settings, and prints the response to their request, with the reasons.
+pub(crate) fn run(args: &RawArgs) -> Result<(), Exit> {
+    let settings = Settings::read(args)?;
+    let Some(request) = &settings.request else {
+        return Ok(());
+    };
+    let request = ExplainRequest::parse(request).map_err(Exit::usage)?;
+    explain(&settings, &request).map_err(|error| Exit::with_advice(&error, &settings.root))
+}
+
+fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error> {
+    static PRINTER: DecisionPrinter = DecisionPrinter(Mutex::new(Vec::new()));
     if log::set_logger(&PRINTER).is_ok() {
         log::set_max_level(LevelFilter::Trace);
     }
     let handler = App::open(settings)?.into_explained_handler(settings);
-    line(
-        "request",
-        format_args!("{} {} HTTP/1.1", question.method, question.target),
-    );
-    for (name, value) in &question.fields {
-        line("", format_args!("{name}: {}", shown_field(name, value)));
+    let (method, target) = (&explained.method, &explained.target);
+    line("request", format_args!("{method} {target} HTTP/1.1"));
+    for (name, value) in &explained.fields {
+        line("", format_args!("{name}: {}", displayed_value(name, value)));
     }
-    let request = match question.request(question.method.clone()) {
+    let request = match explained.request(method.clone()) {
         Ok(request) => request,
-        Err(refusal) => {
-            refused("target", &question.method, refusal);
+        Err(rejection) => {
+            print_rejection("target", method, rejection);
             return Ok(());
         }
     };
-    if let Err(refusal) = tws::check_head(question.head().as_bytes(), &settings.config.limits) {
-        refused("head", &question.method, refusal);
+    let limits = &settings.config.limits;
+    if let Err(rejection) = tws::check_head(explained.head().as_bytes(), limits) {
+        print_rejection("head", method, rejection);
         return Ok(());
     }
-    if request.path_bytes() != question.target.as_bytes() {
+    if request.path_bytes() != target.as_bytes() {
         line("path", request.path());
     }
-    let reply = match question.method {
+    let response = match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Some(handler.handle(&request).wait()),
-        _ => foresee(settings, &handler, question, &request),
+        _ => dry_run(settings, &handler, explained, &request),
     };
-    match reply {
-        // The last of the decisions says what it would be.
+    match response {
+        // The last decision states what the response would be.
         _ if PRINTER.has_answer() => {}
-        Some(response) => answer(&question.method, &response),
+        Some(response) => print_response(method, &response),
         None => line("answer", "depends on the request body"),
     }
     Ok(())
 }
 
-/// The answer to what may change something, without letting it. `None` if it is for a content.
-fn foresee(
+/// Returns the response to a request that may change something, without executing it. `None` if the
+/// response depends on the request body.
+fn dry_run(
     settings: &Settings,
     handler: &Router,
-    question: &Question,
+    explained: &ExplainRequest,
     request: &Request<'static>,
 ) -> Option<Response> {
-    // Passwords are verified before anything is answered, not before it is admitted.
+    // Passwords are verified when a request is handled, not when it is admitted.
     if settings.auth_file.is_some()
-        && let Ok(harmless) = question.request(Method::OPTIONS)
+        && let Ok(options) = explained.request(Method::OPTIONS)
     {
-        let response = handler.handle(&harmless).wait();
+        let response = handler.handle(&options).wait();
         if response.status() == StatusCode::UNAUTHORIZED {
             return Some(response);
         }
@@ -156,14 +166,14 @@ fn foresee(
     }
 }
 
-/// Prints what is answered without asking a handler.
-fn refused(topic: &str, method: &Method, refusal: tws::Rejection) {
-    line(topic, format_args!("refused: {}", refusal.reason()));
-    answer(method, &refusal.into());
+/// Prints the response to a request that is rejected before it reaches a handler.
+fn print_rejection(topic: &str, method: &Method, rejection: tws::Rejection) {
+    line(topic, format_args!("refused: {}", rejection.reason()));
+    print_response(method, &rejection.into());
 }
 
-/// Prints the head of the answer, and how long its content is.
-fn answer(method: &Method, response: &Response) {
+/// Prints the head of the response, and the length of its content.
+fn print_response(method: &Method, response: &Response) {
     line("status", response.status());
     for field in response.field_lines() {
         line("field", field);
@@ -179,33 +189,34 @@ fn answer(method: &Method, response: &Response) {
     }
 }
 
-/// Passwords stay with whoever typed them.
-fn shown_field<'v>(name: &str, value: &'v str) -> &'v str {
-    let is_secret = ["authorization", "cookie", "proxy-authorization"];
-    match is_secret.contains(&&*name.to_ascii_lowercase()) {
-        true => "…",
-        false => value,
+/// Returns the value of a field as it is printed: that of a field with credentials is replaced.
+fn displayed_value<'v>(name: &str, value: &'v str) -> &'v str {
+    let secret = ["authorization", "cookie", "proxy-authorization"];
+    if secret.contains(&&*name.to_ascii_lowercase()) {
+        "…"
+    } else {
+        value
     }
 }
 
-/// One line on standard output, which may be closed.
+/// Prints one line on standard output, which may be closed.
 fn line(topic: &str, text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{topic:<10}{text}");
 }
 
-/// Prints decisions when they are made, each once: what takes patience begins anew on a thread that
-/// has it, and decides the same again.
-struct Printer(Mutex<Vec<String>>);
+/// A logger that prints the decisions when they are made, each only once: a request that would block is
+/// handled again on a thread that may block, with the same decisions.
+struct DecisionPrinter(Mutex<Vec<String>>);
 
-impl Printer {
-    /// Whether it was said what the answer would be that cannot be had.
+impl DecisionPrinter {
+    /// Returns true if a decision states the response, which cannot be produced here.
     fn has_answer(&self) -> bool {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().any(|line| line.starts_with("answer:"))
+        let printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        printed.iter().any(|line| line.starts_with("answer:"))
     }
 }
 
-impl Log for Printer {
+impl Log for DecisionPrinter {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == DECISIONS || metadata.level() <= LevelFilter::Warn
     }
@@ -218,11 +229,11 @@ impl Log for Printer {
             return;
         }
         let decision = record.args().to_string();
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !said.contains(&decision) {
+        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !printed.contains(&decision) {
             let (topic, text) = decision.split_once(": ").unwrap_or(("", &decision));
             line(topic, text);
-            said.push(decision);
+            printed.push(decision);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the program can be asked to do: serve, check a configuration, explain a request.
+//! The subcommands: serve, check the settings, explain a request.
 
 pub(crate) mod check;
 pub(crate) mod explain;

@@ -1,9 +1,15 @@
-//! A process that serves: what is opened, given up, started and told, in this order, and how it ends.
+//! `tws`: serves until a signal ends the process.
+//!
+//! The steps are in an order that matters. Files and sockets are opened with the privileges of the
+//! start ([`Resources::open`]). Then privileges are dropped and the sandbox is entered, before there
+//! are other threads. Then the threads are started ([`Resources::start`]), and the main thread serves
+//! ([`RunningServer::serve`]).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use env_logger::WriteStyle;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(feature = "tui")]
 use signal_hook::consts::signal::SIGINT;
@@ -16,7 +22,7 @@ use tws::site::{Store, Symlinks};
 use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
 
 use crate::cli::{
-    Banner, BrowserLaunch, Encryption, RawArgs, Sandboxing, Settings, SiteFileSource, View,
+    Banner, BrowserLaunch, Encryption, Exit, RawArgs, Sandboxing, Settings, SiteFileSource, View,
     is_exposed,
 };
 use crate::confinement::privileges::Identity;
@@ -26,7 +32,6 @@ use crate::lifecycle::reload::Reload;
 use crate::lifecycle::signals::{self, Heeded};
 use crate::lifecycle::systemd::Supervisor;
 use crate::lifecycle::upgrade::Upgrade;
-use crate::say;
 use crate::services::admin::{AdminListener, AdminService};
 use crate::services::app::{self, App, Guard};
 use crate::services::https_redirect::{self, RedirectListener, RedirectService};
@@ -35,60 +40,84 @@ use crate::terminal::addresses;
 use crate::terminal::banner::BannerInfo;
 use crate::terminal::browser::Browser;
 use crate::terminal::stderr_log::Diagnostics;
+use crate::terminal::stdio;
 #[cfg(feature = "tui")]
 use crate::terminal::tui;
 
-/// How long the end waits for an access log that nobody takes.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for the access log to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until it is told to end.
-pub(crate) fn run(
-    words: RawArgs,
+/// With a lower limit, few clients exhaust the file descriptors.
+const MIN_DESCRIPTORS: u64 = 1024;
+
+/// Reads the settings and serves until the server is shut down.
+pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
+    let inherited = Inheritance::take()?;
+    args.inherited = inherited.listening();
+    let settings = Settings::read(&args)?;
+    let style = match settings.view {
+        View::Log => WriteStyle::Always,
+        View::Tui if stdio::is_terminal() => WriteStyle::Never,
+        View::Tui => {
+            let text = "--tui: needs a terminal as standard input and output; leave it out";
+            return Err(Exit::usage(text.to_owned()));
+        }
+    };
+    let mut diagnostics = Diagnostics::install(settings.log_level, style);
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
+    let root = settings.root.clone();
+    serve(args, settings, inherited, &mut diagnostics)
+        .map_err(|error| Exit::with_advice(&error, &root))
+}
+
+fn serve(
+    args: RawArgs,
     settings: Settings,
-    mut inheritance: Inheritance,
+    mut inherited: Inheritance,
     diagnostics: &mut Diagnostics,
 ) -> Result<(), Error> {
-    inheritance.check(&settings)?;
-    let ancestor = inheritance.ancestor.take();
+    inherited.check(&settings)?;
+    let previous = inherited.ancestor.take();
     let supervisor = Supervisor::of_this_process();
     raise_descriptor_limit();
-    survive_size_limits()?;
+    ignore_file_size_signal()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
-    let opened = Opened::open(&settings, inheritance, identity.as_ref())?;
-    // Who takes over has a browser already.
-    let browser = match (settings.browser, opened.server.handle().local_addresses()) {
-        (BrowserLaunch::AtStartup, [address, ..]) if ancestor.is_none() => {
-            let url = addresses::url(&settings.encryption, addresses::from_this_machine(*address));
-            Some(Browser::open(url))
-        }
-        _ => None,
+    let resources = Resources::open(&settings, inherited, identity.as_ref())?;
+    // After an upgrade the browser is open already.
+    let browser = if previous.is_none() {
+        resources.open_browser(&settings)
+    } else {
+        None
     };
-    // No thread may have been started before: it would be free, and root.
-    let confinement = give_up(&settings, opened.store.as_ref(), identity)?;
-    diagnostics.write().map_err(|source| Error::System {
+    // No thread may run before this: it would stay outside of the sandbox, with the rights of root.
+    let confinement = drop_privileges(&settings, resources.store.as_ref(), identity)?;
+    diagnostics.start_writer().map_err(|source| Error::System {
         doing: "start the logging thread",
         source,
     })?;
     if let Some(browser) = browser {
         browser.watch()?;
     }
-    let running = opened.start(words, settings, confinement, &supervisor)?;
-    if let Some(ancestor) = ancestor {
-        ancestor.relieve()?;
+    let status = resources.status(&settings);
+    let running = resources.start(args, settings, confinement, &supervisor)?;
+    if let Some(previous) = previous {
+        previous.relieve()?;
     }
-    supervisor.serves(running.status());
+    supervisor.serves(status);
     running.serve(diagnostics)
 }
 
-/// What takes rights that are given up then.
-struct Opened {
+/// What is opened with the privileges of the start; no thread runs yet.
+struct Resources {
     app: App,
-    /// The files of the app, or those of a later reload.
+    /// The files of the app; those of the new app after a reload.
     files: Arc<Mutex<StaticFiles>>,
     store: Option<Store>,
     server: Server,
     tls: Option<Tls>,
-    /// Without anybody who looks there is nothing to measure.
+    /// `None` if neither the admin listener nor `--tui` would read the samples.
     sampler: Option<Arc<Sampler>>,
     admin: Option<AdminListener>,
     redirect: Option<RedirectListener>,
@@ -96,11 +125,11 @@ struct Opened {
     access_log: Option<UnstartedLog>,
 }
 
-impl Opened {
-    /// Opens all that is not inherited. What is made belongs to `owner`.
+impl Resources {
+    /// Opens everything that is not inherited. Created files and sockets are given to `owner`.
     fn open(
         settings: &Settings,
-        inheritance: Inheritance,
+        inherited: Inheritance,
         owner: Option<&Identity>,
     ) -> Result<Self, Error> {
         let app = App::open(settings)?;
@@ -110,7 +139,7 @@ impl Opened {
             app::make_folder_of(store, owner)?;
         }
         let config = settings.config.clone();
-        let server = match inheritance.server {
+        let server = match inherited.server {
             Some(listeners) => Server::from_listeners(listeners, config)?,
             None => {
                 let server = Server::bind(config)?;
@@ -121,13 +150,13 @@ impl Opened {
         let handle = server.handle();
         let tls = https_redirect::open(&settings.encryption, handle.local_addresses())?;
         let files = Arc::new(Mutex::new(app.files().clone()));
-        let looks = settings.admin.is_some() || settings.view == View::Tui;
-        let sampler = looks.then(|| Sampler::new(&handle));
+        let is_sampled = settings.admin.is_some() || settings.view == View::Tui;
+        let sampler = is_sampled.then(|| Sampler::new(&handle));
         let admin = match (&settings.admin, &sampler) {
             (Some(endpoint), Some(sampler)) => {
                 let sources = (&handle, Arc::clone(&files), sampler);
                 let guard = admin_guard(settings, endpoint)?;
-                let listeners = inheritance.admin;
+                let listeners = inherited.admin;
                 let is_inherited = listeners.is_some();
                 let admin = AdminListener::open(endpoint, listeners, sources, guard)?;
                 if !is_inherited {
@@ -139,7 +168,7 @@ impl Opened {
         };
         let redirect = settings
             .redirect_http
-            .map(|port| RedirectListener::open(settings, port, inheritance.redirect, &handle));
+            .map(|port| RedirectListener::open(settings, port, inherited.redirect, &handle));
         Ok(Self {
             app,
             files,
@@ -154,51 +183,83 @@ impl Opened {
         })
     }
 
-    /// Starts the threads of all but the server itself, says so, and heeds signals from then on.
-    fn start(
-        self,
-        words: RawArgs,
-        settings: Settings,
-        confinement: Confinement,
-        supervisor: &Supervisor,
-    ) -> Result<Running, Error> {
+    /// Opens a browser if `--open` is given and the server has an IP address.
+    fn open_browser(&self, settings: &Settings) -> Option<Browser> {
         let handle = self.server.handle();
-        let users = self.store.as_ref().map(app::open_users).transpose()?;
-        let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
-        let inlet = access_log.as_ref().map(AccessLog::handle);
-        let admin = self.admin.as_ref().map(AdminListener::server);
-        let redirect = self.redirect.as_ref().map(RedirectListener::server);
-        let announcement = match settings.banner {
+        let address = handle.local_addresses().first()?;
+        let address = addresses::from_this_machine(*address);
+        match settings.browser {
+            BrowserLaunch::AtStartup => {
+                let url = addresses::url(&settings.encryption, address);
+                Some(Browser::open(url))
+            }
+            BrowserLaunch::Never => None,
+        }
+    }
+
+    /// Returns the status line for the supervisor.
+    fn status(&self, settings: &Settings) -> String {
+        let handle = self.server.handle();
+        let addresses = handle.local_addresses().iter().map(ToString::to_string);
+        let sockets = handle.unix_sockets().iter();
+        let sockets = sockets.map(|path| format!("unix:{}", path.display()));
+        let endpoints: Vec<_> = addresses.chain(sockets).collect();
+        let root = settings.root.display();
+        format!("serving {root} at {}", endpoints.join(", "))
+    }
+
+    fn banner(&self, settings: &Settings, confinement: &Confinement) -> String {
+        let admin = self.admin.as_ref().map(|admin| admin.server().handle());
+        let redirect = self.redirect.as_ref();
+        let redirect = redirect.map(|redirect| redirect.server().handle());
+        match settings.banner {
             Banner::Shown => BannerInfo {
-                settings: &settings,
+                settings,
                 files: self.app.files(),
-                server: &handle,
-                admin: admin.map(Server::handle).as_ref(),
-                redirect: redirect.map(Server::handle).as_ref(),
+                server: &self.server.handle(),
+                admin: admin.as_ref(),
+                redirect: redirect.as_ref(),
                 tls: self.tls.as_ref(),
-                confinement: &confinement,
+                confinement,
             }
             .render(),
             Banner::Silent => String::new(),
-        };
+        }
+    }
+
+    /// Starts all threads but those of the server itself, and prints the banner.
+    fn start(
+        self,
+        args: RawArgs,
+        settings: Settings,
+        confinement: Confinement,
+        supervisor: &Supervisor,
+    ) -> Result<RunningServer, Error> {
+        let users = self.store.as_ref().map(app::open_users).transpose()?;
+        let banner = self.banner(&settings, &confinement);
+        let handle = self.server.handle();
+        let admin = self.admin.as_ref().map(AdminListener::server);
+        let redirect = self.redirect.as_ref().map(RedirectListener::server);
+        let upgrade = Upgrade::new([Some(&self.server), admin, redirect], supervisor.clone())?;
+        // Signals shut down the server and the redirect; the admin listener reports the shutdown.
         let mut ends = vec![handle.clone()];
         ends.extend(redirect.map(Server::handle));
-        let upgrade = Upgrade::new([Some(&self.server), admin, redirect], supervisor.clone())?;
+        let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
+        let log_handle = access_log.as_ref().map(AccessLog::handle);
         let mut server = self.server;
-        if let Some(inlet) = inlet.clone() {
-            server = server.with_access_log_of(inlet);
+        if let Some(log_handle) = log_handle.clone() {
+            server = server.with_access_log_of(log_handle);
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls.clone() {
             server = server.with_tls(tls);
         }
         let handler = self.app.into_handler(&settings, users.as_ref());
-        let picture = Picture::of(&settings, &handle);
-        let root = settings.root.clone();
+        let tui = TuiView::new(&settings, &handle, self.sampler);
         supervisor.watch(handle.clone())?;
-        let heeded = Heeded {
+        let handlers = Heeded {
             reload: Reload::new(
-                words,
+                args,
                 settings,
                 users,
                 confinement,
@@ -211,16 +272,15 @@ impl Opened {
             ends,
             supervisor: supervisor.clone(),
         };
-        heeded.heed(self.signals)?;
-        // Whoever has read it may send signals, and replace the program.
-        say(&announcement);
+        handlers.heed(self.signals)?;
+        // Signals are handled by now: a reader of the banner may send them, or replace the program.
+        stdio::print_lossy(&banner);
         let admin = self.admin.map(AdminListener::start).transpose()?;
-        let redirect = self.redirect.map(|redirect| redirect.start(inlet));
-        Ok(Running {
-            root,
+        let redirect = self.redirect.map(|redirect| redirect.start(log_handle));
+        Ok(RunningServer {
             server,
             handler,
-            picture: picture.zip(self.sampler),
+            tui,
             admin,
             redirect: redirect.transpose()?,
             access_log,
@@ -228,41 +288,30 @@ impl Opened {
     }
 }
 
-/// The server, which is to serve now, and what runs beside it.
-struct Running {
-    root: PathBuf,
+/// The server, ready to serve, and the threads beside it.
+struct RunningServer {
     server: Server,
     handler: Router,
-    picture: Option<(Picture, Arc<Sampler>)>,
+    tui: Option<TuiView>,
     admin: Option<AdminService>,
     redirect: Option<RedirectService>,
     access_log: Option<AccessLog>,
 }
 
-impl Running {
-    /// Where it serves, for the supervisor.
-    fn status(&self) -> String {
-        let handle = self.server.handle();
-        let addresses = handle.local_addresses().iter().map(ToString::to_string);
-        let sockets = handle.unix_sockets().iter();
-        let sockets = sockets.map(|path| format!("unix:{}", path.display()));
-        let places: Vec<_> = addresses.chain(sockets).collect();
-        format!("serving {} at {}", self.root.display(), places.join(", "))
-    }
-
-    /// Serves, and ends the others then: the admin's listener last, for it tells of the end.
+impl RunningServer {
+    /// Serves until the server is shut down, and then ends the rest: the admin listener last, since it
+    /// reports the shutdown.
     fn serve(self, diagnostics: &Diagnostics) -> Result<(), Error> {
         let served = {
-            let picture = self.picture;
-            let picture = picture.map(|(picture, sampler)| picture.show(sampler, diagnostics));
-            let _until_it_is_over = picture.transpose()?;
+            let tui = self.tui.map(|tui| tui.show(diagnostics)).transpose();
+            let _until_the_server_ends = tui?;
             self.server.serve(self.handler)
         };
         if let Some(redirect) = self.redirect {
             redirect.end();
         }
         if let Some(access_log) = self.access_log {
-            let dropped = access_log.finish(FLUSH_PATIENCE);
+            let dropped = access_log.finish(FLUSH_TIMEOUT);
             if dropped > 0 {
                 log::warn!("access log: {dropped} lines dropped");
             }
@@ -274,50 +323,41 @@ impl Running {
     }
 }
 
-/// Gives up what is not needed to serve.
-fn give_up(
-    settings: &Settings,
-    store: Option<&Store>,
-    identity: Option<Identity>,
-) -> Result<Confinement, Error> {
-    let confinement = match settings.sandbox {
-        Sandboxing::IfPossible => sandbox_for(settings, store).enter()?,
-        Sandboxing::Off => Confinement::Off,
-    };
-    identity.map_or(Ok(()), |identity| identity.assume())?;
-    Ok(confinement)
-}
-
-/// From other machines, operators come with a password.
-fn admin_guard(settings: &Settings, endpoint: &Endpoint) -> Result<Option<Guard>, Error> {
-    let is_exposed = endpoint.ip().is_some_and(is_exposed);
-    let file = settings.auth_file.as_deref().filter(|_| is_exposed);
-    file.map(app::guard).transpose()
-}
-
-/// What `--tui` is to show: a title, above all that the sampler says.
-struct Picture {
+/// The content of `--tui`: a title above the samples.
+#[cfg_attr(
+    not(feature = "tui"),
+    expect(dead_code, reason = "shown only with the feature tui")
+)]
+struct TuiView {
     title: String,
+    sampler: Arc<Sampler>,
 }
 
-impl Picture {
-    fn of(settings: &Settings, handle: &ServerHandle) -> Option<Self> {
+impl TuiView {
+    /// Returns `None` without `--tui`.
+    fn new(
+        settings: &Settings,
+        handle: &ServerHandle,
+        sampler: Option<Arc<Sampler>>,
+    ) -> Option<Self> {
+        let sampler = sampler.filter(|_| settings.view == View::Tui)?;
         let mut title = settings.root.display().to_string();
         for address in handle.local_addresses() {
             title += &format!("  {}", addresses::url(&settings.encryption, *address));
         }
-        (settings.view == View::Tui).then_some(Self { title })
+        Some(Self { title, sampler })
     }
 
+    /// Draws on the terminal until the result is dropped.
     #[cfg(feature = "tui")]
-    fn show(self, sampler: Arc<Sampler>, diagnostics: &Diagnostics) -> Result<tui::Tui, Error> {
-        // As the same keys do without the picture.
+    fn show(self, diagnostics: &Diagnostics) -> Result<tui::Tui, Error> {
+        // As Ctrl-C does outside of the view.
         let quit = || {
             if let Err(error) = signal_hook::low_level::raise(SIGINT) {
                 log::error!("tui: failed to send SIGINT to this process: {error}");
             }
         };
-        let tui = tui::Tui::start(self.title, sampler, diagnostics.lines(), quit);
+        let tui = tui::Tui::start(self.title, self.sampler, diagnostics.tail(), quit);
         tui.map_err(|source| Error::System {
             doing: "draw on the terminal",
             source,
@@ -325,7 +365,7 @@ impl Picture {
     }
 
     #[cfg(not(feature = "tui"))]
-    fn show(self, _: Arc<Sampler>, _: &Diagnostics) -> Result<(), Error> {
+    fn show(self, _: &Diagnostics) -> Result<(), Error> {
         let text = format!(
             "--tui: cannot show {}: this tws was built without the feature tui",
             self.title
@@ -334,7 +374,28 @@ impl Picture {
     }
 }
 
-/// Unix sockets that were made belong to `owner`.
+/// Drops what is not needed to serve: enters the sandbox, and changes to `identity`.
+fn drop_privileges(
+    settings: &Settings,
+    store: Option<&Store>,
+    identity: Option<Identity>,
+) -> Result<Confinement, Error> {
+    let confinement = match settings.sandbox {
+        Sandboxing::IfPossible => sandbox(settings, store).enter()?,
+        Sandboxing::Off => Confinement::Off,
+    };
+    identity.map_or(Ok(()), |identity| identity.assume())?;
+    Ok(confinement)
+}
+
+/// Returns the authentication of the admin listener, which is required if other machines can reach it.
+fn admin_guard(settings: &Settings, endpoint: &Endpoint) -> Result<Option<Guard>, Error> {
+    let is_exposed = endpoint.ip().is_some_and(is_exposed);
+    let file = settings.auth_file.as_deref().filter(|_| is_exposed);
+    file.map(app::guard).transpose()
+}
+
+/// Gives the Unix sockets that the server has created to `owner`.
 fn own_sockets(server: &Server, owner: Option<&Identity>) -> Result<(), Error> {
     owner.map_or(Ok(()), |owner| owner.own_sockets(&server.handle()))
 }
@@ -364,8 +425,8 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
         })
 }
 
-/// The sandbox in which all this can be done, and nothing else.
-fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
+/// Returns a sandbox that allows exactly what the settings need.
+fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
     for (root, site) in settings.sites() {
         let uploads = match site.upload {
@@ -404,10 +465,8 @@ fn sandbox_for(settings: &Settings, store: Option<&Store>) -> Sandbox {
     sandbox
 }
 
-/// With fewer a few clients are a crowd.
-const FEW_DESCRIPTORS: u64 = 1024;
-
-/// Every connection needs a descriptor, and the soft limit is often 1,024.
+/// Raises the soft limit on file descriptors, which is often 1,024, to the hard limit: every connection
+/// needs a descriptor.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -419,18 +478,18 @@ fn raise_descriptor_limit() {
     {
         log::warn!("file descriptors: cannot raise the limit: {error}; few connections may fit");
     }
-    if let Some(few) = getrlimit(Resource::Nofile).current
-        && few < FEW_DESCRIPTORS
+    if let Some(current) = getrlimit(Resource::Nofile).current
+        && current < MIN_DESCRIPTORS
     {
         log::warn!(
-            "file descriptors: at most {few} can be open, which limits connections; raise `ulimit -Hn`"
+            "file descriptors: at most {current} can be open, which limits connections; raise `ulimit -Hn`"
         );
     }
 }
 
-/// A file that grows beyond the process's limit (`ulimit -f`) is an error of whoever writes it. The
-/// signal that comes with it would end the server.
-fn survive_size_limits() -> Result<(), Error> {
+/// Handles SIGXFSZ, which would end the process, by doing nothing: a write beyond the limit on file sizes
+/// (`ulimit -f`) then fails with an error that the writer reports.
+fn ignore_file_size_signal() -> Result<(), Error> {
     let registered = flag::register(SIGXFSZ, Arc::default());
     registered.map(|_| ()).map_err(|source| Error::System {
         doing: "handle signals",

@@ -68,7 +68,7 @@ impl Heeded {
                 }
                 _ => {
                     #[cfg(feature = "tui")]
-                    crate::terminal::tui::give_back();
+                    crate::terminal::tui::restore_terminal();
                     std::process::exit(1)
                 }
             }

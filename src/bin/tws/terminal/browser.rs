@@ -1,5 +1,5 @@
-//! `--open`: the browser that the desktop prefers, as a process of its own that outlives the server.
-//! It is started before the sandbox is entered, for the sandbox would be its own, too.
+//! `--open`: the default browser of the desktop, as a process of its own that outlives the server. It is
+//! started before the sandbox is entered, since it would inherit the sandbox.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -8,15 +8,14 @@ use std::thread;
 
 use tws::Error;
 
-/// What was asked to open an address.
+/// The program that opens a URL in a browser.
 pub(crate) struct Browser {
     url: String,
     launcher: io::Result<Child>,
 }
 
 impl Browser {
-    /// Asks for `url` to be opened, and waits for nothing. What becomes of it, [`watch`](Self::watch)
-    /// says.
+    /// Starts the program and does not wait for it. [`watch`](Self::watch) reports errors.
     pub(crate) fn open(url: String) -> Self {
         let mut launcher = Err(io::ErrorKind::NotFound.into());
         for mut command in open::commands(&url) {
@@ -24,7 +23,7 @@ impl Browser {
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
-                // Ctrl-C is meant for the server.
+                // Not in the process group of the terminal: Ctrl-C must only reach the server.
                 .process_group(0);
             launcher = command.spawn();
             if launcher.is_ok() {
@@ -34,10 +33,10 @@ impl Browser {
         Self { url, launcher }
     }
 
-    /// Warns if it comes to nothing, and leaves no dead process behind. That is a thread's work.
+    /// Starts a thread that waits for the program, so that no zombie remains, and warns if it fails.
     pub(crate) fn watch(self) -> Result<(), Error> {
         let Self { url, launcher } = self;
-        let warn = move |why: &str| log::warn!("--open: {why}; open {url} yourself");
+        let warn = move |cause: &str| log::warn!("--open: {cause}; open {url} yourself");
         let mut launcher = match launcher {
             Ok(launcher) => launcher,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -7,5 +7,6 @@ mod paint;
 mod qr;
 pub(crate) mod startup_warnings;
 pub(crate) mod stderr_log;
+pub(crate) mod stdio;
 #[cfg(feature = "tui")]
 pub(crate) mod tui;

@@ -1,7 +1,8 @@
-//! What is unsafe about a start, each in one line with the way out. Serving goes on: it may be meant.
+//! Warnings about unsafe settings and served secrets, each in one line with its remedy. The server starts
+//! anyway, as they may be intended.
 //!
-//! The look at the files is short, for the start must not wait: some thousand names, some
-//! milliseconds, and only what would be served is reported.
+//! The scan for secrets is limited to some thousand names and some milliseconds, so that it does not
+//! delay the start, and reports only files that would be served.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -16,36 +17,33 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tws::site::{HostName, Site, Symlinks};
 use tws::{Method, Request, StaticFiles};
 
-use crate::cli::{Authentication, Encryption, Settings};
+use crate::cli::{Authentication, Encryption, Settings, is_exposed};
 
-/// All that there is to warn of.
+/// Returns all warnings. `addresses` are those at which the server listens.
 pub(crate) fn of(
     settings: &Settings,
     files: &StaticFiles,
     addresses: &[SocketAddr],
 ) -> Vec<String> {
-    let site = &settings.site;
     let mut warnings = Vec::new();
-    let mut look = Look::new(files);
+    let mut scan = SecretsScan::new(files);
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    for site in std::iter::once(site).chain(&site.hosts) {
-        let root = match &site.root {
-            Some(root) => settings.root.join(root),
-            None => settings.root.clone(),
-        };
-        warnings.extend(too_much(&root, home.as_deref()));
-        look.at(site, &root);
+    for (root, site) in settings.sites() {
+        warnings.extend(suspicious_root(&root, home.as_deref()));
+        scan.scan(site, &root);
     }
-    warnings.extend(look.warnings());
-    let mut sites = std::iter::once(site).chain(&site.hosts);
-    if sites.any(|site| site.symlinks == Symlinks::Follow) {
+    warnings.extend(scan.warnings());
+    let mut sites = settings.sites();
+    if sites.any(|(_, site)| site.symlinks == Symlinks::Follow) {
         warnings.push(
             "symbolic links are followed out of the root; use --symlinks inside to keep them in it"
                 .to_owned(),
         );
     }
-    let mut uploads = std::iter::once(site).chain(&site.hosts);
-    if uploads.any(|site| site.upload.as_ref().is_some_and(|upload| upload.overwrite)) {
+    let mut uploads = settings
+        .sites()
+        .filter_map(|(_, site)| site.upload.as_ref());
+    if uploads.any(|upload| upload.overwrite) {
         warnings.push(
             "uploads may replace served files; omit --upload-overwrite to only add new ones"
                 .to_owned(),
@@ -53,20 +51,19 @@ pub(crate) fn of(
     }
     let exposed = addresses
         .iter()
-        .find(|address| !address.ip().to_canonical().is_loopback());
-    if let Some(address) = exposed
+        .map(SocketAddr::ip)
+        .find(|ip| is_exposed(*ip));
+    if let Some(ip) = exposed
         && settings.authentication() == Authentication::None
     {
-        let ip = address.ip();
         warnings.push(format!(
             "{ip} can be reached without a password; use --auth-file FILE to require one"
         ));
     }
-    if let Some(address) = exposed
+    if let Some(ip) = exposed
         && settings.authentication() == Authentication::Required
         && settings.encryption == Encryption::Off
     {
-        let ip = address.ip();
         warnings.push(format!(
             "passwords are sent to {ip} unencrypted; use --tls-cert FILE, unless a proxy encrypts them"
         ));
@@ -74,8 +71,9 @@ pub(crate) fn of(
     warnings
 }
 
-/// A root that is hardly meant.
-fn too_much(root: &Path, home: Option<&Path>) -> Option<String> {
+/// Returns a warning about a root that is probably not intended: `/`, or a folder that contains the home
+/// folder.
+fn suspicious_root(root: &Path, home: Option<&Path>) -> Option<String> {
     let root = root.canonicalize().ok()?;
     let home = home.and_then(|home| home.canonicalize().ok());
     if root == Path::new("/") {
@@ -88,17 +86,17 @@ fn too_much(root: &Path, home: Option<&Path>) -> Option<String> {
     })
 }
 
-/// What is hardly meant to be served.
+/// A kind of files that are probably not intended to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum SecretKind {
     Repository,
     Key,
     Secret,
     Backup,
 }
 
-impl Kind {
-    /// What a name says; a key must look like one inside, too.
+impl SecretKind {
+    /// Returns the kind that a file name suggests. The content of a key must be checked, too.
     fn of(name: &OsStr) -> Option<Self> {
         let name = name.to_string_lossy().to_lowercase();
         let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
@@ -140,41 +138,41 @@ impl Kind {
     }
 }
 
-/// A short look at what is served.
-struct Look<'a> {
+/// A scan for secrets among the served files, limited in time and in the number of names.
+struct SecretsScan<'a> {
     files: &'a StaticFiles,
-    began: Instant,
+    started: Instant,
     entries: usize,
-    found: BTreeMap<Kind, Vec<String>>,
+    found: BTreeMap<SecretKind, Vec<String>>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> SecretsScan<'a> {
     fn new(files: &'a StaticFiles) -> Self {
         Self {
             files,
-            began: Instant::now(),
+            started: Instant::now(),
             entries: 0,
             found: BTreeMap::new(),
         }
     }
 
-    /// Some entries are looked at however long that takes.
+    /// Returns true if a limit is reached. Some entries are examined however long that takes.
     fn is_over(&self) -> bool {
         const MIN_ENTRIES: usize = 100;
         const MAX_ENTRIES: usize = 4000;
         const MAX_TIME: Duration = Duration::from_millis(10);
-        let late = self.entries >= MIN_ENTRIES && self.began.elapsed() > MAX_TIME;
-        self.entries >= MAX_ENTRIES || late
+        let is_late = self.entries >= MIN_ENTRIES && self.started.elapsed() > MAX_TIME;
+        self.entries >= MAX_ENTRIES || is_late
     }
 
-    /// Folder by folder, those near the root first.
-    fn at(&mut self, site: &Site, root: &Path) {
+    /// Examines one site, folders near the root first.
+    fn scan(&mut self, site: &Site, root: &Path) {
         let host = site.names.first().map(HostName::as_str);
-        // Any label will do for a star.
+        // Any label matches a wildcard.
         let host = host.map(|name| name.replacen('*', "a", 1));
         let mut folders = VecDeque::from([PathBuf::new()]);
         while let Some(folder) = folders.pop_front() {
-            // Also if the root is a single file.
+            // Fails, too, if the root is a single file.
             let Ok(entries) = root.join(&folder).read_dir() else {
                 continue;
             };
@@ -185,30 +183,27 @@ impl<'a> Look<'a> {
                 self.entries += 1;
                 let path = folder.join(entry.file_name());
                 let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                if let Some(kind) = Kind::of(&entry.file_name()) {
-                    self.judge(kind, &entry, &path, host.as_deref());
-                } else if is_folder && (site.hidden || !is_dotted(&entry)) {
+                if let Some(kind) = SecretKind::of(&entry.file_name()) {
+                    self.examine(kind, &entry, &path, host.as_deref());
+                } else if is_folder && (site.hidden || !is_dotfile(&entry)) {
                     folders.push_back(path);
                 }
             }
         }
     }
 
-    fn judge(&mut self, kind: Kind, entry: &DirEntry, path: &Path, host: Option<&str>) {
-        let is_danger = match kind {
-            // Each has a file at its top.
-            Kind::Repository => ["HEAD", "entries", "wc.db", "requires"]
+    fn examine(&mut self, kind: SecretKind, entry: &DirEntry, path: &Path, host: Option<&str>) {
+        let is_exposed = match kind {
+            // Every repository has one of these files at its top.
+            SecretKind::Repository => ["HEAD", "entries", "wc.db", "requires"]
                 .iter()
                 .any(|name| self.is_served(&path.join(name), host)),
-            Kind::Key => self.is_served(path, host) && is_private_key(&entry.path()),
-            Kind::Secret | Kind::Backup => self.is_served(path, host),
+            SecretKind::Key => self.is_served(path, host) && is_private_key(&entry.path()),
+            SecretKind::Secret | SecretKind::Backup => self.is_served(path, host),
         };
-        if is_danger {
-            let shown = path.to_string_lossy().replace(char::is_control, "\u{FFFD}");
-            self.found
-                .entry(kind)
-                .or_default()
-                .push(format!("/{shown}"));
+        if is_exposed {
+            let path = path.to_string_lossy().replace(char::is_control, "\u{FFFD}");
+            self.found.entry(kind).or_default().push(format!("/{path}"));
         }
     }
 
@@ -241,12 +236,13 @@ impl<'a> Look<'a> {
     }
 }
 
-fn is_dotted(entry: &DirEntry) -> bool {
+fn is_dotfile(entry: &DirEntry) -> bool {
     entry.file_name().as_bytes().starts_with(b".")
 }
 
-/// Certificates, and much else, have the same extensions. What is no text is taken for a key, but
-/// for archives, which Keynote's presentations are. It is a regular file, for it would be served.
+/// Returns true if a file with the name of a key is one: certificates, among others, have the same
+/// extensions. A binary file is assumed to be a key unless it is a ZIP archive, as the presentations of
+/// Keynote are. Opening it cannot block: it would be served, so it is a regular file.
 fn is_private_key(path: &Path) -> bool {
     const MAX_READ: u64 = 16 * 1024;
     let mut head = Vec::new();
@@ -267,8 +263,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_they_are() {
-        use Kind::{Backup, Key, Repository, Secret};
+    fn file_name_suggests_the_kind() {
+        use SecretKind::{Backup, Key, Repository, Secret};
         for (kind, names) in [
             (Some(Repository), &[".git", ".svn", ".hg"][..]),
             (Some(Key), &["id_rsa", "server.KEY", "a.pem", "b.p12"]),
@@ -301,23 +297,25 @@ mod tests {
             ),
         ] {
             for name in names {
-                assert_eq!(Kind::of(OsStr::new(name)), kind, "{name}");
+                assert_eq!(SecretKind::of(OsStr::new(name)), kind, "{name}");
             }
         }
     }
 
     #[test]
-    fn a_root_that_is_too_much() {
+    fn root_with_whole_home_or_file_system_is_suspicious() {
         let folder = tempfile::tempdir().expect("a folder");
         let home = folder.path().join("ana");
         std::fs::create_dir_all(home.join("site")).expect("a folder");
-        assert!(too_much(&home, Some(&home)).is_some_and(|text| text.contains("home")));
-        assert!(too_much(folder.path(), Some(&home)).is_some());
-        assert_eq!(too_much(&home.join("site"), Some(&home)), None);
-        assert_eq!(too_much(&home, None), None);
-        assert_eq!(too_much(&home.join("none"), Some(&home)), None);
-        assert!(too_much(Path::new("/"), None).is_some_and(|text| text.contains("all files")));
-        // A service has no home.
-        assert_eq!(too_much(&home, Some(Path::new("/"))), None);
+        assert!(suspicious_root(&home, Some(&home)).is_some_and(|text| text.contains("home")));
+        assert!(suspicious_root(folder.path(), Some(&home)).is_some());
+        assert_eq!(suspicious_root(&home.join("site"), Some(&home)), None);
+        assert_eq!(suspicious_root(&home, None), None);
+        assert_eq!(suspicious_root(&home.join("none"), Some(&home)), None);
+        assert!(
+            suspicious_root(Path::new("/"), None).is_some_and(|text| text.contains("all files"))
+        );
+        // Services often have / as their home folder.
+        assert_eq!(suspicious_root(&home, Some(Path::new("/"))), None);
     }
 }

@@ -1,6 +1,6 @@
-//! Diagnostics on standard error, by a thread of their own: whoever logs is often an event loop or
-//! the acceptor, and standard error may be a pipe that nobody reads. While something else has the
-//! terminal, they are kept for it to show.
+//! The diagnostics on standard error. They are written by a thread of their own: many are logged by an
+//! event loop or the acceptor, which must not block on a pipe that is not read. While the view of
+//! `--tui` has the terminal, the last lines are kept for it instead.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -14,24 +14,103 @@ use log::LevelFilter;
 
 use super::paint::supports_color;
 
-/// Lines that wait; more are lost, which is better than to wait for a reader.
+/// Maximum number of messages that wait to be written. Further ones are lost, so that a thread that
+/// logs never waits for the reader of standard error.
 const MAX_WAITING: usize = 1024;
 
-/// How long the end of the process waits for them.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Maximum number of lines that are kept for the view.
+const MAX_TAIL: usize = 100;
 
-enum Message {
+/// How long the end of the process waits for the messages to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The logger of the process. Waiting messages are written when this is dropped.
+pub(crate) struct Diagnostics {
+    sender: SyncSender<LogMessage>,
+    /// Taken by the thread that writes the messages.
+    receiver: Option<Receiver<LogMessage>>,
+    tail: LogTail,
+}
+
+impl Diagnostics {
+    /// Installs the logger, at `level` unless `RUST_LOG` sets it. Messages have `style` if standard
+    /// error is a terminal that supports colours. They wait until
+    /// [`start_writer`](Self::start_writer) is called.
+    pub(crate) fn install(level: LevelFilter, style: WriteStyle) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
+        let style = if supports_color(&io::stderr()) {
+            style
+        } else {
+            WriteStyle::Never
+        };
+        Builder::from_env(Env::default().default_filter_or(level.as_str()))
+            .target(Target::Pipe(Box::new(QueueWriter(sender.clone()))))
+            .write_style(style)
+            .init();
+        Self {
+            sender,
+            receiver: Some(receiver),
+            tail: LogTail::default(),
+        }
+    }
+
+    /// Starts the thread that writes the messages.
+    pub(crate) fn start_writer(&mut self) -> io::Result<()> {
+        let Some(receiver) = self.receiver.take() else {
+            return Ok(());
+        };
+        let tail = self.tail.clone();
+        thread::Builder::new()
+            .name("diagnostics".to_owned())
+            .spawn(move || receiver.iter().for_each(|message| message.write(&tail)))
+            .map(|_| ())
+    }
+
+    #[cfg(feature = "tui")]
+    pub(crate) fn tail(&self) -> &LogTail {
+        &self.tail
+    }
+}
+
+impl Drop for Diagnostics {
+    fn drop(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            return receiver
+                .try_iter()
+                .for_each(|message| message.write(&self.tail));
+        }
+        let (done, written) = mpsc::sync_channel(0);
+        if self.sender.try_send(LogMessage::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+enum LogMessage {
     Text(Vec<u8>),
-    /// All before this is written when the other end is dropped.
+    /// The sender is dropped when all earlier messages are written.
     Flush(SyncSender<()>),
 }
 
-struct Queue(SyncSender<Message>);
+impl LogMessage {
+    fn write(self, tail: &LogTail) {
+        match self {
+            // Output to a file does not disturb the view, so it goes to both.
+            Self::Text(text) if tail.add(&text) && io::stderr().is_terminal() => {}
+            // An error cannot be reported anywhere.
+            Self::Text(text) => drop(io::stderr().write_all(&text)),
+            Self::Flush(done) => drop(done),
+        }
+    }
+}
 
-impl Write for Queue {
+/// Sends what the logger writes to the thread.
+struct QueueWriter(SyncSender<LogMessage>);
+
+impl Write for QueueWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        // Full, or the thread is gone: nobody can be told.
-        let _ = self.0.try_send(Message::Text(text.to_vec()));
+        // The queue is full or the thread has ended: the message is lost.
+        let _ = self.0.try_send(LogMessage::Text(text.to_vec()));
         Ok(text.len())
     }
 
@@ -40,149 +119,62 @@ impl Write for Queue {
     }
 }
 
-/// Lines that are kept to be shown.
-const MAX_SHOWN: usize = 100;
-
-/// The last lines, for who shows them.
+/// The last lines, for the view of `--tui`.
 #[derive(Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<Recent>>);
+pub(crate) struct LogTail(Arc<Mutex<TailState>>);
 
 #[derive(Default)]
-struct Recent {
-    shown: Shown,
+struct TailState {
+    /// Whether the view is on the screen; only then lines are kept.
+    is_shown: bool,
     lines: VecDeque<String>,
-    /// Of all there were.
+    /// The number of all lines, including those no longer kept.
     count: u64,
 }
 
-/// Whether somebody shows them.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Shown {
-    #[default]
-    Nowhere,
-    #[cfg_attr(
-        not(feature = "tui"),
-        expect(dead_code, reason = "set only with the feature tui")
-    )]
-    OnScreen,
-}
-
-impl Lines {
-    /// False if nobody shows them.
+impl LogTail {
+    /// Keeps the lines of `text`. Returns false, and keeps nothing, if the view is not on the screen.
     fn add(&self, text: &[u8]) -> bool {
-        let mut recent = self.lock();
-        if recent.shown == Shown::Nowhere {
+        let mut state = self.lock();
+        if !state.is_shown {
             return false;
         }
         for line in String::from_utf8_lossy(text).lines() {
-            if recent.lines.len() == MAX_SHOWN {
-                recent.lines.pop_front();
+            if state.lines.len() == MAX_TAIL {
+                state.lines.pop_front();
             }
-            recent.lines.push_back(line.to_owned());
-            recent.count += 1;
+            state.lines.push_back(line.to_owned());
+            state.count += 1;
         }
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Recent> {
+    fn lock(&self) -> MutexGuard<'_, TailState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(feature = "tui")]
-impl Lines {
-    /// From now on they are shown.
+impl LogTail {
+    /// Keeps lines from now on, instead of writing them to the terminal.
     pub(crate) fn open(&self) {
-        self.lock().shown = Shown::OnScreen;
+        self.lock().is_shown = true;
     }
 
-    /// From now on they go to standard error.
+    /// Writes lines to standard error from now on.
     pub(crate) fn close(&self) {
-        self.lock().shown = Shown::Nowhere;
+        self.lock().is_shown = false;
     }
 
-    /// How many there have been.
+    /// Returns the number of all lines so far.
     pub(crate) fn count(&self) -> u64 {
         self.lock().count
     }
 
-    /// The last so many.
-    pub(crate) fn last(&self, most: usize) -> Vec<String> {
-        let recent = self.lock();
-        let skipped = recent.lines.len().saturating_sub(most);
-        recent.lines.iter().skip(skipped).cloned().collect()
-    }
-}
-
-/// The diagnostics; what waits is written when this is dropped.
-pub(crate) struct Diagnostics {
-    sender: SyncSender<Message>,
-    /// Until there is a thread that has it.
-    queue: Option<Receiver<Message>>,
-    lines: Lines,
-}
-
-impl Diagnostics {
-    /// Collects them, at `level` unless `RUST_LOG` says otherwise. In `style` if they go to a
-    /// terminal that takes colours.
-    pub(crate) fn collect(level: LevelFilter, style: WriteStyle) -> Self {
-        let (sender, queue) = mpsc::sync_channel(MAX_WAITING);
-        let style = match supports_color(&io::stderr()) {
-            true => style,
-            false => WriteStyle::Never,
-        };
-        Builder::from_env(Env::default().default_filter_or(level.as_str()))
-            .target(Target::Pipe(Box::new(Queue(sender.clone()))))
-            .write_style(style)
-            .init();
-        Self {
-            sender,
-            queue: Some(queue),
-            lines: Lines::default(),
-        }
-    }
-
-    /// The last of them, for who shows them instead.
-    #[cfg(feature = "tui")]
-    pub(crate) fn lines(&self) -> &Lines {
-        &self.lines
-    }
-
-    /// Starts the thread that writes them.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
-        let Some(queue) = self.queue.take() else {
-            return Ok(());
-        };
-        let lines = self.lines.clone();
-        thread::Builder::new()
-            .name("diagnostics".to_owned())
-            .spawn(move || queue.iter().for_each(|message| message.write(&lines)))
-            .map(|_| ())
-    }
-}
-
-impl Drop for Diagnostics {
-    fn drop(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            return queue
-                .try_iter()
-                .for_each(|message| message.write(&self.lines));
-        }
-        let (done, written) = mpsc::sync_channel(0);
-        if self.sender.try_send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(PATIENCE);
-        }
-    }
-}
-
-impl Message {
-    fn write(self, lines: &Lines) {
-        match self {
-            // Where standard error is a file, nothing is disturbed.
-            Self::Text(text) if lines.add(&text) && io::stderr().is_terminal() => {}
-            // There is nowhere to complain.
-            Self::Text(text) => drop(io::stderr().write_all(&text)),
-            Self::Flush(done) => drop(done),
-        }
+    /// Returns the last lines, at most `max`.
+    pub(crate) fn last(&self, max: usize) -> Vec<String> {
+        let state = self.lock();
+        let skipped = state.lines.len().saturating_sub(max);
+        state.lines.iter().skip(skipped).cloned().collect()
     }
 }

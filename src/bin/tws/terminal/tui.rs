@@ -1,8 +1,8 @@
-//! What goes on, in the terminal: the numbers of the last minutes, each transfer with its progress,
-//! and the diagnostics, which would disturb the picture on standard error.
+//! The view of `--tui`: the rates of the last minutes, each transfer with its progress, and the
+//! diagnostics, which would disturb the view if they were written to the terminal.
 //!
-//! It looks at the same samples as the operators' page, in this process. The terminal is as it was
-//! before on every way out: by `q`, by a signal, by an error and by a panic.
+//! The samples are those of the admin listener's page, taken in this process. The terminal is restored
+//! however the view ends: by `q`, by a signal, by an error or by a panic.
 
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
@@ -28,55 +28,55 @@ use ratatui::{Frame, Terminal};
 use tws::ServerState;
 use tws::admin::{Limit, Sample, Sampler, TransferSample};
 
-use super::stderr_log::Lines;
+use super::stderr_log::LogTail;
 
-/// How soon a key is seen.
+/// Interval at which keys, samples and log lines are checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long the end waits for a terminal that takes nothing.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the end of the view waits for a terminal that accepts no output.
+const RESTORE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Seconds of which the numbers are kept: more than a terminal has columns.
-const MAX_PAST: usize = 1000;
+/// Number of samples, one per second, that are kept: more than a terminal has columns.
+const MAX_HISTORY: usize = 1000;
 
-/// Rows of diagnostics, with their frame.
+/// Height of the diagnostics with their frame, in rows.
 const LOG_ROWS: u16 = 7;
 
 type Screen = Terminal<CrosstermBackend<Stdout>>;
 
-/// The terminal, while it is ours. Whoever gives it back takes it out of here first, so nothing is
-/// drawn on it behind that.
+/// The terminal while the view has it. It is taken out of here before it is restored, so that nothing is
+/// drawn afterwards.
 static SCREEN: Mutex<Option<Screen>> = Mutex::new(None);
 
-/// The picture, for as long as this lives.
+/// The view. Dropping it restores the terminal.
 pub(crate) struct Tui {
     stop: Arc<AtomicBool>,
-    /// Disconnected when nothing is drawn any more.
+    /// Disconnected when the thread that draws has ended.
     drawing: Option<Receiver<()>>,
-    lines: Lines,
+    log: LogTail,
 }
 
 impl Tui {
-    /// Takes the terminal and draws on a thread of its own. `quit` is called for each `q` and
-    /// Ctrl-C, and when there is no terminal any more.
+    /// Takes over the terminal and draws on a thread of its own. `quit` is called for each `q` and Ctrl-C,
+    /// and when drawing fails.
     pub(crate) fn start(
         title: String,
         sampler: Arc<Sampler>,
-        lines: &Lines,
+        log: &LogTail,
         quit: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        take()?;
+        take_terminal()?;
         let mut tui = Self {
             stop: Arc::clone(&stop),
             drawing: None,
-            lines: lines.clone(),
+            log: log.clone(),
         };
-        lines.open();
-        // A panic that is caught (a handler's) would be drawn across the picture.
+        log.open();
+        // The message of a panic that is caught (a handler's) would be written across the view.
         std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
         let (sender, samples) = mpsc::channel();
-        let watch = move || {
+        let forward_samples = move || {
             let mut sample = sampler.latest();
             while sender.send(Arc::clone(&sample)).is_ok() && sample.phase != ServerState::Ended {
                 sample = sampler.after(sample.number);
@@ -84,26 +84,26 @@ impl Tui {
         };
         thread::Builder::new()
             .name("tui-samples".to_owned())
-            .spawn(watch)?;
-        let mut picture = Picture {
+            .spawn(forward_samples)?;
+        let mut dashboard = Dashboard {
             title,
-            lines: lines.clone(),
+            log: log.clone(),
             latest: None,
-            past: VecDeque::new(),
+            history: VecDeque::new(),
         };
-        let (drawn, drawing) = mpsc::channel::<()>();
-        let after = lines.clone();
+        let (ended, drawing) = mpsc::channel::<()>();
+        let log = log.clone();
         let draw = move || {
-            let _until_the_end = drawn;
-            let show = AssertUnwindSafe(|| picture.show(&samples, &stop, &quit));
+            let _until_the_end = ended;
+            let show = AssertUnwindSafe(|| dashboard.show(&samples, &stop, &quit));
             let failure = match catch_unwind(show) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "a panic".to_owned(),
             };
-            // Nobody can see anything or press a key any more.
-            give_back();
-            after.close();
+            // Without the view no key can end the server.
+            restore_terminal();
+            log.close();
             log::error!("tui: cannot draw on the terminal: {failure}");
             quit();
         };
@@ -117,10 +117,10 @@ impl Drop for Tui {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(drawing) = self.drawing.take() {
-            let _ = drawing.recv_timeout(PATIENCE);
+            let _ = drawing.recv_timeout(RESTORE_TIMEOUT);
         }
-        give_back();
-        self.lines.close();
+        restore_terminal();
+        self.log.close();
     }
 }
 
@@ -128,51 +128,50 @@ fn screen() -> MutexGuard<'static, Option<Screen>> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take() -> io::Result<()> {
+fn take_terminal() -> io::Result<()> {
     *screen() = Some(Terminal::new(CrosstermBackend::new(io::stdout()))?);
     let taken = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen));
     if taken.is_err() {
-        give_back();
+        restore_terminal();
     }
     taken
 }
 
-/// Leaves the terminal as it was found, if it was taken. Whoever ends the process at once calls it,
-/// too.
-pub(crate) fn give_back() {
-    let (done, given) = mpsc::channel::<()>();
-    let give = move || {
-        let _until_the_end = done;
-        // There is nobody to tell.
+/// Restores the terminal if the view has it. Must also be called before the process exits at once.
+pub(crate) fn restore_terminal() {
+    let (ended, restored) = mpsc::channel::<()>();
+    let restore = move || {
+        let _until_the_end = ended;
+        // Errors cannot be reported: the terminal is where they would go.
         let _ = disable_raw_mode();
         if let Some(terminal) = screen().take() {
             drop(terminal);
             let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
         }
     };
-    if thread::Builder::new().spawn(give).is_ok() {
-        let _ = given.recv_timeout(PATIENCE);
+    if thread::Builder::new().spawn(restore).is_ok() {
+        let _ = restored.recv_timeout(RESTORE_TIMEOUT);
     }
 }
 
-/// What is drawn.
-struct Picture {
+/// The content of the view.
+struct Dashboard {
     title: String,
-    lines: Lines,
+    log: LogTail,
     latest: Option<Arc<Sample>>,
-    past: VecDeque<Moment>,
+    history: VecDeque<HistoryPoint>,
 }
 
-/// The numbers of one second; in microseconds.
+/// The numbers of one second; times in microseconds.
 #[derive(Clone, Copy, Default)]
-struct Moment {
+struct HistoryPoint {
     requests: Option<u64>,
     p99: Option<u64>,
     lag: Option<u64>,
 }
 
-impl Moment {
-    fn of(sample: &Sample) -> Self {
+impl HistoryPoint {
+    fn new(sample: &Sample) -> Self {
         let micros = |seconds: f64| (seconds * 1e6) as u64;
         let longest = sample
             .workers
@@ -182,13 +181,13 @@ impl Moment {
         Self {
             requests: sample.rates.map(|rates| rates.requests as u64),
             p99: sample.rates.and_then(|rates| rates.p99).map(micros),
-            // The first one tells of a longer time than a second.
+            // The first sample covers a longer time than a second.
             lag: sample.rates.map(|_| micros(longest)),
         }
     }
 }
 
-impl Picture {
+impl Dashboard {
     fn show(
         &mut self,
         samples: &Receiver<Arc<Sample>>,
@@ -196,26 +195,26 @@ impl Picture {
         quit: &impl Fn(),
     ) -> io::Result<()> {
         let mut drawn_lines = None;
-        let mut is_new = true;
+        let mut is_changed = true;
         while !stop.load(Ordering::Acquire) {
             for sample in samples.try_iter() {
                 self.add(sample);
-                is_new = true;
+                is_changed = true;
             }
-            let lines = self.lines.count();
-            if is_new || drawn_lines != Some(lines) {
+            let lines = self.log.count();
+            if is_changed || drawn_lines != Some(lines) {
                 let mut screen = screen();
                 let Some(terminal) = screen.as_mut() else {
                     break;
                 };
-                // A resized terminal is noticed here.
+                // Adapts to the size of the terminal if that has changed.
                 terminal.draw(|frame| self.draw(frame))?;
                 drawn_lines = Some(lines);
             }
-            is_new = event::poll(TICK)?;
-            if is_new
+            is_changed = event::poll(TICK)?;
+            if is_changed
                 && let Event::Key(key) = event::read()?
-                && is_end(key)
+                && is_quit(key)
             {
                 quit();
             }
@@ -224,10 +223,10 @@ impl Picture {
     }
 
     fn add(&mut self, sample: Arc<Sample>) {
-        if self.past.len() == MAX_PAST {
-            self.past.pop_front();
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
         }
-        self.past.push_back(Moment::of(&sample));
+        self.history.push_back(HistoryPoint::new(&sample));
         self.latest = Some(sample);
     }
 
@@ -250,14 +249,14 @@ impl Picture {
             .latest
             .as_ref()
             .map_or(ServerState::Bound, |sample| sample.phase);
-        let (words, color) = match phase {
+        let (hint, color) = match phase {
             ServerState::Bound | ServerState::Serving => ("q quits", Color::Green),
             _ => ("finishing responses; q again quits at once", Color::Yellow),
         };
         let line = Line::from(vec![
             Span::from(" tws ").bold().reversed(),
             Span::from(format!(" {}  ", printable(&self.title))),
-            Span::from(words).fg(color),
+            Span::from(hint).fg(color),
         ]);
         frame.render_widget(line, area);
     }
@@ -266,39 +265,42 @@ impl Picture {
         let thirds = Layout::horizontal([Constraint::Fill(1); 3]).areas::<3>(area);
         let rates = self.latest.as_ref().and_then(|sample| sample.rates);
         let requests = rates.map_or("–".to_owned(), |rates| format!("{:.0}", rates.requests));
-        let of = |share: Option<f64>| share.map_or("–".to_owned(), time);
-        let median = of(rates.and_then(|rates| rates.median));
-        let p99 = of(rates.and_then(|rates| rates.p99));
+        let text = |seconds: Option<f64>| seconds.map_or("–".to_owned(), time);
+        let median = text(rates.and_then(|rates| rates.median));
+        let p99 = text(rates.and_then(|rates| rates.p99));
         let lags = self.latest.iter().flat_map(|sample| &sample.workers);
         let lags: Vec<String> = lags
-            .map(|worker| match worker.answers {
-                true => time(worker.lag),
-                false => "stuck".to_owned(),
+            .map(|worker| {
+                if worker.answers {
+                    time(worker.lag)
+                } else {
+                    "stuck".to_owned()
+                }
             })
             .collect();
-        type Number = fn(&Moment) -> Option<u64>;
-        let plots: [(String, Color, Number); 3] = [
-            (format!("requests/s {requests}"), Color::Blue, |moment| {
-                moment.requests
+        type Value = fn(&HistoryPoint) -> Option<u64>;
+        let plots: [(String, Color, Value); 3] = [
+            (format!("requests/s {requests}"), Color::Blue, |point| {
+                point.requests
             }),
             (
                 format!("p99 {p99}, median {median}"),
                 Color::Yellow,
-                |moment| moment.p99,
+                |point| point.p99,
             ),
             (
                 format!("loop lag {}", lags.join(" ")),
                 Color::Magenta,
-                |moment| moment.lag,
+                |point| point.lag,
             ),
         ];
-        for ((title, color, number), area) in plots.into_iter().zip(thirds) {
+        for ((title, color, value), area) in plots.into_iter().zip(thirds) {
             let block = Block::bordered().title(format!(" {title} "));
             let width = usize::from(block.inner(area).width);
-            let past = self.past.iter().rev().take(width).rev().map(number);
-            // The newest is at the right.
-            let missing = width.saturating_sub(self.past.len());
-            let bars = std::iter::repeat_n(None, missing).chain(past);
+            let history = self.history.iter().rev().take(width).rev().map(value);
+            // The newest is on the right.
+            let missing = width.saturating_sub(self.history.len());
+            let bars = std::iter::repeat_n(None, missing).chain(history);
             let plot = Sparkline::default().data(bars.collect::<Vec<_>>());
             frame.render_widget(plot.style(Style::new().fg(color)).block(block), area);
         }
@@ -318,8 +320,8 @@ impl Picture {
         let inner = block.inner(area);
         frame.render_widget(block, area);
         if all == 0 {
-            let words = "No transfers running. Short replies are not listed.";
-            frame.render_widget(Line::from(words).dim(), inner);
+            let text = "No transfers running. Short replies are not listed.";
+            frame.render_widget(Line::from(text).dim(), inner);
         }
         for (transfer, row) in transfers.iter().zip(inner.rows()) {
             draw_transfer(frame, row, transfer);
@@ -329,16 +331,16 @@ impl Picture {
     fn draw_log(&self, frame: &mut Frame<'_>, area: Rect) {
         let block = Block::bordered().title(" diagnostics ");
         let rows = usize::from(block.inner(area).height);
-        let lines = self.lines.last(rows);
+        let lines = self.log.last(rows);
         let lines: Vec<Line<'_>> = lines.iter().map(|line| printable(line).into()).collect();
         frame.render_widget(Paragraph::new(lines).block(block), area);
     }
 }
 
 fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
-    // Where there is little room, the name is worth more than the bytes and the port.
+    // In a narrow terminal the name is more important than the bytes and the port.
     let (client, gauge, amount) = match row.width {
-        // The longest IPv4 address, without its port.
+        // Fits the longest IPv4 address, without its port.
         0..110 => (15, Constraint::Length(11), Constraint::Length(0)),
         _ => (22, Constraint::Fill(2), Constraint::Length(20)),
     };
@@ -360,22 +362,22 @@ fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
     let moved = bytes(transfer.moved as f64);
     match transfer.total {
         Some(total) => {
-            let share = (transfer.moved as f64 / total.max(1) as f64).clamp(0.0, 1.0);
+            let ratio = (transfer.moved as f64 / total.max(1) as f64).clamp(0.0, 1.0);
             let bar = LineGauge::default()
-                .ratio(share)
-                .label(format!("{:>3.0} %", (share * 100.0).floor()))
+                .ratio(ratio)
+                .label(format!("{:>3.0} %", (ratio * 100.0).floor()))
                 .filled_style(Style::new().fg(Color::Blue))
                 .unfilled_style(Style::new().dim());
             frame.render_widget(bar, gauge);
-            let words = format!("{moved} of {}", bytes(total as f64));
-            frame.render_widget(Line::from(words).right_aligned(), amount);
+            let text = format!("{moved} of {}", bytes(total as f64));
+            frame.render_widget(Line::from(text).right_aligned(), amount);
         }
         None => frame.render_widget(Line::from(moved).right_aligned(), amount),
     }
-    let words = format!("{}/s", bytes(transfer.rate));
-    frame.render_widget(Line::from(words).right_aligned(), rate);
-    let words = transfer.left.map_or("–".to_owned(), clock);
-    frame.render_widget(Line::from(words).right_aligned(), left);
+    let text = format!("{}/s", bytes(transfer.rate));
+    frame.render_widget(Line::from(text).right_aligned(), rate);
+    let text = transfer.left.map_or("–".to_owned(), clock);
+    frame.render_widget(Line::from(text).right_aligned(), left);
     let color = match transfer.limit {
         Limit::Client => Color::Reset,
         Limit::Disk => Color::Yellow,
@@ -385,7 +387,7 @@ fn draw_transfer(frame: &mut Frame<'_>, row: Rect, transfer: &TransferSample) {
     frame.render_widget(Line::from(transfer.limit.word()).fg(color), limit);
 }
 
-fn is_end(key: KeyEvent) -> bool {
+fn is_quit(key: KeyEvent) -> bool {
     let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
     key.kind == KeyEventKind::Press
         && match key.code {
@@ -395,20 +397,20 @@ fn is_end(key: KeyEvent) -> bool {
         }
 }
 
-/// A target as people read it.
+/// Returns the decoded path of a request target, without control characters.
 fn readable(target: &str) -> String {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
     printable(&decoded.unwrap_or(path.into()))
 }
 
-/// Without what would move the cursor, or turn round what stands beside it.
+/// Replaces characters that would move the cursor, or change the direction of the text beside them.
 fn printable(text: &str) -> String {
-    let moves = |letter: char| {
+    let is_unsafe = |letter: char| {
         letter.is_control()
             || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.replace(moves, "\u{fffd}")
+    text.replace(is_unsafe, "\u{fffd}")
 }
 
 fn bytes(mut value: f64) -> String {
@@ -426,14 +428,14 @@ fn bytes(mut value: f64) -> String {
 
 fn time(seconds: f64) -> String {
     match seconds {
-        under if under < 1e-3 => format!("{:.0} µs", under * 1e6),
-        under if under < 1.0 => format!("{:.1} ms", under * 1e3),
-        seconds => format!("{seconds:.1} s"),
+        ..1e-3 => format!("{:.0} µs", seconds * 1e6),
+        ..1.0 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.1} s"),
     }
 }
 
 fn clock(seconds: f64) -> String {
-    // A float that is too large becomes the largest number.
+    // The cast saturates.
     let whole = seconds.ceil() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
         (100.., _, _) => "days".to_owned(),
@@ -449,21 +451,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn before_there_is_a_sample_nothing_ends() {
-        let picture = Picture {
+    fn dashboard_without_samples_shows_how_to_quit() {
+        let dashboard = Dashboard {
             title: "site".to_owned(),
-            lines: Lines::default(),
+            log: LogTail::default(),
             latest: None,
-            past: VecDeque::new(),
+            history: VecDeque::new(),
         };
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
-        terminal.draw(|frame| picture.draw(frame)).expect("a frame");
+        terminal
+            .draw(|frame| dashboard.draw(frame))
+            .expect("a frame");
         let screen = terminal.backend().to_string();
         assert!(screen.contains(" tws  site  q quits"), "{screen}");
     }
 
     #[test]
-    fn what_clients_chose_moves_no_cursor() {
+    fn readable_target_has_no_control_characters() {
         assert_eq!(readable("/a%20b.txt?x"), "/a b.txt");
         assert_eq!(
             readable("/%1b[2J%0a%C2%9b\u{202e}x"),
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
+    fn values_have_the_largest_fitting_unit() {
         assert_eq!(
             ["0 B", "1.5 KiB", "2.0 TiB"],
             [0.0, 1536.0, 2.2e12].map(bytes)

@@ -115,9 +115,7 @@ fn flag_variable_and_key_set_the_same() {
         let flag = empty.read(&typed, &[]).expect("a flag");
         let flag = debug_output(&flag.flags);
         let variable = command::variable(arg).expect("a name");
-        let variable = empty
-            .read(&[], &[(&variable, value)])
-            .expect("a variable");
+        let variable = empty.read(&[], &[(&variable, value)]).expect("a variable");
         assert_eq!(debug_output(&variable.flags), flag, "--{long}");
         assert!(flag != unset, "--{long}={value}");
         let (FileKey::AnyFile(key) | FileKey::ConfigOnly(key)) = flags::key(long) else {
