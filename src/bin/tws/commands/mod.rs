@@ -2,4 +2,5 @@
 
 pub(crate) mod check;
 pub(crate) mod explain;
+mod process_limits;
 pub(crate) mod serve;

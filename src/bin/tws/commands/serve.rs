@@ -10,17 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use env_logger::WriteStyle;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(feature = "tui")]
 use signal_hook::consts::signal::SIGINT;
-use signal_hook::consts::signal::SIGXFSZ;
-use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
 use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
 
+use super::process_limits;
 use crate::cli::{
     Banner, BrowserLaunch, Encryption, Exit, RawArgs, Sandboxing, Settings, SiteFileSource, View,
     is_exposed,
@@ -46,9 +44,6 @@ use crate::terminal::tui;
 
 /// How long the shutdown waits for the access log to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// With a lower limit, few clients exhaust the file descriptors.
-const MIN_DESCRIPTORS: u64 = 1024;
 
 /// Reads the settings and serves until the server is shut down.
 pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
@@ -81,8 +76,8 @@ fn serve(
     inherited.check(&settings)?;
     let previous = inherited.ancestor.take();
     let supervisor = Supervisor::of_this_process();
-    raise_descriptor_limit();
-    ignore_file_size_signal()?;
+    process_limits::raise_descriptor_limit();
+    process_limits::ignore_file_size_signal()?;
     let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
     let resources = Resources::open(&settings, inherited, identity.as_ref())?;
     // After an upgrade the browser is open already.
@@ -463,36 +458,4 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
         _ => {}
     }
     sandbox
-}
-
-/// Raises the soft limit on file descriptors, which is often 1,024, to the hard limit: every connection
-/// needs a descriptor.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        log::warn!("file descriptors: cannot raise the limit: {error}; few connections may fit");
-    }
-    if let Some(current) = getrlimit(Resource::Nofile).current
-        && current < MIN_DESCRIPTORS
-    {
-        log::warn!(
-            "file descriptors: at most {current} can be open, which limits connections; raise `ulimit -Hn`"
-        );
-    }
-}
-
-/// Handles SIGXFSZ, which would end the process, by doing nothing: a write beyond the limit on file sizes
-/// (`ulimit -f`) then fails with an error that the writer reports.
-fn ignore_file_size_signal() -> Result<(), Error> {
-    let registered = flag::register(SIGXFSZ, Arc::default());
-    registered.map(|_| ()).map_err(|source| Error::System {
-        doing: "handle signals",
-        source,
-    })
 }
