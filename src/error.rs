@@ -41,7 +41,9 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn path(purpose: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+    /// Returns an [`Error::Path`]: `purpose` is an infinitive phrase that ends before the path, such as
+    /// "read the settings file".
+    pub fn path(purpose: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         Self::Path {
             purpose,
@@ -50,7 +52,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// Returns a function that turns an I/O error into an [`Error::System`], for
+    /// [`Result::map_err`]: `doing` is an infinitive phrase, such as "start an event loop".
+    pub fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
     }
 }

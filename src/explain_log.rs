@@ -8,8 +8,9 @@
 
 use std::fmt;
 
-/// The log target of decisions. `tws explain` enables it.
-pub(crate) const TARGET: &str = "tws::explain";
+/// The target of the log records, at level trace, that say what was decided about a request and
+/// why. A record's text is a topic, a colon and the decision. `tws explain` prints them.
+pub const TARGET: &str = "tws::explain";
 
 /// Logs one decision: its topic in one word, and what was decided, formatted as by [`format!`].
 macro_rules! explain {

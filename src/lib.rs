@@ -243,6 +243,7 @@ pub mod observe {
 pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
+pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;
 pub use handler::router::Router;
 pub use handler::{BodyPolicy, Handler, Job, Outcome, Responder, StreamingBody};

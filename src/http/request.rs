@@ -209,6 +209,25 @@ impl<'a> Request<'a> {
         &self.path[..self.prefix_len]
     }
 
+    /// Returns the prefixes under which the handler is nested, percent-encoded: what a Location field of a
+    /// nested handler begins with. Empty if the handler is not nested.
+    ///
+    /// ```
+    /// use tws::{Request, Response, Router};
+    /// # use tws::Handler;
+    ///
+    /// let shop = Router::new().get("/old", |request: &Request<'_>| {
+    ///     Response::text(format!("{}/new", request.encoded_prefix()))
+    /// });
+    /// let router = Router::new().nest("/{shop}", shop);
+    /// # let response = router.handle(&Request::get("/my%20shop/old")).wait();
+    /// # assert_eq!(response.into_content()?, b"/my%20shop/new");
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn encoded_prefix(&self) -> String {
+        target::encode_path(self.prefix_bytes())
+    }
+
     /// Returns the query as it was received, without the question mark.
     pub fn query(&self) -> Option<&str> {
         target::split_query(&self.target).1
