@@ -185,8 +185,7 @@
 //! | 6 | `admin` | metrics, health checks and the page of live transfers |
 //! | 5 | `server` | bind, serve, reload, drain, shut down |
 //! | 4 | `net` | acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
-//! | 3 | `access_log`, `files`, `middleware` | log lines and their writer; static files, listings and uploads; handlers that wrap handlers |
-//! | 2 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
+//! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
 //! | 1 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
 //! | 0 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; counting clients; settings; start errors; the log of decisions |
 //!
@@ -225,8 +224,6 @@ mod server;
 pub mod site;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod users;
 
 /// Observing a server at run time: connections, transfers, queues and latencies.
 ///
@@ -255,8 +252,6 @@ pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, Tls};
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub use users::Users;
 
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

@@ -7,6 +7,8 @@ mod confinement;
 mod lifecycle;
 mod services;
 mod terminal;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod users;
 
 use std::process::ExitCode;
 

@@ -156,7 +156,7 @@ pub(crate) fn make_folder_of(_: &Store, _: Option<&Identity>) -> Result<(), Erro
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use tws::Users;
+pub(crate) use crate::users::Users;
 
 /// There are none without a store.
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]

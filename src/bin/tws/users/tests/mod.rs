@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
 
-use ::http::Method;
-use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::Method;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 
 use super::*;
-use crate::http::Body;
+use tws::Body;
 
 #[cfg(feature = "postgres")]
 mod on_postgres;

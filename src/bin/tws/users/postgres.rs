@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use super::User;
 use super::store::{Database, StoreError};
-use crate::error::Error;
+use tws::Error;
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -19,16 +19,15 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::StatusCode;
-use ::http::header::{LOCATION, RETRY_AFTER};
+use http::StatusCode;
+use http::header::{LOCATION, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Error;
-use crate::explain_log::explain;
-use crate::handler::router::Router;
-use crate::handler::{BodyPolicy, Handler, Outcome};
-use crate::http::{Rejection, Request, Response, target};
+use tws::{
+    BodyPolicy, EXPLAIN_TARGET, Error, Handler, Outcome, Rejection, Request, Response, Router,
+};
+
 use store::{Store, Unavailable};
 
 /// A name in JSON takes a hundredth of that; the rest is for members that are not ours.
@@ -48,7 +47,7 @@ const DEFAULT_LIMIT: i64 = 100;
 ///
 /// Clones share the database: one can be given to each of several routers.
 #[derive(Clone, Debug)]
-pub struct Users {
+pub(crate) struct Users {
     store: Arc<Store>,
 }
 
@@ -65,7 +64,7 @@ struct User {
 impl Users {
     /// Opens the SQLite database at `path`, and creates it with its folders if it is not there.
     #[cfg(feature = "sqlite")]
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let (writer, reader) = sqlite::open(path)?;
         Self::start(Store::start(writer, reader))
     }
@@ -80,7 +79,7 @@ impl Users {
     /// The table is created if it is not there. The database need not be up: until it is, and
     /// whenever it is away, every request about users gets a 503.
     #[cfg(feature = "postgres")]
-    pub fn connect(url: &str) -> Result<Self, Error> {
+    pub(crate) fn connect(url: &str) -> Result<Self, Error> {
         let (writer, reader) = (postgres::Postgres::at(url)?, postgres::Postgres::at(url)?);
         Self::start(Store::start(writer, reader))
     }
@@ -91,7 +90,7 @@ impl Users {
     }
 
     /// Adds the routes about users. Panics as [`Router::route`] does if one of them exists.
-    pub fn routes(self, router: Router) -> Router {
+    pub(crate) fn routes(self, router: Router) -> Router {
         add_routes(router, |answer| Endpoint {
             store: Arc::clone(&self.store),
             answer,
@@ -100,7 +99,7 @@ impl Users {
 
     /// Adds the same routes to users that are nowhere: no store is opened. Requests are judged by
     /// their heads, and what a store must decide is a 503. For who explains what would answer.
-    pub fn explained_routes(router: Router) -> Router {
+    pub(crate) fn explained_routes(router: Router) -> Router {
         add_routes(router, |_| Explained)
     }
 }
@@ -120,18 +119,18 @@ struct Explained;
 
 impl Handler for Explained {
     fn handle(&self, _: &Request<'_>) -> Outcome {
-        explain!(
-            "answer",
-            "depends on the user database, which explain does not open"
+        log::trace!(
+            target: EXPLAIN_TARGET,
+            "answer: depends on the user database, which explain does not open"
         );
         Response::from(Unavailable).into()
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         if judge_content_head(request).is_ok() {
-            explain!(
-                "answer",
-                "depends on the user database, which explain does not open"
+            log::trace!(
+                target: EXPLAIN_TARGET,
+                "answer: depends on the user database, which explain does not open"
             );
         }
         admit(request)
@@ -167,7 +166,7 @@ fn admit(request: &Request<'_>) -> BodyPolicy {
             max: MAX_CONTENT_BYTES,
         },
         Err(problem) => {
-            explain!("content", "refused: {}", problem.text);
+            log::trace!(target: EXPLAIN_TARGET, "content: refused: {}", problem.text);
             BodyPolicy::Reject(problem.into())
         }
     }
@@ -176,7 +175,7 @@ fn admit(request: &Request<'_>) -> BodyPolicy {
 fn create(store: &Arc<Store>, request: &Request<'_>) -> Result<Outcome, Problem> {
     let name = requested_name(request)?;
     let store = Arc::clone(store);
-    let prefix = target::encode_path(request.prefix_bytes());
+    let prefix = request.encoded_prefix();
     Ok(Outcome::deferred(move |replier| {
         store.insert(name, move |user| {
             replier.send(match user {

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::User;
-use crate::error::Error;
+use tws::Error;
 
 /// Users in one transaction.
 const MAX_GROUP: usize = 256;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::User;
 use super::store::{Database, StoreError};
-use crate::error::Error;
+use tws::Error;
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-#[path = "../../../tests/support/ports.rs"]
+#[path = "../../../../../tests/support/ports.rs"]
 mod ports;
-#[path = "../../../tests/support/postgres.rs"]
+#[path = "../../../../../tests/support/postgres.rs"]
 mod program;
 
 use program::Postgres;
