@@ -7,7 +7,6 @@ mod confinement;
 mod lifecycle;
 mod services;
 mod terminal;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod users;
 
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::confinement::privileges::{self, Identity};
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect};
 use crate::terminal::stdio::{self, one_line};
+use crate::users;
 
 /// The results of the checks, one line each.
 #[derive(Default)]
@@ -190,19 +191,16 @@ fn check_certificates(settings: &Settings, report: &mut CheckReport) {
 }
 
 fn check_users(settings: &Settings, report: &mut CheckReport) {
-    let Some(store) = &settings.users else {
-        return;
-    };
-    let located = app::check_store(store).and_then(|()| app::place(store, settings));
-    match located {
-        Ok(Store::Sqlite(path)) => {
+    match users::locate(settings) {
+        Ok(None) => {}
+        Ok(Some(Store::Sqlite(path))) => {
             let text = format!("users are stored in {}", path.display());
             report.result(
                 text,
                 writable(&path, ParentFolders::Created, "store users in"),
             );
         }
-        Ok(store) => report.ok(format_args!(
+        Ok(Some(store)) => report.ok(format_args!(
             "users are stored in {store}; the database was not contacted"
         )),
         Err(error) => report.error(error),

@@ -41,6 +41,7 @@ use crate::terminal::stderr_log::Diagnostics;
 use crate::terminal::stdio;
 #[cfg(feature = "tui")]
 use crate::terminal::tui;
+use crate::users;
 
 /// How long the shutdown waits for the access log to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -128,10 +129,9 @@ impl Resources {
         owner: Option<&Identity>,
     ) -> Result<Self, Error> {
         let app = App::open(settings)?;
-        let store = settings.users.as_ref();
-        let store = store.map(|store| app::place(store, settings)).transpose()?;
+        let store = users::locate(settings)?;
         if let Some(store) = &store {
-            app::make_folder_of(store, owner)?;
+            users::create_folders(store, owner)?;
         }
         let config = settings.config.clone();
         let server = match inherited.server {
@@ -230,7 +230,7 @@ impl Resources {
         confinement: Confinement,
         supervisor: &Supervisor,
     ) -> Result<RunningServer, Error> {
-        let users = self.store.as_ref().map(app::open_users).transpose()?;
+        let users = self.store.as_ref().map(users::open).transpose()?;
         let banner = self.banner(&settings, &confinement);
         let handle = self.server.handle();
         let admin = self.admin.as_ref().map(AdminListener::server);

@@ -2,5 +2,4 @@
 
 pub(crate) mod privileges;
 pub(crate) mod sandbox;
-#[cfg(feature = "sqlite")]
 pub(crate) mod state_dir;

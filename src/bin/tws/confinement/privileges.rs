@@ -93,7 +93,6 @@ impl Identity {
     }
 
     /// Gives it a folder that was made for it.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn own_folder(&self, path: &Path) -> io::Result<()> {
         std::os::unix::fs::chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
     }

@@ -1,4 +1,4 @@
-//! Where the server keeps what must survive it.
+//! The folder of files that must outlive the process.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -9,38 +9,40 @@ use tws::Error;
 
 use super::privileges::Identity;
 
-/// The place of a file: a relative name lies in the state directory, and none beneath the root.
-pub(crate) fn place(name: &Path, state_dir: Option<&Path>, root: &Path) -> Result<PathBuf, Error> {
-    let path = match name.is_absolute() {
-        true => name.to_owned(),
-        false => state_directory(state_dir)?.join(name),
+/// Returns the path of a file: a relative name is resolved against the state directory.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for a path beneath the served root.
+pub(crate) fn locate(name: &Path, state_dir: Option<&Path>, root: &Path) -> Result<PathBuf, Error> {
+    let path = if name.is_absolute() {
+        name.to_owned()
+    } else {
+        state_directory(state_dir)?.join(name)
     };
-    refuse_beneath_root(&path, root)?;
+    reject_beneath_root(&path, root)?;
     Ok(path)
 }
 
-/// Makes the folder in which a file shall be, if it is not there, for whom the process will be.
-pub(crate) fn make_folder_of(file: &Path, owner: Option<&Identity>) -> Result<(), Error> {
-    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-    let folders: Vec<&Path> = file.ancestors().skip(1).take_while(missing).collect();
-    // Names of users are not for every user of the machine.
-    let make = |folder: &Path| match DirBuilder::new().mode(0o700).create(folder) {
+/// Creates the missing folders above a file; they belong to `owner`.
+pub(crate) fn create_folders_of(file: &Path, owner: Option<&Identity>) -> Result<(), Error> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let folders: Vec<&Path> = file.ancestors().skip(1).take_while(is_missing).collect();
+    // The names of the application's users are not for every user of the machine.
+    let create = |folder: &Path| match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => owner.map_or(Ok(()), |owner| owner.own_folder(folder)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     };
     folders.into_iter().rev().try_for_each(|folder| {
-        make(folder).map_err(|source| Error::Path {
-            purpose: "create the user database folder",
-            path: folder.to_owned(),
-            source,
-        })
+        create(folder)
+            .map_err(|error| Error::path("create the user database folder", folder, error))
     })
 }
 
-/// What lies beneath the root can be downloaded; the users' names must not.
-fn refuse_beneath_root(path: &Path, root: &Path) -> Result<(), Error> {
-    let existing = path.ancestors().skip(1).find_map(|folder| {
+/// Files beneath the root can be downloaded; the database of users must not be.
+fn reject_beneath_root(path: &Path, root: &Path) -> Result<(), Error> {
+    let existing_folder = path.ancestors().skip(1).find_map(|folder| {
         let folder = if folder.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -48,7 +50,7 @@ fn refuse_beneath_root(path: &Path, root: &Path) -> Result<(), Error> {
         };
         folder.canonicalize().ok()
     });
-    match (existing, root.canonicalize()) {
+    match (existing_folder, root.canonicalize()) {
         (Some(folder), Ok(root)) if folder.starts_with(&root) => Err(Error::Setting(format!(
             "the user database {} is inside the served folder {}; choose another folder with --state-dir",
             path.display(),
@@ -58,7 +60,8 @@ fn refuse_beneath_root(path: &Path, root: &Path) -> Result<(), Error> {
     }
 }
 
-/// Where the server keeps what must survive it, by systemd's and by the desktop's convention.
+/// Returns the state directory: that of `--state-dir`, else that of systemd, else that of the XDG
+/// Base Directory Specification.
 fn state_directory(flag: Option<&Path>) -> Result<PathBuf, Error> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(path) = flag {
@@ -69,7 +72,7 @@ fn state_directory(flag: Option<&Path>) -> Result<PathBuf, Error> {
     {
         return Ok(first);
     }
-    // A relative path is invalid and to be ignored (XDG Base Directory Specification).
+    // A relative path is invalid and must be ignored (XDG Base Directory Specification).
     let xdg = variable("XDG_STATE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
@@ -79,5 +82,58 @@ fn state_directory(flag: Option<&Path>) -> Result<PathBuf, Error> {
         None => Err(Error::Setting(
             "user database: HOME is not set; name a folder with --state-dir".to_owned(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn missing_folders_are_created_for_the_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a/b/users.db");
+        for _ in ["missing", "present"] {
+            create_folders_of(&file, None).expect("created");
+            for created in ["a", "a/b"] {
+                let metadata = fs::metadata(folder.path().join(created)).expect("a folder");
+                assert_eq!(metadata.permissions().mode() & 0o777, 0o700, "{created}");
+            }
+        }
+        fs::write(&file, "").expect("a file");
+        let below_file = file.join("c/users.db");
+        let error = create_folders_of(&below_file, None).expect_err("not a folder");
+        assert!(
+            matches!(&error, Error::Path { path, .. } if *path == file.join("c")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn path_beneath_root_is_rejected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("root")).expect("a folder");
+        for (name, state_dir, expected) in [
+            ("users.db", at("state"), Some(at("state/users.db"))),
+            ("users.db", at("root"), None),
+            ("a/users.db", at("root"), None),
+            (
+                at("root/users.db").to_str().expect("UTF-8"),
+                at("state"),
+                None,
+            ),
+            (
+                at("users.db").to_str().expect("UTF-8"),
+                at("root"),
+                Some(at("users.db")),
+            ),
+        ] {
+            let located = locate(Path::new(name), Some(&state_dir), &at("root"));
+            assert_eq!(located.ok(), expected, "{name} in {}", state_dir.display());
+        }
     }
 }

@@ -22,11 +22,12 @@ use tws::{Error, Server, ServerHandle, StaticFiles};
 use super::systemd::Supervisor;
 use crate::cli::{Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::Confinement;
-use crate::services::app::{App, Users};
+use crate::services::app::App;
 #[cfg(feature = "tls")]
 use crate::services::https_redirect;
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::Tls;
+use crate::users::UserStore;
 
 /// Reads the settings anew when it is told to.
 pub(crate) struct Reload {
@@ -37,7 +38,7 @@ struct Shared {
     words: RawArgs,
     /// What the process was started with.
     began: Settings,
-    users: Option<Users>,
+    users: Option<Arc<UserStore>>,
     confinement: Confinement,
     handle: ServerHandle,
     redirect: Option<RedirectHandle>,
@@ -56,7 +57,7 @@ impl Reload {
     pub(crate) fn new(
         words: RawArgs,
         began: Settings,
-        users: Option<Users>,
+        users: Option<Arc<UserStore>>,
         confinement: Confinement,
         (handle, redirect): (ServerHandle, Option<RedirectHandle>),
         (files, tls): (Arc<Mutex<StaticFiles>>, Option<Tls>),

@@ -3,16 +3,14 @@
 //! anew; the users' store is opened once.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use tws::site::Store;
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
 use crate::cli::{Settings, SiteFileSource};
-use crate::confinement::privileges::Identity;
-#[cfg(feature = "sqlite")]
-use crate::confinement::state_dir;
+use crate::users::{self, UserStore};
 
 /// What is opened before the process gives anything up.
 pub(crate) struct App {
@@ -34,17 +32,24 @@ impl App {
     }
 
     /// All of it, one around the other.
-    pub(crate) fn into_handler(self, settings: &Settings, users: Option<&Users>) -> Router {
-        let router = users.map_or_else(Router::new, |users| routes_of(users, Router::new()));
+    pub(crate) fn into_handler(
+        self,
+        settings: &Settings,
+        users: Option<&Arc<UserStore>>,
+    ) -> Router {
+        let router = Router::new();
+        let router = match users {
+            Some(store) => users::add_routes(router, store),
+            None => router,
+        };
         wrap(router.fallback(self.files), self.guard, settings)
     }
 
     /// The same, but that of users only what needs no store is answered.
     pub(crate) fn into_explained_handler(self, settings: &Settings) -> Router {
         let router = match settings.users {
-            #[cfg(any(feature = "sqlite", feature = "postgres"))]
-            Some(_) => Users::explained_routes(Router::new()),
-            _ => Router::new(),
+            Some(_) => users::add_explained_routes(Router::new()),
+            None => Router::new(),
         };
         wrap(router.fallback(self.files), self.guard, settings)
     }
@@ -120,85 +125,4 @@ pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
         "--auth-file {}: this tws was built without the feature auth; rebuild it with --features auth",
         path.display()
     )))
-}
-
-/// The store with the place where it is.
-#[cfg(feature = "sqlite")]
-pub(crate) fn place(store: &Store, settings: &Settings) -> Result<Store, Error> {
-    match store {
-        Store::Sqlite(path) => {
-            let path = state_dir::place(path, settings.state_dir.as_deref(), &settings.root)?;
-            Ok(Store::Sqlite(path))
-        }
-        other => Ok(other.clone()),
-    }
-}
-
-/// Makes the folder in which the store is, if need be.
-#[cfg(feature = "sqlite")]
-pub(crate) fn make_folder_of(store: &Store, owner: Option<&Identity>) -> Result<(), Error> {
-    match store {
-        Store::Sqlite(path) => state_dir::make_folder_of(path, owner),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(feature = "sqlite"))]
-#[expect(clippy::unnecessary_wraps, reason = "as its twin")]
-pub(crate) fn place(store: &Store, _: &Settings) -> Result<Store, Error> {
-    Ok(store.clone())
-}
-
-#[cfg(not(feature = "sqlite"))]
-#[expect(clippy::unnecessary_wraps, reason = "as its twin")]
-pub(crate) fn make_folder_of(_: &Store, _: Option<&Identity>) -> Result<(), Error> {
-    Ok(())
-}
-
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use crate::users::Users;
-
-/// There are none without a store.
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-pub(crate) type Users = std::convert::Infallible;
-
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-fn routes_of(users: &Users, router: Router) -> Router {
-    users.clone().routes(router)
-}
-
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-fn routes_of(users: &Users, _: Router) -> Router {
-    match *users {}
-}
-
-/// Starts the threads of the store.
-pub(crate) fn open_users(store: &Store) -> Result<Users, Error> {
-    check_store(store)?;
-    match store {
-        #[cfg(feature = "sqlite")]
-        Store::Sqlite(path) => Users::open(path),
-        #[cfg(feature = "postgres")]
-        Store::Postgres(url) => Users::connect(url.reveal()),
-        other => Err(no_store(other, "a newer tws")),
-    }
-}
-
-/// An error if this program cannot keep users in such a store.
-pub(crate) fn check_store(store: &Store) -> Result<(), Error> {
-    match store {
-        Store::Sqlite(_) if !cfg!(feature = "sqlite") => {
-            Err(no_store(store, "one built with --features sqlite"))
-        }
-        Store::Postgres(_) if !cfg!(feature = "postgres") => {
-            Err(no_store(store, "one built with --features postgres"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn no_store(store: &Store, wanted: &str) -> Error {
-    Error::Setting(format!(
-        "users cannot be stored in {store} by this tws; use {wanted}"
-    ))
 }

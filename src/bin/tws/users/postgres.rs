@@ -1,10 +1,11 @@
-//! Users in a PostgreSQL database, which many servers may share, or in any database that speaks its
-//! protocol.
+//! Users in a PostgreSQL database, which several servers may share, or in any database that speaks
+//! its protocol.
 //!
-//! Every wait has an end here, that for a database that takes connections and never answers, too.
-//! After it the connection is given up: what was under way may have been committed or not.
+//! Every wait has a timeout, also for a database that accepts connections and never responds. A
+//! connection is closed when its timeout expires: the query in flight may or may not have been
+//! committed.
 //!
-//! No text of this module has the password in it, nor any other part of a URL that could be one.
+//! No message of this module contains the password or any other part of a URL that could be one.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -17,9 +18,9 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
-use super::User;
-use super::store::{Database, StoreError};
 use tws::Error;
+
+use super::store::{Database, StoreError, User};
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -27,7 +28,7 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
     created TIMESTAMPTZ NOT NULL DEFAULT now()
 )";
 
-/// One statement, so it is a transaction by itself and costs one round trip.
+/// A single statement is a transaction by itself and costs one round trip.
 const INSERT: &str = "INSERT INTO users (name) SELECT name FROM unnest($1::text[]) AS names (name)
     RETURNING id, name, created";
 
@@ -35,70 +36,81 @@ const LIST: &str = "SELECT id, name, created FROM users WHERE id > $1 ORDER BY i
 
 const FIND: &str = "SELECT id, name, created FROM users WHERE id = $1";
 
-/// How long the database is waited for if the URL has no `connect_timeout`.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of connecting and of each query if the URL has no `connect_timeout`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection, or the will to make one.
+/// A database, with a connection to it while there is one.
 pub(super) struct Postgres {
     config: Config,
-    patience: Duration,
+    /// Of connecting to one host, and of each query.
+    timeout: Duration,
     runtime: Runtime,
-    table: Table,
+    table: TableState,
     session: Option<Session>,
 }
 
-/// Whether the table has been seen. One that goes away later is not made again: who took it away
-/// will have had a reason.
+/// Whether the table has been found or created once. A table that is dropped later is not created
+/// again, as it was dropped on purpose.
 #[derive(Clone, Copy)]
-enum Table {
-    Unseen,
-    Seen,
+enum TableState {
+    Unknown,
+    Existed,
 }
 
+/// A connection with its prepared statements.
 struct Session {
     client: Client,
     insert: Statement,
     list: Statement,
     find: Statement,
-    _driver: Driver,
+    _connection: ConnectionTask,
 }
 
-/// What moves the connection's bytes. It would otherwise wait for answers that nobody wants any
-/// more.
-struct Driver(JoinHandle<()>);
+/// The task that reads and writes the connection's socket. It is aborted with the session;
+/// otherwise it would go on to wait for responses to abandoned queries.
+struct ConnectionTask(JoinHandle<()>);
 
-impl Drop for Driver {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Postgres {
-    pub(super) fn at(url: &str) -> Result<Self, Error> {
+    /// A database at `postgres://user:password@host:port/database?parameter=value`, without
+    /// connecting to it. `PGPASSWORD` of the environment is used if the URL has no password.
+    ///
+    /// The parameters are those of [`tokio_postgres::Config`]. `connect_timeout`, in seconds, is the
+    /// timeout of connecting and of each query; the default is 5. TLS is not supported.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for an invalid URL.
+    pub(super) fn new(url: &str) -> Result<Self, Error> {
         let config = config(url).map_err(|reason| {
             Error::Setting(format!("users cannot be stored in this database: {reason}"))
         })?;
-        // Names are resolved on one more thread, which may hang for longer than anybody waits.
+        // Host names are resolved on one more thread, which may block for longer than the timeout.
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
             .build()
             .map_err(Error::system("create the event loop of the user database"))?;
         Ok(Self {
-            patience: config.get_connect_timeout().copied().unwrap_or(PATIENCE),
+            timeout: timeout_of(&config),
             config,
             runtime,
-            table: Table::Unseen,
+            table: TableState::Unknown,
             session: None,
         })
     }
 
-    /// Asks the database, on a new connection if the old one has ended meanwhile.
-    fn ask<T>(
+    /// Runs a query, on a new connection if the previous one has ended.
+    fn run<T>(
         &mut self,
-        question: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
+        query: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
-        self.runtime.block_on(notice_ends());
+        self.runtime.block_on(poll_connection());
         if self
             .session
             .as_ref()
@@ -109,14 +121,14 @@ impl Postgres {
         let Some(session) = &self.session else {
             return Err(StoreError::Lost("no connection".to_owned()));
         };
-        let answer = async { time::timeout(self.patience, question(session)).await };
-        let error = match self.runtime.block_on(answer) {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) if leaves_connection(&error) => {
-                return Err(StoreError::Failed(text(&error)));
+        let result = async { time::timeout(self.timeout, query(session)).await };
+        let error = match self.runtime.block_on(result) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if leaves_connection_usable(&error) => {
+                return Err(StoreError::Failed(describe(&error)));
             }
-            Ok(Err(error)) => text(&error),
-            Err(_) => no_answer(self.patience),
+            Ok(Err(error)) => describe(&error),
+            Err(_) => no_response(self.timeout),
         };
         self.session = None;
         Err(StoreError::Lost(error))
@@ -126,29 +138,29 @@ impl Postgres {
 impl Database for Postgres {
     fn connect(&mut self) -> Result<(), String> {
         self.session = None;
-        // Each host may take its time.
+        // The timeout holds for each of the hosts, which are tried one after the other.
         let hosts = self.config.get_hosts().len().max(1);
-        let bound = self.patience * u32::try_from(hosts).unwrap_or(u32::MAX);
-        let session = Session::start(&self.config, self.patience, self.table);
-        let session = async { time::timeout(bound, session).await };
+        let total = self.timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
+        let session = Session::start(&self.config, self.timeout, self.table);
+        let session = async { time::timeout(total, session).await };
         let session = self.runtime.block_on(session);
-        let session = session.unwrap_or_else(|_| Err(no_answer(bound)));
+        let session = session.unwrap_or_else(|_| Err(no_response(total)));
         self.session =
             Some(session.map_err(|reason| format!("{}: {reason}", hosts_of(&self.config)))?);
-        self.table = Table::Seen;
+        self.table = TableState::Existed;
         Ok(())
     }
 
     fn insert(&mut self, names: &[&str]) -> Result<Vec<User>, StoreError> {
-        // `query` ends when the server is ready for the next one: the transaction is committed
-        // then. Rows alone prove nothing.
+        // `query` returns when the server is ready for the next query, and the transaction is
+        // committed by then. Rows alone do not prove that.
         let rows =
-            self.ask(async |session| session.client.query(&session.insert, &[&names]).await)?;
+            self.run(async |session| session.client.query(&session.insert, &[&names]).await)?;
         in_order(names, users(&rows)?)
     }
 
     fn list(&mut self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
-        let rows = self.ask(async |session| {
+        let rows = self.run(async |session| {
             let select = &session.list;
             session.client.query(select, &[&after, &limit]).await
         })?;
@@ -156,31 +168,37 @@ impl Database for Postgres {
     }
 
     fn find(&mut self, id: i64) -> Result<Option<User>, StoreError> {
-        let rows = self.ask(async |session| session.client.query(&session.find, &[&id]).await)?;
+        let rows = self.run(async |session| session.client.query(&session.find, &[&id]).await)?;
         Ok(users(&rows)?.pop())
     }
 }
 
 impl Session {
-    async fn start(config: &Config, patience: Duration, table: Table) -> Result<Self, String> {
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| text(&error))?;
-        // In another encoding there are names that one user cannot be inserted with, and with them
-        // none of the same transaction.
+    async fn start(config: &Config, timeout: Duration, table: TableState) -> Result<Self, String> {
+        let (client, connection) = config
+            .connect(NoTls)
+            .await
+            .map_err(|error| describe(&error))?;
+        // In another encoding, one name that cannot be represented would fail the whole
+        // transaction, with the users of other requests.
         match connection.parameter("server_encoding") {
             None | Some("UTF8") => {}
             Some(other) => return Err(format!("its encoding is {other}; UTF8 is required")),
         }
-        let driver = Driver(task::spawn(async move {
+        let task = ConnectionTask(task::spawn(async move {
             if let Err(error) = connection.await {
-                log::debug!("users: database connection ended: {}", text(&error));
+                log::debug!("users: database connection ended: {}", describe(&error));
             }
         }));
-        // A statement that waits for a lock must not stay behind when its connection is given up.
-        let limit = format!("SET statement_timeout = {}", patience.as_millis() * 4 / 5);
+        // The server must end a statement that waits for a lock before the client closes the
+        // connection: otherwise the statement would go on waiting.
+        let limit = format!("SET statement_timeout = {}", timeout.as_millis() * 4 / 5);
         let prepared = async {
             client.batch_execute(&limit).await?;
             let insert = match (client.prepare(INSERT).await, table) {
-                (Err(error), Table::Unseen) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+                (Err(error), TableState::Unknown)
+                    if error.code() == Some(&SqlState::UNDEFINED_TABLE) =>
+                {
                     create_table(&client).await?;
                     client.prepare(INSERT).await?
                 }
@@ -191,19 +209,19 @@ impl Session {
         };
         let (insert, list, find) = prepared
             .await
-            .map_err(|error: tokio_postgres::Error| text(&error))?;
+            .map_err(|error: tokio_postgres::Error| describe(&error))?;
         Ok(Self {
             client,
             insert,
             list,
             find,
-            _driver: driver,
+            _connection: task,
         })
     }
 }
 
-/// `IF NOT EXISTS` is not enough for two servers that start at once: the later one finds a name
-/// taken that was free when it looked.
+/// Creates the table if it is missing. `IF NOT EXISTS` does not suffice for two servers that start
+/// at the same time: the name may be taken between the check and the creation.
 async fn create_table(client: &Client) -> Result<(), tokio_postgres::Error> {
     let taken = [
         SqlState::UNIQUE_VIOLATION,
@@ -216,9 +234,10 @@ async fn create_table(client: &Client) -> Result<(), tokio_postgres::Error> {
     }
 }
 
-/// Lets the connection see what has come since the last question: its end, perhaps. The event loop
-/// is looked at between two yields, and the connection acts on it before the next.
-async fn notice_ends() {
+/// Processes what the socket has received since the last query, such as the end of the connection.
+/// The runtime polls for events between two yields, and the connection's task handles them before
+/// the next.
+async fn poll_connection() {
     for _ in 0..3 {
         task::yield_now().await;
     }
@@ -234,7 +253,7 @@ fn config(url: &str) -> Result<Config, String> {
         Ok(config) => config,
         Err(error) => {
             let reason = tokio_postgres::Error::source(&error).map(ToString::to_string);
-            // Only this one names a parameter and nothing of its value.
+            // Only these messages name a parameter without quoting its value.
             return Err(match reason {
                 Some(reason) if reason == "invalid value for option `sslmode`" => no_tls(),
                 Some(reason) if reason.starts_with("invalid value for option") => reason,
@@ -256,12 +275,17 @@ fn config(url: &str) -> Result<Config, String> {
     if config.get_application_name().is_none() {
         config.application_name("tws");
     }
-    let patience = config.get_connect_timeout().copied().unwrap_or(PATIENCE);
-    config.connect_timeout(patience);
+    let timeout = timeout_of(&config);
+    config.connect_timeout(timeout);
     if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(patience);
+        config.tcp_user_timeout(timeout);
     }
     Ok(config)
+}
+
+fn timeout_of(config: &Config) -> Duration {
+    let timeout = config.get_connect_timeout().copied();
+    timeout.unwrap_or(DEFAULT_TIMEOUT)
 }
 
 fn hosts_of(config: &Config) -> String {
@@ -272,12 +296,12 @@ fn hosts_of(config: &Config) -> String {
     hosts.collect::<Vec<_>>().join(", ")
 }
 
-fn no_answer(bound: Duration) -> String {
-    format!("no answer within {bound:?}")
+fn no_response(timeout: Duration) -> String {
+    format!("no answer within {timeout:?}")
 }
 
-/// An error's own words and its cause's, on one line and without the details, which may be long.
-fn text(error: &tokio_postgres::Error) -> String {
+/// Describes an error and its cause on one line, without the details, which may be long.
+fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return format!("{}: {}", error.severity(), error.message());
     }
@@ -287,23 +311,26 @@ fn text(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Whether the connection can be used after this, and with good hope.
-fn leaves_connection(error: &tokio_postgres::Error) -> bool {
+/// Whether the connection is likely to work for the next query.
+fn leaves_connection_usable(error: &tokio_postgres::Error) -> bool {
     let Some(error) = error.as_db_error() else {
         return false;
     };
-    let fatal = matches!(
+    let is_fatal = matches!(
         error.parsed_severity(),
         Some(Severity::Fatal | Severity::Panic)
     );
-    // A server that has become a replica; a statement that the server has forgotten or outgrown.
-    let useless = [
+    // The server has become a replica, has dropped the prepared statement, or has changed the
+    // types of its result.
+    let needs_new_connection = [
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::INVALID_SQL_STATEMENT_NAME,
         SqlState::FEATURE_NOT_SUPPORTED,
     ];
     // Class 08: connection exception.
-    !fatal && !useless.contains(error.code()) && !error.code().code().starts_with("08")
+    !is_fatal
+        && !needs_new_connection.contains(error.code())
+        && !error.code().code().starts_with("08")
 }
 
 fn users(rows: &[Row]) -> Result<Vec<User>, StoreError> {
@@ -311,7 +338,7 @@ fn users(rows: &[Row]) -> Result<Vec<User>, StoreError> {
 }
 
 fn user(row: &Row) -> Result<User, StoreError> {
-    let failed = |error: tokio_postgres::Error| StoreError::Failed(text(&error));
+    let failed = |error: tokio_postgres::Error| StoreError::Failed(describe(&error));
     let created: SystemTime = row.try_get(2).map_err(failed)?;
     let created = jiff::Timestamp::try_from(created)
         .map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -322,8 +349,8 @@ fn user(row: &Row) -> Result<User, StoreError> {
     })
 }
 
-/// Nothing promises that rows come back in the order in which names were sent; but every name comes
-/// back, and users of one name are as good as each other.
+/// Returns users in the order of the names that were inserted. SQL does not guarantee the order of
+/// the returned rows, but each name is among them, and users of the same name are interchangeable.
 pub(super) fn in_order(names: &[&str], users: Vec<User>) -> Result<Vec<User>, StoreError> {
     let mut by_name: HashMap<String, Vec<User>> = HashMap::new();
     for user in users.into_iter().rev() {

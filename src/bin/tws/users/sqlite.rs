@@ -1,18 +1,16 @@
 //! Users in an SQLite database.
 //!
-//! In WAL mode the connection that reads neither waits for the one that writes nor holds it up.
+//! In WAL mode the reading connection and the writing one do not wait for each other.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{self, Path};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::User;
-use super::store::{Database, StoreError};
 use tws::Error;
+
+use super::store::{Database, StoreError, User};
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS users (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -28,14 +26,14 @@ const LIST: &str = "SELECT id, name, created FROM users WHERE id > ?1 ORDER BY i
 
 const FIND: &str = "SELECT id, name, created FROM users WHERE id = ?1";
 
-/// How long another process may keep the database locked before a request fails.
+/// How long a query waits for another process that holds the lock of the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the database.
 pub(super) struct Sqlite(pub(super) Connection);
 
 impl Database for Sqlite {
-    /// The file was opened when the store was.
+    /// Does nothing: [`open`] has opened the file, and it stays open.
     fn connect(&mut self) -> Result<(), String> {
         Ok(())
     }
@@ -80,19 +78,12 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     })
 }
 
-/// The connection that writes and the one that reads.
+/// Opens the database file at `path`, or creates it, and returns the connection that writes and the
+/// one that reads.
 pub(super) fn open(path: &Path) -> Result<(Sqlite, Sqlite), Error> {
     let unusable = |error: io::Error| Error::path("open the user database", path, error);
-    // SQLite gives `:memory:` and the empty path a meaning; an absolute path has none but its own.
+    // `:memory:` and the empty path have special meanings in SQLite; an absolute path has none.
     let absolute = path::absolute(path).map_err(unusable)?;
-    if let Some(folder) = absolute.parent() {
-        // Names of users are not for every user of the machine.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| Error::path("create the user database folder", folder, error))?;
-    }
     let unusable = |error: rusqlite::Error| unusable(io::Error::other(error));
     let writer = open_writer(&absolute).map_err(unusable)?;
     let reader = open_reader(&absolute).map_err(unusable)?;
@@ -106,10 +97,10 @@ fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let writer = Connection::open_with_flags(path, flags)?;
     writer.busy_timeout(BUSY_TIMEOUT)?;
     writer.pragma_update(None, "journal_mode", "WAL")?;
-    // In WAL mode only FULL means that what is committed survives a power cut.
+    // In WAL mode, a committed transaction survives a power failure only with FULL.
     writer.pragma_update(None, "synchronous", "FULL")?;
     writer.execute(SCHEMA, [])?;
-    // Finds out now whether the table is another one of that name.
+    // Fails now rather than at the first request if the table has other columns.
     writer.prepare_cached(INSERT)?;
     Ok(writer)
 }

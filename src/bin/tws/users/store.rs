@@ -1,12 +1,12 @@
-//! What every store is: two threads, each with a database connection of its own. One writes, one
-//! reads; what they are asked waits in a queue of limited length, and nobody waits on the event
-//! loop or on a helper thread, however long a database takes.
+//! The store of users: two threads, each with a database connection of its own. One writes, one
+//! reads. Queries wait for them in queues of limited length, so neither event loops nor the threads
+//! for jobs ever wait for the database.
 //!
-//! The writing thread takes all users that wait to be inserted into one transaction and answers
-//! each when that is committed, so that many share the price of one `fsync`.
+//! The writing thread inserts all waiting users in one transaction and answers their requests once
+//! it is committed, so that many requests share the cost of one `fsync`.
 //!
-//! A database that is away is told once in the log, and its return, too. Until then every request
-//! is refused at once while the thread tries to connect again.
+//! The loss of the database connection is logged once, and so is its return. In between, requests
+//! are rejected at once while the thread tries to reconnect.
 
 use std::fmt;
 use std::iter;
@@ -17,167 +17,187 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::User;
+use serde::Serialize;
 use tws::Error;
 
-/// Users in one transaction.
-const MAX_GROUP: usize = 256;
+/// The maximum number of users inserted in one transaction.
+const MAX_BATCH: usize = 256;
 
-/// Requests that wait for one thread; one more is turned away.
+/// The maximum number of queries waiting for one thread; further ones are rejected.
 const MAX_WAITING: usize = 1024;
 
-/// Between two attempts to connect to a database that is away.
+/// The pause between two attempts to reconnect.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection to the database where the users are. A thread owns it: it may wait, but not for
-/// ever.
+/// One user.
+#[derive(Debug, Serialize)]
+pub(super) struct User {
+    pub(super) id: i64,
+    #[serde(rename = "Nombre")]
+    pub(super) name: String,
+    /// RFC 3339, in UTC.
+    pub(super) created: String,
+}
+
+/// A connection to the database of the users. It belongs to one thread, which may wait for it, but
+/// every wait has a limit.
 pub(super) trait Database: Send + 'static {
-    /// Connects, if need be anew.
+    /// Connects, or reconnects.
     fn connect(&mut self) -> Result<(), String>;
 
-    /// Inserts users with these names, all or none, and returns them in the same order. They have
-    /// been committed by then.
+    /// Inserts users with these names, all or none, and returns them in the same order once they
+    /// are committed.
     fn insert(&mut self, names: &[&str]) -> Result<Vec<User>, StoreError>;
 
-    /// At most `limit` users with ids above `after`, by id.
+    /// Returns at most `limit` users with ids above `after`, ordered by id.
     fn list(&mut self, after: i64, limit: i64) -> Result<Vec<User>, StoreError>;
 
-    /// The user with this id.
+    /// Returns the user with this id.
     fn find(&mut self, id: i64) -> Result<Option<User>, StoreError>;
 }
 
-/// Why a database does not do what it is asked to: for the log, not for clients.
+/// Why a query failed. The text is for the log, not for clients.
 #[derive(Debug)]
 pub(super) enum StoreError {
-    /// It cannot do this; the next request may find a disk with room.
+    /// The query failed, but the connection is usable: a full disk may have space at the next query.
     Failed(String),
-    /// The connection to it is no good any more. A transaction in flight may stand or not.
+    /// The connection is lost. A transaction in flight may or may not be committed.
     Lost(String),
 }
 
-/// The store cannot do this at the moment. The log says why.
+/// The query could not be run. The log has the reason.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unavailable;
 
-/// Whom to tell. Who asked may have gone; what was inserted stands there all the same.
-pub(super) type Answer<T> = Box<dyn FnOnce(Result<T, Unavailable>) + Send>;
+/// Receives the result of a query, on the thread of the database. It is called even if the client
+/// has gone: what was inserted stays inserted.
+type Callback<T> = Box<dyn FnOnce(Result<T, Unavailable>) + Send>;
 
-/// The users. The threads end with it.
-pub(super) struct Store {
-    inserts: Desk<Insert>,
-    questions: Desk<Question>,
+/// The store of users. Its threads end when it is dropped.
+pub(crate) struct UserStore {
+    inserts: TaskQueue<InsertTask>,
+    reads: TaskQueue<ReadTask>,
 }
 
 /// A user to insert.
-struct Insert {
+struct InsertTask {
     name: String,
-    answer: Answer<User>,
+    callback: Callback<User>,
 }
 
-/// Something to read.
-enum Question {
+/// A query that changes nothing.
+enum ReadTask {
     List {
         after: i64,
         limit: i64,
-        answer: Answer<Vec<User>>,
+        callback: Callback<Vec<User>>,
     },
     Find {
         id: i64,
-        answer: Answer<Option<User>>,
+        callback: Callback<Option<User>>,
     },
 }
 
-impl Store {
-    pub(super) fn start(writer: impl Database, reader: impl Database) -> Result<Self, Error> {
-        let away = Arc::new(AtomicUsize::new(0));
-        Ok(Self {
-            inserts: Desk::start("users-writer", writer, Arc::clone(&away))?,
-            questions: Desk::start("users-reader", reader, away)?,
-        })
+impl UserStore {
+    /// Starts the threads, which connect first.
+    pub(super) fn start(writer: impl Database, reader: impl Database) -> Result<Arc<Self>, Error> {
+        let lost_connections = Arc::new(AtomicUsize::new(0));
+        Ok(Arc::new(Self {
+            inserts: TaskQueue::start("users-writer", writer, Arc::clone(&lost_connections))?,
+            reads: TaskQueue::start("users-reader", reader, lost_connections)?,
+        }))
     }
 
-    /// Has a user inserted; `answer` is called when they are committed.
+    /// Inserts a user; `callback` is called once the user is committed.
     pub(super) fn insert(
         &self,
         name: String,
-        answer: impl FnOnce(Result<User, Unavailable>) + Send + 'static,
+        callback: impl FnOnce(Result<User, Unavailable>) + Send + 'static,
     ) {
-        let answer = Box::new(answer);
-        self.inserts.ask(Insert { name, answer });
+        let callback = Box::new(callback);
+        self.inserts.submit(InsertTask { name, callback });
     }
 
-    /// Has at most `limit` users read, with ids above `after`, by id.
+    /// Reads at most `limit` users with ids above `after`, ordered by id.
     pub(super) fn list(
         &self,
         after: i64,
         limit: i64,
-        answer: impl FnOnce(Result<Vec<User>, Unavailable>) + Send + 'static,
+        callback: impl FnOnce(Result<Vec<User>, Unavailable>) + Send + 'static,
     ) {
-        let answer = Box::new(answer);
-        self.questions.ask(Question::List {
+        let callback = Box::new(callback);
+        self.reads.submit(ReadTask::List {
             after,
             limit,
-            answer,
+            callback,
         });
     }
 
+    /// Reads the user with this id.
     pub(super) fn find(
         &self,
         id: i64,
-        answer: impl FnOnce(Result<Option<User>, Unavailable>) + Send + 'static,
+        callback: impl FnOnce(Result<Option<User>, Unavailable>) + Send + 'static,
     ) {
-        let answer = Box::new(answer);
-        self.questions.ask(Question::Find { id, answer });
+        let callback = Box::new(callback);
+        self.reads.submit(ReadTask::Find { id, callback });
+    }
+}
+
+impl fmt::Debug for UserStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserStore").finish_non_exhaustive()
     }
 }
 
 /// What one of the threads is asked to do.
-trait Task: Send + Sized + 'static {
-    /// How many the thread does at a time.
-    const MAX_GROUP: usize;
+trait DatabaseTask: Send + Sized + 'static {
+    /// How many tasks are run together.
+    const MAX_BATCH: usize;
 
-    /// Does them and answers each, whatever comes of it.
-    fn perform(group: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError>;
+    /// Runs the tasks and calls the callback of each, whether they succeed or fail.
+    fn run(batch: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError>;
 
+    /// Calls the callback without running the task.
     fn reject(self);
 }
 
-impl Task for Insert {
-    const MAX_GROUP: usize = MAX_GROUP;
+impl DatabaseTask for InsertTask {
+    const MAX_BATCH: usize = MAX_BATCH;
 
-    fn perform(group: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError> {
-        let names: Vec<&str> = group.iter().map(|insert| insert.name.as_str()).collect();
+    fn run(batch: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError> {
+        let names: Vec<&str> = batch.iter().map(|insert| insert.name.as_str()).collect();
         match database.insert(&names) {
             Ok(users) => {
-                for (insert, user) in group.into_iter().zip(users) {
-                    (insert.answer)(Ok(user));
+                for (insert, user) in batch.into_iter().zip(users) {
+                    (insert.callback)(Ok(user));
                 }
                 Ok(())
             }
             Err(error) => {
-                group.into_iter().for_each(Self::reject);
+                batch.into_iter().for_each(Self::reject);
                 Err(error)
             }
         }
     }
 
     fn reject(self) {
-        (self.answer)(Err(Unavailable));
+        (self.callback)(Err(Unavailable));
     }
 }
 
-impl Task for Question {
-    const MAX_GROUP: usize = 1;
+impl DatabaseTask for ReadTask {
+    const MAX_BATCH: usize = 1;
 
-    fn perform(group: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError> {
-        for question in group {
-            match question {
+    fn run(batch: Vec<Self>, database: &mut impl Database) -> Result<(), StoreError> {
+        for task in batch {
+            match task {
                 Self::List {
                     after,
                     limit,
-                    answer,
-                } => tell(answer, database.list(after, limit))?,
-                Self::Find { id, answer } => tell(answer, database.find(id))?,
+                    callback,
+                } => complete(callback, database.list(after, limit))?,
+                Self::Find { id, callback } => complete(callback, database.find(id))?,
             }
         }
         Ok(())
@@ -185,54 +205,54 @@ impl Task for Question {
 
     fn reject(self) {
         match self {
-            Self::List { answer, .. } => answer(Err(Unavailable)),
-            Self::Find { answer, .. } => answer(Err(Unavailable)),
+            Self::List { callback, .. } => callback(Err(Unavailable)),
+            Self::Find { callback, .. } => callback(Err(Unavailable)),
         }
     }
 }
 
-fn tell<T>(answer: Answer<T>, result: Result<T, StoreError>) -> Result<(), StoreError> {
+/// Passes the value to the callback and the error to the caller.
+fn complete<T>(callback: Callback<T>, result: Result<T, StoreError>) -> Result<(), StoreError> {
     let (result, outcome) = match result {
         Ok(value) => (Ok(value), Ok(())),
         Err(error) => (Err(Unavailable), Err(error)),
     };
-    answer(result);
+    callback(result);
     outcome
 }
 
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").finish_non_exhaustive()
-    }
+/// The queue of one of the threads.
+struct TaskQueue<T> {
+    sender: SyncSender<T>,
+    connection: Arc<ConnectionState>,
 }
 
-/// The way to one of the threads.
-struct Desk<T> {
-    queue: SyncSender<T>,
-    gate: Arc<Gate>,
-}
-
-impl<T: Task> Desk<T> {
-    fn start(name: &str, database: impl Database, away: Arc<AtomicUsize>) -> Result<Self, Error> {
-        let (queue, waiting) = mpsc::sync_channel(MAX_WAITING);
-        let gate = Arc::new(Gate {
-            shut: AtomicBool::new(false),
-            away,
+impl<T: DatabaseTask> TaskQueue<T> {
+    /// Starts the thread.
+    fn start(
+        thread_name: &str,
+        database: impl Database,
+        lost_connections: Arc<AtomicUsize>,
+    ) -> Result<Self, Error> {
+        let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
+        let connection = Arc::new(ConnectionState {
+            is_lost: AtomicBool::new(false),
+            lost_connections,
         });
-        let watched = Arc::clone(&gate);
+        let of_thread = Arc::clone(&connection);
         thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(database, &waiting, &watched))
+            .name(thread_name.to_owned())
+            .spawn(move || run_tasks(database, &receiver, &of_thread))
             .map_err(Error::system("start the user database thread"))?;
-        Ok(Self { queue, gate })
+        Ok(Self { sender, connection })
     }
 
-    /// Without waiting.
-    fn ask(&self, task: T) {
-        if self.gate.shut.load(Ordering::Relaxed) {
+    /// Queues a task or rejects it, without waiting.
+    fn submit(&self, task: T) {
+        if self.connection.is_lost.load(Ordering::Relaxed) {
             return task.reject();
         }
-        match self.queue.try_send(task) {
+        match self.sender.try_send(task) {
             Ok(()) => {}
             Err(TrySendError::Full(task)) => {
                 log::debug!("users: the database queue is full; answering 503");
@@ -246,68 +266,75 @@ impl<T: Task> Desk<T> {
     }
 }
 
-/// Shut while a thread's database is away.
-struct Gate {
-    shut: AtomicBool,
-    /// How many connections of this store are away: the log hears of the first and of the last.
-    away: Arc<AtomicUsize>,
+/// Whether a thread has lost its database connection.
+struct ConnectionState {
+    is_lost: AtomicBool,
+    /// How many connections of the store are lost: the first loss and the last return are logged.
+    lost_connections: Arc<AtomicUsize>,
 }
 
-impl Gate {
-    fn shut(&self, reason: &str) {
-        self.shut.store(true, Ordering::Relaxed);
-        if self.away.fetch_add(1, Ordering::Relaxed) == 0 {
+impl ConnectionState {
+    fn set_lost(&self, reason: &str) {
+        self.is_lost.store(true, Ordering::Relaxed);
+        if self.lost_connections.fetch_add(1, Ordering::Relaxed) == 0 {
             log::warn!(
                 "users: database connection lost: {reason}; answering 503 until it is restored"
             );
         }
     }
 
-    fn open(&self) {
-        self.shut.store(false, Ordering::Relaxed);
-        if self.away.fetch_sub(1, Ordering::Relaxed) == 1 {
+    fn set_restored(&self) {
+        self.is_lost.store(false, Ordering::Relaxed);
+        if self.lost_connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             log::warn!("users: database connection restored");
         }
     }
 }
 
-/// One of the threads.
-fn work<T: Task>(mut database: impl Database, queue: &Receiver<T>, gate: &Gate) {
-    // Whoever asks in the first moment waits for the first connection.
+/// The body of one of the threads. Returns when the store is dropped.
+fn run_tasks<T: DatabaseTask>(
+    mut database: impl Database,
+    queue: &Receiver<T>,
+    connection: &ConnectionState,
+) {
+    // Tasks submitted before the first connection is made wait for it.
     let mut outcome = database.connect().map_err(StoreError::Lost);
     loop {
         match outcome {
             Ok(()) => {}
             Err(StoreError::Failed(reason)) => {
                 log::error!("users: database error: {reason}");
-                // A database that is locked or full has had its time: nobody waits for another
-                // failure.
+                // A database that is locked or full has used up its time limit: the tasks that
+                // waited meanwhile do not wait for another failure.
                 queue.try_iter().for_each(T::reject);
             }
             Err(StoreError::Lost(reason)) => {
-                gate.shut(&reason);
+                connection.set_lost(&reason);
                 queue.try_iter().for_each(T::reject);
                 if reconnect(&mut database, queue).is_break() {
                     return;
                 }
-                gate.open();
+                connection.set_restored();
             }
         }
         let Ok(first) = queue.recv() else { return };
         let waiting = iter::once(first).chain(queue.try_iter());
-        let group = waiting.take(T::MAX_GROUP).collect();
-        outcome = T::perform(group, &mut database);
+        let batch = waiting.take(T::MAX_BATCH).collect();
+        outcome = T::run(batch, &mut database);
     }
 }
 
-/// Returns when the database is back, or breaks off if the store is gone.
-fn reconnect<T: Task>(database: &mut impl Database, queue: &Receiver<T>) -> ControlFlow<()> {
+/// Reconnects, however often it takes. Breaks if the store is dropped meanwhile.
+fn reconnect<T: DatabaseTask>(
+    database: &mut impl Database,
+    queue: &Receiver<T>,
+) -> ControlFlow<()> {
     while let Err(reason) = database.connect() {
         log::debug!("users: the database is still unreachable: {reason}");
         let end = Instant::now() + RETRY_PAUSE;
         loop {
             match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                // They came before the gate was shut.
+                // Submitted before the connection was marked as lost.
                 Ok(task) => task.reject(),
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),

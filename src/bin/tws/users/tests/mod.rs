@@ -1,86 +1,86 @@
-//! The routes without a socket, on every store there is: SQLite in temporary folders, PostgreSQL as
-//! it is installed.
+//! The routes without a socket, with every database: SQLite in temporary folders, PostgreSQL as it
+//! is installed.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
 
-use http::Method;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use serde_json::{Value, json};
+use tws::{Body, Handler, Method, Rejection, Request, Response, Router, StatusCode};
 
 use super::*;
-use tws::Body;
 
 #[cfg(feature = "postgres")]
 mod on_postgres;
 #[cfg(feature = "sqlite")]
 mod on_sqlite;
 
-/// Has each of these run on a store of its own, of every kind.
-macro_rules! on_every_store {
+/// Runs each of these with every database, each time with an empty one.
+macro_rules! with_every_database {
     ($($test:ident)+) => {
         #[cfg(feature = "sqlite")]
-        mod sqlite_store {
+        mod with_sqlite {
             $(
                 #[test]
                 fn $test() {
-                    super::$test(&super::App::on(super::on_sqlite::Place::new()));
+                    super::$test(&super::TestApp::new(super::on_sqlite::SqliteFile::new()));
                 }
             )+
         }
         #[cfg(feature = "postgres")]
-        mod postgres_store {
+        mod with_postgres {
             $(
                 #[test]
                 #[ignore = "needs PostgreSQL"]
                 fn $test() {
-                    super::$test(&super::App::on(super::on_postgres::Place::new()));
+                    super::$test(&super::TestApp::new(super::on_postgres::PostgresDatabase::new()));
                 }
             )+
         }
     };
 }
 
-on_every_store! {
-    a_user_is_created_and_found
-    contents_that_are_refused
-    heads_that_are_refused
-    the_servers_refusals_are_json_too
-    other_methods_are_not_allowed
-    pages_of_users
-    users_that_are_not_there
-    names_are_kept_as_they_are
-    users_who_come_at_once_all_get_their_own_id
-    users_are_there_without_a_goodbye
-    an_id_is_never_given_twice
-    a_store_that_fails_is_told_and_survived
-    below_a_prefix_a_user_is_where_the_location_says
+with_every_database! {
+    created_user_is_found
+    invalid_content_is_400
+    head_is_checked_before_content
+    rejection_is_json
+    other_method_is_405
+    list_is_paged
+    unknown_id_is_404
+    name_is_stored_unchanged
+    concurrent_creations_get_distinct_ids
+    created_user_survives_missing_shutdown
+    id_is_never_reused
+    failing_database_is_503_until_it_recovers
+    location_includes_prefix
 }
 
-/// Where a test's users are.
-trait Place: Sync + 'static {
-    /// Opens the store; once more, beside those that are open, each time.
-    fn users(&self) -> Users;
+/// The database of a test.
+trait TestDatabase: Sync + 'static {
+    /// Opens another store on the database.
+    fn open(&self) -> Arc<UserStore>;
 
-    /// What another program does with the database.
+    /// Executes a statement on the database, as another program.
     fn execute(&self, statement: &str);
 }
 
-/// The routes, on a database of their own.
-struct App {
+/// The routes, with their database.
+struct TestApp {
     router: Router,
-    place: Box<dyn Place>,
+    database: Box<dyn TestDatabase>,
 }
 
-impl App {
-    fn on(place: impl Place) -> Self {
+impl TestApp {
+    fn new(database: impl TestDatabase) -> Self {
         Self {
-            router: routes(&place),
-            place: Box::new(place),
+            router: routes_of(&database),
+            database: Box::new(database),
         }
     }
 
-    fn ask(&self, request: &Request<'_>) -> (u16, Value, Response) {
+    fn exchange(&self, request: &Request<'_>) -> (u16, Value, Response) {
         let response = self.router.handle(request).wait();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         let status = response.status().as_u16();
@@ -88,19 +88,23 @@ impl App {
     }
 
     fn get(&self, target: &str) -> (u16, Value) {
-        let (status, value, _) = self.ask(&Request::get(target));
+        let (status, value, _) = self.exchange(&Request::get(target));
         (status, value)
     }
 
     fn create(&self, name: &str) -> i64 {
-        let (status, user, _) = self.ask(&post(&json!({ "Nombre": name }).to_string()));
+        let (status, user, _) = self.exchange(&post(&json!({ "Nombre": name }).to_string()));
         assert_eq!(status, 201, "{user}");
         user["id"].as_i64().expect("an id")
     }
 }
 
-fn routes(place: &dyn Place) -> Router {
-    place.users().routes(Router::new())
+fn routes_of(database: &dyn TestDatabase) -> Router {
+    router(&database.open())
+}
+
+fn router(store: &Arc<UserStore>) -> Router {
+    add_routes(Router::new(), store)
 }
 
 fn post(content: &str) -> Request<'static> {
@@ -119,9 +123,9 @@ fn ids(users: &Value) -> Vec<i64> {
     users.filter_map(|user| user["id"].as_i64()).collect()
 }
 
-fn a_user_is_created_and_found(app: &App) {
+fn created_user_is_found(app: &TestApp) {
     let content = r#"{"Nombre": " Ana ", "more": [1, {}]}"#;
-    let (status, ana, response) = app.ask(&post(content));
+    let (status, ana, response) = app.exchange(&post(content));
     assert_eq!(status, 201);
     assert_eq!(response.headers()[LOCATION], "/users/1");
     assert_eq!(ana["id"], 1);
@@ -134,7 +138,7 @@ fn a_user_is_created_and_found(app: &App) {
     assert_eq!(app.get("/users"), (200, json!([ana])));
 }
 
-fn contents_that_are_refused(app: &App) {
+fn invalid_content_is_400(app: &TestApp) {
     let long = "ñ".repeat(201);
     let table = [
         ("", "the request body is not valid JSON"),
@@ -174,7 +178,7 @@ fn contents_that_are_refused(app: &App) {
         ),
     ];
     for (content, error) in table {
-        let (status, value, _) = app.ask(&post(content));
+        let (status, value, _) = app.exchange(&post(content));
         let text = value["error"].as_str().expect("an error");
         assert!(
             status == 400 && text.starts_with(error),
@@ -184,7 +188,7 @@ fn contents_that_are_refused(app: &App) {
     assert_eq!(app.get("/users"), (200, json!([])));
 }
 
-fn heads_that_are_refused(app: &App) {
+fn head_is_checked_before_content(app: &TestApp) {
     let ana = || post(r#"{"Nombre": "Ana"}"#);
     let bare = Request::new(Method::POST, "/createUser");
     let chunked = bare.clone().with_header("Transfer-Encoding", "chunked");
@@ -218,13 +222,13 @@ fn heads_that_are_refused(app: &App) {
         ("more than 16 KiB", large(16 * 1024 + 1), 413),
     ];
     for (case, request, expected) in table {
-        let (status, value, _) = app.ask(&request);
+        let (status, value, _) = app.exchange(&request);
         assert_eq!(status, expected, "{case}: {value}");
         assert_eq!(value["error"].is_string(), status != 201, "{case}: {value}");
     }
 }
 
-fn the_servers_refusals_are_json_too(app: &App) {
+fn rejection_is_json(app: &TestApp) {
     let refusal = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
     for request in [post(""), Request::get("/users"), Request::get("/users/1")] {
         let response = app.router.reject(&request, refusal);
@@ -237,7 +241,7 @@ fn the_servers_refusals_are_json_too(app: &App) {
     }
 }
 
-fn other_methods_are_not_allowed(app: &App) {
+fn other_method_is_405(app: &TestApp) {
     for (method, target, allow) in [
         (Method::GET, "/createUser", "OPTIONS, POST"),
         (Method::DELETE, "/users", "GET, HEAD, OPTIONS"),
@@ -249,7 +253,7 @@ fn other_methods_are_not_allowed(app: &App) {
     }
 }
 
-fn pages_of_users(app: &App) {
+fn list_is_paged(app: &TestApp) {
     for number in 1..=105 {
         assert_eq!(app.create(&format!("user {number}")), number);
     }
@@ -294,7 +298,7 @@ fn pages_of_users(app: &App) {
     }
 }
 
-fn users_that_are_not_there(app: &App) {
+fn unknown_id_is_404(app: &TestApp) {
     app.create("Ana");
     for id in [
         "2",
@@ -311,7 +315,7 @@ fn users_that_are_not_there(app: &App) {
     }
 }
 
-fn names_are_kept_as_they_are(app: &App) {
+fn name_is_stored_unchanged(app: &TestApp) {
     let longest = "ñ".repeat(200);
     let names = [
         "Ñandú Ágata",
@@ -327,7 +331,7 @@ fn names_are_kept_as_they_are(app: &App) {
     }
 }
 
-fn users_who_come_at_once_all_get_their_own_id(app: &App) {
+fn concurrent_creations_get_distinct_ids(app: &TestApp) {
     const CLIENTS: usize = 200;
     let start = Barrier::new(CLIENTS);
     let created: BTreeSet<i64> = thread::scope(|scope| {
@@ -351,10 +355,10 @@ fn users_who_come_at_once_all_get_their_own_id(app: &App) {
     assert_eq!(names.len(), CLIENTS);
 }
 
-fn users_are_there_without_a_goodbye(app: &App) {
+fn created_user_survives_missing_shutdown(app: &TestApp) {
     app.create("Ana");
-    // The first store is still open, as it was when the process was killed.
-    let again = routes(app.place.as_ref());
+    // The first store is still open, as if its process had been killed.
+    let again = routes_of(app.database.as_ref());
     let response = again.handle(&Request::get("/users")).wait();
     assert_eq!(json_of(&response), app.get("/users").1);
     let response = again.handle(&post(r#"{"Nombre": "Eva"}"#)).wait();
@@ -362,17 +366,17 @@ fn users_are_there_without_a_goodbye(app: &App) {
     assert_eq!(app.get("/users/2").1["Nombre"], "Eva");
 }
 
-fn an_id_is_never_given_twice(app: &App) {
+fn id_is_never_reused(app: &TestApp) {
     app.create("Ana");
     app.create("Eva");
-    app.place.execute("DELETE FROM users");
+    app.database.execute("DELETE FROM users");
     assert_eq!(app.create("Ana"), 3);
 }
 
-fn a_store_that_fails_is_told_and_survived(app: &App) {
+fn failing_database_is_503_until_it_recovers(app: &TestApp) {
     app.create("Ana");
     let rename = |from: &str, to: &str| {
-        app.place
+        app.database
             .execute(&format!("ALTER TABLE {from} RENAME TO {to}"));
     };
     rename("users", "gone");
@@ -381,18 +385,18 @@ fn a_store_that_fails_is_told_and_survived(app: &App) {
         Request::get("/users"),
         Request::get("/users/1"),
     ] {
-        let (status, value, response) = app.ask(&request);
+        let (status, value, response) = app.exchange(&request);
         assert_eq!(status, 503, "{value}");
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         let text = value["error"].as_str().expect("an error");
-        assert!(!text.contains("table"), "the log's business: {text}");
+        assert!(!text.contains("table"), "for the log only: {text}");
     }
     rename("gone", "users");
     assert_eq!(app.create("Eva"), 2);
 }
 
-fn below_a_prefix_a_user_is_where_the_location_says(app: &App) {
-    let router = Router::new().nest("/{shop}/api", routes(&*app.place));
+fn location_includes_prefix(app: &TestApp) {
+    let router = Router::new().nest("/{shop}/api", routes_of(&*app.database));
     let request = Request::post("/t%20x/api/createUser", r#"{"Nombre":"Ana"}"#);
     let created = router.handle(&request).wait();
     let location = created.headers()[LOCATION].to_str().expect("text");

@@ -1,55 +1,60 @@
-//! What is PostgreSQL's own.
+//! Tests of PostgreSQL alone.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::users::store::User;
 
 #[path = "../../../../../tests/support/ports.rs"]
 mod ports;
 #[path = "../../../../../tests/support/postgres.rs"]
-mod program;
+mod server;
 
-use program::Postgres;
+use server::Postgres;
 
-/// One program serves all tests that run at a time.
-static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+/// One server for all tests that run at the same time.
+static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 
-/// A database of its own.
-pub(super) struct Place {
-    postgres: Arc<Postgres>,
-    database: String,
+/// A database on the server.
+pub(super) struct PostgresDatabase {
+    server: Arc<Postgres>,
+    name: String,
 }
 
-impl Place {
+impl PostgresDatabase {
     pub(super) fn new() -> Self {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let postgres = shared.upgrade().unwrap_or_else(|| {
-            let postgres = Arc::new(Postgres::start());
-            *shared = Arc::downgrade(&postgres);
-            postgres
+        let mut running = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = running.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Postgres::start());
+            *running = Arc::downgrade(&server);
+            server
         });
-        let database = postgres.new_database();
-        Self { postgres, database }
+        let name = server.new_database();
+        Self { server, name }
     }
 
     fn url(&self) -> String {
-        self.postgres.url(&self.database)
+        self.server.url(&self.name)
     }
 }
 
-impl super::Place for Place {
-    fn users(&self) -> Users {
-        Users::connect(&self.url()).expect("a store")
+impl TestDatabase for PostgresDatabase {
+    fn open(&self) -> Arc<UserStore> {
+        open_url(&self.url()).expect("a store")
     }
 
     fn execute(&self, statement: &str) {
-        self.postgres.query(&self.database, statement);
+        self.server.query(&self.name, statement);
     }
 }
 
+fn open_url(url: &str) -> Result<Arc<UserStore>, Error> {
+    super::open(&url.parse().expect("a URL of PostgreSQL"))
+}
+
 #[test]
-fn urls_that_are_refused_keep_their_secrets() {
+fn invalid_url_error_hides_secrets() {
     let table = [
         ("postgres://ana:s3cret@h/d?sslmode=require", "requires TLS"),
         (
@@ -69,7 +74,7 @@ fn urls_that_are_refused_keep_their_secrets() {
         ),
     ];
     for (url, reason) in table {
-        let error = Users::connect(url).expect_err(url).to_string();
+        let error = open_url(url).expect_err(url).to_string();
         let start = "users cannot be stored in this database: ";
         assert!(error.starts_with(start), "{url}: {error}");
         assert!(
@@ -81,10 +86,9 @@ fn urls_that_are_refused_keep_their_secrets() {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_a_503() {
-    // Nobody listens on the port of tcpmux.
-    let users = Users::connect("postgres://ana@127.0.0.1:1/d").expect("a store");
-    let router = users.routes(Router::new());
+fn unreachable_database_is_503() {
+    // Port 1, of tcpmux, is not in use.
+    let router = router(&open_url("postgres://ana@127.0.0.1:1/d").expect("a store"));
     for request in [
         post(r#"{"Nombre": "Eva"}"#),
         Request::get("/users"),
@@ -96,24 +100,24 @@ fn a_database_that_is_not_there_is_a_503() {
     }
 }
 
-/// Takes connections and says nothing, as a database that hangs.
+/// The listener accepts connections and never responds, like a database that hangs.
 #[test]
-fn a_database_that_does_not_answer_is_a_503() {
+fn unresponsive_database_is_503() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = silent.local_addr().expect("an address").port();
     const SECONDS: u64 = 3;
     let url = format!("postgres://ana@127.0.0.1:{port}/d?connect_timeout={SECONDS}");
-    let router = Users::connect(&url).expect("a store").routes(Router::new());
+    let router = router(&open_url(&url).expect("a store"));
     let status = || router.handle(&Request::get("/users")).wait().status();
     assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
-    // Now that it is known, nobody waits for the next attempt, which is under way.
+    // Once the connection is lost, requests do not wait for the attempt to reconnect.
     let start = Instant::now();
     assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(start.elapsed() < Duration::from_secs(SECONDS - 1));
 }
 
 #[test]
-fn names_find_their_users_in_any_order() {
+fn users_are_returned_in_order_of_names() {
     let user = |id: i64, name: &str| User {
         id,
         name: name.to_owned(),
@@ -128,16 +132,18 @@ fn names_find_their_users_in_any_order() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn stores_that_start_at_once_share_a_table() {
+fn concurrent_starts_share_one_table() {
     const STORES: usize = 8;
-    let place = Place::new();
+    let database = PostgresDatabase::new();
     let start = Barrier::new(STORES);
     let created: BTreeSet<i64> = thread::scope(|scope| {
         let stores: Vec<_> = (0..STORES)
             .map(|_| {
                 scope.spawn(|| {
                     start.wait();
-                    let response = routes(&place).handle(&post(r#"{"Nombre": "Ana"}"#)).wait();
+                    let response = routes_of(&database)
+                        .handle(&post(r#"{"Nombre": "Ana"}"#))
+                        .wait();
                     assert_eq!(response.status(), StatusCode::CREATED);
                     json_of(&response)["id"].as_i64().expect("an id")
                 })
@@ -149,11 +155,11 @@ fn stores_that_start_at_once_share_a_table() {
     assert_eq!(created.len(), STORES);
 }
 
-/// Another server is about to create the table, and is not seen yet.
+/// Another server has created the table in a transaction that is not committed yet.
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_table_that_appears_meanwhile_is_taken() {
-    let place = Place::new();
+fn table_created_concurrently_is_used() {
+    let database = PostgresDatabase::new();
     thread::scope(|scope| {
         let create = "BEGIN;
             CREATE TABLE users (
@@ -163,80 +169,81 @@ fn a_table_that_appears_meanwhile_is_taken() {
             );
             SELECT pg_sleep(1) AS slow;
             COMMIT";
-        scope.spawn(|| super::Place::execute(&place, create));
+        scope.spawn(|| database.execute(create));
         let sleeping = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event = 'PgSleep'";
-        while place.postgres.query(&place.database, sleeping).trim() != "1" {}
-        let response = routes(&place).handle(&post(r#"{"Nombre": "Ana"}"#)).wait();
+        while database.server.query(&database.name, sleeping).trim() != "1" {}
+        let response = routes_of(&database)
+            .handle(&post(r#"{"Nombre": "Ana"}"#))
+            .wait();
         assert_eq!(response.status(), StatusCode::CREATED);
     });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_connection_that_ended_meanwhile_is_made_again() {
-    let place = Place::new();
-    let app = App::on(place);
+fn closed_connection_is_reestablished() {
+    let app = TestApp::new(PostgresDatabase::new());
     app.create("Ana");
     assert_eq!(app.get("/users").0, 200);
-    app.place.execute(
+    app.database.execute(
         "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'tws'",
     );
-    // Nobody has asked since, and nobody has to be told.
+    // No query failed in between, so no request is rejected.
     app.create("Eva");
     assert_eq!(ids(&app.get("/users").1), [1, 2]);
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_table_that_exists_needs_no_right_to_make_one() {
-    let place = Place::new();
-    App::on(Place {
-        postgres: Arc::clone(&place.postgres),
-        database: place.database.clone(),
+fn existing_table_needs_no_create_privilege() {
+    let database = PostgresDatabase::new();
+    TestApp::new(PostgresDatabase {
+        server: Arc::clone(&database.server),
+        name: database.name.clone(),
     })
     .create("Ana");
-    let role = format!("role_of_{}", place.database);
+    let role = format!("role_of_{}", database.name);
     for statement in [
         format!("CREATE ROLE {role} LOGIN PASSWORD 'x'"),
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
         format!("GRANT SELECT, INSERT ON users TO {role}"),
     ] {
-        super::Place::execute(&place, &statement);
+        database.execute(&statement);
     }
-    let url = place.url();
+    let url = database.url();
     let (_, host) = url.split_once('@').expect("a host");
-    let users = Users::connect(&format!("postgresql://{host}?user={role}&password=x"));
-    let router = users.expect("a store").routes(Router::new());
+    let store = open_url(&format!("postgresql://{host}?user={role}&password=x"));
+    let router = router(&store.expect("a store"));
     let response = router.handle(&post(r#"{"Nombre": "Eva"}"#)).wait();
     assert_eq!(json_of(&response)["id"], 2);
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_locked_table_is_a_503_in_time_and_leaves_nothing_behind() {
-    let place = Place::new();
-    let users = Users::connect(&format!("{}?connect_timeout=1", place.url())).expect("a store");
-    let app = App {
-        router: users.routes(Router::new()),
-        place: Box::new(place),
+fn locked_table_is_503_and_leaves_no_statement_waiting() {
+    let database = PostgresDatabase::new();
+    let store = open_url(&format!("{}?connect_timeout=1", database.url())).expect("a store");
+    let app = TestApp {
+        router: router(&store),
+        database: Box::new(database),
     };
     app.create("Ana");
     let mut created = 1;
     thread::scope(|scope| {
         let lock = "BEGIN; LOCK TABLE users; SELECT pg_sleep(3600); COMMIT";
-        let (router, place) = (&app.router, app.place.as_ref());
+        let (router, database) = (&app.router, app.database.as_ref());
         scope.spawn(move || {
             let held =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| place.execute(lock)));
-            assert!(held.is_err(), "it was ended");
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| database.execute(lock)));
+            assert!(held.is_err(), "the backend was terminated");
         });
         let status = || router.handle(&post(r#"{"Nombre": "Eva"}"#)).wait().status();
         while status() == StatusCode::CREATED {
             created += 1;
         }
-        place.execute(
+        database.execute(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
              WHERE datname = current_database() AND query LIKE 'BEGIN; LOCK%'",
         );
@@ -247,24 +254,27 @@ fn a_locked_table_is_a_503_in_time_and_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_frozen_database_is_a_503_in_time_and_survived() {
-    let postgres = Arc::new(Postgres::start());
-    let database = postgres.new_database();
-    let place = Place { postgres, database };
-    let users = Users::connect(&format!("{}?connect_timeout=1", place.url())).expect("a store");
-    let router = users.routes(Router::new());
+fn frozen_database_is_503_until_it_resumes() {
+    let server = Arc::new(Postgres::start());
+    let name = server.new_database();
+    let database = PostgresDatabase { server, name };
+    let store = open_url(&format!("{}?connect_timeout=1", database.url())).expect("a store");
+    let router = router(&store);
     let status = |request: &Request<'_>| router.handle(request).wait().status();
     let (create, list) = (post(r#"{"Nombre": "Ana"}"#), Request::get("/users"));
     assert_eq!(status(&create), StatusCode::CREATED);
-    place.postgres.freeze();
+    database.server.freeze();
     for request in [&create, &list, &create, &list] {
         assert_eq!(status(request), StatusCode::SERVICE_UNAVAILABLE);
     }
-    place.postgres.thaw();
+    database.server.thaw();
     let start = Instant::now();
     for request in [&create, &list] {
         while status(request) == StatusCode::SERVICE_UNAVAILABLE {
-            assert!(start.elapsed() < Duration::from_secs(60), "it is back");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "the database responds again"
+            );
             thread::yield_now();
         }
     }

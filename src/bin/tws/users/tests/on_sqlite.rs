@@ -1,6 +1,6 @@
-//! What is SQLite's own.
+//! Tests of SQLite alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use super::*;
 
 /// A database in a temporary folder.
-pub(super) struct Place(TempDir);
+pub(super) struct SqliteFile(TempDir);
 
-impl Place {
+impl SqliteFile {
     pub(super) fn new() -> Self {
         Self(tempfile::tempdir().expect("a folder"))
     }
@@ -20,45 +20,49 @@ impl Place {
     }
 }
 
-impl super::Place for Place {
-    fn users(&self) -> Users {
-        Users::open(&self.path()).expect("a store")
+impl TestDatabase for SqliteFile {
+    fn open(&self) -> Arc<UserStore> {
+        open_at(&self.path()).expect("a store")
     }
 
     fn execute(&self, statement: &str) {
         let database = Connection::open(self.path()).expect("a database");
-        database.execute(statement, []).expect("it is done");
+        database.execute(statement, []).expect("executed");
     }
 }
 
+fn open_at(path: &Path) -> Result<Arc<UserStore>, Error> {
+    super::open(&Store::Sqlite(path.to_owned()))
+}
+
 #[test]
-fn a_full_disk_is_told_and_survived() {
-    let place = Place::new();
-    let (writer, reader) = sqlite::open(&place.path()).expect("a database");
+fn full_disk_is_503_until_space_is_free() {
+    let database = SqliteFile::new();
+    let (writer, reader) = sqlite::open(&database.path()).expect("a database");
     writer
         .0
         .pragma_update(None, "max_page_count", 8)
         .expect("a small disk");
-    let users = Users::start(Store::start(writer, reader)).expect("a store");
-    let app = App {
-        router: users.routes(Router::new()),
-        place: Box::new(place),
+    let store = UserStore::start(writer, reader).expect("a store");
+    let app = TestApp {
+        router: router(&store),
+        database: Box::new(database),
     };
     let content = json!({ "Nombre": "ñ".repeat(200) }).to_string();
-    let answers = (0..100).map(|_| app.ask(&post(&content)).0);
-    let created = answers.take_while(|status| *status == 201).count();
+    let statuses = (0..100).map(|_| app.exchange(&post(&content)).0);
+    let created = statuses.take_while(|status| *status == 201).count();
     assert!((1..100).contains(&created));
-    assert_eq!(app.ask(&post(&content)).0, 503);
+    assert_eq!(app.exchange(&post(&content)).0, 503);
     assert_eq!(ids(&app.get("/users").1).len(), created);
-    app.place.execute("DELETE FROM users WHERE id > 1");
-    assert_eq!(app.ask(&post(&content)).0, 201);
+    app.database.execute("DELETE FROM users WHERE id > 1");
+    assert_eq!(app.exchange(&post(&content)).0, 201);
 }
 
 #[test]
-fn stores_that_do_not_open_say_why() {
+fn open_failure_names_file_and_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("text"), "this is no database, ".repeat(100)).expect("a file");
+    std::fs::write(at("text"), "this is not a database, ".repeat(100)).expect("a file");
     std::fs::create_dir(at("folder")).expect("a folder");
     Connection::open(at("other.db"))
         .and_then(|other| other.execute("CREATE TABLE users (nick TEXT)", []))
@@ -69,23 +73,9 @@ fn stores_that_do_not_open_say_why() {
         ("other.db", "has no column named name"),
     ];
     for (name, reason) in table {
-        let error = Users::open(&at(name)).expect_err(name).to_string();
+        let error = open_at(&at(name)).expect_err(name).to_string();
         let start = format!("cannot open the user database {}: ", at(name).display());
         assert!(error.starts_with(&start), "{error}");
         assert!(error.contains(reason) && !error.contains('\n'), "{error}");
     }
-}
-
-#[test]
-fn folders_are_made() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("a/b/users.db");
-    Users::open(&path).expect("a store");
-    assert!(path.exists());
-    let error = Users::open(&path.join("c.db")).expect_err("a file is no folder");
-    let start = format!(
-        "cannot create the user database folder {}: ",
-        path.display()
-    );
-    assert!(error.to_string().starts_with(&start), "{error}");
 }
