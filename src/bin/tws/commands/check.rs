@@ -17,7 +17,7 @@ use tws::{Endpoint, Error, Server};
 use crate::cli::{Encryption, Exit, RawArgs, Settings, SiteFileSource};
 use crate::confinement::privileges::{self, Identity};
 use crate::services::tls::Tls;
-use crate::services::{app, https_redirect};
+use crate::services::{app, https_redirect, tls};
 use crate::terminal::stdio::{self, one_line};
 use crate::users;
 
@@ -161,7 +161,7 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
 fn check_passwords(settings: &Settings, report: &mut CheckReport) {
     if let Some(path) = &settings.auth_file {
         let text = format!("passwords are read from {}", path.display());
-        report.result(text, app::guard(path));
+        report.result(text, app::auth_layer(path));
     }
 }
 
@@ -176,7 +176,7 @@ fn check_certificates(settings: &Settings, report: &mut CheckReport) {
             .collect(),
     };
     for encryption in &each {
-        match https_redirect::open(encryption, &[]) {
+        match tls::open(encryption, &[]) {
             Ok(tls) => {
                 for line in tls.as_ref().map(Tls::describe).unwrap_or_default() {
                     report.ok(format_args!("certificate: {line}"));
@@ -234,9 +234,9 @@ fn check_endpoints(settings: &Settings, report: &mut CheckReport) {
         ),
     ];
     if let Some(port) = settings.redirect_http {
-        let endpoints = https_redirect::redirect_endpoints(settings);
+        let endpoints = https_redirect::endpoints(settings);
         if endpoints.is_empty() {
-            report.error(https_redirect::nowhere());
+            report.error(https_redirect::no_tcp_addresses());
         }
         servers.push(("--redirect-http", bound_endpoints(&endpoints, port)));
     }

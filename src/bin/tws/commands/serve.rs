@@ -30,10 +30,11 @@ use crate::lifecycle::reload::Reload;
 use crate::lifecycle::signals::{self, Heeded};
 use crate::lifecycle::systemd::Supervisor;
 use crate::lifecycle::upgrade::Upgrade;
-use crate::services::admin::{AdminListener, AdminService};
-use crate::services::app::{self, App, Guard};
-use crate::services::https_redirect::{self, RedirectListener, RedirectService};
-use crate::services::tls::Tls;
+use crate::services::admin;
+use crate::services::app::{self, App, AuthLayer};
+use crate::services::https_redirect::{self, RedirectHandle};
+use crate::services::side_server::{RunningSideServer, SideServer};
+use crate::services::tls::{self, Tls};
 use crate::terminal::addresses;
 use crate::terminal::banner::BannerInfo;
 use crate::terminal::browser::Browser;
@@ -115,8 +116,8 @@ struct Resources {
     tls: Option<Tls>,
     /// `None` if neither the admin listener nor `--tui` would read the samples.
     sampler: Option<Arc<Sampler>>,
-    admin: Option<AdminListener>,
-    redirect: Option<RedirectListener>,
+    admin: Option<SideServer>,
+    redirect: Option<SideServer>,
     signals: Signals,
     access_log: Option<UnstartedLog>,
 }
@@ -143,17 +144,21 @@ impl Resources {
             }
         };
         let handle = server.handle();
-        let tls = https_redirect::open(&settings.encryption, handle.local_addresses())?;
+        let tls = tls::open(&settings.encryption, handle.local_addresses())?;
         let files = Arc::new(Mutex::new(app.files().clone()));
         let is_sampled = settings.admin.is_some() || settings.view == View::Tui;
         let sampler = is_sampled.then(|| Sampler::new(&handle));
         let admin = match (&settings.admin, &sampler) {
             (Some(endpoint), Some(sampler)) => {
-                let sources = (&handle, Arc::clone(&files), sampler);
-                let guard = admin_guard(settings, endpoint)?;
+                let watched = admin::Watched {
+                    server: &handle,
+                    files: Arc::clone(&files),
+                    sampler,
+                };
+                let auth = admin_auth(settings, endpoint)?;
                 let listeners = inherited.admin;
                 let is_inherited = listeners.is_some();
-                let admin = AdminListener::open(endpoint, listeners, sources, guard)?;
+                let admin = admin::open(endpoint, listeners, watched, auth)?;
                 if !is_inherited {
                     own_sockets(admin.server(), owner)?;
                 }
@@ -163,7 +168,7 @@ impl Resources {
         };
         let redirect = settings
             .redirect_http
-            .map(|port| RedirectListener::open(settings, port, inherited.redirect, &handle));
+            .map(|port| https_redirect::open(settings, port, inherited.redirect, &handle));
         Ok(Self {
             app,
             files,
@@ -233,8 +238,8 @@ impl Resources {
         let users = self.store.as_ref().map(users::open).transpose()?;
         let banner = self.banner(&settings, &confinement);
         let handle = self.server.handle();
-        let admin = self.admin.as_ref().map(AdminListener::server);
-        let redirect = self.redirect.as_ref().map(RedirectListener::server);
+        let admin = self.admin.as_ref().map(SideServer::server);
+        let redirect = self.redirect.as_ref().map(SideServer::server);
         let upgrade = Upgrade::new([Some(&self.server), admin, redirect], supervisor.clone())?;
         // Signals shut down the server and the redirect; the admin listener reports the shutdown.
         let mut ends = vec![handle.clone()];
@@ -252,13 +257,16 @@ impl Resources {
         let handler = self.app.into_handler(&settings, users.as_ref());
         let tui = TuiView::new(&settings, &handle, self.sampler);
         supervisor.watch(handle.clone())?;
+        let redirect_handle = self.redirect.as_ref();
+        let redirect_handle =
+            redirect_handle.map(|redirect| RedirectHandle::new(redirect, &handle));
         let handlers = Heeded {
             reload: Reload::new(
                 args,
                 settings,
                 users,
                 confinement,
-                (handle, self.redirect.as_ref().map(RedirectListener::handle)),
+                (handle, redirect_handle),
                 (self.files, self.tls),
                 supervisor.clone(),
             ),
@@ -270,8 +278,11 @@ impl Resources {
         handlers.heed(self.signals)?;
         // Signals are handled by now: a reader of the banner may send them, or replace the program.
         stdio::print_lossy(&banner);
-        let admin = self.admin.map(AdminListener::start).transpose()?;
-        let redirect = self.redirect.map(|redirect| redirect.start(log_handle));
+        let admin = self.admin.map(SideServer::start).transpose()?;
+        let redirect = self.redirect.map(|redirect| match log_handle {
+            Some(log_handle) => redirect.with_access_log(log_handle).start(),
+            None => redirect.start(),
+        });
         Ok(RunningServer {
             server,
             handler,
@@ -288,8 +299,8 @@ struct RunningServer {
     server: Server,
     handler: Router,
     tui: Option<TuiView>,
-    admin: Option<AdminService>,
-    redirect: Option<RedirectService>,
+    admin: Option<RunningSideServer>,
+    redirect: Option<RunningSideServer>,
     access_log: Option<AccessLog>,
 }
 
@@ -303,7 +314,7 @@ impl RunningServer {
             self.server.serve(self.handler)
         };
         if let Some(redirect) = self.redirect {
-            redirect.end();
+            redirect.shut_down();
         }
         if let Some(access_log) = self.access_log {
             let dropped = access_log.finish(FLUSH_TIMEOUT);
@@ -312,7 +323,7 @@ impl RunningServer {
             }
         }
         if let Some(admin) = self.admin {
-            admin.end();
+            admin.shut_down();
         }
         served
     }
@@ -384,10 +395,10 @@ fn drop_privileges(
 }
 
 /// Returns the authentication of the admin listener, which is required if other machines can reach it.
-fn admin_guard(settings: &Settings, endpoint: &Endpoint) -> Result<Option<Guard>, Error> {
+fn admin_auth(settings: &Settings, endpoint: &Endpoint) -> Result<Option<AuthLayer>, Error> {
     let is_exposed = endpoint.ip().is_some_and(is_exposed);
     let file = settings.auth_file.as_deref().filter(|_| is_exposed);
-    file.map(app::guard).transpose()
+    file.map(app::auth_layer).transpose()
 }
 
 /// Gives the Unix sockets that the server has created to `owner`.

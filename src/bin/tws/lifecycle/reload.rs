@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use tws::Reloaded;
 use tws::site::Symlinks;
 use tws::{Error, Server, ServerHandle, StaticFiles};
 
@@ -23,10 +21,8 @@ use super::systemd::Supervisor;
 use crate::cli::{Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::Confinement;
 use crate::services::app::App;
-#[cfg(feature = "tls")]
-use crate::services::https_redirect;
 use crate::services::https_redirect::RedirectHandle;
-use crate::services::tls::Tls;
+use crate::services::tls::{self, Tls};
 use crate::users::UserStore;
 
 /// Reads the settings anew when it is told to.
@@ -130,7 +126,8 @@ impl Shared {
         let handler = app.into_handler(&settings, self.users.as_ref());
         // Behind the certificates nothing goes wrong any more.
         Server::check(&settings.config).map_err(|error| error.to_string())?;
-        self.reload_certificates(&settings)
+        let tls = self.tls.as_ref();
+        tls.map_or(Ok(()), |tls| tls::reload(tls, &settings.encryption))
             .map_err(|error| self.explain(&error))?;
         let reloaded = self.handle.reload(handler, &settings.config);
         let redirect = self.redirect.as_ref();
@@ -147,23 +144,6 @@ impl Shared {
         self.drain_delay
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(feature = "tls")]
-    fn reload_certificates(&self, settings: &Settings) -> Result<(), Error> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        if let Reloaded::Changed = https_redirect::reload(tls, &settings.encryption)? {
-            log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
-        }
-        Ok(())
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn reload_certificates(&self, _: &Settings) -> Result<(), Error> {
-        match &self.tls {
-            None => Ok(()),
-            Some(tls) => match *tls {},
-        }
     }
 
     /// Opens what is served. In a sandbox a folder can be opened that cannot be read.

@@ -1,6 +1,6 @@
-//! What is served, from the settings: the files, the users of the sample application beside them, and
-//! around both whoever asks for passwords. Made at the start, and again when the settings are read
-//! anew; the users' store is opened once.
+//! The application that the settings describe: the files, the sample application, and the layers
+//! around both (passwords, rate limit, CORS, slow log). It is built at startup and at each reload;
+//! the store of the sample application is opened once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 use crate::cli::{Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
-/// What is opened before the process gives anything up.
+/// The parts that are opened before the process drops its privileges.
 pub(crate) struct App {
     files: StaticFiles,
-    guard: Option<Guard>,
+    auth: Option<AuthLayer>,
 }
 
 impl App {
     pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
         Ok(Self {
             files: files(settings)?,
-            guard: settings.auth_file.as_deref().map(guard).transpose()?,
+            auth: settings.auth_file.as_deref().map(auth_layer).transpose()?,
         })
     }
 
-    /// The files alone, whoever may have them.
+    /// The files, without the layers.
     pub(crate) fn files(&self) -> &StaticFiles {
         &self.files
     }
 
-    /// All of it, one around the other.
+    /// The handler of the server.
     pub(crate) fn into_handler(
         self,
         settings: &Settings,
@@ -42,26 +42,27 @@ impl App {
             Some(store) => users::add_routes(router, store),
             None => router,
         };
-        wrap(router.fallback(self.files), self.guard, settings)
+        wrap(router.fallback(self.files), self.auth, settings)
     }
 
-    /// The same, but that of users only what needs no store is answered.
+    /// The handler for `tws explain`: of the sample application, without its store.
     pub(crate) fn into_explained_handler(self, settings: &Settings) -> Router {
         let router = match settings.users {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
         };
-        wrap(router.fallback(self.files), self.guard, settings)
+        wrap(router.fallback(self.files), self.auth, settings)
     }
 }
 
+/// Opens the files alone.
 pub(crate) fn files(settings: &Settings) -> Result<StaticFiles, Error> {
     let files = StaticFiles::with_site(&settings.root, &settings.site)?;
     Ok(hide_settings(files, settings))
 }
 
-/// Neither a site file under another name nor the users' passwords are served if they lie beneath
-/// the root.
+/// Hides the settings file, if it has another name than usual, and the file of passwords: neither is
+/// served if it lies beneath the root.
 fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
     let site_file = match &settings.site_file {
         SiteFileSource::Path(path) => Some(path),
@@ -74,15 +75,15 @@ fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
     })
 }
 
-/// Puts around everything what flags ask for. Preflights come without a password, so they are
-/// answered outside of where one is wanted.
-fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
-    // A router with nothing but a fallback is whatever that is.
-    let mut app = match guard {
-        Some(guard) => guard(app),
+/// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication.
+///
+/// A router that has only a fallback behaves as the fallback does.
+fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> Router {
+    let mut app = match auth {
+        Some(auth) => auth(app),
         None => app,
     };
-    app = limit(app, settings);
+    app = limit_rate(app, settings);
     if let Some(origin) = &settings.cors {
         app = Router::new().fallback(Cors::new(app, origin));
     }
@@ -92,8 +93,8 @@ fn wrap(app: Router, guard: Option<Guard>, settings: &Settings) -> Router {
     app
 }
 
-/// Puts around everything how many requests there may be.
-pub(crate) fn limit(app: Router, settings: &Settings) -> Router {
+/// Adds the rate limits.
+pub(crate) fn limit_rate(app: Router, settings: &Settings) -> Router {
     if settings.rate_limit.is_none() && settings.rate_limit_connection.is_none() {
         return app;
     }
@@ -108,11 +109,12 @@ pub(crate) fn limit(app: Router, settings: &Settings) -> Router {
     })
 }
 
-/// Puts around everything who may have it.
-pub(crate) type Guard = Box<dyn FnOnce(Router) -> Router>;
+/// Wraps a handler so that requests need a password.
+pub(crate) type AuthLayer = Box<dyn FnOnce(Router) -> Router>;
 
+/// Reads a file of passwords.
 #[cfg(feature = "auth")]
-pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
+pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
     let credentials = Credentials::read(path)?;
     Ok(Box::new(|app| {
         Router::new().fallback(BasicAuth::new(app, credentials))
@@ -120,7 +122,7 @@ pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
 }
 
 #[cfg(not(feature = "auth"))]
-pub(crate) fn guard(path: &Path) -> Result<Guard, Error> {
+pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
     Err(Error::Setting(format!(
         "--auth-file {}: this tws was built without the feature auth; rebuild it with --features auth",
         path.display()

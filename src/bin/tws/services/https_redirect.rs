@@ -1,204 +1,73 @@
-//! TLS as it was asked for, and the port at which who speaks plain HTTP is sent to HTTPS.
+//! The redirect to HTTPS: a side server that responds to plain HTTP with the `https` address.
 
 use std::borrow::Cow;
-use std::io::ErrorKind;
-#[cfg(feature = "tls")]
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
-use std::thread::{self, JoinHandle};
 
-use tws::access_log::AccessLogHandle;
 use tws::{
-    BodyPolicy, Config, Endpoint, Error, Handler, Outcome, Request, Response, Router, Server,
-    ServerHandle, StatusCode,
+    BodyPolicy, Config, Endpoint, Error, Handler, Outcome, Request, Response, Router, ServerHandle,
+    StatusCode,
 };
-#[cfg(feature = "tls")]
-use tws::{KeyPair, Reloaded};
 
 use super::app;
-use super::tls::Tls;
-use crate::cli::{Encryption, Settings};
-#[cfg(feature = "tls")]
-use crate::terminal::addresses::reachable;
+use super::side_server::{Role, SideServer, UsedPort};
+use crate::cli::Settings;
 
-/// The port of HTTPS that need not be said.
+/// The default port of HTTPS, which an address omits.
 const HTTPS_PORT: u16 = 443;
 
-/// Reads the certificates, or makes one for where the server listens.
-#[cfg(feature = "tls")]
+/// Listens at `port` of every IP address of the main server, or adopts the listeners of the
+/// previous process.
 pub(crate) fn open(
-    encryption: &Encryption,
-    addresses: &[SocketAddr],
-) -> Result<Option<Tls>, Error> {
-    match encryption {
-        Encryption::Off => Ok(None),
-        Encryption::SelfSigned => Tls::self_signed(&names(addresses)).map(Some),
-        Encryption::Certificates(pairs) => Tls::open(key_pairs(pairs)).map(Some),
-    }
-}
-
-/// Reads the certificates of these settings; without any, those of before again.
-#[cfg(feature = "tls")]
-pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<Reloaded, Error> {
-    match encryption {
-        Encryption::Certificates(pairs) => tls.replace(key_pairs(pairs)),
-        Encryption::Off | Encryption::SelfSigned => tls.reload(),
-    }
-}
-
-#[cfg(feature = "tls")]
-fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
-    let pair = |(certificate, key): &(PathBuf, PathBuf)| KeyPair {
-        certificate: certificate.clone(),
-        key: key.clone(),
-    };
-    pairs.iter().map(pair).collect()
-}
-
-#[cfg(not(feature = "tls"))]
-pub(crate) fn open(
-    encryption: &Encryption,
-    _: &[std::net::SocketAddr],
-) -> Result<Option<Tls>, Error> {
-    match encryption {
-        Encryption::Off => Ok(None),
-        Encryption::SelfSigned | Encryption::Certificates(_) => Err(Error::Setting(
-            "TLS: this tws was built without the feature tls; rebuild it with --features tls"
-                .to_owned(),
-        )),
-    }
-}
-
-/// By which names this machine may be asked for.
-#[cfg(feature = "tls")]
-fn names(addresses: &[SocketAddr]) -> Vec<String> {
-    let mut names = vec!["localhost".to_owned()];
-    let host = rustix::system::uname();
-    names.extend(host.nodename().to_str().ok().map(str::to_owned));
-    let reached = reachable(addresses);
-    names.extend(reached.iter().map(|address| address.ip().to_string()));
-    names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
-    let mut known = std::collections::BTreeSet::new();
-    names.retain(|name| !name.is_empty() && known.insert(name.clone()));
-    names
-}
-
-/// The server of the port for plain HTTP, which listens.
-pub(crate) struct RedirectListener {
-    server: Server,
-    handler: Router,
-    /// Where HTTPS is spoken.
+    settings: &Settings,
     port: u16,
+    inherited: Option<Vec<OwnedFd>>,
+    main_server: &ServerHandle,
+) -> Result<SideServer, Error> {
+    let handler = handler(settings, https_port(main_server));
+    let mut config = config(settings);
+    if let Some(listeners) = inherited {
+        return SideServer::from_listeners(Role::HttpsRedirect, listeners, config, handler);
+    }
+    config.addresses = endpoints(settings);
+    config.port = port;
+    if config.addresses.is_empty() {
+        return Err(no_tcp_addresses());
+    }
+    let mut used = UsedPort::of_main_server(main_server);
+    if let Some(Endpoint::Socket(address)) = &settings.admin {
+        used.push(UsedPort {
+            flag: "--admin",
+            port: address.port(),
+        });
+    }
+    SideServer::bind(Role::HttpsRedirect, config, handler, &used)
 }
 
-/// One that serves.
-pub(crate) struct RedirectService {
-    handle: ServerHandle,
-    thread: JoinHandle<()>,
-}
-
-/// How one that serves is told of other settings.
+/// Applies new settings to the redirect while it serves.
 pub(crate) struct RedirectHandle {
-    handle: ServerHandle,
-    port: u16,
-}
-
-impl RedirectListener {
-    /// Listens wherever `server` does, at another port, or goes on with the listeners of the process
-    /// before.
-    pub(crate) fn open(
-        settings: &Settings,
-        port: u16,
-        inherited: Option<Vec<OwnedFd>>,
-        server: &ServerHandle,
-    ) -> Result<Self, Error> {
-        let config = config(settings, port);
-        let port = server
-            .local_addresses()
-            .first()
-            .map_or(HTTPS_PORT, std::net::SocketAddr::port);
-        Ok(Self {
-            server: match inherited {
-                Some(listeners) => Server::from_listeners(listeners, config)?,
-                None if config.addresses.is_empty() => return Err(nowhere()),
-                None => Server::bind(config).map_err(|error| {
-                    let addresses = server.local_addresses().iter();
-                    let used = addresses.map(|address| ("--bind or --port", address.port()));
-                    let admin = settings.admin.as_ref().and_then(|endpoint| match endpoint {
-                        Endpoint::Socket(address) => Some(("--admin", address.port())),
-                        Endpoint::Address(_) | Endpoint::Unix(_) => None,
-                    });
-                    name_flag("--redirect-http", error, used.chain(admin))
-                })?,
-            },
-            handler: handler(settings, port),
-            port,
-        })
-    }
-
-    /// By which it is reached when it serves.
-    pub(crate) fn handle(&self) -> RedirectHandle {
-        RedirectHandle {
-            handle: self.server.handle(),
-            port: self.port,
-        }
-    }
-
-    pub(crate) fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// Starts to serve, on threads of its own, and tells the log of it.
-    pub(crate) fn start(
-        self,
-        access_log: Option<AccessLogHandle>,
-    ) -> Result<RedirectService, Error> {
-        let Self {
-            mut server,
-            handler,
-            ..
-        } = self;
-        if let Some(inlet) = access_log {
-            server = server.with_access_log_of(inlet);
-        }
-        let handle = server.handle();
-        let serve = move || {
-            if let Err(error) = server.serve(handler) {
-                log::error!("HTTPS redirect: {error}");
-            }
-        };
-        let thread = thread::Builder::new().name("redirect".to_owned());
-        let thread = thread.spawn(serve).map_err(|source| Error::System {
-            doing: "start the HTTPS redirect",
-            source,
-        })?;
-        Ok(RedirectService { handle, thread })
-    }
-}
-
-impl RedirectService {
-    /// Ends it with the server it leads to, and waits for that.
-    pub(crate) fn end(self) {
-        self.handle.shut_down();
-        if self.thread.join().is_err() {
-            log::error!("HTTPS redirect: the thread panicked");
-        }
-    }
+    redirect: ServerHandle,
+    https_port: u16,
 }
 
 impl RedirectHandle {
-    /// Serves by the limits of other settings from now on.
+    pub(crate) fn new(redirect: &SideServer, main_server: &ServerHandle) -> Self {
+        Self {
+            redirect: redirect.server().handle(),
+            https_port: https_port(main_server),
+        }
+    }
+
+    /// Replaces limits and timeouts.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), Error> {
-        let config = config(settings, self.port);
-        self.handle.reload(handler(settings, self.port), &config)
+        let handler = handler(settings, self.https_port);
+        self.redirect.reload(handler, &config(settings))
     }
 }
 
-/// Wherever HTTPS is spoken, at another port.
-pub(crate) fn redirect_endpoints(settings: &Settings) -> Vec<Endpoint> {
+/// The IP addresses of the main server, each once.
+pub(crate) fn endpoints(settings: &Settings) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     let addresses = settings.config.addresses.iter().filter_map(Endpoint::ip);
     for endpoint in addresses.map(Endpoint::Address) {
@@ -209,18 +78,21 @@ pub(crate) fn redirect_endpoints(settings: &Settings) -> Vec<Endpoint> {
     endpoints
 }
 
-/// There are only Unix sockets.
-pub(crate) fn nowhere() -> Error {
+/// The error for a main server that listens on Unix sockets alone.
+pub(crate) fn no_tcp_addresses() -> Error {
     let text = "--redirect-http: --bind names no IP address to listen on; add one, such as --bind \
                 0.0.0.0, or omit --redirect-http";
     Error::Setting(text.to_owned())
 }
 
-/// The limits are those of the server it leads to.
-fn config(settings: &Settings, port: u16) -> Config {
+fn https_port(main_server: &ServerHandle) -> u16 {
+    let first = main_server.local_addresses().first();
+    first.map_or(HTTPS_PORT, SocketAddr::port)
+}
+
+/// Limits, timeouts and proxies are those of the main server.
+fn config(settings: &Settings) -> Config {
     let mut config = Config::default();
-    config.addresses = redirect_endpoints(settings);
-    config.port = port;
     config.workers = Some(NonZeroUsize::MIN);
     config.limits = settings.config.limits.clone();
     config.timeouts = settings.config.timeouts.clone();
@@ -230,66 +102,35 @@ fn config(settings: &Settings, port: u16) -> Config {
     config
 }
 
-fn handler(settings: &Settings, port: u16) -> Router {
-    app::limit(Router::new().fallback(Redirect { port }), settings)
+fn handler(settings: &Settings, https_port: u16) -> Router {
+    let redirect = Router::new().fallback(RedirectHandler { https_port });
+    app::limit_rate(redirect, settings)
 }
 
-/// The error of a listener that cannot be bound, as one of the flag that asks for it. `used` are the
-/// flags whose listeners are bound already, with their ports.
-pub(crate) fn name_flag<'f>(
-    flag: &str,
-    error: Error,
-    used: impl IntoIterator<Item = (&'f str, u16)>,
-) -> Error {
-    let Error::Bind { address, source } = error else {
-        return error;
-    };
-    let port = address.port();
-    let mut used = used.into_iter();
-    let text = match (source.kind(), used.find(|(_, other)| *other == port)) {
-        (ErrorKind::AddrInUse, Some((other, _))) => {
-            format!("port {port} is already used by {other}; choose another port")
-        }
-        (ErrorKind::AddrInUse, None) => format!(
-            "cannot listen on {address}: port {port} is in use; choose another port (0 takes a free \
-             one)"
-        ),
-        (ErrorKind::PermissionDenied, _) => format!(
-            "cannot listen on {address}: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose \
-             a higher port"
-        ),
-        (ErrorKind::AddrNotAvailable, _) => format!(
-            "cannot listen on {address}: this machine has no such address; use one of its own"
-        ),
-        _ => format!("cannot listen on {address}: {source}"),
-    };
-    Error::Setting(format!("{flag}: {text}"))
+/// Responds with a 308 to the same resource at HTTPS: the client repeats the method and the content
+/// (RFC 9110 §15.4.9).
+struct RedirectHandler {
+    https_port: u16,
 }
 
-/// 308 to the same at HTTPS: with the same method and content (RFC 9110 §15.4.9).
-struct Redirect {
-    /// Where HTTPS is spoken.
-    port: u16,
-}
-
-impl Handler for Redirect {
+impl Handler for RedirectHandler {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        self.answer(request).into()
+        self.response(request).into()
     }
 
-    /// However large a content is, it is to go elsewhere.
+    /// Content of any size is to be sent elsewhere.
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        BodyPolicy::Reject(self.answer(request))
+        BodyPolicy::Reject(self.response(request))
     }
 }
 
-impl Redirect {
-    fn answer(&self, request: &Request<'_>) -> Response {
+impl RedirectHandler {
+    fn response(&self, request: &Request<'_>) -> Response {
         let Some(host) = request.host().filter(|host| !host.is_empty()) else {
             return Response::text("missing Host field; cannot redirect to HTTPS\n")
                 .with_status(StatusCode::BAD_REQUEST);
         };
-        let port = match self.port {
+        let port = match self.https_port {
             HTTPS_PORT => String::new(),
             port => format!(":{port}"),
         };
@@ -300,16 +141,16 @@ impl Redirect {
     }
 }
 
-/// Of a request-target in any form (RFC 9112 §3.2).
+/// Returns the path and query of a request-target in any form (RFC 9112 §3.2).
 fn path_and_query(target: &str) -> Cow<'_, str> {
-    let behind_scheme = match target.starts_with('/') {
-        true => return target.into(),
-        false => target.split_once("://").map_or("", |(_, rest)| rest),
-    };
-    match behind_scheme.find(['/', '?']) {
-        Some(at) if behind_scheme[at..].starts_with('/') => behind_scheme[at..].into(),
-        // An empty path is the root's.
-        Some(at) => format!("/{}", &behind_scheme[at..]).into(),
+    if target.starts_with('/') {
+        return target.into();
+    }
+    let after_scheme = target.split_once("://").map_or("", |(_, rest)| rest);
+    match after_scheme.find(['/', '?']) {
+        Some(at) if after_scheme[at..].starts_with('/') => after_scheme[at..].into(),
+        // An empty path is that of the root.
+        Some(at) => format!("/{}", &after_scheme[at..]).into(),
         None => "/".into(),
     }
 }
@@ -318,56 +159,20 @@ fn path_and_query(target: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn location(target: &str, host: Option<&str>, port: u16) -> Option<String> {
+    fn location(target: &str, host: Option<&str>, https_port: u16) -> Option<String> {
         let request = Request::get(target);
         let request = match host {
             Some(host) => request.with_header("Host", host),
             None => request,
         };
-        let response = Redirect { port }.answer(&request);
+        let response = RedirectHandler { https_port }.response(&request);
         let location = response.headers().get("location")?;
         assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
         Some(location.to_str().expect("text").to_owned())
     }
 
     #[test]
-    fn bind_error_names_flag_and_remedy() {
-        let used = [("--port", 8000), ("--admin", 9000)];
-        for (kind, port, expected) in [
-            (
-                ErrorKind::AddrInUse,
-                9000,
-                "--x: port 9000 is already used by --admin; choose another port",
-            ),
-            (
-                ErrorKind::AddrInUse,
-                7000,
-                "--x: cannot listen on 127.0.0.1:7000: port 7000 is in use; choose another port \
-                 (0 takes a free one)",
-            ),
-            (
-                ErrorKind::PermissionDenied,
-                80,
-                "--x: cannot listen on 127.0.0.1:80: ports below 1024 need root or \
-                 CAP_NET_BIND_SERVICE; choose a higher port",
-            ),
-            (
-                ErrorKind::AddrNotAvailable,
-                8000,
-                "--x: cannot listen on 127.0.0.1:8000: this machine has no such address; use one \
-                 of its own",
-            ),
-        ] {
-            let error = Error::Bind {
-                address: ([127, 0, 0, 1], port).into(),
-                source: kind.into(),
-            };
-            assert_eq!(name_flag("--x", error, used).to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn the_same_place_at_https() {
+    fn location_keeps_host_path_and_query() {
         let table = [
             (
                 "/a%20b?c=d",
