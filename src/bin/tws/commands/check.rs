@@ -15,7 +15,7 @@ use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
 use crate::cli::{Encryption, Exit, RawArgs, Settings, SiteFileSource};
-use crate::confinement::privileges::{self, Identity};
+use crate::confinement::privileges::{self, RunAs};
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect, tls};
 use crate::terminal::stdio::{self, one_line};
@@ -117,7 +117,7 @@ fn check_process(settings: &Settings, report: &mut CheckReport) {
     if user.is_none() && group.is_none() {
         return;
     }
-    match Identity::find(user, group) {
+    match RunAs::find(user, group) {
         Ok(_) => {
             report.ok("--user and --group exist");
             if privileges::is_root() {

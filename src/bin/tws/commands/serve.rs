@@ -23,13 +23,13 @@ use crate::cli::{
     Banner, BrowserLaunch, Encryption, Exit, RawArgs, Sandboxing, Settings, SiteFileSource, View,
     is_exposed,
 };
-use crate::confinement::privileges::Identity;
-use crate::confinement::sandbox::{Confinement, Sandbox, Uploads};
-use crate::lifecycle::inherited_sockets::Inheritance;
-use crate::lifecycle::reload::Reload;
-use crate::lifecycle::signals::{self, Heeded};
+use crate::confinement::privileges::RunAs;
+use crate::confinement::sandbox::{RootAccess, Sandbox, SandboxStatus};
+use crate::lifecycle::inherited_sockets::InheritedSockets;
+use crate::lifecycle::reload::{Reload, ReloadTargets};
+use crate::lifecycle::signals::{self, SignalHandlers};
 use crate::lifecycle::systemd::Supervisor;
-use crate::lifecycle::upgrade::Upgrade;
+use crate::lifecycle::upgrade::{Servers, Upgrade};
 use crate::services::admin;
 use crate::services::app::{self, App, AuthLayer};
 use crate::services::https_redirect::{self, RedirectHandle};
@@ -49,8 +49,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the settings and serves until the server is shut down.
 pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
-    let inherited = Inheritance::take()?;
-    args.inherited = inherited.listening();
+    let inherited = InheritedSockets::take()?;
+    args.inherited = inherited.endpoints();
     let settings = Settings::read(&args)?;
     let style = match settings.view {
         View::Log => WriteStyle::Always,
@@ -72,15 +72,15 @@ pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
 fn serve(
     args: RawArgs,
     settings: Settings,
-    mut inherited: Inheritance,
+    mut inherited: InheritedSockets,
     diagnostics: &mut Diagnostics,
 ) -> Result<(), Error> {
     inherited.check(&settings)?;
-    let previous = inherited.ancestor.take();
-    let supervisor = Supervisor::of_this_process();
+    let previous = inherited.previous_process.take();
+    let supervisor = Supervisor::from_env();
     process_limits::raise_descriptor_limit();
     process_limits::ignore_file_size_signal()?;
-    let identity = Identity::find(settings.user.as_deref(), settings.group.as_deref())?;
+    let identity = RunAs::find(settings.user.as_deref(), settings.group.as_deref())?;
     let resources = Resources::open(&settings, inherited, identity.as_ref())?;
     // After an upgrade the browser is open already.
     let browser = if previous.is_none() {
@@ -100,9 +100,9 @@ fn serve(
     let status = resources.status(&settings);
     let running = resources.start(args, settings, confinement, &supervisor)?;
     if let Some(previous) = previous {
-        previous.relieve()?;
+        previous.take_over()?;
     }
-    supervisor.serves(status);
+    supervisor.notify_ready(status);
     running.serve(diagnostics)
 }
 
@@ -126,8 +126,8 @@ impl Resources {
     /// Opens everything that is not inherited. Created files and sockets are given to `owner`.
     fn open(
         settings: &Settings,
-        inherited: Inheritance,
-        owner: Option<&Identity>,
+        inherited: InheritedSockets,
+        owner: Option<&RunAs>,
     ) -> Result<Self, Error> {
         let app = App::open(settings)?;
         let store = users::locate(settings)?;
@@ -135,7 +135,7 @@ impl Resources {
             users::create_folders(store, owner)?;
         }
         let config = settings.config.clone();
-        let server = match inherited.server {
+        let server = match inherited.main {
             Some(listeners) => Server::from_listeners(listeners, config)?,
             None => {
                 let server = Server::bind(config)?;
@@ -178,7 +178,7 @@ impl Resources {
             sampler,
             admin,
             redirect: redirect.transpose()?,
-            signals: signals::catch()?,
+            signals: signals::register()?,
             access_log: open_access_log(settings, owner)?,
         })
     }
@@ -208,7 +208,7 @@ impl Resources {
         format!("serving {root} at {}", endpoints.join(", "))
     }
 
-    fn banner(&self, settings: &Settings, confinement: &Confinement) -> String {
+    fn banner(&self, settings: &Settings, confinement: &SandboxStatus) -> String {
         let admin = self.admin.as_ref().map(|admin| admin.server().handle());
         let redirect = self.redirect.as_ref();
         let redirect = redirect.map(|redirect| redirect.server().handle());
@@ -232,7 +232,7 @@ impl Resources {
         self,
         args: RawArgs,
         settings: Settings,
-        confinement: Confinement,
+        confinement: SandboxStatus,
         supervisor: &Supervisor,
     ) -> Result<RunningServer, Error> {
         let users = self.store.as_ref().map(users::open).transpose()?;
@@ -240,7 +240,14 @@ impl Resources {
         let handle = self.server.handle();
         let admin = self.admin.as_ref().map(SideServer::server);
         let redirect = self.redirect.as_ref().map(SideServer::server);
-        let upgrade = Upgrade::new([Some(&self.server), admin, redirect], supervisor.clone())?;
+        let upgrade = Upgrade::new(
+            &Servers {
+                main: &self.server,
+                admin,
+                redirect,
+            },
+            supervisor.clone(),
+        )?;
         // Signals shut down the server and the redirect; the admin listener reports the shutdown.
         let mut ends = vec![handle.clone()];
         ends.extend(redirect.map(Server::handle));
@@ -256,26 +263,28 @@ impl Resources {
         }
         let handler = self.app.into_handler(&settings, users.as_ref());
         let tui = TuiView::new(&settings, &handle, self.sampler);
-        supervisor.watch(handle.clone())?;
+        supervisor.start_watchdog(handle.clone())?;
         let redirect_handle = self.redirect.as_ref();
         let redirect_handle =
             redirect_handle.map(|redirect| RedirectHandle::new(redirect, &handle));
-        let handlers = Heeded {
-            reload: Reload::new(
+        let handlers = SignalHandlers {
+            reload: Reload::new(ReloadTargets {
                 args,
-                settings,
+                started_with: settings,
                 users,
-                confinement,
-                (handle, redirect_handle),
-                (self.files, self.tls),
-                supervisor.clone(),
-            ),
+                sandbox: confinement,
+                server: handle,
+                redirect: redirect_handle,
+                files: self.files,
+                tls: self.tls,
+                supervisor: supervisor.clone(),
+            }),
             reopener: access_log.as_ref().map(AccessLog::reopener),
             upgrade,
-            ends,
+            servers: ends,
             supervisor: supervisor.clone(),
         };
-        handlers.heed(self.signals)?;
+        handlers.spawn(self.signals)?;
         // Signals are handled by now: a reader of the banner may send them, or replace the program.
         stdio::print_lossy(&banner);
         let admin = self.admin.map(SideServer::start).transpose()?;
@@ -384,13 +393,13 @@ impl TuiView {
 fn drop_privileges(
     settings: &Settings,
     store: Option<&Store>,
-    identity: Option<Identity>,
-) -> Result<Confinement, Error> {
+    identity: Option<RunAs>,
+) -> Result<SandboxStatus, Error> {
     let confinement = match settings.sandbox {
         Sandboxing::IfPossible => sandbox(settings, store).enter()?,
-        Sandboxing::Off => Confinement::Off,
+        Sandboxing::Off => SandboxStatus::Off,
     };
-    identity.map_or(Ok(()), |identity| identity.assume())?;
+    identity.map_or(Ok(()), |identity| identity.apply())?;
     Ok(confinement)
 }
 
@@ -402,20 +411,20 @@ fn admin_auth(settings: &Settings, endpoint: &Endpoint) -> Result<Option<AuthLay
 }
 
 /// Gives the Unix sockets that the server has created to `owner`.
-fn own_sockets(server: &Server, owner: Option<&Identity>) -> Result<(), Error> {
+fn own_sockets(server: &Server, owner: Option<&RunAs>) -> Result<(), Error> {
     owner.map_or(Ok(()), |owner| owner.own_sockets(&server.handle()))
 }
 
 fn open_access_log(
     settings: &Settings,
-    owner: Option<&Identity>,
+    owner: Option<&RunAs>,
 ) -> Result<Option<UnstartedLog>, Error> {
     if settings.access_log.is_empty() {
         return Ok(None);
     }
     for path in log_files(settings) {
         if let Some(owner) = owner {
-            owner.make_file(path);
+            owner.create_file(path);
         }
     }
     AccessLog::open(settings.log_format, &settings.access_log).map(Some)
@@ -436,36 +445,36 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
     for (root, site) in settings.sites() {
         let uploads = match site.upload {
-            Some(_) => Uploads::Taken,
-            None => Uploads::Refused,
+            Some(_) => RootAccess::Uploads,
+            None => RootAccess::ReadOnly,
         };
-        sandbox.serve(&root, uploads);
+        sandbox.allow_root(&root, uploads);
         if site.symlinks == Symlinks::Follow {
-            sandbox.read_everywhere();
+            sandbox.allow_reading_everywhere();
         }
     }
     if let SiteFileSource::Path(path) = &settings.site_file {
-        sandbox.read_again(path);
+        sandbox.allow_rereading(path);
     }
     if let Some(path) = &settings.auth_file {
-        sandbox.read_again(path);
+        sandbox.allow_rereading(path);
     }
     if settings.user.is_some() || settings.group.is_some() {
-        sandbox.read(Path::new("/etc/passwd"));
-        sandbox.read(Path::new("/etc/group"));
+        sandbox.allow_read(Path::new("/etc/passwd"));
+        sandbox.allow_read(Path::new("/etc/group"));
     }
     if let Encryption::Certificates(pairs) = &settings.encryption {
         for path in pairs
             .iter()
             .flat_map(|(certificate, key)| [certificate, key])
         {
-            sandbox.read_again(path);
+            sandbox.allow_rereading(path);
         }
     }
-    log_files(settings).for_each(|path| sandbox.append(path));
+    log_files(settings).for_each(|path| sandbox.allow_append(path));
     match store {
-        Some(Store::Sqlite(path)) => sandbox.keep_database(path),
-        Some(Store::Postgres(_)) => sandbox.connect(),
+        Some(Store::Sqlite(path)) => sandbox.allow_database(path),
+        Some(Store::Postgres(_)) => sandbox.allow_connecting(),
         _ => {}
     }
     sandbox

@@ -1,4 +1,4 @@
-//! What the process may do: its user, its sandbox, its state directory.
+//! The limits of the process: its user, its sandbox, its state directory.
 
 pub(crate) mod privileges;
 pub(crate) mod sandbox;

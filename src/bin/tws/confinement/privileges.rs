@@ -1,4 +1,4 @@
-//! Who the process is once it listens: root binds port 80, and somebody else serves.
+//! The user and group that serve: root binds port 80, and another user serves.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -12,25 +12,32 @@ use nix::unistd::{
 };
 use tws::{Error, ServerHandle};
 
-/// Whom the process shall become.
+/// The user and group that the process changes to once it listens.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub(crate) struct RunAs {
     user: Uid,
     group: Gid,
-    /// The further groups.
+    /// The supplementary groups.
     groups: Vec<Gid>,
 }
 
-impl Identity {
-    /// Finds out who is named. `None` if the process is that already: as it is when it was executed
-    /// by one that has become it.
+impl RunAs {
+    /// Looks up the user and the group. `None` if neither is named, or if the process runs as them
+    /// already without being root, as after an upgrade.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for an unknown name, or if the process is not root.
     pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<Self>, Error> {
         if user.is_none() && group.is_none() {
             return Ok(None);
         }
         let user = user.map(find_user).transpose()?;
         let group = group.map(find_group).transpose()?;
-        let (id, entry) = user.unwrap_or((geteuid(), None));
+        let FoundUser { id, entry } = user.unwrap_or(FoundUser {
+            id: geteuid(),
+            entry: None,
+        });
         let group = match (group, &entry) {
             (Some(group), _) => group,
             (None, Some(entry)) => entry.gid,
@@ -60,15 +67,15 @@ impl Identity {
         }))
     }
 
-    /// Makes a file that this one will write to, if it is not there. What comes in its way will
-    /// come again to whoever opens it.
-    pub(crate) fn make_file(&self, path: &Path) {
-        let made = OpenOptions::new()
+    /// Creates a file that the user will write to, if it is missing. An error is only logged at level
+    /// debug: opening the file will fail for the same reason.
+    pub(crate) fn create_file(&self, path: &Path) {
+        let created = OpenOptions::new()
             .append(true)
             .create_new(true)
             .mode(0o644)
             .open(path);
-        if let Err(error) = made.and_then(|file| self.own(&file)) {
+        if let Err(error) = created.and_then(|file| self.own(&file)) {
             log::debug!("cannot create {} for --user: {error}", path.display());
         }
     }
@@ -77,57 +84,66 @@ impl Identity {
         fchown(file, Some(self.user.as_raw()), Some(self.group.as_raw()))
     }
 
-    /// Gives it the Unix sockets that were made for it: the mode of a socket tells who of them and
-    /// theirs may connect.
+    /// Changes the owner of the Unix sockets of a server: the mode of a socket then says whether the
+    /// user, the group, or all may connect.
     pub(crate) fn own_sockets(&self, server: &ServerHandle) -> Result<(), Error> {
         for path in server.unix_sockets() {
-            // Never what a link leads to that somebody has put there meanwhile.
+            // Not `chown`: the socket may have been replaced by a symbolic link meanwhile.
             lchown(path, Some(self.user.as_raw()), Some(self.group.as_raw())).map_err(
-                |source| Error::System {
-                    doing: "change the owner of the Unix sockets to --user",
-                    source,
-                },
+                Error::system("change the owner of the Unix sockets to --user"),
             )?;
         }
         Ok(())
     }
 
-    /// Gives it a folder that was made for it.
+    /// Changes the owner of a folder.
     pub(crate) fn own_folder(&self, path: &Path) -> io::Result<()> {
         std::os::unix::fs::chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
     }
 
-    /// Becomes it, with all threads there are and will be, and for ever.
-    pub(crate) fn assume(&self) -> Result<(), Error> {
-        // In this order: each is the last thing that the next one still allows.
+    /// Changes the user and the groups of all threads, for good.
+    pub(crate) fn apply(&self) -> Result<(), Error> {
+        // In this order, because each call drops the privilege that the previous ones need.
         setgroups(&self.groups).map_err(failed("drop the groups of root"))?;
         setgid(self.group).map_err(failed("change to the group of --group"))?;
         setuid(self.user).map_err(failed("change to the user of --user"))?;
         if !self.user.is_root() && (setuid(Uid::from_raw(0)).is_ok() || is_root()) {
             let source = io::Error::other("they could be regained");
-            let doing = "drop root privileges";
-            return Err(Error::System { doing, source });
+            return Err(Error::system("drop root privileges")(source));
         }
         Ok(())
     }
 }
 
-/// Whether the process may do all there is to do.
+/// Whether the process runs as root.
 pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// A name comes before a number, as for chown(1).
-fn find_user(text: &str) -> Result<(Uid, Option<User>), Error> {
+struct FoundUser {
+    id: Uid,
+    /// `None` for an id without an entry in the user database of the system.
+    entry: Option<User>,
+}
+
+/// Finds a user by name or else by number, as chown(1) does.
+fn find_user(text: &str) -> Result<FoundUser, Error> {
     let doing = "look up the user of --user";
     if let Some(user) = User::from_name(text).map_err(failed(doing))? {
-        return Ok((user.uid, Some(user)));
+        return Ok(FoundUser {
+            id: user.uid,
+            entry: Some(user),
+        });
     }
     let unknown = || Error::Setting(format!("--user {text}: no such user"));
     let id = Uid::from_raw(number(text).ok_or_else(unknown)?);
-    Ok((id, User::from_uid(id).map_err(failed(doing))?))
+    Ok(FoundUser {
+        id,
+        entry: User::from_uid(id).map_err(failed(doing))?,
+    })
 }
 
+/// Finds a group by name or else by number.
 fn find_group(text: &str) -> Result<Gid, Error> {
     if let Some(group) = Group::from_name(text).map_err(failed("look up the group of --group"))? {
         return Ok(group.gid);
@@ -136,16 +152,13 @@ fn find_group(text: &str) -> Result<Gid, Error> {
     Ok(Gid::from_raw(number(text).ok_or_else(unknown)?))
 }
 
-/// The largest number means "leave it as it is" to the system (setresuid(2)).
+/// Parses an id. The largest number is none: it means "unchanged" (setresuid(2)).
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|&number| number != u32::MAX)
 }
 
 fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::System {
-        doing,
-        source: errno.into(),
-    }
+    move |errno| Error::system(doing)(errno.into())
 }
 
 #[cfg(test)]
@@ -153,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_not_there_is_said() {
+    fn unknown_user_or_group_is_named_in_error() {
         let table = [
             (Some("no such user"), None, "--user no such user"),
             (Some("4294967295"), None, "--user 4294967295"),
@@ -162,26 +175,26 @@ mod tests {
             (Some("4000000001"), None, "--group"),
         ];
         for (user, group, expected) in table {
-            let error = Identity::find(user, group).expect_err("an unknown name");
+            let error = RunAs::find(user, group).expect_err("an unknown name");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        assert!(Identity::find(None, None).expect("no name").is_none());
+        assert!(RunAs::find(None, None).expect("no name").is_none());
     }
 
     #[test]
-    fn only_root_becomes_somebody_else() {
+    fn only_root_changes_user() {
         let (user, group) = (geteuid().to_string(), getegid().to_string());
-        let itself = Identity::find(Some(&user), Some(&group)).expect("known");
-        let other = Identity::find(Some("4000000001"), Some("4000000002"));
+        let same = RunAs::find(Some(&user), Some(&group)).expect("known");
+        let other = RunAs::find(Some("4000000001"), Some("4000000002"));
         if is_root() {
-            let other = other.expect("root may").expect("somebody else");
+            let other = other.expect("root may").expect("another user");
             assert_eq!(other.user, Uid::from_raw(4_000_000_001));
             assert_eq!(other.group, Gid::from_raw(4_000_000_002));
             assert_eq!(other.groups, []);
-            assert!(itself.is_some());
+            assert!(same.is_some());
         } else {
             assert!(other.expect_err("refused").to_string().contains("root"));
-            assert!(itself.is_none());
+            assert!(same.is_none());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tws::Error;
 
-use super::privileges::Identity;
+use super::privileges::RunAs;
 
 /// Returns the path of a file: a relative name is resolved against the state directory.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn locate(name: &Path, state_dir: Option<&Path>, root: &Path) -> Resu
 }
 
 /// Creates the missing folders above a file; they belong to `owner`.
-pub(crate) fn create_folders_of(file: &Path, owner: Option<&Identity>) -> Result<(), Error> {
+pub(crate) fn create_folders_of(file: &Path, owner: Option<&RunAs>) -> Result<(), Error> {
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let folders: Vec<&Path> = file.ancestors().skip(1).take_while(is_missing).collect();
     // The names of the application's users are not for every user of the machine.

@@ -1,13 +1,13 @@
-//! The listeners that a process is given when it starts: by the process that it takes the place of
-//! (`upgrade`), else by a supervisor that opens sockets itself (sd_listen_fds(3): `LISTEN_PID`,
-//! `LISTEN_FDS`, `LISTEN_FDNAMES`), so that it may be started late, restarted without a gap, and
-//! without a right to any port.
+//! The listeners that a process inherits: from the process that it takes over from (`upgrade`), else
+//! from a supervisor that opens sockets itself (sd_listen_fds(3): `LISTEN_PID`, `LISTEN_FDS`,
+//! `LISTEN_FDNAMES`). With a supervisor, the process can be started on demand, restarted without a
+//! gap, and run without the privilege to bind any port.
 //!
-//! Of a supervisor's sockets, one of the name `admin` is that of `--admin`, one of the name `redirect`
-//! is that of `--redirect-http`, all others are the server's. Who has been given sockets binds none:
-//! addresses and ports that are set mean nothing then, and what is dangerous at an address is judged
-//! by those of the sockets. They are TCP or Unix stream sockets that listen (`ListenStream=`,
-//! `Accept=no`).
+//! Of a supervisor's sockets, those named `admin` belong to `--admin`, those named `redirect` to
+//! `--redirect-http`, all others to the main server. A server with inherited sockets binds none: the
+//! addresses and ports of the settings are ignored, and warnings about exposed addresses are based
+//! on those of the sockets. Only listening TCP or Unix stream sockets are accepted
+//! (`ListenStream=`, `Accept=no`).
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,51 +16,51 @@ use listenfd::ListenFd;
 use socket2::SockRef;
 use tws::{Endpoint, Error};
 
-use super::upgrade::Ancestor;
+use super::upgrade::PreviousProcess;
 use crate::cli::{InheritedEndpoints, Settings};
 
-/// More sockets than anybody means.
+/// A limit far above any sensible number of sockets.
 const MAX_SOCKETS: usize = 1024;
 
-/// What this process was given. Each server has its own; `None` for one that is to open them itself.
+/// The inherited listeners of each server. `None` for a server that binds its own.
 #[derive(Default)]
-pub(crate) struct Inheritance {
-    pub(crate) ancestor: Option<Ancestor>,
-    pub(crate) server: Option<Vec<OwnedFd>>,
+pub(crate) struct InheritedSockets {
+    pub(crate) previous_process: Option<PreviousProcess>,
+    pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
 }
 
-impl Inheritance {
-    /// Takes it. No thread may have been started before, as variables are removed.
+impl InheritedSockets {
+    /// Takes the sockets out of the environment. No thread may have been started before, because
+    /// variables are removed.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for sockets that cannot be served on.
+    /// [`Error::Setting`] for sockets that are no listeners.
     pub(crate) fn take() -> Result<Self, Error> {
-        let Some(ancestor) = Ancestor::of_this_process()? else {
-            return Self::of_supervisor();
+        let Some(previous_process) = PreviousProcess::from_env()? else {
+            return Self::from_supervisor();
         };
-        let mut listeners = ancestor.listeners()?.into_iter();
-        let mut next = || listeners.next().flatten();
+        let listeners = previous_process.listeners()?;
         Ok(Self {
-            server: next(),
-            admin: next(),
-            redirect: next(),
-            ancestor: Some(ancestor),
+            previous_process: Some(previous_process),
+            main: listeners.main,
+            admin: listeners.admin,
+            redirect: listeners.redirect,
         })
     }
 
-    fn of_supervisor() -> Result<Self, Error> {
+    fn from_supervisor() -> Result<Self, Error> {
         let variable = |name| std::env::var(name).ok();
         let names = names(
             variable("LISTEN_PID").as_deref(),
             variable("LISTEN_FDS").as_deref(),
             variable("LISTEN_FDNAMES").as_deref(),
         )?;
-        let mut inheritance = Self::default();
+        let mut inherited = Self::default();
         if names.is_empty() {
-            return Ok(inheritance);
+            return Ok(inherited);
         }
         let mut sockets = ListenFd::from_env();
         for (index, name) in names.iter().enumerate() {
@@ -70,36 +70,36 @@ impl Inheritance {
                     index + 1
                 ))
             })?;
-            let place = match name.as_str() {
-                "admin" => &mut inheritance.admin,
-                "redirect" => &mut inheritance.redirect,
-                _ => &mut inheritance.server,
+            let listeners = match name.as_str() {
+                "admin" => &mut inherited.admin,
+                "redirect" => &mut inherited.redirect,
+                _ => &mut inherited.main,
             };
-            place.get_or_insert_default().push(socket);
+            listeners.get_or_insert_default().push(socket);
         }
-        Ok(inheritance)
+        Ok(inherited)
     }
 
-    /// Where there is something to listen on, for the settings.
-    pub(crate) fn listening(&self) -> InheritedEndpoints {
+    /// Returns the addresses of the sockets, for the settings.
+    pub(crate) fn endpoints(&self) -> InheritedEndpoints {
         let endpoints = |sockets: &Option<Vec<OwnedFd>>| {
             let sockets = sockets.as_ref()?;
             Some(sockets.iter().filter_map(endpoint).collect())
         };
         InheritedEndpoints {
-            server: endpoints(&self.server),
+            server: endpoints(&self.main),
             admin: endpoints(&self.admin),
         }
     }
 
-    /// Says which settings mean nothing. A socket of a supervisor's that nobody would serve is an
-    /// error: its clients would wait for ever.
+    /// Checks that the settings have a server for each socket of a supervisor, and logs which
+    /// settings are ignored.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for such a socket.
+    /// [`Error::Setting`] for a socket without a server: its clients would wait forever.
     pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
-        if self.ancestor.is_some() {
+        if self.previous_process.is_some() {
             return Ok(());
         }
         let unserved = |name, flag| {
@@ -114,14 +114,14 @@ impl Inheritance {
         if self.redirect.is_some() && settings.redirect_http.is_none() {
             return unserved("redirect", "--redirect-http");
         }
-        if self.server.is_some() {
+        if self.main.is_some() {
             log::info!("LISTEN_FDS: serving the inherited sockets; --bind and --port are ignored");
         }
         Ok(())
     }
 }
 
-/// The name of each socket; none if the variables are meant for another process.
+/// Returns the name of each socket; none if the variables are meant for another process.
 fn names(
     pid: Option<&str>,
     count: Option<&str>,
@@ -141,16 +141,17 @@ fn names(
         return Ok(vec!["unknown".to_owned(); count]);
     };
     let names: Vec<_> = names.split(':').map(str::to_owned).collect();
-    match names.len() == count {
-        true => Ok(names),
-        false => Err(Error::Setting(format!(
+    if names.len() != count {
+        return Err(Error::Setting(format!(
             "LISTEN_FDNAMES: {} names for {count} sockets (LISTEN_FDS); give one name for each, \
              separated by colons",
             names.len()
-        ))),
+        )));
     }
+    Ok(names)
 }
 
+/// Takes a socket; the error completes "socket N (NAME) …".
 fn take_listener(sockets: &mut ListenFd, index: usize) -> Result<OwnedFd, String> {
     let tcp = sockets.take_tcp_listener(index).ok().flatten();
     let socket = match tcp {
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_for_one_process_and_name_each_socket() {
+    fn each_socket_has_a_name_and_other_processes_have_none() {
         let own = std::process::id().to_string();
         let parent = std::os::unix::process::parent_id().to_string();
         let own = Some(own.as_str());
@@ -198,7 +199,7 @@ mod tests {
             (own, Some("1"), Some("admin"), &["admin"]),
             (own, Some("3"), Some("a::c"), &["a", "", "c"]),
         ] {
-            let found = names(pid, count, given).expect("fine");
+            let found = names(pid, count, given).expect("valid");
             assert_eq!(found, expected, "{pid:?} {count:?} {given:?}");
         }
         for (count, given, expected) in [
@@ -208,7 +209,7 @@ mod tests {
             ("2", Some("one"), "1 names for 2"),
             ("0", Some("one"), "1 names for 0"),
         ] {
-            let error = names(own, Some(count), given).expect_err("wrong");
+            let error = names(own, Some(count), given).expect_err("invalid");
             assert!(error.to_string().contains(expected), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Signals, reload, upgrade, and the supervisor that started the process.
+//! The life of the process: signals, reload, upgrade, and the supervisor that started it.
 
 pub(crate) mod inherited_sockets;
 pub(crate) mod reload;

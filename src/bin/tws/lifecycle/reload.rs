@@ -1,9 +1,10 @@
-//! SIGHUP: the settings are read anew while the server serves. Flags and environment are what they
-//! were, so it is the file that has changed, or the passwords, or a certificate. What is new is made
-//! first and exchanged then: a file with a mistake changes nothing, and the log says what is wrong.
+//! SIGHUP: the settings are reloaded while the server serves. Flags and environment are those of the
+//! start, so what can have changed is the settings file, the file of passwords, or a certificate.
+//! Everything new is built first and then exchanged: after an error nothing has changed, and the
+//! log has the reason.
 //!
-//! Some settings are those of the process, which has given up what it would need to change them. If
-//! they differ the log says so; the program can be started anew (SIGUSR2) or restarted.
+//! Some settings belong to the process, which has dropped the privileges needed to change them. If
+//! they differ, the log names them; they take effect after an upgrade (SIGUSR2) or a restart.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,128 +16,119 @@ use std::thread;
 use std::time::Duration;
 
 use tws::site::Symlinks;
-use tws::{Error, Server, ServerHandle, StaticFiles};
+use tws::{Error, Router, Server, ServerHandle, StaticFiles};
 
 use super::systemd::Supervisor;
 use crate::cli::{Encryption, RawArgs, Settings};
-use crate::confinement::sandbox::Confinement;
+use crate::confinement::sandbox::SandboxStatus;
 use crate::services::app::App;
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::{self, Tls};
 use crate::users::UserStore;
 
-/// Reads the settings anew when it is told to.
-pub(crate) struct Reload {
-    shared: Arc<Shared>,
+/// What a reload reads and replaces.
+pub(crate) struct ReloadTargets {
+    pub(crate) args: RawArgs,
+    /// The settings of the start.
+    pub(crate) started_with: Settings,
+    pub(crate) users: Option<Arc<UserStore>>,
+    pub(crate) sandbox: SandboxStatus,
+    pub(crate) server: ServerHandle,
+    pub(crate) redirect: Option<RedirectHandle>,
+    /// The files that are served, shared with the operators' listener.
+    pub(crate) files: Arc<Mutex<StaticFiles>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) supervisor: Supervisor,
 }
 
-struct Shared {
-    words: RawArgs,
-    /// What the process was started with.
-    began: Settings,
-    users: Option<Arc<UserStore>>,
-    confinement: Confinement,
-    handle: ServerHandle,
-    redirect: Option<RedirectHandle>,
-    /// Those that are served, for whoever tells of them.
-    files: Arc<Mutex<StaticFiles>>,
-    tls: Option<Tls>,
-    supervisor: Supervisor,
+/// Reloads the settings on demand, each time on a thread of its own.
+pub(crate) struct Reload {
+    state: Arc<ReloadState>,
+}
+
+struct ReloadState {
+    targets: ReloadTargets,
+    /// Of the settings in force.
     drain_delay: Mutex<Duration>,
-    /// One at a time.
-    turn: Mutex<()>,
-    /// Somebody waits for their turn, and will see what is in the file then.
-    waiting: AtomicBool,
+    /// Held by the one reload that runs.
+    running: Mutex<()>,
+    /// Another reload is waiting for the running one to end. It reads the files only then, so
+    /// further requests are covered by it.
+    is_waiting: AtomicBool,
 }
 
 impl Reload {
-    pub(crate) fn new(
-        words: RawArgs,
-        began: Settings,
-        users: Option<Arc<UserStore>>,
-        confinement: Confinement,
-        (handle, redirect): (ServerHandle, Option<RedirectHandle>),
-        (files, tls): (Arc<Mutex<StaticFiles>>, Option<Tls>),
-        supervisor: Supervisor,
-    ) -> Self {
-        let shared = Shared {
-            drain_delay: Mutex::new(began.drain_delay),
-            words,
-            began,
-            users,
-            confinement,
-            handle,
-            redirect,
-            files,
-            tls,
-            supervisor,
-            turn: Mutex::new(()),
-            waiting: AtomicBool::new(false),
+    pub(crate) fn new(targets: ReloadTargets) -> Self {
+        let state = ReloadState {
+            drain_delay: Mutex::new(targets.started_with.drain_delay),
+            targets,
+            running: Mutex::new(()),
+            is_waiting: AtomicBool::new(false),
         };
         Self {
-            shared: Arc::new(shared),
+            state: Arc::new(state),
         }
     }
 
-    /// How long an end is to be announced before it comes.
+    /// The time between the announcement of a shutdown and its begin.
     pub(crate) fn drain_delay(&self) -> Duration {
-        *self.shared.drain_delay()
+        *self.state.drain_delay()
     }
 
-    /// Does not wait for it.
+    /// Starts a reload and returns at once.
     pub(crate) fn begin(&self) {
-        if self.shared.waiting.swap(true, Ordering::AcqRel) {
+        if self.state.is_waiting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let thread = thread::Builder::new().name("reload".to_owned());
-        if let Err(error) = thread.spawn(move || shared.run()) {
-            self.shared.waiting.store(false, Ordering::Release);
+        if let Err(error) = thread.spawn(move || state.run()) {
+            self.state.is_waiting.store(false, Ordering::Release);
             log::error!("reload: cannot start a thread: {error}; the settings are unchanged");
-            // It waits for the end of what it has asked for.
-            self.shared.supervisor.reloads();
-            self.shared
-                .supervisor
-                .has_reloaded(Some(&error.to_string()));
+            // A supervisor that has asked for the reload waits for its end.
+            let supervisor = &self.state.targets.supervisor;
+            supervisor.notify_reloading();
+            supervisor.notify_reloaded(Some(&error.to_string()));
         }
     }
 }
 
-impl Shared {
+impl ReloadState {
     fn run(&self) {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.waiting.store(false, Ordering::Release);
-        self.supervisor.reloads();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_waiting.store(false, Ordering::Release);
+        self.targets.supervisor.notify_reloading();
         let result = self.reload();
         match &result {
             Ok(()) => log::info!("reload: the new settings are in force"),
             Err(reason) => log::error!("reload: {reason}; the settings are unchanged"),
         }
-        self.supervisor.has_reloaded(result.err().as_deref());
-        drop(turn);
+        let failure = result.err();
+        self.targets.supervisor.notify_reloaded(failure.as_deref());
+        drop(running);
     }
 
     fn reload(&self) -> Result<(), String> {
-        let settings = Settings::read(&self.words).map_err(|stop| stop.to_string())?;
+        let targets = &self.targets;
+        let settings = Settings::read(&targets.args).map_err(|stop| stop.to_string())?;
         for warning in &settings.warnings {
             log::warn!("{warning}");
         }
-        let app = self.open(&settings).map_err(|error| self.explain(&error))?;
+        let app = open_app(&settings).map_err(|error| targets.explain(&error))?;
         let files = app.files().clone();
-        let handler = app.into_handler(&settings, self.users.as_ref());
-        // Behind the certificates nothing goes wrong any more.
+        let handler = app.into_handler(&settings, targets.users.as_ref());
+        // Checked before the certificates are replaced: nothing must fail after that.
         Server::check(&settings.config).map_err(|error| error.to_string())?;
-        let tls = self.tls.as_ref();
-        tls.map_or(Ok(()), |tls| tls::reload(tls, &settings.encryption))
-            .map_err(|error| self.explain(&error))?;
-        let reloaded = self.handle.reload(handler, &settings.config);
-        let redirect = self.redirect.as_ref();
-        reloaded
-            .and_then(|()| redirect.map_or(Ok(()), |redirect| redirect.reload(&settings)))
+        if let Some(tls) = &targets.tls {
+            tls::reload(tls, &settings.encryption).map_err(|error| targets.explain(&error))?;
+        }
+        targets
+            .exchange(handler, &settings)
             .map_err(|error| error.to_string())?;
         *self.drain_delay() = settings.drain_delay;
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
-        self.warn_of_what_stays(&settings);
+        *targets.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        targets.warn_of_unchanged_settings(&settings);
+        targets.warn_of_sandbox(&settings);
         Ok(())
     }
 
@@ -145,102 +137,120 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Opens what is served. In a sandbox a folder can be opened that cannot be read.
-    fn open(&self, settings: &Settings) -> Result<App, Error> {
-        for root in settings.roots() {
-            let read = match fs::metadata(&root) {
-                Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
-                Ok(metadata) if metadata.is_file() => fs::File::open(&root).map(drop),
-                // What else it may be is said by who opens it.
-                Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            };
-            read.map_err(|source| Error::Path {
-                purpose: "serve",
-                path: root,
-                source,
-            })?;
+impl ReloadTargets {
+    fn exchange(&self, handler: Router, settings: &Settings) -> Result<(), Error> {
+        self.server.reload(handler, &settings.config)?;
+        match &self.redirect {
+            Some(redirect) => redirect.reload(settings),
+            None => Ok(()),
         }
-        App::open(settings)
     }
 
+    /// Describes an error, with the sandbox as a possible cause.
     fn explain(&self, error: &Error) -> String {
-        let is_refused = matches!(error, Error::Path { source, .. }
+        let is_denied = matches!(error, Error::Path { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied);
-        match (is_refused, &self.confinement) {
-            (true, Confinement::InForce(_) | Confinement::Inherited) => format!(
+        if is_denied && self.sandbox.is_enforced() {
+            format!(
                 "{error}; if it is outside the sandbox, which was set up at startup, restart the server"
-            ),
-            _ => error.to_string(),
+            )
+        } else {
+            error.to_string()
         }
     }
 
-    /// Names what is not as the settings say now.
-    fn warn_of_what_stays(&self, now: &Settings) {
-        let began = &self.began;
-        let mut differ = Vec::new();
-        let mut compare = |name, is_same: bool| {
-            if !is_same {
-                differ.push(name);
-            }
-        };
-        let (old, new) = (&began.config, &now.config);
-        let has_same_encryption = began.encryption == now.encryption
-            || began.encryption != Encryption::Off
-                && matches!(now.encryption, Encryption::Certificates(_));
-        compare("bind", old.addresses == new.addresses);
-        compare("port", old.port == new.port);
-        compare("tls-cert", has_same_encryption);
-        compare("redirect-http", began.redirect_http == now.redirect_http);
-        compare("unix-mode", old.unix_mode == new.unix_mode);
-        compare("proxy-protocol", old.proxy_protocol == new.proxy_protocol);
-        compare("workers", old.workers == new.workers);
-        compare("admin", began.admin == now.admin);
-        compare("tui", began.view == now.view);
-        compare("users", began.users == now.users);
-        compare("state-dir", began.state_dir == now.state_dir);
-        compare("access-log", began.access_log == now.access_log);
-        compare("log-format", began.log_format == now.log_format);
-        compare("quiet", began.banner == now.banner);
-        compare(
-            "verbose",
-            began.log_level == now.log_level || began.banner != now.banner,
-        );
-        compare("no-sandbox", began.sandbox == now.sandbox);
-        compare("user", began.user == now.user);
-        compare("group", began.group == now.group);
-        if !differ.is_empty() {
+    /// Names the settings that differ from those of the start and cannot be changed.
+    fn warn_of_unchanged_settings(&self, new: &Settings) {
+        let old = &self.started_with;
+        let (old_config, new_config) = (&old.config, &new.config);
+        // Certificates can replace each other and a self-signed one, but TLS cannot be turned on or
+        // off.
+        let has_same_encryption = old.encryption == new.encryption
+            || old.encryption != Encryption::Off
+                && matches!(new.encryption, Encryption::Certificates(_));
+        let settings = [
+            ("bind", old_config.addresses == new_config.addresses),
+            ("port", old_config.port == new_config.port),
+            ("tls-cert", has_same_encryption),
+            ("redirect-http", old.redirect_http == new.redirect_http),
+            ("unix-mode", old_config.unix_mode == new_config.unix_mode),
+            (
+                "proxy-protocol",
+                old_config.proxy_protocol == new_config.proxy_protocol,
+            ),
+            ("workers", old_config.workers == new_config.workers),
+            ("admin", old.admin == new.admin),
+            ("tui", old.view == new.view),
+            ("users", old.users == new.users),
+            ("state-dir", old.state_dir == new.state_dir),
+            ("access-log", old.access_log == new.access_log),
+            ("log-format", old.log_format == new.log_format),
+            ("quiet", old.banner == new.banner),
+            (
+                "verbose",
+                old.log_level == new.log_level || old.banner != new.banner,
+            ),
+            ("no-sandbox", old.sandbox == new.sandbox),
+            ("user", old.user == new.user),
+            ("group", old.group == new.group),
+        ];
+        let differing: Vec<_> = settings
+            .iter()
+            .filter(|(_, is_same)| !is_same)
+            .map(|(name, _)| *name)
+            .collect();
+        if !differing.is_empty() {
             log::warn!(
                 "reload: these settings take effect only after a restart: {}",
-                differ.join(", ")
+                differing.join(", ")
             );
         }
-        if matches!(
-            self.confinement,
-            Confinement::InForce(_) | Confinement::Inherited
-        ) {
-            if !writable(now).is_subset(&writable(began)) {
-                log::warn!(
-                    "reload: the sandbox blocks uploads to a root that took none at startup; restart the server"
-                );
-            }
-            if follows(now) && !follows(began) {
-                log::warn!(
-                    "reload: the sandbox blocks links out of the roots, as none were followed at startup; restart the server"
-                );
-            }
+    }
+
+    /// Names what the new settings allow and the sandbox blocks.
+    fn warn_of_sandbox(&self, new: &Settings) {
+        if !self.sandbox.is_enforced() {
+            return;
+        }
+        let old = &self.started_with;
+        if !upload_roots(new).is_subset(&upload_roots(old)) {
+            log::warn!(
+                "reload: the sandbox blocks uploads to a root that took none at startup; restart the server"
+            );
+        }
+        if follows_links(new) && !follows_links(old) {
+            log::warn!(
+                "reload: the sandbox blocks links out of the roots, as none were followed at startup; restart the server"
+            );
         }
     }
 }
 
-/// The roots to which files may be uploaded.
-fn writable(settings: &Settings) -> BTreeSet<PathBuf> {
+/// Opens what is served. A sandbox may allow a root to be opened but not to be read, so that is
+/// tried first.
+fn open_app(settings: &Settings) -> Result<App, Error> {
+    for root in settings.roots() {
+        let read = match fs::metadata(&root) {
+            Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
+            Ok(metadata) if metadata.is_file() => fs::File::open(&root).map(drop),
+            // `App::open` reports any other kind of file.
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| Error::path("serve", root, error))?;
+    }
+    App::open(settings)
+}
+
+/// The roots that accept uploads.
+fn upload_roots(settings: &Settings) -> BTreeSet<PathBuf> {
     let roots = settings.sites().filter(|(_, site)| site.upload.is_some());
     roots.map(|(root, _)| root).collect()
 }
 
-fn follows(settings: &Settings) -> bool {
+fn follows_links(settings: &Settings) -> bool {
     let mut sites = settings.sites();
     sites.any(|(_, site)| site.symlinks == Symlinks::Follow)
 }

@@ -1,6 +1,6 @@
-//! Signals, and what each is for. One thread waits for them.
+//! Signals and what each does. One thread waits for them.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -11,60 +11,55 @@ use super::reload::Reload;
 use super::systemd::Supervisor;
 use super::upgrade::Upgrade;
 
-/// From now on they wait for whoever watches.
-pub(crate) fn catch() -> Result<Signals, Error> {
+const HANDLE_SIGNALS: &str = "handle signals";
+
+/// Registers the signals: from now on they are queued for [`SignalHandlers::spawn`].
+pub(crate) fn register() -> Result<Signals, Error> {
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2]);
-    signals.map_err(failed)
+    signals.map_err(Error::system(HANDLE_SIGNALS))
 }
 
-/// What they are for.
-pub(crate) struct Heeded {
-    /// SIGHUP reads the settings anew, and ends what was started in a terminal that is gone.
+/// What the signals act on.
+pub(crate) struct SignalHandlers {
+    /// SIGHUP reloads the settings. If it announces that the terminal is gone in which the process
+    /// was started, it shuts down as SIGTERM does.
     pub(crate) reload: Reload,
-    /// SIGUSR1 opens the files of the access log anew.
+    /// SIGUSR1 reopens the files of the access log.
     pub(crate) reopener: Option<Reopener>,
-    /// SIGUSR2 starts the program anew, as it is on the disk now, and ends when the new process
+    /// SIGUSR2 starts the program file as it is now, and shuts this process down once the new one
     /// serves.
     pub(crate) upgrade: Upgrade,
-    /// Ctrl-C and SIGTERM end gracefully, after a while in which load balancers can notice; a second
-    /// one at once.
-    pub(crate) ends: Vec<ServerHandle>,
-    /// It is told of the end.
+    /// SIGINT and SIGTERM shut these down gracefully, after the drain delay, in which load balancers
+    /// can notice. The second such signal ends the process at once.
+    pub(crate) servers: Vec<ServerHandle>,
+    /// Notified of the shutdown.
     pub(crate) supervisor: Supervisor,
 }
 
-impl Heeded {
-    /// Starts the thread that heeds them.
-    pub(crate) fn heed(self, signals: Signals) -> Result<(), Error> {
+impl SignalHandlers {
+    /// Starts the thread that handles the signals.
+    pub(crate) fn spawn(self, signals: Signals) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        let thread = thread.spawn(move || self.watch(signals));
-        thread.map(|_| ()).map_err(failed)
+        let thread = thread.spawn(move || self.run(signals));
+        thread.map(drop).map_err(Error::system(HANDLE_SIGNALS))
     }
 
-    fn watch(self, mut signals: Signals) {
-        let had_terminal = std::io::stdin().is_terminal();
-        let mut ends = 0;
+    fn run(self, mut signals: Signals) {
+        let had_terminal = io::stdin().is_terminal();
+        let mut is_shutting_down = false;
         for signal in &mut signals {
-            let is_hangup = had_terminal && !std::io::stdin().is_terminal();
-            match (signal, ends) {
-                (SIGHUP, _) if !is_hangup => self.reload.begin(),
-                (SIGUSR1, _) => {
+            let has_lost_terminal = had_terminal && !io::stdin().is_terminal();
+            match signal {
+                SIGHUP if !has_lost_terminal => self.reload.begin(),
+                SIGUSR1 => {
                     if let Some(reopener) = &self.reopener {
                         reopener.reopen();
                     }
                 }
-                (SIGUSR2, _) => self.upgrade.begin(),
-                (_, 0) => {
-                    ends = 1;
-                    log::info!(
-                        "shutdown: finishing responses in progress; a second signal exits at once"
-                    );
-                    self.upgrade.give_up();
-                    self.supervisor.ends();
-                    let delay = self.reload.drain_delay();
-                    for server in &self.ends {
-                        server.shut_down_after(delay);
-                    }
+                SIGUSR2 => self.upgrade.begin(),
+                _ if !is_shutting_down => {
+                    is_shutting_down = true;
+                    self.shut_down();
                 }
                 _ => {
                     #[cfg(feature = "tui")]
@@ -74,11 +69,14 @@ impl Heeded {
             }
         }
     }
-}
 
-fn failed(source: std::io::Error) -> Error {
-    Error::System {
-        doing: "handle signals",
-        source,
+    fn shut_down(&self) {
+        log::info!("shutdown: finishing responses in progress; a second signal exits at once");
+        self.upgrade.cancel();
+        self.supervisor.notify_stopping();
+        let delay = self.reload.drain_delay();
+        for server in &self.servers {
+            server.shut_down_after(delay);
+        }
     }
 }

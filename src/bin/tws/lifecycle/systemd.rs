@@ -1,21 +1,21 @@
-//! What a supervisor hears from a service, as systemd has it (sd_notify(3)): that it serves, reloads, is
-//! replaced and ends. The sockets that it gives are the business of `inheritance`. Without
-//! `NOTIFY_SOCKET` in the environment there is no supervisor, and nothing is said.
+//! Notifications to the supervisor, as systemd defines them (sd_notify(3)): the process serves,
+//! reloads, is replaced, stops. Sockets passed by the supervisor are in `inherited_sockets`. Without
+//! `NOTIFY_SOCKET` in the environment there is no supervisor, and nothing is sent.
 //!
-//! | when | what is said |
+//! | when | what is sent |
 //! |---|---|
-//! | it accepts connections | `READY=1`, `STATUS=` with where |
-//! | SIGHUP | `RELOADING=1`, `MONOTONIC_USEC=`, and afterwards `READY=1`; `STATUS=` says what was wrong |
-//! | SIGUSR2 | `MAINPID=` of the new process, when that serves; the rest is its to say |
+//! | the process accepts connections | `READY=1`, `STATUS=` with the addresses |
+//! | SIGHUP | `RELOADING=1`, `MONOTONIC_USEC=`, then `READY=1`; `STATUS=` with the error, if any |
+//! | SIGUSR2 | `MAINPID=` of the new process once it serves; that process sends the rest |
 //! | SIGTERM, SIGINT | `STOPPING=1` |
-//! | twice in the time of `WATCHDOG_USEC` | `WATCHDOG=1`, if all event loops answer |
+//! | twice in the time of `WATCHDOG_USEC` | `WATCHDOG=1`, if all event loops respond |
 //!
-//! The old process says `MAINPID=`, because it is the one that is believed: `NotifyAccess=main`, the
-//! default of `Type=notify` and `Type=notify-reload`, is enough for upgrades, too. The new one waits
-//! with what it has to say until it is the main one.
+//! `MAINPID=` is sent by the old process, because the supervisor accepts it from the main process
+//! alone: `NotifyAccess=main`, the default of `Type=notify` and `Type=notify-reload`, suffices for
+//! upgrades, too. The new process sends nothing until it is the main one.
 //!
-//! The socket is connected before anything is given up, so neither the sandbox nor `--user` is in the
-//! way. A supervisor that does not listen is waited for, but no longer than a second.
+//! The socket is connected before privileges are dropped, so neither the sandbox nor `--user` blocks
+//! it. A send to a supervisor that does not receive times out after a second.
 
 use std::io;
 use std::net::Shutdown;
@@ -31,31 +31,31 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tws::{Error, ServerHandle, ServerState};
 
-/// What a supervisor means for the process that it has started, and for none of that one's children.
-pub(crate) const FOR_ONE_PROCESS: [&str; 4] =
+/// The variables that a supervisor sets for the process that it starts, and not for its children.
+pub(crate) const PER_PROCESS_VARS: [&str; 4] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// How long it may take to tell the supervisor something.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout of sending one notification.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who is told. Copies are one.
+/// The supervisor of this process. Clones share the socket.
 #[derive(Clone)]
 pub(crate) struct Supervisor {
-    shared: Arc<Shared>,
+    state: Arc<SupervisorState>,
 }
 
-struct Shared {
+struct SupervisorState {
     /// `None` without a supervisor.
     socket: Option<UnixDatagram>,
-    /// Where it serves, once it does.
+    /// The status while serving: root and addresses. Set once the process serves.
     status: OnceLock<String>,
-    /// Another process is the main one.
-    is_relieved: AtomicBool,
+    /// Another process has become the main process.
+    is_superseded: AtomicBool,
 }
 
 impl Supervisor {
-    /// The one of `NOTIFY_SOCKET`. One that cannot be reached is warned of.
-    pub(crate) fn of_this_process() -> Self {
+    /// Connects to `NOTIFY_SOCKET`. A failure is logged as a warning.
+    pub(crate) fn from_env() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let socket = name.and_then(|name| match connect(name.as_bytes()) {
             Ok(socket) => Some(socket),
@@ -65,109 +65,105 @@ impl Supervisor {
                 None
             }
         });
-        Self::at(socket)
+        Self::with_socket(socket)
     }
 
-    fn at(socket: Option<UnixDatagram>) -> Self {
-        let shared = Shared {
+    fn with_socket(socket: Option<UnixDatagram>) -> Self {
+        let state = SupervisorState {
             socket,
             status: OnceLock::new(),
-            is_relieved: AtomicBool::new(false),
+            is_superseded: AtomicBool::new(false),
         };
         Self {
-            shared: Arc::new(shared),
+            state: Arc::new(state),
         }
     }
 
-    /// The process accepts connections; `status` says where.
-    pub(crate) fn serves(&self, status: String) {
-        let status = self.shared.status.get_or_init(|| status);
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    /// Reports that the process accepts connections; `status` says at which addresses.
+    pub(crate) fn notify_ready(&self, status: String) {
+        let status = self.state.status.get_or_init(|| status);
+        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
-    /// The settings are read anew.
-    pub(crate) fn reloads(&self) {
+    /// Reports that a reload has begun.
+    pub(crate) fn notify_reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
             Err(error) => log::warn!("sd_notify: cannot send RELOADING=1: {error}"),
         }
     }
 
-    /// They have been, unless there is a reason for which they stay.
-    pub(crate) fn has_reloaded(&self, reason: Option<&str>) {
-        // The main thread will say so.
-        let Some(serving) = self.shared.status.get() else {
+    /// Reports that a reload has ended, with the reason if it has failed.
+    pub(crate) fn notify_reloaded(&self, failure: Option<&str>) {
+        // Before the process serves, the main thread is still to send `READY=1`.
+        let Some(serving) = self.state.status.get() else {
             return;
         };
-        let status = match reason {
+        let status = match failure {
             None => serving.clone(),
             Some(reason) => format!("reload failed: {reason}; {serving}"),
         };
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&one_line(&status))]);
+        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(&status))]);
     }
 
-    /// The process finishes its answers.
-    pub(crate) fn ends(&self) {
-        self.tell(&[
+    /// Reports that the process shuts down.
+    pub(crate) fn notify_stopping(&self) {
+        self.send(&[
             NotifyState::Stopping,
             NotifyState::Status("finishing responses in progress"),
         ]);
     }
 
-    /// Another process serves in this one's place. From now on this one says nothing.
+    /// Reports the process that takes over from this one. Nothing more is sent by this one.
     pub(crate) fn hand_over(&self, pid: u32) {
-        self.tell(&[NotifyState::MainPid(pid)]);
-        self.shared.is_relieved.store(true, Ordering::Release);
+        self.send(&[NotifyState::MainPid(pid)]);
+        self.state.is_superseded.store(true, Ordering::Release);
     }
 
-    /// Says that the event loops of a server answer, for as long as they do, if that is wanted.
-    pub(crate) fn watch(&self, server: ServerHandle) -> Result<(), Error> {
-        // Another process's is no business of this one; see `FOR_ONE_PROCESS`.
+    /// Starts the thread that reports that the event loops of a server respond, if the supervisor has
+    /// a watchdog.
+    pub(crate) fn start_watchdog(&self, server: ServerHandle) -> Result<(), Error> {
+        // `WATCHDOG_PID` of another process is ignored; see `PER_PROCESS_VARS`.
         let limit = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
-        let (Some(limit), Some(_)) = (limit, &self.shared.socket) else {
+        let (Some(limit), Some(_)) = (limit, &self.state.socket) else {
             return Ok(());
         };
         let supervisor = self.clone();
-        let answers = move |patience| {
-            let silent = || server.silent_event_loops(patience).is_empty();
-            // Those that have finished say nothing more.
-            server.phase() >= ServerState::Draining || silent()
+        let all_respond = move |timeout| {
+            // Event loops that have ended do not respond; they end while the server drains.
+            server.phase() >= ServerState::Draining || server.silent_event_loops(timeout).is_empty()
         };
         let thread = thread::Builder::new().name("watchdog".to_owned());
-        let started = thread.spawn(move || supervisor.keep_awake(limit, answers));
-        started.map(drop).map_err(|source| Error::System {
-            doing: "start the watchdog",
-            source,
-        })
+        let started = thread.spawn(move || supervisor.run_watchdog(limit, all_respond));
+        started
+            .map(drop)
+            .map_err(Error::system("start the watchdog"))
     }
 
-    /// Tells for ever, twice within `limit`, that all is well. If it is not, that is asked again and
-    /// again.
-    fn keep_awake(&self, limit: Duration, answers: impl Fn(Duration) -> bool) {
+    /// Sends `WATCHDOG=1` twice within `limit` while all event loops respond; if one does not, checks
+    /// more often. `all_respond` waits for at most the given time.
+    fn run_watchdog(&self, limit: Duration, all_respond: impl Fn(Duration) -> bool) {
         let limit = limit.max(Duration::from_millis(1));
-        let mut was_well = false;
-        while !self.shared.is_relieved.load(Ordering::Acquire) {
-            let begun = Instant::now();
-            let is_well = answers(limit / 4);
-            let period = match is_well {
-                true => limit / 2,
-                false => limit / 16,
-            };
-            if is_well {
-                self.tell(&[NotifyState::Watchdog]);
-            } else if was_well {
+        let mut was_responding = false;
+        while !self.state.is_superseded.load(Ordering::Acquire) {
+            let start = Instant::now();
+            let is_responding = all_respond(limit / 4);
+            let period = if is_responding { limit / 2 } else { limit / 16 };
+            if is_responding {
+                self.send(&[NotifyState::Watchdog]);
+            } else if was_responding {
                 log::error!("watchdog: an event loop is unresponsive; withholding WATCHDOG=1");
             }
-            was_well = is_well;
-            thread::sleep(period.saturating_sub(begun.elapsed()));
+            was_responding = is_responding;
+            thread::sleep(period.saturating_sub(start.elapsed()));
         }
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(socket) = &self.shared.socket else {
+    fn send(&self, states: &[NotifyState<'_>]) {
+        let Some(socket) = &self.state.socket else {
             return;
         };
-        if self.shared.is_relieved.load(Ordering::Acquire) {
+        if self.state.is_superseded.load(Ordering::Acquire) {
             return;
         }
         let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
@@ -180,7 +176,8 @@ impl Supervisor {
     }
 }
 
-/// The crate that knows the words knows no abstract names, and connects anew for each word.
+/// Connects to a path or an abstract name. The crate `sd_notify` supports no abstract names, and it
+/// connects anew for each notification.
 fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     match name {
@@ -193,11 +190,11 @@ fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
         }
     }
     socket.shutdown(Shutdown::Read)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(socket)
 }
 
-/// Each line is a word of its own to the supervisor.
+/// The supervisor takes each line as a notification, so none may come from a text.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -208,77 +205,80 @@ mod tests {
 
     fn pair() -> (Supervisor, UnixDatagram) {
         let (ours, theirs) = UnixDatagram::pair().expect("a pair");
-        (Supervisor::at(Some(ours)), theirs)
+        (Supervisor::with_socket(Some(ours)), theirs)
     }
 
-    fn heard(socket: &UnixDatagram) -> String {
-        let mut room = [0; 4096];
-        let count = socket.recv(&mut room).expect("a word");
-        String::from_utf8_lossy(&room[..count]).into_owned()
+    fn received(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 4096];
+        let count = socket.recv(&mut buffer).expect("a notification");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
     }
 
     #[test]
-    fn what_is_said_is_a_line_each() {
+    fn notifications_are_one_line_each() {
         let (supervisor, socket) = pair();
-        supervisor.serves("at\nhome".to_owned());
-        assert_eq!(heard(&socket), "READY=1\nSTATUS=at home");
-        supervisor.reloads();
-        let text = heard(&socket);
+        supervisor.notify_ready("at\nhome".to_owned());
+        assert_eq!(received(&socket), "READY=1\nSTATUS=at home");
+        supervisor.notify_reloading();
+        let text = received(&socket);
         let time = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
         let time: u64 = time.and_then(|time| time.parse().ok()).expect("a time");
         assert!(time > 0);
-        supervisor.has_reloaded(Some("a\nb"));
-        let text = heard(&socket);
+        supervisor.notify_reloaded(Some("a\nb"));
+        let text = received(&socket);
         assert_eq!(text, "READY=1\nSTATUS=reload failed: a b; at home");
-        supervisor.has_reloaded(None);
-        assert_eq!(heard(&socket), "READY=1\nSTATUS=at home");
+        supervisor.notify_reloaded(None);
+        assert_eq!(received(&socket), "READY=1\nSTATUS=at home");
         supervisor.hand_over(7);
-        // The rest is said by the other process.
-        supervisor.ends();
-        supervisor.has_reloaded(None);
+        // The other process sends the rest.
+        supervisor.notify_stopping();
+        supervisor.notify_reloaded(None);
         drop(supervisor);
-        assert_eq!(heard(&socket), "MAINPID=7");
+        assert_eq!(received(&socket), "MAINPID=7");
         socket.set_nonblocking(true).expect("a socket");
         assert!(!matches!(socket.recv(&mut [0; 64]), Ok(1..)));
     }
 
     #[test]
-    fn the_watchdog_hears_only_of_event_loops_that_answer() {
+    fn watchdog_is_sent_only_while_event_loops_respond() {
         const ROUNDS: usize = 3;
         let (supervisor, socket) = pair();
-        let asked = std::cell::Cell::new(0);
-        let answers = |_| {
-            asked.set(asked.get() + 1);
-            if asked.get() == 2 * ROUNDS {
-                supervisor.shared.is_relieved.store(true, Ordering::Release);
+        let checks = std::cell::Cell::new(0);
+        let all_respond = |_| {
+            checks.set(checks.get() + 1);
+            if checks.get() == 2 * ROUNDS {
+                supervisor
+                    .state
+                    .is_superseded
+                    .store(true, Ordering::Release);
             }
-            asked.get() % 2 == 1
+            checks.get() % 2 == 1
         };
-        supervisor.keep_awake(Duration::ZERO, answers);
+        supervisor.run_watchdog(Duration::ZERO, all_respond);
         for _ in 0..ROUNDS {
-            assert_eq!(heard(&socket), "WATCHDOG=1");
+            assert_eq!(received(&socket), "WATCHDOG=1");
         }
         socket.set_nonblocking(true).expect("a socket");
         assert!(socket.recv(&mut [0; 64]).is_err());
     }
 
     #[test]
-    fn a_supervisor_is_found_by_a_path_and_by_an_abstract_name() {
+    fn notify_socket_is_path_or_abstract_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
         let name = format!("tws-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        for (there, name) in [
+        for (receiver, name) in [
             (UnixDatagram::bind(&path), path.display().to_string()),
             (UnixDatagram::bind_addr(&address), format!("@{name}")),
         ] {
-            let there = there.expect("a socket");
-            let here = connect(name.as_bytes()).expect("a supervisor");
-            here.send(b"x").expect("sent");
-            assert_eq!(heard(&there), "x");
+            let receiver = receiver.expect("a socket");
+            let sender = connect(name.as_bytes()).expect("connected");
+            sender.send(b"x").expect("sent");
+            assert_eq!(received(&receiver), "x");
         }
-        for wrong in ["/nowhere", "@", "relative", "vsock:2:1"] {
-            connect(wrong.as_bytes()).expect_err(wrong);
+        for invalid in ["/nowhere", "@", "relative", "vsock:2:1"] {
+            connect(invalid.as_bytes()).expect_err(invalid);
         }
     }
 }

@@ -1,13 +1,14 @@
-//! The program is replaced while it serves. On SIGUSR2 the process starts its own file anew, as it is
-//! on the disk by then, with the same arguments, and hands its listeners to the new process. When
-//! that says that it serves, the old one finishes its answers and ends; if it does not come to that,
-//! the old one goes on.
+//! The upgrade of the program while it serves. On SIGUSR2 the process executes its own file as it is
+//! now, with the same arguments, and passes its listeners to the new process. Once the new process
+//! reports that it serves, the old one finishes its responses and ends; if the new one fails, the
+//! old one continues.
 //!
-//! The two talk over a socket that is the new process's standard input, which is the one descriptor
-//! that a process may take without being told where it is. One message carries each listener
-//! (`SCM_RIGHTS`); one byte comes back, and the end of the socket says that the supervisor, if there
-//! is one, knows whom to listen to. Both accept from the same queues for a moment, so no client
-//! notices. What is meant for one process of the supervisor's is not passed on.
+//! The two communicate over a socket that is the standard input of the new process, the one
+//! descriptor that a process can take without knowing its number. Each listener is passed in one
+//! message (`SCM_RIGHTS`); the new process sends one byte when it serves, and the old process closes
+//! the socket once it has told the supervisor, if any, which process is the main one. Both accept
+//! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
+//! a single process are not passed on.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -24,37 +25,47 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::{Pid, getppid};
-use tws::{Error, Server, ServerHandle};
+use tws::{Error, Server, ServerHandle, ServerState};
 
-use super::systemd::{FOR_ONE_PROCESS, Supervisor};
+use super::systemd::{PER_PROCESS_VARS, Supervisor};
 
-/// Says to the new process whose child it must be and how many listeners it gets, server by server:
-/// `PID:COUNT,COUNT`. 0 is of a server that there is not.
+/// The variable that tells the new process which process is its parent and how many listeners it
+/// receives for each server: `PID:COUNT,COUNT`. The count of a missing server is 0.
 pub(crate) const VARIABLE: &str = "TWS_UPGRADE";
 
-/// How long the new process may take to serve; large user databases are opened in that time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time in which the new process must serve. It includes opening a large user database.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long it waits for the old one to have told the supervisor of it.
-const TELLING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the new process waits until the old one has notified the supervisor.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the old one serves on while its other listeners end: watchers take theirs.
-const OTHERS_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the main server of the old process continues while the others drain: clients that watch
+/// the operators' listener take as long as their drain timeout.
+const DRAIN_OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What it says then.
+/// The byte that the new process sends when it serves.
 const READY: u8 = b'+';
 
-/// The process that this one takes the place of.
-pub(crate) struct Ancestor {
-    /// Open until this process serves or has ended, for when it closes before, that process kills
-    /// this one, which may have to say what is wrong.
+/// The process that this one takes over from.
+pub(crate) struct PreviousProcess {
+    /// Not closed on drop, but when this process serves or has ended: if it were closed earlier, the
+    /// previous process would kill this one, possibly before it has printed its error.
     socket: ManuallyDrop<UnixStream>,
+    /// The number of listeners of each server.
     counts: Vec<usize>,
 }
 
-impl Ancestor {
-    /// `None` if this process was started like any other.
-    pub(crate) fn of_this_process() -> Result<Option<Self>, Error> {
+/// The listeners of each server, in the order of [`Upgrade::new`]. `None` for a server that the
+/// previous process did not have.
+pub(crate) struct PassedListeners {
+    pub(crate) main: Option<Vec<OwnedFd>>,
+    pub(crate) admin: Option<Vec<OwnedFd>>,
+    pub(crate) redirect: Option<Vec<OwnedFd>>,
+}
+
+impl PreviousProcess {
+    /// `None` if this process was not started by an upgrade.
+    pub(crate) fn from_env() -> Result<Option<Self>, Error> {
         let Some(counts) = std::env::var(VARIABLE)
             .ok()
             .and_then(|text| counts_in(&text))
@@ -63,41 +74,45 @@ impl Ancestor {
         };
         let take = || {
             let socket = io::stdin().as_fd().try_clone_to_owned()?;
-            // Whoever reads from it finds nothing.
+            // Later reads from standard input must find nothing.
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             Ok(ManuallyDrop::new(UnixStream::from(socket)))
         };
-        let socket = take().map_err(failed("take over from the previous process"))?;
+        let socket = take().map_err(Error::system("take over from the previous process"))?;
         Ok(Some(Self { socket, counts }))
     }
 
-    /// Those of each server, in the order of [`Upgrade::new`]; `None` for one that there was not.
-    pub(crate) fn listeners(&self) -> Result<Vec<Option<Vec<OwnedFd>>>, Error> {
+    /// Receives the listeners.
+    pub(crate) fn listeners(&self) -> Result<PassedListeners, Error> {
         let receive = |count: &usize| (0..*count).map(|_| receive(&self.socket)).collect();
         let listeners: io::Result<Vec<Vec<_>>> = self.counts.iter().map(receive).collect();
-        let listeners = listeners.map_err(failed("take over the listeners"))?;
-        let there = |own: Vec<_>| (!own.is_empty()).then_some(own);
-        Ok(listeners.into_iter().map(there).collect())
+        let mut listeners = listeners
+            .map_err(Error::system("take over the listeners"))?
+            .into_iter();
+        let mut next = || listeners.next().filter(|own| !own.is_empty());
+        Ok(PassedListeners {
+            main: next(),
+            admin: next(),
+            redirect: next(),
+        })
     }
 
-    /// Says that this process serves, and gives the one before time to tell the supervisor.
-    pub(crate) fn relieve(mut self) -> Result<(), Error> {
-        let said = self.socket.write_all(&[READY]);
-        let waits = said.and_then(|()| self.socket.set_read_timeout(Some(TELLING_PATIENCE)));
-        if waits.is_ok() {
-            // Nothing comes but the end, and without it this process serves as well.
+    /// Reports that this process serves, and waits until the previous process has notified the
+    /// supervisor.
+    pub(crate) fn take_over(mut self) -> Result<(), Error> {
+        let sent = self.socket.write_all(&[READY]);
+        let notified = sent.and_then(|()| self.socket.set_read_timeout(Some(NOTIFY_TIMEOUT)));
+        if notified.is_ok() {
+            // The only event is the end of the socket. If it does not come in time, this process
+            // serves nevertheless.
             let _ = self.socket.read(&mut [0]);
         }
         drop(ManuallyDrop::into_inner(self.socket));
-        waits.map_err(failed("notify the previous process"))
+        notified.map_err(Error::system("notify the previous process"))
     }
 }
 
-fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::System { doing, source }
-}
-
-/// Nothing if the variable is meant for another process.
+/// Parses [`VARIABLE`]. `None` if it is meant for another process.
 fn counts_in(text: &str) -> Option<Vec<usize>> {
     let (parent, counts) = text.split_once(':')?;
     let parent = Pid::from_raw(parent.parse().ok()?);
@@ -105,91 +120,99 @@ fn counts_in(text: &str) -> Option<Vec<usize>> {
     counts.ok().filter(|_| parent == getppid())
 }
 
-/// Starts the process that takes this one's place.
+/// The servers of this process, whose listeners an upgrade passes on.
+pub(crate) struct Servers<'a> {
+    pub(crate) main: &'a Server,
+    pub(crate) admin: Option<&'a Server>,
+    pub(crate) redirect: Option<&'a Server>,
+}
+
+/// Starts the process that takes over from this one.
 pub(crate) struct Upgrade {
-    shared: Arc<Shared>,
+    process: Arc<UpgradeProcess>,
 }
 
-struct Shared {
+struct UpgradeProcess {
     program: PathBuf,
-    /// The first is that of the server itself.
-    handles: Vec<ServerHandle>,
+    main_server: ServerHandle,
+    side_servers: Vec<ServerHandle>,
     supervisor: Supervisor,
-    phase: Mutex<Phase>,
+    state: Mutex<UpgradeState>,
 }
 
-enum Phase {
+enum UpgradeState {
+    /// Duplicates of the listeners of each server. The order is the same in all versions.
     Serving(Vec<Vec<OwnedFd>>),
-    /// A new process is to start, or does.
+    /// The new process is about to start (`None`) or starting.
     Upgrading(Option<Child>),
-    /// This one serves no more.
+    /// This process is shutting down.
     Ending,
 }
 
 impl Upgrade {
-    /// Of a process that has these servers. Their order is that of every version; one that there is
-    /// not is `None`.
-    pub(crate) fn new<'s>(
-        servers: impl IntoIterator<Item = Option<&'s Server>>,
-        supervisor: Supervisor,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(servers: &Servers<'_>, supervisor: Supervisor) -> Result<Self, Error> {
         let program = program(std::env::args_os().next());
-        let mut handles = Vec::new();
-        let mut listeners = Vec::new();
-        for server in servers {
-            handles.extend(server.map(Server::handle));
-            listeners.push(server.map_or(Ok(Vec::new()), Server::listeners)?);
-        }
-        let shared = Shared {
-            program: program.map_err(failed("find the file of this program"))?,
-            handles,
+        let side_servers = [servers.admin, servers.redirect];
+        let listeners = [Some(servers.main)]
+            .into_iter()
+            .chain(side_servers)
+            .map(|server| server.map_or(Ok(Vec::new()), Server::listeners))
+            .collect::<Result<_, _>>()?;
+        let process = UpgradeProcess {
+            program: program.map_err(Error::system("find the file of this program"))?,
+            main_server: servers.main.handle(),
+            side_servers: side_servers
+                .into_iter()
+                .flatten()
+                .map(Server::handle)
+                .collect(),
             supervisor,
-            phase: Mutex::new(Phase::Serving(listeners)),
+            state: Mutex::new(UpgradeState::Serving(listeners)),
         };
         Ok(Self {
-            shared: Arc::new(shared),
+            process: Arc::new(process),
         })
     }
 
-    /// Does not wait for it.
+    /// Starts an upgrade and returns at once.
     pub(crate) fn begin(&self) {
-        let mut phase = self.shared.phase();
-        match std::mem::replace(&mut *phase, Phase::Upgrading(None)) {
-            Phase::Serving(listeners) => {
-                let shared = Arc::clone(&self.shared);
+        let mut state = self.process.state();
+        match std::mem::replace(&mut *state, UpgradeState::Upgrading(None)) {
+            UpgradeState::Serving(listeners) => {
+                let process = Arc::clone(&self.process);
                 let thread = std::thread::Builder::new().name("upgrade".to_owned());
-                if let Err(error) = thread.spawn(move || shared.run(listeners)) {
-                    // The listeners are gone with the closure: there is no second attempt.
+                if let Err(error) = thread.spawn(move || process.run(listeners)) {
+                    // The listeners were dropped with the closure: there is no second attempt.
                     log::error!(
                         "upgrade: cannot start a thread: {error}; restart the server to upgrade it"
                     );
                 }
             }
             other => {
-                *phase = other;
+                *state = other;
                 log::warn!("upgrade: ignored, as an upgrade or a shutdown is in progress");
             }
         }
     }
 
-    /// This process ends, and no other takes its place.
-    pub(crate) fn give_up(&self) {
-        let before = std::mem::replace(&mut *self.shared.phase(), Phase::Ending);
-        if let Phase::Upgrading(Some(mut child)) = before {
-            end(&mut child);
+    /// Cancels an upgrade that is in progress, and prevents others: this process shuts down.
+    pub(crate) fn cancel(&self) {
+        let previous = std::mem::replace(&mut *self.process.state(), UpgradeState::Ending);
+        if let UpgradeState::Upgrading(Some(mut child)) = previous {
+            kill(&mut child);
         }
     }
 }
 
-impl Shared {
+impl UpgradeProcess {
     fn run(&self, listeners: Vec<Vec<OwnedFd>>) {
         let ready = self.start(&listeners);
-        let mut phase = self.phase();
-        match (std::mem::replace(&mut *phase, Phase::Ending), ready) {
-            (Phase::Upgrading(Some(child)), Ok(Some(socket))) => {
-                // Signals are heeded while the rest takes its time.
-                drop(phase);
-                // They must not outlive those of the acceptor.
+        let mut state = self.state();
+        match (std::mem::replace(&mut *state, UpgradeState::Ending), ready) {
+            (UpgradeState::Upgrading(Some(child)), Ok(Some(socket))) => {
+                // The rest takes time; signals are handled meanwhile.
+                drop(state);
+                // The duplicates must be closed before the acceptor closes its listeners.
                 drop(listeners);
                 let pid = child.id();
                 self.supervisor.hand_over(pid);
@@ -197,22 +220,22 @@ impl Shared {
                 log::warn!(
                     "upgrade: process {pid} serves now; this process finishes its responses"
                 );
-                self.leave();
+                self.shut_down();
             }
-            (Phase::Upgrading(child), Err(error)) => {
-                child.into_iter().for_each(|mut child| end(&mut child));
-                *phase = Phase::Serving(listeners);
-                let reason = explain(&error);
+            (UpgradeState::Upgrading(child), Err(error)) => {
+                child.into_iter().for_each(|mut child| kill(&mut child));
+                *state = UpgradeState::Serving(listeners);
+                let reason = start_failure(&error);
                 let program = self.program.display();
                 log::error!("upgrade: {program}: {reason}; this process continues to serve");
             }
-            // This process was told to end in the meantime.
+            // The upgrade was cancelled meanwhile.
             _ => {}
         }
     }
 
-    /// Starts the new process and waits until it serves. It waits for the end of the socket then;
-    /// `None` if this process ends instead.
+    /// Starts the new process, waits until it serves, and returns the socket, for whose end the new
+    /// process waits. `None` if the upgrade was cancelled.
     fn start(&self, listeners: &[Vec<OwnedFd>]) -> io::Result<Option<UnixStream>> {
         let (mut ours, theirs) = UnixStream::pair()?;
         let counts: Vec<_> = listeners.iter().map(|own| own.len().to_string()).collect();
@@ -222,46 +245,43 @@ impl Shared {
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
-        for name in FOR_ONE_PROCESS {
+        for name in PER_PROCESS_VARS {
             command.env_remove(name);
         }
-        match &mut *self.phase() {
-            Phase::Upgrading(child) => *child = Some(command.spawn()?),
-            Phase::Serving(_) | Phase::Ending => return Ok(None),
+        match &mut *self.state() {
+            UpgradeState::Upgrading(child) => *child = Some(command.spawn()?),
+            UpgradeState::Serving(_) | UpgradeState::Ending => return Ok(None),
         }
-        // Our copy of its end of the socket: without it, its end is the end.
+        // The command holds a duplicate of the other end of the socket. Once it is closed, the exit
+        // of the new process is the end of the socket.
         drop(command);
         for listener in listeners.iter().flatten() {
             send(&ours, listener)?;
         }
-        ours.set_read_timeout(Some(PATIENCE))?;
+        ours.set_read_timeout(Some(START_TIMEOUT))?;
         ours.read_exact(&mut [0])?;
         Ok(Some(ours))
     }
 
-    /// The server itself comes last: who asks at the operators' listener in the meantime must hear
-    /// of no end, for there the new process answers, too.
-    fn leave(&self) {
-        let Some((server, others)) = self.handles.split_first() else {
-            return;
-        };
-        others.iter().for_each(ServerHandle::shut_down);
-        let end = Instant::now() + OTHERS_PATIENCE;
-        for other in others {
-            other.wait_for(
-                tws::ServerState::Ended,
-                end.saturating_duration_since(Instant::now()),
-            );
+    /// Shuts the servers down, the main one last: the new process responds at the operators'
+    /// listener as well, so the listener of this process must not report a shutdown.
+    fn shut_down(&self) {
+        self.side_servers.iter().for_each(ServerHandle::shut_down);
+        let end = Instant::now() + DRAIN_OTHERS_TIMEOUT;
+        for server in &self.side_servers {
+            let left = end.saturating_duration_since(Instant::now());
+            server.wait_for(ServerState::Ended, left);
         }
-        server.shut_down();
+        self.main_server.shut_down();
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, UpgradeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn explain(error: &io::Error) -> String {
+/// Describes why the new process has not become ready.
+fn start_failure(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe
@@ -273,12 +293,13 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-fn end(child: &mut Child) {
-    // It may have ended by itself.
+fn kill(child: &mut Child) {
+    // The process may have exited by itself.
     let _ = child.kill();
     let _ = child.wait();
 }
 
+/// Sends a listener.
 fn send(socket: &UnixStream, listener: &OwnedFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -293,6 +314,7 @@ fn send(socket: &UnixStream, listener: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Receives a listener.
 fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -314,16 +336,16 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     }
 }
 
-/// The path this program was started as: what lies there later is its successor. A link that a new
-/// version is put behind stays a link.
-fn program(typed: Option<OsString>) -> io::Result<PathBuf> {
+/// Returns the path by which this program was started: an upgrade executes the file that is there
+/// then. A symbolic link is kept, as it may lead to a new version by then.
+fn program(first_argument: Option<OsString>) -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let typed = PathBuf::from(typed.unwrap_or_default());
+    let typed = PathBuf::from(first_argument.unwrap_or_default());
     let found = match typed.components().count() {
         1 => {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            let places: Vec<_> = std::env::split_paths(&path).collect();
-            places
+            let folders: Vec<_> = std::env::split_paths(&path).collect();
+            folders
                 .into_iter()
                 .map(|folder| folder.join(&typed))
                 .find(|path| path.is_file())
@@ -342,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_is_for_one_child() {
+    fn variable_is_ignored_by_other_processes() {
         let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         assert_eq!(counts_in(&format!("{parent}:2")), Some(vec![2]));
         assert_eq!(counts_in(&format!("{parent}:2,1")), Some(vec![2, 1]));
@@ -355,19 +377,19 @@ mod tests {
     }
 
     #[test]
-    fn listeners_go_through_a_socket() {
+    fn listener_is_passed_through_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (here, there) = UnixStream::pair().expect("a pair");
-        send(&here, &listener.try_clone().expect("a copy").into()).expect("sent");
-        let received = receive(&there).expect("received").into();
+        let (sender, receiver) = UnixStream::pair().expect("a pair");
+        send(&sender, &listener.try_clone().expect("a duplicate").into()).expect("sent");
+        let received = receive(&receiver).expect("received").into();
         let address = |listener: &TcpListener| listener.local_addr().expect("an address");
         assert_eq!(address(&received), address(&listener));
-        drop(here);
-        assert!(receive(&there).is_err());
+        drop(sender);
+        assert!(receive(&receiver).is_err());
     }
 
     #[test]
-    fn a_program_knows_its_own_path() {
+    fn program_is_found_by_its_own_path() {
         let own = std::env::current_exe().expect("a path");
         for typed in [
             None,

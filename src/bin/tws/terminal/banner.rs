@@ -13,7 +13,7 @@ use super::qr::qr_code;
 use super::startup_warnings;
 use crate::cli::{Encryption, QrOutput, Settings};
 use crate::confinement::privileges;
-use crate::confinement::sandbox::Confinement;
+use crate::confinement::sandbox::SandboxStatus;
 use crate::services::tls::Tls;
 
 const NAME: Style = Style::new().bold();
@@ -30,7 +30,7 @@ pub(crate) struct BannerInfo<'a> {
     /// The listener that redirects to HTTPS.
     pub(crate) redirect: Option<&'a ServerHandle>,
     pub(crate) tls: Option<&'a Tls>,
-    pub(crate) confinement: &'a Confinement,
+    pub(crate) confinement: &'a SandboxStatus,
 }
 
 impl BannerInfo<'_> {

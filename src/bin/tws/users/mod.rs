@@ -25,7 +25,7 @@ use tws::Error;
 use tws::site::Store;
 
 use crate::cli::Settings;
-use crate::confinement::privileges::Identity;
+use crate::confinement::privileges::RunAs;
 use crate::confinement::state_dir;
 
 pub(crate) use routes::{add_explained_routes, add_routes};
@@ -54,7 +54,7 @@ pub(crate) fn locate(settings: &Settings) -> Result<Option<Store>, Error> {
 }
 
 /// Creates the missing folders of a database file; they belong to `owner`.
-pub(crate) fn create_folders(store: &Store, owner: Option<&Identity>) -> Result<(), Error> {
+pub(crate) fn create_folders(store: &Store, owner: Option<&RunAs>) -> Result<(), Error> {
     match store {
         Store::Sqlite(path) => state_dir::create_folders_of(path, owner),
         _ => Ok(()),
