@@ -158,7 +158,7 @@ impl Resources {
                 let auth = admin_auth(settings, endpoint)?;
                 let listeners = inherited.admin;
                 let is_inherited = listeners.is_some();
-                let admin = admin::open(endpoint, listeners, watched, auth)?;
+                let admin = admin::open(endpoint, listeners, &watched, auth)?;
                 if !is_inherited {
                     own_sockets(admin.server(), owner)?;
                 }

@@ -36,11 +36,11 @@ pub(crate) struct Watched<'a> {
 pub(crate) fn open(
     endpoint: &Endpoint,
     inherited: Option<Vec<OwnedFd>>,
-    watched: Watched<'_>,
+    watched: &Watched<'_>,
     auth: Option<AuthLayer>,
 ) -> Result<SideServer, Error> {
     let config = config(endpoint);
-    let handler = handler(endpoint, &watched, auth);
+    let handler = handler(endpoint, watched, auth);
     let side_server = match inherited {
         Some(listeners) => SideServer::from_listeners(Role::Admin, listeners, config, handler)?,
         None => {
