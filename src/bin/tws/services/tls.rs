@@ -1,9 +1,25 @@
 //! The certificates that the settings name, or one made for a try-out.
 
+use tws::Error;
+
+use crate::cli::Encryption;
+
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{Tls, open, reload};
+use disabled::replace;
+#[cfg(not(feature = "tls"))]
+pub(crate) use disabled::{Tls, open};
 #[cfg(feature = "tls")]
-pub(crate) use enabled::{Tls, open, reload};
+use enabled::replace;
+#[cfg(feature = "tls")]
+pub(crate) use enabled::{Tls, open};
+
+/// Reads the certificates of new settings, or the present files again if the settings name none.
+pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
+    if let Some(certificates) = replace(tls, encryption)? {
+        log::warn!("tls: certificates reloaded: {certificates}");
+    }
+    Ok(())
+}
 
 #[cfg(feature = "tls")]
 mod enabled {
@@ -29,17 +45,16 @@ mod enabled {
         }
     }
 
-    /// Reads the certificates of new settings, or the present files again if the settings name
-    /// none.
-    pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
+    /// Reads the certificates and describes them. `None` if they have not changed.
+    pub(super) fn replace(tls: &Tls, encryption: &Encryption) -> Result<Option<String>, Error> {
         let reloaded = match encryption {
             Encryption::Certificates(pairs) => tls.replace(key_pairs(pairs))?,
             Encryption::Off | Encryption::SelfSigned => tls.reload()?,
         };
-        if let Reloaded::Changed = reloaded {
-            log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
-        }
-        Ok(())
+        Ok(match reloaded {
+            Reloaded::Changed => Some(tls.describe().join("; ")),
+            Reloaded::Unchanged => None,
+        })
     }
 
     fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
@@ -98,7 +113,7 @@ mod disabled {
         }
     }
 
-    pub(crate) fn reload(tls: &Tls, _: &Encryption) -> Result<(), Error> {
+    pub(super) fn replace(tls: &Tls, _: &Encryption) -> Result<Option<String>, Error> {
         match *tls {}
     }
 }
