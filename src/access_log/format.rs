@@ -5,14 +5,48 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Completion, Format, Record};
 use crate::http::target::Target;
+use crate::proto::record::{Completion, Record};
+
+/// The format of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `name|ip|port|count`, where `count` is the number of requests for that name since the start.
+    ///
+    /// The name is the decoded path without its leading slash, and `/` for the root. It is `-` for a
+    /// request that could not be parsed. The count is `-` if the table of names is full: it has room
+    /// for 10,000 names of up to 1 KiB each, and failed requests may use at most half of it.
+    AccessCount,
+    /// The Common Log Format of NCSA and Apache, in UTC.
+    Common,
+    /// The Common Log Format with Referer and User-Agent.
+    Combined,
+    /// A JSON object in ASCII.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "access-count" => Ok(Self::AccessCount),
+            "common" => Ok(Self::Common),
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Err(format!(
+                "unknown access log format: {text}; use access-count, common, combined or json"
+            )),
+        }
+    }
+}
 
 /// Renders records in one format, with the state that the format needs.
 #[derive(Debug)]

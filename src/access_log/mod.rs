@@ -3,63 +3,32 @@
 //! An event loop collects [`Record`]s in its [`LogSender`] and passes them on in batches, through a
 //! bounded queue that it never waits for. A log that cannot be written (a full disk, a pipe without a
 //! reader) does not delay requests: lines that do not fit into the queue are dropped and counted. The
-//! submodule `format` renders lines; `writer` writes them.
+//! submodule `format` renders lines; `writer` writes them; `message` has what the senders and the writer
+//! share.
 
 mod format;
+mod message;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 pub use crate::proto::record::{Completion, Record};
+pub use format::Format;
 
 use crate::error::Error;
 use format::Renderer;
-use writer::{LogOutput, LogWriter};
-
-/// The format of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `name|ip|port|count`, where `count` is the number of requests for that name since the start.
-    ///
-    /// The name is the decoded path without its leading slash, and `/` for the root. It is `-` for a
-    /// request that could not be parsed. The count is `-` if the table of names is full: it has room
-    /// for 10,000 names of up to 1 KiB each, and failed requests may use at most half of it.
-    AccessCount,
-    /// The Common Log Format of NCSA and Apache, in UTC.
-    Common,
-    /// The Common Log Format with Referer and User-Agent.
-    Combined,
-    /// A JSON object in ASCII.
-    Json,
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "access-count" => Ok(Self::AccessCount),
-            "common" => Ok(Self::Common),
-            "combined" => Ok(Self::Combined),
-            "json" => Ok(Self::Json),
-            _ => Err(format!(
-                "unknown access log format: {text}; use access-count, common, combined or json"
-            )),
-        }
-    }
-}
+use message::{Batch, LogMessage, LogState, TimedRecord};
+use writer::{LogOutput, LogWriter, append_to};
 
 /// Where lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,42 +61,6 @@ impl UnstartedLog {
     pub fn start(self) -> Result<AccessLog, Error> {
         AccessLog::with_outputs(self.format, self.outputs)
     }
-}
-
-/// A record and the time at which its exchange ended.
-#[derive(Debug)]
-struct TimedRecord {
-    record: Record,
-    time: SystemTime,
-}
-
-/// The records that one event loop passes on together.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<TimedRecord>,
-    /// The memory that the records use.
-    bytes: usize,
-}
-
-/// A message to the writer. Messages are handled in order.
-#[derive(Debug)]
-enum LogMessage {
-    Batch(Batch),
-    /// Reopen the files. Batches sent before go to the old files, later ones to the new files.
-    Reopen,
-}
-
-/// The counters that the senders, the writer and the log share.
-#[derive(Debug, Default)]
-struct LogState {
-    /// Lines that were not written, counted for each destination.
-    dropped: AtomicU64,
-    /// Lines in the queue that are not written yet.
-    queued: AtomicU64,
-    /// The memory that these lines use, in bytes.
-    queued_bytes: AtomicUsize,
-    /// Set when the writer is to stop once the queue is empty.
-    finishing: AtomicBool,
 }
 
 /// Reads the number of dropped lines, also after the log has ended.
@@ -280,18 +213,6 @@ fn open(destination: &LogDestination) -> Result<LogOutput, Error> {
 /// Opens standard output without std's lock and line buffer, which a blocked writer would hold.
 fn unbuffered_stdout() -> io::Result<File> {
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    let is_fifo = path
-        .metadata()
-        .is_ok_and(|metadata| metadata.file_type().is_fifo());
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        // Opened for reading as well, a FIFO does not block until another reader opens it (fifo(7)).
-        .read(is_fifo)
-        .open(path)
 }
 
 /// Reopens the files of an access log, for example after logrotate(8) has renamed them. While a

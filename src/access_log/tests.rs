@@ -1,5 +1,6 @@
 //! Tests of the lines byte by byte, and of a writer that fails, writes partially and stalls.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;

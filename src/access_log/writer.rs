@@ -2,15 +2,16 @@
 //! fails loses lines; it does not affect the others.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use super::format::Renderer;
-use super::{Batch, LogMessage, LogState, append_to};
+use super::message::{Batch, LogMessage, LogState};
 
 /// The text that is collected from queued batches before it is written, in bytes: few system calls
 /// under load, and no delay otherwise.
@@ -199,6 +200,19 @@ impl LogOutput {
         }
         result
     }
+}
+
+/// Opens a file for appending, or creates it.
+pub(super) fn append_to(path: &Path) -> io::Result<File> {
+    let is_fifo = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_fifo());
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        // Opened for reading as well, a FIFO does not block until another reader opens it (fifo(7)).
+        .read(is_fifo)
+        .open(path)
 }
 
 /// As [`Write::write_all`], but the error carries the remaining text.
