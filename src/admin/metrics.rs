@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
-use super::{RESPONSE_TIMEOUT, Sources};
+use super::sources::{RESPONSE_TIMEOUT, Sources};
 use crate::net::observe::histogram::Histogram;
 use crate::net::observe::observer::{BlockedOn, Direction, QueueStats, ServerReport};
 use crate::server::ServerState;

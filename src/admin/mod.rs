@@ -21,12 +21,12 @@
 mod metrics;
 mod proc_self;
 mod sampler;
+mod sources;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -38,14 +38,11 @@ use crate::files::CacheStats;
 use crate::handler::router::Router;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Request, Response, target};
-use crate::net::observe::observer::Observer;
 use crate::server::{ServerHandle, ServerState};
 use proc_self::ProcSelf;
+use sources::{CacheSource, RESPONSE_TIMEOUT, Sources};
 
 pub use sampler::{Limit, Rates, Sample, Sampler, TransferSample, WorkerSample};
-
-/// The time within which an event loop must respond.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The limit of request content, in bytes. Content of a GET has no meaning (RFC 9110 §9.3.1); up to this
 /// limit it is read and discarded.
@@ -93,17 +90,6 @@ pub enum Hosts {
     /// Any name, for a server that is protected otherwise, by a password or the mode of a Unix socket.
     Any,
 }
-
-/// The sources of metrics.
-pub(crate) struct Sources {
-    pub(crate) handle: ServerHandle,
-    pub(crate) observer: Observer,
-    pub(crate) process: ProcSelf,
-    pub(crate) cache: Option<CacheSource>,
-}
-
-/// Returns the counters of the file caches.
-type CacheSource = Box<dyn Fn() -> CacheStats + Send + Sync>;
 
 impl Admin {
     /// Creates an admin interface for the server of `handle`, which it observes from now on. Must be
