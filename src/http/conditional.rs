@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use ::http::Method;
 
-use super::request::Fields;
+use super::fields::Fields;
 use super::{date, range};
 
 /// The validators of one version of a representation.

@@ -6,8 +6,8 @@ use ::http::header::{ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, VARY};
 use serde_json::json;
 
 use super::Response;
+use super::fields::Fields;
 use super::negotiation::{self, ResponseFormat};
-use super::request::Fields;
 
 /// Replaces a one-line text error by a page if the client prefers HTML or JSON. The Allow and
 /// Connection fields are kept.

@@ -12,7 +12,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{Fields, list};
+use super::fields::Fields;
+use super::list;
 
 /// The address of a client and the scheme it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ pub(crate) mod conditional;
 pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod error_page;
+pub(crate) mod fields;
 pub(crate) mod forwarded;
 pub(crate) mod list;
 pub(crate) mod multipart_form;
@@ -24,7 +25,8 @@ pub(crate) mod response;
 pub(crate) mod target;
 
 pub(crate) use crate::body::Body;
+pub(crate) use fields::FieldSpan;
+pub use fields::Fields;
 pub use rejection::Rejection;
-pub(crate) use request::FieldSpan;
-pub use request::{Fields, Request};
+pub use request::Request;
 pub use response::Response;

@@ -5,8 +5,8 @@
 
 use std::cmp::Reverse;
 
+use super::fields::Fields;
 use super::list;
-use super::request::Fields;
 
 /// A content coding (RFC 9110 §8.4.1), in the server's order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
