@@ -18,7 +18,7 @@ use rustls::{InconsistentKeys, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::KeyPair;
+use super::key_pair::KeyPair;
 use crate::error::Error;
 
 /// The limit of a certificate or key file, in bytes; a long certificate chain is far smaller.

@@ -6,8 +6,8 @@
 //! keys exist in this process only and are rotated every six hours. The transport is in `net`.
 
 mod certificate;
+mod key_pair;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -18,14 +18,7 @@ use rustls::sign::CertifiedKey;
 use crate::error::Error;
 use certificate::{FileStamps, ServerCertificate};
 
-/// The paths of a certificate and its private key, both in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
-    /// The certificate chain: the server's own certificate first, then the intermediate certificates.
-    pub certificate: PathBuf,
-    /// The private key in PKCS #8, PKCS #1 or SEC 1, not encrypted. It may be in the same file.
-    pub key: PathBuf,
-}
+pub use key_pair::KeyPair;
 
 /// The TLS configuration of a server. Clones share the certificates.
 ///
