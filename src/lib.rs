@@ -177,17 +177,20 @@
 //!
 //! # Module levels
 //!
-//! A module imports only modules of lower levels; a test checks this. There is no cycle.
+//! A module imports only modules of lower levels, never one of its own level, and no two files import
+//! each other, directly or through others. A test checks this.
 //!
 //! | level | modules | contents |
 //! |---|---|---|
-//! | 7 | `src/bin/tws` | the program: command line, site file, signals, upgrade, sandbox, terminal output |
-//! | 6 | `admin` | metrics, health checks and the page of live transfers |
-//! | 5 | `server` | bind, serve, reload, drain, shut down |
-//! | 4 | `net` | acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
-//! | 3 | `access_log`, `router`, `files`, `middleware` | what is served and to whom, and what is written down about it |
-//! | 1 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
-//! | 0 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; counting clients; settings; start errors; the log of decisions |
+//! | 8 | `src/bin/tws` | the program: command line, site file, signals, upgrade, sandbox, terminal output |
+//! | 7 | `admin` | metrics, health checks and the page of live transfers |
+//! | 6 | `server` | bind, serve, reload, drain, shut down |
+//! | 5 | `files`, `net` | static files, listings and uploads; acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
+//! | 4 | `access_log`, `middleware` | log lines and their writer; handlers that wrap handlers |
+//! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
+//! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
+//! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
+//! | 0 | `sync` | a mutex without poisoning |
 //!
 //! # Invariants
 //!
