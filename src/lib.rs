@@ -109,8 +109,8 @@
 //! ```
 //!
 //! A request body can be read while it arrives ([`StreamingBody`], [`BodyPolicy::Stream`]), and a
-//! response body can be produced while it is sent ([`BodyStream`]). Both are flow controlled: a job that
-//! is faster than its client waits for it.
+//! response body can be produced while it is sent ([`BodyStream`]). Both have back-pressure: a job that
+//! is faster than its client waits for the client.
 //!
 //! # Middlewares
 //!

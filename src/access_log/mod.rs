@@ -1,5 +1,16 @@
 //! The access log: one line for each request, written by a thread of its own.
 //!
+//! ```no_run
+//! use tws::access_log::{AccessLog, Format, LogDestination};
+//! use tws::{Config, Server, StaticFiles};
+//!
+//! # fn main() -> Result<(), tws::Error> {
+//! let log = AccessLog::start(Format::Combined, &[LogDestination::File("access.log".into())])?;
+//! let server = Server::bind(Config::default())?.with_access_log(log);
+//! server.serve(StaticFiles::new("www")?)
+//! # }
+//! ```
+//!
 //! An event loop collects [`Record`]s in its [`LogSender`] and passes them on in batches, through a
 //! bounded queue that it never waits for. A log that cannot be written (a full disk, a pipe without a
 //! reader) does not delay requests: lines that do not fit into the queue are dropped and counted. The

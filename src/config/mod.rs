@@ -135,8 +135,8 @@ pub struct Limits {
     /// Content of a request; a larger one gets a 413. The default of 1 MiB is nginx's
     /// `client_max_body_size`.
     pub max_content_bytes: usize,
-    /// Responses to pipelined requests that are generated before the first is sent. Above this limit no
-    /// further request is read, which bounds the memory of a client that does not read.
+    /// Bytes of responses to pipelined requests that wait to be sent. Above this limit no further request
+    /// is read, which bounds the memory of a client that does not read.
     pub max_outbox_bytes: usize,
     /// Further requests on a connection after its first. The number is announced in responses and
     /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` means no limit.
@@ -168,9 +168,11 @@ pub struct Limits {
     pub min_rate_bytes_per_second: u32,
     /// Blocking jobs that wait for a helper thread; another one gets a 503.
     pub max_waiting_jobs: usize,
-    /// Jobs that read streamed request content, and bodies that are written while they are sent. Each
-    /// has a thread as long as its client takes. Another job gets a 503; another body, whose head is
-    /// sent already, waits.
+    /// Concurrent jobs that read streamed request content
+    /// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)) and concurrent bodies that are written while
+    /// they are sent ([`BodyStream::written`](crate::BodyStream::written)). Each occupies a thread until
+    /// its client has sent or received all of it. The request of another job gets a 503. Another body
+    /// waits for a thread, because the head of its response is sent already.
     pub max_streams: usize,
     /// Bytes that are read and discarded after the last response of a connection, so that the client
     /// receives the response and not a reset (RFC 9112 §9.6).
@@ -221,22 +223,22 @@ impl Limits {
     }
 }
 
-/// Timeouts, as defined by nginx. Each applies to one connection.
+/// Timeouts, with the meanings that they have in nginx. Each applies to one connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// From the first byte of a request to the end of its head; then a 408.
+    /// The time from the first byte of a request to the end of its head. After it the client gets a 408.
     pub header: Duration,
-    /// Between two reads of request content; then a 408.
+    /// The time between two reads of request content. After it the client gets a 408.
     pub body: Duration,
-    /// Without the client receiving any byte of the response; then the connection is closed.
+    /// The time in which the client receives no byte of the response. After it the connection is closed.
     pub send: Duration,
     /// The time for which a client may be slower than
     /// [`min_rate_bytes_per_second`](Limits::min_rate_bytes_per_second) when it starts to send content
     /// or to receive a response. The default of 5 s is Kestrel's.
     pub min_rate_grace: Duration,
-    /// The time that a connection may be idle, new or kept alive; then it is closed without a response.
-    /// Announced to clients as `Keep-Alive: timeout=`.
+    /// The time that a connection may be idle, before its first request or between two. After it the
+    /// connection is closed without a response. Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
     /// The time to wait for the client to close after the last response of a connection, in total.
     pub linger: Duration,

@@ -178,7 +178,8 @@ where
 /// [`handle`](Self::handle) is called on an event loop that serves many connections: it must not
 /// block. Work that may block goes into [`Outcome::Blocking`]. Closures
 /// `Fn(&Request<'_>) -> Response` are handlers, as are closures that return an [`Outcome`], a
-/// [`StatusCode`], or a `Result` of those.
+/// [`StatusCode`], or a `Result` of those. A closure must name the type of its parameter
+/// (`|request: &Request<'_>|`), because the compiler does not infer that it is valid for every lifetime.
 ///
 /// A middleware, which wraps another handler, must forward all methods of this trait.
 pub trait Handler: Send + Sync {
@@ -200,8 +201,8 @@ pub trait Handler: Send + Sync {
         rejection.into()
     }
 
-    /// The process is out of file descriptors: lets go of what is only kept for speed. What wraps
-    /// handlers passes it on.
+    /// Releases file descriptors that are kept only for speed, such as those of cached files. It is
+    /// called when the process is out of file descriptors. The default does nothing.
     fn shed(&self) {}
 }
 

@@ -29,7 +29,11 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 ///
 /// Patterns are those of the `matchit` crate: `{name}` is one segment or a part of one, `{*rest}`
 /// is all that follows, `{{` is a literal brace. If several patterns match a path, the most specific
-/// one is used.
+/// one is used. A trailing slash is part of a path: `/a` and `/a/` are different routes.
+///
+/// HEAD is handled by the handler of GET, and OPTIONS by the router, unless they have handlers of their
+/// own. Another method gets a 405 with Allow, or a 501 if it is neither a standard method nor that of
+/// any route.
 #[derive(Default)]
 pub struct Router {
     paths: matchit::Router<usize>,
@@ -61,7 +65,7 @@ impl Router {
         Self::default()
     }
 
-    /// Adds a handler for GET, and for HEAD unless that has its own. Panics as
+    /// Adds a handler for GET, and for HEAD unless HEAD has a handler of its own. Panics as
     /// [`route`](Self::route) does.
     pub fn get(self, pattern: &str, handler: impl Handler + 'static) -> Self {
         self.route(Method::GET, pattern, handler)

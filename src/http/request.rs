@@ -194,7 +194,8 @@ impl<'a> Request<'a> {
     }
 
     /// Returns a reader of the content, whether it is buffered or streamed. Reading streamed content
-    /// waits for the client, so it belongs into a job.
+    /// waits for the client, so it must be done in a job
+    /// ([`Outcome::blocking`](crate::Outcome::blocking)).
     pub fn reader(&self) -> BodyReader {
         match &self.stream {
             Some(stream) => stream.reader(),

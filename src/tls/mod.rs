@@ -99,7 +99,7 @@ impl Tls {
     }
 
     /// Reads the files again if they have changed: written, replaced, or behind a symbolic link that
-    /// has a new target, as with certbot. A running server checks every few seconds.
+    /// has a new target, as with certbot. A running server does this every few seconds.
     ///
     /// # Errors
     ///
