@@ -310,7 +310,7 @@ impl Handshaker {
             for message in mail.drain(..) {
                 match message {
                     HandshakerMessage::Arrival(socket, peer, share) => {
-                        self.greet(socket, peer, share, now)
+                        self.greet(socket, peer, share, now);
                     }
                     HandshakerMessage::AcceptPolicy(preamble) => self.preamble = preamble,
                     HandshakerMessage::Shed(count) => self.shed(count, now),

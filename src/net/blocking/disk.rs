@@ -119,7 +119,7 @@ pub(crate) fn look(range: &FileRange, now: Instant) -> ProbeResult {
     match (version, found) {
         (Some(version), ProbeResult::OnDisk) => version.mark_not_resident(now),
         (Some(version), ProbeResult::InMemory(_)) if version.len() <= PROBE_BYTES => {
-            version.mark_resident(now)
+            version.mark_resident(now);
         }
         _ => {}
     }

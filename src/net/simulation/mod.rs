@@ -499,7 +499,7 @@ impl Simulation {
             CloseReason::TimedOut => assert!(self.timed_out),
             CloseReason::Evicted => panic!("nobody needs room"),
             CloseReason::Drained => {
-                assert!(self.cut || self.cx.drain_state == DrainState::Draining)
+                assert!(self.cut || self.cx.drain_state == DrainState::Draining);
             }
             CloseReason::Finished => {
                 let lingered = wire.read as u64 >= self.cx.limits.max_linger_bytes;
