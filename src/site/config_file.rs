@@ -98,7 +98,7 @@ impl ConfigFile {
     }
 
     /// Returns the site, if the file has no other keys.
-    pub(super) fn only_site(self) -> Result<Site, Error> {
+    fn only_site(self) -> Result<Site, Error> {
         match self.others.first() {
             None => Ok(self.site),
             Some(OtherKey { name, line, .. }) => Err(Error::Setting(format!(
@@ -107,6 +107,29 @@ impl ConfigFile {
                 Site::KEYS.join(", ")
             ))),
         }
+    }
+}
+
+impl Site {
+    /// Reads a site file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if it is
+    /// invalid.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        ConfigFile::read(path)?.only_site()
+    }
+
+    /// Reads the site file of a root, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
+        ConfigFile::of_root(root)?
+            .map(ConfigFile::only_site)
+            .transpose()
     }
 }
 

@@ -12,11 +12,9 @@ mod values;
 mod warnings;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
-
-use crate::error::Error;
 
 pub use config_file::{ConfigFile, OtherKey};
 pub(crate) use rules::SourceLocation;
@@ -25,12 +23,9 @@ pub use rules::{
     UsersConfig,
 };
 pub use values::{
-    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin, Size,
-    Symlinks,
+    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
+    SITE_FILE, Size, Symlinks,
 };
-
-/// The name of the site file in a root. It is never served.
-pub const SITE_FILE: &str = ".tws.toml";
 
 /// The settings of a site. All of them have defaults.
 ///
@@ -155,27 +150,6 @@ impl Site {
         "names",
         "root",
     ];
-
-    /// Reads a site file.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if it is
-    /// invalid.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        ConfigFile::read(path)?.only_site()
-    }
-
-    /// Reads the site file of a root, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
-        ConfigFile::of_root(root)?
-            .map(ConfigFile::only_site)
-            .transpose()
-    }
 
     /// Checks the hosts. The error has the index of the host, or `None` for the default site.
     fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use ::http::HeaderValue;
 use serde::Deserialize;
 
-use super::SITE_FILE;
+/// The name of the site file in a root. It is never served.
+pub const SITE_FILE: &str = ".tws.toml";
 
 /// Whether directories without an index are listed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
