@@ -7,10 +7,16 @@ use std::fmt::{self, Display, Formatter, Write};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use super::UploadForm;
 use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
 use super::order::{SortDirection, SortKey, SortOrder};
 use crate::http::target;
+
+/// Whether the page has a form to upload files into the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::files) enum UploadForm {
+    Shown,
+    Absent,
+}
 
 /// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style
 /// and script. A test compares the hashes.

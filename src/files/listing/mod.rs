@@ -15,7 +15,7 @@ mod tests;
 use bytes::Bytes;
 
 pub(super) use entries::Entries;
-pub(super) use html::policy;
+pub(super) use html::{UploadForm, policy};
 pub(super) use order::SortOrder;
 
 /// A piece is complete at this length: large enough for few writes, small enough in memory. nginx
@@ -41,13 +41,6 @@ impl ListingFormat {
             Self::Html
         }
     }
-}
-
-/// Whether the page has a form to upload files into the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UploadForm {
-    Shown,
-    Absent,
 }
 
 /// Renders the listing of one folder.
