@@ -1,11 +1,13 @@
 //! The clap commands, derived from the definitions of the flags: help texts with defaults and variables,
-//! switches, the command line of `tws explain`.
+//! switches, the command line of `tws explain`; and the parsing of a command line with them.
 
 use std::any::TypeId;
+use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use super::flags::Flags;
+use super::flags::{self, Flags, RequestArgs};
+use super::raw_args::Mode;
 use super::subcommand::SUBCOMMANDS;
 use super::values::yes_or_no;
 
@@ -22,7 +24,43 @@ METHOD and TARGET are those of the request: `tws explain www GET /a.js -H 'Host:
 other flags are those that tws would serve with.";
 
 /// The id of the flag for the header fields of the request of `tws explain`.
-pub(super) const REQUEST_FIELD: &str = "field";
+const REQUEST_FIELD: &str = "field";
+
+impl Flags {
+    /// Parses the arguments, the first of which is the name of the program.
+    pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
+        let command = match mode {
+            Mode::Serve => serve(),
+            Mode::Explain => explain(),
+        };
+        let matches = command.try_get_matches_from(args)?;
+        let mut flags = Self::from_arg_matches(&matches)?;
+        if mode == Mode::Explain {
+            flags.take_request(&matches)?;
+        }
+        // Checks that clap cannot do, or whose errors would repeat the value.
+        flags.store()?;
+        flags.destinations()?;
+        flags.path_and_port()?;
+        Ok((flags, matches))
+    }
+
+    /// Removes METHOD and TARGET from the operands. PATH is optional, the request is not.
+    fn take_request(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let before = self.path_and_port.len().saturating_sub(2);
+        let [method, target] = &self.path_and_port.split_off(before)[..] else {
+            let text = "METHOD and TARGET are missing; give both, as in `tws explain GET /`";
+            return Err(flags::usage(text.to_owned()));
+        };
+        let fields = matches.get_many::<String>(REQUEST_FIELD);
+        self.request = Some(RequestArgs {
+            method: method.clone(),
+            target: target.clone(),
+            fields: fields.unwrap_or_default().cloned().collect(),
+        });
+        Ok(())
+    }
+}
 
 /// Returns the command that serves. `tws check` takes the same arguments.
 pub(super) fn serve() -> Command {

@@ -12,7 +12,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, ArgMatches, FromArgMatches, Parser, ValueHint};
+use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination};
 use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
@@ -20,7 +20,6 @@ use tws::site::{
 };
 use tws::{Endpoint, ForwardedField, Networks, Rate};
 
-use super::command;
 use super::values::{
     BindAddresses, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of, parse_addresses,
     parse_admin, parse_bandwidth,
@@ -467,51 +466,7 @@ pub(crate) struct RequestArgs {
     pub(crate) fields: Vec<String>,
 }
 
-/// How the command line is parsed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
-    #[default]
-    Serve,
-    /// A request follows PATH. `-H` is a field of the request, as with curl; `--header` stays a rule of
-    /// the site.
-    Explain,
-}
-
 impl Flags {
-    /// Parses the arguments, the first of which is the name of the program.
-    pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
-        let command = match mode {
-            Mode::Serve => command::serve(),
-            Mode::Explain => command::explain(),
-        };
-        let matches = command.try_get_matches_from(args)?;
-        let mut flags = Self::from_arg_matches(&matches)?;
-        if mode == Mode::Explain {
-            flags.take_request(&matches)?;
-        }
-        // Checks that clap cannot do, or whose errors would repeat the value.
-        flags.store()?;
-        flags.destinations()?;
-        flags.path_and_port()?;
-        Ok((flags, matches))
-    }
-
-    /// Removes METHOD and TARGET from the operands. PATH is optional, the request is not.
-    fn take_request(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let before = self.path_and_port.len().saturating_sub(2);
-        let [method, target] = &self.path_and_port.split_off(before)[..] else {
-            let text = "METHOD and TARGET are missing; give both, as in `tws explain GET /`";
-            return Err(usage(text.to_owned()));
-        };
-        let fields = matches.get_many::<String>(command::REQUEST_FIELD);
-        self.request = Some(RequestArgs {
-            method: method.clone(),
-            target: target.clone(),
-            fields: fields.unwrap_or_default().cloned().collect(),
-        });
-        Ok(())
-    }
-
     /// Parses `--users`. Not a value parser: the errors of clap repeat the value, which may contain a
     /// password.
     pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
@@ -628,6 +583,7 @@ pub(super) fn usage_of(subject: &str, reason: String) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command;
     use super::*;
 
     #[test]

@@ -23,13 +23,17 @@ use tws::site::{ConfigFile, OtherKey, Site};
 
 use super::command;
 use super::exit::{ConfigError, Exit};
-use super::flags::{self, FileKey, Flags, Mode};
+use super::flags::{self, FileKey, Flags};
 use super::messages::{self, nearest};
-use super::raw_args::RawArgs;
-use crate::lifecycle::upgrade;
+use super::raw_args::{Mode, RawArgs};
 
 /// The prefix of the environment variables.
 const PREFIX: &str = "TWS_";
+
+/// The variable that tells the new process of an upgrade which process is its parent and how many
+/// listeners it receives for each server: `PID:COUNT,COUNT`. The count of a missing server is 0. It is
+/// not a setting.
+pub(crate) const UPGRADE_VARIABLE: &str = "TWS_UPGRADE";
 
 /// The merged settings of all layers.
 pub(super) struct ConfigLayers {
@@ -61,14 +65,14 @@ impl ConfigLayers {
         let mut parser = LayerParser::new(args)?;
         let warnings = parser.add_variables(&args.variables);
         let site_file = site_file(&parser.flags()?)?;
-        let document = parser.read_document(&site_file)?;
-        if let Some(document) = &document {
-            parser.add_document(document, &site_file);
+        let file = parser.read_config_file(&site_file)?;
+        if let Some(file) = &file {
+            parser.add_config_file(file, &site_file);
         }
         let flags = parser.flags()?;
         let root = explicit_root(&flags)?;
         Ok(Self {
-            site: document.map(|document| document.site).unwrap_or_default(),
+            site: file.map(|file| file.site).unwrap_or_default(),
             site_file,
             root_is_explicit: root.is_some(),
             root: root.unwrap_or_else(default_root),
@@ -192,7 +196,7 @@ impl LayerParser {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
                 continue;
             };
-            if value.is_empty() || name == upgrade::VARIABLE {
+            if value.is_empty() || name == UPGRADE_VARIABLE {
                 continue;
             }
             let arg = command::settings(&self.command)
@@ -228,8 +232,8 @@ impl LayerParser {
 
     /// Reads the settings file. An error in the file of a served folder is recorded; one in the file of
     /// `--config` ends the parsing, since that file may set everything else.
-    fn read_document(&mut self, site_file: &SiteFileSource) -> Result<Option<ConfigFile>, Exit> {
-        let document = match site_file {
+    fn read_config_file(&mut self, site_file: &SiteFileSource) -> Result<Option<ConfigFile>, Exit> {
+        let file = match site_file {
             SiteFileSource::Path(path) => ConfigFile::read(path).map(Some),
             SiteFileSource::InRoot => {
                 let root = explicit_root(&self.flags()?)?;
@@ -237,7 +241,7 @@ impl LayerParser {
             }
             SiteFileSource::None => Ok(None),
         };
-        document.or_else(|error| {
+        file.or_else(|error| {
             self.errors.push(ConfigError::Failure(error.to_string()));
             match site_file {
                 SiteFileSource::Path(_) => Err(Exit::Errors(std::mem::take(&mut self.errors))),
@@ -247,10 +251,10 @@ impl LayerParser {
     }
 
     /// Adds the keys of the settings file that are no rules of the site.
-    fn add_document(&mut self, document: &ConfigFile, site_file: &SiteFileSource) {
-        let folder = document.path.parent().unwrap_or(Path::new(""));
-        for key in &document.others {
-            let place = format!("{}:{}", document.path.display(), key.line);
+    fn add_config_file(&mut self, file: &ConfigFile, site_file: &SiteFileSource) {
+        let folder = file.path.parent().unwrap_or(Path::new(""));
+        for key in &file.others {
+            let place = format!("{}:{}", file.path.display(), key.line);
             let failure = |reason: String| ConfigError::Failure(format!("{place}: {reason}"));
             match self.arg_of_key(key, site_file) {
                 Ok((arg, values)) => {

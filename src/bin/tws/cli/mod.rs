@@ -24,7 +24,7 @@ mod values;
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, is_exposed};
 pub(crate) use flags::RequestArgs;
-pub(crate) use layers::SiteFileSource;
+pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{

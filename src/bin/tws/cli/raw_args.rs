@@ -4,8 +4,6 @@ use std::ffi::OsString;
 
 use tws::Endpoint;
 
-use super::flags::Mode;
-
 /// The arguments, environment variables and sockets of a process, not yet parsed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RawArgs {
@@ -24,6 +22,16 @@ pub(crate) struct InheritedEndpoints {
     pub(crate) server: Option<Vec<Endpoint>>,
     /// Ignored without `--admin`.
     pub(crate) admin: Option<Vec<Endpoint>>,
+}
+
+/// How the command line is parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    #[default]
+    Serve,
+    /// A request follows PATH. `-H` is a field of the request, as with curl; `--header` stays a rule of
+    /// the site.
+    Explain,
 }
 
 impl RawArgs {

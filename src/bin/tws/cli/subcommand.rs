@@ -2,8 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::flags::Mode;
-use super::raw_args::RawArgs;
+use super::raw_args::{Mode, RawArgs};
 
 /// What the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

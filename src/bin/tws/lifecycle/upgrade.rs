@@ -28,10 +28,7 @@ use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle, ServerState};
 
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
-
-/// The variable that tells the new process which process is its parent and how many listeners it
-/// receives for each server: `PID:COUNT,COUNT`. The count of a missing server is 0.
-pub(crate) const VARIABLE: &str = "TWS_UPGRADE";
+use crate::cli::UPGRADE_VARIABLE;
 
 /// The time in which the new process must serve. It includes opening a large user database.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,7 +63,7 @@ pub(crate) struct PassedListeners {
 impl PreviousProcess {
     /// `None` if this process was not started by an upgrade.
     pub(crate) fn from_env() -> Result<Option<Self>, Error> {
-        let Some(counts) = std::env::var(VARIABLE)
+        let Some(counts) = std::env::var(UPGRADE_VARIABLE)
             .ok()
             .and_then(|text| counts_in(&text))
         else {
@@ -112,7 +109,7 @@ impl PreviousProcess {
     }
 }
 
-/// Parses [`VARIABLE`]. `None` if it is meant for another process.
+/// Parses [`UPGRADE_VARIABLE`]. `None` if it is meant for another process.
 fn counts_in(text: &str) -> Option<Vec<usize>> {
     let (parent, counts) = text.split_once(':')?;
     let parent = Pid::from_raw(parent.parse().ok()?);
@@ -243,7 +240,7 @@ impl UpgradeProcess {
         let mut command = Command::new(&self.program);
         command
             .args(std::env::args_os().skip(1))
-            .env(VARIABLE, format!("{}:{counts}", std::process::id()))
+            .env(UPGRADE_VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
         for name in PER_PROCESS_VARS {
             command.env_remove(name);
