@@ -234,9 +234,10 @@ mod tls;
 pub mod observe {
     pub use crate::files::CacheStats;
     pub use crate::net::observe::histogram::Histogram;
-    pub use crate::net::observe::observer::{
-        Activities, BlockedOn, Direction, Observer, QueueStats, ServerReport, ServerTotals,
-        Transfer, TransferId,
+    pub use crate::net::observe::observer::Observer;
+    pub use crate::net::observe::report::{
+        Activities, BlockedOn, Direction, QueueStats, ServerReport, ServerTotals, Transfer,
+        TransferId,
     };
 }
 
@@ -246,7 +247,7 @@ pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;
 pub use handler::router::Router;
-pub use handler::{BodyPolicy, Handler, Job, Outcome, Responder, StreamingBody};
+pub use handler::{BodyPolicy, BoxHandler, Handler, Job, Outcome, Responder, StreamingBody};
 pub use http::{Fields, Rejection, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
@@ -258,3 +259,4 @@ pub use tls::{KeyPair, Reloaded, Tls};
 
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+mod sync;

@@ -164,7 +164,7 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     assert_eq!(observed.server.client().get("/a.txt").status, 200);
     observed.server.handle.shut_down();
-    eventually!(|| observed.server.handle.phase() == ServerState::Draining);
+    eventually!(|| observed.server.handle.state() == ServerState::Draining);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
     let phase = || {
         let text = get_admin(&observed.admin, "/transfers.json").text();
@@ -174,7 +174,7 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     };
     eventually!(|| phase() == (Value::from("draining"), Value::from("/large.bin")));
     busy.read(LARGE);
-    eventually!(|| observed.server.handle.phase() == ServerState::Ended);
+    eventually!(|| observed.server.handle.state() == ServerState::Ended);
     assert_eq!((status("/readyz"), status("/healthz")), (503, 503));
 }
 

@@ -93,7 +93,7 @@ fn slow_client_download_is_reported_blocked_on_client() {
         ))
         .head();
     client.read(MIB);
-    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    let reported = transfer(&server, |transfer| transfer.blocked_on == BlockedOn::Client);
     assert_eq!(
         (reported.method.as_str(), reported.target.as_str()),
         ("GET", "/large.bin?x=1")
@@ -132,7 +132,7 @@ fn limited_download_is_reported_blocked_on_bandwidth() {
         .send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     transfer(&server, |transfer| {
-        transfer.waits_for == BlockedOn::Bandwidth
+        transfer.blocked_on == BlockedOn::Bandwidth
     });
 }
 
@@ -160,10 +160,12 @@ fn streamed_body_is_reported_blocked_on_handler_then_client() {
         .send("GET /made HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
     client.read(1000);
-    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
+    let reported = transfer(&server, |transfer| {
+        transfer.blocked_on == BlockedOn::Handler
+    });
     assert_eq!((reported.moved, reported.total), (1000, Some(LARGE as u64)));
     pieces.send(LARGE - 1000).expect("handler receives");
-    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    let reported = transfer(&server, |transfer| transfer.blocked_on == BlockedOn::Client);
     assert_eq!(reported.total, Some(LARGE as u64));
     client.read(LARGE - 1000);
     // The body is complete, and the handler's thread is not waiting for the client.
@@ -188,7 +190,7 @@ fn upload_is_reported_as_transfer_up() {
     let mut client = server.client();
     let head = format!("PUT /up HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n");
     client.send(head);
-    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Client);
+    let reported = transfer(&server, |transfer| transfer.blocked_on == BlockedOn::Client);
     assert_eq!((reported.moved, reported.total), (0, Some(LARGE as u64)));
     assert_eq!(
         (reported.direction, reported.method.as_str()),
@@ -198,7 +200,9 @@ fn upload_is_reported_as_transfer_up() {
     let sending = std::thread::spawn(move || {
         std::io::Write::write_all(&mut sender, &vec![b'x'; LARGE]).expect("send bytes");
     });
-    let reported = transfer(&server, |transfer| transfer.waits_for == BlockedOn::Handler);
+    let reported = transfer(&server, |transfer| {
+        transfer.blocked_on == BlockedOn::Handler
+    });
     assert!(
         reported.moved > 0 && reported.moved < LARGE as u64,
         "{reported:?}"

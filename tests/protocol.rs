@@ -306,7 +306,7 @@ fn wait_for_ended_returns_after_shutdown() {
     let waits = std::thread::spawn(move || handle.wait_for(ServerState::Ended, Duration::MAX));
     server.handle.shut_down();
     assert!(waits.join().expect("thread does not panic"));
-    assert_eq!(server.handle.phase(), ServerState::Ended);
+    assert_eq!(server.handle.state(), ServerState::Ended);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn reload_changes_drain_timeout() {
     server.handle.shut_down();
     waiting.expect_closed();
     server.join();
-    assert_eq!(server.handle.phase(), ServerState::Ended);
+    assert_eq!(server.handle.state(), ServerState::Ended);
 }
 
 #[test]

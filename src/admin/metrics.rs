@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::sources::{RESPONSE_TIMEOUT, Sources};
 use crate::net::observe::histogram::Histogram;
-use crate::net::observe::observer::{BlockedOn, Direction, QueueStats, ServerReport};
+use crate::net::observe::report::{BlockedOn, Direction, QueueStats, ServerReport};
 use crate::server::ServerState;
 
 /// Writes metrics in the text format.
@@ -94,7 +94,7 @@ fn server(out: &mut MetricsWriter, sources: &Sources) {
     let name = "tws_build_info";
     out.family(name, MetricType::Gauge, "Version of tws, as a label.");
     out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let is_ready = sources.handle.phase() == ServerState::Serving;
+    let is_ready = sources.handle.state() == ServerState::Serving;
     out.single(
         "tws_ready",
         MetricType::Gauge,
@@ -181,17 +181,17 @@ fn transfers(out: &mut MetricsWriter, report: &ServerReport) {
         "Running transfers by direction and by what they wait for.",
     );
     for (direction, way) in [(Direction::Down, "down"), (Direction::Up, "up")] {
-        for (waits_for, what) in [
+        for (blocked_on, what) in [
             (BlockedOn::Client, "client"),
             (BlockedOn::Disk, "disk"),
             (BlockedOn::Handler, "handler"),
-            (BlockedOn::Turn, "server"),
+            (BlockedOn::RunQueue, "server"),
             (BlockedOn::Bandwidth, "bandwidth"),
         ] {
             let matching = report.transfers.iter().filter(|transfer| {
-                (transfer.direction, transfer.waits_for) == (direction, waits_for)
+                (transfer.direction, transfer.blocked_on) == (direction, blocked_on)
             });
-            let labels = [("direction", way), ("waits_for", what)];
+            let labels = [("direction", way), ("blocked_on", what)];
             out.sample(name, &labels, matching.count());
         }
     }
@@ -205,7 +205,7 @@ fn threads(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport) {
         MetricType::Gauge,
         "1 if the event loop responds within a second.",
     );
-    for worker in 0..totals.turns.len() {
+    for worker in 0..totals.iterations.len() {
         let up = u8::from(!report.silent.contains(&worker));
         out.sample(name, &[("worker", &worker.to_string())], up);
     }
@@ -215,7 +215,7 @@ fn threads(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport) {
         MetricType::Histogram,
         "Duration of event loop iterations; an event waits for at most one.",
     );
-    for (worker, turns) in totals.turns.iter().enumerate() {
+    for (worker, turns) in totals.iterations.iter().enumerate() {
         out.histogram(name, &[("worker", &worker.to_string())], turns);
     }
     let name = "tws_helper_tasks";

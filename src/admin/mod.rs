@@ -232,7 +232,7 @@ fn metrics(sources: &Sources) -> Response {
 }
 
 fn health(sources: &Sources) -> Response {
-    if sources.handle.phase() == ServerState::Draining {
+    if sources.handle.state() == ServerState::Draining {
         // Event loops that have finished no longer respond.
         return Response::text("ok, shutting down\n");
     }
@@ -243,7 +243,7 @@ fn health(sources: &Sources) -> Response {
 }
 
 fn readiness(handle: &ServerHandle) -> Response {
-    match handle.phase() {
+    match handle.state() {
         ServerState::Serving => Response::text("ok\n"),
         ServerState::Bound => Response::unavailable("starting"),
         ServerState::ShutdownAnnounced | ServerState::Draining | ServerState::Ended => {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use crate::net::observe::observer::{
-    Activities, BlockedOn, Direction, Observer, QueueStats, ServerTotals, Transfer, TransferId,
+use crate::net::observe::observer::Observer;
+use crate::net::observe::report::{
+    Activities, BlockedOn, Direction, QueueStats, ServerTotals, Transfer, TransferId,
 };
 use crate::server::{ServerHandle, ServerState};
 
@@ -162,7 +163,7 @@ impl From<BlockedOn> for Limit {
             BlockedOn::Client => Self::Client,
             BlockedOn::Disk => Self::Disk,
             BlockedOn::Handler => Self::Handler,
-            BlockedOn::Turn => Self::Server,
+            BlockedOn::RunQueue => Self::Server,
             BlockedOn::Bandwidth => Self::Bandwidth,
         }
     }
@@ -253,7 +254,7 @@ impl Sampler {
     }
 
     fn take(&self, previous: &mut PreviousSample) -> Sample {
-        let phase = self.handle.phase();
+        let phase = self.handle.state();
         let report = self.observer.report(LOOP_TIMEOUT);
         let now = Instant::now();
         let totals = self.observer.totals();
@@ -263,7 +264,7 @@ impl Sampler {
             .take()
             .filter(|baseline| span(baseline) <= MAX_SPAN);
         let span = baseline.as_ref().map(span);
-        let lags = self.observer.take_longest_turns();
+        let lags = self.observer.take_longest_iterations();
         let workers = lags.iter().enumerate().map(|(at, lag)| WorkerSample {
             lag: lag.as_secs_f64(),
             // An event loop that has finished need not respond.
@@ -340,7 +341,7 @@ impl TransferHistory {
         if waits.len() == LIMIT_WINDOW {
             waits.pop_front();
         }
-        waits.push_back(transfer.waits_for);
+        waits.push_back(transfer.blocked_on);
         Self {
             moved: transfer.moved,
             rate,
@@ -349,10 +350,10 @@ impl TransferHistory {
     }
 
     /// Returns what the transfer has waited for most often; of equals, the last.
-    fn waits_for(&self) -> BlockedOn {
+    fn blocked_on(&self) -> BlockedOn {
         let votes = |candidate| self.waits.iter().filter(|wait| **wait == candidate).count();
         let most = self.waits.iter().max_by_key(|candidate| votes(**candidate));
-        most.copied().unwrap_or(BlockedOn::Turn)
+        most.copied().unwrap_or(BlockedOn::RunQueue)
     }
 
     fn sample(&self, transfer: &Transfer) -> TransferSample {
@@ -371,7 +372,7 @@ impl TransferHistory {
             age: transfer.age.as_secs_f64(),
             rate: self.rate,
             left: left.filter(|left| left.is_finite()),
-            limit: self.waits_for().into(),
+            limit: self.blocked_on().into(),
         }
     }
 }
@@ -408,16 +409,16 @@ mod tests {
 
     #[test]
     fn limit_is_the_most_frequent_wait() {
-        use BlockedOn::{Client, Disk, Turn};
+        use BlockedOn::{Client, Disk, RunQueue};
         let table: [(&[BlockedOn], BlockedOn); 5] = [
-            (&[], Turn),
+            (&[], RunQueue),
             (&[Client], Client),
-            (&[Client, Turn, Client], Client),
+            (&[Client, RunQueue, Client], Client),
             (&[Client, Disk], Disk),
-            (&[Disk, Client, Turn, Disk, Client], Client),
+            (&[Disk, Client, RunQueue, Disk, Client], Client),
         ];
         for (waits, expected) in table {
-            assert_eq!(history(waits).waits_for(), expected, "{waits:?}");
+            assert_eq!(history(waits).blocked_on(), expected, "{waits:?}");
         }
     }
 }

@@ -240,6 +240,10 @@ pub struct Timeouts {
     /// The time that a connection may be idle, before its first request or between two. After it the
     /// connection is closed without a response. Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
+    /// How long a connection without a request is not closed to make room for others or because the
+    /// server shuts down: since it was accepted, or since its last response. Its next request may
+    /// already be in transit, and closing would lose it.
+    pub idle_grace: Duration,
     /// The time to wait for the client to close after the last response of a connection, in total.
     pub linger: Duration,
     /// The time that running requests may take at shutdown before their connections are closed.
@@ -254,6 +258,7 @@ impl Default for Timeouts {
             send: Duration::from_secs(30),
             min_rate_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
+            idle_grace: Duration::from_millis(500),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }

@@ -127,6 +127,12 @@ impl StaticFiles {
         sum
     }
 
+    /// Closes the files that are kept open for speed. Register it with
+    /// [`Server::on_fd_pressure`](crate::Server::on_fd_pressure).
+    pub fn release_descriptors(&self) {
+        self.hosts.close_cached_files();
+    }
+
     /// Never serves the file at `path`, which is relative to the root, on any host whose root it is
     /// beneath. To be called before the server starts.
     pub fn hiding(mut self, path: &Path) -> Self {
@@ -185,10 +191,6 @@ impl Handler for StaticFiles {
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         error_page::instead_of(rejection.into(), request.fields())
-    }
-
-    fn shed(&self) {
-        self.hosts.close_cached_files();
     }
 }
 

@@ -2,6 +2,8 @@
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
 pub(crate) mod router;
+
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -200,10 +202,6 @@ pub trait Handler: Send + Sync {
         let _ = request;
         rejection.into()
     }
-
-    /// Releases file descriptors that are kept only for speed, such as those of cached files. It is
-    /// called when the process is out of file descriptors. The default does nothing.
-    fn shed(&self) {}
 }
 
 /// Streams the bodies of requests to a handler ([`BodyPolicy::Stream`]), except small ones. For
@@ -254,9 +252,48 @@ impl<H: Handler> Handler for StreamingBody<H> {
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         self.handler.reject(request, rejection)
     }
+}
 
-    fn shed(&self) {
-        self.handler.shed();
+/// Any handler, boxed: what wraps handlers conditionally has one type with it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tws::{BoxHandler, Request, Response, SlowLog};
+///
+/// fn app(slow_log: Option<Duration>) -> BoxHandler {
+///     let handler = |_: &Request<'_>| Response::text("hello\n");
+///     match slow_log {
+///         Some(threshold) => BoxHandler::new(SlowLog::new(handler, threshold)),
+///         None => BoxHandler::new(handler),
+///     }
+/// }
+/// ```
+pub struct BoxHandler(Box<dyn Handler>);
+
+impl BoxHandler {
+    /// Boxes a handler.
+    pub fn new(handler: impl Handler + 'static) -> Self {
+        Self(Box::new(handler))
+    }
+}
+
+impl Handler for BoxHandler {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
+        self.0.handle(request)
+    }
+
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
+        self.0.admit(request)
+    }
+
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
+        self.0.reject(request, rejection)
+    }
+}
+
+impl fmt::Debug for BoxHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxHandler")
     }
 }
 
@@ -289,6 +326,36 @@ mod tests {
         ] {
             assert_eq!(outcome.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
         }
+    }
+
+    #[test]
+    fn box_handler_forwards_all_methods() {
+        struct Teapot;
+
+        impl Handler for Teapot {
+            fn handle(&self, _: &Request<'_>) -> Outcome {
+                StatusCode::IM_A_TEAPOT.into()
+            }
+
+            fn admit(&self, _: &Request<'_>) -> BodyPolicy {
+                BodyPolicy::Stream { max: 7 }
+            }
+
+            fn reject(&self, _: &Request<'_>, _: Rejection) -> Response {
+                StatusCode::IM_A_TEAPOT.into()
+            }
+        }
+
+        let boxed = BoxHandler::new(BoxHandler::new(Teapot));
+        let request = Request::post("/", "body");
+        let rejection = Rejection::bad_request("on purpose");
+        let teapot = StatusCode::IM_A_TEAPOT;
+        assert_eq!(boxed.handle(&request).wait().status(), teapot);
+        assert!(matches!(
+            boxed.admit(&request),
+            BodyPolicy::Stream { max: 7 }
+        ));
+        assert_eq!(boxed.reject(&request, rejection).status(), teapot);
     }
 
     #[test]

@@ -330,15 +330,6 @@ impl Handler for Router {
             Err(_) => error_page::instead_of(rejection.into(), request.fields()),
         }
     }
-
-    fn shed(&self) {
-        for route in &self.routes {
-            let nested = route.nested.iter().map(|nested| &nested.handler);
-            let handlers = route.handlers.iter().map(|(_, handler)| handler);
-            handlers.chain(nested).for_each(|handler| handler.shed());
-        }
-        self.fallback.iter().for_each(|handler| handler.shed());
-    }
 }
 
 #[cfg(test)]

@@ -131,10 +131,6 @@ impl Handler for BasicAuth {
             }
         }
     }
-
-    fn shed(&self) {
-        self.inner.shed();
-    }
 }
 
 /// Calls the handler. The body may have been read although the handler rejects it, because the client

@@ -72,10 +72,6 @@ impl Handler for Cors {
         let response = self.inner.reject(request, rejection);
         add_origin(self.origin.as_ref(), response)
     }
-
-    fn shed(&self) {
-        self.inner.shed();
-    }
 }
 
 fn add_origin(origin: Option<&HeaderValue>, mut response: Response) -> Response {

@@ -206,10 +206,6 @@ impl Handler for RateLimit {
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         self.inner.reject(request, rejection)
     }
-
-    fn shed(&self) {
-        self.inner.shed();
-    }
 }
 
 /// Identifies the requests that are counted together.

@@ -86,10 +86,6 @@ impl Handler for SlowLog {
         self.timer.log_if_slow(started, &summary, response.status());
         response
     }
-
-    fn shed(&self) {
-        self.inner.shed();
-    }
 }
 
 /// The part of a request that is logged.

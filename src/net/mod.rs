@@ -1,14 +1,15 @@
 //! The event loops: the only code that knows mio and sockets.
 //!
-//! One [`acceptor`] takes connections and mails each to the least-loaded [`worker`]; those that begin
-//! with a PROXY header or with TLS go by way of a [`handshaker`]. A worker is one thread with one
-//! `Poll` and one slab of [`connection`]s; other threads reach it through its [`mailbox`] only, who
-//! looks at it ([`observer`]) as well. What may block runs on the [`helpers`], and what may have to
-//! wait for a [`disk`] on those of that disk.
+//! An [acceptor](accept::acceptor) accepts connections and hands each to the least-loaded
+//! [`worker`]; those that begin with a PROXY header or a TLS handshake pass through a
+//! [handshaker](accept::handshaker). A worker is one thread with one `Poll` and one slab of
+//! [`connection`]s. Other threads, and [observers](observe) too, reach it through its
+//! [mailbox](event_loop::mailbox) only. Work that may block runs on [thread pools](blocking), and work
+//! that may wait for a disk on the threads of that disk.
 //!
-//! A worker never waits for a peer, a handler or a log. What it can still wait for is `sendfile` of
-//! pages of a local disk that the kernel has let go of since it was looked whether they are there, a
-//! moment before. Nothing here knows what is served.
+//! A worker never waits for a peer, a handler or a log. It can still wait in `sendfile` for pages of a
+//! local disk that the kernel has dropped since they were probed, a moment before. Nothing here knows
+//! what is served.
 
 pub(crate) mod accept;
 pub(crate) mod bandwidth;

@@ -16,6 +16,8 @@ pub(crate) struct Context {
     pub(crate) proxies: TrustedProxies,
     /// How long a slow client may be below the minimum rate at first.
     pub(crate) min_rate_grace: Duration,
+    /// How long a connection without a request is neither evicted nor closed for shutdown.
+    pub(crate) idle_grace: Duration,
     /// The time, as of this iteration of the loop or the last [`refresh_clock`](Self::refresh_clock).
     pub(crate) now: Instant,
     clock: fn() -> Instant,
@@ -85,6 +87,7 @@ impl Context {
             limits: config.limits.clone(),
             proxies: TrustedProxies::of(config),
             min_rate_grace: config.timeouts.min_rate_grace,
+            idle_grace: config.timeouts.idle_grace,
             now: clock(),
             clock,
             date: DateField::new(wall),
@@ -107,6 +110,7 @@ impl Context {
         self.limits = limits.clone();
         self.proxies = proxies;
         self.min_rate_grace = timeouts.min_rate_grace;
+        self.idle_grace = timeouts.idle_grace;
         self.keep_alive_seconds = timeouts.keep_alive.as_secs();
         self.buffers.capacity = limits.max_head_bytes;
     }

@@ -1,190 +1,91 @@
-//! Takes connections off the listeners and mails each to the least-loaded worker, or to a handshaker
-//! if it does not begin with a request. It knows how many there may be, and turns the others away.
+//! Accepts connections and hands each to the least-loaded worker, or to a handshaker if it does not
+//! begin with a request. Rejects connections beyond the limits.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
-use super::handshaker::{self, AcceptPolicy, HandshakerMessage};
-use crate::handler::Handler;
-use crate::http::forwarded::Scheme;
-use crate::net::event_loop::handle::{LoopHandle, least_loaded};
-use crate::net::event_loop::mailbox::WorkerMessage;
-use crate::net::transport::Transport;
+use super::admission::{AcceptStats, ConnectionLimits};
+use super::directory::{AcceptedConnection, HandshakerMessage};
+use super::fd_pressure::FdPressure;
+use crate::net::event_loop::handle::least_loaded;
+use crate::net::event_loop::tokens::WAKER_TOKEN;
 use crate::net::transport::any::AnyTransport;
-use crate::net::transport::socket::{Listener, Socket};
+use crate::net::transport::listener::Listener;
+use crate::net::transport::socket::Socket;
+use crate::net::worker::message::{NewConnection, WorkerMessage};
 use crate::net::worker::settings::RuntimeConfig;
+use crate::sync::Mutex;
 
-/// How long accepting rests when the process is out of descriptors or memory. Long enough not to
-/// spin, short enough that nobody notices.
+/// How long accepting pauses when the process is out of descriptors or memory: long enough not to
+/// spin, and short enough not to be noticed.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// How long accepting waits for workers that have not taken the last connections yet. Meanwhile more
-/// clients come, and are taken at once: to be woken for each costs more than to take it.
+/// How long accepting waits for workers that have not taken the previous connections. Meanwhile more
+/// clients connect and are accepted together: to be woken for each costs more than to accept it.
 const ACCEPT_COALESCE_DELAY: Duration = Duration::from_micros(200);
 
-/// How long a want of descriptors, which comes and goes, is not complained of again.
+/// Minimum interval between warnings about a lack of descriptors, which may come and go.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many idle connections are closed at once for new ones: an eighth of them, a quarter if there
-/// are no descriptors, and not more than this. nginx does alike.
-const MAX_SHED: usize = 32;
+/// Maximum number of idle connections evicted at once: an eighth of them, or a quarter of all
+/// connections without descriptors, but no more than this. nginx does the same.
+const MAX_EVICTED: usize = 32;
 
-/// After so many attempts in a row somebody looks whether the server is to stop.
+/// Check for shutdown after this many accepts.
 const MAX_BATCH: usize = 1024;
 
-const WAKER_TOKEN: Token = Token(usize::MAX);
-
-/// How another thread ends the acceptor, or tells it that other terms hold.
+/// Stops the acceptor or changes its configuration, from any thread.
 #[derive(Debug)]
 pub(crate) struct AcceptorHandle {
-    asked: AtomicBool,
-    /// Looked at only when the bell has rung.
-    terms: Mutex<Option<RuntimeConfig>>,
-    bell: Waker,
-}
-
-/// What the acceptor counts, for others to read.
-#[derive(Debug, Default)]
-pub(crate) struct AcceptStats {
-    /// Connections that were given to a worker or a handshaker.
-    pub(crate) accepted: AtomicU64,
-    /// Those that were told 503, for want of room.
-    pub(crate) rejected: AtomicU64,
-    /// Those of them whose client had its share.
-    pub(crate) rejected_clients: AtomicU64,
-}
-
-impl AcceptStats {
-    /// Tells a client that there is no room for it. Whoever waits for TLS would not understand.
-    fn turn_away(&self, mut socket: Socket, scheme: Scheme) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
-        if scheme == Scheme::Http {
-            say_and_close(&mut socket, NO_ROOM);
-        }
-    }
-
-    /// The same, as it has its share already.
-    pub(crate) fn turn_away_client(&self, socket: Socket, scheme: Scheme) {
-        self.rejected_clients.fetch_add(1, Ordering::Relaxed);
-        self.turn_away(socket, scheme);
-    }
-}
-
-/// Who gets the connections, and how many there may be.
-pub(crate) struct ConnectionLimits {
-    pub(crate) workers: Vec<LoopHandle>,
-    /// Who gets those that do not begin with a request.
-    pub(crate) handshakers: Arc<handshaker::HandshakerHandles>,
-    pub(crate) preamble: AcceptPolicy,
-    pub(crate) handler: Arc<dyn Handler>,
-    /// How many connections there may be; more are told so.
-    pub(crate) cap: Option<usize>,
-    /// For how many the process has descriptors; more wait.
-    pub(crate) descriptors: usize,
-}
-
-impl ConnectionLimits {
-    /// From now on, for those who come.
-    fn change(&mut self, terms: RuntimeConfig) {
-        let limits = &terms.limits;
-        self.cap = limits.max_connections;
-        self.descriptors = connections_with_descriptors(self.cap);
-        self.preamble.change(&terms, Instant::now());
-        for handshaker in self.handshakers.all() {
-            let preamble = self.preamble.clone();
-            handshaker
-                .mailbox
-                .send(HandshakerMessage::AcceptPolicy(preamble));
-        }
-        let former = std::mem::replace(&mut self.handler, terms.handler);
-        terms.grave.take(former);
-    }
-
-    fn connections(&self) -> usize {
-        let of_workers: usize = self.workers.iter().map(LoopHandle::connections).sum();
-        of_workers + self.handshakers.connections()
-    }
-
-    fn idle(&self) -> usize {
-        let of = |worker: &LoopHandle| worker.tally.idle.load(Ordering::Relaxed);
-        self.workers.iter().map(of).sum()
-    }
-
-    fn is_out_of_descriptors(&self) -> bool {
-        self.connections() >= self.descriptors
-    }
-
-    /// How many more connections there are than there may be.
-    fn excess(&self) -> usize {
-        let over = |cap| self.connections().saturating_sub(cap);
-        self.cap.map_or(0, over)
-    }
-
-    /// Whether there are so many that not even the idle ones could make room for another.
-    fn is_full(&self) -> bool {
-        self.excess() >= self.idle() && self.cap.is_some_and(|cap| self.connections() >= cap)
-    }
-
-    /// Has about so many idle connections closed, the oldest of each worker.
-    fn shed(&self, count: usize) {
-        let each = count.div_ceil(self.workers.len().max(1));
-        for worker in &self.workers {
-            worker.mailbox.send(WorkerMessage::Shed(each));
-        }
-    }
+    stopped: AtomicBool,
+    /// Read only after a wake-up.
+    new_config: Mutex<Option<RuntimeConfig>>,
+    waker: Waker,
 }
 
 impl AcceptorHandle {
-    pub(crate) fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
-        self.ring();
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
     }
 
-    pub(crate) fn change(&self, terms: RuntimeConfig) {
-        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
-        self.ring();
+    pub(crate) fn reload(&self, config: RuntimeConfig) {
+        *self.new_config.lock() = Some(config);
+        self.wake();
     }
 
-    fn new_terms(&self) -> Option<RuntimeConfig> {
-        self.terms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    fn ring(&self) {
-        if let Err(error) = self.bell.wake() {
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
             log::error!("acceptor: wake-up failed: {error}");
         }
     }
 
-    fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 }
 
+/// Accepts from all listeners of a server, on the thread that calls [`run`](Self::run).
 pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<Listener>,
-    stop: Arc<AcceptorHandle>,
-    admittance: Arc<AcceptStats>,
+    handle: Arc<AcceptorHandle>,
+    stats: Arc<AcceptStats>,
 }
 
-/// What became of an attempt to empty a listener's queue.
+/// The result of emptying a listener's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum AcceptOutcome {
     Emptied,
-    /// There may be more.
+    /// There may be more connections.
     Unfinished,
-    /// The process cannot hold one more; those who wait stay in the kernel's queue.
+    /// The process cannot hold another connection; the others stay in the backlog.
     OutOfResources,
 }
 
@@ -195,16 +96,16 @@ impl Acceptor {
             poll.registry()
                 .register(listener, Token(index), Interest::READABLE)?;
         }
-        let stop = Arc::new(AcceptorHandle {
-            asked: AtomicBool::new(false),
-            terms: Mutex::new(None),
-            bell: Waker::new(poll.registry(), WAKER_TOKEN)?,
+        let handle = Arc::new(AcceptorHandle {
+            stopped: AtomicBool::new(false),
+            new_config: Mutex::new(None),
+            waker: Waker::new(poll.registry(), WAKER_TOKEN)?,
         });
         Ok(Self {
             poll,
             listeners,
-            stop,
-            admittance: Arc::default(),
+            handle,
+            stats: Arc::default(),
         })
     }
 
@@ -212,84 +113,88 @@ impl Acceptor {
         &self.listeners
     }
 
-    pub(crate) fn stop(&self) -> Arc<AcceptorHandle> {
-        Arc::clone(&self.stop)
+    pub(crate) fn handle(&self) -> Arc<AcceptorHandle> {
+        Arc::clone(&self.handle)
     }
 
-    pub(crate) fn admittance(&self) -> Arc<AcceptStats> {
-        Arc::clone(&self.admittance)
+    pub(crate) fn stats(&self) -> Arc<AcceptStats> {
+        Arc::clone(&self.stats)
     }
 
-    /// Accepts until it is asked to stop. The listeners close when it returns.
-    pub(crate) fn run(mut self, mut room: ConnectionLimits) -> io::Result<()> {
+    /// Accepts until it is stopped. The listeners are closed when it returns.
+    pub(crate) fn run(
+        mut self,
+        mut limits: ConnectionLimits,
+        fd_pressure: &FdPressure,
+    ) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
-        let mut patience = None;
-        let mut last = AcceptOutcome::Emptied;
-        let mut said = None;
-        while !self.stop.is_asked() {
-            match self.poll.poll(&mut events, patience) {
+        let mut timeout = None;
+        let mut previous = AcceptOutcome::Emptied;
+        let mut warned_at = None;
+        while !self.handle.is_stopped() {
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             if events.iter().any(|event| event.token() == WAKER_TOKEN)
-                && let Some(terms) = self.stop.new_terms()
+                && let Some(config) = self.handle.new_config.lock().take()
             {
-                room.change(terms);
+                limits.change(&config);
             }
-            // There are few listeners, and after a rest there will be no event: try each.
-            let batches = self
+            // There are few listeners, and after a pause there is no event: try each.
+            let outcomes = self
                 .listeners
                 .iter()
-                .map(|listener| self.accept_all(listener, &room));
-            let worst = batches.max().unwrap_or(AcceptOutcome::Emptied);
-            let mut rest = BACK_OFF;
-            match (worst, last) {
-                (AcceptOutcome::OutOfResources, AcceptOutcome::OutOfResources) => {
-                    room.shed((room.connections() / 4).clamp(1, MAX_SHED));
+                .map(|listener| self.accept_all(listener, &limits));
+            let outcome = outcomes.max().unwrap_or(AcceptOutcome::Emptied);
+            let mut pause = BACK_OFF;
+            if outcome == AcceptOutcome::OutOfResources {
+                if previous == AcceptOutcome::OutOfResources {
+                    limits.evict((limits.connections() / 4).clamp(1, MAX_EVICTED));
+                } else {
+                    // Caches go first, and accepting is retried at once.
+                    fd_pressure.release();
+                    pause = Duration::ZERO;
                 }
-                // What is kept for speed goes first, and accepting is tried again at once.
-                (AcceptOutcome::OutOfResources, _) => {
-                    shed_cache(&*room.handler);
-                    rest = Duration::ZERO;
+                if warned_at.is_none_or(|at: Instant| at.elapsed() >= WARN_INTERVAL) {
+                    warned_at = Some(Instant::now());
+                    log::warn!(
+                        "accept: out of file descriptors or memory; pausing until some are free"
+                    );
                 }
-                (AcceptOutcome::Emptied | AcceptOutcome::Unfinished, _) => {}
             }
-            if room.excess() > 0 {
-                let spare = (room.idle() / 8).clamp(1, MAX_SHED);
-                room.shed(spare.max(room.excess()));
+            if limits.excess() > 0 {
+                let spare = (limits.idle() / 8).clamp(1, MAX_EVICTED);
+                limits.evict(spare.max(limits.excess()));
             }
-            if worst == AcceptOutcome::OutOfResources
-                && said.is_none_or(|at: Instant| at.elapsed() >= WARN_INTERVAL)
+            previous = outcome;
+            if limits
+                .workers
+                .iter()
+                .all(|worker| worker.mailbox.has_messages())
             {
-                said = Some(Instant::now());
-                log::warn!(
-                    "accept: out of file descriptors or memory; pausing until some are free"
-                );
-            }
-            last = worst;
-            if room.workers.iter().all(|worker| worker.mailbox.has_mail()) {
                 std::thread::sleep(ACCEPT_COALESCE_DELAY);
             }
-            patience = match worst {
+            timeout = match outcome {
                 AcceptOutcome::Emptied => None,
                 AcceptOutcome::Unfinished => Some(Duration::ZERO),
-                AcceptOutcome::OutOfResources => Some(rest),
+                AcceptOutcome::OutOfResources => Some(pause),
             };
         }
-        // Those who wait in the kernel's queue have been promised nothing, but they would be reset.
+        // Closing a listener resets the connections in its backlog.
         for listener in &self.listeners {
-            self.accept_all(listener, &room);
+            self.accept_all(listener, &limits);
         }
         Ok(())
     }
 
-    fn accept_all(&self, listener: &Listener, room: &ConnectionLimits) -> AcceptOutcome {
+    fn accept_all(&self, listener: &Listener, limits: &ConnectionLimits) -> AcceptOutcome {
         for _ in 0..MAX_BATCH {
-            if room.is_out_of_descriptors() {
+            if limits.is_out_of_descriptors() {
                 return AcceptOutcome::OutOfResources;
             }
             match listener.accept() {
-                Ok((socket, peer)) => self.hand_over(socket, peer, room),
+                Ok((socket, peer)) => self.hand_over(socket, peer, limits),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return AcceptOutcome::Emptied;
                 }
@@ -297,8 +202,8 @@ impl Acceptor {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                         return AcceptOutcome::OutOfResources;
                     }
-                    // The connection died in the queue (accept(2) lists what may be reported); the
-                    // next one may be fine.
+                    // The connection failed in the backlog (accept(2) lists the errors); the next
+                    // one may be fine.
                     _ => log::debug!("accept: {error}"),
                 },
             }
@@ -306,79 +211,78 @@ impl Acceptor {
         AcceptOutcome::Unfinished
     }
 
-    fn hand_over(&self, socket: Socket, peer: SocketAddr, room: &ConnectionLimits) {
-        let scheme = room.preamble.scheme(peer);
-        if room.is_full() {
-            // Who asks again finds some.
-            room.handshakers.shed(MAX_SHED);
-            self.admittance.turn_away(socket, scheme);
+    fn hand_over(&self, socket: Socket, peer: SocketAddr, limits: &ConnectionLimits) {
+        let scheme = limits.policy.scheme(peer);
+        if limits.is_full() {
+            // A client that retries finds room.
+            limits.handshakers.evict(MAX_EVICTED);
+            self.stats.reject(socket, scheme);
             return;
         }
-        let Ok(share) = room.preamble.share_at_first(peer) else {
-            self.admittance.turn_away_client(socket, scheme);
+        let Ok(client_slot) = limits.policy.register_peer(peer) else {
+            self.stats.reject_client(socket, scheme);
             return;
         };
-        self.admittance.accepted.fetch_add(1, Ordering::Relaxed);
-        if room.preamble.is_empty_for(peer) {
-            if let Some(worker) = least_loaded(&room.workers) {
-                worker.tally.connections.fetch_add(1, Ordering::Relaxed);
-                let mail = WorkerMessage::Connection(AnyTransport::Plain(socket), peer, share);
-                worker.mailbox.send(mail);
+        self.stats.accepted.fetch_add(1, Ordering::Relaxed);
+        if limits.policy.is_empty_for(peer) {
+            if let Some(worker) = least_loaded(&limits.workers) {
+                worker.send_connection(WorkerMessage::Connection(NewConnection {
+                    transport: AnyTransport::Plain(socket),
+                    client: peer,
+                    client_slot,
+                }));
             }
-        } else if let Some(handshaker) = room.handshakers.least_loaded() {
-            handshaker.tally.connections.fetch_add(1, Ordering::Relaxed);
-            let mail = HandshakerMessage::Arrival(socket, peer, share);
-            handshaker.mailbox.send(mail);
+        } else if let Some(handshaker) = limits.handshakers.least_loaded() {
+            handshaker.send_connection(HandshakerMessage::Connection(AcceptedConnection {
+                socket,
+                peer,
+                client_slot,
+            }));
         }
     }
-}
-
-/// How many connections the process has descriptors for. Some are for everything else: a download
-/// takes a second one, and the event loops have a few. A quarter, unless somebody has thought
-/// about it.
-pub(crate) fn connections_with_descriptors(cap: Option<usize>) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let others = match cap {
-        Some(_) => 32,
-        None => (limit / 4).max(32),
-    };
-    usize::try_from(limit.saturating_sub(others))
-        .unwrap_or(usize::MAX)
-        .max(1)
-}
-
-/// The handler is not ours, and its panic is not to end the server.
-fn shed_cache(handler: &dyn Handler) {
-    if catch_unwind(AssertUnwindSafe(|| handler.shed())).is_err() {
-        log::error!("handler: panicked while closing cached files");
-    }
-}
-
-/// What those hear for whom there is no room.
-const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-    Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
-    503 Service Unavailable: too many connections\n";
-
-/// Tells a client why there will be nothing else, as far as that goes without waiting for it.
-pub(crate) fn say_and_close(socket: &mut Socket, answer: &[u8]) {
-    // What has come is taken first: closing over unread bytes would reset the connection, and the
-    // reset could overtake the answer.
-    let _ = socket.read(&mut [0; 4096]);
-    let _ = socket.write(answer);
-    let _ = socket.shutdown_write();
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::config::Config;
+    use crate::net::accept::preamble::AcceptPolicy;
+    use crate::net::event_loop::handle::LoopParts;
+    use crate::net::transport::listener::{ListenerAddress, V6};
 
     #[test]
-    fn the_length_that_is_announced_to_those_turned_away_is_right() {
-        let text = String::from_utf8_lossy(NO_ROOM).into_owned();
-        let (head, content) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(
-            head.ends_with(&format!("Content-Length: {}", content.len())),
-            "{head}"
+    fn lack_of_descriptors_calls_the_callbacks() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let ListenerAddress::Tcp(address) = *listener.address() else {
+            panic!("a TCP listener has an address");
+        };
+        let acceptor = Acceptor::new(vec![listener]).expect("an acceptor");
+        let handle = acceptor.handle();
+        // More connections than the process has descriptors.
+        let worker = LoopParts::new().expect("a poll");
+        let connections = &worker.handle().stats.connections;
+        connections.store(usize::MAX, Ordering::Relaxed);
+        let config = Config::default();
+        let limits = ConnectionLimits::new(
+            vec![worker.handle().clone()],
+            Arc::default(),
+            AcceptPolicy::of(&config),
+            &config.limits,
         );
+        let (called, is_called) = mpsc::channel();
+        let mut fd_pressure = FdPressure::default();
+        fd_pressure.add(|| panic!("on purpose"));
+        fd_pressure.add(move || {
+            let _ = called.send(());
+        });
+        let thread = std::thread::spawn(move || acceptor.run(limits, &fd_pressure));
+        let _client = TcpStream::connect(address).expect("a connection");
+        is_called.recv().expect("the second callback is called");
+        handle.stop();
+        thread.join().expect("no panic").expect("no error");
     }
 }

@@ -1,29 +1,30 @@
-//! The clients that have connections: how many each, and at which pace these may move bytes.
+//! The clients that have connections: how many each has, and the bandwidth they share.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::limiter::{BandwidthLimiter, RateLimiter};
+use super::limiter::{BandwidthLimiter, Permit, RateLimiter};
 use crate::client_key::ClientKey;
 use crate::config::Limits;
+use crate::sync::Mutex;
 
-/// How many clients that have gone and have not paid yet for what they have moved are remembered,
-/// beside those that are there. More, at the lowest rates there are, are forgiven.
+/// Maximum number of disconnected clients that are kept because they have exceeded their rate.
+/// Beyond it, which takes very low rates, all of them are forgotten.
 const MAX_DEBTORS: usize = 16 * 1024;
 
-/// So few are not looked through for whom to forget.
-const FEW: usize = 1024;
+/// Clients are not purged below this count.
+const MIN_PURGE_LEN: usize = 1024;
 
-/// What limits say of each client.
+/// Enforces the limits per client. Shared by all threads of a server.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    known: Mutex<ClientTable>,
+    table: Mutex<ClientTable>,
 }
 
-/// How much there may be for each.
+/// The limits of each client.
 #[derive(Debug)]
 struct PerClientLimits {
     connections: Option<usize>,
@@ -49,152 +50,201 @@ impl PerClientLimits {
 
 #[derive(Debug)]
 struct ClientTable {
-    most: PerClientLimits,
+    limits: PerClientLimits,
     clients: HashMap<ClientKey, ClientEntry>,
-    /// With how many it is looked who can be forgotten.
-    too_many: usize,
+    /// Number of clients at which the table is purged.
+    purge_len: usize,
 }
 
 /// What one client has.
 #[derive(Debug)]
 struct ClientEntry {
     connections: usize,
-    pace: Option<Arc<RateLimiter>>,
+    bandwidth: Option<Arc<RateLimiter>>,
 }
 
-/// One connection of a client, and its part of what the client has. It is given back when this is
-/// dropped.
+/// The place of one connection among its client's, and its bandwidth limit. Without limits it is
+/// [`UNLIMITED`](Self::UNLIMITED) and allocates nothing.
 #[derive(Debug)]
-pub(crate) struct ClientSlot {
+pub(crate) struct ClientSlot(Option<Box<LimitedSlot>>);
+
+/// A connection that is subject to a limit. Given back to the client when dropped.
+#[derive(Debug)]
+struct LimitedSlot {
     clients: Arc<Clients>,
-    /// Nobody's if it is `None`.
+    /// `None` if the connection has no client address (a Unix socket).
     client: Option<ClientKey>,
-    /// What may be moved, if that has a limit.
-    pub(crate) allowance: Option<BandwidthLimiter>,
+    limiter: BandwidthLimiter,
 }
 
-/// A client has its share already.
+/// The client has its maximum number of connections.
 #[derive(Debug)]
 pub(crate) struct TooManyConnections;
 
+impl ClientSlot {
+    pub(crate) const UNLIMITED: Self = Self(None);
+
+    /// Returns whether the connection may move bytes now.
+    pub(crate) fn request(&mut self, now: Instant) -> Permit {
+        let slot = self.0.as_mut();
+        slot.map_or(Permit::Ready(usize::MAX), |slot| slot.limiter.request(now))
+    }
+
+    /// Counts bytes that have moved.
+    pub(crate) fn on_moved(&mut self, bytes: usize, now: Instant) {
+        if let Some(slot) = &mut self.0 {
+            slot.limiter.on_moved(bytes, now);
+        }
+    }
+
+    /// From now on the connection waits for bandwidth and nothing else.
+    pub(crate) fn begin_wait(&mut self, now: Instant) {
+        if let Some(slot) = &mut self.0 {
+            slot.limiter.begin_wait(now);
+        }
+    }
+
+    /// The connection runs again. Returns how long it has waited for bandwidth, if it has.
+    pub(crate) fn end_wait(&mut self, now: Instant) -> Option<Duration> {
+        self.0.as_mut()?.limiter.end_wait(now)
+    }
+
+    /// Returns until when the connection waits for bandwidth, if it does.
+    pub(crate) fn throttled_until(&self) -> Option<Instant> {
+        self.0.as_ref()?.limiter.throttled_until()
+    }
+
+    /// Gives back bandwidth that the connection has reserved and cannot use.
+    pub(crate) fn release(&mut self) {
+        if let Some(slot) = &mut self.0 {
+            slot.limiter.release();
+        }
+    }
+
+    /// Removes the bandwidth limit, because the peer has disconnected.
+    pub(crate) fn unlimit(&mut self) {
+        if let Some(slot) = &mut self.0 {
+            slot.limiter.unlimit();
+        }
+    }
+}
+
 impl Clients {
-    /// `None` if there is no limit for which anything had to be known.
+    /// Returns `None` if there are no limits per client or connection.
     pub(crate) fn new(limits: &Limits) -> Option<Arc<Self>> {
-        let most = PerClientLimits::of(limits);
-        if most.is_unlimited() {
+        let limits = PerClientLimits::of(limits);
+        if limits.is_unlimited() {
             return None;
         }
-        let known = ClientTable {
-            most,
+        let table = ClientTable {
+            limits,
             clients: HashMap::new(),
-            too_many: FEW,
+            purge_len: MIN_PURGE_LEN,
         };
         Some(Arc::new(Self {
-            known: Mutex::new(known),
+            table: Mutex::new(table),
         }))
     }
 
-    /// From now on there may be so much for each. Who has more connections keeps them, and
-    /// connections that are there keep their pace.
+    /// Changes the limits. A client that has more connections than it may have now keeps them, and
+    /// existing connections keep their bandwidth.
     pub(crate) fn change(&self, limits: &Limits, now: Instant) {
-        let mut known = self.known();
-        known.most = PerClientLimits::of(limits);
-        let bandwidth = known.most.bandwidth;
-        for holdings in known.clients.values_mut() {
-            holdings.pace = bandwidth.map(|rate| Arc::new(RateLimiter::new(rate, now)));
+        let mut table = self.table.lock();
+        table.limits = PerClientLimits::of(limits);
+        let bandwidth = table.limits.bandwidth;
+        for entry in table.clients.values_mut() {
+            entry.bandwidth = bandwidth.map(|rate| Arc::new(RateLimiter::new(rate, now)));
         }
     }
 
-    /// What a connection of the client at `address` counts for. If that is no address it is nobody's,
-    /// and has nothing but its own bandwidth.
-    pub(crate) fn share(
+    /// Registers a connection of the client at `address`. An unspecified address (`::`) belongs to
+    /// no client; only the limit per connection applies to it.
+    pub(crate) fn register(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
-    ) -> Result<Option<Box<ClientSlot>>, TooManyConnections> {
-        let mut known = self.known();
-        let own = known.most.bandwidth_per_connection;
+    ) -> Result<ClientSlot, TooManyConnections> {
+        let mut table = self.table.lock();
+        let own = table.limits.bandwidth_per_connection;
         let own = own.map(|rate| RateLimiter::new(rate, now));
         let Some(client) = ClientKey::of(address) else {
-            let share = |own| ClientSlot {
-                clients: Arc::clone(self),
-                client: None,
-                allowance: BandwidthLimiter::new(Some(own), None, now),
-            };
-            return Ok(own.map(share).map(Box::new));
+            return Ok(match own {
+                Some(_) => self.slot(None, BandwidthLimiter::new(own, None, now)),
+                None => ClientSlot::UNLIMITED,
+            });
         };
-        known.forget_some(now);
-        let ClientTable { most, clients, .. } = &mut *known;
-        let holdings = clients.entry(client).or_insert_with(|| ClientEntry {
+        table.purge(now);
+        let ClientTable {
+            limits, clients, ..
+        } = &mut *table;
+        let entry = clients.entry(client).or_insert_with(|| ClientEntry {
             connections: 0,
-            pace: most
+            bandwidth: limits
                 .bandwidth
                 .map(|rate| Arc::new(RateLimiter::new(rate, now))),
         });
-        if most
+        if limits
             .connections
-            .is_some_and(|most| holdings.connections >= most)
+            .is_some_and(|max| entry.connections >= max)
         {
             return Err(TooManyConnections);
         }
-        holdings.connections += 1;
-        Ok(Some(Box::new(ClientSlot {
-            clients: Arc::clone(self),
-            client: Some(client),
-            allowance: BandwidthLimiter::new(own, holdings.pace.clone(), now),
-        })))
+        entry.connections += 1;
+        let limiter = BandwidthLimiter::new(own, entry.bandwidth.clone(), now);
+        Ok(self.slot(Some(client), limiter))
     }
 
-    fn known(&self) -> MutexGuard<'_, ClientTable> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(self: &Arc<Self>, client: Option<ClientKey>, limiter: BandwidthLimiter) -> ClientSlot {
+        ClientSlot(Some(Box::new(LimitedSlot {
+            clients: Arc::clone(self),
+            client,
+            limiter,
+        })))
     }
 }
 
 impl ClientTable {
-    /// Those who are there stay known, and those who still owe: nobody gets a new start by coming
-    /// again.
-    fn forget_some(&mut self, now: Instant) {
-        if self.clients.len() < self.too_many {
+    /// Removes clients without connections, except those that have exceeded their rate: to
+    /// disconnect and reconnect must not reset it.
+    fn purge(&mut self, now: Instant) {
+        if self.clients.len() < self.purge_len {
             return;
         }
-        let is_there = |holdings: &ClientEntry| holdings.connections > 0;
-        let owes = |holdings: &ClientEntry| {
-            let pace = holdings.pace.as_ref();
-            pace.is_some_and(|pace| !pace.is_rested(now))
+        let is_connected = |entry: &ClientEntry| entry.connections > 0;
+        let has_debt = |entry: &ClientEntry| {
+            let bandwidth = entry.bandwidth.as_ref();
+            bandwidth.is_some_and(|limiter| !limiter.is_unused(now))
         };
         self.clients
-            .retain(|_, holdings| is_there(holdings) || owes(holdings));
-        let gone = self.clients.values().filter(|one| !is_there(one)).count();
-        if gone > MAX_DEBTORS {
-            self.clients.retain(|_, holdings| is_there(holdings));
+            .retain(|_, entry| is_connected(entry) || has_debt(entry));
+        let debtors = self.clients.values().filter(|entry| !is_connected(entry));
+        if debtors.count() > MAX_DEBTORS {
+            self.clients.retain(|_, entry| is_connected(entry));
         }
-        // So each is looked at a few times at most.
-        self.too_many = FEW.max(2 * self.clients.len());
+        // Doubling makes the cost per registration constant on average.
+        self.purge_len = MIN_PURGE_LEN.max(2 * self.clients.len());
     }
 }
 
-impl Drop for ClientSlot {
+impl Drop for LimitedSlot {
     fn drop(&mut self) {
         let Some(client) = &self.client else {
             return;
         };
-        let mut known = self.clients.known();
-        let Some(holdings) = known.clients.get_mut(client) else {
+        let mut table = self.clients.table.lock();
+        let Some(entry) = table.clients.get_mut(client) else {
             return;
         };
-        holdings.connections = holdings.connections.saturating_sub(1);
-        if holdings.connections == 0 && holdings.pace.is_none() {
-            known.clients.remove(client);
+        entry.connections = entry.connections.saturating_sub(1);
+        if entry.connections == 0 && entry.bandwidth.is_none() {
+            table.clients.remove(client);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::net::bandwidth::limiter::Permit;
 
     fn limited(limit: impl FnOnce(&mut Limits)) -> Arc<Clients> {
         let mut limits = Limits::default();
@@ -202,124 +252,114 @@ mod tests {
         Clients::new(&limits).expect("a limit")
     }
 
-    fn share(
+    fn register(
         clients: &Arc<Clients>,
         address: &str,
         now: Instant,
-    ) -> Result<Box<ClientSlot>, TooManyConnections> {
-        let share = clients.share(address.parse().expect("an address"), now);
-        share.map(|share| share.expect("a client"))
+    ) -> Result<ClientSlot, TooManyConnections> {
+        clients.register(address.parse().expect("an address"), now)
     }
 
     #[test]
-    fn a_client_has_so_many_connections() {
+    fn connections_per_client_are_limited() {
         let clients = limited(|limits| limits.max_connections_per_client = Some(2));
         let now = Instant::now();
         let ana = "192.0.2.1";
-        let held = [(); 2].map(|()| share(&clients, ana, now).expect("one of two"));
-        assert!(share(&clients, ana, now).is_err());
-        assert!(share(&clients, "192.0.2.2", now).is_ok());
+        let held = [(); 2].map(|()| register(&clients, ana, now).expect("one of two"));
+        assert!(register(&clients, ana, now).is_err());
+        assert!(register(&clients, "192.0.2.2", now).is_ok());
         drop(held);
-        assert!(share(&clients, ana, now).is_ok());
-        assert!(clients.known().clients.is_empty(), "nothing is remembered");
-        // All who come through a unix socket would be one.
+        assert!(register(&clients, ana, now).is_ok());
+        assert!(clients.table.lock().clients.is_empty(), "a client is kept");
+        // Connections through a Unix socket have no address and are not one client.
         for _ in 0..10 {
-            let nobody = "::".parse().expect("an address");
-            assert!(clients.share(nobody, now).expect("no limit").is_none());
+            let slot = register(&clients, "::", now).expect("no limit");
+            assert!(slot.0.is_none());
         }
     }
 
     #[test]
-    fn what_a_client_may_have_grows_and_shrinks() {
-        let limits = |most| Limits {
-            max_connections_per_client: most,
+    fn changed_connection_limit_applies_to_new_connections() {
+        let limits = |max| Limits {
+            max_connections_per_client: max,
             ..Limits::default()
         };
         let clients = Clients::new(&limits(Some(1))).expect("a limit");
         let now = Instant::now();
-        let share = || share(&clients, "192.0.2.1", now).ok();
-        let first = share();
-        assert!(first.is_some() && share().is_none());
+        let register = || register(&clients, "192.0.2.1", now).ok();
+        let first = register();
+        assert!(first.is_some() && register().is_none());
         clients.change(&limits(Some(2)), now);
-        let second = share();
-        assert!(second.is_some() && share().is_none());
+        let second = register();
+        assert!(second.is_some() && register().is_none());
         clients.change(&limits(Some(1)), now);
         drop(first);
-        assert!(share().is_none());
+        assert!(register().is_none());
         drop(second);
-        assert!(share().is_some());
+        assert!(register().is_some());
         clients.change(&limits(None), now);
-        assert!([(); 3].map(|()| share()).iter().all(Option::is_some));
+        assert!([(); 3].map(|()| register()).iter().all(Option::is_some));
     }
 
     #[test]
-    fn without_limits_there_is_nothing_to_know() {
+    fn no_limits_need_no_table() {
         assert!(Clients::new(&Limits::default()).is_none());
     }
 
-    /// To hang up and to come again is no way out of a debt.
     #[test]
-    fn who_comes_again_has_the_pace_it_had() {
+    fn reconnecting_does_not_reset_the_rate() {
         let clients = limited(|limits| limits.bandwidth_per_client = NonZeroU64::new(10_000));
         let now = Instant::now();
-        let go = |address: &str, now| {
-            let mut share = share(&clients, address, now).expect("no limit");
-            let allowance = share.allowance.as_mut().expect("a pace");
-            let go = allowance.ask(now);
-            allowance.on_moved(100_000, now);
-            go
+        let connect = |address: &str, now| {
+            let mut slot = register(&clients, address, now).expect("no limit");
+            let permit = slot.request(now);
+            slot.on_moved(100_000, now);
+            permit
         };
-        assert!(matches!(go("192.0.2.1", now), Permit::Ready(_)));
-        let owed = now + Duration::from_secs(9);
-        // Others come and go, too many to remember.
-        for other in 0..4 * FEW as u32 {
+        assert!(matches!(connect("192.0.2.1", now), Permit::Ready(_)));
+        let in_debt = now + Duration::from_secs(9);
+        // More clients than are kept connect and disconnect.
+        for other in 0..4 * MIN_PURGE_LEN as u32 {
             let other = std::net::Ipv4Addr::from(other + (10 << 24)).to_string();
-            drop(share(&clients, &other, owed));
+            drop(register(&clients, &other, in_debt));
         }
-        assert!(clients.known().clients.len() <= 2 * FEW);
-        assert!(matches!(go("192.0.2.1", owed), Permit::RetryAt(_)));
-        assert!(matches!(go("192.0.2.2", owed), Permit::Ready(_)));
+        assert!(clients.table.lock().clients.len() <= 2 * MIN_PURGE_LEN);
+        assert!(matches!(connect("192.0.2.1", in_debt), Permit::RetryAt(_)));
+        assert!(matches!(connect("192.0.2.2", in_debt), Permit::Ready(_)));
     }
 
     #[test]
-    fn who_has_no_address_has_a_bandwidth_of_its_own() {
+    fn connections_without_address_are_limited_each_on_its_own() {
         let clients = limited(|limits| {
             limits.max_connections_per_client = Some(1);
             limits.bandwidth_per_client = NonZeroU64::new(1024);
             limits.bandwidth_per_connection = NonZeroU64::new(1024);
         });
         let now = Instant::now();
-        let nobodys = [(); 3].map(|()| share(&clients, "::", now).expect("no limit"));
-        for mut share in nobodys {
-            let allowance = share.allowance.as_mut().expect("a pace");
-            assert!(matches!(allowance.ask(now), Permit::Ready(_)));
-            allowance.on_moved(100_000, now);
-            assert!(matches!(allowance.ask(now), Permit::RetryAt(_)));
+        let slots = [(); 3].map(|()| register(&clients, "::", now).expect("no limit"));
+        for mut slot in slots {
+            assert!(matches!(slot.request(now), Permit::Ready(_)));
+            slot.on_moved(100_000, now);
+            assert!(matches!(slot.request(now), Permit::RetryAt(_)));
         }
-        assert!(clients.known().clients.is_empty());
+        assert!(clients.table.lock().clients.is_empty());
     }
 
     #[test]
-    fn there_is_an_end_to_who_is_remembered() {
+    fn number_of_disconnected_clients_is_bounded() {
         let clients = limited(|limits| limits.bandwidth_per_client = NonZeroU64::new(1024));
         let now = Instant::now();
-        let stays = share(&clients, "192.0.2.1", now).expect("no limit");
+        let address: IpAddr = "192.0.2.1".parse().expect("an address");
+        let _connected = clients.register(address, now).expect("no limit");
         for other in 0..8 * MAX_DEBTORS as u32 {
             let other = std::net::Ipv4Addr::from(other + (10 << 24)).to_string();
-            let mut share = share(&clients, &other, now).expect("no limit");
-            let allowance = share.allowance.as_mut().expect("a pace");
-            allowance.on_moved(1_000_000, now);
+            let mut slot = register(&clients, &other, now).expect("no limit");
+            slot.on_moved(1_000_000, now);
         }
-        let known = clients.known();
-        assert!(
-            known.clients.len() <= 4 * MAX_DEBTORS,
-            "{}",
-            known.clients.len()
-        );
-        assert!(
-            stays
-                .client
-                .is_some_and(|client| known.clients.contains_key(&client))
-        );
+        let table = clients.table.lock();
+        let len = table.clients.len();
+        assert!(len <= 4 * MAX_DEBTORS, "{len}");
+        let key = ClientKey::of(address).expect("an address");
+        assert!(table.clients.contains_key(&key));
     }
 }

@@ -1,84 +1,85 @@
-//! Files that may not be in the kernel's memory: `sendfile` would wait for the disk, and with it an
-//! event loop and all its connections.
+//! Files that may not be in the page cache: `sendfile` would wait for the disk, and so would the
+//! event loop with all its connections.
 //!
-//! So the part that is to be sent next is looked at first, without waiting (`preadv2` with
-//! `RWF_NOWAIT`, Linux 4.14). If its end is in memory, the rest is taken to be, too: what is read
-//! ahead and what is forgotten goes by ranges. If not, a helper reads it, which brings it into
-//! memory, and the event loop sends it from there. If the file system cannot say (FUSE, NFS), the
-//! kernel may have nothing a moment later, or ask before it gives what it has: then what the helper
-//! has read is what is sent, and not kept while the client takes nothing.
+//! So the part of a file that is sent next is probed first, without blocking (`preadv2` with
+//! `RWF_NOWAIT`, Linux 4.14). If its last byte is in the page cache, the rest is assumed to be, too,
+//! because readahead and reclaim work on ranges. If not, a thread reads that part, which brings it
+//! into the page cache, and the event loop sends it from there. Some file systems do not support the
+//! probe (FUSE, NFS): they may have dropped the data a moment later, or ask their server before they
+//! return cached data. Then the bytes that the thread has read are sent themselves, and are not kept
+//! while the client takes nothing.
 //!
-//! Disks have helpers of their own, each device its own few, and so have the jobs that look for
-//! files on it ([`Outcome::BlockingOnDisk`](crate::Outcome::BlockingOnDisk)): a device that hangs keeps nobody from another,
-//! nor from what needs no disk.
+//! Each device has a few threads of its own, for these reads and for the jobs that look up files on
+//! it ([`Outcome::BlockingOnDisk`](crate::Outcome::BlockingOnDisk)): a device that hangs delays
+//! neither other devices nor anything that needs no disk.
 //!
-//! A look that finds nothing makes the kernel fetch what was looked at, an island of which the next
-//! look would draw the wrong conclusion. So a file that was once not in memory is read by helpers,
-//! every byte of it, as long as that takes time, and nobody looks.
+//! A probe that misses makes the kernel read the probed page only; the next probe would then wrongly
+//! report the range as resident. So a file that was once not resident is read by threads, every byte
+//! of it, for a while, and is not probed.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use mio::Token;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::pool::{BlockingPool, QueueFull};
 use crate::body::FileRange;
 use crate::body::file_range::{Resident, Storage};
-use crate::handler::Job;
-use crate::net::event_loop::mailbox::Mailbox;
-use crate::net::observe::observer::QueueStats;
+use crate::net::observe::report::QueueStats;
+use crate::net::worker::message::{ExchangeEvent, ReplyTo};
+use crate::sync::Mutex;
 
-/// What is looked at at once. A look costs a system call, about 1 µs; sending this much 100 µs.
+/// Length of a probed range. A probe is a system call of about 1 µs; sending this much takes 100 µs.
 const PROBE_BYTES: u64 = 512 * 1024;
 
-/// What is read at once from a disk: little enough for a slow disk to serve many in turn.
+/// Length of one read from a disk: short enough for a slow disk to serve many clients in turn.
 const READ_BYTES: u64 = 128 * 1024;
 
-/// Readers of one device. A disk that is asked by a few can order their requests.
+/// Reading threads per device. A disk with several requests in its queue can order them.
 const READERS_PER_DEVICE: usize = 4;
 
-/// Devices with helpers of their own; further ones share those of one.
+/// Devices with pools of their own. Further devices share the pool of one of them.
 const MAX_DEVICES: usize = 32;
 
-/// Helpers by device.
+/// The thread pools of each device.
 #[derive(Clone)]
 pub(crate) struct DiskPools {
-    /// They read what is being sent.
-    readers: Arc<Pools>,
-    /// They run the jobs that have to find something first.
-    helpers: Arc<Pools>,
-    /// How often readers were asked.
+    /// Read the files that are being sent.
+    readers: Arc<DevicePools>,
+    /// Run the jobs that look up files.
+    jobs: Arc<DevicePools>,
+    /// Number of reads.
     reads: Arc<AtomicU64>,
 }
 
-struct Pools {
+/// A pool per device, created when it is first needed.
+struct DevicePools {
     by_device: Mutex<HashMap<u64, BlockingPool>>,
-    /// Of each.
+    /// Of each pool.
     max_threads: usize,
     max_waiting: usize,
 }
 
-/// Sees what the helpers do, and does not keep them from ending.
+/// Reads the load of the pools. Does not keep their threads running.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskPoolStats {
-    pools: [Weak<Pools>; 2],
+    pools: [Weak<DevicePools>; 2],
     reads: Arc<AtomicU64>,
 }
 
 impl DiskPoolStats {
+    /// Returns the load of all pools together.
     pub(crate) fn queue(&self) -> QueueStats {
         let mut sum = QueueStats::default();
         for pools in self.pools.iter().filter_map(Weak::upgrade) {
             let by_device = pools.by_device.lock();
-            let by_device = by_device.unwrap_or_else(PoisonError::into_inner);
-            for queue in by_device.values().map(|helpers| helpers.view().queue()) {
+            for queue in by_device.values().map(|pool| pool.stats().queue()) {
                 sum.waiting += queue.waiting;
                 sum.running += queue.running;
             }
@@ -91,96 +92,102 @@ impl DiskPoolStats {
     }
 }
 
-/// What a look says about the beginning of a range.
+/// The result of a probe of the beginning of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeResult {
-    /// So many bytes are in memory.
-    InMemory(u64),
-    OnDisk,
+    /// This many bytes are in the page cache.
+    Resident(u64),
+    NotResident,
 }
 
-/// Looks at the beginning of a range, without waiting.
-pub(crate) fn look(range: &FileRange, now: Instant) -> ProbeResult {
+/// Probes whether the beginning of a range is in the page cache, without blocking.
+pub(crate) fn probe_page_cache(range: &FileRange, now: Instant) -> ProbeResult {
     let len = range.len.min(PROBE_BYTES);
-    let version = range.state.as_ref();
-    if version.is_some_and(|version| version.storage == Storage::PageCacheOnly) {
-        return ProbeResult::InMemory(range.len);
-    }
-    if version.is_some_and(|version| version.len() <= PROBE_BYTES && version.was_resident(now)) {
-        return ProbeResult::InMemory(len);
-    }
-    if version.is_some_and(|version| version.was_not_resident(now)) {
-        return ProbeResult::OnDisk;
-    }
-    let found = match is_in_memory(&range.file, range.offset + len - 1) {
-        true => ProbeResult::InMemory(len),
-        false => ProbeResult::OnDisk,
+    let Some(state) = &range.state else {
+        return probe(range, len);
     };
-    match (version, found) {
-        (Some(version), ProbeResult::OnDisk) => version.mark_not_resident(now),
-        (Some(version), ProbeResult::InMemory(_)) if version.len() <= PROBE_BYTES => {
-            version.mark_resident(now);
-        }
-        _ => {}
+    if state.storage == Storage::PageCacheOnly {
+        return ProbeResult::Resident(range.len);
     }
-    found
+    let fits_one_probe = state.len() <= PROBE_BYTES;
+    if fits_one_probe && state.was_resident(now) {
+        return ProbeResult::Resident(len);
+    }
+    if state.was_not_resident(now) {
+        return ProbeResult::NotResident;
+    }
+    let result = probe(range, len);
+    match result {
+        ProbeResult::NotResident => state.mark_not_resident(now),
+        ProbeResult::Resident(_) if fits_one_probe => state.mark_resident(now),
+        ProbeResult::Resident(_) => {}
+    }
+    result
 }
 
-/// True if the kernel has a byte without having to wait for it. Nothing there is the end of a file
-/// that has shrunk: sending finds that out.
-fn is_in_memory(file: &File, at: u64) -> bool {
-    peek(file, at).is_ok()
+/// Probes the last of the first `len` bytes of a range. Beyond the end of a file that has shrunk
+/// the probe succeeds; sending detects that.
+fn probe(range: &FileRange, len: u64) -> ProbeResult {
+    if peek(&range.file, range.offset + len - 1).is_ok() {
+        ProbeResult::Resident(len)
+    } else {
+        ProbeResult::NotResident
+    }
 }
 
-fn peek(file: &File, at: u64) -> Result<usize, Errno> {
+/// Reads a byte if that does not block.
+fn peek(file: &File, offset: u64) -> Result<usize, Errno> {
     let mut byte = [0];
-    let mut pieces = [IoSliceMut::new(&mut byte)];
-    preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT)
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT)
 }
 
 impl DiskPools {
-    /// With so many threads for the jobs of each device, and so many jobs that wait for them.
+    /// `max_threads` and `max_waiting` are those of each device's pool for jobs.
     pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
         Self {
-            readers: Pools::new(READERS_PER_DEVICE, 0),
-            helpers: Pools::new(max_threads, max_waiting),
+            readers: DevicePools::new(READERS_PER_DEVICE, 0),
+            jobs: DevicePools::new(max_threads, max_waiting),
             reads: Arc::default(),
         }
     }
 
-    pub(crate) fn view(&self) -> DiskPoolStats {
+    pub(crate) fn stats(&self) -> DiskPoolStats {
         DiskPoolStats {
-            pools: [Arc::downgrade(&self.readers), Arc::downgrade(&self.helpers)],
+            pools: [Arc::downgrade(&self.readers), Arc::downgrade(&self.jobs)],
             reads: Arc::clone(&self.reads),
         }
     }
 
-    /// Has the beginning of a range brought into memory, which is mailed to `reply_to` for `token`.
-    pub(crate) fn fetch(&self, range: FileRange, reply_to: &Arc<Mailbox>, token: Token) {
+    /// Reads the beginning of a range on a thread of its device and sends the result to `reply_to`.
+    pub(crate) fn read(&self, range: FileRange, reply_to: ReplyTo) {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        // What is read ahead would be asked for on the event loop, which might wait for that. Helpers
-        // read in large pieces anyway.
+        // Readahead would be started on the event loop, which might wait for it. The threads read in
+        // large chunks anyway.
         if let Err(error) = fadvise(&range.file, 0, None, Advice::Random) {
             log::debug!("disk: posix_fadvise failed: {error}");
         }
-        self.readers
-            .of(range.device())
-            .fetch(range, reply_to, token);
+        let pool = self.readers.of(range.device());
+        let failed = reply_to.clone();
+        let work = move || ExchangeEvent::FileRead(read(&range));
+        if pool.submit_unbounded(reply_to, work).is_err() {
+            let error = io::Error::other("no thread to read it");
+            failed.send(ExchangeEvent::FileRead(Err(error)));
+        }
     }
 
     /// Runs a job that waits for nothing but `device`; see [`BlockingPool::submit`].
     pub(crate) fn submit(
         &self,
         device: u64,
-        task: (Job, Box<str>),
-        reply_to: &Arc<Mailbox>,
-        token: Token,
+        reply_to: ReplyTo,
+        work: impl FnOnce() -> ExchangeEvent + Send + 'static,
     ) -> Result<(), QueueFull> {
-        self.helpers.of(device).submit(task, reply_to, token)
+        self.jobs.of(device).submit(reply_to, work)
     }
 }
 
-impl Pools {
+impl DevicePools {
     fn new(max_threads: usize, max_waiting: usize) -> Arc<Self> {
         Arc::new(Self {
             by_device: Mutex::default(),
@@ -190,50 +197,49 @@ impl Pools {
     }
 
     fn of(&self, device: u64) -> BlockingPool {
-        let mut pools = self
-            .by_device
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let known = match pools.len() < MAX_DEVICES || pools.contains_key(&device) {
-            true => device,
-            false => pools.keys().next().copied().unwrap_or(device),
+        let mut pools = self.by_device.lock();
+        let key = if pools.len() < MAX_DEVICES || pools.contains_key(&device) {
+            device
+        } else {
+            pools.keys().next().copied().unwrap_or(device)
         };
-        let make = || BlockingPool::new(self.max_threads, self.max_waiting);
-        pools.entry(known).or_insert_with(make).clone()
+        let new = || BlockingPool::new(self.max_threads, self.max_waiting);
+        pools.entry(key).or_insert_with(new).clone()
     }
 }
 
-/// Brings the beginning of a range into memory; that takes as long as the disk does.
-pub(crate) fn read(range: &FileRange) -> io::Result<Resident> {
-    /// A piece that comes so soon was in memory.
-    const AT_ONCE: Duration = Duration::from_micros(300);
-    let mut room = vec![0; READ_BYTES.min(range.len) as usize];
-    let most = range.len.min(PROBE_BYTES);
+/// Reads the beginning of a range, which brings it into the page cache. Blocks until the disk has
+/// answered.
+fn read(range: &FileRange) -> io::Result<Resident> {
+    /// A chunk that is read within this time was in the page cache.
+    const MAX_RESIDENT_TIME: Duration = Duration::from_micros(300);
+    let mut buffer = vec![0; READ_BYTES.min(range.len) as usize];
+    let end = range.len.min(PROBE_BYTES);
     let mut done = 0;
-    while done < most {
+    while done < end {
         let start = Instant::now();
-        let piece = READ_BYTES.min(most - done);
+        let chunk = READ_BYTES.min(end - done);
         match read_at(
             &range.file,
-            &mut room[..piece as usize],
+            &mut buffer[..chunk as usize],
             range.offset + done,
         ) {
-            // Here, where there is time to ask, and not behind a piece that need not be there.
+            // Asked on this thread, which may block, and at the beginning, which has been read.
             Ok(count) if done == 0 && peek(&range.file, range.offset) == Err(Errno::OPNOTSUPP) => {
-                room.truncate(count);
-                return keep(range, room);
+                buffer.truncate(count);
+                return into_resident(range, buffer);
             }
-            // The end of a file that has shrunk: sending finds that out.
-            Ok(0) => done += piece,
+            // The end of a file that has shrunk: sending detects that.
+            Ok(0) => done += chunk,
             Ok(count) => done += count as u64,
-            // What is before it is sent, and then it is met again.
+            // The bytes before the fault are sent; then the fault is met again.
             Err(_) if done > 0 => break,
             Err(error) => return Err(error),
         }
-        let end = Instant::now();
-        if end - start > AT_ONCE {
-            if let Some(version) = &range.state {
-                version.mark_not_resident(end);
+        let now = Instant::now();
+        if now - start > MAX_RESIDENT_TIME {
+            if let Some(state) = &range.state {
+                state.mark_not_resident(now);
             }
             break;
         }
@@ -241,24 +247,24 @@ pub(crate) fn read(range: &FileRange) -> io::Result<Resident> {
     Ok(Resident::InKernel(done))
 }
 
-/// What was read, to be sent as it is.
-fn keep(range: &FileRange, bytes: Vec<u8>) -> io::Result<Resident> {
+/// Returns the bytes themselves, to be sent from memory.
+fn into_resident(range: &FileRange, bytes: Vec<u8>) -> io::Result<Resident> {
     if bytes.is_empty() && range.len > 0 {
         let error = "the file became shorter while it was being sent";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
     }
-    // Who sends it looks only at what the kernel knows, which is brought up to date here.
+    // The sender checks only the attributes that the kernel has cached; this updates them.
     if let Err(error) = range.file.metadata() {
         log::debug!("disk: fstat failed: {error}");
     }
     Ok(Resident::Read(bytes.into()))
 }
 
-/// Reads a piece, or what there is of it before a failure or the end.
-fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<usize> {
+/// Fills `buffer`, or the part of it before an error or the end of the file.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
-    while done < piece.len() {
-        match file.read_at(&mut piece[done..], offset + done as u64) {
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -285,44 +291,46 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_written_is_in_memory_or_is_read() {
+    fn file_just_written_is_resident_or_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let range = range(&folder);
-        // By the file system: it can say so, or it cannot.
-        match look(&range, Instant::now()) {
-            ProbeResult::InMemory(PROBE_BYTES) | ProbeResult::OnDisk => {}
+        // Depends on whether the file system supports the probe.
+        match probe_page_cache(&range, Instant::now()) {
+            ProbeResult::Resident(PROBE_BYTES) | ProbeResult::NotResident => {}
             other => panic!("{other:?}"),
         }
-        let brought = read(&range).expect("a disk that works").len();
-        assert!((READ_BYTES..=PROBE_BYTES).contains(&brought), "{brought}");
-    }
-
-    /// Not even its file system is asked, which might be one to wait for.
-    #[test]
-    fn what_has_no_disk_is_not_looked_at() {
-        let version = FileState::new(LEN, std::time::SystemTime::now(), Storage::PageCacheOnly);
-        // A look at this would fail.
-        let file = Arc::new(File::create("/dev/null").expect("a file"));
-        let range = FileRange::new(file, 0, LEN).with_state(&version);
-        assert_eq!(look(&range, Instant::now()), ProbeResult::InMemory(LEN));
+        let resident = read(&range).expect("a disk that works").len();
+        assert!((READ_BYTES..=PROBE_BYTES).contains(&resident), "{resident}");
     }
 
     #[test]
-    fn a_small_file_that_was_seen_is_not_looked_at_again() {
-        let version = FileState::new(PROBE_BYTES, std::time::SystemTime::now(), Storage::Backed);
-        // A look at this would fail.
+    fn file_without_disk_is_not_probed() {
+        let state = FileState::new(LEN, std::time::SystemTime::now(), Storage::PageCacheOnly);
+        // A probe of this would fail.
         let file = Arc::new(File::create("/dev/null").expect("a file"));
-        let range = FileRange::new(file, 100, 1000).with_state(&version);
+        let range = FileRange::new(file, 0, LEN).with_state(&state);
+        assert_eq!(
+            probe_page_cache(&range, Instant::now()),
+            ProbeResult::Resident(LEN)
+        );
+    }
+
+    #[test]
+    fn small_file_seen_lately_is_not_probed_again() {
+        let state = FileState::new(PROBE_BYTES, std::time::SystemTime::now(), Storage::Backed);
+        // A probe of this would fail.
+        let file = Arc::new(File::create("/dev/null").expect("a file"));
+        let range = FileRange::new(file, 100, 1000).with_state(&state);
         let now = Instant::now();
-        assert_eq!(look(&range, now), ProbeResult::OnDisk);
-        // It was found missing, so nobody looks for a while.
-        assert!(version.was_not_resident(now));
-        version.mark_resident(now);
-        assert_eq!(look(&range, now), ProbeResult::InMemory(1000));
+        assert_eq!(probe_page_cache(&range, now), ProbeResult::NotResident);
+        // The miss is remembered for a while.
+        assert!(state.was_not_resident(now));
+        state.mark_resident(now);
+        assert_eq!(probe_page_cache(&range, now), ProbeResult::Resident(1000));
     }
 
     #[test]
-    fn a_range_behind_the_end_is_not_waited_for() {
+    fn range_beyond_the_end_is_not_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut range = range(&folder);
         range.offset = 10 * LEN;

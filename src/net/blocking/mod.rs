@@ -3,3 +3,44 @@
 pub(crate) mod body_writer;
 pub(crate) mod disk;
 pub(crate) mod pool;
+
+use crate::config::Config;
+use disk::{DiskPoolStats, DiskPools};
+use pool::{BlockingPool, PoolStats};
+
+/// The thread pools of a server, which its workers share.
+#[derive(Clone)]
+pub(crate) struct Pools {
+    /// For jobs that wait for no client.
+    pub(crate) jobs: BlockingPool,
+    /// For jobs that read from a client or write to one, at its pace.
+    pub(crate) streams: BlockingPool,
+    pub(crate) disks: DiskPools,
+}
+
+/// Reads the load of the pools.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockingPoolStats {
+    pub(crate) jobs: PoolStats,
+    pub(crate) streams: PoolStats,
+    pub(crate) disks: DiskPoolStats,
+}
+
+impl Pools {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        Self {
+            jobs: BlockingPool::new(config.helpers.get(), limits.max_waiting_jobs),
+            streams: BlockingPool::new(limits.max_streams, 0),
+            disks: DiskPools::new(config.helpers.get(), limits.max_waiting_jobs),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> BlockingPoolStats {
+        BlockingPoolStats {
+            jobs: self.jobs.stats(),
+            streams: self.streams.stats(),
+            disks: self.disks.stats(),
+        }
+    }
+}

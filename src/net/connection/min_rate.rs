@@ -1,48 +1,59 @@
-//! How long a slow peer is borne with. Pure values; who knows what it has sent or taken is
-//! [`connection`](super).
+//! The minimum rate at which a peer has to send a request body or to take a response.
 
 use std::time::Duration;
 
 use crate::proto::Timer;
 use crate::proto::context::Context;
 
-/// Time that a peer has bought: its grace, and with each byte what that may take at the minimum
-/// rate. In microseconds, which reach for an hour; all of them are for ever.
+/// The remaining time budget of a slow peer: the grace period, plus the bytes transferred divided by
+/// the minimum rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MinRateBudget(u32);
+pub(crate) struct MinRateBudget {
+    /// In 32 bits, which are enough for an hour, because every connection has one. `u32::MAX` is no
+    /// limit.
+    micros: u32,
+}
 
 impl MinRateBudget {
-    pub(crate) const FOR_EVER: Self = Self(u32::MAX);
-    /// Nobody saves up more: who was fast for a long time cannot dribble for another.
-    const MAX: u32 = 30_000_000;
+    pub(crate) const UNLIMITED: Self = Self { micros: u32::MAX };
 
-    /// At the beginning of a wait.
+    /// The most that accumulates, in microseconds: a peer that was fast for a long time must not be
+    /// slow for as long.
+    const MAX_MICROS: u32 = 30_000_000;
+
+    /// The budget at the beginning of a wait.
     pub(crate) fn of(timer: Timer, cx: &Context) -> Self {
         match timer {
             Timer::Body | Timer::Send if cx.limits.min_rate_bytes_per_second > 0 => {
-                let grace = cx.min_rate_grace.as_micros();
-                Self(u32::try_from(grace).unwrap_or(u32::MAX))
+                Self::from_micros(cx.min_rate_grace.as_micros())
             }
-            _ => Self::FOR_EVER,
+            _ => Self::UNLIMITED,
         }
     }
 
-    /// After a time in which so many bytes have moved.
+    /// The budget after `time` in which `bytes` were transferred.
     pub(crate) fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
-        if self == Self::FOR_EVER {
+        if self == Self::UNLIMITED {
             return self;
         }
-        let most = Self::of(Timer::Send, cx).0.max(Self::MAX);
+        let max = Self::of(Timer::Send, cx).micros.max(Self::MAX_MICROS);
         let rate = u128::from(cx.limits.min_rate_bytes_per_second.max(1));
-        let left = u128::from(self.0).saturating_sub(time.as_micros());
-        let bought = bytes as u128 * 1_000_000 / rate;
-        Self(u32::try_from(left + bought).unwrap_or(most).min(most))
+        let left = u128::from(self.micros).saturating_sub(time.as_micros());
+        let earned = bytes as u128 * 1_000_000 / rate;
+        let micros = Self::from_micros(left + earned).micros.min(max);
+        Self { micros }
     }
 
     pub(crate) fn time(self) -> Duration {
-        match self {
-            Self::FOR_EVER => Duration::MAX,
-            Self(micros) => Duration::from_micros(micros.into()),
+        if self == Self::UNLIMITED {
+            return Duration::MAX;
+        }
+        Duration::from_micros(self.micros.into())
+    }
+
+    fn from_micros(micros: u128) -> Self {
+        Self {
+            micros: u32::try_from(micros).unwrap_or(u32::MAX),
         }
     }
 }

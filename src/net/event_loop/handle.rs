@@ -1,5 +1,5 @@
-//! What exists of an event loop before it runs, and what others know of it while it does: where it
-//! is reached, and how busy it is.
+//! The parts of an event loop that exist before its thread starts (poll and mailbox), and the shared
+//! handle to a running loop.
 
 use std::io;
 use std::sync::Arc;
@@ -7,83 +7,108 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use mio::Poll;
 
-use super::mailbox::{Mailbox, WorkerMessage};
+use super::mailbox::Mailbox;
 use super::tokens::WAKER_TOKEN;
 use crate::net::observe::histogram::LoopMetrics;
 
-/// The part of an event loop that exists before it is known what it is to do. `M` is what it is
-/// told; a worker is told [`WorkerMessage`].
-pub(crate) struct LoopParts<M = WorkerMessage> {
+/// The poll and the handle of an event loop whose thread has not started. `M` is the type of its
+/// messages.
+pub(crate) struct LoopParts<M> {
     pub(crate) poll: Poll,
-    pub(crate) address: LoopHandle<M>,
+    pub(crate) handle: LoopHandle<M>,
 }
 
 impl<M> LoopParts<M> {
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let address = LoopHandle {
+        let handle = LoopHandle {
             mailbox: Arc::new(Mailbox::new(poll.registry(), WAKER_TOKEN)?),
-            tally: Arc::default(),
+            stats: Arc::default(),
         };
-        Ok(Self { poll, address })
+        Ok(Self { poll, handle })
     }
 
-    pub(crate) fn address(&self) -> &LoopHandle<M> {
-        &self.address
+    pub(crate) fn handle(&self) -> &LoopHandle<M> {
+        &self.handle
     }
 }
 
-/// Where an event loop is reached, and how busy it is.
+/// A handle to an event loop: its mailbox and its statistics.
 #[derive(Debug)]
-pub(crate) struct LoopHandle<M = WorkerMessage> {
+pub(crate) struct LoopHandle<M> {
     pub(crate) mailbox: Arc<Mailbox<M>>,
-    pub(crate) tally: Arc<LoopStats>,
+    pub(crate) stats: Arc<LoopStats>,
 }
 
-/// Whatever is mailed there.
+/// By hand, because a derived impl would require `M: Clone`.
 impl<M> Clone for LoopHandle<M> {
     fn clone(&self) -> Self {
         Self {
             mailbox: Arc::clone(&self.mailbox),
-            tally: Arc::clone(&self.tally),
+            stats: Arc::clone(&self.stats),
         }
     }
 }
 
 impl<M> LoopHandle<M> {
     pub(crate) fn connections(&self) -> usize {
-        self.tally.connections.load(Ordering::Relaxed)
+        self.stats.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection and sends the message that hands it over.
+    pub(crate) fn send_connection(&self, message: M) {
+        self.stats.count_connection();
+        self.mailbox.send(message);
     }
 }
 
-/// Whoever has the fewest connections.
-pub(crate) fn least_loaded<M>(seats: &[LoopHandle<M>]) -> Option<&LoopHandle<M>> {
-    seats.iter().min_by_key(|seat| seat.connections())
+/// Returns the event loop with the fewest connections.
+pub(crate) fn least_loaded<M>(loops: &[LoopHandle<M>]) -> Option<&LoopHandle<M>> {
+    loops.iter().min_by_key(|handle| handle.connections())
 }
 
-/// What an event loop counts, for others to read. Of a handshaker only the connections are counted.
+/// The statistics of an event loop, for other threads to read. Of a handshaker only the connections
+/// are counted.
 #[derive(Debug, Default)]
 pub(crate) struct LoopStats {
-    /// Its connections, those in the mail included. Whoever mails one adds it.
+    /// Open connections, including those in the mailbox. The thread that sends a connection to the
+    /// mailbox counts it.
     pub(crate) connections: AtomicUsize,
-    /// Those of them that wait for a further request. Nobody else writes it.
+    /// Connections waiting for a further request. Only the event loop writes it.
     pub(crate) idle: AtomicUsize,
-    /// Those that were closed because others needed the room.
+    /// Idle connections closed to make room for others.
     pub(crate) evicted: AtomicU64,
-    /// Requests that a handler has seen.
+    /// Requests given to a handler.
     pub(crate) requests: AtomicU64,
-    pub(crate) meter: LoopMetrics,
-    /// Those who want it to measure.
+    pub(crate) metrics: LoopMetrics,
+    /// Number of observers. The event loop measures while there is one.
     pub(crate) observers: AtomicUsize,
-    /// Those who have asked what it is doing and were not answered yet.
-    pub(crate) questions: AtomicUsize,
+    /// Unanswered requests for a snapshot.
+    pub(crate) pending_snapshots: AtomicUsize,
 }
 
 impl LoopStats {
-    /// Only the event loop itself counts, so nothing comes between reading and writing.
+    /// Changes the number of idle connections. Only the event loop itself writes it, so a load and a
+    /// store are enough.
     pub(crate) fn count_idle(&self, change: isize) {
         let idle = self.idle.load(Ordering::Relaxed);
         let idle = idle.saturating_add_signed(change);
         self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    /// Counts a request given to a handler; see [`count_idle`](Self::count_idle).
+    pub(crate) fn count_request(&self) {
+        let requests = self.requests.load(Ordering::Relaxed) + 1;
+        self.requests.store(requests, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is handed to the event loop.
+    pub(crate) fn count_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Uncounts a connection that was closed or has left.
+    pub(crate) fn uncount_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

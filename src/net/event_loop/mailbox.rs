@@ -1,106 +1,70 @@
-//! What other threads may tell a worker, and the mailbox in which any event loop finds what it is
-//! told.
+//! The mailbox through which other threads send messages to an event loop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 
-use crate::body::file_range::Resident;
-use crate::body::stream::BodySource;
-use crate::http::Response;
-use crate::net::bandwidth::per_client::ClientSlot;
-use crate::net::observe::observer::SnapshotRequest;
-use crate::net::transport::any::AnyTransport;
-use crate::net::worker::settings::RuntimeConfig;
+use crate::sync::Mutex;
 
-/// A piece of a content and where the next comes from, or the end.
-pub(crate) type Piece = io::Result<Option<(Bytes, BodySource)>>;
-
-/// One message to a worker.
-#[derive(Debug)]
-pub(crate) enum WorkerMessage {
-    /// A new connection, whose it is, and its client's share of all that there may be.
-    Connection(AnyTransport, SocketAddr, Option<Box<ClientSlot>>),
-    /// Close so many connections that are idle, the oldest first: others need the room.
-    Shed(usize),
-    /// A job is done; the token says for which connection.
-    Response(Token, Response),
-    /// What a connection sends next is in memory, so far.
-    Memory(Token, io::Result<Resident>),
-    /// A piece of a content is made.
-    Piece(Token, Piece),
-    /// Whoever reads a content has made room for more of it.
-    Room(Token),
-    /// Serve by these from now on.
-    RuntimeConfig(Box<RuntimeConfig>),
-    /// Say what all connections are doing.
-    Report(SnapshotRequest),
-    /// Finish what is begun, within this time, and end. A second one can only shorten the time.
-    Drain(Duration),
-}
-
-/// A queue with a bell. However much mail comes in while its owner is busy, the bell rings once.
+/// A queue with a waker. However many messages arrive while the event loop is busy, the waker is
+/// written once.
 ///
-/// The queue needs no bound of its own: connections and questions are capped before they are
-/// mailed, and each connection has at most one job.
+/// The queue itself is unbounded; its senders are bounded. Connections are limited, an observer has a
+/// limited number of unanswered requests, and an exchange has at most one job or body read in
+/// progress.
 #[derive(Debug)]
-pub(crate) struct Mailbox<M = WorkerMessage> {
-    /// `None` when nobody takes mail any more.
+pub(crate) struct Mailbox<M> {
+    /// `None` after the event loop has ended.
     queue: Mutex<Option<Vec<M>>>,
-    rung: AtomicBool,
-    bell: Waker,
+    /// Whether the waker was written since the queue was last taken.
+    woken: AtomicBool,
+    waker: Waker,
 }
 
 impl<M> Mailbox<M> {
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self {
             queue: Mutex::new(Some(Vec::new())),
-            rung: AtomicBool::new(false),
-            bell: Waker::new(registry, token)?,
+            woken: AtomicBool::new(false),
+            waker: Waker::new(registry, token)?,
         })
     }
 
-    pub(crate) fn send(&self, mail: M) {
-        match &mut *self.lock() {
-            Some(queue) => queue.push(mail),
-            // Dropping it is the answer: whoever waits for one learns that there will be none.
+    /// Appends a message and wakes the event loop. After [`close`](Self::close) the message is
+    /// dropped, which tells a sender that waits for an answer that there will be none.
+    pub(crate) fn send(&self, message: M) {
+        match &mut *self.queue.lock() {
+            Some(queue) => queue.push(message),
             None => return,
         }
-        if !self.rung.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.bell.wake()
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
         {
             log::error!("event loop: wake-up failed: {error}");
         }
     }
 
-    /// True if there is mail that nobody has taken yet.
-    pub(crate) fn has_mail(&self) -> bool {
-        self.rung.load(Ordering::Acquire)
+    /// Returns true if there are messages that have not been taken.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
     }
 
-    /// Moves all mail into `mail`, which must be empty.
-    pub(crate) fn take(&self, mail: &mut Vec<M>) {
-        // Before the queue is emptied: mail that comes later rings again.
-        self.rung.store(false, Ordering::Release);
-        if let Some(queue) = &mut *self.lock() {
-            std::mem::swap(mail, queue);
+    /// Moves all messages into `messages`, which must be empty.
+    pub(crate) fn take(&self, messages: &mut Vec<M>) {
+        debug_assert!(messages.is_empty());
+        // Before the queue is emptied: a message that arrives later wakes the loop again.
+        self.woken.store(false, Ordering::Release);
+        if let Some(queue) = &mut *self.queue.lock() {
+            std::mem::swap(messages, queue);
         }
     }
 
-    /// Drops all mail, and all that comes.
+    /// Drops all messages, and from now on those that arrive.
     pub(crate) fn close(&self) {
-        let left = self.lock().take();
+        // Dropped outside of the lock: a message may own something that sends another.
+        let left = self.queue.lock().take();
         drop(left);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<M>>> {
-        // A push cannot leave the queue half done.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,11 +73,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use ::http::StatusCode;
     use mio::{Events, Poll};
 
     #[test]
-    fn nothing_is_lost_between_threads_and_the_bell_rings() {
+    fn concurrent_senders_lose_no_message_and_wake_the_loop() {
         const SENDERS: usize = 4;
         const EACH: usize = 1000;
         let mut poll = Poll::new().expect("a poll");
@@ -123,27 +86,20 @@ mod tests {
             .map(|sender| {
                 let mailbox = Arc::clone(&mailbox);
                 std::thread::spawn(move || {
-                    for at in 0..EACH {
-                        let token = Token(sender * EACH + at);
-                        mailbox.send(WorkerMessage::Response(
-                            token,
-                            Response::new(StatusCode::OK),
-                        ));
+                    for number in 0..EACH {
+                        mailbox.send(sender * EACH + number);
                     }
                 })
             })
             .collect();
         let mut seen = vec![false; SENDERS * EACH];
         let mut events = Events::with_capacity(8);
-        let mut mail = Vec::new();
+        let mut messages = Vec::new();
         while seen.contains(&false) {
             poll.poll(&mut events, None).expect("an event");
-            mailbox.take(&mut mail);
-            for message in mail.drain(..) {
-                match message {
-                    WorkerMessage::Response(token, _) => seen[token.0] = true,
-                    other => panic!("{other:?}"),
-                }
+            mailbox.take(&mut messages);
+            for message in messages.drain(..) {
+                seen[message] = true;
             }
         }
         for sender in senders {

@@ -1,12 +1,12 @@
-//! Tokens of connections: the key of a slot in a slab, and which of its tenants is meant. Nothing
-//! that comes late reaches a stranger.
+//! mio tokens: a slab key and a generation, so that a stale event or a late message never reaches
+//! the connection that has reused a slot.
 
 use mio::Token;
 
-/// The token of an event loop's mailbox. No connection's has all bits set.
+/// The token of an event loop's waker. No connection's token has all bits set.
 pub(crate) const WAKER_TOKEN: Token = Token(usize::MAX);
 
-/// Gives each tenant of a slot another token.
+/// Issues a new generation for each use of a slot.
 #[derive(Debug, Default)]
 pub(crate) struct TokenAllocator {
     next_generation: u32,
@@ -20,6 +20,7 @@ impl TokenAllocator {
     }
 }
 
+/// Returns the slab key of a token.
 pub(crate) fn key_of(token: Token) -> usize {
     token.0 & u32::MAX as usize
 }

@@ -1,7 +1,8 @@
-//! What an event loop measures, for other threads to read while it goes on.
+//! Histograms and counters of an event loop, which other threads read while it runs.
 //!
-//! Only the loop itself writes: a load and a store, and no other core has to let go of anything. A
-//! reader sees each number by itself, and never one that goes back.
+//! Only the loop itself writes them, with a load and a store instead of an atomic addition, which
+//! would need the cache line exclusively. A reader sees each number by itself, and never one that
+//! decreases.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,40 +11,40 @@ use ::http::StatusCode;
 
 use crate::proto::record::Record;
 
-/// Where the buckets of all histograms end, in microseconds; one more has no end. Small files come
-/// in tens of microseconds, large ones in minutes.
+/// Upper bounds of the buckets, in microseconds; one more bucket is unbounded. Small files take tens
+/// of microseconds, large ones minutes.
 const BOUNDS: [u64; 15] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
     2_500_000, 10_000_000, 60_000_000,
 ];
 
-/// The statuses that `StatusCode` can have.
+/// The range of statuses that `StatusCode` can represent.
 const FIRST_STATUS: u16 = 100;
 const STATUSES: usize = 900;
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Histogram {
-    /// The buckets, shortest first: up to which time, and how often it took so long, but longer
-    /// than the bucket before. The last has no end.
+    /// The inclusive upper bound of each bucket and its count, shortest first. The last bucket is
+    /// unbounded. Counts are not cumulative.
     pub buckets: Vec<(Option<Duration>, u64)>,
-    /// All times together.
+    /// Sum of all durations.
     pub sum: Duration,
 }
 
 impl Histogram {
-    /// One in which nothing has been counted.
+    /// An empty histogram.
     pub(crate) fn new() -> Self {
         Durations::default().read()
     }
 
-    /// How often in all.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another histogram.
     pub(crate) fn add(&mut self, other: &Self) {
         for ((_, count), (_, more)) in self.buckets.iter_mut().zip(&other.buckets) {
             *count += more;
@@ -51,7 +52,7 @@ impl Histogram {
         self.sum += other.sum;
     }
 
-    /// What was counted since `earlier`.
+    /// Returns the difference between this histogram and an earlier state of it.
     pub fn since(&self, earlier: &Self) -> Self {
         let both = self.buckets.iter().zip(&earlier.buckets);
         let buckets = both.map(|((end, now), (_, then))| (*end, now.saturating_sub(*then)));
@@ -61,8 +62,8 @@ impl Histogram {
         }
     }
 
-    /// The time within which a share of all came, from 0 to 1: as near as the buckets tell, evenly
-    /// spread within one. `None` if nothing was counted.
+    /// Returns the quantile of `share` (0 to 1), interpolated linearly within its bucket; `None` if
+    /// the histogram is empty.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let wanted = share.clamp(0.0, 1.0) * self.count() as f64;
         let mut below = 0;
@@ -71,7 +72,7 @@ impl Histogram {
             let with = below + count;
             if *count > 0 && with as f64 >= wanted {
                 let part = (wanted - below as f64) / *count as f64;
-                // Of what has no end only the beginning is known.
+                // Of the unbounded bucket only the lower bound is known.
                 let width = end.map_or(Duration::ZERO, |end| end.saturating_sub(begin));
                 return Some(begin + width.mul_f64(part.clamp(0.0, 1.0)));
             }
@@ -82,7 +83,7 @@ impl Histogram {
     }
 }
 
-/// A histogram that is being written.
+/// A histogram that an event loop writes.
 #[derive(Debug, Default)]
 struct Durations {
     counts: [AtomicU64; BOUNDS.len() + 1],
@@ -110,15 +111,15 @@ impl Durations {
     }
 }
 
-/// What one event loop measures.
+/// The metrics of one event loop.
 #[derive(Debug)]
 pub(crate) struct LoopMetrics {
     statuses: [AtomicU64; STATUSES],
     content_bytes: AtomicU64,
     durations: Durations,
-    turns: Durations,
-    /// In microseconds, since somebody looked.
-    longest_turn: AtomicU64,
+    iterations: Durations,
+    /// In microseconds, since it was last taken.
+    longest_iteration: AtomicU64,
 }
 
 impl Default for LoopMetrics {
@@ -127,13 +128,14 @@ impl Default for LoopMetrics {
             statuses: std::array::from_fn(|_| AtomicU64::new(0)),
             content_bytes: AtomicU64::new(0),
             durations: Durations::default(),
-            turns: Durations::default(),
-            longest_turn: AtomicU64::new(0),
+            iterations: Durations::default(),
+            longest_iteration: AtomicU64::new(0),
         }
     }
 }
 
 impl LoopMetrics {
+    /// Counts a finished exchange.
     pub(crate) fn count(&self, record: &Record) {
         let status = record.status.as_u16().saturating_sub(FIRST_STATUS);
         if let Some(count) = self.statuses.get(usize::from(status)) {
@@ -143,16 +145,16 @@ impl LoopMetrics {
         self.durations.add(record.duration);
     }
 
-    /// A turn of the loop: so long the last of its events may have waited.
-    pub(crate) fn count_turn(&self, duration: Duration) {
-        self.turns.add(duration);
+    /// Counts an iteration of the loop. The last event of the iteration may have waited that long.
+    pub(crate) fn count_iteration(&self, duration: Duration) {
+        self.iterations.add(duration);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        if micros > self.longest_turn.load(Ordering::Relaxed) {
-            self.longest_turn.store(micros, Ordering::Relaxed);
+        if micros > self.longest_iteration.load(Ordering::Relaxed) {
+            self.longest_iteration.store(micros, Ordering::Relaxed);
         }
     }
 
-    /// Those that were counted at all.
+    /// Returns each status that was counted, with its count.
     pub(crate) fn statuses(&self) -> impl Iterator<Item = (StatusCode, u64)> {
         let codes = (FIRST_STATUS..).zip(&self.statuses);
         codes.filter_map(|(code, count)| {
@@ -170,17 +172,17 @@ impl LoopMetrics {
         self.durations.read()
     }
 
-    pub(crate) fn turns(&self) -> Histogram {
-        self.turns.read()
+    pub(crate) fn iterations(&self) -> Histogram {
+        self.iterations.read()
     }
 
-    /// The longest turn since this was called last.
-    pub(crate) fn take_longest_turn(&self) -> Duration {
-        Duration::from_micros(self.longest_turn.swap(0, Ordering::Relaxed))
+    /// Returns the longest iteration since this was last called.
+    pub(crate) fn take_longest_iteration(&self) -> Duration {
+        Duration::from_micros(self.longest_iteration.swap(0, Ordering::Relaxed))
     }
 }
 
-/// Nobody else writes, so nothing comes between reading and writing.
+/// Only one thread writes, so a load and a store are enough.
 fn add(counter: &AtomicU64, more: u64) {
     let sum = counter.load(Ordering::Relaxed).wrapping_add(more);
     counter.store(sum, Ordering::Relaxed);
@@ -193,18 +195,18 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_duration_is_in_the_bucket_that_ends_with_it() {
-        let meter = LoopMetrics::default();
+    fn duration_falls_into_first_bucket_that_includes_it() {
+        let metrics = LoopMetrics::default();
         for duration in [
             Duration::ZERO,
             MS,
             MS + Duration::from_micros(1),
             61_000 * MS,
         ] {
-            meter.count_turn(duration);
+            metrics.count_iteration(duration);
         }
-        let turns = meter.turns();
-        let filled: Vec<_> = turns
+        let iterations = metrics.iterations();
+        let filled: Vec<_> = iterations
             .buckets
             .iter()
             .filter(|(_, count)| *count > 0)
@@ -214,26 +216,26 @@ mod tests {
             filled,
             [&(of(100), 1), &(of(1_000), 1), &(of(2_500), 1), &(None, 1)]
         );
-        assert_eq!(turns.count(), 4);
-        assert_eq!(turns.sum, 61_002 * MS + Duration::from_micros(1));
-        assert_eq!(meter.take_longest_turn(), 61_000 * MS);
-        assert_eq!(meter.take_longest_turn(), Duration::ZERO);
+        assert_eq!(iterations.count(), 4);
+        assert_eq!(iterations.sum, 61_002 * MS + Duration::from_micros(1));
+        assert_eq!(metrics.take_longest_iteration(), 61_000 * MS);
+        assert_eq!(metrics.take_longest_iteration(), Duration::ZERO);
     }
 
     #[test]
-    fn quantiles_lie_within_their_bucket() {
-        let meter = LoopMetrics::default();
-        assert_eq!(meter.turns().quantile(0.5), None);
-        (0..98).for_each(|_| meter.count_turn(MS / 20));
-        let before = meter.turns();
-        meter.count_turn(40 * MS);
-        meter.count_turn(100_000 * MS);
-        let turns = meter.turns();
-        assert!(turns.quantile(0.5) <= Some(MS / 10));
-        let p99 = turns.quantile(0.99).expect("a time");
+    fn quantiles_are_within_their_bucket() {
+        let metrics = LoopMetrics::default();
+        assert_eq!(metrics.iterations().quantile(0.5), None);
+        (0..98).for_each(|_| metrics.count_iteration(MS / 20));
+        let before = metrics.iterations();
+        metrics.count_iteration(40 * MS);
+        metrics.count_iteration(100_000 * MS);
+        let iterations = metrics.iterations();
+        assert!(iterations.quantile(0.5) <= Some(MS / 10));
+        let p99 = iterations.quantile(0.99).expect("a time");
         assert!((25 * MS..=50 * MS).contains(&p99), "{p99:?}");
-        assert_eq!(turns.quantile(1.0), Some(60_000 * MS));
-        let new = turns.since(&before);
+        assert_eq!(iterations.quantile(1.0), Some(60_000 * MS));
+        let new = iterations.since(&before);
         assert_eq!((new.count(), new.sum), (2, 100_040 * MS));
     }
 }

@@ -2,3 +2,5 @@
 
 pub(crate) mod histogram;
 pub(crate) mod observer;
+pub(crate) mod question;
+pub(crate) mod report;

@@ -1,15 +1,15 @@
-//! What came out, read by somebody who knows nothing of how it was made.
+//! Checks the bytes that were sent with a parser of its own.
 
 use super::host::{Exchange, Stage};
 use crate::proto::CloseReason;
 use crate::proto::record::{Completion, Record};
 
-/// How far a response came.
+/// How much of a response was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    Whole,
+    Complete,
     Part,
-    /// To the end of the connection.
+    /// Up to the end of the connection.
     End,
 }
 
@@ -18,12 +18,12 @@ struct Parsed<'a> {
     head: &'a str,
     reach: Reach,
     content: Vec<u8>,
-    /// Bytes of content on the wire.
+    /// Bytes of the body on the wire.
     wire: u64,
 }
 
-/// Asserts that `sent` are the responses to `exchanges`, one each and in order, as far as they came,
-/// and that `records` say so.
+/// Asserts that `sent` are the responses to `exchanges`, one each and in order, possibly truncated,
+/// and that `records` describe them.
 pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], reason: CloseReason) {
     let mut rest = sent;
     let mut records = records.iter();
@@ -32,12 +32,12 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
         let record = records.next().expect("a record for each exchange");
         assert_eq!(String::from_utf8_lossy(&record.line), exchange.line);
         if over {
-            assert!(rest.is_empty(), "bytes behind the last response");
+            assert!(rest.is_empty(), "bytes after the last response");
         }
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
-        if let Some(behind) = rest.strip_prefix(interim) {
-            assert!(exchange.expects, "nobody waits to be told to go on");
-            rest = behind;
+        if let Some(after) = rest.strip_prefix(interim) {
+            assert!(exchange.expects, "100 Continue without Expect");
+            rest = after;
         } else if exchange.expects && interim.starts_with(rest) {
             rest = &[];
         }
@@ -54,8 +54,11 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
             over = true;
             continue;
         };
-        assert!(exchange.stage != Stage::Admitted, "an answer of nobody's");
-        // A disk that fails before the head is gone.
+        assert!(
+            exchange.stage != Stage::Admitted,
+            "a response without a handler"
+        );
+        // A disk has failed before the head was sent.
         if exchange.failed && parsed.status == 500 && exchange.status != 500 {
             assert_eq!(record.status.as_u16(), 500);
             assert!(parsed.head.lines().any(|line| line == "Connection: close"));
@@ -71,62 +74,68 @@ pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], rea
             parsed.head
         );
         assert_eq!(record.content_bytes, parsed.wire, "{record:?}");
-        match head_only {
-            true => assert_eq!(parsed.content, b""),
-            false => assert!(exchange.content.starts_with(&parsed.content), "other bytes"),
+        if head_only {
+            assert_eq!(parsed.content, b"");
+        } else {
+            assert!(exchange.content.starts_with(&parsed.content), "wrong bytes");
         }
         match parsed.reach {
-            // All that was announced has gone out before its maker has said that this is the end.
-            Reach::Whole if exchange.announced && record.outcome == Completion::Aborted => {
+            // All announced bytes were sent before the producer has failed to end the body.
+            Reach::Complete if exchange.announced && record.outcome == Completion::Aborted => {
                 assert_ne!(reason, CloseReason::Finished);
                 over = true;
             }
             Reach::End if record.outcome == Completion::Aborted => {
                 assert_ne!(reason, CloseReason::Finished);
             }
-            Reach::Whole | Reach::End => {
+            Reach::Complete | Reach::End => {
                 assert!(head_only || parsed.content.len() == exchange.content.len());
                 assert_eq!(record.outcome, Completion::Complete);
-                assert!(!exchange.failed, "an end that is none");
+                assert!(!exchange.failed, "a failed body looks complete");
             }
             Reach::Part => {
-                assert_ne!(reason, CloseReason::Finished, "{} is cut", exchange.line);
+                assert_ne!(
+                    reason,
+                    CloseReason::Finished,
+                    "{} is truncated",
+                    exchange.line
+                );
                 assert_eq!(record.outcome, Completion::Aborted);
                 over = true;
             }
         }
         over |= parsed.head.lines().any(|line| line == "Connection: close");
     }
-    // What was no request is refused without anybody's help.
+    // An invalid request is rejected without a handler.
     if let Some(record) = records.next() {
         let status = record.status.as_u16();
         assert!(
             [400, 408, 414, 431, 501, 505].contains(&status),
             "{record:?}"
         );
-        assert!(!over || rest.is_empty(), "bytes behind the last response");
+        assert!(!over || rest.is_empty(), "bytes after the last response");
         if let Some(parsed) = parse(&mut rest, false) {
             assert_eq!(parsed.status, status);
             assert!(parsed.head.lines().any(|line| line == "Connection: close"));
             assert_eq!(
-                parsed.reach == Reach::Whole,
+                parsed.reach == Reach::Complete,
                 record.outcome == Completion::Complete
             );
         }
     }
-    assert!(records.next().is_none(), "records of nothing");
+    assert!(records.next().is_none(), "a record without an exchange");
     assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(rest));
 }
 
-/// The next response, or what there is of it; `None` if its head is not whole.
+/// Parses the next response or the part of it that was sent; `None` if its head is incomplete.
 fn parse<'a>(rest: &mut &'a [u8], head_only: bool) -> Option<Parsed<'a>> {
     let Some(head_len) = memchr::memmem::find(rest, b"\r\n\r\n") else {
         assert!(rest.first().is_none_or(|byte| *byte == b'H'), "no head");
         *rest = &[];
         return None;
     };
-    let (head, behind) = rest.split_at(head_len + 4);
-    *rest = behind;
+    let (head, after) = rest.split_at(head_len + 4);
+    *rest = after;
     let head = std::str::from_utf8(head).expect("a head");
     let status = head.strip_prefix("HTTP/1.1 ").expect("a status line");
     let status: u16 = status[..3].parse().expect("a status");
@@ -137,7 +146,7 @@ fn parse<'a>(rest: &mut &'a [u8], head_only: bool) -> Option<Parsed<'a>> {
     let mut parsed = Parsed {
         status,
         head,
-        reach: Reach::Whole,
+        reach: Reach::Complete,
         content: Vec::new(),
         wire: 0,
     };
@@ -153,14 +162,17 @@ fn parse<'a>(rest: &mut &'a [u8], head_only: bool) -> Option<Parsed<'a>> {
         parsed.reach = dechunk(rest, &mut parsed.content);
     } else if let Some(length) = field("Content-Length: ") {
         let length: usize = length.parse().expect("a length");
-        let (content, behind) = rest.split_at(length.min(rest.len()));
+        let (content, after) = rest.split_at(length.min(rest.len()));
         parsed.content = content.to_vec();
-        *rest = behind;
+        *rest = after;
         if content.len() < length {
             parsed.reach = Reach::Part;
         }
     } else {
-        assert!(head.contains("Connection: close"), "without an end: {head}");
+        assert!(
+            head.contains("Connection: close"),
+            "the body has no end: {head}"
+        );
         parsed.content = std::mem::take(rest).to_vec();
         parsed.reach = Reach::End;
     }
@@ -169,26 +181,26 @@ fn parse<'a>(rest: &mut &'a [u8], head_only: bool) -> Option<Parsed<'a>> {
 }
 
 fn dechunk(rest: &mut &[u8], content: &mut Vec<u8>) -> Reach {
-    let cut = |rest: &mut &[u8]| {
+    let truncated = |rest: &mut &[u8]| {
         *rest = &[];
         Reach::Part
     };
     loop {
         let Some(line_len) = memchr::memmem::find(rest, b"\r\n") else {
-            return cut(rest);
+            return truncated(rest);
         };
         let line = std::str::from_utf8(&rest[..line_len]).expect("a size");
         let size = usize::from_str_radix(line, 16).expect("a size");
-        let behind = &rest[line_len + 2..];
-        let here = &behind[..size.min(behind.len())];
-        content.extend_from_slice(here);
-        let Some(end) = behind.get(size..size + 2) else {
-            return cut(rest);
+        let after = &rest[line_len + 2..];
+        let chunk = &after[..size.min(after.len())];
+        content.extend_from_slice(chunk);
+        let Some(end) = after.get(size..size + 2) else {
+            return truncated(rest);
         };
         assert_eq!(end, b"\r\n", "a chunk's end");
-        *rest = &behind[size + 2..];
+        *rest = &after[size + 2..];
         if size == 0 {
-            return Reach::Whole;
+            return Reach::Complete;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What answers the simulated requests: the handler, its threads, and the access log.
+//! The simulated services of a worker: the handler, its threads, and the access log.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,41 +22,35 @@ use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
-use crate::net::event_loop::mailbox::Piece;
+use crate::net::worker::message::ExchangeEvent;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
-/// What comes back to the connection from elsewhere.
-pub(super) enum Mail {
-    Response(ExchangeId, Response),
-    Chunk(ExchangeId, Piece),
-    Resident(ExchangeId, io::Result<Resident>),
-}
-
-/// A request as the host has seen it, and what it has meant to answer.
+/// A request as the handler has seen it, and the response it has intended.
 pub(super) struct Exchange {
     pub(super) line: String,
     pub(super) expects: bool,
     pub(super) stage: Stage,
     pub(super) status: u16,
     pub(super) content: Vec<u8>,
-    /// The content is made piece by piece, and its length is known before.
+    /// Whether the body is a stream of announced length.
     pub(super) announced: bool,
-    /// The content that was promised is not to be had.
+    /// Whether the announced body cannot be delivered.
     pub(super) failed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its content is to be read.
+    /// The body is to be received.
     Admitted,
-    /// The handler has it, but not all of its content.
+    /// The handler has the request, but not all of its body.
     StreamingBody,
-    /// The handler has all of it.
+    /// The handler has the request with its whole body.
     Handled,
     Answered,
 }
 
+/// Services whose behaviour depends on a seed.
 pub(super) struct SimulatedServices {
     rng: Rng,
     wire: Rc<RefCell<Wire>>,
@@ -64,32 +58,33 @@ pub(super) struct SimulatedServices {
     file: Arc<File>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) records: Vec<Record>,
-    pub(super) mail: Vec<Mail>,
-    /// How often readers have told that there is room.
+    /// Messages to the connection that have not been delivered.
+    pub(super) messages: Vec<(ExchangeId, ExchangeEvent)>,
+    /// Number of undelivered messages that there is room for more of a request body.
     pub(super) room: Arc<AtomicUsize>,
     pub(super) job: Option<Job>,
-    making: Option<Making>,
-    /// How often disks and makers fail: one in so many times.
+    produced: Option<ProducedBody>,
+    /// Disks and producers fail with a probability of one in this many.
     failures: usize,
 }
 
-/// A handler that reads a content while it comes in.
+/// A handler that reads a request body while it is received.
 pub(super) struct Job {
-    id: ExchangeId,
+    exchange: ExchangeId,
     at: usize,
     reader: BodyReader,
     read: Vec<u8>,
-    /// After how many bytes it has seen enough.
+    /// The number of bytes after which the handler stops reading.
     enough: usize,
 }
 
-/// A content that is made piece by piece.
-struct Making {
+/// A response body that is produced chunk by chunk.
+struct ProducedBody {
     at: usize,
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     announced: Option<usize>,
     made: usize,
-    /// How a writer is told that its piece is taken.
+    /// Tells a writer that its chunk has been taken.
     taken: Option<Receiver<()>>,
 }
 
@@ -101,21 +96,21 @@ impl SimulatedServices {
             file: Arc::new(File::open("/dev/null").expect("a file")),
             exchanges: Vec::new(),
             records: Vec::new(),
-            mail: Vec::new(),
+            messages: Vec::new(),
             room: Arc::default(),
             job: None,
-            making: None,
+            produced: None,
             failures: [5, 60, usize::MAX][rng.below(3)],
             rng,
         }
     }
 
-    /// True if somebody will come back to the connection.
+    /// Returns true if the connection will receive a message.
     pub(super) fn is_busy(&self) -> bool {
-        !self.mail.is_empty() || self.job.is_some() || self.room.load(Ordering::Relaxed) > 0
+        !self.messages.is_empty() || self.job.is_some() || self.room.load(Ordering::Relaxed) > 0
     }
 
-    /// The handler that reads a content goes on, if it need not wait.
+    /// Continues the handler that reads a request body, unless it would block.
     pub(super) fn run_job(&mut self) {
         let Some(job) = &mut self.job else {
             return;
@@ -123,30 +118,34 @@ impl SimulatedServices {
         if job.reader.would_wait() {
             return;
         }
-        let mut room = vec![0; self.rng.size(100_000)];
-        let more = match job.reader.read(&mut room) {
+        let mut buffer = vec![0; self.rng.size(100_000)];
+        let more = match job.reader.read(&mut buffer) {
             Ok(0) => {
                 let complete = self.script.requests.get(job.at).map(|sent| &sent.content);
                 if job.at < self.script.intact {
-                    assert!(Some(&job.read) == complete, "another content");
+                    assert!(Some(&job.read) == complete, "a wrong body");
                 }
                 false
             }
             Ok(count) => {
-                job.read.extend_from_slice(&room[..count]);
+                job.read.extend_from_slice(&buffer[..count]);
                 job.read.len() < job.enough
             }
             Err(_) => false,
         };
         if !more {
-            let (id, at) = (job.id, job.at);
+            let (exchange, at) = (job.exchange, job.at);
             self.job = None;
             let response = self.make_response(at);
-            self.mail.push(Mail::Response(id, response));
+            self.send(exchange, ExchangeEvent::Response(response));
         }
     }
 
-    /// The exchange that this is about; it may be known from its admission.
+    fn send(&mut self, exchange: ExchangeId, event: ExchangeEvent) {
+        self.messages.push((exchange, event));
+    }
+
+    /// Returns the index of the exchange of a request, which may be known from its admission.
     fn exchange(&mut self, request: &Request<'_>) -> usize {
         let version = match request.version() {
             ::http::Version::HTTP_10 => "HTTP/1.0",
@@ -154,11 +153,11 @@ impl SimulatedServices {
         };
         let line = format!("{} {} {version}", request.method(), request.target());
         let last = self.exchanges.last();
-        let goes_on = last.is_some_and(|last| last.stage != Stage::Answered && last.line == line);
-        if !goes_on {
+        let is_known = last.is_some_and(|last| last.stage != Stage::Answered && last.line == line);
+        if !is_known {
             let done = last
                 .is_none_or(|last| matches!(last.stage, Stage::Answered | Stage::StreamingBody));
-            assert!(done, "another request before the answer");
+            assert!(done, "a request before the response to the previous one");
             let at = self.exchanges.len();
             if at < self.script.intact {
                 assert_eq!(line, self.script.requests[at].line);
@@ -176,7 +175,7 @@ impl SimulatedServices {
         self.exchanges.len() - 1
     }
 
-    /// Whatever a handler may answer.
+    /// Makes any response that a handler may make.
     fn make_response(&mut self, at: usize) -> Response {
         let rng = &mut self.rng;
         let mut status = StatusCode::OK;
@@ -188,7 +187,7 @@ impl SimulatedServices {
             }
             1 => (Body::Empty, Vec::new()),
             2 => {
-                // The length of what would have been sent.
+                // The length of what a GET would have sent.
                 status = StatusCode::NOT_MODIFIED;
                 (Body::Bytes(bytes(100).into()), Vec::new())
             }
@@ -214,22 +213,24 @@ impl SimulatedServices {
                 let lens: Vec<_> = (0..count).map(|_| rng.size(15_000) - 1).collect();
                 let content = bytes(lens.iter().sum());
                 let mut rest = Bytes::from(content.clone());
-                let pieces = lens.iter().map(|len| rest.split_to(*len)).collect();
+                let chunks = lens.iter().map(|len| rest.split_to(*len)).collect();
                 let announced = rng.one_in(2).then_some(content.len());
-                let announced = match rng.one_in(self.failures) {
-                    true => announced.map(|len| (len + rng.below(3)).saturating_sub(1)),
-                    false => announced,
+                let announced = if rng.one_in(self.failures) {
+                    announced.map(|len| (len + rng.below(3)).saturating_sub(1))
+                } else {
+                    announced
                 };
-                self.making = Some(Making {
+                self.produced = Some(ProducedBody {
                     at,
-                    pieces,
+                    chunks,
                     announced,
                     made: 0,
                     taken: None,
                 });
-                let stream = match rng.one_in(2) {
-                    true => BodyStream::produced(|| Ok(None)),
-                    false => BodyStream::written(|_| Ok(())),
+                let stream = if rng.one_in(2) {
+                    BodyStream::produced(|| Ok(None))
+                } else {
+                    BodyStream::written(|_| Ok(()))
                 };
                 let stream = match announced {
                     Some(len) => stream.with_length(len as u64),
@@ -253,30 +254,32 @@ impl SimulatedServices {
         if exchange.stage != Stage::StreamingBody {
             exchange.stage = Stage::Answered;
         }
-        match self.rng.one_in(30) {
-            true => response.closing(),
-            false => response,
+        if self.rng.one_in(30) {
+            response.closing()
+        } else {
+            response
         }
     }
 
-    /// A part of the file is in memory from now on.
-    fn bring(&mut self, range: &FileRange) -> u64 {
-        let len = match self.rng.one_in(3) {
-            true => range.len,
-            false => self.rng.size(range.len as usize) as u64,
+    /// Brings a part of the range into the page cache. Returns its length.
+    fn read_into_cache(&mut self, range: &FileRange) -> u64 {
+        let len = if self.rng.one_in(3) {
+            range.len
+        } else {
+            self.rng.size(range.len as usize) as u64
         };
-        self.wire.borrow_mut().in_memory = range.offset..range.offset + len;
+        self.wire.borrow_mut().resident = range.offset..range.offset + len;
         len
     }
 
-    /// The same, or it is in memory of ours, and nowhere else.
-    fn fetch(&mut self, range: &FileRange) -> Resident {
+    /// Reads a part of the range into the page cache, or into memory only.
+    fn read_file(&mut self, range: &FileRange) -> Resident {
         let start = range.offset / FILE_STRIDE * FILE_STRIDE;
         let is_sound = !self.wire.borrow().faults.contains_key(&start);
         if !is_sound || self.rng.one_in(2) {
-            return Resident::InKernel(self.bring(range));
+            return Resident::InKernel(self.read_into_cache(range));
         }
-        self.wire.borrow_mut().in_memory = 0..0;
+        self.wire.borrow_mut().resident = 0..0;
         let len = self.rng.size(range.len as usize) as u64;
         let bytes: Vec<u8> = (range.offset..range.offset + len).map(byte_at).collect();
         Resident::Read(bytes.into())
@@ -284,35 +287,34 @@ impl SimulatedServices {
 }
 
 impl Services for SimulatedServices {
-    fn answer(&mut self, id: ExchangeId, request: &Request<'_>) -> Option<Response> {
+    fn answer(&mut self, exchange: ExchangeId, request: &Request<'_>) -> Option<Response> {
         let at = self.exchange(request);
         if request.is_streamed() {
             self.exchanges[at].stage = Stage::StreamingBody;
             self.job = Some(Job {
-                id,
+                exchange,
                 at,
                 reader: request.reader(),
                 read: Vec::new(),
-                enough: match self.rng.one_in(8) {
-                    true => self.rng.below(100_000),
-                    false => usize::MAX,
+                enough: if self.rng.one_in(8) {
+                    self.rng.below(100_000)
+                } else {
+                    usize::MAX
                 },
             });
             return None;
         }
         if at < self.script.intact {
             let same = request.content() == self.script.requests[at].content;
-            assert!(same, "another content");
+            assert!(same, "a wrong body");
         }
         self.exchanges[at].stage = Stage::Handled;
         let response = self.make_response(at);
-        match self.rng.one_in(2) {
-            true => Some(response),
-            false => {
-                self.mail.push(Mail::Response(id, response));
-                None
-            }
+        if self.rng.one_in(2) {
+            return Some(response);
         }
+        self.send(exchange, ExchangeEvent::Response(response));
+        None
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
@@ -334,15 +336,15 @@ impl Services for SimulatedServices {
         }
     }
 
-    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response {
+    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
         let at = self.exchange(request);
-        // What a handler of the stream has said does not count.
-        assert!(self.job.is_none(), "it is still being handled");
-        self.making = None;
-        let response = Response::from(refusal).with_header("X-At", at.to_string());
+        // The response of a handler that was reading the body has been discarded.
+        assert!(self.job.is_none(), "the handler is still running");
+        self.produced = None;
+        let response = Response::from(rejection).with_header("X-At", at.to_string());
         let exchange = &mut self.exchanges[at];
         exchange.stage = Stage::Answered;
-        exchange.status = refusal.status().as_u16();
+        exchange.status = rejection.status().as_u16();
         exchange.content = match response.body() {
             Body::Bytes(bytes) => bytes.to_vec(),
             other => panic!("{other:?}"),
@@ -357,64 +359,67 @@ impl Services for SimulatedServices {
         })
     }
 
-    fn probe_file(&mut self, id: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
+    fn probe_file(&mut self, exchange: ExchangeId, range: FileRange, _: Instant) -> Option<u64> {
         if self.rng.one_in(2) {
-            return Some(self.bring(&range));
+            return Some(self.read_into_cache(&range));
         }
-        let memory = match self.rng.one_in(self.failures) {
-            true => {
-                if let Some(last) = self.exchanges.last_mut() {
-                    last.failed = true;
-                }
-                Err(io::Error::other("a broken disk"))
+        let resident = if self.rng.one_in(self.failures) {
+            if let Some(last) = self.exchanges.last_mut() {
+                last.failed = true;
             }
-            false => Ok(self.fetch(&range)),
+            Err(io::Error::other("a broken disk"))
+        } else {
+            Ok(self.read_file(&range))
         };
-        self.mail.push(Mail::Resident(id, memory));
+        self.send(exchange, ExchangeEvent::FileRead(resident));
         None
     }
 
-    fn pull_body(&mut self, id: ExchangeId, source: BodySource) {
-        let waits = self.mail.iter().any(|mail| matches!(mail, Mail::Chunk(..)));
-        assert!(!waits, "a second piece before the first");
-        let making = self.making.as_mut().expect("something to make");
-        assert_eq!(making.at + 1, self.exchanges.len(), "of another exchange");
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {
+        let is_chunk = |event: &ExchangeEvent| matches!(event, ExchangeEvent::BodyChunk(_));
+        let pending = self.messages.iter().any(|(_, event)| is_chunk(event));
+        assert!(
+            !pending,
+            "a second chunk is requested before the first has arrived"
+        );
+        let produced = self.produced.as_mut().expect("a stream");
+        assert_eq!(produced.at + 1, self.exchanges.len(), "of another exchange");
         let mut next = |source: BodySource| {
-            let piece = making.pieces.pop_front()?;
-            making.made += piece.len();
-            Some((piece, source))
+            let chunk = produced.chunks.pop_front()?;
+            produced.made += chunk.len();
+            Some((chunk, source))
         };
-        let piece = match source {
+        let chunk = match source {
             BodySource::Producer(producer) => next(BodySource::Producer(producer)),
             BodySource::Writer(_) => {
                 let (tell, taken) = sync_channel(1);
-                let piece = next(BodySource::Waiting(tell));
-                making.taken = Some(taken);
-                piece
+                let chunk = next(BodySource::Waiting(tell));
+                produced.taken = Some(taken);
+                chunk
             }
             BodySource::Waiting(tell) => {
                 tell.send(()).expect("a writer that waits");
-                let taken = making.taken.take().expect("a writer");
-                taken.recv().expect("it was just told");
+                let taken = produced.taken.take().expect("a writer");
+                taken.recv().expect("it was notified");
                 let (tell, taken) = sync_channel(1);
-                let piece = next(BodySource::Waiting(tell));
-                making.taken = Some(taken);
-                piece
+                let chunk = next(BodySource::Waiting(tell));
+                produced.taken = Some(taken);
+                chunk
             }
         };
-        let broken = match (making.announced, &piece) {
-            (Some(announced), Some(_)) => making.made > announced,
-            (Some(announced), None) => making.made < announced,
+        let broken = match (produced.announced, &chunk) {
+            (Some(announced), Some(_)) => produced.made > announced,
+            (Some(announced), None) => produced.made < announced,
             (None, _) => false,
         };
         let fails = self.rng.one_in(self.failures);
-        self.exchanges[making.at].failed |= broken || fails;
+        self.exchanges[produced.at].failed |= broken || fails;
         let chunk = if fails {
             Err(io::Error::other("a producer that fails"))
         } else {
-            Ok(piece)
+            Ok(chunk)
         };
-        self.mail.push(Mail::Chunk(id, chunk));
+        self.send(exchange, ExchangeEvent::BodyChunk(chunk));
     }
 
     fn record(&mut self, record: Record) {

@@ -1,13 +1,13 @@
-//! The driver and the machine among things made of a seed: a client that says and does anything,
-//! a kernel that reports each edge once, a disk that may be slow or broken, handlers that answer
-//! now or later, and a clock that jumps.
+//! Deterministic simulation of one connection: the driver and the protocol machine with a client that
+//! sends anything, a kernel that reports each edge once, a disk that may be slow or broken, handlers
+//! that respond now or later, and a clock that jumps.
 //!
-//! After every step it is asserted that the connection waits only for what will come; at the end,
-//! that everything came out as it was meant. A seed makes the same run each time:
+//! After every step it is asserted that what the connection waits for will happen; at the end, that
+//! the output is what was intended. The same seed makes the same run:
 //!
 //! ```text
-//! TWS_SEED=17 cargo test --lib simulation              # that one
-//! TWS_SEEDS=1000000 cargo test --release --lib simulation     # so many, from 0 on
+//! TWS_SEED=17 cargo test --lib simulation                     # one seed
+//! TWS_SEEDS=1000000 cargo test --release --lib simulation     # the seeds from 0 on
 //! ```
 
 mod check;
@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use self::host::{Mail, SimulatedServices, Stage};
+use self::host::{SimulatedServices, Stage};
 use self::rng::Rng;
 use self::script::{End, Script};
 use self::wire::{Socket, Wire};
@@ -32,20 +32,21 @@ use super::bandwidth::per_client::{ClientSlot, Clients};
 use super::connection::{Blocked, Connection};
 use crate::config::{Config, Limits, Timeouts};
 use crate::http::forwarded::ClientInfo;
+use crate::net::worker::message::ExchangeEvent;
 use crate::proto::CloseReason;
 use crate::proto::context::{Context, DrainState, RecordMode};
 
-/// How many seeds a plain `cargo test` runs.
+/// Number of seeds that a plain `cargo test` runs.
 const SEEDS: u64 = 3000;
 
-/// No run needs so many steps: it goes round in circles.
+/// A run with so many steps is in an endless loop.
 const MAX_STEPS: usize = 100_000;
 
-/// Buffers that lie ready: more than a connection ever has.
+/// Buffers in the pool: more than a connection ever uses.
 const BUFFERS: usize = 4;
 
 #[test]
-fn whatever_happens_each_request_has_its_response_and_each_connection_its_end() {
+fn every_request_is_answered_and_every_connection_ends() {
     let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     if let Some(seed) = number("TWS_SEED") {
         run(seed);
@@ -58,7 +59,7 @@ fn whatever_happens_each_request_has_its_response_and_each_connection_its_end() 
             reasons.push(reason);
         }
     }
-    // That the runs are of all kinds.
+    // The runs cover all kinds of ends.
     for reason in [
         CloseReason::Finished,
         CloseReason::PeerLeft,
@@ -71,19 +72,19 @@ fn whatever_happens_each_request_has_its_response_and_each_connection_its_end() 
     }
 }
 
-/// One connection's life.
+/// Runs one connection from its beginning to its end.
 fn run(seed: u64) -> CloseReason {
-    let told = TellSeed(seed);
+    let report = ReportSeed(seed);
     let mut simulation = Simulation::new(seed);
     let reason = simulation.run();
-    drop(told);
+    drop(report);
     reason
 }
 
-/// Says which seed it was if it goes wrong.
-struct TellSeed(u64);
+/// Prints the seed if the run panics.
+struct ReportSeed(u64);
 
-impl Drop for TellSeed {
+impl Drop for ReportSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("run it again with TWS_SEED={}", self.0);
@@ -107,14 +108,14 @@ struct Simulation {
     rng: Rng,
     connection: Connection<Socket>,
     wire: Rc<RefCell<Wire>>,
-    host: SimulatedServices,
+    services: SimulatedServices,
     cx: Context,
     timeouts: Timeouts,
     script: Rc<Script>,
     peer: Peer,
     /// Why the connection does not run.
-    park: Blocked,
-    /// When something was sent last, and how much was by then.
+    blocked: Blocked,
+    /// When bytes were last sent, and the number of bytes sent until then.
     sent_at: Instant,
     sent: usize,
     timed_out: bool,
@@ -124,27 +125,27 @@ struct Simulation {
     bandwidth: Option<Bandwidth>,
 }
 
-/// A limit, and another connection of the same client that takes its part of it.
+/// A bandwidth limit, and another connection of the same client that uses a part of it.
 struct Bandwidth {
     bytes_per_second: u64,
     start: Instant,
-    other: Box<ClientSlot>,
+    other: ClientSlot,
 }
 
-/// The client, as far as it has come.
+/// The state of the client.
 struct Peer {
     sent: usize,
     ended: bool,
-    /// How many bytes it takes in all, and at once.
+    /// The number of bytes it reads in total, and at once.
     reads: usize,
-    pace: usize,
-    /// Whether it tires of waiting to be told to go on.
-    patience: Patience,
+    read_size: usize,
+    continue_wait: ContinueWait,
 }
 
+/// How long the client waits for 100 Continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    Some,
+enum ContinueWait {
+    Limited,
     Endless,
 }
 
@@ -155,10 +156,10 @@ enum Event {
     PeerTakes,
     PeerEnds,
     Readiness,
-    Mail,
+    Message,
     Room,
     Job,
-    Turn,
+    RunQueue,
     Time,
 }
 
@@ -168,7 +169,8 @@ impl Simulation {
         let mut rng = Rng::new(seed, 0);
         let script = Rc::new(Script::new(&mut Rng::new(seed, 1)));
         let wire = Wire::new(Rng::new(seed, 2));
-        let host = SimulatedServices::new(Rng::new(seed, 3), Rc::clone(&wire), Rc::clone(&script));
+        let services =
+            SimulatedServices::new(Rng::new(seed, 3), Rc::clone(&wire), Rc::clone(&script));
         let mut config = Config::default();
         config.limits.max_outbox_bytes = rng.size(16 * 1024);
         config.limits.max_linger_bytes = rng.size(1_000_000) as u64;
@@ -185,38 +187,41 @@ impl Simulation {
             cx.buffers.give_back(buffer);
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let (share, bandwidth) =
+        let (client_slot, bandwidth) =
             limit_bandwidth(&mut Rng::new(seed, 4), &mut config.limits).unzip();
         let peer = Peer {
             sent: 0,
             ended: false,
-            reads: match rng.one_in(8) {
-                true => rng.size(300_000),
-                false => usize::MAX,
+            reads: if rng.one_in(8) {
+                rng.size(300_000)
+            } else {
+                usize::MAX
             },
-            pace: match rng.one_in(3) {
-                true => rng.size(20_000),
-                false => usize::MAX,
+            read_size: if rng.one_in(3) {
+                rng.size(20_000)
+            } else {
+                usize::MAX
             },
-            patience: match rng.one_in(2) {
-                true => Patience::Some,
-                false => Patience::Endless,
+            continue_wait: if rng.one_in(2) {
+                ContinueWait::Limited
+            } else {
+                ContinueWait::Endless
             },
         };
         Self {
             connection: Connection::new(
                 Socket(Rc::clone(&wire)),
                 ClientInfo::plain(address),
+                client_slot.unwrap_or(ClientSlot::UNLIMITED),
                 now(),
-            )
-            .with_share(share),
+            ),
             wire,
-            host,
+            services,
             cx,
             timeouts: config.timeouts,
             script,
             peer,
-            park: Blocked::Yield,
+            blocked: Blocked::Yield,
             sent_at: now(),
             sent: 0,
             timed_out: false,
@@ -232,7 +237,7 @@ impl Simulation {
         for step in 0..MAX_STEPS {
             self.cx.tick(now(), SystemTime::UNIX_EPOCH);
             self.shut_down(step);
-            if let Blocked::Closed(reason) = self.park {
+            if let Blocked::Closed(reason) = self.blocked {
                 self.check_end(reason);
                 return reason;
             }
@@ -241,7 +246,7 @@ impl Simulation {
             self.on_event(event);
             self.check_wait();
         }
-        panic!("no end in sight");
+        panic!("the run does not end");
     }
 
     fn shut_down(&mut self, step: usize) {
@@ -249,7 +254,7 @@ impl Simulation {
             self.cx.drain_state = DrainState::Draining;
             self.drive();
         }
-        if self.cut_at == Some(step) && !matches!(self.park, Blocked::Closed(_)) {
+        if self.cut_at == Some(step) && !matches!(self.blocked, Blocked::Closed(_)) {
             self.cut = true;
             self.connection.cut();
             self.drive();
@@ -265,7 +270,7 @@ impl Simulation {
             }
         };
         let all_sent = self.peer.sent == self.script.end_at;
-        let holds = self.holds(&wire).is_some() && self.peer.patience == Patience::Endless;
+        let holds = self.holds(&wire).is_some() && self.peer.continue_wait == ContinueWait::Endless;
         let sends = !self.peer.ended && !all_sent && !holds && wire.has_room_for_input();
         add(Event::PeerSends, sends);
         add(Event::PeerTakes, wire.untaken() > 0 && self.peer.reads > 0);
@@ -276,15 +281,15 @@ impl Simulation {
             End::HalfCloses | End::Closes | End::Resets => all_sent || follows,
         };
         add(Event::PeerEnds, ends && !self.peer.ended);
-        add(Event::Readiness, wire.has_news());
-        add(Event::Mail, !self.host.mail.is_empty());
-        add(Event::Room, self.host.room.load(Ordering::Relaxed) > 0);
-        add(Event::Job, self.host.job.is_some());
-        let goes_on = match self.park {
-            Blocked::Throttled(turn) => turn <= now(),
-            park => park == Blocked::Yield,
+        add(Event::Readiness, wire.has_event());
+        add(Event::Message, !self.services.messages.is_empty());
+        add(Event::Room, self.services.room.load(Ordering::Relaxed) > 0);
+        add(Event::Job, self.services.job.is_some());
+        let can_continue = match self.blocked {
+            Blocked::Throttled(until) => until <= now(),
+            blocked => blocked == Blocked::Yield,
         };
-        add(Event::Turn, goes_on);
+        add(Event::RunQueue, can_continue);
         add(Event::Time, true);
         possible
     }
@@ -295,7 +300,7 @@ impl Simulation {
             Event::PeerTakes => {
                 let count = self
                     .rng
-                    .size(self.peer.pace.min(500_000))
+                    .size(self.peer.read_size.min(500_000))
                     .min(self.peer.reads);
                 let mut wire = self.wire.borrow_mut();
                 let count = count.min(wire.untaken());
@@ -313,59 +318,65 @@ impl Simulation {
                 }
             }
             Event::Readiness => {
-                let news = self.wire.borrow_mut().take_news();
-                if let Some(news) = news {
-                    self.connection.on_ready(news);
+                let event = self.wire.borrow_mut().take_event();
+                if let Some(event) = event {
+                    self.connection.on_ready(event);
                     let reset = self.wire.borrow().is_reset();
                     if reset {
                         self.connection.on_hang_up();
                     }
                     self.resume();
-                    let waits = matches!(self.park, Blocked::Throttled(_));
-                    assert!(!reset || !waits, "it waits for its turn with nobody");
+                    let throttled = matches!(self.blocked, Blocked::Throttled(_));
+                    assert!(!reset || !throttled, "throttled after a reset");
                 }
             }
-            Event::Mail => {
-                let at = self.rng.below(self.host.mail.len());
-                match self.host.mail.swap_remove(at) {
-                    Mail::Response(id, response) => {
-                        self.connection.on_response(id, response, &mut self.cx);
+            Event::Message => {
+                let at = self.rng.below(self.services.messages.len());
+                let (exchange, event) = self.services.messages.swap_remove(at);
+                // The worker would drop it.
+                assert_eq!(exchange, self.connection.exchange(), "a stale message");
+                match event {
+                    ExchangeEvent::Response(response) => {
+                        self.connection
+                            .on_response(exchange, response, &mut self.cx);
                         self.drive();
                     }
-                    Mail::Chunk(id, chunk) => {
-                        self.connection.on_body_chunk(id, chunk, &mut self.cx);
+                    ExchangeEvent::BodyChunk(chunk) => {
+                        self.connection.on_body_chunk(exchange, chunk, &mut self.cx);
                         self.drive();
                     }
-                    Mail::Resident(id, resident) => {
-                        self.connection.on_probed(id, resident, &mut self.cx);
+                    ExchangeEvent::FileRead(resident) => {
+                        self.connection
+                            .on_file_read(exchange, resident, &mut self.cx);
                         self.resume();
                     }
+                    ExchangeEvent::RequestBodyRoom => self.drive(),
                 }
             }
             Event::Room => {
-                self.host.room.fetch_sub(1, Ordering::Relaxed);
+                self.services.room.fetch_sub(1, Ordering::Relaxed);
                 self.drive();
             }
-            Event::Job => self.host.run_job(),
-            Event::Turn => self.drive(),
+            Event::Job => self.services.run_job(),
+            Event::RunQueue => self.drive(),
             Event::Time => self.pass_time(),
         }
     }
 
-    /// Where the client waits to be told to go on, if it does.
+    /// Returns the position at which the client waits for 100 Continue, if it does.
     fn holds(&self, wire: &Wire) -> Option<usize> {
-        let told = || memchr::memmem::find_iter(&wire.sent, b" 100 Continue\r\n\r\n").count();
+        let received = || memchr::memmem::find_iter(&wire.sent, b" 100 Continue\r\n\r\n").count();
         let holds = self.script.requests.iter().filter_map(|sent| sent.hold);
         let before = holds.clone().filter(|hold| *hold < self.peer.sent).count();
         holds
             .into_iter()
             .find(|hold| *hold == self.peer.sent)
-            .filter(|_| told() <= before)
+            .filter(|_| received() <= before)
     }
 
     fn send(&mut self) {
         let holds = self.holds(&self.wire.borrow());
-        // It tires of waiting, at times.
+        // Sometimes it stops waiting.
         if holds.is_some() && !self.rng.one_in(20) {
             return;
         }
@@ -373,26 +384,27 @@ impl Simulation {
         let stop = stop.filter(|hold| *hold > self.peer.sent).min();
         let end = self.script.end_at.min(stop.unwrap_or(usize::MAX));
         let left = &self.script.bytes[self.peer.sent..end];
-        let most = match self.rng.one_in(2) {
-            true => left.len(),
-            false => self.rng.size(left.len()),
+        let count = if self.rng.one_in(2) {
+            left.len()
+        } else {
+            self.rng.size(left.len())
         };
-        self.peer.sent += self.wire.borrow_mut().put(&left[..most]);
+        self.peer.sent += self.wire.borrow_mut().put(&left[..count]);
     }
 
-    /// A little time passes, or a lot, or all that there is to wait.
+    /// A short or a long time passes, or all the time until the deadline.
     fn pass_time(&mut self) {
         let only_time = self.possible() == [Event::Time];
         let deadline = self.connection.deadline(&self.timeouts);
-        let end = match self.park {
-            Blocked::Throttled(turn) => Some(turn),
+        let end = match self.blocked {
+            Blocked::Throttled(until) => Some(until),
             _ => deadline,
         };
         match end {
             Some(end) if only_time || (deadline.is_none() && self.rng.one_in(4)) => {
                 advance(end.saturating_duration_since(now()));
             }
-            None if only_time => panic!("it waits for nothing, {:?}", self.park),
+            None if only_time => panic!("blocked on nothing, {:?}", self.blocked),
             _ if self.rng.one_in(1000) => advance(Duration::from_secs(3600)),
             _ => advance(Duration::from_micros(self.rng.size(10_000) as u64)),
         }
@@ -400,8 +412,8 @@ impl Simulation {
         if let Some(bandwidth) = &mut self.bandwidth {
             bandwidth.pass_time();
         }
-        // What has come is read first, however late it is.
-        if deadline.is_some_and(|deadline| deadline <= now()) && !self.wire.borrow().has_news() {
+        // Pending input is read before the connection is timed out.
+        if deadline.is_some_and(|deadline| deadline <= now()) && !self.wire.borrow().has_event() {
             self.check_timeout();
             self.timed_out = true;
             self.connection.on_timeout(&mut self.cx);
@@ -409,83 +421,89 @@ impl Simulation {
         }
     }
 
-    /// Nobody is let go too early, and nobody who waits to be told to go on is let down.
+    /// An idle connection is not timed out early, and a client that waits for 100 Continue gets it.
     fn check_timeout(&self) {
         let wire = self.wire.borrow();
-        if self.park == Blocked::Readable && !wire.shut_down && self.is_between_requests(&wire) {
+        if self.blocked == Blocked::Readable && !wire.shut_down && self.is_between_requests(&wire) {
             let waited = now() - self.sent_at;
             assert!(waited >= self.timeouts.keep_alive, "only {waited:?}");
         }
-        let asked = self.host.exchanges.last();
+        let asked = self.services.exchanges.last();
         let asked = asked.is_some_and(|last| last.expects && last.stage == Stage::Admitted);
         if let Some(hold) = self.holds(&wire)
             && asked
-            && self.park == Blocked::Readable
+            && self.blocked == Blocked::Readable
         {
-            assert!(wire.read != hold, "it was not told to go on");
+            assert!(wire.read != hold, "no 100 Continue");
         }
     }
 
     fn resume(&mut self) {
-        if self.park == Blocked::Yield {
+        if self.blocked == Blocked::Yield {
             return;
         }
-        match self.connection.is_sending_bulk() && self.rng.one_in(2) {
-            // As the worker does: it comes when it is its turn.
-            true => self.park = Blocked::Yield,
-            false => self.drive(),
+        // As the worker does: a large body continues from the run queue.
+        if self.connection.is_sending_bulk() && self.rng.one_in(2) {
+            self.blocked = Blocked::Yield;
+        } else {
+            self.drive();
         }
     }
 
     fn drive(&mut self) {
-        if matches!(self.park, Blocked::Closed(_)) {
+        if matches!(self.blocked, Blocked::Closed(_)) {
             return;
         }
         let quantum = self.rng.size(300_000);
-        self.park = self.connection.drive(&mut self.cx, &mut self.host, quantum);
+        self.blocked = self
+            .connection
+            .drive(&mut self.cx, &mut self.services, quantum);
         let sent = self.wire.borrow().sent.len();
         if sent > self.sent {
             self.sent = sent;
             self.sent_at = now();
         }
-        if let Blocked::Throttled(turn) = self.park {
-            assert!(turn > self.cx.now, "its turn has come");
+        if let Blocked::Throttled(until) = self.blocked {
+            assert!(until > self.cx.now, "throttled without need");
         }
         if let Some(bandwidth) = &self.bandwidth {
             bandwidth.check(&self.wire.borrow());
         }
     }
 
-    /// The connection waits for what will come, and for no longer than it may.
+    /// What the connection waits for will happen, and there is a deadline.
     fn check_wait(&self) {
         let wire = self.wire.borrow();
-        let has_end = self.connection.deadline(&self.timeouts).is_some();
-        match self.park {
+        let has_deadline = self.connection.deadline(&self.timeouts).is_some();
+        match self.blocked {
             Blocked::Readable => {
-                assert!(!wire.is_readable() || wire.has_news(), "a lost edge: input");
-                assert!(has_end, "it waits for ever");
-                self.check_rest(&wire);
+                assert!(
+                    !wire.is_readable() || wire.has_event(),
+                    "a lost edge: input"
+                );
+                assert!(has_deadline, "no deadline");
+                self.check_idle_buffers(&wire);
             }
             Blocked::Writable => {
-                assert!(!wire.is_writable() || wire.has_news(), "a lost edge: room");
-                assert!(has_end, "it waits for ever");
+                assert!(!wire.is_writable() || wire.has_event(), "a lost edge: room");
+                assert!(has_deadline, "no deadline");
             }
-            Blocked::Handler => assert!(self.host.is_busy(), "nobody will answer"),
-            Blocked::Throttled(_) => assert!(!has_end, "nobody is late"),
+            Blocked::Handler => assert!(self.services.is_busy(), "no message will arrive"),
+            Blocked::Throttled(_) => assert!(!has_deadline, "a deadline while throttled"),
             Blocked::Yield | Blocked::Closed(_) => {}
         }
     }
 
     /// Between requests a connection owns no buffer.
-    fn check_rest(&self, wire: &Wire) {
+    fn check_idle_buffers(&self, wire: &Wire) {
         if self.is_between_requests(wire) {
             assert_eq!(self.cx.buffers.free(), BUFFERS, "an idle buffer");
         }
     }
 
-    /// True if all that was read is answered.
+    /// Returns true if everything that was read is answered.
     fn is_between_requests(&self, wire: &Wire) -> bool {
-        let exchanges = &self.host.exchanges;
+        let exchanges = &self.services.exchanges;
         let answered = exchanges.len();
         (1..=self.script.intact).contains(&answered)
             && exchanges[answered - 1].stage != Stage::Admitted
@@ -494,36 +512,45 @@ impl Simulation {
 
     fn check_end(&self, reason: CloseReason) {
         let wire = self.wire.borrow();
-        assert_eq!(self.cx.buffers.free(), BUFFERS, "a buffer is lost");
+        assert_eq!(self.cx.buffers.free(), BUFFERS, "a buffer leaked");
         match reason {
             CloseReason::TimedOut => assert!(self.timed_out),
-            CloseReason::Evicted => panic!("nobody needs room"),
+            CloseReason::Evicted => panic!("evicted without need"),
             CloseReason::Drained => {
                 assert!(self.cut || self.cx.drain_state == DrainState::Draining);
             }
             CloseReason::Finished => {
                 let lingered = wire.read as u64 >= self.cx.limits.max_linger_bytes;
                 let read = wire.end_was_read || (wire.shut_down && lingered);
-                let last = self.host.exchanges.len().checked_sub(1);
+                let last = self.services.exchanges.len().checked_sub(1);
                 let sent = last.and_then(|last| self.script.requests.get(last));
-                // One that was garbled may have become one that says so.
-                let garbled = last.is_some_and(|last| last >= self.script.intact);
-                let is_last = garbled || sent.is_some_and(|sent| sent.is_last);
+                // A corrupted request may ask to close the connection.
+                let corrupted = last.is_some_and(|last| last >= self.script.intact);
+                let is_last = corrupted || sent.is_some_and(|sent| sent.is_last);
                 assert!(read || is_last, "it did not linger");
             }
             CloseReason::PeerLeft => assert!(wire.end_was_read),
             CloseReason::BodyTruncated => {
-                let failed = self.host.exchanges.iter().any(|exchange| exchange.failed);
-                assert!(failed || wire.faults_met > 0, "a content without fault");
+                let failed = self
+                    .services
+                    .exchanges
+                    .iter()
+                    .any(|exchange| exchange.failed);
+                assert!(failed || wire.faults_hit > 0, "truncated without a fault");
             }
             CloseReason::Broken => {}
         }
-        check::check(&wire.sent, &self.host.exchanges, &self.host.records, reason);
+        check::check(
+            &wire.sent,
+            &self.services.exchanges,
+            &self.services.records,
+            reason,
+        );
     }
 }
 
-/// The limit of some runs: of the connection, of its client, or both.
-fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(Box<ClientSlot>, Bandwidth)> {
+/// Limits the bandwidth of some runs: of the connection, of its client, or both.
+fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(ClientSlot, Bandwidth)> {
     if !rng.one_in(3) {
         return None;
     }
@@ -532,34 +559,32 @@ fn limit_bandwidth(rng: &mut Rng, limits: &mut Limits) -> Option<(Box<ClientSlot
     limits.bandwidth_per_client = rate.filter(|_| both || of_client);
     limits.bandwidth_per_connection = rate.filter(|_| both || !of_client);
     let clients = Clients::new(limits)?;
-    let share = || clients.share(Ipv4Addr::LOCALHOST.into(), now()).ok();
+    let register = || clients.register(Ipv4Addr::LOCALHOST.into(), now()).ok();
     let bandwidth = Bandwidth {
         bytes_per_second: rate?.get(),
         start: now(),
-        other: share()??,
+        other: register()?,
     };
-    Some((share()??, bandwidth))
+    Some((register()?, bandwidth))
 }
 
 impl Bandwidth {
-    /// No read and no answer that goes whole has so many bytes.
-    const BEYOND: u64 = 128 * 1024;
+    /// No read and no small response, which are not split, have so many bytes.
+    const MAX_UNSPLIT: u64 = 128 * 1024;
 
     fn pass_time(&mut self) {
-        let allowance = self.other.allowance.as_mut().expect("a limit");
-        if let Permit::Ready(bytes) = allowance.ask(now()) {
-            allowance.on_moved(bytes, now());
+        if let Permit::Ready(bytes) = self.other.request(now()) {
+            self.other.on_moved(bytes, now());
         }
     }
 
-    /// Not more has moved than may have. What comes when all is said is thrown away and not waited
-    /// for.
+    /// Asserts that the limit is kept. Bytes discarded during a lingering close are not limited.
     fn check(&self, wire: &Wire) {
         let time = now() - self.start + Duration::from_millis(250);
         let due = (time.as_secs_f64() * self.bytes_per_second as f64) as u64;
         let moved = (wire.sent.len() + wire.read) as u64;
         assert!(
-            wire.shut_down || moved <= due + Self::BEYOND,
+            wire.shut_down || moved <= due + Self::MAX_UNSPLIT,
             "{moved} bytes in {time:?} at {} a second",
             self.bytes_per_second
         );

@@ -2,14 +2,14 @@
 
 use super::rng::Rng;
 
-/// All that a client would send if nothing came between.
+/// Everything that a client sends unless the connection ends before.
 pub(super) struct Script {
     pub(super) bytes: Vec<u8>,
     pub(super) requests: Vec<Sent>,
-    /// How many of the requests, from the first on, are as they should be.
+    /// Number of requests, from the first on, that are not corrupted.
     pub(super) intact: usize,
     pub(super) end: End,
-    /// Where in `bytes` the end comes; it need not be behind the last request.
+    /// The position in `bytes` at which the client ends; it need not be after the last request.
     pub(super) end_at: usize,
 }
 
@@ -17,24 +17,24 @@ pub(super) struct Script {
 pub(super) struct Sent {
     pub(super) line: String,
     pub(super) content: Vec<u8>,
-    /// One past its last byte.
+    /// The position after its last byte.
     pub(super) end: usize,
-    /// Where the client waits to be told to go on.
+    /// The position at which the client waits for 100 Continue.
     pub(super) hold: Option<usize>,
-    /// It says itself that nothing comes behind it, and has no content.
+    /// Whether the request asks to close the connection and has no body.
     pub(super) is_last: bool,
 }
 
-/// How a client ends.
+/// How a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It waits for the server to close, and closes then.
+    /// It waits for the server to close.
     Waits,
-    /// It stays, whatever the server does.
+    /// It never closes.
     Stays,
-    /// It says that nothing more will come, and reads on.
+    /// It shuts down its sending side and continues to read.
     HalfCloses,
-    /// It closes: what is sent to it is answered with a reset.
+    /// It closes: bytes sent to it are answered with a reset.
     Closes,
     Resets,
 }
@@ -44,7 +44,7 @@ impl Script {
         let mut bytes = Vec::new();
         let mut requests = Vec::new();
         for at in 0..rng.size(12) {
-            // RFC 9112 §2.2: a server ignores them.
+            // RFC 9112 §2.2: a server ignores empty lines before a request.
             if rng.one_in(10) {
                 bytes.extend_from_slice(b"\r\n");
             }
@@ -57,9 +57,10 @@ impl Script {
             4 => End::Resets,
             _ => End::Waits,
         };
-        let end_at = match rng.one_in(2) {
-            true => rng.below(bytes.len() + 1),
-            false => bytes.len(),
+        let end_at = if rng.one_in(2) {
+            rng.below(bytes.len() + 1)
+        } else {
+            bytes.len()
         };
         let mut script = Self {
             intact: requests.len(),
@@ -74,19 +75,18 @@ impl Script {
         script
     }
 
-    /// Changes something somewhere: mostly in what is not content.
+    /// Changes one byte, usually outside of the bodies.
     fn corrupt(&mut self, rng: &mut Rng) {
         const NASTY: &[u8] = b"\r\n\0 :;,\t019aZ\x7f\xff";
-        let at = match rng.one_in(3) {
-            true => rng.below(self.bytes.len()),
-            false => {
-                let request = rng.below(self.requests.len());
-                let start = match request {
-                    0 => 0,
-                    request => self.requests[request - 1].end,
-                };
-                (start + rng.below(120)).min(self.bytes.len() - 1)
-            }
+        let at = if rng.one_in(3) {
+            rng.below(self.bytes.len())
+        } else {
+            let request = rng.below(self.requests.len());
+            let start = match request {
+                0 => 0,
+                request => self.requests[request - 1].end,
+            };
+            (start + rng.below(120)).min(self.bytes.len() - 1)
         };
         let byte = NASTY[rng.below(NASTY.len())];
         let len = self.bytes.len();
@@ -96,7 +96,7 @@ impl Script {
             _ => drop(self.bytes.remove(at)),
         }
         self.intact = self.requests.iter().filter(|sent| sent.end <= at).count();
-        // What stands behind it means nothing any more.
+        // The positions after the change are not valid any more.
         for sent in &mut self.requests[self.intact..] {
             sent.hold = None;
         }
@@ -108,10 +108,12 @@ impl Script {
 
 fn push_request(at: usize, rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
     let posts = rng.one_in(3);
-    let method = match posts {
-        true => "POST",
-        false if rng.one_in(5) => "HEAD",
-        false => "GET",
+    let method = if posts {
+        "POST"
+    } else if rng.one_in(5) {
+        "HEAD"
+    } else {
+        "GET"
     };
     let kind = rng.below(16);
     let (version, mut fields) = match kind {
@@ -161,12 +163,12 @@ fn push_request(at: usize, rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
     }
 }
 
-/// With sizes, extensions and trailers as they come.
+/// Encodes `content` in chunks of random sizes, with random extensions and trailers.
 fn encode_chunked(content: &[u8], rng: &mut Rng, out: &mut Vec<u8>) {
     let mut rest = content;
     while !rest.is_empty() {
-        let (chunk, behind) = rest.split_at(rng.size(rest.len().min(50_000)));
-        rest = behind;
+        let (chunk, after) = rest.split_at(rng.size(rest.len().min(50_000)));
+        rest = after;
         let extension = if rng.one_in(9) { ";a=b" } else { "" };
         out.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
         out.extend_from_slice(chunk);

@@ -1,8 +1,8 @@
-//! The kernel's part of a connection, and the disk.
+//! The simulated kernel's side of a connection, and the simulated disk.
 //!
-//! Events are edge-triggered in the strictest sense: there is one when the input becomes not empty,
-//! when it ends, when a write was turned away and there is room again, and when the connection
-//! breaks. Nobody is told twice.
+//! Events are edge-triggered in the strictest sense: there is one when the input becomes non-empty,
+//! when it ends, when a write has returned `WouldBlock` and there is room again, and when the
+//! connection is reset. No event is repeated.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -15,67 +15,67 @@ use super::rng::Rng;
 use crate::net::connection::Readiness;
 use crate::net::transport::{More, Received, Transport};
 
-/// What both ends of a connection share.
+/// The state that both ends of a connection share.
 pub(super) struct Wire {
     rng: Rng,
-    /// Bytes that have come and are not read.
+    /// Bytes received and not read.
     incoming: VecDeque<u8>,
     max_incoming: usize,
     input: Input,
-    /// How many bytes were read in all.
+    /// Total number of bytes read.
     pub(super) read: usize,
-    /// True once a read has said that this was all.
+    /// Whether a read has returned the end of the input.
     pub(super) end_was_read: bool,
-    /// How many bytes the peer has not taken.
+    /// Number of bytes the peer has not taken.
     outgoing: usize,
     max_outgoing: usize,
-    /// Every byte that was ever taken from the server.
+    /// All bytes the server has sent.
     pub(super) sent: Vec<u8>,
     pub(super) shut_down: bool,
-    /// A write was turned away, and there will be an event about room.
-    rejected: bool,
-    /// True if a read or a write was turned away and nothing was told since.
-    read_in_vain: bool,
-    written_in_vain: bool,
-    /// What there is an event about.
-    news: Option<Readiness>,
-    /// Where a file can be sent from, as far as anybody has looked.
-    pub(super) in_memory: Range<u64>,
-    /// Where files are broken, by where each begins.
+    /// Whether a write has returned `WouldBlock`, so that there will be an event about room.
+    write_blocked: bool,
+    /// Whether a read or a write has returned `WouldBlock` and there was no event since.
+    read_would_block: bool,
+    write_would_block: bool,
+    /// The event that is pending.
+    pending_event: Option<Readiness>,
+    /// The range of the disk that is known to be in the page cache.
+    pub(super) resident: Range<u64>,
+    /// The position and kind of the fault of each faulty file, by the start of the file.
     pub(super) faults: HashMap<u64, (u64, Fault)>,
-    /// How often one was met.
-    pub(super) faults_met: usize,
+    /// Number of times a fault was hit.
+    pub(super) faults_hit: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     Open,
     Ended,
-    /// What is sent now is answered with a reset.
+    /// Bytes sent now are answered with a reset.
     Closed,
     Reset,
 }
 
-/// What is wrong with a file.
+/// A fault of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It ends too early.
+    /// The file ends too early.
     Shrunk,
-    /// The disk cannot read it.
+    /// The disk returns an error.
     Unreadable,
 }
 
-/// Each file has so much of the disk's positions to itself.
+/// The distance between the starts of two files on the disk.
 pub(super) const FILE_STRIDE: u64 = 1 << 32;
 
-/// The byte that lies on the disk at a position.
+/// Returns the byte at a position of the disk.
 pub(super) fn byte_at(position: u64) -> u8 {
     (position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
 impl Wire {
     pub(super) fn new(mut rng: Rng) -> Rc<RefCell<Self>> {
-        let news = Readiness {
+        let event = Readiness {
             writable: true,
             ..Readiness::default()
         };
@@ -89,24 +89,24 @@ impl Wire {
             max_outgoing: rng.size(200_000),
             sent: Vec::new(),
             shut_down: false,
-            rejected: false,
-            read_in_vain: false,
-            written_in_vain: false,
-            // One that is new is announced as writable.
-            news: rng.one_in(2).then_some(news),
-            in_memory: 0..0,
+            write_blocked: false,
+            read_would_block: false,
+            write_would_block: false,
+            // The kernel may announce a new socket as writable.
+            pending_event: rng.one_in(2).then_some(event),
+            resident: 0..0,
             faults: HashMap::new(),
-            faults_met: 0,
+            faults_hit: 0,
             rng,
         }))
     }
 
-    /// The peer sends the beginning of `bytes`; how much fits.
+    /// The peer sends the beginning of `bytes`. Returns how many bytes fit.
     pub(super) fn put(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.max_incoming - self.incoming.len());
-        // A kernel may say it again for what comes on top; that is nothing to rely on.
+        // A kernel may repeat the event for further bytes; that must not be relied on.
         if count > 0 && (self.incoming.is_empty() || self.rng.one_in(2)) {
-            self.tell(Readiness {
+            self.notify(Readiness {
                 readable: true,
                 ..Readiness::default()
             });
@@ -119,13 +119,13 @@ impl Wire {
         self.incoming.len() < self.max_incoming
     }
 
-    /// The peer takes up to `count` bytes.
+    /// The peer reads up to `count` bytes.
     pub(super) fn take(&mut self, count: usize) {
         self.outgoing -= count.min(self.outgoing);
-        // Linux waits for a third to be free.
-        if self.rejected && self.outgoing <= self.max_outgoing * 2 / 3 {
-            self.rejected = false;
-            self.tell(Readiness {
+        // Linux notifies when a third is free.
+        if self.write_blocked && self.outgoing <= self.max_outgoing * 2 / 3 {
+            self.write_blocked = false;
+            self.notify(Readiness {
                 writable: true,
                 ..Readiness::default()
             });
@@ -138,7 +138,7 @@ impl Wire {
 
     pub(super) fn end_input(&mut self) {
         self.input = Input::Ended;
-        self.tell(Readiness {
+        self.notify(Readiness {
             readable: true,
             writable: self.shut_down,
             read_closed: true,
@@ -155,33 +155,34 @@ impl Wire {
         self.input = Input::Reset;
         self.incoming.clear();
         self.outgoing = 0;
-        self.tell(Readiness {
+        self.notify(Readiness {
             readable: true,
             writable: true,
             read_closed: true,
         });
     }
 
-    fn tell(&mut self, more: Readiness) {
-        let news = self.news.get_or_insert_default();
-        news.readable |= more.readable;
-        news.writable |= more.writable;
-        news.read_closed |= more.read_closed;
+    fn notify(&mut self, more: Readiness) {
+        let event = self.pending_event.get_or_insert_default();
+        event.readable |= more.readable;
+        event.writable |= more.writable;
+        event.read_closed |= more.read_closed;
     }
 
     pub(super) fn is_reset(&self) -> bool {
         self.input == Input::Reset
     }
 
-    pub(super) fn has_news(&self) -> bool {
-        self.news.is_some()
+    pub(super) fn has_event(&self) -> bool {
+        self.pending_event.is_some()
     }
 
-    /// The event as a poll reports it: what is so by then. It may tell what is known already.
-    pub(super) fn take_news(&mut self) -> Option<Readiness> {
-        let told = self.news.take()?;
-        self.read_in_vain = false;
-        self.written_in_vain = false;
+    /// Returns the event as a poll reports it: with the current state, which may include what was
+    /// reported before.
+    pub(super) fn take_event(&mut self) -> Option<Readiness> {
+        let event = self.pending_event.take()?;
+        self.read_would_block = false;
+        self.write_would_block = false;
         let now = Readiness {
             readable: self.is_readable(),
             writable: self.is_writable(),
@@ -190,28 +191,28 @@ impl Wire {
         let any = now.readable || now.writable || now.read_closed;
         match self.rng.below(3) {
             0 => any.then_some(now),
-            1 => Some(told),
+            1 => Some(event),
             _ => Some(Readiness {
-                readable: told.readable,
-                writable: told.writable || now.writable,
+                readable: event.readable,
+                writable: event.writable || now.writable,
                 read_closed: now.read_closed,
             }),
         }
     }
 
-    /// True if a read would not be turned away.
+    /// Returns true if a read would not return `WouldBlock`.
     pub(super) fn is_readable(&self) -> bool {
         !self.incoming.is_empty() || self.input != Input::Open
     }
 
-    /// True if a write would not be turned away, and nobody will be told.
+    /// Returns true if a write would not return `WouldBlock`, and no event about it will follow.
     pub(super) fn is_writable(&self) -> bool {
-        !self.rejected && (self.outgoing < self.max_outgoing || self.input == Input::Reset)
+        !self.write_blocked && (self.outgoing < self.max_outgoing || self.input == Input::Reset)
     }
 
     fn send(&mut self, len: usize) -> io::Result<usize> {
-        assert!(len > 0, "a write of nothing");
-        assert!(!self.shut_down, "a write after the end");
+        assert!(len > 0, "an empty write");
+        assert!(!self.shut_down, "a write after the shutdown");
         match self.input {
             Input::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
             Input::Closed => {
@@ -221,23 +222,24 @@ impl Wire {
             Input::Open | Input::Ended => {}
         }
         let room = self.max_outgoing - self.outgoing;
-        if room == 0 || self.rejected {
-            assert!(!self.written_in_vain, "it asks and asks for room");
-            self.written_in_vain = true;
-            self.rejected = true;
+        if room == 0 || self.write_blocked {
+            assert!(!self.write_would_block, "repeated writes without an event");
+            self.write_would_block = true;
+            self.write_blocked = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let most = len.min(room);
-        let count = match self.rng.one_in(3) {
-            true => self.rng.size(most),
-            false => most,
+        let max = len.min(room);
+        let count = if self.rng.one_in(3) {
+            self.rng.size(max)
+        } else {
+            max
         };
         self.outgoing += count;
         Ok(count)
     }
 }
 
-/// The server's end.
+/// The server's end of a connection.
 pub(super) struct Socket(pub(super) Rc<RefCell<Wire>>);
 
 impl Transport for Socket {
@@ -245,29 +247,29 @@ impl Transport for Socket {
         None
     }
 
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received> {
         let wire = &mut *self.0.borrow_mut();
-        let most = room.capacity() - room.len();
-        assert!(most > 0, "a read into no room looks like the end");
-        assert!(!wire.end_was_read, "a read behind the end");
+        let max = buffer.capacity() - buffer.len();
+        assert!(max > 0, "a read into a full buffer would look like the end");
+        assert!(!wire.end_was_read, "a read after the end");
         if wire.input == Input::Reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        // All that there is: a stream never gives less.
-        let count = wire.incoming.len().min(most);
-        room.extend(wire.incoming.drain(..count));
+        // Everything that fits: a stream never returns less.
+        let count = wire.incoming.len().min(max);
+        buffer.extend(wire.incoming.drain(..count));
         wire.read += count;
         match count {
             0 if wire.input == Input::Open => {
-                assert!(!wire.read_in_vain, "it asks and asks for input");
-                wire.read_in_vain = true;
+                assert!(!wire.read_would_block, "repeated reads without an event");
+                wire.read_would_block = true;
                 Err(io::ErrorKind::WouldBlock.into())
             }
             0 => {
                 wire.end_was_read = true;
                 Ok(Received::Eof)
             }
-            count if count < most => Ok(Received::Drained(count)),
+            count if count < max => Ok(Received::Drained(count)),
             count => Ok(Received::Partial(count)),
         }
     }
@@ -290,13 +292,13 @@ impl Transport for Socket {
 
     fn send_file(&mut self, _: &File, offset: u64, len: usize) -> io::Result<usize> {
         let wire = &mut *self.0.borrow_mut();
-        let known = wire.in_memory.start <= offset && offset + len as u64 <= wire.in_memory.end;
-        assert!(known, "{len} bytes at {offset} would be waited for");
+        let is_resident = wire.resident.start <= offset && offset + len as u64 <= wire.resident.end;
+        assert!(is_resident, "{len} bytes at {offset} would block");
         let start = offset / FILE_STRIDE * FILE_STRIDE;
         let mut len = len;
         if let Some((at, fault)) = wire.faults.get(&start).copied() {
             if offset >= at {
-                wire.faults_met += 1;
+                wire.faults_hit += 1;
                 return match fault {
                     Fault::Shrunk => Ok(0),
                     Fault::Unreadable => Err(io::Error::other("a broken disk")),
@@ -312,7 +314,7 @@ impl Transport for Socket {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         let wire = &mut *self.0.borrow_mut();
-        assert!(!wire.shut_down, "an end behind the end");
+        assert!(!wire.shut_down, "a second shutdown");
         if wire.input == Input::Reset {
             return Err(io::ErrorKind::NotConnected.into());
         }

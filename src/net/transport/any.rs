@@ -1,4 +1,4 @@
-//! What a connection's bytes go through: a socket, or TLS on one.
+//! Either transport of a connection: a socket, or TLS on a socket.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use super::tls::TlsStream;
 use super::{More, Received, Transport};
 use crate::http::forwarded::Scheme;
 
-/// A connected stream.
+/// The transport of a connection.
 #[derive(Debug)]
 pub(crate) enum AnyTransport {
     Plain(Socket),
@@ -30,10 +30,10 @@ impl AnyTransport {
     }
 }
 
-/// The same of whichever it is.
-macro_rules! each {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
+/// Delegates to the variant.
+macro_rules! delegate {
+    ($transport:expr, $inner:ident => $call:expr) => {
+        match $transport {
             AnyTransport::Plain($inner) => $call,
             #[cfg(feature = "tls")]
             AnyTransport::Tls($inner) => $call,
@@ -42,49 +42,59 @@ macro_rules! each {
 }
 
 impl Transport for AnyTransport {
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
-        each!(self, inner => inner.recv(room))
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received> {
+        delegate!(self, inner => inner.recv(buffer))
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
-        each!(self, inner => inner.send(bytes, more))
+        delegate!(self, inner => inner.send(bytes, more))
     }
 
     fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        each!(self, inner => inner.send_pair(first, second))
+        delegate!(self, inner => inner.send_pair(first, second))
     }
 
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
-        each!(self, inner => inner.send_file(file, offset, len))
+        delegate!(self, inner => inner.send_file(file, offset, len))
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        each!(self, inner => inner.shutdown_write())
+        delegate!(self, inner => inner.shutdown_write())
     }
 
     fn unacknowledged(&self) -> Option<u32> {
-        each!(self, inner => inner.unacknowledged())
+        delegate!(self, inner => inner.unacknowledged())
     }
 
     fn holds_back(&self) -> bool {
-        each!(self, inner => inner.holds_back())
+        delegate!(self, inner => inner.holds_back())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        each!(self, inner => inner.flush())
+        delegate!(self, inner => inner.flush())
     }
 }
 
 impl Source for AnyTransport {
-    fn register(&mut self, r: &Registry, t: Token, i: Interest) -> io::Result<()> {
-        each!(self, inner => inner.register(r, t, i))
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        delegate!(self, inner => inner.register(registry, token, interest))
     }
 
-    fn reregister(&mut self, r: &Registry, t: Token, i: Interest) -> io::Result<()> {
-        each!(self, inner => inner.reregister(r, t, i))
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        delegate!(self, inner => inner.reregister(registry, token, interest))
     }
 
-    fn deregister(&mut self, r: &Registry) -> io::Result<()> {
-        each!(self, inner => inner.deregister(r))
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        delegate!(self, inner => inner.deregister(registry))
     }
 }

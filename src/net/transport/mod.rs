@@ -1,45 +1,47 @@
-//! What carries bytes to the peer and back, without ever waiting.
+//! The transports of a connection: a socket, or TLS on a socket. All are non-blocking.
 
 pub(crate) mod any;
+pub(crate) mod listener;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+
 use std::fs::File;
 use std::io;
 
 use crate::proto::segment::{Payload, Segment};
 
-/// Whether more bytes follow at once, so that a packet need not leave half full.
+/// Whether more bytes follow at once, so that the kernel need not send a segment that is not full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
     MoreToCome,
     Last,
 }
 
-/// What a read has brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// So many bytes, and there may be more. None, if what has come is not content yet.
+    /// This many bytes, and there may be more. Zero if what has arrived is not yet application data.
     Partial(usize),
-    /// So many bytes, which is all there was.
+    /// This many bytes, which were all there were.
     Drained(usize),
     /// The peer sends nothing more.
     Eof,
 }
 
-/// A non-blocking stream. Every method does at most one thing and reports `WouldBlock` as an
-/// error; `Interrupted` never comes out.
+/// A non-blocking byte stream. Each method makes at most one attempt and reports `WouldBlock` as an
+/// error; `Interrupted` is retried and never returned.
 pub(crate) trait Transport {
-    /// Appends what has come to `room`, within its capacity.
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received>;
+    /// Appends received bytes to `buffer`, within its capacity.
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received>;
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
 
-    /// Both pieces in one go.
+    /// Sends both slices together.
     fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize>;
 
-    /// A part of a file; 0 if the file ends before `offset`.
+    /// Sends a part of a file. Returns 0 if the file ends before `offset`.
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize>;
 
     /// Sends the beginning of a segment. A prefix and a payload in memory go to the kernel in one call;
@@ -58,11 +60,12 @@ pub(crate) trait Transport {
 
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Bytes that were taken from us and not yet by the peer; `None` if that cannot be known.
+    /// Returns the number of bytes that were sent and that the peer has not acknowledged; `None` if
+    /// it is not known.
     fn unacknowledged(&self) -> Option<u32>;
 
-    /// True if something that was taken from us is still to be handed to the kernel, which
-    /// [`flush`](Self::flush) does, before anything else is sent.
+    /// Returns true if bytes that were accepted for sending have not reached the kernel. They have
+    /// to be [flushed](Self::flush) before anything else is sent.
     fn holds_back(&self) -> bool {
         false
     }
@@ -71,3 +74,36 @@ pub(crate) trait Transport {
         Ok(())
     }
 }
+
+/// Implements mio's `Source` for a type that is `AsFd`.
+macro_rules! impl_source {
+    ($type:ty) => {
+        impl mio::event::Source for $type {
+            fn register(
+                &mut self,
+                registry: &mio::Registry,
+                token: mio::Token,
+                interest: mio::Interest,
+            ) -> std::io::Result<()> {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&self.as_fd());
+                mio::unix::SourceFd(&fd).register(registry, token, interest)
+            }
+
+            fn reregister(
+                &mut self,
+                registry: &mio::Registry,
+                token: mio::Token,
+                interest: mio::Interest,
+            ) -> std::io::Result<()> {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&self.as_fd());
+                mio::unix::SourceFd(&fd).reregister(registry, token, interest)
+            }
+
+            fn deregister(&mut self, registry: &mio::Registry) -> std::io::Result<()> {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&self.as_fd());
+                mio::unix::SourceFd(&fd).deregister(registry)
+            }
+        }
+    };
+}
+use impl_source;

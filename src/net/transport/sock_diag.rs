@@ -1,9 +1,9 @@
-//! How much of what a socket has taken its peer has not acknowledged yet.
+//! Asks the kernel how many sent bytes the peer of a TCP socket has not acknowledged.
 //!
-//! A kernel takes more of a reply than it sends at once, so what it takes says little about a slow
-//! peer. What is on the wire or before it is known to `ss(8)`, and asked for in the same way: over
-//! netlink (sock_diag(7)), as `SIOCOUTQ` is no call that safe code can make. An answer takes some
-//! 10 µs, so it is for those who are about to be called late.
+//! The kernel buffers more of a response than it sends at once, so what it accepts says little about
+//! a slow peer. The number of unacknowledged bytes is what `ss(8)` shows, and is queried in the same
+//! way: over netlink (sock_diag(7)), because the ioctl `SIOCOUTQ` needs unsafe code. A query takes
+//! some 10 µs, so it is made only for a connection that is about to time out.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-/// `SOCK_DIAG_BY_FAMILY`, which is what the answer is of, too.
+/// `SOCK_DIAG_BY_FAMILY`: the type of the request and of its answer.
 const BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const AF_INET: u8 = 2;
@@ -21,10 +21,11 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
-/// Where `idiag_wqueue` stands in an `inet_diag_msg` behind its header.
+/// The offset of `idiag_wqueue` in an `inet_diag_msg` and its header.
 const UNACKNOWLEDGED_AT: usize = HEADER_BYTES + 60;
 
-/// Bytes that the kernel holds for the peer of the TCP connection between `local` and `peer`.
+/// Returns the number of bytes sent on the TCP connection between `local` and `peer` and not
+/// acknowledged.
 pub(crate) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> io::Result<u32> {
     let netlink = socket_with(
         AddressFamily::NETLINK,
@@ -34,13 +35,13 @@ pub(crate) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> io::Result<
     )?;
     let kernel = SocketAddrNetlink::new(0, 0);
     sendto(&netlink, &request(local, peer), SendFlags::empty(), &kernel)?;
-    // The kernel has answered by the time it has taken the question.
+    // The kernel answers before `sendto` returns.
     let mut answer = [0; 1024];
     let (_, count) = recv(&netlink, &mut answer, RecvFlags::empty())?;
-    read(&answer[..count.min(answer.len())]).ok_or_else(|| io::ErrorKind::NotFound.into())
+    decode(&answer[..count.min(answer.len())]).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// A `nlmsghdr` and an `inet_diag_req_v2` (linux/inet_diag.h).
+/// Encodes a `nlmsghdr` and an `inet_diag_req_v2` (linux/inet_diag.h).
 fn request(local: SocketAddr, peer: SocketAddr) -> [u8; REQUEST_BYTES] {
     let (from, to) = (local.ip().to_canonical(), peer.ip().to_canonical());
     let family = match from {
@@ -51,16 +52,16 @@ fn request(local: SocketAddr, peer: SocketAddr) -> [u8; REQUEST_BYTES] {
     bytes.extend_from_slice(&(REQUEST_BYTES as u32).to_ne_bytes());
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
     bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    // A sequence number and a port, which one question does not need.
+    // Sequence number and port, which a single request does not need.
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[family, IPPROTO_TCP, 0, 0]);
-    // In whatever state it is.
+    // In any TCP state.
     bytes.extend_from_slice(&u32::MAX.to_ne_bytes());
     bytes.extend_from_slice(&local.port().to_be_bytes());
     bytes.extend_from_slice(&peer.port().to_be_bytes());
     bytes.extend_from_slice(&octets(from));
     bytes.extend_from_slice(&octets(to));
-    // On any interface, with any cookie.
+    // On any interface, with any socket cookie.
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&[0xff; 8]);
     let mut request = [0; REQUEST_BYTES];
@@ -79,8 +80,8 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// `None` if it is no such answer: an error, most often.
-fn read(answer: &[u8]) -> Option<u32> {
+/// Decodes the answer; `None` if it is another message, usually an error.
+fn decode(answer: &[u8]) -> Option<u32> {
     let kind = answer.get(4..6)?;
     let bytes = answer.get(UNACKNOWLEDGED_AT..UNACKNOWLEDGED_AT + 4)?;
     let is_answer = kind == BY_FAMILY.to_ne_bytes();
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_does_not_take_is_counted() {
+    fn bytes_the_peer_has_not_read_are_counted() {
         const SENT: usize = 16 << 20;
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).expect("a port");
@@ -113,7 +114,7 @@ mod tests {
                 }
             }
             let before = held();
-            assert!(before > 0, "{sent} sent, {before} not taken");
+            assert!(before > 0, "{sent} sent, {before} not acknowledged");
             let mut taken = vec![0; sent];
             peer.read_exact(&mut taken).expect("all");
             while held() > 0 {
@@ -124,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_not_there_is_an_error() {
+    fn unknown_connection_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         drop(listener);
         assert!(unacknowledged(address, address).is_err());
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&[0; 1024]), None);
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[0; 1024]), None);
     }
 }

@@ -1,8 +1,8 @@
-//! TLS on a socket, from the end of the handshake on (RFC 8446, RFC 5246).
+//! TLS on a socket after the handshake (RFC 8446, RFC 5246).
 //!
-//! What is sent is encrypted in portions and handed to the kernel at once; what the kernel does not
-//! take is held back, and nothing more is encrypted before that is gone. So a connection holds one
-//! portion at most, and an idle one nothing but its keys.
+//! What is sent is encrypted in portions, each written to the socket at once. What the kernel does
+//! not take is held back, and nothing more is encrypted before it is flushed. So a connection holds
+//! at most one portion, and an idle one nothing but its keys.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -16,12 +16,12 @@ use rustls::ServerConnection;
 use super::socket::Socket;
 use super::{More, Received, Transport};
 
-/// What is encrypted at once: four records, for one system call.
+/// Bytes encrypted at once: four records, for one system call.
 const PORTION_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    /// Where parts of files are read into on their way; each event loop has one.
-    static FILE_PART: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The buffer through which files are read; one per event loop.
+    static FILE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A socket with an established session.
@@ -30,18 +30,18 @@ pub(crate) struct TlsStream {
     socket: Socket,
     session: ServerConnection,
     output: Output,
-    /// What was encrypted last and is perhaps not handed over.
-    portion: u32,
-    /// Whether what is encrypted waits for more, to go together.
+    /// Plaintext bytes encrypted since the last complete flush.
+    unflushed: u32,
+    /// `MoreToCome` while encrypted bytes wait for more, to be written together.
     more: More,
-    /// Whether the socket may have more than was read from it.
+    /// Whether the socket may have unread bytes.
     input: Input,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     Open,
-    /// The end is said; the socket's is to follow when it has taken that.
+    /// `close_notify` is queued; the socket is shut down when it is flushed.
     Closing,
     Closed,
 }
@@ -54,92 +54,92 @@ enum Input {
 
 impl TlsStream {
     pub(crate) fn new(socket: Socket, mut session: ServerConnection) -> Self {
-        // Portions are a limit already, and one that is never in the way.
+        // Portions limit the buffer already, and rustls' limit could split one.
         session.set_buffer_limit(None);
         Self {
             socket,
             session,
             output: Output::Open,
-            portion: 0,
+            unflushed: 0,
             more: More::Last,
             input: Input::MayHaveMore,
         }
     }
 
-    /// Moves what is decrypted to `room`, within its capacity; `None` if there is nothing.
-    fn take(&mut self, room: &mut Vec<u8>) -> io::Result<Option<Received>> {
+    /// Moves decrypted bytes to `buffer`, within its capacity; `None` if there are none.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
         let mut reader = self.session.reader();
-        let before = room.len();
-        while room.len() < room.capacity() {
-            let there = match reader.fill_buf() {
-                Ok(there) => there,
+        let before = buffer.len();
+        while buffer.len() < buffer.capacity() {
+            let bytes = match reader.fill_buf() {
+                Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Without a word of goodbye, too: what HTTP has announced is checked by its own
-                // rules.
+                // The end without `close_notify` is accepted: HTTP detects truncation by its own
+                // framing.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => &[],
                 Err(error) => return Err(error),
             };
-            if there.is_empty() {
-                match room.len() - before {
+            if bytes.is_empty() {
+                match buffer.len() - before {
                     0 => return Ok(Some(Received::Eof)),
-                    // It is met again.
+                    // The next call returns `Eof`.
                     count => return Ok(Some(Received::Partial(count))),
                 }
             }
-            let count = there.len().min(room.capacity() - room.len());
-            room.extend_from_slice(&there[..count]);
+            let count = bytes.len().min(buffer.capacity() - buffer.len());
+            buffer.extend_from_slice(&bytes[..count]);
             reader.consume(count);
         }
-        let count = room.len() - before;
+        let count = buffer.len() - before;
         if count == 0 {
             return Ok(None);
         }
-        let is_all = self.input == Input::Drained && self.is_read();
-        Ok(Some(match is_all {
-            true => Received::Drained(count),
-            false => Received::Partial(count),
+        Ok(Some(if self.input == Input::Drained && self.is_read() {
+            Received::Drained(count)
+        } else {
+            Received::Partial(count)
         }))
     }
 
-    /// True if nothing is decrypted that was not taken.
+    /// Returns true if all decrypted bytes have been taken.
     fn is_read(&mut self) -> bool {
         let left = self.session.reader().fill_buf().map(<[u8]>::len);
         matches!(left, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Reads from the socket once and decrypts.
+    /// Reads from the socket once and decrypts what was read.
     fn decrypt(&mut self) -> io::Result<()> {
-        let mut reading = Reading {
+        let mut reader = SocketReader {
             socket: &mut self.socket,
             input: &mut self.input,
         };
-        self.session.read_tls(&mut reading)?;
+        self.session.read_tls(&mut reader)?;
         if let Err(error) = self.session.process_new_packets() {
-            // The peer may be told why, if the socket takes it.
+            // Sends the alert, if the socket takes it.
             let _ = self.session.write_tls(&mut self.socket);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
-        // What answers a message of TLS itself.
+        // A response to a TLS message, a key update for example.
         match self.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Encrypts some of `bytes`, and hands it over if nothing more follows.
+    /// Encrypts a portion of `bytes`, and writes it to the socket unless more follows.
     fn encrypt(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
         let portion = &bytes[..bytes.len().min(PORTION_BYTES)];
         let count = self.session.writer().write(portion)?;
-        self.portion = self.portion.saturating_add(count as u32);
+        self.unflushed = self.unflushed.saturating_add(count as u32);
         self.more = more;
         if more == More::Last {
-            self.hand_over()?;
+            self.write_out()?;
         }
         Ok(count)
     }
 
-    /// What the kernel does not take is held back.
-    fn hand_over(&mut self) -> io::Result<()> {
+    /// Writes what is encrypted; what the kernel does not take is held back.
+    fn write_out(&mut self) -> io::Result<()> {
         self.more = More::Last;
         match self.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -148,31 +148,33 @@ impl TlsStream {
     }
 }
 
-/// A socket that is read, and remembers whether that was all it had.
-struct Reading<'a> {
+/// Reads from a socket and records whether the read has drained it.
+struct SocketReader<'a> {
     socket: &'a mut Socket,
     input: &'a mut Input,
 }
 
-impl io::Read for Reading<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let count = self.socket.read(room)?;
-        *self.input = match count < room.len() {
-            true => Input::Drained,
-            false => Input::MayHaveMore,
+impl io::Read for SocketReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.socket.read(buffer)?;
+        *self.input = if count < buffer.len() {
+            Input::Drained
+        } else {
+            Input::MayHaveMore
         };
         Ok(count)
     }
 }
 
 impl Transport for TlsStream {
-    fn recv(&mut self, room: &mut Vec<u8>) -> io::Result<Received> {
-        if let Some(received) = self.take(room)? {
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received> {
+        if let Some(received) = self.take(buffer)? {
             return Ok(received);
         }
         self.decrypt()?;
-        // Half a record, or one that is no content: others have their turn before there is more.
-        Ok(self.take(room)?.unwrap_or(Received::Partial(0)))
+        // A partial record, or one without application data: the next read is left to the next call,
+        // so that such records do not keep the event loop busy.
+        Ok(self.take(buffer)?.unwrap_or(Received::Partial(0)))
     }
 
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
@@ -181,21 +183,22 @@ impl Transport for TlsStream {
 
     fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         let count = self.encrypt(first, More::MoreToCome)?;
-        let rest = match count == first.len() && count < PORTION_BYTES {
-            true => self.encrypt(second, More::MoreToCome)?,
-            false => 0,
+        let rest = if count == first.len() && count < PORTION_BYTES {
+            self.encrypt(second, More::MoreToCome)?
+        } else {
+            0
         };
-        self.hand_over()?;
+        self.write_out()?;
         Ok(count + rest)
     }
 
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
-        FILE_PART.with_borrow_mut(|part| {
-            part.resize(PORTION_BYTES, 0);
+        FILE_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(PORTION_BYTES, 0);
             let len = len.min(PORTION_BYTES);
-            match file.read_at(&mut part[..len], offset)? {
+            match file.read_at(&mut buffer[..len], offset)? {
                 0 => Ok(0),
-                count => self.encrypt(&part[..count], More::Last),
+                count => self.encrypt(&buffer[..count], More::Last),
             }
         })
     }
@@ -203,11 +206,11 @@ impl Transport for TlsStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.session.send_close_notify();
         self.output = Output::Closing;
-        self.hand_over()
+        self.write_out()
     }
 
     fn unacknowledged(&self) -> Option<u32> {
-        Some(self.socket.unacknowledged()?.saturating_add(self.portion))
+        Some(self.socket.unacknowledged()?.saturating_add(self.unflushed))
     }
 
     fn holds_back(&self) -> bool {
@@ -218,7 +221,7 @@ impl Transport for TlsStream {
         while self.session.wants_write() {
             self.session.write_tls(&mut self.socket)?;
         }
-        self.portion = 0;
+        self.unflushed = 0;
         if self.output == Output::Closing {
             self.output = Output::Closed;
             self.socket.shutdown_write()?;
@@ -230,7 +233,7 @@ impl Transport for TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if self.output == Output::Open && !self.session.wants_write() {
-            // A client can tell an end from a cut (RFC 8446 §6.1), if the socket takes it.
+            // `close_notify` tells the end from a truncation (RFC 8446 §6.1), if the socket takes it.
             self.session.send_close_notify();
             let _ = self.session.write_tls(&mut self.socket);
         }
@@ -238,15 +241,25 @@ impl Drop for TlsStream {
 }
 
 impl Source for TlsStream {
-    fn register(&mut self, r: &Registry, t: Token, i: Interest) -> io::Result<()> {
-        self.socket.register(r, t, i)
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.socket.register(registry, token, interest)
     }
 
-    fn reregister(&mut self, r: &Registry, t: Token, i: Interest) -> io::Result<()> {
-        self.socket.reregister(r, t, i)
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.socket.reregister(registry, token, interest)
     }
 
-    fn deregister(&mut self, r: &Registry) -> io::Result<()> {
-        self.socket.deregister(r)
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.socket.deregister(registry)
     }
 }

@@ -1,153 +1,170 @@
-//! What a connection has of its worker while it runs: a handler that is asked, and threads for all
-//! that takes time. What they find comes back by mail.
+//! The services that a worker provides to a running connection: the handler, the thread pools, the
+//! access log. Results of the thread pools arrive as messages to the worker.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mio::Token;
 
+use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
 use super::settings::PreviousHandler;
 use crate::access_log::LogSender;
-use crate::body::stream::BodySource;
+use crate::body::stream::{BodyProducer, BodySource, WriteBody};
 use crate::body::{BodyWriter, FileRange};
-use crate::handler::{BodyPolicy, Handler, Outcome, Responder};
+use crate::handler::{BodyPolicy, Handler, Job, Outcome, Responder};
 use crate::http::{Rejection, Request, Response};
-use crate::net::blocking::disk::{self, DiskPools, ProbeResult};
-use crate::net::blocking::pool::{BlockingPool, QueueFull, panicked};
+use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
+use crate::net::blocking::pool::{BlockingPool, QueueFull};
+use crate::net::blocking::{Pools, body_writer};
 use crate::net::connection::Services;
-use crate::net::event_loop::handle::LoopStats;
-use crate::net::event_loop::mailbox::{Mailbox, WorkerMessage};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
-/// What a worker lends a connection that runs.
+/// What a worker lends to a connection while it runs.
 pub(crate) struct WorkerServices<'a> {
     pub(crate) token: Token,
-    pub(crate) mailbox: &'a Arc<Mailbox>,
-    pub(crate) tally: &'a LoopStats,
+    pub(crate) worker: &'a WorkerHandle,
     pub(crate) handler: &'a dyn Handler,
-    /// Who answers the request at hand instead.
-    pub(crate) former: Option<PreviousHandler>,
-    pub(crate) helpers: &'a BlockingPool,
-    pub(crate) streams: &'a BlockingPool,
-    pub(crate) disks: &'a DiskPools,
+    /// The handler that has admitted the body of the current request, if it has been replaced since.
+    pub(crate) previous_handler: Option<PreviousHandler>,
+    pub(crate) pools: &'a Pools,
     pub(crate) access_log: Option<&'a mut LogSender>,
 }
 
+impl WorkerServices<'_> {
+    fn reply_to(&self, exchange: ExchangeId) -> ReplyTo {
+        ReplyTo {
+            mailbox: self.worker.mailbox.clone(),
+            connection: self.token,
+            exchange,
+        }
+    }
+}
+
 impl Services for WorkerServices<'_> {
-    fn answer(&mut self, _: ExchangeId, request: &Request<'_>) -> Option<Response> {
-        // Nobody else adds to it.
-        let requests = self.tally.requests.load(Ordering::Relaxed) + 1;
-        self.tally.requests.store(requests, Ordering::Relaxed);
-        let former = self.former.take();
-        let handler = former
+    fn answer(&mut self, exchange: ExchangeId, request: &Request<'_>) -> Option<Response> {
+        self.worker.stats.count_request();
+        let previous = self.previous_handler.take();
+        let handler = previous
             .as_ref()
-            .map_or(self.handler, |former| &*former.handler);
-        let handle = AssertUnwindSafe(|| handler.handle(request));
-        match catch_unwind(handle) {
+            .map_or(self.handler, |previous| &*previous.handler);
+        match catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
             Ok(Outcome::Ready(response)) => Some(response),
-            Ok(reply) => {
-                let promise = PendingReply {
+            Ok(outcome) => {
+                let pending = PendingReply {
                     // Reading from a client takes as long as the client does.
-                    pool: match request.is_streamed() {
-                        true => self.streams.clone(),
-                        false => self.helpers.clone(),
+                    pool: if request.is_streamed() {
+                        self.pools.streams.clone()
+                    } else {
+                        self.pools.jobs.clone()
                     },
-                    disks: self.disks.clone(),
-                    mailbox: Arc::clone(self.mailbox),
-                    token: self.token,
-                    request: line_of(request),
+                    disks: self.pools.disks.clone(),
+                    reply_to: self.reply_to(exchange),
+                    request: describe(request),
                 };
-                promise.keep(reply);
+                pending.deliver(outcome);
                 None
             }
-            Err(_) => Some(panicked(&line_of(request))),
+            Err(_) => Some(handler_panicked(&describe(request))),
         }
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
         let admit = AssertUnwindSafe(|| self.handler.admit(request));
-        catch_unwind(admit).unwrap_or_else(|_| BodyPolicy::Reject(panicked(&line_of(request))))
+        catch_unwind(admit)
+            .unwrap_or_else(|_| BodyPolicy::Reject(handler_panicked(&describe(request))))
     }
 
-    fn reject(&mut self, request: &Request<'_>, refusal: Rejection) -> Response {
-        let former = self.former.take();
-        let handler = former
+    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
+        let previous = self.previous_handler.take();
+        let handler = previous
             .as_ref()
-            .map_or(self.handler, |former| &*former.handler);
-        let reject = AssertUnwindSafe(|| handler.reject(request, refusal));
-        catch_unwind(reject).unwrap_or_else(|_| panicked(&line_of(request)))
+            .map_or(self.handler, |previous| &*previous.handler);
+        let reject = AssertUnwindSafe(|| handler.reject(request, rejection));
+        catch_unwind(reject).unwrap_or_else(|_| handler_panicked(&describe(request)))
     }
 
-    fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
-        let mailbox = Arc::clone(self.mailbox);
-        let token = self.token;
-        BodyWriter::new(move || mailbox.send(WorkerMessage::Room(token)))
+    fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter {
+        let reply_to = self.reply_to(exchange);
+        BodyWriter::new(move || reply_to.send(ExchangeEvent::RequestBodyRoom))
     }
 
-    fn probe_file(&mut self, _: ExchangeId, range: FileRange, now: Instant) -> Option<u64> {
-        match disk::look(&range, now) {
-            ProbeResult::InMemory(bytes) => Some(bytes),
-            ProbeResult::OnDisk => {
-                self.disks.fetch(range, self.mailbox, self.token);
+    fn probe_file(&mut self, exchange: ExchangeId, range: FileRange, now: Instant) -> Option<u64> {
+        match probe_page_cache(&range, now) {
+            ProbeResult::Resident(bytes) => Some(bytes),
+            ProbeResult::NotResident => {
+                self.pools.disks.read(range, self.reply_to(exchange));
                 None
             }
         }
     }
 
-    fn pull_body(&mut self, _: ExchangeId, source: BodySource) {
-        match source {
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {
+        let reply_to = self.reply_to(exchange);
+        let failed = reply_to.clone();
+        let submitted = match source {
             BodySource::Producer(producer) => {
-                self.helpers.produce(producer, self.mailbox, self.token);
+                let work = move || ExchangeEvent::BodyChunk(next_chunk(producer));
+                self.pools.jobs.submit_unbounded(reply_to, work)
             }
-            BodySource::Writer(write) => self.streams.write(write, self.mailbox, self.token),
-            // If its thread has ended, that has mailed why.
-            BodySource::Waiting(taken) => drop(taken.send(())),
+            BodySource::Writer(write) => {
+                let chunks = reply_to.clone();
+                let work = move || ExchangeEvent::BodyChunk(write_body(write, &chunks));
+                self.pools.streams.submit_unbounded(reply_to, work)
+            }
+            BodySource::Waiting(taken) => {
+                // An error means that the writer's thread has ended, and it has sent the reason.
+                let _ = taken.send(());
+                return;
+            }
+        };
+        if submitted.is_err() {
+            let error = io::Error::other("no thread to make it");
+            failed.send(ExchangeEvent::BodyChunk(Err(error)));
         }
     }
 
     fn record(&mut self, record: Record) {
-        self.tally.meter.count(&record);
-        if let Some(sink) = &mut self.access_log {
-            sink.record(record);
+        self.worker.stats.metrics.count(&record);
+        if let Some(access_log) = &mut self.access_log {
+            access_log.record(record);
         }
     }
 }
 
-/// A reply that is owed to a connection.
+/// A response that an exchange waits for.
 struct PendingReply {
-    /// Where its jobs run.
+    /// Runs its jobs.
     pool: BlockingPool,
     disks: DiskPools,
-    mailbox: Arc<Mailbox>,
-    token: Token,
+    reply_to: ReplyTo,
+    /// Names the request in the error log.
     request: Box<str>,
 }
 
 impl PendingReply {
-    /// Sees to it that the connection gets the response.
-    fn keep(self, reply: Outcome) {
-        match reply {
-            Outcome::Ready(response) => self
-                .mailbox
-                .send(WorkerMessage::Response(self.token, response)),
+    /// Sends the response to the worker, now or when a job or a responder has made it.
+    fn deliver(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
             Outcome::Blocking(job) => {
-                let task = (job, self.request);
-                let submitted = self.pool.submit(task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|QueueFull| turn_away(&self.mailbox, self.token));
+                let rejected = self.reply_to.clone();
+                let work = move || ExchangeEvent::Response(run(job, &self.request));
+                let submitted = self.pool.submit(self.reply_to, work);
+                submitted.unwrap_or_else(|QueueFull| reject(&rejected));
             }
             Outcome::BlockingOnDisk(device, job) => {
-                let task = (job, self.request);
-                let submitted = self.disks.submit(device, task, &self.mailbox, self.token);
-                submitted.unwrap_or_else(|QueueFull| turn_away(&self.mailbox, self.token));
+                let rejected = self.reply_to.clone();
+                let work = move || ExchangeEvent::Response(run(job, &self.request));
+                let submitted = self.disks.submit(device, self.reply_to, work);
+                submitted.unwrap_or_else(|QueueFull| reject(&rejected));
             }
             Outcome::Deferred(hand_over) => {
                 let request = self.request.clone();
-                let replier = Responder::new(request.clone(), move |reply| self.keep(reply));
-                // The replier that is dropped on the way has said 500.
-                if catch_unwind(AssertUnwindSafe(|| hand_over(replier))).is_err() {
+                let responder = Responder::new(request.clone(), move |reply| self.deliver(reply));
+                // A panic drops the responder, which sends a 500.
+                if catch_unwind(AssertUnwindSafe(|| hand_over(responder))).is_err() {
                     log::error!("{request}: the handler panicked");
                 }
             }
@@ -155,12 +172,57 @@ impl PendingReply {
     }
 }
 
-fn turn_away(mailbox: &Mailbox, token: Token) {
+fn reject(reply_to: &ReplyTo) {
     let response = Response::unavailable("too many requests in progress; try again");
-    mailbox.send(WorkerMessage::Response(token, response));
+    reply_to.send(ExchangeEvent::Response(response));
 }
 
-/// A request as the log of errors names it.
-fn line_of(request: &Request<'_>) -> Box<str> {
+fn run(job: Job, request: &str) -> Response {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| handler_panicked(request))
+}
+
+/// The response to a request whose handler panicked.
+fn handler_panicked(request: &str) -> Response {
+    Response::fault(&format!("{request}: the handler panicked"))
+}
+
+fn next_chunk(mut producer: Box<dyn BodyProducer>) -> BodyChunk {
+    let chunk = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
+        .unwrap_or_else(|_| Err(io::Error::other("its producer panicked")))?;
+    Ok(chunk.map(|bytes| (bytes, BodySource::Producer(producer))))
+}
+
+/// Writes a whole body, and returns its end, which follows all its chunks.
+fn write_body(write: WriteBody, reply_to: &ReplyTo) -> BodyChunk {
+    let written = AssertUnwindSafe(|| body_writer::write_all(write, reply_to));
+    catch_unwind(written)
+        .unwrap_or_else(|_| Err(io::Error::other("its writer panicked")))
+        .map(|()| None)
+}
+
+/// Names a request in the error log.
+fn describe(request: &Request<'_>) -> Box<str> {
     format!("{} {:?}", request.method(), request.target()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn panic_of_a_job_is_a_500() {
+        let panics: Job = Box::new(|| panic!("on purpose"));
+        let works: Job = Box::new(|| Response::new(StatusCode::OK));
+        let status = |job| run(job, "GET \"/\"").status();
+        assert_eq!(status(panics), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status(works), StatusCode::OK);
+    }
+
+    #[test]
+    fn panic_of_a_producer_is_an_error() {
+        let panics = || -> io::Result<Option<bytes::Bytes>> { panic!("on purpose") };
+        assert!(next_chunk(Box::new(panics)).is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! What a server serves by, which can be exchanged while it serves.
+//! The part of a worker's configuration that can be replaced while the server runs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,29 +9,29 @@ use crate::config::{Config, Limits, Networks, Timeouts};
 use crate::handler::Handler;
 use crate::proto::context::TrustedProxies;
 
-/// Who answers, and within which bounds.
+/// The handler and the settings of a server that a reload replaces.
 #[derive(Clone)]
 pub(crate) struct RuntimeConfig {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
-    /// From whom a PROXY header is taken.
+    /// The peers whose PROXY header is accepted.
     pub(crate) trusted_proxies: Networks,
-    /// Who is believed about requests.
+    /// The proxies whose forwarding fields are believed.
     pub(crate) proxies: TrustedProxies,
-    /// Takes the handler that was there before.
-    pub(crate) grave: HandlerReaper,
+    /// Drops the previous handler.
+    pub(crate) reaper: HandlerReaper,
 }
 
-/// Where a handler goes that answers no more. What it has kept, open files most of all, takes time to
-/// let go of, and event loops have none.
+/// Drops replaced handlers on a background thread, because closing their cached files can block.
 #[derive(Clone)]
 pub(crate) struct HandlerReaper(Sender<Arc<dyn Handler>>);
 
-/// A handler with requests that it has begun.
+/// A replaced handler that still has to answer requests whose body it has admitted. It is dropped by
+/// the reaper.
 pub(crate) struct PreviousHandler {
     pub(crate) handler: Arc<dyn Handler>,
-    grave: HandlerReaper,
+    reaper: HandlerReaper,
 }
 
 impl RuntimeConfig {
@@ -42,45 +42,45 @@ impl RuntimeConfig {
             timeouts: config.timeouts.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             proxies: TrustedProxies::of(config),
-            grave: HandlerReaper::dig(),
+            reaper: HandlerReaper::spawn(),
         }
     }
 }
 
 impl HandlerReaper {
-    fn dig() -> Self {
+    /// Starts the thread. It ends when the last reaper is dropped.
+    fn spawn() -> Self {
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::Builder::new().name("former-handler".to_owned());
-        // It ends when nobody has the handler any more.
+        let thread = thread::Builder::new().name("handler-reaper".to_owned());
         if let Err(error) = thread.spawn(move || receiver.iter().for_each(drop)) {
             log::debug!("reload: cannot start the thread that drops old handlers: {error}");
         }
         Self(sender)
     }
 
-    pub(crate) fn take(&self, handler: Arc<dyn Handler>) {
-        // Without the thread it ends here.
+    /// Drops a handler on the thread, or here if it was not started.
+    pub(crate) fn reap(&self, handler: Arc<dyn Handler>) {
         let _ = self.0.send(handler);
     }
 
-    /// Takes it when its requests are answered.
-    pub(crate) fn later(&self, handler: &Arc<dyn Handler>) -> PreviousHandler {
+    /// Returns a handle that keeps the handler until its requests are answered.
+    pub(crate) fn keep(&self, handler: &Arc<dyn Handler>) -> PreviousHandler {
         PreviousHandler {
             handler: Arc::clone(handler),
-            grave: self.clone(),
+            reaper: self.clone(),
         }
     }
 }
 
 impl Drop for PreviousHandler {
     fn drop(&mut self) {
-        self.grave.take(Arc::clone(&self.handler));
+        self.reaper.reap(Arc::clone(&self.handler));
     }
 }
 
 impl fmt::Debug for RuntimeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terms")
+        f.debug_struct("RuntimeConfig")
             .field("limits", &self.limits)
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()

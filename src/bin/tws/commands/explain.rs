@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use tws::{
-    BodyPolicy, Error, Handler, HeaderName, HeaderValue, Method, Request, Response, Router,
+    BodyPolicy, BoxHandler, Error, Handler, HeaderName, HeaderValue, Method, Request, Response,
     StatusCode,
 };
 
@@ -147,7 +147,7 @@ fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error>
 /// response depends on the request body.
 fn dry_run(
     settings: &Settings,
-    handler: &Router,
+    handler: &BoxHandler,
     explained: &ExplainRequest,
     request: &Request<'static>,
 ) -> Option<Response> {

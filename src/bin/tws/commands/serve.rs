@@ -6,7 +6,7 @@
 //! ([`RunningServer::serve`]).
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use env_logger::WriteStyle;
@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
 use tws::site::{Store, Symlinks};
-use tws::{Endpoint, Error, Router, Server, ServerHandle, StaticFiles};
+use tws::{BoxHandler, Endpoint, Error, Server, ServerHandle, StaticFiles};
 
 use super::process_limits;
 use crate::cli::{
@@ -253,7 +253,11 @@ impl Resources {
         ends.extend(redirect.map(Server::handle));
         let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
         let log_handle = access_log.as_ref().map(AccessLog::handle);
-        let mut server = self.server;
+        let served = Arc::clone(&self.files);
+        let mut server = self.server.on_fd_pressure(move || {
+            let files = served.lock().unwrap_or_else(PoisonError::into_inner);
+            files.release_descriptors();
+        });
         if let Some(log_handle) = log_handle.clone() {
             server = server.with_access_log_of(log_handle);
         }
@@ -306,7 +310,7 @@ impl Resources {
 /// The server, ready to serve, and the threads beside it.
 struct RunningServer {
     server: Server,
-    handler: Router,
+    handler: BoxHandler,
     tui: Option<TuiView>,
     admin: Option<RunningSideServer>,
     redirect: Option<RunningSideServer>,

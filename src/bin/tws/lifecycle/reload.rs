@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use tws::site::Symlinks;
-use tws::{Error, Router, Server, ServerHandle, StaticFiles};
+use tws::{BoxHandler, Error, Server, ServerHandle, StaticFiles};
 
 use super::systemd::Supervisor;
 use crate::cli::{Encryption, RawArgs, Settings};
@@ -140,7 +140,7 @@ impl ReloadState {
 }
 
 impl ReloadTargets {
-    fn exchange(&self, handler: Router, settings: &Settings) -> Result<(), Error> {
+    fn exchange(&self, handler: BoxHandler, settings: &Settings) -> Result<(), Error> {
         self.server.reload(handler, &settings.config)?;
         match &self.redirect {
             Some(redirect) => redirect.reload(settings),

@@ -131,7 +131,7 @@ impl Supervisor {
         let supervisor = self.clone();
         let all_respond = move |timeout| {
             // Event loops that have ended do not respond; they end while the server drains.
-            server.phase() >= ServerState::Draining || server.silent_event_loops(timeout).is_empty()
+            server.state() >= ServerState::Draining || server.silent_event_loops(timeout).is_empty()
         };
         let thread = thread::Builder::new().name("watchdog".to_owned());
         let started = thread.spawn(move || supervisor.run_watchdog(limit, all_respond));

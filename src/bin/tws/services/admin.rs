@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tws::admin::{Admin, Hosts, Sampler};
-use tws::{Config, Endpoint, Error, Handler, Request, Router, ServerHandle, StaticFiles};
+use tws::{
+    BoxHandler, Config, Endpoint, Error, Handler, Request, Router, ServerHandle, StaticFiles,
+};
 
 use super::app::AuthLayer;
 use super::side_server::{Role, SideServer, UsedPort};
@@ -63,7 +65,7 @@ fn config(endpoint: &Endpoint) -> Config {
     config
 }
 
-fn handler(endpoint: &Endpoint, watched: &Watched<'_>, auth: Option<AuthLayer>) -> Router {
+fn handler(endpoint: &Endpoint, watched: &Watched<'_>, auth: Option<AuthLayer>) -> BoxHandler {
     // A page of another site can make a browser request a local address (DNS rebinding), but
     // neither one that needs a password nor a Unix socket.
     let hosts = match endpoint.ip() {
@@ -78,21 +80,22 @@ fn handler(endpoint: &Endpoint, watched: &Watched<'_>, auth: Option<AuthLayer>) 
     let admin = Admin::with_sources(watched.server, cache_stats, watched.sampler).for_hosts(hosts);
     match auth {
         Some(auth) => with_auth(admin, auth),
-        None => Router::new().fallback(admin),
+        None => BoxHandler::new(admin),
     }
 }
 
 /// Requires passwords, but not for the health checks: load balancers have none, and the responses
 /// reveal next to nothing.
-fn with_auth(admin: Admin, auth: AuthLayer) -> Router {
+fn with_auth(admin: Admin, auth: AuthLayer) -> BoxHandler {
     let admin = Arc::new(admin);
     let shared = |admin: &Arc<Admin>| {
         let admin = Arc::clone(admin);
         move |request: &Request<'_>| admin.handle(request)
     };
-    let protected = auth(Router::new().fallback(shared(&admin)));
-    Router::new()
+    let protected = auth(BoxHandler::new(shared(&admin)));
+    let router = Router::new()
         .get("/healthz", shared(&admin))
         .get("/readyz", shared(&admin))
-        .fallback(protected)
+        .fallback(protected);
+    BoxHandler::new(router)
 }

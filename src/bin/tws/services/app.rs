@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
-use tws::{Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
+use tws::{BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
 use crate::cli::{Settings, SiteFileSource};
 use crate::users::{self, UserStore};
@@ -36,7 +36,7 @@ impl App {
         self,
         settings: &Settings,
         users: Option<&Arc<UserStore>>,
-    ) -> Router {
+    ) -> BoxHandler {
         let router = Router::new();
         let router = match users {
             Some(store) => users::add_routes(router, store),
@@ -46,7 +46,7 @@ impl App {
     }
 
     /// The handler for `tws explain`: of the sample application, without its store.
-    pub(crate) fn into_explained_handler(self, settings: &Settings) -> Router {
+    pub(crate) fn into_explained_handler(self, settings: &Settings) -> BoxHandler {
         let router = match settings.users {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
@@ -76,25 +76,23 @@ fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
 }
 
 /// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication.
-///
-/// A router that has only a fallback behaves as the fallback does.
-fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> Router {
-    let mut app = match auth {
-        Some(auth) => auth(app),
-        None => app,
-    };
+fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> BoxHandler {
+    let mut app = BoxHandler::new(app);
+    if let Some(auth) = auth {
+        app = auth(app);
+    }
     app = limit_rate(app, settings);
     if let Some(origin) = &settings.cors {
-        app = Router::new().fallback(Cors::new(app, origin));
+        app = BoxHandler::new(Cors::new(app, origin));
     }
     if let Some(threshold) = settings.slow_log {
-        app = Router::new().fallback(SlowLog::new(app, threshold));
+        app = BoxHandler::new(SlowLog::new(app, threshold));
     }
     app
 }
 
 /// Adds the rate limits.
-pub(crate) fn limit_rate(app: Router, settings: &Settings) -> Router {
+pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
     if settings.rate_limit.is_none() && settings.rate_limit_connection.is_none() {
         return app;
     }
@@ -103,21 +101,21 @@ pub(crate) fn limit_rate(app: Router, settings: &Settings) -> Router {
         Some(rate) => limited.per_client(rate),
         None => limited,
     };
-    Router::new().fallback(match settings.rate_limit_connection {
+    BoxHandler::new(match settings.rate_limit_connection {
         Some(rate) => limited.per_connection(rate),
         None => limited,
     })
 }
 
 /// Wraps a handler so that requests need a password.
-pub(crate) type AuthLayer = Box<dyn FnOnce(Router) -> Router>;
+pub(crate) type AuthLayer = Box<dyn FnOnce(BoxHandler) -> BoxHandler>;
 
 /// Reads a file of passwords.
 #[cfg(feature = "auth")]
 pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
     let credentials = Credentials::read(path)?;
     Ok(Box::new(|app| {
-        Router::new().fallback(BasicAuth::new(app, credentials))
+        BoxHandler::new(BasicAuth::new(app, credentials))
     }))
 }
 

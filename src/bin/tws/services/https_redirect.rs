@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 
 use tws::{
-    BodyPolicy, Config, Endpoint, Error, Handler, Outcome, Request, Response, Router, ServerHandle,
-    StatusCode,
+    BodyPolicy, BoxHandler, Config, Endpoint, Error, Handler, Outcome, Request, Response,
+    ServerHandle, StatusCode,
 };
 
 use super::app;
@@ -102,8 +102,8 @@ fn config(settings: &Settings) -> Config {
     config
 }
 
-fn handler(settings: &Settings, https_port: u16) -> Router {
-    let redirect = Router::new().fallback(RedirectHandler { https_port });
+fn handler(settings: &Settings, https_port: u16) -> BoxHandler {
+    let redirect = BoxHandler::new(RedirectHandler { https_port });
     app::limit_rate(redirect, settings)
 }
 

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tws::access_log::AccessLogHandle;
-use tws::{Config, Error, Router, Server, ServerHandle, ServerState};
+use tws::{BoxHandler, Config, Error, Server, ServerHandle, ServerState};
 
 /// How long a side server waits for the main server to serve; longer than a successful start takes.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ impl UsedPort {
 pub(crate) struct SideServer {
     role: Role,
     server: Server,
-    handler: Router,
+    handler: BoxHandler,
     /// The server that must serve before this one does.
     main_server: Option<ServerHandle>,
 }
@@ -96,7 +96,7 @@ impl SideServer {
     pub(crate) fn bind(
         role: Role,
         config: Config,
-        handler: Router,
+        handler: BoxHandler,
         used: &[UsedPort],
     ) -> Result<Self, Error> {
         let server = Server::bind(config).map_err(|error| bind_error(role.flag(), error, used))?;
@@ -108,13 +108,13 @@ impl SideServer {
         role: Role,
         listeners: Vec<OwnedFd>,
         config: Config,
-        handler: Router,
+        handler: BoxHandler,
     ) -> Result<Self, Error> {
         let server = Server::from_listeners(listeners, config)?;
         Ok(Self::new(role, server, handler))
     }
 
-    fn new(role: Role, server: Server, handler: Router) -> Self {
+    fn new(role: Role, server: Server, handler: BoxHandler) -> Self {
         Self {
             role,
             server,

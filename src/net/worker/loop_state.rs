@@ -1,0 +1,243 @@
+//! The slots of a worker's connections, and what runs and schedules a connection.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use mio::Token;
+
+use super::message::{ExchangeEvent, WorkerHandle};
+use super::services::WorkerServices;
+use super::settings::PreviousHandler;
+use crate::access_log::LogSender;
+use crate::config::{Config, Timeouts};
+use crate::handler::Handler;
+use crate::net::blocking::Pools;
+use crate::net::connection::{Blocked, Connection};
+use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
+use crate::net::transport::any::AnyTransport;
+use crate::proto::CloseReason;
+use crate::proto::context::{Context, RecordMode};
+use crate::proto::exchange::ExchangeId;
+
+/// Bytes that one connection may move before the next one runs. About 10 µs of `sendfile`.
+pub(super) const QUANTUM_BYTES: usize = 128 * 1024;
+
+/// Everything of a worker that a connection needs while it runs; apart from the slots, so that both
+/// can be borrowed at once.
+pub(super) struct LoopState {
+    pub(super) handle: WorkerHandle,
+    pub(super) timeouts: Timeouts,
+    /// Connections that can continue at once; each at most once.
+    pub(super) run_queue: VecDeque<Token>,
+    pub(super) timers: TimerWheel,
+    pub(super) cx: Context,
+    pub(super) handler: Arc<dyn Handler>,
+    /// The previous handler of connections whose request body it has admitted and that is still
+    /// being received.
+    pub(super) previous_handlers: HashMap<Token, PreviousHandler>,
+    pub(super) pools: Pools,
+    pub(super) access_log: Option<LogSender>,
+}
+
+/// A connection and its place in the worker's queues.
+pub(super) struct Slot {
+    pub(super) connection: Connection<AnyTransport>,
+    pub(super) token: Token,
+    /// The earliest tick at which the timer wheel reports this connection.
+    pub(super) scheduled: Option<Tick>,
+    pub(super) queue: QueueState,
+}
+
+/// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
+/// used fields, and those that exist only during a request, are boxed.
+const MAX_SLOT_BYTES: usize = 232;
+
+const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES);
+
+/// Whether a connection is in the run queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueState {
+    Queued,
+    NotQueued,
+}
+
+/// Whether a connection stays open after it has run. `Break` means that it is to be closed.
+pub(super) type Flow = ControlFlow<CloseReason>;
+
+impl LoopState {
+    pub(super) fn new(
+        handle: WorkerHandle,
+        config: &Config,
+        handler: Arc<dyn Handler>,
+        pools: Pools,
+        access_log: Option<LogSender>,
+    ) -> Self {
+        Self {
+            handle,
+            timeouts: config.timeouts.clone(),
+            run_queue: VecDeque::new(),
+            timers: TimerWheel::new(Instant::now()),
+            cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
+            handler,
+            previous_handlers: HashMap::new(),
+            pools,
+            access_log,
+        }
+    }
+
+    /// Returns whether exchanges are recorded. Observers may come and go.
+    pub(super) fn record_mode(&self) -> RecordMode {
+        let observers = self.handle.stats.observers.load(Ordering::Relaxed);
+        if self.access_log.is_some() || observers > 0 {
+            RecordMode::On
+        } else {
+            RecordMode::Off
+        }
+    }
+
+    /// While the server drains, a further request is expected only for the grace period.
+    pub(super) fn shorten_keep_alive(&mut self) {
+        let grace = self.timeouts.idle_grace;
+        self.timeouts.keep_alive = self.timeouts.keep_alive.min(grace);
+    }
+
+    pub(super) fn on_exchange_event(
+        &mut self,
+        slot: &mut Slot,
+        id: ExchangeId,
+        event: ExchangeEvent,
+    ) -> Flow {
+        let connection = &mut slot.connection;
+        match event {
+            ExchangeEvent::Response(response) => connection.on_response(id, response, &mut self.cx),
+            ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
+            ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::FileRead(resident) => {
+                connection.on_file_read(id, resident, &mut self.cx);
+                return self.resume(slot);
+            }
+        }
+        self.drive(slot)
+    }
+
+    /// The timer wheel reports a connection: its deadline may have passed, or it may have bandwidth
+    /// again.
+    pub(super) fn on_tick(&mut self, slot: &mut Slot, tick: Tick) -> Flow {
+        let throttled_until = slot.connection.throttled_until();
+        if slot.scheduled == Some(tick) {
+            slot.scheduled = None;
+        } else if throttled_until.is_none() {
+            return Flow::Continue(());
+        }
+        if let Some(time) = throttled_until {
+            if time <= self.cx.now {
+                return self.resume(slot);
+            }
+            // Beyond one revolution of the wheel, or reported for an earlier deadline.
+            self.schedule_at(slot, time);
+            return Flow::Continue(());
+        }
+        if !slot.connection.is_expired(&self.timeouts, self.cx.now) {
+            self.schedule(slot);
+            return Flow::Continue(());
+        }
+        slot.connection.mark_ready();
+        self.drive(slot)?;
+        slot.connection.poll_acked(&self.cx);
+        self.schedule(slot);
+        if slot.connection.is_expired(&self.timeouts, self.cx.now) {
+            slot.connection.on_timeout(&mut self.cx);
+            return self.drive(slot);
+        }
+        Flow::Continue(())
+    }
+
+    /// Continues a connection: at once, or in the run queue if it is moving a large body.
+    pub(super) fn resume(&mut self, slot: &mut Slot) -> Flow {
+        if slot.queue == QueueState::Queued {
+            return Flow::Continue(());
+        }
+        if slot.connection.is_sending_bulk() {
+            self.enqueue(slot);
+            return Flow::Continue(());
+        }
+        self.drive(slot)
+    }
+
+    pub(super) fn drive(&mut self, slot: &mut Slot) -> Flow {
+        let previous_handler = if self.previous_handlers.is_empty() {
+            None
+        } else {
+            self.previous_handlers.remove(&slot.token)
+        };
+        let mut services = WorkerServices {
+            token: slot.token,
+            worker: &self.handle,
+            handler: &*self.handler,
+            previous_handler,
+            pools: &self.pools,
+            access_log: self.access_log.as_mut(),
+        };
+        let throttled_until = slot.connection.throttled_until();
+        // Decrement the idle count before running, so that a client that has its response is never
+        // counted as idle.
+        if slot.connection.is_idle() {
+            self.handle.stats.count_idle(-1);
+        }
+        let blocked = slot
+            .connection
+            .drive(&mut self.cx, &mut services, QUANTUM_BYTES);
+        // Kept unless it was called, or its request has ended.
+        if let Some(previous) = services.previous_handler
+            && slot.connection.is_admitted()
+        {
+            self.previous_handlers.insert(slot.token, previous);
+        }
+        if let Blocked::Closed(reason) = blocked {
+            return Flow::Break(reason);
+        }
+        if slot.connection.is_idle() {
+            self.handle.stats.count_idle(1);
+        }
+        match blocked {
+            Blocked::Yield => {
+                self.schedule(slot);
+                self.enqueue(slot);
+            }
+            // The wheel has an entry for that time already.
+            Blocked::Throttled(time) if throttled_until == Some(time) => {}
+            Blocked::Throttled(time) => self.schedule_at(slot, time),
+            Blocked::Readable | Blocked::Writable | Blocked::Handler => self.schedule(slot),
+            Blocked::Closed(_) => {}
+        }
+        Flow::Continue(())
+    }
+
+    /// Makes the timer wheel report the connection no later than at its deadline.
+    pub(super) fn schedule(&mut self, slot: &mut Slot) {
+        let Some(deadline) = slot.connection.deadline(&self.timeouts) else {
+            return;
+        };
+        let tick = self.timers.tick_of(deadline);
+        if slot.scheduled.is_none_or(|scheduled| tick < scheduled) {
+            slot.scheduled = Some(tick);
+            self.timers.schedule(tick, slot.token);
+        }
+    }
+
+    /// Makes the timer wheel report a throttled connection at `time`, beside its deadline.
+    fn schedule_at(&mut self, slot: &Slot, time: Instant) {
+        let tick = self.timers.tick_of(time);
+        self.timers.schedule(tick, slot.token);
+    }
+
+    fn enqueue(&mut self, slot: &mut Slot) {
+        if slot.queue == QueueState::NotQueued {
+            slot.queue = QueueState::Queued;
+            self.run_queue.push_back(slot.token);
+        }
+    }
+}

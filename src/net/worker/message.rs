@@ -1,0 +1,88 @@
+//! The messages that other threads send to a worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::Token;
+
+use super::settings::RuntimeConfig;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
+use crate::http::Response;
+use crate::net::bandwidth::per_client::ClientSlot;
+use crate::net::event_loop::handle::LoopHandle;
+use crate::net::event_loop::mailbox::Mailbox;
+use crate::net::observe::question::SnapshotRequest;
+use crate::net::transport::any::AnyTransport;
+use crate::proto::exchange::ExchangeId;
+
+/// A handle to a worker's event loop.
+pub(crate) type WorkerHandle = LoopHandle<WorkerMessage>;
+
+/// A message to a worker.
+#[derive(Debug)]
+pub(crate) enum WorkerMessage {
+    /// Serve this connection.
+    Connection(NewConnection),
+    /// Close up to this many idle connections, the longest idle first, to make room for others.
+    Evict(usize),
+    /// Something that an exchange waits for.
+    Exchange {
+        connection: Token,
+        exchange: ExchangeId,
+        event: ExchangeEvent,
+    },
+    /// Use this configuration from now on.
+    Reload(Box<RuntimeConfig>),
+    /// Tell an observer what the connections are doing.
+    Snapshot(SnapshotRequest),
+    /// Finish the exchanges in progress within this time, and end. A further one can only shorten
+    /// the time.
+    Drain(Duration),
+}
+
+/// A connection that is ready for a request.
+#[derive(Debug)]
+pub(crate) struct NewConnection {
+    pub(crate) transport: AnyTransport,
+    pub(crate) client: SocketAddr,
+    pub(crate) client_slot: ClientSlot,
+}
+
+/// What an exchange waits for.
+#[derive(Debug)]
+pub(crate) enum ExchangeEvent {
+    /// The handler's response.
+    Response(Response),
+    /// The result of reading the next part of a file that was not in the page cache.
+    FileRead(io::Result<Resident>),
+    /// The next chunk of the response body.
+    BodyChunk(BodyChunk),
+    /// The handler has taken some of the request body, so there is room for more.
+    RequestBodyRoom,
+}
+
+/// A chunk of a body and the source of the next one, or `None` at the end of the body.
+pub(crate) type BodyChunk = io::Result<Option<(Bytes, BodySource)>>;
+
+/// Where a thread sends what an exchange waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyTo {
+    pub(crate) mailbox: Arc<Mailbox<WorkerMessage>>,
+    pub(crate) connection: Token,
+    pub(crate) exchange: ExchangeId,
+}
+
+impl ReplyTo {
+    /// Sends an event to the worker, which drops it if the exchange has ended.
+    pub(crate) fn send(&self, event: ExchangeEvent) {
+        self.mailbox.send(WorkerMessage::Exchange {
+            connection: self.connection,
+            exchange: self.exchange,
+            event,
+        });
+    }
+}
