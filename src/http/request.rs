@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
@@ -33,6 +35,8 @@ pub struct Request<'a> {
     path: Cow<'a, [u8]>,
     /// The length of the prefixes under which the handler is nested, in bytes of `path`.
     prefix_len: usize,
+    /// What [`path`](Self::path) returns if `path` is not UTF-8, made on first use.
+    encoded_path: OnceLock<Box<str>>,
     fields: Fields<'a>,
     content: Cow<'a, [u8]>,
     /// The pipe through which the content arrives, if it is streamed.
@@ -93,6 +97,7 @@ impl<'a> Request<'a> {
 
     /// Returns the protocol version of the request, HTTP/1.0 or HTTP/1.1.
     pub fn version(&self) -> Version {
+            encoded_path: OnceLock::new(),
         self.version
     }
 
@@ -103,12 +108,15 @@ impl<'a> Request<'a> {
 
     /// Returns the path, percent-decoded once, without dot segments and empty segments.
     ///
-    /// If the decoded path is not UTF-8, the path is returned as it was received;
+    /// If the decoded path is not UTF-8, it is returned percent-encoded (`/%F1`);
     /// [`path_bytes`](Self::path_bytes) returns it decoded. In a handler that is nested with
     /// [`Router::nest`](crate::Router::nest) the path does not include the prefix.
     pub fn path(&self) -> &str {
-        std::str::from_utf8(self.path_bytes())
-            .unwrap_or_else(|_| target::split_query(&self.target).0)
+        let path = self.path_bytes();
+        std::str::from_utf8(path).unwrap_or_else(|_| {
+            self.encoded_path
+                .get_or_init(|| target::encode_path(path).into())
+        })
     }
 
     /// Returns the decoded path as bytes: file names need not be UTF-8.
@@ -309,6 +317,7 @@ impl Request<'static> {
             target: Cow::Owned(target.to_owned()),
             path: Cow::Owned(path),
             prefix_len: 0,
+            encoded_path: self.encoded_path,
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,
@@ -328,6 +337,7 @@ impl Request<'static> {
     }
 
     /// Sets the content and adds its Content-Length.
+            encoded_path: OnceLock::new(),
     pub fn with_content(mut self, content: impl Into<Vec<u8>>) -> Self {
         let content = content.into();
         self.fields
@@ -340,6 +350,7 @@ impl Request<'static> {
     ///
     /// # Panics
     ///
+        self.encoded_path = OnceLock::new();
     /// If the name or the value is not valid in a header field.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
@@ -371,6 +382,7 @@ pub(crate) fn get_with(fields: &[(&str, &str)]) -> Request<'static> {
         })
 }
 
+            encoded_path: OnceLock::new(),
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,10 +434,24 @@ mod tests {
     }
 
     #[test]
-    fn path_that_is_not_utf8_is_returned_as_received() {
-        let request = Request::get("/%F1?q");
-        assert_eq!(request.path(), "/%F1");
-        assert_eq!(request.path_bytes(), b"/\xF1");
+    fn path_that_is_not_utf8_is_returned_percent_encoded() {
+        for (target, path) in [
+            ("/%F1?q", "/%F1"),
+            ("/%f1/%41/%2e/b", "/%F1/A/b"),
+            ("//a/../%F1%25", "/%F1%25"),
+            ("/%C3%B1/%F1", "/%C3%B1/%F1"),
+            ("http://h/%F1", "/%F1"),
+        ] {
+            let request = Request::get(target);
+            assert_eq!(request.path(), path, "{target}");
+            assert_eq!(request.into_owned().path(), path, "{target}");
+        }
+        assert_eq!(Request::get("/%F1").path_bytes(), b"/\xF1");
+        let nested = Request::get("/in/%F1");
+        assert_eq!(nested.path(), "/in/%F1");
+        let nested = nested.nested_below(3);
+        assert_eq!(nested.path(), "/%F1");
+        assert_eq!(nested.nested_below(2).path(), "/");
     }
 
     #[test]

@@ -219,6 +219,25 @@ fn nested_handler_sees_the_path_after_its_prefix() {
 }
 
 #[test]
+fn nested_handler_sees_a_path_that_is_not_utf8_after_its_prefix() {
+    let path = |request: &Request<'_>| Response::text(request.path());
+    let inner = Router::new().nest("/deep/{id}", path).fallback(path);
+    let router = Router::new().nest("/in", inner);
+    for (target, expected) in [
+        ("/in/%F1", "/%F1"),
+        ("/in/%f1/b%20c?q", "/%F1/b%20c"),
+        ("/x/../in/./a/../%F1/", "/%F1/"),
+        ("/%69n/%F1", "/%F1"),
+        ("http://h/in/%F1", "/%F1"),
+        ("/in/deep/7/%F1", "/%F1"),
+        ("/in/deep/7/in/%F1", "/in/%F1"),
+    ] {
+        let (status, content, _) = ask(&router, "GET", target);
+        assert_eq!((status, &content[..]), (200, expected), "{target}");
+    }
+}
+
+#[test]
 fn nested_handler_decides_about_bodies() {
     let router = Router::new().nest("/in/{name}", Router::new().post("/x", Named("x")));
     let rejection = Rejection::bad_request("no");
