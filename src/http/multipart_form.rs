@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use memchr::memmem;
+use percent_encoding::percent_decode;
 
 /// The size of the read buffer; a part's head must fit into it.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -228,15 +229,19 @@ impl PartHead {
         Ok(head.unwrap_or_default())
     }
 
-    /// Parses a Content-Disposition. `filename*` is not permitted in forms (RFC 7578 §4.2).
+    /// Parses a Content-Disposition. Forms should not have `filename*` (RFC 7578 §4.2), but .NET,
+    /// PowerShell, aiohttp and old releases of urllib3 send it, and what they send as `filename` beside
+    /// it is not the name. A well-formed `filename*` has precedence, as in RFC 6266 §4.3; an ill-formed
+    /// one is ignored.
     fn from_disposition(value: &[u8]) -> Result<Self, FormError> {
         let (kind, rest) = split_at_semicolon(value);
         if !kind.trim_ascii().eq_ignore_ascii_case(b"form-data") {
             return Ok(Self::default());
         }
-        let filename = parameter(rest, b"filename")?;
+        let filename = parameter(rest, b"filename")?.map(|text| decode_filename(&text));
+        let extended = parameter(rest, b"filename*")?.and_then(|value| decode_extended(&value));
         Ok(Self {
-            filename: filename.map(|text| decode_filename(&text)),
+            filename: extended.or(filename),
         })
     }
 }
@@ -308,6 +313,42 @@ fn decode_filename(text: &[u8]) -> Vec<u8> {
         rest = tail;
     }
     decoded
+}
+
+/// Decodes `charset'language'value` (RFC 8187 §3.2) as UTF-8. ISO-8859-1 is accepted too, which RFC 5987
+/// required. `None` if it is ill-formed, has another charset or is empty.
+fn decode_extended(value: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = value.splitn(3, |&byte| byte == b'\'');
+    let (charset, language, coded) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_language = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    if coded.is_empty() || !language.iter().all(is_language) || !is_extended_value(coded) {
+        return None;
+    }
+    let decoded: Vec<u8> = percent_decode(coded).collect();
+    if charset.eq_ignore_ascii_case(b"utf-8") {
+        String::from_utf8(decoded).ok().map(String::into_bytes)
+    } else if charset.eq_ignore_ascii_case(b"iso-8859-1") {
+        let text: String = decoded.into_iter().map(char::from).collect();
+        Some(text.into_bytes())
+    } else {
+        None
+    }
+}
+
+/// The `value-chars` of RFC 8187 §3.2.1: characters that need no escape, and escapes.
+fn is_extended_value(mut text: &[u8]) -> bool {
+    loop {
+        text = match text {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            [byte, rest @ ..] if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(byte) => {
+                rest
+            }
+            _ => return false,
+        };
+    }
 }
 
 #[cfg(test)]

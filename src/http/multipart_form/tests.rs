@@ -162,7 +162,6 @@ fn filename_escapes_of_browsers_are_decoded() {
     let table: &[(&str, Option<&str>)] = &[
         ("", None),
         ("; name=f", None),
-        ("; filename*=UTF-8''x", None),
         ("; filename=\"\"", Some("")),
         ("; filename=a.txt ; name=f", Some("a.txt")),
         (";;filename=\"a;b\";", Some("a;b")),
@@ -182,6 +181,65 @@ fn filename_escapes_of_browsers_are_decoded() {
         let expected = expected.map(|name| name.as_bytes().to_vec());
         assert_eq!(head.filename, expected, "{parameters}");
     }
+}
+
+#[test]
+fn well_formed_extended_filename_wins() {
+    let table: &[(&str, Option<&str>)] = &[
+        // .NET and PowerShell, aiohttp, and urllib3 before 1.25.
+        (
+            r#"; filename="=?utf-8?B?w7w=?="; filename*=utf-8''%C3%BC.txt"#,
+            Some("ü.txt"),
+        ),
+        (
+            r#"; filename="%C3%BC.txt"; filename*=utf-8''%C3%BC.txt"#,
+            Some("ü.txt"),
+        ),
+        ("; filename*=utf-8''%C3%BC.txt", Some("ü.txt")),
+        (
+            "; filename*=UTF-8'de-CH'%c3%bc%20b.txt; name=f; filename=a",
+            Some("ü b.txt"),
+        ),
+        ("; FILENAME*=utf-8''b; Filename=a", Some("b")),
+        ("; filename=\"\"; filename*=utf-8''b", Some("b")),
+        ("; filename=a; filename*=iso-8859-1'en'%FC%A4~", Some("ü¤~")),
+        ("; filename=a; filename*=\"utf-8''b\"", Some("b")),
+        (
+            "; filename=a; filename*=utf-8''b!#$&+-.^_`|~9",
+            Some("b!#$&+-.^_`|~9"),
+        ),
+        // Decoded once. The escapes of HTML forms are not those of this parameter.
+        (
+            "; filename=a; filename*=utf-8''%2522%2F..%2Fb",
+            Some("%22/../b"),
+        ),
+        ("; filename=a; filename*=utf-8''x%0D%0A%00", Some("x\r\n\0")),
+        // Ill-formed ones.
+        ("; filename=a; filename*=utf-8''", Some("a")),
+        ("; filename=a; filename*=utf-8'b", Some("a")),
+        ("; filename=a; filename*=b", Some("a")),
+        ("; filename=a; filename*=''b", Some("a")),
+        ("; filename=a; filename*=koi8-r''%C1", Some("a")),
+        ("; filename=a; filename*=utf-8''%FC", Some("a")),
+        ("; filename=a; filename*=utf-8''%ED%A0%80", Some("a")),
+        ("; filename=a; filename*=utf-8''%C0%AF", Some("a")),
+        ("; filename=a; filename*=utf-8''%4", Some("a")),
+        ("; filename=a; filename*=utf-8''%zz", Some("a")),
+        ("; filename=a; filename*=utf-8''b c", Some("a")),
+        ("; filename=a; filename*=utf-8''b/c", Some("a")),
+        ("; filename=a; filename*=utf-8''b'c", Some("a")),
+        ("; filename=a; filename*=utf-8''ü", Some("a")),
+        ("; filename=a; filename*=utf-8'd e'b", Some("a")),
+        ("; filename*=utf-8''%FC", None),
+    ];
+    for (parameters, expected) in table {
+        let value = format!("form-data{parameters}");
+        let head = PartHead::from_disposition(value.as_bytes()).expect("a disposition");
+        let expected = expected.map(|name| name.as_bytes().to_vec());
+        assert_eq!(head.filename, expected, "{parameters}");
+    }
+    let twice = PartHead::from_disposition(b"form-data; filename*=utf-8''a; filename*=utf-8''b");
+    assert!(matches!(twice, Err(FormError::Malformed(_))));
 }
 
 #[test]
