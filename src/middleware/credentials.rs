@@ -29,8 +29,9 @@ const REMEDY: &str = "make the line with `htpasswd -nB USER`";
 
 impl Credentials {
     /// Reads a file of lines `user:hash`, as written by `htpasswd -B` (bcrypt), or with a hash as
-    /// written by `argon2 -e`. Empty lines and lines that begin with `#` are ignored. Like `htpasswd`,
-    /// bcrypt uses the first 72 bytes of a password; the rest is not compared.
+    /// written by `argon2 -e`. Empty lines and lines that begin with `#` are ignored, as are a byte order
+    /// mark, white space at the end of a line, and the text after a second colon, a comment for nginx.
+    /// Like `htpasswd`, bcrypt uses the first 72 bytes of a password; the rest is not compared.
     ///
     /// # Errors
     ///
@@ -46,6 +47,7 @@ impl Credentials {
     fn parse(text: &str) -> Result<Self, String> {
         let mut hashes = HashMap::new();
         let mut decoy = None;
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
         for (number, line) in (1..).zip(text.lines()) {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
@@ -80,6 +82,8 @@ fn parse_line(line: &str) -> Result<(&str, SlowHash), String> {
     if user.is_empty() || user.contains(char::is_control) {
         return Err(format!("it has no name of a user; {REMEDY}"));
     }
+    // No hash has a colon.
+    let hash = hash.split_once(':').map_or(hash, |(hash, _)| hash);
     let hash = hash.trim_end();
     let kind = match hash {
         _ if ["$2a$", "$2b$", "$2y$"]
@@ -178,6 +182,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn files_of_other_programs_and_editors_are_read() {
+        const BOM: char = '\u{FEFF}';
+        let hash = bcrypt_of("secret");
+        for text in [
+            format!("ana:{hash}:comment"),
+            format!("ana:{hash}:\n"),
+            format!("ana:{hash} :a : comment: with colons \n"),
+            format!("{BOM}ana:{hash}\n"),
+            format!("{BOM}# comment\r\n\r\nana:{hash}\r\n"),
+            format!("ana:{hash} \t\r\n \r\nbo:{hash}\r\n"),
+            format!("bo:{ARGON2}:comment\nana:{hash}\r"),
+        ] {
+            let credentials = Credentials::parse(&text).expect(&text);
+            assert!(credentials.verify("ana", "secret"), "{text:?}");
+            assert!(!credentials.verify("ana", "secret:comment"), "{text:?}");
+            assert!(!credentials.verify("\u{FEFF}ana", "secret"), "{text:?}");
+        }
+        let argon2 = Credentials::parse(&format!("bo:{ARGON2}:comment\n")).expect("credentials");
+        assert!(argon2.verify("bo", "password"));
+    }
+
+    #[test]
     fn unsafe_hash_is_an_error_with_its_line() {
         let fine = format!("ana:{}", bcrypt_of("x"));
         for (line, expected) in [
@@ -188,6 +214,7 @@ pub(super) mod tests {
                 ":2: \"bo\" has a plain password or an old hash",
             ),
             ("bo:", ":2: \"bo\" has a plain password"),
+            ("bo::$2y$05$", ":2: \"bo\" has a plain password"),
             (
                 "bo:rqXexS6ZhobKA",
                 ":2: \"bo\" has a plain password or an old hash",
