@@ -55,6 +55,9 @@ enum MtimeAge {
     /// Another change could still get the same modification time.
     Recent,
     Stable,
+    /// The time is still to come: a program has set it, or a clock was wrong. A change now leaves
+    /// another time behind.
+    Future,
 }
 
 /// The bytes of a representation.
@@ -140,7 +143,7 @@ impl Representation {
 
     /// True if its modification time identifies its content.
     pub(super) fn is_mtime_stable(&self) -> bool {
-        self.mtime_age == MtimeAge::Stable
+        self.mtime_age != MtimeAge::Recent
     }
 
     /// True if this is the representation of the file's state `file_id`, with validators of the
@@ -295,6 +298,10 @@ impl RepresentationBuilder<'_> {
         Validators {
             etag: Some(self.tag(metadata, mtime_age(metadata.modified, now))),
             last_modified: last_modified(metadata.modified, now),
+            date_strength: match mtime_age(metadata.modified, now) {
+                MtimeAge::Stable => Strength::Strong,
+                MtimeAge::Recent | MtimeAge::Future => Strength::Weak,
+            },
         }
     }
 
@@ -315,7 +322,7 @@ impl RepresentationBuilder<'_> {
         };
         let opaque = format!("{nanoseconds:x}-{:x}{suffix}", metadata.len);
         let strength = match mtime_age {
-            MtimeAge::Stable => Strength::Strong,
+            MtimeAge::Stable | MtimeAge::Future => Strength::Strong,
             MtimeAge::Recent => Strength::Weak,
         };
         EntityTag::new(&opaque, strength)
@@ -374,12 +381,13 @@ pub(super) fn is_ready(sidecar: SystemTime, source: SystemTime) -> bool {
         || (sidecar > source && mtime_age(sidecar, SystemTime::now()) == MtimeAge::Stable)
 }
 
-/// The modification times of file systems have a granularity of up to 2 s. A time in the future can
-/// be reached again.
+/// The modification times of file systems have a granularity of up to 2 s, and the clock of a file
+/// server may be slightly ahead.
 fn mtime_age(modified: SystemTime, now: SystemTime) -> MtimeAge {
     const STABLE_AFTER: Duration = Duration::from_secs(2);
     match now.duration_since(modified) {
         Ok(age) if age >= STABLE_AFTER => MtimeAge::Stable,
+        Err(ahead) if ahead.duration() >= STABLE_AFTER => MtimeAge::Future,
         _ => MtimeAge::Recent,
     }
 }
@@ -407,6 +415,11 @@ mod tests {
             mtime_age(modified, modified - Duration::from_secs(1)),
             MtimeAge::Recent
         );
+        assert_eq!(
+            mtime_age(modified, modified - Duration::from_secs(2)),
+            MtimeAge::Future
+        );
+        assert_eq!(mtime_age(modified, UNIX_EPOCH), MtimeAge::Future);
     }
 
     #[test]

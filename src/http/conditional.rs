@@ -12,6 +12,9 @@ use super::{date, range};
 pub(crate) struct Validators {
     pub(crate) etag: Option<EntityTag>,
     pub(crate) last_modified: Option<SystemTime>,
+    /// Whether `last_modified` is a strong validator (RFC 9110 §8.8.2.2). It is not if it stands for a
+    /// time in the future, or if a second change could leave the same time behind.
+    pub(crate) date_strength: Strength,
 }
 
 /// An entity tag (RFC 9110 §8.8.3).
@@ -220,9 +223,10 @@ fn range_applies(fields: &Fields<'_>, validators: &Validators) -> bool {
         let etag = validators.etag.as_ref();
         return etag.is_some_and(|etag| etag.matches(tag, Strength::Strong));
     }
-    // The dates must be equal; the order does not matter (RFC 9110 §13.1.5). A date is a strong
-    // validator here only if the tag made from the same modification time is strong (§8.8.2.2).
-    let strong = matches!(&validators.etag, Some(etag) if etag.strength == Strength::Strong);
+    // The dates must be equal; the order does not matter (RFC 9110 §13.1.5). A date does not tell two
+    // codings made by the server apart, whose tags are weak.
+    let strong = validators.date_strength == Strength::Strong
+        && matches!(&validators.etag, Some(etag) if etag.strength == Strength::Strong);
     match (date::parse(value), validators.last_modified) {
         (Some(date), Some(modified)) => strong && date::seconds(date) == date::seconds(modified),
         _ => false,

@@ -14,6 +14,7 @@ fn validators(strength: Strength) -> Validators {
     Validators {
         etag: Some(EntityTag::new("v,1", strength)),
         last_modified: Some(UNIX_EPOCH + Duration::from_millis(784_111_777_900)),
+        date_strength: strength,
     }
 }
 
@@ -112,6 +113,15 @@ fn if_range_requires_a_strong_match() {
         let request = request(&[("Range", "bytes=0-1"), ("If-Range", value)]);
         let result = range_of(request.fields(), &validators(strength), 10);
         assert_eq!(result, expected, "{value} {strength:?}");
+    }
+    // The modification time is in the future: the tag decides, the date that stands for it does not.
+    let future = Validators {
+        date_strength: Strength::Weak,
+        ..validators(Strength::Strong)
+    };
+    for (value, expected) in [("\"v,1\"", part()), (MODIFIED, whole()), (AFTER, whole())] {
+        let request = request(&[("Range", "bytes=0-1"), ("If-Range", value)]);
+        assert_eq!(range_of(request.fields(), &future, 10), expected, "{value}");
     }
     let twice = request(&[("Range", "bytes=0-1"), ("Range", "bytes=2-3")]);
     let strong = validators(Strength::Strong);
