@@ -314,6 +314,15 @@ impl Response {
         }
     }
 
+    /// Drops the content of a response whose status permits none: 204, 205 and 304 (RFC 9110 §15.3.5,
+    /// §15.3.6, §15.4.5). The client would take it for the start of the next response.
+    pub(crate) fn without_forbidden_content(mut self) -> Self {
+        if !permits_content(self.status) {
+            self.body = Body::Empty;
+        }
+        self
+    }
+
     /// Takes the body out of the response.
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
@@ -323,11 +332,21 @@ impl Response {
 /// Creates a response with the status as a line of text, where the status permits content.
 impl From<StatusCode> for Response {
     fn from(status: StatusCode) -> Self {
-        match status {
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Self::new(status),
-            _ => Self::text(format!("{status}\n")).with_status(status),
+        if permits_content(status) {
+            Self::text(format!("{status}\n")).with_status(status)
+        } else {
+            Self::new(status)
         }
     }
+}
+
+fn permits_content(status: StatusCode) -> bool {
+    const WITHOUT: [StatusCode; 3] = [
+        StatusCode::NO_CONTENT,
+        StatusCode::RESET_CONTENT,
+        StatusCode::NOT_MODIFIED,
+    ];
+    !status.is_informational() && !WITHOUT.contains(&status)
 }
 
 /// Creates the plain response to a rejected request: one line of text. The connection closes.

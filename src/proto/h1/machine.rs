@@ -507,6 +507,7 @@ impl Machine {
         } else {
             response
         };
+        let response = response.without_forbidden_content();
         debug_assert!(
             self.inbox.bytes().len() >= exchange.head_len,
             "the head is consumed before its response"

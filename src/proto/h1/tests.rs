@@ -294,6 +294,62 @@ fn requests_get_their_responses_however_they_are_split() {
     }
 }
 
+/// Responds to `/STATUS/KIND` with that status and content of that kind.
+fn with_forbidden_content(request: &Request<'_>) -> Response {
+    let mut segments = request.path()[1..].split('/');
+    let status = segments.next().and_then(|text| text.parse().ok());
+    let status = StatusCode::from_u16(status.expect("a number")).expect("a status");
+    let response = match segments.next().expect("a kind") {
+        "large" => Response::text("x".repeat(SMALL_CONTENT_BYTES + 1)),
+        "stream" => {
+            let stream = BodyStream::written(|out| out.write_all(b"xxx"));
+            Response::text("").with_body(Body::Stream(stream))
+        }
+        _ => Response::text("x"),
+    };
+    response.with_status(status)
+}
+
+#[test]
+fn status_that_permits_no_content_sends_none() {
+    for (status, framing) in [
+        ("204 No Content", ""),
+        ("205 Reset Content", "Content-Length: 0\r\n"),
+        ("304 Not Modified", ""),
+    ] {
+        for method in ["GET", "HEAD"] {
+            for kind in ["small", "large", "stream"] {
+                let mut conversation = Conversation::new(context(|_| {}));
+                conversation.handler = with_forbidden_content;
+                let request = format!(
+                    "{method} /{}/{kind} HTTP/1.1\r\nHost: h\r\n\r\n",
+                    &status[..3]
+                );
+                let end = conversation.tell([request.repeat(2).as_bytes()]);
+                assert_eq!(end, End::Reading, "{request}");
+                let output = String::from_utf8_lossy(&conversation.output).into_owned();
+                let (first, second) = output.split_at(output.len() / 2);
+                assert_eq!(first, second, "{request}");
+                assert!(
+                    first.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+                    "{first}"
+                );
+                assert!(first.contains("Connection: keep-alive\r\n"), "{first}");
+                assert!(first.ends_with(&format!("\r\n{framing}\r\n")), "{first}");
+                assert_eq!(first.matches("\r\n\r\n").count(), 1, "{first}");
+                let has_length = first.contains("Content-Length") || first.contains("Transfer-");
+                assert_eq!(has_length, !framing.is_empty(), "{first}");
+                let sent: Vec<u64> = conversation
+                    .records
+                    .iter()
+                    .map(|r| r.content_bytes)
+                    .collect();
+                assert_eq!(sent, [0, 0], "{request}");
+            }
+        }
+    }
+}
+
 #[test]
 fn client_that_expects_100_continue_gets_it_unless_body_came_or_is_rejected() {
     let mut waits = Conversation::new(context(|_| {}));
