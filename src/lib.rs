@@ -247,7 +247,9 @@ pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;
 pub use handler::router::Router;
-pub use handler::{BodyPolicy, BoxHandler, Handler, Job, Outcome, Responder, StreamingBody};
+pub use handler::{
+    BodyPolicy, BoxHandler, Deferral, Handler, Job, Outcome, Responder, StreamingBody,
+};
 pub use http::{Fields, Rejection, Request, Response};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};

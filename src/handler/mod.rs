@@ -1,14 +1,16 @@
 //! Handlers: they turn requests into responses. A handler does not know the connection: it can be
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
+mod deferral;
 pub(crate) mod router;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc;
 
 use ::http::StatusCode;
+
+pub(crate) use deferral::Settled;
+pub use deferral::{Deferral, Responder};
 
 use crate::http::{Rejection, Request, Response};
 
@@ -37,56 +39,6 @@ pub enum BodyPolicy {
     Reject(Response),
 }
 
-/// Sends the response of an [`Outcome::Deferred`]. If it is dropped unused, the client gets a 500.
-pub struct Responder {
-    deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
-    /// For the log.
-    request: Arc<str>,
-}
-
-impl Responder {
-    pub(crate) fn new(
-        request: impl Into<Arc<str>>,
-        deliver: impl FnOnce(Outcome) + Send + 'static,
-    ) -> Self {
-        Self {
-            deliver: Some(Box::new(deliver)),
-            request: request.into(),
-        }
-    }
-
-    /// Sends the response, from any thread, without waiting. It may be anything that a handler may
-    /// return; a job runs on the helper threads.
-    pub fn send(mut self, outcome: impl Into<Outcome>) {
-        self.deliver(|_| outcome.into());
-    }
-
-    fn deliver(&mut self, outcome: impl FnOnce(&str) -> Outcome) {
-        let Some(deliver) = self.deliver.take() else {
-            return;
-        };
-        let outcome = outcome(&self.request);
-        // A middleware may panic while it changes the response. The panic must not reach the thread
-        // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
-        if catch_unwind(AssertUnwindSafe(|| deliver(outcome))).is_err() {
-            log::error!("{}: middleware panicked", self.request);
-        }
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.deliver(|request| response_dropped(request).into());
-    }
-}
-
-/// The response to a request whose [`Responder`] was dropped.
-fn response_dropped(request: &str) -> Response {
-    Response::fault(&format!(
-        "{request}: the handler dropped its replier without replying"
-    ))
-}
-
 /// What a handler returns: a response, or how to get it.
 pub enum Outcome {
     /// A response that is available now.
@@ -99,7 +51,7 @@ pub enum Outcome {
     BlockingOnDisk(u64, Job),
     /// A response that is sent later through a [`Responder`]. The closure is called at once and must
     /// not wait; it passes the responder on. No thread waits for the response.
-    Deferred(Box<dyn FnOnce(Responder) + Send>),
+    Deferred(Deferral),
 }
 
 impl Outcome {
@@ -110,7 +62,7 @@ impl Outcome {
 
     /// Creates an [`Outcome::Deferred`].
     pub fn deferred(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
-        Self::Deferred(Box::new(hand_over))
+        Self::Deferred(Deferral::new(hand_over))
     }
 
     /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
@@ -122,10 +74,10 @@ impl Outcome {
             Self::BlockingOnDisk(device, job) => {
                 Self::BlockingOnDisk(device, Box::new(move || change(job())))
             }
-            Self::Deferred(hand_over) => Self::deferred(move |responder| {
-                let request = Arc::clone(&responder.request);
+            Self::Deferred(deferral) => Self::deferred(move |responder| {
+                let request = responder.request();
                 let changed = move |outcome: Self| responder.send(outcome.map(change));
-                hand_over(Responder::new(request, changed));
+                deferral.call(Responder::new(request, changed));
             }),
         }
     }
@@ -133,21 +85,29 @@ impl Outcome {
     /// Returns the response and blocks until it is available. For tests and other callers that may
     /// wait.
     pub fn wait(self) -> Response {
+        const REQUEST: &str = "a request made by hand";
+        let deferral = match self.settled() {
+            Ok(settled) => return settled.wait(),
+            Err(deferral) => deferral,
+        };
+        let (sender, receiver) = mpsc::sync_channel(1);
+        deferral.settle(REQUEST.into(), move |settled| {
+            // This fails only if the receiver is gone.
+            let _ = sender.send(settled);
+        });
+        match receiver.recv() {
+            Ok(settled) => settled.wait(),
+            Err(_) => deferral::response_dropped(REQUEST),
+        }
+    }
+
+    /// Returns what is to be done, unless the outcome is deferred.
+    pub(crate) fn settled(self) -> Result<Settled, Deferral> {
         match self {
-            Self::Ready(response) => response,
-            Self::Blocking(job) | Self::BlockingOnDisk(_, job) => job(),
-            Self::Deferred(hand_over) => {
-                let (sender, receiver) = mpsc::sync_channel(1);
-                const REQUEST: &str = "a request made by hand";
-                hand_over(Responder::new(REQUEST, move |outcome| {
-                    // This fails only if the receiver is gone.
-                    let _ = sender.send(outcome);
-                }));
-                match receiver.recv() {
-                    Ok(outcome) => outcome.wait(),
-                    Err(_) => response_dropped(REQUEST),
-                }
-            }
+            Self::Ready(response) => Ok(Settled::Ready(response)),
+            Self::Blocking(job) => Ok(Settled::Blocking(job)),
+            Self::BlockingOnDisk(device, job) => Ok(Settled::BlockingOnDisk(device, job)),
+            Self::Deferred(deferral) => Err(deferral),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::settings::PreviousHandler;
 use crate::access_log::LogSender;
 use crate::body::stream::{BodyProducer, BodySource, WriteBody};
 use crate::body::{BodyWriter, FileRange};
-use crate::handler::{BodyPolicy, Handler, Job, Outcome, Responder};
+use crate::handler::{BodyPolicy, Handler, Job, Outcome, Settled};
 use crate::http::{Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
@@ -146,27 +146,29 @@ struct PendingReply {
 impl PendingReply {
     /// Sends the response to the worker, now or when a job or a responder has made it.
     fn deliver(self, outcome: Outcome) {
-        match outcome {
-            Outcome::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
-            Outcome::Blocking(job) => {
+        match outcome.settled() {
+            Ok(settled) => self.deliver_settled(settled),
+            Err(deferral) => {
+                let request = Arc::from(&*self.request);
+                deferral.settle(request, move |settled| self.deliver_settled(settled));
+            }
+        }
+    }
+
+    fn deliver_settled(self, settled: Settled) {
+        match settled {
+            Settled::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
+            Settled::Blocking(job) => {
                 let rejected = self.reply_to.clone();
                 let work = move || ExchangeEvent::Response(run(job, &self.request));
                 let submitted = self.pool.submit(self.reply_to, work);
                 submitted.unwrap_or_else(|QueueFull| reject(&rejected));
             }
-            Outcome::BlockingOnDisk(device, job) => {
+            Settled::BlockingOnDisk(device, job) => {
                 let rejected = self.reply_to.clone();
                 let work = move || ExchangeEvent::Response(run(job, &self.request));
                 let submitted = self.disks.submit(device, self.reply_to, work);
                 submitted.unwrap_or_else(|QueueFull| reject(&rejected));
-            }
-            Outcome::Deferred(hand_over) => {
-                let request = self.request.clone();
-                let responder = Responder::new(request.clone(), move |reply| self.deliver(reply));
-                // A panic drops the responder, which sends a 500.
-                if catch_unwind(AssertUnwindSafe(|| hand_over(responder))).is_err() {
-                    log::error!("{request}: the handler panicked");
-                }
             }
         }
     }

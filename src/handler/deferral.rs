@@ -1,0 +1,297 @@
+//! Responses that are sent later: the closure of an [`Outcome::Deferred`] and the [`Responder`] that it
+//! passes on.
+//!
+//! A responder may send another deferred outcome, and that one's again. Such a chain is followed in a
+//! loop of limited length, and dropped in a loop as well: neither uses the stack in proportion to its
+//! length.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Job, Outcome};
+use crate::http::Response;
+
+/// The limit of deferred outcomes that are sent one after the other before the closure that sends one
+/// has returned. More are an error of the handler, which would keep an event loop from its other
+/// connections. One that is sent later starts a new count.
+const MAX_DEFERRALS: usize = 1000;
+
+type HandOver = Box<dyn FnOnce(Responder) + Send>;
+
+/// The closure of an [`Outcome::Deferred`]; made with [`Outcome::deferred`].
+pub struct Deferral(Option<HandOver>);
+
+/// An outcome that is not deferred.
+pub(crate) enum Settled {
+    Ready(Response),
+    Blocking(Job),
+    BlockingOnDisk(u64, Job),
+}
+
+impl Settled {
+    /// Returns the response and blocks until it is available.
+    pub(super) fn wait(self) -> Response {
+        match self {
+            Self::Ready(response) => response,
+            Self::Blocking(job) | Self::BlockingOnDisk(_, job) => job(),
+        }
+    }
+}
+
+type Deliver = Box<dyn FnOnce(Settled) + Send>;
+
+/// What a call of a closure has led to.
+enum Call {
+    /// The closure has not returned, and nothing was sent.
+    Running,
+    /// An outcome was sent before the closure returned. The caller of the closure goes on with it.
+    Sent(Outcome, Deliver),
+    /// The closure has returned. The thread that sends the outcome goes on with it.
+    Returned,
+}
+
+impl Deferral {
+    pub(super) fn new(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
+        Self(Some(Box::new(hand_over)))
+    }
+
+    pub(super) fn call(mut self, responder: Responder) {
+        if let Some(hand_over) = self.0.take() {
+            hand_over(responder);
+        }
+    }
+
+    /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`
+    /// gets that, on the thread that sends it. A panic of a closure is a 500. `request` is for the log.
+    pub(crate) fn settle(self, request: Arc<str>, deliver: impl FnOnce(Settled) + Send + 'static) {
+        settle(self, &request, Box::new(deliver));
+    }
+}
+
+fn settle(mut deferral: Deferral, request: &Arc<str>, mut deliver: Deliver) {
+    for _ in 0..MAX_DEFERRALS {
+        let Some((outcome, next)) = call(deferral, request, deliver) else {
+            return;
+        };
+        deliver = next;
+        deferral = match outcome.settled() {
+            Ok(settled) => return deliver(settled),
+            Err(deferral) => deferral,
+        };
+    }
+    let text =
+        format!("{request}: the handler deferred the response {MAX_DEFERRALS} times in a row");
+    deliver(Settled::Ready(Response::fault(&text)));
+}
+
+/// Calls a closure. Returns the outcome that it sends before it returns.
+fn call(deferral: Deferral, request: &Arc<str>, deliver: Deliver) -> Option<(Outcome, Deliver)> {
+    let state = Arc::new(Mutex::new(Call::Running));
+    let on_outcome = {
+        let (state, request) = (Arc::clone(&state), Arc::clone(request));
+        move |outcome: Outcome| {
+            let mut state = lock(&state);
+            if let Call::Running = *state {
+                *state = Call::Sent(outcome, deliver);
+                return;
+            }
+            drop(state);
+            match outcome.settled() {
+                Ok(settled) => deliver(settled),
+                Err(deferral) => settle(deferral, &request, deliver),
+            }
+        }
+    };
+    let responder = Responder::new(Arc::clone(request), on_outcome);
+    // A responder that is dropped by the panic sends a 500.
+    if catch_unwind(AssertUnwindSafe(|| deferral.call(responder))).is_err() {
+        log::error!("{request}: the handler panicked");
+    }
+    match std::mem::replace(&mut *lock(&state), Call::Returned) {
+        Call::Sent(outcome, deliver) => Some((outcome, deliver)),
+        Call::Running | Call::Returned => None,
+    }
+}
+
+fn lock(state: &Mutex<Call>) -> MutexGuard<'_, Call> {
+    // No code panics while it holds the lock.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The closures to drop next, while one is being dropped on this thread.
+    static DROPPED: RefCell<Option<Vec<HandOver>>> = const { RefCell::new(None) };
+}
+
+/// A closure that was not called may hold another deferred outcome, and so on. They are dropped one
+/// after the other.
+impl Drop for Deferral {
+    fn drop(&mut self) {
+        let Some(hand_over) = self.0.take() else {
+            return;
+        };
+        let mut first = Some(hand_over);
+        let enqueue = |dropped: &RefCell<Option<Vec<HandOver>>>| match &mut *dropped.borrow_mut() {
+            Some(queue) => queue.extend(first.take()),
+            none => *none = Some(Vec::new()),
+        };
+        // While a thread ends it may have no queue; `first` is dropped then as it is.
+        if DROPPED.try_with(enqueue).is_err() || first.is_none() {
+            return;
+        }
+        let _queue = DropQueue;
+        while let Some(next) = first.take().or_else(DropQueue::next) {
+            drop(next);
+        }
+    }
+}
+
+/// The queue of this thread. It ends with this value, also if a destructor panics.
+struct DropQueue;
+
+impl DropQueue {
+    fn next() -> Option<HandOver> {
+        DROPPED.with_borrow_mut(|dropped| dropped.as_mut()?.pop())
+    }
+}
+
+impl Drop for DropQueue {
+    fn drop(&mut self) {
+        let rest = DROPPED.take();
+        drop(rest);
+    }
+}
+
+/// Sends the response of an [`Outcome::Deferred`]. If it is dropped unused, the client gets a 500.
+pub struct Responder {
+    deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
+    /// For the log.
+    request: Arc<str>,
+}
+
+impl Responder {
+    pub(super) fn new(
+        request: impl Into<Arc<str>>,
+        deliver: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Self {
+        Self {
+            deliver: Some(Box::new(deliver)),
+            request: request.into(),
+        }
+    }
+
+    pub(super) fn request(&self) -> Arc<str> {
+        Arc::clone(&self.request)
+    }
+
+    /// Sends the response, from any thread, without waiting. It may be anything that a handler may
+    /// return; a job runs on the helper threads. A closure that sends another deferred outcome before
+    /// it returns, whose closure does the same, can do so 1000 times; then the response is a 500.
+    pub fn send(mut self, outcome: impl Into<Outcome>) {
+        self.deliver(|_| outcome.into());
+    }
+
+    fn deliver(&mut self, outcome: impl FnOnce(&str) -> Outcome) {
+        let Some(deliver) = self.deliver.take() else {
+            return;
+        };
+        let outcome = outcome(&self.request);
+        // A middleware may panic while it changes the response. The panic must not reach the thread
+        // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
+        if catch_unwind(AssertUnwindSafe(|| deliver(outcome))).is_err() {
+            log::error!("{}: middleware panicked", self.request);
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.deliver(|request| response_dropped(request).into());
+    }
+}
+
+/// The response to a request whose [`Responder`] was dropped.
+pub(super) fn response_dropped(request: &str) -> Response {
+    Response::fault(&format!(
+        "{request}: the handler dropped its replier without replying"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use ::http::StatusCode;
+
+    use super::*;
+
+    /// Outcomes in outcomes, made before the first is delivered.
+    fn nested(depth: usize) -> Outcome {
+        (0..depth).fold(StatusCode::OK.into(), |inner, _| {
+            Outcome::deferred(move |responder| responder.send(inner))
+        })
+    }
+
+    /// Outcomes of which each makes the next.
+    fn chained(length: usize) -> Outcome {
+        Outcome::deferred(move |responder| match length {
+            1 => responder.send(StatusCode::OK),
+            _ => responder.send(chained(length - 1)),
+        })
+    }
+
+    fn endless() -> Outcome {
+        Outcome::deferred(|responder| responder.send(endless()))
+    }
+
+    #[test]
+    fn deferrals_in_a_row_are_limited() {
+        for (outcome, status) in [
+            (nested(MAX_DEFERRALS), 200),
+            (nested(MAX_DEFERRALS + 1), 500),
+            (nested(200_000), 500),
+            (chained(MAX_DEFERRALS), 200),
+            (chained(MAX_DEFERRALS + 1), 500),
+            (chained(200_000), 500),
+            (endless(), 500),
+            (nested(200_000).map(|response| response), 500),
+            (chained(MAX_DEFERRALS).map(|response| response), 200),
+            (endless().map(|response| response), 500),
+        ] {
+            assert_eq!(outcome.wait().status(), status);
+        }
+        // Never delivered.
+        drop(nested(200_000));
+        drop(nested(200_000).map(|response| response));
+    }
+
+    /// Each outcome is sent after the closure before it has returned.
+    #[test]
+    fn deferrals_over_time_are_not_limited() {
+        fn pass_on(sender: &mpsc::Sender<Responder>) -> Outcome {
+            let sender = sender.clone();
+            Outcome::deferred(move |responder| sender.send(responder).expect("the test waits"))
+        }
+        let (sender, responders) = mpsc::channel();
+        let first = pass_on(&sender);
+        let waiting = thread::spawn(move || first.wait().status());
+        for _ in 0..2 * MAX_DEFERRALS {
+            let responder: Responder = responders.recv().expect("a responder");
+            responder.send(pass_on(&sender));
+        }
+        let last: Responder = responders.recv().expect("a responder");
+        last.send(StatusCode::IM_A_TEAPOT);
+        assert_eq!(waiting.join().expect("no panic"), StatusCode::IM_A_TEAPOT);
+    }
+
+    #[test]
+    fn panic_in_a_closure_is_500() {
+        let panics = || Outcome::deferred(|_| panic!("on purpose"));
+        let inner = Outcome::deferred(move |responder| responder.send(panics()));
+        for outcome in [panics(), inner] {
+            assert_eq!(outcome.wait().status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}
