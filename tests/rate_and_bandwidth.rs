@@ -89,10 +89,57 @@ fn rate_limited_request_body_is_not_read() {
     client.end_input().expect_closed();
 }
 
-/// A page can read the 429; preflight requests are not counted.
+#[test]
+fn request_counts_once_on_the_wire_whatever_its_framing() {
+    let head =
+        |method: &str, fields: &str| format!("{method} / HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+    let with = |method, fields, body: &str| head(method, fields) + body;
+    let expects = "Expect: 100-continue\r\nContent-Length: 1\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (request, status) in [
+        (with("GET", "", ""), 200),
+        (with("GET", "Content-Length: 0\r\n", ""), 200),
+        (with("OPTIONS", "Content-Length: 0\r\n", ""), 200),
+        (with("POST", "Content-Length: 4\r\n", "text"), 200),
+        (with("POST", chunked, "0\r\n\r\n"), 200),
+        (with("POST", chunked, "1\r\na\r\n0\r\n\r\n"), 200),
+        (with("POST", expects, "a"), 200),
+        (
+            with("POST", "Content-Length: 100000\r\n", &"a".repeat(100_000)),
+            200,
+        ),
+        (with("POST", "Content-Length: 999999\r\n", ""), 413),
+        (with("POST", chunked, "no"), 400),
+        (with("GET", "Expect: tea\r\n", ""), 417),
+    ] {
+        let rate = format!("{NEVER}:3").parse().expect("a rate");
+        let drain = |request: &Request<'_>| {
+            let mut body = request.reader();
+            tws::Outcome::blocking(move || {
+                let read = std::io::copy(&mut body, &mut std::io::sink());
+                Response::text(read.is_ok().to_string())
+            })
+        };
+        let limit = RateLimit::new(tws::StreamingBody::new(drain, 200_000)).per_client(rate);
+        let server = TestServer::start(limit);
+        let line = request.lines().next().expect("a line");
+        let fields = request.lines().nth(2).expect("a field");
+        for expected in [status, status, status, 429] {
+            let mut client = server.client();
+            client.send(&request);
+            let mut response = client.response();
+            if response.status == 100 {
+                response = client.response();
+            }
+            assert_eq!(response.status, expected, "{line} {fields}");
+        }
+    }
+}
+
+/// A page can read the 429. Preflight requests count, too.
 #[test]
 fn rate_limited_cors_response_has_allow_origin() {
-    let (_folder, site) = site(&[&format!("--rate-limit={NEVER}"), "--cors=https://a.test"]);
+    let (_folder, site) = site(&[&format!("--rate-limit={NEVER}:3"), "--cors=https://a.test"]);
     let mut client = Client::connect(at(&site));
     let preflight_fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
     let asked = [
@@ -100,6 +147,7 @@ fn rate_limited_cors_response_has_allow_origin() {
         ("GET", 200),
         ("OPTIONS", 204),
         ("GET", 429),
+        ("OPTIONS", 429),
     ];
     for (method, status) in asked {
         let response = client.request(method, "/a.txt", preflight_fields);

@@ -43,6 +43,43 @@ pub struct Request<'a> {
     stream: Option<PipeReaderHandle>,
     client: ClientInfo,
     params: Vec<(String, String)>,
+    admission: Admission<'a>,
+}
+
+/// Whether [`Handler::admit`](crate::Handler::admit) was called for a request before, so that a
+/// middleware does not count the request twice. The copies that a router passes on share it with the
+/// request that the router was called with.
+#[derive(Debug)]
+enum Admission<'a> {
+    Own(AtomicBool),
+    Shared(&'a AtomicBool),
+}
+
+impl Admission<'_> {
+    fn flag(&self) -> &AtomicBool {
+        match self {
+            Self::Own(flag) => flag,
+            Self::Shared(flag) => flag,
+        }
+    }
+
+    fn to_own(&self) -> Admission<'static> {
+        Admission::Own(AtomicBool::new(self.flag().load(Ordering::Relaxed)))
+    }
+}
+
+/// Nothing is known of a new request.
+impl Default for Admission<'_> {
+    fn default() -> Self {
+        Self::Own(AtomicBool::new(false))
+    }
+}
+
+/// A clone is another request with the same history.
+impl Clone for Admission<'_> {
+    fn clone(&self) -> Self {
+        self.to_own()
+    }
 }
 
 impl<'a> Request<'a> {
@@ -60,11 +97,13 @@ impl<'a> Request<'a> {
             target: Cow::Borrowed(target),
             path,
             prefix_len: 0,
+            encoded_path: OnceLock::new(),
             fields,
             content: Cow::Borrowed(&[]),
             stream: None,
             client,
             params: Vec::new(),
+            admission: Admission::default(),
         }
     }
 
@@ -83,11 +122,33 @@ impl<'a> Request<'a> {
         self.stream.is_some()
     }
 
-    /// Returns whether the head announces content, which may be empty (RFC 9112 §6.3).
-    /// [`Handler::admit`](crate::Handler::admit) was called for such a request.
-    pub(crate) fn announces_content(&self) -> bool {
-        let framed = ["content-length", "transfer-encoding"];
-        framed.iter().any(|name| self.header(name).is_some())
+    /// Marks the request as one for which [`Handler::admit`](crate::Handler::admit) was called.
+    pub(crate) fn mark_admitted(&self) {
+        self.admission.flag().store(true, Ordering::Relaxed);
+    }
+
+    /// Undoes [`mark_admitted`](Self::mark_admitted), when the request is handled or rejected.
+    pub(crate) fn forget_admission(&self) {
+        self.admission.flag().store(false, Ordering::Relaxed);
+    }
+
+    /// As [`mark_admitted`](Self::mark_admitted), for a server that builds the request again.
+    pub(crate) fn admitted(self) -> Self {
+        self.mark_admitted();
+        self
+    }
+
+    /// Returns whether [`Handler::admit`](crate::Handler::admit) was called for the request before. The
+    /// header fields do not tell: a request with `Content-Length: 0` is not admitted, because it has no
+    /// content.
+    pub(crate) fn was_admitted(&self) -> bool {
+        self.admission.flag().load(Ordering::Relaxed)
+    }
+
+    /// Returns whether there is content, or was a question about it: that of a chunked request may turn
+    /// out to be empty.
+    pub(crate) fn may_have_content(&self) -> bool {
+        self.was_admitted() || self.is_streamed() || !self.content.is_empty()
     }
 
     /// Returns the method.
@@ -97,7 +158,6 @@ impl<'a> Request<'a> {
 
     /// Returns the protocol version of the request, HTTP/1.0 or HTTP/1.1.
     pub fn version(&self) -> Version {
-            encoded_path: OnceLock::new(),
         self.version
     }
 
@@ -257,11 +317,13 @@ impl<'a> Request<'a> {
             target: Cow::Owned(self.target.into_owned()),
             path: Cow::Owned(self.path.into_owned()),
             prefix_len: self.prefix_len,
+            encoded_path: self.encoded_path,
             fields: self.fields.into_owned(),
             content: Cow::Owned(self.content.into_owned()),
             stream: self.stream,
             client: self.client,
             params: self.params,
+            admission: self.admission.to_own(),
         }
     }
 
@@ -275,17 +337,20 @@ impl<'a> Request<'a> {
             target: Cow::Borrowed(&self.target),
             path: Cow::Borrowed(&self.path),
             prefix_len: self.prefix_len,
+            encoded_path: OnceLock::new(),
             fields: self.fields.reborrow(),
             content: Cow::Borrowed(&self.content),
             stream: self.stream.clone(),
             client: self.client,
             params,
+            admission: Admission::Shared(self.admission.flag()),
         }
     }
 
     /// Returns the request with `len` more bytes of its path, whole segments, as the prefix.
     pub(crate) fn nested_below(mut self, len: usize) -> Self {
         self.prefix_len += len;
+        self.encoded_path = OnceLock::new();
         self
     }
 }
@@ -317,12 +382,13 @@ impl Request<'static> {
             target: Cow::Owned(target.to_owned()),
             path: Cow::Owned(path),
             prefix_len: 0,
-            encoded_path: self.encoded_path,
+            encoded_path: OnceLock::new(),
             fields: Fields::default(),
             content: Cow::Borrowed(&[]),
             stream: None,
             client: ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
+            admission: Admission::default(),
         })
     }
 
@@ -337,7 +403,6 @@ impl Request<'static> {
     }
 
     /// Sets the content and adds its Content-Length.
-            encoded_path: OnceLock::new(),
     pub fn with_content(mut self, content: impl Into<Vec<u8>>) -> Self {
         let content = content.into();
         self.fields
@@ -350,7 +415,6 @@ impl Request<'static> {
     ///
     /// # Panics
     ///
-        self.encoded_path = OnceLock::new();
     /// If the name or the value is not valid in a header field.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
@@ -382,7 +446,6 @@ pub(crate) fn get_with(fields: &[(&str, &str)]) -> Request<'static> {
         })
 }
 
-            encoded_path: OnceLock::new(),
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -114,7 +114,10 @@ impl Handler for BasicAuth {
         if let Claim::Missing = claim {
             return BodyPolicy::Reject(challenge(request));
         }
-        match (claim, self.inner.admit(request)) {
+        // Without effect on what counts requests: the handler is asked again when the password is
+        // verified.
+        let question = request.clone().admitted();
+        match (claim, self.inner.admit(&question)) {
             (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
                 max: MAX_UNWANTED_BYTES,
             },
@@ -124,7 +127,10 @@ impl Handler for BasicAuth {
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.claim(request) {
-            Claim::Verified => self.inner.reject(request, rejection),
+            Claim::Verified => {
+                request.forget_admission();
+                self.inner.reject(request, rejection)
+            }
             // An unauthenticated client learns nothing about the handler.
             Claim::Missing | Claim::Unverified(_) => {
                 error_page::instead_of(rejection.into(), request.fields())
@@ -136,9 +142,9 @@ impl Handler for BasicAuth {
 /// Calls the handler. The body may have been read although the handler rejects it, because the client
 /// was not authenticated yet.
 fn call_inner(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
-    if request.announces_content()
-        && let BodyPolicy::Reject(response) = inner.admit(request)
-    {
+    let may_have_content = request.may_have_content();
+    request.forget_admission();
+    if may_have_content && let BodyPolicy::Reject(response) = inner.admit(request) {
         return response.closing().into();
     }
     inner.handle(request)
@@ -264,6 +270,41 @@ mod tests {
                 Body::Bytes(bytes) => assert_eq!(bytes, &format!("in {path} 0")),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// A limit inside counts only what authenticated clients send, once, and denies it also if the body
+    /// was read before the password was verified.
+    #[test]
+    fn rate_limit_inside_counts_each_request_once() {
+        let client = ([192, 0, 2, 1], 50_000).into();
+        let post = |login: &str| with(Request::post("/post", "a"), login).with_client_addr(client);
+        let as_server = |handler: &BasicAuth, login: &str| {
+            match handler.admit(&post(login)) {
+                BodyPolicy::Reject(response) => response,
+                _ => handler.handle(&post(login).admitted()).wait(),
+            }
+            .status()
+            .as_u16()
+        };
+        let limit = || {
+            let limit = crate::RateLimit::new(Application);
+            limit.per_client("0.0001:2".parse().expect("a rate"))
+        };
+        let handler = BasicAuth::new(limit(), credentials());
+        let logins = ["ana:wrong", "ana:secret", "ana:secret", "ana:secret"];
+        let statuses = logins.map(|login| as_server(&handler, login));
+        assert_eq!(statuses, [401, 200, 200, 429]);
+        let handler = BasicAuth::new(limit(), credentials());
+        for (how, status) in [("handle", 200), ("reject", 418), ("reject", 429)] {
+            let response = if how == "handle" {
+                handler.handle(&post("ana:secret")).wait()
+            } else {
+                let _ = handler.admit(&post("ana:secret"));
+                let rejection = Rejection::bad_request("no");
+                handler.reject(&post("ana:secret").admitted(), rejection)
+            };
+            assert_eq!(response.status(), status, "{how}");
         }
     }
 

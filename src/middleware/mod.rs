@@ -2,8 +2,9 @@
 //! implements all methods of [`Handler`](crate::Handler), those about bodies too.
 //!
 //! The program chooses the order. [`Cors`] belongs outside `BasicAuth`, because browsers send
-//! preflights without credentials. [`RateLimit`] belongs between them: a request above the rate is no
-//! attempt at a password, and the page that sent it can read the response.
+//! preflights without credentials. [`RateLimit`] belongs outside both: every request counts, preflights
+//! too, and a request above the rate is no attempt at a password. With [`RateLimit::readable_by`], the
+//! page that sent it can read the response.
 
 #[cfg(feature = "auth")]
 mod basic_auth;

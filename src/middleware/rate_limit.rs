@@ -14,12 +14,13 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
+use ::http::{HeaderValue, StatusCode};
 
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Outcome};
-use crate::http::{Rejection, Request, Response, error_page};
+use crate::http::{Rejection, Request, Response, cors, error_page};
+use crate::site::Origin;
 
 /// A request rate with a burst: `10` (10 per second), `0.5` (one in two seconds), `10:50` (10 per
 /// second, up to 50 at once after a pause). Without the second number the burst is the rate, rounded
@@ -98,8 +99,9 @@ impl FromStr for Rate {
 /// not report it, all requests from that address count as one connection. Peers on Unix sockets have
 /// no address and are not limited.
 ///
-/// A request counts once, when its head is received. A denied request does not count. A malformed
-/// request does not reach this handler; its connection is closed.
+/// A request counts once, when its head is received, whatever its framing: with a body that is read,
+/// streamed or rejected, with an empty body, or without one. A denied request does not count. A
+/// malformed request does not reach this handler; its connection is closed.
 ///
 /// Each of the two limits uses about 2 MiB of memory for 65,536 clients. If more clients exceed their
 /// rate at the same time, those that exceed it least are forgotten.
@@ -127,6 +129,8 @@ pub struct RateLimit {
     clock: fn() -> Instant,
     clients: Option<RateTable>,
     connections: Option<RateTable>,
+    /// The value of Access-Control-Allow-Origin in the 429 responses.
+    origin: Option<HeaderValue>,
 }
 
 impl RateLimit {
@@ -142,6 +146,7 @@ impl RateLimit {
             clock,
             clients: None,
             connections: None,
+            origin: None,
         }
     }
 
@@ -157,8 +162,19 @@ impl RateLimit {
         self
     }
 
-    /// Counts a request. Returns the 429 response if it exceeds a limit.
+    /// Permits pages of `origin` to read the 429 responses. [`Cors`](crate::Cors) belongs inside this
+    /// limit, so that preflight requests count, and cannot add the field to them.
+    pub fn readable_by(mut self, origin: &Origin) -> Self {
+        self.origin = HeaderValue::try_from(origin.as_str()).ok();
+        self
+    }
+
+    /// Counts a request, unless it was counted when the handler was asked about its body. Returns the
+    /// 429 response if it exceeds a limit.
     fn deny(&self, request: &Request<'_>) -> Option<Response> {
+        if request.was_admitted() {
+            return None;
+        }
         let client = ClientKey::of(request.client_addr().ip())?;
         let now = (self.clock)().saturating_duration_since(self.start);
         let RateExceeded { retry_after } = self.take(client, request.client_addr(), now).err()?;
@@ -166,7 +182,11 @@ impl RateLimit {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
         let page = error_page::instead_of(plain.with_status(status), request.fields());
-        Some(page.with_header(RETRY_AFTER, seconds))
+        let mut page = page.with_header(RETRY_AFTER, seconds);
+        if let Some(origin) = &self.origin {
+            cors::add_origin(origin, page.headers_mut());
+        }
+        Some(page)
     }
 
     fn take(&self, client: ClientKey, peer: SocketAddr, now: Duration) -> Result<(), RateExceeded> {
@@ -187,24 +207,33 @@ impl RateLimit {
 
 impl Handler for RateLimit {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        // A request with a body was counted in `admit`.
-        if !request.announces_content()
-            && let Some(response) = self.deny(request)
-        {
+        if let Some(response) = self.deny(request) {
             return response.into();
         }
-        self.inner.handle(request)
+        let outcome = self.inner.handle(request);
+        // Programs and tests may call a handler with the same request again.
+        request.forget_admission();
+        outcome
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        match self.deny(request) {
+        let policy = match self.deny(request) {
             Some(response) => BodyPolicy::Reject(response),
             None => self.inner.admit(request),
-        }
+        };
+        // Last, because a limit inside this one counts the request too.
+        request.mark_admitted();
+        policy
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        self.inner.reject(request, rejection)
+        // A request with an unknown expectation is rejected without a question about its body.
+        if let Some(response) = self.deny(request) {
+            return response.closing();
+        }
+        let response = self.inner.reject(request, rejection);
+        request.forget_admission();
+        response
     }
 }
 

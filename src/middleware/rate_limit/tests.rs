@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use ::http::Method;
 use proptest::prelude::*;
 
 use super::*;
@@ -143,6 +144,74 @@ fn request_with_body_counts_once_before_the_body_is_read() {
     }
     let rejected = handler.reject(&post, Rejection::bad_request("no"));
     assert_eq!(rejected.status(), 400);
+}
+
+/// A server calls `handle` alone, `admit` and then `handle` or `reject` of the request that it built
+/// again, or `reject` alone. So do programs that call a handler without a server, with one request.
+#[test]
+fn request_counts_once_whatever_its_framing() {
+    type Call = fn(&dyn Handler, &Request<'static>);
+    let handle: Call = |handler, request| drop(handler.handle(request).wait());
+    let admit_and_handle: Call = |handler, request| {
+        let _ = handler.admit(request);
+        handler.handle(request).wait();
+    };
+    let as_server: Call = |handler, request| {
+        let _ = handler.admit(&request.clone());
+        handler.handle(&request.clone().admitted()).wait();
+    };
+    let admit_and_reject: Call = |handler, request| {
+        let _ = handler.admit(request);
+        handler.reject(request, Rejection::bad_request("no"));
+    };
+    let reject: Call = |handler, request| {
+        handler.reject(request, Rejection::bad_request("no"));
+    };
+    let empty = Request::get("/in").with_header("Content-Length", "0");
+    let preflight =
+        Request::new(Method::OPTIONS, "/in").with_header("Access-Control-Request-Method", "PUT");
+    for (name, request, call) in [
+        ("no content", Request::get("/in"), handle),
+        ("Content-Length: 0", empty, handle),
+        ("no body in a POST", Request::post("/in", ""), handle),
+        ("not admitted", Request::post("/in", "a"), handle),
+        ("admitted", Request::post("/in", "a"), admit_and_handle),
+        (
+            "admitted, empty",
+            Request::post("/in", ""),
+            admit_and_handle,
+        ),
+        ("by a server", Request::post("/in", "a"), as_server),
+        ("rejected body", Request::post("/in", "a"), admit_and_reject),
+        ("unknown expectation", Request::get("/in"), reject),
+        ("OPTIONS", Request::new(Method::OPTIONS, "/in"), handle),
+        ("preflight", preflight, handle),
+    ] {
+        for wrap in [alone, in_another, below_a_prefix] {
+            let handler = wrap(limited().per_client(rate("0.1:3")));
+            let request = from(request.clone(), "192.0.2.1:1");
+            for _ in 0..2 {
+                call(&*handler, &request);
+            }
+            let next = from(Request::get("/in"), "192.0.2.1:1");
+            let statuses = [(); 2].map(|()| handler.handle(&next).wait().status().as_u16());
+            assert_eq!(statuses, [200, 429], "{name}");
+        }
+    }
+}
+
+fn alone(limit: RateLimit) -> Box<dyn Handler> {
+    Box::new(limit)
+}
+
+fn in_another(limit: RateLimit) -> Box<dyn Handler> {
+    let outer = RateLimit::with_clock(limit, now).per_connection(rate("0.1:3"));
+    Box::new(outer)
+}
+
+/// The limit gets a copy of the request that the router derives.
+fn below_a_prefix(limit: RateLimit) -> Box<dyn Handler> {
+    Box::new(crate::Router::new().nest("/in", limit))
 }
 
 /// However many clients come, an entry that is over its rate is not evicted before others.

@@ -141,10 +141,18 @@ impl Machine {
         let request = head.request(bytes, self.client(&head.fields(bytes), cx));
         match &self.state {
             State::Exchange(ExchangeState::HandlingBody(pending)) => {
-                request.with_borrowed_content(&pending.body.bytes)
+                request
+                    .with_borrowed_content(&pending.body.bytes)
+                    .admitted()
             }
             State::Exchange(ExchangeState::Streaming(_, writer)) => {
-                request.with_stream(writer.reader_handle())
+                request.with_stream(writer.reader_handle()).admitted()
+            }
+            // An unknown expectation is rejected before the handler is asked about the body.
+            State::Exchange(ExchangeState::Rejecting(_, rejection))
+                if rejection.status() != StatusCode::EXPECTATION_FAILED =>
+            {
+                request.admitted()
             }
             _ => request,
         }

@@ -75,16 +75,17 @@ fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
     })
 }
 
-/// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication.
+/// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication; they
+/// count against the rate limit like any other request.
 fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> BoxHandler {
     let mut app = BoxHandler::new(app);
     if let Some(auth) = auth {
         app = auth(app);
     }
-    app = limit_rate(app, settings);
     if let Some(origin) = &settings.cors {
         app = BoxHandler::new(Cors::new(app, origin));
     }
+    app = limit_rate(app, settings);
     if let Some(threshold) = settings.slow_log {
         app = BoxHandler::new(SlowLog::new(app, threshold));
     }
@@ -97,6 +98,10 @@ pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
         return app;
     }
     let limited = RateLimit::new(app);
+    let limited = match &settings.cors {
+        Some(origin) => limited.readable_by(origin),
+        None => limited,
+    };
     let limited = match settings.rate_limit {
         Some(rate) => limited.per_client(rate),
         None => limited,
