@@ -10,6 +10,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
 use super::password_pool::{Login, PasswordPool, Verdict};
+use super::rate_limit::RateExceeded;
+use crate::client_key::ClientKey;
 use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
@@ -19,9 +21,16 @@ use crate::http::{Rejection, Request, Response, error_page};
 /// Basic authentication transmits passwords in clear text: without TLS, they can be read on the network
 /// path.
 ///
-/// Password hashes are slow by design. They are verified on threads of their own, two at a time; when
-/// too many requests wait for one, further ones get a 503. Logins that were accepted are cached as
-/// keyed hashes in memory, and requests with them are passed on at once.
+/// Password hashes are slow by design. They are verified on threads of their own, two at a time and one
+/// of each client; clients take turns. When too many requests wait, further ones of the clients with the
+/// most of them get a 503. Logins that were accepted are cached as keyed hashes in memory, and requests
+/// with them are passed on at once.
+///
+/// A client that sends more than 20 wrong passwords, or one every five seconds, gets a 429 with
+/// `Retry-After` for each login that is not cached, without a verification. A client is an IPv4 address
+/// or an IPv6 network of 64 bits, as [`Request::client_addr`] returns it; behind a proxy that is not
+/// trusted all clients are one. Peers on Unix sockets take turns as one client, and their failures are
+/// not limited.
 ///
 /// The body of a request without well-formed credentials is not read. The body of a request whose
 /// credentials are not verified yet is read as far as the handler admits (or up to 64 KiB where it
@@ -51,6 +60,8 @@ enum Claim {
     Unverified(Login),
     /// A login that was accepted before.
     Verified,
+    /// Well-formed ones of a client that has sent too many wrong passwords.
+    Limited(RateExceeded),
 }
 
 impl BasicAuth {
@@ -70,7 +81,13 @@ impl BasicAuth {
                 Claim::Missing
             }
             Some(login) if self.passwords.is_cached(&login) => Claim::Verified,
-            Some(login) => Claim::Unverified(login),
+            Some(login) => match self.passwords.check_failures(client_key(request)) {
+                Ok(()) => Claim::Unverified(login),
+                Err(exceeded) => {
+                    explain_limit();
+                    Claim::Limited(exceeded)
+                }
+            },
         }
     }
 }
@@ -80,7 +97,9 @@ impl Handler for BasicAuth {
         match self.claim(request) {
             Claim::Missing => challenge(request).into(),
             Claim::Verified => call_inner(&*self.inner, request),
+            Claim::Limited(exceeded) => exceeded.response(request).into(),
             Claim::Unverified(login) => {
+                let client = client_key(request);
                 let inner = Arc::clone(&self.inner);
                 let passwords = Arc::clone(&self.passwords);
                 let request = request.clone().into_owned();
@@ -93,6 +112,10 @@ impl Handler for BasicAuth {
                             );
                             responder.send(challenge(&request));
                         }
+                        Verdict::TooManyFailures(exceeded) => {
+                            explain_limit();
+                            responder.send(exceeded.response(&request));
+                        }
                         Verdict::Overloaded => {
                             responder.send(Response::unavailable(
                                 "too many sign-in attempts in progress; try again",
@@ -103,7 +126,7 @@ impl Handler for BasicAuth {
                             responder.send(call_inner(&*inner, &request));
                         }
                     };
-                    passwords.verify(login, Box::new(on_verdict));
+                    passwords.verify(client, login, Box::new(on_verdict));
                 })
             }
         }
@@ -111,8 +134,10 @@ impl Handler for BasicAuth {
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let claim = self.claim(request);
-        if let Claim::Missing = claim {
-            return BodyPolicy::Reject(challenge(request));
+        match claim {
+            Claim::Missing => return BodyPolicy::Reject(challenge(request)),
+            Claim::Limited(exceeded) => return BodyPolicy::Reject(exceeded.response(request)),
+            Claim::Unverified(_) | Claim::Verified => {}
         }
         // Without effect on what counts requests: the handler is asked again when the password is
         // verified.
@@ -132,7 +157,7 @@ impl Handler for BasicAuth {
                 self.inner.reject(request, rejection)
             }
             // An unauthenticated client learns nothing about the handler.
-            Claim::Missing | Claim::Unverified(_) => {
+            Claim::Missing | Claim::Unverified(_) | Claim::Limited(_) => {
                 error_page::instead_of(rejection.into(), request.fields())
             }
         }
@@ -148,6 +173,17 @@ fn call_inner(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
         return response.closing().into();
     }
     inner.handle(request)
+}
+
+fn client_key(request: &Request<'_>) -> Option<ClientKey> {
+    ClientKey::of(request.client_addr().ip())
+}
+
+fn explain_limit() {
+    explain!(
+        "password",
+        "the client has sent too many wrong passwords: 429"
+    );
 }
 
 fn challenge(request: &Request<'_>) -> Response {

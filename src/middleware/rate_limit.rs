@@ -61,6 +61,19 @@ impl Rate {
         Ok(Self { interval, burst })
     }
 
+    /// One event per interval, which must be shorter than 584 years, with bursts of at least one.
+    pub(super) const fn every(interval: Duration, burst: u32) -> Self {
+        Self {
+            interval: interval.as_nanos() as u64,
+            burst,
+        }
+    }
+
+    #[cfg(all(test, feature = "auth"))]
+    pub(super) fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// How far a client's TAT may be ahead of now for another request, in nanoseconds.
     fn tolerance(self) -> u64 {
         self.interval * u64::from(self.burst - 1)
@@ -177,12 +190,8 @@ impl RateLimit {
         }
         let client = ClientKey::of(request.client_addr().ip())?;
         let now = (self.clock)().saturating_duration_since(self.start);
-        let RateExceeded { retry_after } = self.take(client, request.client_addr(), now).err()?;
-        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
-        let page = error_page::instead_of(plain.with_status(status), request.fields());
-        let mut page = page.with_header(RETRY_AFTER, seconds);
+        let exceeded = self.take(client, request.client_addr(), now).err()?;
+        let mut page = exceeded.response(request);
         if let Some(origin) = &self.origin {
             cors::add_origin(origin, page.headers_mut());
         }
@@ -239,13 +248,13 @@ impl Handler for RateLimit {
 
 /// Identifies the requests that are counted together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct RateKey {
+pub(super) struct RateKey {
     address: [u8; 16],
     port: u16,
 }
 
 impl RateKey {
-    fn for_client(client: ClientKey) -> Self {
+    pub(super) fn for_client(client: ClientKey) -> Self {
         Self {
             address: client.octets(),
             port: 0,
@@ -283,20 +292,32 @@ type Bucket = [RateEntry; BUCKET_ENTRIES];
 /// assigns each rate key to one bucket, so that a client cannot choose to collide with another. Each
 /// bucket has its own lock.
 #[derive(Debug)]
-struct RateTable {
+pub(super) struct RateTable {
     rate: Rate,
     hash_key: RandomState,
     buckets: Box<[Mutex<Bucket>]>,
 }
 
 /// The request exceeds the rate; another one is accepted after this time.
-#[derive(Debug, PartialEq, Eq)]
-struct RateExceeded {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RateExceeded {
     retry_after: Duration,
 }
 
+impl RateExceeded {
+    /// Makes the 429 response, with Retry-After in seconds.
+    pub(super) fn response(self, request: &Request<'_>) -> Response {
+        let RateExceeded { retry_after } = self;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
+        let page = error_page::instead_of(plain.with_status(status), request.fields());
+        page.with_header(RETRY_AFTER, seconds)
+    }
+}
+
 impl RateTable {
-    fn new(rate: Rate, buckets: usize) -> Self {
+    pub(super) fn new(rate: Rate, buckets: usize) -> Self {
         Self {
             rate,
             hash_key: RandomState::new(),
@@ -305,27 +326,46 @@ impl RateTable {
     }
 
     /// Counts one request at `now`, a time since any fixed point.
-    fn take(&self, key: RateKey, now: Duration) -> Result<(), RateExceeded> {
-        // 64 bits of nanoseconds are 584 years.
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    pub(super) fn take(&self, key: RateKey, now: Duration) -> Result<(), RateExceeded> {
         self.with_bucket(key, |bucket| {
             let entry = entry_for(key, bucket);
-            let tat = if entry.key == key {
-                entry.tat.max(now)
-            } else {
-                now
-            };
-            let ahead = tat - now;
-            if let early @ 1.. = ahead.saturating_sub(self.rate.tolerance()) {
-                let retry_after = Duration::from_nanos(early);
-                return Err(RateExceeded { retry_after });
-            }
+            let tat = self.conforming_tat(key, entry, now)?;
             *entry = RateEntry {
                 key,
                 tat: tat.saturating_add(self.rate.interval),
             };
             Ok(())
         })
+    }
+
+    /// Returns what [`take`](Self::take) would, without counting.
+    pub(super) fn check(&self, key: RateKey, now: Duration) -> Result<(), RateExceeded> {
+        self.with_bucket(key, |bucket| {
+            self.conforming_tat(key, entry_for(key, bucket), now)
+                .map(drop)
+        })
+    }
+
+    /// Returns the theoretical arrival time, not before now.
+    fn conforming_tat(
+        &self,
+        key: RateKey,
+        entry: &RateEntry,
+        now: Duration,
+    ) -> Result<u64, RateExceeded> {
+        // 64 bits of nanoseconds are 584 years.
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let tat = if entry.key == key {
+            entry.tat.max(now)
+        } else {
+            now
+        };
+        match (tat - now).saturating_sub(self.rate.tolerance()) {
+            0 => Ok(tat),
+            early => Err(RateExceeded {
+                retry_after: Duration::from_nanos(early),
+            }),
+        }
     }
 
     /// Takes back one request that was not served.
