@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+#[cfg(feature = "auth")]
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+#[cfg(feature = "auth")]
+use crate::support::Client;
 use crate::support::TwsProcess;
 
 /// "secret" hashed by crypt(3) with bcrypt's lowest cost.
@@ -115,6 +119,44 @@ mod auth {
             "POST /a.txt HTTP/1.1\r\nHost: test\r\n{ANA}Content-Length: 9\r\n\r\n123456789"
         ));
         assert_eq!(client.response().status, 405);
+    }
+
+    /// More connections of one client with wrong passwords than fit into its queue: it gets 401, then
+    /// 429 or 503; another client is let in, and stays in.
+    #[test]
+    fn flood_of_wrong_passwords_does_not_lock_others_out() {
+        let (_folder, site) = guarded(&[".", "--bind=0.0.0.0"]);
+        let address = SocketAddr::from(([127, 0, 0, 1], site.address.port()));
+        let attack = format!("GET /a.txt HTTP/1.1\r\nHost: test\r\n{WRONG}\r\n");
+        let mut attackers: Vec<_> = (0..80)
+            .map(|_| {
+                let mut attacker = Client::connect_from([127, 0, 0, 2], address);
+                attacker.send(&attack);
+                attacker
+            })
+            .collect();
+        let mut client = Client::connect(address);
+        assert_eq!(client.request("GET", "/a.txt", ANA).status, 200);
+        let mut statuses = std::collections::BTreeSet::new();
+        for attacker in &mut attackers {
+            let reply = attacker.reply();
+            statuses.insert(reply.status);
+            if reply.status == 429 {
+                assert!(reply.field("Retry-After").is_some());
+            }
+        }
+        assert!(statuses.is_subset(&[401, 429, 503].into()), "{statuses:?}");
+        assert!(statuses.is_superset(&[401, 429].into()), "{statuses:?}");
+        // It has no body to read either.
+        let mut attacker = Client::connect_from([127, 0, 0, 2], address);
+        attacker.send(format!(
+            "POST /a.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n{WRONG}\r\n"
+        ));
+        assert_eq!(attacker.reply().status, 429);
+        // Logins that were accepted are known at every address.
+        let mut other = Client::connect_from([127, 0, 0, 2], address);
+        assert_eq!(other.request("GET", "/a.txt", ANA).status, 200);
+        assert_eq!(client.request("GET", "/a.txt", ANA).status, 200);
     }
 
     #[test]
