@@ -495,6 +495,32 @@ fn two_servers_in_one_process_have_separate_stats() {
     assert_eq!(kept.get("/").text(), "first");
 }
 
+/// 200,000 deferred outcomes, in each other or made one after the other, neither overflow a stack nor
+/// keep the event loop.
+#[test]
+fn chains_of_deferred_outcomes_are_bounded() {
+    fn endless() -> Outcome {
+        Outcome::deferred(|responder| responder.send(endless()))
+    }
+    fn nested(depth: usize) -> Outcome {
+        (0..depth).fold(Response::text("end").into(), |inner, _| {
+            Outcome::deferred(move |responder| responder.send(inner))
+        })
+    }
+    let router = Router::new()
+        .get("/", |_: &Request<'_>| Response::text("fine"))
+        .get("/few", |_: &Request<'_>| nested(100))
+        .get("/many", |_: &Request<'_>| nested(200_000))
+        .get("/endless", |_: &Request<'_>| endless());
+    let server = TestServer::configured(router, |config| {
+        config.workers = Some(std::num::NonZeroUsize::MIN);
+    });
+    let mut client = server.client();
+    for (path, status) in [("/few", 200), ("/many", 500), ("/endless", 500), ("/", 200)] {
+        assert_eq!(client.get(path).status, status, "{path}");
+    }
+}
+
 #[test]
 fn shut_down_within_shortens_running_drain() {
     let (_release, released) = mpsc::channel::<()>();
