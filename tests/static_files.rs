@@ -42,6 +42,44 @@ fn tree() -> TempDir {
     folder
 }
 
+/// A program or a wrong clock has set a modification time in the future.
+#[test]
+fn download_of_a_file_from_the_future_resumes_by_its_tag() {
+    let folder = tree();
+    let path = folder.path().join("ten.txt");
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    let time = SystemTime::now() + Duration::from_secs(365 * 86_400);
+    file.set_modified(time).expect("a time");
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    let whole = client.get("/ten.txt");
+    let tag = whole.field("ETag").expect("a tag").to_owned();
+    let date = whole.field("Last-Modified").expect("a date").to_owned();
+    assert!(!tag.starts_with("W/"), "{tag}");
+    let time = |text: &str| httpdate::parse_http_date(text).expect("a date");
+    assert!(time(&date) <= time(whole.field("Date").expect("a date")));
+    for (validator, status) in [(&tag, 206), (&date, 200)] {
+        let fields = format!("Range: bytes=5-\r\nIf-Range: {validator}\r\n");
+        let reply = client.request("GET", "/ten.txt", &fields);
+        assert_eq!(reply.status, status, "{validator}");
+    }
+    for (fields, status) in [
+        (format!("If-None-Match: {tag}\r\n"), 304),
+        (format!("If-Modified-Since: {date}\r\n"), 304),
+        (format!("If-Match: {tag}\r\n"), 200),
+        (
+            "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(),
+            200,
+        ),
+    ] {
+        assert_eq!(
+            client.request("GET", "/ten.txt", &fields).status,
+            status,
+            "{fields}"
+        );
+    }
+}
+
 #[test]
 fn paths_of_file_tree_get_expected_status() {
     let folder = tree();
