@@ -84,6 +84,61 @@ fn json_line_has_bytes_status_duration_and_outcome() {
 }
 
 #[test]
+#[cfg(feature = "auth")]
+fn lines_name_the_authenticated_user() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("big.bin"), pattern(3_000_000)).expect("write file");
+    let users = crate::middleware::USERS;
+    fs::write(folder.path().join("users.txt"), users).expect("write file");
+    for (format, index) in [("common", 2), ("combined", 2), ("json", 0)] {
+        let format_flag = format!("--log-format={format}");
+        let args = [
+            ".",
+            "--auth-file=users.txt",
+            "--workers=1",
+            "--upload",
+            &format_flag,
+        ];
+        let mut server = TwsProcess::start(folder.path(), &args);
+        let user = |line: &str| {
+            if format == "json" {
+                let value: Value = serde_json::from_str(line).expect("JSON");
+                value["user"].as_str().unwrap_or("-").to_owned()
+            } else {
+                line.split(' ').nth(index).expect("a field").to_owned()
+            }
+        };
+        let ana = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
+        let wrong = "Authorization: Basic YW5hOndyb25n\r\n";
+        let too_large = format!("{ana}Content-Length: 99999999999\r\n");
+        for (method, path, fields, expected) in [
+            ("GET", "/big.bin", "", "-"),
+            ("GET", "/big.bin", wrong, "-"),
+            // Verified on a thread, then known.
+            ("GET", "/big.bin", ana, "ana"),
+            ("GET", "/big.bin", ana, "ana"),
+            ("HEAD", "/none", ana, "ana"),
+            // A listing and an archive, which are made by jobs.
+            ("GET", "/", ana, "ana"),
+            ("DELETE", "/big.bin", ana, "ana"),
+            ("PUT", "/new.txt", &too_large, "ana"),
+            ("GET", "/big.bin", wrong, "-"),
+        ] {
+            let mut client = server.client();
+            client.send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{fields}\r\n"
+            ));
+            client.rest().expect("a response");
+            assert_eq!(
+                user(&server.line()),
+                expected,
+                "{format} {method} {path} {fields}"
+            );
+        }
+    }
+}
+
+#[test]
 fn unread_stdout_pipe_does_not_block_requests() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     fs::write(folder.path().join("small.txt"), "small").expect("write file");

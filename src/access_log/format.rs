@@ -99,7 +99,9 @@ impl Renderer {
 
     fn common(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
         let timestamp = self.timestamp.format(time, "%d/%b/%Y:%H:%M:%S +0000");
-        push(out, format_args!("{} - - [{timestamp}]", ip(record)));
+        push(out, format_args!("{} - ", ip(record)));
+        push_user(out, record.user.as_deref());
+        push(out, format_args!(" [{timestamp}]"));
         let line = Some(&record.line[..]).filter(|line| !line.is_empty());
         push_field(out, line);
         push(out, format_args!(" {} ", record.status.as_u16()));
@@ -119,6 +121,7 @@ impl Renderer {
             time: format!("{timestamp}.{:03}Z", since.subsec_millis()),
             ip: ip(record),
             port: record.client_addr.port(),
+            user: record.user.as_deref(),
             method: request.map(|request| request.method.as_str()),
             target: request.map(|request| text(request.target)),
             protocol: request.map(|request| text(request.protocol)),
@@ -143,6 +146,7 @@ struct JsonLine<'a> {
     time: String,
     ip: IpAddr,
     port: u16,
+    user: Option<&'a str>,
     method: Option<&'a str>,
     target: Option<Cow<'a, str>>,
     protocol: Option<Cow<'a, str>>,
@@ -203,6 +207,15 @@ fn push_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     out.extend_from_slice(b" \"");
     push_escaped(out, field.unwrap_or(b"-"), b"\\\"");
     out.push(b'"');
+}
+
+/// Appends a user name, or a dash. It stays one word: spaces are escaped too, as is the name `-`.
+fn push_user(out: &mut Vec<u8>, user: Option<&str>) {
+    match user {
+        None => out.push(b'-'),
+        Some("-") => push_escaped(out, b"-", b"-"),
+        Some(user) => push_escaped(out, user.as_bytes(), b" \\\""),
+    }
 }
 
 /// Appends bytes, with those of `special` and all that is not printable ASCII as `\xHH`, as nginx does.

@@ -257,6 +257,7 @@ impl LogSender {
         let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
         self.batch.bytes += size_of::<TimedRecord>()
             + record.line.len()
+            + record.user.as_ref().map_or(0, |user| user.len())
             + optional(&record.referer)
             + optional(&record.user_agent);
         self.batch.records.push(TimedRecord {

@@ -24,6 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn record(line: impl AsRef<[u8]>) -> Record {
     Record {
         client_addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 4321)),
+        user: None,
         line: line.as_ref().to_vec(),
         referer: None,
         user_agent: None,
@@ -61,7 +62,7 @@ fn request_is_rendered_in_each_format() {
         ),
         (
             Format::Json,
-            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":4321,\"method\":\"GET\",\"target\":\"/a%20b.html?q=1\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,\"duration_ms\":1.500,\"outcome\":\"complete\",\"referer\":\"http://h/\",\"user_agent\":\"Mozilla/5.0 (X11)\"}\n",
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":4321,\"user\":null,\"method\":\"GET\",\"target\":\"/a%20b.html?q=1\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,\"duration_ms\":1.500,\"outcome\":\"complete\",\"referer\":\"http://h/\",\"user_agent\":\"Mozilla/5.0 (X11)\"}\n",
         ),
     ];
     for (format, line) in table {
@@ -89,11 +90,41 @@ fn malformed_request_is_rendered_in_each_format() {
         ),
         (
             Format::Json,
-            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":1,\"method\":null,\"target\":null,\"protocol\":null,\"status\":408,\"bytes\":0,\"duration_ms\":0.000,\"outcome\":\"aborted\",\"referer\":null,\"user_agent\":null}\n",
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":1,\"user\":null,\"method\":null,\"target\":null,\"protocol\":null,\"status\":408,\"bytes\":0,\"duration_ms\":0.000,\"outcome\":\"aborted\",\"referer\":null,\"user_agent\":null}\n",
         ),
     ];
     for (format, line) in table {
         assert_eq!(render(format, &empty), line);
+    }
+}
+
+#[test]
+fn user_is_one_escaped_word() {
+    for (user, word, json) in [
+        ("ana", "ana", r#""ana""#),
+        (
+            "ana.b@example.org",
+            "ana.b@example.org",
+            r#""ana.b@example.org""#,
+        ),
+        ("Ana B", r"Ana\x20B", r#""Ana B""#),
+        ("-", r"\x2D", r#""-""#),
+        (
+            "ñ\"\\[x] - [",
+            r"\xC3\xB1\x22\x5C[x]\x20-\x20[",
+            r#""\u00f1\"\\[x] - [""#,
+        ),
+    ] {
+        let mut record = record("GET / HTTP/1.1");
+        record.user = Some(user.into());
+        for format in [Format::Common, Format::Combined] {
+            let line = render(format, &record);
+            let start = format!("192.0.2.7 - {word} [10/Oct/2000:13:55:36 +0000] \"GET");
+            assert!(line.starts_with(&start), "{line}");
+        }
+        let line = render(Format::Json, &record);
+        assert!(line.contains(&format!(r#","user":{json},"#)), "{line}");
+        assert_eq!(render(Format::AccessCount, &record), "/|192.0.2.7|4321|1\n");
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Response {
     status: StatusCode,
     fields: ResponseFields,
     body: Body,
+    user: Option<Box<str>>,
 }
 
 /// Header fields that belong to one response, or that responses share.
@@ -141,6 +142,7 @@ impl Response {
             status,
             fields: ResponseFields::Own(HeaderMap::new()),
             body: Body::Empty,
+            user: None,
         }
     }
 
@@ -150,6 +152,7 @@ impl Response {
             status,
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body: Body::Empty,
+            user: None,
         }
     }
 
@@ -171,6 +174,7 @@ impl Response {
             status,
             fields: ResponseFields::Extended(Box::new(extended)),
             body: Body::Empty,
+            user: None,
         }
     }
 
@@ -250,6 +254,21 @@ impl Response {
     pub fn with_body(mut self, body: Body) -> Self {
         self.body = body;
         self
+    }
+
+    /// Sets the authenticated user that the request was made by, for the access log. It is not sent.
+    pub fn with_user(mut self, user: &str) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Returns the authenticated user, if [`with_user`](Self::with_user) has set one.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    pub(crate) fn take_user(&mut self) -> Option<Box<str>> {
+        self.user.take()
     }
 
     /// Makes the connection close after this response.

@@ -58,8 +58,8 @@ enum Claim {
     Missing,
     /// Well-formed ones that are not verified yet.
     Unverified(Login),
-    /// A login that was accepted before.
-    Verified,
+    /// A login of this user that was accepted before.
+    Verified(String),
     /// Well-formed ones of a client that has sent too many wrong passwords.
     Limited(RateExceeded),
 }
@@ -80,7 +80,7 @@ impl BasicAuth {
                 explain!("password", "{why}: 401");
                 Claim::Missing
             }
-            Some(login) if self.passwords.is_cached(&login) => Claim::Verified,
+            Some(login) if self.passwords.is_cached(&login) => Claim::Verified(login.user),
             Some(login) => match self.passwords.check_failures(client_key(request)) {
                 Ok(()) => Claim::Unverified(login),
                 Err(exceeded) => {
@@ -96,10 +96,11 @@ impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.claim(request) {
             Claim::Missing => challenge(request).into(),
-            Claim::Verified => call_inner(&*self.inner, request),
+            Claim::Verified(user) => call_inner(&*self.inner, request, user),
             Claim::Limited(exceeded) => exceeded.response(request).into(),
             Claim::Unverified(login) => {
                 let client = client_key(request);
+                let user = login.user.clone();
                 let inner = Arc::clone(&self.inner);
                 let passwords = Arc::clone(&self.passwords);
                 let request = request.clone().into_owned();
@@ -123,7 +124,7 @@ impl Handler for BasicAuth {
                         }
                         Verdict::Accepted => {
                             explain!("password", "the password is correct");
-                            responder.send(call_inner(&*inner, &request));
+                            responder.send(call_inner(&*inner, &request, user));
                         }
                     };
                     passwords.verify(client, login, Box::new(on_verdict));
@@ -137,7 +138,7 @@ impl Handler for BasicAuth {
         match claim {
             Claim::Missing => return BodyPolicy::Reject(challenge(request)),
             Claim::Limited(exceeded) => return BodyPolicy::Reject(exceeded.response(request)),
-            Claim::Unverified(_) | Claim::Verified => {}
+            Claim::Unverified(_) | Claim::Verified(_) => {}
         }
         // Without effect on what counts requests: the handler is asked again when the password is
         // verified.
@@ -146,15 +147,18 @@ impl Handler for BasicAuth {
             (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
                 max: MAX_UNWANTED_BYTES,
             },
+            (Claim::Verified(user), BodyPolicy::Reject(response)) => {
+                BodyPolicy::Reject(response.with_user(&user))
+            }
             (_, policy) => policy,
         }
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.claim(request) {
-            Claim::Verified => {
+            Claim::Verified(user) => {
                 request.forget_admission();
-                self.inner.reject(request, rejection)
+                self.inner.reject(request, rejection).with_user(&user)
             }
             // An unauthenticated client learns nothing about the handler.
             Claim::Missing | Claim::Unverified(_) | Claim::Limited(_) => {
@@ -165,14 +169,15 @@ impl Handler for BasicAuth {
 }
 
 /// Calls the handler. The body may have been read although the handler rejects it, because the client
-/// was not authenticated yet.
-fn call_inner(inner: &dyn Handler, request: &Request<'_>) -> Outcome {
+/// was not authenticated yet. The response names the user.
+fn call_inner(inner: &dyn Handler, request: &Request<'_>, user: String) -> Outcome {
     let may_have_content = request.may_have_content();
     request.forget_admission();
     if may_have_content && let BodyPolicy::Reject(response) = inner.admit(request) {
-        return response.closing().into();
+        return response.closing().with_user(&user).into();
     }
-    inner.handle(request)
+    let outcome = inner.handle(request);
+    outcome.map(move |response| response.with_user(&user))
 }
 
 fn client_key(request: &Request<'_>) -> Option<ClientKey> {
@@ -306,6 +311,33 @@ mod tests {
                 Body::Bytes(bytes) => assert_eq!(bytes, &format!("in {path} 0")),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn responses_to_authenticated_clients_name_the_user() {
+        let handler = guarded();
+        for (path, login, user) in [
+            ("/", "ana:wrong", None),
+            ("/later", "ana:secret", Some("ana")),
+            ("/", "ana:secret", Some("ana")),
+            ("/job", "ana:secret", Some("ana")),
+            ("/later", "ana:secret", Some("ana")),
+            ("/", "bo:secret", None),
+        ] {
+            let response = handler.handle(&with(Request::get(path), login)).wait();
+            assert_eq!(response.user(), user, "{path} {login}");
+            let post = with(Request::post("/none", "a"), login);
+            let rejected = handler.reject(&post, Rejection::bad_request("no"));
+            assert_eq!(
+                rejected.user().is_some(),
+                rejected.status() == 418,
+                "{login}"
+            );
+        }
+        match handler.admit(&with(Request::post("/none", "a"), "ana:secret")) {
+            BodyPolicy::Reject(response) => assert_eq!(response.user(), Some("ana")),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) enum BodyMode {
 pub(crate) struct RequestInfo {
     /// The address of the client, as far as proxies report it.
     pub(crate) peer: SocketAddr,
+    /// The authenticated user, once a response has named it.
+    pub(crate) user: Option<Box<str>>,
     /// The request line without its line end.
     pub(crate) line: Vec<u8>,
     pub(crate) referer: Option<Vec<u8>>,

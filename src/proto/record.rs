@@ -14,6 +14,8 @@ pub struct Record {
     /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; without a valid
     /// request, the peer of the connection.
     pub client_addr: SocketAddr,
+    /// The authenticated user, as [`Response::with_user`](crate::Response::with_user) names it.
+    pub user: Option<Box<str>>,
     /// The request line without its line end; truncated, or empty, without a valid request.
     pub line: Vec<u8>,
     /// The Referer field.
@@ -120,6 +122,7 @@ impl InFlightRecord {
         let status = self.response.map(|response| response.status);
         Record {
             client_addr: self.info.peer,
+            user: self.info.user,
             line: self.info.line,
             referer: self.info.referer,
             user_agent: self.info.user_agent,

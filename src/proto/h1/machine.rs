@@ -467,6 +467,7 @@ impl Machine {
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
         Some(Box::new(RequestInfo {
             peer: self.client(fields, cx).address,
+            user: None,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(<[u8]>::to_vec),
             user_agent: fields.first("user-agent").map(<[u8]>::to_vec),
@@ -576,13 +577,18 @@ impl Machine {
         } else {
             Body::Empty
         };
+        let user = response.take_user();
+        let info = delivery.info.map(|info| RequestInfo {
+            user: user.or(info.user),
+            ..info
+        });
         self.outbox.push_response(
             &mut cx.buffers,
             |buffer| encode_head(buffer, &response, &connection),
             body,
             delivery.framing,
             status,
-            delivery.info,
+            info,
         );
     }
 
