@@ -64,8 +64,8 @@ impl Deferral {
 
     /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`
     /// gets that, on the thread that sends it. A panic of a closure is a 500. `request` is for the log.
-    pub(crate) fn settle(self, request: Arc<str>, deliver: impl FnOnce(Settled) + Send + 'static) {
-        settle(self, &request, Box::new(deliver));
+    pub(crate) fn settle(self, request: &Arc<str>, deliver: impl FnOnce(Settled) + Send + 'static) {
+        settle(self, request, Box::new(deliver));
     }
 }
 

@@ -91,7 +91,7 @@ impl Outcome {
             Err(deferral) => deferral,
         };
         let (sender, receiver) = mpsc::sync_channel(1);
-        deferral.settle(REQUEST.into(), move |settled| {
+        deferral.settle(&REQUEST.into(), move |settled| {
             // This fails only if the receiver is gone.
             let _ = sender.send(settled);
         });

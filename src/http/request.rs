@@ -147,6 +147,7 @@ impl<'a> Request<'a> {
 
     /// Returns whether there is content, or was a question about it: that of a chunked request may turn
     /// out to be empty.
+    #[cfg(feature = "auth")]
     pub(crate) fn may_have_content(&self) -> bool {
         self.was_admitted() || self.is_streamed() || !self.content.is_empty()
     }

@@ -62,6 +62,7 @@ impl Rate {
     }
 
     /// One event per interval, which must be shorter than 584 years, with bursts of at least one.
+    #[cfg(feature = "auth")]
     pub(super) const fn every(interval: Duration, burst: u32) -> Self {
         Self {
             interval: interval.as_nanos() as u64,
@@ -339,6 +340,7 @@ impl RateTable {
     }
 
     /// Returns what [`take`](Self::take) would, without counting.
+    #[cfg(feature = "auth")]
     pub(super) fn check(&self, key: RateKey, now: Duration) -> Result<(), RateExceeded> {
         self.with_bucket(key, |bucket| {
             self.conforming_tat(key, entry_for(key, bucket), now)

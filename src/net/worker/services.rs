@@ -150,7 +150,7 @@ impl PendingReply {
             Ok(settled) => self.deliver_settled(settled),
             Err(deferral) => {
                 let request = Arc::from(&*self.request);
-                deferral.settle(request, move |settled| self.deliver_settled(settled));
+                deferral.settle(&request, move |settled| self.deliver_settled(settled));
             }
         }
     }
