@@ -251,9 +251,9 @@ pub use handler::{
     BodyPolicy, BoxHandler, Deferral, Handler, Job, Outcome, Responder, StreamingBody,
 };
 pub use http::{Fields, Rejection, Request, Response};
+pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
-pub use middleware::{Cors, Rate, RateLimit, SlowLog};
 pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]

@@ -25,7 +25,6 @@ mod sources;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ::http::header::{
@@ -37,7 +36,7 @@ use crate::body::{Body, BodyStream};
 use crate::files::CacheStats;
 use crate::handler::router::Router;
 use crate::handler::{BodyPolicy, Handler, Outcome};
-use crate::http::{Request, Response, target};
+use crate::http::{Request, Response, host, target};
 use crate::server::{ServerHandle, ServerState};
 use proc_self::ProcSelf;
 use sources::{CacheSource, RESPONSE_TIMEOUT, Sources};
@@ -85,7 +84,7 @@ pub struct Admin {
 /// belonging to that page's site (DNS rebinding). Requests by IP address are not affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hosts {
-    /// IP addresses and `localhost`; other names get a 421.
+    /// IP addresses, `localhost` and the names below it; other names get a 421.
     Local,
     /// Any name, for a server that is protected otherwise, by a password or the mode of a Unix socket.
     Any,
@@ -156,7 +155,7 @@ impl Admin {
 
 impl Handler for Admin {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        if self.hosts == Hosts::Local && !request.host().is_none_or(is_local) {
+        if self.hosts == Hosts::Local && !request.host().is_none_or(host::is_local) {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let text = format!("{status}: use an IP address or localhost\n");
             return add_security_fields(Response::text(text).with_status(status)).into();
@@ -177,16 +176,6 @@ impl fmt::Debug for Admin {
             .field("hosts", &self.hosts)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns whether the host needs no DNS lookup: an IP address or `localhost`.
-fn is_local(host: &str) -> bool {
-    let v6 = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
-        || host.parse::<Ipv4Addr>().is_ok()
-        || host.eq_ignore_ascii_case("localhost")
 }
 
 /// Adds fields that keep the content from caches, from other sites and from being sniffed.
@@ -272,35 +261,5 @@ fn write_events(sampler: &Sampler, out: &mut dyn Write) -> io::Result<()> {
             return Ok(());
         }
         sample = sampler.after(sample.number);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_ip_addresses_and_localhost_are_local() {
-        for host in [
-            "127.0.0.1",
-            "[::1]",
-            "localhost",
-            "LocalHost",
-            "192.0.2.7",
-            "[fe80::1]",
-        ] {
-            assert!(is_local(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.test",
-            "localhost.evil.test",
-            "127.0.0.1.evil.test",
-            "::1",
-            "[::1",
-            "1",
-        ] {
-            assert!(!is_local(host), "{host}");
-        }
     }
 }

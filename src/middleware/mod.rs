@@ -6,6 +6,7 @@
 //! too, and a request above the rate is no attempt at a password. With [`RateLimit::readable_by`], the
 //! page that sent it can read the response.
 
+mod allowed_hosts;
 #[cfg(feature = "auth")]
 mod basic_auth;
 mod cors;
@@ -20,6 +21,7 @@ mod slow_log;
 #[cfg(test)]
 mod test_clock;
 
+pub use allowed_hosts::AllowedHosts;
 #[cfg(feature = "auth")]
 pub use basic_auth::BasicAuth;
 pub use cors::Cors;

@@ -144,6 +144,17 @@ checked_string! {
     HostName, check_host_name
 }
 
+impl HostName {
+    /// Returns whether a host in lower case, without its port, has this name or one that the wildcard
+    /// stands for.
+    pub(crate) fn matches(&self, host: &str) -> bool {
+        match self.as_str().strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => self.as_str() == host,
+        }
+    }
+}
+
 /// A number of bytes: `1024`, `512 KiB`, `1 GiB`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(try_from = "String")]
