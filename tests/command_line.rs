@@ -426,6 +426,7 @@ fn check_report_matches_golden_text() {
         ok: . can be served\n\
         ok: the limits are consistent\n\
         ok: 127.0.0.1 is an address of this machine\n\
+        ok: --host-name: other names than localhost and this machine's get 421\n\
         error: --admin: 127.0.0.1:81 is already used by --bind; choose another port or path\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(1));

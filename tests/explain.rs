@@ -16,6 +16,7 @@ fn explain(folder: &Path, args: &[&str]) -> Output {
         .current_dir(folder)
         .arg("explain")
         .args(args)
+        .env("TWS_HOST_NAME", "*")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .output()
@@ -311,6 +312,28 @@ fn every_decision_is_explained() {
         for part in *expected {
             assert!(text.contains(part), "{args:?}: {part:?} in\n{text}");
         }
+    }
+}
+
+#[test]
+fn unknown_host_names_are_explained() {
+    let folder = site();
+    let evil = ["GET", "/", "-H", "Host: evil.example"];
+    let put = ["PUT", "/x", "-H", "Host: evil.example"];
+    for (args, expected) in [
+        (
+            &evil[..],
+            "evil.example is neither a local name nor an allowed one: 421",
+        ),
+        (&put, "status    421"),
+        (&["GET", "/"], "status    200"),
+        (
+            &["GET", "/", "-H", "Host: www.example.org"],
+            "[[host]] *.example.org",
+        ),
+    ] {
+        let text = explained(folder.path(), &[args, &["--host-name=app.test"]].concat());
+        assert!(text.contains(expected), "{args:?}: {text}");
     }
 }
 

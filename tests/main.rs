@@ -13,6 +13,7 @@ mod encoding;
 mod explain;
 mod failures;
 mod handlers;
+mod host_names;
 mod interop_clients;
 mod isolation;
 mod listeners;

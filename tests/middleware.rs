@@ -139,7 +139,7 @@ mod auth {
         assert_eq!(client.request("GET", "/a.txt", ANA).status, 200);
         let mut statuses = std::collections::BTreeSet::new();
         for attacker in &mut attackers {
-            let reply = attacker.reply();
+            let reply = attacker.response();
             statuses.insert(reply.status);
             if reply.status == 429 {
                 assert!(reply.field("Retry-After").is_some());
@@ -152,7 +152,7 @@ mod auth {
         attacker.send(format!(
             "POST /a.txt HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n{WRONG}\r\n"
         ));
-        assert_eq!(attacker.reply().status, 429);
+        assert_eq!(attacker.response().status, 429);
         // Logins that were accepted are known at every address.
         let mut other = Client::connect_from([127, 0, 0, 2], address);
         assert_eq!(other.request("GET", "/a.txt", ANA).status, 200);

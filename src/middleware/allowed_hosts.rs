@@ -105,10 +105,6 @@ impl Handler for AllowedHosts {
             None => self.inner.reject(request, rejection),
         }
     }
-
-    fn shed(&self) {
-        self.inner.shed();
-    }
 }
 
 #[cfg(test)]

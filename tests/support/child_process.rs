@@ -11,7 +11,12 @@ use super::eventually;
 pub(crate) struct ChildProcess(Child);
 
 impl ChildProcess {
+    /// Starts it. Tests send `tws` whatever Host they like, unless the command sets or removes the
+    /// variable itself.
     pub(crate) fn start(command: &mut Command) -> Self {
+        if command.get_envs().all(|(name, _)| name != "TWS_HOST_NAME") {
+            command.env("TWS_HOST_NAME", "*");
+        }
         let started = command.spawn();
         let program = command.get_program().to_string_lossy();
         Self(started.unwrap_or_else(|error| panic!("{program}: {error}")))

@@ -140,11 +140,9 @@ impl Machine {
         let bytes = &self.inbox.bytes()[..head.len];
         let request = head.request(bytes, self.client(&head.fields(bytes), cx));
         match &self.state {
-            State::Exchange(ExchangeState::HandlingBody(pending)) => {
-                request
-                    .with_borrowed_content(&pending.body.bytes)
-                    .admitted()
-            }
+            State::Exchange(ExchangeState::HandlingBody(pending)) => request
+                .with_borrowed_content(&pending.body.bytes)
+                .admitted(),
             State::Exchange(ExchangeState::Streaming(_, writer)) => {
                 request.with_stream(writer.reader_handle()).admitted()
             }

@@ -300,7 +300,7 @@ fn with_forbidden_content(request: &Request<'_>) -> Response {
     let status = segments.next().and_then(|text| text.parse().ok());
     let status = StatusCode::from_u16(status.expect("a number")).expect("a status");
     let response = match segments.next().expect("a kind") {
-        "large" => Response::text("x".repeat(SMALL_CONTENT_BYTES + 1)),
+        "large" => Response::text("x".repeat(SMALL_BODY_BYTES + 1)),
         "stream" => {
             let stream = BodyStream::written(|out| out.write_all(b"xxx"));
             Response::text("").with_body(Body::Stream(stream))
@@ -325,7 +325,7 @@ fn status_that_permits_no_content_sends_none() {
                     "{method} /{}/{kind} HTTP/1.1\r\nHost: h\r\n\r\n",
                     &status[..3]
                 );
-                let end = conversation.tell([request.repeat(2).as_bytes()]);
+                let end = conversation.run([request.repeat(2).as_bytes()]);
                 assert_eq!(end, End::Reading, "{request}");
                 let output = String::from_utf8_lossy(&conversation.output).into_owned();
                 let (first, second) = output.split_at(output.len() / 2);

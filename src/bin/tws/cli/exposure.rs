@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use tws::Endpoint;
+use tws::{Config, Endpoint, ProxyProtocol};
 
 use super::raw_args::InheritedEndpoints;
+use super::values::HostPattern;
 
 /// Whether every request must carry a user name and a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,38 @@ pub(super) fn check_uploads(
             "--upload ([upload] in a file) with --bind {address}: any machine could store files here; \
              require passwords with --auth-file, or bind 127.0.0.1"
         )),
+    }
+}
+
+/// Whether the host names in requests are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostCheck {
+    Off,
+    /// Only the given names, those of the site and local ones are served.
+    Named,
+    /// No name is given, and only this machine can connect: names of other sites are rejected, because
+    /// a page of such a site uses DNS rebinding.
+    LocalOnly,
+}
+
+/// Returns whether host names are checked. Proxies forward the names of public sites on loopback
+/// addresses, so behind one only given names are checked. Unix sockets cannot be reached by browsers
+/// and do not count.
+pub(super) fn host_check(patterns: &[HostPattern], config: &Config) -> HostCheck {
+    if patterns.contains(&HostPattern::Any) {
+        return HostCheck::Off;
+    }
+    if !patterns.is_empty() {
+        return HostCheck::Named;
+    }
+    let is_behind_proxy =
+        !config.trusted_proxies.is_empty() || config.proxy_protocol == ProxyProtocol::Required;
+    let mut addresses = config.addresses.iter().filter_map(Endpoint::ip).peekable();
+    let is_local = addresses.peek().is_some() && !addresses.any(is_exposed);
+    if is_local && !is_behind_proxy {
+        HostCheck::LocalOnly
+    } else {
+        HostCheck::Off
     }
 }
 

@@ -21,8 +21,8 @@ use tws::site::{
 use tws::{Endpoint, ForwardedField, Networks, Rate};
 
 use super::values::{
-    BindAddresses, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of, parse_addresses,
-    parse_admin, parse_bandwidth,
+    BindAddresses, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of,
+    parse_addresses, parse_admin, parse_bandwidth,
 };
 
 const SERVING: &str = "Serving";
@@ -212,6 +212,15 @@ pub(super) struct Flags {
     /// since it comes from the client. [default: x-forwarded-for]
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
+
+    /// Serve requests for this host name
+    ///
+    /// Requests for other names get 421, except for IP addresses, localhost, the name of this
+    /// machine and the names in [[host]]. *.example.org stands for all names below example.org, *
+    /// for every name. May be repeated. [default: every name, or none if only this machine can
+    /// connect, without --trusted-proxy and --proxy-protocol]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = LISTENING)]
+    pub(super) host_name: Vec<HostPattern>,
 
     /// Also listen here for status and metrics
     ///

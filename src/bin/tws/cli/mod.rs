@@ -22,7 +22,7 @@ mod subcommand;
 mod values;
 
 pub(crate) use exit::Exit;
-pub(crate) use exposure::{Authentication, is_exposed};
+pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
 pub(crate) use flags::RequestArgs;
 pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};

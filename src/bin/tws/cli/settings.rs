@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tws::access_log::{Format, LogDestination};
-use tws::site::{Listing, Origin, SITE_FILE, Site, Store};
+use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 use super::exit::{ConfigError, Exit};
-use super::exposure::{Authentication, admin_endpoint, check_admin, check_uploads};
+use super::exposure::{
+    Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
+};
 use super::flags::{Flags, RequestArgs, usage};
 use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
+use super::values::HostPattern;
 
 /// The settings of a process.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct Settings {
     /// The origin whose pages may read all responses.
     pub(crate) cors: Option<Origin>,
     pub(crate) auth_file: Option<PathBuf>,
+    /// The host names that are served in addition to local ones, as given.
+    pub(crate) host_patterns: Vec<HostPattern>,
     pub(crate) rate_limit: Option<Rate>,
     pub(crate) rate_limit_connection: Option<Rate>,
     pub(crate) encryption: Encryption,
@@ -150,6 +155,19 @@ impl Settings {
         self.sites().map(|(root, _)| root)
     }
 
+    /// Returns the host names that are served in addition to local ones: those given, and those of the
+    /// site.
+    pub(crate) fn host_names(&self) -> Vec<HostName> {
+        let given = self.host_patterns.iter().filter_map(HostPattern::name);
+        let of_site = self.site.hosts.iter().flat_map(|host| &host.names);
+        given.chain(of_site).cloned().collect()
+    }
+
+    /// Returns whether the host names in requests are checked.
+    pub(crate) fn host_check(&self) -> HostCheck {
+        host_check(&self.host_patterns, &self.config)
+    }
+
     pub(crate) fn authentication(&self) -> Authentication {
         match self.auth_file {
             Some(_) => Authentication::Required,
@@ -221,6 +239,7 @@ impl Settings {
             admin: flags.admin.map(|admin| admin_endpoint(inherited, admin)),
             cors: flags.cors,
             auth_file: flags.auth_file,
+            host_patterns: flags.host_name,
             encryption,
             redirect_http: flags.redirect_http,
             rate_limit: flags.rate_limit,

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tws::site::Size;
+use tws::site::{HostName, Size};
 use tws::{Endpoint, Limits};
 
 /// The largest number of a flag: all number types used here can hold it.
@@ -57,6 +57,33 @@ where
     T: FromStr<Err = String> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(values).try_map(|value| value.parse::<T>())
+}
+
+/// A host name, or every host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    Any,
+    Name(HostName),
+}
+
+impl HostPattern {
+    pub(super) fn name(&self) -> Option<&HostName> {
+        match self {
+            Self::Any => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "*" => Ok(Self::Any),
+            name => name.to_ascii_lowercase().parse().map(Self::Name),
+        }
+    }
 }
 
 /// The addresses of one value of `--bind`: a host name may have several, as `localhost` has.

@@ -14,7 +14,7 @@ use tws::access_log::LogDestination;
 use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Server};
 
-use crate::cli::{Encryption, Exit, RawArgs, Settings, SiteFileSource};
+use crate::cli::{Encryption, Exit, HostCheck, RawArgs, Settings, SiteFileSource};
 use crate::confinement::privileges::{self, RunAs};
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect, tls};
@@ -225,6 +225,17 @@ fn check_endpoints(settings: &Settings, report: &mut CheckReport) {
             }
             _ => {}
         }
+    }
+    let names = settings.host_names();
+    let names: String = names
+        .iter()
+        .map(|name| format!("{}, ", name.as_str()))
+        .collect();
+    match settings.host_check() {
+        HostCheck::Off => {}
+        HostCheck::Named | HostCheck::LocalOnly => report.ok(format_args!(
+            "--host-name: other names than {names}localhost and this machine's get 421"
+        )),
     }
     let mut servers = vec![
         ("--bind", bound_endpoints(&config.addresses, config.port)),

@@ -5,11 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
-use tws::{BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 
-use crate::cli::{Settings, SiteFileSource};
+use tws::site::HostName;
+
+use crate::cli::{HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
 /// The parts that are opened before the process drops its privileges.
@@ -85,11 +87,36 @@ fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> BoxHandler
     if let Some(origin) = &settings.cors {
         app = BoxHandler::new(Cors::new(app, origin));
     }
+    app = check_hosts(app, settings);
     app = limit_rate(app, settings);
     if let Some(threshold) = settings.slow_log {
         app = BoxHandler::new(SlowLog::new(app, threshold));
     }
     app
+}
+
+/// Rejects requests for unknown host names, as the settings ask for. Allowed are those in the settings,
+/// those of the site and this machine's.
+pub(crate) fn check_hosts(app: BoxHandler, settings: &Settings) -> BoxHandler {
+    let check = settings.host_check();
+    if check == HostCheck::Off {
+        return app;
+    }
+    let names = settings.host_names().into_iter().chain(machine_names());
+    let checked = AllowedHosts::new(app, names);
+    BoxHandler::new(match check {
+        HostCheck::LocalOnly => checked.exempt_unix_sockets(),
+        HostCheck::Named | HostCheck::Off => checked,
+    })
+}
+
+/// Returns the host name of this machine, in full and its first label.
+fn machine_names() -> Vec<HostName> {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy().to_ascii_lowercase();
+    let first = name.split('.').next().unwrap_or_default();
+    let names = [name.as_str(), first];
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Adds the rate limits.

@@ -104,7 +104,7 @@ fn config(settings: &Settings) -> Config {
 
 fn handler(settings: &Settings, https_port: u16) -> BoxHandler {
     let redirect = BoxHandler::new(RedirectHandler { https_port });
-    app::limit_rate(redirect, settings)
+    app::limit_rate(app::check_hosts(redirect, settings), settings)
 }
 
 /// Responds with a 308 to the same resource at HTTPS: the client repeats the method and the content

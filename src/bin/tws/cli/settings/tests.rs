@@ -370,3 +370,38 @@ fn access_log_defaults_to_stdout_unless_quiet_or_tui() {
     assert_eq!(of(&["--access-log", "off"]), Ok(0));
     assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));
 }
+
+#[test]
+fn host_names_are_checked_where_only_this_machine_connects() {
+    use HostCheck::{LocalOnly, Named, Off};
+    let table: &[(&[&str], HostCheck)] = &[
+        (&[], LocalOnly),
+        (&["-b", "127.0.0.2,::1"], LocalOnly),
+        (&["-b", "127.0.0.1,unix:/run/a.sock"], LocalOnly),
+        (&["-b", "unix:/run/a.sock"], Off),
+        (&["-b", "0.0.0.0"], Off),
+        (&["-b", "::"], Off),
+        (&["-b", "127.0.0.1,192.0.2.1"], Off),
+        (&["--trusted-proxy=127.0.0.1"], Off),
+        (&["--trusted-proxy=unix"], Off),
+        (&["--proxy-protocol"], Off),
+        (&["--host-name=*"], Off),
+        (&["--host-name=a.test,*"], Off),
+        (&["--host-name=A.test"], Named),
+        (&["--host-name=*.a.test", "-b", "0.0.0.0"], Named),
+        (&["--host-name=a.test", "--trusted-proxy=unix"], Named),
+    ];
+    for (args, expected) in table {
+        let settings = settings(args).expect("fine");
+        assert_eq!(settings.host_check(), *expected, "{args:?}");
+    }
+    let names = settings(&["--host-name=A.test,*.b.test"])
+        .expect("fine")
+        .host_names();
+    let names: Vec<_> = names.iter().map(HostName::as_str).collect();
+    assert_eq!(names, ["a.test", "*.b.test"]);
+    for wrong in ["", "a.test:80", "http://a.test", "*a", "a."] {
+        let error = settings(&["--host-name", wrong]).expect_err(wrong);
+        assert!(error.contains("--host-name"), "{wrong}: {error}");
+    }
+}
