@@ -390,7 +390,7 @@ fn check_reports_all_errors_and_changes_nothing() {
         "a.pem: no such file",
         #[cfg(feature = "tls")]
         "b.pem: no such file",
-        "at most 1024, not 1025",
+        "workers: 1025 is above the maximum",
         "192.0.2.1",
         "no/folder/log",
         "site: this is a folder",

@@ -183,7 +183,7 @@ fn sighup_adds_and_removes_certificates() {
     assert!(is_served("a.test"));
     for (pairs, limits, reason) in [
         (&[b, (a.0, b.1)][..], "", "does not match the certificate"),
-        (&[b], "workers = 2000\n", "not 2000"),
+        (&[b], "workers = 2000\n", "workers: 2000"),
     ] {
         write(pairs, limits);
         tws.process.signal(Signal::HUP);

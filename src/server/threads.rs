@@ -125,7 +125,7 @@ pub(super) fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
                 Ok(Reloaded::Changed) => {
                     log::warn!("tls: certificates reloaded: {}", tls.describe().join("; "));
                 }
-                Err(error) => log::error!("certificates: keeping the previous ones: {error}"),
+                Err(error) => log::error!("tls: {error}; the current certificates stay in use"),
             }
         }
     };
