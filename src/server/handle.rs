@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use super::setting_check::check;
 use crate::access_log::DropCounter;
 use crate::config::Config;
 use crate::error::Error;
@@ -192,7 +193,7 @@ impl ServerHandle {
     ///
     /// [`Error::Setting`] for limits that contradict each other; then nothing has changed.
     pub fn reload(&self, handler: impl Handler + 'static, config: &Config) -> Result<(), Error> {
-        super::check(config)?;
+        check(config)?;
         let new = RuntimeConfig::new(Arc::new(handler), config);
         // Locked, so that of two concurrent reloads the same is the last for all threads.
         let mut lifecycle = self.shared.lifecycle.lock();

@@ -1,6 +1,7 @@
 //! A server: bind, serve, reload, drain, end.
 
 mod handle;
+mod setting_check;
 mod threads;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::access_log::{AccessLog, AccessLogHandle};
-use crate::config::{Config, Endpoint, Limits};
+use crate::config::{Config, Endpoint};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::net::accept::acceptor::Acceptor;
@@ -30,10 +31,8 @@ use crate::sync::{Condvar, Mutex};
 use crate::tls::Tls;
 use handle::{Lifecycle, Shared};
 pub use handle::{ServerHandle, ServerState, ServerStats};
+use setting_check::check;
 use threads::ThreadGroup;
-
-/// More event loops than any machine has use for.
-const MAX_WORKERS: usize = 1024;
 
 /// How long the end of a server waits for its access log to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -263,43 +262,6 @@ fn loop_parts<M>(count: usize) -> Result<Vec<LoopParts<M>>, Error> {
 
 fn handles<M>(parts: &[LoopParts<M>]) -> Vec<LoopHandle<M>> {
     parts.iter().map(|parts| parts.handle().clone()).collect()
-}
-
-fn check(config: &Config) -> Result<(), Error> {
-    let limits = &config.limits;
-    let max_fields = crate::proto::h1::MAX_FIELDS;
-    if limits.max_fields > max_fields {
-        let value = limits.max_fields;
-        return invalid(format!(
-            "max_fields: {value} is above the maximum, {max_fields}"
-        ));
-    }
-    if limits.max_outbox_bytes == 0 {
-        return invalid("max_outbox_bytes: must be at least 1".to_owned());
-    }
-    if let Some(workers) = config.workers.filter(|workers| workers.get() > MAX_WORKERS) {
-        return invalid(format!(
-            "workers: {workers} is above the maximum, {MAX_WORKERS}"
-        ));
-    }
-    let bandwidths = [limits.bandwidth_per_client, limits.bandwidth_per_connection];
-    let min = Limits::MIN_BANDWIDTH;
-    if let Some(low) = bandwidths.iter().flatten().find(|rate| rate.get() < min) {
-        return invalid(format!(
-            "bandwidth: {low} bytes per second is below the minimum, {min}"
-        ));
-    }
-    if u32::try_from(limits.max_head_bytes).is_err() {
-        let value = limits.max_head_bytes;
-        return invalid(format!(
-            "max_head_bytes: {value} is above the maximum, 4 GiB"
-        ));
-    }
-    Ok(())
-}
-
-fn invalid(text: String) -> Result<(), Error> {
-    Err(Error::Setting(text))
 }
 
 fn listen_all(config: &Config) -> Result<Vec<Listener>, Error> {
