@@ -222,6 +222,7 @@ mod handler;
 mod http;
 mod middleware;
 mod net;
+mod panics;
 mod proto;
 mod server;
 pub mod site;

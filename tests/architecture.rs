@@ -20,6 +20,7 @@ const BINARY: &str = "src/bin/tws/main.rs";
 /// a module and what is inside of it, nor among the files of a folder: there, only import cycles are
 /// forbidden.
 const LIBRARY_LEVELS: &Levels = &[
+    ("panics", 0),
     ("sync", 0),
     ("body", 10),
     ("client_key", 10),
@@ -87,6 +88,7 @@ const ENTRIES: &[&str] = &[
     "lib.rs",
     "middleware",
     "net",
+    "panics.rs",
     "proto",
     "server",
     "site",

@@ -8,9 +8,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tws::{
-    Body, BodyStream, FileRange, Handler, Outcome, Request, Response, Router, Server, StatusCode,
-    StreamingBody,
+    Body, BodyProducer, BodyStream, FileRange, Handler, Outcome, Request, Response, Router, Server,
+    StatusCode, StreamingBody,
 };
 
 use crate::support::client::TIMEOUT;
@@ -577,4 +578,146 @@ fn front_page_example_routes_answer_and_taken_port_is_error() {
     taken.port = server.address.port();
     let error = Server::bind(taken).err().expect("port in use");
     assert!(error.to_string().contains("--port"), "{error}");
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+impl BodyProducer for Bomb {
+    fn next_piece(&mut self) -> std::io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+/// Panics when it is dropped, with a value that does the same.
+struct NestedBomb;
+
+impl Drop for NestedBomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+#[test]
+fn panics_of_destructors_end_no_thread() {
+    let stream = |stream| Response::new(StatusCode::OK).with_body(Body::Stream(stream));
+    let router = Router::new()
+        .get("/", |_: &Request<'_>| Response::text("fine"))
+        .get("/job", |_: &Request<'_>| {
+            Outcome::blocking(|| Response::text("done"))
+        })
+        .get("/producer-ends", move |_: &Request<'_>| {
+            stream(BodyStream::produced(Bomb))
+        })
+        .get("/producer-fails", move |_: &Request<'_>| {
+            let bomb = Bomb;
+            stream(BodyStream::produced(move || {
+                let _ = &bomb;
+                Err(std::io::ErrorKind::Other.into())
+            }))
+        })
+        .get("/producer-of-head", move |request: &Request<'_>| {
+            assert_eq!(request.method(), "HEAD");
+            stream(BodyStream::produced(Bomb))
+        })
+        .get("/writer", move |_: &Request<'_>| {
+            let bomb = Bomb;
+            stream(BodyStream::written(move |_| {
+                let _ = &bomb;
+                Ok(())
+            }))
+        })
+        .get("/job-owns", |_: &Request<'_>| {
+            let bomb = NestedBomb;
+            Outcome::blocking(move || {
+                let _ = &bomb;
+                Response::text("done")
+            })
+        })
+        .get("/handed-over", |_: &Request<'_>| {
+            let bomb = NestedBomb;
+            Outcome::deferred(move |responder| {
+                let _ = &bomb;
+                responder.send(StatusCode::OK);
+            })
+        })
+        .get("/now", |_: &Request<'_>| -> Response {
+            std::panic::panic_any(NestedBomb)
+        });
+    let mut server = TestServer::configured(router, |config| {
+        config.workers = Some(std::num::NonZeroUsize::MIN);
+        config.helpers = std::num::NonZeroUsize::MIN;
+        config.limits.max_streams = 1;
+    });
+    let paths = [
+        "/producer-ends",
+        "/producer-fails",
+        "/producer-of-head",
+        "/writer",
+        "/job-owns",
+        "/handed-over",
+        "/now",
+    ];
+    for path in paths {
+        let method = match path {
+            "/producer-of-head" => "HEAD",
+            _ => "GET",
+        };
+        for _ in 0..2 {
+            let mut client = server.client();
+            client.send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+            ));
+            client.rest_or_reset();
+        }
+        assert_eq!(server.client().get("/job").text(), "done", "{path}");
+        assert_eq!(server.client().get("/").text(), "fine", "{path}");
+    }
+    server.handle.shut_down();
+    server.join();
+}
+
+#[test]
+fn panic_of_a_replaced_handler_when_dropped_ends_no_thread() {
+    struct Replaced {
+        _bomb: Bomb,
+        dropped: Sender<()>,
+    }
+
+    impl Handler for Replaced {
+        fn handle(&self, _: &Request<'_>) -> Outcome {
+            StatusCode::OK.into()
+        }
+    }
+
+    impl Drop for Replaced {
+        fn drop(&mut self) {
+            let _ = self.dropped.send(());
+        }
+    }
+
+    let (sender, receiver) = mpsc::channel();
+    let handler = || Replaced {
+        _bomb: Bomb,
+        dropped: sender.clone(),
+    };
+    let mut server = TestServer::start(handler());
+    for _ in 0..2 {
+        let config = tws::Config::default();
+        let reloaded = server.handle.reload(handler(), &config);
+        reloaded.expect("settings that are valid");
+        receiver
+            .recv_timeout(TIMEOUT)
+            .expect("the replaced handler");
+        assert_eq!(server.client().get("/").status, 200);
+    }
+    server.handle.shut_down();
+    server.join();
+    receiver.recv_timeout(TIMEOUT).expect("the last handler");
 }

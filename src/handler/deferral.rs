@@ -6,11 +6,11 @@
 //! length.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Job, Outcome};
 use crate::http::Response;
+use crate::panics::catch;
 
 /// The limit of deferred outcomes that are sent one after the other before the closure that sends one
 /// has returned. More are an error of the handler, which would keep an event loop from its other
@@ -105,7 +105,7 @@ fn call(deferral: Deferral, request: &Arc<str>, deliver: Deliver) -> Option<(Out
     };
     let responder = Responder::new(Arc::clone(request), on_outcome);
     // A responder that is dropped by the panic sends a 500.
-    if catch_unwind(AssertUnwindSafe(|| deferral.call(responder))).is_err() {
+    if catch(|| deferral.call(responder)).is_err() {
         log::error!("{request}: the handler panicked");
     }
     match std::mem::replace(&mut *lock(&state), Call::Returned) {
@@ -199,7 +199,7 @@ impl Responder {
         let outcome = outcome(&self.request);
         // A middleware may panic while it changes the response. The panic must not reach the thread
         // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
-        if catch_unwind(AssertUnwindSafe(|| deliver(outcome))).is_err() {
+        if catch(|| deliver(outcome)).is_err() {
             log::error!("{}: middleware panicked", self.request);
         }
     }

@@ -20,6 +20,7 @@ use crate::net::transport::listener::Listener;
 use crate::net::transport::socket::Socket;
 use crate::net::worker::message::{NewConnection, WorkerMessage};
 use crate::net::worker::settings::RuntimeConfig;
+use crate::panics::drop_caught;
 use crate::sync::Mutex;
 
 /// How long accepting pauses when the process is out of descriptors or memory: long enough not to
@@ -140,6 +141,7 @@ impl Acceptor {
                 && let Some(config) = self.handle.new_config.lock().take()
             {
                 limits.change(&config);
+                drop_caught(config, "reload: a handler");
             }
             // There are few listeners, and after a pause there is no event: try each.
             let outcomes = self

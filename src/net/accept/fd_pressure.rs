@@ -1,7 +1,8 @@
 //! Callbacks that release file descriptors when the process has run out of them.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::panics::catch;
 
 /// The callbacks of a server.
 #[derive(Default)]
@@ -15,7 +16,7 @@ impl FdPressure {
     /// Calls all callbacks. A panic of one of them must not end the server.
     pub(crate) fn release(&self) {
         for release in &self.0 {
-            if catch_unwind(AssertUnwindSafe(release)).is_err() {
+            if catch(release).is_err() {
                 log::error!("accept: a callback for a lack of file descriptors panicked");
             }
         }

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, MutexGuard};
 
 use crate::net::observe::report::QueueStats;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
+use crate::panics::{Panicked, catch, drop_caught};
 use crate::sync::{Condvar, Mutex};
 
 /// A handle to a pool. Its threads end when the last handle is dropped and the queue is empty.
@@ -95,7 +97,7 @@ impl BlockingPool {
 
     /// Runs `work` on a thread of the pool and sends its result to `reply_to`.
     ///
-    /// `work` must not panic.
+    /// If `work` panics, the connection is closed.
     pub(crate) fn submit(
         &self,
         reply_to: ReplyTo,
@@ -103,6 +105,8 @@ impl BlockingPool {
     ) -> Result<(), QueueFull> {
         let queue = self.pool.queue.lock();
         if queue.running + queue.tasks.len() >= self.pool.max_threads + self.pool.max_waiting {
+            drop(queue);
+            drop_caught(work, "helper threads: a job without a place in the queue");
             return Err(QueueFull);
         }
         let work = Box::new(work);
@@ -132,6 +136,8 @@ impl BlockingPool {
             }
         }
         if queue.threads == 0 {
+            drop(queue);
+            drop_caught(task, "helper threads: a job without a thread");
             return Err(QueueFull);
         }
         queue.tasks.push_back(task);
@@ -144,10 +150,17 @@ impl BlockingPool {
 impl Pool {
     fn run_tasks(&self) {
         while let Some(Task { work, reply_to }) = self.next_task() {
-            let event = work();
+            // A thread outlives its tasks, whatever they do.
+            let event = catch(work).unwrap_or_else(|Panicked| {
+                let error = io::Error::other("a helper thread's job panicked");
+                ExchangeEvent::BodyChunk(Err(error))
+            });
             // Before the result is sent: its receiver may submit the next task at once.
             self.queue.lock().running -= 1;
-            reply_to.send(event);
+            // The result is dropped if the worker has ended.
+            if catch(|| reply_to.send(event)).is_err() {
+                log::error!("helper threads: a response panicked when it was dropped");
+            }
         }
     }
 

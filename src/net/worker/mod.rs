@@ -11,7 +11,6 @@ pub(crate) mod services;
 pub(crate) mod settings;
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,6 +29,7 @@ use crate::access_log::LogSender;
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::http::forwarded::ClientInfo;
+use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::context::{DrainState, RecordMode};
 use loop_state::{Flow, LoopState, QUANTUM_BYTES, QueueState, Slot};
 use message::{NewConnection, WorkerMessage};
@@ -96,6 +96,7 @@ impl Worker {
         loop {
             self.run_iteration(&mut buffers)?;
             if self.is_draining() && self.slots.is_empty() {
+                drop_caught(self, "shutdown: the handler");
                 return Ok(());
             }
         }
@@ -170,13 +171,37 @@ impl Worker {
     /// Runs `visit` on the slot of a token, unless its connection is gone, and closes the connection
     /// if it has ended.
     fn visit(&mut self, token: Token, visit: impl FnOnce(&mut Slot, &mut LoopState) -> Flow) {
+        // The destructors of what handlers return run here.
+        match catch(|| self.try_visit(token, visit)) {
+            Ok(Flow::Continue(())) => {}
+            Ok(Flow::Break(reason)) => {
+                log::trace!("connection closed: {reason:?}");
+                self.remove(token);
+            }
+            Err(Panicked) => {
+                log::error!("connection: a part of a response panicked; connection closed");
+                self.remove(token);
+            }
+        }
+    }
+
+    fn try_visit(
+        &mut self,
+        token: Token,
+        visit: impl FnOnce(&mut Slot, &mut LoopState) -> Flow,
+    ) -> Flow {
         let slot = self.slots.get_mut(key_of(token));
-        let Some(slot) = slot.filter(|slot| slot.token == token) else {
-            return;
-        };
-        if let ControlFlow::Break(reason) = visit(slot, &mut self.state) {
-            log::trace!("connection closed: {reason:?}");
-            self.slots.remove(key_of(token));
+        match slot.filter(|slot| slot.token == token) {
+            Some(slot) => visit(slot, &mut self.state),
+            None => Flow::Continue(()),
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        let slot = self.slots.get(key_of(token));
+        if slot.is_some_and(|slot| slot.token == token) {
+            let slot = self.slots.remove(key_of(token));
+            drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
         }
     }

@@ -2,7 +2,6 @@
 //! access log. Results of the thread pools arrive as messages to the worker.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
 use crate::net::blocking::{Pools, body_writer};
 use crate::net::connection::Services;
+use crate::panics::{Panicked, catch};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
@@ -50,7 +50,7 @@ impl Services for WorkerServices<'_> {
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        match catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
+        match catch(|| handler.handle(request)) {
             Ok(Outcome::Ready(response)) => Some(response),
             Ok(outcome) => {
                 let pending = PendingReply {
@@ -67,14 +67,13 @@ impl Services for WorkerServices<'_> {
                 pending.deliver(outcome);
                 None
             }
-            Err(_) => Some(handler_panicked(&describe(request))),
+            Err(Panicked) => Some(handler_panicked(&describe(request))),
         }
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
-        let admit = AssertUnwindSafe(|| self.handler.admit(request));
-        catch_unwind(admit)
-            .unwrap_or_else(|_| BodyPolicy::Reject(handler_panicked(&describe(request))))
+        catch(|| self.handler.admit(request))
+            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))))
     }
 
     fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
@@ -82,8 +81,8 @@ impl Services for WorkerServices<'_> {
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        let reject = AssertUnwindSafe(|| handler.reject(request, rejection));
-        catch_unwind(reject).unwrap_or_else(|_| handler_panicked(&describe(request)))
+        catch(|| handler.reject(request, rejection))
+            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)))
     }
 
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter {
@@ -181,7 +180,7 @@ fn reject(reply_to: &ReplyTo) {
 }
 
 fn run(job: Job, request: &str) -> Response {
-    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| handler_panicked(request))
+    catch(job).unwrap_or_else(|Panicked| handler_panicked(request))
 }
 
 /// The response to a request whose handler panicked.
@@ -189,17 +188,19 @@ fn handler_panicked(request: &str) -> Response {
     Response::fault(&format!("{request}: the handler panicked"))
 }
 
+/// Pulls the next chunk. A producer that has reached its end is dropped here.
 fn next_chunk(mut producer: Box<dyn BodyProducer>) -> BodyChunk {
-    let chunk = catch_unwind(AssertUnwindSafe(|| producer.next_piece()))
-        .unwrap_or_else(|_| Err(io::Error::other("its producer panicked")))?;
-    Ok(chunk.map(|bytes| (bytes, BodySource::Producer(producer))))
+    let pull = move || {
+        let chunk = producer.next_piece()?;
+        Ok(chunk.map(|bytes| (bytes, BodySource::Producer(producer))))
+    };
+    catch(pull).unwrap_or_else(|Panicked| Err(io::Error::other("its producer panicked")))
 }
 
 /// Writes a whole body, and returns its end, which follows all its chunks.
 fn write_body(write: WriteBody, reply_to: &ReplyTo) -> BodyChunk {
-    let written = AssertUnwindSafe(|| body_writer::write_all(write, reply_to));
-    catch_unwind(written)
-        .unwrap_or_else(|_| Err(io::Error::other("its writer panicked")))
+    catch(|| body_writer::write_all(write, reply_to))
+        .unwrap_or_else(|Panicked| Err(io::Error::other("its writer panicked")))
         .map(|()| None)
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SendError, Sender};
 use std::thread;
 
 use crate::config::{Config, Limits, Networks, Timeouts};
 use crate::handler::Handler;
+use crate::panics::drop_caught;
 use crate::proto::context::TrustedProxies;
 
 /// The handler and the settings of a server that a reload replaces.
@@ -52,7 +53,7 @@ impl HandlerReaper {
     fn spawn() -> Self {
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("handler-reaper".to_owned());
-        if let Err(error) = thread.spawn(move || receiver.iter().for_each(drop)) {
+        if let Err(error) = thread.spawn(move || receiver.iter().for_each(drop_handler)) {
             log::debug!("reload: cannot start the thread that drops old handlers: {error}");
         }
         Self(sender)
@@ -60,7 +61,9 @@ impl HandlerReaper {
 
     /// Drops a handler on the thread, or here if it was not started.
     pub(crate) fn reap(&self, handler: Arc<dyn Handler>) {
-        let _ = self.0.send(handler);
+        if let Err(SendError(handler)) = self.0.send(handler) {
+            drop_handler(handler);
+        }
     }
 
     /// Returns a handle that keeps the handler until its requests are answered.
@@ -70,6 +73,10 @@ impl HandlerReaper {
             reaper: self.clone(),
         }
     }
+}
+
+fn drop_handler(handler: Arc<dyn Handler>) {
+    drop_caught(handler, "reload: the previous handler");
 }
 
 impl Drop for PreviousHandler {
