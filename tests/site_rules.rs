@@ -211,6 +211,98 @@ fn spa_page_answers_navigation_and_missing_assets_are_404() {
     assert_eq!(post.status, 405);
 }
 
+/// Header rules apply to the path of the request in every content coding.
+#[test]
+fn spa_page_has_the_rules_of_the_requested_path_in_every_coding() {
+    let (folder, server) = site(
+        "spa = \"index.html\"\n\
+         [[header]]\npath = \"/*\"\nX-Frame-Options = \"DENY\"\n\
+         [[header]]\npath = \"/nav*\"\nX-Nav = \"1\"\n\
+         [[header]]\npath = \"/index.html\"\nX-Index = \"1\"\n",
+    );
+    let page = "<p>a page of an application</p>\n".repeat(100);
+    write(folder.path(), "index.html", &page);
+    let mut client = server.client();
+    let codings: &[&str] = if cfg!(feature = "compress") {
+        &["identity", "gzip", "br", "zstd"]
+    } else {
+        &["identity"]
+    };
+    let fields = |path: &str, coding: &str, client: &mut Client| {
+        let accept = format!("Accept: text/html\r\nAccept-Encoding: {coding}\r\n");
+        let response = get(client, path, &accept);
+        assert_eq!(response.status, 200, "{path} {coding}");
+        let field = |name| response.field(name).map(str::to_owned);
+        let coding = field("Content-Encoding").unwrap_or_else(|| "identity".to_owned());
+        let set = [field("X-Nav").is_some(), field("X-Index").is_some()];
+        (
+            coding,
+            field("X-Frame-Options"),
+            field("Cache-Control"),
+            set,
+        )
+    };
+    let mut check = |codings: &[&str]| {
+        for coding in codings {
+            for (path, cache_control, set) in [
+                ("/nav", Some("no-cache"), [true, false]),
+                ("/other", Some("no-cache"), [false, false]),
+                ("/nav2", Some("no-cache"), [true, false]),
+                ("/index.html", None, [false, true]),
+            ] {
+                let expected = (
+                    (*coding).to_owned(),
+                    Some("DENY".to_owned()),
+                    cache_control.map(str::to_owned),
+                    set,
+                );
+                assert_eq!(fields(path, coding, &mut client), expected, "{path}");
+            }
+        }
+    };
+    check(codings);
+    drop(folder);
+
+    let (folder, server) = site(
+        "spa = \"index.html\"\ncompress = \"sidecar\"\n\
+         [[header]]\npath = \"/*\"\nX-Frame-Options = \"DENY\"\n",
+    );
+    write(folder.path(), "index.html.gz", "as gzip");
+    let source = fs::metadata(folder.path().join("index.html")).and_then(|file| file.modified());
+    let sidecar = fs::File::options()
+        .write(true)
+        .open(folder.path().join("index.html.gz"));
+    sidecar
+        .and_then(|file| file.set_modified(source?))
+        .expect("set modification time");
+    let accept = "Accept: text/html\r\nAccept-Encoding: gzip\r\n";
+    let response = get(&mut server.client(), "/nav", accept);
+    assert_eq!(response.text(), "as gzip");
+    assert_eq!(response.field("X-Frame-Options"), Some("DENY"));
+    assert_eq!(response.field("Cache-Control"), Some("no-cache"));
+}
+
+/// One file may be the page of the application and of errors, and have its own path.
+#[test]
+fn page_of_application_and_errors_keeps_the_fields_of_each_use() {
+    for first in ["/x.js", "/nav", "/index.html"] {
+        let (_folder, server) = site("spa = \"index.html\"\n[error-pages]\n404 = \"index.html\"\n");
+        let mut client = server.client();
+        for path in [first, "/nav", "/x.js", "/index.html", "/nav"] {
+            let response = get(&mut client, path, "Accept: text/html\r\n");
+            let (status, cache_control, vary) = match path {
+                "/nav" => (200, Some("no-cache"), true),
+                "/x.js" => (404, None, true),
+                _ => (200, None, false),
+            };
+            let found = (response.status, response.field("Cache-Control"));
+            assert_eq!(found, (status, cache_control), "{path} after {first}");
+            let varies = response.head.contains("Vary: Accept\r\n");
+            assert_eq!(varies, vary, "{path} after {first}: {}", response.head);
+        }
+    }
+}
+
 #[test]
 fn cors_rule_sets_allow_origin_and_answers_preflight() {
     for (rule, origin, vary) in [

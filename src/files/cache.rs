@@ -7,6 +7,7 @@
 //! file in frequent use costs next to no system calls, and a change is visible within milliseconds.
 //! Entries are replaced, never modified.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::inotify::WatchedDirectory;
-use super::representation::Representation;
+use super::representation::{PageUse, Representation};
+use crate::http::negotiation::Coding;
 
 /// The revalidation interval of an entry whose directory is not watched, or has changed.
 pub(super) const REVALIDATE_AFTER: Duration = Duration::from_millis(10);
@@ -52,6 +54,42 @@ impl CacheStats {
         self.hits += other.hits;
         self.revalidations += other.revalidations;
         self.misses += other.misses;
+    }
+}
+
+/// What identifies a representation: everything that decides its content and fields. It is not a
+/// path, so that header rules cannot be applied to it by mistake.
+#[derive(Clone, Debug)]
+pub(super) struct CacheKey<'a>(Cow<'a, [u8]>);
+
+impl<'a> CacheKey<'a> {
+    /// The key of what is served at a request's decoded path.
+    pub(super) fn of_path(path: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(path))
+    }
+
+    /// The key of the file `name` as it is served in place of what a path lacks, with the fields of
+    /// the header rules at these positions.
+    pub(super) fn of_page(name: &[u8], page_use: PageUse, header_rules: &[u32]) -> Self {
+        // A path begins with a slash and neither it nor a name contains NUL, so the kinds of keys do
+        // not overlap, and a suffix begins with the last NUL.
+        let mut key = vec![0, page_use as u8];
+        key.extend((header_rules.len() as u32).to_be_bytes());
+        key.extend(header_rules.iter().flat_map(|rule| rule.to_be_bytes()));
+        key.extend(name);
+        Self(Cow::Owned(key))
+    }
+
+    /// The key of a sidecar of the same content, with this extension.
+    pub(super) fn of_sidecar(&self, extension: &[u8]) -> CacheKey<'static> {
+        CacheKey(Cow::Owned([&self.0, &b"\0s"[..], extension].concat()))
+    }
+
+    /// The key of the same content, compressed with this coding.
+    pub(super) fn compressed(&self, coding: Coding) -> CacheKey<'static> {
+        CacheKey(Cow::Owned(
+            [&self.0, &b"\0c"[..], coding.name().as_bytes()].concat(),
+        ))
     }
 }
 
@@ -149,9 +187,9 @@ impl Cache {
         }
     }
 
-    pub(super) fn get(&self, key: &[u8], now: Instant) -> CacheState {
+    pub(super) fn get(&self, key: &CacheKey<'_>, now: Instant) -> CacheState {
         let mut shard = self.shard(key);
-        let entry = shard.entries.get(key);
+        let entry = shard.entries.get(&*key.0);
         let state = entry.map_or(CacheState::NotCached, |entry| entry.state(now));
         if matches!(state, CacheState::Watched(_) | CacheState::Fresh(_)) {
             shard.stats.hits += 1;
@@ -162,7 +200,7 @@ impl Cache {
     /// Adds or replaces an entry.
     pub(super) fn put(
         &self,
-        key: &[u8],
+        key: &CacheKey<'_>,
         representation: Option<Arc<Representation>>,
         checked: CheckedAt,
     ) {
@@ -176,13 +214,13 @@ impl Cache {
     /// Notes that a representation was revalidated, unless its entry was replaced meanwhile.
     pub(super) fn confirm(
         &self,
-        key: &[u8],
+        key: &CacheKey<'_>,
         representation: &Arc<Representation>,
         checked: CheckedAt,
     ) {
         let mut shard = self.shard(key);
         shard.stats.revalidations += 1;
-        if let Some(entry) = shard.entries.get_mut(key)
+        if let Some(entry) = shard.entries.get_mut(&*key.0)
             && let Some(cached) = &entry.representation
             && Arc::ptr_eq(cached, representation)
         {
@@ -205,8 +243,8 @@ impl Cache {
         }
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
+    fn shard(&self, key: &CacheKey<'_>) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(&key.0) as usize % SHARDS;
         lock(&self.shards[index])
     }
 }
@@ -217,11 +255,11 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn put(&mut self, key: &[u8], entry: CacheEntry) {
+    fn put(&mut self, key: &CacheKey<'_>, entry: CacheEntry) {
         self.stats.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
-        if let Some((_, removed)) = self.entries.push(key.to_vec(), entry) {
+        if let Some((_, removed)) = self.entries.push(key.0.to_vec(), entry) {
             self.on_removed(&removed);
         }
         while self.bytes > MAX_BYTES / SHARDS || self.files > MAX_FILES / SHARDS {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::cache::{CacheState, CheckedAt};
+use super::cache::{CacheKey, CacheState, CheckedAt};
 use super::compress;
 use super::lookup::{Lookup, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
@@ -20,10 +20,10 @@ const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
 
 impl Lookup<'_> {
     /// Returns the representation in the coding that Accept-Encoding prefers of those there are: a
-    /// sidecar file, one compressed here, or `plain` itself. `path` is the cache key of `plain`.
+    /// sidecar file, one compressed here, or `plain` itself. `key` is the cache key of `plain`.
     pub(super) fn encoded(
         &self,
-        path: &[u8],
+        key: &CacheKey<'_>,
         plain: Arc<Representation>,
     ) -> Result<Arc<Representation>, ServeError> {
         let compress = self.tree.rules.compress;
@@ -54,7 +54,7 @@ impl Lookup<'_> {
         for coding in CODINGS {
             // A sidecar that would not be chosen is not looked for.
             if accepted.preferred(&[coding, Coding::Identity]) == Some(coding)
-                && let Some(sidecar) = self.sidecar(path, &plain, coding)?
+                && let Some(sidecar) = self.sidecar(key, &plain, coding)?
             {
                 available.push(coding);
                 sidecars.push((coding, sidecar));
@@ -83,7 +83,7 @@ impl Lookup<'_> {
                     "compressed here with {} (--compress auto)",
                     coding.name()
                 );
-                self.compressed(path, plain, coding)
+                self.compressed(key, plain, coding)
             }
             _ => {
                 let why = "too small, too large, of such a type, or compress is not auto";
@@ -99,7 +99,7 @@ impl Lookup<'_> {
     /// Returns the file beside the file, if there is one that is not older.
     fn sidecar(
         &self,
-        path: &[u8],
+        key: &CacheKey<'_>,
         plain: &Representation,
         coding: Coding,
     ) -> Result<Option<Arc<Representation>>, ServeError> {
@@ -110,7 +110,7 @@ impl Lookup<'_> {
             Coding::Identity => return Ok(None),
         };
         let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
-        let key = [path, b"\0", extension].concat();
+        let key = key.of_sidecar(extension);
         let now = Instant::now();
         let stale = match cache.get(&key, now) {
             CacheState::Watched(cached) | CacheState::Fresh(cached) => {
@@ -155,12 +155,12 @@ impl Lookup<'_> {
         };
         let builder = RepresentationBuilder {
             rules: &self.tree.rules,
-            path,
+            path: self.path(),
             name: &name,
             typed_name: &plain.name,
             coding,
             content_tag,
-            finish: plain.finish,
+            page_use: plain.page_use,
         };
         let sidecar = Arc::new(Representation::new(&builder, metadata, content));
         let checked = snapshot.checked(&sidecar, now);
@@ -171,12 +171,12 @@ impl Lookup<'_> {
     /// Returns `plain` compressed, from the cache, or made here where blocking is allowed.
     fn compressed(
         &self,
-        path: &[u8],
+        key: &CacheKey<'_>,
         plain: Arc<Representation>,
         coding: Coding,
     ) -> Result<Arc<Representation>, ServeError> {
         let cache = &self.snapshot.cache;
-        let key = [path, b"\0", coding.name().as_bytes()].concat();
+        let key = key.compressed(coding);
         let now = Instant::now();
         match cache.get(&key, now) {
             // It was made from this state of the file, so it needs no revalidation of its own.
@@ -198,7 +198,7 @@ impl Lookup<'_> {
         let representation = match compressed {
             Some(compressed) => {
                 let content = Bytes::from(compressed);
-                Arc::new(plain.recoded(&self.tree.rules, path, coding, content))
+                Arc::new(plain.recoded(&self.tree.rules, self.path(), coding, content))
             }
             // It would be no smaller.
             None => plain,

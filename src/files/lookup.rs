@@ -6,10 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ::http::HeaderMap;
-
-use super::cache::CacheState;
-use super::representation::{Content, Representation, RepresentationBuilder};
+use super::cache::{CacheKey, CacheState};
+use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
 use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
 use super::tree::{RootSnapshot, Tree};
@@ -85,33 +83,32 @@ impl<'a> Lookup<'a> {
     pub(super) fn find(&self) -> Result<LookupResult, ServeError> {
         let path = self.path();
         let resolve = || self.resolver().resolve(path);
-        self.look_up(path, path, |_| {}, resolve)
+        self.look_up(&CacheKey::of_path(path), PageUse::Requested, resolve)
     }
 
-    /// Looks up a file by its name beneath the root, for error pages and the like. `finish` changes
-    /// the fields last.
-    pub(super) fn file(
+    /// Looks up a file by its name beneath the root, to serve it at the request's path as an error
+    /// page or the like. Returns its cache key too.
+    pub(super) fn page(
         &self,
         name: &[u8],
-        finish: fn(&mut HeaderMap),
-    ) -> Result<Arc<Representation>, ServeError> {
-        // A path never begins with NUL.
-        let key = [b"\0", name].concat();
-        let path = [b"/", name].concat();
+        page_use: PageUse,
+    ) -> Result<(CacheKey<'static>, Arc<Representation>), ServeError> {
+        // Paths may be made up at will, but few sets of rules apply to them, so the cache has few
+        // entries for a page.
+        let header_rules = self.tree.rules.header_rules(self.path());
+        let key = CacheKey::of_page(name, page_use, &header_rules);
         let resolve = || self.resolver().file(name.into());
-        match self.look_up(&key, &path, finish, resolve)? {
-            LookupResult::Representation(representation) => Ok(representation),
+        match self.look_up(&key, page_use, resolve)? {
+            LookupResult::Representation(representation) => Ok((key, representation)),
             LookupResult::MissingSlash | LookupResult::NoIndex => Err(OpenError::NotFound.into()),
         }
     }
 
-    /// Returns what the cache has for `key`, or else what `resolve` finds. `finish` must be the
-    /// same function each time for the same `key`.
+    /// Returns what the cache has for `key`, or else what `resolve` finds.
     fn look_up<'n>(
         &self,
-        key: &[u8],
-        path: &[u8],
-        finish: fn(&mut HeaderMap),
+        key: &CacheKey<'_>,
+        page_use: PageUse,
         resolve: impl Fn() -> Result<Resolved<'n>, OpenError>,
     ) -> Result<LookupResult, ServeError> {
         let now = Instant::now();
@@ -148,12 +145,12 @@ impl<'a> Lookup<'a> {
             };
             let builder = RepresentationBuilder {
                 rules: &self.tree.rules,
-                path,
+                path: self.path(),
                 name: &name,
                 typed_name: &name,
                 coding: Coding::Identity,
                 content_tag,
-                finish,
+                page_use,
             };
             let representation = Arc::new(Representation::new(&builder, metadata, content));
             let checked = snapshot.checked(&representation, now);
@@ -182,7 +179,7 @@ impl<'a> Lookup<'a> {
             typed_name: name,
             coding: Coding::Identity,
             content_tag: self.content_tag(&opened)?,
-            finish: |_| {},
+            page_use: PageUse::Requested,
         };
         Ok(builder.validators(opened.metadata, SystemTime::now()))
     }

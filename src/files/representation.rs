@@ -43,10 +43,20 @@ pub(super) struct Representation {
     pub(super) ok_fields: Arc<PreparedFields>,
     /// The fields of a 304 (Not Modified, RFC 9110 §15.4.5).
     pub(super) not_modified_fields: Arc<PreparedFields>,
-    /// The function that changed the fields last.
-    pub(super) finish: fn(&mut HeaderMap),
+    pub(super) page_use: PageUse,
     mtime_age: MtimeAge,
     content: Content,
+}
+
+/// Why a file is served at a path; it decides fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageUse {
+    /// The path leads to it.
+    Requested,
+    /// It is the page of a single-page application, served for a navigation to a missing page.
+    Application,
+    /// It is the page of an error.
+    Error,
 }
 
 /// Whether the modification time identifies the file's content.
@@ -78,8 +88,16 @@ pub(super) struct RepresentationBuilder<'a> {
     pub(super) coding: Coding,
     /// The entity tag made from the content, if the site makes them so.
     pub(super) content_tag: Option<String>,
-    /// A function that changes the fields last.
-    pub(super) finish: fn(&mut HeaderMap),
+    pub(super) page_use: PageUse,
+}
+
+impl PageUse {
+    /// Changes the fields that the rules set.
+    fn change(self, fields: &mut HeaderMap) {
+        if self == Self::Application {
+            Rules::set_no_cache(fields);
+        }
+    }
 }
 
 impl Representation {
@@ -106,7 +124,7 @@ impl Representation {
         if is_gzipped_svg(builder.name) {
             fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        (builder.finish)(&mut fields);
+        builder.page_use.change(&mut fields);
         Self {
             file_id: metadata.id,
             name: builder.name.to_vec(),
@@ -116,7 +134,7 @@ impl Representation {
             validators,
             not_modified_fields: not_modified_fields(&fields),
             ok_fields: PreparedFields::new(fields),
-            finish: builder.finish,
+            page_use: builder.page_use,
             mtime_age,
             content,
         }
@@ -203,7 +221,7 @@ impl Representation {
             ..self.validators.clone()
         };
         let mut fields = fields(rules, path, &validators, &self.media_type, coding);
-        (self.finish)(&mut fields);
+        self.page_use.change(&mut fields);
         Self {
             file_id: self.file_id,
             name: self.name.clone(),
@@ -213,7 +231,7 @@ impl Representation {
             not_modified_fields: not_modified_fields(&fields),
             ok_fields: PreparedFields::new(fields),
             validators,
-            finish: self.finish,
+            page_use: self.page_use,
             mtime_age: self.mtime_age,
             content: Content::Memory(content),
         }

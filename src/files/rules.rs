@@ -159,6 +159,15 @@ impl Rules {
         }
     }
 
+    /// Returns the positions of the header rules that apply to a path.
+    pub(super) fn header_rules(&self, path: &[u8]) -> Vec<u32> {
+        let matching = (0..).zip(&self.headers);
+        matching
+            .filter(|(_, rule)| rule.path.is_match(path))
+            .map(|(position, _)| position)
+            .collect()
+    }
+
     /// Adds the fields of every response, errors included.
     pub(super) fn add_security_headers(&self, fields: &mut HeaderMap) {
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
-use ::http::{HeaderMap, Method, StatusCode};
+use ::http::{Method, StatusCode};
 
+use super::cache::CacheKey;
 use super::listing::{self, Entries, ListingFormat, ListingRenderer, SortOrder, UploadForm};
 use super::lookup::{Lookup, LookupResult, ServeError, WouldBlock};
-use super::representation::Representation;
+use super::representation::{PageUse, Representation};
 use super::resolve::file_name;
 use super::response_body;
 use super::root::{Blocking, OpenError};
@@ -145,7 +146,7 @@ impl Lookup<'_> {
     fn serve(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
         match self.find() {
             Ok(LookupResult::Representation(plain)) => {
-                let representation = self.encoded(self.path(), plain)?;
+                let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
                 Ok(self.represent(&representation)?)
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
@@ -204,7 +205,7 @@ impl Lookup<'_> {
 
     /// Returns the page of a single-page application and its cache key. It is for navigations only:
     /// a request for a missing image or script gets its 404.
-    fn application_page(&self) -> Result<(Vec<u8>, Arc<Representation>), ServeError> {
+    fn application_page(&self) -> Result<(CacheKey<'static>, Arc<Representation>), ServeError> {
         let Some(name) = &self.tree.rules.spa else {
             return Err(OpenError::NotFound.into());
         };
@@ -229,9 +230,7 @@ impl Lookup<'_> {
             "spa",
             "{page} answers the navigation because there is no such file"
         );
-        let page = self.file(name, Rules::set_no_cache)?;
-        // Not the key of the same file under its own path.
-        Ok(([b"\0", &name[..]].concat(), page))
+        self.page(name, PageUse::Application)
     }
 
     /// Returns a page, or JSON, with the entries of the folder at the request's path.
@@ -339,8 +338,8 @@ impl Lookup<'_> {
             status.as_u16(),
             Escaped(name)
         );
-        match self.file(name, |_: &mut HeaderMap| {}) {
-            Ok(page) => Ok(Some(page)),
+        match self.page(name, PageUse::Error) {
+            Ok((_, page)) => Ok(Some(page)),
             Err(ServeError::WouldBlock) => Err(WouldBlock),
             Err(ServeError::Open(_)) => Ok(None),
         }
