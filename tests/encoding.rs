@@ -348,7 +348,7 @@ fn multiple_ranges_are_multipart_byteranges() {
         ("bytes=0-1,x", 200),
         (
             "bytes=0-0,100-100,200-200,300-300,400-400,500-500,600-600,700-700,800-800,900-900,910-910,920-920,930-930,940-940,950-950,960-960,970-970",
-            200,
+            206,
         ),
     ] {
         let response = client.request("GET", "/small.bin", &format!("Range: {range}\r\n"));
@@ -357,4 +357,37 @@ fn multiple_ranges_are_multipart_byteranges() {
     // Two adjacent ranges are merged.
     let one = client.request("GET", "/small.bin", "Range: bytes=0-1,2-3\r\n");
     assert_eq!(one.field("Content-Range"), Some("bytes 0-3/1000"));
+}
+
+/// Clients that download the changed blocks of a file request dozens of ranges.
+#[test]
+fn up_to_256_ranges_are_parts_and_more_are_ignored() {
+    const LEN: usize = 300_000;
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let content = pattern(LEN);
+    write(folder.path(), "large.bin", &content);
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    let mut request = |ranges: &[(usize, usize)]| {
+        let members = ranges
+            .iter()
+            .map(|(start, end)| format!("{start}-{}", end - 1));
+        let set = members.collect::<Vec<_>>().join(",");
+        client.request("GET", "/large.bin", &format!("Range: bytes={set}\r\n"))
+    };
+    for count in [40, 256] {
+        let ranges: Vec<_> = (0..count).map(|at| (at * 1000, at * 1000 + 10)).collect();
+        let response = request(&ranges);
+        assert_eq!(response.status, 206, "{count}");
+        let parts = String::from_utf8_lossy(&response.content)
+            .matches("Content-Range: bytes ")
+            .count();
+        assert_eq!(parts, count);
+    }
+    let ranges: Vec<_> = (0..257).map(|at| (at * 1000, at * 1000 + 10)).collect();
+    let whole = request(&ranges);
+    assert_eq!((whole.status, whole.content.len()), (200, LEN));
+    // Overlapping ranges are merged, so no byte is sent twice.
+    let overlapping = request(&vec![(0, LEN); 256]);
+    assert_eq!((overlapping.status, overlapping.content.len()), (206, LEN));
 }

@@ -39,8 +39,9 @@ impl ByteRange {
 }
 
 /// A request for more ranges is treated as an attack and its Range field ignored (RFC 9110 §17.15).
-/// Apache's limit is 200; document viewers request a handful.
-const MAX_RANGES: usize = 16;
+/// Apache's limit is 200. Document viewers request a handful; clients that download the changed
+/// blocks of a file (zsync, zchunk) request dozens, and need them as parts.
+const MAX_RANGES: usize = 256;
 
 /// Ranges with a smaller gap between them are merged: another part costs more bytes than the gap
 /// (RFC 9110 §15.3.7.2).
