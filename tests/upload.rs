@@ -130,6 +130,75 @@ fn put_file_is_201_and_served() {
     assert_eq!(names.len(), 2, "nothing else is left");
 }
 
+/// A new file must not be served where another one is served now.
+#[test]
+fn upload_in_place_of_a_folders_page_is_409_without_overwrite() {
+    let names = |names: &[&str]| {
+        let parse = |name: &&str| name.parse().expect("an index name");
+        names.iter().map(parse).collect::<Vec<_>>()
+    };
+    /// Index names, clean URLs, the file that exists, the upload, its status.
+    type Row = (
+        &'static [&'static str],
+        bool,
+        &'static str,
+        &'static str,
+        u16,
+    );
+    let table: &[Row] = &[
+        (
+            &["index.html", "default.htm"],
+            false,
+            "default.htm",
+            "index.html",
+            409,
+        ),
+        (
+            &["default.htm", "index.html"],
+            false,
+            "default.htm",
+            "index.html",
+            201,
+        ),
+        (
+            &["default.htm", "index.html"],
+            false,
+            "index.html",
+            "default.htm",
+            409,
+        ),
+        (&["a", "b", "c"], false, "sub/c", "sub/a", 409),
+        (&["a", "b", "c"], false, "sub/c", "sub/b", 409),
+        (&["a", "b", "c"], false, "sub/b", "sub/c", 201),
+        (&["a", "b", "c"], false, "c", "sub/a", 201),
+        (&[], false, "sub/a.txt", "sub/index.html", 201),
+        (&[], true, "x.html", "x", 409),
+        (&[], false, "x.html", "x", 201),
+        (&[], true, "x", "x.html", 201),
+        (&[], true, "sub/index.html", "sub.html", 409),
+        (&["a", "b"], true, "sub/b", "sub.html", 409),
+        (&[], false, "sub/index.html", "sub.html", 201),
+        (&[], true, "sub/a.txt", "sub.html", 201),
+    ];
+    for (index, clean_urls, existing, upload, status) in table {
+        let outside = tree();
+        fs::write(outside.path().join("root").join(existing), "existing").expect("write file");
+        let change = |site: &mut Site| {
+            site.index = names(index);
+            site.clean_urls = *clean_urls;
+        };
+        let server = serve(&outside, change);
+        let row = format!("{index:?} {clean_urls} {existing} {upload}");
+        let path = format!("/{upload}");
+        assert_eq!(put(&server, &path, "", "new").status, *status, "{row}");
+        let server = serve(&outside, |site| {
+            change(site);
+            overwrite(site);
+        });
+        assert!(put(&server, &path, "", "newer").status < 300, "{row}");
+    }
+}
+
 #[test]
 fn put_existing_file_is_409_without_overwrite() {
     let outside = tree();

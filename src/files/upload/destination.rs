@@ -63,8 +63,8 @@ impl UploadDestination<'_> {
         }
     }
 
-    /// True if a new file would be served where another one is served now: as its sidecar, or at
-    /// its path without `.html`.
+    /// True if a new file would be served where another one is served now: as its sidecar, at its
+    /// path without `.html`, or as the index file of a folder that has one.
     fn would_shadow(&self) -> bool {
         let rules = &self.lookup.tree.rules;
         let plain = [&b".br"[..], b".zst", b".gz"]
@@ -76,12 +76,42 @@ impl UploadDestination<'_> {
             CleanUrls::On => Some([self.name, b".html"].concat()),
             CleanUrls::Off => None,
         };
-        let mut others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
+        let mut others = plain
+            .map(<[u8]>::to_vec)
+            .into_iter()
+            .chain(page)
+            .chain(self.shadowed_indexes());
         let is_file = |name: Vec<u8>| {
             let opened = self.lookup.snapshot.root.get(&name, self.lookup.blocking);
             matches!(opened, Ok(OpenedPath::File(_)))
         };
         others.any(is_file)
+    }
+
+    /// Returns the names of index files that a new file would precede: in its own folder those after
+    /// its name, and with clean URLs those of the folder that has its name without `.html`.
+    fn shadowed_indexes(&self) -> Vec<Vec<u8>> {
+        let rules = &self.lookup.tree.rules;
+        let in_folder = |folder: &[u8], indexes: &[String]| {
+            let name = |index: &String| [folder, index.as_bytes()].concat();
+            indexes.iter().map(name).collect::<Vec<_>>()
+        };
+        let last = file_name(self.name);
+        let position = rules
+            .index
+            .iter()
+            .position(|index| index.as_bytes() == last);
+        let mut names = Vec::new();
+        if let Some(position) = position {
+            let folder = &self.name[..self.name.len() - last.len()];
+            names.extend(in_folder(folder, &rules.index[position + 1..]));
+        }
+        if rules.clean_urls == CleanUrls::On
+            && let Some(folder) = self.name.strip_suffix(b".html")
+        {
+            names.extend(in_folder(&[folder, b"/"].concat(), &rules.index));
+        }
+        names
     }
 
     /// Stores a request's content, and waits until it is on the disk.
