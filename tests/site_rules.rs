@@ -303,6 +303,29 @@ fn page_of_application_and_errors_keeps_the_fields_of_each_use() {
     }
 }
 
+/// Captured text stays one parameter, whatever the request has in it.
+#[test]
+fn captured_text_adds_no_parameter_fragment_or_host() {
+    let (_folder, server) = site(
+        "[[redirect]]\nfrom = \"/q/*\"\nto = \"/s?n=$1&z=1\"\n\
+         [[redirect]]\nfrom = \"/f/*\"\nto = \"/s#n=$1\"\n\
+         [[redirect]]\nfrom = \"/h/*\"\nto = \"/s#a?b\"\n\
+         [[redirect]]\nfrom = \"/p/*\"\nto = \"https://example.org/$1\"\n",
+    );
+    let mut client = server.client();
+    for (path, location) in [
+        ("/q/a%26admin=1", "/s?n=a%26admin%3D1&z=1"),
+        ("/q/a&admin=1", "/s?n=a%26admin%3D1&z=1"),
+        ("/q/a;b+c%2B%23d%25", "/s?n=a%3Bb%2Bc%2B%23d%25&z=1"),
+        ("/q/%C3%B1/%FF", "/s?n=%C3%B1/%FF&z=1"),
+        ("/f/a&b=%23%3F", "/s#n=a%26b%3D%23%3F"),
+        ("/h/x?q=1", "/s?q=1#a?b"),
+        ("/p/@evil.test/%3Fa", "https://example.org/@evil.test/%3Fa"),
+    ] {
+        assert_eq!(client.get(path).field("Location"), Some(location), "{path}");
+    }
+}
+
 #[test]
 fn cors_rule_sets_allow_origin_and_answers_preflight() {
     for (rule, origin, vary) in [

@@ -125,9 +125,9 @@ impl Rules {
             if location.starts_with('/') && !location.starts_with("//") {
                 location.insert_str(0, &target::encode_path(request.prefix_bytes()));
             }
-            if let (Some(query), false) = (request.query(), location.contains('?')) {
-                // Before a fragment (RFC 3986 §3).
-                let end = location.find('#').unwrap_or(location.len());
+            // Before a fragment, which may contain a question mark too (RFC 3986 §3).
+            let end = location.find('#').unwrap_or(location.len());
+            if let (Some(query), false) = (request.query(), location[..end].contains('?')) {
                 location.insert_str(end, &format!("?{query}"));
             }
             Some(self.add_headers(Response::redirect(rule.status, &location), path))

@@ -189,6 +189,20 @@ pub(crate) fn encode_path(path: &[u8]) -> String {
     percent_encoding::percent_encode(path, NOT_IN_PATH).to_string()
 }
 
+/// Encodes decoded text for a parameter's value in a query or a fragment. A slash stays as it is:
+/// it separates no parameters.
+pub(crate) fn encode_parameter(text: &[u8]) -> String {
+    const RESERVED_BUT_SLASH: &AsciiSet = &RESERVED.remove(b'/');
+    percent_encoding::percent_encode(text, RESERVED_BUT_SLASH).to_string()
+}
+
+/// All but unreserved characters.
+const RESERVED: &AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -396,6 +396,7 @@ mod tests {
                 redirect,
                 "[[redirect]]\nfrom = '/x'\nto = '/b'\nstatus = 200",
             ),
+            (redirect, "[[redirect]]\nfrom = '/x/*'\nto = 'http:///$1'"),
             (header, "[[header]]\nx-b = '1'"),
             (header, "[[header]]\npath = 'no'"),
             (host, "[[host]]\nroot = 'a'"),

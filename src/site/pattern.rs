@@ -1,14 +1,14 @@
 //! The path patterns of site rules (`/old/*`), and the templates of redirects (`/new/$1`).
 //!
-//! A pattern is matched against the decoded path as bytes; its captures are percent-encoded when
-//! they are inserted into a URL.
+//! A pattern is matched against the decoded path as bytes; its captures are percent-encoded for the
+//! part of the URL into which they are inserted.
 
 use std::fmt;
 
 use ::http::Method;
 use memchr::memmem;
 
-use crate::http::target::{Target, encode_path};
+use crate::http::target::{Target, encode_parameter, encode_path};
 
 /// Their captures are named `$1` to `$9`.
 const MAX_STARS: usize = 9;
@@ -136,8 +136,37 @@ pub(crate) struct RedirectTemplate {
 #[derive(Clone, Debug)]
 enum TemplateSegment {
     Literal(Vec<u8>),
-    /// Counted from 1.
-    Capture(usize),
+    Capture {
+        /// Counted from 1.
+        number: usize,
+        part: UrlPart,
+    },
+}
+
+/// The part of a URL where a capture is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UrlPart {
+    Path,
+    /// A query or a fragment: both may consist of parameters.
+    Parameters,
+}
+
+impl UrlPart {
+    /// Returns the part that follows `literal` in this part.
+    fn after(self, literal: &str) -> Self {
+        if literal.contains(['?', '#']) {
+            Self::Parameters
+        } else {
+            self
+        }
+    }
+
+    fn encode(self, capture: &[u8]) -> String {
+        match self {
+            Self::Path => encode_path(capture),
+            Self::Parameters => encode_parameter(capture),
+        }
+    }
 }
 
 impl RedirectTemplate {
@@ -145,9 +174,11 @@ impl RedirectTemplate {
     /// of the site file.
     pub(crate) fn new(text: &str, stars: usize) -> Result<Self, String> {
         let mut segments = Vec::new();
+        let mut part = UrlPart::Path;
         let mut rest = text;
         while let Some((literal, behind)) = rest.split_once('$') {
             segments.push(TemplateSegment::Literal(literal.into()));
+            part = part.after(literal);
             let (sign, tail) = behind.split_at_checked(1).unwrap_or_default();
             segments.push(match sign.as_bytes() {
                 b"$" => TemplateSegment::Literal(b"$".into()),
@@ -158,7 +189,7 @@ impl RedirectTemplate {
                             "{text:?} uses ${number}, but the pattern has {stars} stars"
                         ));
                     }
-                    TemplateSegment::Capture(number)
+                    TemplateSegment::Capture { number, part }
                 }
                 _ => {
                     return Err(format!(
@@ -177,8 +208,8 @@ impl RedirectTemplate {
     pub(crate) fn expand(&self, captures: &Captures<'_>) -> String {
         let segments = self.segments.iter().map(|segment| match segment {
             TemplateSegment::Literal(text) => String::from_utf8_lossy(text).into_owned(),
-            TemplateSegment::Capture(number) => {
-                encode_path(captures.number(*number).unwrap_or_default())
+            TemplateSegment::Capture { number, part } => {
+                part.encode(captures.number(*number).unwrap_or_default())
             }
         });
         let url: String = segments.collect();
@@ -197,7 +228,7 @@ impl fmt::Display for RedirectTemplate {
                 let text = String::from_utf8_lossy(text);
                 f.write_str(&text.replace('$', "$$"))
             }
-            TemplateSegment::Capture(number) => write!(f, "${number}"),
+            TemplateSegment::Capture { number, .. } => write!(f, "${number}"),
         })
     }
 }
@@ -312,6 +343,9 @@ mod tests {
             ("/$$$1", "/$a"),
             ("//$1", "/a"),
             ("https://h/ñ/$1?q", "https://h/ñ/a?q"),
+            ("/$2?$2", "/b%FF%3F$1?b%FF%3F%241"),
+            ("/$2#$2", "/b%FF%3F$1#b%FF%3F%241"),
+            ("/$$?$$/$2", "/$?$/b%FF%3F%241"),
         ];
         for (text, expected) in table {
             let template = RedirectTemplate::new(text, pattern.stars()).expect("a template");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -274,18 +275,15 @@ impl TryFrom<RawRedirect> for RedirectRule {
                 raw.to
             ));
         }
-        let authority = raw
-            .to
-            .split_once("://")
-            .map(|(_, rest)| rest.split(['/', '?', '#']).next());
-        if authority
-            .flatten()
-            .is_some_and(|authority| authority.contains('$'))
-        {
+        // Browsers read a backslash as a slash.
+        if raw.to.contains('\\') {
             return Err(format!(
-                "to must not let a request choose the server; remove the $ from the host (got {:?})",
+                "to must not contain a backslash; write / or %5C (got {:?})",
                 raw.to
             ));
+        }
+        if absolute {
+            check_server(&raw.to)?;
         }
         let to = RedirectTemplate::new(&raw.to, from.stars())?;
         match raw.status {
@@ -300,6 +298,38 @@ impl TryFrom<RawRedirect> for RedirectRule {
             )),
         }
     }
+}
+
+/// Checks the server of an http URL: a host, and perhaps a port.
+fn check_server(url: &str) -> Result<(), String> {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('$') {
+        return Err(format!(
+            "to must not let a request choose the server; remove the $ from the host (got {url:?})"
+        ));
+    }
+    // An address in brackets contains colons.
+    let end = authority.find(']').map_or(0, |bracket| bracket + 1);
+    let (host, port) = match authority[end..].find(':') {
+        Some(colon) => (&authority[..end + colon], &authority[end + colon + 1..]),
+        None => (authority, ""),
+    };
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_host = match host.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => host.bytes().all(is_name_byte) && !host.trim_matches('.').is_empty(),
+    };
+    let has_colon = host.len() < authority.len();
+    let is_port = port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if is_host && (!has_colon || is_port) {
+        return Ok(());
+    }
+    Err(format!(
+        "to must name a host and perhaps a port after the scheme, such as https://example.org/ (got {url:?})"
+    ))
 }
 
 impl TryFrom<BTreeMap<String, String>> for HeaderRule {
@@ -431,6 +461,62 @@ impl FromStr for Store {
                 "must be a store such as sqlite:users.db or postgres://user:password@host/database"
                     .to_owned(),
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redirect(to: &str) -> Result<RedirectRule, toml::de::Error> {
+        toml::from_str(&format!("from = \"/a/*\"\nto = {to:?}\n"))
+    }
+
+    #[test]
+    fn redirect_to_a_malformed_server_is_refused() {
+        for to in [
+            "http:///$1",
+            "http://",
+            "https:///",
+            "https://?a",
+            "https://#a",
+            "http://:80/",
+            "http://h:/",
+            "http://h:x/",
+            "http://h:+1/",
+            "http://h:65536/",
+            "http://h:80:80/",
+            "http://h$1/",
+            "http://$1",
+            "http://h$$/",
+            "http://user@h/",
+            "http://user:password@h/",
+            "http://h%2F.test/",
+            "http://h\\.test/",
+            "/\\$1",
+            "http://./",
+            "http://[::1/",
+            "http://[x]/",
+            "http://[::1]x/",
+            "http://::1/",
+            "http://h,b/",
+        ] {
+            assert!(redirect(to).is_err(), "{to}");
+        }
+        for to in [
+            "/$1",
+            "/a?b#c:$1",
+            "http://h",
+            "http://h?$1",
+            "http://h#$1",
+            "https://a-b.Example.org./$1",
+            "https://my_host:8443/",
+            "http://127.0.0.1:80/$1",
+            "http://[::1]:80/$1",
+            "http://[2001:db8::1]/$1@$1:$1",
+        ] {
+            assert!(redirect(to).is_ok(), "{to}");
         }
     }
 }
