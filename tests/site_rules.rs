@@ -427,13 +427,13 @@ fn listing_on_returns_html_and_json_without_hidden_files() {
     );
     // Every link leads to the entry it names.
     for link in text
-        .split("href=\"./")
+        .split("href=\"")
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
     {
         let link = link.replace("&amp;", "&").replace("&#39;", "'");
         let link = link.split('?').next().unwrap_or_default();
-        if !link.is_empty() {
+        if !link.is_empty() && !link.starts_with("..") {
             let mut client = server.client();
             client.send(format!("GET /bare/{link} HTTP/1.1\r\nHost: test\r\n\r\n"));
             assert_eq!(client.head().status, 200, "{link}");

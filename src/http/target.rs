@@ -196,6 +196,12 @@ pub(crate) fn encode_parameter(text: &[u8]) -> String {
     percent_encoding::percent_encode(text, RESERVED_BUT_SLASH).to_string()
 }
 
+/// Encodes all but the unreserved characters (RFC 3986 §2.3), for text that must not get a meaning
+/// in the part of a URL where it is inserted.
+pub(crate) fn encode_component(text: &[u8]) -> String {
+    percent_encoding::percent_encode(text, RESERVED).to_string()
+}
+
 /// All but unreserved characters.
 const RESERVED: &AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'-')

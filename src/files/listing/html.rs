@@ -136,7 +136,7 @@ fn breadcrumbs(out: &mut String, name: &[u8], above: &[&[u8]], order: SortOrder)
     let name = HtmlText(name);
     writeln!(
         out,
-        "<li><a href=\"./{query}\" aria-current=\"page\">{name}</a></li></ol>\n</nav>"
+        "<li><a aria-current=\"page\">{name}</a></li></ol>\n</nav>"
     )
 }
 
@@ -150,16 +150,17 @@ fn column(out: &mut String, key: SortKey, title: &str, order: SortOrder) -> fmt:
         (false, _) if key == SortKey::Name => ("", Ascending),
         (false, _) => ("", Descending),
     };
-    let query = OrderQuery(SortOrder { key, direction });
+    let query = SortOrder { key, direction }.to_query().unwrap_or_default();
+    let query = HtmlText(query.as_bytes());
     write!(
         out,
-        "<th scope=\"col\"{sorted}><a href=\"./{query}\">{title}</a></th>"
+        "<th scope=\"col\"{sorted}><a href=\"?{query}\">{title}</a></th>"
     )
 }
 
 /// Writes a row of the table.
 pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) -> fmt::Result {
-    let (name, link) = (HtmlText(entry.name), EntryLink(entry.name));
+    let (name, link) = (HtmlText(entry.name), entry_link(entry.name));
     match entry.kind {
         EntryKind::Directory => write!(
             out,
@@ -203,7 +204,7 @@ pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -
     write!(
         out,
         "</div>\n\
-         <footer>Times are in UTC. <a href=\"./?json{order}\">View as JSON</a></footer>\n\
+         <footer>Times are in UTC. <a href=\"?json{order}\">View as JSON</a></footer>\n\
          </main>\n\
          <script>{SCRIPT}</script>\n\
          </body>\n\
@@ -251,15 +252,11 @@ fn picture(control: char) -> char {
     picture.unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// Displays the link to a name in this folder. Without the `./` a name with a colon would be read
-/// as a URL with a scheme.
-struct EntryLink<'a>(&'a [u8]);
-
-impl Display for EntryLink<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let encoded = target::encode_path(self.0);
-        write!(f, "./{}", HtmlText(encoded.as_bytes()))
-    }
+/// Returns the link to a name in this folder, in which all reserved characters are encoded, as nginx
+/// does it: an encoded colon is not that of a URL with a scheme, and programs that read listings
+/// know neither a leading `./` nor HTML's character references.
+pub(super) fn entry_link(name: &[u8]) -> String {
+    target::encode_component(name)
 }
 
 /// Displays the order as the query of a link, so that it is kept in other folders.

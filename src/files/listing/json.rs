@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::entries::{DirEntry, EntryKind};
+use super::html::entry_link;
 use crate::http::date;
 
 pub(super) fn start(out: &mut String) {
@@ -20,7 +21,17 @@ pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, at: usize) -> fmt::R
         EntryKind::File => "file",
         EntryKind::Other => "other",
     };
-    write!(out, "{comma}\n{{\"name\":{name},\"type\":\"{kind}\"")?;
+    write!(out, "{comma}\n{{\"name\":{name}")?;
+    // JSON has no text for such a name.
+    if std::str::from_utf8(entry.name).is_err() {
+        let slash = if entry.kind == EntryKind::Directory {
+            "/"
+        } else {
+            ""
+        };
+        write!(out, ",\"href\":\"{}{slash}\"", entry_link(entry.name))?;
+    }
+    write!(out, ",\"type\":\"{kind}\"")?;
     if let Some(seconds) = entry.modified {
         let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let time = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
