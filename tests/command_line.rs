@@ -335,7 +335,11 @@ fn invalid_variable_is_exit_2_and_invalid_file_exit_1() {
     let (code, error) = run(&[("TWS_PORT", "http")]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.starts_with("tws: TWS_PORT: "), "{error}");
-    fs::write(folder.path().join(".tws.toml"), "\nport = \"http\"\n").expect("write file");
+    fs::write(folder.path().join("tws.toml"), "\nport = \"http\"\n").expect("write file");
+    let (code, error) = run(&[("TWS_CONFIG", "tws.toml")]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("tws.toml:2: port: "), "{error}");
+    fs::write(folder.path().join(".tws.toml"), "\nport = 80\n").expect("write file");
     let (code, error) = run(&[]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains(".tws.toml:2: port: "), "{error}");

@@ -80,10 +80,10 @@ mod auth {
             .expect("create symlink");
         let hosts = "symlinks = \"follow\"\n[[host]]\nnames = [\"blog.test\"]\nroot = \"blog\"\n\
                      symlinks = \"follow\"\n";
-        fs::write(at("root/.tws.toml"), hosts).expect("write file");
+        fs::write(at("tws.toml"), hosts).expect("write file");
         for name in ["users.txt", "link.txt"] {
             let file = format!("--auth-file=root/blog/{name}");
-            let args = ["root", &file, "--access-log=off"];
+            let args = ["root", "--config=tws.toml", &file, "--access-log=off"];
             let site = TwsProcess::start(folder.path(), &args);
             let mut client = site.client();
             for (host, path) in [("test", "/blog/"), ("blog.test", "/")] {

@@ -30,9 +30,7 @@ fn site(rules: &str) -> (TempDir, TestServer) {
         write(at, name, content);
     }
     fs::write(at.join(".tws.toml"), rules).expect("write file");
-    let rules = Site::of_root(at)
-        .expect("read site file")
-        .expect("a site file");
+    let rules = Site::read(&at.join(".tws.toml")).expect("read site file");
     let files = StaticFiles::with_site(at, &rules).expect("open site root");
     (folder, TestServer::start(files))
 }

@@ -331,9 +331,9 @@ mod on_postgres {
         postgres.stop();
         let folder = tempfile::tempdir().expect("create temporary directory");
         let site_file = format!("[users]\nstore = {database:?}\n");
-        fs::write(folder.path().join(".tws.toml"), site_file).expect("write file");
+        fs::write(folder.path().join("tws.toml"), site_file).expect("write file");
         fs::write(folder.path().join("page.html"), "page").expect("write file");
-        let site = TwsProcess::start(folder.path(), &["--access-log=off"]);
+        let site = TwsProcess::start(folder.path(), &["--config=tws.toml", "--access-log=off"]);
         let mut client = site.client();
         assert_eq!(post(&mut client, ANA).status, 503);
         assert_eq!(client.get("/page.html").status, 200);

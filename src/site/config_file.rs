@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::{SITE_FILE, Site, SourceLocation};
+use super::{SITE_FILE, Site, SourceLocation, Store, Symlinks};
 use crate::error::Error;
 
 /// A configuration file: a site, and perhaps a program's own settings.
@@ -45,6 +45,14 @@ impl ConfigFile {
     /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if the
     /// site in it is invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_with(path, |_, _| Ok(()))
+    }
+
+    /// Reads a file; `check` rejects a site with a reason and the offset of the key that is wrong.
+    fn read_with(
+        path: &Path,
+        check: impl FnOnce(&Site, &DeTable<'_>) -> Result<(), (usize, String)>,
+    ) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         let at = |start, reason: &str| {
             let line = line(&text, start);
@@ -67,6 +75,7 @@ impl ConfigFile {
             };
             at(start.unwrap_or_default(), &reason)
         })?;
+        check(&site, &sites).map_err(|(start, reason)| at(start, &reason))?;
         Ok(Self {
             path: path.to_owned(),
             site,
@@ -74,11 +83,13 @@ impl ConfigFile {
         })
     }
 
-    /// Reads the site file of a root, if it has one.
+    /// Reads the site file of a root, if it has one. It may have come with the files, from another
+    /// person, so everything that it names must be beneath the root.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// As [`read`](Self::read), and [`Error::Setting`] if the site follows symbolic links out of the
+    /// root, has a host whose root is outside of it, or stores users at a path of its choice.
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
         let path = root.join(SITE_FILE);
         match fs::metadata(&path) {
@@ -93,7 +104,7 @@ impl ConfigFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // A root that is a single file has no site file.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-            _ => Self::read(&path).map(Some),
+            _ => Self::read_with(&path, |site, table| check_confined(site, table, root)).map(Some),
         }
     }
 
@@ -161,6 +172,54 @@ pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
             locate(host, table, text);
         }
     }
+}
+
+/// Rejects what would let the site file of a root reach out of the root. The error has the offset of
+/// the key.
+fn check_confined(site: &Site, table: &DeTable<'_>, root: &Path) -> Result<(), (usize, String)> {
+    let hosts = elements(table, "host").map(|(_, element)| element.as_table());
+    let sites = std::iter::once((site, Some(table))).chain(site.hosts.iter().zip(hosts));
+    for (site, table) in sites {
+        let wrong = |key: &str, reason: &str| {
+            let start = table.and_then(|table| start(table, key));
+            let reason = format!(
+                "{key}: {reason} in the file of a served folder, which may come from elsewhere; \
+                 set it in a file that --config names"
+            );
+            Err((start.unwrap_or_default(), reason))
+        };
+        if site.symlinks == Symlinks::Follow {
+            return wrong("symlinks", "\"follow\" is not allowed");
+        }
+        if let Some(folder) = &site.root
+            && !is_beneath(root, folder)
+        {
+            return wrong("root", "a folder outside of it is not allowed");
+        }
+        if let Some(users) = &site.users
+            && !matches!(&users.store, Store::Sqlite(path) if has_only_names(path))
+        {
+            return wrong("users", "only a store such as sqlite:users.db is allowed");
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if `folder`, which may be relative to `root`, is `root` or beneath it once symbolic links
+/// are resolved. A folder that does not exist counts if its name cannot lead out of `root`; opening it
+/// fails later.
+fn is_beneath(root: &Path, folder: &Path) -> bool {
+    match (root.canonicalize(), root.join(folder).canonicalize()) {
+        (Ok(root), Ok(folder)) => folder.starts_with(root),
+        (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => has_only_names(folder),
+        _ => false,
+    }
+}
+
+/// Returns true for a relative path without `..`.
+fn has_only_names(path: &Path) -> bool {
+    path.components()
+        .all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
 }
 
 /// Returns the elements of an array of tables with their offsets.
@@ -379,6 +438,59 @@ mod tests {
                 ("tls", 7, None),
             ]
         );
+    }
+
+    #[test]
+    fn site_file_of_root_cannot_reach_out_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("docs")).expect("a folder");
+        std::os::unix::fs::symlink("..", root.join("out")).expect("a link");
+        std::os::unix::fs::symlink("docs", root.join("in")).expect("a link");
+        std::os::unix::fs::symlink("/nowhere/at/all", root.join("dangling")).expect("a link");
+        let read = |text: &str| {
+            fs::write(root.join(SITE_FILE), text).expect("a file");
+            ConfigFile::of_root(&root).map(drop)
+        };
+        let host = |folder: &str| format!("[[host]]\nnames = ['a']\nroot = '{folder}'\n");
+        let absolute = root.join("docs").display().to_string();
+        let beside = folder.path().join("roots").display().to_string();
+        fs::create_dir(&beside).expect("a folder");
+        let allowed = [".", "docs", "in", "docs/../docs", &absolute].map(host);
+        let store = "[users]\nstore = 'sqlite:a/users.db'\n".to_owned();
+        for text in allowed.into_iter().chain([store]) {
+            read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+        let outside = [
+            "..",
+            "../..",
+            "/",
+            "out",
+            "out/root/..",
+            "none/..",
+            "../none",
+            &beside,
+        ];
+        let hosts = outside.map(|folder| (host(folder), 3));
+        let others = [
+            ("hidden = true\nsymlinks = 'follow'\n".to_owned(), 2),
+            (host("docs") + "symlinks = 'follow'\n", 4),
+            (host("docs") + &host("/etc").replace("'a'", "'b'"), 6),
+            ("[users]\nstore = 'sqlite:/tmp/users.db'\n".to_owned(), 1),
+            ("[users]\nstore = 'sqlite:../users.db'\n".to_owned(), 1),
+            ("[users]\nstore = 'postgres://127.0.0.1/a'\n".to_owned(), 1),
+        ];
+        for (text, line) in hosts.into_iter().chain(others) {
+            let error = read(&text).expect_err(&text).to_string();
+            assert!(
+                error.contains(&format!("{SITE_FILE}:{line}: ")),
+                "{text}: {error}"
+            );
+            assert!(error.contains("--config"), "{text}: {error}");
+            // A file that the operator names may.
+            ConfigFile::read(&root.join(SITE_FILE)).expect("a configuration file");
+        }
+        assert!(read(&host("dangling")).is_ok(), "opening it fails");
     }
 
     #[test]

@@ -36,28 +36,6 @@ const PROCESS: &str = "Process";
 /// Maximum width of the help in columns.
 const HELP_WIDTH: usize = 80;
 
-/// Flags that the settings file of a served folder may set. That file may come with an untrusted
-/// archive, so it must not set what reaches outside of the root, exposes the machine to others or
-/// conceals activity. A flag that is not listed here is rejected there.
-const SITE_FILE_FLAGS: &[&str] = &[
-    "port",
-    "workers",
-    "keep-alive-timeout",
-    "keep-alive-max",
-    "max-connections",
-    "max-connections-per-client",
-    "rate-limit",
-    "rate-limit-connection",
-    "bandwidth",
-    "bandwidth-connection",
-    "min-rate",
-    "drain-timeout",
-    "drain-delay",
-    "log-format",
-    "slow-log",
-    "verbose",
-];
-
 /// Flags whose setting is a rule of the site with another name, and that name.
 const SITE_KEYS: &[(&str, &str)] = &[
     ("header", "[[header]]"),
@@ -145,8 +123,9 @@ pub(super) struct Flags {
 
     /// Settings file to read instead of PATH/.tws.toml
     ///
-    /// Only this file may also set what belongs to the server rather than to the site: addresses,
-    /// logs, certificates, user and group. Paths in it are relative to the file.
+    /// Only this file may also set what belongs to the server rather than to the site (addresses,
+    /// limits, logs, certificates, user and group) and what leads out of the root: symlinks =
+    /// "follow", hosts in other folders. Paths in it are relative to the file.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = SERVING)]
     pub(super) config: Option<PathBuf>,
 
@@ -285,7 +264,8 @@ pub(super) struct Flags {
 
     /// Accept uploads (PUT, and POST to folders)
     ///
-    /// Only from this machine, unless --auth-file requires a password.
+    /// Only from this machine, and neither through a proxy (--proxy-protocol, --trusted-proxy) nor a
+    /// Unix socket, unless --auth-file requires a password.
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload: Option<bool>,
 
@@ -557,8 +537,6 @@ pub(super) enum FileKey<'a> {
     NotInFile,
     /// A rule of the site, in any file.
     Site(&'a str),
-    /// A setting of the server, in any file.
-    AnyFile(&'a str),
     /// A setting of the server, only in a file that `--config` names.
     ConfigOnly(&'a str),
 }
@@ -570,7 +548,6 @@ pub(super) fn key(long: &str) -> FileKey<'_> {
         _ if matches!(long, "config" | "no-site-file" | "help" | "version") => FileKey::NotInFile,
         Some((_, key)) => FileKey::Site(key),
         None if Site::KEYS.contains(&long) => FileKey::Site(long),
-        None if SITE_FILE_FLAGS.contains(&long) => FileKey::AnyFile(long),
         None => FileKey::ConfigOnly(long),
     }
 }
@@ -600,7 +577,7 @@ mod tests {
         let command = command::serve();
         let flags: Vec<&str> = command::settings(&command).map(|(_, long)| long).collect();
         let renamed = SITE_KEYS.iter().map(|(flag, _)| flag);
-        for name in SITE_FILE_FLAGS.iter().chain(renamed) {
+        for name in renamed {
             assert!(flags.contains(name), "{name}");
         }
     }

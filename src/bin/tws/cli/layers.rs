@@ -286,7 +286,7 @@ impl LayerParser {
                 "{name}: not allowed in the file of a served folder, which may come from elsewhere; \
                  set it in a file that --config names"
             )),
-            (FileKey::AnyFile(_) | FileKey::ConfigOnly(_), _) => match &key.values {
+            (FileKey::ConfigOnly(_), _) => match &key.values {
                 Some(values) => Ok((arg.clone(), values)),
                 None => Err(format!(
                     "{name}: must be a string, a number, a boolean or an array of these"

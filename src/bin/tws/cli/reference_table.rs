@@ -49,7 +49,7 @@ fn rows(command: &Command) -> impl Iterator<Item = Row<'_>> {
     command::settings(command).filter_map(|(arg, long)| {
         let key = match flags::key(long) {
             FileKey::NotInFile => "–".to_owned(),
-            FileKey::Site(key) | FileKey::AnyFile(key) => format!("`{key}`"),
+            FileKey::Site(key) => format!("`{key}`"),
             FileKey::ConfigOnly(key) => format!("`{key}` †"),
         };
         let help = arg.get_long_help()?.to_string();

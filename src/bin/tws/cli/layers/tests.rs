@@ -118,7 +118,7 @@ fn flag_variable_and_key_set_the_same() {
         let variable = empty.read(&[], &[(&variable, value)]).expect("a variable");
         assert_eq!(debug_output(&variable.flags), flag, "--{long}");
         assert!(flag != unset, "--{long}={value}");
-        let (FileKey::AnyFile(key) | FileKey::ConfigOnly(key)) = flags::key(long) else {
+        let FileKey::ConfigOnly(key) = flags::key(long) else {
             continue;
         };
         let file = TestFolder::new(&FileKind::Config, &format!("{key} = {value:?}\n"));
@@ -385,8 +385,14 @@ fn errors_name_the_variable_or_the_line_of_the_file() {
         (
             &[],
             FileKind::Root,
-            "port = 'x'",
-            &["site/.tws.toml:1: port: "],
+            "hidden = true\nport = 80",
+            &["site/.tws.toml:2: port: not allowed", "--config"],
+        ),
+        (
+            &[],
+            FileKind::Root,
+            "[[host]]\nnames = ['*.a.test']\nroot = '../..'",
+            &["site/.tws.toml:3: root: ", "--config"],
         ),
     ];
     for (variables, source, text, expected) in table {
@@ -419,14 +425,16 @@ fn file_in_served_folder_with_config_only_key_is_rejected() {
         let error = TestFolder::new(&FileKind::Root, &text).read(&[], &[]).err();
         assert!(error.is_some(), "{key} of {arg:?}");
     }
-    let text = "port = 1\nworkers = 2\nmin-rate = 3\n";
-    let layers = TestFolder::new(&FileKind::Root, text)
-        .read(&[], &[])
-        .expect("layers");
-    assert_eq!(
-        (layers.flags.port, layers.flags.min_rate),
-        (Some(1), Some(3))
-    );
+    for key in [
+        "port",
+        "workers",
+        "max-connections",
+        "bandwidth",
+        "min-rate",
+        "drain-timeout",
+    ] {
+        assert_eq!(flags::key(key), FileKey::ConfigOnly(key));
+    }
 }
 
 #[test]
@@ -454,28 +462,28 @@ fn paths_in_config_file_are_relative_to_it() {
 
 #[test]
 fn higher_layer_decides_which_file_is_read() {
-    let folder = TestFolder::new(&FileKind::Root, "port = 1");
-    let port = |args: &[&str], variables: &[(&str, &str)]| {
+    let folder = TestFolder::new(&FileKind::Root, "hidden = true");
+    let hidden = |args: &[&str], variables: &[(&str, &str)]| {
         let layers = folder
             .read(args, variables)
             .map_err(|errors| errors.join(" "));
-        layers.map(|layers| layers.flags.port)
+        layers.map(|layers| layers.site.hidden)
     };
-    assert_eq!(port(&[], &[]), Ok(Some(1)));
+    assert_eq!(hidden(&[], &[]), Ok(true));
     assert_eq!(
-        port(&["--no-site-file"], &[("TWS_CONFIG", "/none")]),
-        Ok(None)
+        hidden(&["--no-site-file"], &[("TWS_CONFIG", "/none")]),
+        Ok(false)
     );
-    assert_eq!(port(&[], &[("TWS_NO_SITE_FILE", "1")]), Ok(None));
+    assert_eq!(hidden(&[], &[("TWS_NO_SITE_FILE", "1")]), Ok(false));
     assert_eq!(
-        port(&["--no-site-file=no"], &[("TWS_NO_SITE_FILE", "1")]),
-        Ok(Some(1))
+        hidden(&["--no-site-file=no"], &[("TWS_NO_SITE_FILE", "1")]),
+        Ok(true)
     );
     let config = ["--config=/none"];
-    let error = port(&config, &[("TWS_NO_SITE_FILE", "1")]).expect_err("no such file");
+    let error = hidden(&config, &[("TWS_NO_SITE_FILE", "1")]).expect_err("no such file");
     assert!(error.contains("/none"), "{error}");
     let both = [("TWS_CONFIG", "/none"), ("TWS_NO_SITE_FILE", "1")];
-    let error = port(&[], &both).expect_err("an error");
+    let error = hidden(&[], &both).expect_err("an error");
     assert!(error.contains("--config and --no-site-file"), "{error}");
 }
 
