@@ -19,19 +19,34 @@ pub(crate) fn is_exposed(address: IpAddr) -> bool {
     !address.to_canonical().is_loopback()
 }
 
-/// Rejects uploads from other machines without authentication.
-pub(super) fn check_uploads(
-    addresses: &[Endpoint],
-    authentication: Authentication,
-) -> Result<(), String> {
-    let mut addresses = addresses.iter().filter_map(Endpoint::ip);
-    match (addresses.find(|ip| is_exposed(*ip)), authentication) {
+/// Rejects uploads from other machines without authentication. The clients behind a proxy are on other
+/// machines, wherever the proxy connects from.
+pub(super) fn check_uploads(config: &Config, authentication: Authentication) -> Result<(), String> {
+    match (exposing_setting(config), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
-        (Some(address), Authentication::None) => Err(format!(
-            "--upload ([upload] in a file) with --bind {address}: any machine could store files here; \
-             require passwords with --auth-file, or bind 127.0.0.1"
+        (Some((setting, remedy)), Authentication::None) => Err(format!(
+            "--upload ([upload] in a file) with {setting}: any machine could store files here; \
+             require passwords with --auth-file, or {remedy}"
         )),
     }
+}
+
+/// Returns the setting that lets clients on other machines use the server, and what to do instead.
+fn exposing_setting(config: &Config) -> Option<(String, &'static str)> {
+    let mut addresses = config.addresses.iter().filter_map(Endpoint::ip);
+    if let Some(address) = addresses.find(|ip| is_exposed(*ip)) {
+        return Some((format!("--bind {address}"), "bind 127.0.0.1"));
+    }
+    if config.proxy_protocol == ProxyProtocol::Required {
+        return Some(("--proxy-protocol".to_owned(), "omit that flag"));
+    }
+    if !config.trusted_proxies.is_empty() {
+        return Some(("--trusted-proxy".to_owned(), "omit that flag"));
+    }
+    // Only a proxy, or another program, connects to a Unix socket.
+    let is_unix = |endpoint: &&Endpoint| matches!(endpoint, Endpoint::Unix(_));
+    let unix = config.addresses.iter().find(is_unix)?;
+    Some((format!("--bind {unix}"), "bind 127.0.0.1"))
 }
 
 /// Whether the host names in requests are checked.

@@ -266,7 +266,7 @@ impl Settings {
         }
         let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
         if sites.any(|site| site.upload.is_some()) {
-            let checked = check_uploads(&self.config.addresses, authentication);
+            let checked = check_uploads(&self.config, authentication);
             checked.map_err(|reason| match upload {
                 Some(_) => usage(reason).into(),
                 None => Exit::Errors(vec![ConfigError::Failure(reason)]),

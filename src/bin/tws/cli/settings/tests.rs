@@ -334,16 +334,29 @@ fn uploads_require_loopback_or_authentication() {
     );
     let all = ["--upload", "--upload-max=10MiB", "--upload-overwrite"];
     assert_eq!(of(&all), Some((Some(10 << 20), true)));
-    let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()];
-    assert_eq!(check_uploads(&everywhere, Authentication::Required), Ok(()));
-    let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-    assert_eq!(
-        check_uploads(
-            &[mapped.into(), Endpoint::Unix("s".into())],
-            Authentication::None
-        ),
-        Ok(())
-    );
+    let mapped = of(&["--upload", "--bind=::ffff:127.0.0.1"]);
+    assert_eq!(mapped, Some((None, false)));
+}
+
+/// A proxy on this machine, or behind a Unix socket, serves clients of other machines.
+#[test]
+fn uploads_through_a_proxy_require_authentication() {
+    for (args, flag) in [
+        (&["--proxy-protocol"][..], "--proxy-protocol"),
+        (&["--trusted-proxy=127.0.0.1"], "--trusted-proxy"),
+        (&["--trusted-proxy=unix"], "--trusted-proxy"),
+        (&["--bind=unix:s"], "--bind unix:s"),
+        (&["--bind=127.0.0.1", "--bind=unix:s"], "--bind unix:s"),
+        (&["--bind=0.0.0.0", "--proxy-protocol"], "--bind 0.0.0.0"),
+    ] {
+        let uploads = [args, &["--upload"]].concat();
+        let error = settings(&uploads).expect_err(flag);
+        let expected = format!("--upload ([upload] in a file) with {flag}: ");
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.contains("--auth-file"), "{error}");
+        settings(args).expect(flag);
+        settings(&[&uploads[..], &["--auth-file=users"]].concat()).expect(flag);
+    }
 }
 
 #[test]
