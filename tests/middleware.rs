@@ -27,6 +27,9 @@ mod auth {
     use super::*;
     use crate::command_line::fails;
 
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
     const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
     const WRONG: &str = "Authorization: Basic YW5hOndyb25n\r\n";
     const UNKNOWN: &str = "Authorization: Basic Ym86c2VjcmV0\r\n";
@@ -92,6 +95,89 @@ mod auth {
                 ));
                 assert_eq!(client.response().status, 404, "{host}: {name}");
             }
+        }
+    }
+
+    /// Through a link, a folder that is a link, a second name, a clean URL, and after a replacement.
+    #[test]
+    fn server_files_are_never_served_or_replaced() {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("root/releases/7")).expect("create directory");
+        fs::write(at("root/releases/7/users.txt"), USERS).expect("write file");
+        fs::write(at("root/releases/7/other.txt"), "other").expect("write file");
+        fs::write(at("root/cfg.html"), "clean-urls = true\n").expect("write file");
+        symlink("releases/7", at("root/current")).expect("create symlink");
+        symlink("cfg.html", at("root/index.html")).expect("create symlink");
+        fs::hard_link(at("root/releases/7/users.txt"), at("root/second")).expect("create link");
+        let args = [
+            "root",
+            "--config=root/cfg.html",
+            "--auth-file=root/current/users.txt",
+            "--access-log=root/access.log",
+            "--upload",
+            "--upload-overwrite",
+            "--listing=on",
+        ];
+        let site = TwsProcess::start(folder.path(), &args);
+        let mut client = site.client();
+        let names = [
+            "/current/users.txt",
+            "/releases/7/users.txt",
+            "/second",
+            "/cfg",
+            "/cfg.html",
+            "/index.html",
+            "/access.log",
+        ];
+        assert_eq!(client.request("GET", "/current/other.txt", ANA).status, 200);
+        for name in names {
+            assert_eq!(client.request("GET", name, ANA).status, 404, "{name}");
+        }
+        assert_eq!(client.request("GET", "/index", ANA).status, 404);
+        client
+            .send(format!("GET /current/ HTTP/1.1\r\nHost: test\r\n{ANA}\r\n"))
+            .head();
+        let listing = String::from_utf8(client.chunks()).expect("UTF-8");
+        assert!(listing.contains("other.txt"), "{listing}");
+        assert!(!listing.contains("users.txt"), "{listing}");
+        let put = |name: &str| {
+            let fields = format!("{ANA}Content-Length: 1\r\nConnection: close\r\n");
+            let mut client = site.client();
+            client.send(format!(
+                "PUT {name} HTTP/1.1\r\nHost: test\r\n{fields}\r\nx"
+            ));
+            client.head().status
+        };
+        assert_eq!(put("/current/other.txt"), 204);
+        for name in [
+            "/current/users.txt",
+            "/releases/7/users.txt",
+            "/cfg.html",
+            "/access.log",
+        ] {
+            assert_eq!(put(name), 403, "{name}");
+        }
+        fs::write(at("users.new"), USERS).expect("write file");
+        fs::rename(at("users.new"), at("root/releases/7/users.txt")).expect("rename file");
+        for name in ["/current/users.txt", "/releases/7/users.txt"] {
+            assert_eq!(client.request("GET", name, ANA).status, 404, "{name}");
+            assert_eq!(put(name), 403, "{name}");
+        }
+        fs::remove_file(at("root/releases/7/users.txt")).expect("remove file");
+        assert_eq!(put("/current/users.txt"), 403);
+        let output = Command::new(env!("CARGO_BIN_EXE_tws"))
+            .arg("check")
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .expect("run tws");
+        let report = String::from_utf8_lossy(&output.stdout);
+        for name in ["cfg.html", "access.log"] {
+            let warned = report
+                .lines()
+                .any(|line| line.starts_with("warning: ") && line.contains(name));
+            assert!(warned, "{report}");
         }
     }
 

@@ -133,8 +133,9 @@ impl StaticFiles {
         self.hosts.close_cached_files();
     }
 
-    /// Never serves the file at `path`, which is relative to the root, on any host whose root it is
-    /// beneath. To be called before the server starts.
+    /// Never serves the file at `path`, which is relative to the root, on any host and under any name,
+    /// and lets no upload replace or create it. It need not exist, and may be replaced later. To be
+    /// called before the server starts.
     pub fn hiding(mut self, path: &Path) -> Self {
         if let Some(hosts) = Arc::get_mut(&mut self.hosts) {
             let path = hosts.default.tree.path.join(path);

@@ -178,7 +178,7 @@ impl Rules {
         }
         let is_hidden_name = self.hidden_names.iter().any(|hidden| hidden == name);
         if is_hidden_name {
-            let why = "the files of --config and --auth-file are never served";
+            let why = "the server itself reads or writes this file, so it is never served";
             explain!("path", "/{} is refused because {why}", Escaped(name));
         }
         is_hidden_name

@@ -276,7 +276,9 @@ impl Lookup<'_> {
         let (root, rules) = (&self.snapshot.root, &self.tree.rules);
         let directory = root.directory(folder)?;
         let stat = |entry: &[u8]| root.stat(&[folder, entry].concat());
-        let entries = Entries::read(&directory, rules.dot_files, stat);
+        let entries = Entries::read(&directory, rules.dot_files, stat, |stat| {
+            root.is_server_file(stat)
+        });
         let mut entries = entries.map_err(OpenError::Failed)?;
         entries.omit(SITE_FILE.as_bytes());
         if !folder.is_empty() && rules.dot_files == DotFiles::Hidden {

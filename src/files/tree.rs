@@ -13,7 +13,7 @@ use super::cache::{Cache, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::permit::Semaphore;
 use super::representation::Representation;
-use super::root::{Blocking, FileId, InodeId, OpenedPath, Root};
+use super::root::{Blocking, FileId, InodeId, OpenedPath, Root, ServerFiles};
 use super::rules::{RouteTarget, Rules, ServeScope};
 use crate::error::Error;
 use crate::site::{Site, Symlinks};
@@ -41,6 +41,8 @@ pub(super) struct Tree {
     /// Entity tags made from file contents.
     content_tags: Mutex<LruCache<FileId, String>>,
     symlinks: Symlinks,
+    /// Never served.
+    server_files: Arc<ServerFiles>,
     /// Entries of listings that are being sent.
     pub(super) listed_entries: Semaphore,
 }
@@ -92,7 +94,8 @@ impl Tree {
                 parent.to_owned()
             }
         };
-        let snapshot = RootSnapshot::open(&folder, symlinks).map_err(failed)?;
+        let server_files = Arc::default();
+        let snapshot = RootSnapshot::open(&folder, symlinks, &server_files).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_CONTENT_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
@@ -103,13 +106,14 @@ impl Tree {
             unreadable: Mutex::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
             symlinks,
+            server_files,
             listed_entries: Semaphore::new(MAX_LISTED_ENTRIES),
         })
     }
 
-    /// Never serves `file` if it is beneath this root, by its name or by the name of what it links
-    /// to.
+    /// Never serves or replaces `file`, by whatever name. It need not exist.
     pub(super) fn hide(&mut self, file: &Path) {
+        self.server_files.add(file);
         let Ok(root) = self.path.canonicalize() else {
             return;
         };
@@ -132,9 +136,11 @@ impl Tree {
             return current;
         }
         current.watches.drain_events();
+        // What is cached may be a file that is the server's own now.
+        let is_hidden_changed = self.server_files.look_up();
         match InodeId::of_directory(&self.path) {
-            Ok(inode) if inode != current.root.inode => {
-                match RootSnapshot::open(&self.path, self.symlinks) {
+            Ok(inode) if inode != current.root.inode || is_hidden_changed => {
+                match RootSnapshot::open(&self.path, self.symlinks, &self.server_files) {
                     Ok(snapshot) => self.replace(snapshot),
                     Err(error) => self.warn_once(inode, &error),
                 }
@@ -241,8 +247,8 @@ impl Tree {
 }
 
 impl RootSnapshot {
-    fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
-        let root = Root::open(path, symlinks)?;
+    fn open(path: &Path, symlinks: Symlinks, hidden: &Arc<ServerFiles>) -> io::Result<Self> {
+        let root = Root::open(path, symlinks)?.without(Arc::clone(hidden));
         Ok(Self {
             watches: DirectoryWatches::new(&root),
             root,

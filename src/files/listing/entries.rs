@@ -83,11 +83,12 @@ impl Entries {
     ///
     /// `follow` returns the metadata of a symbolic link's target, or `None` if the link may not be
     /// followed. Such links are left out, and so are names with a backslash, which a request cannot
-    /// contain, and unfinished uploads.
+    /// contain, unfinished uploads, and what `is_omitted` returns true for.
     pub(in crate::files) fn read(
         directory: &OwnedFd,
         dot_files: DotFiles,
         mut follow: impl FnMut(&[u8]) -> Option<Stat>,
+        is_omitted: impl Fn(&Stat) -> bool,
     ) -> io::Result<Self> {
         /// As glibc's readdir(3).
         const READ_BYTES: usize = 32 << 10;
@@ -117,6 +118,9 @@ impl Entries {
                 Err(Errno::NOENT) => continue,
                 Err(_) => None,
             };
+            if stat.as_ref().is_some_and(&is_omitted) {
+                continue;
+            }
             if entries.push(bytes, stat.as_ref()) == Completeness::Truncated {
                 entries.extent = Completeness::Truncated;
                 break;
@@ -274,10 +278,11 @@ pub(super) mod tests {
     fn read(folder: &Path, dot_files: DotFiles) -> io::Result<Entries> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, folder, flags, Mode::empty())?;
-        let mut entries = Entries::read(&directory, dot_files, |name| match name {
+        let follow = |name: &[u8]| match name {
             b"forbidden" => None,
             name => statat(&directory, name, AtFlags::empty()).ok(),
-        })?;
+        };
+        let mut entries = Entries::read(&directory, dot_files, follow, |_| false)?;
         entries.sort(SortOrder::default());
         Ok(entries)
     }

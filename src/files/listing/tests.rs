@@ -212,7 +212,7 @@ fn folder_on_disk_is_rendered() -> io::Result<()> {
     }
     fs::write(folder.path().join(".hidden"), "")?;
     let directory = OwnedFd::from(fs::File::open(folder.path())?);
-    let entries = Entries::read(&directory, DotFiles::Hidden, |_| None)?;
+    let entries = Entries::read(&directory, DotFiles::Hidden, |_| None, |_| false)?;
     let page = render(ListingRenderer::new(
         entries,
         b"/",

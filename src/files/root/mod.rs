@@ -11,6 +11,7 @@
 //! when a file is opened (NFS, FUSE).
 
 mod fs_type;
+mod server_files;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -18,6 +19,7 @@ mod walk;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,6 +34,7 @@ use crate::body::file_range::Storage;
 use crate::explain_log::{self, Escaped, explain};
 use crate::site::Symlinks;
 pub(super) use fs_type::storage;
+pub(super) use server_files::ServerFiles;
 
 /// The open directory with the files of a site.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(super) struct Root {
     /// begins with one of them.
     names: [PathBuf; 2],
     symlinks: Symlinks,
+    /// Never served.
+    server_files: Arc<ServerFiles>,
     resolver: PathResolver,
     cached_lookups: CachedLookups,
     /// Where the bytes of the directory's own file system are.
@@ -214,12 +219,20 @@ impl Root {
             directory,
             names,
             symlinks,
+            server_files: Arc::default(),
             resolver,
             cached_lookups,
         })
     }
 
-    /// Opens `path`, which is relative to the root; the root itself is empty or `.`.
+    /// Never opens `files`.
+    pub(super) fn without(mut self, files: Arc<ServerFiles>) -> Self {
+        self.server_files = files;
+        self
+    }
+
+    /// Opens `path`, which is relative to the root; the root itself is empty or `.`. The server's own
+    /// files are [`OpenError::NotFound`].
     pub(super) fn get(&self, path: &[u8], blocking: Blocking) -> Result<OpenedPath, OpenError> {
         if explain_log::is_explained() {
             self.explain_links(path);
@@ -228,9 +241,45 @@ impl Root {
             return Err(OpenError::WouldBlock);
         }
         if blocking == Blocking::Forbidden && self.cached_lookups == CachedLookups::Supported {
-            return opened(self.descriptor_if_cached(path)?);
+            return self.served(path, opened(self.descriptor_if_cached(path)?)?, blocking);
         }
-        opened(self.descriptor(path)?)
+        self.served(path, opened(self.descriptor(path)?)?, blocking)
+    }
+
+    fn served(
+        &self,
+        path: &[u8],
+        opened: OpenedPath,
+        blocking: Blocking,
+    ) -> Result<OpenedPath, OpenError> {
+        if let OpenedPath::File(file) = &opened
+            && self.server_files.contain(&file.metadata.id, blocking)?
+        {
+            let why = "the server itself reads or writes this file, so it is never served";
+            explain!("path", "/{} is refused because {why}", Escaped(path));
+            return Err(OpenError::NotFound);
+        }
+        Ok(opened)
+    }
+
+    /// Returns true for one of the server's own files, as far as they are known.
+    pub(super) fn is_server_file(&self, stat: &Stat) -> bool {
+        self.server_files.have(InodeId::of(stat))
+    }
+
+    /// Returns true if storing a file at `path` would replace one of the server's own files, or create
+    /// one that does not exist yet. May block.
+    pub(super) fn would_replace_server_file(&self, path: &[u8]) -> bool {
+        self.server_files.look_up();
+        let start = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+        let (folder, last) = path.split_at(start);
+        let inode = |descriptor| fstat(descriptor).map(|stat| InodeId::of(&stat));
+        let folder = self.descriptor_beneath(folder).and_then(inode);
+        if folder.is_ok_and(|folder| self.server_files.have_name(folder, last)) {
+            return true;
+        }
+        let file = statat(&self.directory, path, AtFlags::SYMLINK_NOFOLLOW);
+        file.is_ok_and(|stat| self.is_server_file(&stat))
     }
 
     /// Explains the symbolic links on a path: the kernel follows them silently, and a response must

@@ -32,6 +32,12 @@ pub(super) struct UploadDestination<'a> {
 impl UploadDestination<'_> {
     /// Returns what exists there now, if it may be replaced.
     pub(super) fn check(&self) -> Result<ExistingEntry, UploadError> {
+        let root = &self.lookup.snapshot.root;
+        if root.would_replace_server_file(self.name) {
+            return Err(UploadError::forbidden(
+                "the server itself reads or writes this file",
+            ));
+        }
         let existing = self.folder.entry(file_name(self.name))?;
         let precondition = match existing {
             ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),

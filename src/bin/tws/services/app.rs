@@ -2,16 +2,17 @@
 //! around both (passwords, rate limit, CORS, slow log). It is built at startup and at each reload;
 //! the store of the sample application is opened once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tws::access_log::LogDestination;
+use tws::site::{HostName, SITE_FILE, Store};
 use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 
-use tws::site::HostName;
 
-use crate::cli::{HostCheck, Settings, SiteFileSource};
+use crate::cli::{Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
 /// The parts that are opened before the process drops its privileges.
@@ -60,21 +61,83 @@ impl App {
 /// Opens the files alone.
 pub(crate) fn files(settings: &Settings) -> Result<StaticFiles, Error> {
     let files = StaticFiles::with_site(&settings.root, &settings.site)?;
-    Ok(hide_settings(files, settings))
+    let own = server_files(settings)
+        .into_iter()
+        .chain(site_files(settings));
+    Ok(own.fold(files, |files, path| files.hiding(&path)))
 }
 
-/// Hides the settings file, if it has another name than usual, and the file of passwords: neither is
-/// served if it lies beneath the root.
-fn hide_settings(files: StaticFiles, settings: &Settings) -> StaticFiles {
-    let site_file = match &settings.site_file {
-        SiteFileSource::Path(path) => Some(path),
-        SiteFileSource::None | SiteFileSource::InRoot => None,
+/// Returns the absolute paths of the files that the server itself reads or writes. They are neither
+/// served nor replaced by uploads, should they be beneath a root.
+fn server_files(settings: &Settings) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    if let SiteFileSource::Path(path) = &settings.site_file {
+        paths.push(path.clone());
+    }
+    paths.extend(settings.auth_file.clone());
+    if let Encryption::Certificates(pairs) = &settings.encryption {
+        for (certificate, key) in pairs {
+            paths.extend([certificate.clone(), key.clone()]);
+        }
+    }
+    for destination in &settings.access_log {
+        if let LogDestination::File(path) = destination {
+            paths.push(path.clone());
+        }
+    }
+    // A database at an impossible path is an error elsewhere.
+    if let Ok(Some(Store::Sqlite(database))) = users::locate(settings) {
+        let real = database.canonicalize().unwrap_or_else(|_| database.clone());
+        for suffix in ["-wal", "-shm", "-journal"] {
+            // SQLite creates them beside the file that a symbolic link leads to.
+            let mut name = real.clone().into_os_string();
+            name.push(suffix);
+            paths.push(name.into());
+        }
+        paths.push(database);
+    }
+    let paths = paths
+        .iter()
+        .filter_map(|path| std::path::absolute(path).ok());
+    paths.collect()
+}
+
+/// Returns the paths of the site files that exist in roots. Their own name is never served; another name
+/// could lead to one.
+fn site_files(settings: &Settings) -> impl Iterator<Item = PathBuf> {
+    let paths = settings.roots().map(|root| root.join(SITE_FILE));
+    let paths = paths.filter(|path| path.exists());
+    paths.filter_map(|path| std::path::absolute(path).ok())
+}
+
+/// Returns a warning for each file that the server reads or writes and that is beneath a root.
+pub(crate) fn server_files_in_roots(settings: &Settings) -> Vec<String> {
+    let roots: Vec<_> = settings
+        .roots()
+        .filter_map(|root| root.canonicalize().ok())
+        .collect();
+    let is_in_root = |path: &Path| {
+        // The file itself may not exist yet.
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        let places = [folder, path.canonicalize().ok()];
+        let mut places = places.iter().flatten();
+        places.any(|place| roots.iter().any(|root| place.starts_with(root)))
     };
-    let paths = site_file.into_iter().chain(&settings.auth_file);
-    paths.fold(files, |files, path| match std::path::absolute(path) {
-        Ok(path) => files.hiding(&path),
-        Err(_) => files,
-    })
+    let paths = server_files(settings);
+    let inside = paths
+        .iter()
+        .filter(|path| path.exists() && is_in_root(path));
+    let mut warnings: Vec<String> = Vec::new();
+    for path in inside {
+        let warning = format!(
+            "{} is inside a served folder; it is not served, but should be kept elsewhere",
+            path.display()
+        );
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
 }
 
 /// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication; they

@@ -18,6 +18,7 @@ use tws::site::{HostName, Site, Symlinks};
 use tws::{Method, Request, StaticFiles};
 
 use crate::cli::{Authentication, Encryption, Settings, is_exposed};
+use crate::services::app;
 
 /// Returns all warnings. `addresses` are those at which the server listens.
 pub(crate) fn of(
@@ -33,6 +34,7 @@ pub(crate) fn of(
         scan.scan(site, &root);
     }
     warnings.extend(scan.warnings());
+    warnings.extend(app::server_files_in_roots(settings));
     let mut sites = settings.sites();
     if sites.any(|(_, site)| site.symlinks == Symlinks::Follow) {
         warnings.push(
