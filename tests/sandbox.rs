@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -212,6 +212,56 @@ fn unknown_user_or_missing_root_is_start_error() {
         let error = fails(at, &["site", "-p0", "--user=4000000001", "--group=1"], 1);
         assert!(error.contains("root"), "{error}");
     }
+}
+
+/// Root must not append to, or create, a file that another user has chosen (CVE-2016-1247).
+#[test]
+fn access_log_link_of_another_user_is_not_followed_by_root() {
+    if !geteuid().is_root() {
+        return eprintln!("only root can change to another user");
+    }
+    const USER: u32 = 4_000_000_001;
+    let folder = site();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("logs")).expect("create directory");
+    fs::write(at("secret"), "secret").expect("write file");
+    fs::set_permissions(at("secret"), fs::Permissions::from_mode(0o600)).expect("change mode");
+    symlink("..", at("logs/up")).expect("create symlink");
+    for (name, target) in [
+        ("logs/a", "../secret"),
+        ("logs/b", "../created"),
+        ("logs/up", ".."),
+    ] {
+        let _ = symlink(target, at(name));
+        lchown(at(name), Some(USER), Some(USER)).expect("change owner");
+    }
+    lchown(at("logs"), Some(USER), Some(USER)).expect("change owner");
+    for log in ["logs/a", "logs/b", "logs/up/created"] {
+        let log = format!("--access-log={log}");
+        let user = ["--user=4000000001", "--group=4000000001"];
+        let group = ["--group=4000000001"];
+        for flags in [&user[..], &group] {
+            fails(folder.path(), &[&["site", "-p0", &log], flags].concat(), 1);
+        }
+    }
+    for log in ["logs/a", "logs/b"] {
+        fails(
+            folder.path(),
+            &["site", "-p0", &format!("--access-log={log}")],
+            1,
+        );
+    }
+    assert_eq!(fs::read(at("secret")).expect("read file"), b"secret");
+    assert!(!at("created").exists());
+    let args = [
+        "site",
+        "--user=4000000001",
+        "--group=4000000001",
+        "--access-log=logs/c",
+    ];
+    let (_process, mut client, _) = announced(folder.path(), &args);
+    assert_eq!(client.get("/page").status, 200);
+    assert_eq!(fs::metadata(at("logs/c")).expect("a log").uid(), USER);
 }
 
 #[test]

@@ -64,6 +64,11 @@ pub struct UnstartedLog {
 }
 
 impl UnstartedLog {
+    /// Adds the destinations of another log, which get the lines in the format of this one.
+    pub fn extend(&mut self, other: Self) {
+        self.outputs.extend(other.outputs);
+    }
+
     /// Starts the thread that writes.
     ///
     /// # Errors

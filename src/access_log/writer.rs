@@ -4,11 +4,15 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::format::Renderer;
 use super::message::{Batch, LogMessage, LogState};
@@ -202,8 +206,44 @@ impl LogOutput {
     }
 }
 
-/// Opens a file for appending, or creates it.
+/// Opens a file for appending, or creates it. A process of root does not follow a symbolic link of
+/// another user: it would append to, or create, a file of that user's choice.
 pub(super) fn append_to(path: &Path) -> io::Result<File> {
+    if !geteuid().is_root() {
+        return append(path, OFlags::empty());
+    }
+    let Some(file) = without_links_of_users(path)? else {
+        return append(path, OFlags::empty());
+    };
+    append(&file, OFlags::NOFOLLOW)
+}
+
+/// Follows the symbolic links of root at the end of a path. The result is `None` if the kernel has to
+/// follow them, since those in `/proc` have no path.
+fn without_links_of_users(path: &Path) -> io::Result<Option<PathBuf>> {
+    /// As many links as Linux follows (path_resolution(7)).
+    const MAX_LINKS: usize = 40;
+    let mut file = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let is_link = match file.symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => metadata.uid() == 0,
+            _ => return Ok(Some(file)),
+        };
+        if !is_link {
+            return Err(io::Error::other(
+                "a symbolic link of another user than root; name the file itself",
+            ));
+        }
+        if file.starts_with("/proc") {
+            return Ok(None);
+        }
+        let target = file.read_link()?;
+        file = file.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    Err(Errno::LOOP.into())
+}
+
+fn append(path: &Path, flags: OFlags) -> io::Result<File> {
     let is_fifo = path
         .metadata()
         .is_ok_and(|metadata| metadata.file_type().is_fifo());
@@ -212,6 +252,7 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
         .create(true)
         // Opened for reading as well, a FIFO does not block until another reader opens it (fifo(7)).
         .read(is_fifo)
+        .custom_flags(flags.bits().cast_signed())
         .open(path)
 }
 

@@ -426,12 +426,20 @@ fn open_access_log(
     if settings.access_log.is_empty() {
         return Ok(None);
     }
-    for path in log_files(settings) {
-        if let Some(owner) = owner {
-            owner.create_file(path);
-        }
+    let open = || AccessLog::open(settings.log_format, &settings.access_log);
+    let Some(owner) = owner else {
+        return open().map(Some);
+    };
+    let mut log = AccessLog::open(settings.log_format, &[])?;
+    for destination in &settings.access_log {
+        let open = || AccessLog::open(settings.log_format, std::slice::from_ref(destination));
+        let opened = match destination {
+            LogDestination::File(path) => owner.open_file(path, open)?,
+            LogDestination::Stdout => open()?,
+        };
+        log.extend(opened);
     }
-    AccessLog::open(settings.log_format, &settings.access_log).map(Some)
+    Ok(Some(log))
 }
 
 fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {

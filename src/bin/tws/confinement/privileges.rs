@@ -1,14 +1,15 @@
 //! The user and group that serve: root binds port 80, and another user serves.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, fchown, lchown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown, lchown};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{
-    Gid, Group, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid,
+    Gid, Group, Uid, User, getegid, geteuid, getgrouplist, getgroups, setegid, seteuid, setgid,
+    setgroups, setuid,
 };
 use tws::{Error, ServerHandle};
 
@@ -67,9 +68,48 @@ impl RunAs {
         }))
     }
 
+    /// Runs `open`, which opens the file at `path` for writing. Root does so, and creates the file for the
+    /// user, only if root alone decides what the path leads to. Otherwise the user, or another one, could
+    /// have root write to a file of their choice through a link (as in CVE-2016-1247), so `open` runs
+    /// with the rights of the user.
+    ///
+    /// # Errors
+    ///
+    /// That of `open`; [`Error::Path`] if there is no user with fewer rights than root.
+    pub(crate) fn open_file<T>(
+        &self,
+        path: &Path,
+        open: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if root_owns_folders_of(path) {
+            self.create_file(path);
+            return open();
+        }
+        if self.user.is_root() {
+            let text = "other users than root can replace the file or its folders; choose another \
+                        folder, or drop root with --user";
+            return Err(Error::path("open as root", path, io::Error::other(text)));
+        }
+        self.as_user(open)?
+    }
+
+    /// Runs `work` with the rights of the user. No other thread may exist.
+    fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
+        let (group, groups) = (getegid(), getgroups().map_err(failed("look up groups"))?);
+        let failed = failed("open files as --user");
+        setgroups(&self.groups).map_err(&failed)?;
+        setegid(self.group).map_err(&failed)?;
+        seteuid(self.user).map_err(&failed)?;
+        let result = work();
+        seteuid(Uid::from_raw(0)).map_err(&failed)?;
+        setegid(group).map_err(&failed)?;
+        setgroups(&groups).map_err(&failed)?;
+        Ok(result)
+    }
+
     /// Creates a file that the user will write to, if it is missing. An error is only logged at level
     /// debug: opening the file will fail for the same reason.
-    pub(crate) fn create_file(&self, path: &Path) {
+    fn create_file(&self, path: &Path) {
         let created = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -98,7 +138,7 @@ impl RunAs {
 
     /// Changes the owner of a folder.
     pub(crate) fn own_folder(&self, path: &Path) -> io::Result<()> {
-        std::os::unix::fs::chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
+        lchown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
     }
 
     /// Changes the user and the groups of all threads, for good.
@@ -113,6 +153,77 @@ impl RunAs {
         }
         Ok(())
     }
+}
+
+/// Returns true if only root can change what the path of a file leads to, apart from the file itself.
+fn root_owns_folders_of(file: &Path) -> bool {
+    /// As many links as Linux follows (path_resolution(7)).
+    const MAX_LINKS: usize = 40;
+    let Ok(absolute) = std::path::absolute(file) else {
+        return false;
+    };
+    let mut links = 0;
+    let mut folder = PathBuf::from("/");
+    let parent = absolute.parent().unwrap_or(Path::new("/"));
+    let mut names: Vec<OsString> = names_of(parent);
+    while let Some(name) = names.pop() {
+        if !is_roots(&folder, Sticky::Allowed) {
+            return false;
+        }
+        if name == ".." {
+            folder.pop();
+            continue;
+        }
+        let next = folder.join(&name);
+        let Ok(target) = next.read_link() else {
+            folder = next;
+            continue;
+        };
+        links += 1;
+        if links > MAX_LINKS {
+            return false;
+        }
+        let is_root_link = next.symlink_metadata().is_ok_and(|link| link.uid() == 0);
+        if !is_root_link {
+            return false;
+        }
+        if target.is_absolute() {
+            folder = PathBuf::from("/");
+        }
+        names.extend(names_of(&target));
+    }
+    is_roots(&folder, Sticky::Refused)
+}
+
+/// Returns the components of a path, the first one last.
+fn names_of(path: &Path) -> Vec<OsString> {
+    let names = path
+        .components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(_) | Component::ParentDir => Some(component.as_os_str().to_owned()),
+            _ => None,
+        });
+    names.collect()
+}
+
+/// Whether a folder may be one in which all users create files, but replace only their own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sticky {
+    Allowed,
+    Refused,
+}
+
+/// Returns true if a folder belongs to root, and only root can replace what is in it.
+fn is_roots(folder: &Path, sticky: Sticky) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    folder.symlink_metadata().is_ok_and(|metadata| {
+        let is_sticky = metadata.mode() & STICKY != 0 && sticky == Sticky::Allowed;
+        metadata.is_dir()
+            && metadata.uid() == 0
+            && (metadata.mode() & WRITABLE_BY_OTHERS == 0 || is_sticky)
+    })
 }
 
 /// Whether the process runs as root.
