@@ -11,7 +11,6 @@ use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, Sta
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 
-
 use crate::cli::{Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
