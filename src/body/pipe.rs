@@ -20,10 +20,10 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// client has disconnected, was too slow, sent too much, or violated the framing. The response of the
 /// handler is discarded then, and the client gets one that states the error.
 pub struct BodyReader {
-    source: Source,
+    source: PipeSource,
 }
 
-enum Source {
+enum PipeSource {
     Whole(Cursor<Vec<u8>>),
     Pipe(Arc<Pipe>),
 }
@@ -39,11 +39,11 @@ struct Pipe {
 
 struct PipeState {
     bytes: VecDeque<u8>,
-    end: End,
+    end: PipeEnd,
     writer: Writer,
 }
 
-enum End {
+enum PipeEnd {
     Open,
     Complete,
     Broken(io::ErrorKind, &'static str),
@@ -69,7 +69,7 @@ pub(crate) struct PipeReaderHandle(Arc<Pipe>);
 impl BodyReader {
     pub(crate) fn whole(body: Vec<u8>) -> Self {
         Self {
-            source: Source::Whole(Cursor::new(body)),
+            source: PipeSource::Whole(Cursor::new(body)),
         }
     }
 
@@ -77,10 +77,10 @@ impl BodyReader {
     #[cfg(test)]
     pub(crate) fn would_wait(&self) -> bool {
         match &self.source {
-            Source::Whole(_) => false,
-            Source::Pipe(pipe) => {
+            PipeSource::Whole(_) => false,
+            PipeSource::Pipe(pipe) => {
                 let state = pipe.lock();
-                state.bytes.is_empty() && matches!(state.end, End::Open)
+                state.bytes.is_empty() && matches!(state.end, PipeEnd::Open)
             }
         }
     }
@@ -89,8 +89,8 @@ impl BodyReader {
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.source {
-            Source::Whole(body) => body.read(buffer),
-            Source::Pipe(pipe) => pipe.read(buffer),
+            PipeSource::Whole(body) => body.read(buffer),
+            PipeSource::Pipe(pipe) => pipe.read(buffer),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Read for BodyReader {
 impl PipeReaderHandle {
     pub(crate) fn reader(&self) -> BodyReader {
         BodyReader {
-            source: Source::Pipe(Arc::clone(&self.0)),
+            source: PipeSource::Pipe(Arc::clone(&self.0)),
         }
     }
 }
@@ -109,7 +109,7 @@ impl BodyWriter {
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         let state = PipeState {
             bytes: VecDeque::new(),
-            end: End::Open,
+            end: PipeEnd::Open,
             writer: Writer::Writing,
         };
         Self {
@@ -141,17 +141,17 @@ impl BodyWriter {
 
     /// Ends the body, which is complete.
     pub(crate) fn complete(self) {
-        self.end(End::Complete);
+        self.end(PipeEnd::Complete);
     }
 
     /// Ends the body, of which the rest will not be received.
     pub(crate) fn fail(self, kind: io::ErrorKind, reason: &'static str) {
-        self.end(End::Broken(kind, reason));
+        self.end(PipeEnd::Broken(kind, reason));
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: PipeEnd) {
         let mut state = self.pipe.lock();
-        if let End::Open = state.end {
+        if let PipeEnd::Open = state.end {
             state.end = end;
         }
         self.pipe.changed.notify_all();
@@ -160,7 +160,7 @@ impl BodyWriter {
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        self.end(End::Broken(
+        self.end(PipeEnd::Broken(
             io::ErrorKind::ConnectionAborted,
             "the connection is closed",
         ));
@@ -190,9 +190,9 @@ impl Pipe {
                 return Ok(count);
             }
             match state.end {
-                End::Complete => return Ok(0),
-                End::Broken(kind, reason) => return Err(io::Error::new(kind, reason)),
-                End::Open => {
+                PipeEnd::Complete => return Ok(0),
+                PipeEnd::Broken(kind, reason) => return Err(io::Error::new(kind, reason)),
+                PipeEnd::Open => {
                     let woken = self.changed.wait(state);
                     state = woken.unwrap_or_else(PoisonError::into_inner);
                 }

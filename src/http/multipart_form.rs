@@ -30,11 +30,11 @@ pub(crate) struct FormData<R> {
     end: usize,
     /// The line break that belongs to the delimiter, two hyphens and the boundary.
     delimiter: Vec<u8>,
-    position: Position,
+    position: FormPosition,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
+enum FormPosition {
     /// In the content of a part, or in the preamble.
     Content,
     /// Before a delimiter.
@@ -93,21 +93,21 @@ impl<R: Read> FormData<R> {
             start: 0,
             end: 2,
             delimiter: [b"\r\n--", boundary].concat(),
-            position: Position::Content,
+            position: FormPosition::Content,
         }
     }
 
     /// Skips the rest of this part and parses the head of the next; `None` at the end of the form.
     pub(crate) fn next_part(&mut self) -> Result<Option<PartHead>, FormError> {
         while self.next_piece()?.is_some() {}
-        if self.position == Position::End {
+        if self.position == FormPosition::End {
             return Ok(None);
         }
         self.start += self.delimiter.len();
         if self.fill(2)?.starts_with(b"--") {
             // The epilogue is ignored (RFC 2046 §5.1.1). It is read, so that the connection can
             // be reused.
-            self.position = Position::End;
+            self.position = FormPosition::End;
             self.start = self.end;
             while !self.fill(1)?.is_empty() {
                 self.start = self.end;
@@ -116,7 +116,7 @@ impl<R: Read> FormData<R> {
         }
         self.skip_padding()?;
         let head = self.head()?;
-        self.position = Position::Content;
+        self.position = FormPosition::Content;
         // A part without content may lack the line break that ends its head: the delimiter
         // begins with it.
         self.fill(self.delimiter.len())?;
@@ -128,7 +128,7 @@ impl<R: Read> FormData<R> {
 
     /// Returns the next bytes of this part's content; `None` at its end.
     pub(crate) fn next_piece(&mut self) -> Result<Option<&[u8]>, FormError> {
-        if self.position != Position::Content {
+        if self.position != FormPosition::Content {
             return Ok(None);
         }
         // The last buffered bytes may be the start of a delimiter.
@@ -140,7 +140,7 @@ impl<R: Read> FormData<R> {
         let window = &self.buffer[self.start..self.end];
         let content = match memmem::find(window, &self.delimiter) {
             Some(0) => {
-                self.position = Position::Delimiter;
+                self.position = FormPosition::Delimiter;
                 return Ok(None);
             }
             Some(at) => at,

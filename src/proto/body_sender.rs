@@ -14,13 +14,13 @@ use crate::http::Body;
 /// The body of a response that is being sent.
 #[derive(Debug)]
 pub(crate) struct BodySender {
-    source: Source,
+    source: SendSource,
     /// The length of the whole body, if it is known.
     length: Option<u64>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum SendSource {
     Bytes(Bytes),
     File(FileSource),
     Stream(StreamSource),
@@ -83,13 +83,13 @@ impl BodySender {
     pub(crate) fn new(body: Body) -> Option<Self> {
         let length = body.length();
         let source = match body {
-            Body::Bytes(bytes) if !bytes.is_empty() => Source::Bytes(bytes),
-            Body::File(range) if range.len > 0 => Source::File(FileSource {
+            Body::Bytes(bytes) if !bytes.is_empty() => SendSource::Bytes(bytes),
+            Body::File(range) if range.len > 0 => SendSource::File(FileSource {
                 range,
                 residency: Residency::NOT_PROBED,
             }),
             // Even with the announced length 0: the producer may violate it.
-            Body::Stream(stream) => Source::Stream(StreamSource {
+            Body::Stream(stream) => SendSource::Stream(StreamSource {
                 state: StreamState::Ready(stream.source),
                 chunk: Bytes::new(),
                 left: length,
@@ -106,23 +106,23 @@ impl BodySender {
 
     /// True if the body is produced while it is sent.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.source, Source::Stream(_))
+        matches!(self.source, SendSource::Stream(_))
     }
 
     /// How many bytes that are there or in a file are not sent; 0 for chunks to be produced.
     pub(crate) fn unsent(&self) -> u64 {
         match &self.source {
-            Source::Bytes(bytes) => bytes.len() as u64,
-            Source::File(file) => file.range.len,
-            Source::Stream(stream) => stream.chunk.len() as u64,
+            SendSource::Bytes(bytes) => bytes.len() as u64,
+            SendSource::File(file) => file.range.len,
+            SendSource::Stream(stream) => stream.chunk.len() as u64,
         }
     }
 
     /// True if everything is sent.
     pub(crate) fn is_done(&self) -> bool {
         match &self.source {
-            Source::Bytes(_) | Source::File(_) => self.unsent() == 0,
-            Source::Stream(stream) => {
+            SendSource::Bytes(_) | SendSource::File(_) => self.unsent() == 0,
+            SendSource::Stream(stream) => {
                 matches!(stream.state, StreamState::Ended) && stream.chunk.is_empty()
             }
         }
@@ -131,11 +131,11 @@ impl BodySender {
     /// What it is waiting for, having asked for it; `None` if it can go on.
     pub(crate) fn stalled_on(&self) -> Option<StalledOn> {
         match &self.source {
-            Source::File(file) if file.residency == Residency::Probing => Some(StalledOn::Disk),
-            Source::Stream(stream) if matches!(stream.state, StreamState::Pulling) => {
+            SendSource::File(file) if file.residency == Residency::Probing => Some(StalledOn::Disk),
+            SendSource::Stream(stream) if matches!(stream.state, StreamState::Pulling) => {
                 Some(StalledOn::Handler)
             }
-            Source::Bytes(_) | Source::File(_) | Source::Stream(_) => None,
+            SendSource::Bytes(_) | SendSource::File(_) | SendSource::Stream(_) => None,
         }
     }
 
@@ -143,16 +143,16 @@ impl BodySender {
     /// body then waits for [`on_probed`](Self::on_probed) or [`on_chunk`](Self::on_chunk).
     pub(crate) fn take_request(&mut self) -> Option<SourceRequest> {
         match &mut self.source {
-            Source::Bytes(_) => None,
-            Source::File(file) => match &file.residency {
+            SendSource::Bytes(_) => None,
+            SendSource::File(file) => match &file.residency {
                 Residency::Known(resident) if resident.len() == 0 => {
                     file.residency = Residency::Probing;
                     Some(SourceRequest::Probe(file.range.clone()))
                 }
                 Residency::Known(_) | Residency::Probing => None,
             },
-            Source::Stream(stream) if !stream.chunk.is_empty() => None,
-            Source::Stream(stream) => {
+            SendSource::Stream(stream) if !stream.chunk.is_empty() => None,
+            SendSource::Stream(stream) => {
                 match std::mem::replace(&mut stream.state, StreamState::Pulling) {
                     StreamState::Ready(source) => Some(SourceRequest::Pull(source)),
                     state @ (StreamState::Pulling | StreamState::Ended) => {
@@ -166,7 +166,7 @@ impl BodySender {
 
     /// The beginning of the file range is in memory.
     pub(crate) fn on_probed(&mut self, resident: Resident) {
-        if let Source::File(file) = &mut self.source {
+        if let SendSource::File(file) = &mut self.source {
             file.residency = Residency::Known(resident);
         }
     }
@@ -180,7 +180,7 @@ impl BodySender {
         &mut self,
         chunk: Option<(Bytes, BodySource)>,
     ) -> Result<(), LengthMismatch> {
-        let Source::Stream(stream) = &mut self.source else {
+        let SendSource::Stream(stream) = &mut self.source else {
             return Ok(());
         };
         debug_assert!(stream.chunk.is_empty(), "a chunk before the last is sent");
@@ -202,7 +202,7 @@ impl BodySender {
     /// Time will pass: pages in the kernel's page cache may be dropped until then, and bytes of the
     /// file in our memory should be.
     pub(crate) fn forget_residency(&mut self) {
-        if let Source::File(file) = &mut self.source
+        if let SendSource::File(file) = &mut self.source
             && file.residency != Residency::Probing
         {
             file.residency = Residency::NOT_PROBED;
@@ -212,10 +212,10 @@ impl BodySender {
     /// What can be sent now.
     pub(crate) fn payload(&self) -> Payload<'_> {
         match &self.source {
-            Source::Bytes(bytes) => Payload::Bytes(bytes),
-            Source::File(file) => file.payload(self.length),
-            Source::Stream(stream) if stream.chunk.is_empty() => Payload::None,
-            Source::Stream(stream) => Payload::Bytes(&stream.chunk),
+            SendSource::Bytes(bytes) => Payload::Bytes(bytes),
+            SendSource::File(file) => file.payload(self.length),
+            SendSource::Stream(stream) if stream.chunk.is_empty() => Payload::None,
+            SendSource::Stream(stream) => Payload::Bytes(&stream.chunk),
         }
     }
 
@@ -223,9 +223,9 @@ impl BodySender {
     pub(crate) fn advance(&mut self, count: usize) {
         debug_assert!(count as u64 <= self.unsent(), "more is sent than there was");
         match &mut self.source {
-            Source::Bytes(bytes) => bytes.advance(count),
-            Source::File(file) => file.advance(count as u64),
-            Source::Stream(stream) => stream.chunk.advance(count),
+            SendSource::Bytes(bytes) => bytes.advance(count),
+            SendSource::File(file) => file.advance(count as u64),
+            SendSource::Stream(stream) => stream.chunk.advance(count),
         }
     }
 }

@@ -52,12 +52,12 @@ pub(super) struct ListingRenderer {
     order: SortOrder,
     format: ListingFormat,
     upload_form: UploadForm,
-    position: Position,
+    position: RenderPosition,
 }
 
 /// What is rendered next.
 #[derive(Clone, Copy, Debug)]
-enum Position {
+enum RenderPosition {
     Start,
     Entry(usize),
     End,
@@ -79,20 +79,20 @@ impl ListingRenderer {
             order,
             format,
             upload_form,
-            position: Position::Start,
+            position: RenderPosition::Start,
         }
     }
 
     /// Returns the next piece, which is never empty, or `None` after the last one.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
-        if matches!(self.position, Position::End) {
+        if matches!(self.position, RenderPosition::End) {
             return None;
         }
         let mut piece = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        while !matches!(self.position, Position::End) && piece.len() < PIECE_BYTES {
+        while !matches!(self.position, RenderPosition::End) && piece.len() < PIECE_BYTES {
             if self.write(&mut piece).is_err() {
                 // Writing to a String does not fail.
-                self.position = Position::End;
+                self.position = RenderPosition::End;
             }
         }
         Some(Bytes::from(piece))
@@ -100,32 +100,32 @@ impl ListingRenderer {
 
     fn write(&mut self, out: &mut String) -> std::fmt::Result {
         self.position = match self.position {
-            Position::Start => {
+            RenderPosition::Start => {
                 match self.format {
                     ListingFormat::Html => {
                         html::start(out, &self.entries, &self.path, self.order)?;
                     }
                     ListingFormat::Json => json::start(out),
                 }
-                Position::Entry(0)
+                RenderPosition::Entry(0)
             }
-            Position::Entry(at) => match self.entries.get(at) {
+            RenderPosition::Entry(at) => match self.entries.get(at) {
                 Some(entry) => {
                     match self.format {
                         ListingFormat::Html => html::entry(out, &entry, self.order)?,
                         ListingFormat::Json => json::entry(out, &entry, at)?,
                     }
-                    Position::Entry(at + 1)
+                    RenderPosition::Entry(at + 1)
                 }
                 None => {
                     match self.format {
                         ListingFormat::Html => html::end(out, self.order, self.upload_form)?,
                         ListingFormat::Json => json::end(out),
                     }
-                    Position::End
+                    RenderPosition::End
                 }
             },
-            Position::End => Position::End,
+            RenderPosition::End => RenderPosition::End,
         };
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::admission::AcceptStats;
 use super::admission::respond_and_close;
 use super::directory::{AcceptedConnection, HandshakerHandle, HandshakerMessage};
 use super::preamble::{AcceptPolicy, HandshakeStage};
-use super::proxy_protocol::{self, Source};
+use super::proxy_protocol::{self, SourceAddress};
 use crate::config::Timeouts;
 use crate::net::bandwidth::per_client::{ClientSlot, TooManyConnections};
 use crate::net::event_loop::handle::{LoopParts, least_loaded};
@@ -51,11 +51,11 @@ pub(crate) struct Handshaker {
     /// The end of each connection's time, in order of arrival, which is the order of the ends. Some
     /// connections are gone.
     deadlines: VecDeque<(Instant, Token)>,
-    state: LoopState,
+    state: HandshakerState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LoopState {
+enum HandshakerState {
     Running,
     Draining,
 }
@@ -71,7 +71,7 @@ struct PendingHandshake {
 }
 
 /// The result of one step of a handshake.
-enum Progress {
+enum HandshakeProgress {
     /// The peer has to send or to read something.
     Blocked,
     /// There may be more to do at once.
@@ -113,7 +113,7 @@ impl Handshaker {
             pending: Slab::new(),
             tokens: TokenAllocator::default(),
             deadlines: VecDeque::new(),
-            state: LoopState::Running,
+            state: HandshakerState::Running,
         }
     }
 
@@ -122,7 +122,7 @@ impl Handshaker {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_ITERATION);
         let mut messages = Vec::new();
-        while self.state == LoopState::Running || !self.pending.is_empty() {
+        while self.state == HandshakerState::Running || !self.pending.is_empty() {
             match self.poll.poll(&mut events, self.poll_timeout()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -196,11 +196,11 @@ impl Handshaker {
         };
         let reason = loop {
             match pending.step(&self.policy) {
-                Ok(Progress::Continue) => {}
-                Ok(Progress::Blocked) => return,
-                Ok(Progress::Ready) => return self.hand_over(key),
-                Ok(Progress::TooManyConnections) => return self.reject(key),
-                Ok(Progress::Failed(reason)) => break reason,
+                Ok(HandshakeProgress::Continue) => {}
+                Ok(HandshakeProgress::Blocked) => return,
+                Ok(HandshakeProgress::Ready) => return self.hand_over(key),
+                Ok(HandshakeProgress::TooManyConnections) => return self.reject(key),
+                Ok(HandshakeProgress::Failed(reason)) => break reason,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => break error.to_string(),
             }
@@ -280,7 +280,7 @@ impl Handshaker {
 
     /// Shortens the time of all connections to the grace period.
     fn drain(&mut self, now: Instant) {
-        self.state = LoopState::Draining;
+        self.state = HandshakerState::Draining;
         let Some(end) = now.checked_add(self.idle_grace) else {
             return;
         };
@@ -302,7 +302,7 @@ impl Drop for Handshaker {
 
 impl PendingHandshake {
     /// Makes one step.
-    fn step(&mut self, policy: &AcceptPolicy) -> io::Result<Progress> {
+    fn step(&mut self, policy: &AcceptPolicy) -> io::Result<HandshakeProgress> {
         match &mut self.stage {
             HandshakeStage::ProxyHeader => self.read_proxy_header(policy),
             #[cfg(feature = "tls")]
@@ -312,7 +312,7 @@ impl PendingHandshake {
         }
     }
 
-    fn read_proxy_header(&mut self, policy: &AcceptPolicy) -> io::Result<Progress> {
+    fn read_proxy_header(&mut self, policy: &AcceptPolicy) -> io::Result<HandshakeProgress> {
         let mut bytes = [0; proxy_protocol::MAX_BYTES];
         // What follows the header stays in the socket.
         let count = self.socket.peek(&mut bytes)?;
@@ -320,23 +320,25 @@ impl PendingHandshake {
             return Ok(failed("connection closed before its PROXY header"));
         }
         match proxy_protocol::parse(&bytes[..count]) {
-            Ok(None) => Ok(Progress::Blocked),
+            Ok(None) => Ok(HandshakeProgress::Blocked),
             Ok(Some(header)) => {
                 self.socket.read_exact(&mut bytes[..header.len])?;
                 let proxy = self.client;
                 // A connection of the proxy itself counts towards no client's limit.
-                if let Source::Client(client) = header.source {
+                if let SourceAddress::Client(client) = header.source {
                     match policy.register(client) {
                         Ok(slot) => self.client_slot = slot,
-                        Err(TooManyConnections) => return Ok(Progress::TooManyConnections),
+                        Err(TooManyConnections) => {
+                            return Ok(HandshakeProgress::TooManyConnections);
+                        }
                     }
                     self.client = client;
                 }
                 let Some(stage) = policy.tls_stage(proxy) else {
-                    return Ok(Progress::Ready);
+                    return Ok(HandshakeProgress::Ready);
                 };
                 self.stage = stage;
-                Ok(Progress::Continue)
+                Ok(HandshakeProgress::Continue)
             }
             Err(reason) => Ok(failed(reason)),
         }
@@ -358,14 +360,14 @@ impl PendingHandshake {
     }
 }
 
-fn failed(reason: &str) -> Progress {
-    Progress::Failed(reason.to_owned())
+fn failed(reason: &str) -> HandshakeProgress {
+    HandshakeProgress::Failed(reason.to_owned())
 }
 
 #[cfg(feature = "tls")]
 impl PendingHandshake {
     /// Allocates a TLS session when the first byte of a handshake has arrived.
-    fn start_handshake(&mut self, policy: &AcceptPolicy) -> io::Result<Progress> {
+    fn start_handshake(&mut self, policy: &AcceptPolicy) -> io::Result<HandshakeProgress> {
         let mut first = [0];
         let count = self.socket.peek(&mut first)?;
         match (first, policy.tls()) {
@@ -374,7 +376,7 @@ impl PendingHandshake {
                 let session = rustls::ServerConnection::new(Arc::clone(config));
                 let session = session.map_err(io::Error::other)?;
                 self.stage = HandshakeStage::TlsHandshake(Box::new(session));
-                Ok(Progress::Continue)
+                Ok(HandshakeProgress::Continue)
             }
             ([b'A'..=b'Z'], _) => {
                 respond_and_close(&mut self.socket, PLAIN_HTTP);
@@ -390,13 +392,13 @@ impl PendingHandshake {
 fn drive_handshake(
     session: &mut rustls::ServerConnection,
     socket: &mut Socket,
-) -> io::Result<Progress> {
+) -> io::Result<HandshakeProgress> {
     loop {
         while session.wants_write() {
             session.write_tls(socket)?;
         }
         if !session.is_handshaking() {
-            return Ok(Progress::Ready);
+            return Ok(HandshakeProgress::Ready);
         }
         if session.read_tls(socket)? == 0 {
             return Ok(failed("connection closed during its TLS handshake"));
@@ -404,7 +406,7 @@ fn drive_handshake(
         if let Err(error) = session.process_new_packets() {
             // Sends the alert, if the socket takes it.
             let _ = session.write_tls(socket);
-            return Ok(Progress::Failed(error.to_string()));
+            return Ok(HandshakeProgress::Failed(error.to_string()));
         }
     }
 }

@@ -26,12 +26,12 @@ const FIXED_BYTES: usize = 16;
 pub(crate) struct Header {
     /// In bytes; what follows are the client's bytes.
     pub(crate) len: usize,
-    pub(crate) source: Source,
+    pub(crate) source: SourceAddress,
 }
 
 /// The source of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SourceAddress {
     /// The peer of the connection: a health check of the proxy (LOCAL), a client that the proxy does
     /// not know (UNKNOWN, an unspecified family or address) or one without an IP address (AF_UNIX).
     Connection,
@@ -111,7 +111,7 @@ enum LineField<'a> {
 
 impl<'a> LineFields<'a> {
     /// Returns `None` if the fields are valid so far and more have to follow.
-    fn into_source(mut self) -> Result<Option<Source>, Reason> {
+    fn into_source(mut self) -> Result<Option<SourceAddress>, Reason> {
         let Some(_) = self.next().one_of(&["PROXY"], NO_HEADER)? else {
             return Ok(None);
         };
@@ -120,13 +120,13 @@ impl<'a> LineFields<'a> {
             Some("TCP4") => self.into_client::<Ipv4Addr>(15),
             Some("TCP6") => self.into_client::<Ipv6Addr>(45),
             // The rest of the line has no meaning.
-            Some(_) => Ok(Some(Source::Connection)),
+            Some(_) => Ok(Some(SourceAddress::Connection)),
             None => Ok(None),
         }
     }
 
     /// Parses both addresses and both ports. `longest` is the maximum length of an address.
-    fn into_client<A>(mut self, longest: usize) -> Result<Option<Source>, Reason>
+    fn into_client<A>(mut self, longest: usize) -> Result<Option<SourceAddress>, Reason>
     where
         A: FromStr + Into<IpAddr>,
     {
@@ -143,7 +143,7 @@ impl<'a> LineFields<'a> {
             return Ok(None);
         };
         match self.rest {
-            None => Ok(Some(Source::of(client.into(), port))),
+            None => Ok(Some(SourceAddress::of(client.into(), port))),
             Some(_) => Err(BAD_LINE_END),
         }
     }
@@ -287,10 +287,10 @@ impl Family {
     }
 
     /// Reads the source from a block of both addresses followed by both ports.
-    fn source(self, block: &[u8]) -> Source {
+    fn source(self, block: &[u8]) -> SourceAddress {
         let read = |(address, ports): (IpAddr, &[u8])| match ports {
-            [high, low, ..] => Source::of(address, u16::from_be_bytes([*high, *low])),
-            _ => Source::Connection,
+            [high, low, ..] => SourceAddress::of(address, u16::from_be_bytes([*high, *low])),
+            _ => SourceAddress::Connection,
         };
         let found = match self {
             Self::Unspecified | Self::Unix => None,
@@ -301,11 +301,11 @@ impl Family {
                 .split_first_chunk()
                 .map(|(client, rest): (&[u8; 16], _)| (IpAddr::from(*client), &rest[16..])),
         };
-        found.map_or(Source::Connection, read)
+        found.map_or(SourceAddress::Connection, read)
     }
 }
 
-impl Source {
+impl SourceAddress {
     /// An unspecified address identifies no client.
     fn of(address: IpAddr, port: u16) -> Self {
         if address.is_unspecified() {

@@ -16,7 +16,7 @@ use crate::net::transport::More;
 use crate::proto::context::RecordMode;
 
 /// A transport whose peer has sent `input` and takes `takes` more bytes.
-struct Peer {
+struct TestPeer {
     input: Vec<u8>,
     takes: usize,
     sent: usize,
@@ -26,7 +26,7 @@ struct Peer {
     unacknowledged: u32,
 }
 
-impl Peer {
+impl TestPeer {
     fn take(&mut self, count: usize) -> io::Result<usize> {
         self.calls += 1;
         let count = count.min(self.takes);
@@ -39,7 +39,7 @@ impl Peer {
     }
 }
 
-impl Transport for Peer {
+impl Transport for TestPeer {
     fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received> {
         self.reads += 1;
         let count = self.input.len().min(buffer.capacity() - buffer.len());
@@ -112,8 +112,8 @@ impl Services for Always {
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
-fn download(takes: usize) -> (Connection<Peer>, Context, Always) {
-    let peer = Peer {
+fn download(takes: usize) -> (Connection<TestPeer>, Context, Always) {
+    let peer = TestPeer {
         input: REQUEST.to_vec(),
         takes,
         sent: 0,
@@ -181,7 +181,7 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
     let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
     assert_eq!(blocked, Blocked::Writable);
     let at = |seconds| start + Duration::from_secs(seconds);
-    let mut deadline_after = |connection: &mut Connection<Peer>, seconds, unacknowledged| {
+    let mut deadline_after = |connection: &mut Connection<TestPeer>, seconds, unacknowledged| {
         connection.transport.unacknowledged = unacknowledged;
         cx.tick(at(seconds), SystemTime::now());
         connection.poll_acked(&cx);
@@ -236,7 +236,7 @@ fn stalled_client_costs_no_calls_before_an_event() {
 }
 
 /// A download at 64 KiB per second that is throttled after its burst.
-fn throttled_download() -> (Connection<Peer>, Context, Always, Instant) {
+fn throttled_download() -> (Connection<TestPeer>, Context, Always, Instant) {
     let limits = Limits {
         bandwidth_per_connection: NonZeroU64::new(64 * 1024),
         ..Limits::default()

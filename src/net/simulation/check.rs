@@ -1,6 +1,6 @@
 //! Checks the bytes that were sent with a parser of its own.
 
-use super::host::{Exchange, Stage};
+use super::host::{SimulatedExchange, Stage};
 use crate::proto::CloseReason;
 use crate::proto::record::{Completion, Record};
 
@@ -24,7 +24,12 @@ struct Parsed<'a> {
 
 /// Asserts that `sent` are the responses to `exchanges`, one each and in order, possibly truncated,
 /// and that `records` describe them.
-pub(super) fn check(sent: &[u8], exchanges: &[Exchange], records: &[Record], reason: CloseReason) {
+pub(super) fn check(
+    sent: &[u8],
+    exchanges: &[SimulatedExchange],
+    records: &[Record],
+    reason: CloseReason,
+) {
     let mut rest = sent;
     let mut records = records.iter();
     let mut over = false;

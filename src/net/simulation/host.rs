@@ -27,7 +27,7 @@ use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
 
 /// A request as the handler has seen it, and the response it has intended.
-pub(super) struct Exchange {
+pub(super) struct SimulatedExchange {
     pub(super) line: String,
     pub(super) expects: bool,
     pub(super) stage: Stage,
@@ -56,7 +56,7 @@ pub(super) struct SimulatedServices {
     wire: Rc<RefCell<Wire>>,
     script: Rc<Script>,
     file: Arc<File>,
-    pub(super) exchanges: Vec<Exchange>,
+    pub(super) exchanges: Vec<SimulatedExchange>,
     pub(super) records: Vec<Record>,
     /// Messages to the connection that have not been delivered.
     pub(super) messages: Vec<(ExchangeId, ExchangeEvent)>,
@@ -162,7 +162,7 @@ impl SimulatedServices {
             if at < self.script.intact {
                 assert_eq!(line, self.script.requests[at].line);
             }
-            self.exchanges.push(Exchange {
+            self.exchanges.push(SimulatedExchange {
                 line,
                 expects: request.header("Expect") == Some("100-continue"),
                 stage: Stage::Admitted,

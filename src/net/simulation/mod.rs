@@ -25,8 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::host::{SimulatedServices, Stage};
 use self::rng::Rng;
-use self::script::{End, Script};
-use self::wire::{Socket, Wire};
+use self::script::{Script, ScriptEnd};
+use self::wire::{SimulatedSocket, Wire};
 use super::bandwidth::limiter::Permit;
 use super::bandwidth::per_client::{ClientSlot, Clients};
 use super::connection::{Blocked, Connection};
@@ -106,13 +106,13 @@ fn advance(by: Duration) {
 
 struct Simulation {
     rng: Rng,
-    connection: Connection<Socket>,
+    connection: Connection<SimulatedSocket>,
     wire: Rc<RefCell<Wire>>,
     services: SimulatedServices,
     cx: Context,
     timeouts: Timeouts,
     script: Rc<Script>,
-    peer: Peer,
+    peer: SimulatedPeer,
     /// Why the connection does not run.
     blocked: Blocked,
     /// When bytes were last sent, and the number of bytes sent until then.
@@ -133,7 +133,7 @@ struct Bandwidth {
 }
 
 /// The state of the client.
-struct Peer {
+struct SimulatedPeer {
     sent: usize,
     ended: bool,
     /// The number of bytes it reads in total, and at once.
@@ -189,7 +189,7 @@ impl Simulation {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let (client_slot, bandwidth) =
             limit_bandwidth(&mut Rng::new(seed, 4), &mut config.limits).unzip();
-        let peer = Peer {
+        let peer = SimulatedPeer {
             sent: 0,
             ended: false,
             reads: if rng.one_in(8) {
@@ -210,7 +210,7 @@ impl Simulation {
         };
         Self {
             connection: Connection::new(
-                Socket(Rc::clone(&wire)),
+                SimulatedSocket(Rc::clone(&wire)),
                 ClientInfo::plain(address),
                 client_slot.unwrap_or(ClientSlot::UNLIMITED),
                 now(),
@@ -276,9 +276,9 @@ impl Simulation {
         add(Event::PeerTakes, wire.untaken() > 0 && self.peer.reads > 0);
         let follows = wire.shut_down && wire.untaken() == 0;
         let ends = match self.script.end {
-            End::Stays => false,
-            End::Waits => follows,
-            End::HalfCloses | End::Closes | End::Resets => all_sent || follows,
+            ScriptEnd::Stays => false,
+            ScriptEnd::Waits => follows,
+            ScriptEnd::HalfCloses | ScriptEnd::Closes | ScriptEnd::Resets => all_sent || follows,
         };
         add(Event::PeerEnds, ends && !self.peer.ended);
         add(Event::Readiness, wire.has_event());
@@ -311,10 +311,10 @@ impl Simulation {
                 self.peer.ended = true;
                 let mut wire = self.wire.borrow_mut();
                 match self.script.end {
-                    End::Stays => {}
-                    End::Waits | End::HalfCloses => wire.end_input(),
-                    End::Closes => wire.close_input(),
-                    End::Resets => wire.reset(),
+                    ScriptEnd::Stays => {}
+                    ScriptEnd::Waits | ScriptEnd::HalfCloses => wire.end_input(),
+                    ScriptEnd::Closes => wire.close_input(),
+                    ScriptEnd::Resets => wire.reset(),
                 }
             }
             Event::Readiness => {

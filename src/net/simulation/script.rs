@@ -8,7 +8,7 @@ pub(super) struct Script {
     pub(super) requests: Vec<Sent>,
     /// Number of requests, from the first on, that are not corrupted.
     pub(super) intact: usize,
-    pub(super) end: End,
+    pub(super) end: ScriptEnd,
     /// The position in `bytes` at which the client ends; it need not be after the last request.
     pub(super) end_at: usize,
 }
@@ -27,7 +27,7 @@ pub(super) struct Sent {
 
 /// How a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ScriptEnd {
     /// It waits for the server to close.
     Waits,
     /// It never closes.
@@ -51,11 +51,11 @@ impl Script {
             requests.push(push_request(at, rng, &mut bytes));
         }
         let end = match rng.below(12) {
-            0 => End::Stays,
-            1 | 2 => End::HalfCloses,
-            3 => End::Closes,
-            4 => End::Resets,
-            _ => End::Waits,
+            0 => ScriptEnd::Stays,
+            1 | 2 => ScriptEnd::HalfCloses,
+            3 => ScriptEnd::Closes,
+            4 => ScriptEnd::Resets,
+            _ => ScriptEnd::Waits,
         };
         let end_at = if rng.one_in(2) {
             rng.below(bytes.len() + 1)

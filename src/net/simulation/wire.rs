@@ -21,7 +21,7 @@ pub(super) struct Wire {
     /// Bytes received and not read.
     incoming: VecDeque<u8>,
     max_incoming: usize,
-    input: Input,
+    input: WireInput,
     /// Total number of bytes read.
     pub(super) read: usize,
     /// Whether a read has returned the end of the input.
@@ -48,7 +48,7 @@ pub(super) struct Wire {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Input {
+enum WireInput {
     Open,
     Ended,
     /// Bytes sent now are answered with a reset.
@@ -82,7 +82,7 @@ impl Wire {
         Rc::new(RefCell::new(Self {
             incoming: VecDeque::new(),
             max_incoming: rng.size(200_000),
-            input: Input::Open,
+            input: WireInput::Open,
             read: 0,
             end_was_read: false,
             outgoing: 0,
@@ -137,7 +137,7 @@ impl Wire {
     }
 
     pub(super) fn end_input(&mut self) {
-        self.input = Input::Ended;
+        self.input = WireInput::Ended;
         self.notify(Readiness {
             readable: true,
             writable: self.shut_down,
@@ -147,12 +147,12 @@ impl Wire {
 
     pub(super) fn close_input(&mut self) {
         self.end_input();
-        self.input = Input::Closed;
+        self.input = WireInput::Closed;
         self.outgoing = 0;
     }
 
     pub(super) fn reset(&mut self) {
-        self.input = Input::Reset;
+        self.input = WireInput::Reset;
         self.incoming.clear();
         self.outgoing = 0;
         self.notify(Readiness {
@@ -170,7 +170,7 @@ impl Wire {
     }
 
     pub(super) fn is_reset(&self) -> bool {
-        self.input == Input::Reset
+        self.input == WireInput::Reset
     }
 
     pub(super) fn has_event(&self) -> bool {
@@ -186,7 +186,7 @@ impl Wire {
         let now = Readiness {
             readable: self.is_readable(),
             writable: self.is_writable(),
-            read_closed: self.input != Input::Open,
+            read_closed: self.input != WireInput::Open,
         };
         let any = now.readable || now.writable || now.read_closed;
         match self.rng.below(3) {
@@ -202,24 +202,24 @@ impl Wire {
 
     /// Returns true if a read would not return `WouldBlock`.
     pub(super) fn is_readable(&self) -> bool {
-        !self.incoming.is_empty() || self.input != Input::Open
+        !self.incoming.is_empty() || self.input != WireInput::Open
     }
 
     /// Returns true if a write would not return `WouldBlock`, and no event about it will follow.
     pub(super) fn is_writable(&self) -> bool {
-        !self.write_blocked && (self.outgoing < self.max_outgoing || self.input == Input::Reset)
+        !self.write_blocked && (self.outgoing < self.max_outgoing || self.input == WireInput::Reset)
     }
 
     fn send(&mut self, len: usize) -> io::Result<usize> {
         assert!(len > 0, "an empty write");
         assert!(!self.shut_down, "a write after the shutdown");
         match self.input {
-            Input::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
-            Input::Closed => {
+            WireInput::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
+            WireInput::Closed => {
                 self.reset();
                 return Ok(len);
             }
-            Input::Open | Input::Ended => {}
+            WireInput::Open | WireInput::Ended => {}
         }
         let room = self.max_outgoing - self.outgoing;
         if room == 0 || self.write_blocked {
@@ -240,9 +240,9 @@ impl Wire {
 }
 
 /// The server's end of a connection.
-pub(super) struct Socket(pub(super) Rc<RefCell<Wire>>);
+pub(super) struct SimulatedSocket(pub(super) Rc<RefCell<Wire>>);
 
-impl Transport for Socket {
+impl Transport for SimulatedSocket {
     fn unacknowledged(&self) -> Option<u32> {
         None
     }
@@ -252,7 +252,7 @@ impl Transport for Socket {
         let max = buffer.capacity() - buffer.len();
         assert!(max > 0, "a read into a full buffer would look like the end");
         assert!(!wire.end_was_read, "a read after the end");
-        if wire.input == Input::Reset {
+        if wire.input == WireInput::Reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         // Everything that fits: a stream never returns less.
@@ -260,7 +260,7 @@ impl Transport for Socket {
         buffer.extend(wire.incoming.drain(..count));
         wire.read += count;
         match count {
-            0 if wire.input == Input::Open => {
+            0 if wire.input == WireInput::Open => {
                 assert!(!wire.read_would_block, "repeated reads without an event");
                 wire.read_would_block = true;
                 Err(io::ErrorKind::WouldBlock.into())
@@ -315,7 +315,7 @@ impl Transport for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let wire = &mut *self.0.borrow_mut();
         assert!(!wire.shut_down, "a second shutdown");
-        if wire.input == Input::Reset {
+        if wire.input == WireInput::Reset {
             return Err(io::ErrorKind::NotConnected.into());
         }
         wire.shut_down = true;

@@ -35,7 +35,7 @@ pub(crate) struct TlsStream {
     /// `MoreToCome` while encrypted bytes wait for more, to be written together.
     more: More,
     /// Whether the socket may have unread bytes.
-    input: Input,
+    input: TlsInput,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ enum Output {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Input {
+enum TlsInput {
     MayHaveMore,
     Drained,
 }
@@ -62,7 +62,7 @@ impl TlsStream {
             output: Output::Open,
             unflushed: 0,
             more: More::Last,
-            input: Input::MayHaveMore,
+            input: TlsInput::MayHaveMore,
         }
     }
 
@@ -94,7 +94,7 @@ impl TlsStream {
         if count == 0 {
             return Ok(None);
         }
-        Ok(Some(if self.input == Input::Drained && self.is_read() {
+        Ok(Some(if self.input == TlsInput::Drained && self.is_read() {
             Received::Drained(count)
         } else {
             Received::Partial(count)
@@ -151,16 +151,16 @@ impl TlsStream {
 /// Reads from a socket and records whether the read has drained it.
 struct SocketReader<'a> {
     socket: &'a mut Socket,
-    input: &'a mut Input,
+    input: &'a mut TlsInput,
 }
 
 impl io::Read for SocketReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.socket.read(buffer)?;
         *self.input = if count < buffer.len() {
-            Input::Drained
+            TlsInput::Drained
         } else {
-            Input::MayHaveMore
+            TlsInput::MayHaveMore
         };
         Ok(count)
     }

@@ -9,14 +9,14 @@ use crate::http::target::hex_digit;
 
 /// A decoder of one chunked message body. Extensions and trailers are checked and dropped.
 #[derive(Debug)]
-pub(crate) struct Decoder {
-    state: State,
+pub(crate) struct ChunkedDecoder {
+    state: DecoderState,
     /// How many more bytes of extensions and trailers are accepted: they cost time and carry no body.
     overhead: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     /// In the hexadecimal digits of a chunk's size.
     Size {
         digits: u8,
@@ -49,17 +49,17 @@ enum State {
 /// Sizes below 2^60 bytes: more than any body has, and sums of sizes do not overflow.
 const MAX_SIZE_DIGITS: u8 = 15;
 
-impl Decoder {
+impl ChunkedDecoder {
     /// `max_overhead` bounds the bytes of all extensions and trailers together.
     pub(crate) fn new(max_overhead: usize) -> Self {
         Self {
-            state: State::Size { digits: 0, size: 0 },
+            state: DecoderState::Size { digits: 0, size: 0 },
             overhead: max_overhead,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == DecoderState::Done
     }
 
     /// Decodes the part of `input` that belongs to the body, appends the data to `body`, and returns
@@ -78,14 +78,14 @@ impl Decoder {
         let mut rest = input;
         while let [byte, tail @ ..] = rest {
             match self.state {
-                State::Done => break,
-                State::Data { left } => {
+                DecoderState::Done => break,
+                DecoderState::Data { left } => {
                     let take = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     body.extend_from_slice(&rest[..take]);
                     rest = &rest[take..];
                     self.state = match left - take as u64 {
-                        0 => State::DataCr,
-                        left => State::Data { left },
+                        0 => DecoderState::DataCr,
+                        left => DecoderState::Data { left },
                     };
                 }
                 state => {
@@ -93,7 +93,7 @@ impl Decoder {
                     self.state = self.line_byte(state, *byte)?;
                 }
             }
-            if let State::Data { left } = self.state
+            if let DecoderState::Data { left } = self.state
                 && body.len() as u64 + left > max_bytes as u64
             {
                 return Err(Rejection::new(
@@ -107,54 +107,60 @@ impl Decoder {
 
     /// Takes one byte that is not chunk data.
     #[expect(clippy::match_same_arms, reason = "a line is a transition")]
-    fn line_byte(&mut self, state: State, byte: u8) -> Result<State, Rejection> {
+    fn line_byte(&mut self, state: DecoderState, byte: u8) -> Result<DecoderState, Rejection> {
         const BAD_SIZE: Rejection = Rejection::bad_request("malformed chunk size");
         const BAD_LINE: Rejection =
             Rejection::bad_request("malformed line ending in the chunked body");
         const BAD_TRAILER: Rejection = Rejection::bad_request("malformed trailer");
         Ok(match (state, byte) {
-            (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
-            (State::Size { digits: 1.., size }, b';') => State::Extension { size },
-            (State::Size { digits: 1.., size }, b' ' | b'\t') => State::SizeSpace { size },
-            (State::Size { digits, size }, byte) => match hex_digit(byte) {
+            (DecoderState::Size { digits: 1.., size }, b'\r') => DecoderState::SizeLf { size },
+            (DecoderState::Size { digits: 1.., size }, b';') => DecoderState::Extension { size },
+            (DecoderState::Size { digits: 1.., size }, b' ' | b'\t') => {
+                DecoderState::SizeSpace { size }
+            }
+            (DecoderState::Size { digits, size }, byte) => match hex_digit(byte) {
                 Some(_) if digits == MAX_SIZE_DIGITS => return Err(BAD_SIZE),
-                Some(digit) => State::Size {
+                Some(digit) => DecoderState::Size {
                     digits: digits + 1,
                     size: size << 4 | u64::from(digit),
                 },
                 None => return Err(BAD_SIZE),
             },
-            (State::SizeSpace { size }, b';') => self.spend(State::Extension { size })?,
-            (State::SizeSpace { .. }, b' ' | b'\t') => self.spend(state)?,
-            (State::SizeSpace { .. }, _) => return Err(BAD_SIZE),
-            (State::Extension { size }, b'\r') => State::SizeLf { size },
-            (State::Extension { .. }, byte) if is_field_text(byte) => self.spend(state)?,
-            (State::Extension { .. }, _) => {
+            (DecoderState::SizeSpace { size }, b';') => {
+                self.spend(DecoderState::Extension { size })?
+            }
+            (DecoderState::SizeSpace { .. }, b' ' | b'\t') => self.spend(state)?,
+            (DecoderState::SizeSpace { .. }, _) => return Err(BAD_SIZE),
+            (DecoderState::Extension { size }, b'\r') => DecoderState::SizeLf { size },
+            (DecoderState::Extension { .. }, byte) if is_field_text(byte) => self.spend(state)?,
+            (DecoderState::Extension { .. }, _) => {
                 return Err(Rejection::bad_request("malformed chunk extension"));
             }
-            (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeLf { size }, b'\n') => State::Data { left: size },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::TrailerName, byte) if is_token_char(byte) => {
-                self.spend(State::TrailerName)?
+            (DecoderState::SizeLf { size: 0 }, b'\n') => DecoderState::TrailerStart,
+            (DecoderState::SizeLf { size }, b'\n') => DecoderState::Data { left: size },
+            (DecoderState::DataCr, b'\r') => DecoderState::DataLf,
+            (DecoderState::DataLf, b'\n') => DecoderState::Size { digits: 0, size: 0 },
+            (DecoderState::TrailerStart, b'\r') => DecoderState::EndLf,
+            (DecoderState::TrailerStart | DecoderState::TrailerName, byte)
+                if is_token_char(byte) =>
+            {
+                self.spend(DecoderState::TrailerName)?
             }
-            (State::TrailerName, b':') => self.spend(State::TrailerValue)?,
-            (State::TrailerStart | State::TrailerName, _) => return Err(BAD_TRAILER),
-            (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, byte) if is_field_text(byte) => self.spend(state)?,
-            (State::TrailerValue, _) => return Err(BAD_TRAILER),
-            (State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::EndLf, b'\n') => State::Done,
-            (State::SizeLf { .. } | State::DataCr | State::DataLf, _)
-            | (State::TrailerLf | State::EndLf, _)
-            | (State::Data { .. } | State::Done, _) => return Err(BAD_LINE),
+            (DecoderState::TrailerName, b':') => self.spend(DecoderState::TrailerValue)?,
+            (DecoderState::TrailerStart | DecoderState::TrailerName, _) => return Err(BAD_TRAILER),
+            (DecoderState::TrailerValue, b'\r') => DecoderState::TrailerLf,
+            (DecoderState::TrailerValue, byte) if is_field_text(byte) => self.spend(state)?,
+            (DecoderState::TrailerValue, _) => return Err(BAD_TRAILER),
+            (DecoderState::TrailerLf, b'\n') => DecoderState::TrailerStart,
+            (DecoderState::EndLf, b'\n') => DecoderState::Done,
+            (DecoderState::SizeLf { .. } | DecoderState::DataCr | DecoderState::DataLf, _)
+            | (DecoderState::TrailerLf | DecoderState::EndLf, _)
+            | (DecoderState::Data { .. } | DecoderState::Done, _) => return Err(BAD_LINE),
         })
     }
 
     /// Counts a byte of an extension or a trailer.
-    fn spend(&mut self, next: State) -> Result<State, Rejection> {
+    fn spend(&mut self, next: DecoderState) -> Result<DecoderState, Rejection> {
         const TOO_LONG: Rejection = Rejection::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "chunk extensions and trailers too large",
@@ -197,7 +203,7 @@ mod tests {
 
     /// Feeds `input` in parts of `step` bytes; `None` if the body is incomplete.
     fn decode(input: &[u8], step: usize) -> Option<Decoded> {
-        let mut decoder = Decoder::new(32);
+        let mut decoder = ChunkedDecoder::new(32);
         let mut body = Vec::new();
         let mut taken = 0;
         for part in input.chunks(step) {

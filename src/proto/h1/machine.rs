@@ -21,7 +21,7 @@ use super::framing::{BodyFraming, Framing, Persistence};
 use super::head::{self, Expect, HeadInfo};
 use super::inbox::{Inbox, Scan, scan_head};
 use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
-use super::request_body::{ContinueExpected, Decoder, Progress, RequestBody, TOO_LARGE};
+use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody, TOO_LARGE};
 use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
@@ -45,10 +45,10 @@ const INCOMPLETE_BODY: Rejection = Rejection::bad_request("incomplete request bo
 
 #[derive(Debug)]
 pub(crate) struct Machine {
-    state: State,
+    state: ConnectionState,
     inbox: Inbox,
     outbox: Outbox,
-    input: Input,
+    input: InputState,
     /// Requests whose head was parsed; the last of them is the current exchange.
     requests: u32,
     /// The address of the connection's other end and the scheme: separate fields, as one struct with
@@ -59,7 +59,7 @@ pub(crate) struct Machine {
 
 /// The state of the connection.
 #[derive(Debug)]
-enum State {
+enum ConnectionState {
     /// Between requests.
     Idle,
     /// Part of a head has been received; its first `scanned` bytes are whole lines.
@@ -76,7 +76,7 @@ enum State {
 
 /// Whether the peer may send more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Input {
+enum InputState {
     Open,
     Ended,
 }
@@ -94,10 +94,10 @@ struct Delivery {
 impl Machine {
     pub(crate) fn new(peer: ClientInfo) -> Self {
         Self {
-            state: State::Idle,
+            state: ConnectionState::Idle,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            input: Input::Open,
+            input: InputState::Open,
             requests: 0,
             peer: peer.address,
             scheme: peer.scheme,
@@ -110,7 +110,7 @@ impl Machine {
             if let Some(record) = self.outbox.take_complete(cx.now) {
                 return Action::Log(record);
             }
-            let state = std::mem::replace(&mut self.state, State::Idle);
+            let state = std::mem::replace(&mut self.state, ConnectionState::Idle);
             if let Some(action) = self.step(state, cx) {
                 return action;
             }
@@ -133,21 +133,21 @@ impl Machine {
     pub(crate) fn request<'a>(&'a self, id: ExchangeId, cx: &'a Context) -> Request<'a> {
         debug_assert_eq!(id, self.exchange_id(), "the request of another exchange");
         let pending = match &self.state {
-            State::Exchange(exchange) => exchange.request(),
+            ConnectionState::Exchange(exchange) => exchange.request(),
             _ => None,
         };
         let head = pending.map_or(&cx.head, |pending| &pending.head);
         let bytes = &self.inbox.bytes()[..head.len];
         let request = head.request(bytes, self.client(&head.fields(bytes), cx));
         match &self.state {
-            State::Exchange(ExchangeState::HandlingBody(pending)) => request
+            ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => request
                 .with_borrowed_content(&pending.body.bytes)
                 .admitted(),
-            State::Exchange(ExchangeState::Streaming(_, writer)) => {
+            ConnectionState::Exchange(ExchangeState::Streaming(_, writer)) => {
                 request.with_stream(writer.reader_handle()).admitted()
             }
             // An unknown expectation is rejected before the handler is asked about the body.
-            State::Exchange(ExchangeState::Rejecting(_, rejection))
+            ConnectionState::Exchange(ExchangeState::Rejecting(_, rejection))
                 if rejection.status() != StatusCode::EXPECTATION_FAILED =>
             {
                 request.admitted()
@@ -158,21 +158,23 @@ impl Machine {
 
     /// Takes one step from `state`, which was taken out of the machine, and sets the state that
     /// follows; `None` if another step can be taken at once.
-    fn step(&mut self, state: State, cx: &mut Context) -> Option<Action> {
+    fn step(&mut self, state: ConnectionState, cx: &mut Context) -> Option<Action> {
         match state {
-            State::Idle | State::ReadingHead { .. }
+            ConnectionState::Idle | ConnectionState::ReadingHead { .. }
                 if self.outbox.is_full(cx.limits.max_outbox_bytes) =>
             {
                 self.state = state;
                 Some(self.flush())
             }
-            State::Idle => self.begin(cx),
-            State::ReadingHead { scanned, started } => self.read_head(scanned, started, cx),
-            State::Exchange(exchange) => self.step_exchange(exchange, cx),
-            State::Closing(linger) => self.close_when_flushed(linger, cx),
-            State::Lingering { bytes } => self.linger(bytes),
-            State::Closed(reason) => {
-                self.state = State::Closed(reason);
+            ConnectionState::Idle => self.begin(cx),
+            ConnectionState::ReadingHead { scanned, started } => {
+                self.read_head(scanned, started, cx)
+            }
+            ConnectionState::Exchange(exchange) => self.step_exchange(exchange, cx),
+            ConnectionState::Closing(linger) => self.close_when_flushed(linger, cx),
+            ConnectionState::Lingering { bytes } => self.linger(bytes),
+            ConnectionState::Closed(reason) => {
+                self.state = ConnectionState::Closed(reason);
                 self.inbox.clear();
                 self.outbox.abandon();
                 Some(match self.outbox.take_any(cx.now) {
@@ -187,23 +189,23 @@ impl Machine {
         let id = self.exchange_id();
         match exchange {
             ExchangeState::AwaitingAdmission(_) => {
-                self.state = State::Exchange(exchange);
+                self.state = ConnectionState::Exchange(exchange);
                 Some(Action::Admit(id))
             }
             ExchangeState::ReadingBody(request) => self.read_body(request, cx),
             ExchangeState::StreamPending(request, writer) => {
-                self.state = State::Exchange(ExchangeState::Streaming(request, writer));
+                self.state = ConnectionState::Exchange(ExchangeState::Streaming(request, writer));
                 Some(Action::Dispatch(id))
             }
             ExchangeState::Streaming(request, writer) => self.stream_body(request, writer, cx),
             ExchangeState::Rejecting(_, rejection) => {
-                self.state = State::Exchange(exchange);
+                self.state = ConnectionState::Exchange(exchange);
                 Some(Action::Reject(id, rejection))
             }
             ExchangeState::Handling(_)
             | ExchangeState::HandlingBody(_)
             | ExchangeState::BodyFailed(..) => {
-                self.state = State::Exchange(exchange);
+                self.state = ConnectionState::Exchange(exchange);
                 Some(self.flush_or(Action::Blocked))
             }
         }
@@ -216,8 +218,8 @@ impl Machine {
             self.inbox.consume(2);
         }
         match self.inbox.bytes() {
-            [] | [b'\r'] if self.outbox.is_empty() && self.input == Input::Ended => {
-                self.state = State::Closed(CloseReason::PeerLeft);
+            [] | [b'\r'] if self.outbox.is_empty() && self.input == InputState::Ended => {
+                self.state = ConnectionState::Closed(CloseReason::PeerLeft);
                 None
             }
             [] | [b'\r'] => Some(self.flush_or(Action::Read)),
@@ -226,7 +228,7 @@ impl Machine {
                     Err(rejection) => self.reject_head(rejection, cx.now, cx),
                     Ok(()) => {
                         let (scanned, started) = (0, cx.now);
-                        self.state = State::ReadingHead { scanned, started };
+                        self.state = ConnectionState::ReadingHead { scanned, started };
                     }
                 }
                 None
@@ -260,8 +262,8 @@ impl Machine {
             Scan::Incomplete(_) => None,
         };
         match (rejection, scan) {
-            (None, Scan::Incomplete(scanned)) if self.input == Input::Open => {
-                self.state = State::ReadingHead { scanned, started };
+            (None, Scan::Incomplete(scanned)) if self.input == InputState::Open => {
+                self.state = ConnectionState::ReadingHead { scanned, started };
                 return Some(self.flush_or(Action::Read));
             }
             (rejection, _) => {
@@ -278,12 +280,14 @@ impl Machine {
         let exchange = self.exchange(info, started, cx);
         let decoder = match info.framing {
             Framing::None if info.expect != Expect::Unknown => {
-                self.state = State::Exchange(ExchangeState::Handling(exchange));
+                self.state = ConnectionState::Exchange(ExchangeState::Handling(exchange));
                 return Some(Action::Dispatch(self.exchange_id()));
             }
-            Framing::None => Decoder::Length { left: 0 },
-            Framing::Length(left) => Decoder::Length { left },
-            Framing::Chunked => Decoder::Chunked(chunked::Decoder::new(cx.limits.max_head_bytes)),
+            Framing::None => BodyDecoder::Length { left: 0 },
+            Framing::Length(left) => BodyDecoder::Length { left },
+            Framing::Chunked => {
+                BodyDecoder::Chunked(chunked::ChunkedDecoder::new(cx.limits.max_head_bytes))
+            }
         };
         let continue_expected = match info.expect {
             Expect::Continue => ContinueExpected::Yes,
@@ -294,7 +298,7 @@ impl Machine {
             head: std::mem::take(&mut cx.head),
             body: RequestBody::new(decoder, continue_expected),
         });
-        self.state = State::Exchange(match info.expect {
+        self.state = ConnectionState::Exchange(match info.expect {
             Expect::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
             Expect::None | Expect::Continue => ExchangeState::AwaitingAdmission(request),
         });
@@ -312,15 +316,15 @@ impl Machine {
         if id != self.exchange_id() {
             return;
         }
-        let mut request = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Exchange(ExchangeState::AwaitingAdmission(request)) => request,
+        let mut request = match std::mem::replace(&mut self.state, ConnectionState::Idle) {
+            ConnectionState::Exchange(ExchangeState::AwaitingAdmission(request)) => request,
             state => {
                 debug_assert!(false, "an admission that was not asked for");
                 self.state = state;
                 return;
             }
         };
-        self.state = State::Exchange(match admission {
+        self.state = ConnectionState::Exchange(match admission {
             Ok(BodyMode::Buffered { max }) => {
                 request.body.max_bytes = max.min(cx.limits.max_content_bytes);
                 ExchangeState::ReadingBody(request)
@@ -349,22 +353,22 @@ impl Machine {
         let head_len = request.head.len;
         let (state, action) = match request.body.decode(&self.inbox.bytes()[head_len..]) {
             Err(rejection) => (ExchangeState::Rejecting(request, rejection), None),
-            Ok(Progress::Complete(taken)) => {
+            Ok(BodyProgress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 let action = Action::Dispatch(self.exchange_id());
                 (ExchangeState::HandlingBody(request), Some(action))
             }
-            Ok(Progress::Incomplete(_)) if self.input == Input::Ended => {
+            Ok(BodyProgress::Incomplete(_)) if self.input == InputState::Ended => {
                 (ExchangeState::Rejecting(request, INCOMPLETE_BODY), None)
             }
-            Ok(Progress::Incomplete(taken)) => {
+            Ok(BodyProgress::Incomplete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 self.send_100_continue(&mut request.body, cx);
                 let action = self.flush_or(Action::Read);
                 (ExchangeState::ReadingBody(request), Some(action))
             }
         };
-        self.state = State::Exchange(state);
+        self.state = ConnectionState::Exchange(state);
         action
     }
 
@@ -376,25 +380,25 @@ impl Machine {
         cx: &mut Context,
     ) -> Option<Action> {
         if !writer.has_room() {
-            self.state = State::Exchange(ExchangeState::Streaming(request, writer));
+            self.state = ConnectionState::Exchange(ExchangeState::Streaming(request, writer));
             return Some(self.flush_or(Action::Blocked));
         }
         let head_len = request.head.len;
         let progress = request.body.decode(&self.inbox.bytes()[head_len..]);
         request.body.pass_on(&writer);
         let (state, action) = match progress {
-            Ok(Progress::Complete(taken)) => {
+            Ok(BodyProgress::Complete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 writer.complete();
                 (ExchangeState::Handling(request.exchange), None)
             }
-            Ok(Progress::Incomplete(taken)) if self.input == Input::Open => {
+            Ok(BodyProgress::Incomplete(taken)) if self.input == InputState::Open => {
                 self.inbox.consume_behind(head_len, taken);
                 self.send_100_continue(&mut request.body, cx);
                 let action = self.flush_or(Action::Read);
                 (ExchangeState::Streaming(request, writer), Some(action))
             }
-            Ok(Progress::Incomplete(_)) => {
+            Ok(BodyProgress::Incomplete(_)) => {
                 writer.fail(io::ErrorKind::UnexpectedEof, INCOMPLETE_BODY.reason());
                 (ExchangeState::BodyFailed(request, INCOMPLETE_BODY), None)
             }
@@ -403,7 +407,7 @@ impl Machine {
                 (ExchangeState::BodyFailed(request, rejection), None)
             }
         };
-        self.state = State::Exchange(state);
+        self.state = ConnectionState::Exchange(state);
         action
     }
 
@@ -488,15 +492,16 @@ impl Machine {
         if id != self.exchange_id() {
             return;
         }
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Exchange(ExchangeState::BodyFailed(request, rejection)) => {
-                self.state = State::Exchange(ExchangeState::Rejecting(request, rejection));
+        match std::mem::replace(&mut self.state, ConnectionState::Idle) {
+            ConnectionState::Exchange(ExchangeState::BodyFailed(request, rejection)) => {
+                self.state =
+                    ConnectionState::Exchange(ExchangeState::Rejecting(request, rejection));
             }
-            State::Exchange(exchange) => match exchange.into_answered() {
+            ConnectionState::Exchange(exchange) => match exchange.into_answered() {
                 Ok(exchange) => self.respond(exchange, response, cx),
                 Err(exchange) => {
                     debug_assert!(false, "a response before the request was dispatched");
-                    self.state = State::Exchange(exchange);
+                    self.state = ConnectionState::Exchange(exchange);
                 }
             },
             state => {
@@ -536,11 +541,11 @@ impl Machine {
             && !asks_to_close(&response);
         let is_small = length.is_some_and(|length| length <= SMALL_BODY_BYTES as u64);
         let persistence = if persists {
-            self.state = State::Idle;
+            self.state = ConnectionState::Idle;
             Persistence::KeepAlive
         } else {
             // While a long response is sent, the client may send what it did not announce.
-            self.state = State::Closing(if is_small && self.inbox.is_empty() {
+            self.state = ConnectionState::Closing(if is_small && self.inbox.is_empty() {
                 exchange.linger
             } else {
                 LingerMode::Required
@@ -654,7 +659,7 @@ impl Machine {
     fn fail(&mut self, reason: &str, info: Option<RequestInfo>, cx: &mut Context) {
         let response = Response::fault(reason);
         let length = response.body().length().unwrap_or(0);
-        self.state = State::Closing(LingerMode::Required);
+        self.state = ConnectionState::Closing(LingerMode::Required);
         let delivery = Delivery {
             send_body: SendBody::Yes,
             framing: BodyFraming::Length(length),
@@ -677,15 +682,16 @@ impl Machine {
 
     /// The peer will send no more. The requests it has sent are still answered.
     pub(crate) fn on_eof(&mut self) {
-        self.input = Input::Ended;
+        self.input = InputState::Ended;
     }
 
     /// Closes the connection, and returns true, if the server shuts down and no exchange is in
     /// progress. Only to be called when there is nothing to read.
     pub(crate) fn close_if_draining(&mut self, cx: &Context) -> bool {
         // The first request of a new connection may be in transit.
-        let is_idle =
-            matches!(self.state, State::Idle) && self.requests > 0 && self.outbox.is_empty();
+        let is_idle = matches!(self.state, ConnectionState::Idle)
+            && self.requests > 0
+            && self.outbox.is_empty();
         let closes = is_idle && cx.drain_state == DrainState::Draining;
         if closes {
             self.on_lost(CloseReason::Drained);
@@ -698,16 +704,21 @@ impl Machine {
         const TIMED_OUT: Rejection =
             Rejection::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
         let timer = self.timer();
-        match (timer, std::mem::replace(&mut self.state, State::Idle)) {
-            (Timer::Header, State::ReadingHead { started, .. }) => {
+        match (
+            timer,
+            std::mem::replace(&mut self.state, ConnectionState::Idle),
+        ) {
+            (Timer::Header, ConnectionState::ReadingHead { started, .. }) => {
                 self.reject_head(TIMED_OUT, started, cx);
             }
-            (Timer::Body, State::Exchange(ExchangeState::ReadingBody(request))) => {
-                self.state = State::Exchange(ExchangeState::Rejecting(request, TIMED_OUT));
+            (Timer::Body, ConnectionState::Exchange(ExchangeState::ReadingBody(request))) => {
+                self.state =
+                    ConnectionState::Exchange(ExchangeState::Rejecting(request, TIMED_OUT));
             }
-            (Timer::Body, State::Exchange(ExchangeState::Streaming(request, writer))) => {
+            (Timer::Body, ConnectionState::Exchange(ExchangeState::Streaming(request, writer))) => {
                 writer.fail(io::ErrorKind::TimedOut, TIMED_OUT.reason());
-                self.state = State::Exchange(ExchangeState::BodyFailed(request, TIMED_OUT));
+                self.state =
+                    ConnectionState::Exchange(ExchangeState::BodyFailed(request, TIMED_OUT));
             }
             (Timer::Handler, state) => self.state = state,
             (_, state) => {
@@ -719,8 +730,8 @@ impl Machine {
 
     /// Ends the connection. A request without a response is recorded as such.
     pub(crate) fn on_lost(&mut self, reason: CloseReason) {
-        let state = std::mem::replace(&mut self.state, State::Closed(reason));
-        if let State::Exchange(exchange) = state
+        let state = std::mem::replace(&mut self.state, ConnectionState::Closed(reason));
+        if let ConnectionState::Exchange(exchange) = state
             && let Some(info) = exchange.into_exchange().info
         {
             self.outbox.push_record(InFlightRecord::unanswered(*info));
@@ -736,23 +747,28 @@ impl Machine {
             return Timer::Send;
         }
         match &self.state {
-            State::Idle => Timer::KeepAlive,
-            State::ReadingHead { .. } => Timer::Header,
-            State::Exchange(exchange) if exchange.is_receiving() => Timer::Body,
-            State::Exchange(_) => Timer::Handler,
-            State::Closing(_) | State::Lingering { .. } | State::Closed(_) => Timer::Linger,
+            ConnectionState::Idle => Timer::KeepAlive,
+            ConnectionState::ReadingHead { .. } => Timer::Header,
+            ConnectionState::Exchange(exchange) if exchange.is_receiving() => Timer::Body,
+            ConnectionState::Exchange(_) => Timer::Handler,
+            ConnectionState::Closing(_)
+            | ConnectionState::Lingering { .. }
+            | ConnectionState::Closed(_) => Timer::Linger,
         }
     }
 
     /// True if nothing remains but to close the socket.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed(_))
+        matches!(self.state, ConnectionState::Closed(_))
     }
 
     /// True if a handler has admitted a body that is being received, and is called when the body is
     /// complete.
     pub(crate) fn is_admitted(&self) -> bool {
-        matches!(self.state, State::Exchange(ExchangeState::ReadingBody(_)))
+        matches!(
+            self.state,
+            ConnectionState::Exchange(ExchangeState::ReadingBody(_))
+        )
     }
 
     /// The exchange of the last request whose head was parsed; 0 before the first.
@@ -769,7 +785,7 @@ impl Machine {
     /// exchange is recorded.
     pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
         let receiving = match &self.state {
-            State::Exchange(exchange) => exchange.transfer(),
+            ConnectionState::Exchange(exchange) => exchange.transfer(),
             _ => None,
         };
         receiving.or_else(|| self.outbox.transfer())
@@ -805,15 +821,15 @@ impl Machine {
     /// still sends reset the connection, and the reset could overtake the response.
     fn close_when_flushed(&mut self, linger: LingerMode, cx: &Context) -> Option<Action> {
         if !self.outbox.is_empty() {
-            self.state = State::Closing(linger);
+            self.state = ConnectionState::Closing(linger);
             return Some(self.flush());
         }
-        if self.input == Input::Open && linger == LingerMode::Required {
+        if self.input == InputState::Open && linger == LingerMode::Required {
             let bytes = cx.limits.max_linger_bytes;
-            self.state = State::Lingering { bytes };
+            self.state = ConnectionState::Lingering { bytes };
             return Some(Action::ShutdownWrite);
         }
-        self.state = State::Closed(CloseReason::Finished);
+        self.state = ConnectionState::Closed(CloseReason::Finished);
         None
     }
 
@@ -821,11 +837,11 @@ impl Machine {
     fn linger(&mut self, bytes: u64) -> Option<Action> {
         let bytes = bytes.saturating_sub(self.inbox.bytes().len() as u64);
         self.inbox.clear();
-        if bytes == 0 || self.input == Input::Ended {
-            self.state = State::Closed(CloseReason::Finished);
+        if bytes == 0 || self.input == InputState::Ended {
+            self.state = ConnectionState::Closed(CloseReason::Finished);
             return None;
         }
-        self.state = State::Lingering { bytes };
+        self.state = ConnectionState::Lingering { bytes };
         Some(Action::Read)
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn encode_chunked(body: &[u8], len: usize, out: &mut Vec<u8>) {
 
 /// Decodes a chunked body; true if `input` is a complete and valid one. For the benches.
 pub(crate) fn decode_chunked(input: &[u8], body: &mut Vec<u8>) -> bool {
-    let mut decoder = chunked::Decoder::new(usize::MAX);
+    let mut decoder = chunked::ChunkedDecoder::new(usize::MAX);
     let taken = decoder.decode(input, body, usize::MAX);
     taken.is_ok_and(|taken| taken == input.len() && decoder.is_done())
 }

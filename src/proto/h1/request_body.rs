@@ -16,16 +16,16 @@ pub(crate) struct RequestBody {
     pub(crate) bytes: Vec<u8>,
     /// How many bytes the handler accepts; for a stream, how many more.
     pub(crate) max_bytes: usize,
-    decoder: Decoder,
+    decoder: BodyDecoder,
     /// How many bytes of a stream have been passed on to its reader.
     passed_on: u64,
     continue_expected: ContinueExpected,
 }
 
 #[derive(Debug)]
-pub(crate) enum Decoder {
+pub(crate) enum BodyDecoder {
     Length { left: u64 },
-    Chunked(chunked::Decoder),
+    Chunked(chunked::ChunkedDecoder),
 }
 
 /// Whether the client waits for 100 Continue before it sends the body (RFC 9110 §10.1.1).
@@ -36,14 +36,14 @@ pub(crate) enum ContinueExpected {
 }
 
 /// How many bytes of the input were part of the body.
-pub(crate) enum Progress {
+pub(crate) enum BodyProgress {
     /// These were the rest of it.
     Complete(usize),
     Incomplete(usize),
 }
 
 impl RequestBody {
-    pub(crate) fn new(decoder: Decoder, continue_expected: ContinueExpected) -> Self {
+    pub(crate) fn new(decoder: BodyDecoder, continue_expected: ContinueExpected) -> Self {
         Self {
             bytes: Vec::new(),
             max_bytes: 0,
@@ -54,10 +54,10 @@ impl RequestBody {
     }
 
     /// Decodes the bytes at the front of `input` that are part of the body.
-    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Progress, Rejection> {
+    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<BodyProgress, Rejection> {
         let bytes = &mut self.bytes;
         let (taken, is_complete) = match &mut self.decoder {
-            Decoder::Length { left } => {
+            BodyDecoder::Length { left } => {
                 if bytes.len() as u64 + *left > self.max_bytes as u64 {
                     return Err(TOO_LARGE);
                 }
@@ -68,15 +68,15 @@ impl RequestBody {
                 *left -= taken as u64;
                 (taken, *left == 0)
             }
-            Decoder::Chunked(decoder) => {
+            BodyDecoder::Chunked(decoder) => {
                 let taken = decoder.decode(input, bytes, self.max_bytes)?;
                 (taken, decoder.is_done())
             }
         };
         Ok(if is_complete {
-            Progress::Complete(taken)
+            BodyProgress::Complete(taken)
         } else {
-            Progress::Incomplete(taken)
+            BodyProgress::Incomplete(taken)
         })
     }
 
@@ -99,8 +99,8 @@ impl RequestBody {
     /// The length of the body, if the head announces it.
     pub(crate) fn length(&self) -> Option<u64> {
         match self.decoder {
-            Decoder::Length { left } => Some(self.received() + left),
-            Decoder::Chunked(_) => None,
+            BodyDecoder::Length { left } => Some(self.received() + left),
+            BodyDecoder::Chunked(_) => None,
         }
     }
 

@@ -37,7 +37,7 @@ fn context(change: impl FnOnce(&mut Config)) -> Context {
 
 /// How a conversation has ended so far.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum End {
+enum ConversationEnd {
     /// The machine wants to read more than there is.
     Reading,
     Closed(CloseReason),
@@ -89,13 +89,13 @@ impl Conversation {
     }
 
     /// Runs the machine, each read returning one of `reads`, until it wants to read more.
-    fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> End {
+    fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> ConversationEnd {
         let mut reads = reads.into_iter();
         for _ in 0..1_000_000 {
             match self.machine.next(&mut self.cx) {
                 Action::Read => match reads.next() {
                     Some(bytes) => self.receive(bytes),
-                    None => return End::Reading,
+                    None => return ConversationEnd::Reading,
                 },
                 Action::Admit(id) => {
                     let request = self.machine.request(id, &self.cx);
@@ -134,7 +134,7 @@ impl Conversation {
                 Action::Blocked => panic!("nothing to wait for"),
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,
-                Action::Close(reason) => return End::Closed(reason),
+                Action::Close(reason) => return ConversationEnd::Closed(reason),
             }
         }
         panic!("the machine loops without progress");
@@ -151,7 +151,7 @@ impl Conversation {
         self.machine.read_buf(&mut self.cx).extend_from_slice(bytes);
     }
 
-    fn end_input(&mut self) -> End {
+    fn end_input(&mut self) -> ConversationEnd {
         self.machine.on_eof();
         self.run([])
     }
@@ -190,7 +190,12 @@ impl Conversation {
 
 /// Runs `input` with every split into reads and checks that the output is always the same.
 fn converse(input: &[u8]) -> Vec<String> {
-    let fine = |end| matches!(end, End::Reading | End::Closed(CloseReason::Finished));
+    let fine = |end| {
+        matches!(
+            end,
+            ConversationEnd::Reading | ConversationEnd::Closed(CloseReason::Finished)
+        )
+    };
     let mut whole = Conversation::new(context(|_| {}));
     assert!(fine(whole.run([input])));
     let mut bytewise = Conversation::new(context(|_| {}));
@@ -326,7 +331,7 @@ fn status_that_permits_no_content_sends_none() {
                     &status[..3]
                 );
                 let end = conversation.run([request.repeat(2).as_bytes()]);
-                assert_eq!(end, End::Reading, "{request}");
+                assert_eq!(end, ConversationEnd::Reading, "{request}");
                 let output = String::from_utf8_lossy(&conversation.output).into_owned();
                 let (first, second) = output.split_at(output.len() / 2);
                 assert_eq!(first, second, "{request}");
@@ -412,7 +417,10 @@ fn half_closed_client_gets_its_responses() {
     let request = &b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..];
     let mut late = Conversation::new(context(|_| {}));
     late.run([request]);
-    assert_eq!(late.end_input(), End::Closed(CloseReason::PeerLeft));
+    assert_eq!(
+        late.end_input(),
+        ConversationEnd::Closed(CloseReason::PeerLeft)
+    );
     assert_eq!(late.responses(), ["200+ GET /1 ", "200+ GET /2 "]);
 }
 
@@ -428,7 +436,10 @@ fn eof_inside_a_request_is_400() {
     for (input, reason) in table {
         let mut conversation = Conversation::new(context(|_| {}));
         conversation.run([input.as_bytes()]);
-        assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
+        assert_eq!(
+            conversation.end_input(),
+            ConversationEnd::Closed(CloseReason::Finished)
+        );
         assert_eq!(
             conversation.responses(),
             [format!("400- 400 Bad Request: {reason}\n")]
@@ -449,11 +460,20 @@ fn server_close_lingers_until_client_closes() {
         "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
     ] {
         let mut conversation = Conversation::new(context(|_| {}));
-        assert_eq!(conversation.run([request.as_bytes()]), End::Reading);
+        assert_eq!(
+            conversation.run([request.as_bytes()]),
+            ConversationEnd::Reading
+        );
         assert!(conversation.shut_down);
         assert_eq!(conversation.machine.timer(), Timer::Linger);
-        assert_eq!(conversation.run([&b"\r\nmore and more"[..]]), End::Reading);
-        assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
+        assert_eq!(
+            conversation.run([&b"\r\nmore and more"[..]]),
+            ConversationEnd::Reading
+        );
+        assert_eq!(
+            conversation.end_input(),
+            ConversationEnd::Closed(CloseReason::Finished)
+        );
         assert_eq!(conversation.responses().len(), 1);
     }
 }
@@ -468,7 +488,11 @@ fn client_that_announced_close_is_closed_without_lingering() {
     ] {
         let mut conversation = Conversation::new(context(|_| {}));
         let end = conversation.run([request.as_bytes()]);
-        assert_eq!(end, End::Closed(CloseReason::Finished), "{request}");
+        assert_eq!(
+            end,
+            ConversationEnd::Closed(CloseReason::Finished),
+            "{request}"
+        );
         assert_eq!(conversation.records.len(), 1);
     }
 }
@@ -512,7 +536,10 @@ fn unanswered_request_is_recorded_as_499() {
     conversation
         .run([&b"POST /a HTTP/1.1\r\nHost: h\r\nReferer: r\r\nContent-Length: 9\r\n\r\nab"[..]]);
     conversation.machine.on_lost(CloseReason::Broken);
-    assert_eq!(conversation.run([]), End::Closed(CloseReason::Broken));
+    assert_eq!(
+        conversation.run([]),
+        ConversationEnd::Closed(CloseReason::Broken)
+    );
     let record = &conversation.records[0];
     assert_eq!((record.status.as_u16(), record.content_bytes), (499, 0));
     assert_eq!(record.outcome, Completion::Aborted);
@@ -524,10 +551,13 @@ fn lingering_ends_after_max_linger_bytes() {
     let mut conversation =
         Conversation::new(context(|config| config.limits.max_linger_bytes = 100));
     conversation.run([&b"GET / HTTP/1.1\r\n\r\n"[..]]);
-    assert_eq!(conversation.run([&[b'x'; 99][..]]), End::Reading);
+    assert_eq!(
+        conversation.run([&[b'x'; 99][..]]),
+        ConversationEnd::Reading
+    );
     assert_eq!(
         conversation.run([&b"x"[..]]),
-        End::Closed(CloseReason::Finished)
+        ConversationEnd::Closed(CloseReason::Finished)
     );
 }
 
@@ -676,7 +706,7 @@ fn stream_with_other_length_than_announced_closes_connection() {
         "/7" => stream(7, Some(7)),
         _ => Response::text("next"),
     };
-    assert_eq!(matching.run([requests]), End::Reading);
+    assert_eq!(matching.run([requests]), ConversationEnd::Reading);
     assert_eq!(matching.responses(), ["200+ sssssss", "200+ next"]);
     for announced in [6, 8] {
         let mut mismatched = Conversation::new(context(|_| {}));
@@ -686,7 +716,7 @@ fn stream_with_other_length_than_announced_closes_connection() {
         };
         assert_eq!(
             mismatched.run([requests]),
-            End::Closed(CloseReason::BodyTruncated)
+            ConversationEnd::Closed(CloseReason::BodyTruncated)
         );
         assert!(!mismatched.output.ends_with(b"next"));
         assert_eq!(mismatched.records[0].outcome, Completion::Aborted);
@@ -708,7 +738,7 @@ fn failed_stream_closes_connection_without_last_chunk() {
         Response::new(StatusCode::OK).with_body(Body::Stream(BodyStream::produced(produce)))
     };
     let end = conversation.run([&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
-    assert_eq!(end, End::Closed(CloseReason::BodyTruncated));
+    assert_eq!(end, ConversationEnd::Closed(CloseReason::BodyTruncated));
     assert!(conversation.output.ends_with(b"3\r\nabc\r\n"));
     assert_eq!(conversation.records[0].outcome, Completion::Aborted);
 }
@@ -796,7 +826,10 @@ fn aborted_transfer_is_recorded_with_bytes_sent() {
     assert!(head_len > 0 && conversation.machine.is_sending_bulk());
     assert_eq!(conversation.machine.timer(), Timer::Send);
     conversation.machine.on_lost(CloseReason::Broken);
-    assert_eq!(conversation.run([]), End::Closed(CloseReason::Broken));
+    assert_eq!(
+        conversation.run([]),
+        ConversationEnd::Closed(CloseReason::Broken)
+    );
     assert_eq!(conversation.records.len(), 1);
     let record = &conversation.records[0];
     assert_eq!(
@@ -829,7 +862,7 @@ fn timeout_is_408_inside_a_request_and_close_between_requests() {
         let responses = conversation.responses();
         assert_eq!(responses.first().map(String::as_str), response, "{input:?}");
         if response.is_none() {
-            assert_eq!(end, End::Closed(CloseReason::TimedOut));
+            assert_eq!(end, ConversationEnd::Closed(CloseReason::TimedOut));
         }
     }
 }
@@ -848,7 +881,7 @@ fn drained_connection_closes_when_idle() {
     assert!(!idle.machine.close_if_draining(&idle.cx));
     idle.cx.drain_state = DrainState::Draining;
     assert!(idle.machine.close_if_draining(&idle.cx));
-    assert_eq!(idle.run([]), End::Closed(CloseReason::Drained));
+    assert_eq!(idle.run([]), ConversationEnd::Closed(CloseReason::Drained));
 }
 
 #[test]

@@ -26,9 +26,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The logger of the process. Waiting messages are written when this is dropped.
 pub(crate) struct Diagnostics {
-    sender: SyncSender<LogMessage>,
+    sender: SyncSender<StderrMessage>,
     /// Taken by the thread that writes the messages.
-    receiver: Option<Receiver<LogMessage>>,
+    receiver: Option<Receiver<StderrMessage>>,
     tail: LogTail,
 }
 
@@ -80,19 +80,19 @@ impl Drop for Diagnostics {
                 .for_each(|message| message.write(&self.tail));
         }
         let (done, written) = mpsc::sync_channel(0);
-        if self.sender.try_send(LogMessage::Flush(done)).is_ok() {
+        if self.sender.try_send(StderrMessage::Flush(done)).is_ok() {
             let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-enum LogMessage {
+enum StderrMessage {
     Text(Vec<u8>),
     /// The sender is dropped when all earlier messages are written.
     Flush(SyncSender<()>),
 }
 
-impl LogMessage {
+impl StderrMessage {
     fn write(self, tail: &LogTail) {
         match self {
             // Output to a file does not disturb the view, so it goes to both.
@@ -105,12 +105,12 @@ impl LogMessage {
 }
 
 /// Sends what the logger writes to the thread.
-struct QueueWriter(SyncSender<LogMessage>);
+struct QueueWriter(SyncSender<StderrMessage>);
 
 impl Write for QueueWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         // The queue is full or the thread has ended: the message is lost.
-        let _ = self.0.try_send(LogMessage::Text(text.to_vec()));
+        let _ = self.0.try_send(StderrMessage::Text(text.to_vec()));
         Ok(text.len())
     }
 

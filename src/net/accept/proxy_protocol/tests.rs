@@ -7,8 +7,8 @@ use super::*;
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
-fn client(text: &str) -> Source {
-    Source::Client(text.parse().expect("an address"))
+fn client(text: &str) -> SourceAddress {
+    SourceAddress::Client(text.parse().expect("an address"))
 }
 
 fn binary(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
@@ -38,7 +38,7 @@ fn valid_header_yields_its_source() {
     let extension = [0x04, 0, 2, 9, 9, 0x20, 0, 0];
     let longest = format!("PROXY UNKNOWN {}\r\n", "f".repeat(107 - 16));
     let v6: Ipv6Addr = "2001:db8::7".parse().expect("an address");
-    let table: &[(&[u8], Source)] = &[
+    let table: &[(&[u8], SourceAddress)] = &[
         (
             b"PROXY TCP4 192.0.2.7 127.0.0.1 54321 80\r\n",
             client("192.0.2.7:54321"),
@@ -60,25 +60,28 @@ fn valid_header_yields_its_source() {
               ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
             client("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
         ),
-        (b"PROXY TCP6 :: ::1 0 80\r\n", Source::Connection),
-        (b"PROXY UNKNOWN\r\n", Source::Connection),
-        (b"PROXY UNKNOWN ?? anything  at all\r\n", Source::Connection),
-        (longest.as_bytes(), Source::Connection),
+        (b"PROXY TCP6 :: ::1 0 80\r\n", SourceAddress::Connection),
+        (b"PROXY UNKNOWN\r\n", SourceAddress::Connection),
+        (
+            b"PROXY UNKNOWN ?? anything  at all\r\n",
+            SourceAddress::Connection,
+        ),
+        (longest.as_bytes(), SourceAddress::Connection),
         (&inet(b""), client("192.0.2.7:54321")),
         (&inet(&extension), client("192.0.2.7:54321")),
         (&inet6(v6, 54321), client("[2001:db8::7]:54321")),
-        (&inet6(Ipv6Addr::UNSPECIFIED, 0), Source::Connection),
+        (&inet6(Ipv6Addr::UNSPECIFIED, 0), SourceAddress::Connection),
         // A QUIC client.
         (
             &binary(PROXY, 0x12, &[192, 0, 2, 7, 0, 0, 0, 0, 0, 9, 0, 0]),
             client("192.0.2.7:9"),
         ),
-        (&binary(PROXY, 0x31, &unix), Source::Connection),
-        (&binary(PROXY, 0x00, b""), Source::Connection),
-        (&binary(PROXY, 0x00, b"anything"), Source::Connection),
-        (&binary(LOCAL, 0x00, b""), Source::Connection),
-        (&binary(LOCAL, 0x11, &[1; 12]), Source::Connection),
-        (&binary(LOCAL, 0xFF, b"x"), Source::Connection),
+        (&binary(PROXY, 0x31, &unix), SourceAddress::Connection),
+        (&binary(PROXY, 0x00, b""), SourceAddress::Connection),
+        (&binary(PROXY, 0x00, b"anything"), SourceAddress::Connection),
+        (&binary(LOCAL, 0x00, b""), SourceAddress::Connection),
+        (&binary(LOCAL, 0x11, &[1; 12]), SourceAddress::Connection),
+        (&binary(LOCAL, 0xFF, b"x"), SourceAddress::Connection),
         (
             &inet(&[&[0xEA, 15, 225][..], &[0; 4065]].concat()),
             client("192.0.2.7:54321"),
@@ -248,7 +251,7 @@ proptest! {
         }
         block.extend(client.port().to_be_bytes());
         block.extend(server.port().to_be_bytes());
-        let expected = Source::Client(SocketAddr::new(from, client.port()));
+        let expected = SourceAddress::Client(SocketAddr::new(from, client.port()));
         for bytes in [line.into_bytes(), binary(PROXY, family, &block)] {
             let header = Header { len: bytes.len(), source: expected };
             prop_assert_eq!(parse(&bytes), Ok(Some(header)));
