@@ -1,22 +1,15 @@
 //! Handlers: they turn requests into responses. A handler does not know the connection: it can be
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
-mod deferral;
+mod outcome;
 pub(crate) mod router;
 
 use std::fmt;
-use std::sync::mpsc;
 
-use ::http::StatusCode;
-
-pub(crate) use deferral::Settled;
-pub use deferral::{Deferral, Responder};
+pub(crate) use outcome::Settled;
+pub use outcome::{Deferral, Job, Outcome, Responder};
 
 use crate::http::{Rejection, Request, Response};
-
-/// A blocking job that makes a response. It runs on a helper thread and may wait for a disk, a lock or
-/// another server.
-pub type Job = Box<dyn FnOnce() -> Response + Send>;
 
 /// How the body of a request is received, decided by a handler before the body is read.
 #[derive(Debug)]
@@ -39,108 +32,12 @@ pub enum BodyPolicy {
     Reject(Response),
 }
 
-/// What a handler returns: a response, or how to get it.
-pub enum Outcome {
-    /// A response that is available now.
-    Ready(Response),
-    /// A job that makes the response on a helper thread. The connection waits for it; the event loop
-    /// does not.
-    Blocking(Job),
-    /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
-    /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need.
-    BlockingOnDisk(u64, Job),
-    /// A response that is sent later through a [`Responder`]. The closure is called at once and must
-    /// not wait; it passes the responder on. No thread waits for the response.
-    Deferred(Deferral),
-}
-
-impl Outcome {
-    /// Creates an [`Outcome::Blocking`].
-    pub fn blocking(job: impl FnOnce() -> Response + Send + 'static) -> Self {
-        Self::Blocking(Box::new(job))
-    }
-
-    /// Creates an [`Outcome::Deferred`].
-    pub fn deferred(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
-        Self::Deferred(Deferral::new(hand_over))
-    }
-
-    /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
-    /// middleware changes the responses of the handler inside it with this.
-    pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
-        match self {
-            Self::Ready(response) => Self::Ready(change(response)),
-            Self::Blocking(job) => Self::blocking(move || change(job())),
-            Self::BlockingOnDisk(device, job) => {
-                Self::BlockingOnDisk(device, Box::new(move || change(job())))
-            }
-            Self::Deferred(deferral) => Self::deferred(move |responder| {
-                let request = responder.request();
-                let changed = move |outcome: Self| responder.send(outcome.map(change));
-                deferral.call(Responder::new(request, changed));
-            }),
-        }
-    }
-
-    /// Returns the response and blocks until it is available. For tests and other callers that may
-    /// wait.
-    pub fn wait(self) -> Response {
-        const REQUEST: &str = "a request made by hand";
-        let deferral = match self.settled() {
-            Ok(settled) => return settled.wait(),
-            Err(deferral) => deferral,
-        };
-        let (sender, receiver) = mpsc::sync_channel(1);
-        deferral.settle(&REQUEST.into(), move |settled| {
-            // This fails only if the receiver is gone.
-            let _ = sender.send(settled);
-        });
-        match receiver.recv() {
-            Ok(settled) => settled.wait(),
-            Err(_) => deferral::response_dropped(REQUEST),
-        }
-    }
-
-    /// Returns what is to be done, unless the outcome is deferred.
-    pub(crate) fn settled(self) -> Result<Settled, Deferral> {
-        match self {
-            Self::Ready(response) => Ok(Settled::Ready(response)),
-            Self::Blocking(job) => Ok(Settled::Blocking(job)),
-            Self::BlockingOnDisk(device, job) => Ok(Settled::BlockingOnDisk(device, job)),
-            Self::Deferred(deferral) => Err(deferral),
-        }
-    }
-}
-
-impl From<Response> for Outcome {
-    fn from(response: Response) -> Self {
-        Self::Ready(response)
-    }
-}
-
-impl From<StatusCode> for Outcome {
-    fn from(status: StatusCode) -> Self {
-        Self::Ready(status.into())
-    }
-}
-
-/// A handler may use `?`: its error is converted to an outcome as well.
-impl<T, E> From<Result<T, E>> for Outcome
-where
-    T: Into<Outcome>,
-    E: Into<Outcome>,
-{
-    fn from(result: Result<T, E>) -> Self {
-        result.map_or_else(Into::into, Into::into)
-    }
-}
-
 /// Turns requests into responses.
 ///
 /// [`handle`](Self::handle) is called on an event loop that serves many connections: it must not
 /// block. Work that may block goes into [`Outcome::Blocking`]. Closures
 /// `Fn(&Request<'_>) -> Response` are handlers, as are closures that return an [`Outcome`], a
-/// [`StatusCode`], or a `Result` of those. A closure must name the type of its parameter
+/// [`StatusCode`](crate::StatusCode), or a `Result` of those. A closure must name the type of its parameter
 /// (`|request: &Request<'_>|`), because the compiler does not infer that it is valid for every lifetime.
 ///
 /// A middleware, which wraps another handler, must forward all methods of this trait.
@@ -269,6 +166,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use ::http::StatusCode;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,9 @@
 //! in memory (`RESOLVE_CACHED`), and always on file systems that contact another machine or process
 //! when a file is opened (NFS, FUSE).
 
+mod file_id;
 mod fs_type;
+mod open_error;
 mod server_files;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, makedev, open, openat,
-    openat2, readlinkat, stat, statat, statx,
+    openat2, readlinkat, statat, statx,
 };
 use rustix::io::Errno;
 
@@ -33,7 +35,9 @@ use super::upload::temp_file::Folder;
 use crate::body::file_range::Storage;
 use crate::explain_log::{self, Escaped, explain};
 use crate::site::Symlinks;
+pub(super) use file_id::{FileId, InodeId};
 pub(super) use fs_type::storage;
+pub(super) use open_error::{Blocking, OpenError};
 pub(super) use server_files::ServerFiles;
 
 /// The open directory with the files of a site.
@@ -62,22 +66,6 @@ enum CachedLookups {
     /// The file system contacts another machine or process, whatever is in memory.
     Remote,
     Unsupported,
-}
-
-/// Identifies a file or directory while it exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct InodeId {
-    device: u64,
-    inode: u64,
-}
-
-/// Identifies one state of a file: another one has another time or length, or is another inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileId {
-    inode: InodeId,
-    len: u64,
-    modified: (i64, u64),
-    changed: (i64, u64),
 }
 
 /// How paths are resolved beneath the root.
@@ -120,57 +108,6 @@ impl OpenedFile {
 /// True if an open file is still in the state `id`.
 pub(super) fn is_unchanged(file: &File, id: FileId) -> bool {
     fstat(file).is_ok_and(|stat| FileId::of(&stat) == id)
-}
-
-impl InodeId {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
-    }
-
-    /// Returns the inode that `path` leads to now.
-    pub(super) fn of_directory(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(&stat(path)?))
-    }
-}
-
-impl FileId {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            inode: InodeId::of(stat),
-            len: stat.st_size.unsigned_abs(),
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-}
-
-/// Whether the calling thread may wait for a disk or a long computation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blocking {
-    /// On an event loop.
-    Forbidden,
-    /// On a thread of a blocking pool.
-    Allowed,
-}
-
-/// Why a path cannot be served.
-#[derive(Debug)]
-pub(super) enum OpenError {
-    /// There is nothing, or it is outside of the root: a response must not tell these apart.
-    NotFound,
-    /// This process may not read it, or it is not a regular file.
-    Forbidden,
-    /// The process is out of file descriptors or memory.
-    OutOfDescriptors,
-    /// The file was modified each time it was read.
-    Modified,
-    /// It is not in the kernel's memory, and the calling thread may not block.
-    WouldBlock,
-    /// The disk failed.
-    Failed(io::Error),
 }
 
 impl From<Errno> for OpenError {

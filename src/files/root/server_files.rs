@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::stat;
 use rustix::io::Errno;
 
-use super::{Blocking, FileId, InodeId, OpenError};
+use super::file_id::{FileId, InodeId};
+use super::open_error::{Blocking, OpenError};
 
 /// Time stamps of files may be older than the clock by a tick of the kernel, or by the difference to
 /// the clock of a file server.

@@ -1,16 +1,117 @@
-//! Responses that are sent later: the closure of an [`Outcome::Deferred`] and the [`Responder`] that it
-//! passes on.
+//! What a handler returns: a response, a job that makes it, or the promise to send it later through a
+//! [`Responder`].
 //!
 //! A responder may send another deferred outcome, and that one's again. Such a chain is followed in a
 //! loop of limited length, and dropped in a loop as well: neither uses the stack in proportion to its
 //! length.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-use super::{Job, Outcome};
+use ::http::StatusCode;
+
 use crate::http::Response;
 use crate::panics::catch;
+
+/// A blocking job that makes a response. It runs on a helper thread and may wait for a disk, a lock or
+/// another server.
+pub type Job = Box<dyn FnOnce() -> Response + Send>;
+
+/// What a handler returns: a response, or how to get it.
+pub enum Outcome {
+    /// A response that is available now.
+    Ready(Response),
+    /// A job that makes the response on a helper thread. The connection waits for it; the event loop
+    /// does not.
+    Blocking(Job),
+    /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
+    /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need.
+    BlockingOnDisk(u64, Job),
+    /// A response that is sent later through a [`Responder`]. The closure is called at once and must
+    /// not wait; it passes the responder on. No thread waits for the response.
+    Deferred(Deferral),
+}
+
+impl Outcome {
+    /// Creates an [`Outcome::Blocking`].
+    pub fn blocking(job: impl FnOnce() -> Response + Send + 'static) -> Self {
+        Self::Blocking(Box::new(job))
+    }
+
+    /// Creates an [`Outcome::Deferred`].
+    pub fn deferred(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
+        Self::Deferred(Deferral::new(hand_over))
+    }
+
+    /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
+    /// middleware changes the responses of the handler inside it with this.
+    pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
+        match self {
+            Self::Ready(response) => Self::Ready(change(response)),
+            Self::Blocking(job) => Self::blocking(move || change(job())),
+            Self::BlockingOnDisk(device, job) => {
+                Self::BlockingOnDisk(device, Box::new(move || change(job())))
+            }
+            Self::Deferred(deferral) => Self::deferred(move |responder| {
+                let request = responder.request();
+                let changed = move |outcome: Self| responder.send(outcome.map(change));
+                deferral.call(Responder::new(request, changed));
+            }),
+        }
+    }
+
+    /// Returns the response and blocks until it is available. For tests and other callers that may
+    /// wait.
+    pub fn wait(self) -> Response {
+        const REQUEST: &str = "a request made by hand";
+        let deferral = match self.settled() {
+            Ok(settled) => return settled.wait(),
+            Err(deferral) => deferral,
+        };
+        let (sender, receiver) = mpsc::sync_channel(1);
+        deferral.settle(&REQUEST.into(), move |settled| {
+            // This fails only if the receiver is gone.
+            let _ = sender.send(settled);
+        });
+        match receiver.recv() {
+            Ok(settled) => settled.wait(),
+            Err(_) => response_dropped(REQUEST),
+        }
+    }
+
+    /// Returns what is to be done, unless the outcome is deferred.
+    pub(crate) fn settled(self) -> Result<Settled, Deferral> {
+        match self {
+            Self::Ready(response) => Ok(Settled::Ready(response)),
+            Self::Blocking(job) => Ok(Settled::Blocking(job)),
+            Self::BlockingOnDisk(device, job) => Ok(Settled::BlockingOnDisk(device, job)),
+            Self::Deferred(deferral) => Err(deferral),
+        }
+    }
+}
+
+impl From<Response> for Outcome {
+    fn from(response: Response) -> Self {
+        Self::Ready(response)
+    }
+}
+
+impl From<StatusCode> for Outcome {
+    fn from(status: StatusCode) -> Self {
+        Self::Ready(status.into())
+    }
+}
+
+/// A handler may use `?`: its error is converted to an outcome as well.
+impl<T, E> From<Result<T, E>> for Outcome
+where
+    T: Into<Outcome>,
+    E: Into<Outcome>,
+{
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(Into::into, Into::into)
+    }
+}
 
 /// The limit of deferred outcomes that are sent one after the other before the closure that sends one
 /// has returned. More are an error of the handler, which would keep an event loop from its other
