@@ -15,7 +15,8 @@ use crate::explain_log::{Escaped, explain};
 use crate::http::response::FieldLine;
 use crate::http::{Request, Response, cors, target};
 use crate::site::{
-    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, RedirectRule, Site,
+    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex,
+    RedirectRule, Site,
 };
 
 /// The rules of one site: redirects, routes, fields, and what is served at all.
@@ -36,7 +37,9 @@ pub(super) struct Rules {
     pub(super) media_types: MediaTypes,
     pub(super) error_pages: BTreeMap<ErrorStatus, FileName>,
     redirects: Vec<RedirectRule>,
+    redirect_index: PatternIndex,
     headers: Vec<HeaderRule>,
+    header_index: PatternIndex,
 }
 
 /// Whether `/about` is answered with `about.html`.
@@ -109,7 +112,9 @@ impl Rules {
             media_types: MediaTypes::new(site),
             error_pages: site.error_pages.clone(),
             redirects: site.redirects.clone(),
+            redirect_index: PatternIndex::new(site.redirects.iter().map(|rule| &rule.from)),
             headers: site.headers.clone(),
+            header_index: PatternIndex::new(site.headers.iter().map(|rule| &rule.path)),
         })
     }
 
@@ -117,7 +122,8 @@ impl Rules {
     /// rule's target has one.
     pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
         let path = request.path_bytes();
-        let found = self.redirects.iter().find_map(|rule| {
+        let found = self.redirect_index.first(path).and_then(|position| {
+            let rule = &self.redirects[position];
             let captures = rule.from.matches(path)?;
             explain!("rule", "{rule} matches {}", Escaped(path));
             let mut location = rule.to.expand(&captures);
@@ -140,14 +146,14 @@ impl Rules {
 
     /// True if a rule answers at this path, so that a file of its name would not be served.
     pub(super) fn shadows(&self, path: &[u8]) -> bool {
-        let redirected = |rule: &RedirectRule| rule.from.matches(path).is_some();
-        self.routes.contains_key(path) || self.redirects.iter().any(redirected)
+        self.routes.contains_key(path) || self.redirect_index.first(path).is_some()
     }
 
     /// Adds the site's fields for a path to those of a successful response.
     pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
         self.add_security_headers(fields);
-        for rule in self.headers.iter().filter(|rule| rule.path.is_match(path)) {
+        for position in self.header_index.all(path) {
+            let rule = &self.headers[position as usize];
             for (name, value) in &rule.fields {
                 explain!("rule", "{rule} sets {}", FieldLine(name, value));
                 if *name == VARY {
@@ -161,11 +167,7 @@ impl Rules {
 
     /// Returns the positions of the header rules that apply to a path.
     pub(super) fn header_rules(&self, path: &[u8]) -> Vec<u32> {
-        let matching = (0..).zip(&self.headers);
-        matching
-            .filter(|(_, rule)| rule.path.is_match(path))
-            .map(|(position, _)| position)
-            .collect()
+        self.header_index.all(path)
     }
 
     /// Adds the fields of every response, errors included.

@@ -63,11 +63,12 @@ impl ConfigFile {
             let start = start_of(&error);
             at(start, &syntax_error(error.message(), line_at(&text, start)))
         })?;
-        let others = take_others(table.get_mut(), &text);
+        let lines = LineNumbers::of(&text);
+        let others = take_others(table.get_mut(), &lines);
         let sites = table.get_ref().clone();
         let mut site = Site::deserialize(Deserializer::from(table))
             .map_err(|error| at(start_of(&error), &value_error(&error)))?;
-        locate(&mut site, &sites, &text);
+        locate(&mut site, &sites, &lines);
         site.check_hosts().map_err(|(host, reason)| {
             let start = match host {
                 Some(index) => elements(&sites, "host").nth(index).map(|(start, _)| start),
@@ -155,9 +156,9 @@ fn unreadable(path: &Path, source: io::Error) -> Error {
 }
 
 /// Records the line of each rule.
-pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
+pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, lines: &LineNumbers) {
     let locations =
-        |key| elements(table, key).map(|(start, _)| SourceLocation::Line(line(text, start)));
+        |key| elements(table, key).map(|(start, _)| SourceLocation::Line(lines.at(start)));
     for (rule, location) in site.routes.iter_mut().zip(locations("route")) {
         rule.location = location;
     }
@@ -169,7 +170,7 @@ pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, text: &str) {
     }
     for (host, (_, element)) in site.hosts.iter_mut().zip(elements(table, "host")) {
         if let DeValue::Table(table) = element {
-            locate(host, table, text);
+            locate(host, table, lines);
         }
     }
 }
@@ -242,14 +243,14 @@ fn start(table: &DeTable<'_>, key: &str) -> Option<usize> {
 }
 
 /// Removes the keys that are not a site's, and returns them.
-fn take_others(table: &mut DeTable<'_>, text: &str) -> Vec<OtherKey> {
+fn take_others(table: &mut DeTable<'_>, lines: &LineNumbers) -> Vec<OtherKey> {
     let all = std::mem::take(table).into_iter();
     let (sites, others): (Vec<_>, Vec<_>) =
         all.partition(|(key, _)| Site::KEYS.contains(&key.get_ref().as_ref()));
     *table = sites.into_iter().collect();
     let other = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| OtherKey {
         name: key.get_ref().to_string(),
-        line: line(text, key.span().start),
+        line: lines.at(key.span().start),
         values: values(&value),
     };
     others.into_iter().map(other).collect()
@@ -272,9 +273,22 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// The positions of the line feeds of a text: there is one search for many rules.
+pub(super) struct LineNumbers(Vec<usize>);
+
+impl LineNumbers {
+    pub(super) fn of(text: &str) -> Self {
+        Self(memchr::memchr_iter(b'\n', text.as_bytes()).collect())
+    }
+
+    /// Returns the line of an offset in the text, counted from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|feed| *feed < offset) + 1
+    }
+}
+
 fn line(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    memchr::memchr_iter(b'\n', before).count() + 1
+    LineNumbers::of(text).at(at)
 }
 
 /// Rephrases an error of serde in the terms of TOML, on one line. A string value is not repeated:

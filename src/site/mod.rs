@@ -1,22 +1,24 @@
 //! The site file, `.tws.toml`: the settings of a site. It is parsed into types that are valid by
 //! construction; no other file is opened here.
 //!
-//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules;
-//! `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
+//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules,
+//! `pattern_index` many of them; `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
 //! too.
 
 mod config_file;
 pub(crate) mod pattern;
+mod pattern_index;
 mod rules;
 mod values;
 mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 pub use config_file::{ConfigFile, OtherKey};
+pub(crate) use pattern_index::PatternIndex;
 pub(crate) use rules::SourceLocation;
 pub use rules::{
     ErrorStatus, HeaderRule, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
@@ -157,7 +159,7 @@ impl Site {
             let reason = "names and root are only allowed in [[host]]; remove them here";
             return Err((None, reason.to_owned()));
         }
-        let mut known = Vec::new();
+        let mut known = BTreeSet::new();
         for (index, host) in self.hosts.iter().enumerate() {
             let wrong = |reason| Err((Some(index), reason));
             let Some(first) = host.names.first() else {
@@ -175,13 +177,12 @@ impl Site {
                 ));
             }
             for name in &host.names {
-                if known.contains(&name) {
+                if !known.insert(name) {
                     return wrong(format!(
                         "the host {:?} is named twice; remove one",
                         name.as_str()
                     ));
                 }
-                known.push(name);
             }
         }
         Ok(())

@@ -44,6 +44,11 @@ impl PathPattern {
         self.literals.len() - 1
     }
 
+    /// Returns the text before the first star.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        self.literals.first().map_or(b"", Vec::as_slice)
+    }
+
     pub(crate) fn is_match(&self, path: &[u8]) -> bool {
         self.matches(path).is_some()
     }

@@ -1,13 +1,15 @@
 //! Rules without effect: another rule has precedence, or no request can match. They are probably
 //! mistakes, so there is a warning for each. No file is opened for that.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use ::http::header::VARY;
 use ::http::{HeaderName, Method};
 
 use super::pattern::PathPattern;
+use super::pattern_index::PatternIndex;
 use super::{HeaderRule, HostName, RedirectRule, RouteRule, Site, SourceLocation};
 use crate::http::target::{Target, split_query};
 
@@ -18,11 +20,12 @@ impl Site {
     /// Returns one line for each rule without effect: rules after others that match all of their
     /// paths, patterns that no path matches, redirect loops, host names that no request can have.
     pub fn warnings(&self, file: &Path) -> Vec<String> {
-        let mut warnings = self.own_warnings();
+        let budget = Budget::new();
+        let mut warnings = self.own_warnings(&budget);
         for (index, host) in self.hosts.iter().enumerate() {
             let name = host.names.first().map_or("", HostName::as_str);
-            let of_names = host.host_name_warnings(&self.hosts[..index]);
-            let of_host = of_names.into_iter().chain(host.own_warnings());
+            let of_names = host.host_name_warnings(&self.hosts[..index], &budget);
+            let of_host = of_names.into_iter().chain(host.own_warnings(&budget));
             warnings
                 .extend(of_host.map(|(location, text)| (location, format!("host {name}: {text}"))));
         }
@@ -35,112 +38,31 @@ impl Site {
         warnings.into_iter().map(line).collect()
     }
 
-    fn own_warnings(&self) -> Vec<Warning> {
+    fn own_warnings(&self, budget: &Budget) -> Vec<Warning> {
+        let rules = RuleIndex::new(self, budget);
         let redirects = self
             .redirects
             .iter()
             .enumerate()
             .filter_map(|(index, rule)| {
-                let text = self.redirect_warning(index, rule)?;
+                let text = rules.redirect_warning(index, rule)?;
                 Some((
                     rule.location,
                     format!("redirect {} → {} {text}", rule.from, rule.to),
                 ))
             });
         let routes = self.routes.iter().enumerate().filter_map(|(index, rule)| {
-            let text = self.route_warning(index, rule)?;
+            let text = rules.route_warning(index, rule)?;
             Some((rule.location, format!("route {} {text}", rule.path)))
         });
         let headers = self.headers.iter().enumerate().filter_map(|(index, rule)| {
-            let text = self.header_warning(index, rule)?;
+            let text = rules.header_warning(index, rule)?;
             Some((rule.location, format!("header {} {text}", rule.path)))
         });
         let mut all: Vec<Warning> = redirects.chain(routes).chain(headers).collect();
         let others = self.error_page_warnings().chain(self.media_type_warnings());
         all.extend(others.map(|text| (SourceLocation::Unknown, text)));
         all
-    }
-
-    /// Returns the text that follows the rule in the warning.
-    fn redirect_warning(&self, index: usize, rule: &RedirectRule) -> Option<String> {
-        if let Some(reason) = unmatched(&rule.from) {
-            return Some(reason.to_owned());
-        }
-        let before = &self.redirects[..index];
-        if let Some(first) = before.iter().find(|first| first.from.covers(&rule.from)) {
-            return Some(format!("is never used: {first} comes first"));
-        }
-        let ends = self.redirects_end(&rule.from.example_path());
-        (!ends).then(|| "loops; browsers give up".to_owned())
-    }
-
-    /// True if following redirects from `path` ends, at this server or another one.
-    fn redirects_end(&self, path: &[u8]) -> bool {
-        /// The limit of browsers (Fetch, "HTTP-redirect fetch").
-        const MAX_REDIRECTS: usize = 20;
-        let mut path = path.to_vec();
-        for _ in 0..=MAX_REDIRECTS {
-            let found = self.redirects.iter().find_map(|rule| {
-                let captures = rule.from.matches(&path)?;
-                Some(rule.to.expand(&captures))
-            });
-            let Some(location) = found else {
-                return true;
-            };
-            let (address, _) = location.split_once('#').unwrap_or((&location, ""));
-            // Another server, or a URL that this server rejects.
-            let Ok(target) = Target::parse(&Method::GET, split_query(address).0) else {
-                return true;
-            };
-            if target.authority.is_some() {
-                return true;
-            }
-            path = target.path.into_owned();
-        }
-        false
-    }
-
-    fn route_warning(&self, index: usize, rule: &RouteRule) -> Option<String> {
-        let path = rule.path.as_bytes();
-        let redirected = |redirect: &&RedirectRule| redirect.from.is_match(path);
-        if let Some(redirect) = self.redirects.iter().find(redirected) {
-            return Some(format!("is never used: {redirect} comes first"));
-        }
-        let mut later = self.routes[index + 1..].iter();
-        let last = later.rfind(|other| other.path == rule.path)?;
-        Some(format!("is never used: {last} replaces it"))
-    }
-
-    fn header_warning(&self, index: usize, rule: &HeaderRule) -> Option<String> {
-        if let Some(reason) = unmatched(&rule.path) {
-            return Some(reason.to_owned());
-        }
-        let covering = |redirect: &&RedirectRule| redirect.from.covers(&rule.path);
-        if let Some(redirect) = self.redirects.iter().find(covering) {
-            // A header rule with the same paths is meant for the redirect response.
-            let intended = rule.path.covers(&redirect.from);
-            return (!intended)
-                .then(|| format!("applies to no file: {redirect} answers at all of its paths"));
-        }
-        let later = &self.headers[index + 1..];
-        let replacing = |name: &HeaderName| {
-            let sets = |other: &&HeaderRule| other.fields.iter().any(|(set, _)| set == name);
-            let mut covering = later.iter().filter(|other| {
-                // A flag is meant to override the file.
-                other.location != SourceLocation::Flag && other.path.covers(&rule.path)
-            });
-            // Vary fields are appended, not replaced.
-            covering.rfind(sets).filter(|_| *name != VARY)
-        };
-        let replaced = rule.fields.iter().map(|(name, _)| replacing(name));
-        let last = replaced
-            .collect::<Option<Vec<_>>>()?
-            .into_iter()
-            .next_back();
-        Some(match last {
-            None => "sets no field".to_owned(),
-            Some(last) => format!("has no effect: {last} sets the same fields"),
-        })
     }
 
     fn error_page_warnings(&self) -> impl Iterator<Item = String> {
@@ -178,7 +100,7 @@ impl Site {
 
     /// Returns warnings about names of this host without effect: a host before it has precedence,
     /// or no request can have the name.
-    fn host_name_warnings(&self, before: &[Self]) -> Vec<Warning> {
+    fn host_name_warnings(&self, before: &[Self], budget: &Budget) -> Vec<Warning> {
         let names = self.names.iter().map(HostName::as_str);
         let warn = |name: &str| {
             if !is_possible_host(name) {
@@ -186,6 +108,7 @@ impl Site {
             }
             // Exact names have precedence over patterns.
             let suffix = name.strip_prefix('*')?;
+            budget.take(before.len())?;
             let mut wider = before.iter().flat_map(|host| &host.names);
             let wider = wider.find(|other| {
                 let other = other.as_str().strip_prefix('*');
@@ -200,6 +123,153 @@ impl Site {
         warnings
             .map(|text| (SourceLocation::Unknown, text))
             .collect()
+    }
+}
+
+/// What the analysis may still cost, in comparisons of a rule with a path or so. Rules may be written
+/// so that the analysis of all would take very long, so that it ends without a verdict.
+struct Budget(Cell<usize>);
+
+impl Budget {
+    /// Enough for some ten thousand rules, and less than a second.
+    fn new() -> Self {
+        Self(Cell::new(2_000_000))
+    }
+
+    /// Takes the cost of a step; `None` if too little is left.
+    fn take(&self, cost: usize) -> Option<()> {
+        let remaining = self.0.get().checked_sub(cost)?;
+        self.0.set(remaining);
+        Some(())
+    }
+}
+
+/// The rules of one site, so that rules with precedence over another are found quickly.
+struct RuleIndex<'a> {
+    site: &'a Site,
+    redirects: PatternIndex,
+    headers: PatternIndex,
+    /// The last route of each path.
+    last_routes: HashMap<&'a str, usize>,
+    budget: &'a Budget,
+}
+
+impl<'a> RuleIndex<'a> {
+    fn new(site: &'a Site, budget: &'a Budget) -> Self {
+        let routes = site.routes.iter().enumerate();
+        Self {
+            site,
+            redirects: PatternIndex::new(site.redirects.iter().map(|rule| &rule.from)),
+            headers: PatternIndex::new(site.headers.iter().map(|rule| &rule.path)),
+            last_routes: routes
+                .map(|(index, rule)| (rule.path.as_str(), index))
+                .collect(),
+            budget,
+        }
+    }
+
+    /// Returns the position of the redirect for a path, if there is one. `None` if the analysis
+    /// ends here.
+    fn redirect_of(&self, path: &[u8]) -> Option<Option<usize>> {
+        const BYTES_PER_STEP: usize = 64;
+        self.budget
+            .take(1 + path.len() / BYTES_PER_STEP + self.redirects.candidates(path))?;
+        Some(self.redirects.first(path))
+    }
+
+    /// Returns the text that follows the rule in the warning.
+    fn redirect_warning(&self, index: usize, rule: &RedirectRule) -> Option<String> {
+        if let Some(reason) = unmatched(&rule.from) {
+            return Some(reason.to_owned());
+        }
+        // The first rule that matches this path covers the rule.
+        let example_path = rule.from.example_path();
+        match self.redirect_of(&example_path)? {
+            Some(first) if first < index => {
+                let first = &self.site.redirects[first];
+                Some(format!("is never used: {first} comes first"))
+            }
+            _ if self.redirects_end(example_path)? => None,
+            _ => Some("loops; browsers give up".to_owned()),
+        }
+    }
+
+    /// True if following redirects from `path` ends, at this server or another one. `None` if the
+    /// analysis ends first.
+    fn redirects_end(&self, mut path: Vec<u8>) -> Option<bool> {
+        /// The limit of browsers (Fetch, "HTTP-redirect fetch").
+        const MAX_REDIRECTS: usize = 20;
+        /// Longer paths than requests usually have; each redirect may multiply the length.
+        const MAX_PATH_BYTES: usize = 8 * 1024;
+        for _ in 0..=MAX_REDIRECTS {
+            if path.len() > MAX_PATH_BYTES {
+                return None;
+            }
+            let Some(position) = self.redirect_of(&path)? else {
+                return Some(true);
+            };
+            let rule = &self.site.redirects[position];
+            let location = rule.to.expand(&rule.from.matches(&path)?);
+            let (address, _) = location.split_once('#').unwrap_or((&location, ""));
+            // Another server, or a URL that this server rejects.
+            let Ok(target) = Target::parse(&Method::GET, split_query(address).0) else {
+                return Some(true);
+            };
+            if target.authority.is_some() {
+                return Some(true);
+            }
+            path = target.path.into_owned();
+        }
+        Some(false)
+    }
+
+    fn route_warning(&self, index: usize, rule: &RouteRule) -> Option<String> {
+        if let Some(position) = self.redirect_of(rule.path.as_bytes())? {
+            let redirect = &self.site.redirects[position];
+            return Some(format!("is never used: {redirect} comes first"));
+        }
+        let last = *self.last_routes.get(rule.path.as_str())?;
+        let last = self.site.routes.get(last).filter(|_| last > index)?;
+        Some(format!("is never used: {last} replaces it"))
+    }
+
+    fn header_warning(&self, index: usize, rule: &HeaderRule) -> Option<String> {
+        if let Some(reason) = unmatched(&rule.path) {
+            return Some(reason.to_owned());
+        }
+        let example_path = rule.path.example_path();
+        if let Some(position) = self.redirect_of(&example_path)? {
+            let redirect = &self.site.redirects[position];
+            // A header rule with the same paths is meant for the redirect response.
+            let intended = rule.path.covers(&redirect.from);
+            return (!intended)
+                .then(|| format!("applies to no file: {redirect} answers at all of its paths"));
+        }
+        let candidates = self.headers.candidates(&example_path);
+        self.budget
+            .take(1 + candidates.saturating_mul(1 + rule.fields.len()))?;
+        let covering = self.headers.all(&example_path).into_iter();
+        // A flag is meant to override the file.
+        let covering: Vec<&HeaderRule> = covering
+            .map(|position| position as usize)
+            .filter(|position| *position > index)
+            .map(|position| &self.site.headers[position])
+            .filter(|other| other.location != SourceLocation::Flag)
+            .collect();
+        let replacing = |name: &HeaderName| {
+            let sets = |other: &&&HeaderRule| other.fields.iter().any(|(set, _)| set == name);
+            // Vary fields are appended, not replaced.
+            covering.iter().rfind(sets).filter(|_| *name != VARY)
+        };
+        let replaced = rule.fields.iter().map(|(name, _)| replacing(name));
+        let last = replaced
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .next_back();
+        Some(match last {
+            None => "sets no field".to_owned(),
+            Some(last) => format!("has no effect: {last} sets the same fields"),
+        })
     }
 }
 
@@ -241,7 +311,8 @@ mod tests {
     fn warnings(text: &str) -> Vec<String> {
         let mut site: Site = toml::from_str(text).expect("a site");
         let table = toml::de::DeTable::parse(text).expect("a table");
-        crate::site::config_file::locate(&mut site, table.get_ref(), text);
+        let lines = crate::site::config_file::LineNumbers::of(text);
+        crate::site::config_file::locate(&mut site, table.get_ref(), &lines);
         site.warnings(Path::new("f"))
     }
 
@@ -365,6 +436,41 @@ mod tests {
                 "{rules:?}: {found:?}"
             );
         }
+    }
+
+    /// Each redirect multiplies the length of the path.
+    #[test]
+    fn growing_redirects_are_analysed_within_bounds() {
+        let growing: Redirects = &[("/*", "/x$1$1$1$1$1$1$1$1$1")];
+        assert_eq!(redirects(growing), Vec::<String>::new());
+        let alternating: Redirects = &[("/a*", "/b$1$1$1$1"), ("/b*", "/a$1$1?$1$1")];
+        assert_eq!(redirects(alternating), Vec::<String>::new());
+    }
+
+    /// Comparing each rule with each other one would exceed the budget before the last rule.
+    #[test]
+    fn many_rules_are_analysed_within_the_budget() {
+        let rule = |number: usize| {
+            format!(
+                "[[redirect]]\nfrom = \"/old/{number}\"\nto = \"/new/{number}\"\n\
+                 [[redirect]]\nfrom = \"/old/{number}/*\"\nto = \"/new/{number}/$1\"\n\
+                 [[route]]\npath = \"/file/{number}\"\nfile = \"{number}\"\n\
+                 [[header]]\npath = \"/file/{number}\"\nX-A = \"1\"\n"
+            )
+        };
+        let last = "[[redirect]]\nfrom = \"/old/7/a\"\nto = \"/b\"\n";
+        let text = (0..5_000).map(rule).collect::<String>() + last;
+        let found = warnings(&text);
+        assert_eq!(found.len(), 1, "{:?}", found.first());
+        assert!(
+            found[0].contains("redirect /old/7/* → /new/7/$1 (line 88) comes first"),
+            "{}",
+            found[0]
+        );
+
+        let shared =
+            |number: usize| format!("[[redirect]]\nfrom = \"/*/{number}\"\nto = \"/{number}\"\n");
+        warnings(&(0..5_000).map(shared).collect::<String>());
     }
 
     #[test]
