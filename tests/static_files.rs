@@ -130,8 +130,44 @@ fn path_above_root_is_400() {
         "/x/../../ten.txt",
         "/..\\ten.txt",
         "/%5c..%5cten.txt",
+        "/%2ften.txt",
+        "/%2e%2e%2ften.txt",
+        "/x%2f..%2f..%2ften.txt",
+        "/x%2f%00",
     ] {
         assert_eq!(server.client().get(path).status, 400, "{path}");
+    }
+}
+
+/// Package managers encode the slash in the name of a scoped package.
+#[test]
+fn encoded_slash_leads_where_a_slash_does() {
+    let folder = tree();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("@s/.git")).expect("create directory");
+    for name in ["@s/p", "@s/.git/config", "@s/.env"] {
+        fs::write(at(name), name).expect("write file");
+    }
+    std::os::unix::fs::symlink("/etc", at("@s/out")).expect("create symlink");
+    let server = TestServer::of(folder.path());
+    let mut client = server.client();
+    for path in ["/@s%2fp", "/@s%2Fp", "/%40s%2fp?q"] {
+        let response = client.get(path);
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, "@s/p"),
+            "{path}"
+        );
+    }
+    for path in [
+        "/@s%2f.env",
+        "/@s%2f.git%2fconfig",
+        "/@s%2f%2egit/config",
+        "/@s%2fout%2fpasswd",
+        "/@s%252fp",
+        "/@s%2fp%2fx",
+    ] {
+        assert_eq!(client.get(path).status, 404, "{path}");
     }
 }
 

@@ -311,6 +311,8 @@ fn put_forbidden_target_is_rejected_and_stores_nothing() {
         ("/../x", "", 400),
         ("/sub/../../x", "", 400),
         ("/%2e%2e/x", "", 400),
+        ("/sub%2f..%2f..%2fx", "", 400),
+        ("/sub%2f", "", 400),
         ("/..%2fx", "", 400),
         ("/away/x", "", 409),
         ("/out/x", "", 409),

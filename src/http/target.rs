@@ -86,12 +86,21 @@ pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
 
 /// Decodes a path that starts with `/`, removes dot segments and merges slashes.
 ///
-/// Rejected, so that no later layer can be misled by them: NUL, an encoded slash, a backslash, an
-/// escape that is not two hexadecimal digits, and dot segments that lead above the root.
+/// An encoded slash is a slash: clients encode it in names such as `@scope/package`. It is decoded
+/// before the segments are examined, so that it leads nowhere that a slash does not.
+///
+/// Rejected, so that no later layer can be misled by them: NUL, an encoded slash where the path is
+/// not normal without changes or at its end, a backslash, an escape that is not two hexadecimal
+/// digits, and dot segments that lead above the root.
 fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Rejection> {
     let decoded = percent_decode(raw.as_bytes())?;
     if decoded.contains(&b'\\') {
         return Err(Rejection::bad_request("backslash in the path"));
+    }
+    if has_encoded_slash(raw) && !is_unambiguous(raw, &decoded) {
+        return Err(Rejection::bad_request(
+            "encoded slash in a path with an empty segment or a dot segment",
+        ));
     }
     if is_normal(&decoded) {
         return Ok(decoded);
@@ -120,6 +129,23 @@ fn decode_path(raw: &str) -> Result<Cow<'_, [u8]>, Rejection> {
         path.push(b'/');
     }
     Ok(Cow::Owned(path))
+}
+
+fn has_encoded_slash(raw: &str) -> bool {
+    memchr::memchr_iter(b'%', raw.as_bytes())
+        .any(|at| matches!(raw.as_bytes()[at + 1..], [b'2', b'f' | b'F', ..]))
+}
+
+/// True if all segments of a path are names, except for an empty one after a slash at the end that
+/// is not encoded: the segments are the same whether dot segments are removed before the path is
+/// decoded or after that.
+fn is_unambiguous(raw: &str, decoded: &[u8]) -> bool {
+    let names = match decoded.strip_suffix(b"/") {
+        Some(names) if raw.ends_with('/') => names,
+        _ => decoded,
+    };
+    let mut segments = names.split(|&byte| byte == b'/').skip(1);
+    segments.all(|segment| !matches!(segment, b"" | b"." | b".."))
 }
 
 /// Returns whether the path has no empty segment and none that starts with a dot, which is the
@@ -154,7 +180,6 @@ fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Rejection> {
         rest = tail;
         match high << 4 | low {
             0 => return Err(Rejection::bad_request("NUL in the path")),
-            b'/' => return Err(Rejection::bad_request("encoded slash in the path")),
             byte => decoded.push(byte),
         }
     }
@@ -241,6 +266,11 @@ mod tests {
             ("/a/..", b"/"),
             ("/...", b"/..."),
             ("/.hidden", b"/.hidden"),
+            ("/@s%2fp", b"/@s/p"),
+            ("/a%2Fb%2fc?d%2fe", b"/a/b/c"),
+            ("/a%2fb/", b"/a/b/"),
+            ("/a%2f.b%2f..c", b"/a/.b/..c"),
+            ("/a%252fb", b"/a%2fb"),
             ("http://h/a%20b", b"/a b"),
             ("HTTP://h", b"/"),
             ("https://h?q", b"/"),
@@ -252,9 +282,30 @@ mod tests {
 
     #[test]
     fn ambiguous_paths_are_rejected() {
+        const ENCODED_SLASH: &str =
+            "encoded slash in a path with an empty segment or a dot segment";
         let table = [
             ("/%00", "NUL in the path"),
-            ("/a%2fb", "encoded slash in the path"),
+            ("/%2f", ENCODED_SLASH),
+            ("/%2fa", ENCODED_SLASH),
+            ("/a%2f", ENCODED_SLASH),
+            ("/a%2F/", ENCODED_SLASH),
+            ("/a/%2Fb", ENCODED_SLASH),
+            ("/a%2f%2fb", ENCODED_SLASH),
+            ("/a//b%2fc", ENCODED_SLASH),
+            ("/..%2fa", ENCODED_SLASH),
+            ("/a/..%2fb", ENCODED_SLASH),
+            ("/a%2f..", ENCODED_SLASH),
+            ("/a%2f../b", ENCODED_SLASH),
+            ("/a/%2e%2e%2fb", ENCODED_SLASH),
+            ("/a%2f%2e%2e%2fb", ENCODED_SLASH),
+            ("/a%2f.%2fb", ENCODED_SLASH),
+            ("/a/../b%2fc", ENCODED_SLASH),
+            ("/a%2f./", ENCODED_SLASH),
+            ("http://h/..%2fa", ENCODED_SLASH),
+            ("/a%2f%00", "NUL in the path"),
+            ("/a%2f%5c..", "backslash in the path"),
+            ("/a%2f%2", "incomplete percent-encoding"),
             ("/a\\b", "backslash in the path"),
             ("/a%5Cb", "backslash in the path"),
             ("/%", "incomplete percent-encoding"),
@@ -286,8 +337,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoded_path_is_normal_and_survives_encoding(raw in "/[a-c./%2eF\\x20ñ]{0,24}") {
+        fn decoded_path_is_normal_and_survives_encoding(raw in "/([a-c./%2eF\\x20ñ]|%2[fF]){0,24}") {
             if let Ok(decoded) = path(&raw) {
+                let slashes = raw.to_ascii_lowercase().replace("%2f", "/");
+                let with_slashes = path(&slashes).map(|path| path.to_ascii_lowercase());
+                prop_assert_eq!(with_slashes, Ok(decoded.to_ascii_lowercase()));
                 prop_assert!(decoded.starts_with(b"/"));
                 for segment in decoded[1..].split(|&byte| byte == b'/') {
                     prop_assert!(segment != b"." && segment != b"..");
