@@ -160,8 +160,8 @@ impl fmt::Display for PostgresUrl {
 pub struct Upload {
     /// The maximum size of a request's content; `None` is 1 GiB.
     pub max: Option<Size>,
-    /// Whether an upload may replace a file, or be served in place of one (as its sidecar, for
-    /// example).
+    /// Whether an upload may replace a file, or be served in place of one (as its sidecar, or as
+    /// the index of its folder, for example).
     pub overwrite: bool,
 }
 
