@@ -112,7 +112,7 @@ impl<'a> Resolver<'a> {
             CleanUrls::On => self.file(Cow::Owned(page)),
             CleanUrls::Off => {
                 if explain_log::is_explained()
-                    && let Ok(OpenedPath::File(_)) = self.root.get(&page, self.blocking)
+                    && let Ok(OpenedPath::File(_)) = self.root.get(&page, Blocking::Allowed)
                 {
                     let name = Escaped(name);
                     explain!("clean", "{name}.html exists, but clean-urls is off");
