@@ -316,3 +316,56 @@ fn open_flag_failure_is_warning() {
         );
     }
 }
+
+/// The names of files and requests may contain escape sequences, which could change the terminal.
+#[test]
+fn printed_names_do_not_control_the_terminal() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let root = folder.path().join("a\u{1b}]0;x\u{7}\u{9b}b\u{202e}\nc");
+    fs::create_dir(&root).expect("create directory");
+    fs::write(root.join("private\u{1b}.key"), "PRIVATE KEY").expect("write file");
+    fs::write(root.join("\u{1b}]0;x\u{7}.html"), "page").expect("write file");
+    let is_plain = |text: &str| {
+        text.lines().all(|line| {
+            let mut letters = line.chars();
+            !letters.any(|letter| letter.is_control() || letter == '\u{202e}')
+        })
+    };
+    let output = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command.args(args).arg(&root);
+        if args == ["explain"] {
+            command.args(["GET", "/%1b%5D0;x%07.html", "-vvv"]);
+        }
+        let output = command.output().expect("run tws");
+        let texts = [output.stdout, output.stderr].concat();
+        String::from_utf8(texts).expect("UTF-8")
+    };
+    for args in [
+        &["explain"][..],
+        &["check"],
+        &["-p0", "--bind=192.0.2.1"],
+        &["check", "--auth-file=\u{1b}c"],
+    ] {
+        let text = output(args);
+        assert!(!text.is_empty() && is_plain(&text), "{args:?}: {text:?}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command.args(["-p0", "-vvv"]).arg(&root);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = ChildProcess::start(&mut command);
+    let stdout = process.stdout.take().expect("stdio pipe");
+    let mut banner = String::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.expect("read line");
+        banner = banner + &line + "\n";
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    assert!(
+        banner.contains(r"a\u{1b}]0;x\u{7}\u{9b}b\u{202e} c"),
+        "{banner:?}"
+    );
+    assert!(is_plain(&banner), "{banner:?}");
+}

@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -17,6 +16,7 @@ use tws::{
 
 use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
 use crate::services::app::App;
+use crate::terminal::stdio;
 
 /// The log target of the library for its decisions.
 const DECISIONS: &str = "tws::explain";
@@ -201,7 +201,8 @@ fn displayed_value<'v>(name: &str, value: &'v str) -> &'v str {
 
 /// Prints one line on standard output, which may be closed.
 fn line(topic: &str, text: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{topic:<10}{text}");
+    let text = stdio::one_line(&text.to_string());
+    stdio::print_lossy(&format!("{topic:<10}{text}\n"));
 }
 
 /// A logger that prints the decisions when they are made, each only once: a request that would block is

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use clap::builder::styling::{AnsiColor, Style};
 use tws::{ServerHandle, StaticFiles};
@@ -11,6 +12,7 @@ use super::addresses;
 use super::paint::ColorMode;
 use super::qr::qr_code;
 use super::startup_warnings;
+use super::stdio::one_line;
 use crate::cli::{Encryption, QrOutput, Settings};
 use crate::confinement::privileges;
 use crate::confinement::sandbox::SandboxStatus;
@@ -41,9 +43,9 @@ impl BannerInfo<'_> {
         let reachable = addresses::reachable(self.server.local_addresses());
         let mut text = self.servers(&reachable, color_mode);
         for certificate in self.tls.map(Tls::describe).unwrap_or_default() {
-            let _ = writeln!(text, "  certificate: {certificate}");
+            let _ = writeln!(text, "  certificate: {}", one_line(&certificate));
         }
-        let _ = writeln!(text, "  {}", self.confinement);
+        let _ = writeln!(text, "  {}", one_line(&self.confinement.to_string()));
         let mut warnings = self.warnings();
         if self.settings.qr == QrOutput::Shown {
             match addresses::from_other_machines(&reachable) {
@@ -58,7 +60,7 @@ impl BannerInfo<'_> {
             }
         }
         for warning in warnings {
-            let warning = format!("warning: {warning}");
+            let warning = one_line(&format!("warning: {warning}"));
             let _ = writeln!(text, "  {}", color_mode.paint(WARNING, &warning));
         }
         text += "Ctrl-C stops the server.\n";
@@ -70,7 +72,7 @@ impl BannerInfo<'_> {
         let plain_http =
             |address| color_mode.paint(URL, &addresses::url(&Encryption::Off, address));
         let name = concat!("tws ", env!("CARGO_PKG_VERSION"));
-        let root = self.settings.root.display();
+        let root = path_text(&self.settings.root);
         let mut text = format!("{} serves {root}\n", color_mode.paint(NAME, name));
         let shown = first_few(reachable);
         for address in shown {
@@ -81,14 +83,14 @@ impl BannerInfo<'_> {
             let _ = writeln!(text, "  and {more} more addresses of this machine");
         }
         for path in self.server.unix_sockets() {
-            let _ = writeln!(text, "  unix:{}", path.display());
+            let _ = writeln!(text, "  unix:{}", path_text(path));
         }
         if let Some(admin) = self.admin {
             for address in admin.local_addresses() {
                 let _ = writeln!(text, "  admin: {}", plain_http(*address));
             }
             for path in admin.unix_sockets() {
-                let _ = writeln!(text, "  admin: unix:{}", path.display());
+                let _ = writeln!(text, "  admin: unix:{}", path_text(path));
             }
         }
         let redirect = self.redirect.into_iter();
@@ -108,6 +110,10 @@ impl BannerInfo<'_> {
         }
         warnings
     }
+}
+
+fn path_text(path: &Path) -> String {
+    one_line(&path.display().to_string())
 }
 
 /// Returns as many addresses as are worth showing: a machine that runs containers has dozens.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use env_logger::{Builder, Env, Target, WriteStyle};
-use log::LevelFilter;
+use env_logger::{Builder, Env, Logger, Target, WriteStyle};
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::paint::supports_color;
+use super::stdio::one_line;
 
 /// Maximum number of messages that wait to be written. Further ones are lost, so that a thread that
 /// logs never waits for the reader of standard error.
@@ -43,10 +44,14 @@ impl Diagnostics {
         } else {
             WriteStyle::Never
         };
-        Builder::from_env(Env::default().default_filter_or(level.as_str()))
+        let logger = Builder::from_env(Env::default().default_filter_or(level.as_str()))
             .target(Target::Pipe(Box::new(QueueWriter(sender.clone()))))
             .write_style(style)
-            .init();
+            .build();
+        let max_level = logger.filter();
+        if log::set_boxed_logger(Box::new(LineLogger(logger))).is_ok() {
+            log::set_max_level(max_level);
+        }
         Self {
             sender,
             receiver: Some(receiver),
@@ -69,6 +74,31 @@ impl Diagnostics {
     #[cfg(feature = "tui")]
     pub(crate) fn tail(&self) -> &LogTail {
         &self.tail
+    }
+}
+
+/// Escapes what would control a terminal in messages, which may contain names of files and requests.
+struct LineLogger(Logger);
+
+impl Log for LineLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.0.matches(record) {
+            let text = one_line(&record.args().to_string());
+            let mut line = Record::builder();
+            line.metadata(record.metadata().clone())
+                .module_path(record.module_path())
+                .file(record.file())
+                .line(record.line());
+            self.0.log(&line.args(format_args!("{text}")).build());
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 
