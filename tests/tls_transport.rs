@@ -363,7 +363,35 @@ fn invalid_certificate_or_key_is_one_line_error() {
     let cut = write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let nonsense = write("nonsense.pem", nonsense);
+    let text = |path: &Path| {
+        fs::read_to_string(path)
+            .expect("read file")
+            .trim()
+            .to_owned()
+    };
+    let (leaf, other) = (text(&a.certificate), text(&b.certificate));
+    let joined = write("joined.pem", &format!("{leaf}{other}\n"));
+    let key_joined = write("key-joined.pem", &format!("{leaf}{}\n", text(&a.key)));
+    let bad_intermediate =
+        format!("{leaf}\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let bad_intermediate = write("intermediate.pem", &bad_intermediate);
     let table: &[(&Path, &Path, &str)] = &[
+        (&joined, &a.key, "must each have a line of their own"),
+        (
+            &key_joined,
+            &key_joined,
+            "must each have a line of their own",
+        ),
+        (
+            &a.certificate,
+            &key_joined,
+            "must each have a line of their own",
+        ),
+        (
+            &bad_intermediate,
+            &a.key,
+            ": this certificate cannot be parsed",
+        ),
         (&a.certificate, &b.key, "does not match the certificate"),
         (&expired.certificate, &expired.key, "expired on 2020-02-29"),
         (

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rcgen::CertificateParams;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, SignatureScheme};
@@ -19,6 +18,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::key_pair::KeyPair;
+use super::pem::{PemSection, sections};
 use crate::error::Error;
 
 /// The limit of a certificate or key file, in bytes; a long certificate chain is far smaller.
@@ -250,12 +250,26 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read("read the certificate", path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(no_certificate_in(path)),
-        Err(error) => Err(broken(path, &error)),
+    let mut chain = Vec::new();
+    for section in sections(path, &text)? {
+        if section.label != "CERTIFICATE" {
+            continue;
+        }
+        let certificate: CertificateDer<'static> = section.parse(path)?;
+        // The caller describes what is wrong with the first one.
+        if !chain.is_empty() && X509Certificate::from_der(&certificate).is_err() {
+            return Err(Error::Setting(format!(
+                "{}:{}: this certificate cannot be parsed; remove or replace it",
+                path.display(),
+                section.line
+            )));
+        }
+        chain.push(certificate);
     }
+    if chain.is_empty() {
+        return Err(no_certificate_in(path));
+    }
+    Ok(chain)
 }
 
 fn no_certificate_in(path: &Path) -> Error {
@@ -267,32 +281,23 @@ fn no_certificate_in(path: &Path) -> Error {
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = read("read the key", path)?;
-    let has = |words: &str| {
-        text.windows(words.len())
-            .any(|part| part == words.as_bytes())
-    };
-    match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok(key),
-        Err(_) if has("ENCRYPTED") => Err(Error::Setting(format!(
+    let has = |words: &str| memchr::memmem::find(&text, words.as_bytes()).is_some();
+    let sections = sections(path, &text)?;
+    let is_key = |section: &&PemSection<'_>| section.label.ends_with("PRIVATE KEY");
+    let key = sections.iter().find(is_key).map(|key| key.parse(path));
+    match key {
+        Some(Ok(key)) => Ok(key),
+        _ if has("ENCRYPTED") => Err(Error::Setting(format!(
             "the key {0} is encrypted; `openssl pkey -in {0} -out FILE` writes it without a \
              passphrase",
             path.display()
         ))),
-        Err(pem::Error::NoItemsFound) => Err(Error::Setting(format!(
+        Some(Err(error)) => Err(error),
+        None => Err(Error::Setting(format!(
             "{} contains no private key (PEM, -----BEGIN PRIVATE KEY-----)",
             path.display()
         ))),
-        Err(error) => Err(broken(path, &error)),
     }
-}
-
-/// An error that quotes nothing of the file, because it may be a key.
-fn broken(path: &Path, error: &pem::Error) -> Error {
-    let what = match error {
-        pem::Error::MissingSectionEnd { .. } => "the file is truncated",
-        _ => "the file is damaged",
-    };
-    Error::Setting(format!("{}: {what} (PEM)", path.display()))
 }
 
 fn read(purpose: &'static str, path: &Path) -> Result<Vec<u8>, Error> {

@@ -7,6 +7,7 @@
 
 mod certificate;
 mod key_pair;
+mod pem;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
