@@ -2,7 +2,9 @@
 //!
 //! In WAL mode the reading connection and the writing one do not wait for each other.
 
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{self, Path};
 use std::time::Duration;
 
@@ -85,9 +87,26 @@ pub(super) fn open(path: &Path) -> Result<(Sqlite, Sqlite), Error> {
     // `:memory:` and the empty path have special meanings in SQLite; an absolute path has none.
     let absolute = path::absolute(path).map_err(unusable)?;
     let unusable = |error: rusqlite::Error| unusable(io::Error::other(error));
+    create_private(&absolute)?;
     let writer = open_writer(&absolute).map_err(unusable)?;
     let reader = open_reader(&absolute).map_err(unusable)?;
     Ok((Sqlite(writer), Sqlite(reader)))
+}
+
+/// Creates the file if it is missing. Only its owner may read it, and the files that SQLite creates
+/// beside it get the same mode.
+fn create_private(path: &Path) -> Result<(), Error> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match file {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::path("create the user database", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open_writer(path: &Path) -> rusqlite::Result<Connection> {

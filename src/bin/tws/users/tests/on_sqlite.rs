@@ -1,5 +1,6 @@
 //! Tests of SQLite alone.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -33,6 +34,20 @@ impl TestDatabase for SqliteFile {
 
 fn open_at(path: &Path) -> Result<Arc<UserStore>, Error> {
     super::open(&Store::Sqlite(path.to_owned()))
+}
+
+#[test]
+fn new_database_is_private() {
+    let database = SqliteFile::new();
+    let _store = database.open();
+    for suffix in ["", "-wal", "-shm"] {
+        let path = database.path().display().to_string() + suffix;
+        let mode = std::fs::metadata(&path)
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{path}");
+    }
 }
 
 #[test]
