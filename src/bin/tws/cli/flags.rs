@@ -7,6 +7,7 @@
 //! - A flag whose value is a path has a `value_hint`: in a file the path is relative to the file.
 //! - A flag whose values never contain a comma may have `value_delimiter = ','`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -486,6 +487,20 @@ impl Flags {
             Some("-") => LogDestination::Stdout,
             _ => LogDestination::File(PathBuf::from(value)),
         };
+        let mut known = BTreeSet::new();
+        for value in given {
+            let path = std::path::absolute(value).unwrap_or_else(|_| PathBuf::from(value));
+            let path = path.canonicalize().unwrap_or(path);
+            let is_new = known.insert(if value == "-" {
+                PathBuf::from("-")
+            } else {
+                path
+            });
+            if !is_new {
+                let reason = format!("{} is given twice; remove one", value.display());
+                return Err(usage_of("--access-log", reason));
+            }
+        }
         Ok(given.iter().map(destination).collect())
     }
 

@@ -382,6 +382,14 @@ fn access_log_defaults_to_stdout_unless_quiet_or_tui() {
     assert_eq!(of(&["-q", "--access-log", "-"]), Ok(1));
     assert_eq!(of(&["--access-log", "off"]), Ok(0));
     assert_eq!(of(&["--access-log", "-", "--access-log", "a.log"]), Ok(2));
+    for [one, other] in [["a.log", "a.log"], ["a.log", "./a.log"], ["-", "-"]] {
+        let error = of(&["--access-log", one, "--access-log", other]);
+        let error = error.expect_err("the same destination twice");
+        assert!(
+            error.starts_with("--access-log: ") && error.contains("twice"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
