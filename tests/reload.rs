@@ -538,6 +538,28 @@ fn sigusr1_failing_to_reopen_keeps_old_log() {
     tws.end();
 }
 
+#[test]
+fn sigusr1_after_folder_of_log_was_replaced_reports_reason() {
+    let folder = site_folder("");
+    let logs = folder.path().join("logs");
+    fs::create_dir(&logs).expect("create directory");
+    let args = ["site", "-p0", "--access-log=logs/access.log"];
+    let tws = ProcessWithStderr::start(folder.path(), &args);
+    fs::rename(&logs, folder.path().join("old")).expect("rename directory");
+    tws.process.signal(Signal::USR1);
+    let line = tws.wait_for_line("cannot reopen");
+    assert!(line.contains("folder does not exist"), "{line}");
+    fs::create_dir(&logs).expect("create directory");
+    tws.process.signal(Signal::USR1);
+    if tws.process.announcement.contains("Landlock)") {
+        let line = tws.wait_for_line("the sandbox of the process");
+        assert!(line.contains("cannot reopen"), "{line}");
+    } else {
+        eventually!(|| logs.join("access.log").exists());
+    }
+    tws.end();
+}
+
 /// A closed terminal stops the process that was started in it.
 #[test]
 fn sighup_after_terminal_closed_stops_server() {

@@ -160,10 +160,21 @@ impl LogOutput {
                 }
                 self.stream = Box::new(file);
             }
-            Err(error) => log::error!(
-                "access log: cannot reopen {}: {error}; the previously open file stays in use",
-                self.name
-            ),
+            Err(error) => {
+                let reason = match error.kind() {
+                    ErrorKind::NotFound => "its folder does not exist; create it".to_owned(),
+                    ErrorKind::PermissionDenied => {
+                        "permission denied; check its owner and mode; if its folder was replaced since \
+                         the start, the sandbox of the process blocks the new one, so restart it"
+                            .to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                log::error!(
+                    "access log: cannot reopen {}: {reason}; the previously open file stays in use",
+                    self.name
+                );
+            }
         }
     }
 
