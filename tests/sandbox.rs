@@ -214,6 +214,25 @@ fn unknown_user_or_missing_root_is_start_error() {
     }
 }
 
+#[test]
+fn uploads_to_root_without_write_permission_are_start_error() {
+    if !geteuid().is_root() {
+        return eprintln!("only root can change to another user");
+    }
+    let folder = site();
+    let user = [
+        "site",
+        "-p0",
+        "--upload",
+        "--user=4000000001",
+        "--group=4000000001",
+    ];
+    let error = fails(folder.path(), &user, 1);
+    assert!(error.contains("store uploads in site"), "{error}");
+    let (_process, mut client, _) = announced(folder.path(), &["site", "--upload"]);
+    assert_eq!(client.get("/page").status, 200);
+}
+
 /// Root must not append to, or create, a file that another user has chosen (CVE-2016-1247).
 #[test]
 fn access_log_link_of_another_user_is_not_followed_by_root() {

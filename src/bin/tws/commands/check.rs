@@ -148,6 +148,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
     if !all_readable {
         return;
     }
+    if let Err(error) = app::check_upload_roots(settings) {
+        report.error(error);
+    }
     match app::files(settings) {
         Ok(files) => {
             for missing in files.missing_files() {

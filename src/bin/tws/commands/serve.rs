@@ -90,6 +90,7 @@ fn serve(
     };
     // No thread may run before this: it would stay outside of the sandbox, with the rights of root.
     let confinement = drop_privileges(&settings, resources.store.as_ref(), identity)?;
+    app::check_upload_roots(&settings)?;
     diagnostics.start_writer().map_err(|source| Error::System {
         doing: "start the logging thread",
         source,

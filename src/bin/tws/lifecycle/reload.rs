@@ -21,7 +21,7 @@ use tws::{BoxHandler, Error, Server, ServerHandle, StaticFiles};
 use super::systemd::Supervisor;
 use crate::cli::{Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::SandboxStatus;
-use crate::services::app::App;
+use crate::services::app::{self, App};
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::{self, Tls};
 use crate::users::UserStore;
@@ -241,6 +241,7 @@ fn open_app(settings: &Settings) -> Result<App, Error> {
         };
         read.map_err(|error| Error::path("serve", root, error))?;
     }
+    app::check_upload_roots(settings)?;
     App::open(settings)
 }
 

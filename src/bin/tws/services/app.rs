@@ -2,8 +2,12 @@
 //! around both (passwords, rate limit, CORS, slow log). It is built at startup and at each reload;
 //! the store of the sample application is opened once.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 
 use tws::access_log::LogDestination;
 use tws::site::{HostName, SITE_FILE, Store};
@@ -107,6 +111,29 @@ fn site_files(settings: &Settings) -> impl Iterator<Item = PathBuf> {
     let paths = settings.roots().map(|root| root.join(SITE_FILE));
     let paths = paths.filter(|path| path.exists());
     paths.filter_map(|path| std::path::absolute(path).ok())
+}
+
+/// Checks that this process may store files in each root that accepts uploads.
+///
+/// # Errors
+///
+/// [`Error::Path`] with the remedy.
+pub(crate) fn check_upload_roots(settings: &Settings) -> Result<(), Error> {
+    for (root, site) in settings.sites() {
+        if site.upload.is_none() || !root.is_dir() {
+            continue;
+        }
+        accessat(CWD, &root, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(
+            |errno| {
+                let reason = match errno {
+                    Errno::ROFS => "the file system is read-only; omit --upload",
+                    _ => "this process may not create files there; change its owner or mode, or omit --upload",
+                };
+                Error::path("store uploads in", root, io::Error::other(reason))
+            },
+        )?;
+    }
+    Ok(())
 }
 
 /// Returns a warning for each file that the server reads or writes and that is beneath a root.
