@@ -8,10 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tws::{Config, Endpoint, ProxyProtocol, Request, Response, Server};
 
 use crate::support::client::TIMEOUT;
-use crate::support::{Client, TestServer, eventually};
+use crate::support::{Client, TestServer, TwsProcess, eventually};
 
 /// Responds with the scheme and the client's address.
 fn echo_client(request: &Request<'_>) -> Response {
@@ -88,6 +89,25 @@ fn unix_socket_serves_large_file() {
         .join()
         .expect("thread does not panic")
         .expect("server ends without an error");
+}
+
+#[test]
+fn socket_files_are_removed_at_shutdown_unless_replaced() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = |name: &str| folder.path().join(name);
+    let args = [
+        "--bind=127.0.0.1",
+        "--bind=unix:a.sock",
+        "--bind=unix:b.sock",
+    ];
+    let mut process = TwsProcess::start(folder.path(), &args);
+    fs::remove_file(at("b.sock")).expect("remove file");
+    let _other = UnixListener::bind(at("b.sock")).expect("bind socket");
+    process.signal(Signal::TERM);
+    assert!(process.child.wait_for_exit().success());
+    for (name, exists) in [("a.sock", false), ("b.sock", true)] {
+        assert_eq!(at(name).exists(), exists, "{name}");
+    }
 }
 
 #[test]

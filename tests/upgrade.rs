@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -93,6 +94,21 @@ fn upgrade_hands_over_admin_listener() {
     drop(busy);
     assert_eq!(server.child.wait_for_exit().code(), Some(0));
     assert_eq!(get("/healthz").status, 200);
+}
+
+#[test]
+fn unix_socket_outlives_upgrade_and_is_removed_at_shutdown() {
+    let (_programs, folder, mut command) = replaceable();
+    command.args(["--bind=127.0.0.1", "--bind=unix:tws.sock"]);
+    let mut server = UpgradableProcess::start(command);
+    server.upgrade();
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
+    let sockets = ["tws.sock"].map(|name| folder.path().join(name));
+    for socket in &sockets {
+        UnixStream::connect(socket).expect("connect");
+    }
+    server.signal(Signal::TERM);
+    eventually!(|| sockets.iter().all(|socket| !socket.exists()));
 }
 
 #[test]

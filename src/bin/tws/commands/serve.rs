@@ -28,6 +28,7 @@ use crate::confinement::sandbox::{RootAccess, Sandbox, SandboxStatus};
 use crate::lifecycle::inherited_sockets::InheritedSockets;
 use crate::lifecycle::reload::{Reload, ReloadTargets};
 use crate::lifecycle::signals::{self, SignalHandlers};
+use crate::lifecycle::socket_files::{RemoveAtEnd, SocketFiles};
 use crate::lifecycle::systemd::Supervisor;
 use crate::lifecycle::upgrade::{Servers, Upgrade};
 use crate::services::admin;
@@ -89,7 +90,7 @@ fn serve(
         None
     };
     // No thread may run before this: it would stay outside of the sandbox, with the rights of root.
-    let confinement = drop_privileges(&settings, resources.store.as_ref(), identity)?;
+    let confinement = drop_privileges(&settings, &resources, identity)?;
     app::check_upload_roots(&settings)?;
     diagnostics.start_writer().map_err(|source| Error::System {
         doing: "start the logging thread",
@@ -102,6 +103,7 @@ fn serve(
     let running = resources.start(args, settings, confinement, &supervisor)?;
     if let Some(previous) = previous {
         previous.take_over()?;
+        running.sockets.0.take_over();
     }
     supervisor.notify_ready(status);
     running.serve(diagnostics)
@@ -121,6 +123,8 @@ struct Resources {
     redirect: Option<SideServer>,
     signals: Signals,
     access_log: Option<UnstartedLog>,
+    /// Those that this process has created.
+    sockets: RemoveAtEnd,
 }
 
 impl Resources {
@@ -135,11 +139,20 @@ impl Resources {
         if let Some(store) = &store {
             users::create_folders(store, owner)?;
         }
+        let sockets = SocketFiles::default();
+        let removal = RemoveAtEnd(sockets.clone());
         let config = settings.config.clone();
         let server = match inherited.main {
-            Some(listeners) => Server::from_listeners(listeners, config)?,
+            Some(listeners) => {
+                let server = Server::from_listeners(listeners, config)?;
+                if inherited.owns_files {
+                    sockets.add_inherited(&server.handle());
+                }
+                server
+            }
             None => {
                 let server = Server::bind(config)?;
+                sockets.add(&server.handle());
                 own_sockets(&server, owner)?;
                 server
             }
@@ -161,7 +174,10 @@ impl Resources {
                 let is_inherited = listeners.is_some();
                 let admin = admin::open(endpoint, listeners, &watched, auth)?;
                 if !is_inherited {
+                    sockets.add(&admin.server().handle());
                     own_sockets(admin.server(), owner)?;
+                } else if inherited.owns_files {
+                    sockets.add_inherited(&admin.server().handle());
                 }
                 Some(admin)
             }
@@ -181,6 +197,7 @@ impl Resources {
             redirect: redirect.transpose()?,
             signals: signals::register()?,
             access_log: open_access_log(settings, owner)?,
+            sockets: removal,
         })
     }
 
@@ -247,6 +264,7 @@ impl Resources {
                 admin,
                 redirect,
             },
+            self.sockets.0.clone(),
             supervisor.clone(),
         )?;
         // Signals shut down the server and the redirect; the admin listener reports the shutdown.
@@ -304,6 +322,7 @@ impl Resources {
             admin,
             redirect: redirect.transpose()?,
             access_log,
+            sockets: self.sockets,
         })
     }
 }
@@ -316,6 +335,7 @@ struct RunningServer {
     admin: Option<RunningSideServer>,
     redirect: Option<RunningSideServer>,
     access_log: Option<AccessLog>,
+    sockets: RemoveAtEnd,
 }
 
 impl RunningServer {
@@ -339,6 +359,7 @@ impl RunningServer {
         if let Some(admin) = self.admin {
             admin.shut_down();
         }
+        drop(self.sockets);
         served
     }
 }
@@ -397,11 +418,17 @@ impl TuiView {
 /// Drops what is not needed to serve: enters the sandbox, and changes to `identity`.
 fn drop_privileges(
     settings: &Settings,
-    store: Option<&Store>,
+    resources: &Resources,
     identity: Option<RunAs>,
 ) -> Result<SandboxStatus, Error> {
     let confinement = match settings.sandbox {
-        Sandboxing::IfPossible => sandbox(settings, store).enter()?,
+        Sandboxing::IfPossible => {
+            let mut sandbox = sandbox(settings, resources.store.as_ref());
+            for folder in resources.sockets.0.folders() {
+                sandbox.allow_removal(&folder);
+            }
+            sandbox.enter()?
+        }
         Sandboxing::Off => SandboxStatus::Off,
     };
     identity.map_or(Ok(()), |identity| identity.apply())?;

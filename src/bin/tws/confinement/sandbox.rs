@@ -19,6 +19,7 @@
 //! - To write and rename files where uploads go; to append to access logs and to other files in
 //!   their folders, for reopening; to do in the folder of the user database what SQLite needs. Each
 //!   of them should have a folder of its own, because the permission covers the whole folder.
+//! - To remove files in the folders of Unix sockets, which it removes at its end.
 //! - To connect to PostgreSQL, and to read `/etc` for resolving its name, if users are stored there;
 //!   else no TCP connection can be made. No TCP port can be bound: listeners are open already.
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
@@ -221,6 +222,13 @@ impl Sandbox {
             }
             // A FIFO is opened for reading as well.
             _ => self.allow(file, APPEND | AccessFs::ReadFile),
+        }
+    }
+
+    /// Allows the files in a folder to be removed, as the sockets of this process are when it ends.
+    pub(crate) fn allow_removal(&mut self, folder: &Path) {
+        if folder != Path::new("/") {
+            self.allow(folder, AccessFs::RemoveFile.into());
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct InheritedSockets {
     pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
+    /// Whether this process removes the files of Unix sockets at its end.
+    pub(crate) owns_files: bool,
 }
 
 impl InheritedSockets {
@@ -48,6 +50,7 @@ impl InheritedSockets {
             main: listeners.main,
             admin: listeners.admin,
             redirect: listeners.redirect,
+            owns_files: PreviousProcess::passes_sockets(),
         })
     }
 

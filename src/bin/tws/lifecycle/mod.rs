@@ -3,5 +3,6 @@
 pub(crate) mod inherited_sockets;
 pub(crate) mod reload;
 pub(crate) mod signals;
+pub(crate) mod socket_files;
 pub(crate) mod systemd;
 pub(crate) mod upgrade;

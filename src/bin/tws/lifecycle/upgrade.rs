@@ -27,8 +27,13 @@ use rustix::net::{
 use rustix::process::{Pid, getppid};
 use tws::{Error, Server, ServerHandle, ServerState};
 
+use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
+
+/// Set for the new process of an upgrade if the previous one has created its Unix sockets, which the new
+/// process then removes at its end.
+const SOCKETS_VARIABLE: &str = "TWS_UPGRADE_SOCKETS";
 
 /// The time in which the new process must serve. It includes opening a large user database.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,6 +82,11 @@ impl PreviousProcess {
         };
         let socket = take().map_err(Error::system("take over from the previous process"))?;
         Ok(Some(Self { socket, counts }))
+    }
+
+    /// Returns true if the Unix sockets become those of this process.
+    pub(crate) fn passes_sockets() -> bool {
+        std::env::var_os(SOCKETS_VARIABLE).is_some()
     }
 
     /// Receives the listeners.
@@ -133,6 +143,7 @@ struct UpgradeProcess {
     program: PathBuf,
     main_server: ServerHandle,
     side_servers: Vec<ServerHandle>,
+    sockets: SocketFiles,
     supervisor: Supervisor,
     state: Mutex<UpgradeState>,
 }
@@ -147,7 +158,11 @@ enum UpgradeState {
 }
 
 impl Upgrade {
-    pub(crate) fn new(servers: &Servers<'_>, supervisor: Supervisor) -> Result<Self, Error> {
+    pub(crate) fn new(
+        servers: &Servers<'_>,
+        sockets: SocketFiles,
+        supervisor: Supervisor,
+    ) -> Result<Self, Error> {
         let program = program(std::env::args_os().next());
         let side_servers = [servers.admin, servers.redirect];
         let listeners = [Some(servers.main)]
@@ -163,6 +178,7 @@ impl Upgrade {
                 .flatten()
                 .map(Server::handle)
                 .collect(),
+            sockets,
             supervisor,
             state: Mutex::new(UpgradeState::Serving(listeners)),
         };
@@ -212,6 +228,7 @@ impl UpgradeProcess {
                 // The duplicates must be closed before the acceptor closes its listeners.
                 drop(listeners);
                 let pid = child.id();
+                self.sockets.hand_over();
                 self.supervisor.hand_over(pid);
                 drop(socket);
                 log::warn!(
@@ -242,6 +259,11 @@ impl UpgradeProcess {
             .args(std::env::args_os().skip(1))
             .env(UPGRADE_VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
+        if self.sockets.has_own() {
+            command.env(SOCKETS_VARIABLE, "1");
+        } else {
+            command.env_remove(SOCKETS_VARIABLE);
+        }
         for name in PER_PROCESS_VARS {
             command.env_remove(name);
         }
