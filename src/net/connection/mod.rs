@@ -4,6 +4,9 @@
 //! mio is edge-triggered: readiness is remembered here until a call has proved it wrong. So a
 //! connection blocks only on what it knows not to be ready, or it yields and stays in the run queue. A
 //! connection with a bandwidth limit is also throttled, and its timeouts do not run meanwhile.
+//!
+//! The file is long because the driver is one loop: what it does for each action reads and sets the
+//! same readiness, wait and bandwidth.
 
 pub(crate) mod min_rate;
 #[cfg(test)]
