@@ -8,12 +8,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Dir, Mode, OFlags, open};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
+
+use crate::sync::Mutex;
 
 pub(crate) struct ProcSelf {
     started: Option<SystemTime>,
@@ -51,7 +53,7 @@ impl ProcSelf {
 
     pub(crate) fn open_descriptors(&self) -> Option<usize> {
         let folder = self.descriptors.as_ref()?;
-        let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folder = folder.lock();
         folder.rewind();
         let mut count = 0;
         for entry in folder.by_ref() {

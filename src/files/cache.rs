@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -18,6 +18,7 @@ use lru::LruCache;
 use super::inotify::WatchedDirectory;
 use super::representation::{PageUse, Representation};
 use crate::http::negotiation::Coding;
+use crate::sync::Mutex;
 
 /// The revalidation interval of an entry whose directory is not watched, or has changed.
 pub(super) const REVALIDATE_AFTER: Duration = Duration::from_millis(10);
@@ -251,7 +252,7 @@ impl Cache {
 
 /// Entries are replaced as a whole, so a panic of another thread leaves no partial one.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    shard.lock()
 }
 
 impl Shard {

@@ -13,13 +13,14 @@
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use super::root::Root;
+use crate::sync::Mutex;
 
 /// Directories watched beneath one root; a user's limit is some thousand watches.
 const MAX_DIRECTORIES: usize = 1024;
@@ -111,7 +112,7 @@ impl DirectoryWatches {
     }
 
     fn table(&self) -> MutexGuard<'_, WatchTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 

@@ -6,12 +6,13 @@
 //! length.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, mpsc};
 
 use ::http::StatusCode;
 
 use crate::http::Response;
 use crate::panics::catch;
+use crate::sync::Mutex;
 
 /// A blocking job that makes a response. It runs on a helper thread and may wait for a disk, a lock or
 /// another server.
@@ -217,7 +218,7 @@ fn call(deferral: Deferral, request: &Arc<str>, deliver: Deliver) -> Option<(Out
 
 fn lock(state: &Mutex<Call>) -> MutexGuard<'_, Call> {
     // No code panics while it holds the lock.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock()
 }
 
 thread_local! {

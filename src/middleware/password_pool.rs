@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::credentials::Credentials;
 use super::fair_queue::FairQueue;
 use super::rate_limit::{Rate, RateExceeded, RateKey, RateTable};
 use crate::client_key::ClientKey;
+use crate::sync::Mutex;
 
 /// Concurrent verifications. One takes about 50 ms of processor time, so the limit is about 40 per
 /// second, half of that for one client. The helper threads stay available for files.
@@ -237,7 +238,7 @@ fn random_key() -> Option<[u8; 32]> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

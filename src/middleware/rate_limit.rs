@@ -11,7 +11,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use ::http::header::RETRY_AFTER;
@@ -21,6 +21,7 @@ use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, cors, error_page};
 use crate::site::Origin;
+use crate::sync::Mutex;
 
 /// A request rate with a burst: `10` (10 per second), `0.5` (one in two seconds), `10:50` (10 per
 /// second, up to 50 at once after a pause). Without the second number the burst is the rate, rounded
@@ -382,8 +383,7 @@ impl RateTable {
 
     fn with_bucket<T>(&self, key: RateKey, act: impl FnOnce(&mut Bucket) -> T) -> T {
         let at = self.hash_key.hash_one(key) as usize % self.buckets.len();
-        let bucket = self.buckets[at].lock();
-        act(&mut bucket.unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.buckets[at].lock())
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a site accepts as uploads, and what its uploads share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use super::temp_file::OverwritePolicy;
 use crate::files::permit::Semaphore;
 use crate::site::{Size, Upload};
+use crate::sync::Mutex;
 
 /// More than there are helper threads, each of which is occupied until its client has sent all.
 pub(super) const MAX_CONCURRENT_UPLOADS: usize = 64;
@@ -39,6 +40,6 @@ impl UploadPolicy {
     /// Locks the step from the last check of what exists to its replacement: of two requests with
     /// the same If-Match, the second one fails.
     pub(super) fn lock_saving(&self) -> MutexGuard<'_, ()> {
-        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.saving.lock()
     }
 }
