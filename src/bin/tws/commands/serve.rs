@@ -4,6 +4,8 @@
 //! start ([`Resources::open`]). Then privileges are dropped and the sandbox is entered, before there
 //! are other threads. Then the threads are started ([`Resources::start`]), and the main thread serves
 //! ([`RunningServer::serve`]).
+//!
+//! The file is long because the steps share what one of them opens and the next ones use.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
