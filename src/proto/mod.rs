@@ -4,10 +4,12 @@ pub(crate) mod body_sender;
 pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod h1;
+pub(crate) mod min_rate;
 pub(crate) mod record;
 pub(crate) mod request_head;
 pub(crate) mod segment;
 pub(crate) mod transfer;
+pub(crate) mod wait;
 
 use self::exchange::ExchangeId;
 use self::record::Record;

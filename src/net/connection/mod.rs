@@ -8,10 +8,8 @@
 //! The file is long because the driver is one loop: what it does for each action reads and sets the
 //! same readiness, wait and bandwidth.
 
-pub(crate) mod min_rate;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wait;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -39,8 +37,8 @@ use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::proto::record::Record;
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
+use crate::proto::wait::Wait;
 use crate::proto::{Action, CloseReason, Timer};
-use wait::Wait;
 
 /// Services the worker provides to a connection: request dispatch, thread pools, access log.
 pub(crate) trait Services {
