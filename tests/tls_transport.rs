@@ -528,13 +528,14 @@ fn incomplete_handshakes_are_evicted_at_connection_limit() {
         |server: Server| server.with_tls(tls),
     );
     let config = Arc::new(authority.client());
-    let mut silent: Vec<_> = (0..3).map(|_| server.client()).collect();
+    let silent: Vec<_> = (0..3).map(|_| server.client()).collect();
     eventually!(|| server.handle.connections() == 3);
     eventually!(|| {
         let client = TlsClient::connect(server.address, "a.test", &config);
         client.is_ok_and(|mut client| client.get("/").1 == b"hello\n")
     });
-    silent[0].expect_closed();
+    // Each event loop evicts its own oldest one, so which of them are closed is not determined.
+    eventually!(|| server.handle.connections() < silent.len());
 }
 
 /// A response that a client does not read yet is held back, and is not lost.
