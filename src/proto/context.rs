@@ -30,6 +30,9 @@ pub(crate) struct Context {
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
+    /// The bytes that the positions in `head` refer to, if they are in no buffer of the machine: the
+    /// decoded fields of an HTTP/2 request.
+    pub(crate) head_bytes: Vec<u8>,
 }
 
 /// The proxies whose forwarding fields are trusted, and which field they send.
@@ -96,6 +99,7 @@ impl Context {
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
+            head_bytes: Vec::new(),
         }
     }
 

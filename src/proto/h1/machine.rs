@@ -16,12 +16,12 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
-use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest, SendBody};
+use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest};
 use super::framing::{BodyFraming, Framing, Persistence};
-use super::head::{self, Expect, HeadInfo};
-use super::inbox::{Inbox, Scan, scan_head};
+use super::head::{self, HeadInfo};
+use super::head_scan::{Scan, scan_head};
 use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
-use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody, TOO_LARGE};
+use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody};
 use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
@@ -30,18 +30,18 @@ use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
 use crate::proto::context::{Context, DrainState, RecordMode};
-use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo};
+use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo, SendBody};
+use crate::proto::inbox::Inbox;
 use crate::proto::record::InFlightRecord;
+use crate::proto::request_rules::{
+    BODY_TOO_LARGE, Expect, INCOMPLETE_BODY, MAX_BUFFERED_STREAM_BYTES, TIMED_OUT,
+    UNKNOWN_EXPECTATION,
+};
 use crate::proto::segment::Segment;
 use crate::proto::transfer::TransferProgress;
 use crate::proto::{Action, CloseReason, Timer};
 
-/// A body of up to this length is received as a whole before its handler is called, even if the
-/// handler accepts a stream: the job that reads it never waits for the client.
-const MAX_BUFFERED_STREAM_BYTES: u64 = 64 * 1024;
-
 const INCOMPLETE_HEAD: Rejection = Rejection::bad_request("incomplete request head");
-const INCOMPLETE_BODY: Rejection = Rejection::bad_request("incomplete request body");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -299,7 +299,7 @@ impl Machine {
             body: RequestBody::new(decoder, continue_expected),
         });
         self.state = ConnectionState::Exchange(match info.expect {
-            Expect::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
+            Expect::Unknown => ExchangeState::Rejecting(request, UNKNOWN_EXPECTATION),
             Expect::None | Expect::Continue => ExchangeState::AwaitingAdmission(request),
         });
         None
@@ -332,7 +332,7 @@ impl Machine {
             Ok(BodyMode::Streamed { max, writer }) => {
                 request.body.max_bytes = usize::try_from(max).unwrap_or(usize::MAX);
                 match request.body.length() {
-                    Some(length) if length > max => ExchangeState::Rejecting(request, TOO_LARGE),
+                    Some(length) if length > max => ExchangeState::Rejecting(request, BODY_TOO_LARGE),
                     Some(..=MAX_BUFFERED_STREAM_BYTES) => ExchangeState::ReadingBody(request),
                     _ => ExchangeState::StreamPending(request, writer),
                 }
@@ -701,8 +701,6 @@ impl Machine {
 
     /// The time limit of the current [`timer`](Self::timer) has passed.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        const TIMED_OUT: Rejection =
-            Rejection::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
         let timer = self.timer();
         match (
             timer,
@@ -847,6 +845,6 @@ impl Machine {
 }
 
 fn asks_to_close(response: &Response) -> bool {
-    let value = response.headers().get(CONNECTION);
+    let value = response.field(&CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

@@ -30,7 +30,7 @@
 //! is answered before that (`Closing`), or fails (`BodyFailed`, and `Rejecting` when the handler's
 //! response has come).
 //!
-//! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`]. They are
+//! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`](super::inbox). They are
 //! written when no further request can be answered, when the outbox is full, or when a body that is
 //! not small, or is produced while it is sent, is queued. A state owns what only it needs; an idle
 //! machine owns no memory.
@@ -43,7 +43,7 @@ mod chunked;
 mod exchange;
 mod framing;
 mod head;
-mod inbox;
+mod head_scan;
 pub(crate) mod machine;
 pub(crate) mod outbox;
 
