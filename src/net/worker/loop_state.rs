@@ -99,7 +99,12 @@ impl LoopState {
     /// While the server drains, a further request is expected only for the grace period.
     pub(super) fn shorten_keep_alive(&mut self) {
         let grace = self.timeouts.idle_grace;
-        self.timeouts.keep_alive = self.timeouts.keep_alive.min(grace);
+        for keep_alive in [
+            &mut self.timeouts.keep_alive,
+            &mut self.timeouts.keep_alive_h2,
+        ] {
+            *keep_alive = grace.min(*keep_alive);
+        }
     }
 
     pub(super) fn on_exchange_event(
