@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod h1;
 pub(crate) mod min_rate;
+pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod request_head;
 pub(crate) mod segment;

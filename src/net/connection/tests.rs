@@ -93,7 +93,7 @@ impl Services for Always {
         BodyPolicy::Buffer { max: 0 }
     }
 
-    fn reject(&mut self, _: &Request<'_>, rejection: Rejection) -> Response {
+    fn reject(&mut self, _: ExchangeId, _: &Request<'_>, rejection: Rejection) -> Response {
         rejection.into()
     }
 

@@ -1,6 +1,6 @@
 //! The slots of a worker's connections, and what runs and schedules a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use mio::Token;
 
 use super::message::{ExchangeEvent, WorkerHandle};
 use super::services::WorkerServices;
-use super::settings::PreviousHandler;
+use super::previous_handlers::PreviousHandlers;
 use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
@@ -35,9 +35,7 @@ pub(super) struct LoopState {
     pub(super) timers: TimerWheel,
     pub(super) cx: Context,
     pub(super) handler: Arc<dyn Handler>,
-    /// The previous handler of connections whose request body it has admitted and that is still
-    /// being received.
-    pub(super) previous_handlers: HashMap<Token, PreviousHandler>,
+    pub(super) previous_handlers: PreviousHandlers,
     pub(super) pools: Pools,
     pub(super) access_log: Option<LogSender>,
 }
@@ -82,7 +80,7 @@ impl LoopState {
             timers: TimerWheel::new(Instant::now()),
             cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
             handler,
-            previous_handlers: HashMap::new(),
+            previous_handlers: PreviousHandlers::default(),
             pools,
             access_log,
         }
@@ -168,16 +166,11 @@ impl LoopState {
     }
 
     pub(super) fn drive(&mut self, slot: &mut Slot) -> Flow {
-        let previous_handler = if self.previous_handlers.is_empty() {
-            None
-        } else {
-            self.previous_handlers.remove(&slot.token)
-        };
         let mut services = WorkerServices {
             token: slot.token,
             worker: &self.handle,
             handler: &*self.handler,
-            previous_handler,
+            previous_handlers: self.previous_handlers.take(slot.token),
             pools: &self.pools,
             access_log: self.access_log.as_mut(),
         };
@@ -190,12 +183,8 @@ impl LoopState {
         let blocked = slot
             .connection
             .drive(&mut self.cx, &mut services, QUANTUM_BYTES);
-        // Kept unless it was called, or its request has ended.
-        if let Some(previous) = services.previous_handler
-            && slot.connection.is_admitted()
-        {
-            self.previous_handlers.insert(slot.token, previous);
-        }
+        let previous = services.previous_handlers;
+        self.previous_handlers.put_back(slot, previous);
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }

@@ -7,6 +7,7 @@
 
 mod loop_state;
 pub(crate) mod message;
+mod previous_handlers;
 pub(crate) mod services;
 pub(crate) mod settings;
 
@@ -239,7 +240,7 @@ impl Worker {
                 exchange,
                 event,
             } => self.visit(connection, |slot, state| {
-                if slot.connection.exchange() != exchange {
+                if !slot.connection.is_open(exchange) {
                     // The exchange has ended.
                     return Flow::Continue(());
                 }
@@ -294,13 +295,9 @@ impl Worker {
     fn reload(&mut self, config: RuntimeConfig) {
         let state = &mut self.state;
         let previous = std::mem::replace(&mut state.handler, config.handler);
-        let slots = self.slots.iter().map(|(_, slot)| slot);
-        for slot in slots.filter(|slot| slot.connection.is_admitted()) {
+        for (_, slot) in &self.slots {
             let keep = || config.reaper.keep(&previous);
-            state
-                .previous_handlers
-                .entry(slot.token)
-                .or_insert_with(keep);
+            state.previous_handlers.add(slot, keep);
         }
         config.reaper.reap(previous);
         state
@@ -441,7 +438,7 @@ mod tests {
         let _client = connect(&worker, &listener);
         worker.run_iteration(&mut buffers).expect("an iteration");
         let (_, slot) = worker.slots.iter().next().expect("a connection");
-        assert_eq!(slot.connection.exchange(), ExchangeId(0));
+        assert!(slot.connection.is_open(ExchangeId(0)));
         let reply_to = ReplyTo {
             mailbox: Arc::clone(&worker.state.handle.mailbox),
             connection: slot.token,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::Token;
 
 use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
-use super::settings::PreviousHandler;
+use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
 use crate::body::stream::{BodyProducer, BodySource, WriteBody};
 use crate::body::{BodyWriter, FileRange};
@@ -27,8 +27,8 @@ pub(crate) struct WorkerServices<'a> {
     pub(crate) token: Token,
     pub(crate) worker: &'a WorkerHandle,
     pub(crate) handler: &'a dyn Handler,
-    /// The handler that has admitted the body of the current request, if it has been replaced since.
-    pub(crate) previous_handler: Option<PreviousHandler>,
+    /// The handlers that have admitted the bodies of requests and were replaced since.
+    pub(crate) previous_handlers: ByExchange,
     pub(crate) pools: &'a Pools,
     pub(crate) access_log: Option<&'a mut LogSender>,
 }
@@ -46,7 +46,7 @@ impl WorkerServices<'_> {
 impl Services for WorkerServices<'_> {
     fn answer(&mut self, exchange: ExchangeId, request: &Request<'_>) -> Option<Response> {
         self.worker.stats.count_request();
-        let previous = self.previous_handler.take();
+        let previous = self.previous_handlers.take(exchange);
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
@@ -76,8 +76,13 @@ impl Services for WorkerServices<'_> {
             .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))))
     }
 
-    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let previous = self.previous_handler.take();
+    fn reject(
+        &mut self,
+        exchange: ExchangeId,
+        request: &Request<'_>,
+        rejection: Rejection,
+    ) -> Response {
+        let previous = self.previous_handlers.take(exchange);
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
