@@ -180,6 +180,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// Makes the close of the connection a reset, after a panic has left it in an unknown state.
+    pub(crate) fn abort(&mut self) {
+        self.transport.abort();
+    }
+
     /// Closes the connection at the end of the drain time.
     pub(crate) fn cut(&mut self) {
         self.protocol.on_lost(CloseReason::Drained);
@@ -360,6 +365,7 @@ impl<T: Transport> Connection<T> {
                     self.on_broken(&error);
                 }
             }
+            Action::Abort => self.transport.abort(),
             Action::Blocked => return ControlFlow::Break(Blocked::Handler),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }

@@ -181,6 +181,9 @@ impl Worker {
             }
             Err(Panicked) => {
                 log::error!("connection: a part of a response panicked; connection closed");
+                if let Some(slot) = self.slots.get_mut(key_of(token)) {
+                    slot.connection.abort();
+                }
                 self.remove(token);
             }
         }
