@@ -16,6 +16,7 @@ use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
 use crate::net::connection::{Blocked, Connection};
+use crate::net::event_loop::handle::Occupancy;
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
@@ -47,6 +48,8 @@ pub(super) struct Slot {
     /// The earliest tick at which the timer wheel reports this connection.
     pub(super) scheduled: Option<Tick>,
     pub(super) queue: QueueState,
+    /// As what the connection is counted.
+    pub(super) counted: Occupancy,
 }
 
 /// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
@@ -175,10 +178,10 @@ impl LoopState {
             access_log: self.access_log.as_mut(),
         };
         let throttled_until = slot.connection.throttled_until();
-        // Decrement the idle count before running, so that a client that has its response is never
-        // counted as idle.
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(-1);
+        // Before running, so that a client that has its response is never counted as idle for the
+        // request before.
+        if slot.counted == Occupancy::Idle {
+            self.count_as(slot, Occupancy::Busy);
         }
         let blocked = slot
             .connection
@@ -188,9 +191,7 @@ impl LoopState {
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(1);
-        }
+        self.count_as(slot, slot.connection.occupancy());
         match blocked {
             Blocked::Yield => {
                 self.schedule(slot);
@@ -203,6 +204,15 @@ impl LoopState {
             Blocked::Closed(_) => {}
         }
         Flow::Continue(())
+    }
+
+    /// Counts a connection as `occupancy` from now on.
+    pub(super) fn count_as(&self, slot: &mut Slot, occupancy: Occupancy) {
+        let before = std::mem::replace(&mut slot.counted, occupancy);
+        if before != occupancy {
+            self.handle.stats.count_occupancy(before, -1);
+            self.handle.stats.count_occupancy(occupancy, 1);
+        }
     }
 
     /// Makes the timer wheel report the connection no later than at its deadline.
