@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use mio::Token;
 
 use super::message::{ExchangeEvent, WorkerHandle};
+use super::pending_exchanges::PendingExchanges;
 use super::services::WorkerServices;
 use super::settings::PreviousHandler;
 use crate::access_log::LogSender;
@@ -39,6 +40,7 @@ pub(super) struct LoopState {
     /// being received.
     pub(super) previous_handlers: HashMap<Token, PreviousHandler>,
     pub(super) pools: Pools,
+    pub(super) pending: PendingExchanges,
     pub(super) access_log: Option<LogSender>,
 }
 
@@ -84,6 +86,7 @@ impl LoopState {
             handler,
             previous_handlers: HashMap::new(),
             pools,
+            pending: PendingExchanges::default(),
             access_log,
         }
     }
@@ -179,6 +182,7 @@ impl LoopState {
             handler: &*self.handler,
             previous_handler,
             pools: &self.pools,
+            pending: &mut self.pending,
             access_log: self.access_log.as_mut(),
         };
         let throttled_until = slot.connection.throttled_until();
@@ -199,8 +203,13 @@ impl LoopState {
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
-        if slot.connection.is_idle() {
+        let is_idle = slot.connection.is_idle();
+        if is_idle {
             self.handle.stats.count_idle(1);
+        }
+        if !self.pending.is_empty() {
+            let is_open = |id| !is_idle && slot.connection.exchange() == id;
+            self.pending.retain(slot.token, is_open);
         }
         match blocked {
             Blocked::Yield => {
