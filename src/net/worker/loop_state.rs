@@ -9,8 +9,9 @@ use std::time::{Instant, SystemTime};
 use mio::Token;
 
 use super::message::{ExchangeEvent, WorkerHandle};
-use super::services::WorkerServices;
+use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::PreviousHandlers;
+use super::services::WorkerServices;
 use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
@@ -38,6 +39,7 @@ pub(super) struct LoopState {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) previous_handlers: PreviousHandlers,
     pub(super) pools: Pools,
+    pub(super) pending: PendingExchanges,
     pub(super) access_log: Option<LogSender>,
 }
 
@@ -85,6 +87,7 @@ impl LoopState {
             handler,
             previous_handlers: PreviousHandlers::default(),
             pools,
+            pending: PendingExchanges::default(),
             access_log,
         }
     }
@@ -175,6 +178,7 @@ impl LoopState {
             handler: &*self.handler,
             previous_handlers: self.previous_handlers.take(slot.token),
             pools: &self.pools,
+            pending: &mut self.pending,
             access_log: self.access_log.as_mut(),
         };
         let throttled_until = slot.connection.throttled_until();
@@ -191,7 +195,13 @@ impl LoopState {
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
-        self.count_as(slot, slot.connection.occupancy());
+        let occupancy = slot.connection.occupancy();
+        self.count_as(slot, occupancy);
+        if !self.pending.is_empty() {
+            let is_idle = occupancy == Occupancy::Idle;
+            let is_open = |id| !is_idle && slot.connection.is_open(id);
+            self.pending.retain(slot.token, is_open);
+        }
         match blocked {
             Blocked::Yield => {
                 self.schedule(slot);

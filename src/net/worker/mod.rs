@@ -7,6 +7,7 @@
 
 mod loop_state;
 pub(crate) mod message;
+pub(crate) mod pending_exchanges;
 mod previous_handlers;
 pub(crate) mod services;
 pub(crate) mod settings;
@@ -206,6 +207,7 @@ impl Worker {
         if slot.is_some_and(|slot| slot.token == token) {
             let mut slot = self.slots.remove(key_of(token));
             self.state.count_as(&mut slot, Occupancy::Incomplete);
+            self.state.pending.retain(token, |_| false);
             drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
         }
@@ -403,6 +405,7 @@ mod tests {
     use crate::net::transport::listener::{Listener, ListenerAddress, V6};
     use crate::net::worker::message::{ExchangeEvent, ReplyTo};
     use crate::proto::exchange::ExchangeId;
+    use crate::sync::CancelFlag;
 
     fn worker() -> Worker {
         let config = Config::default();
@@ -448,6 +451,8 @@ mod tests {
             mailbox: Arc::clone(&worker.state.handle.mailbox),
             connection: slot.token,
             exchange: ExchangeId(1),
+            client: None,
+            cancelled: CancelFlag::default(),
         };
         reply_to.send(ExchangeEvent::Response(Response::text("late\n")));
         worker.run_iteration(&mut buffers).expect("an iteration");
