@@ -1,10 +1,11 @@
-//! A mutex and a condition variable without poisoning.
+//! A mutex and a condition variable without poisoning, and a flag that cancels work.
 //!
 //! The critical sections of this crate are short and leave their data consistent even if they panic,
 //! and panics of handlers are caught outside of them. A poisoned lock would only turn one panic into
 //! many, so these types ignore poisoning, as those of `parking_lot` do.
 
-use std::sync::{self, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{self, Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A [`std::sync::Mutex`] that ignores poisoning.
@@ -47,5 +48,22 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// Says that the result of some work is not needed any more. The clones share one flag: the exchange
+/// keeps one and its job another. One exchange has one flag, so that HTTP/2 can cancel a single stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Sets the flag for good. Work that has begun may check it; work that waits is not begun.
+    pub(crate) fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Returns whether [`cancel`](Self::cancel) was called.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }

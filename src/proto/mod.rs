@@ -50,6 +50,9 @@ pub(crate) enum Action {
     Log(Record),
     /// Close the sending side of the transport.
     ShutdownWrite,
+    /// Make the close of the transport, which follows, a reset: a response was cut off, and its client
+    /// would take the regular end of the connection for the end of the response.
+    Abort,
     /// Close the transport. Nothing follows.
     Close(CloseReason),
     /// Nothing, until something that was asked for is reported.

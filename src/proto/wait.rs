@@ -53,8 +53,12 @@ impl Wait {
 
     /// Returns true if the connection has waited for a request for longer than the grace period.
     pub(crate) fn is_idle_beyond_grace(&self, cx: &Context) -> bool {
-        self.timer == Timer::KeepAlive
-            && cx.now.saturating_duration_since(self.since) >= cx.idle_grace
+        self.timer == Timer::KeepAlive && self.is_beyond_grace(cx)
+    }
+
+    /// Returns true if the wait has lasted for longer than the grace period.
+    pub(crate) fn is_beyond_grace(&self, cx: &Context) -> bool {
+        cx.now.saturating_duration_since(self.since) >= cx.idle_grace
     }
 
     /// Returns when the wait ends; `None` if it may last.

@@ -19,6 +19,7 @@ use mio::Token;
 
 use super::bandwidth::limiter::Permit;
 use super::bandwidth::per_client::ClientSlot;
+use super::event_loop::handle::Occupancy;
 use super::observe::question::LoopSnapshot;
 use super::observe::report::{Activity, BlockedOn};
 use super::transport::{Received, Transport};
@@ -180,12 +181,17 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// Makes the close of the connection a reset, after a panic has left it in an unknown state.
+    pub(crate) fn abort(&mut self) {
+        self.transport.abort();
+    }
+
     /// Closes the connection at the end of the drain time.
     pub(crate) fn cut(&mut self) {
         self.protocol.on_lost(CloseReason::Drained);
     }
 
-    /// Closes the idle connection to make room for others.
+    /// Closes the connection to make room for others.
     pub(crate) fn evict(&mut self) {
         self.protocol.on_lost(CloseReason::Evicted);
     }
@@ -237,16 +243,27 @@ impl<T: Transport> Connection<T> {
         self.protocol.admitted()
     }
 
-    /// Returns true if the connection waits for a further request.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.wait.is_for_further_request() && self.throttled_until().is_none()
+    /// Returns whether the connection can be closed to make room for others.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        if self.throttled_until().is_some() {
+            return Occupancy::Busy;
+        }
+        match self.wait.timer() {
+            Timer::KeepAlive if self.wait.is_for_further_request() => Occupancy::Idle,
+            Timer::KeepAlive | Timer::Header | Timer::Linger => Occupancy::Incomplete,
+            // A minimum rate applies to these, or they wait for the handler.
+            Timer::Body | Timer::Send | Timer::Handler => Occupancy::Busy,
+        }
     }
 
-    /// Returns since when the connection waits for a request, if it does. A new connection counts as
-    /// idle only after the grace period.
-    pub(crate) fn idle_since(&self, cx: &Context) -> Option<Instant> {
-        let idle = self.wait.is_for_further_request() || self.wait.is_idle_beyond_grace(cx);
-        (idle && self.throttled_until().is_none()).then_some(self.wait.since())
+    /// Returns since when the connection waits, if it may be closed now to make room for others.
+    pub(crate) fn evictable_since(&self, cx: &Context) -> Option<Instant> {
+        let is_evictable = match self.occupancy() {
+            Occupancy::Busy => false,
+            Occupancy::Idle => true,
+            Occupancy::Incomplete => self.wait.is_beyond_grace(cx),
+        };
+        is_evictable.then_some(self.wait.since())
     }
 
     /// Adds what the connection is doing to a snapshot.
@@ -360,6 +377,7 @@ impl<T: Transport> Connection<T> {
                     self.on_broken(&error);
                 }
             }
+            Action::Abort => self.transport.abort(),
             Action::Blocked => return ControlFlow::Break(Blocked::Handler),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }

@@ -67,6 +67,8 @@ impl Transport for TestPeer {
         Ok(())
     }
 
+    fn abort(&mut self) {}
+
     fn unacknowledged(&self) -> Option<u32> {
         Some(self.unacknowledged)
     }

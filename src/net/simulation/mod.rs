@@ -545,6 +545,7 @@ impl Simulation {
             &self.services.exchanges,
             &self.services.records,
             reason,
+            wire.aborted,
         );
     }
 }

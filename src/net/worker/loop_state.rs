@@ -9,13 +9,15 @@ use std::time::{Instant, SystemTime};
 use mio::Token;
 
 use super::message::{ExchangeEvent, WorkerHandle};
-use super::services::WorkerServices;
+use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::PreviousHandlers;
+use super::services::WorkerServices;
 use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
 use crate::net::connection::{Blocked, Connection};
+use crate::net::event_loop::handle::Occupancy;
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
@@ -37,6 +39,7 @@ pub(super) struct LoopState {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) previous_handlers: PreviousHandlers,
     pub(super) pools: Pools,
+    pub(super) pending: PendingExchanges,
     pub(super) access_log: Option<LogSender>,
 }
 
@@ -47,6 +50,8 @@ pub(super) struct Slot {
     /// The earliest tick at which the timer wheel reports this connection.
     pub(super) scheduled: Option<Tick>,
     pub(super) queue: QueueState,
+    /// As what the connection is counted.
+    pub(super) counted: Occupancy,
 }
 
 /// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
@@ -82,6 +87,7 @@ impl LoopState {
             handler,
             previous_handlers: PreviousHandlers::default(),
             pools,
+            pending: PendingExchanges::default(),
             access_log,
         }
     }
@@ -177,13 +183,14 @@ impl LoopState {
             handler: &*self.handler,
             previous_handlers: self.previous_handlers.take(slot.token),
             pools: &self.pools,
+            pending: &mut self.pending,
             access_log: self.access_log.as_mut(),
         };
         let throttled_until = slot.connection.throttled_until();
-        // Decrement the idle count before running, so that a client that has its response is never
-        // counted as idle.
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(-1);
+        // Before running, so that a client that has its response is never counted as idle for the
+        // request before.
+        if slot.counted == Occupancy::Idle {
+            self.count_as(slot, Occupancy::Busy);
         }
         let blocked = slot
             .connection
@@ -193,8 +200,12 @@ impl LoopState {
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(1);
+        let occupancy = slot.connection.occupancy();
+        self.count_as(slot, occupancy);
+        if !self.pending.is_empty() {
+            let is_idle = occupancy == Occupancy::Idle;
+            let is_open = |id| !is_idle && slot.connection.is_open(id);
+            self.pending.retain(slot.token, is_open);
         }
         match blocked {
             Blocked::Yield => {
@@ -208,6 +219,15 @@ impl LoopState {
             Blocked::Closed(_) => {}
         }
         Flow::Continue(())
+    }
+
+    /// Counts a connection as `occupancy` from now on.
+    pub(super) fn count_as(&self, slot: &mut Slot, occupancy: Occupancy) {
+        let before = std::mem::replace(&mut slot.counted, occupancy);
+        if before != occupancy {
+            self.handle.stats.count_occupancy(before, -1);
+            self.handle.stats.count_occupancy(occupancy, 1);
+        }
     }
 
     /// Makes the timer wheel report the connection no later than at its deadline.

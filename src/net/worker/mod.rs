@@ -7,6 +7,7 @@
 
 mod loop_state;
 pub(crate) mod message;
+pub(crate) mod pending_exchanges;
 mod previous_handlers;
 pub(crate) mod services;
 pub(crate) mod settings;
@@ -22,7 +23,7 @@ use slab::Slab;
 
 use super::blocking::Pools;
 use super::connection::{Connection, Readiness};
-use super::event_loop::handle::LoopParts;
+use super::event_loop::handle::{LoopParts, Occupancy};
 use super::event_loop::timer_wheel::Tick;
 use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
 use super::observe::question::{SnapshotKind, SnapshotRequest};
@@ -181,6 +182,9 @@ impl Worker {
             }
             Err(Panicked) => {
                 log::error!("connection: a part of a response panicked; connection closed");
+                if let Some(slot) = self.slots.get_mut(key_of(token)) {
+                    slot.connection.abort();
+                }
                 self.remove(token);
             }
         }
@@ -201,7 +205,9 @@ impl Worker {
     fn remove(&mut self, token: Token) {
         let slot = self.slots.get(key_of(token));
         if slot.is_some_and(|slot| slot.token == token) {
-            let slot = self.slots.remove(key_of(token));
+            let mut slot = self.slots.remove(key_of(token));
+            self.state.count_as(&mut slot, Occupancy::Incomplete);
+            self.state.pending.retain(token, |_| false);
             drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
         }
@@ -276,6 +282,7 @@ impl Worker {
             token,
             scheduled: None,
             queue: QueueState::NotQueued,
+            counted: Occupancy::Incomplete,
         });
         self.visit(token, |slot, state| state.drive(slot));
     }
@@ -324,25 +331,25 @@ impl Worker {
         request.reply(snapshot);
     }
 
-    /// Closes up to `count` idle connections, the longest idle first.
+    /// Closes up to `count` idle or incomplete connections, those that have waited longest first.
     fn evict(&mut self, count: usize) {
         let cx = &self.state.cx;
-        let idle = |slot: &Slot| Some((slot.connection.idle_since(cx)?, slot.token));
-        let mut idle: Vec<_> = self
+        let evictable = |slot: &Slot| Some((slot.connection.evictable_since(cx)?, slot.token));
+        let mut evictable: Vec<_> = self
             .slots
             .iter()
-            .filter_map(|(_, slot)| idle(slot))
+            .filter_map(|(_, slot)| evictable(slot))
             .collect();
-        if idle.len() > count {
-            idle.select_nth_unstable(count);
-            idle.truncate(count);
+        if evictable.len() > count {
+            evictable.select_nth_unstable(count);
+            evictable.truncate(count);
         }
-        for (since, token) in idle {
+        for (since, token) in evictable {
             self.visit(token, |slot, state| {
                 slot.connection.mark_ready();
                 state.drive(slot)?;
                 // A request may have arrived in the meantime.
-                if slot.connection.idle_since(&state.cx) != Some(since) {
+                if slot.connection.evictable_since(&state.cx) != Some(since) {
                     return Flow::Continue(());
                 }
                 slot.connection.evict();
@@ -398,6 +405,7 @@ mod tests {
     use crate::net::transport::listener::{Listener, ListenerAddress, V6};
     use crate::net::worker::message::{ExchangeEvent, ReplyTo};
     use crate::proto::exchange::ExchangeId;
+    use crate::sync::CancelFlag;
 
     fn worker() -> Worker {
         let config = Config::default();
@@ -443,6 +451,8 @@ mod tests {
             mailbox: Arc::clone(&worker.state.handle.mailbox),
             connection: slot.token,
             exchange: ExchangeId(1),
+            client: None,
+            cancelled: CancelFlag::default(),
         };
         reply_to.send(ExchangeEvent::Response(Response::text("late\n")));
         worker.run_iteration(&mut buffers).expect("an iteration");

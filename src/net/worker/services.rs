@@ -8,12 +8,14 @@ use std::time::Instant;
 use mio::Token;
 
 use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
+use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
 use crate::body::stream::{BodyProducer, BodySource, WriteBody};
 use crate::body::{BodyWriter, FileRange};
+use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Job, Outcome, Settled};
-use crate::http::{Rejection, Request, Response};
+use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
 use crate::net::blocking::{Pools, body_writer};
@@ -30,16 +32,26 @@ pub(crate) struct WorkerServices<'a> {
     /// The handlers that have admitted the bodies of requests and were replaced since.
     pub(crate) previous_handlers: ByExchange,
     pub(crate) pools: &'a Pools,
+    pub(crate) pending: &'a mut PendingExchanges,
     pub(crate) access_log: Option<&'a mut LogSender>,
 }
 
 impl WorkerServices<'_> {
-    fn reply_to(&self, exchange: ExchangeId) -> ReplyTo {
+    fn reply_to(&mut self, exchange: ExchangeId) -> ReplyTo {
+        let pending = self.pending.get(self.token, exchange);
         ReplyTo {
             mailbox: self.worker.mailbox.clone(),
             connection: self.token,
             exchange,
+            client: pending.client,
+            cancelled: pending.cancelled.clone(),
         }
+    }
+
+    /// Notes the client of an exchange that other threads will work for.
+    fn set_client(&mut self, exchange: ExchangeId, request: &Request<'_>) {
+        let client = ClientKey::of(request.client_addr().ip());
+        self.pending.get(self.token, exchange).client = client;
     }
 }
 
@@ -51,8 +63,14 @@ impl Services for WorkerServices<'_> {
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
-            Ok(Outcome::Ready(response)) => Some(response),
+            Ok(Outcome::Ready(response)) => {
+                if matches!(response.body(), Body::File(_) | Body::Stream(_)) {
+                    self.set_client(exchange, request);
+                }
+                Some(response)
+            }
             Ok(outcome) => {
+                self.set_client(exchange, request);
                 let pending = PendingReply {
                     // Reading from a client takes as long as the client does.
                     pool: if request.is_streamed() {
@@ -99,7 +117,8 @@ impl Services for WorkerServices<'_> {
         match probe_page_cache(&range, now) {
             ProbeResult::Resident(bytes) => Some(bytes),
             ProbeResult::NotResident => {
-                self.pools.disks.read(range, self.reply_to(exchange));
+                let reply_to = self.reply_to(exchange);
+                self.pools.disks.read(range, reply_to);
                 None
             }
         }
