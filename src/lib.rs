@@ -242,7 +242,7 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
+pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
