@@ -242,7 +242,7 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
+pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };

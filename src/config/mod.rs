@@ -285,6 +285,12 @@ pub struct Timeouts {
     /// server shuts down: since it was accepted, or since its last response. Its next request may
     /// already be in transit, and closing would lose it.
     pub idle_grace: Duration,
+    /// How long the response of a handler, or the next part of a body that is produced, is waited for
+    /// after the client has closed its sending side. Such a client has either disconnected or still
+    /// reads, as `nc -N` does, and only a write shows which. After this time without a byte in either
+    /// direction it counts as disconnected: the exchange is cancelled and recorded with the status 499. A
+    /// reset, and the end of a Unix socket's connection, are a disconnect at once.
+    pub half_closed: Duration,
     /// The time to wait for the client to close after the last response of a connection, in total.
     pub linger: Duration,
     /// The time that running requests may take at shutdown before their connections are closed.
@@ -301,6 +307,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(10),
             keep_alive_h2: Duration::from_secs(60),
             idle_grace: Duration::from_millis(500),
+            half_closed: Duration::from_secs(10),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }

@@ -106,4 +106,7 @@ pub(crate) enum Timer {
     Linger,
     /// The handler, a producer or a disk, without a limit.
     Handler,
+    /// The same, while the peer has closed its sending side and may be gone; from the last byte that
+    /// was sent or received on.
+    HalfClosed,
 }

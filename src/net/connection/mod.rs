@@ -109,6 +109,8 @@ pub(crate) struct Connection<T> {
     protocol: Protocol,
     readiness: Readiness,
     wait: Wait,
+    /// The peer has disconnected in both directions.
+    hung_up: bool,
     /// Its place among the connections of its client, and its bandwidth limit.
     client_slot: ClientSlot,
 }
@@ -130,6 +132,7 @@ impl<T: Transport> Connection<T> {
                 read_closed: false,
             },
             wait: Wait::for_first_request(now),
+            hung_up: false,
             client_slot,
         }
     }
@@ -142,8 +145,9 @@ impl<T: Transport> Connection<T> {
     }
 
     /// The peer has disconnected in both directions. The connection must detect that at once, even
-    /// if it is throttled.
+    /// if it is throttled or waits for a handler.
     pub(crate) fn on_hang_up(&mut self) {
+        self.hung_up = true;
         self.client_slot.unlimit();
     }
 
@@ -173,8 +177,9 @@ impl<T: Transport> Connection<T> {
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        if self.transport.holds_back() {
-            // Whatever the machine waits for, it is the peer that does not take its response.
+        let is_half_closed = self.wait.timer() == Timer::HalfClosed;
+        if is_half_closed || self.transport.holds_back() {
+            // Whatever the machine waits for, the peer is gone or does not take its response.
             self.protocol.on_lost(CloseReason::TimedOut);
         } else {
             self.protocol.on_timeout(cx);
@@ -250,7 +255,9 @@ impl<T: Transport> Connection<T> {
         }
         match self.wait.timer() {
             Timer::KeepAlive if self.wait.is_for_further_request() => Occupancy::Idle,
-            Timer::KeepAlive | Timer::Header | Timer::Linger => Occupancy::Incomplete,
+            Timer::KeepAlive | Timer::Header | Timer::Linger | Timer::HalfClosed => {
+                Occupancy::Incomplete
+            }
             // A minimum rate applies to these, or they wait for the handler.
             Timer::Body | Timer::Send | Timer::Handler => Occupancy::Busy,
         }
@@ -275,7 +282,7 @@ impl<T: Transport> Connection<T> {
             Timer::KeepAlive => Activity::Idle,
             Timer::Header => Activity::Head,
             Timer::Body => Activity::Content,
-            Timer::Handler => Activity::Handler,
+            Timer::Handler | Timer::HalfClosed => Activity::Handler,
             Timer::Send => Activity::Sending,
             Timer::Linger => Activity::Lingering,
         });
@@ -378,6 +385,8 @@ impl<T: Transport> Connection<T> {
                 }
             }
             Action::Abort => self.transport.abort(),
+            // What it waits for is of no use any more.
+            Action::Blocked if self.hung_up => self.protocol.on_lost(CloseReason::Broken),
             Action::Blocked => return ControlFlow::Break(Blocked::Handler),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }
@@ -417,6 +426,7 @@ impl<T: Transport> Connection<T> {
         }
         let count = match self.transport.recv(self.protocol.read_buf(cx)) {
             Ok(Received::Eof) => {
+                self.readiness.read_closed = true;
                 self.protocol.on_eof();
                 return ControlFlow::Continue(());
             }
@@ -477,10 +487,10 @@ impl<T: Transport> Connection<T> {
     }
 
     fn update_wait(&mut self, moved: &Moved, cx: &Context) {
-        let timer = if self.transport.holds_back() {
-            Timer::Send
-        } else {
-            self.protocol.timer()
+        let timer = match self.protocol.timer() {
+            _ if self.transport.holds_back() => Timer::Send,
+            Timer::Handler if self.readiness.read_closed => Timer::HalfClosed,
+            timer => timer,
         };
         let exchange = self.protocol.waiting_exchange();
         self.wait

@@ -2,7 +2,6 @@
 //! access log. Results of the thread pools arrive as messages to the worker.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Token;
@@ -11,10 +10,10 @@ use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
 use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
-use crate::body::stream::{BodyProducer, BodySource, WriteBody};
-use crate::body::{BodyWriter, FileRange};
+use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
+use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
-use crate::handler::{BodyPolicy, Handler, Job, Outcome, Settled};
+use crate::handler::{BodyPolicy, Handler, Job, Outcome, ResponderContext, Settled};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
@@ -173,8 +172,9 @@ impl PendingReply {
         match outcome.settled() {
             Ok(settled) => self.deliver_settled(settled),
             Err(deferral) => {
-                let request = Arc::from(&*self.request);
-                deferral.settle(&request, move |settled| self.deliver_settled(settled));
+                let cancellation = Cancellation::new(self.reply_to.cancelled.clone());
+                let context = ResponderContext::new(&*self.request, cancellation);
+                deferral.settle(&context, move |settled| self.deliver_settled(settled));
             }
         }
     }
@@ -215,7 +215,7 @@ fn handler_panicked(request: &str) -> Response {
 /// Pulls the next chunk. A producer that has reached its end is dropped here.
 fn next_chunk(mut producer: Box<dyn BodyProducer>) -> BodyChunk {
     let pull = move || {
-        let chunk = producer.next_piece()?;
+        let chunk = next_non_empty_piece(&mut *producer)?;
         Ok(chunk.map(|bytes| (bytes, BodySource::Producer(producer))))
     };
     catch(pull).unwrap_or_else(|Panicked| Err(io::Error::other("its producer panicked")))
