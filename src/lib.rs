@@ -242,8 +242,10 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
-pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
+pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
+pub use config::{
+    Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
+};
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;

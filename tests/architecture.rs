@@ -34,6 +34,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("proto::h1", 31),
     ("proto::h2", 31),
     ("proto::h2::hpack", 31),
+    ("proto::protocol", 32),
     ("site", 30),
     ("access_log", 40),
     ("middleware", 40),

@@ -1,7 +1,7 @@
 //! Tests of handlers on a server: streamed bodies in both directions, blocking jobs, panics, limits
 //! and shutdown.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -371,6 +371,46 @@ fn failing_body_writer_truncates_response() {
             "{path}: the end of a content"
         );
     }
+}
+
+/// A client of HTTP/1.0 takes the end of the connection for the end of the body, or may.
+#[test]
+fn http10_response_that_breaks_off_is_reset() {
+    let file = tempfile::tempfile().expect("create temporary file");
+    file.set_len(100_000).expect("set file length");
+    let file = Arc::new(file);
+    let handler = move |request: &Request<'_>| {
+        let path = request.path().to_owned();
+        let body = match &*path {
+            "/file" => Body::File(FileRange::new(Arc::clone(&file), 0, 200_000)),
+            "/producer" => Body::Stream(BodyStream::produced(|| {
+                Err(std::io::Error::other("on purpose"))
+            })),
+            "/length" => {
+                let stream = BodyStream::written(|out| out.write_all(b"some"));
+                Body::Stream(stream.with_length(100))
+            }
+            _ => Body::Stream(BodyStream::written(move |out| {
+                out.write_all(b"some")?;
+                assert_ne!(path, "/panic", "on purpose");
+                match &*path {
+                    "/error" => Err(std::io::Error::other("on purpose")),
+                    _ => Ok(()),
+                }
+            })),
+        };
+        Response::new(StatusCode::OK).with_body(body)
+    };
+    let server = TestServer::start(handler);
+    let end = |path: &str| {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        client.rest().map_err(|error| error.kind())
+    };
+    for path in ["/file", "/producer", "/length", "/panic", "/error"] {
+        assert_eq!(end(path), Err(ErrorKind::ConnectionReset), "{path}");
+    }
+    assert!(end("/complete").is_ok_and(|response| response.ends_with(b"some")));
 }
 
 /// The log line names the request only if requests are recorded, as with an observer.

@@ -6,7 +6,7 @@ pub(crate) mod router;
 
 use std::fmt;
 
-pub(crate) use outcome::Settled;
+pub(crate) use outcome::{ResponderContext, Settled};
 pub use outcome::{Deferral, Job, Outcome, Responder};
 
 use crate::http::{Rejection, Request, Response};

@@ -3,10 +3,12 @@
 pub(crate) mod body_sender;
 pub(crate) mod context;
 pub(crate) mod exchange;
+pub(crate) mod file_read;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod inbox;
 pub(crate) mod min_rate;
+pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod request_head;
 pub(crate) mod request_rules;
@@ -37,16 +39,40 @@ pub(crate) enum Action {
     Reject(ExchangeId, Rejection),
     /// Bring the beginning of the file range into memory and report the result, now or later.
     ProbeFile(ExchangeId, FileRange),
+    /// Read bytes of a file into the machine's buffer without waiting for a disk, and report the result
+    /// before the next action. After [`NotResident`](file_read::FileBytes::NotResident) the machine
+    /// returns [`ProbeFile`](Self::ProbeFile).
+    ReadFile(ExchangeId),
     /// Have the next chunk of a response body produced and report it, now or later.
     PullBody(ExchangeId, BodySource),
+    /// Nothing that is still to come for this exchange is of use: its client has cancelled it.
+    Cancel(ExchangeId),
+    /// Replace the machine by one for HTTP/2: the input begins with its preface.
+    Switch,
     /// Record this.
     Log(Record),
     /// Close the sending side of the transport.
     ShutdownWrite,
+    /// Make the close of the transport, which follows, a reset: a response was cut off, and its client
+    /// would take the regular end of the connection for the end of the response.
+    Abort,
     /// Close the transport. Nothing follows.
     Close(CloseReason),
     /// Nothing, until something that was asked for is reported.
     Blocked,
+}
+
+/// What a machine may ask for. A machine with one exchange at a time ignores it: it asks for one thing
+/// only, and the driver waits until that is possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// The transport may have input. If false, the machine does not return [`Action::Read`].
+    pub(crate) readable: bool,
+    /// The transport may take output. If false, the machine does not return [`Action::Write`].
+    pub(crate) writable: bool,
+    /// How many bytes of large bodies may be added to the output. 0 leaves only what comes before the
+    /// large bodies of other connections: control frames, heads and small bodies.
+    pub(crate) max_bulk_bytes: usize,
 }
 
 /// Why a TCP connection ended.
@@ -83,4 +109,7 @@ pub(crate) enum Timer {
     Linger,
     /// The handler, a producer or a disk, without a limit.
     Handler,
+    /// The same, while the peer has closed its sending side and may be gone; from the last byte that
+    /// was sent or received on.
+    HalfClosed,
 }

@@ -67,6 +67,8 @@ impl Transport for TestPeer {
         Ok(())
     }
 
+    fn abort(&mut self) {}
+
     fn unacknowledged(&self) -> Option<u32> {
         Some(self.unacknowledged)
     }
@@ -93,7 +95,7 @@ impl Services for Always {
         BodyPolicy::Buffer { max: 0 }
     }
 
-    fn reject(&mut self, _: &Request<'_>, rejection: Rejection) -> Response {
+    fn reject(&mut self, _: ExchangeId, _: &Request<'_>, rejection: Rejection) -> Response {
         rejection.into()
     }
 

@@ -21,6 +21,15 @@ pub(crate) enum AnyTransport {
 }
 
 impl AnyTransport {
+    /// Returns true if the client has selected HTTP/2 in the TLS handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_http2(),
+        }
+    }
+
     pub(crate) fn scheme(&self) -> Scheme {
         match self {
             Self::Plain(_) => Scheme::Http,
@@ -62,6 +71,10 @@ impl Transport for AnyTransport {
         delegate!(self, inner => inner.shutdown_write())
     }
 
+    fn abort(&mut self) {
+        delegate!(self, inner => inner.abort());
+    }
+
     fn unacknowledged(&self) -> Option<u32> {
         delegate!(self, inner => inner.unacknowledged())
     }
@@ -72,6 +85,14 @@ impl Transport for AnyTransport {
 
     fn flush(&mut self) -> io::Result<()> {
         delegate!(self, inner => inner.flush())
+    }
+
+    fn limit_unsent(&self, bytes: u32) {
+        delegate!(self, inner => inner.limit_unsent(bytes));
+    }
+
+    fn is_misdirected(&self, host: &str) -> bool {
+        delegate!(self, inner => inner.is_misdirected(host))
     }
 }
 

@@ -15,6 +15,7 @@ use rustls::ServerConnection;
 
 use super::socket::Socket;
 use super::{More, Received, Transport};
+use crate::tls::{ServedCertificate, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
 const PORTION_BYTES: usize = 64 * 1024;
@@ -36,6 +37,8 @@ pub(crate) struct TlsStream {
     more: More,
     /// Whether the socket may have unread bytes.
     input: TlsInput,
+    /// The certificate, if the client has requested a name.
+    served: Option<ServedCertificate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,11 @@ enum TlsInput {
 }
 
 impl TlsStream {
-    pub(crate) fn new(socket: Socket, mut session: ServerConnection) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        mut session: ServerConnection,
+        served: Option<ServedCertificate>,
+    ) -> Self {
         // Portions limit the buffer already, and rustls' limit could split one.
         session.set_buffer_limit(None);
         Self {
@@ -63,7 +70,13 @@ impl TlsStream {
             unflushed: 0,
             more: More::Last,
             input: TlsInput::MayHaveMore,
+            served,
         }
+    }
+
+    /// Returns true if the client has selected HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        is_http2(&self.session)
     }
 
     /// Moves decrypted bytes to `buffer`, within its capacity; `None` if there are none.
@@ -209,6 +222,11 @@ impl Transport for TlsStream {
         self.write_out()
     }
 
+    fn abort(&mut self) {
+        self.output = Output::Closed;
+        self.socket.abort();
+    }
+
     fn unacknowledged(&self) -> Option<u32> {
         Some(self.socket.unacknowledged()?.saturating_add(self.unflushed))
     }
@@ -227,6 +245,15 @@ impl Transport for TlsStream {
             self.socket.shutdown_write()?;
         }
         Ok(())
+    }
+
+    fn limit_unsent(&self, bytes: u32) {
+        self.socket.limit_unsent(bytes);
+    }
+
+    fn is_misdirected(&self, host: &str) -> bool {
+        let served = self.served.as_ref();
+        served.is_some_and(|served| served.is_misdirected(host))
     }
 }
 
