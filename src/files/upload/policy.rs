@@ -3,7 +3,7 @@
 use std::sync::MutexGuard;
 
 use super::temp_file::OverwritePolicy;
-use crate::files::permit::Semaphore;
+use crate::semaphore::Semaphore;
 use crate::site::{Size, Upload};
 use crate::sync::Mutex;
 

@@ -127,7 +127,10 @@ impl LoopState {
     ) -> Flow {
         let connection = &mut slot.connection;
         match event {
-            ExchangeEvent::Response(response) => connection.on_response(id, response, &mut self.cx),
+            ExchangeEvent::Response(response) => {
+                let response = self.pools.reserve_for_body(response);
+                connection.on_response(id, response, &mut self.cx);
+            }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
             ExchangeEvent::FileRead(resident) => {
