@@ -109,8 +109,6 @@ pub(crate) struct Connection<T> {
     protocol: Protocol,
     readiness: Readiness,
     wait: Wait,
-    /// The peer has disconnected in both directions.
-    hung_up: bool,
     /// Its place among the connections of its client, and its bandwidth limit.
     client_slot: ClientSlot,
 }
@@ -132,7 +130,6 @@ impl<T: Transport> Connection<T> {
                 read_closed: false,
             },
             wait: Wait::for_first_request(now),
-            hung_up: false,
             client_slot,
         }
     }
@@ -147,8 +144,10 @@ impl<T: Transport> Connection<T> {
     /// The peer has disconnected in both directions. The connection must detect that at once, even
     /// if it is throttled or waits for a handler.
     pub(crate) fn on_hang_up(&mut self) {
-        self.hung_up = true;
         self.client_slot.unlimit();
+        if let Timer::Handler | Timer::HalfClosed = self.wait.timer() {
+            self.protocol.on_lost(CloseReason::Broken);
+        }
     }
 
     /// The response that a job has made. Ignored if the exchange has ended, like the other answers.
@@ -385,8 +384,6 @@ impl<T: Transport> Connection<T> {
                 }
             }
             Action::Abort => self.transport.abort(),
-            // What it waits for is of no use any more.
-            Action::Blocked if self.hung_up => self.protocol.on_lost(CloseReason::Broken),
             Action::Blocked => return ControlFlow::Break(Blocked::Handler),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }

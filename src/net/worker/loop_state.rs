@@ -17,7 +17,7 @@ use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
 use crate::net::connection::{Blocked, Connection};
-use crate::net::event_loop::handle::Occupancy;
+use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
@@ -52,6 +52,17 @@ pub(super) struct Slot {
     pub(super) queue: QueueState,
     /// As what the connection is counted.
     pub(super) counted: Occupancy,
+}
+
+impl Slot {
+    /// Counts the connection as `occupancy` from now on.
+    pub(super) fn count_as(&mut self, occupancy: Occupancy, stats: &LoopStats) {
+        let before = std::mem::replace(&mut self.counted, occupancy);
+        if before != occupancy {
+            stats.count_occupancy(before, -1);
+            stats.count_occupancy(occupancy, 1);
+        }
+    }
 }
 
 /// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
@@ -121,7 +132,10 @@ impl LoopState {
     ) -> Flow {
         let connection = &mut slot.connection;
         match event {
-            ExchangeEvent::Response(response) => connection.on_response(id, response, &mut self.cx),
+            ExchangeEvent::Response(response) => {
+                let response = self.pools.reserve_for_body(response);
+                connection.on_response(id, response, &mut self.cx);
+            }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
             ExchangeEvent::FileRead(resident) => {
@@ -189,8 +203,9 @@ impl LoopState {
         let throttled_until = slot.connection.throttled_until();
         // Before running, so that a client that has its response is never counted as idle for the
         // request before.
+        let stats = &self.handle.stats;
         if slot.counted == Occupancy::Idle {
-            self.count_as(slot, Occupancy::Busy);
+            slot.count_as(Occupancy::Busy, stats);
         }
         let blocked = slot
             .connection
@@ -201,7 +216,7 @@ impl LoopState {
             return Flow::Break(reason);
         }
         let occupancy = slot.connection.occupancy();
-        self.count_as(slot, occupancy);
+        slot.count_as(occupancy, stats);
         if !self.pending.is_empty() {
             let is_idle = occupancy == Occupancy::Idle;
             let is_open = |id| !is_idle && slot.connection.is_open(id);
@@ -219,15 +234,6 @@ impl LoopState {
             Blocked::Closed(_) => {}
         }
         Flow::Continue(())
-    }
-
-    /// Counts a connection as `occupancy` from now on.
-    pub(super) fn count_as(&self, slot: &mut Slot, occupancy: Occupancy) {
-        let before = std::mem::replace(&mut slot.counted, occupancy);
-        if before != occupancy {
-            self.handle.stats.count_occupancy(before, -1);
-            self.handle.stats.count_occupancy(occupancy, 1);
-        }
     }
 
     /// Makes the timer wheel report the connection no later than at its deadline.

@@ -206,7 +206,7 @@ impl Worker {
         let slot = self.slots.get(key_of(token));
         if slot.is_some_and(|slot| slot.token == token) {
             let mut slot = self.slots.remove(key_of(token));
-            self.state.count_as(&mut slot, Occupancy::Incomplete);
+            slot.count_as(Occupancy::Incomplete, &self.state.handle.stats);
             self.state.pending.retain(token, |_| false);
             drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
