@@ -80,3 +80,8 @@ impl<'a> Fields<'a> {
         Fields::new(&self.bytes, &self.spans)
     }
 }
+
+/// `tchar` of RFC 9110 §5.6.2.
+pub(crate) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

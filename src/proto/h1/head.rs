@@ -193,7 +193,7 @@ pub(crate) fn check_first_byte(byte: u8) -> Result<(), Rejection> {
     const TLS_HANDSHAKE: u8 = 0x16;
     match byte {
         TLS_HANDSHAKE => Err(Rejection::bad_request("TLS handshake on a plain HTTP port")),
-        byte if super::chunked::is_token_char(byte) => Ok(()),
+        byte if crate::http::fields::is_token_char(byte) => Ok(()),
         _ => Err(Rejection::bad_request("not an HTTP request")),
     }
 }

@@ -148,7 +148,7 @@ proptest! {
         let fields = Fields::new(bytes, &head.spans);
         for (name, value) in fields.iter() {
             let line = lines.next().expect("a line for each field");
-            prop_assert!(name.bytes().all(crate::proto::h1::chunked::is_token_char));
+            prop_assert!(name.bytes().all(crate::http::fields::is_token_char));
             let rest = line.strip_prefix(name.as_bytes());
             prop_assert!(rest.is_some_and(|rest| rest.starts_with(b":")));
             prop_assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f));
