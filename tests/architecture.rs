@@ -32,6 +32,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("handler", 30),
     ("proto", 30),
     ("proto::h1", 31),
+    ("proto::h2", 31),
     ("site", 30),
     ("access_log", 40),
     ("middleware", 40),

@@ -4,6 +4,7 @@ pub(crate) mod body_sender;
 pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod h1;
+pub(crate) mod h2;
 pub(crate) mod min_rate;
 pub(crate) mod record;
 pub(crate) mod request_head;
