@@ -4,4 +4,5 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod error_code;
+pub(crate) mod flow;
 pub(crate) mod frame;
