@@ -6,3 +6,4 @@
 pub(crate) mod error_code;
 pub(crate) mod flow;
 pub(crate) mod frame;
+pub(crate) mod settings;
