@@ -6,4 +6,5 @@
 pub(crate) mod error_code;
 pub(crate) mod flow;
 pub(crate) mod frame;
+pub(crate) mod priority;
 pub(crate) mod settings;
