@@ -7,4 +7,5 @@ pub(crate) mod error_code;
 pub(crate) mod flow;
 pub(crate) mod frame;
 pub(crate) mod priority;
+pub(crate) mod scheduler;
 pub(crate) mod settings;
