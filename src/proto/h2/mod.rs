@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod error_code;
+pub(crate) mod flood;
 pub(crate) mod flow;
 pub(crate) mod frame;
 pub(crate) mod priority;
