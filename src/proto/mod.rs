@@ -22,6 +22,9 @@ use crate::body::FileRange;
 use crate::body::stream::BodySource;
 use crate::http::Rejection;
 
+/// The connection preface of an HTTP/2 client (RFC 9113 §3.4).
+pub(crate) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What the driver of a protocol machine must do next. It borrows nothing: what an action is about,
 /// the machine lends when it is asked for it.
 #[derive(Debug)]

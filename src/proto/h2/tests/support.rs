@@ -1,0 +1,586 @@
+//! A client and a driver without a transport.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::body::BodyWriter;
+use crate::body::FileRange;
+use crate::body::file_range::Resident;
+use crate::body::stream::BodySource;
+use crate::config::{Config, Timeouts};
+use crate::http::forwarded::ClientInfo;
+use crate::http::{Rejection, Request, Response};
+use crate::proto::context::{Context, RecordMode};
+use crate::proto::exchange::{BodyMode, ExchangeId};
+use crate::proto::file_read::FileBytes;
+use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::h2::hpack::{self, Budget, DecodedFields, Decoder};
+use crate::proto::h2::machine::Machine;
+use crate::proto::record::Record;
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Ready};
+
+pub(super) const END_STREAM: u8 = 0x1;
+pub(super) const ACK: u8 = 0x1;
+pub(super) const END_HEADERS: u8 = 0x4;
+pub(super) const PADDED: u8 = 0x8;
+
+pub(super) const DATA: u8 = 0x0;
+pub(super) const HEADERS: u8 = 0x1;
+pub(super) const PRIORITY: u8 = 0x2;
+pub(super) const RST_STREAM: u8 = 0x3;
+pub(super) const SETTINGS: u8 = 0x4;
+pub(super) const PUSH_PROMISE: u8 = 0x5;
+pub(super) const PING: u8 = 0x6;
+pub(super) const GOAWAY: u8 = 0x7;
+pub(super) const WINDOW_UPDATE: u8 = 0x8;
+pub(super) const CONTINUATION: u8 = 0x9;
+pub(super) const PRIORITY_UPDATE: u8 = 0x10;
+
+pub(super) const INITIAL_WINDOW_SIZE: u16 = 0x4;
+
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [.., l0, l1, l2] = payload.len().to_be_bytes();
+    let mut bytes = vec![l0, l1, l2, kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        hpack::encode_field(name.as_bytes(), value.as_bytes(), &mut block);
+    }
+    block
+}
+
+pub(super) fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, stream, &block(fields))
+}
+
+pub(super) fn head<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "h"),
+        (":path", path),
+    ]
+}
+
+/// A request without a body.
+pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
+    headers(stream, END_STREAM, &head("GET", path))
+}
+
+/// The head of a request with a body.
+pub(super) fn post(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let fields = [&head("POST", path)[..], more].concat();
+    headers(stream, 0, &fields)
+}
+
+pub(super) fn data(stream: u32, flags: u8, bytes: &[u8]) -> Vec<u8> {
+    frame(DATA, flags, stream, bytes)
+}
+
+pub(super) fn reset(stream: u32, code: ErrorCode) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &u32::from(code).to_be_bytes())
+}
+
+pub(super) fn window_update(stream: u32, increment: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
+}
+
+pub(super) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (id, value) in settings {
+        payload.extend_from_slice(&id.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+    }
+    frame(SETTINGS, 0, 0, &payload)
+}
+
+/// What every client begins with.
+pub(super) fn preface() -> Vec<u8> {
+    preface_with(&[])
+}
+
+pub(super) fn preface_with(initial: &[(u16, u32)]) -> Vec<u8> {
+    [
+        &HTTP2_PREFACE[..],
+        &settings(initial),
+        &frame(SETTINGS, ACK, 0, &[]),
+    ]
+    .concat()
+}
+
+/// A frame of the server, as far as a client cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Settings,
+    SettingsAck,
+    Ping,
+    PingAck([u8; 8]),
+    WindowUpdate(u32, u32),
+    Head {
+        stream: u32,
+        fields: Vec<(String, String)>,
+        ends: bool,
+    },
+    Data {
+        stream: u32,
+        bytes: Vec<u8>,
+        ends: bool,
+    },
+    Reset(u32, ErrorCode),
+    GoAway(u32, ErrorCode),
+}
+
+/// Parses the output of a server from its beginning, which must be whole frames.
+pub(super) fn parse(output: &[u8]) -> Vec<Sent> {
+    let mut decoder = Decoder::new();
+    let mut sent = Vec::new();
+    let mut rest = output;
+    while !rest.is_empty() {
+        let (header, tail) = rest.split_at(9);
+        let len =
+            usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+        assert!(len <= 16_384, "a frame of {len} bytes");
+        let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
+        let (payload, tail) = tail.split_at(len);
+        rest = tail;
+        sent.push(parse_frame(
+            header[3],
+            header[4],
+            stream,
+            payload,
+            &mut decoder,
+        ));
+    }
+    sent
+}
+
+fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8], decoder: &mut Decoder) -> Sent {
+    let number = |at: usize| {
+        let bytes = payload[at..at + 4].try_into().expect("four bytes");
+        u32::from_be_bytes(bytes)
+    };
+    let code = |at| ErrorCode::from_u32(number(at)).expect("a known code");
+    match kind {
+        DATA => Sent::Data {
+            stream,
+            bytes: payload.to_vec(),
+            ends: flags & END_STREAM != 0,
+        },
+        HEADERS => {
+            assert_eq!(flags & END_HEADERS, END_HEADERS, "tests have short heads");
+            Sent::Head {
+                stream,
+                fields: decode(payload, decoder),
+                ends: flags & END_STREAM != 0,
+            }
+        }
+        RST_STREAM => Sent::Reset(stream, code(0)),
+        SETTINGS if flags & ACK != 0 => Sent::SettingsAck,
+        SETTINGS => Sent::Settings,
+        PING if flags & ACK != 0 => Sent::PingAck(payload.try_into().expect("eight bytes")),
+        PING => Sent::Ping,
+        GOAWAY => Sent::GoAway(number(0), code(4)),
+        WINDOW_UPDATE => Sent::WindowUpdate(stream, number(0)),
+        other => panic!("a frame of type {other}"),
+    }
+}
+
+fn decode(block: &[u8], decoder: &mut Decoder) -> Vec<(String, String)> {
+    let budget = Budget {
+        bytes: usize::MAX,
+        fields: usize::MAX,
+    };
+    let mut fields = DecodedFields::default();
+    decoder
+        .decode(block, budget, &mut fields)
+        .expect("a valid block");
+    let text = |range: &std::ops::Range<u32>| {
+        let bytes = &fields.bytes[range.start as usize..range.end as usize];
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    fields
+        .spans
+        .iter()
+        .map(|span| (text(&span.name), text(&span.value)))
+        .collect()
+}
+
+/// What became of the streams and of the connection: `1: 200 body` with an end, `1: 200 body…` without
+/// one, `1: RST CANCEL`, `GOAWAY 1 NO_ERROR`, `PING`. Settings and windows are left out.
+pub(super) fn summary(output: &[u8]) -> Vec<String> {
+    let mut streams: BTreeMap<u32, String> = BTreeMap::new();
+    let mut connection = Vec::new();
+    let mut ended = Vec::new();
+    for sent in parse(output) {
+        match sent {
+            Sent::Head {
+                stream,
+                fields,
+                ends,
+            } => {
+                let text = streams.entry(stream).or_default();
+                let (name, status) = &fields[0];
+                assert_eq!(name, ":status");
+                *text += &format!("{status} ");
+                if ends {
+                    ended.push(stream);
+                }
+            }
+            Sent::Data {
+                stream,
+                bytes,
+                ends,
+            } => {
+                assert!(!ended.contains(&stream), "DATA after the end");
+                let text = streams.get_mut(&stream).expect("a head before DATA");
+                *text += &String::from_utf8_lossy(&bytes);
+                if ends {
+                    ended.push(stream);
+                }
+            }
+            Sent::Reset(stream, code) => {
+                let text = streams.entry(stream).or_default();
+                *text += &format!("RST {}", code.name());
+                ended.push(stream);
+            }
+            Sent::GoAway(last, code) => connection.push(format!("GOAWAY {last} {}", code.name())),
+            Sent::PingAck(_) => connection.push("PING".to_owned()),
+            Sent::Settings | Sent::SettingsAck | Sent::Ping | Sent::WindowUpdate(..) => {}
+        }
+    }
+    let streams = streams.into_iter().map(|(stream, text)| {
+        let end = if ended.contains(&stream) { "" } else { "…" };
+        format!("{stream}: {text}{end}")
+    });
+    streams.chain(connection).collect()
+}
+
+/// How a conversation has ended so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The machine waits.
+    Waiting,
+    Closed(CloseReason),
+}
+
+/// What the handler does with a request.
+pub(super) enum Answer {
+    Now(Response),
+    /// A job is out, and answers when the test says so.
+    Later,
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Now(response)
+    }
+}
+
+pub(super) struct Conversation {
+    pub(super) machine: Machine,
+    pub(super) cx: Context,
+    pub(super) timeouts: Timeouts,
+    pub(super) output: Vec<u8>,
+    pub(super) records: Vec<Record>,
+    pub(super) cancelled: Vec<u32>,
+    /// Exchanges whose handler has not answered.
+    pub(super) jobs: Vec<u32>,
+    pub(super) pulls: Vec<(u32, BodySource)>,
+    pub(super) probes: Vec<(u32, FileRange)>,
+    pub(super) writers: BTreeMap<u32, crate::body::BodyReader>,
+    pub(super) shut_down: bool,
+    pub(super) writable: bool,
+    pub(super) max_bulk_bytes: usize,
+    /// Bytes that the transport takes before it is not writable any more.
+    pub(super) room: usize,
+    /// Maximum number of bytes of one write.
+    pub(super) write_size: usize,
+    pub(super) handler: fn(&Request<'_>) -> Answer,
+    pub(super) admission: fn(&Request<'_>) -> Admitted,
+    /// What a read of a file returns; `None` reads `F`s.
+    pub(super) file_bytes: VecDeque<FileBytes>,
+}
+
+/// The decision of a handler about a body.
+pub(super) enum Admitted {
+    Buffered(usize),
+    Streamed(u64),
+    Rejected(Response),
+}
+
+pub(super) fn peer() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
+}
+
+pub(super) fn context(change: impl FnOnce(&mut Config)) -> Context {
+    let mut config = Config::default();
+    change(&mut config);
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    Context::new(&config, RecordMode::On, Instant::now, wall)
+}
+
+/// The handler of these tests: its response is the request as the handler sees it.
+pub(super) fn echo(request: &Request<'_>) -> Answer {
+    let body = String::from_utf8_lossy(request.content()).into_owned();
+    match request.path() {
+        "/later" => Answer::Later,
+        "/empty" => Response::new(::http::StatusCode::NO_CONTENT).into(),
+        path => Response::text(format!("{} {path} {body}", request.method())).into(),
+    }
+}
+
+fn admit(request: &Request<'_>) -> Admitted {
+    match request.path() {
+        "/no-body" => Admitted::Rejected(Response::text("not wanted")),
+        "/little" => Admitted::Buffered(3),
+        "/stream" => Admitted::Streamed(u64::MAX),
+        _ => Admitted::Buffered(usize::MAX),
+    }
+}
+
+impl Conversation {
+    pub(super) fn new() -> Self {
+        Self::with(context(|_| {}))
+    }
+
+    pub(super) fn with(mut cx: Context) -> Self {
+        let client = ClientInfo::plain(peer());
+        Self {
+            machine: Machine::new(client, &mut cx),
+            cx,
+            timeouts: Timeouts::default(),
+            output: Vec::new(),
+            records: Vec::new(),
+            cancelled: Vec::new(),
+            jobs: Vec::new(),
+            pulls: Vec::new(),
+            probes: Vec::new(),
+            writers: BTreeMap::new(),
+            shut_down: false,
+            writable: true,
+            max_bulk_bytes: usize::MAX,
+            room: usize::MAX,
+            write_size: usize::MAX,
+            handler: echo,
+            admission: admit,
+            file_bytes: VecDeque::new(),
+        }
+    }
+
+    /// A connection whose client has sent its preface.
+    pub(super) fn begun() -> Self {
+        let mut conversation = Self::new();
+        assert_eq!(conversation.send(&preface()), End::Waiting);
+        conversation
+    }
+
+    /// Lets the client send `bytes`, and runs the machine.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> End {
+        self.run([bytes])
+    }
+
+    /// Runs the machine, each read returning one of `reads`, until it has to wait.
+    pub(super) fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> End {
+        let mut reads = reads.into_iter().filter(|read| !read.is_empty()).peekable();
+        for _ in 0..10_000_000 {
+            let ready = Ready {
+                readable: reads.peek().is_some(),
+                writable: self.writable && self.room > 0,
+                max_bulk_bytes: self.max_bulk_bytes,
+            };
+            let action = self.machine.next(ready, &mut self.cx);
+            match action {
+                Action::Read => {
+                    let bytes = reads
+                        .next()
+                        .expect("the machine knows that there is nothing");
+                    let buffer = self.machine.read_buf(&mut self.cx);
+                    buffer.extend_from_slice(bytes);
+                }
+                Action::Blocked => {
+                    self.machine.release_buffers(&mut self.cx);
+                    return End::Waiting;
+                }
+                Action::Close(reason) => return End::Closed(reason),
+                action => self.perform(action),
+            }
+        }
+        panic!("the machine loops without progress");
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Admit(id) => self.admit(id),
+            Action::Dispatch(id) => {
+                let request = self.machine.request(id, &self.cx);
+                assert_eq!(request.version(), ::http::Version::HTTP_2);
+                if request.is_streamed() {
+                    self.writers.insert(id.0, request.reader());
+                }
+                match (self.handler)(&request) {
+                    Answer::Now(response) => self.machine.on_response(id, response, &mut self.cx),
+                    Answer::Later => self.jobs.push(id.0),
+                }
+            }
+            Action::Reject(id, rejection) => self.reject(id, rejection),
+            Action::Write => self.write(),
+            Action::ReadFile(id) => self.read_file(id),
+            Action::ProbeFile(id, range) => self.probes.push((id.0, range)),
+            Action::PullBody(id, source) => self.pulls.push((id.0, source)),
+            Action::Cancel(id) => self.cancelled.push(id.0),
+            Action::Log(record) => self.records.push(record),
+            Action::ShutdownWrite => self.shut_down = true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn admit(&mut self, id: ExchangeId) {
+        let request = self.machine.request(id, &self.cx);
+        let admission = match (self.admission)(&request) {
+            Admitted::Buffered(max) => Ok(BodyMode::Buffered { max }),
+            Admitted::Streamed(max) => {
+                let writer = BodyWriter::new(|| {});
+                Ok(BodyMode::Streamed { max, writer })
+            }
+            Admitted::Rejected(response) => Err(response),
+        };
+        self.machine.on_admission(id, admission, &mut self.cx);
+    }
+
+    fn reject(&mut self, id: ExchangeId, rejection: Rejection) {
+        // The request must be there.
+        assert!(!self.machine.request(id, &self.cx).path().is_empty());
+        self.machine.on_response(id, rejection.into(), &mut self.cx);
+    }
+
+    fn write(&mut self) {
+        let segment = self.machine.segment();
+        let bytes = segment.prefix;
+        assert!(!bytes.is_empty(), "a write of nothing");
+        assert!(bytes.len() <= 128 * 1024, "{} bytes staged", bytes.len());
+        assert!(!self.shut_down, "a write after the end");
+        let count = bytes.len().min(self.write_size).min(self.room);
+        self.room -= count;
+        self.output.extend_from_slice(&bytes[..count]);
+        self.machine.on_written(count);
+    }
+
+    fn read_file(&mut self, id: ExchangeId) {
+        let read = self.machine.file_read().expect("a read");
+        assert!(read.len > 0 && read.len as u64 <= read.range.len);
+        let result = self.file_bytes.pop_front();
+        let result = result.unwrap_or(FileBytes::Read(read.len));
+        if let FileBytes::Read(count) = result {
+            let len = read.buffer.len() + count;
+            read.buffer.resize(len, b'F');
+        }
+        self.machine.on_file_bytes(id, result, &mut self.cx);
+    }
+
+    /// The handler answers.
+    pub(super) fn answer(&mut self, id: u32, response: Response) -> End {
+        assert!(
+            self.machine.is_open(ExchangeId(id)),
+            "the answer is dropped"
+        );
+        self.jobs.retain(|job| *job != id);
+        self.machine
+            .on_response(ExchangeId(id), response, &mut self.cx);
+        self.run([])
+    }
+
+    /// The oldest pull is answered by its producer.
+    pub(super) fn produce(&mut self) -> End {
+        let (id, source) = self.pulls.remove(0);
+        let BodySource::Producer(mut producer) = source else {
+            panic!("{source:?}");
+        };
+        let chunk = producer.next_piece();
+        let chunk = chunk.map(|chunk| chunk.map(|it| (it, BodySource::Producer(producer))));
+        self.machine
+            .on_body_chunk(ExchangeId(id), chunk, &mut self.cx);
+        self.run([])
+    }
+
+    /// The oldest probe is answered.
+    pub(super) fn probed(&mut self, resident: std::io::Result<Resident>) -> End {
+        let (id, _) = self.probes.remove(0);
+        self.machine
+            .on_probed(ExchangeId(id), resident, &mut self.cx);
+        self.run([])
+    }
+
+    /// Time passes. If a limit is due, it expires.
+    pub(super) fn wait(&mut self, time: Duration) -> End {
+        self.cx.now += time;
+        let deadline = self.machine.deadline(&self.timeouts);
+        if deadline.is_some_and(|deadline| deadline <= self.cx.now) {
+            self.machine.on_timeout(&self.timeouts, &mut self.cx);
+        }
+        self.run([])
+    }
+
+    pub(super) fn end_input(&mut self) -> End {
+        self.machine.on_eof();
+        self.run([])
+    }
+
+    pub(super) fn summary(&self) -> Vec<String> {
+        summary(&self.output)
+    }
+
+    /// The method, target and version, status and bytes of each record.
+    pub(super) fn logged(&self) -> Vec<String> {
+        let line = |record: &Record| String::from_utf8_lossy(&record.line).into_owned();
+        let records = self.records.iter();
+        records
+            .map(|record| {
+                let (status, bytes) = (record.status.as_u16(), record.content_bytes);
+                format!("{} {status} {bytes} {:?}", line(record), record.outcome)
+            })
+            .collect()
+    }
+
+    /// How many bytes of DATA of a stream the client has received.
+    pub(super) fn received(&self, id: u32) -> usize {
+        parse(&self.output)
+            .iter()
+            .map(|sent| match sent {
+                Sent::Data { stream, bytes, .. } if *stream == id => bytes.len(),
+                _ => 0,
+            })
+            .sum()
+    }
+}
+
+/// Runs `input` with every split into reads and checks that what becomes of the streams is always the
+/// same. Returns the summary.
+pub(super) fn converse(input: &[u8]) -> Vec<String> {
+    let mut whole = Conversation::new();
+    whole.run([input]);
+    let expected = whole.summary();
+    let mut bytewise = Conversation::new();
+    bytewise.write_size = 1;
+    bytewise.run(input.chunks(1));
+    assert_eq!(bytewise.summary(), expected, "byte by byte");
+    assert_eq!(bytewise.logged(), whole.logged(), "byte by byte");
+    let step = (input.len() / 2000).max(1);
+    for at in (1..input.len()).step_by(step) {
+        let mut split = Conversation::new();
+        let (first, second) = input.split_at(at);
+        split.run([first, second]);
+        assert_eq!(split.summary(), expected, "split at {at}");
+    }
+    expected
+}
+
+/// As [`converse`], after the preface.
+pub(super) fn exchange(frames: &[Vec<u8>]) -> Vec<String> {
+    converse(&[preface(), frames.concat()].concat())
+}
