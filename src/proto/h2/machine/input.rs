@@ -359,13 +359,8 @@ impl Machine {
             self.count(Event::EmptyData, cx)?;
         }
         let id = data.payload.stream();
-        let padding = data.payload.flow_len() - data.len;
-        if padding > 0
-            && let Some(stream) = self.streams.get_mut(id)
-            && stream.remote == RemoteSide::Open
-        {
-            stream.receive_window.release(padding);
-        }
+        // Padding is part of the window, too.
+        self.queues.are_bodies_due = true;
         if ends_stream {
             return self.on_request_end(id, cx);
         }
