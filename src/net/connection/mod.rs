@@ -372,7 +372,10 @@ impl<T: Transport> Connection<T> {
             if left == 0 {
                 break Blocked::Yield;
             }
-            let quantum = Quantum { bytes: left, ..quantum };
+            let quantum = Quantum {
+                bytes: left,
+                ..quantum
+            };
             if let ControlFlow::Break(blocked) = self.step(cx, services, quantum, &mut moved) {
                 break blocked;
             }

@@ -457,9 +457,9 @@ impl Simulation {
             return;
         }
         let quantum = self.rng.size(300_000);
-        self.blocked = self
-            .connection
-            .drive(&mut self.cx, &mut self.services, Quantum::of(quantum));
+        self.blocked =
+            self.connection
+                .drive(&mut self.cx, &mut self.services, Quantum::of(quantum));
         let sent = self.wire.borrow().sent.len();
         if sent > self.sent {
             self.sent = sent;

@@ -872,7 +872,11 @@ fn preface_of_http2_switches_only_at_the_beginning_and_if_allowed() {
         &[b"PRIX / HTTP/1.1\r\nHost: h\r\n\r\n"],
         &[b"pri * HTTP/2.0\r\n\r\n"],
     ] {
-        assert_ne!(run(Http2::All, other), ConversationEnd::Switched, "{other:?}");
+        assert_ne!(
+            run(Http2::All, other),
+            ConversationEnd::Switched,
+            "{other:?}"
+        );
     }
 }
 

@@ -189,7 +189,10 @@ impl Simulation {
             }
         };
         add(Event::PeerActs, self.peer.can_act());
-        add(Event::PeerSends, self.peer.has_output() && wire.has_room_for_input());
+        add(
+            Event::PeerSends,
+            self.peer.has_output() && wire.has_room_for_input(),
+        );
         add(Event::PeerTakes, wire.untaken() > 0 && self.peer.reads());
         let follows = wire.shut_down && wire.untaken() == 0;
         add(Event::PeerEnds, self.peer.can_end(follows));
@@ -197,10 +200,13 @@ impl Simulation {
         add(Event::Message, !self.services.messages.is_empty());
         add(Event::Room, self.services.has_room());
         add(Event::Job, self.services.can_run_job());
-        add(Event::RunQueue, match self.blocked {
-            Blocked::Throttled(until) => until <= now(),
-            _ => self.queued,
-        });
+        add(
+            Event::RunQueue,
+            match self.blocked {
+                Blocked::Throttled(until) => until <= now(),
+                _ => self.queued,
+            },
+        );
         add(Event::Time, true);
         possible
     }
@@ -297,7 +303,11 @@ impl Simulation {
         if self.connection.is_sending_bulk() {
             self.queued = true;
         }
-        let content = if self.queued { Content::Requests } else { Content::All };
+        let content = if self.queued {
+            Content::Requests
+        } else {
+            Content::All
+        };
         self.drive(content);
     }
 

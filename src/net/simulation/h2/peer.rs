@@ -84,7 +84,20 @@ impl fmt::Debug for Peer {
             .field("requests_left", &self.requests_left)
             .field("goaway", &self.goaway)
             .field("ended", &self.ended)
-            .field("open", &open.map(|(id, stream)| (id, stream.sent, stream.content.len(), stream.receive_window, stream.owed)).collect::<Vec<_>>())
+            .field(
+                "open",
+                &open
+                    .map(|(id, stream)| {
+                        (
+                            id,
+                            stream.sent,
+                            stream.content.len(),
+                            stream.receive_window,
+                            stream.owed,
+                        )
+                    })
+                    .collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -225,7 +238,10 @@ impl Peer {
         let owes = |stream: &PeerStream| stream.owed > 0 && !stream.is_over();
         let streams = self.streams.iter().filter(|(_, stream)| owes(stream));
         let connection = (self.owed > 0).then_some(0);
-        connection.into_iter().chain(streams.map(|(id, _)| *id)).collect()
+        connection
+            .into_iter()
+            .chain(streams.map(|(id, _)| *id))
+            .collect()
     }
 
     pub(super) fn can_act(&self) -> bool {
@@ -272,7 +288,9 @@ impl Peer {
         let body: Vec<u8> = match method {
             "POST" => {
                 let len = self.rng.size(self.max_body);
-                (0..len).map(|at| (at as u64).wrapping_mul(0x9E37_79B9) as u8).collect()
+                (0..len)
+                    .map(|at| (at as u64).wrapping_mul(0x9E37_79B9) as u8)
+                    .collect()
             }
             _ => Vec::new(),
         };
@@ -396,7 +414,12 @@ impl Peer {
 
     fn send_other_frame(&mut self) {
         let any = self.rng.next().to_be_bytes();
-        let open: Vec<u32> = self.streams.iter().filter(|(_, stream)| !stream.is_over()).map(|(id, _)| *id).collect();
+        let open: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| !stream.is_over())
+            .map(|(id, _)| *id)
+            .collect();
         match self.rng.below(8) {
             0 => {
                 self.unanswered_pings += 1;
@@ -500,7 +523,10 @@ impl Peer {
             };
             let is_first = self.parsed == 0;
             self.parsed = start + len;
-            assert!(!is_first || *kind == SETTINGS, "the first frame is of type {kind}");
+            assert!(
+                !is_first || *kind == SETTINGS,
+                "the first frame is of type {kind}"
+            );
             let id = u32::from_be_bytes(id.try_into().expect("four bytes"));
             self.on_frame(*kind, *flags, id, payload);
         }
@@ -544,7 +570,10 @@ impl Peer {
             PING => self.frame(PING, ACK, 0, payload),
             GOAWAY => {
                 let (last, code) = (number(0), number(4));
-                assert!(code == NO_ERROR || self.timed_out, "GOAWAY with code {code}");
+                assert!(
+                    code == NO_ERROR || self.timed_out,
+                    "GOAWAY with code {code}"
+                );
                 assert!(self.goaway.is_none_or(|before| last <= before), "{last}");
                 self.goaway = Some(last);
             }
@@ -565,10 +594,16 @@ impl Peer {
     fn on_data(&mut self, flags: u8, id: u32, payload: &[u8]) {
         let len = payload.len() as i64;
         let stream = self.streams.get_mut(&id).expect("a stream");
-        assert!(!stream.ended && stream.reset_by_server.is_none(), "data after the end of {id}");
+        assert!(
+            !stream.ended && stream.reset_by_server.is_none(),
+            "data after the end of {id}"
+        );
         assert!(stream.status.is_some(), "data before the head");
         assert!(len <= stream.receive_window, "beyond the window of {id}");
-        assert!(len <= self.receive_window, "beyond the window of the connection");
+        assert!(
+            len <= self.receive_window,
+            "beyond the window of the connection"
+        );
         assert!(len > 0 || flags & END_STREAM != 0, "empty data");
         stream.receive_window -= len;
         stream.owed += len;
@@ -590,9 +625,14 @@ impl Peer {
         let value = fields.spans.first().map(|span| span.value.clone());
         let value = value.map(|value| &fields.bytes[value.start as usize..value.end as usize]);
         let status = std::str::from_utf8(value.unwrap_or_default()).ok();
-        let status: u16 = status.and_then(|status| status.parse().ok()).expect("a status");
+        let status: u16 = status
+            .and_then(|status| status.parse().ok())
+            .expect("a status");
         let stream = self.streams.get_mut(&id).expect("a stream");
-        assert!(!stream.ended && stream.reset_by_server.is_none(), "a head after the end of {id}");
+        assert!(
+            !stream.ended && stream.reset_by_server.is_none(),
+            "a head after the end of {id}"
+        );
         assert!(stream.status.is_none(), "a second head of {id}");
         if status >= 200 {
             stream.status = Some(status);
@@ -621,7 +661,10 @@ impl Peer {
                 assert!(has_window, "the body of {id} stalls");
             }
         }
-        assert!(self.ended || self.unanswered_pings == 0, "a PING is not answered");
+        assert!(
+            self.ended || self.unanswered_pings == 0,
+            "a PING is not answered"
+        );
         assert!(self.ended || self.unacknowledged_settings == 0, "no ACK");
     }
 
@@ -640,12 +683,21 @@ impl Peer {
             let id = words.next().and_then(|path| path[1..].parse::<u32>().ok());
             let id = id.unwrap_or_else(|| panic!("{line:?}"));
             assert_eq!(words.next(), Some("HTTP/2.0"), "{line:?}");
-            assert_eq!(self.streams.get(&id).map(|stream| stream.method), Some(method));
+            assert_eq!(
+                self.streams.get(&id).map(|stream| stream.method),
+                Some(method)
+            );
             let before = records.insert(id, record);
             assert!(before.is_none(), "two records of {id}");
         }
-        for (id, exchange) in services.exchanges.iter().filter(|(_, exchange)| exchange.calls > 0) {
-            let record = records.get(id).unwrap_or_else(|| panic!("no record of {id}"));
+        for (id, exchange) in services
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| exchange.calls > 0)
+        {
+            let record = records
+                .get(id)
+                .unwrap_or_else(|| panic!("no record of {id}"));
             let stream = &self.streams[id];
             check_response(*id, stream, exchange);
             if let Some(status) = stream.status.filter(|_| !stream.reset_by_peer) {
@@ -686,7 +738,10 @@ fn check_response(id: u32, stream: &PeerStream, exchange: &Exchange) {
         assert!(stream.content.is_empty());
         return;
     }
-    assert!(exchange.content.starts_with(&stream.content), "{id}: wrong bytes");
+    assert!(
+        exchange.content.starts_with(&stream.content),
+        "{id}: wrong bytes"
+    );
     if stream.ended {
         let is_whole = stream.content.len() == exchange.content.len();
         assert!(is_whole, "{id} is truncated and looks complete");

@@ -339,7 +339,11 @@ impl Services for MultiplexedServices {
     }
 
     fn read_file(&mut self, read: &mut FileRead<'_>, _: Instant) -> FileBytes {
-        assert!((1..=read.range.len).contains(&(read.len as u64)), "{}", read.len);
+        assert!(
+            (1..=read.range.len).contains(&(read.len as u64)),
+            "{}",
+            read.len
+        );
         let (offset, mut len) = (read.range.offset, read.len as u64);
         let id = (offset / FILE_STRIDE) as u32;
         if let Some((at, fault)) = self.exchange(id).fault {
@@ -368,7 +372,10 @@ impl Services for MultiplexedServices {
     fn pull_body(&mut self, id: ExchangeId, source: BodySource) {
         let fails = self.rng.one_in(self.failures);
         let exchange = self.exchange(id.0);
-        assert!(!exchange.fetching, "a second chunk is requested before the first has arrived");
+        assert!(
+            !exchange.fetching,
+            "a second chunk is requested before the first has arrived"
+        );
         exchange.fetching = true;
         let produced = exchange.produced.as_mut().expect("a stream");
         let mut next = |source: BodySource| {
