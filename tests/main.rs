@@ -15,6 +15,10 @@ mod explain;
 mod failures;
 mod handlers;
 mod host_names;
+mod http2;
+mod http2_limits;
+#[cfg(feature = "tls")]
+mod http2_tls;
 mod interop_clients;
 mod isolation;
 mod listeners;
