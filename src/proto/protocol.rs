@@ -173,7 +173,10 @@ impl Protocol {
         match self {
             Self::H1(machine) => {
                 let id = machine.exchange_id();
-                machine.transfer().map(|progress| (id, progress)).into_iter()
+                machine
+                    .transfer()
+                    .map(|progress| (id, progress))
+                    .into_iter()
             }
         }
     }

@@ -348,7 +348,9 @@ impl Machine {
             Ok(BodyMode::Streamed { max, writer }) => {
                 request.body.max_bytes = usize::try_from(max).unwrap_or(usize::MAX);
                 match request.body.length() {
-                    Some(length) if length > max => ExchangeState::Rejecting(request, BODY_TOO_LARGE),
+                    Some(length) if length > max => {
+                        ExchangeState::Rejecting(request, BODY_TOO_LARGE)
+                    }
                     Some(..=MAX_BUFFERED_STREAM_BYTES) => ExchangeState::ReadingBody(request),
                     _ => ExchangeState::StreamPending(request, writer),
                 }

@@ -134,6 +134,9 @@ impl Conversation {
                     let chunk = chunk.map(|chunk| chunk.map(again));
                     self.machine.on_body_chunk(id, chunk, &mut self.cx);
                 }
+                action @ (Action::ReadFile(_) | Action::Cancel(_) | Action::Switch) => {
+                    panic!("{action:?} with HTTP/1.1")
+                }
                 Action::Blocked => panic!("nothing to wait for"),
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,

@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     pub(crate) remote: RemoteSide,
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
+    /// Bytes of the body that are received and that the client has not been granted again.
+    pub(crate) held_bytes: u32,
     /// What the client has signalled about its priority.
     pub(crate) priority: PriorityParameters,
     /// What the response says about its own, once there is one.
@@ -246,9 +248,14 @@ impl Streams {
         }
     }
 
+    /// The memory of the streams, in bytes, without what is recorded of their requests.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let senders = self.list.iter().filter(|it| it.sender().is_some()).count();
+        self.list.capacity() * size_of::<Stream>() + senders * size_of::<BodySender>()
+    }
+
     fn index(&self, id: u32) -> Option<usize> {
-        self.list
-            .binary_search_by_key(&id, |stream| stream.id)
-            .ok()
+        self.list.binary_search_by_key(&id, |stream| stream.id).ok()
     }
 }

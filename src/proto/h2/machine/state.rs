@@ -22,7 +22,10 @@ pub(super) enum ConnectionState {
     /// The last frames are being sent; input is ignored.
     Closing(CloseReason, LingerMode),
     /// Everything is sent; up to this many bytes more are read and discarded (RFC 9112 §9.6).
-    Lingering { bytes: u64, reason: CloseReason },
+    Lingering {
+        bytes: u64,
+        reason: CloseReason,
+    },
     /// Nothing remains but to close the socket.
     Closed(CloseReason),
 }
@@ -85,9 +88,14 @@ pub(super) enum Shutdown {
     None,
     /// GOAWAY with the largest identifier is sent, so that the client opens no further streams. Those
     /// that it has opened until it answers the PING are served.
-    Announced { since: Instant },
+    Announced {
+        since: Instant,
+    },
     /// GOAWAY with the last stream that is served is sent.
-    Final { last: u32, reason: CloseReason },
+    Final {
+        last: u32,
+        reason: CloseReason,
+    },
 }
 
 /// Why a stream ends before its response is complete.
@@ -168,5 +176,10 @@ impl ClosedStreams {
     pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
         let found = self.list.iter().find(|(other, _)| *other == id);
         found.map(|(_, by)| *by)
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.list.capacity() * size_of::<(u32, ClosedBy)>()
     }
 }
