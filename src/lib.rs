@@ -238,8 +238,8 @@ pub mod observe {
     pub use crate::net::observe::histogram::Histogram;
     pub use crate::net::observe::observer::Observer;
     pub use crate::net::observe::report::{
-        Activities, BlockedOn, Direction, QueueStats, ServerReport, ServerTotals, Transfer,
-        TransferId,
+        Activities, BlockedOn, Direction, Http2Report, Http2Totals, QueueStats, ServerReport,
+        ServerTotals, Transfer, TransferId,
     };
 }
 
