@@ -190,7 +190,7 @@
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `sync` | a mutex without poisoning |
+//! | 0 | `semaphore`, `sync` | a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -224,6 +224,7 @@ mod middleware;
 mod net;
 mod panics;
 mod proto;
+mod semaphore;
 mod server;
 pub mod site;
 #[cfg(feature = "tls")]
@@ -237,8 +238,8 @@ pub mod observe {
     pub use crate::net::observe::histogram::Histogram;
     pub use crate::net::observe::observer::Observer;
     pub use crate::net::observe::report::{
-        Activities, BlockedOn, Direction, QueueStats, ServerReport, ServerTotals, Transfer,
-        TransferId,
+        Activities, BlockedOn, Direction, Http2Report, Http2Totals, QueueStats, ServerReport,
+        ServerTotals, Transfer, TransferId,
     };
 }
 

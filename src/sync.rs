@@ -102,6 +102,8 @@ impl CancelFlag {
 
 impl fmt::Debug for CancelFlag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CancelFlag").field(&self.is_cancelled()).finish()
+        f.debug_tuple("CancelFlag")
+            .field(&self.is_cancelled())
+            .finish()
     }
 }

@@ -21,6 +21,7 @@ const BINARY: &str = "src/bin/tws/main.rs";
 /// forbidden.
 const LIBRARY_LEVELS: &Levels = &[
     ("panics", 0),
+    ("semaphore", 0),
     ("sync", 0),
     ("body", 10),
     ("client_key", 10),
@@ -93,6 +94,7 @@ const ENTRIES: &[&str] = &[
     "net",
     "panics.rs",
     "proto",
+    "semaphore.rs",
     "server",
     "site",
     "sync.rs",

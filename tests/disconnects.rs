@@ -3,9 +3,9 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,7 +74,9 @@ fn closed_unix_socket_cancels_deferred_response() {
     let path = folder.path().join("socket");
     let endpoint = format!("unix:{}", path.display());
     let (server, responders) = deferring(|config| {
-        config.addresses.push(endpoint.parse().expect("valid endpoint"));
+        config
+            .addresses
+            .push(endpoint.parse().expect("valid endpoint"));
         config.timeouts.half_closed = NEVER;
     });
     let mut client = UnixStream::connect(&path).expect("connect");
@@ -122,7 +124,10 @@ fn half_closed_client_gets_deferred_response() {
         client.expect_closed();
     }
     eventually!(|| server.handle.connections() == 0);
-    assert!(!called.load(Ordering::Relaxed), "cancelled after the response");
+    assert!(
+        !called.load(Ordering::Relaxed),
+        "cancelled after the response"
+    );
 }
 
 /// The connection is closed, and the flag of the responder set, when the server cuts it.
@@ -221,7 +226,9 @@ fn empty_piece_between_others_is_skipped() {
     let handler = |_: &Request<'_>| {
         let mut pieces = vec!["c", "", "b", "", "", "a", ""];
         let stream = BodyStream::produced(move || {
-            Ok(pieces.pop().map(|piece| Bytes::from_static(piece.as_bytes())))
+            Ok(pieces
+                .pop()
+                .map(|piece| Bytes::from_static(piece.as_bytes())))
         });
         Response::new(StatusCode::OK).with_body(Body::Stream(stream))
     };

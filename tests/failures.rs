@@ -122,7 +122,10 @@ fn descriptor_exhaustion_evicts_incomplete_requests() {
         new.send(preamble);
         assert_eq!(new.get("/a.txt").text(), "a", "{incomplete:?}");
         let ends = held.into_iter().filter_map(|client| {
-            client.stream().set_nonblocking(true).expect("set non-blocking mode");
+            client
+                .stream()
+                .set_nonblocking(true)
+                .expect("set non-blocking mode");
             match client.stream().read(&mut [0; 100]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => None,
                 // Closed or reset.
@@ -131,7 +134,10 @@ fn descriptor_exhaustion_evicts_incomplete_requests() {
             }
         });
         let ends: Vec<_> = ends.collect();
-        assert!(!ends.is_empty() && ends.iter().all(|count| *count == 0), "{ends:?}");
+        assert!(
+            !ends.is_empty() && ends.iter().all(|count| *count == 0),
+            "{ends:?}"
+        );
     }
 }
 

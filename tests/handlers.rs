@@ -228,6 +228,68 @@ fn slow_uploads_do_not_block_jobs_and_are_limited() {
     }
 }
 
+/// The 200 would be followed by nothing until another client has disconnected.
+#[test]
+fn written_bodies_beyond_the_limit_are_503() {
+    let events = || {
+        let stream = BodyStream::written_with_cancellation(|out, cancellation| {
+            let (sender, is_cancelled) = mpsc::channel::<()>();
+            cancellation.on_cancel(move || drop(sender));
+            out.write_all(b"first")?;
+            out.flush()?;
+            let _ = is_cancelled.recv();
+            Ok(())
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    };
+    let router = Router::new()
+        .get("/ready", move |_: &Request<'_>| events())
+        .get("/job", move |_: &Request<'_>| Outcome::blocking(events))
+        .get("/deferred", move |_: &Request<'_>| {
+            Outcome::deferred(move |responder| responder.send(events()))
+        })
+        .post("/", count(u64::MAX));
+    let server = TestServer::configured(router, |config| {
+        config.limits.max_streams = 2;
+        config.timeouts.half_closed = Duration::from_millis(100);
+    });
+    let get = |path: &str| {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let head = client.head();
+        (client, head)
+    };
+    // The response to HEAD needs no thread.
+    for _ in 0..5 {
+        assert_eq!(server.client().request("HEAD", "/ready", "").status, 200);
+    }
+    for path in ["/ready", "/job", "/deferred"] {
+        let (mut first, head) = get(path);
+        assert_eq!(
+            (head.status, first.chunk()),
+            (200, b"first".to_vec()),
+            "{path}"
+        );
+        let (mut second, head) = get("/ready");
+        assert_eq!((head.status, second.chunk()), (200, b"first".to_vec()));
+        for full in ["/ready", "/job", "/deferred"] {
+            let (_client, head) = get(full);
+            let rejected = (head.status, head.field("Retry-After"));
+            assert_eq!(rejected, (503, Some("1")), "{full}");
+        }
+        // A streamed request body needs a thread as well.
+        let response = server.client().send(post(MIB)).response();
+        assert_eq!(response.status, 503);
+        drop((first, second));
+        eventually!(|| server.handle.connections() == 0);
+        // The threads are free when the writers have returned.
+        eventually!(|| get("/ready").1.status == 200 && get("/ready").1.status == 200);
+        eventually!(|| server.handle.connections() == 0);
+        let mut upload = server.client();
+        eventually!(|| upload.send(post(3)).send(pattern(3)).response().status == 200);
+    }
+}
+
 #[test]
 fn written_body_arrives_chunked_or_with_length() {
     const LEN: usize = 5 * MIB;

@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use bytes::Bytes;
 
 use super::cancellation::Cancellation;
+use crate::semaphore::SemaphorePermit;
 
 /// Produces a body in pieces, on a thread of the blocking pool: each piece when the client has
 /// taken the one before. So a slow client occupies no thread and at most one piece of memory, and the
@@ -51,8 +52,11 @@ pub(crate) fn next_non_empty_piece(producer: &mut dyn BodyProducer) -> io::Resul
 }
 
 /// Writes a whole body.
-pub(crate) type WriteBody =
-    Box<dyn FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send>;
+pub(crate) struct WriteBody {
+    pub(crate) write: Box<dyn FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send>,
+    /// The thread that is reserved for it. It is free again when this is dropped.
+    pub(crate) thread: Option<SemaphorePermit>,
+}
 
 /// A body that is produced while it is sent: in chunks (RFC 9112 §7.1), or with a length that is
 /// announced.
@@ -101,7 +105,8 @@ impl BodyStream {
     }
 
     /// A body that is written. The writer has a thread of its own, of which
-    /// [`Limits::max_streams`](crate::Limits) bounds the number. It waits in `write` while the client
+    /// [`Limits::max_streams`](crate::Limits) bounds the number; if there is none left, the client gets a
+    /// 503 instead of the response. It waits in `write` while the client
     /// is slow, and gets an error when the client has disconnected. Writes are buffered; `flush` sends
     /// them at once. An error closes the connection, so that the client can tell that the body is
     /// incomplete.
@@ -136,8 +141,12 @@ impl BodyStream {
     pub fn written_with_cancellation(
         write: impl FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send + 'static,
     ) -> Self {
+        let write = WriteBody {
+            write: Box::new(write),
+            thread: None,
+        };
         Self {
-            source: BodySource::Writer(Box::new(write)),
+            source: BodySource::Writer(write),
             length: None,
         }
     }
@@ -146,6 +155,19 @@ impl BodyStream {
     /// connection is closed.
     pub fn with_length(mut self, bytes: u64) -> Self {
         self.length = Some(bytes);
+        self
+    }
+
+    /// Returns true if the body is written on a thread of its own.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self.source, BodySource::Writer(_))
+    }
+
+    /// The same body with a thread that is reserved for its writer.
+    pub(crate) fn with_thread(mut self, thread: SemaphorePermit) -> Self {
+        if let BodySource::Writer(body) = &mut self.source {
+            body.thread = Some(thread);
+        }
         self
     }
 
@@ -158,7 +180,9 @@ impl BodyStream {
                     body.extend_from_slice(&piece);
                 }
             }
-            BodySource::Writer(write) => write(&mut body, &Cancellation::default())?,
+            BodySource::Writer(body_writer) => {
+                (body_writer.write)(&mut body, &Cancellation::default())?;
+            }
             BodySource::Waiting(_) => {}
         }
         Ok(body)

@@ -204,9 +204,9 @@ pub struct Limits {
     pub max_waiting_jobs: usize,
     /// Concurrent jobs that read streamed request content
     /// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)) and concurrent bodies that are written while
-    /// they are sent ([`BodyStream::written`](crate::BodyStream::written)). Each occupies a thread until
-    /// its client has sent or received all of it. The request of another job gets a 503. Another body
-    /// waits for a thread, because the head of its response is sent already.
+    /// they are sent ([`BodyStream::written`](crate::BodyStream::written)), together. Each occupies a
+    /// thread until its client has sent or received all of it. The request of another one gets a 503 with
+    /// Retry-After.
     pub max_streams: usize,
     /// Bytes that are read and discarded after the last response of a connection, so that the client
     /// receives the response and not a reset (RFC 9112 §9.6).

@@ -1,10 +1,12 @@
 //! What an event loop lends to the machine of the connection that it is driving: the time, the
 //! limits, and memory that is reused.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::http2_stats::Http2Stats;
 use super::request_head::RequestHead;
-use crate::config::{Config, ForwardedField, Limits, Networks, Timeouts};
+use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
 use crate::http::Fields;
 use crate::http::date::DateField;
 use crate::http::forwarded::ClientInfo;
@@ -14,6 +16,8 @@ use crate::http::forwarded::ClientInfo;
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) http2: Http2,
+    pub(crate) http2_stats: Arc<Http2Stats>,
     /// How long a slow client may be below the minimum rate at first.
     pub(crate) min_rate_grace: Duration,
     /// How long a connection without a request is neither evicted nor closed for shutdown.
@@ -89,6 +93,8 @@ impl Context {
         Self {
             limits: config.limits.clone(),
             proxies: TrustedProxies::of(config),
+            http2: config.http2,
+            http2_stats: Arc::default(),
             min_rate_grace: config.timeouts.min_rate_grace,
             idle_grace: config.timeouts.idle_grace,
             now: clock(),

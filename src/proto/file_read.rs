@@ -33,10 +33,10 @@ pub(crate) enum FileBytes {
 }
 
 impl FileRead<'_> {
-    /// True if the file was rewritten while it was sent; see
-    /// [`FilePart::is_rewritten`](super::segment::FilePart::is_rewritten).
-    pub(crate) fn is_rewritten(&self) -> bool {
-        let is_last = self.len as u64 == self.range.len;
+    /// True if `count` bytes, which were just read, are the last of the range, and the file was
+    /// rewritten since the first were read. A range that is read at once was opened just before.
+    pub(crate) fn is_rewritten_after(&self, count: usize) -> bool {
+        let is_last = count as u64 == self.range.len;
         is_last && self.progress == FileProgress::PartlySent && self.range.is_rewritten()
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod exchange;
 pub(crate) mod file_read;
 pub(crate) mod h1;
 pub(crate) mod h2;
+pub(crate) mod http2_stats;
 pub(crate) mod inbox;
 pub(crate) mod min_rate;
 pub(crate) mod protocol;

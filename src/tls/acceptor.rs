@@ -37,7 +37,7 @@ impl TlsAcceptor {
         // In the order of preference. A client that selects no protocol speaks HTTP/1.1.
         let protocols: &[&[u8]] = match http2 {
             Http2::Off => &[HTTP1],
-            Http2::Tls | Http2::All => &[HTTP1],
+            Http2::Tls | Http2::All => &[HTTP2, HTTP1],
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Self {

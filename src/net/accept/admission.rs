@@ -151,7 +151,9 @@ impl ConnectionLimits {
     /// Returns how long a new connection waits for the eviction of incomplete ones: until all of today
     /// are beyond their grace period.
     pub(super) fn max_wait_for_room(&self) -> Duration {
-        self.idle_grace.saturating_add(EVICTION_TIME).min(MAX_WAIT_FOR_ROOM)
+        self.idle_grace
+            .saturating_add(EVICTION_TIME)
+            .min(MAX_WAIT_FOR_ROOM)
     }
 
     /// Has the workers and the handshakers close about `count` idle or incomplete connections each,

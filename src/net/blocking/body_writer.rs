@@ -21,8 +21,11 @@ struct ResponseBodyWriter<'a> {
     taken: Option<Receiver<()>>,
 }
 
-/// Runs `write` to its end and sends what it writes to `reply_to`.
-pub(crate) fn write_all(write: WriteBody, reply_to: &ReplyTo) -> io::Result<()> {
+/// Runs `body` to its end and sends what it writes to `reply_to`.
+pub(crate) fn write_all(body: WriteBody, reply_to: &ReplyTo) -> io::Result<()> {
+    let WriteBody { write, thread } = body;
+    // The thread also waits until the client has taken the last chunk.
+    let _until_the_end = thread;
     let mut writer = ResponseBodyWriter {
         reply_to,
         chunk: Vec::new(),

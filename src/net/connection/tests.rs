@@ -11,6 +11,7 @@ use ::http::StatusCode;
 use super::*;
 use crate::config::{Config, Limits};
 use crate::http::Body;
+use crate::http::forwarded::ClientInfo;
 use crate::net::bandwidth::per_client::Clients;
 use crate::net::transport::More;
 use crate::proto::context::RecordMode;
@@ -107,6 +108,14 @@ impl Services for Always {
         Some(range.len)
     }
 
+    fn fetch_file(&mut self, _: ExchangeId, _: FileRange) {}
+
+    fn read_file(&mut self, _: &mut FileRead<'_>, _: Instant) -> FileBytes {
+        FileBytes::NotResident
+    }
+
+    fn cancel(&mut self, _: ExchangeId) {}
+
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
 
     fn record(&mut self, _: Record) {}
@@ -126,7 +135,7 @@ fn download(takes: usize) -> (Connection<TestPeer>, Context, Always) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let connection = Connection::new(
         peer,
-        ClientInfo::plain(address),
+        Protocol::http1(ClientInfo::plain(address)),
         ClientSlot::UNLIMITED,
         Instant::now(),
     );
@@ -148,7 +157,7 @@ fn request_costs_one_read_and_one_write() {
             writable: true,
             read_closed: false,
         });
-        let blocked = connection.drive(&mut cx, &mut Always::Small, usize::MAX);
+        let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(usize::MAX));
         assert_eq!(blocked, Blocked::Readable);
     }
     let calls = (connection.transport.reads, connection.transport.calls);
@@ -161,7 +170,7 @@ fn fast_client_yields_after_each_quantum() {
     let (mut connection, mut cx, mut services) = download(usize::MAX);
     for round in 1..=10 {
         assert_eq!(
-            connection.drive(&mut cx, &mut services, QUANTUM),
+            connection.drive(&mut cx, &mut services, Quantum::of(QUANTUM)),
             Blocked::Yield
         );
         assert!(connection.is_sending_bulk());
@@ -180,7 +189,7 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
     let timeouts = Timeouts::default();
     let (mut connection, mut cx, mut services) = download(TAKEN as usize);
     let start = cx.now;
-    let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Writable);
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut deadline_after = |connection: &mut Connection<TestPeer>, seconds, unacknowledged| {
@@ -211,13 +220,13 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
 fn stalled_client_costs_no_calls_before_an_event() {
     let (mut connection, mut cx, mut services) = download(5000);
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     let calls = connection.transport.calls;
     for _ in 0..10 {
         assert_eq!(
-            connection.drive(&mut cx, &mut services, 1 << 20),
+            connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
             Blocked::Writable
         );
     }
@@ -231,7 +240,7 @@ fn stalled_client_costs_no_calls_before_an_event() {
         ..Readiness::default()
     });
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     assert_eq!(connection.transport.sent, 5010);
@@ -249,7 +258,7 @@ fn throttled_download() -> (Connection<TestPeer>, Context, Always, Instant) {
     connection.client_slot = slot.expect("no limit");
     cx.limits.min_rate_bytes_per_second = 0;
     let retry_at = loop {
-        match connection.drive(&mut cx, &mut services, 1 << 20) {
+        match connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)) {
             Blocked::Throttled(retry_at) => break retry_at,
             Blocked::Yield => {}
             blocked => panic!("{blocked:?}"),
@@ -285,6 +294,8 @@ impl Transport for EmptyRecords {
         Ok(())
     }
 
+    fn abort(&mut self) {}
+
     fn unacknowledged(&self) -> Option<u32> {
         None
     }
@@ -297,9 +308,10 @@ fn peer_that_sends_empty_records_yields() {
     let config = Config::default();
     let mut cx = Context::new(&config, RecordMode::Off, clock, SystemTime::now());
     let peer = ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let peer = Protocol::http1(peer);
     let mut connection =
         Connection::new(EmptyRecords { reads: 0 }, peer, ClientSlot::UNLIMITED, now);
-    let blocked = connection.drive(&mut cx, &mut Always::Small, 128 * 1024);
+    let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(128 * 1024));
     assert_eq!(blocked, Blocked::Yield);
     assert_eq!(connection.transport.reads, 32);
     // Its deadline is that of a peer that sends nothing.
@@ -316,14 +328,14 @@ fn throttled_connection_resumes_and_keeps_its_rate() {
         assert!(retry_at > cx.now, "it need not wait");
         // Driven too early, it stays throttled.
         let before = connection.transport.calls;
-        let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+        let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
         assert_eq!(
             (blocked, connection.transport.calls),
             (Blocked::Throttled(retry_at), before)
         );
         assert_eq!(connection.throttled_until(), Some(retry_at));
         cx.tick(retry_at, SystemTime::now());
-        match connection.drive(&mut cx, &mut services, 1 << 20) {
+        match connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)) {
             Blocked::Throttled(next) => retry_at = next,
             blocked => panic!("{blocked:?}"),
         }
@@ -337,12 +349,12 @@ fn throttled_time_does_not_count_towards_timeouts() {
     let (mut connection, mut cx, mut services, retry_at) = throttled_download();
     let timeouts = Config::default().timeouts;
     assert_eq!(connection.deadline(&timeouts), None);
-    assert!(!connection.is_idle());
+    assert_eq!(connection.occupancy(), Occupancy::Busy);
     let (stopped, retry_at) = (cx.now, retry_at + Duration::from_secs(3600));
     cx.tick(retry_at, SystemTime::now());
     connection.transport.takes = 0;
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     let deadline = connection.deadline(&timeouts).expect("a deadline");
@@ -361,7 +373,7 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
     connection.client_slot = slot.expect("no limit");
     let mut answered = 0;
     let retry_at = loop {
-        match connection.drive(&mut cx, &mut Always::Small, 1 << 20) {
+        match connection.drive(&mut cx, &mut Always::Small, Quantum::of(1 << 20)) {
             Blocked::Throttled(retry_at) => break retry_at,
             Blocked::Readable => answered += 1,
             blocked => panic!("{blocked:?}"),
@@ -375,7 +387,7 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
     assert!((1..10).contains(&answered), "{answered}");
     assert_eq!(connection.transport.input, REQUEST, "it was read");
     cx.tick(retry_at, SystemTime::now());
-    let blocked = connection.drive(&mut cx, &mut Always::Small, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(1 << 20));
     assert_eq!(
         (blocked, connection.transport.input.len()),
         (Blocked::Readable, 0)
@@ -383,15 +395,96 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
 }
 
 #[test]
-fn new_connection_is_idle_after_the_grace_period() {
+fn incomplete_connection_is_evictable_after_the_grace_period() {
+    for input in ["", "G", "GET / HTTP/1.1\r\nHost"] {
+        let (mut connection, mut cx, mut services) = download(0);
+        connection.transport.input = input.into();
+        cx.idle_grace = Duration::from_secs(3);
+        let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
+        assert_eq!(blocked, Blocked::Readable);
+        assert_eq!(connection.occupancy(), Occupancy::Incomplete);
+        let start = connection.wait.since();
+        cx.tick(start + Duration::from_millis(2999), SystemTime::now());
+        assert_eq!(connection.evictable_since(&cx), None);
+        cx.tick(start + cx.idle_grace, SystemTime::now());
+        assert_eq!(connection.evictable_since(&cx), Some(start));
+    }
+}
+
+#[test]
+fn connection_with_a_request_is_not_evictable() {
     let (mut connection, mut cx, mut services) = download(0);
-    connection.transport.input.clear();
-    cx.idle_grace = Duration::from_secs(3);
-    let start = connection.wait.since();
-    let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
-    assert_eq!(blocked, Blocked::Readable);
-    cx.tick(start + Duration::from_millis(2999), SystemTime::now());
-    assert_eq!(connection.idle_since(&cx), None);
-    cx.tick(start + cx.idle_grace, SystemTime::now());
-    assert_eq!(connection.idle_since(&cx), Some(start));
+    cx.idle_grace = Duration::ZERO;
+    let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Writable);
+    assert_eq!(connection.occupancy(), Occupancy::Busy);
+    assert_eq!(connection.evictable_since(&cx), None);
+}
+
+/// Never answers.
+struct Silent;
+
+impl Services for Silent {
+    fn answer(&mut self, _: ExchangeId, _: &Request<'_>) -> Option<Response> {
+        None
+    }
+
+    fn admit(&mut self, _: &Request<'_>) -> BodyPolicy {
+        BodyPolicy::Buffer { max: 0 }
+    }
+
+    fn reject(&mut self, _: ExchangeId, _: &Request<'_>, rejection: Rejection) -> Response {
+        rejection.into()
+    }
+
+    fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
+        BodyWriter::new(|| {})
+    }
+
+    fn probe_file(&mut self, _: ExchangeId, _: FileRange, _: Instant) -> Option<u64> {
+        None
+    }
+
+    fn fetch_file(&mut self, _: ExchangeId, _: FileRange) {}
+
+    fn read_file(&mut self, _: &mut FileRead<'_>, _: Instant) -> FileBytes {
+        FileBytes::NotResident
+    }
+
+    fn cancel(&mut self, _: ExchangeId) {}
+
+    fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
+
+    fn record(&mut self, _: Record) {}
+}
+
+#[test]
+fn wait_for_handler_has_a_deadline_only_while_half_closed() {
+    let timeouts = Config::default().timeouts;
+    let (mut connection, mut cx, _) = download(usize::MAX);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Handler);
+    assert_eq!(connection.deadline(&timeouts), None);
+    connection.on_ready(Readiness {
+        readable: true,
+        writable: false,
+        read_closed: true,
+    });
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Handler);
+    let deadline = connection.wait.since() + timeouts.half_closed;
+    assert_eq!(connection.deadline(&timeouts), Some(deadline));
+    connection.on_timeout(&Timeouts::default(), &mut cx);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Closed(CloseReason::TimedOut));
+}
+
+#[test]
+fn hang_up_ends_the_wait_for_handler_at_once() {
+    let (mut connection, mut cx, _) = download(usize::MAX);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Handler);
+    connection.on_hang_up();
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
+    assert_eq!(blocked, Blocked::Closed(CloseReason::Broken));
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -11,6 +12,7 @@ use super::socket::Socket;
 use super::tls::TlsStream;
 use super::{More, Received, Transport};
 use crate::http::forwarded::Scheme;
+use crate::proto::h2::machine::Authorities;
 
 /// The transport of a connection.
 #[derive(Debug)]
@@ -27,6 +29,16 @@ impl AnyTransport {
             Self::Plain(_) => false,
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.is_http2(),
+        }
+    }
+
+    /// Takes what the client may use the connection for, if it has requested a name in the TLS
+    /// handshake.
+    pub(crate) fn take_authorities(&mut self) -> Option<Arc<dyn Authorities>> {
+        match self {
+            Self::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.take_authorities(),
         }
     }
 
@@ -89,10 +101,6 @@ impl Transport for AnyTransport {
 
     fn limit_unsent(&self, bytes: u32) {
         delegate!(self, inner => inner.limit_unsent(bytes));
-    }
-
-    fn is_misdirected(&self, host: &str) -> bool {
-        delegate!(self, inner => inner.is_misdirected(host))
     }
 }
 

@@ -81,11 +81,6 @@ pub(crate) trait Transport {
     /// Limits the unsent bytes that the kernel holds beside those in flight. What is chosen to be sent
     /// next waits behind them.
     fn limit_unsent(&self, _bytes: u32) {}
-
-    /// Returns true if a request for `host` belongs on a connection with another certificate.
-    fn is_misdirected(&self, _host: &str) -> bool {
-        false
-    }
 }
 
 /// Implements mio's `Source` for a type that is `AsFd`.

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -15,6 +16,7 @@ use rustls::ServerConnection;
 
 use super::socket::Socket;
 use super::{More, Received, Transport};
+use crate::proto::h2::machine::Authorities;
 use crate::tls::{ServedCertificate, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
@@ -37,7 +39,7 @@ pub(crate) struct TlsStream {
     more: More,
     /// Whether the socket may have unread bytes.
     input: TlsInput,
-    /// The certificate, if the client has requested a name.
+    /// The certificate, if the client has requested a name; until it is taken.
     served: Option<ServedCertificate>,
 }
 
@@ -77,6 +79,11 @@ impl TlsStream {
     /// Returns true if the client has selected HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         is_http2(&self.session)
+    }
+
+    /// Takes what the client may use the connection for, if it has requested a name.
+    pub(crate) fn take_authorities(&mut self) -> Option<Arc<dyn Authorities>> {
+        Some(Arc::new(self.served.take()?))
     }
 
     /// Moves decrypted bytes to `buffer`, within its capacity; `None` if there are none.
@@ -158,6 +165,12 @@ impl TlsStream {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
+    }
+}
+
+impl Authorities for ServedCertificate {
+    fn is_misdirected(&self, host: &str) -> bool {
+        Self::is_misdirected(self, host)
     }
 }
 
@@ -249,11 +262,6 @@ impl Transport for TlsStream {
 
     fn limit_unsent(&self, bytes: u32) {
         self.socket.limit_unsent(bytes);
-    }
-
-    fn is_misdirected(&self, host: &str) -> bool {
-        let served = self.served.as_ref();
-        served.is_some_and(|served| served.is_misdirected(host))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
-use crate::net::connection::{Blocked, Connection};
-use crate::net::event_loop::handle::Occupancy;
+use crate::net::connection::{Blocked, Connection, Content, Quantum};
+use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
@@ -54,6 +54,17 @@ pub(super) struct Slot {
     pub(super) counted: Occupancy,
 }
 
+impl Slot {
+    /// Counts the connection as `occupancy` from now on.
+    pub(super) fn count_as(&mut self, occupancy: Occupancy, stats: &LoopStats) {
+        let before = std::mem::replace(&mut self.counted, occupancy);
+        if before != occupancy {
+            stats.count_occupancy(before, -1);
+            stats.count_occupancy(occupancy, 1);
+        }
+    }
+}
+
 /// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
 /// used fields, and those that exist only during a request, are boxed.
 const MAX_SLOT_BYTES: usize = 232;
@@ -78,12 +89,14 @@ impl LoopState {
         pools: Pools,
         access_log: Option<LogSender>,
     ) -> Self {
+        let mut cx = Context::new(config, RecordMode::Off, Instant::now, SystemTime::now());
+        cx.http2_stats = Arc::clone(&handle.stats.http2);
         Self {
             handle,
             timeouts: config.timeouts.clone(),
             run_queue: VecDeque::new(),
             timers: TimerWheel::new(Instant::now()),
-            cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
+            cx,
             handler,
             previous_handlers: PreviousHandlers::default(),
             pools,
@@ -120,16 +133,24 @@ impl LoopState {
         event: ExchangeEvent,
     ) -> Flow {
         let connection = &mut slot.connection;
+        let mut is_bulk = false;
         match event {
-            ExchangeEvent::Response(response) => connection.on_response(id, response, &mut self.cx),
+            ExchangeEvent::Response(response) => {
+                let response = self.pools.reserve_for_body(response);
+                connection.on_response(id, response, &mut self.cx);
+            }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
             ExchangeEvent::FileRead(resident) => {
                 connection.on_file_read(id, resident, &mut self.cx);
-                return self.resume(slot);
+                is_bulk = true;
             }
         }
-        self.drive(slot)
+        // Another exchange of the connection may be moving a large body.
+        if is_bulk || slot.connection.is_multiplexed() {
+            return self.resume(slot);
+        }
+        self.drive(slot, Content::All)
     }
 
     /// The timer wheel reports a connection: its deadline may have passed, or it may have bandwidth
@@ -154,29 +175,33 @@ impl LoopState {
             return Flow::Continue(());
         }
         slot.connection.mark_ready();
-        self.drive(slot)?;
+        self.drive(slot, Content::All)?;
         slot.connection.poll_acked(&self.cx);
         self.schedule(slot);
         if slot.connection.is_expired(&self.timeouts, self.cx.now) {
-            slot.connection.on_timeout(&mut self.cx);
-            return self.drive(slot);
+            slot.connection.on_timeout(&self.timeouts, &mut self.cx);
+            return self.drive(slot, Content::All);
         }
         Flow::Continue(())
     }
 
-    /// Continues a connection: at once, or in the run queue if it is moving a large body.
+    /// Continues a connection: at once, or in the run queue if it is moving a large body. The other
+    /// exchanges of a connection that has many are not delayed by the queue, and the large body keeps
+    /// its place in it.
     pub(super) fn resume(&mut self, slot: &mut Slot) -> Flow {
-        if slot.queue == QueueState::Queued {
-            return Flow::Continue(());
-        }
         if slot.connection.is_sending_bulk() {
             self.enqueue(slot);
-            return Flow::Continue(());
         }
-        self.drive(slot)
+        match slot.queue {
+            QueueState::NotQueued => self.drive(slot, Content::All),
+            QueueState::Queued if slot.connection.is_multiplexed() => {
+                self.drive(slot, Content::Requests)
+            }
+            QueueState::Queued => Flow::Continue(()),
+        }
     }
 
-    pub(super) fn drive(&mut self, slot: &mut Slot) -> Flow {
+    pub(super) fn drive(&mut self, slot: &mut Slot, content: Content) -> Flow {
         let mut services = WorkerServices {
             token: slot.token,
             worker: &self.handle,
@@ -189,19 +214,22 @@ impl LoopState {
         let throttled_until = slot.connection.throttled_until();
         // Before running, so that a client that has its response is never counted as idle for the
         // request before.
+        let stats = &self.handle.stats;
         if slot.counted == Occupancy::Idle {
-            self.count_as(slot, Occupancy::Busy);
+            slot.count_as(Occupancy::Busy, stats);
         }
-        let blocked = slot
-            .connection
-            .drive(&mut self.cx, &mut services, QUANTUM_BYTES);
+        let quantum = Quantum {
+            bytes: QUANTUM_BYTES,
+            content,
+        };
+        let blocked = slot.connection.drive(&mut self.cx, &mut services, quantum);
         let previous = services.previous_handlers;
         self.previous_handlers.put_back(slot, previous);
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
         let occupancy = slot.connection.occupancy();
-        self.count_as(slot, occupancy);
+        slot.count_as(occupancy, stats);
         if !self.pending.is_empty() {
             let is_idle = occupancy == Occupancy::Idle;
             let is_open = |id| !is_idle && slot.connection.is_open(id);
@@ -219,15 +247,6 @@ impl LoopState {
             Blocked::Closed(_) => {}
         }
         Flow::Continue(())
-    }
-
-    /// Counts a connection as `occupancy` from now on.
-    pub(super) fn count_as(&self, slot: &mut Slot, occupancy: Occupancy) {
-        let before = std::mem::replace(&mut slot.counted, occupancy);
-        if before != occupancy {
-            self.handle.stats.count_occupancy(before, -1);
-            self.handle.stats.count_occupancy(occupancy, 1);
-        }
     }
 
     /// Makes the timer wheel report the connection no later than at its deadline.

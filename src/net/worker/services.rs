@@ -15,13 +15,15 @@ use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Job, Outcome, ResponderContext, Settled};
 use crate::http::{Body, Rejection, Request, Response};
-use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
+use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache, read_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
-use crate::net::blocking::{Pools, body_writer};
+use crate::net::blocking::{Pools, body_writer, too_many_streams};
 use crate::net::connection::Services;
-use crate::panics::{Panicked, catch};
+use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::exchange::ExchangeId;
+use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
+use crate::semaphore::SemaphorePermit;
 
 /// What a worker lends to a connection while it runs.
 pub(crate) struct WorkerServices<'a> {
@@ -66,17 +68,26 @@ impl Services for WorkerServices<'_> {
                 if matches!(response.body(), Body::File(_) | Body::Stream(_)) {
                     self.set_client(exchange, request);
                 }
-                Some(response)
+                Some(self.pools.reserve_for_body(response))
             }
             Ok(outcome) => {
                 self.set_client(exchange, request);
+                // Reading from a client takes as long as the client does.
+                let thread = if request.is_streamed() {
+                    let Some(thread) = self.pools.reserve_stream() else {
+                        drop_caught(outcome, "streams: a job without a thread");
+                        return Some(too_many_streams());
+                    };
+                    Some(thread)
+                } else {
+                    None
+                };
                 let pending = PendingReply {
-                    // Reading from a client takes as long as the client does.
-                    pool: if request.is_streamed() {
-                        self.pools.streams.clone()
-                    } else {
-                        self.pools.jobs.clone()
+                    pool: match thread {
+                        Some(_) => self.pools.streams.clone(),
+                        None => self.pools.jobs.clone(),
                     },
+                    thread,
                     disks: self.pools.disks.clone(),
                     reply_to: self.reply_to(exchange),
                     request: describe(request),
@@ -89,8 +100,14 @@ impl Services for WorkerServices<'_> {
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
-        catch(|| self.handler.admit(request))
-            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))))
+        let policy = catch(|| self.handler.admit(request))
+            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))));
+        match policy {
+            BodyPolicy::Reject(response) => {
+                BodyPolicy::Reject(self.pools.reserve_for_body(response))
+            }
+            policy => policy,
+        }
     }
 
     fn reject(
@@ -103,8 +120,9 @@ impl Services for WorkerServices<'_> {
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        catch(|| handler.reject(request, rejection))
-            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)))
+        let response = catch(|| handler.reject(request, rejection))
+            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)));
+        self.pools.reserve_for_body(response)
     }
 
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter {
@@ -121,6 +139,19 @@ impl Services for WorkerServices<'_> {
                 None
             }
         }
+    }
+
+    fn fetch_file(&mut self, exchange: ExchangeId, range: FileRange) {
+        let reply_to = self.reply_to(exchange);
+        self.pools.disks.read(range, reply_to);
+    }
+
+    fn read_file(&mut self, read: &mut FileRead<'_>, now: Instant) -> FileBytes {
+        read_page_cache(read, now)
+    }
+
+    fn cancel(&mut self, exchange: ExchangeId) {
+        self.pending.cancel(self.token, exchange);
     }
 
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {
@@ -160,6 +191,8 @@ impl Services for WorkerServices<'_> {
 struct PendingReply {
     /// Runs its jobs.
     pool: BlockingPool,
+    /// The thread that is reserved for its job, if that reads a request body while it is received.
+    thread: Option<SemaphorePermit>,
     disks: DiskPools,
     reply_to: ReplyTo,
     /// Names the request in the error log.
@@ -184,7 +217,11 @@ impl PendingReply {
             Settled::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
             Settled::Blocking(job) => {
                 let rejected = self.reply_to.clone();
-                let work = move || ExchangeEvent::Response(run(job, &self.request));
+                let (thread, request) = (self.thread, self.request);
+                let work = move || {
+                    let _until_the_end = thread;
+                    ExchangeEvent::Response(run(job, &request))
+                };
                 let submitted = self.pool.submit(self.reply_to, work);
                 submitted.unwrap_or_else(|QueueFull| reject(&rejected));
             }

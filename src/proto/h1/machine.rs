@@ -26,6 +26,7 @@ use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
+use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
@@ -39,7 +40,7 @@ use crate::proto::request_rules::{
 };
 use crate::proto::segment::Segment;
 use crate::proto::transfer::TransferProgress;
-use crate::proto::{Action, CloseReason, Timer};
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Timer};
 
 const INCOMPLETE_HEAD: Rejection = Rejection::bad_request("incomplete request head");
 
@@ -254,6 +255,10 @@ impl Machine {
 
     fn read_head(&mut self, scanned: usize, started: Instant, cx: &mut Context) -> Option<Action> {
         let bytes = self.inbox.bytes();
+        if self.requests == 0 && self.may_switch(cx) && begins_http2(bytes) {
+            self.state = ConnectionState::ReadingHead { scanned, started };
+            return Some(Action::Switch);
+        }
         let scan = scan_head(bytes, scanned);
         let rejection = match scan {
             Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
@@ -288,6 +293,20 @@ impl Machine {
             }
         }
         None
+    }
+
+    /// Returns true if the client may speak HTTP/2 without having selected it in a TLS handshake.
+    fn may_switch(&self, cx: &Context) -> bool {
+        cx.http2 == Http2::All && self.scheme == Scheme::Http
+    }
+
+    /// Returns the peer and what it has sent, for [`Action::Switch`].
+    pub(crate) fn into_input(self) -> (ClientInfo, Inbox) {
+        let peer = ClientInfo {
+            address: self.peer,
+            scheme: self.scheme,
+        };
+        (peer, self.inbox)
     }
 
     /// Begins the exchange of the request whose head was parsed into the context.
@@ -865,6 +884,14 @@ impl Machine {
         self.state = ConnectionState::Lingering { bytes };
         Some(Action::Read)
     }
+}
+
+/// Returns true if the input begins with the connection preface of HTTP/2 (RFC 9113 §3.4), or with
+/// enough of it that it is no beginning of an HTTP/1.1 request: its method is reserved.
+fn begins_http2(bytes: &[u8]) -> bool {
+    const METHOD_BYTES: usize = b"PRI ".len();
+    let len = bytes.len().min(HTTP2_PREFACE.len());
+    len >= METHOD_BYTES && bytes[..len] == HTTP2_PREFACE[..len]
 }
 
 fn asks_to_close(response: &Response) -> bool {

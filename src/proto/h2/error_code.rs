@@ -22,7 +22,7 @@ pub(crate) enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their numbers.
-    const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::NoError,
         Self::ProtocolError,
         Self::InternalError,

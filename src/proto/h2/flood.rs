@@ -106,6 +106,24 @@ pub(crate) enum Flood {
 }
 
 impl Flood {
+    /// All limits, in the order of their numbers.
+    pub(crate) const ALL: [Self; Event::COUNT + 1] = {
+        let mut all = [Self::HeaderBlock; Event::COUNT + 1];
+        let mut number = 0;
+        while number < Event::COUNT {
+            all[number] = Self::Events(Event::ALL[number]);
+            number += 1;
+        }
+        all
+    };
+
+    pub(crate) fn number(self) -> usize {
+        match self {
+            Self::Events(event) => event as usize,
+            Self::HeaderBlock => Event::COUNT,
+        }
+    }
+
     /// The name of the limit in logs and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {

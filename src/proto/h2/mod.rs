@@ -42,7 +42,7 @@ pub(crate) mod flood;
 pub(crate) mod flow;
 pub(crate) mod frame;
 mod head;
-mod hpack;
+pub(crate) mod hpack;
 mod limits;
 pub(crate) mod machine;
 mod output;

@@ -237,10 +237,6 @@ impl Streams {
         self.index(id).map(|index| self.list.remove(index))
     }
 
-    pub(crate) fn take_all(&mut self) -> Vec<Stream> {
-        std::mem::take(&mut self.list)
-    }
-
     /// Frees the memory, if there are no streams.
     pub(crate) fn release_memory(&mut self) {
         if self.list.is_empty() {

@@ -115,10 +115,11 @@ impl Machine {
     pub(super) fn count(&mut self, event: Event, cx: &Context) -> Result<(), FrameError> {
         self.flood
             .take(event, cx.now)
-            .map_err(|flood| self.on_flood(flood))
+            .map_err(|flood| self.on_flood(flood, cx))
     }
 
-    pub(super) fn on_flood(&self, flood: Flood) -> FrameError {
+    pub(super) fn on_flood(&self, flood: Flood, cx: &Context) -> FrameError {
+        cx.http2_stats.floods.count(flood.number());
         let client = self.peer.address;
         log::debug!("{client}: HTTP/2: too many events: {}", flood.name());
         FrameError::Connection(ErrorCode::EnhanceYourCalm)
@@ -156,9 +157,15 @@ impl Machine {
         self.state = ConnectionState::Closing(reason, LingerMode::Required);
     }
 
+    /// Stages a frame that resets a stream.
+    pub(super) fn stage_reset(&mut self, id: u32, code: ErrorCode, cx: &mut Context) {
+        cx.http2_stats.resets_sent.count(code as usize);
+        self.output.rst_stream(&mut cx.buffers, id, code);
+    }
+
     /// Resets a stream.
     pub(super) fn reset(&mut self, id: u32, code: ErrorCode, cause: Cause, cx: &mut Context) {
-        self.output.rst_stream(&mut cx.buffers, id, code);
+        self.stage_reset(id, code, cx);
         self.closed_streams.insert(id, ClosedBy::Server);
         self.abandon(id, cause);
     }

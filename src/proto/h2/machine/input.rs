@@ -126,7 +126,7 @@ impl Machine {
                 let mut limits = HeaderBlockLimits::new(2 * cx.limits.max_head_bytes);
                 limits
                     .on_headers(fragment.len())
-                    .map_err(|flood| self.on_flood(flood))?;
+                    .map_err(|flood| self.on_flood(flood, cx))?;
                 if end_headers {
                     return self.on_block(stream, fragment, end_stream, cx);
                 }
@@ -144,7 +144,7 @@ impl Machine {
                 ..
             } => return self.on_continuation(fragment, end_headers, cx),
             Frame::Priority { .. } => self.count(Event::Priority, cx)?,
-            Frame::Reset { stream, code: _ } => self.on_reset(stream, cx)?,
+            Frame::Reset { stream, code } => self.on_reset(stream, code, cx)?,
             Frame::Settings { ack: true, .. } => self.on_settings_ack()?,
             Frame::Settings { payload, .. } => self.on_settings(payload, cx)?,
             Frame::PushPromise => return Err(PROTOCOL_ERROR),
@@ -175,7 +175,7 @@ impl Machine {
         block
             .limits
             .on_continuation(fragment.len())
-            .map_err(|flood| self.on_flood(flood))?;
+            .map_err(|flood| self.on_flood(flood, cx))?;
         block.bytes.extend_from_slice(fragment);
         if end_headers {
             return self.on_block(block.stream, &block.bytes, block.end_stream, cx);
@@ -184,13 +184,14 @@ impl Machine {
         Ok(None)
     }
 
-    fn on_reset(&mut self, id: u32, cx: &Context) -> Result<(), FrameError> {
+    fn on_reset(&mut self, id: u32, code: u32, cx: &Context) -> Result<(), FrameError> {
         if id > self.last_stream || id % 2 == 0 {
             return Err(PROTOCOL_ERROR);
         }
         if self.streams.get(id).is_none_or(|it| it.is_orphaned()) {
             return self.count(Event::Ignored, cx);
         }
+        cx.http2_stats.resets_received.count(code as usize);
         self.closed_streams.insert(id, ClosedBy::Peer);
         self.abandon(id, Cause::Aborted);
         self.count(Event::Reset, cx)

@@ -103,8 +103,7 @@ impl Machine {
         if self.streams.len() >= cx.limits.h2_max_streams as usize {
             self.count(Event::DiscardedHeaders, cx)?;
             self.count(Event::RefusedStream, cx)?;
-            let code = ErrorCode::RefusedStream;
-            self.output.rst_stream(&mut cx.buffers, id, code);
+            self.stage_reset(id, ErrorCode::RefusedStream, cx);
             self.closed_streams.insert(id, ClosedBy::Server);
             return Ok(None);
         }

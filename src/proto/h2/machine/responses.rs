@@ -139,12 +139,12 @@ impl Machine {
         };
         stream.state = StreamState::Finishing;
         stream.wait.interrupt(cx);
-        if stream.remote == RemoteSide::Open {
-            let code = ErrorCode::NoError;
-            self.output.rst_stream(&mut cx.buffers, id, code);
+        let (remote, job) = (stream.remote, stream.job);
+        if remote == RemoteSide::Open {
+            self.stage_reset(id, ErrorCode::NoError, cx);
             self.closed_streams.insert(id, ClosedBy::Server);
         }
-        if stream.job == Job::Held {
+        if job == Job::Held {
             self.end_job(id);
         }
     }

@@ -147,9 +147,13 @@ pub(super) struct Queues {
 /// The streams that were closed last. The peer may have sent frames before it knew.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
-    /// Allocated when used.
-    pub(super) list: VecDeque<(u32, ClosedBy)>,
+    /// Oldest first; allocated when used.
+    list: VecDeque<ClosedStream>,
 }
+
+/// A stream and what it was closed by, in four bytes, because every connection has some.
+#[derive(Clone, Copy, Debug)]
+struct ClosedStream(u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClosedBy {
@@ -159,10 +163,30 @@ pub(super) enum ClosedBy {
     Server,
 }
 
+impl ClosedStream {
+    /// Identifiers have 31 bits.
+    fn new(id: u32, by: ClosedBy) -> Self {
+        Self(id << 1 | u32::from(by == ClosedBy::Server))
+    }
+
+    fn id(self) -> u32 {
+        self.0 >> 1
+    }
+
+    fn by(self) -> ClosedBy {
+        if self.0 & 1 == 1 {
+            ClosedBy::Server
+        } else {
+            ClosedBy::Peer
+        }
+    }
+}
+
 impl ClosedStreams {
     /// How many are remembered.
     const MAX: usize = 32;
 
+    /// Remembers a stream, unless it is known as closed already.
     pub(super) fn insert(&mut self, id: u32, by: ClosedBy) {
         if self.find(id).is_some() {
             return;
@@ -170,16 +194,16 @@ impl ClosedStreams {
         if self.list.len() == Self::MAX {
             self.list.pop_front();
         }
-        self.list.push_back((id, by));
+        self.list.push_back(ClosedStream::new(id, by));
     }
 
     pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
-        let found = self.list.iter().find(|(other, _)| *other == id);
-        found.map(|(_, by)| *by)
+        let found = self.list.iter().find(|stream| stream.id() == id);
+        found.map(|stream| stream.by())
     }
 
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.list.capacity() * size_of::<(u32, ClosedBy)>()
+        self.list.capacity() * size_of::<ClosedStream>()
     }
 }

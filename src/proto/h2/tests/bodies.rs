@@ -10,7 +10,8 @@ use crate::proto::h2::flow::{DEFAULT_WINDOW_BYTES, MAX_STREAM_WINDOW_BYTES};
 
 /// The increments of the windows of a stream, or of the connection after the first.
 fn granted(conversation: &Conversation, id: u32) -> u32 {
-    parse(&conversation.output)
+    conversation
+        .sent
         .iter()
         .map(|sent| match sent {
             Sent::WindowUpdate(stream, increment) if *stream == id => *increment,

@@ -7,7 +7,6 @@ use crate::http::Response;
 use crate::proto::context::DrainState;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::machine::Machine;
 use crate::proto::h2::stream::Stream;
 use crate::proto::{CloseReason, Timer};
 
@@ -19,7 +18,7 @@ fn shutdown_serves_what_the_client_has_sent_before_it_knew() {
     conversation.send(&get(1, "/later"));
     conversation.cx.drain_state = DrainState::Draining;
     conversation.run([]);
-    let sent = parse(&conversation.output);
+    let sent = conversation.sent.clone();
     let announced = [Sent::GoAway(LAST, ErrorCode::NoError), Sent::Ping];
     assert!(sent.ends_with(&announced), "{sent:?}");
     // In transit.
@@ -195,17 +194,7 @@ fn answers_for_exchanges_that_are_gone_are_dropped() {
 
 #[test]
 fn idle_connection_is_small_and_owns_no_buffers() {
-    let sizes = [
-        ("scheduler", size_of::<crate::proto::h2::scheduler::Scheduler>()),
-        ("flood", size_of::<crate::proto::h2::flood::FloodLimits>()),
-        ("output", size_of::<crate::proto::h2::output::Output>()),
-        ("decoder", size_of::<crate::proto::h2::hpack::Decoder>()),
-        ("stream", size_of::<Stream>()),
-        ("sender", size_of::<crate::proto::body_sender::BodySender>()),
-    ];
-    eprintln!("{sizes:?}");
-    assert!(size_of::<Machine>() <= 1024, "{}", size_of::<Machine>());
-    assert!(size_of::<Stream>() <= 256, "{}", size_of::<Stream>());
+    assert!(size_of::<Stream>() <= 160, "{}", size_of::<Stream>());
     let mut conversation = Conversation::begun();
     let free = conversation.cx.buffers.free();
     for id in 0..50 {
@@ -215,5 +204,6 @@ fn idle_connection_is_small_and_owns_no_buffers() {
     assert!(free >= 2);
     assert_eq!(conversation.cx.buffers.free(), free.max(3));
     let memory = conversation.machine.idle_memory();
-    assert!(memory <= 1536, "{memory} bytes");
+    // With the slot of the connection, 1.5 KiB.
+    assert!(memory <= 1536 - 232, "{memory} bytes");
 }

@@ -11,12 +11,12 @@ fn server_sends_its_settings_first_and_acknowledges_those_of_the_client() {
     let mut conversation = Conversation::new();
     assert_eq!(conversation.run([]), End::Waiting);
     assert_eq!(
-        parse(&conversation.output),
+        conversation.sent,
         [Sent::Settings, Sent::WindowUpdate(0, 983_041)]
     );
     conversation.send(&preface());
     conversation.send(&settings(&[(INITIAL_WINDOW_SIZE, 1)]));
-    let sent = parse(&conversation.output);
+    let sent = conversation.sent.clone();
     assert_eq!(sent[2..], [Sent::SettingsAck, Sent::SettingsAck]);
 }
 

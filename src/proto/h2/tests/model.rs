@@ -60,8 +60,6 @@ struct Model {
     upload_window: i64,
     initial_window: i64,
     next_id: u32,
-    /// How many frames of the output have been checked.
-    checked: usize,
 }
 
 const INITIAL: u32 = 20_000;
@@ -110,7 +108,6 @@ impl Model {
             upload_window: 65_535,
             initial_window: INITIAL.into(),
             next_id: 1,
-            checked: 0,
         }
     }
 
@@ -283,8 +280,8 @@ impl Model {
 
     /// Checks what the server has sent since the last time.
     fn check(&mut self) {
-        let sent = parse(&self.conversation.output);
-        for frame in &sent[self.checked..] {
+        let sent = std::mem::take(&mut self.conversation.sent);
+        for frame in &sent {
             match frame {
                 Sent::Head { stream, ends, .. } => {
                     let stream = self.streams.get_mut(stream).expect("a request");
@@ -326,7 +323,6 @@ impl Model {
                 Sent::Settings | Sent::SettingsAck | Sent::Ping | Sent::PingAck(_) => {}
             }
         }
-        self.checked = sent.len();
         let pulls = self.conversation.pulls.len() + self.conversation.probes.len();
         assert!(self.conversation.jobs.len() + pulls <= 16, "too many jobs");
         let jobs = &self.conversation.jobs;
