@@ -17,7 +17,7 @@ use crate::proto::h2::flow::{
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::head::{self, HeadError, HeadInfo};
 use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
-use crate::proto::h2::limits::{MAX_BUFFERED_BYTES, PSEUDO_FIELDS};
+use crate::proto::h2::limits::{MAX_BUFFERED_BYTES, MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
 use crate::proto::h2::peer_wait::PeerWait;
 use crate::proto::h2::priority::{Priority, PriorityParameters};
 use crate::proto::h2::request_body::{BodyError, ContinueExpected, RequestBody};
@@ -100,7 +100,7 @@ impl Machine {
             self.count(Event::DiscardedHeaders, cx)?;
             return Ok(None);
         }
-        if self.streams.len() >= cx.limits.h2_max_streams as usize {
+        if self.is_full(cx) {
             self.count(Event::DiscardedHeaders, cx)?;
             self.count(Event::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
@@ -136,6 +136,13 @@ impl Machine {
                 Err(FrameError::Stream(id, ErrorCode::ProtocolError))
             }
         }
+    }
+
+    /// True if no further stream can be served at the moment.
+    fn is_full(&self, cx: &Context) -> bool {
+        let held_head_bytes = || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
+        self.streams.len() >= cx.limits.h2_max_streams as usize
+            || held_head_bytes() > MAX_HELD_HEAD_BYTES
     }
 
     /// Fields on a stream that the peer has opened before: trailers, which are dropped.

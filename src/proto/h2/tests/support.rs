@@ -293,6 +293,8 @@ pub(super) struct Conversation {
     pub(super) probes: Vec<(u32, FileRange)>,
     pub(super) writers: BTreeMap<u32, crate::body::BodyReader>,
     pub(super) shut_down: bool,
+    /// How often the machine has read.
+    pub(super) reads: usize,
     pub(super) writable: bool,
     pub(super) max_bulk_bytes: usize,
     /// Bytes that the transport takes before it is not writable any more.
@@ -362,6 +364,7 @@ impl Conversation {
             probes: Vec::new(),
             writers: BTreeMap::new(),
             shut_down: false,
+            reads: 0,
             writable: true,
             max_bulk_bytes: usize::MAX,
             room: usize::MAX,
@@ -384,6 +387,13 @@ impl Conversation {
         self.run([bytes])
     }
 
+    /// As [`send`](Self::send); returns whether the machine has read the bytes.
+    pub(super) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        let before = self.reads;
+        self.send(bytes);
+        self.reads > before
+    }
+
     /// Runs the machine, each read returning one of `reads`, until it has to wait.
     pub(super) fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> End {
         let mut reads = reads.into_iter().filter(|read| !read.is_empty()).peekable();
@@ -396,6 +406,7 @@ impl Conversation {
             let action = self.machine.next(ready, &mut self.cx);
             match action {
                 Action::Read => {
+                    self.reads += 1;
                     let bytes = reads
                         .next()
                         .expect("the machine knows that there is nothing");
