@@ -54,7 +54,9 @@ enum PipeEnd {
 enum Writer {
     Writing,
     /// Until at most this many bytes are left to be read.
-    Waiting { wake_at: usize },
+    Waiting {
+        wake_at: usize,
+    },
 }
 
 /// The writing end of a pipe, for the connection. If it is dropped before the end of the body, reading

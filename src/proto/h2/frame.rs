@@ -13,7 +13,7 @@ mod header;
 mod parse;
 mod write;
 
-pub(crate) use data::{DataPart, DataPayload};
+pub(crate) use data::DataPayload;
 pub(crate) use header::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, MAX_FRAME_BYTES};
 pub(crate) use parse::Frame;
 pub(crate) use write::{

@@ -14,6 +14,11 @@ pub(super) const MAX_UNSENT_CONTROL_BYTES: usize = 16 * 1024;
 /// body is received beyond its first window.
 pub(super) const MAX_BUFFERED_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of request heads that are kept, for records and for requests that wait. Above this, further
+/// streams are refused: a head that is a few bytes on the wire may have 16 KiB, and 100 of them that are
+/// held by their windows would have more than all else together (CVE-2026-49975).
+pub(super) const MAX_HELD_HEAD_BYTES: usize = 512 * 1024;
+
 /// Fields of a head in addition to those that HTTP/1.1 has in lines: `:method`, `:scheme` and `:path`.
 /// `:authority` is in place of Host.
 pub(super) const PSEUDO_FIELDS: usize = 3;

@@ -166,7 +166,9 @@ impl Output {
         code: ErrorCode,
         debug: &str,
     ) {
-        self.control(buffers, |out| write_goaway(out, last, code, debug.as_bytes()));
+        self.control(buffers, |out| {
+            write_goaway(out, last, code, debug.as_bytes())
+        });
     }
 
     /// Stages the head of a response, whose field block is given.

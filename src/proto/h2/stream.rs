@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     pub(crate) remote: RemoteSide,
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
+    /// Bytes of the body that are received and that the client has not been granted again.
+    pub(crate) held_bytes: u32,
     /// What the client has signalled about its priority.
     pub(crate) priority: PriorityParameters,
     /// What the response says about its own, once there is one.
@@ -166,6 +168,16 @@ impl Stream {
         matches!(self.state, StreamState::Finishing | StreamState::Orphaned)
     }
 
+    /// How many bytes of the request's head are kept.
+    pub(crate) fn held_head_bytes(&self) -> usize {
+        let recorded = self.info.as_ref().map_or(0, |info| {
+            let field = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+            info.line.len() + field(&info.referer) + field(&info.user_agent)
+        });
+        let request = self.state.request();
+        recorded + request.map_or(0, |request| request.head_bytes.len())
+    }
+
     /// The progress of the body that is being transferred, if the exchange is recorded.
     pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
         let info = self.info.as_deref()?;
@@ -235,10 +247,6 @@ impl Streams {
         self.index(id).map(|index| self.list.remove(index))
     }
 
-    pub(crate) fn take_all(&mut self) -> Vec<Stream> {
-        std::mem::take(&mut self.list)
-    }
-
     /// Frees the memory, if there are no streams.
     pub(crate) fn release_memory(&mut self) {
         if self.list.is_empty() {
@@ -246,9 +254,19 @@ impl Streams {
         }
     }
 
+    /// The memory of the streams, in bytes, without the bodies that are received.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let senders = self.list.iter().filter(|it| it.sender().is_some()).count();
+        let heads: usize = self.list.iter().map(Stream::held_head_bytes).sum();
+        let infos = self.list.iter().filter(|it| it.info.is_some()).count();
+        self.list.capacity() * size_of::<Stream>()
+            + senders * size_of::<BodySender>()
+            + infos * size_of::<RequestInfo>()
+            + heads
+    }
+
     fn index(&self, id: u32) -> Option<usize> {
-        self.list
-            .binary_search_by_key(&id, |stream| stream.id)
-            .ok()
+        self.list.binary_search_by_key(&id, |stream| stream.id).ok()
     }
 }

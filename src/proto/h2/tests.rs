@@ -1,1 +1,11 @@
-//! Tests of the machine.
+//! The machine from the bytes of a client to the frames of the server: each case at once, byte by byte,
+//! and split at every position.
+
+mod bodies;
+mod closing;
+mod flooding;
+mod frames;
+mod heads;
+mod model;
+mod sending;
+mod support;

@@ -7,16 +7,16 @@ use ::http::StatusCode;
 
 use super::Machine;
 use super::state::{
-    Cause, ClosedBy, ConnectionState, EndedExchange, Eviction, InputState, LingerMode, SHUTDOWN_PING,
-    Shutdown,
+    Cause, ClosedBy, ConnectionState, EndedExchange, Eviction, InputState, LingerMode,
+    SHUTDOWN_PING, Shutdown,
 };
+use crate::config::Timeouts;
+use crate::proto::context::Context;
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::{Event, Flood};
 use crate::proto::h2::frame::FrameError;
-use crate::proto::h2::stream::{Job, RemoteSide, Stream, StreamState};
 use crate::proto::h2::limits::MAX_STREAM_ID;
-use crate::config::Timeouts;
-use crate::proto::context::Context;
+use crate::proto::h2::stream::{Job, RemoteSide, Stream, StreamState};
 use crate::proto::record::Completion;
 use crate::proto::request_rules::TIMED_OUT;
 use crate::proto::{Action, CloseReason, Ready, Timer};
@@ -96,7 +96,12 @@ impl Machine {
     pub(crate) fn on_eof(&mut self) {
         self.input = InputState::Ended;
         let is_open = |stream: &&Stream| stream.remote == RemoteSide::Open;
-        let incomplete: Vec<u32> = self.streams.iter().filter(is_open).map(|it| it.id).collect();
+        let incomplete: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(is_open)
+            .map(|it| it.id)
+            .collect();
         for id in incomplete {
             self.abandon(id, Cause::Aborted);
         }
@@ -369,14 +374,17 @@ impl Machine {
     /// Ends the streams whose peer is too slow. If all streams are held by their windows, the peer
     /// takes nothing any more, and the connection is closed.
     fn on_stream_timeouts(&mut self, timeouts: &Timeouts, cx: &mut Context) {
-        let is_held = |stream: &Stream| {
-            stream.wait.timer() == Some(Timer::Send)
-        };
+        let is_held = |stream: &Stream| stream.wait.timer() == Some(Timer::Send);
         let are_all_held = self.streams.iter().all(|it| it.is_over() || is_held(it));
         let due: Vec<(u32, Timer)> = self
             .streams
             .iter()
-            .filter(|stream| stream.wait.deadline(timeouts).is_some_and(|at| at <= cx.now))
+            .filter(|stream| {
+                stream
+                    .wait
+                    .deadline(timeouts)
+                    .is_some_and(|at| at <= cx.now)
+            })
             .filter_map(|stream| Some((stream.id, stream.wait.timer()?)))
             .collect();
         for (id, timer) in due {

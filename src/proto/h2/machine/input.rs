@@ -1,19 +1,19 @@
 //! What the peer sends: frames, and what they mean in the state of the connection and of their stream
 //! (RFC 9113 §5.1, §6).
 
+use super::Machine;
+use super::state::{Cause, ClosedBy, ConnectionState, HeaderBlock, ReceivedData, SHUTDOWN_PING};
+use crate::proto::context::Context;
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::{Event, HeaderBlockLimits};
 use crate::proto::h2::flow::{MAX_CONNECTION_WINDOW_BYTES, WindowExceeded, WindowOverflow};
 use crate::proto::h2::frame::{
     DataPayload, FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, FrameKind,
 };
+use crate::proto::h2::limits::MAX_UNSENT_CONTROL_BYTES;
 use crate::proto::h2::priority::PriorityParameters;
 use crate::proto::h2::stream::RemoteSide;
-use crate::proto::h2::limits::MAX_UNSENT_CONTROL_BYTES;
-use super::Machine;
-use super::state::{Cause, ClosedBy, ConnectionState, HeaderBlock, ReceivedData, SHUTDOWN_PING};
 use crate::proto::{Action, HTTP2_PREFACE as PREFACE};
-use crate::proto::context::Context;
 
 /// What was done with the first bytes of the input.
 struct Step {
@@ -101,11 +101,13 @@ impl Machine {
         let is_permitted = match (self.state, block) {
             (ConnectionState::AwaitingSettings, _) => header.kind == FrameKind::Settings,
             (_, None) => header.kind != FrameKind::Continuation,
-            (_, Some(stream)) => {
-                header.kind == FrameKind::Continuation && header.stream == stream
-            }
+            (_, Some(stream)) => header.kind == FrameKind::Continuation && header.stream == stream,
         };
-        if is_permitted { Ok(()) } else { Err(PROTOCOL_ERROR) }
+        if is_permitted {
+            Ok(())
+        } else {
+            Err(PROTOCOL_ERROR)
+        }
     }
 
     fn on_frame(
@@ -249,9 +251,8 @@ impl Machine {
         self.count(Event::WindowUpdate, cx)?;
         if id == 0 {
             let increased = self.send_window.increase(increment);
-            increased.map_err(|WindowOverflow| {
-                FrameError::Connection(ErrorCode::FlowControlError)
-            })?;
+            increased
+                .map_err(|WindowOverflow| FrameError::Connection(ErrorCode::FlowControlError))?;
             self.window_wait.interrupt(cx);
             return Ok(());
         }
@@ -259,8 +260,7 @@ impl Machine {
             return self.count(Event::Ignored, cx);
         };
         let increased = stream.send_window.increase(increment);
-        increased
-            .map_err(|WindowOverflow| FrameError::Stream(id, ErrorCode::FlowControlError))?;
+        increased.map_err(|WindowOverflow| FrameError::Stream(id, ErrorCode::FlowControlError))?;
         self.on_window_increased(id, cx);
         Ok(())
     }
@@ -280,7 +280,9 @@ impl Machine {
                 let priority = stream.response_priority.with(parameters);
                 self.scheduler.reprioritize(id, priority);
             }
-            None => self.priority_updates.insert(id, parameters, self.last_stream),
+            None => self
+                .priority_updates
+                .insert(id, parameters, self.last_stream),
         }
         Ok(())
     }

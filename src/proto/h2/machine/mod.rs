@@ -221,14 +221,17 @@ impl Machine {
             }
             return action;
         }
-        if can_read { Action::Read } else { Action::Blocked }
+        if can_read {
+            Action::Read
+        } else {
+            Action::Blocked
+        }
     }
 
     /// True if received bytes would be processed. A peer that sends what has to be answered, and does
     /// not take the answers, is not read (CVE-2019-9512).
     fn accepts_bytes(&self) -> bool {
-        self.input == InputState::Open
-            && self.output.control_bytes() <= MAX_UNSENT_CONTROL_BYTES
+        self.input == InputState::Open && self.output.control_bytes() <= MAX_UNSENT_CONTROL_BYTES
     }
 
     /// The buffer for [`Action::Read`]: append to it, within its capacity.
@@ -355,6 +358,20 @@ impl Machine {
                 ..Queues::default()
             };
         }
+    }
+
+    /// The memory of a connection without streams, in bytes, but for the pooled buffers and what its
+    /// client has made the decoder keep.
+    #[cfg(test)]
+    pub(crate) fn idle_memory(&self) -> usize {
+        assert!(self.streams.is_empty());
+        size_of::<Self>() + self.closed_streams.memory() + self.stream_memory()
+    }
+
+    /// The memory of the streams, in bytes.
+    #[cfg(test)]
+    pub(crate) fn stream_memory(&self) -> usize {
+        self.streams.memory()
     }
 
     /// The record of an exchange that has ended.

@@ -4,25 +4,27 @@ use std::io;
 
 use ::http::{Method, StatusCode};
 
-use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::flood::Event;
-use crate::proto::h2::flow::{DEFAULT_WINDOW_BYTES, MAX_STREAM_WINDOW_BYTES, ReceiveWindow, SendWindow};
-use crate::proto::h2::frame::FrameError;
-use crate::proto::h2::head::{self, HeadError, HeadInfo};
-use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
-use crate::proto::h2::peer_wait::PeerWait;
-use crate::proto::h2::priority::{Priority, PriorityParameters};
-use crate::proto::h2::response_head;
-use crate::proto::h2::request_body::{BodyError, ContinueExpected, RequestBody};
-use crate::proto::h2::stream::{
-    Admission, Job, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
-};
-use crate::proto::h2::limits::{MAX_BUFFERED_BYTES, PSEUDO_FIELDS};
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
 use crate::http::{Fields, Rejection, Response};
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo, SendBody};
+use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::h2::flood::Event;
+use crate::proto::h2::flow::{
+    DEFAULT_WINDOW_BYTES, MAX_STREAM_WINDOW_BYTES, ReceiveWindow, SendWindow,
+};
+use crate::proto::h2::frame::FrameError;
+use crate::proto::h2::head::{self, HeadError, HeadInfo};
+use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
+use crate::proto::h2::limits::{MAX_BUFFERED_BYTES, MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
+use crate::proto::h2::peer_wait::PeerWait;
+use crate::proto::h2::priority::{Priority, PriorityParameters};
+use crate::proto::h2::request_body::{BodyError, ContinueExpected, RequestBody};
+use crate::proto::h2::response_head;
+use crate::proto::h2::stream::{
+    Admission, Job, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
+};
 use crate::proto::record::Completion;
 use crate::proto::request_rules::{
     BODY_TOO_LARGE, Expect, HEAD_TOO_LARGE, MAX_BUFFERED_STREAM_BYTES, UNKNOWN_EXPECTATION,
@@ -98,7 +100,7 @@ impl Machine {
             self.count(Event::DiscardedHeaders, cx)?;
             return Ok(None);
         }
-        if self.streams.len() >= cx.limits.h2_max_streams as usize {
+        if self.is_full(cx) {
             self.count(Event::DiscardedHeaders, cx)?;
             self.count(Event::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
@@ -134,6 +136,13 @@ impl Machine {
                 Err(FrameError::Stream(id, ErrorCode::ProtocolError))
             }
         }
+    }
+
+    /// True if no further stream can be served at the moment.
+    fn is_full(&self, cx: &Context) -> bool {
+        let held_head_bytes = || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
+        self.streams.len() >= cx.limits.h2_max_streams as usize
+            || held_head_bytes() > MAX_HELD_HEAD_BYTES
     }
 
     /// Fields on a stream that the peer has opened before: trailers, which are dropped.
@@ -213,6 +222,7 @@ impl Machine {
             },
             send_window: SendWindow::new(self.peer_settings.initial_window),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW_BYTES, cx.now),
+            held_bytes: 0,
             priority,
             response_priority: ResponsePriority::default(),
             job: Job::None,
@@ -277,11 +287,7 @@ impl Machine {
 
     /// The parameters of a PRIORITY_UPDATE frame win over those of the field, which the client sends
     /// with the head (RFC 9218 §7).
-    fn signalled_priority(
-        &mut self,
-        id: u32,
-        opened: &Opened,
-    ) -> PriorityParameters {
+    fn signalled_priority(&mut self, id: u32, opened: &Opened) -> PriorityParameters {
         let field = match opened {
             Opened::Accepted(head) => head.priority,
             Opened::Rejected(_) => None,
@@ -320,9 +326,7 @@ impl Machine {
             return;
         };
         let (max, writer) = match admission {
-            Ok(BodyMode::Buffered { max }) => {
-                (max.min(cx.limits.max_content_bytes) as u64, None)
-            }
+            Ok(BodyMode::Buffered { max }) => (max.min(cx.limits.max_content_bytes) as u64, None),
             Ok(BodyMode::Streamed { max, writer }) => (max, Some(writer)),
             Err(response) => {
                 self.respond(id, response, cx);
@@ -408,6 +412,7 @@ impl Machine {
             return Ok(());
         };
         stream.wait.on_progress(Timer::Body, data.len(), cx);
+        stream.held_bytes += data.len() as u32;
         let received = match &mut stream.state {
             StreamState::ReadingBody(request) | StreamState::Ready(request, _) => {
                 let counted = request.body.count(data.len());
@@ -511,7 +516,7 @@ impl Machine {
             return;
         }
         self.queues.are_bodies_due = false;
-        let mut buffered: usize = self.streams.iter().map(buffered_bytes).sum();
+        let buffered: usize = self.streams.iter().map(buffered_bytes).sum();
         let mut is_oldest = true;
         for stream in self.streams.iter_mut() {
             let id = stream.id;
@@ -520,8 +525,7 @@ impl Machine {
                 StreamState::ReadingBody(request) => {
                     // The oldest body is always received to its end, so that others get their turn.
                     if is_oldest || buffered <= MAX_BUFFERED_BYTES {
-                        buffered += window.unread() as usize;
-                        window.release(window.unread());
+                        window.release(std::mem::take(&mut stream.held_bytes));
                     }
                     is_oldest = false;
                     request
@@ -530,19 +534,19 @@ impl Machine {
                     request.body.pass_on(writer);
                     let half = window.size() / 2;
                     let unread = writer.unread(half as usize) as u32;
-                    window.release(window.unread().saturating_sub(unread));
+                    window.release(stream.held_bytes.saturating_sub(unread));
+                    stream.held_bytes = stream.held_bytes.min(unread);
                     if stream.remote == RemoteSide::Ended {
                         // The whole body had been received before the handler was called.
-                        stream.state = match std::mem::replace(
-                            &mut stream.state,
-                            StreamState::Handling(None),
-                        ) {
-                            StreamState::Streaming(_, writer) => {
-                                writer.complete();
-                                StreamState::Handling(None)
-                            }
-                            state => state,
-                        };
+                        stream.state =
+                            match std::mem::replace(&mut stream.state, StreamState::Handling(None))
+                            {
+                                StreamState::Streaming(_, writer) => {
+                                    writer.complete();
+                                    StreamState::Handling(None)
+                                }
+                                state => state,
+                            };
                         continue;
                     }
                     if unread > half {

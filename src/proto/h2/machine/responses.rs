@@ -6,14 +6,6 @@ use ::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName};
 use ::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
 
-use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::output::{PORTION_BYTES, SHARED_PORTION_BYTES};
-use crate::proto::h2::priority::{
-    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
-};
-use crate::proto::h2::stream::{Job, RemoteSide, ResponsePriority, StreamState};
-use crate::proto::h2::limits::SMALL_BODY_BYTES;
-use crate::proto::h2::response_head;
 use super::Machine;
 use super::state::{ClosedBy, EndedExchange, FileReading, Portion};
 use crate::body::file_range::Resident;
@@ -23,6 +15,14 @@ use crate::proto::body_sender::{BodySender, SourceRequest};
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
 use crate::proto::file_read::{FileBytes, FileRead};
+use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::h2::limits::SMALL_BODY_BYTES;
+use crate::proto::h2::output::{PORTION_BYTES, SHARED_PORTION_BYTES};
+use crate::proto::h2::priority::{
+    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
+};
+use crate::proto::h2::response_head;
+use crate::proto::h2::stream::{Job, RemoteSide, ResponsePriority, StreamState};
 use crate::proto::record::Completion;
 use crate::proto::segment::Payload;
 use crate::proto::{Action, Timer};
@@ -97,8 +97,7 @@ impl Machine {
         };
         let sender = BodySender::new(body);
         let ends_stream = sender.is_none();
-        self.output
-            .head(&mut cx.buffers, id, &block, ends_stream);
+        self.output.head(&mut cx.buffers, id, &block, ends_stream);
         cx.buffers.give_back(block);
         match sender {
             Some(sender) => self.queue_body(id, sender, &response, length),
@@ -229,7 +228,8 @@ impl Machine {
             Payload::Bytes(bytes) => {
                 let len = bytes.len().min(max);
                 let is_last = !sender.is_stream() && len as u64 == sender.unsent();
-                self.output.data(&mut cx.buffers, id, &bytes[..len], is_last);
+                self.output
+                    .data(&mut cx.buffers, id, &bytes[..len], is_last);
                 self.on_staged(id, len, is_last, cx);
             }
             Payload::File(part) => {
@@ -237,7 +237,8 @@ impl Machine {
                 if let Some(bytes) = part.bytes.filter(|bytes| !bytes.is_empty()) {
                     let len = bytes.len().min(max).min(left);
                     let is_last = len == left;
-                    self.output.data(&mut cx.buffers, id, &bytes[..len], is_last);
+                    self.output
+                        .data(&mut cx.buffers, id, &bytes[..len], is_last);
                     self.on_staged(id, len, is_last, cx);
                 } else {
                     let known = if part.len > 0 { part.len } else { left };

@@ -22,7 +22,10 @@ pub(super) enum ConnectionState {
     /// The last frames are being sent; input is ignored.
     Closing(CloseReason, LingerMode),
     /// Everything is sent; up to this many bytes more are read and discarded (RFC 9112 §9.6).
-    Lingering { bytes: u64, reason: CloseReason },
+    Lingering {
+        bytes: u64,
+        reason: CloseReason,
+    },
     /// Nothing remains but to close the socket.
     Closed(CloseReason),
 }
@@ -85,9 +88,14 @@ pub(super) enum Shutdown {
     None,
     /// GOAWAY with the largest identifier is sent, so that the client opens no further streams. Those
     /// that it has opened until it answers the PING are served.
-    Announced { since: Instant },
+    Announced {
+        since: Instant,
+    },
     /// GOAWAY with the last stream that is served is sent.
-    Final { last: u32, reason: CloseReason },
+    Final {
+        last: u32,
+        reason: CloseReason,
+    },
 }
 
 /// Why a stream ends before its response is complete.
@@ -139,9 +147,13 @@ pub(super) struct Queues {
 /// The streams that were closed last. The peer may have sent frames before it knew.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
-    /// Allocated when used.
-    pub(super) list: VecDeque<(u32, ClosedBy)>,
+    /// Oldest first; allocated when used.
+    list: VecDeque<ClosedStream>,
 }
+
+/// A stream and what it was closed by, in four bytes, because every connection has some.
+#[derive(Clone, Copy, Debug)]
+struct ClosedStream(u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClosedBy {
@@ -151,10 +163,30 @@ pub(super) enum ClosedBy {
     Server,
 }
 
+impl ClosedStream {
+    /// Identifiers have 31 bits.
+    fn new(id: u32, by: ClosedBy) -> Self {
+        Self(id << 1 | u32::from(by == ClosedBy::Server))
+    }
+
+    fn id(self) -> u32 {
+        self.0 >> 1
+    }
+
+    fn by(self) -> ClosedBy {
+        if self.0 & 1 == 1 {
+            ClosedBy::Server
+        } else {
+            ClosedBy::Peer
+        }
+    }
+}
+
 impl ClosedStreams {
     /// How many are remembered.
     const MAX: usize = 32;
 
+    /// Remembers a stream, unless it is known as closed already.
     pub(super) fn insert(&mut self, id: u32, by: ClosedBy) {
         if self.find(id).is_some() {
             return;
@@ -162,11 +194,16 @@ impl ClosedStreams {
         if self.list.len() == Self::MAX {
             self.list.pop_front();
         }
-        self.list.push_back((id, by));
+        self.list.push_back(ClosedStream::new(id, by));
     }
 
     pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
-        let found = self.list.iter().find(|(other, _)| *other == id);
-        found.map(|(_, by)| *by)
+        let found = self.list.iter().find(|stream| stream.id() == id);
+        found.map(|stream| stream.by())
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.list.capacity() * size_of::<ClosedStream>()
     }
 }

@@ -136,31 +136,25 @@ pub(super) enum Sent {
     GoAway(u32, ErrorCode),
 }
 
-/// Parses the output of a server from its beginning, which must be whole frames.
-pub(super) fn parse(output: &[u8]) -> Vec<Sent> {
-    let mut decoder = Decoder::new();
-    let mut sent = Vec::new();
-    let mut rest = output;
-    while !rest.is_empty() {
-        let (header, tail) = rest.split_at(9);
+/// Removes the complete frames from the output of a server.
+fn take_frames(output: &mut Vec<u8>, sent: &mut Vec<Sent>) {
+    let mut rest = &output[..];
+    while let Some((header, tail)) = rest.split_at_checked(9) {
         let len =
             usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
         assert!(len <= 16_384, "a frame of {len} bytes");
         let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
-        let (payload, tail) = tail.split_at(len);
+        let Some((payload, tail)) = tail.split_at_checked(len) else {
+            break;
+        };
         rest = tail;
-        sent.push(parse_frame(
-            header[3],
-            header[4],
-            stream,
-            payload,
-            &mut decoder,
-        ));
+        sent.push(parse_frame(header[3], header[4], stream, payload));
     }
-    sent
+    let left = rest.len();
+    output.drain(..output.len() - left);
 }
 
-fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8], decoder: &mut Decoder) -> Sent {
+fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Sent {
     let number = |at: usize| {
         let bytes = payload[at..at + 4].try_into().expect("four bytes");
         u32::from_be_bytes(bytes)
@@ -176,7 +170,7 @@ fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8], decoder: &mut D
             assert_eq!(flags & END_HEADERS, END_HEADERS, "tests have short heads");
             Sent::Head {
                 stream,
-                fields: decode(payload, decoder),
+                fields: decode(payload),
                 ends: flags & END_STREAM != 0,
             }
         }
@@ -191,13 +185,14 @@ fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8], decoder: &mut D
     }
 }
 
-fn decode(block: &[u8], decoder: &mut Decoder) -> Vec<(String, String)> {
+/// The server uses no dynamic table.
+fn decode(block: &[u8]) -> Vec<(String, String)> {
     let budget = Budget {
         bytes: usize::MAX,
         fields: usize::MAX,
     };
     let mut fields = DecodedFields::default();
-    decoder
+    Decoder::new()
         .decode(block, budget, &mut fields)
         .expect("a valid block");
     let text = |range: &std::ops::Range<u32>| {
@@ -213,23 +208,23 @@ fn decode(block: &[u8], decoder: &mut Decoder) -> Vec<(String, String)> {
 
 /// What became of the streams and of the connection: `1: 200 body` with an end, `1: 200 body…` without
 /// one, `1: RST CANCEL`, `GOAWAY 1 NO_ERROR`, `PING`. Settings and windows are left out.
-pub(super) fn summary(output: &[u8]) -> Vec<String> {
+fn summary(sent: &[Sent]) -> Vec<String> {
     let mut streams: BTreeMap<u32, String> = BTreeMap::new();
     let mut connection = Vec::new();
     let mut ended = Vec::new();
-    for sent in parse(output) {
+    for sent in sent {
         match sent {
             Sent::Head {
                 stream,
                 fields,
                 ends,
             } => {
-                let text = streams.entry(stream).or_default();
+                let text = streams.entry(*stream).or_default();
                 let (name, status) = &fields[0];
                 assert_eq!(name, ":status");
                 *text += &format!("{status} ");
-                if ends {
-                    ended.push(stream);
+                if *ends {
+                    ended.push(*stream);
                 }
             }
             Sent::Data {
@@ -237,17 +232,17 @@ pub(super) fn summary(output: &[u8]) -> Vec<String> {
                 bytes,
                 ends,
             } => {
-                assert!(!ended.contains(&stream), "DATA after the end");
-                let text = streams.get_mut(&stream).expect("a head before DATA");
-                *text += &String::from_utf8_lossy(&bytes);
-                if ends {
-                    ended.push(stream);
+                assert!(!ended.contains(stream), "DATA after the end");
+                let text = streams.get_mut(stream).expect("a head before DATA");
+                *text += &String::from_utf8_lossy(bytes);
+                if *ends {
+                    ended.push(*stream);
                 }
             }
             Sent::Reset(stream, code) => {
-                let text = streams.entry(stream).or_default();
+                let text = streams.entry(*stream).or_default();
                 *text += &format!("RST {}", code.name());
-                ended.push(stream);
+                ended.push(*stream);
             }
             Sent::GoAway(last, code) => connection.push(format!("GOAWAY {last} {}", code.name())),
             Sent::PingAck(_) => connection.push("PING".to_owned()),
@@ -286,7 +281,10 @@ pub(super) struct Conversation {
     pub(super) machine: Machine,
     pub(super) cx: Context,
     pub(super) timeouts: Timeouts,
-    pub(super) output: Vec<u8>,
+    /// What the server has sent.
+    pub(super) sent: Vec<Sent>,
+    /// The beginning of a frame.
+    unparsed: Vec<u8>,
     pub(super) records: Vec<Record>,
     pub(super) cancelled: Vec<u32>,
     /// Exchanges whose handler has not answered.
@@ -295,6 +293,8 @@ pub(super) struct Conversation {
     pub(super) probes: Vec<(u32, FileRange)>,
     pub(super) writers: BTreeMap<u32, crate::body::BodyReader>,
     pub(super) shut_down: bool,
+    /// How often the machine has read.
+    pub(super) reads: usize,
     pub(super) writable: bool,
     pub(super) max_bulk_bytes: usize,
     /// Bytes that the transport takes before it is not writable any more.
@@ -355,7 +355,8 @@ impl Conversation {
             machine: Machine::new(client, &mut cx),
             cx,
             timeouts: Timeouts::default(),
-            output: Vec::new(),
+            sent: Vec::new(),
+            unparsed: Vec::new(),
             records: Vec::new(),
             cancelled: Vec::new(),
             jobs: Vec::new(),
@@ -363,6 +364,7 @@ impl Conversation {
             probes: Vec::new(),
             writers: BTreeMap::new(),
             shut_down: false,
+            reads: 0,
             writable: true,
             max_bulk_bytes: usize::MAX,
             room: usize::MAX,
@@ -385,6 +387,13 @@ impl Conversation {
         self.run([bytes])
     }
 
+    /// As [`send`](Self::send); returns whether the machine has read the bytes.
+    pub(super) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        let before = self.reads;
+        self.send(bytes);
+        self.reads > before
+    }
+
     /// Runs the machine, each read returning one of `reads`, until it has to wait.
     pub(super) fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> End {
         let mut reads = reads.into_iter().filter(|read| !read.is_empty()).peekable();
@@ -397,6 +406,7 @@ impl Conversation {
             let action = self.machine.next(ready, &mut self.cx);
             match action {
                 Action::Read => {
+                    self.reads += 1;
                     let bytes = reads
                         .next()
                         .expect("the machine knows that there is nothing");
@@ -467,7 +477,8 @@ impl Conversation {
         assert!(!self.shut_down, "a write after the end");
         let count = bytes.len().min(self.write_size).min(self.room);
         self.room -= count;
-        self.output.extend_from_slice(&bytes[..count]);
+        self.unparsed.extend_from_slice(&bytes[..count]);
+        take_frames(&mut self.unparsed, &mut self.sent);
         self.machine.on_written(count);
     }
 
@@ -532,7 +543,7 @@ impl Conversation {
     }
 
     pub(super) fn summary(&self) -> Vec<String> {
-        summary(&self.output)
+        summary(&self.sent)
     }
 
     /// The method, target and version, status and bytes of each record.
@@ -549,7 +560,7 @@ impl Conversation {
 
     /// How many bytes of DATA of a stream the client has received.
     pub(super) fn received(&self, id: u32) -> usize {
-        parse(&self.output)
+        self.sent
             .iter()
             .map(|sent| match sent {
                 Sent::Data { stream, bytes, .. } if *stream == id => bytes.len(),
@@ -569,7 +580,12 @@ pub(super) fn converse(input: &[u8]) -> Vec<String> {
     bytewise.write_size = 1;
     bytewise.run(input.chunks(1));
     assert_eq!(bytewise.summary(), expected, "byte by byte");
-    assert_eq!(bytewise.logged(), whole.logged(), "byte by byte");
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    let logged = sorted(bytewise.logged());
+    assert_eq!(logged, sorted(whole.logged()), "byte by byte");
     let step = (input.len() / 2000).max(1);
     for at in (1..input.len()).step_by(step) {
         let mut split = Conversation::new();
@@ -578,6 +594,21 @@ pub(super) fn converse(input: &[u8]) -> Vec<String> {
         assert_eq!(split.summary(), expected, "split at {at}");
     }
     expected
+}
+
+/// Sends the frames one by one, and byte by byte, so that each has its effect before the next is sent.
+/// Returns the summary.
+pub(super) fn in_steps(frames: &[Vec<u8>]) -> Vec<String> {
+    let mut conversation = Conversation::begun();
+    for frame in frames {
+        conversation.send(frame);
+    }
+    let mut bytewise = Conversation::begun();
+    for frame in frames {
+        bytewise.run(frame.chunks(1));
+    }
+    assert_eq!(bytewise.summary(), conversation.summary());
+    conversation.summary()
 }
 
 /// As [`converse`], after the preface.

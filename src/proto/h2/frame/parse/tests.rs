@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::h2::frame::{FRAME_HEADER_BYTES, MAX_FRAME_BYTES};
+use crate::proto::h2::frame::MAX_FRAME_BYTES;
 
 /// The bytes of a frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
