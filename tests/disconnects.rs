@@ -173,7 +173,10 @@ fn reset_ends_body_that_is_not_read() {
     let mut answers_since_progress = 0;
     while answers_since_progress < 20 {
         match client.stream().write(&[b'x'; 64 * 1024]) {
-            Ok(_) => answers_since_progress = 0,
+            Ok(count) => {
+                assert!(count > 0);
+                answers_since_progress = 0;
+            }
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
                 assert_eq!(other.get("/").status, 200);
