@@ -252,18 +252,22 @@ impl Acceptor {
         limits: &ConnectionLimits,
         waiting: &mut WaitingRoom,
     ) {
-        let room = limits.room();
-        if room == Room::Available {
-            waiting.full_since = None;
-            return self.hand_over(socket, peer, limits);
+        match limits.room() {
+            Room::Available => {
+                waiting.full_since = None;
+                return self.hand_over(socket, peer, limits);
+            }
+            Room::AfterEviction => {
+                limits.evict_incomplete((limits.connections() / 8).clamp(1, MAX_EVICTED));
+                let full_since = *waiting.full_since.get_or_insert_with(Instant::now);
+                if full_since.elapsed() < limits.max_wait_for_room() {
+                    waiting.connection = Some((socket, peer));
+                    return;
+                }
+            }
+            Room::None => {}
         }
-        limits.evict_incomplete((limits.connections() / 8).clamp(1, MAX_EVICTED));
-        let full_since = *waiting.full_since.get_or_insert_with(Instant::now);
-        if room == Room::AfterEviction && full_since.elapsed() < limits.max_wait_for_room() {
-            waiting.connection = Some((socket, peer));
-        } else {
-            self.stats.reject(socket, limits.policy.scheme(peer));
-        }
+        self.stats.reject(socket, limits.policy.scheme(peer));
     }
 
     fn hand_over(&self, socket: Socket, peer: SocketAddr, limits: &ConnectionLimits) {
