@@ -224,7 +224,9 @@ impl LoopState {
         };
         let blocked = slot.connection.drive(&mut self.cx, &mut services, quantum);
         let previous = services.previous_handlers;
-        self.previous_handlers.put_back(slot, previous);
+        let admitted = || slot.connection.admitted();
+        self.previous_handlers
+            .put_back(slot.token, previous, admitted);
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }

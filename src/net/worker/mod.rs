@@ -311,7 +311,8 @@ impl Worker {
         let previous = std::mem::replace(&mut state.handler, config.handler);
         for (_, slot) in &self.slots {
             let keep = || config.reaper.keep(&previous);
-            state.previous_handlers.add(slot, keep);
+            let admitted = slot.connection.admitted();
+            state.previous_handlers.add(slot.token, admitted, keep);
         }
         config.reaper.reap(previous);
         state
