@@ -217,6 +217,7 @@ mod client_key;
 mod config;
 mod error;
 mod explain_log;
+mod fair_queue;
 mod files;
 mod handler;
 mod http;

@@ -12,9 +12,9 @@ use lru::LruCache;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::credentials::Credentials;
-use super::fair_queue::FairQueue;
 use super::rate_limit::{Rate, RateExceeded, RateKey, RateTable};
 use crate::client_key::ClientKey;
+use crate::fair_queue::FairQueue;
 use crate::sync::Mutex;
 
 /// Concurrent verifications. One takes about 50 ms of processor time, so the limit is about 40 per

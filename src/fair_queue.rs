@@ -7,7 +7,7 @@ use std::hash::Hash;
 /// item is being served: a client with many items delays the others by one item at most, and never
 /// occupies more than one thread.
 #[derive(Debug)]
-pub(super) struct FairQueue<K, T> {
+pub(crate) struct FairQueue<K, T> {
     clients: HashMap<K, ClientItems<T>>,
     /// The clients with items of which none is being served, in the order in which they are served.
     turns: VecDeque<K>,
@@ -25,7 +25,7 @@ struct ClientItems<T> {
 
 impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     /// Creates a queue in which at most `max` items wait, `max_per_client` of each client.
-    pub(super) fn new(max: usize, max_per_client: usize) -> Self {
+    pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
         Self {
             clients: HashMap::new(),
             turns: VecDeque::new(),
@@ -37,7 +37,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
 
     /// Adds an item of a client. Returns the item that has no room: this one, or, if the queue is full,
     /// the newest of the client with the most items, if that has more than this client.
-    pub(super) fn push(&mut self, client: K, item: T) -> Option<T> {
+    pub(crate) fn push(&mut self, client: K, item: T) -> Option<T> {
         let count = self.count(client);
         if count >= self.max_per_client {
             return Some(item);
@@ -64,12 +64,12 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     }
 
     /// Returns whether [`pop`](Self::pop) returns an item.
-    pub(super) fn has_next(&self) -> bool {
+    pub(crate) fn has_next(&self) -> bool {
         !self.turns.is_empty()
     }
 
     /// Takes the next item. The client's next one waits until [`finish`](Self::finish) is called.
-    pub(super) fn pop(&mut self) -> Option<(K, T)> {
+    pub(crate) fn pop(&mut self) -> Option<(K, T)> {
         let client = self.turns.pop_front()?;
         let items = self.clients.get_mut(&client)?;
         let item = items.waiting.pop_front()?;
@@ -79,7 +79,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     }
 
     /// Tells that the client's item is served.
-    pub(super) fn finish(&mut self, client: K) {
+    pub(crate) fn finish(&mut self, client: K) {
         let Some(items) = self.clients.get_mut(&client) else {
             return;
         };
@@ -92,7 +92,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     }
 
     /// Takes all items that wait.
-    pub(super) fn take_all(&mut self) -> Vec<T> {
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.turns.clear();
         self.waiting = 0;
         let clients = self.clients.values_mut();
