@@ -23,11 +23,11 @@ pub enum Outcome {
     /// A response that is available now.
     Ready(Response),
     /// A job that makes the response on a helper thread. The connection waits for it; the event loop
-    /// does not.
+    /// does not. Clients get the threads in turn. If the request is over before the job begins, because
+    /// its client has disconnected, the job is dropped.
     Blocking(Job),
-    /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
-    /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need.
-    BlockingOnDisk(u64, Job),
+    /// A job that waits for one disk and for nothing else, and what it returns.
+    BlockingOnDisk(DiskJob),
     /// A response that is sent later through a [`Responder`]. The closure is called at once and must
     /// not wait; it passes the responder on. No thread waits for the response.
     Deferred(Deferral),
@@ -50,9 +50,7 @@ impl Outcome {
         match self {
             Self::Ready(response) => Self::Ready(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
-            Self::BlockingOnDisk(device, job) => {
-                Self::BlockingOnDisk(device, Box::new(move || change(job())))
-            }
+            Self::BlockingOnDisk(job) => Self::BlockingOnDisk(job.map(change)),
             Self::Deferred(deferral) => Self::deferred(move |responder| {
                 let request = responder.request();
                 let changed = move |outcome: Self| responder.send(outcome.map(change));
@@ -64,19 +62,17 @@ impl Outcome {
     /// Returns the response and blocks until it is available. For tests and other callers that may
     /// wait.
     pub fn wait(self) -> Response {
-        const REQUEST: &str = "a request made by hand";
-        let deferral = match self.settled() {
-            Ok(settled) => return settled.wait(),
-            Err(deferral) => deferral,
-        };
-        let (sender, receiver) = mpsc::sync_channel(1);
-        deferral.settle(&REQUEST.into(), move |settled| {
-            // This fails only if the receiver is gone.
-            let _ = sender.send(settled);
-        });
-        match receiver.recv() {
-            Ok(settled) => settled.wait(),
-            Err(_) => response_dropped(REQUEST),
+        let mut outcome = self;
+        loop {
+            let settled = match outcome.settled() {
+                Ok(settled) => settled,
+                Err(deferral) => deferral.wait(),
+            };
+            outcome = match settled {
+                Settled::Ready(response) => return response,
+                Settled::Blocking(job) => return job(),
+                Settled::BlockingOnDisk(job) => job.run(),
+            };
         }
     }
 
@@ -85,7 +81,7 @@ impl Outcome {
         match self {
             Self::Ready(response) => Ok(Settled::Ready(response)),
             Self::Blocking(job) => Ok(Settled::Blocking(job)),
-            Self::BlockingOnDisk(device, job) => Ok(Settled::BlockingOnDisk(device, job)),
+            Self::BlockingOnDisk(job) => Ok(Settled::BlockingOnDisk(job)),
             Self::Deferred(deferral) => Err(deferral),
         }
     }
@@ -114,6 +110,86 @@ where
     }
 }
 
+/// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
+///
+/// Each disk has its own threads, so that a disk that hangs blocks no thread that others need, and
+/// separate ones for short and for long jobs, so that a short job never waits for a long one. A short
+/// job that turns out to be long returns the rest of its work as another job:
+///
+/// ```
+/// use tws::{DiskJob, Outcome, Response};
+///
+/// fn size_or_sum(device: u64, path: &'static str) -> Outcome {
+///     Outcome::BlockingOnDisk(DiskJob::short(device, move || match std::fs::metadata(path) {
+///         Ok(metadata) if metadata.is_dir() => {
+///             let count = move || std::fs::read_dir(path).map_or(0, Iterator::count);
+///             let long = DiskJob::long(device, move || Response::text(format!("{}\n", count())));
+///             Outcome::BlockingOnDisk(long)
+///         }
+///         Ok(metadata) => Response::text(format!("{} bytes\n", metadata.len())).into(),
+///         Err(_) => tws::StatusCode::NOT_FOUND.into(),
+///     }))
+/// }
+/// # assert_eq!(size_or_sum(0, "/dev/null").wait().into_content()?, b"0 bytes\n");
+/// # assert_eq!(size_or_sum(0, "/dev").wait().status(), tws::StatusCode::OK);
+/// # Ok::<_, std::io::Error>(())
+/// ```
+pub struct DiskJob {
+    device: u64,
+    length: JobLength,
+    run: Box<dyn FnOnce() -> Outcome + Send>,
+}
+
+/// How long a job occupies its thread, if its disk works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobLength {
+    Short,
+    Long,
+}
+
+impl DiskJob {
+    /// Creates a job that opens or examines a few files and reads little of them.
+    pub fn short<R: Into<Outcome>>(device: u64, job: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self::new(device, JobLength::Short, job)
+    }
+
+    /// Creates a job that reads a folder or a large file, or computes.
+    pub fn long<R: Into<Outcome>>(device: u64, job: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self::new(device, JobLength::Long, job)
+    }
+
+    fn new<R: Into<Outcome>>(
+        device: u64,
+        length: JobLength,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> Self {
+        Self {
+            device,
+            length,
+            run: Box::new(move || job().into()),
+        }
+    }
+
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
+    pub(crate) fn length(&self) -> JobLength {
+        self.length
+    }
+
+    /// Does the work, which may block.
+    pub(crate) fn run(self) -> Outcome {
+        (self.run)()
+    }
+
+    /// Changes the response of the job with `change` when it is available.
+    fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
+        let run = self.run;
+        Self::new(self.device, self.length, move || run().map(change))
+    }
+}
+
 /// The limit of deferred outcomes that are sent one after the other before the closure that sends one
 /// has returned. More are an error of the handler, which would keep an event loop from its other
 /// connections. One that is sent later starts a new count.
@@ -128,17 +204,7 @@ pub struct Deferral(Option<HandOver>);
 pub(crate) enum Settled {
     Ready(Response),
     Blocking(Job),
-    BlockingOnDisk(u64, Job),
-}
-
-impl Settled {
-    /// Returns the response and blocks until it is available.
-    pub(super) fn wait(self) -> Response {
-        match self {
-            Self::Ready(response) => response,
-            Self::Blocking(job) | Self::BlockingOnDisk(_, job) => job(),
-        }
-    }
+    BlockingOnDisk(DiskJob),
 }
 
 type Deliver = Box<dyn FnOnce(Settled) + Send>;
@@ -162,6 +228,18 @@ impl Deferral {
         if let Some(hand_over) = self.0.take() {
             hand_over(responder);
         }
+    }
+
+    /// Waits until something is sent that is not deferred.
+    fn wait(self) -> Settled {
+        const REQUEST: &str = "a request made by hand";
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.settle(&REQUEST.into(), move |settled| {
+            // This fails only if the receiver is gone.
+            let _ = sender.send(settled);
+        });
+        let settled = receiver.recv();
+        settled.unwrap_or_else(|_| Settled::Ready(response_dropped(REQUEST)))
     }
 
     /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`

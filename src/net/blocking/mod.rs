@@ -6,7 +6,7 @@ pub(crate) mod pool;
 
 use crate::config::Config;
 use disk::{DiskPoolStats, DiskPools};
-use pool::{BlockingPool, PoolStats};
+use pool::{BlockingPool, PoolSize, PoolStats};
 
 /// The thread pools of a server, which its workers share.
 #[derive(Clone)]
@@ -29,10 +29,15 @@ pub(crate) struct BlockingPoolStats {
 impl Pools {
     pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.limits;
+        let jobs = PoolSize::shared(config.helpers.get(), limits.max_waiting_jobs);
         Self {
-            jobs: BlockingPool::new(config.helpers.get(), limits.max_waiting_jobs),
-            streams: BlockingPool::new(limits.max_streams, 0),
-            disks: DiskPools::new(config.helpers.get(), limits.max_waiting_jobs),
+            jobs: BlockingPool::new(jobs),
+            streams: BlockingPool::new(PoolSize {
+                threads: limits.max_streams,
+                threads_per_client: limits.max_streams,
+                waiting: 0,
+            }),
+            disks: DiskPools::new(jobs),
         }
     }
 
