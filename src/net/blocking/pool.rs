@@ -70,6 +70,9 @@ struct Pool {
     /// Notified when there is a task, and when the pool is closed.
     changed: Condvar,
     max_threads: usize,
+    /// How jobs begin. Without a queue they begin at once, and learn of the end of their exchange as
+    /// those do that are running.
+    begins: Begins,
 }
 
 struct Queue {
@@ -84,6 +87,14 @@ struct Queue {
 struct Task {
     work: Box<dyn FnOnce() -> Option<ExchangeEvent> + Send>,
     reply_to: ReplyTo,
+    /// Whether the task is begun although its exchange has ended.
+    begins: Begins,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    Always,
+    UnlessCancelled,
 }
 
 /// Closes the pool when the last handle is dropped.
@@ -118,6 +129,10 @@ impl BlockingPool {
             }),
             changed: Condvar::default(),
             max_threads: size.threads,
+            begins: match size.waiting {
+                0 => Begins::Always,
+                _ => Begins::UnlessCancelled,
+            },
         });
         Self {
             _guard: Arc::new(PoolGuard(Arc::clone(&pool))),
@@ -142,6 +157,7 @@ impl BlockingPool {
         let task = Task {
             work: Box::new(work),
             reply_to,
+            begins: self.pool.begins,
         };
         let mut queue = self.pool.queue.lock();
         let mut cancelled = Vec::new();
@@ -157,7 +173,7 @@ impl BlockingPool {
         for task in cancelled {
             drop_caught(task, "helper threads: a cancelled job");
         }
-        if let Some(Task { work, reply_to }) = rejected {
+        if let Some(Task { work, reply_to, .. }) = rejected {
             drop_caught(work, "helper threads: a job without a place in the queue");
             let response = Response::unavailable("too many requests in progress; try again");
             reply_to.send(ExchangeEvent::Response(response));
@@ -180,6 +196,7 @@ impl BlockingPool {
         let task = Task {
             work: Box::new(move || Some(work())),
             reply_to,
+            begins: Begins::UnlessCancelled,
         };
         queue.tasks.push_required(task.reply_to.client, task);
         self.wake_thread(queue);
@@ -211,7 +228,7 @@ impl BlockingPool {
 
 impl Task {
     fn is_cancelled(&self) -> bool {
-        self.reply_to.cancelled.is_cancelled()
+        self.begins == Begins::UnlessCancelled && self.reply_to.cancelled.is_cancelled()
     }
 }
 
