@@ -411,9 +411,10 @@ fn project(root: &Path, home: &Path) -> Option<PathBuf> {
     let root = root.canonicalize().ok()?;
     let folder = root.parent()?;
     let above = folder.parent()?;
-    let is_home = home.canonicalize().is_ok_and(|home| folder == home)
-        || above == Path::new("/home");
-    let is_shared = above == Path::new("/") || SHARED.iter().any(|shared| folder == Path::new(shared));
+    let is_home =
+        home.canonicalize().is_ok_and(|home| folder == home) || above == Path::new("/home");
+    let is_shared =
+        above == Path::new("/") || SHARED.iter().any(|shared| folder == Path::new(shared));
     (!is_home && !is_shared).then(|| folder.to_owned())
 }
 
