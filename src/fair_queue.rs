@@ -177,8 +177,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
         let Some(items) = self.clients.get_mut(&client) else {
             return;
         };
-        let may_have_turn =
-            items.has_waiting() && items.served < self.limits.max_served_per_client;
+        let may_have_turn = items.has_waiting() && items.served < self.limits.max_served_per_client;
         if may_have_turn && !items.has_turn {
             items.has_turn = true;
             self.turns.push_back(client);

@@ -6,8 +6,8 @@ pub(crate) mod router;
 
 use std::fmt;
 
-pub(crate) use outcome::{JobLength, Settled};
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
+pub(crate) use outcome::{JobLength, Settled};
 
 use crate::http::{Rejection, Request, Response};
 

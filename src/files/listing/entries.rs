@@ -302,7 +302,10 @@ pub(super) mod tests {
         let positions = entries.sorted(order);
         Entries {
             names: entries.names.clone(),
-            table: positions.iter().map(|&at| entries.table[at as usize]).collect(),
+            table: positions
+                .iter()
+                .map(|&at| entries.table[at as usize])
+                .collect(),
             extent: entries.extent,
         }
     }
