@@ -22,6 +22,7 @@ const BINARY: &str = "src/bin/tws/main.rs";
 const LIBRARY_LEVELS: &Levels = &[
     ("fair_queue", 0),
     ("panics", 0),
+    ("semaphore", 0),
     ("sync", 0),
     ("body", 10),
     ("client_key", 10),
@@ -33,6 +34,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("handler", 30),
     ("proto", 30),
     ("proto::h1", 31),
+    ("proto::protocol", 32),
     ("site", 30),
     ("access_log", 40),
     ("middleware", 40),
@@ -92,6 +94,7 @@ const ENTRIES: &[&str] = &[
     "net",
     "panics.rs",
     "proto",
+    "semaphore.rs",
     "server",
     "site",
     "sync.rs",

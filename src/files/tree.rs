@@ -13,12 +13,12 @@ use lru::LruCache;
 use super::cache::{Cache, CacheKey, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::listing::SharedListing;
-use super::permit::Semaphore;
 use super::representation::Representation;
 use super::root::{Blocking, FileId, InodeId, OpenedPath, Root, ServerFiles};
 use super::rules::{RouteTarget, Rules, ServeScope};
 use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
+use crate::semaphore::Semaphore;
 use crate::site::{Site, Symlinks};
 
 /// How often a missing root is logged.

@@ -7,7 +7,7 @@ pub(crate) mod router;
 use std::fmt;
 
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
-pub(crate) use outcome::{JobLength, Settled};
+pub(crate) use outcome::{JobLength, ResponderContext, Settled};
 
 use crate::http::{Rejection, Request, Response};
 

@@ -17,8 +17,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::permit::SemaphorePermit;
 use super::root::OpenError;
+use crate::semaphore::SemaphorePermit;
 use entries::DirEntry;
 pub(super) use entries::Entries;
 pub(super) use html::{UploadForm, policy};

@@ -11,9 +11,9 @@ use rustix::fd::OwnedFd;
 use super::entries::EntryKind;
 use super::entries::tests::entries;
 use super::*;
-use crate::files::permit::Semaphore;
 use crate::files::rules::DotFiles;
 use crate::http::target::Target;
+use crate::semaphore::Semaphore;
 
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;

@@ -52,6 +52,15 @@ pub(crate) struct PoolSize {
     pub(crate) threads_per_client: usize,
     /// Jobs that wait for a thread.
     pub(crate) waiting: usize,
+    pub(crate) begins: Begins,
+}
+
+/// Whether a task is begun although its exchange has ended while it waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// It has a thread reserved, and learns of the end of its exchange as it does while it runs.
+    Always,
+    UnlessCancelled,
 }
 
 impl PoolSize {
@@ -61,6 +70,7 @@ impl PoolSize {
             threads,
             threads_per_client: threads.div_ceil(2),
             waiting,
+            begins: Begins::UnlessCancelled,
         }
     }
 }
@@ -70,8 +80,6 @@ struct Pool {
     /// Notified when there is a task, and when the pool is closed.
     changed: Condvar,
     max_threads: usize,
-    /// How jobs begin. Without a queue they begin at once, and learn of the end of their exchange as
-    /// those do that are running.
     begins: Begins,
 }
 
@@ -87,14 +95,7 @@ struct Queue {
 struct Task {
     work: Box<dyn FnOnce() -> Option<ExchangeEvent> + Send>,
     reply_to: ReplyTo,
-    /// Whether the task is begun although its exchange has ended.
     begins: Begins,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begins {
-    Always,
-    UnlessCancelled,
 }
 
 /// Closes the pool when the last handle is dropped.
@@ -129,10 +130,7 @@ impl BlockingPool {
             }),
             changed: Condvar::default(),
             max_threads: size.threads,
-            begins: match size.waiting {
-                0 => Begins::Always,
-                _ => Begins::UnlessCancelled,
-            },
+            begins: size.begins,
         });
         Self {
             _guard: Arc::new(PoolGuard(Arc::clone(&pool))),
@@ -196,7 +194,7 @@ impl BlockingPool {
         let task = Task {
             work: Box::new(move || Some(work())),
             reply_to,
-            begins: Begins::UnlessCancelled,
+            begins: self.pool.begins,
         };
         queue.tasks.push_required(task.reply_to.client, task);
         self.wake_thread(queue);

@@ -29,7 +29,8 @@ pub(crate) type WorkerHandle = LoopHandle<WorkerMessage>;
 pub(crate) enum WorkerMessage {
     /// Serve this connection.
     Connection(NewConnection),
-    /// Close up to this many idle connections, the longest idle first, to make room for others.
+    /// Close up to this many idle or incomplete connections, those that have waited longest first, to
+    /// make room for others.
     Evict(usize),
     /// Something that an exchange waits for.
     Exchange {
