@@ -95,7 +95,6 @@ struct Queue {
 struct Task {
     work: Box<dyn FnOnce() -> Option<ExchangeEvent> + Send>,
     reply_to: ReplyTo,
-    begins: Begins,
 }
 
 /// Closes the pool when the last handle is dropped.
@@ -155,12 +154,11 @@ impl BlockingPool {
         let task = Task {
             work: Box::new(work),
             reply_to,
-            begins: self.pool.begins,
         };
         let mut queue = self.pool.queue.lock();
         let mut cancelled = Vec::new();
         if queue.tasks.is_full() {
-            cancelled = queue.tasks.take_if(Task::is_cancelled);
+            cancelled = queue.tasks.take_if(|task| self.pool.skips(task));
         }
         let rejected = if self.ensure_thread(&mut queue).is_ok() {
             queue.tasks.push(task.reply_to.client, task)
@@ -171,7 +169,7 @@ impl BlockingPool {
         for task in cancelled {
             drop_caught(task, "helper threads: a cancelled job");
         }
-        if let Some(Task { work, reply_to, .. }) = rejected {
+        if let Some(Task { work, reply_to }) = rejected {
             drop_caught(work, "helper threads: a job without a place in the queue");
             let response = Response::unavailable("too many requests in progress; try again");
             reply_to.send(ExchangeEvent::Response(response));
@@ -194,7 +192,6 @@ impl BlockingPool {
         let task = Task {
             work: Box::new(move || Some(work())),
             reply_to,
-            begins: self.pool.begins,
         };
         queue.tasks.push_required(task.reply_to.client, task);
         self.wake_thread(queue);
@@ -224,17 +221,16 @@ impl BlockingPool {
     }
 }
 
-impl Task {
-    fn is_cancelled(&self) -> bool {
-        self.begins == Begins::UnlessCancelled && self.reply_to.cancelled.is_cancelled()
-    }
-}
-
 impl Pool {
+    /// Returns whether a task is not begun.
+    fn skips(&self, task: &Task) -> bool {
+        self.begins == Begins::UnlessCancelled && task.reply_to.cancelled.is_cancelled()
+    }
+
     fn run_tasks(&self) {
         while let Some((client, task)) = self.next_task() {
             let reply_to = task.reply_to.clone();
-            let event = run_task(task);
+            let event = self.run_task(task);
             // Before the result is sent: its receiver may submit the next task at once.
             self.queue.lock().tasks.finish(client);
             // The result is dropped if the worker has ended.
@@ -244,6 +240,18 @@ impl Pool {
                 log::error!("helper threads: a response panicked when it was dropped");
             }
         }
+    }
+
+    /// Returns the result of a task, unless it is skipped. A thread outlives its tasks, whatever they do.
+    fn run_task(&self, task: Task) -> Option<ExchangeEvent> {
+        if self.skips(&task) {
+            drop_caught(task, "helper threads: a cancelled job");
+            return None;
+        }
+        catch(task.work).unwrap_or_else(|Panicked| {
+            let error = io::Error::other("a helper thread's job panicked");
+            Some(ExchangeEvent::BodyChunk(Err(error)))
+        })
     }
 
     /// Waits for a task; `None` when the pool is closed and the queue is empty.
@@ -261,18 +269,6 @@ impl Pool {
             queue.idle -= 1;
         }
     }
-}
-
-/// Returns the result of a task that is not cancelled. A thread outlives its tasks, whatever they do.
-fn run_task(task: Task) -> Option<ExchangeEvent> {
-    if task.is_cancelled() {
-        drop_caught(task, "helper threads: a cancelled job");
-        return None;
-    }
-    catch(task.work).unwrap_or_else(|Panicked| {
-        let error = io::Error::other("a helper thread's job panicked");
-        Some(ExchangeEvent::BodyChunk(Err(error)))
-    })
 }
 
 #[cfg(test)]
