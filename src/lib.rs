@@ -108,6 +108,9 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
+//! When the client disconnects meanwhile, queued jobs are dropped, and the code that makes the response
+//! is told: [`Responder::on_cancel`], [`BodyStream::written_with_cancellation`].
+//!
 //! A request body can be read while it arrives ([`StreamingBody`], [`BodyPolicy::Stream`]), and a
 //! response body can be produced while it is sent ([`BodyStream`]). Both have back-pressure: a job that
 //! is faster than its client waits for the client.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use socket2::SockRef;
 use tws::{
-    Body, BodyStream, Config, Outcome, Request, Responder, Response, Router, StatusCode,
+    Body, BodyStream, Config, Method, Outcome, Request, Responder, Response, Router, StatusCode,
     StreamingBody,
 };
 
@@ -143,23 +143,46 @@ fn shutdown_cancels_deferred_response() {
     client.expect_closed();
 }
 
-/// A handler that reads a request body and one that has not begun to.
+/// The connection does not read, as its pipe is full, and so does not see the reset in a read.
 #[test]
-fn reset_ends_body_that_nobody_reads() {
+fn reset_ends_body_that_is_not_read() {
     let (sender, readers) = mpsc::channel();
-    let handler = move |request: &Request<'_>| {
+    let handler = move |request: &Request<'_>| -> Outcome {
+        if request.method() == Method::GET {
+            return StatusCode::OK.into();
+        }
         let (sender, reader) = (sender.clone(), request.reader());
         Outcome::deferred(move |responder| {
             sender.send((responder, reader)).expect("test receives");
         })
     };
-    let server = TestServer::start(StreamingBody::new(handler, u64::MAX));
+    let handler = StreamingBody::new(handler, u64::MAX);
+    let server = TestServer::configured(handler, |config| {
+        config.workers = Some(std::num::NonZeroUsize::MIN);
+        config.timeouts.half_closed = NEVER;
+    });
     let mut client = server.client();
-    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000000\r\n\r\n");
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n");
     let (responder, mut reader) = next(&readers);
-    // More than the pipe of the body holds; the rest stays in the kernel.
-    client.send(vec![b'x'; 1_000_000]);
+    client
+        .stream()
+        .set_nonblocking(true)
+        .expect("set non-blocking mode");
+    // The server has stopped reading when the other client was answered many times meanwhile.
+    let mut other = server.client();
+    let mut answers_since_progress = 0;
+    while answers_since_progress < 20 {
+        match client.stream().write(&[b'x'; 64 * 1024]) {
+            Ok(_) => answers_since_progress = 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                assert_eq!(other.get("/").status, 200);
+                answers_since_progress += 1;
+            }
+        }
+    }
     reset(client);
+    drop(other);
     expect_cancelled(&server, &responder);
     let error = std::io::copy(&mut reader, &mut std::io::sink()).expect_err("incomplete body");
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);

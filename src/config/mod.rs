@@ -145,7 +145,9 @@ pub struct Limits {
     /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` means no limit.
     pub keep_alive_max: Option<u32>,
     /// Concurrent connections. To accept another one, the connection that has been idle longest is
-    /// closed; if none is idle, the new connection gets a 503 and is closed. `None` reserves a quarter of
+    /// closed. If none is idle, it waits until those without a complete request head have made no
+    /// progress for [`Timeouts::idle_grace`], the oldest of which are closed then; if all are busy, the
+    /// new connection gets a 503 and is closed. `None` reserves a quarter of
     /// the process's file descriptors, at least 32, for other uses; when the rest is in use, new
     /// connections wait in the kernel's backlog.
     pub max_connections: Option<usize>,
@@ -246,7 +248,9 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// How long a connection without a request is not closed to make room for others or because the
     /// server shuts down: since it was accepted, or since its last response. Its next request may
-    /// already be in transit, and closing would lose it.
+    /// already be in transit, and closing would lose it. To make room, connections with a part of a
+    /// request head, of a PROXY header or of a TLS handshake, those that wait for the client to close
+    /// and those of [half-closed](Self::half_closed) clients are closed after this time as well.
     pub idle_grace: Duration,
     /// How long the response of a handler, or the next part of a body that is produced, is waited for
     /// after the client has closed its sending side. Such a client has either disconnected or still
