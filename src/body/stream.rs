@@ -51,9 +51,11 @@ pub(crate) fn next_non_empty_piece(producer: &mut dyn BodyProducer) -> io::Resul
     Err(io::Error::other(text))
 }
 
+type WriteFn = dyn FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send;
+
 /// Writes a whole body.
 pub(crate) struct WriteBody {
-    pub(crate) write: Box<dyn FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send>,
+    pub(crate) write: Box<WriteFn>,
     /// The thread that is reserved for it. It is free again when this is dropped.
     pub(crate) thread: Option<SemaphorePermit>,
 }

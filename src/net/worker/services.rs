@@ -192,7 +192,7 @@ impl PendingReply {
             Ok(settled) => self.deliver_settled(settled),
             Err(deferral) => {
                 let cancellation = Cancellation::new(self.reply_to.cancelled.clone());
-                let context = ResponderContext::new(&*self.request, cancellation);
+                let context = ResponderContext::new(&self.request, cancellation);
                 deferral.settle(&context, move |settled| self.deliver_settled(settled));
             }
         }
