@@ -36,6 +36,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("proto::h1", 31),
     ("proto::h2", 31),
     ("proto::h2::hpack", 31),
+    ("proto::h2::machine", 31),
     ("proto::protocol", 32),
     ("site", 30),
     ("access_log", 40),
