@@ -1,5 +1,7 @@
 //! Tests of the driver with transports that need no socket.
 
+mod readiness;
+
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -78,6 +80,8 @@ impl Transport for TestPeer {
 /// Answers every request with this.
 enum Always {
     Small,
+    /// More than a window of HTTP/2.
+    Medium,
     /// A terabyte.
     Large(Arc<File>),
 }
@@ -86,6 +90,7 @@ impl Services for Always {
     fn answer(&mut self, _: ExchangeId, _: &Request<'_>) -> Option<Response> {
         let file = match self {
             Self::Small => return Some(Response::text("small")),
+            Self::Medium => return Some(Response::text("x".repeat(100_000))),
             Self::Large(file) => Arc::clone(file),
         };
         let range = FileRange::new(file, 0, 1 << 40);
