@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::Shutdown;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -397,8 +398,8 @@ fn connection_has_16_jobs_at_a_time_and_answers_other_requests() {
     let running = Arc::new(AtomicUsize::new(0));
     let (handler, release) = waiting_jobs(&running);
     let server = configured(handler, |config| {
-        config.helpers = std::num::NonZeroUsize::new(64).expect("not zero");
-        config.workers = Some(std::num::NonZeroUsize::MIN);
+        config.helpers = NonZeroUsize::new(64).expect("not zero");
+        config.workers = Some(NonZeroUsize::MIN);
     });
     let mut client = H2Client::connect(server.address);
     let streams: Vec<_> = (0..40)
@@ -416,6 +417,32 @@ fn connection_has_16_jobs_at_a_time_and_answers_other_requests() {
         assert_eq!(client.response(stream).text(), "done");
     }
     assert_eq!(other.response(job).text(), "done");
+}
+
+/// The jobs of streams that the client has reset are not begun, and occupy no place on the connection
+/// then.
+#[test]
+fn jobs_of_reset_streams_free_their_places() {
+    let running = Arc::default();
+    let (handler, release) = waiting_jobs(&running);
+    let server = configured(handler, |config| config.helpers = NonZeroUsize::MIN);
+    let observer = server.handle.observe();
+    let mut client = H2Client::connect(server.address);
+    let first = client.request("GET", "/job", &[]);
+    eventually!(|| running.load(Ordering::SeqCst) == 1);
+    let request = |client: &mut H2Client| client.request("GET", "/job", &[]);
+    let others: Vec<_> = (0..15).map(|_| request(&mut client)).collect();
+    eventually!(|| observer.totals().jobs.waiting == 15);
+    for stream in others {
+        client.send_frame(&Frame::reset(stream, CANCEL));
+    }
+    // The server has read the resets.
+    client.ping();
+    let next = request(&mut client);
+    drop(release);
+    assert_eq!(client.response(first).text(), "done");
+    assert_eq!(client.response(next).text(), "done");
+    assert_eq!(running.load(Ordering::SeqCst), 2);
 }
 
 #[test]

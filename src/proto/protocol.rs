@@ -132,6 +132,16 @@ impl Protocol {
         delegate!(self, machine => machine.on_body_chunk(id, chunk, cx));
     }
 
+    /// The answer to a [`Action::Dispatch`], [`Action::PullBody`] or [`Action::ProbeFile`] does not come,
+    /// because the exchange is cancelled.
+    pub(crate) fn on_cancelled(&mut self, id: ExchangeId) {
+        match self {
+            // The exchange has ended.
+            Self::H1(_) => {}
+            Self::H2(machine) => machine.on_cancelled(id),
+        }
+    }
+
     /// The beginning of the file range that [`Action::ProbeFile`] named is in memory, or cannot be
     /// read.
     pub(crate) fn on_probed(

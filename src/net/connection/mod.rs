@@ -115,6 +115,7 @@ pub(crate) struct Quantum {
 
 impl Quantum {
     /// Everything, up to this many bytes.
+    #[cfg(test)]
     pub(crate) fn of(bytes: usize) -> Self {
         let content = Content::All;
         Self { bytes, content }
@@ -208,6 +209,11 @@ impl<T: Transport> Connection<T> {
         cx: &mut Context,
     ) {
         self.protocol.on_probed(id, resident, cx);
+    }
+
+    /// The work for the exchange was cancelled before it has begun.
+    pub(crate) fn on_cancelled(&mut self, id: ExchangeId) {
+        self.protocol.on_cancelled(id);
     }
 
     /// Returns true if answers for the exchange are expected.

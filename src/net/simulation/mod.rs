@@ -352,7 +352,7 @@ impl Simulation {
                             .on_file_read(exchange, resident, &mut self.cx);
                         self.resume();
                     }
-                    ExchangeEvent::RequestBodyRoom => self.drive(),
+                    ExchangeEvent::RequestBodyRoom | ExchangeEvent::Cancelled => self.drive(),
                 }
             }
             Event::Room => {

@@ -141,6 +141,7 @@ impl LoopState {
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
                 connection.on_file_read(id, resident, &mut self.cx);
                 is_bulk = true;

@@ -232,6 +232,14 @@ impl<S: Read + Write> H2Client<S> {
         }
     }
 
+    /// Waits until the server has read everything that was sent.
+    pub(crate) fn ping(&mut self) {
+        self.send_frame(&Frame::new(PING, 0, 0, *b"anything"));
+        let is_answer = |frame: &Frame| frame.kind == PING && frame.has(ACK);
+        self.receive_until(|client| client.control.iter().any(is_answer));
+        self.control.retain(|frame| !is_answer(frame));
+    }
+
     /// Reads until a GOAWAY, and returns it.
     #[track_caller]
     pub(crate) fn goaway(&mut self) -> Frame {

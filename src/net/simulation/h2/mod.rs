@@ -264,6 +264,7 @@ impl Simulation {
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, cx),
             ExchangeEvent::FileRead(resident) => connection.on_file_read(id, resident, cx),
             ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::Cancelled => connection.on_cancelled(id),
         }
         self.resume();
     }

@@ -232,6 +232,7 @@ impl MultiplexedServices {
         let exchange = self.exchange(id.0);
         match event {
             ExchangeEvent::Response(_) => exchange.pending = false,
+            ExchangeEvent::Cancelled => (exchange.pending, exchange.fetching) = (false, false),
             ExchangeEvent::BodyChunk(_) | ExchangeEvent::FileRead(_) => exchange.fetching = false,
             ExchangeEvent::RequestBodyRoom => {}
         }
@@ -367,6 +368,13 @@ impl Services for MultiplexedServices {
 
     fn cancel(&mut self, id: ExchangeId) {
         self.exchange(id.0).cancelled = true;
+        // What waits in the queue of a pool is not begun.
+        let message = self.messages.iter_mut().find(|(other, _)| *other == id);
+        if let Some((_, event)) = message
+            && self.rng.one_in(2)
+        {
+            *event = ExchangeEvent::Cancelled;
+        }
     }
 
     fn pull_body(&mut self, id: ExchangeId, source: BodySource) {

@@ -585,6 +585,11 @@ impl Machine {
         }
     }
 
+    /// The job of a cancelled stream is not begun.
+    pub(crate) fn on_cancelled(&mut self, id: ExchangeId) {
+        self.end_job(id.0);
+    }
+
     /// Ends the exchange of a stream because the server cannot complete it.
     pub(super) fn fail_response(&mut self, id: u32, cx: &mut Context) {
         self.reset(id, ErrorCode::InternalError, Cause::Aborted, cx);
