@@ -183,6 +183,14 @@ impl FloodLimits {
         self.bucket(Event::Priority).earn(PRIORITIES_PER_STREAM);
     }
 
+    /// A stream is closed. The client may have sent frames for it before it knew: a WINDOW_UPDATE, and
+    /// DATA if the server has closed a request that had a window of so many bytes.
+    pub(crate) fn on_stream_closed(&mut self, window: u32) {
+        let frames = 1 + window / BYTES_PER_FRAME;
+        let frames = u16::try_from(frames).unwrap_or(u16::MAX);
+        self.bucket(Event::Ignored).earn(frames);
+    }
+
     /// Data has been received, without padding.
     pub(crate) fn on_data_received(&mut self, bytes: u32) {
         let bytes = self.unearned.saturating_add(bytes);

@@ -85,6 +85,16 @@ fn data_that_is_sent_permits_window_updates() {
 }
 
 #[test]
+fn closed_streams_permit_frames_that_are_ignored() {
+    let now = Instant::now();
+    let mut limits = FloodLimits::new(now);
+    limits.on_stream_closed(0);
+    assert_eq!(count(&mut limits, Event::Ignored, now), 201);
+    limits.on_stream_closed(65_535);
+    assert_eq!(count(&mut limits, Event::Ignored, now), 64);
+}
+
+#[test]
 fn streams_permit_priorities() {
     let now = Instant::now();
     let mut limits = FloodLimits::new(now);

@@ -14,6 +14,7 @@ use crate::config::Timeouts;
 use crate::proto::context::Context;
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::{Event, Flood};
+use crate::proto::h2::flow::DEFAULT_WINDOW_BYTES;
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::limits::MAX_STREAM_ID;
 use crate::proto::h2::stream::{Job, RemoteSide, Stream, StreamState};
@@ -157,16 +158,21 @@ impl Machine {
         self.state = ConnectionState::Closing(reason, LingerMode::Required);
     }
 
-    /// Stages a frame that resets a stream.
+    /// Stages a frame that resets a stream, whose further frames are then ignored.
     pub(super) fn stage_reset(&mut self, id: u32, code: ErrorCode, cx: &mut Context) {
         cx.http2_stats.resets_sent.count(code as usize);
         self.output.rst_stream(&mut cx.buffers, id, code);
+        if self.closed_streams.find(id).is_none() {
+            let window = self.streams.get(id).map(|it| it.receive_window.size());
+            self.flood
+                .on_stream_closed(window.unwrap_or(DEFAULT_WINDOW_BYTES));
+            self.closed_streams.insert(id, ClosedBy::Server);
+        }
     }
 
     /// Resets a stream.
     pub(super) fn reset(&mut self, id: u32, code: ErrorCode, cause: Cause, cx: &mut Context) {
         self.stage_reset(id, code, cx);
-        self.closed_streams.insert(id, ClosedBy::Server);
         self.abandon(id, cause);
     }
 

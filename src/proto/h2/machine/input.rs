@@ -361,8 +361,14 @@ impl Machine {
             self.count(Event::EmptyData, cx)?;
         }
         let id = data.payload.stream();
-        // Padding is part of the window, too.
         self.queues.are_bodies_due = true;
+        let padding = data.payload.flow_len() - data.len;
+        if let Some(stream) = self.streams.get_mut(id)
+            && stream.remote == RemoteSide::Open
+        {
+            // Padding is part of the window, too.
+            stream.receive_window.release(padding);
+        }
         if ends_stream {
             return self.on_request_end(id, cx);
         }

@@ -104,7 +104,6 @@ impl Machine {
             self.count(Event::DiscardedHeaders, cx)?;
             self.count(Event::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
-            self.closed_streams.insert(id, ClosedBy::Server);
             return Ok(None);
         }
         let info = self.request_info(fields, cx);
@@ -140,7 +139,8 @@ impl Machine {
 
     /// True if no further stream can be served at the moment.
     fn is_full(&self, cx: &Context) -> bool {
-        let held_head_bytes = || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
+        let held_head_bytes =
+            || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
         self.streams.len() >= cx.limits.h2_max_streams as usize
             || held_head_bytes() > MAX_HELD_HEAD_BYTES
     }

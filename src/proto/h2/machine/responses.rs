@@ -142,7 +142,6 @@ impl Machine {
         let (remote, job) = (stream.remote, stream.job);
         if remote == RemoteSide::Open {
             self.stage_reset(id, ErrorCode::NoError, cx);
-            self.closed_streams.insert(id, ClosedBy::Server);
         }
         if job == Job::Held {
             self.end_job(id);
@@ -423,6 +422,7 @@ impl Machine {
             streams,
             queues,
             closed_streams,
+            flood,
             ..
         } = self;
         output.on_written(count, |staged| {
@@ -438,6 +438,7 @@ impl Machine {
             }
             // A stream that the server has reset is known as such.
             closed_streams.insert(staged.stream, ClosedBy::Peer);
+            flood.on_stream_closed(0);
             let Some(stream) = streams.remove(staged.stream) else {
                 return;
             };

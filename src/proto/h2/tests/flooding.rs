@@ -71,8 +71,9 @@ fn control_frames_are_limited() {
     check(&[], 100, |_| frame(PRIORITY, 0, 1, &[0; 5]));
     check(&[], 200, |_| frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\x01u=1"));
     check(&[], 200, |_| frame(0x77, 0, 0, b""));
-    // On a stream that is gone.
-    check(&[get(1, "/")], 200, |_| window_update(1, 1));
+    // On a stream that is gone, which permits one more.
+    check(&[get(1, "/")], 201, |_| window_update(1, 1));
+    check(&[get(1, "/")], 201, |_| reset(1, ErrorCode::Cancel));
 }
 
 #[test]
@@ -81,6 +82,25 @@ fn empty_data_is_limited() {
     let open = [post(1, "/", &[])];
     check(&open, 10, |_| data(1, 0, b""));
     check(&open, 10, |_| data(1, PADDED, &[3, 0, 0, 0]));
+}
+
+/// What a client has sent before it knew that its request was answered is no flood.
+#[test]
+fn data_in_transit_to_a_closed_request_is_not_limited() {
+    for path in ["/no-body", "/little"] {
+        let mut conversation = Conversation::begun();
+        for at in 0..20 {
+            let id = id(at);
+            conversation.send(&post(id, path, &[]));
+            let frames = std::iter::repeat_n(data(id, 0, &[b'x'; 1024]), 60);
+            assert!(survives(&mut conversation, frames), "{path} {at}");
+        }
+    }
+    // A client that never stops is.
+    let mut conversation = Conversation::begun();
+    conversation.send(&post(1, "/no-body", &[]));
+    let frames = std::iter::repeat_n(data(1, 0, b"x"), 300);
+    assert!(!survives(&mut conversation, frames));
 }
 
 #[test]

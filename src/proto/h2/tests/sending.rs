@@ -279,8 +279,11 @@ fn file_that_is_not_in_memory_is_probed_and_delays_no_other_stream() {
     let mut conversation = sizes(1 << 20);
     conversation.file_bytes.push_back(FileBytes::NotResident);
     conversation.send(&get(1, "/file/40000"));
+    assert_eq!(conversation.resident_reads, 0);
     conversation.probed(Ok(Resident::InKernel(30_000)));
     assert_eq!(conversation.received(1), 40_000);
+    // 30,000 bytes in two frames; the rest is not known to be there.
+    assert_eq!(conversation.resident_reads, 2);
 }
 
 #[test]

@@ -295,6 +295,8 @@ pub(super) struct Conversation {
     pub(super) shut_down: bool,
     /// How often the machine has read.
     pub(super) reads: usize,
+    /// Reads of files that were brought into the page cache before.
+    pub(super) resident_reads: usize,
     pub(super) writable: bool,
     pub(super) max_bulk_bytes: usize,
     /// Bytes that the transport takes before it is not writable any more.
@@ -365,6 +367,7 @@ impl Conversation {
             writers: BTreeMap::new(),
             shut_down: false,
             reads: 0,
+            resident_reads: 0,
             writable: true,
             max_bulk_bytes: usize::MAX,
             room: usize::MAX,
@@ -485,6 +488,7 @@ impl Conversation {
     fn read_file(&mut self, id: ExchangeId) {
         let read = self.machine.file_read().expect("a read");
         assert!(read.len > 0 && read.len as u64 <= read.range.len);
+        self.resident_reads += usize::from(read.is_resident);
         let result = self.file_bytes.pop_front();
         let result = result.unwrap_or(FileBytes::Read(read.len));
         if let FileBytes::Read(count) = result {
