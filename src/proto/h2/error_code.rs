@@ -41,6 +41,7 @@ impl ErrorCode {
 
     /// The code with this number; `None` for an unknown one, which must not be treated as an error
     /// (§7).
+    #[cfg(test)]
     pub(crate) fn from_u32(code: u32) -> Option<Self> {
         let index = usize::try_from(code).ok()?;
         Self::ALL.get(index).copied()

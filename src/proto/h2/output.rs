@@ -167,7 +167,7 @@ impl Output {
         debug: &str,
     ) {
         self.control(buffers, |out| {
-            write_goaway(out, last, code, debug.as_bytes())
+            write_goaway(out, last, code, debug.as_bytes());
         });
     }
 

@@ -119,6 +119,7 @@ impl Scheduler {
     }
 
     /// Changes how many bytes a stream has left, when that becomes known.
+    #[cfg(test)]
     pub(crate) fn set_left(&mut self, id: u32, left: Option<u64>) {
         self.update(id, |stream| stream.left = left);
     }
@@ -170,6 +171,7 @@ impl Scheduler {
     }
 
     /// How many streams there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }

@@ -2,6 +2,7 @@
 //! and split at every position.
 
 mod bodies;
+mod client;
 mod closing;
 mod flooding;
 mod frames;
@@ -9,3 +10,4 @@ mod heads;
 mod model;
 mod sending;
 mod support;
+mod turns;

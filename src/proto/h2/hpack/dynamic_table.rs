@@ -60,6 +60,10 @@ impl Text<'_> {
     }
 }
 
+/// The names and values, and the size that they count as.
+#[cfg(test)]
+pub(super) type Contents = (Vec<(Vec<u8>, Vec<u8>)>, usize);
+
 impl DynamicTable {
     pub(super) fn new() -> Self {
         Self {
@@ -151,7 +155,7 @@ impl DynamicTable {
 #[cfg(test)]
 impl DynamicTable {
     /// All fields, the newest first, and the size of the table.
-    pub(super) fn contents(&self) -> (Vec<(Vec<u8>, Vec<u8>)>, usize) {
+    pub(super) fn contents(&self) -> Contents {
         let to_vec = |text: Text<'_>| [text.0, text.1].concat();
         let fields = (0..).map_while(|newer| self.get(newer));
         let fields = fields.map(|(name, value)| (to_vec(name), to_vec(value)));

@@ -12,7 +12,7 @@ use crate::proto::h2::frame::{
 };
 use crate::proto::h2::limits::MAX_UNSENT_CONTROL_BYTES;
 use crate::proto::h2::priority::PriorityParameters;
-use crate::proto::h2::stream::RemoteSide;
+use crate::proto::h2::stream::{RemoteSide, Stream};
 use crate::proto::{Action, HTTP2_PREFACE as PREFACE};
 
 /// What was done with the first bytes of the input.
@@ -185,10 +185,10 @@ impl Machine {
     }
 
     fn on_reset(&mut self, id: u32, code: u32, cx: &Context) -> Result<(), FrameError> {
-        if id > self.last_stream || id % 2 == 0 {
+        if id > self.last_stream || id.is_multiple_of(2) {
             return Err(PROTOCOL_ERROR);
         }
-        if self.streams.get(id).is_none_or(|it| it.is_orphaned()) {
+        if self.streams.get(id).is_none_or(Stream::is_orphaned) {
             return self.count(Event::Ignored, cx);
         }
         cx.http2_stats.resets_received.count(code as usize);
@@ -245,7 +245,7 @@ impl Machine {
         increment: u32,
         cx: &mut Context,
     ) -> Result<(), FrameError> {
-        if id > self.last_stream || id != 0 && id % 2 == 0 {
+        if id > self.last_stream || id != 0 && id.is_multiple_of(2) {
             return Err(PROTOCOL_ERROR);
         }
         self.count(Event::WindowUpdate, cx)?;
@@ -292,7 +292,7 @@ impl Machine {
         self.count(Event::Frame, cx)?;
         let payload = DataPayload::new(header)?;
         let (id, flow_len) = (payload.stream(), payload.flow_len());
-        if id > self.last_stream || id % 2 == 0 {
+        if id > self.last_stream || id.is_multiple_of(2) {
             return Err(PROTOCOL_ERROR);
         }
         let exceeded = |WindowExceeded| FrameError::Connection(ErrorCode::FlowControlError);

@@ -7,6 +7,7 @@
 
 mod closing;
 mod input;
+mod request_bodies;
 mod requests;
 mod responses;
 mod state;

@@ -6,29 +6,24 @@ use ::http::{Method, StatusCode};
 
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
-use crate::http::{Fields, Rejection, Response};
+use crate::http::{Fields, Rejection};
 use crate::proto::context::{Context, RecordMode};
-use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo, SendBody};
+use crate::proto::exchange::{ExchangeId, RequestInfo, SendBody};
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::Event;
-use crate::proto::h2::flow::{
-    DEFAULT_WINDOW_BYTES, MAX_STREAM_WINDOW_BYTES, ReceiveWindow, SendWindow,
-};
+use crate::proto::h2::flow::{DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::head::{self, HeadError, HeadInfo};
 use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
-use crate::proto::h2::limits::{MAX_BUFFERED_BYTES, MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
+use crate::proto::h2::limits::{MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
 use crate::proto::h2::peer_wait::PeerWait;
 use crate::proto::h2::priority::{Priority, PriorityParameters};
-use crate::proto::h2::request_body::{BodyError, ContinueExpected, RequestBody};
-use crate::proto::h2::response_head;
+use crate::proto::h2::request_body::{ContinueExpected, RequestBody};
 use crate::proto::h2::stream::{
     Admission, Job, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
 };
 use crate::proto::record::Completion;
-use crate::proto::request_rules::{
-    BODY_TOO_LARGE, Expect, HEAD_TOO_LARGE, MAX_BUFFERED_STREAM_BYTES, UNKNOWN_EXPECTATION,
-};
+use crate::proto::request_rules::{Expect, HEAD_TOO_LARGE, UNKNOWN_EXPECTATION};
 use crate::proto::{Action, Timer};
 
 const MISDIRECTED: Rejection = Rejection::new(
@@ -36,10 +31,11 @@ const MISDIRECTED: Rejection = Rejection::new(
     "another certificate is for this host; use another connection",
 );
 
-/// What follows from a request head.
-enum Opened {
-    Accepted(HeadInfo),
-    Rejected(Rejection),
+/// A request whose head is complete.
+struct Opened {
+    head: Result<HeadInfo, Rejection>,
+    /// What is recorded of it.
+    info: Option<Box<RequestInfo>>,
 }
 
 impl Machine {
@@ -73,7 +69,7 @@ impl Machine {
         cx.head_bytes = fields.bytes;
         match result? {
             None => Ok(None),
-            Some((opened, info)) => Ok(self.open(id, end_stream, opened, info, cx)),
+            Some(opened) => Ok(self.open(id, end_stream, opened, cx)),
         }
     }
 
@@ -86,8 +82,8 @@ impl Machine {
         decoded: Decoded,
         fields: &mut DecodedFields,
         cx: &mut Context,
-    ) -> Result<Option<(Opened, Option<Box<RequestInfo>>)>, FrameError> {
-        if id % 2 == 0 {
+    ) -> Result<Option<Opened>, FrameError> {
+        if id.is_multiple_of(2) {
             return Err(FrameError::Connection(ErrorCode::ProtocolError));
         }
         if id <= self.last_stream {
@@ -114,14 +110,18 @@ impl Machine {
             }
             Decoded::Complete => match head::parse(fields, &mut cx.head, &cx.limits) {
                 Ok(head) if !end_stream || head.content_length.is_none_or(|length| length == 0) => {
-                    return Ok(Some((Opened::Accepted(head), info)));
+                    let head = Ok(head);
+                    return Ok(Some(Opened { head, info }));
                 }
                 Ok(_) => HeadError::Malformed("content-length without content"),
                 Err(error) => error,
             },
         };
         match error {
-            HeadError::Rejected(rejection) => Ok(Some((Opened::Rejected(rejection), info))),
+            HeadError::Rejected(rejection) => {
+                let head = Err(rejection);
+                Ok(Some(Opened { head, info }))
+            }
             HeadError::Malformed(reason) => {
                 log::debug!("{}: HTTP/2: {reason}", self.peer.address);
                 if let Some(info) = info {
@@ -207,11 +207,11 @@ impl Machine {
         id: u32,
         end_stream: bool,
         opened: Opened,
-        info: Option<Box<RequestInfo>>,
         cx: &mut Context,
     ) -> Option<Action> {
-        let priority = self.signalled_priority(id, &opened);
-        let is_head = matches!(opened, Opened::Accepted(_)) && cx.head.method == Method::HEAD;
+        let Opened { head, info } = opened;
+        let priority = self.signalled_priority(id, head.as_ref().ok());
+        let is_head = head.is_ok() && cx.head.method == Method::HEAD;
         self.streams.push(Stream {
             id,
             state: StreamState::Handling(None),
@@ -236,10 +236,10 @@ impl Machine {
             wait: PeerWait::none(id, cx),
             info,
         });
-        let head = match opened {
-            Opened::Accepted(head) => head,
+        let head = match head {
+            Ok(head) => head,
             // As with HTTP/1.1, no handler sees what is not a request.
-            Opened::Rejected(rejection) => {
+            Err(rejection) => {
                 self.respond(id, rejection.into(), cx);
                 return None;
             }
@@ -287,11 +287,8 @@ impl Machine {
 
     /// The parameters of a PRIORITY_UPDATE frame win over those of the field, which the client sends
     /// with the head (RFC 9218 §7).
-    fn signalled_priority(&mut self, id: u32, opened: &Opened) -> PriorityParameters {
-        let field = match opened {
-            Opened::Accepted(head) => head.priority,
-            Opened::Rejected(_) => None,
-        };
+    fn signalled_priority(&mut self, id: u32, head: Option<&HeadInfo>) -> PriorityParameters {
+        let field = head.and_then(|head| head.priority);
         self.signals_priority |= field.is_some();
         let update = self.priority_updates.remove(id);
         update.or(field).unwrap_or_default()
@@ -305,52 +302,6 @@ impl Machine {
         request
             .host()
             .is_some_and(|host| authorities.is_misdirected(host))
-    }
-
-    /// The handler's decision about the body of the request that [`Action::Admit`] named: how it
-    /// takes the body, or the response without it.
-    pub(crate) fn on_admission(
-        &mut self,
-        id: ExchangeId,
-        admission: Result<BodyMode, Response>,
-        cx: &mut Context,
-    ) {
-        let id = id.0;
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
-        let StreamState::AwaitingAdmission(mut request) = state else {
-            debug_assert!(false, "an admission that was not asked for");
-            stream.state = state;
-            return;
-        };
-        let (max, writer) = match admission {
-            Ok(BodyMode::Buffered { max }) => (max.min(cx.limits.max_content_bytes) as u64, None),
-            Ok(BodyMode::Streamed { max, writer }) => (max, Some(writer)),
-            Err(response) => {
-                self.respond(id, response, cx);
-                return;
-            }
-        };
-        request.body.max_bytes = max;
-        stream.wait.begin(Timer::Body, id, cx);
-        self.queues.are_bodies_due = true;
-        stream.state = match (request.body.length(), writer) {
-            (Some(length), _) if length > max => {
-                request.rejection = Some(BODY_TOO_LARGE);
-                stream.wait.interrupt(cx);
-                self.queues.rejecting.push(id);
-                StreamState::Rejecting(request)
-            }
-            (_, None) | (Some(..=MAX_BUFFERED_STREAM_BYTES), Some(_)) => {
-                StreamState::ReadingBody(request)
-            }
-            (_, Some(writer)) => {
-                self.queues.ready.push(id);
-                StreamState::Ready(request, Some(writer))
-            }
-        };
     }
 
     /// The next request that is to be rejected, or that is dispatched because a job is free. Of those
@@ -400,176 +351,6 @@ impl Machine {
         Some(Action::Dispatch(ExchangeId(id)))
     }
 
-    /// A part of a request body has been received.
-    pub(super) fn on_data(
-        &mut self,
-        id: u32,
-        data: &[u8],
-        cx: &mut Context,
-    ) -> Result<(), FrameError> {
-        self.queues.are_bodies_due = true;
-        let Some(stream) = self.streams.get_mut(id) else {
-            return Ok(());
-        };
-        stream.wait.on_progress(Timer::Body, data.len(), cx);
-        stream.held_bytes += data.len() as u32;
-        let received = match &mut stream.state {
-            StreamState::ReadingBody(request) | StreamState::Ready(request, _) => {
-                let counted = request.body.count(data.len());
-                if counted.is_ok() {
-                    request.body.bytes.extend_from_slice(data);
-                }
-                counted
-            }
-            StreamState::Streaming(request, writer) => {
-                let counted = request.body.count(data.len());
-                if counted.is_ok() {
-                    writer.push(data);
-                }
-                counted
-            }
-            // The request is answered or rejected. What the peer sends until it knows is discarded, and
-            // it may not send more.
-            _ => Ok(()),
-        };
-        match received {
-            Ok(()) => Ok(()),
-            Err(BodyError::Malformed(code)) => Err(FrameError::Stream(id, code)),
-            Err(BodyError::Rejected(rejection)) => {
-                self.reject_body(id, rejection, io::ErrorKind::InvalidData, cx);
-                Ok(())
-            }
-        }
-    }
-
-    /// The peer has ended its side of a stream.
-    pub(super) fn on_request_end(&mut self, id: u32, cx: &mut Context) -> Result<(), FrameError> {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return Ok(());
-        };
-        if stream.is_orphaned() {
-            return Ok(());
-        }
-        stream.remote = RemoteSide::Ended;
-        stream.wait.interrupt(cx);
-        if let StreamState::ReadingBody(request)
-        | StreamState::Ready(request, _)
-        | StreamState::Streaming(request, _) = &stream.state
-        {
-            let checked = request.body.check_end();
-            checked.map_err(|error| match error {
-                BodyError::Malformed(code) => FrameError::Stream(id, code),
-                BodyError::Rejected(_) => FrameError::Stream(id, ErrorCode::ProtocolError),
-            })?;
-        }
-        let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
-        stream.state = match state {
-            StreamState::ReadingBody(request) => {
-                self.queues.ready.push(id);
-                StreamState::Ready(request, None)
-            }
-            StreamState::Streaming(mut request, writer) => {
-                request.body.pass_on(&writer);
-                writer.complete();
-                StreamState::Handling(None)
-            }
-            state => state,
-        };
-        Ok(())
-    }
-
-    /// The body of a request is not accepted. A handler that is reading it gets an error, and its
-    /// response is discarded.
-    pub(super) fn reject_body(
-        &mut self,
-        id: u32,
-        rejection: Rejection,
-        kind: io::ErrorKind,
-        cx: &Context,
-    ) {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        stream.wait.interrupt(cx);
-        let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
-        stream.state = match state {
-            StreamState::ReadingBody(mut request) | StreamState::Ready(mut request, _) => {
-                request.rejection = Some(rejection);
-                request.body.bytes = Vec::new();
-                self.queues.ready.retain(|other| *other != id);
-                self.queues.rejecting.push(id);
-                StreamState::Rejecting(request)
-            }
-            StreamState::Streaming(mut request, writer) => {
-                request.rejection = Some(rejection);
-                writer.fail(kind, rejection.reason());
-                StreamState::BodyFailed(request)
-            }
-            state => state,
-        };
-    }
-
-    /// Passes received bodies on, and lets the peer send more where there is room.
-    pub(super) fn update_bodies(&mut self, cx: &mut Context) {
-        let is_streamed = |stream: &Stream| matches!(stream.state, StreamState::Streaming(..));
-        if !self.queues.are_bodies_due && !self.streams.iter().any(is_streamed) {
-            return;
-        }
-        self.queues.are_bodies_due = false;
-        let buffered: usize = self.streams.iter().map(buffered_bytes).sum();
-        let mut is_oldest = true;
-        for stream in self.streams.iter_mut() {
-            let id = stream.id;
-            let window = &mut stream.receive_window;
-            let request = match &mut stream.state {
-                StreamState::ReadingBody(request) => {
-                    // The oldest body is always received to its end, so that others get their turn.
-                    if is_oldest || buffered <= MAX_BUFFERED_BYTES {
-                        window.release(std::mem::take(&mut stream.held_bytes));
-                    }
-                    is_oldest = false;
-                    request
-                }
-                StreamState::Streaming(request, writer) => {
-                    request.body.pass_on(writer);
-                    let half = window.size() / 2;
-                    let unread = writer.unread(half as usize) as u32;
-                    window.release(stream.held_bytes.saturating_sub(unread));
-                    stream.held_bytes = stream.held_bytes.min(unread);
-                    if stream.remote == RemoteSide::Ended {
-                        // The whole body had been received before the handler was called.
-                        stream.state =
-                            match std::mem::replace(&mut stream.state, StreamState::Handling(None))
-                            {
-                                StreamState::Streaming(_, writer) => {
-                                    writer.complete();
-                                    StreamState::Handling(None)
-                                }
-                                state => state,
-                            };
-                        continue;
-                    }
-                    if unread > half {
-                        stream.wait.interrupt(cx);
-                    } else {
-                        stream.wait.begin(Timer::Body, id, cx);
-                    }
-                    request
-                }
-                _ => continue,
-            };
-            if request.body.take_expect_continue() {
-                let block = response_head::encode_continue(&mut self.encoder);
-                self.output.interim(&mut cx.buffers, id, &block);
-            }
-            if stream.remote == RemoteSide::Open
-                && let Some(increment) = window.grant(MAX_STREAM_WINDOW_BYTES, cx.now)
-            {
-                self.output.window_update(&mut cx.buffers, id, increment);
-            }
-        }
-    }
-
     /// A response that is not sent, because the exchange has ended or failed, or because it answers
     /// nothing.
     pub(super) fn discard_response(&mut self, id: u32) {
@@ -594,12 +375,4 @@ impl Machine {
     pub(super) fn fail_response(&mut self, id: u32, cx: &mut Context) {
         self.reset(id, ErrorCode::InternalError, Cause::Aborted, cx);
     }
-}
-
-/// How many bytes of a body are held until its handler is called.
-fn buffered_bytes(stream: &Stream) -> usize {
-    stream
-        .state
-        .request()
-        .map_or(0, |request| request.body.bytes.len())
 }
