@@ -108,6 +108,9 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
+//! When the client disconnects meanwhile, queued jobs are dropped, and the code that makes the response
+//! is told: [`Responder::on_cancel`], [`BodyStream::written_with_cancellation`].
+//!
 //! A request body can be read while it arrives ([`StreamingBody`], [`BodyPolicy::Stream`]), and a
 //! response body can be produced while it is sent ([`BodyStream`]). Both have back-pressure: a job that
 //! is faster than its client waits for the client.
@@ -190,7 +193,7 @@
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `sync` | a mutex without poisoning |
+//! | 0 | `semaphore`, `sync` | a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -224,6 +227,7 @@ mod middleware;
 mod net;
 mod panics;
 mod proto;
+mod semaphore;
 mod server;
 pub mod site;
 #[cfg(feature = "tls")]
@@ -242,7 +246,7 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, FileRange};
+pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
 pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;

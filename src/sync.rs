@@ -1,10 +1,12 @@
-//! A mutex and a condition variable without poisoning.
+//! A mutex and a condition variable without poisoning, and a flag that cancels work.
 //!
 //! The critical sections of this crate are short and leave their data consistent even if they panic,
 //! and panics of handlers are caught outside of them. A poisoned lock would only turn one panic into
 //! many, so these types ignore poisoning, as those of `parking_lot` do.
 
-use std::sync::{self, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{self, Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A [`std::sync::Mutex`] that ignores poisoning.
@@ -47,5 +49,61 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// Says that the result of some work is not needed any more. The clones share one flag: the exchange
+/// keeps one and its job another. One exchange has one flag, so that HTTP/2 can cancel a single stream.
+#[derive(Clone, Default)]
+pub(crate) struct CancelFlag(Arc<CancelState>);
+
+#[derive(Default)]
+struct CancelState {
+    is_cancelled: AtomicBool,
+    /// Called when the flag is set.
+    callbacks: Mutex<Vec<CancelCallback>>,
+}
+
+/// Must not panic.
+type CancelCallback = Box<dyn FnOnce() + Send>;
+
+impl CancelFlag {
+    /// Sets the flag for good. Work that has begun may check it, or is told through its callbacks; work
+    /// that waits is not begun.
+    pub(crate) fn cancel(&self) {
+        self.0.is_cancelled.store(true, Ordering::Release);
+        for callback in self.take_callbacks() {
+            callback();
+        }
+    }
+
+    /// Returns whether [`cancel`](Self::cancel) was called.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Calls `callback` when the flag is set, or now if it is.
+    pub(crate) fn on_cancel(&self, callback: CancelCallback) {
+        let mut callbacks = self.0.callbacks.lock();
+        // Under the lock: a flag that is set later finds the callback.
+        if !self.is_cancelled() {
+            callbacks.push(callback);
+            return;
+        }
+        drop(callbacks);
+        callback();
+    }
+
+    /// Takes the callbacks, which are not called then.
+    pub(crate) fn take_callbacks(&self) -> Vec<CancelCallback> {
+        std::mem::take(&mut *self.0.callbacks.lock())
+    }
+}
+
+impl fmt::Debug for CancelFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelFlag")
+            .field(&self.is_cancelled())
+            .finish()
     }
 }

@@ -21,6 +21,7 @@ const BINARY: &str = "src/bin/tws/main.rs";
 /// forbidden.
 const LIBRARY_LEVELS: &Levels = &[
     ("panics", 0),
+    ("semaphore", 0),
     ("sync", 0),
     ("body", 10),
     ("client_key", 10),
@@ -32,6 +33,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("handler", 30),
     ("proto", 30),
     ("proto::h1", 31),
+    ("proto::protocol", 32),
     ("site", 30),
     ("access_log", 40),
     ("middleware", 40),
@@ -90,6 +92,7 @@ const ENTRIES: &[&str] = &[
     "net",
     "panics.rs",
     "proto",
+    "semaphore.rs",
     "server",
     "site",
     "sync.rs",

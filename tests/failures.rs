@@ -98,6 +98,98 @@ fn descriptor_exhaustion_evicts_idle_and_uses_no_cpu() {
     }
 }
 
+/// Without eviction the incomplete heads would occupy all descriptors until their timeout, and be
+/// answered with a 408.
+#[test]
+fn descriptor_exhaustion_evicts_incomplete_requests() {
+    let folder = sample_folder();
+    let proxy = "PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n";
+    let table: [(&[&str], &str, &str); 3] = [
+        (&[], "GET / HT", ""),
+        (&["--keep-alive-timeout=3600"], "", ""),
+        (&["--proxy-protocol"], "PROXY TC", proxy),
+    ];
+    for (more, incomplete, preamble) in table {
+        let server = with_few_descriptors(folder.path(), more);
+        let held: Vec<_> = (0..150)
+            .map(|_| {
+                let mut client = Client::connect(server.address);
+                client.send(incomplete);
+                client
+            })
+            .collect();
+        let mut new = Client::connect(server.address);
+        new.send(preamble);
+        assert_eq!(new.get("/a.txt").text(), "a", "{incomplete:?}");
+        let ends = held.into_iter().filter_map(|client| {
+            client
+                .stream()
+                .set_nonblocking(true)
+                .expect("set non-blocking mode");
+            match client.stream().read(&mut [0; 100]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                // Closed or reset.
+                Ok(0) | Err(_) => Some(0),
+                Ok(count) => Some(count),
+            }
+        });
+        let ends: Vec<_> = ends.collect();
+        assert!(
+            !ends.is_empty() && ends.iter().all(|count| *count == 0),
+            "{ends:?}"
+        );
+    }
+}
+
+/// Connections that are incomplete in any way, with timeouts that do not end them.
+#[test]
+fn connection_limit_evicts_incomplete_connections() {
+    for incomplete in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: h\r\n", "\0"] {
+        let server = TestServer::configured(text, |config| {
+            let long = Duration::from_secs(3600);
+            config.timeouts.header = long;
+            config.timeouts.keep_alive = long;
+            config.timeouts.linger = long;
+            config.limits.max_connections = Some(3);
+        });
+        let mut held: Vec<_> = (0..3).map(|_| server.client()).collect();
+        for client in &mut held {
+            client.send(incomplete);
+            if incomplete == "\0" {
+                // The connection lingers, as this client does not close it.
+                assert_eq!(client.response().status, 400);
+            }
+        }
+        eventually!(|| server.handle.connections() == 3);
+        assert_eq!(server.client().get("/").text(), "fine", "{incomplete:?}");
+        let counts = server.handle.stats();
+        assert_eq!(counts.rejected, 0, "{incomplete:?}");
+        assert!(counts.evicted > 0, "{incomplete:?}");
+    }
+}
+
+/// A request that is being received or answered is not incomplete: its client has to keep a minimum
+/// rate.
+#[test]
+fn connection_limit_spares_requests_in_progress() {
+    let server = TestServer::configured(text, |config| {
+        config.timeouts.idle_grace = Duration::ZERO;
+        config.limits.max_connections = Some(2);
+    });
+    let mut busy: Vec<_> = (0..2).map(|_| server.client()).collect();
+    for client in &mut busy {
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n");
+        client.send("Content-Length: 2\r\n\r\n");
+        assert_eq!(client.head().status, 100);
+    }
+    assert_eq!(server.client().response().status, 503);
+    for client in &mut busy {
+        client.send("ab");
+        assert_eq!(client.response().text(), "fine");
+    }
+    assert_eq!(server.handle.stats().evicted, 0);
+}
+
 /// More files than descriptors, each of which would be kept open in the cache.
 #[test]
 fn cached_open_files_do_not_exhaust_descriptors() {

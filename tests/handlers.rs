@@ -1,7 +1,7 @@
 //! Tests of handlers on a server: streamed bodies in both directions, blocking jobs, panics, limits
 //! and shutdown.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -228,6 +228,79 @@ fn slow_uploads_do_not_block_jobs_and_are_limited() {
     }
 }
 
+/// The 200 would be followed by nothing until another client has disconnected.
+#[test]
+fn written_bodies_beyond_the_limit_are_503() {
+    let events = || {
+        let stream = BodyStream::written_with_cancellation(|out, cancellation| {
+            let (sender, is_cancelled) = mpsc::channel::<()>();
+            cancellation.on_cancel(move || drop(sender));
+            out.write_all(b"first")?;
+            out.flush()?;
+            let _ = is_cancelled.recv();
+            Ok(())
+        });
+        Response::new(StatusCode::OK).with_body(Body::Stream(stream))
+    };
+    let router = Router::new()
+        .get("/ready", move |_: &Request<'_>| events())
+        .get("/job", move |_: &Request<'_>| Outcome::blocking(events))
+        .get("/deferred", move |_: &Request<'_>| {
+            Outcome::deferred(move |responder| responder.send(events()))
+        })
+        .post("/", count(u64::MAX));
+    let server = TestServer::configured(router, |config| {
+        config.limits.max_streams = 2;
+        config.timeouts.half_closed = Duration::from_millis(100);
+    });
+    let get = |path: &str| {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let head = client.head();
+        (client, head)
+    };
+    // The response to HEAD needs no thread.
+    for _ in 0..5 {
+        assert_eq!(server.client().request("HEAD", "/ready", "").status, 200);
+    }
+    for path in ["/ready", "/job", "/deferred"] {
+        // The threads of the responses before may not be free yet.
+        let free = |path: &str| {
+            let mut opened = get(path);
+            eventually!(|| {
+                if opened.1.status != 200 {
+                    opened = get(path);
+                }
+                opened.1.status == 200
+            });
+            opened
+        };
+        let (mut first, head) = free(path);
+        assert_eq!(
+            (head.status, first.chunk()),
+            (200, b"first".to_vec()),
+            "{path}"
+        );
+        let (mut second, head) = free("/ready");
+        assert_eq!((head.status, second.chunk()), (200, b"first".to_vec()));
+        for full in ["/ready", "/job", "/deferred"] {
+            let (_client, head) = get(full);
+            let rejected = (head.status, head.field("Retry-After"));
+            assert_eq!(rejected, (503, Some("1")), "{full}");
+        }
+        // A streamed request body needs a thread as well.
+        let response = server.client().send(post(MIB)).response();
+        assert_eq!(response.status, 503);
+        drop((first, second));
+        eventually!(|| server.handle.connections() == 0);
+        // The threads are free when the writers have returned.
+        eventually!(|| get("/ready").1.status == 200 && get("/ready").1.status == 200);
+        eventually!(|| server.handle.connections() == 0);
+        let mut upload = server.client();
+        eventually!(|| upload.send(post(3)).send(pattern(3)).response().status == 200);
+    }
+}
+
 #[test]
 fn written_body_arrives_chunked_or_with_length() {
     const LEN: usize = 5 * MIB;
@@ -371,6 +444,46 @@ fn failing_body_writer_truncates_response() {
             "{path}: the end of a content"
         );
     }
+}
+
+/// A client of HTTP/1.0 takes the end of the connection for the end of the body, or may.
+#[test]
+fn http10_response_that_breaks_off_is_reset() {
+    let file = tempfile::tempfile().expect("create temporary file");
+    file.set_len(100_000).expect("set file length");
+    let file = Arc::new(file);
+    let handler = move |request: &Request<'_>| {
+        let path = request.path().to_owned();
+        let body = match &*path {
+            "/file" => Body::File(FileRange::new(Arc::clone(&file), 0, 200_000)),
+            "/producer" => Body::Stream(BodyStream::produced(|| {
+                Err(std::io::Error::other("on purpose"))
+            })),
+            "/length" => {
+                let stream = BodyStream::written(|out| out.write_all(b"some"));
+                Body::Stream(stream.with_length(100))
+            }
+            _ => Body::Stream(BodyStream::written(move |out| {
+                out.write_all(b"some")?;
+                assert_ne!(path, "/panic", "on purpose");
+                match &*path {
+                    "/error" => Err(std::io::Error::other("on purpose")),
+                    _ => Ok(()),
+                }
+            })),
+        };
+        Response::new(StatusCode::OK).with_body(body)
+    };
+    let server = TestServer::start(handler);
+    let end = |path: &str| {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        client.rest().map_err(|error| error.kind())
+    };
+    for path in ["/file", "/producer", "/length", "/panic", "/error"] {
+        assert_eq!(end(path), Err(ErrorKind::ConnectionReset), "{path}");
+    }
+    assert!(end("/complete").is_ok_and(|response| response.ends_with(b"some")));
 }
 
 /// The log line names the request only if requests are recorded, as with an observer.

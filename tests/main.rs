@@ -8,6 +8,7 @@ mod architecture;
 mod browser;
 mod changing_files;
 mod command_line;
+mod disconnects;
 mod embedding;
 mod encoding;
 mod explain;

@@ -566,6 +566,35 @@ fn late_reading_tls_client_gets_complete_response() {
     }
 }
 
+/// `close_notify` says that the end is the regular one (RFC 8446 §6.1).
+#[test]
+fn http10_response_that_breaks_off_has_no_close_notify() {
+    let authority = CertificateAuthority::new();
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
+    let server = serve(tls, |request: &Request<'_>| {
+        let fails = request.path() == "/fails";
+        let stream = tws::BodyStream::written(move |out| {
+            out.write_all(b"some")?;
+            out.flush()?;
+            if fails {
+                return Err(io::Error::other("on purpose"));
+            }
+            Ok(())
+        });
+        Response::new(tws::StatusCode::OK).with_body(tws::Body::Stream(stream))
+    });
+    let config = Arc::new(authority.client());
+    for (path, is_regular) in [("/", true), ("/fails", false)] {
+        let mut client =
+            TlsClient::connect(server.address, "a.test", &config).expect("complete TLS handshake");
+        client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        let mut response = Vec::new();
+        // Without `close_notify` the end is an error.
+        let end = client.0.read_to_end(&mut response);
+        assert_eq!(end.is_ok(), is_regular, "{path}: {end:?}");
+    }
+}
+
 /// Measures 5,000 idle connections, without the clients' sessions.
 #[test]
 #[ignore = "needs 10,100 descriptors, and prints what it has measured"]

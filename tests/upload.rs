@@ -772,3 +772,36 @@ fn curl_put_and_form_uploads_are_stored() {
         );
     }
 }
+
+/// A client that sends slowly, on many connections.
+#[test]
+fn slow_uploads_of_one_client_leave_room_for_others() {
+    let outside = tree();
+    let mut site = Site::default();
+    site.upload = Some(Upload::default());
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
+    let server = TestServer::configured(files, |config| {
+        config.addresses = vec![std::net::IpAddr::from([0, 0, 0, 0]).into()];
+    });
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+    let begin = |source: [u8; 4], name: usize| {
+        let mut client = Client::connect_from(source, at);
+        // Too large to be received before the handler is called.
+        client.send(format!(
+            "PUT /{name} HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n"
+        ));
+        client
+    };
+    let mut slow: Vec<_> = (0..16).map(|name| begin([127, 0, 0, 1], name)).collect();
+    eventually!(|| server.handle.stats().requests == 16);
+    let rejected = begin([127, 0, 0, 1], 16).response();
+    assert_eq!(
+        (rejected.status, rejected.field("Retry-After")),
+        (503, Some("1"))
+    );
+    let mut other = begin([127, 0, 0, 2], 17);
+    assert_eq!(other.send(pattern(100_000)).response().status, 201);
+    for client in &mut slow {
+        assert_eq!(client.send(pattern(100_000)).response().status, 201);
+    }
+}

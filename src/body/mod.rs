@@ -1,12 +1,15 @@
 //! What the body of a message is made of: bytes, ranges of open files, streams, and the pipe through
-//! which a request body is read while it is received. Knows files and threads, and no protocol.
+//! which a request body is read while it is received; and how the code that makes it is cancelled.
+//! Knows files and threads, and no protocol.
 
+pub(crate) mod cancellation;
 pub(crate) mod file_range;
 pub(crate) mod pipe;
 pub(crate) mod stream;
 
 use bytes::Bytes;
 
+pub use cancellation::Cancellation;
 pub use file_range::FileRange;
 pub use pipe::BodyReader;
 pub(crate) use pipe::BodyWriter;

@@ -7,12 +7,19 @@ use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
 
+use super::cancellation::Cancellation;
+use crate::semaphore::SemaphorePermit;
+
 /// Produces a body in pieces, on a thread of the blocking pool: each piece when the client has
 /// taken the one before. So a slow client occupies no thread and at most one piece of memory, and the
 /// producer may block.
 pub trait BodyProducer: Send {
     /// Returns the next piece, of some 16 to 64 KiB, or `None` at the end. An error closes the
     /// connection, so that the client can tell that the body is incomplete.
+    ///
+    /// An empty piece is skipped, and many of them in a row are an error: a producer that has nothing
+    /// yet must wait. While it waits it occupies a thread of the pool; a body that waits for events is
+    /// better [written](BodyStream::written_with_cancellation).
     fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
 }
 
@@ -25,8 +32,33 @@ where
     }
 }
 
+/// The limit of empty pieces in a row. A filter may have nothing to return for some of its input; a
+/// producer that returns them without end would keep a thread busy.
+const MAX_EMPTY_PIECES: usize = 64;
+
+/// Returns the next piece of a body that is not empty, or `None` at the end.
+pub(crate) fn next_non_empty_piece(producer: &mut dyn BodyProducer) -> io::Result<Option<Bytes>> {
+    for _ in 0..=MAX_EMPTY_PIECES {
+        match producer.next_piece()? {
+            Some(piece) if piece.is_empty() => {}
+            piece => return Ok(piece),
+        }
+    }
+    let text = format!(
+        "its producer returned more than {MAX_EMPTY_PIECES} empty pieces in a row; \
+         it must wait for the next piece, or return `None` at the end"
+    );
+    Err(io::Error::other(text))
+}
+
+type WriteFn = dyn FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send;
+
 /// Writes a whole body.
-pub(crate) type WriteBody = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+pub(crate) struct WriteBody {
+    pub(crate) write: Box<WriteFn>,
+    /// The thread that is reserved for it. It is free again when this is dropped.
+    pub(crate) thread: Option<SemaphorePermit>,
+}
 
 /// A body that is produced while it is sent: in chunks (RFC 9112 §7.1), or with a length that is
 /// announced.
@@ -75,13 +107,48 @@ impl BodyStream {
     }
 
     /// A body that is written. The writer has a thread of its own, of which
-    /// [`Limits::max_streams`](crate::Limits) bounds the number. It waits in `write` while the client
+    /// [`Limits::max_streams`](crate::Limits) bounds the number; if there is none left, the client gets a
+    /// 503 instead of the response. It waits in `write` while the client
     /// is slow, and gets an error when the client has disconnected. Writes are buffered; `flush` sends
     /// them at once. An error closes the connection, so that the client can tell that the body is
     /// incomplete.
+    ///
+    /// A writer that waits for something else than the client notices a disconnect only when it writes;
+    /// see [`written_with_cancellation`](Self::written_with_cancellation).
     pub fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
+        Self::written_with_cancellation(|out, _| write(out))
+    }
+
+    /// Like [`written`](Self::written), for a writer that waits, for events for example. It is told
+    /// when the client has disconnected, and must return then: until it does, it occupies its thread.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use tws::BodyStream;
+    ///
+    /// /// A message to a writer of events; `None` ends it.
+    /// type Message = Option<String>;
+    ///
+    /// fn events(sender: mpsc::Sender<Message>, receiver: mpsc::Receiver<Message>) -> BodyStream {
+    ///     BodyStream::written_with_cancellation(move |out, cancellation| {
+    ///         cancellation.on_cancel(move || drop(sender.send(None)));
+    ///         while let Ok(Some(event)) = receiver.recv() {
+    ///             write!(out, "data: {event}\n\n")?;
+    ///             out.flush()?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    pub fn written_with_cancellation(
+        write: impl FnOnce(&mut dyn Write, &Cancellation) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let write = WriteBody {
+            write: Box::new(write),
+            thread: None,
+        };
         Self {
-            source: BodySource::Writer(Box::new(write)),
+            source: BodySource::Writer(write),
             length: None,
         }
     }
@@ -93,16 +160,31 @@ impl BodyStream {
         self
     }
 
+    /// Returns true if the body is written on a thread of its own.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self.source, BodySource::Writer(_))
+    }
+
+    /// The same body with a thread that is reserved for its writer.
+    pub(crate) fn with_thread(mut self, thread: SemaphorePermit) -> Self {
+        if let BodySource::Writer(body) = &mut self.source {
+            body.thread = Some(thread);
+        }
+        self
+    }
+
     /// Produces the whole body, which may block.
     pub(crate) fn into_content(self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         match self.source {
             BodySource::Producer(mut producer) => {
-                while let Some(piece) = producer.next_piece()? {
+                while let Some(piece) = next_non_empty_piece(&mut *producer)? {
                     body.extend_from_slice(&piece);
                 }
             }
-            BodySource::Writer(write) => write(&mut body)?,
+            BodySource::Writer(body_writer) => {
+                (body_writer.write)(&mut body, &Cancellation::default())?;
+            }
             BodySource::Waiting(_) => {}
         }
         Ok(body)

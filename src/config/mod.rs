@@ -142,7 +142,9 @@ pub struct Limits {
     /// counted down, as with Apache's `MaxKeepAliveRequests`. `None` means no limit.
     pub keep_alive_max: Option<u32>,
     /// Concurrent connections. To accept another one, the connection that has been idle longest is
-    /// closed; if none is idle, the new connection gets a 503 and is closed. `None` reserves a quarter of
+    /// closed. If none is idle, it waits until those without a complete request head have made no
+    /// progress for [`Timeouts::idle_grace`], the oldest of which are closed then; if all are busy, the
+    /// new connection gets a 503 and is closed. `None` reserves a quarter of
     /// the process's file descriptors, at least 32, for other uses; when the rest is in use, new
     /// connections wait in the kernel's backlog.
     pub max_connections: Option<usize>,
@@ -170,9 +172,9 @@ pub struct Limits {
     pub max_waiting_jobs: usize,
     /// Concurrent jobs that read streamed request content
     /// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)) and concurrent bodies that are written while
-    /// they are sent ([`BodyStream::written`](crate::BodyStream::written)). Each occupies a thread until
-    /// its client has sent or received all of it. The request of another job gets a 503. Another body
-    /// waits for a thread, because the head of its response is sent already.
+    /// they are sent ([`BodyStream::written`](crate::BodyStream::written)), together. Each occupies a
+    /// thread until its client has sent or received all of it. The request of another one gets a 503 with
+    /// Retry-After.
     pub max_streams: usize,
     /// Bytes that are read and discarded after the last response of a connection, so that the client
     /// receives the response and not a reset (RFC 9112 §9.6).
@@ -242,8 +244,16 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// How long a connection without a request is not closed to make room for others or because the
     /// server shuts down: since it was accepted, or since its last response. Its next request may
-    /// already be in transit, and closing would lose it.
+    /// already be in transit, and closing would lose it. To make room, connections with a part of a
+    /// request head, of a PROXY header or of a TLS handshake, those that wait for the client to close
+    /// and those of [half-closed](Self::half_closed) clients are closed after this time as well.
     pub idle_grace: Duration,
+    /// How long the response of a handler, or the next part of a body that is produced, is waited for
+    /// after the client has closed its sending side. Such a client has either disconnected or still
+    /// reads, as `nc -N` does, and only a write shows which. After this time without a byte in either
+    /// direction it counts as disconnected: the exchange is cancelled and recorded with the status 499. A
+    /// reset, and the end of a Unix socket's connection, are a disconnect at once.
+    pub half_closed: Duration,
     /// The time to wait for the client to close after the last response of a connection, in total.
     pub linger: Duration,
     /// The time that running requests may take at shutdown before their connections are closed.
@@ -259,6 +269,7 @@ impl Default for Timeouts {
             min_rate_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
             idle_grace: Duration::from_millis(500),
+            half_closed: Duration::from_secs(10),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }

@@ -16,7 +16,6 @@ mod inotify;
 mod listing;
 mod lookup;
 mod media_type;
-mod permit;
 mod representation;
 mod resolve;
 mod response_body;

@@ -11,11 +11,11 @@ use lru::LruCache;
 
 use super::cache::{Cache, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
-use super::permit::Semaphore;
 use super::representation::Representation;
 use super::root::{Blocking, FileId, InodeId, OpenedPath, Root, ServerFiles};
 use super::rules::{RouteTarget, Rules, ServeScope};
 use crate::error::Error;
+use crate::semaphore::Semaphore;
 use crate::site::{Site, Symlinks};
 
 /// Some hundred bytes each.

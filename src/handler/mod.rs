@@ -6,8 +6,8 @@ pub(crate) mod router;
 
 use std::fmt;
 
-pub(crate) use outcome::Settled;
 pub use outcome::{Deferral, Job, Outcome, Responder};
+pub(crate) use outcome::{ResponderContext, Settled};
 
 use crate::http::{Rejection, Request, Response};
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, MutexGuard, mpsc};
 
 use ::http::StatusCode;
 
+use crate::body::Cancellation;
 use crate::http::Response;
 use crate::panics::catch;
 use crate::sync::Mutex;
@@ -54,9 +55,9 @@ impl Outcome {
                 Self::BlockingOnDisk(device, Box::new(move || change(job())))
             }
             Self::Deferred(deferral) => Self::deferred(move |responder| {
-                let request = responder.request();
+                let context = responder.context.clone();
                 let changed = move |outcome: Self| responder.send(outcome.map(change));
-                deferral.call(Responder::new(request, changed));
+                deferral.call(Responder::new(context, changed));
             }),
         }
     }
@@ -70,7 +71,8 @@ impl Outcome {
             Err(deferral) => deferral,
         };
         let (sender, receiver) = mpsc::sync_channel(1);
-        deferral.settle(&REQUEST.into(), move |settled| {
+        let context = ResponderContext::new(REQUEST, Cancellation::default());
+        deferral.settle(&context, move |settled| {
             // This fails only if the receiver is gone.
             let _ = sender.send(settled);
         });
@@ -165,15 +167,19 @@ impl Deferral {
     }
 
     /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`
-    /// gets that, on the thread that sends it. A panic of a closure is a 500. `request` is for the log.
-    pub(crate) fn settle(self, request: &Arc<str>, deliver: impl FnOnce(Settled) + Send + 'static) {
-        settle(self, request, Box::new(deliver));
+    /// gets that, on the thread that sends it. A panic of a closure is a 500.
+    pub(crate) fn settle(
+        self,
+        context: &ResponderContext,
+        deliver: impl FnOnce(Settled) + Send + 'static,
+    ) {
+        settle(self, context, Box::new(deliver));
     }
 }
 
-fn settle(mut deferral: Deferral, request: &Arc<str>, mut deliver: Deliver) {
+fn settle(mut deferral: Deferral, context: &ResponderContext, mut deliver: Deliver) {
     for _ in 0..MAX_DEFERRALS {
-        let Some((outcome, next)) = call(deferral, request, deliver) else {
+        let Some((outcome, next)) = call(deferral, context, deliver) else {
             return;
         };
         deliver = next;
@@ -182,16 +188,21 @@ fn settle(mut deferral: Deferral, request: &Arc<str>, mut deliver: Deliver) {
             Err(deferral) => deferral,
         };
     }
+    let request = &context.request;
     let text =
         format!("{request}: the handler deferred the response {MAX_DEFERRALS} times in a row");
     deliver(Settled::Ready(Response::fault(&text)));
 }
 
 /// Calls a closure. Returns the outcome that it sends before it returns.
-fn call(deferral: Deferral, request: &Arc<str>, deliver: Deliver) -> Option<(Outcome, Deliver)> {
+fn call(
+    deferral: Deferral,
+    context: &ResponderContext,
+    deliver: Deliver,
+) -> Option<(Outcome, Deliver)> {
     let state = Arc::new(Mutex::new(Call::Running));
     let on_outcome = {
-        let (state, request) = (Arc::clone(&state), Arc::clone(request));
+        let (state, context) = (Arc::clone(&state), context.clone());
         move |outcome: Outcome| {
             let mut state = lock(&state);
             if let Call::Running = *state {
@@ -201,14 +212,14 @@ fn call(deferral: Deferral, request: &Arc<str>, deliver: Deliver) -> Option<(Out
             drop(state);
             match outcome.settled() {
                 Ok(settled) => deliver(settled),
-                Err(deferral) => settle(deferral, &request, deliver),
+                Err(deferral) => settle(deferral, &context, deliver),
             }
         }
     };
-    let responder = Responder::new(Arc::clone(request), on_outcome);
+    let responder = Responder::new(context.clone(), on_outcome);
     // A responder that is dropped by the panic sends a 500.
     if catch(|| deferral.call(responder)).is_err() {
-        log::error!("{request}: the handler panicked");
+        log::error!("{}: the handler panicked", context.request);
     }
     match std::mem::replace(&mut *lock(&state), Call::Returned) {
         Call::Sent(outcome, deliver) => Some((outcome, deliver)),
@@ -266,25 +277,53 @@ impl Drop for DropQueue {
 }
 
 /// Sends the response of an [`Outcome::Deferred`]. If it is dropped unused, the client gets a 500.
+///
+/// It may be kept for as long as the response takes. When the client disconnects, the exchange is
+/// cancelled and its connection closed; the responder can be dropped then.
 pub struct Responder {
     deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
-    /// For the log.
+    context: ResponderContext,
+}
+
+/// What a responder knows of its exchange.
+#[derive(Clone)]
+pub(crate) struct ResponderContext {
+    /// Names the request in the log.
     request: Arc<str>,
+    cancellation: Cancellation,
+}
+
+impl ResponderContext {
+    pub(crate) fn new(request: &str, cancellation: Cancellation) -> Self {
+        Self {
+            request: request.into(),
+            cancellation,
+        }
+    }
 }
 
 impl Responder {
-    pub(super) fn new(
-        request: impl Into<Arc<str>>,
-        deliver: impl FnOnce(Outcome) + Send + 'static,
-    ) -> Self {
+    fn new(context: ResponderContext, deliver: impl FnOnce(Outcome) + Send + 'static) -> Self {
         Self {
             deliver: Some(Box::new(deliver)),
-            request: request.into(),
+            context,
         }
     }
 
-    pub(super) fn request(&self) -> Arc<str> {
-        Arc::clone(&self.request)
+    /// Returns true if the exchange has been cancelled, so that a response would be dropped.
+    pub fn is_cancelled(&self) -> bool {
+        self.context.cancellation.is_cancelled()
+    }
+
+    /// Calls `callback` when the exchange is cancelled, or now if it has been. It is called on an event
+    /// loop and must not block. It is dropped when the response is sent.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        self.context.cancellation.on_cancel(callback);
+    }
+
+    /// Returns a handle with the same methods, for another thread for example.
+    pub fn cancellation(&self) -> Cancellation {
+        self.context.cancellation.clone()
     }
 
     /// Sends the response, from any thread, without waiting. It may be anything that a handler may
@@ -298,17 +337,23 @@ impl Responder {
         let Some(deliver) = self.deliver.take() else {
             return;
         };
-        let outcome = outcome(&self.request);
+        self.context.cancellation.complete();
+        let request = &self.context.request;
+        let outcome = outcome(request);
         // A middleware may panic while it changes the response. The panic must not reach the thread
         // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
         if catch(|| deliver(outcome)).is_err() {
-            log::error!("{}: middleware panicked", self.request);
+            log::error!("{request}: middleware panicked");
         }
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
+        if self.is_cancelled() {
+            // The client has disconnected, so there is no need for a response.
+            return;
+        }
         self.deliver(|request| response_dropped(request).into());
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod h1;
 pub(crate) mod min_rate;
+pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod request_head;
 pub(crate) mod segment;
@@ -40,6 +41,9 @@ pub(crate) enum Action {
     Log(Record),
     /// Close the sending side of the transport.
     ShutdownWrite,
+    /// Make the close of the transport, which follows, a reset: a response was cut off, and its client
+    /// would take the regular end of the connection for the end of the response.
+    Abort,
     /// Close the transport. Nothing follows.
     Close(CloseReason),
     /// Nothing, until something that was asked for is reported.
@@ -80,4 +84,7 @@ pub(crate) enum Timer {
     Linger,
     /// The handler, a producer or a disk, without a limit.
     Handler,
+    /// The same, while the peer has closed its sending side and may be gone; from the last byte that
+    /// was sent or received on.
+    HalfClosed,
 }

@@ -53,8 +53,12 @@ impl Wait {
 
     /// Returns true if the connection has waited for a request for longer than the grace period.
     pub(crate) fn is_idle_beyond_grace(&self, cx: &Context) -> bool {
-        self.timer == Timer::KeepAlive
-            && cx.now.saturating_duration_since(self.since) >= cx.idle_grace
+        self.timer == Timer::KeepAlive && self.is_beyond_grace(cx)
+    }
+
+    /// Returns true if the wait has lasted for longer than the grace period.
+    pub(crate) fn is_beyond_grace(&self, cx: &Context) -> bool {
+        cx.now.saturating_duration_since(self.since) >= cx.idle_grace
     }
 
     /// Returns when the wait ends; `None` if it may last.
@@ -65,6 +69,7 @@ impl Wait {
             Timer::Body => timeouts.body,
             Timer::Send => timeouts.send,
             Timer::Linger => timeouts.linger,
+            Timer::HalfClosed => timeouts.half_closed,
             Timer::Handler => return None,
         };
         // `None` if the deadline is beyond the range of `Instant`.
@@ -80,7 +85,8 @@ impl Wait {
     /// Updates the wait after the connection has run.
     ///
     /// A wait begins when it is for something else, or for another exchange. A wait for a request
-    /// body makes progress when some has been received. A wait for the peer to take a response makes
+    /// body makes progress when some has been received, and a wait for the handler of a half-closed
+    /// connection when any byte has moved. A wait for the peer to take a response makes
     /// progress when the peer has acknowledged some; see [`on_acked`](Self::on_acked).
     pub(crate) fn update(
         &mut self,
@@ -105,6 +111,7 @@ impl Wait {
                 self.in_flight = { self.in_flight }.saturating_add(sent);
             }
             Timer::Body if received > 0 => self.on_progress(received, cx),
+            Timer::HalfClosed if sent > 0 || received > 0 => self.since = cx.now,
             _ => {}
         }
     }
@@ -129,5 +136,37 @@ impl Wait {
         let time = cx.now.saturating_duration_since(self.since);
         self.budget = { self.budget }.after(time, bytes, cx);
         self.since = cx.now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::context::RecordMode;
+
+    #[test]
+    fn half_closed_wait_ends_unless_bytes_move() {
+        let config = Config::default();
+        let limit = config.timeouts.half_closed;
+        let start = Instant::now();
+        let wall = SystemTime::UNIX_EPOCH;
+        let mut cx = Context::new(&config, RecordMode::Off, Instant::now, wall);
+        cx.now = start;
+        let mut wait = Wait::for_first_request(start);
+        let exchange = ExchangeId(1);
+        wait.update(Timer::Handler, exchange, 100, 0, &cx);
+        assert_eq!(wait.deadline(&config.timeouts), None);
+        let mut update = |at: u32, received, sent| {
+            cx.now = start + limit / 4 * at;
+            wait.update(Timer::HalfClosed, exchange, received, sent, &cx);
+            wait.deadline(&config.timeouts).expect("a deadline") - start
+        };
+        assert_eq!(update(1, 0, 0), limit / 4 * 5);
+        assert_eq!(update(2, 0, 0), limit / 4 * 5);
+        assert_eq!(update(3, 0, 1), limit / 4 * 7);
+        assert_eq!(update(4, 1, 0), limit / 4 * 8);
     }
 }

@@ -237,6 +237,7 @@ impl Server {
             Arc::clone(&shared.handshakers),
             self.policy,
             &self.config.limits,
+            &self.config.timeouts,
         );
         let accepted = self.acceptor.run(limits, &self.fd_pressure);
         drop(threads);

@@ -9,6 +9,7 @@ mod error;
 mod origin;
 pub(super) mod policy;
 mod report;
+mod slots;
 mod target;
 pub(crate) mod temp_file;
 
@@ -23,6 +24,7 @@ use super::resolve::file_name;
 use super::root::{Blocking, OpenError};
 use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
+use crate::client_key::ClientKey;
 use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, Outcome};
 use crate::http::multipart_form::FormData;
@@ -31,6 +33,7 @@ use destination::UploadDestination;
 use error::UploadError;
 use policy::UploadPolicy;
 use report::UploadReport;
+use slots::NoSlot;
 use target::{MAX_NAME_BYTES, UploadTarget, check_name};
 use temp_file::{ExistingEntry, Folder, SaveResult};
 
@@ -71,14 +74,22 @@ impl SiteFiles {
         if let Err(error) = UploadTarget::of(&self.tree.rules, request) {
             return self.upload_error(request, &error).into();
         }
-        let Some(permit) = policy.concurrent.try_acquire(1) else {
-            return Response::unavailable("too many uploads in progress; try again").into();
+        let client = ClientKey::of(request.client_addr().ip());
+        let slot = match policy.concurrent.acquire(client) {
+            Ok(slot) => slot,
+            Err(no_slot) => {
+                let reason = match no_slot {
+                    NoSlot::Full => "too many uploads in progress; try again",
+                    NoSlot::ClientFull => "too many uploads of this client in progress; try again",
+                };
+                return Response::unavailable(reason).into();
+            }
         };
         let content = request.reader();
         let site = Arc::clone(self);
         let request = request.clone().into_owned();
         Outcome::blocking(move || {
-            let _held_until_the_end = permit;
+            let _held_until_the_end = slot;
             site.store(&request, content)
         })
     }

@@ -2,12 +2,12 @@
 
 use std::sync::MutexGuard;
 
+use super::slots::UploadSlots;
 use super::temp_file::OverwritePolicy;
-use crate::files::permit::Semaphore;
 use crate::site::{Size, Upload};
 use crate::sync::Mutex;
 
-/// More than there are helper threads, each of which is occupied until its client has sent all.
+/// Each occupies a thread until its client has sent all. A client gets a quarter of them.
 pub(super) const MAX_CONCURRENT_UPLOADS: usize = 64;
 
 const DEFAULT_MAX_BYTES: u64 = 1 << 30;
@@ -18,7 +18,7 @@ pub(in crate::files) struct UploadPolicy {
     /// The largest request body.
     pub(super) max_bytes: u64,
     pub(super) overwrite: OverwritePolicy,
-    pub(super) concurrent: Semaphore,
+    pub(super) concurrent: UploadSlots,
     saving: Mutex<()>,
 }
 
@@ -32,7 +32,7 @@ impl UploadPolicy {
         Self {
             max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             overwrite,
-            concurrent: Semaphore::new(MAX_CONCURRENT_UPLOADS),
+            concurrent: UploadSlots::new(MAX_CONCURRENT_UPLOADS),
             saving: Mutex::new(()),
         }
     }

@@ -71,7 +71,7 @@ fn interrupted_content_leaves_no_file() {
 fn uploads_beyond_the_concurrency_limit_are_503() {
     let (_folder, files) = site(Upload::default());
     let replies: Vec<_> = (0..=MAX_CONCURRENT_UPLOADS)
-        .map(|at| files.handle(&put(&format!("/{at}"), "")))
+        .map(|at| files.handle(&put_by(at as u8, &format!("/{at}"))))
         .collect();
     let statuses: Vec<_> = replies
         .into_iter()
@@ -80,6 +80,25 @@ fn uploads_beyond_the_concurrency_limit_are_503() {
     let (last, others) = statuses.split_last().expect("some");
     assert_eq!((others, *last), (&[201; MAX_CONCURRENT_UPLOADS][..], 503));
     assert_eq!(files.handle(&put("/again", "")).wait().status(), 201);
+}
+
+/// Returns an upload by one of 256 clients.
+fn put_by(client: u8, target: &str) -> Request<'static> {
+    put(target, "").with_client_addr(([192, 0, 2, client], 1).into())
+}
+
+#[test]
+fn uploads_of_one_client_leave_room_for_others() {
+    let (_folder, files) = site(Upload::default());
+    let share = MAX_CONCURRENT_UPLOADS / 4;
+    let held: Vec<_> = (0..share)
+        .map(|at| files.handle(&put_by(1, &format!("/{at}"))))
+        .collect();
+    let status = |client, target| files.handle(&put_by(client, target)).wait().status();
+    assert_eq!(status(1, "/more"), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status(2, "/other"), StatusCode::CREATED);
+    drop(held);
+    assert_eq!(status(1, "/more"), StatusCode::CREATED);
 }
 
 #[test]

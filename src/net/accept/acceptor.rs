@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::Errno;
 
-use super::admission::{AcceptStats, ConnectionLimits};
+use super::admission::{AcceptStats, ConnectionLimits, Room};
 use super::directory::{AcceptedConnection, HandshakerMessage};
 use super::fd_pressure::FdPressure;
 use crate::net::event_loop::handle::least_loaded;
@@ -34,8 +34,8 @@ const ACCEPT_COALESCE_DELAY: Duration = Duration::from_micros(200);
 /// Minimum interval between warnings about a lack of descriptors, which may come and go.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Maximum number of idle connections evicted at once: an eighth of them, or a quarter of all
-/// connections without descriptors, but no more than this. nginx does the same.
+/// Maximum number of connections evicted at once: an eighth of them, or a quarter without descriptors,
+/// but no more than this. nginx does the same.
 const MAX_EVICTED: usize = 32;
 
 /// Check for shutdown after this many accepts.
@@ -86,8 +86,19 @@ enum AcceptOutcome {
     Emptied,
     /// There may be more connections.
     Unfinished,
+    /// The maximum number of connections is reached, and some of them are being evicted.
+    WaitingForRoom,
     /// The process cannot hold another connection; the others stay in the backlog.
     OutOfResources,
+}
+
+/// A connection that was accepted while there was no room for it.
+#[derive(Default)]
+struct WaitingRoom {
+    /// It waits for others to be evicted. No other one is accepted meanwhile.
+    connection: Option<(Socket, SocketAddr)>,
+    /// Since when there is no room.
+    full_since: Option<Instant>,
 }
 
 impl Acceptor {
@@ -131,6 +142,7 @@ impl Acceptor {
         let mut events = Events::with_capacity(64);
         let mut timeout = None;
         let mut previous = AcceptOutcome::Emptied;
+        let mut waiting = WaitingRoom::default();
         let mut warned_at = None;
         while !self.handle.is_stopped() {
             match self.poll.poll(&mut events, timeout) {
@@ -147,12 +159,12 @@ impl Acceptor {
             let outcomes = self
                 .listeners
                 .iter()
-                .map(|listener| self.accept_all(listener, &limits));
+                .map(|listener| self.accept_all(listener, &limits, &mut waiting));
             let outcome = outcomes.max().unwrap_or(AcceptOutcome::Emptied);
             let mut pause = BACK_OFF;
             if outcome == AcceptOutcome::OutOfResources {
                 if previous == AcceptOutcome::OutOfResources {
-                    limits.evict((limits.connections() / 4).clamp(1, MAX_EVICTED));
+                    limits.evict_incomplete((limits.connections() / 4).clamp(1, MAX_EVICTED));
                 } else {
                     // Caches go first, and accepting is retried at once.
                     fd_pressure.release();
@@ -180,23 +192,41 @@ impl Acceptor {
             timeout = match outcome {
                 AcceptOutcome::Emptied => None,
                 AcceptOutcome::Unfinished => Some(Duration::ZERO),
+                AcceptOutcome::WaitingForRoom => Some(BACK_OFF),
                 AcceptOutcome::OutOfResources => Some(pause),
             };
         }
         // Closing a listener resets the connections in its backlog.
         for listener in &self.listeners {
-            self.accept_all(listener, &limits);
+            self.accept_all(listener, &limits, &mut waiting);
+        }
+        if let Some((socket, peer)) = waiting.connection {
+            self.stats.reject(socket, limits.policy.scheme(peer));
         }
         Ok(())
     }
 
-    fn accept_all(&self, listener: &Listener, limits: &ConnectionLimits) -> AcceptOutcome {
+    fn accept_all(
+        &self,
+        listener: &Listener,
+        limits: &ConnectionLimits,
+        waiting: &mut WaitingRoom,
+    ) -> AcceptOutcome {
         for _ in 0..MAX_BATCH {
             if limits.is_out_of_descriptors() {
                 return AcceptOutcome::OutOfResources;
             }
-            match listener.accept() {
-                Ok((socket, peer)) => self.hand_over(socket, peer, limits),
+            let accepted = match waiting.connection.take() {
+                Some(connection) => Ok(connection),
+                None => listener.accept(),
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    self.place(socket, peer, limits, waiting);
+                    if waiting.connection.is_some() {
+                        return AcceptOutcome::WaitingForRoom;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return AcceptOutcome::Emptied;
                 }
@@ -213,14 +243,35 @@ impl Acceptor {
         AcceptOutcome::Unfinished
     }
 
+    /// Hands over a connection if there is room for it. If there will be some when incomplete
+    /// connections are evicted, the connection waits for that, and is rejected otherwise.
+    fn place(
+        &self,
+        socket: Socket,
+        peer: SocketAddr,
+        limits: &ConnectionLimits,
+        waiting: &mut WaitingRoom,
+    ) {
+        match limits.room() {
+            Room::Available => {
+                waiting.full_since = None;
+                return self.hand_over(socket, peer, limits);
+            }
+            Room::AfterEviction => {
+                limits.evict_incomplete((limits.connections() / 8).clamp(1, MAX_EVICTED));
+                let full_since = *waiting.full_since.get_or_insert_with(Instant::now);
+                if full_since.elapsed() < limits.max_wait_for_room() {
+                    waiting.connection = Some((socket, peer));
+                    return;
+                }
+            }
+            Room::None => {}
+        }
+        self.stats.reject(socket, limits.policy.scheme(peer));
+    }
+
     fn hand_over(&self, socket: Socket, peer: SocketAddr, limits: &ConnectionLimits) {
         let scheme = limits.policy.scheme(peer);
-        if limits.is_full() {
-            // A client that retries finds room.
-            limits.handshakers.evict(MAX_EVICTED);
-            self.stats.reject(socket, scheme);
-            return;
-        }
         let Ok(client_slot) = limits.policy.register_peer(peer) else {
             self.stats.reject_client(socket, scheme);
             return;
@@ -251,30 +302,76 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::net::accept::directory::HandshakerHandles;
     use crate::net::accept::preamble::AcceptPolicy;
     use crate::net::event_loop::handle::LoopParts;
     use crate::net::transport::listener::{ListenerAddress, V6};
+    use crate::net::worker::message::WorkerHandle;
 
-    #[test]
-    fn lack_of_descriptors_calls_the_callbacks() {
+    /// Returns an acceptor with its address.
+    fn acceptor() -> (Acceptor, SocketAddr) {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = Listener::tcp(any, V6::Only).expect("a port");
         let ListenerAddress::Tcp(address) = *listener.address() else {
             panic!("a TCP listener has an address");
         };
         let acceptor = Acceptor::new(vec![listener]).expect("an acceptor");
-        let handle = acceptor.handle();
-        // More connections than the process has descriptors.
-        let worker = LoopParts::new().expect("a poll");
-        let connections = &worker.handle().stats.connections;
-        connections.store(usize::MAX, Ordering::Relaxed);
+        (acceptor, address)
+    }
+
+    /// Returns the limits of a server with one worker that has more connections than the process has
+    /// descriptors.
+    fn exceeded(worker: &WorkerHandle, handshakers: Arc<HandshakerHandles>) -> ConnectionLimits {
+        let connections = &worker.stats.connections;
+        connections.store(usize::MAX / 2, Ordering::Relaxed);
         let config = Config::default();
-        let limits = ConnectionLimits::new(
-            vec![worker.handle().clone()],
-            Arc::default(),
+        ConnectionLimits::new(
+            vec![worker.clone()],
+            handshakers,
             AcceptPolicy::of(&config),
             &config.limits,
-        );
+            &config.timeouts,
+        )
+    }
+
+    /// Waits until the mailbox of `parts` has a message for which `is_wanted` is true.
+    fn await_message<M>(parts: &mut LoopParts<M>, is_wanted: impl Fn(&M) -> bool) {
+        let mut events = Events::with_capacity(1);
+        let mut messages = Vec::new();
+        while !messages.iter().any(&is_wanted) {
+            parts.poll.poll(&mut events, None).expect("an event");
+            messages.clear();
+            parts.handle.mailbox.take(&mut messages);
+        }
+    }
+
+    #[test]
+    fn lack_of_descriptors_evicts_from_workers_and_handshakers() {
+        let (acceptor, address) = acceptor();
+        let handle = acceptor.handle();
+        let mut worker = LoopParts::new().expect("a poll");
+        let mut handshaker = LoopParts::new().expect("a poll");
+        let handshakers = Arc::new(HandshakerHandles::default());
+        handshakers.publish(vec![handshaker.handle().clone()]);
+        let limits = exceeded(worker.handle(), handshakers);
+        let thread = std::thread::spawn(move || acceptor.run(limits, &FdPressure::default()));
+        let _client = TcpStream::connect(address).expect("a connection");
+        await_message(&mut worker, |message| {
+            matches!(message, WorkerMessage::Evict(1..))
+        });
+        await_message(&mut handshaker, |message| {
+            matches!(message, HandshakerMessage::Evict(1..))
+        });
+        handle.stop();
+        thread.join().expect("no panic").expect("no error");
+    }
+
+    #[test]
+    fn lack_of_descriptors_calls_the_callbacks() {
+        let (acceptor, address) = acceptor();
+        let handle = acceptor.handle();
+        let worker = LoopParts::new().expect("a poll");
+        let limits = exceeded(worker.handle(), Arc::default());
         let (called, is_called) = mpsc::channel();
         let mut fd_pressure = FdPressure::default();
         fd_pressure.add(|| panic!("on purpose"));

@@ -4,13 +4,13 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
 use super::directory::{HandshakerHandles, HandshakerMessage};
 use super::preamble::AcceptPolicy;
-use crate::config::Limits;
+use crate::config::{Limits, Timeouts};
 use crate::http::forwarded::Scheme;
 use crate::net::event_loop::handle::LoopHandle;
 use crate::net::transport::Transport;
@@ -20,6 +20,12 @@ use crate::net::worker::settings::RuntimeConfig;
 
 /// Descriptors reserved for files, event loops and everything else that is not a connection.
 const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// Time in which the event loops evict connections that have become evictable.
+const EVICTION_TIME: Duration = Duration::from_millis(150);
+
+/// The longest time that a new connection waits for the eviction of incomplete ones.
+const MAX_WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// What the acceptor and the handshakers count, for other threads to read.
 #[derive(Debug, Default)]
@@ -58,6 +64,18 @@ pub(crate) struct ConnectionLimits {
     max_connections: Option<usize>,
     /// Number of connections for which the process has descriptors; more stay in the backlog.
     max_descriptors: usize,
+    /// How long an incomplete connection is not evicted.
+    idle_grace: Duration,
+}
+
+/// Whether another connection can be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Available,
+    /// When incomplete connections are evicted.
+    AfterEviction,
+    /// All connections are busy.
+    None,
 }
 
 impl ConnectionLimits {
@@ -66,6 +84,7 @@ impl ConnectionLimits {
         handshakers: Arc<HandshakerHandles>,
         policy: AcceptPolicy,
         limits: &Limits,
+        timeouts: &Timeouts,
     ) -> Self {
         Self {
             workers,
@@ -73,6 +92,7 @@ impl ConnectionLimits {
             policy,
             max_connections: limits.max_connections,
             max_descriptors: connections_with_descriptors(limits.max_connections),
+            idle_grace: timeouts.idle_grace,
         }
     }
 
@@ -80,6 +100,7 @@ impl ConnectionLimits {
     pub(super) fn change(&mut self, config: &RuntimeConfig) {
         self.max_connections = config.limits.max_connections;
         self.max_descriptors = connections_with_descriptors(self.max_connections);
+        self.idle_grace = config.timeouts.idle_grace;
         self.policy.change(config, Instant::now());
         for handshaker in self.handshakers.all() {
             let policy = self.policy.clone();
@@ -109,13 +130,40 @@ impl ConnectionLimits {
         self.max_connections.map_or(0, over)
     }
 
-    /// Returns true if there is no room for another connection, even if the idle ones are closed.
-    pub(super) fn is_full(&self) -> bool {
+    /// Returns whether there is room for another connection. Idle connections are closed for it, as
+    /// they can be closed at once.
+    pub(super) fn room(&self) -> Room {
         let at_max = |max| self.connections() >= max;
-        self.excess() >= self.idle() && self.max_connections.is_some_and(at_max)
+        let is_full = self.excess() >= self.idle() && self.max_connections.is_some_and(at_max);
+        match is_full {
+            false => Room::Available,
+            true if self.incomplete() > 0 => Room::AfterEviction,
+            true => Room::None,
+        }
     }
 
-    /// Has the workers close about `count` idle connections, the longest idle of each.
+    /// Returns the number of connections that can be evicted after the grace period.
+    fn incomplete(&self) -> usize {
+        let of_workers: usize = self.workers.iter().map(LoopHandle::incomplete).sum();
+        of_workers + self.handshakers.connections()
+    }
+
+    /// Returns how long a new connection waits for the eviction of incomplete ones: until all of today
+    /// are beyond their grace period.
+    pub(super) fn max_wait_for_room(&self) -> Duration {
+        self.idle_grace
+            .saturating_add(EVICTION_TIME)
+            .min(MAX_WAIT_FOR_ROOM)
+    }
+
+    /// Has the workers and the handshakers close about `count` idle or incomplete connections each,
+    /// those of each that have waited longest.
+    pub(super) fn evict_incomplete(&self, count: usize) {
+        self.evict(count);
+        self.handshakers.evict(count);
+    }
+
+    /// Has the workers close about `count` connections, those of each that have waited longest.
     pub(super) fn evict(&self, count: usize) {
         let each = count.div_ceil(self.workers.len().max(1));
         for worker in &self.workers {

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
 
+use crate::body::Cancellation;
 use crate::body::stream::{BodySource, WriteBody};
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
 
@@ -20,33 +21,43 @@ struct ResponseBodyWriter<'a> {
     taken: Option<Receiver<()>>,
 }
 
-/// Runs `write` to its end and sends what it writes to `reply_to`.
-pub(crate) fn write_all(write: WriteBody, reply_to: &ReplyTo) -> io::Result<()> {
+/// Runs `body` to its end and sends what it writes to `reply_to`.
+pub(crate) fn write_all(body: WriteBody, reply_to: &ReplyTo) -> io::Result<()> {
+    let WriteBody { write, thread } = body;
+    // The thread also waits until the client has taken the last chunk.
+    let _until_the_end = thread;
     let mut writer = ResponseBodyWriter {
         reply_to,
         chunk: Vec::new(),
         taken: None,
     };
-    write(&mut writer)?;
+    let cancellation = Cancellation::new(reply_to.cancelled.clone());
+    let written = write(&mut writer, &cancellation);
+    cancellation.complete();
+    written?;
     writer.flush()?;
     writer.wait_until_taken()
 }
 
 impl ResponseBodyWriter<'_> {
     fn wait_until_taken(&mut self) -> io::Result<()> {
-        const CLOSED: &str = "the connection that takes the body is closed";
         match self.taken.take() {
-            Some(taken) => {
-                let closed = |_| io::Error::new(io::ErrorKind::BrokenPipe, CLOSED);
-                taken.recv().map_err(closed)
-            }
+            Some(taken) => taken.recv().map_err(|_| closed()),
             None => Ok(()),
         }
     }
 }
 
+fn closed() -> io::Error {
+    const CLOSED: &str = "the connection that takes the body is closed";
+    io::Error::new(io::ErrorKind::BrokenPipe, CLOSED)
+}
+
 impl Write for ResponseBodyWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.reply_to.cancelled.is_cancelled() {
+            return Err(closed());
+        }
         if self.chunk.capacity() == 0 {
             self.chunk.reserve_exact(CHUNK_BYTES);
         }

@@ -4,7 +4,12 @@ pub(crate) mod body_writer;
 pub(crate) mod disk;
 pub(crate) mod pool;
 
+use std::sync::Arc;
+
 use crate::config::Config;
+use crate::http::{Body, Response};
+use crate::panics::drop_caught;
+use crate::semaphore::{Semaphore, SemaphorePermit};
 use disk::{DiskPoolStats, DiskPools};
 use pool::{BlockingPool, PoolStats};
 
@@ -13,8 +18,11 @@ use pool::{BlockingPool, PoolStats};
 pub(crate) struct Pools {
     /// For jobs that wait for no client.
     pub(crate) jobs: BlockingPool,
-    /// For jobs that read from a client or write to one, at its pace.
+    /// For jobs that read from a client or write to one, at its pace. Each has reserved its thread, so
+    /// that none waits for the client of another.
     pub(crate) streams: BlockingPool,
+    /// The threads of `streams`.
+    stream_threads: Arc<Semaphore>,
     pub(crate) disks: DiskPools,
 }
 
@@ -31,8 +39,31 @@ impl Pools {
         let limits = &config.limits;
         Self {
             jobs: BlockingPool::new(config.helpers.get(), limits.max_waiting_jobs),
-            streams: BlockingPool::new(limits.max_streams, 0),
+            // A thread that has returned its permit may not be back yet.
+            streams: BlockingPool::new(limits.max_streams, limits.max_streams),
+            stream_threads: Arc::new(Semaphore::new(limits.max_streams)),
             disks: DiskPools::new(config.helpers.get(), limits.max_waiting_jobs),
+        }
+    }
+
+    /// Reserves a thread of [`streams`](Self::streams); `None` if there is none left.
+    pub(crate) fn reserve_stream(&self) -> Option<SemaphorePermit> {
+        self.stream_threads.try_acquire(1)
+    }
+
+    /// Reserves the thread for the body of a response, if it needs one: when the head is sent it is
+    /// too late to reject the request. Returns a 503 if there is none left.
+    pub(crate) fn reserve_for_body(&self, mut response: Response) -> Response {
+        if !matches!(response.body(), Body::Stream(stream) if stream.is_written()) {
+            return response;
+        }
+        let Some(thread) = self.reserve_stream() else {
+            drop_caught(response, "streams: a body without a thread");
+            return too_many_streams();
+        };
+        match response.take_body() {
+            Body::Stream(stream) => response.with_body(Body::Stream(stream.with_thread(thread))),
+            body => response.with_body(body),
         }
     }
 
@@ -43,4 +74,9 @@ impl Pools {
             disks: self.disks.stats(),
         }
     }
+}
+
+/// The response to a request that needs a thread of its own when there is none left.
+pub(crate) fn too_many_streams() -> Response {
+    Response::unavailable("too many streams in progress; try again")
 }

@@ -194,6 +194,7 @@ mod tests {
     use crate::net::event_loop::mailbox::Mailbox;
     use crate::net::worker::message::WorkerMessage;
     use crate::proto::exchange::ExchangeId;
+    use crate::sync::CancelFlag;
 
     #[test]
     fn queue_is_bounded_and_running_task_leaves_it() {
@@ -204,6 +205,8 @@ mod tests {
             mailbox: Arc::clone(&mailbox),
             connection: Token(connection),
             exchange: ExchangeId(1),
+            client: None,
+            cancelled: CancelFlag::default(),
         };
         let ok = || ExchangeEvent::Response(Response::new(StatusCode::OK));
         let pool = BlockingPool::new(1, 2);

@@ -19,6 +19,7 @@ use mio::Token;
 
 use super::bandwidth::limiter::Permit;
 use super::bandwidth::per_client::ClientSlot;
+use super::event_loop::handle::Occupancy;
 use super::observe::question::LoopSnapshot;
 use super::observe::report::{Activity, BlockedOn};
 use super::transport::{Received, Transport};
@@ -32,8 +33,8 @@ use crate::http::forwarded::ClientInfo;
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
 use crate::proto::exchange::{BodyMode, ExchangeId};
-use crate::proto::h1::machine::Machine;
 use crate::proto::h1::outbox::SMALL_BODY_BYTES;
+use crate::proto::protocol::Protocol;
 use crate::proto::record::Record;
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
@@ -50,7 +51,12 @@ pub(crate) trait Services {
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy;
 
     /// Returns the response to a request that is rejected.
-    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response;
+    fn reject(
+        &mut self,
+        exchange: ExchangeId,
+        request: &Request<'_>,
+        rejection: Rejection,
+    ) -> Response;
 
     /// Opens the pipe through which a handler reads a request body while it is received.
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter;
@@ -100,7 +106,7 @@ pub(crate) struct Readiness {
 #[derive(Debug)]
 pub(crate) struct Connection<T> {
     transport: T,
-    machine: Machine,
+    protocol: Protocol,
     readiness: Readiness,
     wait: Wait,
     /// Its place among the connections of its client, and its bandwidth limit.
@@ -116,7 +122,7 @@ impl<T: Transport> Connection<T> {
     ) -> Self {
         Self {
             transport,
-            machine: Machine::new(client),
+            protocol: Protocol::http1(client),
             // Try first: the request has often arrived already.
             readiness: Readiness {
                 readable: true,
@@ -136,19 +142,22 @@ impl<T: Transport> Connection<T> {
     }
 
     /// The peer has disconnected in both directions. The connection must detect that at once, even
-    /// if it is throttled.
+    /// if it is throttled or waits for a handler.
     pub(crate) fn on_hang_up(&mut self) {
         self.client_slot.unlimit();
+        if let Timer::Handler | Timer::HalfClosed = self.wait.timer() {
+            self.protocol.on_lost(CloseReason::Broken);
+        }
     }
 
     /// The response that a job has made. Ignored if the exchange has ended, like the other answers.
     pub(crate) fn on_response(&mut self, id: ExchangeId, response: Response, cx: &mut Context) {
-        self.machine.on_response(id, response, cx);
+        self.protocol.on_response(id, response, cx);
     }
 
     /// The chunk of the response body that was requested.
     pub(crate) fn on_body_chunk(&mut self, id: ExchangeId, chunk: BodyChunk, cx: &mut Context) {
-        self.machine.on_body_chunk(id, chunk, cx);
+        self.protocol.on_body_chunk(id, chunk, cx);
     }
 
     /// A part of a file was read.
@@ -158,37 +167,43 @@ impl<T: Transport> Connection<T> {
         resident: io::Result<Resident>,
         cx: &mut Context,
     ) {
-        self.machine.on_probed(id, resident, cx);
+        self.protocol.on_probed(id, resident, cx);
     }
 
-    /// Returns the exchange whose answers are expected.
-    pub(crate) fn exchange(&self) -> ExchangeId {
-        self.machine.exchange_id()
+    /// Returns true if answers for the exchange are expected.
+    pub(crate) fn is_open(&self, id: ExchangeId) -> bool {
+        self.protocol.is_open(id)
     }
 
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        if self.transport.holds_back() {
-            // Whatever the machine waits for, it is the peer that does not take its response.
-            self.machine.on_lost(CloseReason::TimedOut);
+        let is_half_closed = self.wait.timer() == Timer::HalfClosed;
+        if is_half_closed || self.transport.holds_back() {
+            // Whatever the machine waits for, the peer is gone or does not take its response.
+            self.protocol.on_lost(CloseReason::TimedOut);
         } else {
-            self.machine.on_timeout(cx);
+            self.protocol.on_timeout(cx);
         }
+    }
+
+    /// Makes the close of the connection a reset, after a panic has left it in an unknown state.
+    pub(crate) fn abort(&mut self) {
+        self.transport.abort();
     }
 
     /// Closes the connection at the end of the drain time.
     pub(crate) fn cut(&mut self) {
-        self.machine.on_lost(CloseReason::Drained);
+        self.protocol.on_lost(CloseReason::Drained);
     }
 
-    /// Closes the idle connection to make room for others.
+    /// Closes the connection to make room for others.
     pub(crate) fn evict(&mut self) {
-        self.machine.on_lost(CloseReason::Evicted);
+        self.protocol.on_lost(CloseReason::Evicted);
     }
 
     /// Returns true if the connection is only moving a large body, which comes after the requests of
     /// other connections.
     pub(crate) fn is_sending_bulk(&self) -> bool {
-        self.machine.is_sending_bulk()
+        self.protocol.is_sending_bulk()
     }
 
     /// Returns until when the connection waits for bandwidth, if it does.
@@ -226,41 +241,53 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Returns true if a handler has admitted the request body that is being received, and will be
-    /// called with the whole of it.
-    pub(crate) fn is_admitted(&self) -> bool {
-        self.machine.is_admitted()
+    /// Returns the exchanges whose request body is being received after a handler has admitted it,
+    /// and whose handler will be called with the whole of it.
+    pub(crate) fn admitted(&self) -> Vec<ExchangeId> {
+        self.protocol.admitted()
     }
 
-    /// Returns true if the connection waits for a further request.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.wait.is_for_further_request() && self.throttled_until().is_none()
+    /// Returns whether the connection can be closed to make room for others.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        if self.throttled_until().is_some() {
+            return Occupancy::Busy;
+        }
+        match self.wait.timer() {
+            Timer::KeepAlive if self.wait.is_for_further_request() => Occupancy::Idle,
+            Timer::KeepAlive | Timer::Header | Timer::Linger | Timer::HalfClosed => {
+                Occupancy::Incomplete
+            }
+            // A minimum rate applies to these, or they wait for the handler.
+            Timer::Body | Timer::Send | Timer::Handler => Occupancy::Busy,
+        }
     }
 
-    /// Returns since when the connection waits for a request, if it does. A new connection counts as
-    /// idle only after the grace period.
-    pub(crate) fn idle_since(&self, cx: &Context) -> Option<Instant> {
-        let idle = self.wait.is_for_further_request() || self.wait.is_idle_beyond_grace(cx);
-        (idle && self.throttled_until().is_none()).then_some(self.wait.since())
+    /// Returns since when the connection waits, if it may be closed now to make room for others.
+    pub(crate) fn evictable_since(&self, cx: &Context) -> Option<Instant> {
+        let is_evictable = match self.occupancy() {
+            Occupancy::Busy => false,
+            Occupancy::Idle => true,
+            Occupancy::Incomplete => self.wait.is_beyond_grace(cx),
+        };
+        is_evictable.then_some(self.wait.since())
     }
 
     /// Adds what the connection is doing to a snapshot.
     pub(crate) fn report(&self, token: Token, now: Instant, snapshot: &mut LoopSnapshot) {
-        let progress = self.machine.transfer();
-        snapshot.count(match (self.machine.timer(), &progress) {
-            (Timer::Handler, Some(progress)) if progress.direction == Direction::Down => {
-                Activity::Sending
-            }
-            (Timer::KeepAlive, _) => Activity::Idle,
-            (Timer::Header, _) => Activity::Head,
-            (Timer::Body, _) => Activity::Content,
-            (Timer::Handler, _) => Activity::Handler,
-            (Timer::Send, _) => Activity::Sending,
-            (Timer::Linger, _) => Activity::Lingering,
+        let is_down =
+            |(_, progress): (_, TransferProgress<'_>)| progress.direction == Direction::Down;
+        snapshot.count(match self.protocol.timer() {
+            Timer::Handler if self.protocol.transfers().any(is_down) => Activity::Sending,
+            Timer::KeepAlive => Activity::Idle,
+            Timer::Header => Activity::Head,
+            Timer::Body => Activity::Content,
+            Timer::Handler | Timer::HalfClosed => Activity::Handler,
+            Timer::Send => Activity::Sending,
+            Timer::Linger => Activity::Lingering,
         });
-        if let Some(progress) = progress {
+        for (exchange, progress) in self.protocol.transfers() {
             let blocked_on = self.blocked_on(&progress);
-            snapshot.add_transfer(token, self.exchange(), &progress, blocked_on, now);
+            snapshot.add_transfer(token, exchange, &progress, blocked_on, now);
         }
     }
 
@@ -300,9 +327,9 @@ impl<T: Transport> Connection<T> {
             }
         };
         if let Blocked::Writable | Blocked::Throttled(_) = blocked {
-            self.machine.on_pause();
+            self.protocol.on_pause();
         }
-        self.machine.release_buffers(cx);
+        self.protocol.release_buffers(cx);
         self.update_wait(&moved, cx);
         self.update_bandwidth(blocked, cx.now);
         blocked
@@ -316,14 +343,14 @@ impl<T: Transport> Connection<T> {
         left: usize,
         moved: &mut Moved,
     ) -> ControlFlow<Blocked> {
-        if self.transport.holds_back() && !self.machine.is_closed() {
+        if self.transport.holds_back() && !self.protocol.is_closed() {
             return self.flush();
         }
-        match self.machine.next(cx) {
+        match self.protocol.next(cx) {
             Action::Read => return self.read(cx, moved),
             Action::Write => return self.write(cx, left, moved),
             Action::Admit(id) => {
-                let admission = match services.admit(&self.machine.request(id, cx)) {
+                let admission = match services.admit(&self.protocol.request(id, cx)) {
                     BodyPolicy::Buffer { max } => Ok(BodyMode::Buffered { max }),
                     BodyPolicy::Stream { max } => {
                         let writer = services.open_request_body(id);
@@ -331,22 +358,22 @@ impl<T: Transport> Connection<T> {
                     }
                     BodyPolicy::Reject(response) => Err(response),
                 };
-                self.machine.on_admission(id, admission, cx);
+                self.protocol.on_admission(id, admission, cx);
             }
             Action::Dispatch(id) => {
-                let response = services.answer(id, &self.machine.request(id, cx));
+                let response = services.answer(id, &self.protocol.request(id, cx));
                 if let Some(response) = response {
-                    self.machine.on_response(id, response, cx);
+                    self.protocol.on_response(id, response, cx);
                 }
             }
             Action::Reject(id, rejection) => {
-                let response = services.reject(&self.machine.request(id, cx), rejection);
-                self.machine.on_response(id, response, cx);
+                let response = services.reject(id, &self.protocol.request(id, cx), rejection);
+                self.protocol.on_response(id, response, cx);
             }
             Action::ProbeFile(id, range) => {
                 if let Some(bytes) = services.probe_file(id, range, cx.now) {
                     let resident = Resident::InKernel(bytes);
-                    self.machine.on_probed(id, Ok(resident), cx);
+                    self.protocol.on_probed(id, Ok(resident), cx);
                 }
             }
             Action::PullBody(id, source) => services.pull_body(id, source),
@@ -356,6 +383,7 @@ impl<T: Transport> Connection<T> {
                     self.on_broken(&error);
                 }
             }
+            Action::Abort => self.transport.abort(),
             Action::Blocked => return ControlFlow::Break(Blocked::Handler),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }
@@ -382,7 +410,7 @@ impl<T: Transport> Connection<T> {
         if !self.readiness.readable {
             // A client that sends one request after the other has the next one in transit already,
             // and closing would lose it.
-            if self.wait.is_idle_beyond_grace(cx) && self.machine.close_if_draining(cx) {
+            if self.wait.is_idle_beyond_grace(cx) && self.protocol.close_if_draining(cx) {
                 return ControlFlow::Continue(());
             }
             return ControlFlow::Break(Blocked::Readable);
@@ -393,9 +421,10 @@ impl<T: Transport> Connection<T> {
         {
             return ControlFlow::Break(Blocked::Throttled(time));
         }
-        let count = match self.transport.recv(self.machine.read_buf(cx)) {
+        let count = match self.transport.recv(self.protocol.read_buf(cx)) {
             Ok(Received::Eof) => {
-                self.machine.on_eof();
+                self.readiness.read_closed = true;
+                self.protocol.on_eof();
                 return ControlFlow::Continue(());
             }
             Ok(Received::Partial(count)) => {
@@ -426,7 +455,7 @@ impl<T: Transport> Connection<T> {
         if !self.readiness.writable {
             return ControlFlow::Break(Blocked::Writable);
         }
-        let segment = self.machine.segment();
+        let segment = self.protocol.segment();
         let max = match self.client_slot.request(now) {
             Permit::Ready(bytes) if !is_small(&segment) => left.min(bytes),
             Permit::Ready(_) => left,
@@ -434,15 +463,15 @@ impl<T: Transport> Connection<T> {
         };
         let segment = segment.limited_to(max);
         if is_rewritten(&segment) {
-            self.machine.on_lost(CloseReason::BodyTruncated);
+            self.protocol.on_lost(CloseReason::BodyTruncated);
             return ControlFlow::Continue(());
         }
         match self.transport.send_segment(segment) {
             // The file has become shorter.
-            Ok(0) => self.machine.on_lost(CloseReason::BodyTruncated),
+            Ok(0) => self.protocol.on_lost(CloseReason::BodyTruncated),
             Ok(count) => {
                 cx.refresh_clock();
-                self.machine.on_written(count);
+                self.protocol.on_written(count);
                 self.client_slot.on_moved(count, now);
                 moved.sent += count;
             }
@@ -455,12 +484,12 @@ impl<T: Transport> Connection<T> {
     }
 
     fn update_wait(&mut self, moved: &Moved, cx: &Context) {
-        let timer = if self.transport.holds_back() {
-            Timer::Send
-        } else {
-            self.machine.timer()
+        let timer = match self.protocol.timer() {
+            _ if self.transport.holds_back() => Timer::Send,
+            Timer::Handler if self.readiness.read_closed => Timer::HalfClosed,
+            timer => timer,
         };
-        let exchange = self.machine.exchange_id();
+        let exchange = self.protocol.waiting_exchange();
         self.wait
             .update(timer, exchange, moved.received, moved.sent, cx);
     }
@@ -471,7 +500,7 @@ impl<T: Transport> Connection<T> {
             Blocked::Throttled(_) => self.client_slot.begin_wait(now),
             Blocked::Yield => {}
             // The disk or the producer of the body delivers what to move in a moment.
-            Blocked::Handler if self.machine.is_sending_bulk() => {}
+            Blocked::Handler if self.protocol.is_sending_bulk() => {}
             Blocked::Readable | Blocked::Writable | Blocked::Handler | Blocked::Closed(_) => {
                 self.client_slot.release();
             }
@@ -480,7 +509,7 @@ impl<T: Transport> Connection<T> {
 
     fn on_broken(&mut self, error: &io::Error) {
         log::debug!("connection lost: {error}");
-        self.machine.on_lost(CloseReason::Broken);
+        self.protocol.on_lost(CloseReason::Broken);
     }
 }
 

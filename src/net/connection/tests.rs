@@ -67,6 +67,8 @@ impl Transport for TestPeer {
         Ok(())
     }
 
+    fn abort(&mut self) {}
+
     fn unacknowledged(&self) -> Option<u32> {
         Some(self.unacknowledged)
     }
@@ -93,7 +95,7 @@ impl Services for Always {
         BodyPolicy::Buffer { max: 0 }
     }
 
-    fn reject(&mut self, _: &Request<'_>, rejection: Rejection) -> Response {
+    fn reject(&mut self, _: ExchangeId, _: &Request<'_>, rejection: Rejection) -> Response {
         rejection.into()
     }
 
@@ -283,6 +285,8 @@ impl Transport for EmptyRecords {
         Ok(())
     }
 
+    fn abort(&mut self) {}
+
     fn unacknowledged(&self) -> Option<u32> {
         None
     }
@@ -335,7 +339,7 @@ fn throttled_time_does_not_count_towards_timeouts() {
     let (mut connection, mut cx, mut services, retry_at) = throttled_download();
     let timeouts = Config::default().timeouts;
     assert_eq!(connection.deadline(&timeouts), None);
-    assert!(!connection.is_idle());
+    assert_eq!(connection.occupancy(), Occupancy::Busy);
     let (stopped, retry_at) = (cx.now, retry_at + Duration::from_secs(3600));
     cx.tick(retry_at, SystemTime::now());
     connection.transport.takes = 0;
@@ -381,15 +385,88 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
 }
 
 #[test]
-fn new_connection_is_idle_after_the_grace_period() {
+fn incomplete_connection_is_evictable_after_the_grace_period() {
+    for input in ["", "G", "GET / HTTP/1.1\r\nHost"] {
+        let (mut connection, mut cx, mut services) = download(0);
+        connection.transport.input = input.into();
+        cx.idle_grace = Duration::from_secs(3);
+        let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+        assert_eq!(blocked, Blocked::Readable);
+        assert_eq!(connection.occupancy(), Occupancy::Incomplete);
+        let start = connection.wait.since();
+        cx.tick(start + Duration::from_millis(2999), SystemTime::now());
+        assert_eq!(connection.evictable_since(&cx), None);
+        cx.tick(start + cx.idle_grace, SystemTime::now());
+        assert_eq!(connection.evictable_since(&cx), Some(start));
+    }
+}
+
+#[test]
+fn connection_with_a_request_is_not_evictable() {
     let (mut connection, mut cx, mut services) = download(0);
-    connection.transport.input.clear();
-    cx.idle_grace = Duration::from_secs(3);
-    let start = connection.wait.since();
+    cx.idle_grace = Duration::ZERO;
     let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
-    assert_eq!(blocked, Blocked::Readable);
-    cx.tick(start + Duration::from_millis(2999), SystemTime::now());
-    assert_eq!(connection.idle_since(&cx), None);
-    cx.tick(start + cx.idle_grace, SystemTime::now());
-    assert_eq!(connection.idle_since(&cx), Some(start));
+    assert_eq!(blocked, Blocked::Writable);
+    assert_eq!(connection.occupancy(), Occupancy::Busy);
+    assert_eq!(connection.evictable_since(&cx), None);
+}
+
+/// Never answers.
+struct Silent;
+
+impl Services for Silent {
+    fn answer(&mut self, _: ExchangeId, _: &Request<'_>) -> Option<Response> {
+        None
+    }
+
+    fn admit(&mut self, _: &Request<'_>) -> BodyPolicy {
+        BodyPolicy::Buffer { max: 0 }
+    }
+
+    fn reject(&mut self, _: ExchangeId, _: &Request<'_>, rejection: Rejection) -> Response {
+        rejection.into()
+    }
+
+    fn open_request_body(&mut self, _: ExchangeId) -> BodyWriter {
+        BodyWriter::new(|| {})
+    }
+
+    fn probe_file(&mut self, _: ExchangeId, _: FileRange, _: Instant) -> Option<u64> {
+        None
+    }
+
+    fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
+
+    fn record(&mut self, _: Record) {}
+}
+
+#[test]
+fn wait_for_handler_has_a_deadline_only_while_half_closed() {
+    let timeouts = Config::default().timeouts;
+    let (mut connection, mut cx, _) = download(usize::MAX);
+    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    assert_eq!(blocked, Blocked::Handler);
+    assert_eq!(connection.deadline(&timeouts), None);
+    connection.on_ready(Readiness {
+        readable: true,
+        writable: false,
+        read_closed: true,
+    });
+    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    assert_eq!(blocked, Blocked::Handler);
+    let deadline = connection.wait.since() + timeouts.half_closed;
+    assert_eq!(connection.deadline(&timeouts), Some(deadline));
+    connection.on_timeout(&mut cx);
+    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    assert_eq!(blocked, Blocked::Closed(CloseReason::TimedOut));
+}
+
+#[test]
+fn hang_up_ends_the_wait_for_handler_at_once() {
+    let (mut connection, mut cx, _) = download(usize::MAX);
+    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    assert_eq!(blocked, Blocked::Handler);
+    connection.on_hang_up();
+    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    assert_eq!(blocked, Blocked::Closed(CloseReason::Broken));
 }

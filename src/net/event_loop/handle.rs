@@ -55,6 +55,13 @@ impl<M> LoopHandle<M> {
         self.stats.connections.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of connections that are neither idle nor busy, those in the mailbox included.
+    pub(crate) fn incomplete(&self) -> usize {
+        let of = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let others = of(&self.stats.idle) + of(&self.stats.busy);
+        self.connections().saturating_sub(others)
+    }
+
     /// Counts a connection and sends the message that hands it over.
     pub(crate) fn send_connection(&self, message: M) {
         self.stats.count_connection();
@@ -67,6 +74,18 @@ pub(crate) fn least_loaded<M>(loops: &[LoopHandle<M>]) -> Option<&LoopHandle<M>>
     loops.iter().min_by_key(|handle| handle.connections())
 }
 
+/// Whether a connection can be closed to make room for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupancy {
+    /// A request is being received or answered.
+    Busy,
+    /// It waits for a further request, and can be closed at once.
+    Idle,
+    /// Its first request has not begun, a head is incomplete, or the client has to close. It can be
+    /// closed after the grace period, in which a client makes progress that means to.
+    Incomplete,
+}
+
 /// The statistics of an event loop, for other threads to read. Of a handshaker only the connections
 /// are counted.
 #[derive(Debug, Default)]
@@ -76,7 +95,10 @@ pub(crate) struct LoopStats {
     pub(crate) connections: AtomicUsize,
     /// Connections waiting for a further request. Only the event loop writes it.
     pub(crate) idle: AtomicUsize,
-    /// Idle connections closed to make room for others.
+    /// Connections whose request is being received or answered. Only the event loop writes it. Those
+    /// that are neither idle nor busy are [incomplete](Occupancy::Incomplete).
+    pub(crate) busy: AtomicUsize,
+    /// Idle and incomplete connections closed to make room for others.
     pub(crate) evicted: AtomicU64,
     /// Requests given to a handler.
     pub(crate) requests: AtomicU64,
@@ -88,15 +110,19 @@ pub(crate) struct LoopStats {
 }
 
 impl LoopStats {
-    /// Changes the number of idle connections. Only the event loop itself writes it, so a load and a
-    /// store are enough.
-    pub(crate) fn count_idle(&self, change: isize) {
-        let idle = self.idle.load(Ordering::Relaxed);
-        let idle = idle.saturating_add_signed(change);
-        self.idle.store(idle, Ordering::Relaxed);
+    /// Changes the number of connections of one occupancy by `change`. Only the event loop itself
+    /// writes it, so a load and a store are enough.
+    pub(crate) fn count_occupancy(&self, occupancy: Occupancy, change: isize) {
+        let counter = match occupancy {
+            Occupancy::Busy => &self.busy,
+            Occupancy::Idle => &self.idle,
+            Occupancy::Incomplete => return,
+        };
+        let count = counter.load(Ordering::Relaxed);
+        counter.store(count.saturating_add_signed(change), Ordering::Relaxed);
     }
 
-    /// Counts a request given to a handler; see [`count_idle`](Self::count_idle).
+    /// Counts a request given to a handler; see [`count_occupancy`](Self::count_occupancy).
     pub(crate) fn count_request(&self) {
         let requests = self.requests.load(Ordering::Relaxed) + 1;
         self.requests.store(requests, Ordering::Relaxed);

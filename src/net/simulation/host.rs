@@ -336,7 +336,7 @@ impl Services for SimulatedServices {
         }
     }
 
-    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
+    fn reject(&mut self, _: ExchangeId, request: &Request<'_>, rejection: Rejection) -> Response {
         let at = self.exchange(request);
         // The response of a handler that was reading the body has been discarded.
         assert!(self.job.is_none(), "the handler is still running");

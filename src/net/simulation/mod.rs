@@ -334,7 +334,7 @@ impl Simulation {
                 let at = self.rng.below(self.services.messages.len());
                 let (exchange, event) = self.services.messages.swap_remove(at);
                 // The worker would drop it.
-                assert_eq!(exchange, self.connection.exchange(), "a stale message");
+                assert!(self.connection.is_open(exchange), "a stale message");
                 match event {
                     ExchangeEvent::Response(response) => {
                         self.connection
@@ -545,6 +545,7 @@ impl Simulation {
             &self.services.exchanges,
             &self.services.records,
             reason,
+            wire.aborted,
         );
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Wire {
     /// All bytes the server has sent.
     pub(super) sent: Vec<u8>,
     pub(super) shut_down: bool,
+    /// Whether the server has made the end of the connection a reset.
+    pub(super) aborted: bool,
     /// Whether a write has returned `WouldBlock`, so that there will be an event about room.
     write_blocked: bool,
     /// Whether a read or a write has returned `WouldBlock` and there was no event since.
@@ -89,6 +91,7 @@ impl Wire {
             max_outgoing: rng.size(200_000),
             sent: Vec::new(),
             shut_down: false,
+            aborted: false,
             write_blocked: false,
             read_would_block: false,
             write_would_block: false,
@@ -243,6 +246,10 @@ impl Wire {
 pub(super) struct SimulatedSocket(pub(super) Rc<RefCell<Wire>>);
 
 impl Transport for SimulatedSocket {
+    fn abort(&mut self) {
+        self.0.borrow_mut().aborted = true;
+    }
+
     fn unacknowledged(&self) -> Option<u32> {
         None
     }

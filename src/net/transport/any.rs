@@ -62,6 +62,10 @@ impl Transport for AnyTransport {
         delegate!(self, inner => inner.shutdown_write())
     }
 
+    fn abort(&mut self) {
+        delegate!(self, inner => inner.abort());
+    }
+
     fn unacknowledged(&self) -> Option<u32> {
         delegate!(self, inner => inner.unacknowledged())
     }

@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
 use super::impl_source;
 use super::socket::Socket;
@@ -25,6 +26,13 @@ const BACKLOG: i32 = 4096;
 
 /// Unsent bytes that a connection's socket may hold beside those in flight: one quantum of a worker.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+
+/// How long a connection is silent before the kernel probes whether its peer still exists: longer than
+/// the idle timeout, so that only connections that wait for a handler are probed.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// The time between two probes, and the number of unanswered probes after which the connection is reset.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// A listening socket, non-blocking.
 #[derive(Debug)]
@@ -102,6 +110,13 @@ impl Listener {
             socket.set_tcp_nodelay(true)?;
             // Inherited, too: a slow client occupies less kernel memory.
             socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
+            // And a connection that waits for a handler has no timeout: a peer that has vanished without
+            // a reset is detected by probes.
+            let keepalive = TcpKeepalive::new()
+                .with_time(KEEPALIVE_TIME)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_PROBES);
+            socket.set_tcp_keepalive(&keepalive)?;
         }
         socket.set_nonblocking(true)?;
         Ok(Self { fd, address })

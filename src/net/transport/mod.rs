@@ -60,6 +60,10 @@ pub(crate) trait Transport {
 
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// Makes the close of the transport an abrupt end, which the peer cannot take for a regular one: a
+    /// TCP reset, and no `close_notify` over TLS. A Unix socket has no reset.
+    fn abort(&mut self);
+
     /// Returns the number of bytes that were sent and that the peer has not acknowledged; `None` if
     /// it is not known.
     fn unacknowledged(&self) -> Option<u32>;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
@@ -93,6 +94,14 @@ impl Transport for Socket {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+
+    fn abort(&mut self) {
+        // SO_LINGER with no time makes close(2) send a reset (socket(7)).
+        let linger = Some(Duration::ZERO);
+        if let Err(error) = rustix::net::sockopt::set_socket_linger(&self.0, linger) {
+            log::debug!("connection: cannot be reset: {error}");
+        }
     }
 
     fn unacknowledged(&self) -> Option<u32> {

@@ -209,6 +209,11 @@ impl Transport for TlsStream {
         self.write_out()
     }
 
+    fn abort(&mut self) {
+        self.output = Output::Closed;
+        self.socket.abort();
+    }
+
     fn unacknowledged(&self) -> Option<u32> {
         Some(self.socket.unacknowledged()?.saturating_add(self.unflushed))
     }

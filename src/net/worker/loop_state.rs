@@ -1,6 +1,6 @@
 //! The slots of a worker's connections, and what runs and schedules a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +9,15 @@ use std::time::{Instant, SystemTime};
 use mio::Token;
 
 use super::message::{ExchangeEvent, WorkerHandle};
+use super::pending_exchanges::PendingExchanges;
+use super::previous_handlers::PreviousHandlers;
 use super::services::WorkerServices;
-use super::settings::PreviousHandler;
 use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
 use crate::net::connection::{Blocked, Connection};
+use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
@@ -35,10 +37,9 @@ pub(super) struct LoopState {
     pub(super) timers: TimerWheel,
     pub(super) cx: Context,
     pub(super) handler: Arc<dyn Handler>,
-    /// The previous handler of connections whose request body it has admitted and that is still
-    /// being received.
-    pub(super) previous_handlers: HashMap<Token, PreviousHandler>,
+    pub(super) previous_handlers: PreviousHandlers,
     pub(super) pools: Pools,
+    pub(super) pending: PendingExchanges,
     pub(super) access_log: Option<LogSender>,
 }
 
@@ -49,6 +50,19 @@ pub(super) struct Slot {
     /// The earliest tick at which the timer wheel reports this connection.
     pub(super) scheduled: Option<Tick>,
     pub(super) queue: QueueState,
+    /// As what the connection is counted.
+    pub(super) counted: Occupancy,
+}
+
+impl Slot {
+    /// Counts the connection as `occupancy` from now on.
+    pub(super) fn count_as(&mut self, occupancy: Occupancy, stats: &LoopStats) {
+        let before = std::mem::replace(&mut self.counted, occupancy);
+        if before != occupancy {
+            stats.count_occupancy(before, -1);
+            stats.count_occupancy(occupancy, 1);
+        }
+    }
 }
 
 /// Upper bound on the size of an idle connection's slot (excluding its timer-wheel entry). Rarely
@@ -82,8 +96,9 @@ impl LoopState {
             timers: TimerWheel::new(Instant::now()),
             cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
             handler,
-            previous_handlers: HashMap::new(),
+            previous_handlers: PreviousHandlers::default(),
             pools,
+            pending: PendingExchanges::default(),
             access_log,
         }
     }
@@ -112,7 +127,10 @@ impl LoopState {
     ) -> Flow {
         let connection = &mut slot.connection;
         match event {
-            ExchangeEvent::Response(response) => connection.on_response(id, response, &mut self.cx),
+            ExchangeEvent::Response(response) => {
+                let response = self.pools.reserve_for_body(response);
+                connection.on_response(id, response, &mut self.cx);
+            }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
             ExchangeEvent::FileRead(resident) => {
@@ -168,39 +186,36 @@ impl LoopState {
     }
 
     pub(super) fn drive(&mut self, slot: &mut Slot) -> Flow {
-        let previous_handler = if self.previous_handlers.is_empty() {
-            None
-        } else {
-            self.previous_handlers.remove(&slot.token)
-        };
         let mut services = WorkerServices {
             token: slot.token,
             worker: &self.handle,
             handler: &*self.handler,
-            previous_handler,
+            previous_handlers: self.previous_handlers.take(slot.token),
             pools: &self.pools,
+            pending: &mut self.pending,
             access_log: self.access_log.as_mut(),
         };
         let throttled_until = slot.connection.throttled_until();
-        // Decrement the idle count before running, so that a client that has its response is never
-        // counted as idle.
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(-1);
+        // Before running, so that a client that has its response is never counted as idle for the
+        // request before.
+        let stats = &self.handle.stats;
+        if slot.counted == Occupancy::Idle {
+            slot.count_as(Occupancy::Busy, stats);
         }
         let blocked = slot
             .connection
             .drive(&mut self.cx, &mut services, QUANTUM_BYTES);
-        // Kept unless it was called, or its request has ended.
-        if let Some(previous) = services.previous_handler
-            && slot.connection.is_admitted()
-        {
-            self.previous_handlers.insert(slot.token, previous);
-        }
+        let previous = services.previous_handlers;
+        self.previous_handlers.put_back(slot, previous);
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }
-        if slot.connection.is_idle() {
-            self.handle.stats.count_idle(1);
+        let occupancy = slot.connection.occupancy();
+        slot.count_as(occupancy, stats);
+        if !self.pending.is_empty() {
+            let is_idle = occupancy == Occupancy::Idle;
+            let is_open = |id| !is_idle && slot.connection.is_open(id);
+            self.pending.retain(slot.token, is_open);
         }
         match blocked {
             Blocked::Yield => {

@@ -11,6 +11,7 @@ use mio::Token;
 use super::settings::RuntimeConfig;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
+use crate::client_key::ClientKey;
 use crate::http::Response;
 use crate::net::bandwidth::per_client::ClientSlot;
 use crate::net::event_loop::handle::LoopHandle;
@@ -18,6 +19,7 @@ use crate::net::event_loop::mailbox::Mailbox;
 use crate::net::observe::question::SnapshotRequest;
 use crate::net::transport::any::AnyTransport;
 use crate::proto::exchange::ExchangeId;
+use crate::sync::CancelFlag;
 
 /// A handle to a worker's event loop.
 pub(crate) type WorkerHandle = LoopHandle<WorkerMessage>;
@@ -27,7 +29,8 @@ pub(crate) type WorkerHandle = LoopHandle<WorkerMessage>;
 pub(crate) enum WorkerMessage {
     /// Serve this connection.
     Connection(NewConnection),
-    /// Close up to this many idle connections, the longest idle first, to make room for others.
+    /// Close up to this many idle or incomplete connections, those that have waited longest first, to
+    /// make room for others.
     Evict(usize),
     /// Something that an exchange waits for.
     Exchange {
@@ -74,6 +77,10 @@ pub(crate) struct ReplyTo {
     pub(crate) mailbox: Arc<Mailbox<WorkerMessage>>,
     pub(crate) connection: Token,
     pub(crate) exchange: ExchangeId,
+    /// The client that the work is for. `None` for peers on Unix sockets, which have no address.
+    pub(crate) client: Option<ClientKey>,
+    /// Set when the exchange has ended, so that work for it is not begun.
+    pub(crate) cancelled: CancelFlag,
 }
 
 impl ReplyTo {

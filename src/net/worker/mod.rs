@@ -7,6 +7,8 @@
 
 mod loop_state;
 pub(crate) mod message;
+pub(crate) mod pending_exchanges;
+mod previous_handlers;
 pub(crate) mod services;
 pub(crate) mod settings;
 
@@ -21,7 +23,7 @@ use slab::Slab;
 
 use super::blocking::Pools;
 use super::connection::{Connection, Readiness};
-use super::event_loop::handle::LoopParts;
+use super::event_loop::handle::{LoopParts, Occupancy};
 use super::event_loop::timer_wheel::Tick;
 use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
 use super::observe::question::{SnapshotKind, SnapshotRequest};
@@ -180,6 +182,9 @@ impl Worker {
             }
             Err(Panicked) => {
                 log::error!("connection: a part of a response panicked; connection closed");
+                if let Some(slot) = self.slots.get_mut(key_of(token)) {
+                    slot.connection.abort();
+                }
                 self.remove(token);
             }
         }
@@ -200,7 +205,9 @@ impl Worker {
     fn remove(&mut self, token: Token) {
         let slot = self.slots.get(key_of(token));
         if slot.is_some_and(|slot| slot.token == token) {
-            let slot = self.slots.remove(key_of(token));
+            let mut slot = self.slots.remove(key_of(token));
+            slot.count_as(Occupancy::Incomplete, &self.state.handle.stats);
+            self.state.pending.retain(token, |_| false);
             drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
         }
@@ -239,7 +246,7 @@ impl Worker {
                 exchange,
                 event,
             } => self.visit(connection, |slot, state| {
-                if slot.connection.exchange() != exchange {
+                if !slot.connection.is_open(exchange) {
                     // The exchange has ended.
                     return Flow::Continue(());
                 }
@@ -275,6 +282,7 @@ impl Worker {
             token,
             scheduled: None,
             queue: QueueState::NotQueued,
+            counted: Occupancy::Incomplete,
         });
         self.visit(token, |slot, state| state.drive(slot));
     }
@@ -294,13 +302,9 @@ impl Worker {
     fn reload(&mut self, config: RuntimeConfig) {
         let state = &mut self.state;
         let previous = std::mem::replace(&mut state.handler, config.handler);
-        let slots = self.slots.iter().map(|(_, slot)| slot);
-        for slot in slots.filter(|slot| slot.connection.is_admitted()) {
+        for (_, slot) in &self.slots {
             let keep = || config.reaper.keep(&previous);
-            state
-                .previous_handlers
-                .entry(slot.token)
-                .or_insert_with(keep);
+            state.previous_handlers.add(slot, keep);
         }
         config.reaper.reap(previous);
         state
@@ -327,25 +331,25 @@ impl Worker {
         request.reply(snapshot);
     }
 
-    /// Closes up to `count` idle connections, the longest idle first.
+    /// Closes up to `count` idle or incomplete connections, those that have waited longest first.
     fn evict(&mut self, count: usize) {
         let cx = &self.state.cx;
-        let idle = |slot: &Slot| Some((slot.connection.idle_since(cx)?, slot.token));
-        let mut idle: Vec<_> = self
+        let evictable = |slot: &Slot| Some((slot.connection.evictable_since(cx)?, slot.token));
+        let mut evictable: Vec<_> = self
             .slots
             .iter()
-            .filter_map(|(_, slot)| idle(slot))
+            .filter_map(|(_, slot)| evictable(slot))
             .collect();
-        if idle.len() > count {
-            idle.select_nth_unstable(count);
-            idle.truncate(count);
+        if evictable.len() > count {
+            evictable.select_nth_unstable(count);
+            evictable.truncate(count);
         }
-        for (since, token) in idle {
+        for (since, token) in evictable {
             self.visit(token, |slot, state| {
                 slot.connection.mark_ready();
                 state.drive(slot)?;
                 // A request may have arrived in the meantime.
-                if slot.connection.idle_since(&state.cx) != Some(since) {
+                if slot.connection.evictable_since(&state.cx) != Some(since) {
                     return Flow::Continue(());
                 }
                 slot.connection.evict();
@@ -401,6 +405,7 @@ mod tests {
     use crate::net::transport::listener::{Listener, ListenerAddress, V6};
     use crate::net::worker::message::{ExchangeEvent, ReplyTo};
     use crate::proto::exchange::ExchangeId;
+    use crate::sync::CancelFlag;
 
     fn worker() -> Worker {
         let config = Config::default();
@@ -441,11 +446,13 @@ mod tests {
         let _client = connect(&worker, &listener);
         worker.run_iteration(&mut buffers).expect("an iteration");
         let (_, slot) = worker.slots.iter().next().expect("a connection");
-        assert_eq!(slot.connection.exchange(), ExchangeId(0));
+        assert!(slot.connection.is_open(ExchangeId(0)));
         let reply_to = ReplyTo {
             mailbox: Arc::clone(&worker.state.handle.mailbox),
             connection: slot.token,
             exchange: ExchangeId(1),
+            client: None,
+            cancelled: CancelFlag::default(),
         };
         reply_to.send(ExchangeEvent::Response(Response::text("late\n")));
         worker.run_iteration(&mut buffers).expect("an iteration");

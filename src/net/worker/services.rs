@@ -2,64 +2,91 @@
 //! access log. Results of the thread pools arrive as messages to the worker.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Token;
 
 use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
-use super::settings::PreviousHandler;
+use super::pending_exchanges::PendingExchanges;
+use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
-use crate::body::stream::{BodyProducer, BodySource, WriteBody};
-use crate::body::{BodyWriter, FileRange};
-use crate::handler::{BodyPolicy, Handler, Job, Outcome, Settled};
-use crate::http::{Rejection, Request, Response};
+use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
+use crate::body::{BodyWriter, Cancellation, FileRange};
+use crate::client_key::ClientKey;
+use crate::handler::{BodyPolicy, Handler, Job, Outcome, ResponderContext, Settled};
+use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
 use crate::net::blocking::pool::{BlockingPool, QueueFull};
-use crate::net::blocking::{Pools, body_writer};
+use crate::net::blocking::{Pools, body_writer, too_many_streams};
 use crate::net::connection::Services;
-use crate::panics::{Panicked, catch};
+use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::record::Record;
+use crate::semaphore::SemaphorePermit;
 
 /// What a worker lends to a connection while it runs.
 pub(crate) struct WorkerServices<'a> {
     pub(crate) token: Token,
     pub(crate) worker: &'a WorkerHandle,
     pub(crate) handler: &'a dyn Handler,
-    /// The handler that has admitted the body of the current request, if it has been replaced since.
-    pub(crate) previous_handler: Option<PreviousHandler>,
+    /// The handlers that have admitted the bodies of requests and were replaced since.
+    pub(crate) previous_handlers: ByExchange,
     pub(crate) pools: &'a Pools,
+    pub(crate) pending: &'a mut PendingExchanges,
     pub(crate) access_log: Option<&'a mut LogSender>,
 }
 
 impl WorkerServices<'_> {
-    fn reply_to(&self, exchange: ExchangeId) -> ReplyTo {
+    fn reply_to(&mut self, exchange: ExchangeId) -> ReplyTo {
+        let pending = self.pending.get(self.token, exchange);
         ReplyTo {
             mailbox: self.worker.mailbox.clone(),
             connection: self.token,
             exchange,
+            client: pending.client,
+            cancelled: pending.cancelled.clone(),
         }
+    }
+
+    /// Notes the client of an exchange that other threads will work for.
+    fn set_client(&mut self, exchange: ExchangeId, request: &Request<'_>) {
+        let client = ClientKey::of(request.client_addr().ip());
+        self.pending.get(self.token, exchange).client = client;
     }
 }
 
 impl Services for WorkerServices<'_> {
     fn answer(&mut self, exchange: ExchangeId, request: &Request<'_>) -> Option<Response> {
         self.worker.stats.count_request();
-        let previous = self.previous_handler.take();
+        let previous = self.previous_handlers.take(exchange);
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
-            Ok(Outcome::Ready(response)) => Some(response),
+            Ok(Outcome::Ready(response)) => {
+                if matches!(response.body(), Body::File(_) | Body::Stream(_)) {
+                    self.set_client(exchange, request);
+                }
+                Some(self.pools.reserve_for_body(response))
+            }
             Ok(outcome) => {
+                self.set_client(exchange, request);
+                // Reading from a client takes as long as the client does.
+                let thread = if request.is_streamed() {
+                    let Some(thread) = self.pools.reserve_stream() else {
+                        drop_caught(outcome, "streams: a job without a thread");
+                        return Some(too_many_streams());
+                    };
+                    Some(thread)
+                } else {
+                    None
+                };
                 let pending = PendingReply {
-                    // Reading from a client takes as long as the client does.
-                    pool: if request.is_streamed() {
-                        self.pools.streams.clone()
-                    } else {
-                        self.pools.jobs.clone()
+                    pool: match thread {
+                        Some(_) => self.pools.streams.clone(),
+                        None => self.pools.jobs.clone(),
                     },
+                    thread,
                     disks: self.pools.disks.clone(),
                     reply_to: self.reply_to(exchange),
                     request: describe(request),
@@ -72,17 +99,29 @@ impl Services for WorkerServices<'_> {
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
-        catch(|| self.handler.admit(request))
-            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))))
+        let policy = catch(|| self.handler.admit(request))
+            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))));
+        match policy {
+            BodyPolicy::Reject(response) => {
+                BodyPolicy::Reject(self.pools.reserve_for_body(response))
+            }
+            policy => policy,
+        }
     }
 
-    fn reject(&mut self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let previous = self.previous_handler.take();
+    fn reject(
+        &mut self,
+        exchange: ExchangeId,
+        request: &Request<'_>,
+        rejection: Rejection,
+    ) -> Response {
+        let previous = self.previous_handlers.take(exchange);
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        catch(|| handler.reject(request, rejection))
-            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)))
+        let response = catch(|| handler.reject(request, rejection))
+            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)));
+        self.pools.reserve_for_body(response)
     }
 
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter {
@@ -94,7 +133,8 @@ impl Services for WorkerServices<'_> {
         match probe_page_cache(&range, now) {
             ProbeResult::Resident(bytes) => Some(bytes),
             ProbeResult::NotResident => {
-                self.pools.disks.read(range, self.reply_to(exchange));
+                let reply_to = self.reply_to(exchange);
+                self.pools.disks.read(range, reply_to);
                 None
             }
         }
@@ -137,6 +177,8 @@ impl Services for WorkerServices<'_> {
 struct PendingReply {
     /// Runs its jobs.
     pool: BlockingPool,
+    /// The thread that is reserved for its job, if that reads a request body while it is received.
+    thread: Option<SemaphorePermit>,
     disks: DiskPools,
     reply_to: ReplyTo,
     /// Names the request in the error log.
@@ -149,8 +191,9 @@ impl PendingReply {
         match outcome.settled() {
             Ok(settled) => self.deliver_settled(settled),
             Err(deferral) => {
-                let request = Arc::from(&*self.request);
-                deferral.settle(&request, move |settled| self.deliver_settled(settled));
+                let cancellation = Cancellation::new(self.reply_to.cancelled.clone());
+                let context = ResponderContext::new(&self.request, cancellation);
+                deferral.settle(&context, move |settled| self.deliver_settled(settled));
             }
         }
     }
@@ -160,7 +203,11 @@ impl PendingReply {
             Settled::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
             Settled::Blocking(job) => {
                 let rejected = self.reply_to.clone();
-                let work = move || ExchangeEvent::Response(run(job, &self.request));
+                let (thread, request) = (self.thread, self.request);
+                let work = move || {
+                    let _until_the_end = thread;
+                    ExchangeEvent::Response(run(job, &request))
+                };
                 let submitted = self.pool.submit(self.reply_to, work);
                 submitted.unwrap_or_else(|QueueFull| reject(&rejected));
             }
@@ -191,7 +238,7 @@ fn handler_panicked(request: &str) -> Response {
 /// Pulls the next chunk. A producer that has reached its end is dropped here.
 fn next_chunk(mut producer: Box<dyn BodyProducer>) -> BodyChunk {
     let pull = move || {
-        let chunk = producer.next_piece()?;
+        let chunk = next_non_empty_piece(&mut *producer)?;
         Ok(chunk.map(|bytes| (bytes, BodySource::Producer(producer))))
     };
     catch(pull).unwrap_or_else(|Panicked| Err(io::Error::other("its producer panicked")))

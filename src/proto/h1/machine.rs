@@ -49,6 +49,7 @@ pub(crate) struct Machine {
     inbox: Inbox,
     outbox: Outbox,
     input: InputState,
+    truncation: Truncation,
     /// Requests whose head was parsed; the last of them is the current exchange.
     requests: u32,
     /// The address of the connection's other end and the scheme: separate fields, as one struct with
@@ -81,6 +82,16 @@ enum InputState {
     Ended,
 }
 
+/// How the client of the last response can tell that the response was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Truncation {
+    /// By the framing of the body.
+    Framing,
+    /// Only by a reset of the connection: the end of the connection is, or may be taken for, the end
+    /// of the body (RFC 9112 §8).
+    Reset,
+}
+
 /// How a response is sent, beside its own status, fields and body.
 struct Delivery {
     send_body: SendBody,
@@ -98,6 +109,7 @@ impl Machine {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             input: InputState::Open,
+            truncation: Truncation::Framing,
             requests: 0,
             peer: peer.address,
             scheme: peer.scheme,
@@ -176,7 +188,11 @@ impl Machine {
             ConnectionState::Closed(reason) => {
                 self.state = ConnectionState::Closed(reason);
                 self.inbox.clear();
+                let is_cut_off = !self.outbox.is_empty();
                 self.outbox.abandon();
+                if is_cut_off && self.truncation == Truncation::Reset {
+                    return Some(Action::Abort);
+                }
                 Some(match self.outbox.take_any(cx.now) {
                     Some(record) => Action::Log(record),
                     None => Action::Close(reason),
@@ -530,6 +546,11 @@ impl Machine {
             (Some(length), _) => BodyFraming::Length(length),
             (None, Version::HTTP_10) => BodyFraming::UntilClose,
             (None, _) => BodyFraming::Chunked,
+        };
+        // Clients of HTTP/1.0 may ignore the length.
+        self.truncation = match exchange.version {
+            Version::HTTP_10 => Truncation::Reset,
+            _ => Truncation::Framing,
         };
         let answered = self.requests.saturating_sub(1);
         let max_requests = cx.limits.keep_alive_max;

@@ -30,6 +30,12 @@
 //! is answered before that (`Closing`), or fails (`BodyFailed`, and `Rejecting` when the handler's
 //! response has come).
 //!
+//! A peer that closes its sending side still gets its responses. While a handler makes one, the peer may
+//! be gone, and nothing but a write could tell: nginx closes the connection at once (499), hyper by
+//! default too, and Go cancels the context of the request but still sends the response. Here the
+//! driver waits for the handler for [`Timeouts::half_closed`](crate::Timeouts::half_closed), and then
+//! ends the connection with [`on_lost`](machine::Machine::on_lost), as it does at once after a reset.
+//!
 //! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`]. They are
 //! written when no further request can be answered, when the outbox is full, or when a body that is
 //! not small, or is produced while it is sent, is queued. A state owns what only it needs; an idle

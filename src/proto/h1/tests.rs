@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::StatusCode;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::machine::Machine;
@@ -49,6 +50,7 @@ struct Conversation {
     output: Vec<u8>,
     records: Vec<Record>,
     shut_down: bool,
+    aborted: bool,
     /// Maximum number of bytes of one write.
     write_size: usize,
     handler: fn(&Request<'_>) -> Response,
@@ -83,6 +85,7 @@ impl Conversation {
             output: Vec::new(),
             records: Vec::new(),
             shut_down: false,
+            aborted: false,
             write_size: usize::MAX,
             handler: echo,
         }
@@ -134,6 +137,7 @@ impl Conversation {
                 Action::Blocked => panic!("nothing to wait for"),
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,
+                Action::Abort => self.aborted = true,
                 Action::Close(reason) => return ConversationEnd::Closed(reason),
             }
         }
@@ -836,6 +840,38 @@ fn aborted_transfer_is_recorded_with_bytes_sent() {
         (record.content_bytes, record.outcome),
         (1000, Completion::Aborted)
     );
+}
+
+/// A client of HTTP/1.0 may take the end of the connection for the end of the body.
+#[test]
+fn http10_response_that_is_cut_off_aborts_the_connection() {
+    fn fails(_: &Request<'_>) -> Response {
+        let mut pieces = vec![Bytes::from_static(b"some")];
+        let producer = move || match pieces.pop() {
+            Some(piece) => Ok(Some(piece)),
+            None => Err(std::io::Error::other("on purpose")),
+        };
+        Response::new(StatusCode::OK).with_body(Body::Stream(BodyStream::produced(producer)))
+    }
+
+    fn ends(_: &Request<'_>) -> Response {
+        let mut pieces = vec![Bytes::from_static(b"some")];
+        let producer = move || Ok(pieces.pop());
+        Response::new(StatusCode::OK).with_body(Body::Stream(BodyStream::produced(producer)))
+    }
+
+    for is_cut_off in [true, false] {
+        for version in ["1.0", "1.1"] {
+            let mut conversation = Conversation::new(context(|_| {}));
+            conversation.handler = if is_cut_off { fails } else { ends };
+            let request = format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n");
+            conversation.run([request.as_bytes()]);
+            let end = conversation.end_input();
+            assert!(matches!(end, ConversationEnd::Closed(_)), "{end:?}");
+            let aborts = is_cut_off && version == "1.0";
+            assert_eq!(conversation.aborted, aborts, "{version} {is_cut_off}");
+        }
+    }
 }
 
 #[test]

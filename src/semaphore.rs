@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Hands out up to `max` units.
 #[derive(Debug)]
-pub(super) struct Semaphore {
+pub(crate) struct Semaphore {
     in_use: Arc<AtomicUsize>,
     max: usize,
 }
 
 /// Units of a [`Semaphore`], returned to it when this is dropped.
 #[derive(Debug)]
-pub(super) struct SemaphorePermit {
+pub(crate) struct SemaphorePermit {
     in_use: Arc<AtomicUsize>,
     count: usize,
 }
 
 impl Semaphore {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             in_use: Arc::default(),
             max,
@@ -26,7 +26,7 @@ impl Semaphore {
     }
 
     /// Takes `count` units, or returns `None` if fewer are free.
-    pub(super) fn try_acquire(&self, count: usize) -> Option<SemaphorePermit> {
+    pub(crate) fn try_acquire(&self, count: usize) -> Option<SemaphorePermit> {
         let before = self.in_use.fetch_add(count, Ordering::Relaxed);
         // If it is dropped here, it returns what was just added.
         let permit = SemaphorePermit {
