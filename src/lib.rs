@@ -220,6 +220,7 @@ mod client_key;
 mod config;
 mod error;
 mod explain_log;
+mod fair_queue;
 mod files;
 mod handler;
 mod http;
@@ -253,7 +254,7 @@ pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;
 pub use handler::router::Router;
 pub use handler::{
-    BodyPolicy, BoxHandler, Deferral, Handler, Job, Outcome, Responder, StreamingBody,
+    BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, Job, Outcome, Responder, StreamingBody,
 };
 pub use http::{Fields, Rejection, Request, Response};
 pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};

@@ -13,6 +13,7 @@ mod embedding;
 mod encoding;
 mod explain;
 mod failures;
+mod fair_jobs;
 mod handlers;
 mod host_names;
 mod interop_clients;

@@ -200,6 +200,33 @@ fn switched_root_symlink_is_confined_to_siblings() {
     }
 }
 
+/// As build tools and deployments do: the folder is removed and created, another one is moved there,
+/// a link takes its place.
+#[test]
+fn replaced_root_is_served() {
+    let folder = site();
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(at(name)).expect("create directory");
+        fs::write(at(name).join("page"), text).expect("write file");
+    };
+    let (_process, mut client, _) = announced(folder.path(), &["site", "--access-log=off"]);
+    let mut page = || client.get("/page");
+    assert_eq!(page().text(), "page");
+    fs::remove_dir_all(at("site")).expect("remove directory");
+    eventually!(|| page().status == 404);
+    write("site", "new");
+    eventually!(|| page().text() == "new");
+    write("moved", "moved");
+    fs::remove_dir_all(at("site")).expect("remove directory");
+    fs::rename(at("moved"), at("site")).expect("move directory");
+    eventually!(|| page().text() == "moved");
+    write("other", "linked");
+    fs::rename(at("site"), at("old")).expect("move directory");
+    symlink("other", at("site")).expect("create symlink");
+    eventually!(|| page().text() == "linked");
+}
+
 #[test]
 fn unknown_user_or_missing_root_is_start_error() {
     let folder = site();

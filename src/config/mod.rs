@@ -34,7 +34,10 @@ pub struct Config {
     pub proxy_protocol: ProxyProtocol,
     /// The number of event loops; `None` means the number of available cores.
     pub workers: Option<NonZeroUsize>,
-    /// The number of threads that run blocking jobs. They are started with the first job.
+    /// The number of threads that run blocking jobs. They are started with the first job. Half of them
+    /// run jobs of one client at most; behind a proxy that is not one of
+    /// [`trusted_proxies`](Self::trusted_proxies), all clients are one. Each disk has as many threads
+    /// for short jobs and half as many for long ones ([`DiskJob`](crate::DiskJob)).
     pub helpers: NonZeroUsize,
     /// The proxies whose [`forwarded_field`](Self::forwarded_field) is trusted. The client that it
     /// names is then the client for handlers, limits and the access log. The default is none, because
@@ -168,7 +171,8 @@ pub struct Limits {
     /// bytes that the client's system has acknowledged count. 0 means no minimum. The default of 240 is
     /// Kestrel's.
     pub min_rate_bytes_per_second: u32,
-    /// Blocking jobs that wait for a helper thread; another one gets a 503.
+    /// Blocking jobs that wait for a helper thread. If there are more, the newest of the client with the
+    /// most of them gets a 503.
     pub max_waiting_jobs: usize,
     /// Concurrent jobs that read streamed request content
     /// ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)) and concurrent bodies that are written while

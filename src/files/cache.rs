@@ -60,7 +60,7 @@ impl CacheStats {
 
 /// What identifies a representation: everything that decides its content and fields. It is not a
 /// path, so that header rules cannot be applied to it by mistake.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CacheKey<'a>(Cow<'a, [u8]>);
 
 impl<'a> CacheKey<'a> {

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::cache::{CacheKey, CacheState, CheckedAt};
 use super::compress;
-use super::lookup::{Lookup, ServeError};
+use super::lookup::{Lookup, Postponed, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
 use super::root::{Blocking, OpenError, OpenedPath};
+use super::single_flight::Entered;
 use crate::explain_log::{Escaped, explain};
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::Compress;
@@ -122,7 +123,7 @@ impl Lookup<'_> {
         };
         let name = [&plain.name, extension].concat();
         let opened = match snapshot.root.get(&name, self.blocking) {
-            Err(OpenError::WouldBlock) => return Err(ServeError::WouldBlock),
+            Err(OpenError::WouldBlock) => return Err(Postponed::Lookup.into()),
             Ok(OpenedPath::File(opened))
                 if representation::is_ready(opened.metadata.modified, plain.modified) =>
             {
@@ -168,7 +169,7 @@ impl Lookup<'_> {
         Ok(Some(sidecar))
     }
 
-    /// Returns `plain` compressed, from the cache, or made here where blocking is allowed.
+    /// Returns `plain` compressed, from the cache, or made here on a thread for long jobs.
     fn compressed(
         &self,
         key: &CacheKey<'_>,
@@ -178,17 +179,27 @@ impl Lookup<'_> {
         let cache = &self.snapshot.cache;
         let key = key.compressed(coding);
         let now = Instant::now();
-        match cache.get(&key, now) {
+        let cached = || match cache.get(&key, now) {
             // It was made from this state of the file, so it needs no revalidation of its own.
-            CacheState::Watched(Some(cached))
-            | CacheState::Fresh(Some(cached))
-            | CacheState::Stale(Some(cached))
-                if cached.is_of(plain.file_id) =>
-            {
-                return Ok(cached);
+            CacheState::Watched(cached) | CacheState::Fresh(cached) | CacheState::Stale(cached) => {
+                cached.filter(|cached| cached.is_of(plain.file_id))
             }
-            _ if self.blocking == Blocking::Forbidden => return Err(ServeError::WouldBlock),
-            _ => {}
+            CacheState::NotCached => None,
+        };
+        if let Some(cached) = cached() {
+            return Ok(cached);
+        }
+        if self.blocking != Blocking::Allowed {
+            return Err(Postponed::Work.into());
+        }
+        let _run = match self.snapshot.compressions.ticket(key.clone()).enter() {
+            Entered::Run(run) => run,
+            Entered::Busy(ticket) => return Err(Postponed::WorkInProgress(ticket).into()),
+            Entered::Done(never) => match never {},
+        };
+        // Another run may have ended meanwhile.
+        if let Some(cached) = cached() {
+            return Ok(cached);
         }
         let content = plain.read().map_err(OpenError::Failed)?;
         if !plain.is_unchanged() {

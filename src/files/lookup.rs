@@ -1,6 +1,7 @@
 //! One request's lookups beneath a site's root: from the decoded path, or a file's name, to a
 //! representation, through the cache.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use super::cache::{CacheKey, CacheState};
 use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
 use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
-use super::tree::{RootSnapshot, Tree};
+use super::single_flight::{Entered, Ticket};
+use super::tree::{ListingTicket, RootSnapshot, Tree};
 use crate::http::Request;
 use crate::http::conditional::Validators;
 use crate::http::negotiation::Coding;
@@ -21,35 +23,44 @@ use crate::site::EtagSource;
 pub(super) struct Lookup<'a> {
     pub(super) tree: &'a Tree,
     /// The root when the request came.
-    pub(super) snapshot: &'a RootSnapshot,
+    pub(super) snapshot: &'a Arc<RootSnapshot>,
     pub(super) request: &'a Request<'a>,
     pub(super) blocking: Blocking,
 }
 
-/// What a lookup would have to do is not allowed on this thread: it has to be repeated on one that
-/// may block.
+/// Why a request is not answered here and now: what is next to do is not allowed on this thread.
 #[derive(Debug)]
-pub(super) struct WouldBlock;
+pub(super) enum Postponed {
+    /// A lookup may block. The request is processed again on a thread for short jobs.
+    Lookup,
+    /// A file is to be hashed or compressed. The request is processed again on a thread for long jobs.
+    Work,
+    /// That is being done for another request. This one is processed again afterwards.
+    WorkInProgress(Ticket<Infallible>),
+    /// A folder is to be listed on a thread for long jobs.
+    Listing(ListingTicket),
+    /// Its entries are being read for another request. This one is continued afterwards.
+    ListingInProgress(ListingTicket),
+}
 
 /// Why a lookup has no result.
 #[derive(Debug)]
 pub(super) enum ServeError {
     /// There is nothing to serve.
     Open(OpenError),
-    /// See [`WouldBlock`].
-    WouldBlock,
+    Postponed(Postponed),
 }
 
-impl From<WouldBlock> for ServeError {
-    fn from(WouldBlock: WouldBlock) -> Self {
-        Self::WouldBlock
+impl From<Postponed> for ServeError {
+    fn from(postponed: Postponed) -> Self {
+        Self::Postponed(postponed)
     }
 }
 
 impl From<OpenError> for ServeError {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::WouldBlock => Self::WouldBlock,
+            OpenError::WouldBlock => Self::Postponed(Postponed::Lookup),
             error => Self::Open(error),
         }
     }
@@ -166,11 +177,18 @@ impl<'a> Lookup<'a> {
         Content::of(opened, storage, self.blocking)
     }
 
-    /// Returns the validators that a GET without content codings would report for the file `name`.
+    /// Returns the validators that a GET without content codings would report for the file `name`. May
+    /// block.
     pub(super) fn validators(&self, name: &[u8]) -> Result<Validators, ServeError> {
         let opened = match self.snapshot.root.get(name, self.blocking)? {
             OpenedPath::File(opened) => opened,
             OpenedPath::Directory => return Err(OpenError::NotFound.into()),
+        };
+        let content_tag = loop {
+            match self.content_tag(&opened) {
+                Err(ServeError::Postponed(Postponed::WorkInProgress(other))) => other.wait(),
+                tag => break tag?,
+            }
         };
         let builder = RepresentationBuilder {
             rules: &self.tree.rules,
@@ -178,14 +196,14 @@ impl<'a> Lookup<'a> {
             name,
             typed_name: name,
             coding: Coding::Identity,
-            content_tag: self.content_tag(&opened)?,
+            content_tag,
             page_use: PageUse::Requested,
         };
         Ok(builder.validators(opened.metadata, SystemTime::now()))
     }
 
     /// Returns the entity tag made from a file's content, or `None` if tags are made from
-    /// modification times. A large file is hashed once, where blocking is allowed.
+    /// modification times. A large file is hashed once, on a thread for long jobs.
     pub(super) fn content_tag(&self, opened: &OpenedFile) -> Result<Option<String>, ServeError> {
         /// Hashing this takes about a tenth of a millisecond.
         const QUICK_BYTES: u64 = 64 * 1024;
@@ -199,14 +217,32 @@ impl<'a> Lookup<'a> {
         if let Some(tag) = self.tree.content_tags().get(&metadata.id) {
             return Ok(Some(tag.clone()));
         }
-        if metadata.len > QUICK_BYTES && self.blocking == Blocking::Forbidden {
-            return Err(ServeError::WouldBlock);
+        if metadata.len <= QUICK_BYTES {
+            return self.hashed(opened);
         }
+        if self.blocking != Blocking::Allowed {
+            return Err(Postponed::Work.into());
+        }
+        let _run = match self.tree.hashes.ticket(metadata.id).enter() {
+            Entered::Run(run) => run,
+            Entered::Busy(ticket) => return Err(Postponed::WorkInProgress(ticket).into()),
+            Entered::Done(never) => match never {},
+        };
+        // Another run may have ended meanwhile.
+        if let Some(tag) = self.tree.content_tags().get(&metadata.id) {
+            return Ok(Some(tag.clone()));
+        }
+        self.hashed(opened)
+    }
+
+    /// Hashes a file for its entity tag; returns `None` if it changes meanwhile.
+    fn hashed(&self, opened: &OpenedFile) -> Result<Option<String>, ServeError> {
         let tag = hash(opened).map_err(OpenError::Failed)?;
         if !opened.is_unchanged() {
             return Ok(None);
         }
-        self.tree.content_tags().put(metadata.id, tag.clone());
+        let id = opened.metadata.id;
+        self.tree.content_tags().put(id, tag.clone());
         Ok(Some(tag))
     }
 }

@@ -5,13 +5,15 @@
 //! only place that opens files), content coding ([`encodings`]), preconditions, ranges, response.
 //! Uploads, if the site accepts them, go to [`upload`].
 //!
-//! All of it runs on the event loop unless it would block: opening or reading what is not in the
-//! page cache, hashing or compressing a file, reading a folder. Then the request is processed again
-//! from the start on a thread of the blocking pool of the disk concerned.
+//! All of it runs on the event loop unless it would block. Then the request is processed again from the
+//! start on a thread of the disk concerned: for short jobs if it waits for what is not in the page
+//! cache, for long ones if a file is to be hashed or compressed, which is done once for all requests
+//! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
 
 mod cache;
 mod compress;
 mod encodings;
+mod folder;
 mod inotify;
 mod listing;
 mod lookup;
@@ -23,6 +25,7 @@ mod response_file;
 mod root;
 mod rules;
 mod serve;
+mod single_flight;
 mod tree;
 mod upload;
 
@@ -31,14 +34,15 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::explain_log::{Escaped, explain};
-use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::handler::{BodyPolicy, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::{HostName, Site};
 pub use cache::CacheStats;
-use lookup::WouldBlock;
+use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
 use serve::SiteFiles;
+use tree::ListingTicket;
 
 /// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, accepts
 /// uploads into the tree.
@@ -159,18 +163,14 @@ impl Handler for StaticFiles {
         let close_files = || self.hosts.close_cached_files();
         match site.respond(request, Blocking::Forbidden, close_files) {
             Ok(response) => response.into(),
-            Err(WouldBlock) => {
-                let (hosts, site) = (Arc::clone(&self.hosts), Arc::clone(site));
-                let device = site.tree.device_of(request.path_bytes());
-                let request = request.clone().into_owned();
-                let job = move || {
-                    let close_files = || hosts.close_cached_files();
-                    let response = site.respond(&request, Blocking::Allowed, close_files);
-                    response.unwrap_or_else(|WouldBlock| {
-                        Response::fault("files: a blocking lookup would block")
-                    })
+            Err(postponed) => {
+                let request = PostponedRequest {
+                    hosts: Arc::clone(&self.hosts),
+                    site: Arc::clone(site),
+                    device: site.tree.device_of(request.path_bytes()),
+                    request: request.clone().into_owned(),
                 };
-                Outcome::BlockingOnDisk(device, Box::new(job))
+                request.continued(postponed)
             }
         }
     }
@@ -191,6 +191,58 @@ impl Handler for StaticFiles {
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         error_page::instead_of(rejection.into(), request.fields())
+    }
+}
+
+/// A request that is processed on threads that may block.
+struct PostponedRequest {
+    hosts: Arc<VirtualHosts>,
+    site: Arc<SiteFiles>,
+    device: u64,
+    request: Request<'static>,
+}
+
+impl PostponedRequest {
+    /// Does what was postponed where it is allowed.
+    fn continued(self, postponed: Postponed) -> Outcome {
+        let device = self.device;
+        let job = match postponed {
+            Postponed::Lookup => DiskJob::short(device, move || self.respond(Blocking::Short)),
+            Postponed::Work => DiskJob::long(device, move || self.respond(Blocking::Allowed)),
+            Postponed::Listing(ticket) => DiskJob::long(device, move || self.list(ticket)),
+            Postponed::WorkInProgress(ticket) => {
+                return Outcome::deferred(move |responder| {
+                    ticket.park(move |_| responder.send(self.continued(Postponed::Work)));
+                });
+            }
+            Postponed::ListingInProgress(ticket) => {
+                return Outcome::deferred(move |responder| {
+                    ticket.park(move |ticket| {
+                        responder.send(self.continued(Postponed::Listing(ticket)));
+                    });
+                });
+            }
+        };
+        Outcome::BlockingOnDisk(job)
+    }
+
+    fn respond(self, blocking: Blocking) -> Outcome {
+        let close_files = || self.hosts.close_cached_files();
+        match self.site.respond(&self.request, blocking, close_files) {
+            Ok(response) => response.into(),
+            Err(Postponed::Lookup) => {
+                Response::fault("files: a blocking lookup would block").into()
+            }
+            Err(postponed) => self.continued(postponed),
+        }
+    }
+
+    fn list(self, ticket: ListingTicket) -> Outcome {
+        let close_files = || self.hosts.close_cached_files();
+        match self.site.list(&self.request, ticket, close_files) {
+            Ok(response) => response.into(),
+            Err(postponed) => self.continued(postponed),
+        }
     }
 }
 

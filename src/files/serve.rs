@@ -4,28 +4,27 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::header::{CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, VARY};
+use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{Method, StatusCode};
 
 use super::cache::CacheKey;
-use super::listing::{self, Entries, ListingFormat, ListingRenderer, SortOrder, UploadForm};
-use super::lookup::{Lookup, LookupResult, ServeError, WouldBlock};
+use super::listing::UploadForm;
+use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::representation::{PageUse, Representation};
 use super::resolve::file_name;
 use super::response_body;
 use super::root::{Blocking, OpenError};
-use super::rules::{DotFiles, Rules, ServeScope};
-use super::tree::Tree;
+use super::rules::{Rules, ServeScope};
+use super::tree::{ListingTicket, RootSnapshot, Tree};
 use super::upload::policy::UploadPolicy;
-use crate::body::BodyStream;
 use crate::error::Error;
 use crate::explain_log::{self, Escaped, explain};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
-use crate::http::{Body, Fields, Request, Response, cors, error_page, target};
-use crate::site::{Listing, SITE_FILE, Site};
+use crate::http::{Fields, Request, Response, cors, error_page, target};
+use crate::site::{Listing, Site};
 
 /// One site: the files that are served, and the limits of what is uploaded, if anything may be.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl SiteFiles {
         request: &Request<'_>,
         blocking: Blocking,
         free_descriptors: impl FnOnce(),
-    ) -> Result<Response, WouldBlock> {
+    ) -> Result<Response, Postponed> {
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return Ok(self.options(request)),
@@ -63,12 +62,8 @@ impl SiteFiles {
         if is_prefix_without_slash(rules, request) {
             return Ok(add_slash(rules, request));
         }
-        let lookup = Lookup {
-            tree: &self.tree,
-            snapshot: &self.tree.snapshot(blocking),
-            request,
-            blocking,
-        };
+        let snapshot = self.tree.snapshot(blocking);
+        let lookup = self.lookup(&snapshot, request, blocking);
         let served = match lookup.serve(self.upload_form()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
                 free_descriptors();
@@ -78,8 +73,34 @@ impl SiteFiles {
         };
         match served {
             Ok(response) => Ok(response),
-            Err(ServeError::WouldBlock) => Err(WouldBlock),
-            Err(ServeError::Open(error)) => lookup.open_error(error),
+            Err(ServeError::Postponed(postponed)) => Err(postponed),
+            Err(ServeError::Open(error)) => lookup.open_error(&error),
+        }
+    }
+
+    /// Returns the listing of a folder. Reads its entries unless that is done for another request.
+    pub(super) fn list(
+        &self,
+        request: &Request<'_>,
+        ticket: ListingTicket,
+        free_descriptors: impl FnOnce(),
+    ) -> Result<Response, Postponed> {
+        let snapshot = Arc::clone(&ticket.snapshot);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        lookup.list_entries(ticket, self.upload_form(), free_descriptors)
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        snapshot: &'a Arc<RootSnapshot>,
+        request: &'a Request<'a>,
+        blocking: Blocking,
+    ) -> Lookup<'a> {
+        Lookup {
+            tree: &self.tree,
+            snapshot,
+            request,
+            blocking,
         }
     }
 
@@ -170,7 +191,7 @@ impl Lookup<'_> {
     }
 
     /// Returns 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
-    fn represent(&self, representation: &Representation) -> Result<Response, WouldBlock> {
+    fn represent(&self, representation: &Representation) -> Result<Response, Postponed> {
         let (method, fields) = (self.request.method(), self.request.fields());
         let precondition = conditional::evaluate(method, fields, &representation.validators);
         if explain_log::is_explained() {
@@ -233,69 +254,8 @@ impl Lookup<'_> {
         self.page(name, PageUse::Application)
     }
 
-    /// Returns a page, or JSON, with the entries of the folder at the request's path.
-    fn list(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
-        if self.blocking == Blocking::Forbidden {
-            return Err(ServeError::WouldBlock);
-        }
-        let rules = &self.tree.rules;
-        let path = self.path();
-        let name = path.strip_prefix(b"/").unwrap_or(path);
-        let entries = self.entries(name)?;
-        let query = self.request.query();
-        let format = match negotiation::response_format(self.request.fields()) {
-            ResponseFormat::Json => ListingFormat::Json,
-            ResponseFormat::Html | ResponseFormat::Text => ListingFormat::from_query(query),
-        };
-        let Some(permit) = self.tree.listed_entries.try_acquire(entries.len()) else {
-            return Ok(Response::unavailable(
-                "too many folder listings in progress; try again",
-            ));
-        };
-        let order = SortOrder::from_query(query);
-        let mut listing = ListingRenderer::new(entries, path, order, format, upload_form);
-        let produce = move || {
-            let _held_until_the_end = &permit;
-            Ok(listing.next_piece())
-        };
-        let body = Body::Stream(BodyStream::produced(produce));
-        let response = Response::new(StatusCode::OK).with_body(body);
-        let response = rules
-            .add_headers_without_caching(response, path)
-            .with_header(VARY, "Accept");
-        Ok(match format {
-            ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
-            ListingFormat::Html => response
-                .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
-        })
-    }
-
-    /// Reads the entries of a folder, without those that are not served.
-    fn entries(&self, folder: &[u8]) -> Result<Entries, OpenError> {
-        let (root, rules) = (&self.snapshot.root, &self.tree.rules);
-        let directory = root.directory(folder)?;
-        let stat = |entry: &[u8]| root.stat(&[folder, entry].concat());
-        let entries = Entries::read(&directory, rules.dot_files, stat, |stat| {
-            root.is_server_file(stat)
-        });
-        let mut entries = entries.map_err(OpenError::Failed)?;
-        entries.omit(SITE_FILE.as_bytes());
-        if !folder.is_empty() && rules.dot_files == DotFiles::Hidden {
-            // It is public in the root only (RFC 8615).
-            entries.omit(b".well-known");
-        }
-        for hidden in &rules.hidden_names {
-            if let Some(entry) = hidden.strip_prefix(folder)
-                && !entry.contains(&b'/')
-            {
-                entries.omit(entry);
-            }
-        }
-        Ok(entries)
-    }
-
-    fn open_error(&self, error: OpenError) -> Result<Response, WouldBlock> {
+    /// Returns the response to a request whose file or folder cannot be opened.
+    pub(super) fn open_error(&self, error: &OpenError) -> Result<Response, Postponed> {
         let status = match error {
             OpenError::NotFound => StatusCode::NOT_FOUND,
             OpenError::Forbidden => StatusCode::FORBIDDEN,
@@ -316,7 +276,7 @@ impl Lookup<'_> {
     }
 
     /// Returns the site's page for a status, or the built-in one.
-    fn error(&self, status: StatusCode) -> Result<Response, WouldBlock> {
+    fn error(&self, status: StatusCode) -> Result<Response, Postponed> {
         let form = negotiation::response_format(self.request.fields());
         let mut response = match self.error_page(status)? {
             Some(page) if form != ResponseFormat::Json => Response::new(status)
@@ -330,7 +290,7 @@ impl Lookup<'_> {
         Ok(response)
     }
 
-    fn error_page(&self, status: StatusCode) -> Result<Option<Arc<Representation>>, WouldBlock> {
+    fn error_page(&self, status: StatusCode) -> Result<Option<Arc<Representation>>, Postponed> {
         let Some(name) = self.tree.rules.error_page(status) else {
             return Ok(None);
         };
@@ -342,7 +302,7 @@ impl Lookup<'_> {
         );
         match self.page(name, PageUse::Error) {
             Ok((_, page)) => Ok(Some(page)),
-            Err(ServeError::WouldBlock) => Err(WouldBlock),
+            Err(ServeError::Postponed(postponed)) => Err(postponed),
             Err(ServeError::Open(_)) => Ok(None),
         }
     }

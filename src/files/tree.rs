@@ -1,28 +1,34 @@
 //! A site's folder: its root, which a deploy may replace, the rules, and the cache.
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::cache::{Cache, CacheStats, CheckedAt, REVALIDATE_AFTER};
+use super::cache::{Cache, CacheKey, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
+use super::listing::SharedListing;
 use super::representation::Representation;
 use super::root::{Blocking, FileId, InodeId, OpenedPath, Root, ServerFiles};
 use super::rules::{RouteTarget, Rules, ServeScope};
+use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
 use crate::site::{Site, Symlinks};
+
+/// How often a missing root is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Some hundred bytes each.
 const MAX_CONTENT_TAGS: usize = 16 * 1024;
 
 /// Entries that the listings being sent may hold in all, at some 50 bytes each: a listing stays in
-/// memory until its client has read it.
+/// memory until the last of its clients has read it.
 const MAX_LISTED_ENTRIES: usize = 2_000_000;
 
 /// The files of one site.
@@ -38,8 +44,12 @@ pub(super) struct Tree {
     checked: Mutex<Instant>,
     /// The last directory at `path` that could not be opened.
     unreadable: Mutex<Option<InodeId>>,
+    /// When the log said that there is nothing at `path`.
+    logged_missing: Mutex<Option<Instant>>,
     /// Entity tags made from file contents.
     content_tags: Mutex<LruCache<FileId, String>>,
+    /// Files that are being hashed for them.
+    pub(super) hashes: SingleFlight<FileId, Infallible>,
     symlinks: Symlinks,
     /// Never served.
     server_files: Arc<ServerFiles>,
@@ -53,7 +63,27 @@ pub(super) struct Tree {
 pub(super) struct RootSnapshot {
     pub(super) root: Root,
     pub(super) cache: Cache,
+    /// Representations that are being compressed.
+    pub(super) compressions: SingleFlight<CacheKey<'static>, Infallible>,
+    /// Folders whose entries are being read, by their names.
+    listings: SingleFlight<Vec<u8>, SharedListing>,
     watches: DirectoryWatches,
+}
+
+/// A request's right to the entries of a folder as they are after the request has arrived.
+#[derive(Debug)]
+pub(super) struct ListingTicket {
+    pub(super) snapshot: Arc<RootSnapshot>,
+    pub(super) ticket: Ticket<SharedListing>,
+}
+
+impl ListingTicket {
+    /// Calls `retry` when the entries that are being read are there; see [`Ticket::park`].
+    pub(super) fn park(self, retry: impl FnOnce(Self) + Send + 'static) {
+        let snapshot = self.snapshot;
+        let retry = move |ticket| retry(Self { snapshot, ticket });
+        self.ticket.park(retry);
+    }
 }
 
 impl Tree {
@@ -104,7 +134,9 @@ impl Tree {
             past_stats: Mutex::default(),
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
+            logged_missing: Mutex::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
+            hashes: SingleFlight::default(),
             symlinks,
             server_files,
             listed_entries: Semaphore::new(MAX_LISTED_ENTRIES),
@@ -146,7 +178,23 @@ impl Tree {
                 }
                 self.current()
             }
-            _ => current,
+            Ok(_) => current,
+            Err(error) => {
+                self.log_missing(&error);
+                current
+            }
+        }
+    }
+
+    /// Logs that the root's path leads nowhere, at most once in each [`LOG_INTERVAL`].
+    fn log_missing(&self, error: &io::Error) {
+        let now = Instant::now();
+        let logged = self.logged_missing.lock();
+        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL) {
+            *logged = Some(now);
+            let path = self.path.display();
+            log::error!("{path}: {error}; it is served again as soon as it is there");
         }
     }
 
@@ -253,7 +301,17 @@ impl RootSnapshot {
             watches: DirectoryWatches::new(&root),
             root,
             cache: Cache::new(),
+            compressions: SingleFlight::default(),
+            listings: SingleFlight::default(),
         })
+    }
+
+    /// Returns the right to the entries of the folder `name`.
+    pub(super) fn listing_ticket(this: &Arc<Self>, name: &[u8]) -> ListingTicket {
+        ListingTicket {
+            ticket: this.listings.ticket(name.to_vec()),
+            snapshot: Arc::clone(this),
+        }
     }
 
     /// Notes that a representation was found current after `now`. A change would produce an inotify

@@ -6,8 +6,8 @@ pub(crate) mod router;
 
 use std::fmt;
 
-pub use outcome::{Deferral, Job, Outcome, Responder};
-pub(crate) use outcome::{ResponderContext, Settled};
+pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
+pub(crate) use outcome::{JobLength, ResponderContext, Settled};
 
 use crate::http::{Rejection, Request, Response};
 
@@ -177,7 +177,8 @@ mod tests {
         for outcome in [
             Outcome::Ready(made()),
             Outcome::blocking(made),
-            Outcome::BlockingOnDisk(0, Box::new(made)),
+            Outcome::BlockingOnDisk(DiskJob::short(0, made)),
+            Outcome::BlockingOnDisk(DiskJob::long(0, move || Outcome::blocking(made))),
             Outcome::deferred(move |responder| responder.send(made())),
             // The 500 of a dropped responder is changed as well.
             Outcome::deferred(drop),

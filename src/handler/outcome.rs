@@ -24,11 +24,11 @@ pub enum Outcome {
     /// A response that is available now.
     Ready(Response),
     /// A job that makes the response on a helper thread. The connection waits for it; the event loop
-    /// does not.
+    /// does not. Clients get the threads in turn. If the request is over before the job begins, because
+    /// its client has disconnected, the job is dropped.
     Blocking(Job),
-    /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
-    /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need.
-    BlockingOnDisk(u64, Job),
+    /// A job that waits for one disk and for nothing else, and what it returns.
+    BlockingOnDisk(DiskJob),
     /// A response that is sent later through a [`Responder`]. The closure is called at once and must
     /// not wait; it passes the responder on. No thread waits for the response.
     Deferred(Deferral),
@@ -51,9 +51,7 @@ impl Outcome {
         match self {
             Self::Ready(response) => Self::Ready(change(response)),
             Self::Blocking(job) => Self::blocking(move || change(job())),
-            Self::BlockingOnDisk(device, job) => {
-                Self::BlockingOnDisk(device, Box::new(move || change(job())))
-            }
+            Self::BlockingOnDisk(job) => Self::BlockingOnDisk(job.map(change)),
             Self::Deferred(deferral) => Self::deferred(move |responder| {
                 let context = responder.context.clone();
                 let changed = move |outcome: Self| responder.send(outcome.map(change));
@@ -65,20 +63,17 @@ impl Outcome {
     /// Returns the response and blocks until it is available. For tests and other callers that may
     /// wait.
     pub fn wait(self) -> Response {
-        const REQUEST: &str = "a request made by hand";
-        let deferral = match self.settled() {
-            Ok(settled) => return settled.wait(),
-            Err(deferral) => deferral,
-        };
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let context = ResponderContext::new(REQUEST, Cancellation::default());
-        deferral.settle(&context, move |settled| {
-            // This fails only if the receiver is gone.
-            let _ = sender.send(settled);
-        });
-        match receiver.recv() {
-            Ok(settled) => settled.wait(),
-            Err(_) => response_dropped(REQUEST),
+        let mut outcome = self;
+        loop {
+            let settled = match outcome.settled() {
+                Ok(settled) => settled,
+                Err(deferral) => deferral.wait(),
+            };
+            outcome = match settled {
+                Settled::Ready(response) => return response,
+                Settled::Blocking(job) => return job(),
+                Settled::BlockingOnDisk(job) => job.run(),
+            };
         }
     }
 
@@ -87,7 +82,7 @@ impl Outcome {
         match self {
             Self::Ready(response) => Ok(Settled::Ready(response)),
             Self::Blocking(job) => Ok(Settled::Blocking(job)),
-            Self::BlockingOnDisk(device, job) => Ok(Settled::BlockingOnDisk(device, job)),
+            Self::BlockingOnDisk(job) => Ok(Settled::BlockingOnDisk(job)),
             Self::Deferred(deferral) => Err(deferral),
         }
     }
@@ -116,6 +111,86 @@ where
     }
 }
 
+/// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
+///
+/// Each disk has its own threads, so that a disk that hangs blocks no thread that others need, and
+/// separate ones for short and for long jobs, so that a short job never waits for a long one. A short
+/// job that turns out to be long returns the rest of its work as another job:
+///
+/// ```
+/// use tws::{DiskJob, Outcome, Response};
+///
+/// fn size_or_sum(device: u64, path: &'static str) -> Outcome {
+///     Outcome::BlockingOnDisk(DiskJob::short(device, move || match std::fs::metadata(path) {
+///         Ok(metadata) if metadata.is_dir() => {
+///             let count = move || std::fs::read_dir(path).map_or(0, Iterator::count);
+///             let long = DiskJob::long(device, move || Response::text(format!("{}\n", count())));
+///             Outcome::BlockingOnDisk(long)
+///         }
+///         Ok(metadata) => Response::text(format!("{} bytes\n", metadata.len())).into(),
+///         Err(_) => tws::StatusCode::NOT_FOUND.into(),
+///     }))
+/// }
+/// # assert_eq!(size_or_sum(0, "/dev/null").wait().into_content()?, b"0 bytes\n");
+/// # assert_eq!(size_or_sum(0, "/dev").wait().status(), tws::StatusCode::OK);
+/// # Ok::<_, std::io::Error>(())
+/// ```
+pub struct DiskJob {
+    device: u64,
+    length: JobLength,
+    run: Box<dyn FnOnce() -> Outcome + Send>,
+}
+
+/// How long a job occupies its thread, if its disk works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobLength {
+    Short,
+    Long,
+}
+
+impl DiskJob {
+    /// Creates a job that opens or examines a few files and reads little of them.
+    pub fn short<R: Into<Outcome>>(device: u64, job: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self::new(device, JobLength::Short, job)
+    }
+
+    /// Creates a job that reads a folder or a large file, or computes.
+    pub fn long<R: Into<Outcome>>(device: u64, job: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self::new(device, JobLength::Long, job)
+    }
+
+    fn new<R: Into<Outcome>>(
+        device: u64,
+        length: JobLength,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> Self {
+        Self {
+            device,
+            length,
+            run: Box::new(move || job().into()),
+        }
+    }
+
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
+    pub(crate) fn length(&self) -> JobLength {
+        self.length
+    }
+
+    /// Does the work, which may block.
+    pub(crate) fn run(self) -> Outcome {
+        (self.run)()
+    }
+
+    /// Changes the response of the job with `change` when it is available.
+    fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
+        let run = self.run;
+        Self::new(self.device, self.length, move || run().map(change))
+    }
+}
+
 /// The limit of deferred outcomes that are sent one after the other before the closure that sends one
 /// has returned. More are an error of the handler, which would keep an event loop from its other
 /// connections. One that is sent later starts a new count.
@@ -130,17 +205,7 @@ pub struct Deferral(Option<HandOver>);
 pub(crate) enum Settled {
     Ready(Response),
     Blocking(Job),
-    BlockingOnDisk(u64, Job),
-}
-
-impl Settled {
-    /// Returns the response and blocks until it is available.
-    pub(super) fn wait(self) -> Response {
-        match self {
-            Self::Ready(response) => response,
-            Self::Blocking(job) | Self::BlockingOnDisk(_, job) => job(),
-        }
-    }
+    BlockingOnDisk(DiskJob),
 }
 
 type Deliver = Box<dyn FnOnce(Settled) + Send>;
@@ -164,6 +229,19 @@ impl Deferral {
         if let Some(hand_over) = self.0.take() {
             hand_over(responder);
         }
+    }
+
+    /// Waits until something is sent that is not deferred.
+    fn wait(self) -> Settled {
+        const REQUEST: &str = "a request made by hand";
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let context = ResponderContext::new(REQUEST, Cancellation::default());
+        self.settle(&context, move |settled| {
+            // This fails only if the receiver is gone.
+            let _ = sender.send(settled);
+        });
+        let settled = receiver.recv();
+        settled.unwrap_or_else(|_| Settled::Ready(response_dropped(REQUEST)))
     }
 
     /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`
@@ -366,79 +444,4 @@ pub(super) fn response_dropped(request: &str) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::thread;
-
-    use ::http::StatusCode;
-
-    use super::*;
-
-    /// Outcomes in outcomes, made before the first is delivered.
-    fn nested(depth: usize) -> Outcome {
-        (0..depth).fold(StatusCode::OK.into(), |inner, _| {
-            Outcome::deferred(move |responder| responder.send(inner))
-        })
-    }
-
-    /// Outcomes of which each makes the next.
-    fn chained(length: usize) -> Outcome {
-        Outcome::deferred(move |responder| match length {
-            1 => responder.send(StatusCode::OK),
-            _ => responder.send(chained(length - 1)),
-        })
-    }
-
-    fn endless() -> Outcome {
-        Outcome::deferred(|responder| responder.send(endless()))
-    }
-
-    #[test]
-    fn deferrals_in_a_row_are_limited() {
-        for (outcome, status) in [
-            (nested(MAX_DEFERRALS), 200),
-            (nested(MAX_DEFERRALS + 1), 500),
-            (nested(200_000), 500),
-            (chained(MAX_DEFERRALS), 200),
-            (chained(MAX_DEFERRALS + 1), 500),
-            (chained(200_000), 500),
-            (endless(), 500),
-            (nested(200_000).map(|response| response), 500),
-            (chained(MAX_DEFERRALS).map(|response| response), 200),
-            (endless().map(|response| response), 500),
-        ] {
-            assert_eq!(outcome.wait().status(), status);
-        }
-        // Never delivered.
-        drop(nested(200_000));
-        drop(nested(200_000).map(|response| response));
-    }
-
-    /// Each outcome is sent after the closure before it has returned.
-    #[test]
-    fn deferrals_over_time_are_not_limited() {
-        fn pass_on(sender: &mpsc::Sender<Responder>) -> Outcome {
-            let sender = sender.clone();
-            Outcome::deferred(move |responder| sender.send(responder).expect("the test waits"))
-        }
-        let (sender, responders) = mpsc::channel();
-        let first = pass_on(&sender);
-        let waiting = thread::spawn(move || first.wait().status());
-        for _ in 0..2 * MAX_DEFERRALS {
-            let responder: Responder = responders.recv().expect("a responder");
-            responder.send(pass_on(&sender));
-        }
-        let last: Responder = responders.recv().expect("a responder");
-        last.send(StatusCode::IM_A_TEAPOT);
-        assert_eq!(waiting.join().expect("no panic"), StatusCode::IM_A_TEAPOT);
-    }
-
-    #[test]
-    fn panic_in_a_closure_is_500() {
-        let panics = || Outcome::deferred(|_| panic!("on purpose"));
-        let inner = Outcome::deferred(move |responder| responder.send(panics()));
-        for outcome in [panics(), inner] {
-            assert_eq!(outcome.wait().status(), StatusCode::INTERNAL_SERVER_ERROR);
-        }
-    }
-}
+mod tests;

@@ -13,8 +13,6 @@ mod cors;
 #[cfg(feature = "auth")]
 mod credentials;
 #[cfg(feature = "auth")]
-mod fair_queue;
-#[cfg(feature = "auth")]
 mod password_pool;
 mod rate_limit;
 mod slow_log;

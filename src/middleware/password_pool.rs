@@ -12,9 +12,9 @@ use lru::LruCache;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::credentials::Credentials;
-use super::fair_queue::FairQueue;
 use super::rate_limit::{Rate, RateExceeded, RateKey, RateTable};
 use crate::client_key::ClientKey;
+use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::sync::Mutex;
 
 /// Concurrent verifications. One takes about 50 ms of processor time, so the limit is about 40 per
@@ -25,9 +25,9 @@ const MAX_RUNNING: usize = 2;
 /// get a 503.
 const MAX_WAITING: usize = 256;
 
-/// Requests of one client that may wait for a verification; further ones get a 503. A browser opens six
+/// Requests of one client that wait for a verification or are being verified; further ones get a 503. A browser opens six
 /// connections.
-const MAX_WAITING_PER_CLIENT: usize = 64;
+const MAX_PER_CLIENT: usize = 64;
 
 /// Wrong passwords of one client: so many at once, as a page with many parts sends them whose password
 /// was changed, and one in five seconds. Above that its logins are not verified and get a 429.
@@ -100,7 +100,11 @@ impl PasswordPool {
             key: random_key(),
             cache: Mutex::new(LruCache::new(capacity)),
             queue: Mutex::new(VerifyQueue {
-                logins: FairQueue::new(MAX_WAITING, MAX_WAITING_PER_CLIENT),
+                logins: FairQueue::new(QueueLimits {
+                    max: MAX_WAITING + MAX_RUNNING,
+                    max_per_client: MAX_PER_CLIENT,
+                    max_served_per_client: 1,
+                }),
                 running: 0,
             }),
             failures: RateTable::new(FAILURES, FAILURE_BUCKETS),
@@ -171,7 +175,7 @@ impl PasswordPool {
             log::error!("passwords: cannot start a verification thread: {error}");
             let mut queue = lock(&self.queue);
             queue.running -= 1;
-            let abandoned = queue.logins.take_all();
+            let abandoned = queue.logins.take_if(|_| true);
             drop(queue);
             for WaitingLogin { on_verdict, .. } in abandoned {
                 on_verdict(Verdict::Overloaded);
@@ -307,14 +311,14 @@ mod tests {
         let pool = pool();
         // As if all threads were running.
         lock(&pool.queue).running = MAX_RUNNING;
-        let logins = vec!["secret"; MAX_WAITING_PER_CLIENT + 3];
+        let logins = vec!["secret"; MAX_PER_CLIENT + 3];
         let verdicts = verify(&pool, client(1), logins);
         let overloaded: Vec<_> = verdicts.try_iter().collect();
         assert_eq!(overloaded, [Verdict::Overloaded; 3]);
         // One thread serves all that wait.
         pool.verify_next();
-        let rest: Vec<_> = verdicts.iter().take(MAX_WAITING_PER_CLIENT).collect();
-        assert_eq!(rest, [Verdict::Accepted; MAX_WAITING_PER_CLIENT]);
+        let rest: Vec<_> = verdicts.iter().take(MAX_PER_CLIENT).collect();
+        assert_eq!(rest, [Verdict::Accepted; MAX_PER_CLIENT]);
     }
 
     /// However many clients flood the queue, another one finds room in it and has its turn after one
@@ -325,7 +329,7 @@ mod tests {
         lock(&pool.queue).running = MAX_RUNNING;
         let mut floods = Vec::new();
         for last in 1..=9 {
-            let flood = vec!["wrong"; 2 * MAX_WAITING_PER_CLIENT];
+            let flood = vec!["wrong"; 2 * MAX_PER_CLIENT];
             floods.push(verify(&pool, client(last), flood));
         }
         let correct = verify(&pool, client(100), ["secret"]);

@@ -1,7 +1,6 @@
 //! The entries of a folder: all names in one buffer, and 24 bytes for each entry.
 
 use std::cmp::Ordering;
-use std::io;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat, statat};
@@ -19,6 +18,9 @@ const MAX_NAMES_BYTES: usize = 32 << 20;
 
 /// PATH_MAX: a longer name could not be opened. Linux' own file systems limit names to 255 bytes.
 const MAX_NAME_BYTES: usize = 4096;
+
+/// As glibc's readdir(3).
+const READ_BYTES: usize = 32 << 10;
 
 /// The type of an entry; a symbolic link has the type of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,13 @@ pub(in crate::files) struct Entries {
 }
 
 impl Entries {
+    /// Reads the beginning of an open folder, to see whether it can be read.
+    pub(in crate::files) fn probe(directory: &OwnedFd) -> Result<(), Errno> {
+        let mut buffer = Vec::with_capacity(READ_BYTES);
+        let mut reader = RawDir::new(directory, buffer.spare_capacity_mut());
+        reader.next().map_or(Ok(()), |first| first.map(drop))
+    }
+
     /// Reads an open folder (not one opened with `O_PATH`).
     ///
     /// `follow` returns the metadata of a symbolic link's target, or `None` if the link may not be
@@ -89,9 +98,7 @@ impl Entries {
         dot_files: DotFiles,
         mut follow: impl FnMut(&[u8]) -> Option<Stat>,
         is_omitted: impl Fn(&Stat) -> bool,
-    ) -> io::Result<Self> {
-        /// As glibc's readdir(3).
-        const READ_BYTES: usize = 32 << 10;
+    ) -> Result<Self, Errno> {
         let mut entries = Self::empty();
         let mut buffer = Vec::with_capacity(READ_BYTES);
         let mut reader = RawDir::new(directory, buffer.spare_capacity_mut());
@@ -183,14 +190,17 @@ impl Entries {
         self.table.retain(|packed| packed.name(names) != name);
     }
 
-    /// Sorts the entries: folders first. Entries of equal size or date are ordered by name,
-    /// ascending in either direction.
-    pub(super) fn sort(&mut self, order: SortOrder) {
-        let names = &self.names;
+    /// Returns the positions of the entries in an order: folders first. Entries of equal size or date
+    /// are ordered by name, ascending in either direction.
+    pub(super) fn sorted(&self, order: SortOrder) -> Box<[u32]> {
+        let (names, table) = (&self.names, &self.table);
         let by_name = |one: &PackedEntry, other: &PackedEntry| -> Ordering {
             compare_names(one.name(names), other.name(names))
         };
-        self.table.sort_unstable_by(|one, other| {
+        // There are fewer entries than fit in 32 bits.
+        let mut positions: Box<[u32]> = (0..table.len() as u32).collect();
+        positions.sort_unstable_by(|&one, &other| {
+            let (one, other) = (&table[one as usize], &table[other as usize]);
             let (one_entry, other_entry) = (one.entry(names), other.entry(names));
             let by_key = match order.key {
                 SortKey::Name => by_name(one, other),
@@ -205,6 +215,7 @@ impl Entries {
             let by_kind = folders(one).cmp(&folders(other));
             by_kind.then(by_key).then_with(|| by_name(one, other))
         });
+        positions
     }
 
     pub(super) fn get(&self, at: usize) -> Option<DirEntry<'_>> {
@@ -255,6 +266,7 @@ impl PackedEntry {
 pub(super) mod tests {
     use std::ffi::OsStr;
     use std::fs;
+    use std::io;
     use std::mem::size_of;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
@@ -282,9 +294,20 @@ pub(super) mod tests {
             b"forbidden" => None,
             name => statat(&directory, name, AtFlags::empty()).ok(),
         };
-        let mut entries = Entries::read(&directory, dot_files, follow, |_| false)?;
-        entries.sort(SortOrder::default());
-        Ok(entries)
+        let entries = Entries::read(&directory, dot_files, follow, |_| false)?;
+        Ok(sorted(&entries, SortOrder::default()))
+    }
+
+    fn sorted(entries: &Entries, order: SortOrder) -> Entries {
+        let positions = entries.sorted(order);
+        Entries {
+            names: entries.names.clone(),
+            table: positions
+                .iter()
+                .map(|&at| entries.table[at as usize])
+                .collect(),
+            extent: entries.extent,
+        }
     }
 
     fn names(entries: &Entries) -> Vec<&[u8]> {
@@ -360,7 +383,7 @@ pub(super) mod tests {
 
     #[test]
     fn folders_sort_first_in_any_order() {
-        let mut entries = entries(&[
+        let entries = entries(&[
             (b"b", EntryKind::File, 1, 30),
             (b"pipe", EntryKind::Other, 9, UNKNOWN),
             (b"Z", EntryKind::Directory, 4096, 10),
@@ -377,7 +400,7 @@ pub(super) mod tests {
             ("sort=date&order=desc", "y Z b A10 a9 pipe"),
         ];
         for (query, expected) in table {
-            entries.sort(SortOrder::from_query(Some(query)));
+            let entries = sorted(&entries, SortOrder::from_query(Some(query)));
             let found = names(&entries).join(&b' ');
             assert!(found.eq_ignore_ascii_case(expected.as_bytes()), "{query}");
         }

@@ -2,8 +2,9 @@
 //!
 //! [`Entries`] holds a folder's entries compactly; a [`ListingRenderer`] renders them piece by
 //! piece, so that a folder of any size needs memory for its names and one piece, however slowly the
-//! client reads. Neither knows requests, sockets or threads. Reading a folder stats every entry on
-//! the disk, so it is to be done on a blocking thread.
+//! client reads. Several renderers share the entries of one folder ([`FolderEntries`]). None of them
+//! knows requests, sockets or threads. Reading a folder stats every entry on the disk, so it is to be
+//! done on a blocking thread.
 
 mod entries;
 mod html;
@@ -12,8 +13,13 @@ mod order;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 
+use super::root::OpenError;
+use crate::semaphore::SemaphorePermit;
+use entries::DirEntry;
 pub(super) use entries::Entries;
 pub(super) use html::{UploadForm, policy};
 pub(super) use order::SortOrder;
@@ -43,10 +49,50 @@ impl ListingFormat {
     }
 }
 
+/// The entries of one folder, shared by all listings of it that are made of them.
+#[derive(Debug)]
+pub(super) struct FolderEntries {
+    entries: Entries,
+    /// The positions of the entries in each order, once it was asked for.
+    sorted: [OnceLock<Box<[u32]>>; SortOrder::COUNT],
+    _held_until_the_end: SemaphorePermit,
+}
+
+/// The entries of a folder, or why there are none, for all requests that have waited for them.
+pub(super) type SharedListing = Result<Arc<FolderEntries>, Arc<ListingError>>;
+
+/// Why a folder cannot be listed.
+#[derive(Debug)]
+pub(super) enum ListingError {
+    Open(OpenError),
+    /// The listings that are being sent have too many entries.
+    TooManyEntries,
+}
+
+impl FolderEntries {
+    /// `permit` is held as long as the entries are in memory.
+    pub(super) fn new(entries: Entries, permit: SemaphorePermit) -> Self {
+        Self {
+            entries,
+            sorted: Default::default(),
+            _held_until_the_end: permit,
+        }
+    }
+
+    fn sorted(&self, order: SortOrder) -> &[u32] {
+        self.sorted[order.index()].get_or_init(|| self.entries.sorted(order))
+    }
+
+    /// Returns an entry by its position in an order.
+    fn get(&self, order: SortOrder, at: usize) -> Option<DirEntry<'_>> {
+        self.entries.get(*self.sorted(order).get(at)? as usize)
+    }
+}
+
 /// Renders the listing of one folder.
 #[derive(Debug)]
 pub(super) struct ListingRenderer {
-    entries: Entries,
+    folder: Arc<FolderEntries>,
     /// Decoded and normal, with a slash at both ends.
     path: Vec<u8>,
     order: SortOrder,
@@ -64,17 +110,18 @@ enum RenderPosition {
 }
 
 impl ListingRenderer {
-    /// `path` is decoded and normal, and ends with a slash; it is only displayed.
+    /// `path` is decoded and normal, and ends with a slash; it is only displayed. Sorts the entries,
+    /// unless they were sorted in this order before.
     pub(super) fn new(
-        mut entries: Entries,
+        folder: Arc<FolderEntries>,
         path: &[u8],
         order: SortOrder,
         format: ListingFormat,
         upload_form: UploadForm,
     ) -> Self {
-        entries.sort(order);
+        folder.sorted(order);
         Self {
-            entries,
+            folder,
             path: path.to_vec(),
             order,
             format,
@@ -103,13 +150,13 @@ impl ListingRenderer {
             RenderPosition::Start => {
                 match self.format {
                     ListingFormat::Html => {
-                        html::start(out, &self.entries, &self.path, self.order)?;
+                        html::start(out, &self.folder.entries, &self.path, self.order)?;
                     }
                     ListingFormat::Json => json::start(out),
                 }
                 RenderPosition::Entry(0)
             }
-            RenderPosition::Entry(at) => match self.entries.get(at) {
+            RenderPosition::Entry(at) => match self.folder.get(self.order, at) {
                 Some(entry) => {
                     match self.format {
                         ListingFormat::Html => html::entry(out, &entry, self.order)?,

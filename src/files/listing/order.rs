@@ -44,6 +44,14 @@ impl SortOrder {
         order
     }
 
+    /// The number of orders.
+    pub(super) const COUNT: usize = 6;
+
+    /// Returns the position of the order among all orders.
+    pub(super) fn index(self) -> usize {
+        2 * self.key as usize + self.direction as usize
+    }
+
     /// Returns the order as a query; `None` for the default.
     pub(super) fn to_query(self) -> Option<&'static str> {
         match (self.key, self.direction) {

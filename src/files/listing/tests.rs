@@ -13,6 +13,7 @@ use super::entries::tests::entries;
 use super::*;
 use crate::files::rules::DotFiles;
 use crate::http::target::Target;
+use crate::semaphore::Semaphore;
 
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;
@@ -64,6 +65,11 @@ fn render(mut listing: ListingRenderer) -> String {
     String::from_utf8(all).expect("a listing is UTF-8")
 }
 
+fn shared(entries: Entries) -> Arc<FolderEntries> {
+    let permit = Semaphore::new(0).try_acquire(0).expect("nothing");
+    Arc::new(FolderEntries::new(entries, permit))
+}
+
 fn listing(
     table: &[(&[u8], EntryKind, u64, i64)],
     path: &[u8],
@@ -72,7 +78,7 @@ fn listing(
 ) -> String {
     let order = SortOrder::from_query(Some(query));
     render(ListingRenderer::new(
-        entries(table),
+        shared(entries(table)),
         path,
         order,
         format,
@@ -214,7 +220,7 @@ fn folder_on_disk_is_rendered() -> io::Result<()> {
     let directory = OwnedFd::from(fs::File::open(folder.path())?);
     let entries = Entries::read(&directory, DotFiles::Hidden, |_| None, |_| false)?;
     let page = render(ListingRenderer::new(
-        entries,
+        shared(entries),
         b"/",
         SortOrder::default(),
         ListingFormat::Html,
@@ -453,9 +459,8 @@ fn truncated_listing_has_a_note() {
 fn upload_form_is_shown_only_with_uploads() {
     let page = |upload_form| {
         let order = SortOrder::default();
-        let entries = entries(&[]);
         render(ListingRenderer::new(
-            entries,
+            shared(entries(&[])),
             b"/a/",
             order,
             ListingFormat::Html,

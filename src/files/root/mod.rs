@@ -236,7 +236,7 @@ impl Root {
 
     /// False if every call on this file system may block, and the calling thread may not.
     pub(super) fn may_open_with(&self, blocking: Blocking) -> bool {
-        blocking == Blocking::Allowed || self.cached_lookups != CachedLookups::Remote
+        blocking != Blocking::Forbidden || self.cached_lookups != CachedLookups::Remote
     }
 
     /// Opens `path` from the kernel's memory. Mount points beneath the root are

@@ -7,7 +7,9 @@ use std::io;
 pub(in crate::files) enum Blocking {
     /// On an event loop.
     Forbidden,
-    /// On a thread of a blocking pool.
+    /// On a thread for short jobs: it may look up files and read small ones.
+    Short,
+    /// On a thread for long jobs.
     Allowed,
 }
 

@@ -49,7 +49,7 @@ impl UploadDestination<'_> {
                     conditional::evaluate_absent(self.fields)
                 }
                 Err(ServeError::Open(error)) => return Err(error.into()),
-                Err(ServeError::WouldBlock) => return Err(OpenError::WouldBlock.into()),
+                Err(ServeError::Postponed(_)) => return Err(OpenError::WouldBlock.into()),
             },
         };
         if precondition != Precondition::Proceed {

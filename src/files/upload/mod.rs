@@ -26,7 +26,7 @@ use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
 use crate::client_key::ClientKey;
 use crate::explain_log::{self, Escaped, explain};
-use crate::handler::{BodyPolicy, Outcome};
+use crate::handler::{BodyPolicy, DiskJob, Outcome};
 use crate::http::multipart_form::FormData;
 use crate::http::{Fields, Request, Response, negotiation, target as url};
 use destination::UploadDestination;
@@ -87,11 +87,21 @@ impl SiteFiles {
         };
         let content = request.reader();
         let site = Arc::clone(self);
+        let (is_streamed, device) = (
+            request.is_streamed(),
+            self.tree.device_of(request.path_bytes()),
+        );
         let request = request.clone().into_owned();
-        Outcome::blocking(move || {
+        let job = move || {
             let _held_until_the_end = slot;
             site.store(&request, content)
-        })
+        };
+        if is_streamed {
+            // It waits for the client as well.
+            Outcome::blocking(job)
+        } else {
+            Outcome::BlockingOnDisk(DiskJob::long(device, job))
+        }
     }
 
     fn store(&self, request: &Request<'_>, content: impl Read) -> Response {
@@ -119,7 +129,7 @@ impl SiteFiles {
     fn upload_request<'a>(
         &'a self,
         policy: &'a UploadPolicy,
-        snapshot: &'a RootSnapshot,
+        snapshot: &'a Arc<RootSnapshot>,
         request: &'a Request<'a>,
     ) -> UploadRequest<'a> {
         let lookup = Lookup {

@@ -9,9 +9,9 @@
 //! return cached data. Then the bytes that the thread has read are sent themselves, and are not kept
 //! while the client takes nothing.
 //!
-//! Each device has a few threads of its own, for these reads and for the jobs that look up files on
-//! it ([`Outcome::BlockingOnDisk`](crate::Outcome::BlockingOnDisk)): a device that hangs delays
-//! neither other devices nor anything that needs no disk.
+//! Each device has a few threads of its own, for these reads, for short jobs and for long ones
+//! ([`DiskJob`]): a device that hangs delays neither other devices nor anything that needs no disk, and
+//! a file is never looked up behind folders that are being listed.
 //!
 //! A probe that misses makes the kernel read the probed page only; the next probe would then wrongly
 //! report the range as resident. So a file that was once not resident is read by threads, every byte
@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::pool::{BlockingPool, QueueFull};
+use super::pool::{BlockingPool, PoolSize};
 use crate::body::FileRange;
 use crate::body::file_range::{Resident, Storage};
+use crate::handler::{DiskJob, JobLength};
 use crate::net::observe::report::QueueStats;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
 use crate::sync::Mutex;
@@ -52,8 +53,10 @@ const MAX_DEVICES: usize = 32;
 pub(crate) struct DiskPools {
     /// Read the files that are being sent.
     readers: Arc<DevicePools>,
-    /// Run the jobs that look up files.
-    jobs: Arc<DevicePools>,
+    /// Run short jobs, which look up files.
+    short_jobs: Arc<DevicePools>,
+    /// Run long jobs.
+    long_jobs: Arc<DevicePools>,
     /// Number of reads.
     reads: Arc<AtomicU64>,
 }
@@ -62,14 +65,13 @@ pub(crate) struct DiskPools {
 struct DevicePools {
     by_device: Mutex<HashMap<u64, BlockingPool>>,
     /// Of each pool.
-    max_threads: usize,
-    max_waiting: usize,
+    size: PoolSize,
 }
 
 /// Reads the load of the pools. Does not keep their threads running.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskPoolStats {
-    pools: [Weak<DevicePools>; 2],
+    pools: [Weak<DevicePools>; 3],
     reads: Arc<AtomicU64>,
 }
 
@@ -143,18 +145,20 @@ fn peek(file: &File, offset: u64) -> Result<usize, Errno> {
 }
 
 impl DiskPools {
-    /// `max_threads` and `max_waiting` are those of each device's pool for jobs.
-    pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
+    /// `jobs` is the size of each device's pool for short jobs. That for long jobs, which also need the
+    /// processor, has half of the threads.
+    pub(crate) fn new(jobs: PoolSize) -> Self {
         Self {
-            readers: DevicePools::new(READERS_PER_DEVICE, 0),
-            jobs: DevicePools::new(max_threads, max_waiting),
+            readers: DevicePools::new(PoolSize::shared(READERS_PER_DEVICE, 0)),
+            short_jobs: DevicePools::new(jobs),
+            long_jobs: DevicePools::new(PoolSize::shared(jobs.threads.div_ceil(2), jobs.waiting)),
             reads: Arc::default(),
         }
     }
 
     pub(crate) fn stats(&self) -> DiskPoolStats {
         DiskPoolStats {
-            pools: [Arc::downgrade(&self.readers), Arc::downgrade(&self.jobs)],
+            pools: [&self.readers, &self.short_jobs, &self.long_jobs].map(Arc::downgrade),
             reads: Arc::clone(&self.reads),
         }
     }
@@ -170,29 +174,33 @@ impl DiskPools {
         let pool = self.readers.of(range.device());
         let failed = reply_to.clone();
         let work = move || ExchangeEvent::FileRead(read(&range));
-        if pool.submit_unbounded(reply_to, work).is_err() {
+        if pool.submit_required(reply_to, work).is_err() {
             let error = io::Error::other("no thread to read it");
             failed.send(ExchangeEvent::FileRead(Err(error)));
         }
     }
 
-    /// Runs a job that waits for nothing but `device`; see [`BlockingPool::submit`].
+    /// Runs a job with `run` on a thread of its device; see [`BlockingPool::submit`].
     pub(crate) fn submit(
         &self,
-        device: u64,
+        job: DiskJob,
         reply_to: ReplyTo,
-        work: impl FnOnce() -> ExchangeEvent + Send + 'static,
-    ) -> Result<(), QueueFull> {
-        self.jobs.of(device).submit(reply_to, work)
+        run: impl FnOnce(DiskJob) -> Option<ExchangeEvent> + Send + 'static,
+    ) {
+        let pools = match job.length() {
+            JobLength::Short => &self.short_jobs,
+            JobLength::Long => &self.long_jobs,
+        };
+        let pool = pools.of(job.device());
+        pool.submit(reply_to, move || run(job));
     }
 }
 
 impl DevicePools {
-    fn new(max_threads: usize, max_waiting: usize) -> Arc<Self> {
+    fn new(size: PoolSize) -> Arc<Self> {
         Arc::new(Self {
             by_device: Mutex::default(),
-            max_threads,
-            max_waiting,
+            size,
         })
     }
 
@@ -203,7 +211,7 @@ impl DevicePools {
         } else {
             pools.keys().next().copied().unwrap_or(device)
         };
-        let new = || BlockingPool::new(self.max_threads, self.max_waiting);
+        let new = || BlockingPool::new(self.size);
         pools.entry(key).or_insert_with(new).clone()
     }
 }

@@ -11,7 +11,7 @@ use crate::http::{Body, Response};
 use crate::panics::drop_caught;
 use crate::semaphore::{Semaphore, SemaphorePermit};
 use disk::{DiskPoolStats, DiskPools};
-use pool::{BlockingPool, PoolStats};
+use pool::{Begins, BlockingPool, PoolSize, PoolStats};
 
 /// The thread pools of a server, which its workers share.
 #[derive(Clone)]
@@ -37,12 +37,18 @@ pub(crate) struct BlockingPoolStats {
 impl Pools {
     pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.limits;
+        let jobs = PoolSize::shared(config.helpers.get(), limits.max_waiting_jobs);
         Self {
-            jobs: BlockingPool::new(config.helpers.get(), limits.max_waiting_jobs),
-            // A thread that has returned its permit may not be back yet.
-            streams: BlockingPool::new(limits.max_streams, limits.max_streams),
+            jobs: BlockingPool::new(jobs),
+            streams: BlockingPool::new(PoolSize {
+                threads: limits.max_streams,
+                threads_per_client: limits.max_streams,
+                // A thread that has returned its permit may not be back yet.
+                waiting: limits.max_streams,
+                begins: Begins::Always,
+            }),
             stream_threads: Arc::new(Semaphore::new(limits.max_streams)),
-            disks: DiskPools::new(config.helpers.get(), limits.max_waiting_jobs),
+            disks: DiskPools::new(jobs),
         }
     }
 

@@ -1,11 +1,16 @@
 //! A thread pool for work that may block: a bounded queue, threads that are started when they are
 //! first needed, and results that are sent to the mailbox of a worker.
+//!
+//! Clients take turns, and one client occupies a part of the threads only. Work for an exchange that has
+//! ended is not begun. A job without a place in the queue gets a 503.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, MutexGuard};
 
+use crate::client_key::ClientKey;
+use crate::fair_queue::{FairQueue, QueueLimits};
+use crate::http::Response;
 use crate::net::observe::report::QueueStats;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
 use crate::panics::{Panicked, catch, drop_caught};
@@ -27,8 +32,8 @@ impl PoolStats {
     pub(crate) fn queue(&self) -> QueueStats {
         let queue = self.0.queue.lock();
         QueueStats {
-            waiting: queue.tasks.len(),
-            running: queue.running,
+            waiting: queue.tasks.waiting(),
+            running: queue.tasks.served(),
         }
     }
 }
@@ -39,27 +44,56 @@ impl fmt::Debug for PoolStats {
     }
 }
 
+/// The size of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolSize {
+    pub(crate) threads: usize,
+    /// Threads that the work of one client may occupy. Peers on Unix sockets are one client.
+    pub(crate) threads_per_client: usize,
+    /// Jobs that wait for a thread.
+    pub(crate) waiting: usize,
+    pub(crate) begins: Begins,
+}
+
+/// Whether a task is begun although its exchange has ended while it waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// It has a thread reserved, and learns of the end of its exchange as it does while it runs.
+    Always,
+    UnlessCancelled,
+}
+
+impl PoolSize {
+    /// A pool of which half of the threads are always left to other clients, except a single thread.
+    pub(crate) fn shared(threads: usize, waiting: usize) -> Self {
+        Self {
+            threads,
+            threads_per_client: threads.div_ceil(2),
+            waiting,
+            begins: Begins::UnlessCancelled,
+        }
+    }
+}
+
 struct Pool {
     queue: Mutex<Queue>,
     /// Notified when there is a task, and when the pool is closed.
     changed: Condvar,
     max_threads: usize,
-    max_waiting: usize,
+    begins: Begins,
 }
 
-#[derive(Default)]
 struct Queue {
-    tasks: VecDeque<Task>,
+    /// Peers on Unix sockets are one client.
+    tasks: FairQueue<Option<ClientKey>, Task>,
     threads: usize,
     /// Threads that wait for a task.
     idle: usize,
-    /// Tasks that a thread runs.
-    running: usize,
     closed: bool,
 }
 
 struct Task {
-    work: Box<dyn FnOnce() -> ExchangeEvent + Send>,
+    work: Box<dyn FnOnce() -> Option<ExchangeEvent> + Send>,
     reply_to: ReplyTo,
 }
 
@@ -73,17 +107,29 @@ impl Drop for PoolGuard {
     }
 }
 
-/// The queue is full, or no thread can be started.
+/// No thread can be started.
 #[derive(Debug)]
-pub(crate) struct QueueFull;
+pub(crate) struct NoThread;
 
 impl BlockingPool {
-    pub(crate) fn new(max_threads: usize, max_waiting: usize) -> Self {
+    pub(crate) fn new(size: PoolSize) -> Self {
+        let max = size.threads.saturating_add(size.waiting);
+        let limits = QueueLimits {
+            max,
+            // A full queue evicts from the client with the most jobs.
+            max_per_client: max,
+            max_served_per_client: size.threads_per_client,
+        };
         let pool = Arc::new(Pool {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                tasks: FairQueue::new(limits),
+                threads: 0,
+                idle: 0,
+                closed: false,
+            }),
             changed: Condvar::default(),
-            max_threads,
-            max_waiting,
+            max_threads: size.threads,
+            begins: size.begins,
         });
         Self {
             _guard: Arc::new(PoolGuard(Arc::clone(&pool))),
@@ -95,39 +141,67 @@ impl BlockingPool {
         PoolStats(Arc::clone(&self.pool))
     }
 
-    /// Runs `work` on a thread of the pool and sends its result to `reply_to`.
+    /// Runs `work` on a thread of the pool and sends its result to `reply_to`, if it has one. If the
+    /// queue is full or no thread can be started, a 503 is sent instead, or the newest job of a client
+    /// with more jobs gets the 503.
     ///
     /// If `work` panics, the connection is closed.
     pub(crate) fn submit(
         &self,
         reply_to: ReplyTo,
-        work: impl FnOnce() -> ExchangeEvent + Send + 'static,
-    ) -> Result<(), QueueFull> {
-        let queue = self.pool.queue.lock();
-        if queue.running + queue.tasks.len() >= self.pool.max_threads + self.pool.max_waiting {
-            drop(queue);
-            drop_caught(work, "helper threads: a job without a place in the queue");
-            return Err(QueueFull);
+        work: impl FnOnce() -> Option<ExchangeEvent> + Send + 'static,
+    ) {
+        let task = Task {
+            work: Box::new(work),
+            reply_to,
+        };
+        let mut queue = self.pool.queue.lock();
+        let mut cancelled = Vec::new();
+        if queue.tasks.is_full() {
+            cancelled = queue.tasks.take_if(|task| self.pool.skips(task));
         }
-        let work = Box::new(work);
-        self.enqueue(queue, Task { work, reply_to })
+        let rejected = if self.ensure_thread(&mut queue).is_ok() {
+            queue.tasks.push(task.reply_to.client, task)
+        } else {
+            Some(task)
+        };
+        self.wake_thread(queue);
+        for task in cancelled {
+            drop_caught(task, "helper threads: a cancelled job");
+        }
+        if let Some(Task { work, reply_to }) = rejected {
+            drop_caught(work, "helper threads: a job without a place in the queue");
+            let response = Response::unavailable("too many requests in progress; try again");
+            reply_to.send(ExchangeEvent::Response(response));
+        }
     }
 
     /// Like [`submit`](Self::submit), without a limit on the queue: for a response that has begun
     /// and cannot be rejected any more. An exchange has at most one such task at a time.
-    ///
-    /// An error means that no thread can be started.
-    pub(crate) fn submit_unbounded(
+    pub(crate) fn submit_required(
         &self,
         reply_to: ReplyTo,
         work: impl FnOnce() -> ExchangeEvent + Send + 'static,
-    ) -> Result<(), QueueFull> {
-        let work = Box::new(work);
-        self.enqueue(self.pool.queue.lock(), Task { work, reply_to })
+    ) -> Result<(), NoThread> {
+        let mut queue = self.pool.queue.lock();
+        if let Err(NoThread) = self.ensure_thread(&mut queue) {
+            drop(queue);
+            drop_caught(work, "helper threads: a job without a thread");
+            return Err(NoThread);
+        }
+        let task = Task {
+            work: Box::new(move || Some(work())),
+            reply_to,
+        };
+        queue.tasks.push_required(task.reply_to.client, task);
+        self.wake_thread(queue);
+        Ok(())
     }
 
-    fn enqueue(&self, mut queue: MutexGuard<'_, Queue>, task: Task) -> Result<(), QueueFull> {
-        if queue.idle <= queue.tasks.len() && queue.threads < self.pool.max_threads {
+    /// Starts a thread for one more task, unless there is an idle one or the pool is complete. An error
+    /// means that there is no thread at all.
+    fn ensure_thread(&self, queue: &mut Queue) -> Result<(), NoThread> {
+        if queue.idle <= queue.tasks.waiting() && queue.threads < self.pool.max_threads {
             let pool = Arc::clone(&self.pool);
             let thread = std::thread::Builder::new().name("helper".to_owned());
             match thread.spawn(move || pool.run_tasks()) {
@@ -136,41 +210,56 @@ impl BlockingPool {
             }
         }
         if queue.threads == 0 {
-            drop(queue);
-            drop_caught(task, "helper threads: a job without a thread");
-            return Err(QueueFull);
+            return Err(NoThread);
         }
-        queue.tasks.push_back(task);
+        Ok(())
+    }
+
+    fn wake_thread(&self, queue: MutexGuard<'_, Queue>) {
         drop(queue);
         self.pool.changed.notify_one();
-        Ok(())
     }
 }
 
 impl Pool {
+    /// Returns whether a task is not begun.
+    fn skips(&self, task: &Task) -> bool {
+        self.begins == Begins::UnlessCancelled && task.reply_to.cancelled.is_cancelled()
+    }
+
     fn run_tasks(&self) {
-        while let Some(Task { work, reply_to }) = self.next_task() {
-            // A thread outlives its tasks, whatever they do.
-            let event = catch(work).unwrap_or_else(|Panicked| {
-                let error = io::Error::other("a helper thread's job panicked");
-                ExchangeEvent::BodyChunk(Err(error))
-            });
+        while let Some((client, task)) = self.next_task() {
+            let reply_to = task.reply_to.clone();
+            let event = self.run_task(task);
             // Before the result is sent: its receiver may submit the next task at once.
-            self.queue.lock().running -= 1;
+            self.queue.lock().tasks.finish(client);
             // The result is dropped if the worker has ended.
-            if catch(|| reply_to.send(event)).is_err() {
+            if let Some(event) = event
+                && catch(|| reply_to.send(event)).is_err()
+            {
                 log::error!("helper threads: a response panicked when it was dropped");
             }
         }
     }
 
+    /// Returns the result of a task, unless it is skipped. A thread outlives its tasks, whatever they do.
+    fn run_task(&self, task: Task) -> Option<ExchangeEvent> {
+        if self.skips(&task) {
+            drop_caught(task, "helper threads: a cancelled job");
+            return None;
+        }
+        catch(task.work).unwrap_or_else(|Panicked| {
+            let error = io::Error::other("a helper thread's job panicked");
+            Some(ExchangeEvent::BodyChunk(Err(error)))
+        })
+    }
+
     /// Waits for a task; `None` when the pool is closed and the queue is empty.
-    fn next_task(&self) -> Option<Task> {
+    fn next_task(&self) -> Option<(Option<ClientKey>, Task)> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(task) = queue.tasks.pop_front() {
-                queue.running += 1;
-                return Some(task);
+            if let Some(next) = queue.tasks.pop() {
+                return Some(next);
             }
             if queue.closed {
                 return None;
@@ -183,58 +272,4 @@ impl Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use ::http::StatusCode;
-    use mio::{Events, Poll, Token};
-
-    use super::*;
-    use crate::http::Response;
-    use crate::net::event_loop::mailbox::Mailbox;
-    use crate::net::worker::message::WorkerMessage;
-    use crate::proto::exchange::ExchangeId;
-    use crate::sync::CancelFlag;
-
-    #[test]
-    fn queue_is_bounded_and_running_task_leaves_it() {
-        let mut poll = Poll::new().expect("a poll");
-        let mailbox = Mailbox::new(poll.registry(), Token(0)).expect("a mailbox");
-        let mailbox = Arc::new(mailbox);
-        let reply_to = |connection| ReplyTo {
-            mailbox: Arc::clone(&mailbox),
-            connection: Token(connection),
-            exchange: ExchangeId(1),
-            client: None,
-            cancelled: CancelFlag::default(),
-        };
-        let ok = || ExchangeEvent::Response(Response::new(StatusCode::OK));
-        let pool = BlockingPool::new(1, 2);
-        let (started, has_started) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let blocks = move || {
-            started.send(()).expect("the test waits");
-            let _ = released.recv();
-            ok()
-        };
-        pool.submit(reply_to(1), blocks).expect("room");
-        has_started.recv().expect("the task runs");
-        for connection in [2, 3] {
-            pool.submit(reply_to(connection), ok).expect("room");
-        }
-        assert!(pool.submit(reply_to(4), ok).is_err());
-        drop(release);
-        let mut replies = Vec::new();
-        let mut events = Events::with_capacity(1);
-        let mut messages = Vec::new();
-        while replies.len() < 3 {
-            poll.poll(&mut events, None).expect("an event");
-            mailbox.take(&mut messages);
-            replies.extend(messages.drain(..).map(|message| match message {
-                WorkerMessage::Exchange { connection, .. } => connection.0,
-                other => panic!("{other:?}"),
-            }));
-        }
-        assert_eq!(replies, [1, 2, 3]);
-    }
-}
+mod tests;

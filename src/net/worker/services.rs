@@ -13,10 +13,10 @@ use crate::access_log::LogSender;
 use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
 use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
-use crate::handler::{BodyPolicy, Handler, Job, Outcome, ResponderContext, Settled};
+use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContext, Settled};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
-use crate::net::blocking::pool::{BlockingPool, QueueFull};
+use crate::net::blocking::pool::BlockingPool;
 use crate::net::blocking::{Pools, body_writer, too_many_streams};
 use crate::net::connection::Services;
 use crate::panics::{Panicked, catch, drop_caught};
@@ -146,12 +146,12 @@ impl Services for WorkerServices<'_> {
         let submitted = match source {
             BodySource::Producer(producer) => {
                 let work = move || ExchangeEvent::BodyChunk(next_chunk(producer));
-                self.pools.jobs.submit_unbounded(reply_to, work)
+                self.pools.jobs.submit_required(reply_to, work)
             }
             BodySource::Writer(write) => {
                 let chunks = reply_to.clone();
                 let work = move || ExchangeEvent::BodyChunk(write_body(write, &chunks));
-                self.pools.streams.submit_unbounded(reply_to, work)
+                self.pools.streams.submit_required(reply_to, work)
             }
             BodySource::Waiting(taken) => {
                 // An error means that the writer's thread has ended, and it has sent the reason.
@@ -202,28 +202,32 @@ impl PendingReply {
         match settled {
             Settled::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
             Settled::Blocking(job) => {
-                let rejected = self.reply_to.clone();
                 let (thread, request) = (self.thread, self.request);
                 let work = move || {
                     let _until_the_end = thread;
-                    ExchangeEvent::Response(run(job, &request))
+                    Some(ExchangeEvent::Response(run(job, &request)))
                 };
-                let submitted = self.pool.submit(self.reply_to, work);
-                submitted.unwrap_or_else(|QueueFull| reject(&rejected));
+                self.pool.submit(self.reply_to, work);
             }
-            Settled::BlockingOnDisk(device, job) => {
-                let rejected = self.reply_to.clone();
-                let work = move || ExchangeEvent::Response(run(job, &self.request));
-                let submitted = self.disks.submit(device, self.reply_to, work);
-                submitted.unwrap_or_else(|QueueFull| reject(&rejected));
+            Settled::BlockingOnDisk(job) => {
+                let (disks, reply_to) = (self.disks.clone(), self.reply_to.clone());
+                disks.submit(job, reply_to, |job| self.run_on_disk(job));
             }
         }
     }
-}
 
-fn reject(reply_to: &ReplyTo) {
-    let response = Response::unavailable("too many requests in progress; try again");
-    reply_to.send(ExchangeEvent::Response(response));
+    /// Returns the response of a job, unless it has another outcome: that is delivered when it is there.
+    fn run_on_disk(self, job: DiskJob) -> Option<ExchangeEvent> {
+        let response = match catch(|| job.run()) {
+            Ok(Outcome::Ready(response)) => response,
+            Ok(outcome) => {
+                self.deliver(outcome);
+                return None;
+            }
+            Err(Panicked) => handler_panicked(&self.request),
+        };
+        Some(ExchangeEvent::Response(response))
+    }
 }
 
 fn run(job: Job, request: &str) -> Response {

@@ -24,15 +24,17 @@
 //!   else no TCP connection can be made. No TCP port can be bound: listeners are open already.
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
 //!   upgrade can start the next version; the program alone if it is in `/` or in the home folder.
-//! - To read the siblings of a root in a project within the home folder: `~/site/dist` is removed
-//!   and built again, so `~/site` is readable, but never the home folder itself.
+//! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
+//!   is readable, unless it is `/` or directly beneath it, a home folder, or a folder that programs and
+//!   users share (`/var/lib`).
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.
 //!
 //! Limitations: any other folder that is *replaced* by another of the same name becomes unreadable,
 //! and so does a target outside of these folders that a link is switched to; the log reports it and
-//! the previous one is served. A program executed by an upgrade inherits the sandbox: it reads
+//! the previous one is served until a restart. A folder for uploads that is replaced is readable and not
+//! writable until a restart. A program executed by an upgrade inherits the sandbox: it reads
 //! settings and passwords in the folders where they were. Landlock restricts neither UDP nor reading
 //! a file's name, size and times.
 
@@ -78,6 +80,17 @@ const COMMON: [&str; 7] = [
     "/etc/resolv.conf",
 ];
 
+/// Folders below the first level that many programs or users share.
+const SHARED: [&str; 7] = [
+    "/dev/shm",
+    "/run/user",
+    "/usr/local",
+    "/var/lib",
+    "/var/log",
+    "/var/spool",
+    "/var/tmp",
+];
+
 /// What the process may do after [`Sandbox::enter`].
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -88,6 +101,8 @@ pub(crate) struct Sandbox {
     readable: Vec<PathBuf>,
     /// For the banner.
     writable: Vec<PathBuf>,
+    /// The folders of roots that may be replaced. For the banner.
+    replaceable: Vec<PathBuf>,
 }
 
 /// The access that is allowed to a file, or beneath a folder.
@@ -138,6 +153,7 @@ impl Sandbox {
             outgoing_tcp: OutgoingTcp::Denied,
             readable: Vec::new(),
             writable: Vec::new(),
+            replaceable: Vec::new(),
         };
         for path in LIBRARIES {
             sandbox.allow(path, EXECUTE);
@@ -177,8 +193,9 @@ impl Sandbox {
             add_once(&mut self.readable, &path);
             self.allow(path, access);
         }
-        if let Some(project) = home_folder().and_then(|home| project(root, &home)) {
-            add_once(&mut self.readable, &project);
+        let home = home_folder().unwrap_or_else(|| PathBuf::from("/"));
+        if let Some(project) = project(root, &home) {
+            add_once(&mut self.replaceable, &project);
             self.allow(project, READ);
         }
     }
@@ -339,8 +356,14 @@ impl Sandbox {
             version if version < ABI::V4 => "; this kernel cannot restrict connecting",
             _ => "",
         };
+        let replaced = match (self.read_scope, &self.replaceable[..]) {
+            (ReadScope::Everywhere, _) | (_, []) => String::new(),
+            (ReadScope::ByRules, folders) => {
+                format!("; reads a replaced root in {}", list(folders))
+            }
+        };
         SandboxStatus::Enforced(format!(
-            "reads {reads}, writes {writes} (Landlock{limitation})"
+            "reads {reads}, writes {writes} (Landlock{limitation}){replaced}"
         ))
     }
 }
@@ -382,13 +405,17 @@ fn deployments(root: &Path) -> PathBuf {
     releases.unwrap_or_else(|| path.canonicalize().unwrap_or(path))
 }
 
-/// Returns the parent of a root that a build tool removes and creates again, if it is within the home
-/// folder and is not the home folder itself.
+/// Returns the parent of a root, which a build tool may remove and create again, if the parent belongs to
+/// one project; see the module's documentation.
 fn project(root: &Path, home: &Path) -> Option<PathBuf> {
-    let (root, home) = (root.canonicalize().ok()?, home.canonicalize().ok()?);
+    let root = root.canonicalize().ok()?;
     let folder = root.parent()?;
-    let is_project = home != Path::new("/") && folder != home && folder.starts_with(&home);
-    is_project.then(|| folder.to_owned())
+    let above = folder.parent()?;
+    let is_home =
+        home.canonicalize().is_ok_and(|home| folder == home) || above == Path::new("/home");
+    let is_shared =
+        above == Path::new("/") || SHARED.iter().any(|shared| folder == Path::new(shared));
+    (!is_home && !is_shared).then(|| folder.to_owned())
 }
 
 fn home_folder() -> Option<PathBuf> {

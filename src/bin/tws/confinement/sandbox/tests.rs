@@ -178,6 +178,15 @@ fn project_folder_is_allowed_but_not_home() {
     let of = |root: &str| project(&home.join(root), &home);
     assert_eq!(of("site/dist"), Some(home.join("site")));
     assert_eq!(of("site"), None);
+    // A project elsewhere.
+    let other = tempfile::tempdir().expect("a folder");
+    let other = other.path().canonicalize().expect("a folder");
+    fs::create_dir_all(other.join("site/dist")).expect("folders");
+    let project_elsewhere = project(&other.join("site/dist"), &home);
+    assert_eq!(project_elsewhere, Some(other.join("site")));
+    if Path::new("/var/lib/dpkg").is_dir() {
+        assert_eq!(project(Path::new("/var/lib/dpkg"), &home), None);
+    }
     assert_eq!(of(""), None);
     assert_eq!(project(Path::new("/usr/share"), &home), None);
     assert_eq!(project(Path::new("/usr/share"), Path::new("/")), None);
