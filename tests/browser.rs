@@ -137,7 +137,7 @@ fn sample_site() -> TwsProcess {
     TwsProcess::start(project, &["--access-log", "off"])
 }
 
-/// The cells of the admin page's only transfer; null if there is none.
+/// The cells of the admin page's only transfer; null without a transfer.
 const ROW: &str = "const row = document.querySelector('#transfers tr'); \
     return row && [...row.cells].map(cell => cell.innerText)";
 

@@ -355,8 +355,8 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     }
 }
 
-/// Returns the path by which this program was started: an upgrade executes the file that is there
-/// then. A symbolic link is kept, as it may lead to a new version by then.
+/// Returns the path by which this program was started: an upgrade executes the file that this
+/// path names at that time. A symbolic link is kept, as a deploy may switch it to a new version.
 fn program(first_argument: Option<OsString>) -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let typed = PathBuf::from(first_argument.unwrap_or_default());
