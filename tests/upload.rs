@@ -610,6 +610,18 @@ fn form_with_failed_files_reports_each_failure() {
             403,
         ),
         (&[("x", b"x")], "/", "Origin: null\r\n", 403),
+        (
+            &[("x", b"x")],
+            "/",
+            "Origin: null\r\nSec-Fetch-Site: none\r\nAuthorization: Basic YTpi\r\n",
+            403,
+        ),
+        (
+            &[("null", b"x")],
+            "/",
+            "Origin: null\r\nSec-Fetch-Site: same-origin\r\nAuthorization: Basic YTpi\r\n",
+            201,
+        ),
         (&[("x", b"x")], "/", "Sec-Fetch-Site: cross-site\r\n", 403),
         (
             &[("x", b"x")],
