@@ -72,7 +72,11 @@ impl SiteFiles {
             return self.upload_error(request, &error).into();
         }
         let Some(permit) = policy.concurrent.try_acquire(1) else {
-            return Response::unavailable("too many uploads in progress; try again").into();
+            let error = UploadError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many uploads in progress; try again",
+            );
+            return self.upload_error(request, &error).into();
         };
         let content = request.reader();
         let site = Arc::clone(self);
@@ -121,7 +125,7 @@ impl SiteFiles {
     }
 
     fn upload_error(&self, request: &Request<'_>, error: &UploadError) -> Response {
-        explain!("upload", "refused: {}", error.explanation);
+        explain!("upload", "refused: {error}");
         let mut response = error.response(negotiation::response_format(request.fields()));
         let rules = &self.tree.rules;
         rules.add_security_headers(response.headers_mut());
@@ -144,7 +148,7 @@ impl<'a> UploadRequest<'a> {
             UploadTarget::Form { folder, .. } => self.dry_run_form(folder),
         };
         if let Err(error) = result {
-            explain!("answer", "{}: {}", error.status, error.explanation);
+            explain!("answer", "{}: {error}", error.status);
         }
     }
 

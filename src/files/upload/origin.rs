@@ -25,10 +25,9 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
     // Origin and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
-        return Err(UploadError::forbidden(
-            "uploads from a page under this host name require a password (--auth-file); use an \
-             IP address or localhost",
-        ));
+        let explanation = "uploads from a page under this host name require a password";
+        let remedy = "require one with --auth-file, or use an IP address or localhost";
+        return Err(UploadError::forbidden(explanation).with_remedy(remedy));
     }
     Ok(())
 }
