@@ -238,6 +238,10 @@ impl Lookup<'_> {
         if self.blocking == Blocking::Forbidden {
             return Err(ServeError::WouldBlock);
         }
+        explain!(
+            "coding",
+            "not compressed: listings are sent while they are generated, in no content coding"
+        );
         let rules = &self.tree.rules;
         let path = self.path();
         let name = path.strip_prefix(b"/").unwrap_or(path);

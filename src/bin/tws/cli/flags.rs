@@ -79,8 +79,9 @@ pub(super) struct Flags {
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
-    /// Content codings to offer. auto compresses text on the fly, besides serving the .br, .zst and
-    /// .gz files that lie beside a file; sidecar serves only those.
+    /// Content codings to offer. auto compresses text, and binary types that become clearly
+    /// smaller, of 1 KiB to 1 MiB on the fly, besides serving the .br, .zst and .gz files that lie
+    /// beside a file; sidecar serves only those. Listings are never compressed.
     #[arg(long, value_name = "HOW", value_parser = one_of::<Compress>(Compress::VALUES), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
