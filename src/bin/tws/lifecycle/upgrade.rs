@@ -10,7 +10,6 @@
 //! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
 //! a single process are not passed on.
 
-use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +29,7 @@ use tws::{Error, Server, ServerHandle, ServerState};
 use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
+use crate::confinement::program_file;
 
 /// Set for the new process of an upgrade if the previous one has created its Unix sockets, which the new
 /// process then removes at its end.
@@ -163,7 +163,6 @@ impl Upgrade {
         sockets: SocketFiles,
         supervisor: Supervisor,
     ) -> Result<Self, Error> {
-        let program = program(std::env::args_os().next());
         let side_servers = [servers.admin, servers.redirect];
         let listeners = [Some(servers.main)]
             .into_iter()
@@ -171,7 +170,7 @@ impl Upgrade {
             .map(|server| server.map_or(Ok(Vec::new()), Server::listeners))
             .collect::<Result<_, _>>()?;
         let process = UpgradeProcess {
-            program: program.map_err(Error::system("find the file of this program"))?,
+            program: program_file::path(),
             main_server: servers.main.handle(),
             side_servers: side_servers
                 .into_iter()
@@ -355,27 +354,6 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     }
 }
 
-/// Returns the path by which this program was started: an upgrade executes the file that this
-/// path names at that time. A symbolic link is kept, as a deploy may switch it to a new version.
-fn program(first_argument: Option<OsString>) -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let typed = PathBuf::from(first_argument.unwrap_or_default());
-    let found = match typed.components().count() {
-        1 => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let folders: Vec<_> = std::env::split_paths(&path).collect();
-            folders
-                .into_iter()
-                .map(|folder| folder.join(&typed))
-                .find(|path| path.is_file())
-        }
-        _ => Some(typed),
-    };
-    let named = found.and_then(|path| std::path::absolute(path).ok());
-    let is_own = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == own);
-    Ok(named.filter(is_own).unwrap_or(own))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -405,18 +383,5 @@ mod tests {
         assert_eq!(address(&received), address(&listener));
         drop(sender);
         assert!(receive(&receiver).is_err());
-    }
-
-    #[test]
-    fn program_is_found_by_its_own_path() {
-        let own = std::env::current_exe().expect("a path");
-        for typed in [
-            None,
-            Some("cargo".into()),
-            Some("/bin/sh".into()),
-            Some(own.clone().into()),
-        ] {
-            assert_eq!(program(typed).expect("a path"), own);
-        }
     }
 }
