@@ -62,6 +62,7 @@ const LIBRARY_LEVELS: &Levels = &[
 /// The same for the binary.
 const BINARY_LEVELS: &Levels = &[
     ("cli", 0),
+    ("sync", 0),
     ("confinement", 10),
     ("terminal::addresses", 10),
     ("users", 20),

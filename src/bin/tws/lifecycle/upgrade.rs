@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{
@@ -30,6 +30,7 @@ use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
 use crate::confinement::program_file;
+use crate::sync::Mutex;
 
 /// Set for the new process of an upgrade if the previous one has created its Unix sockets, which the new
 /// process then removes at its end.
@@ -188,7 +189,7 @@ impl Upgrade {
 
     /// Starts an upgrade and returns at once.
     pub(crate) fn begin(&self) {
-        let mut state = self.process.state();
+        let mut state = self.process.state.lock();
         match std::mem::replace(&mut *state, UpgradeState::Upgrading(None)) {
             UpgradeState::Serving(listeners) => {
                 let process = Arc::clone(&self.process);
@@ -209,7 +210,7 @@ impl Upgrade {
 
     /// Cancels an upgrade that is in progress, and prevents others: this process shuts down.
     pub(crate) fn cancel(&self) {
-        let previous = std::mem::replace(&mut *self.process.state(), UpgradeState::Ending);
+        let previous = std::mem::replace(&mut *self.process.state.lock(), UpgradeState::Ending);
         if let UpgradeState::Upgrading(Some(mut child)) = previous {
             kill(&mut child);
         }
@@ -219,7 +220,7 @@ impl Upgrade {
 impl UpgradeProcess {
     fn run(&self, listeners: Vec<Vec<OwnedFd>>) {
         let ready = self.start(&listeners);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match (std::mem::replace(&mut *state, UpgradeState::Ending), ready) {
             (UpgradeState::Upgrading(Some(child)), Ok(Some(socket))) => {
                 // The rest takes time; signals are handled meanwhile.
@@ -266,7 +267,7 @@ impl UpgradeProcess {
         for name in PER_PROCESS_VARS {
             command.env_remove(name);
         }
-        match &mut *self.state() {
+        match &mut *self.state.lock() {
             UpgradeState::Upgrading(child) => *child = Some(command.spawn()?),
             UpgradeState::Serving(_) | UpgradeState::Ending => return Ok(None),
         }
@@ -291,10 +292,6 @@ impl UpgradeProcess {
             server.wait_for(ServerState::Ended, left);
         }
         self.main_server.shut_down();
-    }
-
-    fn state(&self) -> MutexGuard<'_, UpgradeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
