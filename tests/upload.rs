@@ -534,6 +534,35 @@ fn multipart_form_files_are_stored() {
     assert_eq!(response.text(), "201 Created\nstored: /e (1 bytes)\n");
 }
 
+/// Programs that write both names encode the plain one in their own ways.
+#[test]
+fn form_file_gets_its_extended_name() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    for (names, path) in [
+        (
+            r#"filename="=?utf-8?B?w7w=?="; filename*=utf-8''%C3%BC.txt"#,
+            "/%C3%BC.txt",
+        ),
+        (
+            r#"filename*=UTF-8''n%20e%20t; filename="net""#,
+            "/n%20e%20t",
+        ),
+        // Ill-formed, or a path: the rest of the checks apply as to any other name.
+        (r#"filename="plain"; filename*=utf-8''%FF"#, "/plain"),
+        (r#"filename="x"; filename*=utf-8''..%2F..%2Fup"#, "/up"),
+    ] {
+        let content = format!(
+            "--XyZ\r\nContent-Disposition: form-data; name=\"f\"; {names}\r\n\r\nx\r\n--XyZ--\r\n"
+        );
+        let fields = "Content-Type: multipart/form-data; boundary=XyZ\r\n";
+        let mut client = server.client();
+        let response = send(&mut client, "POST", "/", fields, content.as_bytes());
+        assert_eq!(response.status, 201, "{names}: {}", response.text());
+        assert_eq!(client.get(path).text(), "x", "{names}");
+    }
+}
+
 #[test]
 fn file_size_rlimit_is_413_and_server_continues() {
     use rustix::process::{Resource, Rlimit, prlimit};
@@ -684,7 +713,12 @@ fn failed_upload_shows_browsers_a_page_with_a_way_back() {
         ("/", "", &[("x", &[b'x'; 1000])], 413),
         ("/nothing/", "", &[("x", b"x")], 404),
         ("/old.txt", "", &[("x", b"x")], 409),
-        ("/", "Origin: http://elsewhere.test\r\n", &[("x", b"x")], 403),
+        (
+            "/",
+            "Origin: http://elsewhere.test\r\n",
+            &[("x", b"x")],
+            403,
+        ),
         ("/", "Origin: http://test\r\n", &[("x", b"x")], 403),
         ("/", "Origin: null\r\n", &[("x", b"x")], 403),
     ] {
@@ -700,7 +734,7 @@ fn failed_upload_shows_browsers_a_page_with_a_way_back() {
         let response = put(&server, path, &format!("{BROWSER}{fields}"), "x");
         assert_page(&response, status, &format!("{path} {fields}"));
     }
-    // The operator's own programs are told the remedy.
+    // Responses to other clients name the remedy.
     let plain = post(&server, "/", "", &[("old.txt", b"x")]);
     assert!(plain.text().contains("--upload-overwrite"));
 }
