@@ -157,7 +157,7 @@ fn create_private(path: &Path) -> Result<(), Error> {
         .open(path);
     match file {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::path("create the user database", path, error))
+            Err(Error::new_file("create the user database", path, error))
         }
         _ => Ok(()),
     }
