@@ -9,7 +9,7 @@ mod certificate;
 mod key_pair;
 mod pem;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -17,6 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::error::Error;
+use crate::sync::{Mutex, RwLock};
 use certificate::{FileStamps, ServerCertificate};
 
 pub use key_pair::KeyPair;
@@ -106,7 +107,7 @@ impl Tls {
     ///
     /// As [`open`](Self::open); the current certificates stay in use.
     pub fn reload(&self) -> Result<Reloaded, Error> {
-        let mut loaded = self.certificates.loaded();
+        let mut loaded = self.certificates.loaded.lock();
         let stamps = FileStamps::of(&loaded.pairs);
         if loaded.stamps == stamps && !loaded.failed {
             return Ok(Reloaded::Unchanged);
@@ -126,11 +127,11 @@ impl Tls {
     ///
     /// As [`open`](Self::open); the current certificates and their files stay in use.
     pub fn replace(&self, pairs: Vec<KeyPair>) -> Result<Reloaded, Error> {
-        if self.certificates.loaded().pairs == pairs {
+        if self.certificates.loaded.lock().pairs == pairs {
             return self.reload();
         }
         let (loaded, certificates) = open(pairs)?;
-        *self.certificates.loaded() = loaded;
+        *self.certificates.loaded.lock() = loaded;
         self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
     }
@@ -139,7 +140,7 @@ impl Tls {
     /// change.
     pub(crate) fn reload_if_changed(&self) -> Result<Reloaded, Error> {
         let is_unchanged = {
-            let loaded = self.certificates.loaded();
+            let loaded = self.certificates.loaded.lock();
             loaded.stamps == FileStamps::of(&loaded.pairs)
         };
         if is_unchanged {
@@ -159,7 +160,7 @@ impl Tls {
     /// of the machine can read.
     pub fn warnings(&self) -> Vec<String> {
         let current = self.certificates.current();
-        let loaded = self.certificates.loaded();
+        let loaded = self.certificates.loaded.lock();
         let files = loaded.pairs.iter();
         let mut warnings: Vec<_> = files
             .filter_map(certificate::world_readable_key_warning)
@@ -210,18 +211,12 @@ struct LoadedFiles {
 }
 
 impl Certificates {
-    fn loaded(&self) -> MutexGuard<'_, LoadedFiles> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn current(&self) -> Arc<[ServerCertificate]> {
-        let current = self.current.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     fn replace(&self, certificates: Arc<[ServerCertificate]>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = certificates;
+        *self.current.write() = certificates;
     }
 }
 
