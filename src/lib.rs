@@ -242,13 +242,15 @@ pub mod observe {
     pub use crate::net::observe::histogram::Histogram;
     pub use crate::net::observe::observer::Observer;
     pub use crate::net::observe::report::{
-        Activities, BlockedOn, Direction, QueueStats, ServerReport, ServerTotals, Transfer,
-        TransferId,
+        Activities, BlockedOn, Direction, Http2Report, Http2Totals, QueueStats, ServerReport,
+        ServerTotals, Transfer, TransferId,
     };
 }
 
 pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
-pub use config::{Config, Endpoint, ForwardedField, Limits, Networks, ProxyProtocol, Timeouts};
+pub use config::{
+    Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
+};
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;

@@ -16,6 +16,10 @@ mod failures;
 mod fair_jobs;
 mod handlers;
 mod host_names;
+mod http2;
+mod http2_limits;
+#[cfg(feature = "tls")]
+mod http2_tls;
 mod interop_clients;
 mod isolation;
 mod listeners;

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair as Key};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 use tws::{Config, KeyPair, ProxyProtocol, Reloaded, Request, Response, Server, StaticFiles, Tls};
 
@@ -68,15 +71,28 @@ impl CertificateAuthority {
 
     /// Returns the configuration of a client that trusts this authority.
     pub(crate) fn client(&self) -> ClientConfig {
+        self.client_with(rustls::DEFAULT_VERSIONS, &[])
+    }
+
+    /// As [`client`](Self::client), with these versions of TLS, and offering these protocols.
+    pub(crate) fn client_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        protocols: &[&str],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.issuer.der().clone())
             .expect("add root certificate");
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
             .expect("supported TLS versions")
             .with_root_certificates(roots)
-            .with_no_client_auth()
+            .with_no_client_auth();
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
+        config
     }
 }
 
@@ -90,6 +106,24 @@ impl TlsClient {
         config: &Arc<ClientConfig>,
     ) -> io::Result<Self> {
         Self::on(TcpStream::connect(address)?, name, config)
+    }
+
+    /// Connects, sends `header`, and begins the handshake then.
+    pub(crate) fn connect_after(
+        header: &str,
+        address: SocketAddr,
+        name: &str,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.write_all(header.as_bytes())?;
+        Self::on(socket, name, config)
+    }
+
+    /// Sends bytes, and returns the head and the body of the response.
+    pub(crate) fn exchange(&mut self, request: &str) -> (String, Vec<u8>) {
+        self.send(request);
+        self.response()
     }
 
     fn on(socket: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::failures::{MIB, sample_folder};
-use crate::support::load::{WrkLoad, load};
+use crate::support::load::{WrkLoad, http2_load, load};
 use crate::support::upgradable_process::UpgradableProcess;
 use crate::support::{Client, Program, eventually, install};
 
@@ -55,6 +55,32 @@ fn upgrades_under_load_fail_no_request() {
     server.signal(Signal::TERM);
     eventually!(|| TcpStream::connect(server.address).is_err());
     // All processes wrote to one log, which contains every request.
+    let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
+    let requests = done.load(Ordering::Relaxed);
+    let log = folder.path().join("access.log");
+    eventually!(|| lines(fs::read_to_string(&log).expect("read log")) == requests);
+}
+
+/// A client that has read GOAWAY opens its next stream on another connection; those that it has opened
+/// before are answered (RFC 9113 §6.8).
+#[test]
+fn upgrades_under_http2_load_fail_no_request() {
+    let (_programs, folder, mut command) = replaceable();
+    command.arg("--http2=all");
+    let mut server = UpgradableProcess::start(command);
+    let (over, done) = (Arc::default(), Arc::default());
+    let clients = http2_load(server.address, &over, &done);
+    for _ in 0..5 {
+        let before = done.load(Ordering::Relaxed);
+        server.upgrade();
+        eventually!(|| done.load(Ordering::Relaxed) > before + 50);
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no request fails");
+    }
+    server.signal(Signal::TERM);
+    eventually!(|| TcpStream::connect(server.address).is_err());
     let lines = |log: String| log.lines().filter(|line| line.contains("/a.txt")).count();
     let requests = done.load(Ordering::Relaxed);
     let log = folder.path().join("access.log");

@@ -84,6 +84,7 @@ pub(super) fn render(sources: &Sources) -> String {
     responses(&mut out, sources);
     connections(&mut out, sources, &report);
     transfers(&mut out, &report);
+    http2(&mut out, sources, &report);
     threads(&mut out, sources, &report);
     files(&mut out, sources);
     process(&mut out, sources);
@@ -194,6 +195,45 @@ fn transfers(out: &mut MetricsWriter, report: &ServerReport) {
             let labels = [("direction", way), ("blocked_on", what)];
             out.sample(name, &labels, matching.count());
         }
+    }
+}
+
+fn http2(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport) {
+    out.single(
+        "tws_http2_connections",
+        MetricType::Gauge,
+        "Open HTTP/2 connections.",
+        report.http2.connections,
+    );
+    out.single(
+        "tws_http2_streams",
+        MetricType::Gauge,
+        "Open streams on HTTP/2 connections.",
+        report.http2.streams,
+    );
+    let totals = sources.observer.totals().http2;
+    let name = "tws_http2_resets_total";
+    out.family(
+        name,
+        MetricType::Counter,
+        "HTTP/2 streams reset by error code, received from clients or sent to them.",
+    );
+    for (direction, counts) in [
+        ("received", &totals.resets_received),
+        ("sent", &totals.resets_sent),
+    ] {
+        for (code, count) in counts {
+            out.sample(name, &[("direction", direction), ("code", code)], count);
+        }
+    }
+    let name = "tws_http2_floods_total";
+    out.family(
+        name,
+        MetricType::Counter,
+        "HTTP/2 connections closed because their client exceeded a limit, by the limit.",
+    );
+    for (limit, count) in &totals.floods {
+        out.sample(name, &[("limit", limit)], count);
     }
 }
 

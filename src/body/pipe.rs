@@ -55,7 +55,10 @@ enum PipeEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writer {
     Writing,
-    WaitingForRoom,
+    /// Until at most this many bytes are left to be read.
+    Waiting {
+        wake_at: usize,
+    },
 }
 
 /// The writing end of a pipe, for the connection. If it is dropped before the end of the body, reading
@@ -131,9 +134,24 @@ impl BodyWriter {
     pub(crate) fn has_room(&self) -> bool {
         let mut state = self.pipe.state.lock();
         if state.bytes.len() >= PIPE_BYTES {
-            state.writer = Writer::WaitingForRoom;
+            // Not for every byte: a wake-up should be worth a read.
+            let wake_at = PIPE_BYTES / 2;
+            state.writer = Writer::Waiting { wake_at };
         }
         state.writer == Writer::Writing
+    }
+
+    /// Returns how many bytes have not been read. If they are more than `wake_at`, the connection is
+    /// woken when only so many are left.
+    pub(crate) fn unread(&self, wake_at: usize) -> usize {
+        let mut state = self.pipe.state.lock();
+        let unread = state.bytes.len();
+        state.writer = if unread > wake_at {
+            Writer::Waiting { wake_at }
+        } else {
+            Writer::Writing
+        };
+        unread
     }
 
     pub(crate) fn push(&self, bytes: &[u8]) {
@@ -178,8 +196,9 @@ impl Pipe {
         loop {
             if !state.bytes.is_empty() {
                 let count = state.bytes.read(buffer)?;
-                // Not for every byte: a wake-up should be worth a read.
-                if state.writer == Writer::WaitingForRoom && state.bytes.len() <= PIPE_BYTES / 2 {
+                if let Writer::Waiting { wake_at } = state.writer
+                    && state.bytes.len() <= wake_at
+                {
                     state.writer = Writer::Writing;
                     drop(state);
                     (self.wake)();
@@ -257,6 +276,25 @@ mod tests {
         assert!(writer.has_room());
         reader.read_exact(&mut buffer).expect("bytes");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn connection_is_woken_when_as_few_bytes_are_left_as_it_waits_for() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let writer = BodyWriter::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut reader = writer.reader_handle().reader();
+        writer.push(b"abcdef");
+        assert_eq!(writer.unread(6), 6);
+        reader.read_exact(&mut [0]).expect("a byte");
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
+        assert_eq!(writer.unread(3), 5);
+        for (left, wakes) in [(4, 0), (3, 1), (2, 1)] {
+            reader.read_exact(&mut [0]).expect("a byte");
+            assert_eq!(woken.load(Ordering::Relaxed), wakes, "{left}");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// The field in which trusted proxies name the client.
     pub forwarded_field: ForwardedField,
+    /// The connections on which HTTP/2 is spoken.
+    pub http2: Http2,
     /// Limits of memory and counts.
     pub limits: Limits,
     /// Limits of waiting times.
@@ -62,6 +64,7 @@ impl Default for Config {
             helpers: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
             trusted_proxies: Networks::default(),
             forwarded_field: ForwardedField::default(),
+            http2: Http2::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
@@ -92,6 +95,37 @@ impl FromStr for ForwardedField {
             _ => Err(format!(
                 "must be x-forwarded-for or forwarded (got {text:?})"
             )),
+        }
+    }
+}
+
+/// The connections on which HTTP/2 (RFC 9113) is spoken, beside HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// None. A client that begins HTTP/2 gets a 505.
+    Off,
+    /// TLS connections whose client selects it (ALPN, RFC 7301). Browsers speak HTTP/2 over TLS only.
+    #[default]
+    Tls,
+    /// Those, and connections without TLS whose client begins with HTTP/2 (RFC 9113 §3.3): proxies and
+    /// load balancers that know that the server speaks it.
+    All,
+}
+
+impl Http2 {
+    /// The keywords.
+    pub const VALUES: &[&str] = &["off", "tls", "all"];
+}
+
+impl FromStr for Http2 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "tls" => Ok(Self::Tls),
+            "all" => Ok(Self::All),
+            _ => Err(format!("must be off, tls or all (got {text:?})")),
         }
     }
 }
@@ -183,6 +217,9 @@ pub struct Limits {
     /// Bytes that are read and discarded after the last response of a connection, so that the client
     /// receives the response and not a reset (RFC 9112 §9.6).
     pub max_linger_bytes: u64,
+    /// Concurrent requests on one HTTP/2 connection; a further one is refused, and its client sends it
+    /// again later. RFC 9113 §6.5.2 recommends at least 100, which h2o and HAProxy have, too.
+    pub h2_max_streams: u32,
 }
 
 impl Default for Limits {
@@ -202,6 +239,7 @@ impl Default for Limits {
             max_waiting_jobs: 1024,
             max_streams: 256,
             max_linger_bytes: 64 * 1024 * 1024,
+            h2_max_streams: 100,
         }
     }
 }
@@ -246,6 +284,9 @@ pub struct Timeouts {
     /// The time that a connection may be idle, before its first request or between two. After it the
     /// connection is closed without a response. Announced to clients as `Keep-Alive: timeout=`.
     pub keep_alive: Duration,
+    /// As [`keep_alive`](Self::keep_alive), for HTTP/2 connections. A browser has only one of them for
+    /// all its requests, and a new one costs a TLS handshake. nginx has 60 s, h2o 10 s.
+    pub keep_alive_h2: Duration,
     /// How long a connection without a request is not closed to make room for others or because the
     /// server shuts down: since it was accepted, or since its last response. Its next request may
     /// already be in transit, and closing would lose it. To make room, connections with a part of a
@@ -272,6 +313,7 @@ impl Default for Timeouts {
             send: Duration::from_secs(30),
             min_rate_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
+            keep_alive_h2: Duration::from_secs(60),
             idle_grace: Duration::from_millis(500),
             half_closed: Duration::from_secs(10),
             linger: Duration::from_secs(5),

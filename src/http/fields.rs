@@ -80,3 +80,13 @@ impl<'a> Fields<'a> {
         Fields::new(&self.bytes, &self.spans)
     }
 }
+
+/// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.
+pub(crate) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Returns whether the byte may be part of a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).
+pub(crate) fn is_field_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
+}

@@ -1,4 +1,4 @@
-//! Host names that no other site can have: the check against DNS rebinding.
+//! Authorities, and host names that no other site can have: the check against DNS rebinding.
 //!
 //! A web page can let the name of its own site resolve to 127.0.0.1. Browsers then treat the responses
 //! of a server on this machine as belonging to that site, whose scripts can read them. The Host field
@@ -16,6 +16,33 @@ pub(crate) fn is_local(host: &str) -> bool {
     v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
         || host.parse::<Ipv4Addr>().is_ok()
         || last_label.eq_ignore_ascii_case("localhost")
+}
+
+/// Returns whether the bytes are `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
+        _ => (bytes, &b""[..]),
+    };
+    let literal = host
+        .strip_prefix(b"[")
+        .and_then(|host| host.strip_suffix(b"]"));
+    let is_host = match literal {
+        Some(address) => address
+            .iter()
+            .all(|byte| *byte == b':' || is_name_char(byte)),
+        None => host.iter().all(is_name_char),
+    };
+    is_host && port.iter().all(u8::is_ascii_digit)
+}
+
+fn is_name_char(byte: &u8) -> bool {
+    matches!(
+        byte,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
+        | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
+        | b'*' | b'+' | b',' | b';' | b'=' | b'%'
+    )
 }
 
 #[cfg(test)]
@@ -49,6 +76,38 @@ mod tests {
             "1",
         ] {
             assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn authority_is_host_and_optional_port() {
+        for valid in [
+            "",
+            "a.test",
+            "a.test:80",
+            "a.test:",
+            "[::1]",
+            "[::1]:8080",
+            "a_b-c~%41",
+            "192.0.2.1:1",
+        ] {
+            assert!(is_authority(valid.as_bytes()), "{valid:?}");
+        }
+        for malformed in [
+            "[::1",
+            "::1]",
+            "::1",
+            "a:b:c",
+            "a.test:80x",
+            "a.test:-1",
+            "a@b",
+            "a b",
+            "a/b",
+            "[a]b",
+            "[[::1]]",
+            "a[::1]",
+        ] {
+            assert!(!is_authority(malformed.as_bytes()), "{malformed:?}");
         }
     }
 }

@@ -51,13 +51,30 @@ struct ExtendedFields {
 pub(crate) struct PreparedFields {
     fields: HeaderMap,
     wire: Vec<u8>,
+    /// The encoding for HTTP/2, made on first use.
+    block: OnceLock<Box<[u8]>>,
 }
+
+/// Appends the encoding of one field, name and value, for HTTP/2.
+pub(crate) type EncodeField = fn(&[u8], &[u8], &mut Vec<u8>);
 
 impl PreparedFields {
     pub(crate) fn new(fields: HeaderMap) -> Arc<Self> {
         let mut wire = Vec::new();
         render(&fields, &mut wire);
-        Arc::new(Self { fields, wire })
+        Arc::new(Self {
+            fields,
+            wire,
+            block: OnceLock::new(),
+        })
+    }
+
+    fn block(&self, encode: EncodeField) -> &[u8] {
+        self.block.get_or_init(|| {
+            let mut block = Vec::new();
+            encode_fields(&self.fields, encode, &mut block);
+            block.into()
+        })
     }
 }
 
@@ -96,9 +113,18 @@ fn render(fields: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the fields as [`render`] does, in the encoding of HTTP/2.
+fn encode_fields(fields: &HeaderMap, encode: EncodeField, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        if !is_connection_field(name) {
+            encode(name.as_str().as_bytes(), value.as_bytes(), out);
+        }
+    }
+}
+
 fn is_connection_field(name: &HeaderName) -> bool {
     [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || name.as_str() == "keep-alive"
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// Appends one field line. The `http` crate keeps names in lower case; they are sent as RFCs
@@ -296,6 +322,32 @@ impl Response {
                 let (name, value) = &extended.more;
                 push_field(out, name.as_str(), value.as_bytes());
             }
+        }
+    }
+
+    /// Appends the fields in the encoding of HTTP/2, which `encode` is for one field. Those of shared
+    /// fields are encoded once.
+    pub(crate) fn encode_fields(&self, encode: EncodeField, out: &mut Vec<u8>) {
+        match &self.fields {
+            ResponseFields::Own(fields) => encode_fields(fields, encode, out),
+            ResponseFields::Prepared(prepared) => out.extend_from_slice(prepared.block(encode)),
+            ResponseFields::Extended(extended) => {
+                out.extend_from_slice(extended.prepared.block(encode));
+                let (name, value) = &extended.more;
+                encode(name.as_str().as_bytes(), value.as_bytes(), out);
+            }
+        }
+    }
+
+    /// Returns the first value of a header field, without building a map of shared fields.
+    pub(crate) fn field(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        match &self.fields {
+            ResponseFields::Own(fields) => fields.get(name),
+            ResponseFields::Prepared(prepared) => prepared.fields.get(name),
+            ResponseFields::Extended(extended) => match &extended.more {
+                (more, value) if more == name => Some(value),
+                _ => extended.prepared.fields.get(name),
+            },
         }
     }
 

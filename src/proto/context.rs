@@ -1,10 +1,12 @@
 //! What an event loop lends to the machine of the connection that it is driving: the time, the
 //! limits, and memory that is reused.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::http2_stats::Http2Stats;
 use super::request_head::RequestHead;
-use crate::config::{Config, ForwardedField, Limits, Networks, Timeouts};
+use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
 use crate::http::Fields;
 use crate::http::date::DateField;
 use crate::http::forwarded::ClientInfo;
@@ -14,6 +16,8 @@ use crate::http::forwarded::ClientInfo;
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) http2: Http2,
+    pub(crate) http2_stats: Arc<Http2Stats>,
     /// How long a slow client may be below the minimum rate at first.
     pub(crate) min_rate_grace: Duration,
     /// How long a connection without a request is neither evicted nor closed for shutdown.
@@ -30,6 +34,9 @@ pub(crate) struct Context {
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
+    /// The bytes that the positions in `head` refer to, if they are in no buffer of the machine: the
+    /// decoded fields of an HTTP/2 request.
+    pub(crate) head_bytes: Vec<u8>,
 }
 
 /// The proxies whose forwarding fields are trusted, and which field they send.
@@ -86,6 +93,8 @@ impl Context {
         Self {
             limits: config.limits.clone(),
             proxies: TrustedProxies::of(config),
+            http2: config.http2,
+            http2_stats: Arc::default(),
             min_rate_grace: config.timeouts.min_rate_grace,
             idle_grace: config.timeouts.idle_grace,
             now: clock(),
@@ -96,6 +105,7 @@ impl Context {
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
+            head_bytes: Vec::new(),
         }
     }
 

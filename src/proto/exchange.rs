@@ -19,6 +19,14 @@ pub(crate) enum BodyMode {
     Streamed { max: u64, writer: BodyWriter },
 }
 
+/// How much of the response is sent (RFC 9110 §9.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendBody {
+    Yes,
+    /// The request was a HEAD.
+    HeadOnly,
+}
+
 /// What is kept of a request for the record of its exchange.
 #[derive(Debug)]
 pub(crate) struct RequestInfo {

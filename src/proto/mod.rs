@@ -3,11 +3,16 @@
 pub(crate) mod body_sender;
 pub(crate) mod context;
 pub(crate) mod exchange;
+pub(crate) mod file_read;
 pub(crate) mod h1;
+pub(crate) mod h2;
+pub(crate) mod http2_stats;
+pub(crate) mod inbox;
 pub(crate) mod min_rate;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod request_head;
+pub(crate) mod request_rules;
 pub(crate) mod segment;
 pub(crate) mod transfer;
 pub(crate) mod wait;
@@ -17,6 +22,9 @@ use self::record::Record;
 use crate::body::FileRange;
 use crate::body::stream::BodySource;
 use crate::http::Rejection;
+
+/// The connection preface of an HTTP/2 client (RFC 9113 §3.4).
+pub(crate) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the driver of a protocol machine must do next. It borrows nothing: what an action is about,
 /// the machine lends when it is asked for it.
@@ -35,8 +43,16 @@ pub(crate) enum Action {
     Reject(ExchangeId, Rejection),
     /// Bring the beginning of the file range into memory and report the result, now or later.
     ProbeFile(ExchangeId, FileRange),
+    /// Read bytes of a file into the machine's buffer without waiting for a disk, and report the result
+    /// before the next action. After [`NotResident`](file_read::FileBytes::NotResident) the machine
+    /// returns [`ProbeFile`](Self::ProbeFile).
+    ReadFile(ExchangeId),
     /// Have the next chunk of a response body produced and report it, now or later.
     PullBody(ExchangeId, BodySource),
+    /// Nothing that is still to come for this exchange is of use: its client has cancelled it.
+    Cancel(ExchangeId),
+    /// Replace the machine by one for HTTP/2: the input begins with its preface.
+    Switch,
     /// Record this.
     Log(Record),
     /// Close the sending side of the transport.
@@ -48,6 +64,19 @@ pub(crate) enum Action {
     Close(CloseReason),
     /// Nothing, until something that was asked for is reported.
     Blocked,
+}
+
+/// What a machine may ask for. A machine with one exchange at a time ignores it: it asks for one thing
+/// only, and the driver waits until that is possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// The transport may have input. If false, the machine does not return [`Action::Read`].
+    pub(crate) readable: bool,
+    /// The transport may take output. If false, the machine does not return [`Action::Write`].
+    pub(crate) writable: bool,
+    /// How many bytes of large bodies may be added to the output. 0 leaves only what comes before the
+    /// large bodies of other connections: control frames, heads and small bodies.
+    pub(crate) max_bulk_bytes: usize,
 }
 
 /// Why a TCP connection ended.

@@ -3,19 +3,28 @@
 //! A machine of either protocol is asked for the [`next`](Protocol::next) action, lends what the
 //! action is about, and is told the result. Answers that arrive later name their exchange; those for
 //! an exchange that is over are dropped.
+//!
+//! The driver keeps the [`Wait`] of the connection as a whole. An HTTP/1.1 connection has no other, as
+//! it has one exchange at a time. An HTTP/2 machine has time limits for each stream besides.
 
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::context::Context;
 use super::exchange::{BodyMode, ExchangeId};
+use super::file_read::{FileBytes, FileRead};
 use super::h1;
+use super::h2::machine::{Authorities, Machine as Http2Machine};
 use super::segment::Segment;
 use super::transfer::TransferProgress;
-use super::{Action, CloseReason, Timer};
+use super::wait::Wait;
+use super::{Action, CloseReason, Ready, Timer};
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
+use crate::config::{Timeouts, UNIX_PEER};
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Request, Response};
 
@@ -23,6 +32,8 @@ use crate::http::{Request, Response};
 #[derive(Debug)]
 pub(crate) enum Protocol {
     H1(h1::machine::Machine),
+    /// Boxed, because an idle HTTP/1.1 connection must not pay for it.
+    H2(Box<Http2Machine>),
 }
 
 /// Delegates to the variant.
@@ -30,6 +41,7 @@ macro_rules! delegate {
     ($protocol:expr, $machine:ident => $call:expr) => {
         match $protocol {
             Protocol::H1($machine) => $call,
+            Protocol::H2($machine) => $call,
         }
     };
 }
@@ -40,9 +52,44 @@ impl Protocol {
         Self::H1(h1::machine::Machine::new(client))
     }
 
+    /// A connection whose client has selected HTTP/2 in the TLS handshake, with the authorities that
+    /// it may use the connection for, if they are known.
+    pub(crate) fn http2(
+        client: ClientInfo,
+        authorities: Option<Arc<dyn Authorities>>,
+        cx: &mut Context,
+    ) -> Self {
+        let machine = Http2Machine::new(client, cx);
+        Self::H2(Box::new(match authorities {
+            Some(authorities) => machine.with_authorities(authorities),
+            None => machine,
+        }))
+    }
+
+    /// Replaces the machine, for [`Action::Switch`].
+    pub(crate) fn switch_to_http2(&mut self, cx: &mut Context) {
+        let unused = ClientInfo::plain(UNIX_PEER);
+        match std::mem::replace(self, Self::http1(unused)) {
+            Self::H1(machine) => {
+                let (client, inbox) = machine.into_input();
+                let machine = Http2Machine::with_input(client, inbox, cx);
+                *self = Self::H2(Box::new(machine));
+            }
+            Self::H2(machine) => *self = Self::H2(machine),
+        }
+    }
+
+    /// Returns true if the connection has many exchanges at once.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
     /// What to do next.
-    pub(crate) fn next(&mut self, cx: &mut Context) -> Action {
-        delegate!(self, machine => machine.next(cx))
+    pub(crate) fn next(&mut self, ready: Ready, cx: &mut Context) -> Action {
+        match self {
+            Self::H1(machine) => machine.next(cx),
+            Self::H2(machine) => machine.next(ready, cx),
+        }
     }
 
     /// The buffer for [`Action::Read`]: append to it, within its capacity.
@@ -85,6 +132,16 @@ impl Protocol {
         delegate!(self, machine => machine.on_body_chunk(id, chunk, cx));
     }
 
+    /// The answer to a [`Action::Dispatch`], [`Action::PullBody`] or [`Action::ProbeFile`] does not come,
+    /// because the exchange is cancelled.
+    pub(crate) fn on_cancelled(&mut self, id: ExchangeId) {
+        match self {
+            // The exchange has ended.
+            Self::H1(_) => {}
+            Self::H2(machine) => machine.on_cancelled(id),
+        }
+    }
+
     /// The beginning of the file range that [`Action::ProbeFile`] named is in memory, or cannot be
     /// read.
     pub(crate) fn on_probed(
@@ -94,6 +151,21 @@ impl Protocol {
         cx: &mut Context,
     ) {
         delegate!(self, machine => machine.on_probed(id, resident, cx));
+    }
+
+    /// What to read, for [`Action::ReadFile`]; `None` if the last action was another one.
+    pub(crate) fn file_read(&mut self) -> Option<FileRead<'_>> {
+        match self {
+            Self::H1(_) => None,
+            Self::H2(machine) => machine.file_read(),
+        }
+    }
+
+    /// The result of the read of [`file_read`](Self::file_read).
+    pub(crate) fn on_file_bytes(&mut self, id: ExchangeId, bytes: FileBytes, cx: &mut Context) {
+        if let Self::H2(machine) = self {
+            machine.on_file_bytes(id, bytes, cx);
+        }
     }
 
     /// The first `count` bytes of the [`segment`](Self::segment) are sent.
@@ -111,9 +183,54 @@ impl Protocol {
         delegate!(self, machine => machine.on_pause());
     }
 
+    /// Returns when a time limit passes; `None` if there is none. `wait` is that of the connection as a
+    /// whole.
+    pub(crate) fn deadline(&self, wait: &Wait, timeouts: &Timeouts) -> Option<Instant> {
+        match self {
+            Self::H1(_) => wait.deadline(timeouts),
+            Self::H2(machine) => {
+                let of_connection = connection_deadline(wait, timeouts);
+                let both = of_connection.into_iter().chain(machine.deadline(timeouts));
+                both.min()
+            }
+        }
+    }
+
     /// A time limit has passed.
-    pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        delegate!(self, machine => machine.on_timeout(cx));
+    pub(crate) fn on_timeout(&mut self, wait: &Wait, timeouts: &Timeouts, cx: &mut Context) {
+        match self {
+            Self::H1(machine) => machine.on_timeout(cx),
+            Self::H2(machine) => {
+                let is_lost = match wait.timer() {
+                    // The peer takes nothing, or is gone.
+                    Timer::Send | Timer::HalfClosed => wait
+                        .deadline(timeouts)
+                        .is_some_and(|deadline| deadline <= cx.now),
+                    _ => false,
+                };
+                if is_lost {
+                    machine.on_lost(CloseReason::TimedOut);
+                } else {
+                    machine.on_timeout(timeouts, cx);
+                }
+            }
+        }
+    }
+
+    /// Excludes a time that was spent waiting for bandwidth from the time limits.
+    pub(crate) fn exclude_wait(&mut self, time: Duration) {
+        match self {
+            Self::H1(_) => {}
+            Self::H2(machine) => machine.exclude_wait(time),
+        }
+    }
+
+    /// Closes the idle connection to make room for others.
+    pub(crate) fn evict(&mut self) {
+        match self {
+            Self::H1(machine) => machine.on_lost(CloseReason::Evicted),
+            Self::H2(machine) => machine.evict(),
+        }
     }
 
     /// Ends the connection. Requests without a response are recorded as such.
@@ -136,6 +253,11 @@ impl Protocol {
     pub(crate) fn waiting_exchange(&self) -> ExchangeId {
         match self {
             Self::H1(machine) => machine.exchange_id(),
+            Self::H2(machine) => match machine.timer() {
+                Timer::KeepAlive => machine.last_exchange(),
+                // The peer owes something to the connection as a whole, not to one stream.
+                _ => ExchangeId(0),
+            },
         }
     }
 
@@ -143,6 +265,7 @@ impl Protocol {
     pub(crate) fn is_open(&self, id: ExchangeId) -> bool {
         match self {
             Self::H1(machine) => machine.exchange_id() == id,
+            Self::H2(machine) => machine.is_open(id),
         }
     }
 
@@ -154,6 +277,7 @@ impl Protocol {
                 let admitted = machine.is_admitted().then(|| machine.exchange_id());
                 admitted.into_iter().collect()
             }
+            Self::H2(machine) => machine.admitted(),
         }
     }
 
@@ -170,19 +294,34 @@ impl Protocol {
     /// The progress of the bodies that are being transferred, if they are large or streamed, and
     /// their exchanges are recorded.
     pub(crate) fn transfers(&self) -> impl Iterator<Item = (ExchangeId, TransferProgress<'_>)> {
+        let (h1, h2) = match self {
+            Self::H1(machine) => (Some(machine), None),
+            Self::H2(machine) => (None, Some(machine)),
+        };
+        let of_h1 = h1.and_then(|machine| Some((machine.exchange_id(), machine.transfer()?)));
+        let of_h2 = h2.into_iter().flat_map(|machine| machine.transfers());
+        of_h1.into_iter().chain(of_h2)
+    }
+
+    /// The number of streams that are open, on an HTTP/2 connection.
+    pub(crate) fn open_streams(&self) -> Option<usize> {
         match self {
-            Self::H1(machine) => {
-                let id = machine.exchange_id();
-                machine
-                    .transfer()
-                    .map(|progress| (id, progress))
-                    .into_iter()
-            }
+            Self::H1(_) => None,
+            Self::H2(machine) => Some(machine.open_streams()),
         }
     }
 
     /// Returns the buffers that hold nothing.
     pub(crate) fn release_buffers(&mut self, cx: &mut Context) {
         delegate!(self, machine => machine.release_buffers(cx));
+    }
+}
+
+/// Returns when the wait of an HTTP/2 connection as a whole ends.
+fn connection_deadline(wait: &Wait, timeouts: &Timeouts) -> Option<Instant> {
+    if wait.is_for_further_request() {
+        wait.since().checked_add(timeouts.keep_alive_h2)
+    } else {
+        wait.deadline(timeouts)
     }
 }

@@ -32,6 +32,29 @@ pub struct Record {
     pub outcome: Completion,
 }
 
+impl Record {
+    /// The record of an exchange that ends now; `status` is `None` if it ended without a response.
+    pub(crate) fn new(
+        info: RequestInfo,
+        status: Option<StatusCode>,
+        content_bytes: u64,
+        outcome: Completion,
+        now: Instant,
+    ) -> Self {
+        Self {
+            client_addr: info.peer,
+            user: info.user,
+            line: info.line,
+            referer: info.referer,
+            user_agent: info.user_agent,
+            status: status.unwrap_or(CLIENT_CLOSED_REQUEST),
+            content_bytes,
+            duration: now.saturating_duration_since(info.started),
+            outcome,
+        }
+    }
+}
+
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
@@ -120,20 +143,11 @@ impl InFlightRecord {
     pub(crate) fn into_record(self, sent: u64, now: Instant) -> Record {
         let (content_bytes, is_complete) = (self.body_bytes(sent), self.is_complete(sent));
         let status = self.response.map(|response| response.status);
-        Record {
-            client_addr: self.info.peer,
-            user: self.info.user,
-            line: self.info.line,
-            referer: self.info.referer,
-            user_agent: self.info.user_agent,
-            status: status.unwrap_or(CLIENT_CLOSED_REQUEST),
-            content_bytes,
-            duration: now.saturating_duration_since(self.info.started),
-            outcome: if is_complete {
-                Completion::Complete
-            } else {
-                Completion::Aborted
-            },
-        }
+        let outcome = if is_complete {
+            Completion::Complete
+        } else {
+            Completion::Aborted
+        };
+        Record::new(self.info, status, content_bytes, outcome, now)
     }
 }

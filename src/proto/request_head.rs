@@ -12,7 +12,7 @@ use crate::http::{FieldSpan, Fields, Request};
 /// connection's buffer, and one value is reused for request after request without an allocation.
 #[derive(Debug, Default)]
 pub(crate) struct RequestHead {
-    /// The length in bytes, including the empty line.
+    /// The length in bytes, with HTTP/1.1 including the empty line.
     pub(crate) len: usize,
     pub(crate) method: Method,
     pub(crate) version: Version,
@@ -26,6 +26,18 @@ pub(crate) struct RequestHead {
 pub(crate) enum Path {
     InHead(Range<u32>),
     Decoded(Vec<u8>),
+}
+
+impl Path {
+    /// The path of a target, which may be a part of the `head`.
+    pub(crate) fn new(path: Cow<'_, [u8]>, head: &[u8]) -> Self {
+        match path {
+            Cow::Borrowed(path) if head.as_ptr_range().contains(&path.as_ptr()) => {
+                Self::InHead(span_of(path, head))
+            }
+            path => Self::Decoded(path.into_owned()),
+        }
+    }
 }
 
 impl Default for Path {
@@ -51,4 +63,10 @@ impl RequestHead {
         let (method, fields) = (self.method.clone(), self.fields(bytes));
         Request::from_head(method, self.version, target, path, fields, client)
     }
+}
+
+/// The position of `part`, a slice of `whole`, in it.
+pub(crate) fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start as u32..(start + part.len()) as u32
 }

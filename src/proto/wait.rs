@@ -38,6 +38,17 @@ impl Wait {
         }
     }
 
+    /// The wait of an exchange that begins now.
+    pub(crate) fn new(timer: Timer, exchange: ExchangeId, cx: &Context) -> Self {
+        Self {
+            timer,
+            exchange,
+            since: cx.now,
+            budget: MinRateBudget::of(timer, cx),
+            in_flight: 0,
+        }
+    }
+
     pub(crate) fn timer(&self) -> Timer {
         self.timer
     }
@@ -82,6 +93,11 @@ impl Wait {
         self.since = since + time;
     }
 
+    /// Goes on with a wait that was interrupted, which was not the peer's fault.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// Updates the wait after the connection has run.
     ///
     /// A wait begins when it is for something else, or for another exchange. A wait for a request
@@ -97,13 +113,7 @@ impl Wait {
         cx: &Context,
     ) {
         if timer != self.timer || exchange != { self.exchange } {
-            *self = Self {
-                timer,
-                exchange,
-                since: cx.now,
-                budget: MinRateBudget::of(timer, cx),
-                in_flight: 0,
-            };
+            *self = Self::new(timer, exchange, cx);
         }
         match timer {
             Timer::Send => {
@@ -132,7 +142,7 @@ impl Wait {
     }
 
     /// The peer has sent or acknowledged bytes.
-    fn on_progress(&mut self, bytes: usize, cx: &Context) {
+    pub(crate) fn on_progress(&mut self, bytes: usize, cx: &Context) {
         let time = cx.now.saturating_duration_since(self.since);
         self.budget = { self.budget }.after(time, bytes, cx);
         self.since = cx.now;

@@ -186,7 +186,7 @@ impl ServerHandle {
     /// new limit keeps them. Returns at once.
     ///
     /// The server keeps its addresses, its port, the mode of its Unix sockets, the PROXY protocol,
-    /// its numbers of workers and helpers, [`max_waiting_jobs`](crate::Limits::max_waiting_jobs) and
+    /// [`http2`](crate::Config::http2), its numbers of workers and helpers, [`max_waiting_jobs`](crate::Limits::max_waiting_jobs) and
     /// [`max_streams`](crate::Limits::max_streams); those of `config` are ignored.
     ///
     /// # Errors

@@ -164,7 +164,7 @@ impl Server {
     /// Certificates whose files change are reloaded within a few seconds.
     #[cfg(feature = "tls")]
     pub fn with_tls(mut self, tls: Tls) -> Self {
-        self.policy = self.policy.with_tls(tls.config());
+        self.policy = self.policy.with_tls(tls.acceptor(self.config.http2));
         self.tls = Some(tls);
         self
     }

@@ -3,23 +3,28 @@
 //!
 //! Protocol versions and cipher suites are rustls's defaults: TLS 1.2 and 1.3, with forward secrecy and
 //! authenticated encryption only. Sessions are resumed with tickets (RFC 8446 §4.6.1, RFC 5077), whose
-//! keys exist in this process only and are rotated every six hours. The transport is in `net`.
+//! keys exist in this process only and are rotated every six hours. HTTP/2 is negotiated in the
+//! handshake (ALPN, RFC 7301). The transport is in `net`.
 
+mod acceptor;
 mod certificate;
 mod key_pair;
 mod pem;
+mod resolver;
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::ResolvesServerCert;
 
+use crate::config::Http2;
 use crate::error::Error;
 use crate::sync::{Mutex, RwLock};
 use certificate::{FileStamps, ServerCertificate};
+use resolver::{Certificates, LoadedFiles};
 
+pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
 pub use key_pair::KeyPair;
 
 /// The TLS configuration of a server. Clones share the certificates.
@@ -93,7 +98,6 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.ticketer = ring::Ticketer::new().map_err(failed)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             certificates,
             config: Arc::new(config),
@@ -169,8 +173,9 @@ impl Tls {
         warnings
     }
 
-    pub(crate) fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+    /// Returns what begins the sessions of a server.
+    pub(crate) fn acceptor(&self, http2: Http2) -> TlsAcceptor {
+        TlsAcceptor::new(&self.config, Arc::clone(&self.certificates), http2)
     }
 }
 
@@ -191,50 +196,4 @@ fn open(pairs: Vec<KeyPair>) -> Result<(LoadedFiles, Arc<[ServerCertificate]>), 
 
 fn read(pairs: &[KeyPair]) -> Result<Arc<[ServerCertificate]>, Error> {
     pairs.iter().map(ServerCertificate::read).collect()
-}
-
-/// The current certificates and the files they come from.
-#[derive(Debug)]
-struct Certificates {
-    loaded: Mutex<LoadedFiles>,
-    current: RwLock<Arc<[ServerCertificate]>>,
-}
-
-/// The files that were read last.
-#[derive(Debug, Default)]
-struct LoadedFiles {
-    /// Empty for a self-signed certificate, which has no files.
-    pairs: Vec<KeyPair>,
-    stamps: FileStamps,
-    /// Whether reading them failed.
-    failed: bool,
-}
-
-impl Certificates {
-    fn current(&self) -> Arc<[ServerCertificate]> {
-        Arc::clone(&self.current.read())
-    }
-
-    fn replace(&self, certificates: Arc<[ServerCertificate]>) {
-        *self.current.write() = certificates;
-    }
-}
-
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let certificates = self.current();
-        let schemes = hello.signature_schemes();
-        let usable = |certificate: &&ServerCertificate| certificate.can_sign(schemes);
-        let name = hello.server_name().map(str::to_ascii_lowercase);
-        let named = |certificate: &&ServerCertificate| {
-            let name = name.as_deref();
-            name.is_some_and(|name| certificate.is_for(name))
-        };
-        let chosen = certificates
-            .iter()
-            .find(|certificate| named(certificate) && usable(certificate))
-            .or_else(|| certificates.iter().find(usable))
-            .or(certificates.first());
-        chosen.map(ServerCertificate::key)
-    }
 }

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
+use super::h2::H2Client;
+use super::h2::frame::GOAWAY;
 use super::{ChildProcess, Client};
 
 /// Starts clients that send requests without a pause, half of them on persistent connections.
@@ -35,6 +37,33 @@ pub(crate) fn load(
             })
         })
         .collect()
+}
+
+/// The same over HTTP/2 without TLS, with several streams at once. A client connects again when the
+/// server has announced the end of its connection.
+pub(crate) fn http2_load(
+    address: SocketAddr,
+    over: &Arc<AtomicBool>,
+    done: &Arc<AtomicUsize>,
+) -> Vec<JoinHandle<()>> {
+    let run = move |over: &AtomicBool, done: &AtomicUsize| {
+        let mut client = H2Client::connect(address);
+        while !over.load(Ordering::Relaxed) {
+            if client.control.iter().any(|frame| frame.kind == GOAWAY) {
+                client = H2Client::connect(address);
+            }
+            let streams = [(); 5].map(|()| client.request("GET", "/a.txt", &[]));
+            for stream in streams {
+                assert_eq!(client.response(stream).text(), "a");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let spawn = |_| {
+        let (over, done) = (Arc::clone(over), Arc::clone(done));
+        std::thread::spawn(move || run(&over, &done))
+    };
+    (0..4).map(spawn).collect()
 }
 
 /// A wrk process that sends requests without a pause until it is stopped.

@@ -4,6 +4,7 @@ pub(crate) mod child_process;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod external_server;
+pub(crate) mod h2;
 pub(crate) mod haproxy;
 pub(crate) mod line_reader;
 pub(crate) mod load;

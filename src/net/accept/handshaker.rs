@@ -223,7 +223,7 @@ impl Handshaker {
         };
         // Counted by the worker before it is uncounted here, so that the total never drops.
         worker.stats.count_connection();
-        let connection = self.remove(key).into_connection();
+        let connection = self.remove(key).into_connection(&self.policy);
         worker.mailbox.send(WorkerMessage::Connection(connection));
     }
 
@@ -344,11 +344,16 @@ impl PendingHandshake {
         }
     }
 
-    fn into_connection(self) -> NewConnection {
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "only TLS needs the policy")
+    )]
+    fn into_connection(self, policy: &AcceptPolicy) -> NewConnection {
         let transport = match self.stage {
             #[cfg(feature = "tls")]
             HandshakeStage::TlsHandshake(session) => {
-                AnyTransport::Tls(Box::new(TlsStream::new(self.socket, *session)))
+                let served = policy.tls().and_then(|acceptor| acceptor.served(&session));
+                AnyTransport::Tls(Box::new(TlsStream::new(self.socket, *session, served)))
             }
             _ => AnyTransport::Plain(self.socket),
         };
@@ -372,9 +377,8 @@ impl PendingHandshake {
         let count = self.socket.peek(&mut first)?;
         match (first, policy.tls()) {
             _ if count == 0 => Ok(failed("connection closed before its TLS handshake")),
-            ([HANDSHAKE_RECORD], Some(config)) => {
-                let session = rustls::ServerConnection::new(Arc::clone(config));
-                let session = session.map_err(io::Error::other)?;
+            ([HANDSHAKE_RECORD], Some(acceptor)) => {
+                let session = acceptor.accept().map_err(io::Error::other)?;
                 self.stage = HandshakeStage::TlsHandshake(Box::new(session));
                 Ok(HandshakeProgress::Continue)
             }

@@ -8,6 +8,8 @@ use crate::config::{Config, Networks, ProxyProtocol, UNIX_PEER};
 use crate::http::forwarded::Scheme;
 use crate::net::bandwidth::per_client::{ClientSlot, Clients, TooManyConnections};
 use crate::net::worker::settings::RuntimeConfig;
+#[cfg(feature = "tls")]
+use crate::tls::TlsAcceptor;
 
 /// What new connections begin with (a PROXY header, a TLS handshake, both or neither), and the
 /// limits per client.
@@ -16,17 +18,14 @@ pub(crate) struct AcceptPolicy {
     /// The peers whose PROXY header is accepted; `None` if connections begin without one.
     proxies: Option<Networks>,
     /// For TCP. Unix sockets have no TLS.
-    tls: Option<TlsConfig>,
+    tls: Option<TlsAcceptor>,
     /// `None` if there are no limits per client.
     clients: Option<Arc<Clients>>,
 }
 
-#[cfg(feature = "tls")]
-pub(super) type TlsConfig = Arc<rustls::ServerConfig>;
-
-/// Uninhabited: without the feature there is no TLS configuration.
+/// Uninhabited: without the feature there is no TLS.
 #[cfg(not(feature = "tls"))]
-pub(super) type TlsConfig = std::convert::Infallible;
+type TlsAcceptor = std::convert::Infallible;
 
 /// What a pending connection waits for.
 pub(super) enum HandshakeStage {
@@ -61,9 +60,9 @@ impl AcceptPolicy {
     }
 
     #[cfg(feature = "tls")]
-    pub(crate) fn with_tls(self, config: &TlsConfig) -> Self {
+    pub(crate) fn with_tls(self, acceptor: TlsAcceptor) -> Self {
         Self {
-            tls: Some(Arc::clone(config)),
+            tls: Some(acceptor),
             ..self
         }
     }
@@ -114,7 +113,7 @@ impl AcceptPolicy {
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls(&self) -> Option<&TlsConfig> {
+    pub(super) fn tls(&self) -> Option<&TlsAcceptor> {
         self.tls.as_ref()
     }
 

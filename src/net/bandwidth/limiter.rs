@@ -133,11 +133,7 @@ impl BandwidthLimiter {
     /// Returns whether bytes may be moved now, and reserves a chunk if none is reserved.
     pub(crate) fn request(&mut self, now: Instant) -> Permit {
         if self.reserved == 0 {
-            self.reserved = self
-                .limiters()
-                .map(RateLimiter::chunk)
-                .min()
-                .unwrap_or(usize::MAX);
+            self.reserved = self.chunk();
             self.ready_at = self.reserve(self.reserved, now);
         }
         if self.ready_at <= now {
@@ -145,6 +141,12 @@ impl BandwidthLimiter {
         } else {
             Permit::RetryAt(self.ready_at)
         }
+    }
+
+    /// Returns how many bytes may move at once at most.
+    pub(crate) fn chunk(&self) -> usize {
+        let chunks = self.limiters().map(RateLimiter::chunk);
+        chunks.min().unwrap_or(usize::MAX)
     }
 
     /// Counts bytes that have moved, which may be more than were reserved.

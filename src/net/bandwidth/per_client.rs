@@ -90,6 +90,12 @@ impl ClientSlot {
         slot.map_or(Permit::Ready(usize::MAX), |slot| slot.limiter.request(now))
     }
 
+    /// Returns how many bytes may move at once at most.
+    pub(crate) fn chunk(&self) -> usize {
+        let slot = self.0.as_ref();
+        slot.map_or(usize::MAX, |slot| slot.limiter.chunk())
+    }
+
     /// Counts bytes that have moved.
     pub(crate) fn on_moved(&mut self, bytes: usize, now: Instant) {
         if let Some(slot) = &mut self.0 {

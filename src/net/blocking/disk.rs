@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, fadvise};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
 use super::pool::{BlockingPool, PoolSize};
 use crate::body::FileRange;
@@ -34,6 +34,7 @@ use crate::body::file_range::{Resident, Storage};
 use crate::handler::{DiskJob, JobLength};
 use crate::net::observe::report::QueueStats;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
+use crate::proto::file_read::{FileBytes, FileRead};
 use crate::sync::Mutex;
 
 /// Length of a probed range. A probe is a system call of about 1 µs; sending this much takes 100 µs.
@@ -125,6 +126,48 @@ pub(crate) fn probe_page_cache(range: &FileRange, now: Instant) -> ProbeResult {
         ProbeResult::Resident(_) => {}
     }
     result
+}
+
+/// Reads the beginning of a range that is in the page cache, without waiting for a disk: a part of what
+/// is asked for, if only that is there.
+pub(crate) fn read_page_cache(read: &mut FileRead<'_>, now: Instant) -> FileBytes {
+    let range = read.range;
+    let state = range.state.as_deref();
+    let never_waits =
+        read.is_resident || state.is_some_and(|state| state.storage == Storage::PageCacheOnly);
+    if !never_waits && state.is_some_and(|state| state.was_not_resident(now)) {
+        return FileBytes::NotResident;
+    }
+    let flags = if never_waits {
+        ReadWriteFlags::empty()
+    } else {
+        ReadWriteFlags::NOWAIT
+    };
+    let start = read.buffer.len();
+    read.buffer.resize(start + read.len, 0);
+    let result = {
+        let mut buffers = [IoSliceMut::new(&mut read.buffer[start..])];
+        retry_on_intr(|| preadv2(&range.file, &mut buffers, range.offset, flags))
+    };
+    let count = result.unwrap_or(0);
+    let is_ended = result == Ok(0) || read.is_rewritten_after(count);
+    read.buffer
+        .truncate(if is_ended { start } else { start + count });
+    match result {
+        Ok(_) if is_ended => FileBytes::Ended,
+        Ok(count) => FileBytes::Read(count),
+        // Some file systems do not support the flag; the threads find out.
+        Err(Errno::AGAIN | Errno::OPNOTSUPP) if !never_waits => {
+            if let Some(state) = state {
+                state.mark_not_resident(now);
+            }
+            FileBytes::NotResident
+        }
+        Err(error) => {
+            log::error!("a file cannot be read: {error}");
+            FileBytes::Failed
+        }
+    }
 }
 
 /// Probes the last of the first `len` bytes of a range. Beyond the end of a file that has shrunk

@@ -97,6 +97,16 @@ struct Task {
     reply_to: ReplyTo,
 }
 
+impl Task {
+    /// Drops the work and reports that it is not begun: an HTTP/2 connection counts its tasks, those of
+    /// cancelled streams included.
+    fn cancel(self) {
+        let Self { work, reply_to } = self;
+        drop_caught(work, "helper threads: a cancelled job");
+        reply_to.send(ExchangeEvent::Cancelled);
+    }
+}
+
 /// Closes the pool when the last handle is dropped.
 struct PoolGuard(Arc<Pool>);
 
@@ -166,9 +176,7 @@ impl BlockingPool {
             Some(task)
         };
         self.wake_thread(queue);
-        for task in cancelled {
-            drop_caught(task, "helper threads: a cancelled job");
-        }
+        cancelled.into_iter().for_each(Task::cancel);
         if let Some(Task { work, reply_to }) = rejected {
             drop_caught(work, "helper threads: a job without a place in the queue");
             let response = Response::unavailable("too many requests in progress; try again");
@@ -245,7 +253,7 @@ impl Pool {
     /// Returns the result of a task, unless it is skipped. A thread outlives its tasks, whatever they do.
     fn run_task(&self, task: Task) -> Option<ExchangeEvent> {
         if self.skips(&task) {
-            drop_caught(task, "helper threads: a cancelled job");
+            task.cancel();
             return None;
         }
         catch(task.work).unwrap_or_else(|Panicked| {

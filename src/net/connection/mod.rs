@@ -29,17 +29,17 @@ use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
 use crate::config::Timeouts;
 use crate::handler::BodyPolicy;
-use crate::http::forwarded::ClientInfo;
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::Context;
 use crate::proto::exchange::{BodyMode, ExchangeId};
+use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::proto::protocol::Protocol;
 use crate::proto::record::Record;
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 use crate::proto::wait::Wait;
-use crate::proto::{Action, CloseReason, Timer};
+use crate::proto::{Action, CloseReason, Ready, Timer};
 
 /// Services the worker provides to a connection: request dispatch, thread pools, access log.
 pub(crate) trait Services {
@@ -62,8 +62,18 @@ pub(crate) trait Services {
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter;
 
     /// Returns how many bytes at the beginning of a range are in the page cache, or `None` if they
-    /// are being read, which is reported through [`Connection::on_file_read`].
+    /// are being fetched, which is reported through [`Connection::on_file_read`].
     fn probe_file(&mut self, exchange: ExchangeId, range: FileRange, now: Instant) -> Option<u64>;
+
+    /// Has the beginning of a range fetched into the page cache, which is reported through
+    /// [`Connection::on_file_read`].
+    fn fetch_file(&mut self, exchange: ExchangeId, range: FileRange);
+
+    /// Reads the beginning of a range that is in the page cache.
+    fn read_file(&mut self, read: &mut FileRead<'_>, now: Instant) -> FileBytes;
+
+    /// Drops what is still to come for an exchange.
+    fn cancel(&mut self, exchange: ExchangeId);
 
     /// Requests the next chunk of a body, which arrives through [`Connection::on_body_chunk`].
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource);
@@ -71,6 +81,10 @@ pub(crate) trait Services {
     /// Records a finished exchange.
     fn record(&mut self, record: Record);
 }
+
+/// Unsent bytes that the kernel may hold of a connection with many exchanges: they delay a response that
+/// is more urgent. Less than a TLS record or two would cost throughput.
+const MAX_UNSENT_BYTES: u32 = 32 * 1024;
 
 /// The minimum that a read costs of the byte budget: many encrypted bytes may yield little data.
 const MIN_READ_COST_BYTES: usize = 4096;
@@ -90,6 +104,30 @@ pub(crate) enum Blocked {
     Yield,
     /// The connection is to be closed.
     Closed(CloseReason),
+}
+
+/// How much a connection may do before the next one runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quantum {
+    pub(crate) bytes: usize,
+    pub(crate) content: Content,
+}
+
+impl Quantum {
+    /// Everything, up to this many bytes.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: usize) -> Self {
+        let content = Content::All;
+        Self { bytes, content }
+    }
+}
+
+/// What a connection may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    All,
+    /// Requests and small responses. Large bodies wait for the connection's place in the run queue.
+    Requests,
 }
 
 /// What the kernel may have for the connection. True until a call proves it wrong.
@@ -116,13 +154,16 @@ pub(crate) struct Connection<T> {
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(
         transport: T,
-        client: ClientInfo,
+        protocol: Protocol,
         client_slot: ClientSlot,
         now: Instant,
     ) -> Self {
+        if protocol.is_multiplexed() {
+            transport.limit_unsent(MAX_UNSENT_BYTES);
+        }
         Self {
             transport,
-            protocol: Protocol::http1(client),
+            protocol,
             // Try first: the request has often arrived already.
             readiness: Readiness {
                 readable: true,
@@ -170,18 +211,24 @@ impl<T: Transport> Connection<T> {
         self.protocol.on_probed(id, resident, cx);
     }
 
+    /// The work for the exchange was cancelled before it has begun.
+    pub(crate) fn on_cancelled(&mut self, id: ExchangeId) {
+        self.protocol.on_cancelled(id);
+    }
+
     /// Returns true if answers for the exchange are expected.
     pub(crate) fn is_open(&self, id: ExchangeId) -> bool {
         self.protocol.is_open(id)
     }
 
-    pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
+    pub(crate) fn on_timeout(&mut self, timeouts: &Timeouts, cx: &mut Context) {
         let is_half_closed = self.wait.timer() == Timer::HalfClosed;
-        if is_half_closed || self.transport.holds_back() {
+        let is_gone = is_half_closed || self.transport.holds_back();
+        if is_gone && !self.protocol.is_multiplexed() {
             // Whatever the machine waits for, the peer is gone or does not take its response.
             self.protocol.on_lost(CloseReason::TimedOut);
         } else {
-            self.protocol.on_timeout(cx);
+            self.protocol.on_timeout(&self.wait, timeouts, cx);
         }
     }
 
@@ -197,13 +244,18 @@ impl<T: Transport> Connection<T> {
 
     /// Closes the connection to make room for others.
     pub(crate) fn evict(&mut self) {
-        self.protocol.on_lost(CloseReason::Evicted);
+        self.protocol.evict();
     }
 
     /// Returns true if the connection is only moving a large body, which comes after the requests of
     /// other connections.
     pub(crate) fn is_sending_bulk(&self) -> bool {
         self.protocol.is_sending_bulk()
+    }
+
+    /// Returns true if requests may be answered while a large body is being sent.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.protocol.is_multiplexed()
     }
 
     /// Returns until when the connection waits for bandwidth, if it does.
@@ -216,7 +268,7 @@ impl<T: Transport> Connection<T> {
         if self.throttled_until().is_some() {
             return None;
         }
-        self.wait.deadline(timeouts)
+        self.protocol.deadline(&self.wait, timeouts)
     }
 
     /// Returns true if the deadline has passed.
@@ -285,6 +337,9 @@ impl<T: Transport> Connection<T> {
             Timer::Send => Activity::Sending,
             Timer::Linger => Activity::Lingering,
         });
+        if let Some(streams) = self.protocol.open_streams() {
+            snapshot.count_http2(streams);
+        }
         for (exchange, progress) in self.protocol.transfers() {
             let blocked_on = self.blocked_on(&progress);
             snapshot.add_transfer(token, exchange, &progress, blocked_on, now);
@@ -305,24 +360,29 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Runs until the connection blocks, moving about `quantum` bytes at most.
+    /// Runs until the connection blocks, moving about as many bytes as `quantum` has at most.
     pub(crate) fn drive(
         &mut self,
         cx: &mut Context,
         services: &mut impl Services,
-        quantum: usize,
+        quantum: Quantum,
     ) -> Blocked {
         cx.refresh_clock();
         if let Some(throttled) = self.client_slot.end_wait(cx.now) {
             self.wait.exclude(throttled);
+            self.protocol.exclude_wait(throttled);
         }
         let mut moved = Moved::default();
         let blocked = loop {
-            let left = quantum.saturating_sub(moved.cost());
+            let left = quantum.bytes.saturating_sub(moved.cost());
             if left == 0 {
                 break Blocked::Yield;
             }
-            if let ControlFlow::Break(blocked) = self.step(cx, services, left, &mut moved) {
+            let quantum = Quantum {
+                bytes: left,
+                ..quantum
+            };
+            if let ControlFlow::Break(blocked) = self.step(cx, services, quantum, &mut moved) {
                 break blocked;
             }
         };
@@ -335,20 +395,26 @@ impl<T: Transport> Connection<T> {
         blocked
     }
 
-    /// Does what the machine asks for next, sending at most `left` bytes of a body.
+    /// Does what the machine asks for next, sending at most as many bytes of a body as `left` has.
     fn step(
         &mut self,
         cx: &mut Context,
         services: &mut impl Services,
-        left: usize,
+        left: Quantum,
         moved: &mut Moved,
     ) -> ControlFlow<Blocked> {
         if self.transport.holds_back() && !self.protocol.is_closed() {
-            return self.flush();
+            if self.readiness.writable {
+                return self.flush();
+            }
+            // With many exchanges, input must be read meanwhile.
+            if !self.protocol.is_multiplexed() {
+                return ControlFlow::Break(Blocked::Writable);
+            }
         }
-        match self.protocol.next(cx) {
+        match self.protocol.next(self.ready(left), cx) {
             Action::Read => return self.read(cx, moved),
-            Action::Write => return self.write(cx, left, moved),
+            Action::Write => return self.write(cx, left.bytes, moved),
             Action::Admit(id) => {
                 let admission = match services.admit(&self.protocol.request(id, cx)) {
                     BodyPolicy::Buffer { max } => Ok(BodyMode::Buffered { max }),
@@ -370,13 +436,28 @@ impl<T: Transport> Connection<T> {
                 let response = services.reject(id, &self.protocol.request(id, cx), rejection);
                 self.protocol.on_response(id, response, cx);
             }
+            // The machine has asked for what is resident already.
+            Action::ProbeFile(id, range) if self.protocol.is_multiplexed() => {
+                services.fetch_file(id, range);
+            }
             Action::ProbeFile(id, range) => {
                 if let Some(bytes) = services.probe_file(id, range, cx.now) {
                     let resident = Resident::InKernel(bytes);
                     self.protocol.on_probed(id, Ok(resident), cx);
                 }
             }
+            Action::ReadFile(id) => {
+                if let Some(mut read) = self.protocol.file_read() {
+                    let bytes = services.read_file(&mut read, cx.now);
+                    self.protocol.on_file_bytes(id, bytes, cx);
+                }
+            }
             Action::PullBody(id, source) => services.pull_body(id, source),
+            Action::Cancel(id) => services.cancel(id),
+            Action::Switch => {
+                self.protocol.switch_to_http2(cx);
+                self.transport.limit_unsent(MAX_UNSENT_BYTES);
+            }
             Action::Log(record) => services.record(record),
             Action::ShutdownWrite => {
                 if let Err(error) = self.transport.shutdown_write() {
@@ -384,17 +465,46 @@ impl<T: Transport> Connection<T> {
                 }
             }
             Action::Abort => self.transport.abort(),
-            Action::Blocked => return ControlFlow::Break(Blocked::Handler),
+            Action::Blocked => return ControlFlow::Break(self.blocked()),
             Action::Close(reason) => return ControlFlow::Break(Blocked::Closed(reason)),
         }
         ControlFlow::Continue(())
     }
 
+    /// What the machine may ask for.
+    fn ready(&self, left: Quantum) -> Ready {
+        Ready {
+            readable: self.readiness.readable,
+            writable: self.readiness.writable && !self.transport.holds_back(),
+            max_bulk_bytes: match left.content {
+                // A chunk of the bandwidth limit, because what is in the output is not overtaken.
+                Content::All => self.client_slot.chunk(),
+                Content::Requests => 0,
+            },
+        }
+    }
+
+    /// Returns what the connection waits for when its machine has nothing to do.
+    fn blocked(&self) -> Blocked {
+        match self.timer() {
+            _ if !self.protocol.is_multiplexed() => Blocked::Handler,
+            Timer::Send => Blocked::Writable,
+            // Streams wait for many things, and among them always for input.
+            _ => Blocked::Readable,
+        }
+    }
+
+    /// Returns what the connection as a whole waits for.
+    fn timer(&self) -> Timer {
+        match self.protocol.timer() {
+            _ if self.transport.holds_back() => Timer::Send,
+            Timer::Handler if self.readiness.read_closed => Timer::HalfClosed,
+            timer => timer,
+        }
+    }
+
     /// Hands the transport's own buffer to the kernel.
     fn flush(&mut self) -> ControlFlow<Blocked> {
-        if !self.readiness.writable {
-            return ControlFlow::Break(Blocked::Writable);
-        }
         match self.transport.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readiness.writable = false;
@@ -484,14 +594,9 @@ impl<T: Transport> Connection<T> {
     }
 
     fn update_wait(&mut self, moved: &Moved, cx: &Context) {
-        let timer = match self.protocol.timer() {
-            _ if self.transport.holds_back() => Timer::Send,
-            Timer::Handler if self.readiness.read_closed => Timer::HalfClosed,
-            timer => timer,
-        };
         let exchange = self.protocol.waiting_exchange();
         self.wait
-            .update(timer, exchange, moved.received, moved.sent, cx);
+            .update(self.timer(), exchange, moved.received, moved.sent, cx);
     }
 
     /// Keeps the reserved bandwidth if the connection can use it soon, and gives it back otherwise.

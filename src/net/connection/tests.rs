@@ -1,5 +1,7 @@
 //! Tests of the driver with transports that need no socket.
 
+mod readiness;
+
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -11,6 +13,7 @@ use ::http::StatusCode;
 use super::*;
 use crate::config::{Config, Limits};
 use crate::http::Body;
+use crate::http::forwarded::ClientInfo;
 use crate::net::bandwidth::per_client::Clients;
 use crate::net::transport::More;
 use crate::proto::context::RecordMode;
@@ -77,6 +80,8 @@ impl Transport for TestPeer {
 /// Answers every request with this.
 enum Always {
     Small,
+    /// More than a window of HTTP/2.
+    Medium,
     /// A terabyte.
     Large(Arc<File>),
 }
@@ -85,6 +90,7 @@ impl Services for Always {
     fn answer(&mut self, _: ExchangeId, _: &Request<'_>) -> Option<Response> {
         let file = match self {
             Self::Small => return Some(Response::text("small")),
+            Self::Medium => return Some(Response::text("x".repeat(100_000))),
             Self::Large(file) => Arc::clone(file),
         };
         let range = FileRange::new(file, 0, 1 << 40);
@@ -107,6 +113,14 @@ impl Services for Always {
         Some(range.len)
     }
 
+    fn fetch_file(&mut self, _: ExchangeId, _: FileRange) {}
+
+    fn read_file(&mut self, _: &mut FileRead<'_>, _: Instant) -> FileBytes {
+        FileBytes::NotResident
+    }
+
+    fn cancel(&mut self, _: ExchangeId) {}
+
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
 
     fn record(&mut self, _: Record) {}
@@ -126,7 +140,7 @@ fn download(takes: usize) -> (Connection<TestPeer>, Context, Always) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let connection = Connection::new(
         peer,
-        ClientInfo::plain(address),
+        Protocol::http1(ClientInfo::plain(address)),
         ClientSlot::UNLIMITED,
         Instant::now(),
     );
@@ -148,7 +162,7 @@ fn request_costs_one_read_and_one_write() {
             writable: true,
             read_closed: false,
         });
-        let blocked = connection.drive(&mut cx, &mut Always::Small, usize::MAX);
+        let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(usize::MAX));
         assert_eq!(blocked, Blocked::Readable);
     }
     let calls = (connection.transport.reads, connection.transport.calls);
@@ -161,7 +175,7 @@ fn fast_client_yields_after_each_quantum() {
     let (mut connection, mut cx, mut services) = download(usize::MAX);
     for round in 1..=10 {
         assert_eq!(
-            connection.drive(&mut cx, &mut services, QUANTUM),
+            connection.drive(&mut cx, &mut services, Quantum::of(QUANTUM)),
             Blocked::Yield
         );
         assert!(connection.is_sending_bulk());
@@ -180,7 +194,7 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
     let timeouts = Timeouts::default();
     let (mut connection, mut cx, mut services) = download(TAKEN as usize);
     let start = cx.now;
-    let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Writable);
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut deadline_after = |connection: &mut Connection<TestPeer>, seconds, unacknowledged| {
@@ -211,13 +225,13 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
 fn stalled_client_costs_no_calls_before_an_event() {
     let (mut connection, mut cx, mut services) = download(5000);
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     let calls = connection.transport.calls;
     for _ in 0..10 {
         assert_eq!(
-            connection.drive(&mut cx, &mut services, 1 << 20),
+            connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
             Blocked::Writable
         );
     }
@@ -231,7 +245,7 @@ fn stalled_client_costs_no_calls_before_an_event() {
         ..Readiness::default()
     });
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     assert_eq!(connection.transport.sent, 5010);
@@ -249,7 +263,7 @@ fn throttled_download() -> (Connection<TestPeer>, Context, Always, Instant) {
     connection.client_slot = slot.expect("no limit");
     cx.limits.min_rate_bytes_per_second = 0;
     let retry_at = loop {
-        match connection.drive(&mut cx, &mut services, 1 << 20) {
+        match connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)) {
             Blocked::Throttled(retry_at) => break retry_at,
             Blocked::Yield => {}
             blocked => panic!("{blocked:?}"),
@@ -299,9 +313,10 @@ fn peer_that_sends_empty_records_yields() {
     let config = Config::default();
     let mut cx = Context::new(&config, RecordMode::Off, clock, SystemTime::now());
     let peer = ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let peer = Protocol::http1(peer);
     let mut connection =
         Connection::new(EmptyRecords { reads: 0 }, peer, ClientSlot::UNLIMITED, now);
-    let blocked = connection.drive(&mut cx, &mut Always::Small, 128 * 1024);
+    let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(128 * 1024));
     assert_eq!(blocked, Blocked::Yield);
     assert_eq!(connection.transport.reads, 32);
     // Its deadline is that of a peer that sends nothing.
@@ -318,14 +333,14 @@ fn throttled_connection_resumes_and_keeps_its_rate() {
         assert!(retry_at > cx.now, "it need not wait");
         // Driven too early, it stays throttled.
         let before = connection.transport.calls;
-        let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+        let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
         assert_eq!(
             (blocked, connection.transport.calls),
             (Blocked::Throttled(retry_at), before)
         );
         assert_eq!(connection.throttled_until(), Some(retry_at));
         cx.tick(retry_at, SystemTime::now());
-        match connection.drive(&mut cx, &mut services, 1 << 20) {
+        match connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)) {
             Blocked::Throttled(next) => retry_at = next,
             blocked => panic!("{blocked:?}"),
         }
@@ -344,7 +359,7 @@ fn throttled_time_does_not_count_towards_timeouts() {
     cx.tick(retry_at, SystemTime::now());
     connection.transport.takes = 0;
     assert_eq!(
-        connection.drive(&mut cx, &mut services, 1 << 20),
+        connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
         Blocked::Writable
     );
     let deadline = connection.deadline(&timeouts).expect("a deadline");
@@ -363,7 +378,7 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
     connection.client_slot = slot.expect("no limit");
     let mut answered = 0;
     let retry_at = loop {
-        match connection.drive(&mut cx, &mut Always::Small, 1 << 20) {
+        match connection.drive(&mut cx, &mut Always::Small, Quantum::of(1 << 20)) {
             Blocked::Throttled(retry_at) => break retry_at,
             Blocked::Readable => answered += 1,
             blocked => panic!("{blocked:?}"),
@@ -377,7 +392,7 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
     assert!((1..10).contains(&answered), "{answered}");
     assert_eq!(connection.transport.input, REQUEST, "it was read");
     cx.tick(retry_at, SystemTime::now());
-    let blocked = connection.drive(&mut cx, &mut Always::Small, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(1 << 20));
     assert_eq!(
         (blocked, connection.transport.input.len()),
         (Blocked::Readable, 0)
@@ -390,7 +405,7 @@ fn incomplete_connection_is_evictable_after_the_grace_period() {
         let (mut connection, mut cx, mut services) = download(0);
         connection.transport.input = input.into();
         cx.idle_grace = Duration::from_secs(3);
-        let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+        let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
         assert_eq!(blocked, Blocked::Readable);
         assert_eq!(connection.occupancy(), Occupancy::Incomplete);
         let start = connection.wait.since();
@@ -405,7 +420,7 @@ fn incomplete_connection_is_evictable_after_the_grace_period() {
 fn connection_with_a_request_is_not_evictable() {
     let (mut connection, mut cx, mut services) = download(0);
     cx.idle_grace = Duration::ZERO;
-    let blocked = connection.drive(&mut cx, &mut services, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut services, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Writable);
     assert_eq!(connection.occupancy(), Occupancy::Busy);
     assert_eq!(connection.evictable_since(&cx), None);
@@ -435,6 +450,14 @@ impl Services for Silent {
         None
     }
 
+    fn fetch_file(&mut self, _: ExchangeId, _: FileRange) {}
+
+    fn read_file(&mut self, _: &mut FileRead<'_>, _: Instant) -> FileBytes {
+        FileBytes::NotResident
+    }
+
+    fn cancel(&mut self, _: ExchangeId) {}
+
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
 
     fn record(&mut self, _: Record) {}
@@ -444,7 +467,7 @@ impl Services for Silent {
 fn wait_for_handler_has_a_deadline_only_while_half_closed() {
     let timeouts = Config::default().timeouts;
     let (mut connection, mut cx, _) = download(usize::MAX);
-    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Handler);
     assert_eq!(connection.deadline(&timeouts), None);
     connection.on_ready(Readiness {
@@ -452,21 +475,21 @@ fn wait_for_handler_has_a_deadline_only_while_half_closed() {
         writable: false,
         read_closed: true,
     });
-    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Handler);
     let deadline = connection.wait.since() + timeouts.half_closed;
     assert_eq!(connection.deadline(&timeouts), Some(deadline));
-    connection.on_timeout(&mut cx);
-    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    connection.on_timeout(&Timeouts::default(), &mut cx);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Closed(CloseReason::TimedOut));
 }
 
 #[test]
 fn hang_up_ends_the_wait_for_handler_at_once() {
     let (mut connection, mut cx, _) = download(usize::MAX);
-    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Handler);
     connection.on_hang_up();
-    let blocked = connection.drive(&mut cx, &mut Silent, 1 << 20);
+    let blocked = connection.drive(&mut cx, &mut Silent, Quantum::of(1 << 20));
     assert_eq!(blocked, Blocked::Closed(CloseReason::Broken));
 }

@@ -10,6 +10,7 @@ use mio::Poll;
 use super::mailbox::Mailbox;
 use super::tokens::WAKER_TOKEN;
 use crate::net::observe::histogram::LoopMetrics;
+use crate::proto::http2_stats::Http2Stats;
 
 /// The poll and the handle of an event loop whose thread has not started. `M` is the type of its
 /// messages.
@@ -103,6 +104,7 @@ pub(crate) struct LoopStats {
     /// Requests given to a handler.
     pub(crate) requests: AtomicU64,
     pub(crate) metrics: LoopMetrics,
+    pub(crate) http2: Arc<Http2Stats>,
     /// Number of observers. The event loop measures while there is one.
     pub(crate) observers: AtomicUsize,
     /// Unanswered requests for a snapshot.

@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::question::{SnapshotKind, SnapshotRequest};
-use super::report::{ServerReport, ServerTotals};
+use super::report::{Http2Totals, ServerReport, ServerTotals};
 use crate::net::blocking::BlockingPoolStats;
 use crate::net::worker::message::{WorkerHandle, WorkerMessage};
+use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::h2::flood::Flood;
+use crate::proto::http2_stats::Http2Stats;
 
 /// Observes a server. While an observer exists, the server measures its requests, as it does for
 /// an access log; a server with neither measures nothing.
@@ -65,6 +68,29 @@ impl Observer {
             streams: self.pools.streams.queue(),
             disks: self.pools.disks.queue(),
             cold_reads: self.pools.disks.reads(),
+            http2: self.http2_totals(),
+        }
+    }
+
+    fn http2_totals(&self) -> Http2Totals {
+        let sum = |number: fn(&Http2Stats, usize) -> u64, at: usize| {
+            let workers = self.workers.iter();
+            workers.map(|worker| number(&worker.stats.http2, at)).sum()
+        };
+        let by_code = |number: fn(&Http2Stats, usize) -> u64| -> Vec<(&'static str, u64)> {
+            let codes = ErrorCode::ALL.iter().enumerate();
+            codes
+                .map(|(at, code)| (code.name(), sum(number, at)))
+                .chain([("other", sum(number, ErrorCode::ALL.len()))])
+                .collect()
+        };
+        let floods = Flood::ALL.iter().enumerate();
+        Http2Totals {
+            resets_received: by_code(|stats, at| stats.resets_received.get(at)),
+            resets_sent: by_code(|stats, at| stats.resets_sent.get(at)),
+            floods: floods
+                .map(|(at, flood)| (flood.name(), sum(|stats, at| stats.floods.get(at), at)))
+                .collect(),
         }
     }
 
@@ -123,6 +149,8 @@ pub(crate) fn ask(workers: &[WorkerHandle], kind: SnapshotKind, timeout: Duratio
         report.connections.add(snapshot.connections);
         report.transfers.extend(snapshot.transfers);
         report.transfers_left_out += snapshot.transfers_left_out;
+        report.http2.connections += snapshot.http2.connections;
+        report.http2.streams += snapshot.http2.streams;
     }
     report
         .transfers

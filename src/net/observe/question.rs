@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::Token;
 
-use super::report::{Activities, Activity, BlockedOn, Transfer, TransferId};
+use super::report::{Activities, Activity, BlockedOn, Http2Report, Transfer, TransferId};
 use crate::net::event_loop::handle::LoopStats;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::transfer::TransferProgress;
@@ -47,6 +47,7 @@ pub(crate) struct LoopSnapshot {
     pub(super) connections: Activities,
     pub(super) transfers: Vec<Transfer>,
     pub(super) transfers_left_out: usize,
+    pub(super) http2: Http2Report,
 }
 
 /// One of the [`MAX_PENDING_REQUESTS`] of an event loop, given back when dropped.
@@ -108,6 +109,12 @@ impl SnapshotRequest {
 impl LoopSnapshot {
     pub(crate) fn count(&mut self, activity: Activity) {
         self.connections.count(activity);
+    }
+
+    /// Counts an HTTP/2 connection with the number of its open streams.
+    pub(crate) fn count_http2(&mut self, streams: usize) {
+        self.http2.connections += 1;
+        self.http2.streams += streams;
     }
 
     /// Adds a transfer of the connection that has this token.

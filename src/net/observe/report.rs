@@ -31,6 +31,30 @@ pub struct ServerTotals {
     pub disks: QueueStats,
     /// Number of reads by those threads. Each read a part of a file that was not in the page cache.
     pub cold_reads: u64,
+    /// What was counted on HTTP/2 connections, whether the server was observed or not.
+    pub http2: Http2Totals,
+}
+
+/// What was counted on HTTP/2 connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http2Totals {
+    /// Streams that clients have reset, by error code (RFC 9113 §7).
+    pub resets_received: Vec<(&'static str, u64)>,
+    /// Streams that the server has reset, by error code.
+    pub resets_sent: Vec<(&'static str, u64)>,
+    /// Connections that were closed because their client had exceeded a limit, by the limit.
+    pub floods: Vec<(&'static str, u64)>,
+}
+
+/// The HTTP/2 connections of a server at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http2Report {
+    /// Open connections.
+    pub connections: usize,
+    /// Open streams on them.
+    pub streams: usize,
 }
 
 /// The load of a thread pool.
@@ -54,6 +78,8 @@ pub struct ServerReport {
     pub transfers: Vec<Transfer>,
     /// Number of transfers not listed: each event loop lists at most 1,000.
     pub transfers_left_out: usize,
+    /// The HTTP/2 connections, which are among the connections.
+    pub http2: Http2Report,
     /// Indices of the event loops that did not answer in time.
     pub silent: Vec<usize>,
 }

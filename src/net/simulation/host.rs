@@ -24,6 +24,7 @@ use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
 use crate::net::worker::message::ExchangeEvent;
 use crate::proto::exchange::ExchangeId;
+use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
 
 /// A request as the handler has seen it, and the response it has intended.
@@ -373,6 +374,18 @@ impl Services for SimulatedServices {
         };
         self.send(exchange, ExchangeEvent::FileRead(resident));
         None
+    }
+
+    fn fetch_file(&mut self, _: ExchangeId, _: FileRange) {
+        panic!("a file is probed");
+    }
+
+    fn read_file(&mut self, _: &mut FileRead<'_>, _: Instant) -> FileBytes {
+        panic!("a file is sent");
+    }
+
+    fn cancel(&mut self, _: ExchangeId) {
+        panic!("an exchange is never cancelled alone");
     }
 
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {

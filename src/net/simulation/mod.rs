@@ -11,6 +11,7 @@
 //! ```
 
 mod check;
+mod h2;
 mod host;
 mod rng;
 mod script;
@@ -29,12 +30,13 @@ use self::script::{Script, ScriptEnd};
 use self::wire::{SimulatedSocket, Wire};
 use super::bandwidth::limiter::Permit;
 use super::bandwidth::per_client::{ClientSlot, Clients};
-use super::connection::{Blocked, Connection};
+use super::connection::{Blocked, Connection, Quantum};
 use crate::config::{Config, Limits, Timeouts};
 use crate::http::forwarded::ClientInfo;
 use crate::net::worker::message::ExchangeEvent;
 use crate::proto::CloseReason;
 use crate::proto::context::{Context, DrainState, RecordMode};
+use crate::proto::protocol::Protocol;
 
 /// Number of seeds that a plain `cargo test` runs.
 const SEEDS: u64 = 3000;
@@ -211,7 +213,7 @@ impl Simulation {
         Self {
             connection: Connection::new(
                 SimulatedSocket(Rc::clone(&wire)),
-                ClientInfo::plain(address),
+                Protocol::http1(ClientInfo::plain(address)),
                 client_slot.unwrap_or(ClientSlot::UNLIMITED),
                 now(),
             ),
@@ -350,7 +352,7 @@ impl Simulation {
                             .on_file_read(exchange, resident, &mut self.cx);
                         self.resume();
                     }
-                    ExchangeEvent::RequestBodyRoom => self.drive(),
+                    ExchangeEvent::RequestBodyRoom | ExchangeEvent::Cancelled => self.drive(),
                 }
             }
             Event::Room => {
@@ -416,7 +418,7 @@ impl Simulation {
         if deadline.is_some_and(|deadline| deadline <= now()) && !self.wire.borrow().has_event() {
             self.check_timeout();
             self.timed_out = true;
-            self.connection.on_timeout(&mut self.cx);
+            self.connection.on_timeout(&self.timeouts, &mut self.cx);
             self.drive();
         }
     }
@@ -455,9 +457,9 @@ impl Simulation {
             return;
         }
         let quantum = self.rng.size(300_000);
-        self.blocked = self
-            .connection
-            .drive(&mut self.cx, &mut self.services, quantum);
+        self.blocked =
+            self.connection
+                .drive(&mut self.cx, &mut self.services, Quantum::of(quantum));
         let sent = self.wire.borrow().sent.len();
         if sent > self.sent {
             self.sent = sent;

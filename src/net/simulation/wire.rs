@@ -20,7 +20,7 @@ pub(super) struct Wire {
     rng: Rng,
     /// Bytes received and not read.
     incoming: VecDeque<u8>,
-    max_incoming: usize,
+    pub(super) max_incoming: usize,
     input: WireInput,
     /// Total number of bytes read.
     pub(super) read: usize,
@@ -28,7 +28,7 @@ pub(super) struct Wire {
     pub(super) end_was_read: bool,
     /// Number of bytes the peer has not taken.
     outgoing: usize,
-    max_outgoing: usize,
+    pub(super) max_outgoing: usize,
     /// All bytes the server has sent.
     pub(super) sent: Vec<u8>,
     pub(super) shut_down: bool,

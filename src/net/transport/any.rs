@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -11,6 +12,7 @@ use super::socket::Socket;
 use super::tls::TlsStream;
 use super::{More, Received, Transport};
 use crate::http::forwarded::Scheme;
+use crate::proto::h2::machine::Authorities;
 
 /// The transport of a connection.
 #[derive(Debug)]
@@ -21,6 +23,25 @@ pub(crate) enum AnyTransport {
 }
 
 impl AnyTransport {
+    /// Returns true if the client has selected HTTP/2 in the TLS handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_http2(),
+        }
+    }
+
+    /// Takes what the client may use the connection for, if it has requested a name in the TLS
+    /// handshake.
+    pub(crate) fn take_authorities(&mut self) -> Option<Arc<dyn Authorities>> {
+        match self {
+            Self::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.take_authorities(),
+        }
+    }
+
     pub(crate) fn scheme(&self) -> Scheme {
         match self {
             Self::Plain(_) => Scheme::Http,
@@ -76,6 +97,10 @@ impl Transport for AnyTransport {
 
     fn flush(&mut self) -> io::Result<()> {
         delegate!(self, inner => inner.flush())
+    }
+
+    fn limit_unsent(&self, bytes: u32) {
+        delegate!(self, inner => inner.limit_unsent(bytes));
     }
 }
 

@@ -77,6 +77,10 @@ pub(crate) trait Transport {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Limits the unsent bytes that the kernel holds beside those in flight. What is chosen to be sent
+    /// next waits behind them.
+    fn limit_unsent(&self, _bytes: u32) {}
 }
 
 /// Implements mio's `Source` for a type that is `AsFd`.

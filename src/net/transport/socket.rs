@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use socket2::SockRef;
 
 use super::{More, Received, Transport, impl_source, sock_diag};
 
@@ -94,6 +95,13 @@ impl Transport for Socket {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+
+    fn limit_unsent(&self, bytes: u32) {
+        // A Unix socket has no such option.
+        if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
+            log::trace!("connection: TCP_NOTSENT_LOWAT: {error}");
+        }
     }
 
     fn abort(&mut self) {

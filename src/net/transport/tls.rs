@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -15,6 +16,8 @@ use rustls::ServerConnection;
 
 use super::socket::Socket;
 use super::{More, Received, Transport};
+use crate::proto::h2::machine::Authorities;
+use crate::tls::{ServedCertificate, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
 const PORTION_BYTES: usize = 64 * 1024;
@@ -36,6 +39,8 @@ pub(crate) struct TlsStream {
     more: More,
     /// Whether the socket may have unread bytes.
     input: TlsInput,
+    /// The certificate, if the client has requested a name; until it is taken.
+    served: Option<ServedCertificate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +58,11 @@ enum TlsInput {
 }
 
 impl TlsStream {
-    pub(crate) fn new(socket: Socket, mut session: ServerConnection) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        mut session: ServerConnection,
+        served: Option<ServedCertificate>,
+    ) -> Self {
         // Portions limit the buffer already, and rustls' limit could split one.
         session.set_buffer_limit(None);
         Self {
@@ -63,7 +72,18 @@ impl TlsStream {
             unflushed: 0,
             more: More::Last,
             input: TlsInput::MayHaveMore,
+            served,
         }
+    }
+
+    /// Returns true if the client has selected HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        is_http2(&self.session)
+    }
+
+    /// Takes what the client may use the connection for, if it has requested a name.
+    pub(crate) fn take_authorities(&mut self) -> Option<Arc<dyn Authorities>> {
+        Some(Arc::new(self.served.take()?))
     }
 
     /// Moves decrypted bytes to `buffer`, within its capacity; `None` if no bytes are decrypted.
@@ -145,6 +165,12 @@ impl TlsStream {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
+    }
+}
+
+impl Authorities for ServedCertificate {
+    fn is_misdirected(&self, host: &str) -> bool {
+        Self::is_misdirected(self, host)
     }
 }
 
@@ -232,6 +258,10 @@ impl Transport for TlsStream {
             self.socket.shutdown_write()?;
         }
         Ok(())
+    }
+
+    fn limit_unsent(&self, bytes: u32) {
+        self.socket.limit_unsent(bytes);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
-use crate::net::connection::{Blocked, Connection};
+use crate::net::connection::{Blocked, Connection, Content, Quantum};
 use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
@@ -89,12 +89,14 @@ impl LoopState {
         pools: Pools,
         access_log: Option<LogSender>,
     ) -> Self {
+        let mut cx = Context::new(config, RecordMode::Off, Instant::now, SystemTime::now());
+        cx.http2_stats = Arc::clone(&handle.stats.http2);
         Self {
             handle,
             timeouts: config.timeouts.clone(),
             run_queue: VecDeque::new(),
             timers: TimerWheel::new(Instant::now()),
-            cx: Context::new(config, RecordMode::Off, Instant::now, SystemTime::now()),
+            cx,
             handler,
             previous_handlers: PreviousHandlers::default(),
             pools,
@@ -116,7 +118,12 @@ impl LoopState {
     /// While the server drains, a further request is expected only for the grace period.
     pub(super) fn shorten_keep_alive(&mut self) {
         let grace = self.timeouts.idle_grace;
-        self.timeouts.keep_alive = self.timeouts.keep_alive.min(grace);
+        for keep_alive in [
+            &mut self.timeouts.keep_alive,
+            &mut self.timeouts.keep_alive_h2,
+        ] {
+            *keep_alive = grace.min(*keep_alive);
+        }
     }
 
     pub(super) fn on_exchange_event(
@@ -126,6 +133,7 @@ impl LoopState {
         event: ExchangeEvent,
     ) -> Flow {
         let connection = &mut slot.connection;
+        let mut is_bulk = false;
         match event {
             ExchangeEvent::Response(response) => {
                 let response = self.pools.reserve_for_body(response);
@@ -133,12 +141,17 @@ impl LoopState {
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
             ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
                 connection.on_file_read(id, resident, &mut self.cx);
-                return self.resume(slot);
+                is_bulk = true;
             }
         }
-        self.drive(slot)
+        // Another exchange of the connection may be moving a large body.
+        if is_bulk || slot.connection.is_multiplexed() {
+            return self.resume(slot);
+        }
+        self.drive(slot, Content::All)
     }
 
     /// The timer wheel reports a connection: its deadline may have passed, or it may have bandwidth
@@ -163,29 +176,33 @@ impl LoopState {
             return Flow::Continue(());
         }
         slot.connection.mark_ready();
-        self.drive(slot)?;
+        self.drive(slot, Content::All)?;
         slot.connection.poll_acked(&self.cx);
         self.schedule(slot);
         if slot.connection.is_expired(&self.timeouts, self.cx.now) {
-            slot.connection.on_timeout(&mut self.cx);
-            return self.drive(slot);
+            slot.connection.on_timeout(&self.timeouts, &mut self.cx);
+            return self.drive(slot, Content::All);
         }
         Flow::Continue(())
     }
 
-    /// Continues a connection: at once, or in the run queue if it is moving a large body.
+    /// Continues a connection: at once, or in the run queue if it is moving a large body. The other
+    /// exchanges of a connection that has many are not delayed by the queue, and the large body keeps
+    /// its place in it.
     pub(super) fn resume(&mut self, slot: &mut Slot) -> Flow {
-        if slot.queue == QueueState::Queued {
-            return Flow::Continue(());
-        }
         if slot.connection.is_sending_bulk() {
             self.enqueue(slot);
-            return Flow::Continue(());
         }
-        self.drive(slot)
+        match slot.queue {
+            QueueState::NotQueued => self.drive(slot, Content::All),
+            QueueState::Queued if slot.connection.is_multiplexed() => {
+                self.drive(slot, Content::Requests)
+            }
+            QueueState::Queued => Flow::Continue(()),
+        }
     }
 
-    pub(super) fn drive(&mut self, slot: &mut Slot) -> Flow {
+    pub(super) fn drive(&mut self, slot: &mut Slot, content: Content) -> Flow {
         let mut services = WorkerServices {
             token: slot.token,
             worker: &self.handle,
@@ -202,11 +219,15 @@ impl LoopState {
         if slot.counted == Occupancy::Idle {
             slot.count_as(Occupancy::Busy, stats);
         }
-        let blocked = slot
-            .connection
-            .drive(&mut self.cx, &mut services, QUANTUM_BYTES);
+        let quantum = Quantum {
+            bytes: QUANTUM_BYTES,
+            content,
+        };
+        let blocked = slot.connection.drive(&mut self.cx, &mut services, quantum);
         let previous = services.previous_handlers;
-        self.previous_handlers.put_back(slot, previous);
+        let admitted = || slot.connection.admitted();
+        self.previous_handlers
+            .put_back(slot.token, previous, admitted);
         if let Blocked::Closed(reason) = blocked {
             return Flow::Break(reason);
         }

@@ -66,6 +66,8 @@ pub(crate) enum ExchangeEvent {
     BodyChunk(BodyChunk),
     /// The handler has taken some of the request body, so there is room for more.
     RequestBodyRoom,
+    /// A task was not begun, as it was cancelled. Nothing follows it.
+    Cancelled,
 }
 
 /// A chunk of a body and the source of the next one, or `None` at the end of the body.

@@ -22,7 +22,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::blocking::Pools;
-use super::connection::{Connection, Readiness};
+use super::connection::{Connection, Content, Readiness};
 use super::event_loop::handle::{LoopParts, Occupancy};
 use super::event_loop::timer_wheel::Tick;
 use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
@@ -33,6 +33,7 @@ use crate::handler::Handler;
 use crate::http::forwarded::ClientInfo;
 use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::context::{DrainState, RecordMode};
+use crate::proto::protocol::Protocol;
 use loop_state::{Flow, LoopState, QUANTUM_BYTES, QueueState, Slot};
 use message::{NewConnection, WorkerMessage};
 use settings::RuntimeConfig;
@@ -277,14 +278,20 @@ impl Worker {
             address: client,
             scheme: transport.scheme(),
         };
+        let cx = &mut self.state.cx;
+        let protocol = if transport.is_http2() {
+            Protocol::http2(client, transport.take_authorities(), cx)
+        } else {
+            Protocol::http1(client)
+        };
         entry.insert(Slot {
-            connection: Connection::new(transport, client, client_slot, self.state.cx.now),
+            connection: Connection::new(transport, protocol, client_slot, cx.now),
             token,
             scheduled: None,
             queue: QueueState::NotQueued,
             counted: Occupancy::Incomplete,
         });
-        self.visit(token, |slot, state| state.drive(slot));
+        self.visit(token, |slot, state| state.drive(slot, Content::All));
     }
 
     fn drain(&mut self, time: Duration) {
@@ -295,7 +302,7 @@ impl Worker {
         self.state.shorten_keep_alive();
         self.visit_all(|slot, state| {
             slot.connection.mark_ready();
-            state.drive(slot)
+            state.drive(slot, Content::All)
         });
     }
 
@@ -304,7 +311,8 @@ impl Worker {
         let previous = std::mem::replace(&mut state.handler, config.handler);
         for (_, slot) in &self.slots {
             let keep = || config.reaper.keep(&previous);
-            state.previous_handlers.add(slot, keep);
+            let admitted = slot.connection.admitted();
+            state.previous_handlers.add(slot.token, admitted, keep);
         }
         config.reaper.reap(previous);
         state
@@ -347,7 +355,7 @@ impl Worker {
         for (since, token) in evictable {
             self.visit(token, |slot, state| {
                 slot.connection.mark_ready();
-                state.drive(slot)?;
+                state.drive(slot, Content::All)?;
                 // A request may have arrived in the meantime.
                 if slot.connection.evictable_since(&state.cx) != Some(since) {
                     return Flow::Continue(());
@@ -355,7 +363,7 @@ impl Worker {
                 slot.connection.evict();
                 let evicted = &state.handle.stats.evicted;
                 evicted.fetch_add(1, Ordering::Relaxed);
-                state.drive(slot)
+                state.drive(slot, Content::All)
             });
         }
     }
@@ -369,7 +377,7 @@ impl Worker {
             };
             self.visit(token, |slot, state| {
                 slot.queue = QueueState::NotQueued;
-                state.drive(slot)
+                state.drive(slot, Content::All)
             });
         }
     }
@@ -381,7 +389,7 @@ impl Worker {
         }
         self.visit_all(|slot, state| {
             slot.connection.cut();
-            state.drive(slot)
+            state.drive(slot, Content::All)
         });
     }
 }

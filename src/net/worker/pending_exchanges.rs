@@ -46,6 +46,15 @@ impl PendingExchanges {
         &mut exchanges[at]
     }
 
+    /// Cancels the work for one exchange, whose result is still reported.
+    pub(super) fn cancel(&mut self, connection: Token, id: ExchangeId) {
+        let exchanges = self.0.get(&connection);
+        let mut exchanges = exchanges.into_iter().flatten();
+        if let Some(exchange) = exchanges.find(|exchange| exchange.id == id) {
+            exchange.cancelled.cancel();
+        }
+    }
+
     /// Keeps the exchanges of a connection that are open, and cancels the work for the others.
     pub(super) fn retain(&mut self, connection: Token, is_open: impl Fn(ExchangeId) -> bool) {
         let Some(exchanges) = self.0.get_mut(&connection) else {

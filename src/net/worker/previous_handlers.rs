@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use mio::Token;
 
-use super::loop_state::Slot;
 use super::settings::PreviousHandler;
 use crate::proto::exchange::ExchangeId;
 
@@ -20,14 +19,18 @@ pub(super) struct PreviousHandlers {
 pub(crate) struct ByExchange(Vec<(ExchangeId, PreviousHandler)>);
 
 impl PreviousHandlers {
-    /// Adds the handler that `keep` returns for each exchange of a connection whose request body is
-    /// admitted, unless an older handler has admitted it.
-    pub(super) fn add(&mut self, slot: &Slot, keep: impl Fn() -> PreviousHandler) {
-        let admitted = slot.connection.admitted();
+    /// Adds the handler that `keep` returns for each exchange whose request body is admitted, unless an
+    /// older handler has admitted it.
+    pub(super) fn add(
+        &mut self,
+        connection: Token,
+        admitted: Vec<ExchangeId>,
+        keep: impl Fn() -> PreviousHandler,
+    ) {
         if admitted.is_empty() {
             return;
         }
-        let ByExchange(known) = self.by_connection.entry(slot.token).or_default();
+        let ByExchange(known) = self.by_connection.entry(connection).or_default();
         for id in admitted {
             if known.iter().all(|(other, _)| *other != id) {
                 known.push((id, keep()));
@@ -44,14 +47,19 @@ impl PreviousHandlers {
     }
 
     /// Puts those of a connection back that were not called and whose request has not ended.
-    pub(super) fn put_back(&mut self, slot: &Slot, mut handlers: ByExchange) {
+    pub(super) fn put_back(
+        &mut self,
+        connection: Token,
+        mut handlers: ByExchange,
+        admitted: impl FnOnce() -> Vec<ExchangeId>,
+    ) {
         if handlers.0.is_empty() {
             return;
         }
-        let admitted = slot.connection.admitted();
+        let admitted = admitted();
         handlers.0.retain(|(id, _)| admitted.contains(id));
         if !handlers.0.is_empty() {
-            self.by_connection.insert(slot.token, handlers);
+            self.by_connection.insert(connection, handlers);
         }
     }
 }

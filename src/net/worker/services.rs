@@ -15,12 +15,13 @@ use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContext, Settled};
 use crate::http::{Body, Rejection, Request, Response};
-use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache};
+use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache, read_page_cache};
 use crate::net::blocking::pool::BlockingPool;
 use crate::net::blocking::{Pools, body_writer, too_many_streams};
 use crate::net::connection::Services;
 use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::exchange::ExchangeId;
+use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
 use crate::semaphore::SemaphorePermit;
 
@@ -138,6 +139,19 @@ impl Services for WorkerServices<'_> {
                 None
             }
         }
+    }
+
+    fn fetch_file(&mut self, exchange: ExchangeId, range: FileRange) {
+        let reply_to = self.reply_to(exchange);
+        self.pools.disks.read(range, reply_to);
+    }
+
+    fn read_file(&mut self, read: &mut FileRead<'_>, now: Instant) -> FileBytes {
+        read_page_cache(read, now)
+    }
+
+    fn cancel(&mut self, exchange: ExchangeId) {
+        self.pending.cancel(self.token, exchange);
     }
 
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {

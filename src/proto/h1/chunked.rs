@@ -5,6 +5,7 @@ use std::io::Write;
 use ::http::StatusCode;
 
 use crate::http::Rejection;
+use crate::http::fields::{is_field_text, is_token_char};
 use crate::http::target::hex_digit;
 
 /// A decoder of one chunked message body. Extensions and trailers are checked and dropped.
@@ -182,16 +183,6 @@ pub(crate) fn encode(data: &[u8], out: &mut Vec<u8>) {
     let _ = write!(out, "{:x}\r\n", data.len());
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-pub(crate) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// A byte of a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).
-fn is_field_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 
 #[cfg(test)]

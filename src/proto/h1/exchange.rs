@@ -7,7 +7,7 @@ use super::framing::Persistence;
 use super::request_body::RequestBody;
 use crate::body::BodyWriter;
 use crate::http::Rejection;
-use crate::proto::exchange::RequestInfo;
+use crate::proto::exchange::{RequestInfo, SendBody};
 use crate::proto::request_head::RequestHead;
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
 
@@ -22,14 +22,6 @@ pub(crate) struct Exchange {
     pub(crate) linger: LingerMode,
     /// `None` if the exchange is not recorded.
     pub(crate) info: Option<Box<RequestInfo>>,
-}
-
-/// How much of the response is sent (RFC 9110 §9.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SendBody {
-    Yes,
-    /// The request was a HEAD.
-    HeadOnly,
 }
 
 /// Whether the connection lingers before it is closed (RFC 9112 §9.6).

@@ -3,6 +3,7 @@
 use ::http::{StatusCode, Version};
 
 use crate::http::{Fields, Rejection, list};
+use crate::proto::request_rules::content_length;
 
 /// How the end of a request body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,27 +81,6 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
             ))
         }
     }
-}
-
-/// The Content-Length. Several equal values count as one (RFC 9110 §8.6); anything else than one
-/// number is rejected.
-fn content_length(fields: &Fields<'_>) -> Result<Option<u64>, Rejection> {
-    let mut length = None;
-    for value in fields.all("content-length") {
-        for item in value.split(|&byte| byte == b',') {
-            let item = item.trim_ascii();
-            let number = std::str::from_utf8(item)
-                .ok()
-                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|text| text.parse::<u64>().ok())
-                .ok_or(Rejection::bad_request("malformed Content-Length"))?;
-            if length.is_some_and(|other| other != number) {
-                return Err(Rejection::bad_request("conflicting Content-Length values"));
-            }
-            length = Some(number);
-        }
-    }
-    Ok(length)
 }
 
 /// Whether the client wants the connection to persist (RFC 9112 §9.3), with the `keep-alive` option

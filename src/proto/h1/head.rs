@@ -4,36 +4,20 @@
 //! bytes differently must not be: the search for the end of the head rejects a bare LF, this module
 //! everything else.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
 use ::http::{Method, StatusCode, Version};
 
 use super::framing::{self, Framing, Persistence};
-use super::inbox::{Scan, scan_head};
+use super::head_scan::{Scan, scan_head};
 use crate::config::Limits;
+use crate::http::fields::is_token_char;
+use crate::http::host::is_authority;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection};
-use crate::proto::request_head::{Path, RequestHead};
+use crate::proto::request_head::{Path, RequestHead, span_of};
+use crate::proto::request_rules::{Expect, HEAD_TOO_LARGE, TARGET_TOO_LONG, UNKNOWN_EXPECTATION};
 
 /// Maximum number of field lines that any configuration allows: their positions are on the stack.
 pub(crate) const MAX_FIELDS: usize = 256;
-
-/// The request line is longer than any method, target and version that are accepted.
-const TARGET_TOO_LONG: Rejection =
-    Rejection::new(StatusCode::URI_TOO_LONG, "request-target too long");
-
-/// The head has too many bytes or field lines.
-const HEAD_TOO_LARGE: Rejection = Rejection::new(
-    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "request head too large",
-);
-
-/// Sent because a client with another expectation would wait for its fulfilment.
-pub(crate) const UNKNOWN_EXPECTATION: Rejection = Rejection::new(
-    StatusCode::EXPECTATION_FAILED,
-    "only the expectation 100-continue is supported",
-);
 
 /// What a request head says about the message and its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +25,6 @@ pub(crate) struct HeadInfo {
     pub(crate) framing: Framing,
     pub(crate) persistence: Persistence,
     pub(crate) expect: Expect,
-}
-
-/// The Expect field (RFC 9110 §10.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expect {
-    None,
-    Continue,
-    /// An undefined expectation: 417.
-    Unknown,
 }
 
 /// Parses `bytes`, which are one whole head, into `head`.
@@ -96,16 +71,11 @@ pub(crate) fn parse(
     let info = HeadInfo {
         framing: framing::framing(version, &fields)?,
         persistence: framing::persistence(version, &fields),
-        expect: expect(version, &fields),
+        expect: Expect::of(version, &fields),
     };
     head.len = bytes.len();
     head.target = span_of(target.as_bytes(), bytes);
-    head.path = match parsed_target.path {
-        Cow::Borrowed(path) if bytes.as_ptr_range().contains(&path.as_ptr()) => {
-            Path::InHead(span_of(path, bytes))
-        }
-        path => Path::Decoded(path.into_owned()),
-    };
+    head.path = Path::new(parsed_target.path, bytes);
     head.version = version;
     head.method = method;
     Ok(info)
@@ -193,7 +163,7 @@ pub(crate) fn check_first_byte(byte: u8) -> Result<(), Rejection> {
     const TLS_HANDSHAKE: u8 = 0x16;
     match byte {
         TLS_HANDSHAKE => Err(Rejection::bad_request("TLS handshake on a plain HTTP port")),
-        byte if super::chunked::is_token_char(byte) => Ok(()),
+        byte if is_token_char(byte) => Ok(()),
         _ => Err(Rejection::bad_request("not an HTTP request")),
     }
 }
@@ -246,50 +216,6 @@ fn check_host(
         )),
         _ => Ok(()),
     }
-}
-
-/// `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
-fn is_authority(bytes: &[u8]) -> bool {
-    let (host, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
-        Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
-        _ => (bytes, &b""[..]),
-    };
-    let literal = host
-        .strip_prefix(b"[")
-        .and_then(|host| host.strip_suffix(b"]"));
-    let is_host = match literal {
-        Some(address) => address
-            .iter()
-            .all(|byte| *byte == b':' || is_name_char(byte)),
-        None => host.iter().all(is_name_char),
-    };
-    is_host && port.iter().all(u8::is_ascii_digit)
-}
-
-fn is_name_char(byte: &u8) -> bool {
-    matches!(
-        byte,
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
-        | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
-        | b'*' | b'+' | b',' | b';' | b'=' | b'%'
-    )
-}
-
-fn expect(version: Version, fields: &Fields<'_>) -> Expect {
-    let is_continue = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
-    match fields.first("expect") {
-        // RFC 9110 §10.1.1: an expectation from an HTTP/1.0 client is ignored.
-        Some(_) if version == Version::HTTP_10 => Expect::None,
-        None => Expect::None,
-        Some(_) if fields.all("expect").all(is_continue) => Expect::Continue,
-        Some(_) => Expect::Unknown,
-    }
-}
-
-/// The position of `part`, a slice of `whole`, in it.
-fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
-    start as u32..(start + part.len()) as u32
 }
 
 #[cfg(test)]

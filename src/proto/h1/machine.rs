@@ -16,32 +16,33 @@ use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
 use super::chunked;
-use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest, SendBody};
+use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest};
 use super::framing::{BodyFraming, Framing, Persistence};
-use super::head::{self, Expect, HeadInfo};
-use super::inbox::{Inbox, Scan, scan_head};
+use super::head::{self, HeadInfo};
+use super::head_scan::{Scan, scan_head};
 use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
-use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody, TOO_LARGE};
+use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody};
 use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
+use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
 use crate::proto::context::{Context, DrainState, RecordMode};
-use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo};
+use crate::proto::exchange::{BodyMode, ExchangeId, RequestInfo, SendBody};
+use crate::proto::inbox::Inbox;
 use crate::proto::record::InFlightRecord;
+use crate::proto::request_rules::{
+    BODY_TOO_LARGE, Expect, INCOMPLETE_BODY, MAX_BUFFERED_STREAM_BYTES, TIMED_OUT,
+    UNKNOWN_EXPECTATION,
+};
 use crate::proto::segment::Segment;
 use crate::proto::transfer::TransferProgress;
-use crate::proto::{Action, CloseReason, Timer};
-
-/// A body of up to this length is received as a whole before its handler is called, even if the
-/// handler accepts a stream: the job that reads it never waits for the client.
-const MAX_BUFFERED_STREAM_BYTES: u64 = 64 * 1024;
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Timer};
 
 const INCOMPLETE_HEAD: Rejection = Rejection::bad_request("incomplete request head");
-const INCOMPLETE_BODY: Rejection = Rejection::bad_request("incomplete request body");
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -254,6 +255,10 @@ impl Machine {
 
     fn read_head(&mut self, scanned: usize, started: Instant, cx: &mut Context) -> Option<Action> {
         let bytes = self.inbox.bytes();
+        if self.requests == 0 && self.may_switch(cx) && begins_http2(bytes) {
+            self.state = ConnectionState::ReadingHead { scanned, started };
+            return Some(Action::Switch);
+        }
         let scan = scan_head(bytes, scanned);
         let rejection = match scan {
             Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
@@ -290,6 +295,20 @@ impl Machine {
         None
     }
 
+    /// Returns true if the client may speak HTTP/2 without having selected it in a TLS handshake.
+    fn may_switch(&self, cx: &Context) -> bool {
+        cx.http2 == Http2::All && self.scheme == Scheme::Http
+    }
+
+    /// Returns the peer and what it has sent, for [`Action::Switch`].
+    pub(crate) fn into_input(self) -> (ClientInfo, Inbox) {
+        let peer = ClientInfo {
+            address: self.peer,
+            scheme: self.scheme,
+        };
+        (peer, self.inbox)
+    }
+
     /// Begins the exchange of the request whose head was parsed into the context.
     fn on_head(&mut self, info: HeadInfo, started: Instant, cx: &mut Context) -> Option<Action> {
         self.requests = self.requests.saturating_add(1);
@@ -315,7 +334,7 @@ impl Machine {
             body: RequestBody::new(decoder, continue_expected),
         });
         self.state = ConnectionState::Exchange(match info.expect {
-            Expect::Unknown => ExchangeState::Rejecting(request, head::UNKNOWN_EXPECTATION),
+            Expect::Unknown => ExchangeState::Rejecting(request, UNKNOWN_EXPECTATION),
             Expect::None | Expect::Continue => ExchangeState::AwaitingAdmission(request),
         });
         None
@@ -348,7 +367,9 @@ impl Machine {
             Ok(BodyMode::Streamed { max, writer }) => {
                 request.body.max_bytes = usize::try_from(max).unwrap_or(usize::MAX);
                 match request.body.length() {
-                    Some(length) if length > max => ExchangeState::Rejecting(request, TOO_LARGE),
+                    Some(length) if length > max => {
+                        ExchangeState::Rejecting(request, BODY_TOO_LARGE)
+                    }
                     Some(..=MAX_BUFFERED_STREAM_BYTES) => ExchangeState::ReadingBody(request),
                     _ => ExchangeState::StreamPending(request, writer),
                 }
@@ -722,8 +743,6 @@ impl Machine {
 
     /// The time limit of the current [`timer`](Self::timer) has passed.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context) {
-        const TIMED_OUT: Rejection =
-            Rejection::new(StatusCode::REQUEST_TIMEOUT, "request timed out");
         let timer = self.timer();
         match (
             timer,
@@ -867,7 +886,15 @@ impl Machine {
     }
 }
 
+/// Returns true if the input begins with the connection preface of HTTP/2 (RFC 9113 §3.4), or with
+/// enough of it that it is no beginning of an HTTP/1.1 request: its method is reserved.
+fn begins_http2(bytes: &[u8]) -> bool {
+    const METHOD_BYTES: usize = b"PRI ".len();
+    let len = bytes.len().min(HTTP2_PREFACE.len());
+    len >= METHOD_BYTES && bytes[..len] == HTTP2_PREFACE[..len]
+}
+
 fn asks_to_close(response: &Response) -> bool {
-    let value = response.headers().get(CONNECTION);
+    let value = response.field(&CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

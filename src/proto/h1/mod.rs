@@ -36,7 +36,7 @@
 //! driver waits for the handler for [`Timeouts::half_closed`](crate::Timeouts::half_closed), and then
 //! ends the connection with [`on_lost`](machine::Machine::on_lost), as it does at once after a reset.
 //!
-//! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`]. They are
+//! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`](super::inbox). They are
 //! written when no further request can be answered, when the outbox is full, or when a body that is
 //! not small, or is produced while it is sent, is queued. A state owns what only it needs; an idle
 //! machine owns no memory.
@@ -49,7 +49,7 @@ mod chunked;
 mod exchange;
 mod framing;
 mod head;
-mod inbox;
+mod head_scan;
 pub(crate) mod machine;
 pub(crate) mod outbox;
 

@@ -1,13 +1,9 @@
 //! A request body while it is received.
 
-use ::http::StatusCode;
-
 use super::chunked;
 use crate::body::BodyWriter;
 use crate::http::Rejection;
-
-pub(crate) const TOO_LARGE: Rejection =
-    Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
+use crate::proto::request_rules::BODY_TOO_LARGE;
 
 /// The part of a request body that has been received.
 #[derive(Debug)]
@@ -59,7 +55,7 @@ impl RequestBody {
         let (taken, is_complete) = match &mut self.decoder {
             BodyDecoder::Length { left } => {
                 if bytes.len() as u64 + *left > self.max_bytes as u64 {
-                    return Err(TOO_LARGE);
+                    return Err(BODY_TOO_LARGE);
                 }
                 let taken = input
                     .len()

@@ -29,7 +29,7 @@ pub(crate) fn encode_head(
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    if !response.headers().contains_key(SERVER) {
+    if response.field(&SERVER).is_none() {
         out.extend_from_slice(b"\r\nServer: tws");
     }
     out.extend_from_slice(b"\r\nDate: ");

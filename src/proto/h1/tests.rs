@@ -23,7 +23,7 @@ use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::record::{Completion, Record};
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn};
-use crate::proto::{Action, CloseReason, Timer};
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Timer};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -41,6 +41,8 @@ fn context(change: impl FnOnce(&mut Config)) -> Context {
 enum ConversationEnd {
     /// The machine wants to read more than there is.
     Reading,
+    /// The client speaks HTTP/2.
+    Switched,
     Closed(CloseReason),
 }
 
@@ -135,6 +137,8 @@ impl Conversation {
                     self.machine.on_body_chunk(id, chunk, &mut self.cx);
                 }
                 Action::Blocked => panic!("nothing to wait for"),
+                Action::ReadFile(_) | Action::Cancel(_) => panic!("only HTTP/2 asks for that"),
+                Action::Switch => return ConversationEnd::Switched,
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,
                 Action::Abort => self.aborted = true,
@@ -840,6 +844,40 @@ fn aborted_transfer_is_recorded_with_bytes_sent() {
         (record.content_bytes, record.outcome),
         (1000, Completion::Aborted)
     );
+}
+
+#[test]
+fn preface_of_http2_switches_only_at_the_beginning_and_if_allowed() {
+    use crate::config::Http2;
+
+    let run = |http2: Http2, parts: &[&[u8]]| {
+        let mut conversation = Conversation::new(context(|config| config.http2 = http2));
+        conversation.run(parts.iter().copied())
+    };
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    for split in 1..HTTP2_PREFACE.len() {
+        let (first, second) = HTTP2_PREFACE.split_at(split);
+        let end = run(Http2::All, &[first, second]);
+        assert_eq!(end, ConversationEnd::Switched, "{split}");
+        for http2 in [Http2::Off, Http2::Tls] {
+            let end = run(http2, &[first, second]);
+            assert_ne!(end, ConversationEnd::Switched, "{split} {http2:?}");
+        }
+    }
+    assert_eq!(run(Http2::All, &[b"PRI"]), ConversationEnd::Reading);
+    assert_eq!(run(Http2::All, &[b"PRI *"]), ConversationEnd::Switched);
+    for other in [
+        &[&request[..], HTTP2_PREFACE][..],
+        &[b"PRI * HTTP/2.1\r\n\r\n"],
+        &[b"PRIX / HTTP/1.1\r\nHost: h\r\n\r\n"],
+        &[b"pri * HTTP/2.0\r\n\r\n"],
+    ] {
+        assert_ne!(
+            run(Http2::All, other),
+            ConversationEnd::Switched,
+            "{other:?}"
+        );
+    }
 }
 
 /// A client of HTTP/1.0 may take the end of the connection for the end of the body.

@@ -19,7 +19,7 @@ use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
 };
-use tws::{Endpoint, ForwardedField, Networks, Rate};
+use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
 use super::values::{
     BindAddresses, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of,
@@ -193,6 +193,13 @@ pub(super) struct Flags {
     /// since it comes from the client. [default: x-forwarded-for]
     #[arg(long, value_name = "FIELD", help_heading = LISTENING)]
     pub(super) forwarded_field: Option<ForwardedField>,
+
+    /// Speak HTTP/2: off, tls, all [default: tls]
+    ///
+    /// tls: with clients that select it in the TLS handshake. all: also without TLS, with clients
+    /// that begin with it (prior knowledge), such as proxies and load balancers.
+    #[arg(long, value_name = "WHERE", value_parser = one_of::<Http2>(Http2::VALUES), help_heading = LISTENING)]
+    pub(super) http2: Option<Http2>,
 
     /// Serve requests for this host name
     ///

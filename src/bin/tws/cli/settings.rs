@@ -400,6 +400,7 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
         ));
     }
     config.forwarded_field = flags.forwarded_field.unwrap_or_default();
+    config.http2 = flags.http2.unwrap_or_default();
     config.workers = flags.workers;
     if let Some(seconds) = flags.keep_alive_timeout {
         config.timeouts.keep_alive = Duration::from_secs(seconds.into());

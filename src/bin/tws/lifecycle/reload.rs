@@ -175,6 +175,7 @@ impl ReloadTargets {
                 "proxy-protocol",
                 old_config.proxy_protocol == new_config.proxy_protocol,
             ),
+            ("http2", old_config.http2 == new_config.http2),
             ("workers", old_config.workers == new_config.workers),
             ("admin", old.admin == new.admin),
             ("tui", old.view == new.view),

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::Request;
 use crate::http::forwarded::ClientInfo;
 
 fn status(head: &str) -> Result<(), (u16, &'static str)> {
@@ -148,7 +147,7 @@ proptest! {
         let fields = Fields::new(bytes, &head.spans);
         for (name, value) in fields.iter() {
             let line = lines.next().expect("a line for each field");
-            prop_assert!(name.bytes().all(crate::proto::h1::chunked::is_token_char));
+            prop_assert!(name.bytes().all(is_token_char));
             let rest = line.strip_prefix(name.as_bytes());
             prop_assert!(rest.is_some_and(|rest| rest.starts_with(b":")));
             prop_assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f));
@@ -214,47 +213,4 @@ fn check_head_rejects_as_a_server_does() {
     ] {
         assert_eq!(status(&head), expected, "{head:.80}");
     }
-}
-
-#[test]
-fn authority_is_host_and_optional_port() {
-    for valid in [
-        "",
-        "a.test",
-        "a.test:80",
-        "a.test:",
-        "[::1]",
-        "[::1]:8080",
-        "a_b-c~%41",
-        "192.0.2.1:1",
-    ] {
-        assert!(is_authority(valid.as_bytes()), "{valid:?}");
-    }
-    for malformed in [
-        "[::1",
-        "::1]",
-        "::1",
-        "a:b:c",
-        "a.test:80x",
-        "a.test:-1",
-        "a@b",
-        "a b",
-        "a/b",
-        "[a]b",
-        "[[::1]]",
-        "a[::1]",
-    ] {
-        assert!(!is_authority(malformed.as_bytes()), "{malformed:?}");
-    }
-}
-
-#[test]
-fn expect_field_is_recognized_in_http_1_1() {
-    let of = |version, value| {
-        let request = Request::get("/").with_header("Expect", value);
-        expect(version, request.fields())
-    };
-    assert_eq!(of(Version::HTTP_11, "100-Continue"), Expect::Continue);
-    assert_eq!(of(Version::HTTP_11, "tea"), Expect::Unknown);
-    assert_eq!(of(Version::HTTP_10, "100-continue"), Expect::None);
 }

@@ -1,0 +1,298 @@
+//! Request heads (RFC 9113 §8.2, §8.3): decoded fields become the head that a request of HTTP/1.1
+//! would have. `:authority` becomes the Host field, and the lines of a cookie become one.
+//!
+//! A head that breaks the rules of HTTP/2 is malformed, which is an error of its stream (§8.1.1). A
+//! head that is well-formed and not acceptable gets a response, as it does with HTTP/1.1.
+
+use std::ops::Range;
+
+use ::http::{Method, StatusCode, Version};
+
+use super::hpack::DecodedFields;
+use super::priority::PriorityParameters;
+use crate::config::Limits;
+use crate::http::fields::{is_field_text, is_token_char};
+use crate::http::host::is_authority;
+use crate::http::target::Target;
+use crate::http::{FieldSpan, Fields, Rejection};
+use crate::proto::request_head::{Path, RequestHead};
+use crate::proto::request_rules::{Expect, TARGET_TOO_LONG, content_length};
+
+const CONNECT_NOT_SUPPORTED: Rejection =
+    Rejection::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported");
+
+/// What a head says about its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeadInfo {
+    pub(crate) content_length: Option<u64>,
+    pub(crate) expect: Expect,
+    /// `None` without a `priority` field (RFC 9218 §5).
+    pub(crate) priority: Option<PriorityParameters>,
+}
+
+/// Why a head is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// It is malformed: PROTOCOL_ERROR of the stream (RFC 9113 §8.1.1).
+    Malformed(&'static str),
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for HeadError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// The positions of the pseudo-fields (RFC 9113 §8.3.1).
+#[derive(Debug, Default)]
+struct PseudoFields {
+    method: Option<Range<u32>>,
+    scheme: Option<Range<u32>>,
+    authority: Option<Range<u32>>,
+    path: Option<Range<u32>>,
+}
+
+impl PseudoFields {
+    fn set(&mut self, name: &[u8], value: &Range<u32>) -> Result<(), HeadError> {
+        let field = match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            _ => return Err(HeadError::Malformed("unknown pseudo-field")),
+        };
+        match field.replace(value.clone()) {
+            None => Ok(()),
+            Some(_) => Err(HeadError::Malformed("pseudo-field more than once")),
+        }
+    }
+}
+
+/// Turns decoded fields into a head, to which their positions are moved. Appends to their bytes what
+/// HTTP/1.1 would have had in others.
+///
+/// # Errors
+///
+/// The head is malformed or rejected. `head` must not be used then.
+pub(crate) fn parse(
+    fields: &mut DecodedFields,
+    head: &mut RequestHead,
+    limits: &Limits,
+) -> Result<HeadInfo, HeadError> {
+    let DecodedFields { bytes, spans } = fields;
+    let (pseudo, info) = take_pseudo_fields(bytes, spans)?;
+    let method = pseudo.method.ok_or(MISSING_PSEUDO_FIELD)?;
+    head.method = Method::from_bytes(slice(bytes, &method))
+        .map_err(|_| HeadError::Malformed("malformed method"))?;
+    if head.method == Method::CONNECT {
+        // RFC 9113 §8.5.
+        return Err(match (pseudo.scheme, pseudo.path, pseudo.authority) {
+            (None, None, Some(_)) => CONNECT_NOT_SUPPORTED.into(),
+            _ => HeadError::Malformed("malformed CONNECT"),
+        });
+    }
+    let scheme = pseudo.scheme.ok_or(MISSING_PSEUDO_FIELD)?;
+    check_scheme(slice(bytes, &scheme))?;
+    head.target = pseudo.path.ok_or(MISSING_PSEUDO_FIELD)?;
+    check_target(slice(bytes, &head.target), &head.method, limits)?;
+    set_host(bytes, spans, pseudo.authority)?;
+    join_cookies(bytes, spans);
+    head.spans = std::mem::take(spans);
+
+    let target = std::str::from_utf8(slice(bytes, &head.target))
+        .map_err(|_| HeadError::Malformed("target is not UTF-8"))?;
+    head.path = Path::new(Target::parse(&head.method, target)?.path, bytes);
+    head.version = Version::HTTP_2;
+    head.len = bytes.len();
+    Ok(info)
+}
+
+const MISSING_PSEUDO_FIELD: HeadError = HeadError::Malformed("missing pseudo-field");
+
+/// Checks the fields, and removes the pseudo-fields, which come first.
+fn take_pseudo_fields(
+    bytes: &[u8],
+    spans: &mut Vec<FieldSpan>,
+) -> Result<(PseudoFields, HeadInfo), HeadError> {
+    let mut pseudo = PseudoFields::default();
+    let is_pseudo = |span: &FieldSpan| slice(bytes, &span.name).first() == Some(&b':');
+    let pseudo_len = spans.iter().take_while(|span| is_pseudo(span)).count();
+    for span in spans.drain(..pseudo_len) {
+        check_value(slice(bytes, &span.value))?;
+        pseudo.set(slice(bytes, &span.name), &span.value)?;
+    }
+    for span in spans.iter() {
+        check_field(slice(bytes, &span.name), slice(bytes, &span.value))?;
+    }
+    let fields = Fields::new(bytes, spans);
+    let info = HeadInfo {
+        content_length: content_length(&fields)
+            .map_err(|rejection| HeadError::Malformed(rejection.reason()))?,
+        expect: Expect::of(Version::HTTP_2, &fields),
+        priority: fields
+            .first("priority")
+            .map(|_| PriorityParameters::parse(fields.all("priority"))),
+    };
+    Ok((pseudo, info))
+}
+
+/// Checks a field of a head or of trailers (RFC 9113 §8.2). Values that HTTP/1.1 does not permit, which
+/// RFC 9113 leaves open, are malformed, too.
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+    let is_name_char = |byte: &u8| is_token_char(*byte) && !byte.is_ascii_uppercase();
+    if name.is_empty() || !name.iter().all(is_name_char) {
+        // A colon is not part of a name: so is a pseudo-field after a field.
+        return Err(HeadError::Malformed("malformed field name"));
+    }
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+            return Err(HeadError::Malformed("field of an HTTP/1.1 connection"));
+        }
+        b"te" if !value.eq_ignore_ascii_case(b"trailers") => {
+            return Err(HeadError::Malformed("te is not trailers"));
+        }
+        _ => {}
+    }
+    check_value(value)
+}
+
+fn check_value(value: &[u8]) -> Result<(), HeadError> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if is_blank(value.first()) || is_blank(value.last()) {
+        return Err(HeadError::Malformed("white space around a field value"));
+    }
+    if !value.iter().all(|byte| is_field_text(*byte)) {
+        return Err(HeadError::Malformed("malformed field value"));
+    }
+    Ok(())
+}
+
+/// `scheme` of RFC 3986 §3.1, and of those the ones that a server can be the origin of.
+fn check_scheme(scheme: &[u8]) -> Result<(), HeadError> {
+    let is_scheme_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let begins_with_letter = scheme.first().is_some_and(u8::is_ascii_alphabetic);
+    if !begins_with_letter || !scheme.iter().all(is_scheme_char) {
+        return Err(HeadError::Malformed("malformed scheme"));
+    }
+    if scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https") {
+        return Ok(());
+    }
+    Err(Rejection::bad_request("unsupported scheme").into())
+}
+
+/// Checks a target for what the parser of request lines checks with HTTP/1.1 (RFC 9113 §8.3.1).
+fn check_target(target: &[u8], method: &Method, limits: &Limits) -> Result<(), HeadError> {
+    let is_origin_form = target.starts_with(b"/");
+    let is_asterisk_form = target == b"*" && *method == Method::OPTIONS;
+    if !is_origin_form && !is_asterisk_form {
+        return Err(HeadError::Malformed("malformed path"));
+    }
+    if !target.iter().all(|byte| is_target_byte(*byte)) {
+        return Err(HeadError::Malformed("malformed path"));
+    }
+    if target.len() > limits.max_target_bytes {
+        return Err(TARGET_TOO_LONG.into());
+    }
+    Ok(())
+}
+
+/// A byte that the parser of request lines accepts.
+fn is_target_byte(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~' | 0x80..)
+}
+
+/// Puts one Host field first: `:authority`, or the field that the client has sent in place of it.
+fn set_host(
+    bytes: &mut Vec<u8>,
+    spans: &mut Vec<FieldSpan>,
+    authority: Option<Range<u32>>,
+) -> Result<(), HeadError> {
+    let is_host = |span: &FieldSpan| slice(bytes, &span.name) == b"host";
+    let mut hosts = spans.iter().filter(|span| is_host(span));
+    let host = hosts.next().map(|span| span.value.clone());
+    if hosts.next().is_some() {
+        return Err(HeadError::Malformed("more than one host"));
+    }
+    let value = match (authority, host) {
+        (None, None) => return Err(Rejection::bad_request("missing authority").into()),
+        (Some(authority), Some(host)) => {
+            if !slice(bytes, &authority).eq_ignore_ascii_case(slice(bytes, &host)) {
+                return Err(HeadError::Malformed("host differs from the authority"));
+            }
+            authority
+        }
+        (Some(value), None) | (None, Some(value)) => value,
+    };
+    if !is_authority(slice(bytes, &value)) {
+        return Err(Rejection::bad_request("malformed authority").into());
+    }
+    spans.retain(|span| slice(bytes, &span.name) != b"host");
+    let name = append(bytes, b"host");
+    spans.insert(0, FieldSpan { name, value });
+    Ok(())
+}
+
+/// Joins the lines of the cookie (RFC 9113 §8.2.3).
+fn join_cookies(bytes: &mut Vec<u8>, spans: &mut Vec<FieldSpan>) {
+    let is_cookie = |bytes: &[u8], span: &FieldSpan| slice(bytes, &span.name) == b"cookie";
+    let mut cookies = spans.iter().filter(|span| is_cookie(bytes, span));
+    let (Some(first), Some(_)) = (cookies.next().cloned(), cookies.next()) else {
+        return;
+    };
+    let start = bytes.len() as u32;
+    for span in spans.iter() {
+        if is_cookie(bytes, span) {
+            if bytes.len() as u32 > start {
+                bytes.extend_from_slice(b"; ");
+            }
+            let value = span.value.start as usize..span.value.end as usize;
+            bytes.extend_from_within(value);
+        }
+    }
+    spans.retain(|span| !is_cookie(bytes, span));
+    spans.push(FieldSpan {
+        name: first.name,
+        value: start..bytes.len() as u32,
+    });
+}
+
+/// Checks trailers (RFC 9113 §8.1): fields, and no pseudo-fields.
+pub(crate) fn check_trailers(fields: &DecodedFields) -> Result<(), HeadError> {
+    for span in &fields.spans {
+        check_field(
+            slice(&fields.bytes, &span.name),
+            slice(&fields.bytes, &span.value),
+        )?;
+    }
+    Ok(())
+}
+
+/// The request line that the request would have had with HTTP/1.1, for its record; empty without a
+/// method. The fields need not be those of a valid head.
+pub(crate) fn request_line(fields: &DecodedFields) -> Vec<u8> {
+    let find = |name: &[u8]| {
+        let mut spans = fields.spans.iter();
+        spans
+            .find(|span| slice(&fields.bytes, &span.name) == name)
+            .map(|span| slice(&fields.bytes, &span.value))
+    };
+    let Some(method) = find(b":method") else {
+        return Vec::new();
+    };
+    let target = find(b":path").or_else(|| find(b":authority"));
+    [method, b" ", target.unwrap_or_default(), b" HTTP/2.0"].concat()
+}
+
+fn append(bytes: &mut Vec<u8>, text: &[u8]) -> Range<u32> {
+    let start = bytes.len() as u32;
+    bytes.extend_from_slice(text);
+    start..bytes.len() as u32
+}
+
+fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    &bytes[range.start as usize..range.end as usize]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! The states of a connection, and what it keeps beside its streams.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use ::http::StatusCode;
+
+use crate::proto::CloseReason;
+use crate::proto::exchange::RequestInfo;
+use crate::proto::h2::flood::HeaderBlockLimits;
+use crate::proto::h2::frame::DataPayload;
+use crate::proto::record::Completion;
+
+/// The state of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionState {
+    /// The client's preface is awaited (RFC 9113 §3.4).
+    AwaitingPreface,
+    /// The client's first SETTINGS frame is awaited.
+    AwaitingSettings,
+    Open,
+    /// The last frames are being sent; input is ignored.
+    Closing(CloseReason, LingerMode),
+    /// Everything is sent; up to this many bytes more are read and discarded (RFC 9112 §9.6).
+    Lingering {
+        bytes: u64,
+        reason: CloseReason,
+    },
+    /// Nothing remains but to close the socket.
+    Closed(CloseReason),
+}
+
+/// Whether the connection lingers before it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LingerMode {
+    Skip,
+    Required,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    None,
+    Requested,
+}
+
+/// Whether the peer may send more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputState {
+    Open,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastTransfer {
+    Read,
+    Write,
+}
+
+/// Whether the frames that are sent next are being chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Portion {
+    Open,
+    Complete,
+}
+
+/// A part of a file that is being read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileReading {
+    pub(super) stream: u32,
+    pub(super) len: usize,
+}
+
+/// An exchange that has ended and is not recorded yet.
+#[derive(Debug)]
+pub(super) struct EndedExchange {
+    pub(super) info: Box<RequestInfo>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) sent: u64,
+    pub(super) outcome: Completion,
+}
+
+/// The data of the PING of a shutdown.
+pub(super) const SHUTDOWN_PING: [u8; 8] = *b"shutdown";
+
+/// How far the connection is shut down while its exchanges go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    None,
+    /// GOAWAY with the largest identifier is sent, so that the client opens no further streams. Those
+    /// that it has opened until it answers the PING are served.
+    Announced {
+        since: Instant,
+    },
+    /// GOAWAY with the last stream that is served is sent.
+    Final {
+        last: u32,
+        reason: CloseReason,
+    },
+}
+
+/// Why a stream ends before its response is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The peer has violated the protocol: the exchange is recorded as a bad request.
+    Malformed,
+    /// The peer has reset it or is lost, or the response has failed.
+    Aborted,
+}
+
+/// A DATA frame that is being received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceivedData {
+    pub(super) payload: DataPayload,
+    /// The bytes of it that were not padding.
+    pub(super) len: u32,
+}
+
+/// A field block that is being received.
+#[derive(Debug)]
+pub(super) struct HeaderBlock {
+    pub(super) stream: u32,
+    pub(super) end_stream: bool,
+    pub(super) bytes: Vec<u8>,
+    pub(super) limits: HeaderBlockLimits,
+    pub(super) started: Instant,
+}
+
+/// What waits for the driver or for a job.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// Streams whose request can be dispatched.
+    pub(super) ready: Vec<u32>,
+    /// Streams whose request is to be rejected.
+    pub(super) rejecting: Vec<u32>,
+    /// Streams whose response body needs a job.
+    pub(super) wait_for_job: Vec<u32>,
+    /// Streams whose bulk may not be sent at the moment.
+    pub(super) deferred: Vec<u32>,
+    /// Streams whose job is of no use any more.
+    pub(super) cancelled: Vec<u32>,
+    /// Exchanges to be recorded.
+    pub(super) ended: VecDeque<EndedExchange>,
+    /// Whether receive windows may have to be enlarged, or bodies passed on.
+    pub(super) are_bodies_due: bool,
+}
+
+/// The streams that were closed last. The peer may have sent frames before it knew.
+#[derive(Debug, Default)]
+pub(super) struct ClosedStreams {
+    /// Oldest first; allocated when used.
+    list: VecDeque<ClosedStream>,
+}
+
+/// A stream and what it was closed by, in four bytes, because every connection has some.
+#[derive(Clone, Copy, Debug)]
+struct ClosedStream(u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClosedBy {
+    /// END_STREAM in both directions, or RST_STREAM of the peer.
+    Peer,
+    /// RST_STREAM of this server.
+    Server,
+}
+
+impl ClosedStream {
+    /// Identifiers have 31 bits.
+    fn new(id: u32, by: ClosedBy) -> Self {
+        Self(id << 1 | u32::from(by == ClosedBy::Server))
+    }
+
+    fn id(self) -> u32 {
+        self.0 >> 1
+    }
+
+    fn by(self) -> ClosedBy {
+        if self.0 & 1 == 1 {
+            ClosedBy::Server
+        } else {
+            ClosedBy::Peer
+        }
+    }
+}
+
+impl ClosedStreams {
+    /// How many are remembered.
+    const MAX: usize = 32;
+
+    /// Remembers a stream, unless it is known as closed already.
+    pub(super) fn insert(&mut self, id: u32, by: ClosedBy) {
+        if self.find(id).is_some() {
+            return;
+        }
+        if self.list.len() == Self::MAX {
+            self.list.pop_front();
+        }
+        self.list.push_back(ClosedStream::new(id, by));
+    }
+
+    pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
+        let found = self.list.iter().find(|stream| stream.id() == id);
+        found.map(|stream| stream.by())
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.list.capacity() * size_of::<ClosedStream>()
+    }
+}

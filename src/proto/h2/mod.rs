@@ -1,0 +1,57 @@
+//! HTTP/2 (RFC 9113) as pure code: bytes in, actions out.
+//!
+//! [`machine`] is one connection. Its states:
+//!
+//! ```text
+//!                   preface                    SETTINGS                 error, or shutdown
+//!  AwaitingPreface ─────────▶ AwaitingSettings ─────────▶ Open ───────────────────────────▶ Closing
+//!                                                          │ ▲   and no streams are open       │
+//!                                                          ▼ │                     all is sent │
+//!                                                        streams                               ▼
+//!                                                                         Closed ◀──────── Lingering
+//! ```
+//!
+//! The states of a [`stream`], of which a connection has up to
+//! [`Limits::h2_max_streams`](crate::Limits):
+//!
+//! ```text
+//!  no body ──▶ Handling ──▶ response            (Ready before that, while no job is free)
+//!  body ──▶ AwaitingAdmission
+//!            ├─ buffered ──▶ ReadingBody ─┬─ complete ──▶ Ready ──▶ Handling ──▶ response
+//!            │                            └─ failed ──▶ Rejecting ──▶ response
+//!            ├─ streamed ──▶ Ready ──▶ Streaming ─┬─ complete ──▶ Handling ──▶ response
+//!            │                                    ├─ answered early ──▶ response, RST_STREAM
+//!            │                                    └─ failed ──▶ BodyFailed ──▶ Rejecting
+//!            └─ not admitted ──▶ response, RST_STREAM
+//!
+//!  response ──▶ Sending ──▶ Finishing ──▶ (gone when the transport has taken the last byte)
+//!  any, reset ──▶ Orphaned while its job runs ──▶ gone
+//! ```
+//!
+//! What the peer is entitled to know at once, control frames and the heads of responses, is staged in
+//! the [`output`] when it is due. Bodies are staged in portions and only when the transport can take
+//! them; the [`scheduler`] chooses the stream of each frame then. So what is urgent waits for one
+//! portion at most, whatever was asked for before.
+//!
+//! A connection is bounded in everything that its peer can make it hold: streams, jobs, bytes of
+//! bodies that are received, output that the peer does not take (see [`limits`]), and the
+//! rate of events ([`flood`]).
+
+pub(crate) mod error_code;
+pub(crate) mod flood;
+pub(crate) mod flow;
+pub(crate) mod frame;
+mod head;
+pub(crate) mod hpack;
+mod limits;
+pub(crate) mod machine;
+mod output;
+mod peer_wait;
+pub(crate) mod priority;
+mod request_body;
+mod response_head;
+pub(crate) mod scheduler;
+pub(crate) mod settings;
+mod stream;
+#[cfg(test)]
+mod tests;

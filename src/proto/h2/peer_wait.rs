@@ -1,0 +1,76 @@
+//! How long one stream waits for the peer: for a request body, or for a window to send a response in.
+//! The same times and the same minimum rate apply as to HTTP/1.1, in bytes of DATA.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Timeouts;
+use crate::proto::Timer;
+use crate::proto::context::Context;
+use crate::proto::exchange::ExchangeId;
+use crate::proto::wait::Wait;
+
+/// A wait for the peer. While it is interrupted, because something else is waited for, no time passes;
+/// what the peer has saved or spent of its time stays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerWait {
+    wait: Wait,
+    is_active: bool,
+}
+
+impl PeerWait {
+    /// No wait yet.
+    pub(crate) fn none(stream: u32, cx: &Context) -> Self {
+        Self {
+            wait: Wait::new(Timer::Handler, ExchangeId(stream), cx),
+            is_active: false,
+        }
+    }
+
+    /// Begins to wait, or goes on with a wait of the same kind.
+    pub(crate) fn begin(&mut self, timer: Timer, stream: u32, cx: &Context) {
+        if self.wait.timer() != timer {
+            self.wait = Wait::new(timer, ExchangeId(stream), cx);
+        } else if !self.is_active {
+            self.wait.resume(cx.now);
+        }
+        self.is_active = true;
+    }
+
+    /// The peer has sent some of the body, or has let some of the response be sent.
+    pub(crate) fn on_progress(&mut self, timer: Timer, bytes: usize, cx: &Context) {
+        if self.wait.timer() != timer {
+            return;
+        }
+        if !self.is_active {
+            self.wait.resume(cx.now);
+        }
+        self.wait.on_progress(bytes, cx);
+    }
+
+    /// The peer is not what is waited for any more, or for now. The time that it has used counts.
+    pub(crate) fn interrupt(&mut self, cx: &Context) {
+        if self.is_active {
+            self.wait.on_progress(0, cx);
+            self.is_active = false;
+        }
+    }
+
+    /// What is waited for, if anything.
+    pub(crate) fn timer(&self) -> Option<Timer> {
+        self.is_active.then_some(self.wait.timer())
+    }
+
+    /// When the wait ends, if it is active.
+    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        if self.is_active {
+            self.wait.deadline(timeouts)
+        } else {
+            None
+        }
+    }
+
+    /// Excludes a time that was spent waiting for bandwidth.
+    pub(crate) fn exclude(&mut self, time: Duration) {
+        self.wait.exclude(time);
+    }
+}

@@ -1,0 +1,51 @@
+//! Response heads (RFC 9113 §8.3.2): the fields of the handler and those of the connection as one field
+//! block. Fields that many responses share are encoded once.
+
+use ::http::StatusCode;
+use ::http::header::SERVER;
+
+use super::hpack::{encode_field, encode_size_update_to_zero, encode_status};
+use crate::http::Response;
+
+/// What the encoding of a field block depends on: whether it is the first of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EncoderState {
+    Initial,
+    Used,
+}
+
+/// Begins a field block. The first one announces that the encoder uses no dynamic table.
+fn begin(out: &mut Vec<u8>, state: &mut EncoderState) {
+    if std::mem::replace(state, EncoderState::Used) == EncoderState::Initial {
+        encode_size_update_to_zero(out);
+    }
+}
+
+/// Appends the field block of a response. `length` is that of its body, if it is announced.
+pub(crate) fn encode_head(
+    out: &mut Vec<u8>,
+    state: &mut EncoderState,
+    response: &Response,
+    date: &[u8],
+    length: Option<u64>,
+) {
+    begin(out, state);
+    encode_status(response.status(), out);
+    if response.field(&SERVER).is_none() {
+        encode_field(b"server", b"tws", out);
+    }
+    encode_field(b"date", date, out);
+    response.encode_fields(encode_field, out);
+    if let Some(length) = length {
+        let mut digits = itoa::Buffer::new();
+        encode_field(b"content-length", digits.format(length).as_bytes(), out);
+    }
+}
+
+/// Returns the field block of 100 Continue.
+pub(crate) fn encode_continue(state: &mut EncoderState) -> Vec<u8> {
+    let mut block = Vec::new();
+    begin(&mut block, state);
+    encode_status(StatusCode::CONTINUE, &mut block);
+    block
+}

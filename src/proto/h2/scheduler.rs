@@ -1,0 +1,344 @@
+//! The order in which the streams of a connection send (RFC 9218 §10).
+//!
+//! A stream is chosen frame by frame when bytes can be written, never ahead of time. More urgent
+//! streams go first, but the less urgent ones together get 1/16 of the bytes, so that none starves.
+//! Within an urgency, the same holds for short responses before long ones.
+//!
+//! The long responses of one urgency share its bytes equally: all incremental ones, and the first of
+//! those that are not, which are sent one after the other.
+//!
+//! All operations take logarithmic time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::frame::MAX_FRAME_BYTES;
+use super::priority::{MAX_URGENCY, Priority, SHORT_BYTES};
+
+const LEVELS: usize = MAX_URGENCY as usize + 1;
+
+/// The streams that have a response to send. They are ready, or blocked: by their flow-control window,
+/// or because the next bytes are not in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduler {
+    streams: BTreeMap<u32, Stream>,
+    ready: BTreeSet<Turn>,
+    levels: [Level; LEVELS],
+    /// Of the bytes that are sent while a less urgent stream is ready.
+    floor: Floor,
+    /// The urgency that the floor was used for last.
+    last_lower: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    priority: Priority,
+    /// The bytes left; `None` if they are unknown.
+    left: Option<u64>,
+    /// How far the stream is in the rotation of the long streams of its urgency.
+    served: u64,
+    is_ready: bool,
+}
+
+/// The state of one urgency.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    /// Of the bytes of short streams that are sent while a long one is ready.
+    floor: Floor,
+    /// How far the serial streams, of which only one takes turns, are in the rotation.
+    serial_served: u64,
+}
+
+/// Which of the streams of an urgency come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// By identifier.
+    Short,
+    /// Long and not incremental: by identifier.
+    Serial,
+    /// Long and incremental, or of unknown length: in rotation.
+    Shared,
+}
+
+/// The position of a ready stream, in the order of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    urgency: u8,
+    class: Class,
+    /// The position in the rotation of shared streams: the fewest bytes served come first. 0 for
+    /// others.
+    served: u64,
+    id: u32,
+}
+
+impl Stream {
+    fn class(&self) -> Class {
+        match (self.priority.incremental, self.left) {
+            (false, Some(left)) if left <= SHORT_BYTES => Class::Short,
+            (false, Some(_)) => Class::Serial,
+            (true, _) | (_, None) => Class::Shared,
+        }
+    }
+
+    fn turn(&self, id: u32) -> Turn {
+        let class = self.class();
+        Turn {
+            urgency: self.priority.urgency,
+            class,
+            served: if class == Class::Shared {
+                self.served
+            } else {
+                0
+            },
+            id,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Adds a stream with `left` bytes to send, or an unknown number. It is blocked.
+    pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
+        self.remove(id);
+        let stream = Stream {
+            priority: bounded(priority),
+            left,
+            served: 0,
+            is_ready: false,
+        };
+        self.streams.insert(id, stream);
+    }
+
+    /// Removes a stream that is complete or cancelled.
+    pub(crate) fn remove(&mut self, id: u32) {
+        self.set_ready(id, false);
+        self.streams.remove(&id);
+    }
+
+    /// Changes the priority of a stream.
+    pub(crate) fn reprioritize(&mut self, id: u32, priority: Priority) {
+        self.update(id, |stream| stream.priority = bounded(priority));
+    }
+
+    /// Changes how many bytes a stream has left, when that becomes known.
+    #[cfg(test)]
+    pub(crate) fn set_left(&mut self, id: u32, left: Option<u64>) {
+        self.update(id, |stream| stream.left = left);
+    }
+
+    /// Makes a stream ready, or blocks it.
+    pub(crate) fn set_ready(&mut self, id: u32, is_ready: bool) {
+        self.update(id, |stream| stream.is_ready = is_ready);
+    }
+
+    /// The stream to send from; `None` if none is ready. It stays the same until something changes, so
+    /// a stream that turns out to be blocked must be set so.
+    pub(crate) fn next(&self) -> Option<u32> {
+        let top = self.ready.first()?.urgency;
+        let urgency = if self.floor.is_due() {
+            self.lower_urgency(top).unwrap_or(top)
+        } else {
+            top
+        };
+        let level = &self.levels[usize::from(urgency)];
+        let short = self.first_of(urgency, Class::Short);
+        let long = self.first_long(urgency);
+        let turn = if level.floor.is_due() {
+            long.or(short)
+        } else {
+            short.or(long)
+        };
+        turn.map(|turn| turn.id)
+    }
+
+    /// Takes note that a stream has sent `bytes` of its response. To be called before it is blocked or
+    /// removed, so that the bytes are counted against the streams that were ready.
+    pub(crate) fn on_sent(&mut self, id: u32, bytes: usize) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let bytes = bytes as u64;
+        let turn = stream.turn(id);
+        self.count_among_urgencies(turn.urgency, bytes);
+        self.count_within_urgency(turn, bytes);
+        self.update(id, |stream| {
+            stream.served += bytes;
+            stream.left = stream.left.map(|left| left.saturating_sub(bytes));
+        });
+    }
+
+    /// How many streams are ready.
+    pub(crate) fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many streams there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn count_among_urgencies(&mut self, urgency: u8, bytes: u64) {
+        let top = self.ready.first().map_or(urgency, |turn| turn.urgency);
+        let bottom = self.ready.last().map_or(urgency, |turn| turn.urgency);
+        if urgency > top {
+            self.floor.on_lower(bytes);
+            self.last_lower = urgency;
+        } else if bottom > urgency {
+            self.floor.on_upper(bytes);
+        }
+    }
+
+    fn count_within_urgency(&mut self, turn: Turn, bytes: u64) {
+        let has_short = self.first_of(turn.urgency, Class::Short).is_some();
+        let has_long = self.first_long(turn.urgency).is_some();
+        let level = &mut self.levels[usize::from(turn.urgency)];
+        match turn.class {
+            Class::Short if has_long => level.floor.on_upper(bytes),
+            Class::Serial | Class::Shared if has_short => level.floor.on_lower(bytes),
+            _ => {}
+        }
+        if turn.class == Class::Serial {
+            level.serial_served += bytes;
+        }
+    }
+
+    /// Changes a stream and moves it to its new position.
+    fn update(&mut self, id: u32, change: impl FnOnce(&mut Stream)) {
+        let Some(before) = self.streams.get(&id).copied() else {
+            return;
+        };
+        let mut after = before;
+        change(&mut after);
+        if before.is_ready {
+            self.ready.remove(&before.turn(id));
+        }
+        if after.is_ready {
+            let is_new = !before.is_ready
+                || before.class() != after.class()
+                || before.priority.urgency != after.priority.urgency;
+            self.enqueue(id, &mut after, is_new);
+        }
+        self.streams.insert(id, after);
+    }
+
+    /// Adds a stream to the queue. One that was not in the rotation enters it where it is now.
+    fn enqueue(&mut self, id: u32, stream: &mut Stream, is_new: bool) {
+        let urgency = stream.priority.urgency;
+        match stream.class() {
+            Class::Shared if is_new => {
+                stream.served = enter_rotation(stream.served, self.rotation(urgency));
+            }
+            Class::Serial if self.first_of(urgency, Class::Serial).is_none() => {
+                let shared = self.first_of(urgency, Class::Shared);
+                let level = &mut self.levels[usize::from(urgency)];
+                let served = shared.map(|turn| turn.served);
+                level.serial_served = enter_rotation(level.serial_served, served);
+            }
+            _ => {}
+        }
+        self.ready.insert(stream.turn(id));
+    }
+
+    /// The next urgency after the one that the floor was used for last, below `top`.
+    fn lower_urgency(&self, top: u8) -> Option<u8> {
+        let after = self.last_lower.max(top) + 1;
+        let next = self.first_from(after).or_else(|| self.first_from(top + 1));
+        next.map(|turn| turn.urgency)
+    }
+
+    /// The long stream whose turn it is.
+    fn first_long(&self, urgency: u8) -> Option<Turn> {
+        let serial = self.first_of(urgency, Class::Serial);
+        let shared = self.first_of(urgency, Class::Shared);
+        match (serial, shared) {
+            (Some(serial), Some(shared)) => {
+                let level = &self.levels[usize::from(urgency)];
+                let is_serial_next = level.serial_served <= shared.served;
+                Some(if is_serial_next { serial } else { shared })
+            }
+            (serial, shared) => serial.or(shared),
+        }
+    }
+
+    /// How far the rotation of an urgency is; `None` if it is empty.
+    fn rotation(&self, urgency: u8) -> Option<u64> {
+        let shared = self.first_of(urgency, Class::Shared);
+        let serial = self.first_of(urgency, Class::Serial);
+        let serial = serial.map(|_| self.levels[usize::from(urgency)].serial_served);
+        shared
+            .map(|turn| turn.served)
+            .into_iter()
+            .chain(serial)
+            .min()
+    }
+
+    fn first_of(&self, urgency: u8, class: Class) -> Option<Turn> {
+        let start = Turn {
+            urgency,
+            class,
+            served: 0,
+            id: 0,
+        };
+        let turn = self.ready.range(start..).next()?;
+        (turn.urgency == urgency && turn.class == class).then_some(*turn)
+    }
+
+    fn first_from(&self, urgency: u8) -> Option<Turn> {
+        let start = Turn {
+            urgency,
+            class: Class::Short,
+            served: 0,
+            id: 0,
+        };
+        self.ready.range(start..).next().copied()
+    }
+}
+
+fn bounded(priority: Priority) -> Priority {
+    Priority {
+        urgency: priority.urgency.min(MAX_URGENCY),
+        ..priority
+    }
+}
+
+/// Where a stream that has been served `served` bytes enters a rotation: it neither makes up for the
+/// time when it was blocked nor waits longer than for one frame of each other stream.
+fn enter_rotation(served: u64, rotation: Option<u64>) -> u64 {
+    match rotation {
+        Some(rotation) => served.clamp(rotation, rotation + FRAME_BYTES),
+        None => served,
+    }
+}
+
+const FRAME_BYTES: u64 = MAX_FRAME_BYTES as u64;
+
+/// What is set aside of the bytes of preferred streams for others, so that these get 1/16 of all
+/// bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Floor {
+    /// Bytes sent by preferred streams, less 15 times those sent by others.
+    uncompensated: u64,
+}
+
+impl Floor {
+    /// For each byte of others, so many of preferred streams.
+    const RATIO: u64 = 15;
+
+    /// One frame of others is due.
+    const DUE: u64 = Self::RATIO * FRAME_BYTES;
+
+    fn is_due(self) -> bool {
+        self.uncompensated >= Self::DUE
+    }
+
+    /// No more than two frames are set aside.
+    fn on_upper(&mut self, bytes: u64) {
+        self.uncompensated = (self.uncompensated + bytes).min(2 * Self::DUE);
+    }
+
+    fn on_lower(&mut self, bytes: u64) {
+        self.uncompensated = self.uncompensated.saturating_sub(Self::RATIO * bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

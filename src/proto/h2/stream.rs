@@ -1,0 +1,272 @@
+//! A stream: one request and its response, from the end of the request's head until the transport has
+//! taken the end of the response.
+
+use ::http::StatusCode;
+
+use super::flow::{ReceiveWindow, SendWindow};
+use super::peer_wait::PeerWait;
+use super::priority::{Priority, PriorityParameters};
+use super::request_body::RequestBody;
+use crate::body::BodyWriter;
+use crate::http::Rejection;
+use crate::proto::body_sender::BodySender;
+use crate::proto::exchange::{RequestInfo, SendBody};
+use crate::proto::request_head::RequestHead;
+use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
+
+/// A stream that is open, or that still occupies one of the places of its connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: u32,
+    pub(crate) state: StreamState,
+    pub(crate) remote: RemoteSide,
+    pub(crate) send_window: SendWindow,
+    pub(crate) receive_window: ReceiveWindow,
+    /// Bytes of the body that are received and that the client has not been granted again.
+    pub(crate) held_bytes: u32,
+    /// What the client has signalled about its priority.
+    pub(crate) priority: PriorityParameters,
+    /// What the response says about its own, once there is one.
+    pub(crate) response_priority: ResponsePriority,
+    /// Whether a job of the handler or of the response body is out.
+    pub(crate) job: Job,
+    pub(crate) send_body: SendBody,
+    /// That of the response, once its head is staged.
+    pub(crate) status: Option<StatusCode>,
+    /// How many bytes of the response body the transport has taken.
+    pub(crate) sent: u64,
+    pub(crate) wait: PeerWait,
+    /// `None` if the exchange is not recorded.
+    pub(crate) info: Option<Box<RequestInfo>>,
+}
+
+/// Whether the peer may still send on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteSide {
+    Open,
+    /// The peer has sent END_STREAM.
+    Ended,
+}
+
+/// Whether a thread works for the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    None,
+    /// It answers in the end.
+    Running,
+    /// It writes a response body and waits until the last chunk is sent.
+    Held,
+}
+
+/// How the priority of a response may be changed by its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponsePriority {
+    /// What the response itself determines (RFC 9218 §8).
+    pub(crate) own: PriorityParameters,
+    /// The most urgent that it may become.
+    pub(crate) ceiling: Option<Priority>,
+}
+
+impl ResponsePriority {
+    /// The priority after the client has signalled these parameters.
+    pub(crate) fn with(self, parameters: PriorityParameters) -> Priority {
+        let requested = Priority::default().with(parameters);
+        let ceiling = self.ceiling.unwrap_or(requested);
+        let served = Priority {
+            urgency: requested.urgency.max(ceiling.urgency),
+            incremental: requested.incremental || ceiling.incremental,
+        };
+        served.with(self.own)
+    }
+}
+
+/// A request whose head is kept, because it has a body or cannot be dispatched at once.
+#[derive(Debug)]
+pub(crate) struct PendingRequest {
+    pub(crate) head: RequestHead,
+    /// The bytes that the positions in `head` refer to.
+    pub(crate) head_bytes: Box<[u8]>,
+    pub(crate) body: RequestBody,
+    pub(crate) admission: Admission,
+    /// Why the body is rejected, if it is.
+    pub(crate) rejection: Option<Rejection>,
+}
+
+/// Whether the handler was asked about the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Asked,
+    NotAsked,
+}
+
+/// How far the exchange of a stream has come.
+#[derive(Debug)]
+pub(crate) enum StreamState {
+    /// The head is complete; the handler decides whether and how the body is read.
+    AwaitingAdmission(Box<PendingRequest>),
+    /// The body is being received; the handler is called when it is complete.
+    ReadingBody(Box<PendingRequest>),
+    /// The handler can be called when one of the connection's jobs is free. With a writer, it reads
+    /// the body as a stream.
+    Ready(Box<PendingRequest>, Option<BodyWriter>),
+    /// The handler has the request while its body is being received.
+    Streaming(Box<PendingRequest>, BodyWriter),
+    /// The body failed while the handler was reading it; the handler's response is discarded.
+    BodyFailed(Box<PendingRequest>),
+    /// The body is rejected; the handler writes the response to that.
+    Rejecting(Box<PendingRequest>),
+    /// The handler has the request.
+    Handling(Option<Box<PendingRequest>>),
+    /// The head of the response is staged, its body is not staged to its end.
+    Sending(Box<BodySender>),
+    /// The whole response is staged.
+    Finishing,
+    /// The exchange has ended, but its job has not: the stream keeps its place until then
+    /// (CVE-2025-8671).
+    Orphaned,
+}
+
+impl StreamState {
+    /// The request, if it is kept.
+    pub(crate) fn request(&self) -> Option<&PendingRequest> {
+        match self {
+            Self::AwaitingAdmission(request)
+            | Self::ReadingBody(request)
+            | Self::Ready(request, _)
+            | Self::Streaming(request, _)
+            | Self::BodyFailed(request)
+            | Self::Rejecting(request) => Some(request),
+            Self::Handling(request) => request.as_deref(),
+            Self::Sending(_) | Self::Finishing | Self::Orphaned => None,
+        }
+    }
+}
+
+impl Stream {
+    /// The body of the response that is being sent.
+    pub(crate) fn sender(&self) -> Option<&BodySender> {
+        match &self.state {
+            StreamState::Sending(sender) => Some(sender),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn sender_mut(&mut self) -> Option<&mut BodySender> {
+        match &mut self.state {
+            StreamState::Sending(sender) => Some(sender),
+            _ => None,
+        }
+    }
+
+    /// True if only the stream's job keeps its place.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        matches!(self.state, StreamState::Orphaned)
+    }
+
+    /// True if the exchange has ended, but for what the transport has not taken.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, StreamState::Finishing | StreamState::Orphaned)
+    }
+
+    /// How many bytes of the request's head are kept.
+    pub(crate) fn held_head_bytes(&self) -> usize {
+        let recorded = self.info.as_ref().map_or(0, |info| {
+            let field = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+            info.line.len() + field(&info.referer) + field(&info.user_agent)
+        });
+        let request = self.state.request();
+        recorded + request.map_or(0, |request| request.head_bytes.len())
+    }
+
+    /// The progress of the body that is being transferred, if the exchange is recorded.
+    pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
+        let info = self.info.as_deref()?;
+        let up = |request: &PendingRequest, stall| TransferProgress {
+            direction: Direction::Up,
+            info,
+            moved: request.body.received(),
+            total: request.body.length(),
+            stall,
+        };
+        match &self.state {
+            StreamState::ReadingBody(request) => Some(up(request, None)),
+            StreamState::Streaming(request, _) => {
+                let waits_for_reader = self.wait.timer().is_none();
+                Some(up(request, waits_for_reader.then_some(StalledOn::Handler)))
+            }
+            StreamState::Sending(sender) => Some(TransferProgress {
+                direction: Direction::Down,
+                info,
+                moved: self.sent,
+                total: sender.length(),
+                stall: sender.stalled_on(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The streams of a connection, in the order of their identifiers.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    list: Vec<Stream>,
+}
+
+impl Streams {
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.list.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.list.iter_mut()
+    }
+
+    /// Adds a stream; its identifier is larger than all before it.
+    pub(crate) fn push(&mut self, stream: Stream) {
+        debug_assert!(self.list.last().is_none_or(|last| last.id < stream.id));
+        self.list.push(stream);
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Stream> {
+        self.index(id).map(|index| &self.list[index])
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Stream> {
+        self.index(id).map(|index| &mut self.list[index])
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
+        self.index(id).map(|index| self.list.remove(index))
+    }
+
+    /// Frees the memory, if there are no streams.
+    pub(crate) fn release_memory(&mut self) {
+        if self.list.is_empty() {
+            self.list = Vec::new();
+        }
+    }
+
+    /// The memory of the streams, in bytes, without the bodies that are received.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let senders = self.list.iter().filter(|it| it.sender().is_some()).count();
+        let heads: usize = self.list.iter().map(Stream::held_head_bytes).sum();
+        let infos = self.list.iter().filter(|it| it.info.is_some()).count();
+        self.list.capacity() * size_of::<Stream>()
+            + senders * size_of::<BodySender>()
+            + infos * size_of::<RequestInfo>()
+            + heads
+    }
+
+    fn index(&self, id: u32) -> Option<usize> {
+        self.list.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+}

@@ -1,0 +1,163 @@
+//! Which stream sends next, and which one waits: for its turn, a window, or a job.
+
+use std::time::Duration;
+
+use super::support::*;
+use crate::http::Response;
+
+/// The promise of the design: what is urgent waits for one portion at most.
+#[test]
+fn small_response_overtakes_a_download() {
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&window_update(0, 1 << 30));
+    conversation.room = 1_000_000;
+    conversation.send(&get(1, "/file/1000000000"));
+    assert_eq!(conversation.room, 0);
+    let before = conversation.received(1);
+    conversation.send(&get(3, "/css/20000"));
+    // The client goes on reading.
+    let mut more = 0;
+    while !has_ended(&conversation, 3) {
+        conversation.room = 10_000;
+        conversation.run([]);
+        more += 10_000;
+        assert!(more <= 200_000, "{more} bytes before the small response");
+    }
+    let between = conversation.received(1) - before;
+    assert!(
+        between <= 64 * 1024,
+        "{between} bytes of the download in between"
+    );
+}
+
+#[test]
+fn downloads_share_the_connection() {
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&window_update(0, 1 << 30));
+    conversation.room = 0;
+    conversation.send(&[get(1, "/file/1000000000"), get(3, "/file/1000000000")].concat());
+    for _ in 0..500 {
+        conversation.room = 10_000;
+        conversation.run([]);
+    }
+    let (first, second) = (conversation.received(1), conversation.received(3));
+    assert!(first.abs_diff(second) <= 32_768, "{first} {second}");
+}
+
+#[test]
+fn priority_update_changes_the_order() {
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&window_update(0, 1 << 30));
+    conversation.room = 0;
+    let update =
+        |id: u8, value: &[u8]| frame(PRIORITY_UPDATE, 0, 0, &[&[0, 0, 0, id], value].concat());
+    // For a stream that is open, and for one that is not.
+    conversation.send(&update(5, b"u=1"));
+    conversation.send(&[get(1, "/file/500000"), get(3, "/file/500000")].concat());
+    conversation.send(&get(5, "/file/500000"));
+    conversation.send(&update(3, b"u=0"));
+    let mut ends = Vec::new();
+    for _ in 0..2_000 {
+        conversation.room = 1_000;
+        conversation.run([]);
+        for id in [1, 3, 5] {
+            if conversation.received(id) == 500_000 && !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        if ends.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(ends, [3, 5, 1]);
+}
+
+#[test]
+fn bulk_waits_for_its_turn_and_small_responses_do_not() {
+    let mut conversation = sizes(1 << 30);
+    conversation.max_bulk_bytes = 0;
+    conversation.send(&get(1, "/file/100000"));
+    conversation.send(&get(3, "/bytes/1000"));
+    assert!(has_ended(&conversation, 3));
+    assert_eq!(conversation.received(1), 0);
+    conversation.max_bulk_bytes = 100;
+    conversation.run([]);
+    assert!(conversation.received(1) > 0);
+}
+
+#[test]
+fn held_stream_is_reset_and_held_connection_is_closed() {
+    // One of two streams is held.
+    let mut conversation = sizes(10);
+    conversation.send(&get(1, "/bytes/100"));
+    conversation.send(&get(3, "/later"));
+    conversation.wait(Duration::from_secs(4));
+    assert_eq!(conversation.summary().len(), 1);
+    conversation.wait(Duration::from_secs(2));
+    assert_eq!(conversation.summary(), ["1: 200 BBBBBBBBBBRST CANCEL"]);
+    assert_eq!(
+        conversation.logged(),
+        ["GET /bytes/100 HTTP/2.0 200 10 Aborted"]
+    );
+
+    // All streams are.
+    let mut conversation = sizes(10);
+    conversation.send(&[get(1, "/bytes/100"), get(3, "/file/100")].concat());
+    conversation.wait(Duration::from_secs(6));
+    assert_eq!(
+        conversation.summary().last().map(|it| &it[..]),
+        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
+    );
+    assert_eq!(conversation.records.len(), 2);
+
+    // The window of the connection is used up.
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&[get(1, "/file/100000"), get(3, "/later")].concat());
+    assert_eq!(conversation.received(1), 65_535);
+    conversation.wait(Duration::from_secs(6));
+    assert_eq!(
+        conversation.summary().last().map(|it| &it[..]),
+        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
+    );
+}
+
+/// One byte buys 4 ms.
+#[test]
+fn window_that_is_opened_byte_by_byte_does_not_hold_a_stream_open() {
+    let mut conversation = sizes(1);
+    conversation.send(&[get(1, "/bytes/100000"), get(3, "/later")].concat());
+    for _ in 0..6 {
+        conversation.send(&window_update(1, 1));
+        conversation.wait(Duration::from_secs(1));
+    }
+    assert!(conversation.summary()[0].ends_with("RST CANCEL"));
+
+    let mut conversation = sizes(1);
+    conversation.send(&[get(1, "/bytes/100000"), get(3, "/later")].concat());
+    for _ in 0..100 {
+        conversation.send(&window_update(1, 300));
+        conversation.wait(Duration::from_secs(1));
+    }
+    assert_eq!(conversation.received(1), 30_001);
+}
+
+#[test]
+fn one_connection_has_sixteen_jobs_at_most() {
+    let mut conversation = sizes(65_535);
+    for at in 0..20 {
+        conversation.send(&get(2 * at + 1, "/later"));
+    }
+    assert_eq!(conversation.jobs.len(), 16);
+    // A producer needs a job, too.
+    conversation.send(&get(41, "/bytes/5"));
+    assert_eq!(conversation.received(41), 0);
+    conversation.answer(1, Response::text("x"));
+    assert_eq!(conversation.jobs.len(), 16);
+    assert!(conversation.jobs.contains(&33));
+    for _ in 0..19 {
+        let id = conversation.jobs[0];
+        conversation.answer(id, Response::text("x"));
+    }
+    assert_eq!(conversation.received(41), 5);
+    assert_eq!(conversation.records.len(), 21);
+}

@@ -1,0 +1,146 @@
+//! Begins the TLS sessions of a server, and knows which protocol and which certificate a session has.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+
+use super::certificate::ServerCertificate;
+use super::resolver::{Certificates, choose};
+use crate::config::Http2;
+
+/// The protocol identifiers of ALPN (RFC 7301 §6, RFC 9113 §3.2).
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// Begins the TLS sessions of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsAcceptor {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+/// The certificate that a session was served with, among the certificates that the server had then.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedCertificate {
+    certificates: Arc<[ServerCertificate]>,
+    served: usize,
+}
+
+impl TlsAcceptor {
+    pub(super) fn new(
+        config: &ServerConfig,
+        certificates: Arc<Certificates>,
+        http2: Http2,
+    ) -> Self {
+        let mut config = config.clone();
+        // In the order of preference. A client that selects no protocol speaks HTTP/1.1.
+        let protocols: &[&[u8]] = match http2 {
+            Http2::Off => &[HTTP1],
+            Http2::Tls | Http2::All => &[HTTP2, HTTP1],
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Self {
+            config: Arc::new(config),
+            certificates,
+        }
+    }
+
+    /// Begins a session.
+    pub(crate) fn accept(&self) -> Result<ServerConnection, rustls::Error> {
+        ServerConnection::new(Arc::clone(&self.config))
+    }
+
+    /// Returns the certificate of a session whose client has requested a name (SNI).
+    pub(crate) fn served(&self, session: &ServerConnection) -> Option<ServedCertificate> {
+        let name = session.server_name()?;
+        let certificates = self.certificates.current();
+        // Certificates of the same names differ in the type of their keys only.
+        let served = choose(&certificates, Some(name), |_| true)?;
+        Some(ServedCertificate {
+            certificates,
+            served,
+        })
+    }
+}
+
+/// Returns true if the client has selected HTTP/2.
+pub(crate) fn is_http2(session: &ServerConnection) -> bool {
+    session.alpn_protocol() == Some(HTTP2)
+}
+
+impl ServedCertificate {
+    /// Returns true if a request for `host` belongs on a connection with another certificate of this
+    /// server (RFC 9110 §15.5.20). The client reuses a connection for other names of its certificate
+    /// (RFC 9113 §9.1.1). A name that no certificate has belongs nowhere else.
+    pub(crate) fn is_misdirected(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        if address.parse::<IpAddr>().is_ok() {
+            return false;
+        }
+        let host = host.to_ascii_lowercase();
+        !self.certificates[self.served].is_for(&host)
+            && self.certificates.iter().any(|other| other.is_for(&host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::ring;
+
+    use super::*;
+
+    fn served(served: usize) -> ServedCertificate {
+        let certificate = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            ServerCertificate::self_signed(&names).expect("a certificate")
+        };
+        ServedCertificate {
+            certificates: Arc::new([
+                certificate(&["a.test", "b.test"]),
+                certificate(&["*.example.test", "127.0.0.1"]),
+            ]),
+            served,
+        }
+    }
+
+    #[test]
+    fn request_is_misdirected_if_only_another_certificate_has_its_name() {
+        let table = [
+            (0, "a.test", false),
+            (0, "B.TEST", false),
+            (0, "x.example.test", true),
+            (0, "X.Example.Test", true),
+            (0, "example.test", false),
+            (0, "unknown.test", false),
+            (0, "127.0.0.1", false),
+            (0, "[::1]", false),
+            (0, "", false),
+            (1, "x.example.test", false),
+            (1, "a.test", true),
+        ];
+        for (at, host, expected) in table {
+            assert_eq!(served(at).is_misdirected(host), expected, "{at} {host:?}");
+        }
+    }
+
+    /// RFC 9113 §9.2.2 and appendix A: over TLS 1.2 HTTP/2 needs an ephemeral key exchange and
+    /// authenticated encryption. Its mandatory suite must be there.
+    #[test]
+    fn no_suite_is_forbidden_for_http2() {
+        let provider = ring::default_provider();
+        let names = provider.cipher_suites.iter().map(|suite| {
+            let name = suite.suite().as_str();
+            name.map_or_else(|| format!("{suite:?}"), str::to_owned)
+        });
+        let names: Vec<String> = names.collect();
+        for name in &names {
+            let is_tls13 = name.starts_with("TLS13_");
+            let is_ephemeral = name.starts_with("TLS_ECDHE_") || name.starts_with("TLS_DHE_");
+            let is_aead = name.contains("_GCM_") || name.contains("_POLY1305_");
+            assert!(is_tls13 || (is_ephemeral && is_aead), "{name}");
+        }
+        let mandatory = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+        assert!(names.iter().any(|name| name == mandatory), "{names:?}");
+    }
+}
