@@ -280,6 +280,9 @@ fn test_page_over_https_passes_after_http_redirect() {
     browser.open(plain.lines().next().expect("URL after the announcement"));
     let address = browser.script("return location.origin");
     assert_eq!(address, json!(format!("https://{}", site.address)));
+    let protocol =
+        browser.script("return performance.getEntriesByType('navigation')[0].nextHopProtocol");
+    assert_eq!(protocol, json!("h2"));
     browser.click("#run-all");
     browser.wait_for("return !document.querySelector('#run-all').disabled");
     let verdicts = browser.script(
