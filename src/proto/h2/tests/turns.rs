@@ -161,3 +161,27 @@ fn one_connection_has_sixteen_jobs_at_most() {
     assert_eq!(conversation.received(41), 5);
     assert_eq!(conversation.records.len(), 21);
 }
+
+#[test]
+fn end_of_a_request_does_not_end_the_wait_for_the_window_of_its_response() {
+    let mut conversation = sizes(3);
+    conversation.send(&post(1, "/no-body", &[]));
+    conversation.send(&get(3, "/later"));
+    assert_eq!(conversation.received(1), 3);
+    conversation.send(&data(1, END_STREAM, b"x"));
+    conversation.wait(Duration::from_secs(6));
+    assert_eq!(conversation.summary(), ["1: 200 notRST CANCEL"]);
+}
+
+#[test]
+fn time_of_a_bandwidth_limit_is_not_the_fault_of_the_client() {
+    let mut conversation = sizes(3);
+    conversation.send(&[get(1, "/bytes/100"), get(3, "/later")].concat());
+    let throttled = Duration::from_secs(60);
+    conversation.cx.now += throttled;
+    conversation.machine.exclude_wait(throttled);
+    conversation.wait(Duration::from_secs(4));
+    assert!(conversation.summary()[0].ends_with('…'));
+    conversation.wait(Duration::from_secs(2));
+    assert!(conversation.summary()[0].ends_with("RST CANCEL"));
+}
