@@ -1,5 +1,5 @@
-//! **tws** is an HTTP/1.1 server library for Linux. It serves files and handlers from a small number of
-//! event loops. Slow clients, disks and handlers never block an event loop.
+//! **tws** is an HTTP/1.1 and HTTP/2 server library for Linux. It serves files and handlers from a small
+//! number of event loops. Slow clients, disks and handlers never block an event loop.
 //!
 //! ```no_run
 //! use tws::{Config, Request, Response, Router, Server, StatusCode};
@@ -151,7 +151,8 @@
 //!    the worker with the fewest connections. A worker is one thread with one mio `Poll` and one slab of
 //!    connections. Connections that begin with a PROXY protocol header or a TLS handshake go first to a
 //!    handshaker, an event loop beside the workers, which passes them on when the handshake is complete.
-//! 2. Each connection has a protocol machine (`proto::h1`): HTTP/1.1 as a state machine without I/O.
+//! 2. Each connection has a protocol machine (`proto::h1`, `proto::h2`): HTTP/1.1 or HTTP/2 as a state
+//!    machine without I/O.
 //!    Received bytes go in; bytes to send and actions to perform come out. It has no socket, no file
 //!    and no clock.
 //! 3. The connection's driver (`net::connection`) performs these actions on a non-blocking transport, a

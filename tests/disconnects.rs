@@ -11,11 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use socket2::SockRef;
 use tws::{
-    Body, BodyStream, Config, Method, Outcome, Request, Responder, Response, Router, StatusCode,
-    StreamingBody,
+    Body, BodyStream, Config, Http2, Method, Outcome, Request, Responder, Response, Router,
+    StatusCode, StreamingBody,
 };
 
 use crate::support::client::TIMEOUT;
+use crate::support::h2::H2Client;
+use crate::support::h2::frame::{CANCEL, Frame};
 use crate::support::{Client, TestServer, eventually};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -66,6 +68,41 @@ fn reset_cancels_deferred_response() {
     expect_cancelled(&server, &responder);
     // It goes nowhere.
     responder.send(StatusCode::OK);
+}
+
+/// Over HTTP/2 a stream ends on its own, and all end with their connection.
+#[test]
+fn reset_of_stream_or_connection_cancels_deferred_responses() {
+    let (server, responders) = deferring(|config| {
+        config.http2 = Http2::All;
+        config.timeouts.half_closed = NEVER;
+    });
+    let mut client = H2Client::connect(server.address);
+    let mut request = |path: &str| {
+        let stream = client.request("GET", path, &[]);
+        (stream, next(&responders))
+    };
+    let [
+        (first, first_responder),
+        (second, second_responder),
+        (_, third_responder),
+    ] = ["/1", "/2", "/3"].map(&mut request);
+    let (sender, called) = mpsc::channel();
+    first_responder.on_cancel(move || sender.send(()).expect("test receives"));
+    client.send_frame(&Frame::reset(first, CANCEL));
+    next(&called);
+    assert!(!second_responder.is_cancelled() && !third_responder.is_cancelled());
+    second_responder.send(Response::text("second"));
+    assert_eq!(client.response(second).text(), "second");
+    // It goes nowhere.
+    first_responder.send(StatusCode::OK);
+    client.ping();
+    let linger = Some(Duration::ZERO);
+    SockRef::from(client.socket())
+        .set_linger(linger)
+        .expect("set linger time");
+    drop(client);
+    expect_cancelled(&server, &third_responder);
 }
 
 #[test]

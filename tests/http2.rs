@@ -18,7 +18,9 @@ use tws::{
 };
 
 use crate::support::h2::H2Client;
-use crate::support::h2::frame::{CANCEL, Frame, NO_ERROR, PREFACE, PROTOCOL_ERROR, SETTINGS};
+use crate::support::h2::frame::{
+    CANCEL, Frame, INTERNAL_ERROR, NO_ERROR, PREFACE, PROTOCOL_ERROR, SETTINGS,
+};
 use crate::support::{Client, TestServer, TwsProcess, eventually, pattern};
 
 const MIB: usize = 1 << 20;
@@ -300,6 +302,24 @@ fn body_that_breaks_off_resets_its_stream_only() {
         assert!(response.reset.is_some(), "{path}: {:?}", response.fields);
         assert_eq!(client.get("/").text(), "fine");
     }
+}
+
+/// The length and the validators that were announced are those of the old content.
+#[test]
+fn file_rewritten_while_it_is_sent_resets_its_stream() {
+    let folder = folder_of(&[MIB]);
+    let server = serve(StaticFiles::new(folder.path()).expect("open site root"));
+    let mut client = H2Client::connect(server.address);
+    client.keep_windows();
+    let stream = client.request("GET", &format!("/{MIB}"), &[]);
+    client.receive_until(|client| client.content_len(stream) == 65_535);
+    let path = folder.path().join(MIB.to_string());
+    fs::write(path, vec![b'x'; MIB]).expect("write file");
+    for stream in [0, stream] {
+        client.send_frame(&Frame::window_update(stream, 1 << 24));
+    }
+    assert_eq!(client.response(stream).reset, Some(INTERNAL_ERROR));
+    assert_eq!(client.get("/none").status(), 404);
 }
 
 #[test]

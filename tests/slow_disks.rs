@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::disk::{FileBehavior, FuseDisk};
+use crate::support::h2::H2Client;
 use crate::support::{Client, TwsProcess, eventually, pattern};
 
 /// Large enough to be sent in many pieces.
@@ -248,5 +249,35 @@ fn failing_disk_is_500_before_head_and_abort_after() {
             client.get(&root.path_on_disk("large")).content == pattern(LARGE),
             "{root:?}"
         );
+    }
+}
+
+/// Over HTTP/2 files are read into frames, from the page cache or by the threads of the disk.
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn streams_of_one_connection_do_not_wait_for_each_others_disk() {
+    let args = ["--http2=all", "--access-log=off", "--workers=1"];
+    let site = DiskServer::start(ServedRoot::Folder, &args);
+    let (content, large) = (pattern(1000), pattern(LARGE));
+    let mut client = H2Client::connect(site.server.address);
+    let hanging = ["/disk/hangs", "/disk/hangs.txt", "/disk/opens.txt"]
+        .map(|path| client.request("GET", path, &[]));
+    for (path, expected) in [("/large", &large), ("/disk/large", &large)] {
+        let response = client.get(path);
+        assert!(response.content == *expected, "{path}");
+    }
+    for (path, before) in [("/disk/fails", FAILS_FROM), ("/disk/fails.first", 0)] {
+        let response = client.get(path);
+        let is_failed = response.reset.is_some() || response.status() == 500;
+        assert!(is_failed, "{path}: {:?}", response.fields);
+        if response.reset.is_some() {
+            assert!(large[..before].starts_with(&response.content), "{path}");
+        }
+    }
+    assert_eq!(client.get("/small.txt").text(), "small");
+    site.disk.release();
+    let expected = [&large, &content, &content];
+    for (stream, expected) in hanging.into_iter().zip(expected) {
+        assert!(client.response(stream).content == *expected);
     }
 }

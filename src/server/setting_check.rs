@@ -23,6 +23,9 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
     if limits.max_outbox_bytes == 0 {
         return invalid("max_outbox_bytes: must be at least 1".to_owned());
     }
+    if limits.h2_max_streams == 0 {
+        return invalid("h2_max_streams: must be at least 1".to_owned());
+    }
     if let Some(workers) = config.workers.filter(|workers| workers.get() > MAX_WORKERS) {
         return invalid(format!(
             "workers: {workers} is above the maximum, {MAX_WORKERS}"

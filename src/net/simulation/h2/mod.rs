@@ -106,8 +106,10 @@ impl Simulation {
         let max = |buffer: usize| (200 * buffer).min(200_000);
         let max_body = max(wire.borrow().max_incoming);
         let max_content = max(wire.borrow().max_outgoing);
-        let mut config = Config::default();
-        config.http2 = Http2::All;
+        let mut config = Config {
+            http2: Http2::All,
+            ..Config::default()
+        };
         config.limits.max_linger_bytes = rng.size(1_000_000) as u64;
         if rng.one_in(4) {
             config.timeouts.header = Duration::from_millis(100);
