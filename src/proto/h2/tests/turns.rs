@@ -30,6 +30,32 @@ fn small_response_overtakes_a_download() {
     );
 }
 
+/// A client that takes 1 MB/s has a small response within a frame, not within a portion.
+#[test]
+fn little_is_staged_for_a_slow_client() {
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&window_update(0, 1 << 30));
+    for (millis, staged) in [(100, 16 * 1024), (1, 64 * 1024), (100, 16 * 1024)] {
+        conversation.room = 100_000;
+        if millis == 100 && conversation.received(1) == 0 {
+            conversation.send(&get(1, "/file/1000000000"));
+        }
+        // Blocked, and writable again after this time, until what was staged then is taken.
+        for _ in 0..2 {
+            conversation.run([]);
+            conversation.cx.now += Duration::from_millis(millis);
+            conversation.room = 70_000;
+            conversation.run([]);
+        }
+        let left = conversation.machine.segment().prefix.len();
+        assert!(left <= staged, "{left} bytes after {millis} ms");
+        assert!(
+            millis != 1 || left > 16 * 1024,
+            "{left} bytes after {millis} ms"
+        );
+    }
+}
+
 #[test]
 fn downloads_share_the_connection() {
     let mut conversation = sizes(1 << 30);
