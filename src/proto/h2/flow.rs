@@ -102,6 +102,11 @@ impl ReceiveWindow {
         self.size
     }
 
+    /// How many bytes the client may send.
+    pub(crate) fn granted(&self) -> u32 {
+        self.granted
+    }
+
     /// How many bytes have been received and not yet taken.
     pub(crate) fn unread(&self) -> u32 {
         self.size - self.granted - self.owed

@@ -20,13 +20,18 @@
 //!            ├─ buffered ──▶ ReadingBody ─┬─ complete ──▶ Ready ──▶ Handling ──▶ response
 //!            │                            └─ failed ──▶ Rejecting ──▶ response
 //!            ├─ streamed ──▶ Ready ──▶ Streaming ─┬─ complete ──▶ Handling ──▶ response
-//!            │                                    ├─ answered early ──▶ response, RST_STREAM
+//!            │                                    ├─ answered early ──▶ response
 //!            │                                    └─ failed ──▶ BodyFailed ──▶ Rejecting
-//!            └─ not admitted ──▶ response, RST_STREAM
+//!            └─ not admitted ──▶ response
 //!
-//!  response ──▶ Sending ──▶ Finishing ──▶ (gone when the transport has taken the last byte)
+//!  response ──▶ Sending ──▶ Finishing ─┬─ all is taken ──▶ gone
+//!                                      └─ and the request has not ended ──▶ Answered ──▶ gone
 //!  any, reset ──▶ Orphaned while its job runs ──▶ gone
 //! ```
+//!
+//! A request that is answered before its end is received and discarded if it ends soon, so that it is
+//! checked as any other. If the window of the stream does not suffice, or it takes too long, the peer is
+//! asked to stop (RST_STREAM with NO_ERROR, RFC 9113 §8.1).
 //!
 //! What the peer is entitled to know at once, control frames and the heads of responses, is staged in
 //! the [`output`] when it is due. Bodies are staged in portions and only when the transport can take

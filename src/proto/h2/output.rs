@@ -21,6 +21,9 @@ pub(crate) const PORTION_BYTES: usize = 64 * 1024;
 /// no more than this.
 pub(crate) const SHARED_PORTION_BYTES: usize = 32 * 1024;
 
+/// What is staged at once while the peer is slow: one TLS record.
+pub(crate) const SLOW_PORTION_BYTES: usize = RECORD_BYTES;
+
 /// The payload of a TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
 

@@ -55,6 +55,13 @@ impl PeerWait {
         }
     }
 
+    /// The peer has ended its request, which may be what was waited for.
+    pub(crate) fn on_request_end(&mut self) {
+        if self.wait.timer() != Timer::Send {
+            self.is_active = false;
+        }
+    }
+
     /// What is waited for, if anything.
     pub(crate) fn timer(&self) -> Option<Timer> {
         self.is_active.then_some(self.wait.timer())

@@ -6,7 +6,7 @@ use ::http::StatusCode;
 use super::flow::{ReceiveWindow, SendWindow};
 use super::peer_wait::PeerWait;
 use super::priority::{Priority, PriorityParameters};
-use super::request_body::RequestBody;
+use super::request_body::{BodyLength, RequestBody};
 use crate::body::BodyWriter;
 use crate::http::Rejection;
 use crate::proto::body_sender::BodySender;
@@ -22,6 +22,7 @@ pub(crate) struct Stream {
     pub(crate) remote: RemoteSide,
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
+    pub(crate) body_length: BodyLength,
     /// Bytes of the body that are received and that the client has not been granted again.
     pub(crate) held_bytes: u32,
     /// What the client has signalled about its priority.
@@ -121,6 +122,9 @@ pub(crate) enum StreamState {
     Sending(Box<BodySender>),
     /// The whole response is staged.
     Finishing,
+    /// The transport has taken the whole response, and the peer has not ended its request, the rest of
+    /// which is discarded.
+    Answered,
     /// The exchange has ended, but its job has not: the stream keeps its place until then
     /// (CVE-2025-8671).
     Orphaned,
@@ -137,7 +141,7 @@ impl StreamState {
             | Self::BodyFailed(request)
             | Self::Rejecting(request) => Some(request),
             Self::Handling(request) => request.as_deref(),
-            Self::Sending(_) | Self::Finishing | Self::Orphaned => None,
+            Self::Sending(_) | Self::Finishing | Self::Answered | Self::Orphaned => None,
         }
     }
 }
@@ -163,9 +167,17 @@ impl Stream {
         matches!(self.state, StreamState::Orphaned)
     }
 
+    /// True if there is a response, even if it is not sent.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// True if the exchange has ended, but for what the transport has not taken.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.state, StreamState::Finishing | StreamState::Orphaned)
+        matches!(
+            self.state,
+            StreamState::Finishing | StreamState::Answered | StreamState::Orphaned
+        )
     }
 
     /// How many bytes of the request's head are kept.
@@ -181,18 +193,18 @@ impl Stream {
     /// The progress of the body that is being transferred, if the exchange is recorded.
     pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
         let info = self.info.as_deref()?;
-        let up = |request: &PendingRequest, stall| TransferProgress {
+        let up = |stall| TransferProgress {
             direction: Direction::Up,
             info,
-            moved: request.body.received(),
-            total: request.body.length(),
+            moved: self.body_length.received(),
+            total: self.body_length.announced(),
             stall,
         };
         match &self.state {
-            StreamState::ReadingBody(request) => Some(up(request, None)),
-            StreamState::Streaming(request, _) => {
+            StreamState::ReadingBody(_) => Some(up(None)),
+            StreamState::Streaming(..) => {
                 let waits_for_reader = self.wait.timer().is_none();
-                Some(up(request, waits_for_reader.then_some(StalledOn::Handler)))
+                Some(up(waits_for_reader.then_some(StalledOn::Handler)))
             }
             StreamState::Sending(sender) => Some(TransferProgress {
                 direction: Direction::Down,

@@ -97,14 +97,14 @@ impl Machine {
     pub(crate) fn on_eof(&mut self) {
         self.input = InputState::Ended;
         let is_open = |stream: &&Stream| stream.remote == RemoteSide::Open;
-        let incomplete: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(is_open)
-            .map(|it| it.id)
-            .collect();
-        for id in incomplete {
-            self.abandon(id, Cause::Aborted);
+        let open = self.streams.iter().filter(is_open);
+        let open: Vec<(u32, bool)> = open.map(|it| (it.id, it.is_answered())).collect();
+        for (id, is_answered) in open {
+            if is_answered {
+                self.end_request(id);
+            } else {
+                self.abandon(id, Cause::Aborted);
+            }
         }
     }
 
@@ -400,6 +400,7 @@ impl Machine {
                     return;
                 }
                 Timer::Send => self.reset(id, ErrorCode::Cancel, Cause::Aborted, cx),
+                Timer::Linger => self.stop_request(id, cx),
                 _ => self.reject_body(id, TIMED_OUT, std::io::ErrorKind::TimedOut, cx),
             }
         }

@@ -370,7 +370,7 @@ impl Machine {
             stream.receive_window.release(padding);
         }
         if ends_stream {
-            return self.on_request_end(id, cx);
+            return self.on_request_end(id);
         }
         Ok(())
     }

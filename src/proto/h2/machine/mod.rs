@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::state::{
     ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, InputState,
-    LastTransfer, Portion, Queues, ReceivedData, Shutdown,
+    LastTransfer, Pace, Portion, Queues, ReceivedData, Shutdown,
 };
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
@@ -77,6 +77,7 @@ pub(crate) struct Machine {
     scheduler: Scheduler,
     /// Whether DATA frames may be added to the output.
     portion: Portion,
+    pace: Pace,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
     /// The wait for the connection's send window.
@@ -120,6 +121,7 @@ impl Machine {
             last_transfer: LastTransfer::Write,
             scheduler: Scheduler::default(),
             portion: Portion::Open,
+            pace: Pace::default(),
             send_window: SendWindow::new(DEFAULT_WINDOW_BYTES),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW_BYTES, cx.now),
             window_wait: PeerWait::none(0, cx),
@@ -209,6 +211,11 @@ impl Machine {
 
     /// Reads and writes in turns, as far as the transport is ready.
     fn transfer_bytes(&mut self, ready: Ready, cx: &mut Context) -> Action {
+        if ready.writable {
+            self.pace.on_writable(cx.now);
+        } else if !self.output.is_empty() {
+            self.pace.on_blocked(cx.now);
+        }
         let can_read = ready.readable && self.accepts_bytes();
         if can_read && self.last_transfer == LastTransfer::Write {
             self.last_transfer = LastTransfer::Read;

@@ -11,14 +11,15 @@ use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flow::MAX_STREAM_WINDOW_BYTES;
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::limits::MAX_BUFFERED_BYTES;
-use crate::proto::h2::request_body::BodyError;
+use crate::proto::h2::request_body::LengthMismatch;
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{RemoteSide, Stream, StreamState};
 use crate::proto::request_rules::{BODY_TOO_LARGE, MAX_BUFFERED_STREAM_BYTES};
 
 impl Machine {
-    /// The handler's decision about the body of the request that [`Action::Admit`](crate::proto::Action::Admit) named: how it
-    /// takes the body, or the response without it.
+    /// The handler's decision about the body of the request that
+    /// [`Action::Admit`](crate::proto::Action::Admit) named: how it takes the body, or the response
+    /// without it.
     pub(crate) fn on_admission(
         &mut self,
         id: ExchangeId,
@@ -46,7 +47,7 @@ impl Machine {
         request.body.max_bytes = max;
         stream.wait.begin(Timer::Body, id, cx);
         self.queues.are_bodies_due = true;
-        stream.state = match (request.body.length(), writer) {
+        stream.state = match (stream.body_length.announced(), writer) {
             (Some(length), _) if length > max => {
                 request.rejection = Some(BODY_TOO_LARGE);
                 stream.wait.interrupt(cx);
@@ -76,55 +77,78 @@ impl Machine {
         };
         stream.wait.on_progress(Timer::Body, data.len(), cx);
         stream.held_bytes += data.len() as u32;
-        let received = match &mut stream.state {
+        let malformed = FrameError::Stream(id, ErrorCode::ProtocolError);
+        let added = stream.body_length.add(data.len());
+        added.map_err(|LengthMismatch| malformed)?;
+        let received = stream.body_length.received();
+        match &mut stream.state {
+            StreamState::ReadingBody(request)
+            | StreamState::Ready(request, _)
+            | StreamState::Streaming(request, _)
+                if received > request.body.max_bytes =>
+            {
+                let kind = io::ErrorKind::InvalidData;
+                self.reject_body(id, BODY_TOO_LARGE, kind, cx);
+            }
             StreamState::ReadingBody(request) | StreamState::Ready(request, _) => {
-                let counted = request.body.count(data.len());
-                if counted.is_ok() {
-                    request.body.bytes.extend_from_slice(data);
-                }
-                counted
+                request.body.bytes.extend_from_slice(data);
             }
-            StreamState::Streaming(request, writer) => {
-                let counted = request.body.count(data.len());
-                if counted.is_ok() {
-                    writer.push(data);
-                }
-                counted
-            }
+            StreamState::Streaming(_, writer) => writer.push(data),
+            StreamState::Finishing | StreamState::Answered => self.discard_body(id, cx),
             // The request is answered or rejected. What the peer sends until it knows is discarded, and
-            // it may not send more.
-            _ => Ok(()),
+            // it may not send more than its window.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the peer to stop sending a body whose request is answered (RFC 9113 §8.1), unless it will
+    /// end soon.
+    pub(super) fn discard_body(&mut self, id: u32, cx: &mut Context) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
         };
-        match received {
-            Ok(()) => Ok(()),
-            Err(BodyError::Malformed(code)) => Err(FrameError::Stream(id, code)),
-            Err(BodyError::Rejected(rejection)) => {
-                self.reject_body(id, rejection, io::ErrorKind::InvalidData, cx);
-                Ok(())
-            }
+        if stream.remote == RemoteSide::Ended {
+            return;
+        }
+        let window = &stream.receive_window;
+        let is_blocked = stream.body_length.left() > Some(window.granted().into());
+        if is_blocked || window.granted() < window.size() / 2 {
+            self.stop_request(id, cx);
+        } else {
+            stream.wait.begin(Timer::Linger, id, cx);
+        }
+    }
+
+    /// Asks the peer to stop sending a body.
+    pub(super) fn stop_request(&mut self, id: u32, cx: &mut Context) {
+        self.stage_reset(id, ErrorCode::NoError, cx);
+        self.end_request(id);
+    }
+
+    /// The peer sends nothing more on a stream.
+    pub(super) fn end_request(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        stream.remote = RemoteSide::Ended;
+        stream.wait.on_request_end();
+        if let StreamState::Answered = stream.state {
+            self.close_stream(id);
         }
     }
 
     /// The peer has ended its side of a stream.
-    pub(super) fn on_request_end(&mut self, id: u32, cx: &mut Context) -> Result<(), FrameError> {
+    pub(super) fn on_request_end(&mut self, id: u32) -> Result<(), FrameError> {
         let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());
         };
         if stream.is_orphaned() {
             return Ok(());
         }
-        stream.remote = RemoteSide::Ended;
-        stream.wait.interrupt(cx);
-        if let StreamState::ReadingBody(request)
-        | StreamState::Ready(request, _)
-        | StreamState::Streaming(request, _) = &stream.state
-        {
-            let checked = request.body.check_end();
-            checked.map_err(|error| match error {
-                BodyError::Malformed(code) => FrameError::Stream(id, code),
-                BodyError::Rejected(_) => FrameError::Stream(id, ErrorCode::ProtocolError),
-            })?;
-        }
+        let malformed = FrameError::Stream(id, ErrorCode::ProtocolError);
+        let checked = stream.body_length.check_end();
+        checked.map_err(|LengthMismatch| malformed)?;
         let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
         stream.state = match state {
             StreamState::ReadingBody(request) => {
@@ -138,6 +162,7 @@ impl Machine {
             }
             state => state,
         };
+        self.end_request(id);
         Ok(())
     }
 
@@ -221,7 +246,7 @@ impl Machine {
                 }
                 _ => continue,
             };
-            if request.body.take_expect_continue() {
+            if request.body.take_expect_continue(stream.body_length) {
                 let block = response_head::encode_continue(&mut self.encoder);
                 self.output.interim(&mut cx.buffers, id, &block);
             }

@@ -18,7 +18,7 @@ use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
 use crate::proto::h2::limits::{MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
 use crate::proto::h2::peer_wait::PeerWait;
 use crate::proto::h2::priority::{Priority, PriorityParameters};
-use crate::proto::h2::request_body::{ContinueExpected, RequestBody};
+use crate::proto::h2::request_body::{BodyLength, ContinueExpected, RequestBody};
 use crate::proto::h2::stream::{
     Admission, Job, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
 };
@@ -179,7 +179,7 @@ impl Machine {
             return Err(FrameError::Stream(id, ErrorCode::ProtocolError));
         }
         if end_stream {
-            return self.on_request_end(id, cx);
+            return self.on_request_end(id);
         }
         Ok(())
     }
@@ -222,6 +222,7 @@ impl Machine {
             },
             send_window: SendWindow::new(self.peer_settings.initial_window),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW_BYTES, cx.now),
+            body_length: BodyLength::new(head.as_ref().ok().and_then(|it| it.content_length)),
             held_bytes: 0,
             priority,
             response_priority: ResponsePriority::default(),
@@ -260,7 +261,7 @@ impl Machine {
         let mut request = Box::new(PendingRequest {
             head: std::mem::take(&mut cx.head),
             head_bytes: cx.head_bytes.as_slice().into(),
-            body: RequestBody::new(head.content_length, continue_expected),
+            body: RequestBody::new(continue_expected),
             admission: Admission::NotAsked,
             rejection,
         });

@@ -15,9 +15,8 @@ use crate::proto::body_sender::{BodySender, SourceRequest};
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
 use crate::proto::file_read::{FileBytes, FileRead};
-use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::limits::SMALL_BODY_BYTES;
-use crate::proto::h2::output::{PORTION_BYTES, SHARED_PORTION_BYTES};
+use crate::proto::h2::output::{PORTION_BYTES, SHARED_PORTION_BYTES, SLOW_PORTION_BYTES};
 use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
 };
@@ -56,7 +55,8 @@ impl Machine {
             | StreamState::ReadingBody(_)
             | StreamState::Ready(..)
             | StreamState::Sending(_)
-            | StreamState::Finishing => {
+            | StreamState::Finishing
+            | StreamState::Answered => {
                 debug_assert!(false, "a response before the request was dispatched");
             }
         }
@@ -139,13 +139,10 @@ impl Machine {
         };
         stream.state = StreamState::Finishing;
         stream.wait.interrupt(cx);
-        let (remote, job) = (stream.remote, stream.job);
-        if remote == RemoteSide::Open {
-            self.stage_reset(id, ErrorCode::NoError, cx);
-        }
-        if job == Job::Held {
+        if stream.job == Job::Held {
             self.end_job(id);
         }
+        self.discard_body(id, cx);
     }
 
     /// Fills a portion if the transport has taken the one before, and sends what is staged.
@@ -172,7 +169,9 @@ impl Machine {
 
     /// Stages a frame of the stream whose turn it is.
     fn fill(&mut self, max_bulk_bytes: usize, cx: &mut Context) -> Fill {
-        let portion = if self.scheduler.ready_len() > 1 {
+        let portion = if self.pace.is_slow() {
+            SLOW_PORTION_BYTES
+        } else if self.scheduler.ready_len() > 1 {
             SHARED_PORTION_BYTES
         } else {
             PORTION_BYTES
@@ -436,13 +435,7 @@ impl Machine {
             if !staged.ends_stream {
                 return;
             }
-            // A stream that the server has reset is known as such.
-            closed_streams.insert(staged.stream, ClosedBy::Peer);
-            flood.on_stream_closed(0);
-            let Some(stream) = streams.remove(staged.stream) else {
-                return;
-            };
-            if let Some(info) = stream.info {
+            if let Some(info) = stream.info.take() {
                 queues.ended.push_back(EndedExchange {
                     info,
                     status: stream.status,
@@ -450,7 +443,22 @@ impl Machine {
                     outcome: Completion::Complete,
                 });
             }
+            if stream.remote == RemoteSide::Open {
+                stream.state = StreamState::Answered;
+                return;
+            }
+            streams.remove(staged.stream);
+            // A stream that the server has reset is known as such.
+            closed_streams.insert(staged.stream, ClosedBy::Peer);
+            flood.on_stream_closed(0);
         });
+    }
+
+    /// Both sides of a stream have ended.
+    pub(super) fn close_stream(&mut self, id: u32) {
+        self.streams.remove(id);
+        self.closed_streams.insert(id, ClosedBy::Peer);
+        self.flood.on_stream_closed(0);
     }
 
     /// The peer has enlarged the window of a stream.

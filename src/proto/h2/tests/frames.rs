@@ -179,7 +179,7 @@ fn frames_are_checked_in_the_state_of_their_stream() {
         // Closed by RST_STREAM of the server: what was in transit is ignored.
         (
             vec![
-                post(1, "/no-body", &[]),
+                post(1, "/no-body", &[("content-length", "99999")]),
                 data(1, 0, b"x"),
                 data(1, END_STREAM, b"y"),
                 get(3, "/"),

@@ -48,14 +48,13 @@ fn rejected_head_gets_a_response() {
         for flags in [END_STREAM, 0] {
             let mut conversation = Conversation::begun();
             conversation.send(&headers(1, flags, fields));
-            let rest = if flags == 0 { "RST NO_ERROR" } else { "" };
             let summary = conversation.summary();
             assert_eq!(summary.len(), 1, "{summary:?}");
             assert!(
                 summary[0].starts_with(&format!("1: {status} ")),
                 "{summary:?}"
             );
-            assert!(summary[0].ends_with(&format!("\n{rest}")), "{summary:?}");
+            assert!(!summary[0].contains("RST"), "{summary:?}");
             assert_eq!(conversation.records.len(), 1);
             assert_eq!(conversation.records[0].status.as_str(), *status);
             // The connection is still of use.

@@ -189,7 +189,7 @@ impl Model {
     }
 
     fn upload(&mut self) {
-        let Some(id) = self.pick(|it| !it.is_sent && !it.is_reset && !it.has_ended) else {
+        let Some(id) = self.pick(|it| !it.is_sent && !it.is_reset) else {
             return;
         };
         let most = self.streams[&id].upload_window.min(self.upload_window);
@@ -352,6 +352,7 @@ impl Model {
             self.check();
             let is_over = |it: &Exchange| it.has_ended || it.is_reset;
             if self.streams.values().all(is_over)
+                && self.streams.values().all(|it| it.is_sent || it.is_reset)
                 && self.conversation.jobs.is_empty()
                 && self.conversation.pulls.is_empty()
                 && self.conversation.probes.is_empty()

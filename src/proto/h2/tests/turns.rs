@@ -30,6 +30,32 @@ fn small_response_overtakes_a_download() {
     );
 }
 
+/// A client that takes 1 MB/s has a small response within a frame, not within a portion.
+#[test]
+fn little_is_staged_for_a_slow_client() {
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&window_update(0, 1 << 30));
+    for (millis, staged) in [(100, 16 * 1024), (1, 64 * 1024), (100, 16 * 1024)] {
+        conversation.room = 100_000;
+        if millis == 100 && conversation.received(1) == 0 {
+            conversation.send(&get(1, "/file/1000000000"));
+        }
+        // Blocked, and writable again after this time, until what was staged then is taken.
+        for _ in 0..2 {
+            conversation.run([]);
+            conversation.cx.now += Duration::from_millis(millis);
+            conversation.room = 70_000;
+            conversation.run([]);
+        }
+        let left = conversation.machine.segment().prefix.len();
+        assert!(left <= staged, "{left} bytes after {millis} ms");
+        assert!(
+            millis != 1 || left > 16 * 1024,
+            "{left} bytes after {millis} ms"
+        );
+    }
+}
+
 #[test]
 fn downloads_share_the_connection() {
     let mut conversation = sizes(1 << 30);
@@ -160,4 +186,28 @@ fn one_connection_has_sixteen_jobs_at_most() {
     }
     assert_eq!(conversation.received(41), 5);
     assert_eq!(conversation.records.len(), 21);
+}
+
+#[test]
+fn end_of_a_request_does_not_end_the_wait_for_the_window_of_its_response() {
+    let mut conversation = sizes(3);
+    conversation.send(&post(1, "/no-body", &[]));
+    conversation.send(&get(3, "/later"));
+    assert_eq!(conversation.received(1), 3);
+    conversation.send(&data(1, END_STREAM, b"x"));
+    conversation.wait(Duration::from_secs(6));
+    assert_eq!(conversation.summary(), ["1: 200 notRST CANCEL"]);
+}
+
+#[test]
+fn time_of_a_bandwidth_limit_is_not_the_fault_of_the_client() {
+    let mut conversation = sizes(3);
+    conversation.send(&[get(1, "/bytes/100"), get(3, "/later")].concat());
+    let throttled = Duration::from_secs(60);
+    conversation.cx.now += throttled;
+    conversation.machine.exclude_wait(throttled);
+    conversation.wait(Duration::from_secs(4));
+    assert!(conversation.summary()[0].ends_with('…'));
+    conversation.wait(Duration::from_secs(2));
+    assert!(conversation.summary()[0].ends_with("RST CANCEL"));
 }
