@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -50,6 +50,23 @@ impl Error {
             path,
             source,
         }
+    }
+
+    /// Returns the error of a file that could not be opened or created, as [`path`](Self::path) does.
+    /// If permission is denied and the file does not exist, the error is about its folder: a missing
+    /// file has no owner or mode to check.
+    pub fn new_file(purpose: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        let is_missing = matches!(path.try_exists(), Ok(false));
+        if source.kind() != ErrorKind::PermissionDenied || !is_missing {
+            return Self::path(purpose, path, source);
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let reason = format!("no write permission in {}", folder.display());
+        Self::path("create", path, io::Error::other(reason))
     }
 
     /// Returns a function that turns an I/O error into an [`Error::System`], for
@@ -122,6 +139,41 @@ impl std::error::Error for Error {
                 Some(source)
             }
             Self::Setting(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denied_file_that_does_not_exist_is_an_error_about_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("present"), "").expect("a file");
+        let folder = folder.path().display();
+        for (name, kind, expected) in [
+            (
+                "new",
+                ErrorKind::PermissionDenied,
+                format!("cannot create {folder}/new: no write permission in {folder}"),
+            ),
+            (
+                "present",
+                ErrorKind::PermissionDenied,
+                format!(
+                    "cannot write to {folder}/present: permission denied; check its owner and mode"
+                ),
+            ),
+            (
+                "new",
+                ErrorKind::NotFound,
+                format!("cannot write to {folder}/new: no such file or folder"),
+            ),
+        ] {
+            let error = Error::new_file("write to", at(name), kind.into());
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Panicked;
 pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        // This one could go on for ever, so it leaks.
+        // The payload of this panic could panic again when dropped, so it leaks.
         dropped.unwrap_or_else(std::mem::forget);
         Panicked
     })

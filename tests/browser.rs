@@ -137,7 +137,7 @@ fn sample_site() -> TwsProcess {
     TwsProcess::start(project, &["--access-log", "off"])
 }
 
-/// The cells of the admin page's only transfer; null if there is none.
+/// The cells of the admin page's only transfer; null without a transfer.
 const ROW: &str = "const row = document.querySelector('#transfers tr'); \
     return row && [...row.cells].map(cell => cell.innerText)";
 
@@ -280,6 +280,9 @@ fn test_page_over_https_passes_after_http_redirect() {
     browser.open(plain.lines().next().expect("URL after the announcement"));
     let address = browser.script("return location.origin");
     assert_eq!(address, json!(format!("https://{}", site.address)));
+    let protocol =
+        browser.script("return performance.getEntriesByType('navigation')[0].nextHopProtocol");
+    assert_eq!(protocol, json!("h2"));
     browser.click("#run-all");
     browser.wait_for("return !document.querySelector('#run-all').disabled");
     let verdicts = browser.script(
@@ -339,4 +342,40 @@ fn test_page_and_listing_form_upload_files() {
     browser.wait_for("return document.querySelectorAll('#entries a').length === 2");
     let stored = fs::read(folder.path().join("folder/c.txt")).expect("read file");
     assert_eq!(stored, b"c.txt");
+}
+
+/// Under this policy a browser sends `Origin: null` with a form of the server's own page, but also
+/// with one of another origin.
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn form_without_referrer_is_stored_from_own_page_only() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let args = ["--access-log=off", "--upload", "--listing=on"];
+    let policy = ["-H", "Referrer-Policy: no-referrer", "."];
+    let site = TwsProcess::start(folder.path(), &[&args[..], &policy].concat());
+    let url = format!("http://{}/", site.address);
+    let other = tempfile::tempdir().expect("create temporary directory");
+    let page = format!(
+        "<!DOCTYPE html><form method=post enctype=multipart/form-data action='{url}'>\
+         <input type=file name=file><button>Upload</button></form>"
+    );
+    fs::write(other.path().join("index.html"), page).expect("write file");
+    let others = TwsProcess::start(other.path(), &[&args[..1], &policy].concat());
+    let browser = Browser::start();
+    let upload = |page: &str, name: &str| {
+        browser.open(page);
+        browser.script(&format!(
+            "const data = new DataTransfer(); data.items.add(new File(['x'], '{name}')); \
+             document.querySelector('form input').files = data.files"
+        ));
+        browser.click("form button");
+    };
+    upload(&format!("http://{}/", others.address), "foreign.txt");
+    browser.wait_for(&format!(
+        "return location.href === '{url}' && document.body.innerText.includes('403')"
+    ));
+    upload(&url, "own.txt");
+    browser.wait_for("return document.querySelectorAll('#entries a').length === 1");
+    assert!(folder.path().join("own.txt").exists());
+    assert!(!folder.path().join("foreign.txt").exists());
 }

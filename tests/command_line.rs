@@ -127,6 +127,130 @@ fn usage_error_is_one_line_and_exit_2() {
     }
 }
 
+/// The text of one error of each family: operands, flags, variables, folders, files, addresses,
+/// settings files. Other tests look for parts of such texts.
+#[test]
+fn error_lines_match_golden_text() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    fs::create_dir(at.join("site")).expect("create directory");
+    fs::create_dir(at.join("sub")).expect("create directory");
+    for (name, text) in [
+        ("file", ""),
+        ("open.toml", "a = \"b\n"),
+        ("yaml.toml", "port: 80\n"),
+    ] {
+        fs::write(at.join(name), text).expect("write file");
+    }
+    let long = format!("unix:{:a<108}", "");
+    let table: &[(&[&str], i32, &str)] = &[
+        // Operands.
+        (
+            &["18731", "18732"],
+            2,
+            "two ports given (18731 and 18732); give one",
+        ),
+        (
+            &["site", "sub"],
+            2,
+            "give only one folder (got site and sub)",
+        ),
+        (
+            &[""],
+            2,
+            "PATH: the folder name is empty; give a folder, or . for this one",
+        ),
+        // Flags and their values.
+        (
+            &["--frobnicate"],
+            2,
+            "--frobnicate: unknown flag; `tws --help` lists the flags",
+        ),
+        (&["-i", "::1"], 2, "-i: unknown flag; did you mean --bind?"),
+        (
+            &["--no-hidden"],
+            2,
+            "--no-hidden: unknown flag; use --hidden=no",
+        ),
+        (
+            &["-p", "x"],
+            2,
+            "--port: must be an integer between 0 and 65535 (got \"x\")",
+        ),
+        // Folders.
+        (
+            &["chek"],
+            1,
+            "cannot serve chek: no such file or folder; did you mean `tws check`?",
+        ),
+        (
+            &["sitee"],
+            1,
+            "cannot serve sitee: no such file or folder; did you mean ./site?",
+        ),
+        (
+            &["http://a"],
+            1,
+            "cannot serve http://a: no such file or folder; give a folder, not a URL",
+        ),
+        // Files that are read or written.
+        #[cfg(feature = "auth")]
+        (
+            &["--auth-file=site"],
+            1,
+            "cannot read the passwords in site: this is a folder; give a file",
+        ),
+        (
+            &["--access-log=site"],
+            1,
+            "cannot write the access log to site: this is a folder; give a file",
+        ),
+        (
+            &["--access-log=no/log"],
+            1,
+            "cannot write the access log to no/log: no such file or folder",
+        ),
+        // Addresses.
+        (
+            &["-b", "unix:file"],
+            1,
+            "cannot listen on file: the file exists and is not a socket; remove it or choose another path",
+        ),
+        (
+            &["-b", &long],
+            1,
+            "the socket path is too long (limit 107 bytes)",
+        ),
+        (
+            &["-b", "unix:no/s"],
+            1,
+            "cannot listen on no/s: no such file or folder",
+        ),
+        // Settings files.
+        (
+            &["--config=open.toml"],
+            1,
+            "open.toml:1: the string is not closed; add the quote at its end",
+        ),
+        (
+            &["--config=yaml.toml"],
+            1,
+            "yaml.toml:1: TOML needs `key = value`; is this YAML?",
+        ),
+    ];
+    for (args, code, expected) in table {
+        let error = fails(at, &[&["--no-sandbox"], *args].concat(), *code);
+        let line = error
+            .trim_end()
+            .strip_prefix("tws: ")
+            .expect("name of the program");
+        let line = line
+            .strip_prefix(&format!("cannot listen on {:a<108}: ", ""))
+            .unwrap_or(line);
+        assert_eq!(line, *expected, "{args:?}");
+    }
+}
+
 #[test]
 fn a_root_that_does_not_exist_is_1_with_advice() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -315,6 +315,65 @@ fn every_decision_is_explained() {
     }
 }
 
+/// Each reason why content is not compressed on the fly has a line of its own, as has a listing.
+#[cfg(feature = "compress")]
+#[test]
+fn reason_for_no_compression_is_explained() {
+    const MIB: u64 = 1024 * 1024;
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for (name, len) in [
+        ("large.wasm", 1_400_000),
+        ("limit.wasm", MIB),
+        ("above.html", MIB + 1),
+        ("small.html", 1023),
+        ("page.html", 1024),
+        ("film.mp4", 2048),
+        ("data.bin", 2048),
+    ] {
+        let file = fs::File::create(folder.path().join(name)).expect("create file");
+        file.set_len(len).expect("set file length");
+    }
+    // SplitMix64, whose output no coding makes smaller.
+    let random = |at: u64| {
+        let seed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)).to_le_bytes()
+    };
+    let random: Vec<u8> = (1..=250).flat_map(random).collect();
+    fs::write(folder.path().join("random.txt"), random).expect("write file");
+    let table: &[(&str, &[&str], &str)] = &[
+        ("/large.wasm", &[], "larger than 1048576 bytes"),
+        ("/limit.wasm", &[], "compressed here with gzip"),
+        ("/above.html", &[], "larger than 1048576 bytes"),
+        ("/small.html", &[], "smaller than 1024 bytes"),
+        ("/page.html", &[], "compressed here with gzip"),
+        (
+            "/page.html",
+            &["--compress=sidecar"],
+            "only sidecars are served",
+        ),
+        ("/film.mp4", &[], "video/mp4 would not become smaller"),
+        ("/data.bin", &[], "its media type is not compressed"),
+        ("/random.txt", &[], "gzip would not make it smaller"),
+        ("/", &["--listing=on"], "listings are sent while"),
+    ];
+    for (path, flags, reason) in table {
+        let request = ["GET", path, "-H", "Accept-Encoding: gzip"];
+        let text = explained(folder.path(), &[flags, &request[..]].concat());
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|it| it.starts_with("coding "))
+            .collect();
+        assert!(
+            matches!(&lines[..], [line] if line.contains(reason)),
+            "{path} {flags:?}: {text}"
+        );
+        let is_compressed = reason.starts_with("compressed");
+        assert_eq!(text.contains("field     Content-Encoding"), is_compressed);
+    }
+}
+
 #[test]
 fn unknown_host_names_are_explained() {
     let folder = site();

@@ -450,3 +450,37 @@ fn log_lines_match_golden_text() {
         assert!(line.ends_with(expected), "{line}");
     }
 }
+
+/// A container may have no /proc. What needs it is done in another way, or fails alone.
+#[test]
+#[ignore = "needs unshare, and root or user namespaces"]
+fn process_without_proc_serves_stores_and_upgrades() {
+    let folder = sample_folder();
+    let mut command = Command::new("unshare");
+    let without_proc = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+    command
+        .current_dir(folder.path())
+        .args(["--map-root-user", "--mount", "sh", "-c", without_proc])
+        .arg(env!("CARGO_BIN_EXE_tws"))
+        .args(["--port=0", "--admin=127.0.0.1:0", "--access-log=off"])
+        .args(["--upload", "--listing=on", "."]);
+    let mut server = UpgradableProcess::start(command);
+    assert_works_without_proc(&server, "first");
+    server.upgrade();
+    // While it ends, the old process may accept a connection and close it.
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
+    assert_works_without_proc(&server, "second");
+}
+
+fn assert_works_without_proc(server: &UpgradableProcess, name: &str) {
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.get("/a.txt").status, 200);
+    client.send(format!(
+        "PUT /{name} HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nput"
+    ));
+    assert_eq!(client.response().status, 201);
+    assert_eq!(client.get(&format!("/{name}")).text(), "put");
+    let mut admin = Client::connect(server.admin.expect("admin address"));
+    admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(admin.response().status, 200);
+}

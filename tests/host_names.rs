@@ -1,5 +1,5 @@
 //! Which host names the binary serves: none but local ones where only this machine can connect, so that
-//! DNS rebinding is in vain.
+//! DNS rebinding fails.
 
 use std::fs;
 use std::process::Command;

@@ -19,6 +19,7 @@ use crate::support::external_server::ExternalServer;
 use crate::support::load::{WrkLoad, load};
 use crate::support::metrics::Metrics;
 use crate::support::ports::free_port;
+use crate::support::readme;
 use crate::support::upgradable_process::UpgradableProcess;
 use crate::support::{self, Client, HttpResponse, eventually, pattern};
 
@@ -187,29 +188,18 @@ fn haproxy(instances: &[Instance]) -> ExternalServer {
     ))
 }
 
-/// Starts nginx with the configuration of the README. The names are addresses, or paths after
-/// `unix:`.
+/// Starts nginx with the recipe of the README. The names are addresses, or paths after `unix:`.
 fn nginx(names: &[String]) -> ExternalServer {
     let servers: String = names
         .iter()
-        .map(|name| format!("server {name} fail_timeout=1s;\n"))
+        .map(|name| format!("server {name} fail_timeout=1s; "))
         .collect();
-    support::nginx::start(
-        &format!("upstream tws {{ {servers} keepalive 16; }}"),
-        &format!(
-            "location / {{
-                proxy_pass http://tws;
-                proxy_http_version 1.1;
-                proxy_set_header Connection \"\";
-                proxy_set_header Host $host;
-                proxy_set_header X-Forwarded-For $remote_addr;
-                proxy_set_header X-Forwarded-Proto $scheme;
-                proxy_max_temp_file_size 0;
-                proxy_next_upstream error timeout;
-                add_header {INSTANCE} $upstream_addr always;
-            }}"
-        ),
-    )
+    support::nginx::before(|recipe| {
+        let own = "server 127.0.0.1:8001 fail_timeout=1s; server 127.0.0.1:8002 fail_timeout=1s; ";
+        let recipe = readme::with(recipe, own, &servers);
+        let field = format!("location / {{ add_header {INSTANCE} $upstream_addr always;");
+        readme::with(&recipe, "location / {", &field)
+    })
 }
 
 fn addresses(instances: &[Instance]) -> Vec<String> {

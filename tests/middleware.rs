@@ -261,6 +261,30 @@ mod auth {
         assert_eq!(origin, Some("https://a.test"));
     }
 
+    /// As nginx, Windows editors and Excel write them.
+    #[test]
+    fn password_file_with_comments_bom_and_crlf_is_read() {
+        let hash = USERS.trim_end();
+        for text in [
+            format!("{hash}:comment\n"),
+            format!("{hash}:a:b\r\n"),
+            format!("\u{FEFF}{hash}\r\n"),
+            format!("\u{FEFF}# users\r\n\r\n{hash} \t\r\n"),
+        ] {
+            let folder = folder();
+            fs::write(folder.path().join("users.txt"), &text).expect("write file");
+            let args = ["--auth-file=users.txt", "--access-log=off"];
+            let site = TwsProcess::start(folder.path(), &args);
+            let mut client = site.client();
+            assert_eq!(client.request("GET", "/a.txt", ANA).status, 200, "{text:?}");
+            assert_eq!(
+                client.request("GET", "/a.txt", WRONG).status,
+                401,
+                "{text:?}"
+            );
+        }
+    }
+
     #[test]
     fn invalid_password_file_is_error_with_advice() {
         let folder = folder();

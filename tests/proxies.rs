@@ -1,12 +1,17 @@
-//! Tests of Forwarded and X-Forwarded-For: the client of a request passed on by a trusted proxy.
+//! Tests of Forwarded and X-Forwarded-For: the client of a request passed on by a trusted proxy; and
+//! of uploads through nginx with the recipe of the README.
 
 use std::fs;
 use std::net::SocketAddr;
+#[cfg(feature = "auth")]
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 
+#[cfg(feature = "auth")]
+use crate::support::{Client, nginx, pattern, readme};
 use crate::support::{TestServer, TwsProcess};
 
 /// Responds with the client's address, and whether its connection is encrypted.
@@ -171,4 +176,79 @@ fn collected_networks_contain_all_parts() {
         ["10.0.0.0/8", "::1, unix"].map(|set| set.parse::<Networks>().expect("valid networks"));
     let all: Networks = sets.into_iter().collect();
     assert!(all.contains("[::1]:80".parse().expect("valid address")));
+}
+
+/// nginx and tws as the README says, with uploads turned on. Only the ports are others, as those of the
+/// README may be in use.
+#[cfg(feature = "auth")]
+#[test]
+#[ignore = "needs nginx"]
+fn nginx_recipe_of_readme_passes_uploads_of_own_pages() {
+    const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
+    let (folder, own) = (tempfile::tempdir(), tempfile::tempdir());
+    let folder = folder.expect("create temporary directory");
+    let own = own.expect("create temporary directory");
+    let users = own.path().join("users.txt");
+    fs::write(&users, crate::middleware::USERS).expect("write file");
+    let recipe = readme::code_block("nginx");
+    let (_, command) = recipe
+        .split_once("each: tws ")
+        .expect("command of the recipe");
+    let args = command.lines().next().expect("command of the recipe");
+    let args = readme::with(args, "127.0.0.1:8001", "127.0.0.1:0");
+    let [first, second] = [(); 2].map(|()| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+        command
+            .current_dir(folder.path())
+            .args(args.split_whitespace())
+            .args(["--upload", "--access-log=off", "--auth-file"])
+            .arg(&users)
+            .env_remove("TWS_HOST_NAME");
+        TwsProcess::run(&mut command)
+    });
+    let nginx = nginx::before(|recipe| {
+        let recipe = readme::with(recipe, "127.0.0.1:8001", &first.address.to_string());
+        readme::with(&recipe, "127.0.0.1:8002", &second.address.to_string())
+    });
+    let address = nginx.address;
+    let request = |method: &str, path: &str, fields: &str, content: &[u8]| {
+        let mut client = Client::connect(address);
+        let len = content.len();
+        // Browsers send the port, unless it is the default one.
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{ANA}Content-Length: {len}\r\n{fields}\r\n"
+        ));
+        client.send(content).response()
+    };
+    let form = |name: &str, origin: &str, content: &[u8]| {
+        let head = format!(
+            "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let form = [head.as_bytes(), content, b"\r\n--B--\r\n"].concat();
+        let fields = format!(
+            "Origin: {origin}\r\nReferer: {origin}/\r\nAccept: text/html,*/*;q=0.8\r\n\
+             Content-Type: multipart/form-data; boundary=B\r\n"
+        );
+        request("POST", "/", &fields, &form)
+    };
+    // More than nginx accepts by default.
+    let content = pattern(3 * 1024 * 1024);
+    let stored = form("own.bin", &format!("http://{address}"), &content);
+    let location = stored.field("Location");
+    assert_eq!(
+        (stored.status, location),
+        (303, Some("/")),
+        "{}",
+        stored.head
+    );
+    let file = fs::read(folder.path().join("own.bin")).expect("read file");
+    assert!(file == content);
+    assert_eq!(request("PUT", "/put.txt", "", b"put").status, 201);
+    assert_eq!(request("GET", "/put.txt", "", b"").text(), "put");
+    for origin in ["http://elsewhere.test", "http://127.0.0.1:1", "null"] {
+        let response = form("other.bin", origin, b"other");
+        assert_eq!(response.status, 403, "{origin}");
+    }
+    assert!(!folder.path().join("other.bin").exists());
 }

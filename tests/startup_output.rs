@@ -325,6 +325,9 @@ fn printed_names_do_not_control_the_terminal() {
     fs::create_dir(&root).expect("create directory");
     fs::write(root.join("private\u{1b}.key"), "PRIVATE KEY").expect("write file");
     fs::write(root.join("\u{1b}]0;x\u{7}.html"), "page").expect("write file");
+    fs::create_dir(root.join("host\u{1b}[2J")).expect("create directory");
+    let host = "[[host]]\nnames = ['h.test']\nroot = \"host\\u001b[2J\"\n";
+    fs::write(root.join(".tws.toml"), host).expect("write file");
     let is_plain = |text: &str| {
         text.lines().all(|line| {
             let mut letters = line.chars();
@@ -334,7 +337,7 @@ fn printed_names_do_not_control_the_terminal() {
     let output = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command.args(args).arg(&root);
-        if args == ["explain"] {
+        if args[0] == "explain" {
             command.args(["GET", "/%1b%5D0;x%07.html", "-vvv"]);
         }
         let output = command.output().expect("run tws");
@@ -343,6 +346,7 @@ fn printed_names_do_not_control_the_terminal() {
     };
     for args in [
         &["explain"][..],
+        &["explain", "-HHost: h.test"],
         &["check"],
         &["-p0", "--bind=192.0.2.1"],
         &["check", "--auth-file=\u{1b}c"],

@@ -219,6 +219,57 @@ fn invalid_tls_options_are_start_errors() {
     assert!(error.contains("--bind names no IP address"), "{error}");
 }
 
+/// Files that were joined without a line break between them lost their second certificate or key.
+#[test]
+fn joined_pem_sections_without_line_break_are_errors_with_their_line() {
+    let authority = CertificateAuthority::new();
+    let a = authority.issue("a", &["a.test"]);
+    let certificate = fs::read_to_string(&a.certificate).expect("read file");
+    let key = fs::read_to_string(&a.key).expect("read file");
+    let lines = |text: &str| text.trim_end().lines().count();
+    let folder = sample_folder();
+    let joined = folder.path().join("joined.pem");
+    let (flag, other_key) = (
+        format!("--tls-cert={}", text(&joined)),
+        format!("--tls-key={}", text(&a.key)),
+    );
+    let cases: [(String, &[&str], usize); 3] = [
+        (
+            certificate.trim_end().to_owned() + &certificate,
+            &[&other_key],
+            lines(&certificate),
+        ),
+        (
+            certificate.trim_end().to_owned() + &key,
+            &[],
+            lines(&certificate),
+        ),
+        (key.trim_end().to_owned() + &certificate, &[], lines(&key)),
+    ];
+    for (content, key_flag, line) in cases {
+        fs::write(&joined, content).expect("write file");
+        let place = format!("joined.pem:{line}: ");
+        let args = [&["-p0", &flag][..], key_flag].concat();
+        let check = Command::new(env!("CARGO_BIN_EXE_tws"))
+            .current_dir(folder.path())
+            .arg("check")
+            .args(&args)
+            .output()
+            .expect("run tws");
+        let report = String::from_utf8_lossy(&check.stdout);
+        assert_eq!(check.status.code(), Some(1), "{report}");
+        let is_wrong = |line: &str| line.starts_with("error: ") && line.contains(&place);
+        assert!(report.lines().any(is_wrong), "{report}");
+        let error = fails(folder.path(), &args, 1);
+        assert!(error.contains(&place), "{error}");
+    }
+    fs::write(&joined, certificate + "\n" + &key).expect("write file");
+    let process = TwsProcess::start(folder.path(), &[&flag, "--access-log=off"]);
+    let config = Arc::new(authority.client());
+    let mut client = TlsClient::connect(process.address, "a.test", &config).expect("handshake");
+    assert_eq!(client.get("/a.txt").1, b"a");
+}
+
 fn run(program: &str, args: &[&str]) -> Output {
     let output = Command::new(program).args(args).output();
     output.unwrap_or_else(|error| panic!("{program}: {error}"))
@@ -305,6 +356,9 @@ fn openssl_weak_versions_and_ciphers_are_rejected() {
         let text = connect(weak);
         assert!(!is_spoken(&text), "{weak:?}: {text}");
     }
-    let text = connect(&["-alpn", "h2,http/1.1"]);
-    assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+    for (offered, selected) in [("http/1.1,h2", "h2"), ("http/1.1", "http/1.1")] {
+        let text = connect(&["-alpn", offered]);
+        let line = format!("ALPN protocol: {selected}\n");
+        assert!(text.contains(&line), "{text}");
+    }
 }

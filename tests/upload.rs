@@ -534,6 +534,35 @@ fn multipart_form_files_are_stored() {
     assert_eq!(response.text(), "201 Created\nstored: /e (1 bytes)\n");
 }
 
+/// Programs that write both names encode the plain one in their own ways.
+#[test]
+fn form_file_gets_its_extended_name() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    for (names, path) in [
+        (
+            r#"filename="=?utf-8?B?w7w=?="; filename*=utf-8''%C3%BC.txt"#,
+            "/%C3%BC.txt",
+        ),
+        (
+            r#"filename*=UTF-8''n%20e%20t; filename="net""#,
+            "/n%20e%20t",
+        ),
+        // Ill-formed, or a path: the rest of the checks apply as to any other name.
+        (r#"filename="plain"; filename*=utf-8''%FF"#, "/plain"),
+        (r#"filename="x"; filename*=utf-8''..%2F..%2Fup"#, "/up"),
+    ] {
+        let content = format!(
+            "--XyZ\r\nContent-Disposition: form-data; name=\"f\"; {names}\r\n\r\nx\r\n--XyZ--\r\n"
+        );
+        let fields = "Content-Type: multipart/form-data; boundary=XyZ\r\n";
+        let mut client = server.client();
+        let response = send(&mut client, "POST", "/", fields, content.as_bytes());
+        assert_eq!(response.status, 201, "{names}: {}", response.text());
+        assert_eq!(client.get(path).text(), "x", "{names}");
+    }
+}
+
 #[test]
 fn file_size_rlimit_is_413_and_server_continues() {
     use rustix::process::{Resource, Rlimit, prlimit};
@@ -610,6 +639,18 @@ fn form_with_failed_files_reports_each_failure() {
             403,
         ),
         (&[("x", b"x")], "/", "Origin: null\r\n", 403),
+        (
+            &[("x", b"x")],
+            "/",
+            "Origin: null\r\nSec-Fetch-Site: none\r\nAuthorization: Basic YTpi\r\n",
+            403,
+        ),
+        (
+            &[("null", b"x")],
+            "/",
+            "Origin: null\r\nSec-Fetch-Site: same-origin\r\nAuthorization: Basic YTpi\r\n",
+            201,
+        ),
         (&[("x", b"x")], "/", "Sec-Fetch-Site: cross-site\r\n", 403),
         (
             &[("x", b"x")],
@@ -632,6 +673,70 @@ fn form_with_failed_files_reports_each_failure() {
         let response = send(&mut server.client(), "POST", "/", &fields, b"a=b");
         assert_eq!(response.status, status, "{media_type}");
     }
+}
+
+/// Browsers show the response to a form. Visitors cannot set the flags of the server.
+#[test]
+fn failed_upload_shows_browsers_a_page_with_a_way_back() {
+    const BROWSER: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        if let Some(upload) = &mut site.upload {
+            upload.max = Some(Size::of_bytes(1000));
+        }
+    });
+    let assert_page = |response: &HttpResponse, status: u16, what: &str| {
+        let page = response.text();
+        assert_eq!(response.status, status, "{what}: {page}");
+        let media_type = response.field("Content-Type");
+        assert_eq!(media_type, Some("text/html; charset=utf-8"), "{what}");
+        let policy = response.field("Content-Security-Policy");
+        assert!(policy.is_some(), "{what}");
+        let leads_back = page.contains("href=\"./\"") || page.contains("href=\"/\"");
+        assert!(leads_back, "{what}: {page}");
+        assert!(!page.contains("--"), "{what}: {page}");
+    };
+    let first = post(&server, "/sub/", BROWSER, &[("a<b>.txt", b"1")]);
+    assert_eq!(first.status, 303);
+    let files: &[(&str, &[u8])] = &[("a<b>.txt", b"2"), ("new &.txt", b"3")];
+    let second = post(&server, "/sub/", BROWSER, files);
+    assert_page(&second, 409, "second upload");
+    let page = second.text();
+    assert!(page.contains("a&lt;b&gt;.txt"), "{page}");
+    assert!(page.contains("href=\"new%20%26.txt\""), "{page}");
+    assert!(page.contains("href=\"./\""), "{page}");
+
+    for (path, fields, files, status) in [
+        ("/", "", &[][..], 400),
+        ("/", "", &[(".hidden", &b"x"[..])], 403),
+        ("/", "", &[("old.txt.gz", b"x")], 409),
+        ("/", "", &[("x", &[b'x'; 1000])], 413),
+        ("/nothing/", "", &[("x", b"x")], 404),
+        ("/old.txt", "", &[("x", b"x")], 409),
+        (
+            "/",
+            "Origin: http://elsewhere.test\r\n",
+            &[("x", b"x")],
+            403,
+        ),
+        ("/", "Origin: http://test\r\n", &[("x", b"x")], 403),
+        ("/", "Origin: null\r\n", &[("x", b"x")], 403),
+    ] {
+        let response = post(&server, path, &format!("{BROWSER}{fields}"), files);
+        assert_page(&response, status, &format!("{path} {fields} {files:?}"));
+    }
+    for (path, fields, status) in [
+        ("/old.txt", "", 409),
+        ("/nothing/x", "", 409),
+        ("/x", "If-Match: *\r\n", 412),
+        ("/x", "Content-Encoding: gzip\r\n", 415),
+    ] {
+        let response = put(&server, path, &format!("{BROWSER}{fields}"), "x");
+        assert_page(&response, status, &format!("{path} {fields}"));
+    }
+    // Responses to other clients name the remedy.
+    let plain = post(&server, "/", "", &[("old.txt", b"x")]);
+    assert!(plain.text().contains("--upload-overwrite"));
 }
 
 #[test]

@@ -146,6 +146,28 @@ fn survives_kill_9(store: &str) {
     assert_all_exist(created, &mut again.client());
 }
 
+#[test]
+fn deleted_state_folder_is_503_until_restart() {
+    let (folder, site) = site();
+    let mut client = site.client();
+    let ana = r#"{"Nombre": "Ana"}"#;
+    assert_eq!(post(&mut client, ana).status, 201);
+    fs::remove_dir_all(site.state.path()).expect("remove directory");
+    for _ in 0..2 {
+        let response = post(&mut client, ana);
+        assert_eq!(
+            (response.status, response.field("Retry-After")),
+            (503, Some("1"))
+        );
+        assert_eq!(client.get("/users").status, 503);
+        assert_eq!(client.get("/users/1").status, 503);
+    }
+    let state = site.kill();
+    let args = ["--users", "sqlite:users.db", "--access-log=off"];
+    let again = TwsProcess::start_with_state(folder.path(), &args, state);
+    assert_eq!(post(&mut again.client(), ana).status, 201);
+}
+
 pub(crate) fn assert_all_exist(created: Vec<(u64, String)>, client: &mut Client) {
     let mut existing = BTreeMap::new();
     loop {

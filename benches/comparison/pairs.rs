@@ -23,7 +23,7 @@ impl PairedSamples {
 }
 
 /// Measures `tws` next to each of `others` in `rounds` rounds. Returns for each of `others` its
-/// samples, one entry per metric, or the reason why there are none.
+/// samples, one entry per metric, or the reason why they are missing.
 ///
 /// One measurement of tws serves the pairs before and after it, so every pair consists of
 /// consecutive measurements. The order within a pair changes from round to round.

@@ -125,7 +125,7 @@ fn relative_to_nginx(result: &MetricResult) -> Option<Vec<(ServerKind, f64)>> {
     )
 }
 
-/// Plots the latencies on a logarithmic scale; `None` if there are none.
+/// Plots the latencies on a logarithmic scale; `None` if `results` has no latencies.
 pub(crate) fn latency(results: &[MetricResult]) -> Result<Option<String>> {
     const LINE: i32 = 26;
     const TOP: i32 = 60;

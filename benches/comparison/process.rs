@@ -132,7 +132,7 @@ impl Process {
         Ok(text)
     }
 
-    /// Takes the pipe of stdout; `None` if there is none or it was taken before.
+    /// Takes the pipe of stdout; `None` if stdout is not piped, or if the pipe was taken before.
     pub(crate) fn stdout(&self) -> Option<std::process::ChildStdout> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         child.stdout.take()

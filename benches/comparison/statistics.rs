@@ -9,7 +9,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Summarizes `values`; `None` if there are none.
+    /// Summarizes `values`; `None` if they are empty.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let sorted = sorted(values);
         let middle = sorted.len() / 2;
@@ -27,7 +27,7 @@ impl Summary {
 }
 
 /// Returns the smallest value that is at least as great as `fraction` (0 to 1) of all values
-/// (nearest rank); `None` if there are none.
+/// (nearest rank); `None` if `values` is empty.
 pub(crate) fn percentile(values: &[f64], fraction: f64) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (fraction * sorted.len() as f64).ceil() as usize;

@@ -26,7 +26,7 @@ mod writer;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -210,17 +210,7 @@ fn open(destination: &LogDestination) -> Result<LogOutput, Error> {
             Ok(LogOutput::new("standard output", Box::new(file)))
         }
         LogDestination::File(path) => {
-            let file = append_to(path).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied if matches!(path.try_exists(), Ok(false)) => {
-                    let folder = path
-                        .parent()
-                        .filter(|folder| !folder.as_os_str().is_empty());
-                    let folder = folder.unwrap_or(Path::new("."));
-                    let text = format!("no write permission in {}", folder.display());
-                    Error::path("create", path, io::Error::other(text))
-                }
-                _ => Error::path(PURPOSE, path, error),
-            })?;
+            let file = append_to(path).map_err(|error| Error::new_file(PURPOSE, path, error))?;
             Ok(LogOutput::to_file(path, file))
         }
     }

@@ -5,7 +5,7 @@
 //! for all.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -15,6 +15,7 @@ use crate::net::observe::report::{
     Activities, BlockedOn, Direction, QueueStats, ServerTotals, Transfer, TransferId,
 };
 use crate::server::{ServerHandle, ServerState};
+use crate::sync::{Condvar, Mutex};
 
 /// The time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -189,7 +190,7 @@ impl Sampler {
             handle: handle.clone(),
             observer: handle.observe(),
             latest: Mutex::default(),
-            sample_taken: Condvar::new(),
+            sample_taken: Condvar::default(),
             previous: Mutex::default(),
         })
     }
@@ -206,7 +207,7 @@ impl Sampler {
     }
 
     fn wait_for_sample(&self, is_wanted: impl Fn(&Sample) -> bool) -> Arc<Sample> {
-        let mut latest = self.lock();
+        let mut latest = self.latest.lock();
         loop {
             let wait = match &*latest {
                 Some((sample, at)) if at.elapsed() < PERIOD => {
@@ -218,7 +219,7 @@ impl Sampler {
                 _ => {
                     drop(latest);
                     let refreshed = self.refresh();
-                    latest = self.lock();
+                    latest = self.latest.lock();
                     if refreshed {
                         continue;
                     }
@@ -227,30 +228,23 @@ impl Sampler {
                     LOOP_TIMEOUT / 10
                 }
             };
-            let waited = self.sample_taken.wait_timeout(latest, wait);
-            latest = waited.unwrap_or_else(PoisonError::into_inner).0;
+            latest = self.sample_taken.wait_timeout(latest, wait);
         }
     }
 
     /// Takes a sample if the latest is older than [`PERIOD`]. Returns false if another thread is
     /// taking one.
     fn refresh(&self) -> bool {
-        let mut previous = match self.previous.try_lock() {
-            Ok(previous) => previous,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+        let Some(mut previous) = self.previous.try_lock() else {
+            return false;
         };
         let is_fresh = |(_, at): &(_, Instant)| at.elapsed() < PERIOD;
-        if !self.lock().as_ref().is_some_and(is_fresh) {
+        if !self.latest.lock().as_ref().is_some_and(is_fresh) {
             let sample = Arc::new(self.take(&mut previous));
-            *self.lock() = Some((sample, Instant::now()));
+            *self.latest.lock() = Some((sample, Instant::now()));
             self.sample_taken.notify_all();
         }
         true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(Arc<Sample>, Instant)>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, previous: &mut PreviousSample) -> Sample {

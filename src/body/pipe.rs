@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Cursor, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use crate::sync::{Condvar, Mutex};
 
 /// Capacity of a pipe in bytes.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -82,7 +84,7 @@ impl BodyReader {
         match &self.source {
             PipeSource::Whole(_) => false,
             PipeSource::Pipe(pipe) => {
-                let state = pipe.lock();
+                let state = pipe.state.lock();
                 state.bytes.is_empty() && matches!(state.end, PipeEnd::Open)
             }
         }
@@ -118,7 +120,7 @@ impl BodyWriter {
         Self {
             pipe: Arc::new(Pipe {
                 state: Mutex::new(state),
-                changed: Condvar::new(),
+                changed: Condvar::default(),
                 wake: Box::new(wake),
             }),
         }
@@ -130,7 +132,7 @@ impl BodyWriter {
 
     /// False if the pipe is full: the connection must wait until it is woken.
     pub(crate) fn has_room(&self) -> bool {
-        let mut state = self.pipe.lock();
+        let mut state = self.pipe.state.lock();
         if state.bytes.len() >= PIPE_BYTES {
             // Not for every byte: a wake-up should be worth a read.
             let wake_at = PIPE_BYTES / 2;
@@ -142,7 +144,7 @@ impl BodyWriter {
     /// Returns how many bytes have not been read. If they are more than `wake_at`, the connection is
     /// woken when only so many are left.
     pub(crate) fn unread(&self, wake_at: usize) -> usize {
-        let mut state = self.pipe.lock();
+        let mut state = self.pipe.state.lock();
         let unread = state.bytes.len();
         state.writer = if unread > wake_at {
             Writer::Waiting { wake_at }
@@ -153,7 +155,7 @@ impl BodyWriter {
     }
 
     pub(crate) fn push(&self, bytes: &[u8]) {
-        self.pipe.lock().bytes.extend(bytes);
+        self.pipe.state.lock().bytes.extend(bytes);
         self.pipe.changed.notify_one();
     }
 
@@ -168,7 +170,7 @@ impl BodyWriter {
     }
 
     fn end(&self, end: PipeEnd) {
-        let mut state = self.pipe.lock();
+        let mut state = self.pipe.state.lock();
         if let PipeEnd::Open = state.end {
             state.end = end;
         }
@@ -186,16 +188,11 @@ impl Drop for BodyWriter {
 }
 
 impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, PipeState> {
-        // No code under the lock can panic and leave the state inconsistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if !state.bytes.is_empty() {
                 let count = state.bytes.read(buffer)?;
@@ -211,10 +208,7 @@ impl Pipe {
             match state.end {
                 PipeEnd::Complete => return Ok(0),
                 PipeEnd::Broken(kind, reason) => return Err(io::Error::new(kind, reason)),
-                PipeEnd::Open => {
-                    let woken = self.changed.wait(state);
-                    state = woken.unwrap_or_else(PoisonError::into_inner);
-                }
+                PipeEnd::Open => state = self.changed.wait(state),
             }
         }
     }

@@ -40,8 +40,8 @@ pub struct Config {
     /// for short jobs and half as many for long ones ([`DiskJob`](crate::DiskJob)).
     pub helpers: NonZeroUsize,
     /// The proxies whose [`forwarded_field`](Self::forwarded_field) is trusted. The client that it
-    /// names is then the client for handlers, limits and the access log. The default is none, because
-    /// any client can send such a field.
+    /// names is then the client for handlers, limits and the access log. By default no proxy is
+    /// trusted, because any client can send such a field.
     pub trusted_proxies: Networks,
     /// The field in which trusted proxies name the client.
     pub forwarded_field: ForwardedField,

@@ -1,6 +1,7 @@
 //! Compression of text that has no sidecar. It takes milliseconds, so it is done on a blocking
 //! thread, once for each state of a file.
 
+use std::fmt;
 use std::io;
 
 use crate::http::negotiation::Coding;
@@ -11,11 +12,43 @@ const MIN_BYTES: u64 = 1024;
 /// Larger content would delay the first request too much; it needs a sidecar.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// True if content of this length is compressed in this build. For a client that does not accept
-/// the identity coding, any length is.
-pub(super) fn is_worthwhile(len: u64, identity_rejected: bool) -> bool {
+/// Why content is not compressed on the fly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotCompressed {
+    /// Only sidecars are to be served.
+    SidecarsOnly,
+    /// Content of this type would not become clearly smaller.
+    MediaType,
+    TooSmall,
+    TooLarge,
+    /// This build cannot compress.
+    NotBuiltIn,
+}
+
+impl fmt::Display for NotCompressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SidecarsOnly => {
+                f.write_str("only sidecars are served (--compress auto compresses on the fly)")
+            }
+            Self::MediaType => f.write_str("its media type is not compressed on the fly"),
+            Self::TooSmall => write!(f, "it is smaller than {MIN_BYTES} bytes"),
+            Self::TooLarge => write!(f, "it is larger than {MAX_BYTES} bytes and needs a sidecar"),
+            Self::NotBuiltIn => f.write_str("this tws was built without the feature compress"),
+        }
+    }
+}
+
+/// Checks whether content of this length is compressed in this build. For a client that does not
+/// accept the identity coding, no content but the empty one is too small.
+pub(super) fn check_len(len: u64, identity_rejected: bool) -> Result<(), NotCompressed> {
     let min = if identity_rejected { 1 } else { MIN_BYTES };
-    cfg!(feature = "compress") && (min..=MAX_BYTES).contains(&len)
+    match len {
+        _ if !cfg!(feature = "compress") => Err(NotCompressed::NotBuiltIn),
+        len if len < min => Err(NotCompressed::TooSmall),
+        len if len > MAX_BYTES => Err(NotCompressed::TooLarge),
+        _ => Ok(()),
+    }
 }
 
 /// Compresses `content`; returns `None` if that makes it no smaller.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::cache::{CacheKey, CacheState, CheckedAt};
-use super::compress;
+use super::compress::{self, NotCompressed};
 use super::lookup::{Lookup, Postponed, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
 use super::root::{Blocking, OpenError, OpenedPath};
@@ -42,14 +42,16 @@ impl Lookup<'_> {
         }
         let accepted = AcceptEncoding::parse(self.request.fields());
         let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
-        let preferred = accepted.preferred(&all);
-        if matches!(preferred, None | Some(Coding::Identity)) {
-            explain!(
-                "coding",
-                "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
-            );
-            return Ok(plain);
-        }
+        let preferred = match accepted.preferred(&all) {
+            None | Some(Coding::Identity) => {
+                explain!(
+                    "coding",
+                    "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
+                );
+                return Ok(plain);
+            }
+            Some(coding) => coding,
+        };
         let mut sidecars = Vec::with_capacity(CODINGS.len());
         let mut available = vec![Coding::Identity];
         for coding in CODINGS {
@@ -73,28 +75,37 @@ impl Lookup<'_> {
             return Ok(sidecar);
         }
         let identity_rejected = accepted.preferred(&[Coding::Identity]).is_none();
-        let worthwhile =
-            plain.is_compressible() && compress::is_worthwhile(plain.len, identity_rejected);
-        match preferred {
-            Some(coding @ (Coding::Brotli | Coding::Zstd | Coding::Gzip))
-                if compress == Compress::Auto && worthwhile && sidecars.is_empty() =>
-            {
-                explain!(
-                    "coding",
-                    "compressed here with {} (--compress auto)",
-                    coding.name()
-                );
-                self.compressed(key, plain, coding)
-            }
-            _ => {
-                let why = "too small, too large, of such a type, or compress is not auto";
-                explain!(
-                    "coding",
-                    "not compressed: no sidecar fits, and the file is {why}"
-                );
-                Ok(plain)
-            }
+        if let Err(reason) = self.may_compress(&plain, identity_rejected) {
+            explain!("coding", "not compressed: no sidecar fits, and {reason}");
+            return Ok(plain);
         }
+        let len = plain.len;
+        let encoded = self.compressed(key, plain, preferred)?;
+        let coding = preferred.name();
+        if encoded.len < len {
+            explain!("coding", "compressed here with {coding} (--compress auto)");
+        } else {
+            explain!(
+                "coding",
+                "not compressed: {coding} would not make it smaller"
+            );
+        }
+        Ok(encoded)
+    }
+
+    /// Checks whether a file without a sidecar is compressed on the fly.
+    fn may_compress(
+        &self,
+        plain: &Representation,
+        identity_rejected: bool,
+    ) -> Result<(), NotCompressed> {
+        if self.tree.rules.compress != Compress::Auto {
+            return Err(NotCompressed::SidecarsOnly);
+        }
+        if !plain.is_compressible() {
+            return Err(NotCompressed::MediaType);
+        }
+        compress::check_len(plain.len, identity_rejected)
     }
 
     /// Returns the file beside the file, if there is one that is not older.

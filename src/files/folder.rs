@@ -18,6 +18,7 @@ use super::rules::DotFiles;
 use super::single_flight::Entered;
 use super::tree::{ListingTicket, RootSnapshot};
 use crate::body::{BodyProducer, BodyStream};
+use crate::explain_log::explain;
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Body, Response};
 use crate::site::SITE_FILE;
@@ -70,6 +71,10 @@ impl Lookup<'_> {
     }
 
     fn listing(&self, upload_form: UploadForm, body: impl BodyProducer + 'static) -> Response {
+        explain!(
+            "coding",
+            "not compressed: listings are sent while they are generated, in no content coding"
+        );
         let body = Body::Stream(BodyStream::produced(body));
         let response = Response::new(StatusCode::OK).with_body(body);
         let rules = &self.tree.rules;

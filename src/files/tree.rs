@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -20,6 +20,7 @@ use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
 use crate::site::{Site, Symlinks};
+use crate::sync::{Mutex, RwLock};
 
 /// How often a missing root is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -189,8 +190,7 @@ impl Tree {
     /// Logs that the root's path leads nowhere, at most once in each [`LOG_INTERVAL`].
     fn log_missing(&self, error: &io::Error) {
         let now = Instant::now();
-        let logged = self.logged_missing.lock();
-        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged_missing.lock();
         if logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL) {
             *logged = Some(now);
             let path = self.path.display();
@@ -199,21 +199,15 @@ impl Tree {
     }
 
     fn replace(&self, snapshot: RootSnapshot) {
-        let mut past = self.past_stats();
-        let current = self.current.write();
-        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        let mut past = self.past_stats.lock();
+        let mut current = self.current.write();
         past.add(current.cache.stats());
         *current = Arc::new(snapshot);
     }
 
-    fn past_stats(&self) -> MutexGuard<'_, CacheStats> {
-        let stats = self.past_stats.lock();
-        stats.unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the cache statistics; those of a former snapshot end with its replacement.
     pub(super) fn cache_stats(&self) -> CacheStats {
-        let past = self.past_stats();
+        let past = self.past_stats.lock();
         let mut stats = *past;
         stats.add(self.current().cache.stats());
         stats
@@ -222,10 +216,7 @@ impl Tree {
     /// Warns that the root of a deploy cannot be opened, once for each root: opening is attempted
     /// at every check.
     fn warn_once(&self, inode: InodeId, error: &io::Error) {
-        let mut unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unreadable = self.unreadable.lock();
         if unreadable.replace(inode) != Some(inode) {
             let path = self.path.display();
             let remedy = match error.kind() {
@@ -247,15 +238,14 @@ impl Tree {
     }
 
     fn current(&self) -> Arc<RootSnapshot> {
-        let current = self.current.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// True for one thread in each interval of [`REVALIDATE_AFTER`].
     fn is_check_due(&self) -> bool {
         let now = Instant::now();
         // If it is locked, another thread is checking.
-        let Ok(mut checked) = self.checked.try_lock() else {
+        let Some(mut checked) = self.checked.try_lock() else {
             return false;
         };
         let due = now.saturating_duration_since(*checked) >= REVALIDATE_AFTER;
@@ -288,9 +278,7 @@ impl Tree {
 
     /// Locks the entity tags made from file contents.
     pub(super) fn content_tags(&self) -> MutexGuard<'_, LruCache<FileId, String>> {
-        self.content_tags
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.content_tags.lock()
     }
 }
 

@@ -28,11 +28,16 @@ pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
 
 /// Builds the error response for a status.
 pub(crate) fn page(status: StatusCode, format: ResponseFormat) -> Response {
-    let reason = status.canonical_reason().unwrap_or("Error");
-    let number = status.as_u16();
+    let (number, reason) = number_and_reason(status);
     let explanation = explanation(status);
     let response = match format {
-        ResponseFormat::Html => html(number, reason, explanation),
+        ResponseFormat::Html => html(
+            status,
+            &format!(
+                "<p>{explanation}</p>\n\
+                 <p>Hint: visit the <a href=\"/\">index page</a>.</p>\n"
+            ),
+        ),
         ResponseFormat::Json => Response::json(&json!({
             "status": number,
             "error": reason,
@@ -45,7 +50,9 @@ pub(crate) fn page(status: StatusCode, format: ResponseFormat) -> Response {
     response.with_status(status).with_header(VARY, "Accept")
 }
 
-fn html(number: u16, reason: &str, explanation: &str) -> Response {
+/// Builds an HTML page about an error. `content` is HTML; it follows the heading.
+pub(crate) fn html(status: StatusCode, content: &str) -> Response {
+    let (number, reason) = number_and_reason(status);
     Response::html(format!(
         "<!DOCTYPE html>\n\
          <html lang=\"en\">\n\
@@ -54,13 +61,20 @@ fn html(number: u16, reason: &str, explanation: &str) -> Response {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{number} {reason}</title>\n\
          <h1>Error: {number} {reason}</h1>\n\
-         <p>{explanation}</p>\n\
-         <p>Hint: visit the <a href=\"/\">index page</a>.</p>\n\
+         {content}\
          </html>\n"
     ))
+    .with_status(status)
     .with_header(
         CONTENT_SECURITY_POLICY,
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    )
+}
+
+fn number_and_reason(status: StatusCode) -> (u16, &'static str) {
+    (
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
     )
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod error_page;
 pub(crate) mod fields;
 pub(crate) mod forwarded;
 pub(crate) mod host;
+pub(crate) mod html_text;
 pub(crate) mod list;
 pub(crate) mod multipart_form;
 pub(crate) mod negotiation;

@@ -5,7 +5,8 @@
 //! an exchange that is over are dropped.
 //!
 //! The driver keeps the [`Wait`] of the connection as a whole. An HTTP/1.1 connection has no other, as
-//! it has one exchange at a time. An HTTP/2 machine has time limits for each stream besides.
+//! it has one exchange at a time. An HTTP/2 machine has time limits of its own, and the driver only
+//! those of the transport.
 
 use std::io;
 use std::sync::Arc;
@@ -189,8 +190,8 @@ impl Protocol {
         match self {
             Self::H1(_) => wait.deadline(timeouts),
             Self::H2(machine) => {
-                let of_connection = connection_deadline(wait, timeouts);
-                let both = of_connection.into_iter().chain(machine.deadline(timeouts));
+                let of_transport = transport_deadline(wait, timeouts);
+                let both = of_transport.into_iter().chain(machine.deadline(timeouts));
                 both.min()
             }
         }
@@ -201,14 +202,8 @@ impl Protocol {
         match self {
             Self::H1(machine) => machine.on_timeout(cx),
             Self::H2(machine) => {
-                let is_lost = match wait.timer() {
-                    // The peer takes nothing, or is gone.
-                    Timer::Send | Timer::HalfClosed => wait
-                        .deadline(timeouts)
-                        .is_some_and(|deadline| deadline <= cx.now),
-                    _ => false,
-                };
-                if is_lost {
+                let of_transport = transport_deadline(wait, timeouts);
+                if of_transport.is_some_and(|deadline| deadline <= cx.now) {
                     machine.on_lost(CloseReason::TimedOut);
                 } else {
                     machine.on_timeout(timeouts, cx);
@@ -317,11 +312,11 @@ impl Protocol {
     }
 }
 
-/// Returns when the wait of an HTTP/2 connection as a whole ends.
-fn connection_deadline(wait: &Wait, timeouts: &Timeouts) -> Option<Instant> {
-    if wait.is_for_further_request() {
-        wait.since().checked_add(timeouts.keep_alive_h2)
-    } else {
-        wait.deadline(timeouts)
+/// Returns when the peer of an HTTP/2 connection has taken too little of its output, or is taken for
+/// gone. All other time limits are the machine's.
+fn transport_deadline(wait: &Wait, timeouts: &Timeouts) -> Option<Instant> {
+    match wait.timer() {
+        Timer::Send | Timer::HalfClosed => wait.deadline(timeouts),
+        _ => None,
     }
 }

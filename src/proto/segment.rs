@@ -18,7 +18,7 @@ pub(crate) enum Payload<'a> {
     File(FilePart<'a>),
 }
 
-/// The beginning of a file range, as far as it is in memory.
+/// The part of a file range that is in memory, from its beginning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FilePart<'a> {
     /// What is left of the range.

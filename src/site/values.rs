@@ -26,7 +26,8 @@ pub enum Listing {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compress {
-    /// Sidecar files `.br`, `.zst`, `.gz`; text without them is compressed on request.
+    /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 1 MiB without them is compressed on
+    /// request.
     #[default]
     Auto,
     /// Sidecar files only.

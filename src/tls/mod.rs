@@ -12,7 +12,7 @@ mod key_pair;
 mod pem;
 mod resolver;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -20,6 +20,7 @@ use rustls::server::ResolvesServerCert;
 
 use crate::config::Http2;
 use crate::error::Error;
+use crate::sync::{Mutex, RwLock};
 use certificate::{FileStamps, ServerCertificate};
 use resolver::{Certificates, LoadedFiles};
 
@@ -110,7 +111,7 @@ impl Tls {
     ///
     /// As [`open`](Self::open); the current certificates stay in use.
     pub fn reload(&self) -> Result<Reloaded, Error> {
-        let mut loaded = self.certificates.loaded();
+        let mut loaded = self.certificates.loaded.lock();
         let stamps = FileStamps::of(&loaded.pairs);
         if loaded.stamps == stamps && !loaded.failed {
             return Ok(Reloaded::Unchanged);
@@ -130,11 +131,11 @@ impl Tls {
     ///
     /// As [`open`](Self::open); the current certificates and their files stay in use.
     pub fn replace(&self, pairs: Vec<KeyPair>) -> Result<Reloaded, Error> {
-        if self.certificates.loaded().pairs == pairs {
+        if self.certificates.loaded.lock().pairs == pairs {
             return self.reload();
         }
         let (loaded, certificates) = open(pairs)?;
-        *self.certificates.loaded() = loaded;
+        *self.certificates.loaded.lock() = loaded;
         self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
     }
@@ -143,7 +144,7 @@ impl Tls {
     /// change.
     pub(crate) fn reload_if_changed(&self) -> Result<Reloaded, Error> {
         let is_unchanged = {
-            let loaded = self.certificates.loaded();
+            let loaded = self.certificates.loaded.lock();
             loaded.stamps == FileStamps::of(&loaded.pairs)
         };
         if is_unchanged {
@@ -163,7 +164,7 @@ impl Tls {
     /// of the machine can read.
     pub fn warnings(&self) -> Vec<String> {
         let current = self.certificates.current();
-        let loaded = self.certificates.loaded();
+        let loaded = self.certificates.loaded.lock();
         let files = loaded.pairs.iter();
         let mut warnings: Vec<_> = files
             .filter_map(certificate::world_readable_key_warning)

@@ -1,12 +1,13 @@
 //! The certificates of a server, from which the handshake selects one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::certificate::{FileStamps, ServerCertificate};
 use super::key_pair::KeyPair;
+use crate::sync::{Mutex, RwLock};
 
 /// The current certificates and the files they come from.
 #[derive(Debug)]
@@ -26,18 +27,12 @@ pub(super) struct LoadedFiles {
 }
 
 impl Certificates {
-    pub(super) fn loaded(&self) -> MutexGuard<'_, LoadedFiles> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn current(&self) -> Arc<[ServerCertificate]> {
-        let current = self.current.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     pub(super) fn replace(&self, certificates: Arc<[ServerCertificate]>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = certificates;
+        *self.current.write() = certificates;
     }
 }
 

@@ -1,5 +1,5 @@
 //! Splits Rust source text into tokens. Comments are dropped and literals lose their content, so
-//! that nothing in them is taken for code.
+//! that their text is not parsed as code.
 
 /// A token and its line, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum TokenKind {
     Ident(String),
     /// `::`
     PathSep,
-    /// `->` or `=>`, so that their `>` is not taken for the end of generic arguments.
+    /// `->` or `=>`, so that their `>` does not end generic arguments.
     Arrow,
     Punct(char),
     /// A string, character, byte or number.

@@ -14,6 +14,7 @@ pub(crate) mod nginx;
 pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+pub(crate) mod readme;
 pub(crate) mod server;
 pub(crate) mod upgradable_process;
 

@@ -6,19 +6,27 @@ use std::path::Path;
 use std::process::Command;
 
 use super::external_server::ExternalServer;
+use super::readme;
 
 /// Starts nginx for a folder.
 pub(crate) fn serving(site: &Path) -> ExternalServer {
     let site = site.display();
-    start("", &format!("root {site}; index index.html;"))
+    start(|address| format!("server {{ listen {address}; root {site}; index index.html; }}"))
 }
 
-/// Starts nginx with further lines for its `http` block, and these for its only `server` block.
-pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
+/// Starts nginx with the recipe of the README, for servers of the names that `adapt` puts into it.
+pub(crate) fn before(adapt: impl Fn(&str) -> String) -> ExternalServer {
+    let recipe = adapt(readme::code_block("nginx"));
+    start(|address| readme::with(&recipe, "listen 8080;", &format!("listen {address};")))
+}
+
+/// Starts nginx with these lines for its `http` block, which listen at an address.
+fn start(http: impl Fn(SocketAddr) -> String) -> ExternalServer {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {what};\n"))
         .concat();
     let configure = |address: SocketAddr, folder: &Path| {
+        let http = http(address);
         let configuration = format!(
             "daemon off;
             master_process off;
@@ -31,10 +39,6 @@ pub(crate) fn start(http: &str, server: &str) -> ExternalServer {
                 types {{ text/html html; text/plain txt; text/css css; }}
                 default_type application/octet-stream;
                 {http}
-                server {{
-                    listen {address};
-                    {server}
-                }}
             }}"
         );
         fs::write(folder.join("nginx.conf"), configuration).expect("write file");

@@ -53,7 +53,7 @@ pub(crate) struct Comparison {
 pub(crate) struct TargetResult {
     /// The limit in words, such as "0.75 of nginx".
     pub(crate) description: String,
-    /// The figure that must not exceed the limit, or the reason why there is none.
+    /// The figure that must not exceed the limit, or the reason why it is missing.
     pub(crate) measured: Result<f64>,
     pub(crate) limit: f64,
 }

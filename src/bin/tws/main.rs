@@ -6,6 +6,7 @@ mod commands;
 mod confinement;
 mod lifecycle;
 mod services;
+mod sync;
 mod terminal;
 mod users;
 

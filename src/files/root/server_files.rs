@@ -8,7 +8,6 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::stat;
@@ -16,6 +15,7 @@ use rustix::io::Errno;
 
 use super::file_id::{FileId, InodeId};
 use super::open_error::{Blocking, OpenError};
+use crate::sync::RwLock;
 
 /// Time stamps of files may be older than the clock by a tick of the kernel, or by the difference to
 /// the clock of a file server.
@@ -42,7 +42,7 @@ struct ServerFile {
 impl ServerFiles {
     /// Adds a file, which need not exist.
     pub(in crate::files) fn add(&self, path: &Path) {
-        self.write().files.push(ServerFile {
+        self.0.write().files.push(ServerFile {
             path: path.to_owned(),
             inode: None,
         });
@@ -51,18 +51,19 @@ impl ServerFiles {
 
     /// Looks up the paths. Returns true if one of them leads to another file than before.
     pub(in crate::files) fn look_up(&self) -> bool {
-        if self.read().files.is_empty() {
+        if self.0.read().files.is_empty() {
             return false;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let paths: Vec<_> = self
+            .0
             .read()
             .files
             .iter()
             .map(|file| file.path.clone())
             .collect();
         let found = paths.iter().map(stat).collect::<Vec<_>>();
-        let mut known = self.write();
+        let mut known = self.0.write();
         let mut is_changed = false;
         for (file, found) in known.files.iter_mut().zip(found) {
             let inode = match found {
@@ -81,7 +82,7 @@ impl ServerFiles {
     /// Returns true for one of the files.
     pub(super) fn contain(&self, id: &FileId, blocking: Blocking) -> Result<bool, OpenError> {
         {
-            let known = self.read();
+            let known = self.0.read();
             if known.files.is_empty() || known.has(id.inode) {
                 return Ok(!known.files.is_empty());
             }
@@ -94,12 +95,12 @@ impl ServerFiles {
             return Err(OpenError::WouldBlock);
         }
         self.look_up();
-        Ok(self.read().has(id.inode))
+        Ok(self.0.read().has(id.inode))
     }
 
     /// Returns true for one of the files, as they were looked up last.
     pub(super) fn have(&self, inode: InodeId) -> bool {
-        self.read().has(inode)
+        self.0.read().has(inode)
     }
 
     /// Returns true if one of the files has, or would have, the name `last` in `folder`. The name is
@@ -112,18 +113,10 @@ impl ServerFiles {
                     InodeId::of_directory(parent).is_ok_and(|it| it == folder)
                 })
         };
-        let known = self.read();
+        let known = self.0.read();
         known.files.iter().any(|file| {
             is_same(&file.path) || file.path.canonicalize().is_ok_and(|path| is_same(&path))
         })
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

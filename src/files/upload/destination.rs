@@ -61,9 +61,9 @@ impl UploadDestination<'_> {
         match (existing, self.policy.overwrite) {
             (ExistingEntry::File, OverwritePolicy::Keep) => Err(Errno::EXIST.into()),
             (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow() => {
-                Err(UploadError::conflict(
-                    "the file would be served in place of another; allow this with --upload-overwrite",
-                ))
+                let explanation = "the file would be served in place of another";
+                let remedy = "allow this with --upload-overwrite";
+                Err(UploadError::conflict(explanation).with_remedy(remedy))
             }
             _ => Ok(existing),
         }

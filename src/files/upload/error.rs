@@ -1,6 +1,7 @@
 //! Why an upload is not stored, and the response that says so.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 
 use ::http::StatusCode;
@@ -9,15 +10,18 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use crate::files::root::OpenError;
-use crate::http::Response;
+use crate::http::html_text::HtmlText;
 use crate::http::multipart_form::FormError;
 use crate::http::negotiation::ResponseFormat;
+use crate::http::{Response, error_page};
 
 /// An upload, or one file of a form, that is not stored.
 #[derive(Debug)]
 pub(super) struct UploadError {
     pub(super) status: StatusCode,
     pub(super) explanation: Cow<'static, str>,
+    /// What the operator of the server can do about it. Pages for visitors do not contain it.
+    remedy: Option<&'static str>,
 }
 
 impl UploadError {
@@ -26,6 +30,14 @@ impl UploadError {
         Self {
             status,
             explanation,
+            remedy: None,
+        }
+    }
+
+    pub(super) fn with_remedy(self, remedy: &'static str) -> Self {
+        Self {
+            remedy: Some(remedy),
+            ..self
         }
     }
 
@@ -51,11 +63,10 @@ impl UploadError {
             ResponseFormat::Json => Response::json(&json!({
                 "status": status.as_u16(),
                 "error": status.canonical_reason(),
-                "explanation": self.explanation,
+                "explanation": self.to_string(),
             })),
-            ResponseFormat::Html | ResponseFormat::Text => {
-                Response::text(format!("{status}: {}\n", self.explanation))
-            }
+            ResponseFormat::Html => page(status, &format!("<p>{}</p>\n", self.sentence())),
+            ResponseFormat::Text => Response::text(format!("{status}: {self}\n")),
         };
         let response = response.with_status(status);
         match status {
@@ -63,6 +74,29 @@ impl UploadError {
             _ => response,
         }
     }
+
+    /// Returns the explanation as a sentence in HTML.
+    pub(super) fn sentence(&self) -> String {
+        let mut letters = self.explanation.chars();
+        let first = letters.next().into_iter().flat_map(char::to_uppercase);
+        let sentence: String = first.chain(letters).chain(['.']).collect();
+        HtmlText(sentence.as_bytes()).to_string()
+    }
+}
+
+/// The explanation and, for the operator, the remedy.
+impl fmt::Display for UploadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explanation)?;
+        self.remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+/// Builds a page about uploads that failed. `content` is HTML. A link leads back to the folder: the
+/// path of the request is that of the folder or of a file in it.
+pub(super) fn page(status: StatusCode, content: &str) -> Response {
+    let back = "<p>Back to the <a href=\"./\">folder</a>.</p>\n";
+    error_page::html(status, &format!("{content}{back}"))
 }
 
 impl From<Errno> for UploadError {
@@ -75,9 +109,8 @@ impl From<Errno> for UploadError {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
                 Self::forbidden("the server has no permission to write here")
             }
-            Errno::EXIST => Self::conflict(
-                "the file already exists; allow replacing it with --upload-overwrite",
-            ),
+            Errno::EXIST => Self::conflict("the file already exists")
+                .with_remedy("allow replacing it with --upload-overwrite"),
             Errno::ISDIR | Errno::NOTEMPTY => {
                 Self::conflict("the path exists and is not a regular file")
             }

@@ -82,7 +82,8 @@ impl SiteFiles {
                     NoSlot::Full => "too many uploads in progress; try again",
                     NoSlot::ClientFull => "too many uploads of this client in progress; try again",
                 };
-                return Response::unavailable(reason).into();
+                let error = UploadError::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+                return self.upload_error(request, &error).into();
             }
         };
         let content = request.reader();
@@ -142,7 +143,7 @@ impl SiteFiles {
     }
 
     fn upload_error(&self, request: &Request<'_>, error: &UploadError) -> Response {
-        explain!("upload", "refused: {}", error.explanation);
+        explain!("upload", "refused: {error}");
         let mut response = error.response(negotiation::response_format(request.fields()));
         let rules = &self.tree.rules;
         rules.add_security_headers(response.headers_mut());
@@ -165,7 +166,7 @@ impl<'a> UploadRequest<'a> {
             UploadTarget::Form { folder, .. } => self.dry_run_form(folder),
         };
         if let Err(error) = result {
-            explain!("answer", "{}: {}", error.status, error.explanation);
+            explain!("answer", "{}: {error}", error.status);
         }
     }
 

@@ -14,19 +14,38 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
         return Err(rejected);
     }
     let host = fields.first("host").unwrap_or_default();
-    if !fields.all("origin").all(|origin| is_of_host(origin, host)) {
-        return Err(rejected);
+    for origin in fields.all("origin") {
+        if origin == b"null" {
+            check_hidden_origin(fields)?;
+        } else if !is_of_host(origin, host) {
+            return Err(rejected);
+        }
     }
     // With DNS rebinding, the name of the page's own host resolves to this server's address, so
     // Origin and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
-        return Err(UploadError::forbidden(
-            "uploads from a page under this host name require a password (--auth-file); use an \
-             IP address or localhost",
-        ));
+        let explanation = "uploads from a page under this host name require a password";
+        let remedy = "require one with --auth-file, or use an IP address or localhost";
+        return Err(UploadError::forbidden(explanation).with_remedy(remedy));
     }
     Ok(())
+}
+
+/// Rejects `Origin: null`, unless the browser itself says that the page is of this origin (Fetch
+/// Metadata §2.3): with `Referrer-Policy: no-referrer`, the server's own forms are sent with `null`
+/// (Fetch §3.2), but so are those of sandboxed frames and of other origins with that policy.
+///
+/// Browsers send `Sec-Fetch-Site` to HTTPS and local servers only. `none`, that no page has caused
+/// the request, does not suffice: a form is always sent by a page, and `none` with `null` may be a
+/// reload of what a page of another origin has sent.
+fn check_hidden_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
+    match fields.first("sec-fetch-site") {
+        Some(b"same-origin") => Ok(()),
+        _ => Err(UploadError::forbidden(
+            "uploads from pages that hide their origin are not allowed",
+        )),
+    }
 }
 
 /// True if a Host field is an IP address, or a name that always means the same machine.
@@ -114,6 +133,66 @@ mod tests {
             ),
             (&[("Host", "a.test"), ("Origin", "a.test")], false),
             (&[("Host", "a.test"), ("Origin", "null")], false),
+            (&[("Host", "localhost"), ("Origin", "null")], false),
+            (
+                &[
+                    ("Host", "localhost"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "same-origin"),
+                ],
+                true,
+            ),
+            // A page under this name may be one of DNS rebinding.
+            (
+                &[
+                    ("Host", "a.test"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "same-origin"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("Host", "a.test"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "same-origin"),
+                    ("Authorization", "Basic YTpi"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    ("Host", "localhost"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "none"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("Host", "localhost"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "same-site"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("Host", "localhost"),
+                    ("Origin", "null"),
+                    ("Sec-Fetch-Site", "same-origin"),
+                    ("Sec-Fetch-Site", "cross-site"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("Host", "localhost"),
+                    ("Origin", "http://a.test"),
+                    ("Sec-Fetch-Site", "same-origin"),
+                ],
+                false,
+            ),
             (&[("Origin", "http://a.test")], false),
             (&[("Sec-Fetch-Site", "cross-site")], false),
             (&[("Sec-Fetch-Site", "same-site")], false),

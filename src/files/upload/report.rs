@@ -1,10 +1,12 @@
-//! The response to a form with files: a redirect for browsers, JSON or text for other clients.
+//! The response to a form with files: for browsers a redirect, or a page if a file is not stored; JSON
+//! or text for other clients.
 
 use ::http::StatusCode;
 use serde_json::json;
 
-use super::error::UploadError;
+use super::error::{self, UploadError};
 use crate::files::resolve::file_name;
+use crate::http::html_text::HtmlText;
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Request, Response, target};
 
@@ -41,7 +43,8 @@ impl UploadReport {
         }
         let (status, response) = match form {
             ResponseFormat::Json => self.json(),
-            ResponseFormat::Html | ResponseFormat::Text => self.text(),
+            ResponseFormat::Html => self.html(),
+            ResponseFormat::Text => self.text(),
         };
         Ok(response.with_status(status))
     }
@@ -72,19 +75,37 @@ impl UploadReport {
                     json!({
                         "name": printable(name),
                         "status": problem.status.as_u16(),
-                        "explanation": problem.explanation,
+                        "explanation": problem.to_string(),
                     })
                 });
                 Response::json(&json!({
                     "status": status.as_u16(),
                     "error": status.canonical_reason(),
-                    "explanation": first.explanation,
+                    "explanation": first.to_string(),
                     "stored": stored,
                     "failed": failed.collect::<Vec<_>>(),
                 }))
             }
         };
         (status, response)
+    }
+
+    fn html(&self) -> (StatusCode, Response) {
+        let status = self.status();
+        let mut list = String::from("<ul>\n");
+        for (name, problem) in &self.failed {
+            let reason = problem.sentence();
+            list += &match &name[..] {
+                b"" => format!("<li>{reason}</li>\n"),
+                name => format!("<li>Not stored: <b>{}</b>. {reason}</li>\n", HtmlText(name)),
+            };
+        }
+        for (name, size) in &self.stored {
+            let name = file_name(name);
+            let (link, name) = (target::encode_component(name), HtmlText(name));
+            list += &format!("<li>Stored: <a href=\"{link}\">{name}</a> ({size} bytes)</li>\n");
+        }
+        (status, error::page(status, &(list + "</ul>\n")))
     }
 
     fn text(&self) -> (StatusCode, Response) {
@@ -95,7 +116,7 @@ impl UploadReport {
                 b"" => "the form".to_owned(),
                 name => printable(name),
             };
-            text += &format!("not stored: {subject}: {}\n", problem.explanation);
+            text += &format!("not stored: {subject}: {problem}\n");
         }
         for (name, size) in &self.stored {
             text += &format!("stored: /{} ({size} bytes)\n", printable(name));

@@ -83,7 +83,7 @@ impl TimerWheel {
         self.next = self.next.max(current);
     }
 
-    /// Returns the time until the first entry is due; `None` if there is none.
+    /// Returns the time until the first entry is due; `None` if the wheel is empty.
     pub(crate) fn until_next(&self, now: Instant) -> Option<Duration> {
         let at = self.start + TICK * self.first?.0.get();
         Some(at.saturating_duration_since(now))

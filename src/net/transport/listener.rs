@@ -87,7 +87,7 @@ impl Listener {
             socket.listen(BACKLOG)?;
             Self::adopt(socket.into())
         };
-        listen().map_err(failed)
+        listen().map_err(|source| Error::new_file("listen on", path, source))
     }
 
     /// Takes over a socket that listens already, in another process for example.

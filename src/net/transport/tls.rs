@@ -86,7 +86,7 @@ impl TlsStream {
         Some(Arc::new(self.served.take()?))
     }
 
-    /// Moves decrypted bytes to `buffer`, within its capacity; `None` if there are none.
+    /// Moves decrypted bytes to `buffer`, within its capacity; `None` if no bytes are decrypted.
     fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
         let mut reader = self.session.reader();
         let before = buffer.len();

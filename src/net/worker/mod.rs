@@ -407,17 +407,26 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
+    use crate::config::Http2;
     use crate::http::{Request, Response};
     use crate::net::bandwidth::per_client::ClientSlot;
     use crate::net::transport::any::AnyTransport;
     use crate::net::transport::listener::{Listener, ListenerAddress, V6};
     use crate::net::worker::message::{ExchangeEvent, ReplyTo};
+    use crate::proto::HTTP2_PREFACE;
     use crate::proto::exchange::ExchangeId;
+    use crate::proto::h2::hpack::encode_field;
     use crate::sync::CancelFlag;
 
     fn worker() -> Worker {
-        let config = Config::default();
-        let handler = Arc::new(|_: &Request<'_>| Response::text("hello\n"));
+        let config = Config {
+            http2: Http2::All,
+            ..Config::default()
+        };
+        let handler = Arc::new(|request: &Request<'_>| match request.path() {
+            "/large" => Response::text("x".repeat(1 << 20)),
+            _ => Response::text("hello\n"),
+        });
         let pools = Pools::new(&config);
         let parts = LoopParts::new().expect("a poll");
         Worker::new(parts, &config, handler, pools, None)
@@ -465,6 +474,56 @@ mod tests {
         reply_to.send(ExchangeEvent::Response(Response::text("late\n")));
         worker.run_iteration(&mut buffers).expect("an iteration");
         assert_eq!(worker.slots.len(), 1);
+    }
+
+    /// The frame that requests a path on a stream.
+    fn request(stream: u32, path: &str) -> Vec<u8> {
+        const HEADERS: u8 = 1;
+        const END_STREAM_AND_HEADERS: u8 = 5;
+        let mut block = Vec::new();
+        for (name, value) in [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "h"),
+            (":path", path),
+        ] {
+            encode_field(name.as_bytes(), value.as_bytes(), &mut block);
+        }
+        let len = (block.len() as u32).to_be_bytes();
+        let header = [&len[1..], &[HEADERS, END_STREAM_AND_HEADERS]].concat();
+        [&header, &stream.to_be_bytes()[..], &block].concat()
+    }
+
+    /// Otherwise it would wait for the large bodies of all connections.
+    #[test]
+    fn request_beside_large_body_does_not_wait_for_the_run_queue() {
+        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let mut worker = worker();
+        let mut buffers = IterationBuffers::new();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let mut client = connect(&worker, &listener);
+        let begin = [HTTP2_PREFACE, SETTINGS, &request(1, "/large")].concat();
+        client.write_all(&begin).expect("a worker");
+        let requests = |worker: &Worker| worker.state.handle.stats.requests.load(Ordering::Relaxed);
+        while requests(&worker) < 1 {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        // The first window of the stream; the rest of the body waits for the next.
+        client.read_exact(&mut [0; 65_535]).expect("a response");
+        let others = (0..100_000).map(|key| Token(usize::MAX - 1 - key));
+        worker.state.run_queue.extend(others);
+        client.write_all(&request(3, "/")).expect("a worker");
+        while requests(&worker) < 2 {
+            assert!(
+                worker.state.run_queue.len() > 1000,
+                "its place in the queue"
+            );
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        let (_, slot) = worker.slots.iter().next().expect("a connection");
+        assert_eq!(slot.queue, QueueState::Queued);
+        assert!(slot.connection.is_sending_bulk());
     }
 
     /// Beside its own two system calls a request costs a share of one `epoll_wait` for all requests

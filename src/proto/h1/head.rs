@@ -121,7 +121,7 @@ pub(crate) fn validate_part(bytes: &[u8], limits: &Limits) -> Result<(), Rejecti
     validate_size(bytes.len(), limits)
 }
 
-/// Validates the request line as far as it has been received.
+/// Validates the received part of the request line.
 fn validate_line(bytes: &[u8], limits: &Limits) -> Result<(), Rejection> {
     let line_feed = memchr::memchr(b'\n', bytes);
     if line_feed.unwrap_or(bytes.len()) > longest_line(limits) {

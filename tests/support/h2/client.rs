@@ -268,8 +268,8 @@ impl<S: Read + Write> H2Client<S> {
 
     fn on_frame(&mut self, frame: Frame) {
         match frame.kind {
-            DATA => self.on_data(frame),
-            HEADERS => self.on_headers(frame),
+            DATA => self.on_data(&frame),
+            HEADERS => self.on_headers(&frame),
             RST_STREAM => {
                 let response = self.streams.entry(frame.stream).or_default();
                 response.reset = Some(frame.number());
@@ -306,7 +306,7 @@ impl<S: Read + Write> H2Client<S> {
         }
     }
 
-    fn on_data(&mut self, frame: Frame) {
+    fn on_data(&mut self, frame: &Frame) {
         let response = self.streams.entry(frame.stream).or_default();
         assert!(
             !response.is_over(),
@@ -326,7 +326,7 @@ impl<S: Read + Write> H2Client<S> {
         }
     }
 
-    fn on_headers(&mut self, frame: Frame) {
+    fn on_headers(&mut self, frame: &Frame) {
         let mut block = frame.payload.clone();
         let mut is_whole = frame.has(END_HEADERS);
         while !is_whole {

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
@@ -79,8 +79,9 @@ pub(super) struct Flags {
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
-    /// Content codings to offer. auto compresses text on the fly, besides serving the .br, .zst and
-    /// .gz files that lie beside a file; sidecar serves only those.
+    /// Content codings to offer. auto compresses text, and binary types that become clearly
+    /// smaller, of 1 KiB to 1 MiB on the fly, besides serving the .br, .zst and .gz files that lie
+    /// beside a file; sidecar serves only those. Listings are never compressed.
     #[arg(long, value_name = "HOW", value_parser = one_of::<Compress>(Compress::VALUES), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
@@ -530,11 +531,7 @@ impl Flags {
                     port = Some(number.map_err(|reason| usage_of("PORT", reason))?);
                 }
                 (_, _, None) => path = Some(PathBuf::from(operand)),
-                (Some(text), Some(port), Some(_)) => {
-                    return Err(usage(format!(
-                        "two ports given ({port} and {text}); give one"
-                    )));
-                }
+                (Some(text), Some(port), Some(_)) => return Err(two_ports(port, text)),
                 (None, _, Some(path)) => {
                     return Err(usage(format!(
                         "give only one folder (got {} and {})",
@@ -544,8 +541,18 @@ impl Flags {
                 }
             }
         }
-        Ok((path, port))
+        // The second of two numbers is a folder only if there is one.
+        let number = path.as_deref().filter(|path| !path.exists());
+        let number = number.and_then(Path::to_str).filter(|text| is_number(text));
+        match (number, port) {
+            (Some(text), Some(port)) => Err(two_ports(port, text)),
+            _ => Ok((path, port)),
+        }
     }
+}
+
+fn two_ports(one: u16, other: &str) -> clap::Error {
+    usage(format!("two ports given ({one} and {other}); give one"))
 }
 
 fn is_number(text: &str) -> bool {

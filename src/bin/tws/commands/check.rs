@@ -138,10 +138,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
             Err(error) => Err(error),
         };
         all_readable &= read.is_ok();
-        let read = read.map_err(|source| Error::Path {
-            purpose: "serve",
-            path: root.clone(),
-            source,
+        let read = read.map_err(|source| {
+            let error = Error::path("serve", &root, source);
+            Exit::with_advice(&error, &root)
         });
         report.result(format_args!("{} can be served", root.display()), read);
     }

@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use tws::{
@@ -16,6 +15,7 @@ use tws::{
 
 use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
 use crate::services::app::App;
+use crate::sync::Mutex;
 use crate::terminal::stdio;
 
 /// The log target of the library for its decisions.
@@ -212,7 +212,7 @@ struct DecisionPrinter(Mutex<Vec<String>>);
 impl DecisionPrinter {
     /// Returns true if a decision states the response, which cannot be produced here.
     fn has_answer(&self) -> bool {
-        let printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let printed = self.0.lock();
         printed.iter().any(|line| line.starts_with("answer:"))
     }
 }
@@ -230,7 +230,7 @@ impl Log for DecisionPrinter {
             return;
         }
         let decision = record.args().to_string();
-        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut printed = self.0.lock();
         if !printed.contains(&decision) {
             let (topic, text) = decision.split_once(": ").unwrap_or(("", &decision));
             line(topic, text);

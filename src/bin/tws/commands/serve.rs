@@ -8,7 +8,7 @@
 //! The file is long because the steps share what one of them opens and the next ones use.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use env_logger::WriteStyle;
@@ -38,6 +38,7 @@ use crate::services::app::{self, App, AuthLayer};
 use crate::services::https_redirect::{self, RedirectHandle};
 use crate::services::side_server::{RunningSideServer, SideServer};
 use crate::services::tls::{self, Tls};
+use crate::sync::Mutex;
 use crate::terminal::addresses;
 use crate::terminal::banner::BannerInfo;
 use crate::terminal::browser::Browser;
@@ -276,8 +277,7 @@ impl Resources {
         let log_handle = access_log.as_ref().map(AccessLog::handle);
         let served = Arc::clone(&self.files);
         let mut server = self.server.on_fd_pressure(move || {
-            let files = served.lock().unwrap_or_else(PoisonError::into_inner);
-            files.release_descriptors();
+            served.lock().release_descriptors();
         });
         if let Some(log_handle) = log_handle.clone() {
             server = server.with_access_log_of(log_handle);

@@ -1,5 +1,6 @@
-//! The limits of the process: its user, its sandbox, its state directory.
+//! The limits of the process: its user, its sandbox, its state directory, its program file.
 
 pub(crate) mod privileges;
+pub(crate) mod program_file;
 pub(crate) mod sandbox;
 pub(crate) mod state_dir;

@@ -263,7 +263,7 @@ fn find_group(text: &str) -> Result<Gid, Error> {
     Ok(Gid::from_raw(number(text).ok_or_else(unknown)?))
 }
 
-/// Parses an id. The largest number is none: it means "unchanged" (setresuid(2)).
+/// Parses an id. The largest number is rejected: it means "unchanged" (setresuid(2)).
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|&number| number != u32::MAX)
 }

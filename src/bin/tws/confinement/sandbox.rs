@@ -48,6 +48,8 @@ use landlock::{
 };
 use tws::Error;
 
+use super::program_file;
+
 /// The requested version. Older kernels enforce the part that they support.
 const VERSION: ABI = ABI::V7;
 
@@ -162,7 +164,7 @@ impl Sandbox {
             sandbox.allow(path, READ);
         }
         sandbox.allow("/dev/null", READ | AccessFs::WriteFile);
-        if let Ok(program) = std::env::current_exe() {
+        if let Ok(program) = program_file::path().canonicalize() {
             sandbox.allow(own_folder(&program).unwrap_or(&program), EXECUTE);
         }
         sandbox

@@ -36,7 +36,7 @@ pub(crate) fn create_folders_of(file: &Path, owner: Option<&RunAs>) -> Result<()
     };
     folders.into_iter().rev().try_for_each(|folder| {
         create(folder)
-            .map_err(|error| Error::path("create the user database folder", folder, error))
+            .map_err(|error| Error::new_file("create the user database folder", folder, error))
     })
 }
 

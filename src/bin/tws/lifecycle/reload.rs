@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::confinement::sandbox::SandboxStatus;
 use crate::services::app::{self, App};
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::{self, Tls};
+use crate::sync::Mutex;
 use crate::users::UserStore;
 
 /// What a reload reads and replaces.
@@ -72,7 +73,7 @@ impl Reload {
 
     /// The time between the announcement of a shutdown and its begin.
     pub(crate) fn drain_delay(&self) -> Duration {
-        *self.state.drain_delay()
+        *self.state.drain_delay.lock()
     }
 
     /// Starts a reload and returns at once.
@@ -95,7 +96,7 @@ impl Reload {
 
 impl ReloadState {
     fn run(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock();
         self.is_waiting.store(false, Ordering::Release);
         self.targets.supervisor.notify_reloading();
         let result = self.reload();
@@ -125,17 +126,11 @@ impl ReloadState {
         targets
             .exchange(handler, &settings)
             .map_err(|error| error.to_string())?;
-        *self.drain_delay() = settings.drain_delay;
-        *targets.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.drain_delay.lock() = settings.drain_delay;
+        *targets.files.lock() = files;
         targets.warn_of_unchanged_settings(&settings);
         targets.warn_of_sandbox(&settings);
         Ok(())
-    }
-
-    fn drain_delay(&self) -> MutexGuard<'_, Duration> {
-        self.drain_delay
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

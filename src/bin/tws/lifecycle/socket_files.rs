@@ -4,9 +4,11 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tws::ServerHandle;
+
+use crate::sync::Mutex;
 
 /// The files; clones share them.
 #[derive(Clone, Default)]
@@ -32,30 +34,30 @@ pub(crate) struct RemoveAtEnd(pub(crate) SocketFiles);
 impl SocketFiles {
     /// Adds the sockets of a server, which has just created them.
     pub(crate) fn add(&self, server: &ServerHandle) {
-        self.lock().own.extend(files_of(server));
+        self.0.lock().own.extend(files_of(server));
     }
 
     /// Adds the sockets of a server, which the previous process has created. That process owns them
     /// until [`take_over`](Self::take_over) is called.
     pub(crate) fn add_inherited(&self, server: &ServerHandle) {
-        self.lock().inherited.extend(files_of(server));
+        self.0.lock().inherited.extend(files_of(server));
     }
 
     /// Makes the inherited sockets those of this process.
     pub(crate) fn take_over(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let inherited = std::mem::take(&mut state.inherited);
         state.own.extend(inherited);
     }
 
     /// Returns true if this process has sockets to remove.
     pub(crate) fn has_own(&self) -> bool {
-        !self.lock().own.is_empty()
+        !self.0.lock().own.is_empty()
     }
 
     /// Returns the folders of the files.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let state = self.lock();
+        let state = self.0.lock();
         let files = state.own.iter().chain(&state.inherited);
         let folders = files.filter_map(|file| file.path.parent());
         folders.map(Path::to_owned).collect()
@@ -63,12 +65,12 @@ impl SocketFiles {
 
     /// Keeps the files: another process serves the sockets.
     pub(crate) fn hand_over(&self) {
-        self.lock().own.clear();
+        self.0.lock().own.clear();
     }
 
     /// Removes the files, unless another process has replaced them.
     fn remove(&self) {
-        for file in self.lock().own.drain(..) {
+        for file in self.0.lock().own.drain(..) {
             if socket_id(&file.path) != Some(file.id) {
                 continue;
             }
@@ -76,10 +78,6 @@ impl SocketFiles {
                 log::debug!("cannot remove the socket {}: {error}", file.path.display());
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -177,7 +177,7 @@ impl Supervisor {
 }
 
 /// Connects to a path or an abstract name. The crate `sd_notify` supports no abstract names, and it
-/// connects anew for each notification.
+/// connects again for each notification.
 fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     match name {

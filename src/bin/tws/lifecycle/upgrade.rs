@@ -10,14 +10,13 @@
 //! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
 //! a single process are not passed on.
 
-use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{
@@ -30,6 +29,8 @@ use tws::{Error, Server, ServerHandle, ServerState};
 use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
+use crate::confinement::program_file;
+use crate::sync::Mutex;
 
 /// Set for the new process of an upgrade if the previous one has created its Unix sockets, which the new
 /// process then removes at its end.
@@ -163,7 +164,6 @@ impl Upgrade {
         sockets: SocketFiles,
         supervisor: Supervisor,
     ) -> Result<Self, Error> {
-        let program = program(std::env::args_os().next());
         let side_servers = [servers.admin, servers.redirect];
         let listeners = [Some(servers.main)]
             .into_iter()
@@ -171,7 +171,7 @@ impl Upgrade {
             .map(|server| server.map_or(Ok(Vec::new()), Server::listeners))
             .collect::<Result<_, _>>()?;
         let process = UpgradeProcess {
-            program: program.map_err(Error::system("find the file of this program"))?,
+            program: program_file::path(),
             main_server: servers.main.handle(),
             side_servers: side_servers
                 .into_iter()
@@ -189,7 +189,7 @@ impl Upgrade {
 
     /// Starts an upgrade and returns at once.
     pub(crate) fn begin(&self) {
-        let mut state = self.process.state();
+        let mut state = self.process.state.lock();
         match std::mem::replace(&mut *state, UpgradeState::Upgrading(None)) {
             UpgradeState::Serving(listeners) => {
                 let process = Arc::clone(&self.process);
@@ -210,7 +210,7 @@ impl Upgrade {
 
     /// Cancels an upgrade that is in progress, and prevents others: this process shuts down.
     pub(crate) fn cancel(&self) {
-        let previous = std::mem::replace(&mut *self.process.state(), UpgradeState::Ending);
+        let previous = std::mem::replace(&mut *self.process.state.lock(), UpgradeState::Ending);
         if let UpgradeState::Upgrading(Some(mut child)) = previous {
             kill(&mut child);
         }
@@ -220,7 +220,7 @@ impl Upgrade {
 impl UpgradeProcess {
     fn run(&self, listeners: Vec<Vec<OwnedFd>>) {
         let ready = self.start(&listeners);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match (std::mem::replace(&mut *state, UpgradeState::Ending), ready) {
             (UpgradeState::Upgrading(Some(child)), Ok(Some(socket))) => {
                 // The rest takes time; signals are handled meanwhile.
@@ -267,7 +267,7 @@ impl UpgradeProcess {
         for name in PER_PROCESS_VARS {
             command.env_remove(name);
         }
-        match &mut *self.state() {
+        match &mut *self.state.lock() {
             UpgradeState::Upgrading(child) => *child = Some(command.spawn()?),
             UpgradeState::Serving(_) | UpgradeState::Ending => return Ok(None),
         }
@@ -292,10 +292,6 @@ impl UpgradeProcess {
             server.wait_for(ServerState::Ended, left);
         }
         self.main_server.shut_down();
-    }
-
-    fn state(&self) -> MutexGuard<'_, UpgradeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -355,27 +351,6 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     }
 }
 
-/// Returns the path by which this program was started: an upgrade executes the file that is there
-/// then. A symbolic link is kept, as it may lead to a new version by then.
-fn program(first_argument: Option<OsString>) -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let typed = PathBuf::from(first_argument.unwrap_or_default());
-    let found = match typed.components().count() {
-        1 => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let folders: Vec<_> = std::env::split_paths(&path).collect();
-            folders
-                .into_iter()
-                .map(|folder| folder.join(&typed))
-                .find(|path| path.is_file())
-        }
-        _ => Some(typed),
-    };
-    let named = found.and_then(|path| std::path::absolute(path).ok());
-    let is_own = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == own);
-    Ok(named.filter(is_own).unwrap_or(own))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -405,18 +380,5 @@ mod tests {
         assert_eq!(address(&received), address(&listener));
         drop(sender);
         assert!(receive(&receiver).is_err());
-    }
-
-    #[test]
-    fn program_is_found_by_its_own_path() {
-        let own = std::env::current_exe().expect("a path");
-        for typed in [
-            None,
-            Some("cargo".into()),
-            Some("/bin/sh".into()),
-            Some(own.clone().into()),
-        ] {
-            assert_eq!(program(typed).expect("a path"), own);
-        }
     }
 }

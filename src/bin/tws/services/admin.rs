@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tws::admin::{Admin, Hosts, Sampler};
@@ -14,6 +14,7 @@ use tws::{
 use super::app::AuthLayer;
 use super::side_server::{Role, SideServer, UsedPort};
 use crate::cli::is_exposed;
+use crate::sync::Mutex;
 
 /// Enough for operators, their monitoring and a load balancer or two. Each client that watches
 /// holds a thread, so there are as many threads for that: a client that waited for one would see
@@ -74,7 +75,7 @@ fn handler(endpoint: &Endpoint, watched: &Watched<'_>, auth: Option<AuthLayer>) 
     };
     let files = Arc::clone(&watched.files);
     let cache_stats = move || {
-        let files = files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let files = files.lock().clone();
         files.cache_stats()
     };
     let admin = Admin::with_sources(watched.server, cache_stats, watched.sampler).for_hosts(hosts);

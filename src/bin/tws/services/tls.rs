@@ -1,4 +1,4 @@
-//! The certificates that the settings name, or one made for a try-out.
+//! The certificates that the settings name, or a generated one for testing.
 
 use tws::Error;
 

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use super::paint::supports_color;
 use super::stdio::one_line;
+use crate::sync::Mutex;
 
 /// Maximum number of messages that wait to be written. Further ones are lost, so that a thread that
 /// logs never waits for the reader of standard error.
@@ -165,7 +166,7 @@ struct TailState {
 impl LogTail {
     /// Keeps the lines of `text`. Returns false, and keeps nothing, if the view is not on the screen.
     fn add(&self, text: &[u8]) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !state.is_shown {
             return false;
         }
@@ -178,32 +179,28 @@ impl LogTail {
         }
         true
     }
-
-    fn lock(&self) -> MutexGuard<'_, TailState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(feature = "tui")]
 impl LogTail {
     /// Keeps lines from now on, instead of writing them to the terminal.
     pub(crate) fn open(&self) {
-        self.lock().is_shown = true;
+        self.0.lock().is_shown = true;
     }
 
     /// Writes lines to standard error from now on.
     pub(crate) fn close(&self) {
-        self.lock().is_shown = false;
+        self.0.lock().is_shown = false;
     }
 
     /// Returns the number of all lines so far.
     pub(crate) fn count(&self) -> u64 {
-        self.lock().count
+        self.0.lock().count
     }
 
     /// Returns the last lines, at most `max`.
     pub(crate) fn last(&self, max: usize) -> Vec<String> {
-        let state = self.lock();
+        let state = self.0.lock();
         let skipped = state.lines.len().saturating_sub(max);
         state.lines.iter().skip(skipped).cloned().collect()
     }

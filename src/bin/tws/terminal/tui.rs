@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tws::ServerState;
 use tws::admin::{Limit, Sample, Sampler, TransferSample};
 
 use super::stderr_log::LogTail;
+use crate::sync::Mutex;
 
 /// Interval at which keys, samples and log lines are checked.
 const TICK: Duration = Duration::from_millis(100);
@@ -124,12 +125,8 @@ impl Drop for Tui {
     }
 }
 
-fn screen() -> MutexGuard<'static, Option<Screen>> {
-    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn take_terminal() -> io::Result<()> {
-    *screen() = Some(Terminal::new(CrosstermBackend::new(io::stdout()))?);
+    *SCREEN.lock() = Some(Terminal::new(CrosstermBackend::new(io::stdout()))?);
     let taken = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen));
     if taken.is_err() {
         restore_terminal();
@@ -144,7 +141,7 @@ pub(crate) fn restore_terminal() {
         let _until_the_end = ended;
         // Errors cannot be reported: the terminal is where they would go.
         let _ = disable_raw_mode();
-        if let Some(terminal) = screen().take() {
+        if let Some(terminal) = SCREEN.lock().take() {
             drop(terminal);
             let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
         }
@@ -203,7 +200,7 @@ impl Dashboard {
             }
             let lines = self.log.count();
             if is_changed || drawn_lines != Some(lines) {
-                let mut screen = screen();
+                let mut screen = SCREEN.lock();
                 let Some(terminal) = screen.as_mut() else {
                     break;
                 };

@@ -152,8 +152,8 @@ impl Database for Postgres {
     }
 
     fn insert(&mut self, names: &[&str]) -> Result<Vec<User>, StoreError> {
-        // `query` returns when the server is ready for the next query, and the transaction is
-        // committed by then. Rows alone do not prove that.
+        // `query` returns when the server is ready for the next query, which it is only after the
+        // commit. Rows alone do not prove that.
         let rows =
             self.run(async |session| session.client.query(&session.insert, &[&names]).await)?;
         in_order(names, users(&rows)?)

@@ -167,7 +167,7 @@ fn show(store: &Arc<UserStore>, request: &Request<'_>) -> Result<Outcome, ApiErr
     }))
 }
 
-/// The client may try again: the database may be reachable by then, or its disk have space.
+/// The client may try again: the database may become reachable, or its disk get free space.
 impl From<Unavailable> for Response {
     fn from(_: Unavailable) -> Self {
         let text = "the user database is unavailable; try again";

@@ -9,6 +9,9 @@ use crate::net::worker::message::WorkerMessage;
 use crate::proto::exchange::ExchangeId;
 use crate::sync::CancelFlag;
 
+/// Stands for a report that a cancelled task is not begun.
+const CANCELLED: StatusCode = StatusCode::GONE;
+
 /// A pool, and a mailbox that receives its results.
 struct Harness {
     pool: BlockingPool,
@@ -67,6 +70,11 @@ impl Harness {
                     event: ExchangeEvent::Response(response),
                     ..
                 } => (connection.0, response.status()),
+                WorkerMessage::Exchange {
+                    connection,
+                    event: ExchangeEvent::Cancelled,
+                    ..
+                } => (connection.0, CANCELLED),
                 other => panic!("{other:?}"),
             }));
         }
@@ -172,7 +180,9 @@ fn cancelled_task_is_not_begun() {
     begun(3, harness.reply_to(1, 3), sender);
     cancelled.cancel();
     drop(release);
-    assert_eq!(connections(&harness.receive(2), StatusCode::OK), [1, 3]);
+    let received = harness.receive(3);
+    assert_eq!(connections(&received, StatusCode::OK), [1, 3]);
+    assert_eq!(connections(&received, CANCELLED), [2]);
     assert_eq!(runs.iter().collect::<Vec<_>>(), [3]);
 }
 
@@ -187,7 +197,9 @@ fn cancelled_tasks_take_no_places() {
     harness.submit(4, 4);
     harness.submit(5, 5);
     drop(release);
-    assert_eq!(connections(&harness.receive(3), StatusCode::OK), [1, 4, 5]);
+    let received = harness.receive(5);
+    assert_eq!(connections(&received, StatusCode::OK), [1, 4, 5]);
+    assert_eq!(connections(&received, CANCELLED), [2, 3]);
 }
 
 #[test]

@@ -133,6 +133,8 @@ fn run(order: u32, reports: u32) {
         let edge = std::mem::take(&mut connection.transport.edge);
         connection.on_ready(edge);
         connection.drive(&mut cx, &mut services, Quantum::of(1 << 30));
+        // A client may take nothing until its own output is read.
+        assert!(connection.transport.input.is_empty(), "unread input");
     };
     report(&mut connection);
     let parts = parts();

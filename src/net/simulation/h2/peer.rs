@@ -599,9 +599,12 @@ impl Peer {
             "data after the end of {id}"
         );
         assert!(stream.status.is_some(), "data before the head");
-        assert!(len <= stream.receive_window, "beyond the window of {id}");
         assert!(
-            len <= self.receive_window,
+            len == 0 || len <= stream.receive_window,
+            "beyond the window of {id}"
+        );
+        assert!(
+            len == 0 || len <= self.receive_window,
             "beyond the window of the connection"
         );
         assert!(len > 0 || flags & END_STREAM != 0, "empty data");

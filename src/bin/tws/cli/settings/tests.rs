@@ -64,6 +64,7 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         (&["a", "b"], "give only one folder (got a and b)"),
         (&["80", "81", "a"], "give only one folder (got 81 and a)"),
         (&["a", "80", "81"], "two ports given (80 and 81); give one"),
+        (&["80", "81"], "two ports given (80 and 81); give one"),
         (
             &["80", "-p", "81"],
             "PORT and --port differ; give only one of them",

@@ -1,9 +1,10 @@
 //! Tests of PostgreSQL alone.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::sync::Mutex;
 use crate::users::store::User;
 
 #[path = "../../../../../tests/support/ports.rs"]
@@ -24,7 +25,7 @@ pub(super) struct PostgresDatabase {
 
 impl PostgresDatabase {
     pub(super) fn new() -> Self {
-        let mut running = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = SERVER.lock();
         let server = running.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Postgres::start());
             *running = Arc::downgrade(&server);

@@ -55,7 +55,7 @@ fn full_disk_is_503_until_space_is_free() {
     let database = SqliteFile::new();
     let (writer, reader) = sqlite::open(&database.path()).expect("a database");
     writer
-        .0
+        .connection
         .pragma_update(None, "max_page_count", 8)
         .expect("a small disk");
     let store = UserStore::start(writer, reader).expect("a store");
@@ -71,6 +71,47 @@ fn full_disk_is_503_until_space_is_free() {
     assert_eq!(ids(&app.get("/users").1).len(), created);
     app.database.execute("DELETE FROM users WHERE id > 1");
     assert_eq!(app.exchange(&post(&content)).0, 201);
+}
+
+/// What is written to a file without a name would be lost when the server ends.
+#[test]
+fn database_without_its_files_is_lost_until_they_are_back() {
+    use store::{Database, StoreError};
+    let database = SqliteFile::new();
+    let (mut writer, mut reader) = sqlite::open(&database.path()).expect("a database");
+    writer.insert(&["Ana"]).expect("a user");
+    let aside = database.path().with_file_name("aside");
+    for name in ["users.db", "users.db-wal"] {
+        let path = database.path().with_file_name(name);
+        std::fs::rename(&path, &aside).expect("renamed");
+        for replacement in ["missing", "a copy", "a folder"] {
+            match replacement {
+                "a copy" => drop(std::fs::copy(&aside, &path).expect("copied")),
+                "a folder" => {
+                    std::fs::remove_file(&path).expect("removed");
+                    std::fs::create_dir(&path).expect("a folder");
+                }
+                _ => {}
+            }
+            let results = [
+                writer.insert(&["Eva"]).map(drop),
+                reader.list(0, 10).map(drop),
+                reader.find(1).map(drop),
+                writer.connect().map_err(StoreError::Lost),
+            ];
+            for result in results {
+                let is_lost = matches!(result, Err(StoreError::Lost(_)));
+                assert!(is_lost, "{name} {replacement}: {result:?}");
+            }
+        }
+        std::fs::remove_dir(&path).expect("removed");
+        std::fs::rename(&aside, &path).expect("renamed");
+        assert_eq!(writer.connect(), Ok(()));
+        assert_eq!(writer.insert(&[name]).expect("a user").len(), 1);
+    }
+    let names = reader.list(0, 10).expect("users");
+    let names: Vec<_> = names.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["Ana", "users.db", "users.db-wal"], "no Eva");
 }
 
 #[test]
