@@ -17,12 +17,10 @@ use crate::proto::context::Buffers;
 /// What is staged at once, in bytes: four TLS records.
 pub(crate) const PORTION_BYTES: usize = 64 * 1024;
 
-/// What is staged at once while several streams have something to send: an urgent response waits for
-/// no more than this.
-pub(crate) const SHARED_PORTION_BYTES: usize = 32 * 1024;
-
-/// What is staged at once while the peer is slow: one TLS record.
-pub(crate) const SLOW_PORTION_BYTES: usize = RECORD_BYTES;
+/// What is staged at once while several streams have something to send, or the peer is slow: an urgent
+/// response waits for no more than this. Less is of no use: with smaller segments, the receive buffer of
+/// the peer holds more.
+pub(crate) const SMALL_PORTION_BYTES: usize = 32 * 1024;
 
 /// The payload of a TLS record.
 const RECORD_BYTES: usize = 16 * 1024;

@@ -160,6 +160,9 @@ impl Machine {
 
     /// Stages a frame that resets a stream, whose further frames are then ignored.
     pub(super) fn stage_reset(&mut self, id: u32, code: ErrorCode, cx: &mut Context) {
+        if self.closed_streams.find(id) == Some(ClosedBy::Server) {
+            return;
+        }
         cx.http2_stats.resets_sent.count(code as usize);
         self.output.rst_stream(&mut cx.buffers, id, code);
         if self.closed_streams.find(id).is_none() {

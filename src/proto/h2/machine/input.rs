@@ -304,6 +304,9 @@ impl Machine {
             self.output.window_update(&mut cx.buffers, 0, increment);
         }
         self.data = Some(ReceivedData { payload, len: 0 });
+        if self.closed_streams.find(id) == Some(ClosedBy::Server) {
+            return self.on_data_of_closed(id, cx);
+        }
         let closed = FrameError::Stream(id, ErrorCode::StreamClosed);
         match self.streams.get_mut(id) {
             Some(stream) if stream.is_orphaned() => self.on_data_of_closed(id, cx),

@@ -16,7 +16,7 @@ use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::h2::limits::SMALL_BODY_BYTES;
-use crate::proto::h2::output::{PORTION_BYTES, SHARED_PORTION_BYTES, SLOW_PORTION_BYTES};
+use crate::proto::h2::output::{PORTION_BYTES, SMALL_PORTION_BYTES};
 use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
 };
@@ -169,10 +169,8 @@ impl Machine {
 
     /// Stages a frame of the stream whose turn it is.
     fn fill(&mut self, max_bulk_bytes: usize, cx: &mut Context) -> Fill {
-        let portion = if self.pace.is_slow() {
-            SLOW_PORTION_BYTES
-        } else if self.scheduler.ready_len() > 1 {
-            SHARED_PORTION_BYTES
+        let portion = if self.pace.is_slow() || self.scheduler.ready_len() > 1 {
+            SMALL_PORTION_BYTES
         } else {
             PORTION_BYTES
         };

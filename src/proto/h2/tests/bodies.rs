@@ -229,6 +229,19 @@ fn client_that_goes_on_after_an_early_answer_is_asked_to_stop() {
     assert_eq!(conversation.summary(), rst);
     assert_eq!(conversation.machine.open_streams(), 0);
 
+    // It does not know yet, as the response is not taken.
+    let mut conversation = Conversation::begun();
+    conversation.writable = false;
+    conversation.send(&post(1, "/no-body", &[("content-length", "99999")]));
+    conversation.writable = true;
+    conversation.room = 10;
+    conversation.run([]);
+    conversation.send(&data(1, 0, b"x"));
+    conversation.room = usize::MAX;
+    conversation.run([]);
+    assert_eq!(conversation.summary(), rst);
+    assert_eq!(conversation.records[0].status, 200);
+
     // It takes too long.
     let mut conversation = Conversation::begun();
     conversation.send(&post(1, "/no-body", &[]));
