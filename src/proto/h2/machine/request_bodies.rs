@@ -114,7 +114,10 @@ impl Machine {
             return Ok(());
         }
         stream.remote = RemoteSide::Ended;
-        stream.wait.interrupt(cx);
+        // The response may be held by its window already.
+        if stream.wait.timer() == Some(Timer::Body) {
+            stream.wait.interrupt(cx);
+        }
         if let StreamState::ReadingBody(request)
         | StreamState::Ready(request, _)
         | StreamState::Streaming(request, _) = &stream.state
@@ -153,7 +156,9 @@ impl Machine {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        stream.wait.interrupt(cx);
+        if stream.wait.timer() == Some(Timer::Body) {
+            stream.wait.interrupt(cx);
+        }
         let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
         stream.state = match state {
             StreamState::ReadingBody(mut request) | StreamState::Ready(mut request, _) => {
