@@ -286,6 +286,12 @@ impl Machine {
             ConnectionState::AwaitingPreface if self.inbox.is_empty() => Timer::KeepAlive,
             ConnectionState::AwaitingPreface | ConnectionState::AwaitingSettings => Timer::Header,
             ConnectionState::Open if self.streams.is_empty() => Timer::KeepAlive,
+            // Bodies are staged when the transport can take them. The windows have a wait of their own.
+            ConnectionState::Open
+                if self.scheduler.ready_len() > 0 && self.window_wait.timer().is_none() =>
+            {
+                Timer::Send
+            }
             ConnectionState::Open if self.input == InputState::Ended => Timer::HalfClosed,
             ConnectionState::Open => Timer::Handler,
         }
