@@ -17,6 +17,7 @@ mod fair_jobs;
 mod handlers;
 mod host_names;
 mod http2;
+mod http2_attacks;
 mod http2_limits;
 #[cfg(feature = "tls")]
 mod http2_tls;
