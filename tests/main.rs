@@ -19,6 +19,7 @@ mod host_names;
 mod http2;
 mod http2_attacks;
 mod http2_limits;
+mod http2_peers;
 #[cfg(feature = "tls")]
 mod http2_tls;
 mod interop_clients;
