@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Write comparison.md, comparison-cpu.svg and comparison-latency.svg to DIRECTORY
+    /// Write comparison.md and the plots (comparison-*.svg) to DIRECTORY
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) write: Option<PathBuf>,
 
