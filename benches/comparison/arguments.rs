@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Short runs, one round, two minutes in total: a smoke test
+    /// Short runs, one round, four minutes in total: a smoke test
     #[arg(long)]
     quick: bool,
 
