@@ -231,11 +231,8 @@ fn test_page_each_button_passes() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium and chromedriver"]
-fn sample_pages_load_and_run_all_passes_twice() {
-    let site = sample_site();
-    let browser = Browser::start();
+/// Opens the sample pages and asserts that their images and style sheets load.
+fn expect_sample_pages(browser: &Browser, origin: &str) {
     for path in [
         "/page_one",
         "/page_two",
@@ -243,7 +240,7 @@ fn sample_pages_load_and_run_all_passes_twice() {
         "/page_four",
         "/no-such-page",
     ] {
-        browser.open(&format!("http://{}{path}", site.address));
+        browser.open(&format!("{origin}{path}"));
         let broken = browser.wait_for(
             "if (document.readyState !== 'complete') return null; \
              document.querySelectorAll('img').forEach(i => i.loading = 'eager'); \
@@ -254,14 +251,44 @@ fn sample_pages_load_and_run_all_passes_twice() {
         );
         assert_eq!(broken, json!([[], 1]), "{path}");
     }
-    browser.open(&format!("http://{}/", site.address));
+}
+
+/// Runs all tests of the test page, which is open, and asserts that they pass.
+fn expect_all_to_pass(browser: &Browser) {
+    browser.click("#run-all");
+    browser.wait_for("return !document.querySelector('#run-all').disabled");
+    let verdicts = browser.script(
+        "return [...document.querySelectorAll('section.case')].map(c => c.dataset.verdict)",
+    );
+    assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
+}
+
+/// Asserts that the browser received the page and all else by this protocol, and that the page says
+/// so.
+#[cfg(feature = "tls")]
+fn expect_protocol(browser: &Browser, protocol: &str, shown: &str) {
+    let used = browser.script(
+        "const entries = ['navigation', 'resource'].flatMap(t => performance.getEntriesByType(t)); \
+         return [...new Set(entries.map(entry => entry.nextHopProtocol))]",
+    );
+    assert_eq!(used, json!([protocol]));
+    let versions = browser.script(
+        "return [...new Set([...document.querySelectorAll('.exchange .part:first-of-type pre')] \
+         .map(pre => pre.textContent.split('\\n')[0].split(' ')[2]))]",
+    );
+    assert_eq!(versions, json!([shown]));
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn sample_pages_load_and_run_all_passes_twice() {
+    let site = sample_site();
+    let browser = Browser::start();
+    let origin = format!("http://{}", site.address);
+    expect_sample_pages(&browser, &origin);
+    browser.open(&format!("{origin}/"));
     for _ in 0..2 {
-        browser.click("#run-all");
-        browser.wait_for("return !document.querySelector('#run-all').disabled");
-        let verdicts = browser.script(
-            "return [...document.querySelectorAll('section.case')].map(c => c.dataset.verdict)",
-        );
-        assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
+        expect_all_to_pass(&browser);
     }
 }
 
@@ -280,15 +307,27 @@ fn test_page_over_https_passes_after_http_redirect() {
     browser.open(plain.lines().next().expect("URL after the announcement"));
     let address = browser.script("return location.origin");
     assert_eq!(address, json!(format!("https://{}", site.address)));
-    let protocol =
-        browser.script("return performance.getEntriesByType('navigation')[0].nextHopProtocol");
-    assert_eq!(protocol, json!("h2"));
-    browser.click("#run-all");
-    browser.wait_for("return !document.querySelector('#run-all').disabled");
-    let verdicts = browser.script(
-        "return [...document.querySelectorAll('section.case')].map(c => c.dataset.verdict)",
-    );
-    assert_eq!(verdicts, json!(vec!["pass"; CASES.len()]));
+    expect_all_to_pass(&browser);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn all_pages_work_over_http2_and_http1_with_tls() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let browser = Browser::start();
+    for (http2, protocol, shown) in [
+        ("--http2=tls", "h2", "HTTP/2"),
+        ("--http2=off", "http/1.1", "HTTP/1.1"),
+    ] {
+        let args = ["--tls-self-signed", http2, "--access-log=off"];
+        let site = TwsProcess::start(project, &args);
+        let origin = format!("https://{}", site.address);
+        expect_sample_pages(&browser, &origin);
+        browser.open(&format!("{origin}/"));
+        expect_all_to_pass(&browser);
+        expect_protocol(&browser, protocol, shown);
+    }
 }
 
 #[test]

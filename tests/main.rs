@@ -17,7 +17,9 @@ mod fair_jobs;
 mod handlers;
 mod host_names;
 mod http2;
+mod http2_attacks;
 mod http2_limits;
+mod http2_peers;
 #[cfg(feature = "tls")]
 mod http2_tls;
 mod interop_clients;

@@ -68,6 +68,8 @@ async function exchange(out, method, target, { headers = {}, body, show = text, 
   const reply = { title, status: response.status, headers: response.headers, bytes: new Uint8Array() };
   if (!read) reply.bytes = new Uint8Array(await response.arrayBuffer());
   reply.time = performance.now() - start;
+  // A download that goes on is noted when it ends.
+  reply.version = version(read ? undefined : await timing(target, start));
 
   const badge = make("span", `status s${Math.floor(reply.status / 100)}`,
     `${reply.status} ${response.statusText}`.trim());
@@ -77,11 +79,11 @@ async function exchange(out, method, target, { headers = {}, body, show = text, 
   view.open = true;
 
   const sent = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
-  const request = [`${title} HTTP/1.1`, ...sent];
+  const request = [`${title} ${reply.version}`, ...sent];
   if (body !== undefined) request.push("", body);
   view.append(part("Request", make("pre", "", request.join("\n"))));
 
-  const answer = make("pre", "", `HTTP/1.1 ${reply.status} ${response.statusText}`.trim());
+  const answer = make("pre", "", `${reply.version} ${reply.status} ${response.statusText}`.trim());
   for (const [name, value] of reply.headers) answer.append("\n", make("b", "", `${name}:`), ` ${value}`);
   view.append(part("Response", answer));
 
@@ -129,6 +131,14 @@ async function picture(reply) {
   } catch {
     return make("p", "", "The browser cannot display this image.");
   }
+}
+
+const PROTOCOLS = { "http/1.0": "HTTP/1.0", "http/1.1": "HTTP/1.1", h2: "HTTP/2", h3: "HTTP/3" };
+
+// The version of HTTP that the browser noted for a request, or else for this page.
+function version(entry) {
+  const page = performance.getEntriesByType("navigation")[0];
+  return PROTOCOLS[entry?.nextHopProtocol || page?.nextHopProtocol] ?? "HTTP";
 }
 
 function remark(out, sentence) {
@@ -249,19 +259,26 @@ const tests = {
     const first = await exchange(out, "GET", "/page_one", { show: (reply) => text(reply, 4) });
     const between = performance.now();
     const second = await exchange(out, "GET", "/page_two", { show: (reply) => text(reply, 4) });
+    // HTTP/2 forbids these headers: its connections stay open without them (RFC 9113, section 8.2.2).
+    const persistent = first.version === "HTTP/2" && second.version === "HTTP/2";
     let told = false;
     for (const reply of [first, second]) {
       check.status(reply, 200);
       check.length(reply);
       const connection = reply.headers.get("connection");
       const keep = reply.headers.get("keep-alive");
+      if (persistent) {
+        check.that(connection === null && keep === null, `${reply.title}: Connection or Keep-Alive over HTTP/2`);
+        continue;
+      }
       if (connection !== null) {
         told = true;
         check.that(connection.toLowerCase().includes("keep-alive"), `${reply.title}: Connection is ${connection}`);
       }
       if (keep !== null) check.that(/timeout=\d+/.test(keep), `${reply.title}: Keep-Alive is ${keep}`);
     }
-    if (!told) remark(out, "This browser hides the Connection header from pages.");
+    if (persistent) remark(out, "HTTP/2 has no Connection header: its connections stay open without it.");
+    else if (!told) remark(out, "This browser hides the Connection header from pages.");
 
     const entry = await timing("/page_two", between);
     if (entry && entry.requestStart > 0) {
@@ -563,7 +580,9 @@ if (location.protocol.startsWith("http")) {
   for (const code of document.querySelectorAll(".command code")) {
     code.textContent = code.textContent
       .replaceAll("http://127.0.0.1:8000", location.origin)
-      .replaceAll("127.0.0.1 8000", `${host} ${port}`);
+      .replaceAll("nc 127.0.0.1 8000", location.protocol === "https:"
+        ? `openssl s_client -quiet -connect ${location.hostname}:${port}`
+        : `nc ${host} ${port}`);
   }
 }
 

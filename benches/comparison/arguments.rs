@@ -17,11 +17,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Short runs, one round, two minutes in total: a smoke test
+    /// Short runs, one round, four minutes in total: a smoke test
     #[arg(long)]
     quick: bool,
 
-    /// Write comparison.md, comparison-cpu.svg and comparison-latency.svg to DIRECTORY
+    /// Write comparison.md and the plots (comparison-*.svg) to DIRECTORY
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) write: Option<PathBuf>,
 

@@ -19,6 +19,7 @@ pub(crate) struct Environment {
     pub(crate) others: Vec<(ServerKind, String)>,
     missing: Vec<String>,
     pub(crate) wrk: Option<PathBuf>,
+    pub(crate) h2load: Option<PathBuf>,
     /// `chrt`, if this user may give a process real-time priority.
     pub(crate) chrt: Option<PathBuf>,
 }
@@ -33,6 +34,7 @@ impl Environment {
             others: Vec::new(),
             missing: Vec::new(),
             wrk: program("wrk"),
+            h2load: program("h2load"),
             chrt: program("chrt").filter(|chrt| {
                 let mut attempt = Command::new(chrt);
                 attempt.args(["-f", "10", "true"]).stderr(Stdio::null());
@@ -45,8 +47,10 @@ impl Environment {
                 None => environment.missing.push(server.name().to_owned()),
             }
         }
-        if environment.wrk.is_none() {
-            environment.missing.push("wrk".to_owned());
+        for (program, name) in [(&environment.wrk, "wrk"), (&environment.h2load, "h2load")] {
+            if program.is_none() {
+                environment.missing.push(name.to_owned());
+            }
         }
         if environment.chrt.is_none() {
             let text = "real-time priority for the latency probe (chrt), so latencies are noisy";

@@ -3,7 +3,7 @@
 //! requests to each.
 //!
 //! ```sh
-//! cargo bench --bench comparison                       # all workloads, about 15 minutes
+//! cargo bench --bench comparison                       # all workloads, about 25 minutes
 //! cargo bench --bench comparison -- --quick            # smoke test; figures are not significant
 //! cargo bench --bench comparison -- --only 1-KiB --write .readme
 //! ```
@@ -18,13 +18,16 @@
 //! differently is left out with the reason.
 //!
 //! Structure: [`workloads`] defines what is measured and the targets, [`pairs`] measures in pairs,
-//! [`servers`] starts the servers, [`wrk`], [`client`] and [`subprocess`] generate load, [`report`]
-//! and [`plots`] present the results.
+//! [`servers`] starts the servers, [`wrk`], [`h2load`], [`client`], [`http2_client`] and
+//! [`subprocess`] generate load, [`report`] and [`plots`] present the results.
 
 mod arguments;
+mod certificate;
 mod cleanup;
 mod client;
 mod environment;
+mod h2load;
+mod http2_client;
 mod pairs;
 mod plots;
 mod process;
@@ -137,5 +140,6 @@ fn write(
         Some(report::markdown(&command, plan, environment, results)),
     )?;
     save("comparison-cpu.svg", plots::cpu(results)?)?;
-    save("comparison-latency.svg", plots::latency(results)?)
+    save("comparison-latency.svg", plots::latency(results)?)?;
+    save("comparison-stylesheet.svg", plots::stylesheet(results)?)
 }

@@ -234,6 +234,68 @@ fn panels(results: &[MetricResult]) -> Vec<Panel<'_>> {
     panels
 }
 
+/// Plots how much of a download comes before a stylesheet; `None` if that was not measured.
+pub(crate) fn stylesheet(results: &[MetricResult]) -> Result<Option<String>> {
+    const BAR: i32 = 18;
+    const GAP: i32 = 16;
+    const TOP: i32 = 60;
+    let groups: Vec<(&str, Vec<(ServerKind, f64)>)> = results
+        .iter()
+        .filter(|result| result.metric.plot == Plot::Stylesheet)
+        .filter_map(|result| Some((result.metric.name, values(result)?)))
+        .collect();
+    let all = groups.iter().flat_map(|(_, bars)| bars);
+    let Some(max) = all.map(|bar| bar.1).reduce(f64::max) else {
+        return Ok(None);
+    };
+    let bars: i32 = groups.iter().map(|(_, bars)| bars.len() as i32).sum();
+    let bottom = TOP + bars * BAR + groups.len() as i32 * GAP;
+    let x = |value: f64| LEFT + (value / max.max(1.0) * f64::from(RIGHT - LEFT)) as i32;
+    let draw = |area: &Area<'_>| {
+        let title = "A download on the same connection before a stylesheet is complete, in kB";
+        text(area, title, (20, 18), 17, INK, HPos::Left)?;
+        let mut y = TOP;
+        for (name, bars) in &groups {
+            text(area, name, (20, y + BAR / 2), 14, SMALL_INK, HPos::Left)?;
+            for (server, value) in bars {
+                let middle = y + BAR / 2;
+                text(
+                    area,
+                    server.name(),
+                    (LEFT - 12, middle),
+                    14,
+                    INK,
+                    HPos::Right,
+                )?;
+                let corners = [(LEFT, y + 3), (x(*value), y + BAR - 3)];
+                let bar = Rectangle::new(corners, colour(*server).filled());
+                area.draw(&bar).map_err(failed)?;
+                let at = (x(*value) + 5, middle);
+                text(area, &number(*value), at, 12, SMALL_INK, HPos::Left)?;
+                y += BAR;
+            }
+            y += GAP;
+        }
+        Ok(())
+    };
+    picture(bottom, draw).map(Some)
+}
+
+/// Returns the figure of each server, tws first.
+fn values(result: &MetricResult) -> Option<Vec<(ServerKind, f64)>> {
+    let tws = *result.tws.as_ref().ok()?;
+    let others = result.others.iter().filter_map(|other| {
+        let comparison = other.comparison.as_ref().ok()?;
+        let server = other.setup.server;
+        (server != ServerKind::TwsAgain).then_some((server, comparison.value))
+    });
+    Some(
+        std::iter::once((ServerKind::Tws, tws))
+            .chain(others)
+            .collect(),
+    )
+}
+
 fn picture(height: i32, draw: impl Fn(&Area<'_>) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::client::Client;
 use crate::process::{CoreAssignment, CoreRole, Process};
 use crate::programs::{first_line, program};
@@ -44,11 +45,21 @@ pub(crate) enum Profile {
     DistributionDefault,
 }
 
+/// How clients speak to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge.
+    Http2Cleartext,
+    Http2Tls,
+}
+
 /// A server with its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSetup {
     pub(crate) server: ServerKind,
     pub(crate) profile: Profile,
+    pub(crate) transport: Transport,
 }
 
 impl ServerSetup {
@@ -125,6 +136,25 @@ pub(crate) struct RunningServer {
     pub(crate) start_time: Duration,
 }
 
+impl RunningServer {
+    /// Returns the scheme and the authority of its URLs.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = match self.setup.transport {
+            Transport::Http1 | Transport::Http2Cleartext => "http",
+            Transport::Http2Tls => "https",
+        };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Returns whether it responds; over HTTP/2, whether it accepts connections.
+    fn is_ready(setup: ServerSetup, address: SocketAddr, path: &str) -> bool {
+        match setup.transport {
+            Transport::Http1 => Client::gets_response(address, path),
+            Transport::Http2Cleartext | Transport::Http2Tls => Client::connect(address).is_ok(),
+        }
+    }
+}
+
 /// Starts a server for the files beneath `root` and waits until it has responded to a request for
 /// `path`. Its configuration and its logs are written to `scratch`.
 pub(crate) fn start(
@@ -162,7 +192,7 @@ fn try_start(
     command.stdout(stdout).stderr(stderr);
     let started = Instant::now();
     let process = Process::start(&mut command, cores, CoreRole::Server)?;
-    while !Client::gets_response(address, path) {
+    while !RunningServer::is_ready(setup, address, path) {
         if process.has_exited() {
             let text = fs::read_to_string(&output).unwrap_or_default();
             return Err(format!(
@@ -202,20 +232,36 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result<Command> {
-    let ServerSetup { server, profile } = setup;
+    let ServerSetup {
+        server,
+        profile,
+        transport,
+    } = setup;
     let program = server.program().ok_or("not installed")?;
     let logged = profile == Profile::AccessLog;
     let log = scratch.join("access.log");
     let log = log.display();
-    let write_config = |name: &str, template: &str, files: &str, user: &str, log: &str| {
+    let certificate = match transport {
+        Transport::Http1 | Transport::Http2Cleartext => None,
+        Transport::Http2Tls => Some(Certificate::create(scratch)?),
+    };
+    let tls = |directives: fn(&str, &str) -> String| {
+        let certificate = certificate.as_ref();
+        let directives = certificate.map(|files| {
+            let [certificate, key] = [&files.certificate, &files.key].map(|file| file.display());
+            directives(&certificate.to_string(), &key.to_string())
+        });
+        directives.unwrap_or_default()
+    };
+    let write_config = |name: &str, template: &str, values: &[(&str, &str)]| {
         let path = scratch.join(name);
-        let text = template
-            .replace("{{files}}", files)
-            .replace("{{user}}", user)
-            .replace("{{log}}", log)
-            .replace("{{root}}", &root.display().to_string())
-            .replace("{{scratch}}", &scratch.display().to_string())
-            .replace("{{port}}", &port.to_string());
+        let port = port.to_string();
+        let [root, scratch] = [root, scratch].map(|path| path.display().to_string());
+        let common = [("root", &*root), ("scratch", &scratch), ("port", &port)];
+        let all = values.iter().chain(&common);
+        let text = all.fold(template.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{{{name}}}}}"), value)
+        });
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok::<PathBuf, String>(path)
     };
@@ -228,6 +274,13 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
             command.arg(root).arg(port.to_string());
             command.args(["--workers", "1", "--quiet", "--no-site-file"]);
             command.args(["--keep-alive-timeout", "3600"]);
+            if transport == Transport::Http2Cleartext {
+                command.args(["--http2", "all"]);
+            }
+            if let Some(files) = &certificate {
+                command.arg("--tls-cert").arg(&files.certificate);
+                command.arg("--tls-key").arg(&files.key);
+            }
             if logged {
                 command.args(["--log-format", "combined"]);
                 command.arg("--access-log").arg(log.to_string());
@@ -245,7 +298,22 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
                 "access_log off;".to_owned()
             };
             let template = include_str!("server_configs/nginx.conf");
-            let path = write_config("nginx.conf", template, nginx_files(profile), user, &log)?;
+            let protocol = match transport {
+                Transport::Http1 => "",
+                Transport::Http2Cleartext => "http2",
+                Transport::Http2Tls => "ssl http2",
+            };
+            let tls = tls(|certificate, key| {
+                format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
+            });
+            let values = [
+                ("files", nginx_files(profile)),
+                ("user", user),
+                ("log", &log),
+                ("protocol", protocol),
+                ("tls", &tls),
+            ];
+            let path = write_config("nginx.conf", template, &values)?;
             command.arg("-p").arg(scratch);
             command.arg("-e").arg(scratch.join("nginx-error.log"));
             command.arg("-c").arg(path);
@@ -256,8 +324,15 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
             } else {
                 String::new()
             };
+            let tls = tls(|certificate, key| {
+                format!(
+                    "server.modules = ( \"mod_openssl\" )\nssl.engine = \"enable\"\n\
+                     ssl.pemfile = \"{certificate}\"\nssl.privkey = \"{key}\""
+                )
+            });
             let template = include_str!("server_configs/lighttpd.conf");
-            let path = write_config("lighttpd.conf", template, "", "", &log)?;
+            let values = [("log", &*log), ("tls", &tls)];
+            let path = write_config("lighttpd.conf", template, &values)?;
             command.arg("-D").arg("-f").arg(path);
         }
         ServerKind::H2o => {
@@ -271,7 +346,14 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
                 String::new()
             };
             let template = include_str!("server_configs/h2o.yaml");
-            let path = write_config("h2o.yaml", template, "", user, &log)?;
+            let tls = tls(|certificate, key| {
+                format!(
+                    "      ssl:\n        certificate-file: {certificate}\n        \
+                     key-file: {key}"
+                )
+            });
+            let values = [("user", user), ("log", &log), ("tls", &tls)];
+            let path = write_config("h2o.yaml", template, &values)?;
             command.arg("-m").arg("worker").arg("-c").arg(path);
         }
         ServerKind::Caddy => {
@@ -279,7 +361,14 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
                 return Err("its access log is JSON, not the combined format".to_owned());
             }
             let template = include_str!("server_configs/Caddyfile");
-            let path = write_config("Caddyfile", template, "", "", "")?;
+            let (scheme, protocols) = match transport {
+                Transport::Http1 => ("http", "h1"),
+                Transport::Http2Cleartext => ("http", "h1 h2c"),
+                Transport::Http2Tls => ("https", "h1 h2"),
+            };
+            let tls = tls(|certificate, key| format!("tls {certificate} {key}"));
+            let values = [("scheme", scheme), ("protocols", protocols), ("tls", &tls)];
+            let path = write_config("Caddyfile", template, &values)?;
             command
                 .args(["run", "--adapter", "caddyfile", "--config"])
                 .arg(path);

@@ -51,6 +51,8 @@ impl TestFiles {
         for (name, len) in [("1K", 1 << 10), ("100K", 100 << 10), ("1M", 1 << 20)] {
             write_file(&files.root.join(format!("{name}.png")), len)?;
         }
+        write_file(&files.root.join("style.css"), 20_000)?;
+        write_file(&files.root.join("300K.png"), 300_000)?;
         for index in 0..SMALL_FILE_COUNT {
             write_file(&files.root.join(format!("many/{index}.png")), 4 << 10)?;
         }

@@ -1,5 +1,6 @@
 //! A server in this process, and the real binary as a child process.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -123,6 +124,20 @@ impl TwsProcess {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// Returns the process's anonymous memory in bytes, which excludes mapped files.
+    pub(crate) fn private_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("read process status");
+        let memory = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kibibytes = memory.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: u64 = kibibytes
+            .and_then(|n| n.parse().ok())
+            .expect("RssAnon in kB");
+        kibibytes * 1024
     }
 
     /// Returns the next line on standard output.

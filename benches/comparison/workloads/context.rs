@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::Result;
 use crate::arguments::Plan;
 use crate::environment::Environment;
-use crate::servers::{self, Profile, RunningServer, ServerKind, ServerSetup};
+use crate::servers::{self, Profile, RunningServer, ServerKind, ServerSetup, Transport};
 use crate::slow_disk::SlowDisk;
 use crate::test_files::TestFiles;
 use crate::wrk::WrkScripts;
@@ -48,9 +48,18 @@ impl<'a> BenchContext<'a> {
         servers::start(setup, root, scratch, "/1K.png", self.environment.cores)
     }
 
-    /// Returns tws and all installed servers with the same profile.
+    /// Returns tws and all installed servers with the same profile, for HTTP/1.1.
     pub(super) fn lineup(&self, profile: Profile) -> Lineup {
-        let with = |server| ServerSetup { server, profile };
+        self.lineup_over(Transport::Http1, profile)
+    }
+
+    /// Returns tws and all installed servers with the same profile.
+    pub(super) fn lineup_over(&self, transport: Transport, profile: Profile) -> Lineup {
+        let with = |server| ServerSetup {
+            server,
+            profile,
+            transport,
+        };
         let installed = self.environment.others.iter();
         let others = installed.map(|(server, _)| with(*server));
         Lineup {

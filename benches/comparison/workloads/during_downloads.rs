@@ -1,7 +1,7 @@
 //! Latency of small requests during running and stalled downloads of a large file.
 
 use crate::Result;
-use crate::servers::{Profile, RunningServer, ServerKind, ServerSetup};
+use crate::servers::{Profile, RunningServer, ServerKind, ServerSetup, Transport};
 
 use super::context::BenchContext;
 use super::latency::{BackgroundLoad, measure_during};
@@ -17,6 +17,7 @@ pub(super) fn measure(context: &BenchContext<'_>) -> Result<Measurements> {
         let as_installed = ServerSetup {
             server: ServerKind::Nginx,
             profile: Profile::DistributionDefault,
+            transport: Transport::Http1,
         };
         lineup.others.insert(1, as_installed);
     }

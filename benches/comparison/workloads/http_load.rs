@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::client;
-use crate::servers::{Profile, RunningServer, ServerKind, ServerSetup};
+use crate::servers::{Profile, RunningServer, ServerKind, ServerSetup, Transport};
 use crate::wrk::{self, PIPELINE_DEPTH, WrkRun};
 
 use super::context::BenchContext;
@@ -78,6 +78,7 @@ impl HttpLoad {
             lineup.others.push(ServerSetup {
                 server: ServerKind::BareLoop,
                 profile: self.profile,
+                transport: Transport::Http1,
             });
         }
         let check = |running: &RunningServer| self.check(context, running);

@@ -4,6 +4,7 @@ mod binary_size;
 mod cold_disk;
 pub(crate) mod context;
 mod during_downloads;
+mod http2_load;
 mod http_load;
 mod idle_memory;
 mod large_download;
@@ -11,13 +12,15 @@ mod latency;
 mod measurement;
 pub(crate) mod result;
 mod start_time;
+mod stylesheet;
 mod target;
 
 use crate::Result;
-use crate::servers::{Profile, ServerKind};
+use crate::servers::{Profile, ServerKind, Transport};
 
 use context::BenchContext;
 use http_load::{ExpectedResponse, HttpLoad, LoadScript, RequestHeaders, SMALL_FILE};
+use http2_load::{Http2Content, Http2Load};
 use measurement::Measurements;
 use result::{Metric, MetricResult};
 use target::{Baseline, Target};
@@ -36,6 +39,8 @@ pub(crate) struct Workload {
 enum WorkloadKind {
     HttpLoad(HttpLoad),
     LargeDownload,
+    Http2Load(Http2Load),
+    Stylesheet,
     IdleMemory,
     DuringDownloads,
     ColdDisk,
@@ -154,6 +159,85 @@ const WORKLOADS: &[Workload] = &[
         targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
     },
     Workload {
+        name: "h2-1-KiB",
+        title: "1 KiB, HTTP/2, 10 × 32 streams",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Cleartext,
+            content: HTTP2_SMALL_FILE,
+        }),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.85)],
+    },
+    Workload {
+        name: "h2-tls-1-KiB",
+        title: "1 KiB, HTTP/2 and TLS, 10 × 32 streams",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Tls,
+            content: HTTP2_SMALL_FILE,
+        }),
+        targets: &[
+            Target::ratio(ServerKind::Nginx, 0.85),
+            Target::ratio(ServerKind::H2o, 0.95),
+        ],
+    },
+    Workload {
+        name: "h2-100-KiB",
+        title: "100 KiB, HTTP/2, 10 × 32 streams",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Cleartext,
+            content: HTTP2_MEDIUM_FILE,
+        }),
+        targets: &[],
+    },
+    Workload {
+        name: "h2-tls-100-KiB",
+        title: "100 KiB, HTTP/2 and TLS, 10 × 32 streams",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Tls,
+            content: HTTP2_MEDIUM_FILE,
+        }),
+        targets: &[],
+    },
+    Workload {
+        name: "h2-1-GiB",
+        title: "1 GiB, HTTP/2",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Cleartext,
+            content: Http2Content::Large,
+        }),
+        targets: &[],
+    },
+    Workload {
+        name: "h2-tls-1-GiB",
+        title: "1 GiB, HTTP/2 and TLS",
+        kind: WorkloadKind::Http2Load(Http2Load {
+            transport: Transport::Http2Tls,
+            content: Http2Content::Large,
+        }),
+        targets: &[Target {
+            metric: 0,
+            baseline: Baseline::BetterOf(ServerKind::Nginx, ServerKind::H2o),
+            limit: 1.05,
+        }],
+    },
+    Workload {
+        name: "h2-stylesheet",
+        title: "Download that comes before a stylesheet, HTTP/2",
+        kind: WorkloadKind::Stylesheet,
+        targets: &[
+            Target::absolute(200.0),
+            Target {
+                metric: 1,
+                baseline: Baseline::Absolute,
+                limit: 200.0,
+            },
+            Target {
+                metric: 2,
+                baseline: Baseline::Absolute,
+                limit: 200.0,
+            },
+        ],
+    },
+    Workload {
         name: "idle-memory",
         title: "An idle connection",
         kind: WorkloadKind::IdleMemory,
@@ -209,6 +293,16 @@ const WORKLOADS: &[Workload] = &[
     },
 ];
 
+const HTTP2_SMALL_FILE: Http2Content = Http2Content::Repeated {
+    path: "/1K.png",
+    profile: Profile::SmallFiles,
+};
+
+const HTTP2_MEDIUM_FILE: Http2Content = Http2Content::Repeated {
+    path: "/100K.png",
+    profile: Profile::LargeFiles,
+};
+
 /// Returns the workloads whose names contain one of `names`, or all if `names` is empty.
 pub(crate) fn matching(names: &[&str]) -> Vec<&'static Workload> {
     let is_wanted = |workload: &&Workload| {
@@ -253,6 +347,8 @@ impl WorkloadKind {
         match self {
             Self::HttpLoad(_) => http_load::METRICS,
             Self::LargeDownload => large_download::METRICS,
+            Self::Http2Load(load) => load.metrics(),
+            Self::Stylesheet => stylesheet::METRICS,
             Self::IdleMemory => idle_memory::METRICS,
             Self::DuringDownloads | Self::ColdDisk => latency::METRICS,
             Self::StartTime => start_time::METRICS,
@@ -264,6 +360,8 @@ impl WorkloadKind {
         match self {
             Self::HttpLoad(load) => load.measure(context),
             Self::LargeDownload => large_download::measure(context),
+            Self::Http2Load(load) => load.measure(context),
+            Self::Stylesheet => stylesheet::measure(context),
             Self::IdleMemory => idle_memory::measure(context),
             Self::DuringDownloads => during_downloads::measure(context),
             Self::ColdDisk => cold_disk::measure(context),

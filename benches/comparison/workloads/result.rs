@@ -18,6 +18,7 @@ pub(crate) enum Plot {
     None,
     Cpu,
     Latency,
+    Stylesheet,
 }
 
 /// The result of one metric of a workload.

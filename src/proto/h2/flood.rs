@@ -30,7 +30,8 @@ pub(crate) enum Event {
     Ignored,
     /// A header block that is decoded for the state of the compression only.
     DiscardedHeaders,
-    /// A frame of any type. Each KiB of DATA that is received permits one more.
+    /// A frame of any type. Each response permits four more, and each KiB of DATA in either direction
+    /// one.
     Frame,
 }
 
@@ -138,7 +139,10 @@ const WINDOW_UPDATES_PER_DATA: u16 = 10;
 
 const PRIORITIES_PER_STREAM: u16 = 100;
 
-/// The bytes of DATA that permit one more frame.
+/// Frames per response that is sent: those of the next request, and of the windows.
+const FRAMES_PER_RESPONSE: u16 = 4;
+
+/// The bytes of DATA in either direction that permit one more frame.
 const BYTES_PER_FRAME: u32 = 1024;
 
 /// The token buckets of one connection.
@@ -172,10 +176,16 @@ impl FloodLimits {
         Err(Flood::Events(event))
     }
 
-    /// A DATA frame is sent.
-    pub(crate) fn on_data_sent(&mut self) {
+    /// A DATA frame with so many bytes is sent.
+    pub(crate) fn on_data_sent(&mut self, bytes: u32) {
         self.bucket(Event::WindowUpdate)
             .earn(WINDOW_UPDATES_PER_DATA);
+        self.earn_frames(bytes);
+    }
+
+    /// A response is sent to its end.
+    pub(crate) fn on_response_sent(&mut self) {
+        self.bucket(Event::Frame).earn(FRAMES_PER_RESPONSE);
     }
 
     /// The client has opened a stream.
@@ -193,6 +203,10 @@ impl FloodLimits {
 
     /// Data has been received, without padding.
     pub(crate) fn on_data_received(&mut self, bytes: u32) {
+        self.earn_frames(bytes);
+    }
+
+    fn earn_frames(&mut self, bytes: u32) {
         let bytes = self.unearned.saturating_add(bytes);
         self.unearned = bytes % BYTES_PER_FRAME;
         let tokens = u16::try_from(bytes / BYTES_PER_FRAME).unwrap_or(u16::MAX);

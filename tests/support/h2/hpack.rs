@@ -7,13 +7,25 @@ use std::sync::OnceLock;
 pub(super) fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            push_integer(&mut block, 7, text.len());
-            block.extend_from_slice(text.as_bytes());
-        }
+        push_literal(&mut block, 0, name, value);
     }
     block
+}
+
+/// Encodes a field as a literal that enters the server's dynamic table.
+pub(crate) fn encode_indexed(name: &str, value: &str) -> Vec<u8> {
+    const INCREMENTAL_INDEXING: u8 = 64;
+    let mut block = Vec::new();
+    push_literal(&mut block, INCREMENTAL_INDEXING, name, value);
+    block
+}
+
+fn push_literal(block: &mut Vec<u8>, kind: u8, name: &str, value: &str) {
+    block.push(kind);
+    for text in [name, value] {
+        push_integer(block, 7, text.len());
+        block.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// Appends an integer with a prefix of `bits` bits whose other bits are zero.

@@ -3,6 +3,6 @@
 
 mod client;
 pub(crate) mod frame;
-mod hpack;
+pub(crate) mod hpack;
 
 pub(crate) use client::H2Client;

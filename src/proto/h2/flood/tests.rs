@@ -77,10 +77,10 @@ fn data_that_is_sent_permits_window_updates() {
     let now = Instant::now();
     let mut limits = FloodLimits::new(now);
     for _ in 0..7 {
-        limits.on_data_sent();
+        limits.on_data_sent(1);
     }
     assert_eq!(count(&mut limits, Event::WindowUpdate, now), 1_070);
-    limits.on_data_sent();
+    limits.on_data_sent(1);
     assert_eq!(count(&mut limits, Event::WindowUpdate, now), 10);
 }
 
@@ -125,6 +125,20 @@ fn earned_tokens_are_bounded_and_not_lost_by_a_refill() {
     let later = start + Duration::from_secs(1);
     assert_eq!(count(&mut limits, Event::Frame, later), 65_535);
     assert_eq!(count(&mut limits, Event::Frame, later), 0);
+}
+
+#[test]
+fn responses_and_their_data_permit_frames() {
+    let start = Instant::now();
+    let mut limits = FloodLimits::new(start);
+    count(&mut limits, Event::Frame, start);
+    for _ in 0..3 {
+        limits.on_response_sent();
+    }
+    limits.on_data_sent(1023);
+    assert_eq!(count(&mut limits, Event::Frame, start), 12);
+    limits.on_data_sent(1 + 5 * 1024);
+    assert_eq!(count(&mut limits, Event::Frame, start), 6);
 }
 
 #[test]

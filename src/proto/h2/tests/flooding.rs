@@ -39,6 +39,20 @@ fn id(at: usize) -> u32 {
     2 * at as u32 + 1
 }
 
+/// Any number of requests that are answered is no flood.
+#[test]
+fn requests_that_are_answered_are_not_limited() {
+    let mut conversation = Conversation::begun();
+    conversation.send(&window_update(0, 1 << 20));
+    for at in 0..12_000 {
+        conversation.send(&get(id(at), "/"));
+        conversation
+            .sent
+            .retain(|sent| matches!(sent, Sent::GoAway(..)));
+        assert!(conversation.sent.is_empty(), "{at}");
+    }
+}
+
 #[test]
 fn rapid_reset_is_limited() {
     // CVE-2023-44487; the requests are never answered.
