@@ -30,7 +30,8 @@ pub(crate) enum Event {
     Ignored,
     /// A header block that is decoded for the state of the compression only.
     DiscardedHeaders,
-    /// A frame of any type. Each KiB of DATA that is received permits one more.
+    /// A frame of any type. Each KiB of DATA in either direction permits one more, and each complete
+    /// response some.
     Frame,
 }
 
@@ -138,6 +139,10 @@ const WINDOW_UPDATES_PER_DATA: u16 = 10;
 
 const PRIORITIES_PER_STREAM: u16 = 100;
 
+/// Frames per response that is complete: the head of its request, and what a client acknowledges a small
+/// body with.
+const FRAMES_PER_RESPONSE: u16 = 4;
+
 /// The bytes of DATA that permit one more frame.
 const BYTES_PER_FRAME: u32 = 1024;
 
@@ -173,9 +178,15 @@ impl FloodLimits {
     }
 
     /// A DATA frame is sent.
-    pub(crate) fn on_data_sent(&mut self) {
+    pub(crate) fn on_data_sent(&mut self, bytes: u32) {
         self.bucket(Event::WindowUpdate)
             .earn(WINDOW_UPDATES_PER_DATA);
+        self.earn_frames(bytes);
+    }
+
+    /// The client has taken a whole response. So a client that is served may be as fast as the server.
+    pub(crate) fn on_response_sent(&mut self) {
+        self.bucket(Event::Frame).earn(FRAMES_PER_RESPONSE);
     }
 
     /// The client has opened a stream.
@@ -193,6 +204,10 @@ impl FloodLimits {
 
     /// Data has been received, without padding.
     pub(crate) fn on_data_received(&mut self, bytes: u32) {
+        self.earn_frames(bytes);
+    }
+
+    fn earn_frames(&mut self, bytes: u32) {
         let bytes = self.unearned.saturating_add(bytes);
         self.unearned = bytes % BYTES_PER_FRAME;
         let tokens = u16::try_from(bytes / BYTES_PER_FRAME).unwrap_or(u16::MAX);

@@ -77,10 +77,10 @@ fn data_that_is_sent_permits_window_updates() {
     let now = Instant::now();
     let mut limits = FloodLimits::new(now);
     for _ in 0..7 {
-        limits.on_data_sent();
+        limits.on_data_sent(1);
     }
     assert_eq!(count(&mut limits, Event::WindowUpdate, now), 1_070);
-    limits.on_data_sent();
+    limits.on_data_sent(1);
     assert_eq!(count(&mut limits, Event::WindowUpdate, now), 10);
 }
 
@@ -114,6 +114,22 @@ fn received_data_permits_frames() {
     assert_eq!(count(&mut limits, Event::Frame, now), 0);
     limits.on_data_received(1);
     assert_eq!(count(&mut limits, Event::Frame, now), 1);
+}
+
+#[test]
+fn what_is_sent_permits_frames() {
+    let now = Instant::now();
+    let mut limits = FloodLimits::new(now);
+    assert_eq!(count(&mut limits, Event::Frame, now), 10_000);
+    limits.on_response_sent();
+    assert_eq!(count(&mut limits, Event::Frame, now), 4);
+    limits.on_data_sent(16_384);
+    assert_eq!(count(&mut limits, Event::Frame, now), 16);
+    // A window that is opened by single bytes earns nothing that counts (CVE-2019-9511).
+    for _ in 0..1023 {
+        limits.on_data_sent(1);
+    }
+    assert_eq!(count(&mut limits, Event::Frame, now), 0);
 }
 
 #[test]

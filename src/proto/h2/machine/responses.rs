@@ -281,7 +281,7 @@ impl Machine {
         self.send_window.consume(len);
         self.window_wait.on_progress(Timer::Send, len, cx);
         self.window_wait.interrupt(cx);
-        self.flood.on_data_sent();
+        self.flood.on_data_sent(len as u32);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.send_window.consume(len);
             stream.wait.on_progress(Timer::Send, len, cx);
@@ -439,6 +439,7 @@ impl Machine {
                     status: stream.status,
                     sent: stream.sent,
                     outcome: Completion::Complete,
+            flood.on_response_sent();
                 });
             }
             if stream.remote == RemoteSide::Open {

@@ -110,6 +110,32 @@ fn tiny_frames_are_limited_and_large_ones_are_not() {
     check(&open, 10_006, |_| data(1, 0, b"x"));
 }
 
+/// A client that is served may be as fast as the server.
+#[test]
+fn requests_and_downloads_are_not_limited() {
+    let survives_long = |conversation: &mut Conversation, frames: &[Vec<u8>]| {
+        frames.iter().all(|frame| {
+            conversation.sent.clear();
+            survives(conversation, [frame.clone()])
+        })
+    };
+    let mut conversation = Conversation::begun();
+    conversation.send(&window_update(0, 1 << 30));
+    let request = |at, method| headers(id(at), END_STREAM, &head(method, "/"));
+    let requests: Vec<_> = (0..12_000).map(|at| request(at, "GET")).collect();
+    assert!(survives_long(&mut conversation, &requests));
+    let requests: Vec<_> = (12_000..24_000).map(|at| request(at, "HEAD")).collect();
+    assert!(survives_long(&mut conversation, &requests));
+    // Windows of 64 KiB, of which each half is acknowledged: 400 MB are 24,000 frames.
+    let mut conversation = sizes(65_535);
+    conversation.send(&get(1, "/file/400000000"));
+    let acknowledged = [window_update(0, 32_768), window_update(1, 32_768)].concat();
+    assert!(survives_long(
+        &mut conversation,
+        &vec![acknowledged; 12_000]
+    ));
+}
+
 /// CVE-2024-27316.
 #[test]
 fn continuations_are_limited() {
