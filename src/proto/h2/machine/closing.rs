@@ -130,8 +130,8 @@ impl Machine {
     pub(super) fn on_frame_error(&mut self, error: FrameError, cx: &mut Context) {
         let error = match error {
             FrameError::Connection(_) => error,
-            // RFC 9113 §5.1: a frame on an idle stream.
-            FrameError::Stream(id, _) if id > self.last_stream => {
+            // RFC 9113 §5.1: a frame on an idle stream. Those of the server are all idle.
+            FrameError::Stream(id, _) if id > self.last_stream || id.is_multiple_of(2) => {
                 FrameError::Connection(ErrorCode::ProtocolError)
             }
             FrameError::Stream(..) => match self.count(Event::FaultyStream, cx) {
