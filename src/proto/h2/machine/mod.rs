@@ -116,7 +116,7 @@ impl Machine {
             settings_sent: Some(cx.now),
             streams: Streams::default(),
             last_stream: 0,
-            closed_streams: ClosedStreams::default(),
+            closed_streams: ClosedStreams::new(cx.limits.h2_max_streams),
             output: Output::default(),
             last_transfer: LastTransfer::Write,
             scheduler: Scheduler::default(),
