@@ -24,7 +24,7 @@ use self::state::{
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use super::hpack::Decoder;
-use super::limits::{MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
+use super::limits::{MAX_CLIENT_PACED_JOBS, MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
 use super::output::Output;
 use super::peer_wait::PeerWait;
 use super::priority::PendingUpdates;
@@ -400,6 +400,12 @@ impl Machine {
     /// True if another job may run.
     fn has_free_job(&self) -> bool {
         self.jobs < MAX_JOBS
+    /// True if another job may run that goes at the pace of the client.
+    fn has_free_client_paced_job(&self) -> bool {
+        let paced = self.streams.iter().filter(|it| it.has_client_paced_job());
+        self.has_free_job() && paced.count() < MAX_CLIENT_PACED_JOBS
+    }
+
     }
 
     /// Counts a job of a stream that has none.
