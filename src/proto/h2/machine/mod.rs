@@ -35,7 +35,7 @@ use super::stream::{Admission, Job, StreamState, Streams};
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Fields, Request};
-use crate::proto::context::{Context, DrainState};
+use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::inbox::Inbox;
 use crate::proto::record::Record;
@@ -186,9 +186,7 @@ impl Machine {
             self.begin_eviction(cx);
             return self.next(ready, cx);
         }
-        if cx.drain_state == DrainState::Draining {
-            self.announce_shutdown(cx);
-        }
+        self.shut_down_when_due(cx);
         if let Some(id) = self.queues.cancelled.pop() {
             return Action::Cancel(ExchangeId(id));
         }
@@ -400,12 +398,12 @@ impl Machine {
     /// True if another job may run.
     fn has_free_job(&self) -> bool {
         self.jobs < MAX_JOBS
+    }
+
     /// True if another job may run that goes at the pace of the client.
     fn has_free_client_paced_job(&self) -> bool {
         let paced = self.streams.iter().filter(|it| it.has_client_paced_job());
         self.has_free_job() && paced.count() < MAX_CLIENT_PACED_JOBS
-    }
-
     }
 
     /// Counts a job of a stream that has none.
