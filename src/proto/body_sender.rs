@@ -50,6 +50,8 @@ impl Residency {
 #[derive(Debug)]
 struct StreamSource {
     state: StreamState,
+    /// Whether a thread of its own writes it, which waits for the client.
+    is_written: bool,
     /// What is left of the chunk that was produced last.
     chunk: Bytes,
     /// How many bytes are to come, if the length is known.
@@ -90,6 +92,7 @@ impl BodySender {
             }),
             // Even with the announced length 0: the producer may violate it.
             Body::Stream(stream) => SendSource::Stream(StreamSource {
+                is_written: stream.is_written(),
                 state: StreamState::Ready(stream.source),
                 chunk: Bytes::new(),
                 left: length,
@@ -107,6 +110,11 @@ impl BodySender {
     /// True if the body is produced while it is sent.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.source, SendSource::Stream(_))
+    }
+
+    /// True if a thread of its own writes the body, and waits for the client.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(&self.source, SendSource::Stream(stream) if stream.is_written)
     }
 
     /// How many bytes that are there or in a file are not sent; 0 for chunks to be produced.

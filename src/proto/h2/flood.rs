@@ -30,8 +30,8 @@ pub(crate) enum Event {
     Ignored,
     /// A header block that is decoded for the state of the compression only.
     DiscardedHeaders,
-    /// A frame of any type. Each response permits four more, and each KiB of DATA in either direction
-    /// one.
+    /// A frame of any type. Each KiB of DATA in either direction permits one more, and each complete
+    /// response some.
     Frame,
 }
 
@@ -139,10 +139,11 @@ const WINDOW_UPDATES_PER_DATA: u16 = 10;
 
 const PRIORITIES_PER_STREAM: u16 = 100;
 
-/// Frames per response that is sent: those of the next request, and of the windows.
+/// Frames per response that is complete: the head of its request, and what a client acknowledges a small
+/// body with.
 const FRAMES_PER_RESPONSE: u16 = 4;
 
-/// The bytes of DATA in either direction that permit one more frame.
+/// The bytes of DATA that permit one more frame.
 const BYTES_PER_FRAME: u32 = 1024;
 
 /// The token buckets of one connection.
@@ -176,14 +177,14 @@ impl FloodLimits {
         Err(Flood::Events(event))
     }
 
-    /// A DATA frame with so many bytes is sent.
+    /// A DATA frame is sent.
     pub(crate) fn on_data_sent(&mut self, bytes: u32) {
         self.bucket(Event::WindowUpdate)
             .earn(WINDOW_UPDATES_PER_DATA);
         self.earn_frames(bytes);
     }
 
-    /// A response is sent to its end.
+    /// The client has taken a whole response. So a client that is served may be as fast as the server.
     pub(crate) fn on_response_sent(&mut self) {
         self.bucket(Event::Frame).earn(FRAMES_PER_RESPONSE);
     }

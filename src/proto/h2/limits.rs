@@ -7,6 +7,10 @@ pub(super) const MAX_STREAM_ID: u32 = (1 << 31) - 1;
 /// requests wait, so that one connection cannot occupy the threads that all connections share.
 pub(super) const MAX_JOBS: u16 = 16;
 
+/// Those of them that last as long as the client likes: handlers that read a body, and writers of
+/// response bodies. The others are left for requests that need not wait for the client.
+pub(super) const MAX_CLIENT_PACED_JOBS: usize = 12;
+
 /// Bytes of control frames and heads that the peer has not taken. Above this, nothing is read from it.
 pub(super) const MAX_UNSENT_CONTROL_BYTES: usize = 16 * 1024;
 

@@ -162,6 +162,21 @@ impl Stream {
         }
     }
 
+    /// True if its job reads the body of the request, or writes that of the response.
+    pub(crate) fn has_client_paced_job(&self) -> bool {
+        let is_paced = match &self.state {
+            StreamState::Streaming(..) | StreamState::BodyFailed(_) => true,
+            StreamState::Sending(sender) => sender.is_written(),
+            _ => false,
+        };
+        is_paced && self.job != Job::None
+    }
+
+    /// True if it waits for a job that reads the body of the request.
+    pub(crate) fn awaits_client_paced_job(&self) -> bool {
+        matches!(self.state, StreamState::Ready(_, Some(_)))
+    }
+
     /// True if only the stream's job keeps its place.
     pub(crate) fn is_orphaned(&self) -> bool {
         matches!(self.state, StreamState::Orphaned)

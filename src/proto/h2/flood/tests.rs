@@ -117,6 +117,22 @@ fn received_data_permits_frames() {
 }
 
 #[test]
+fn what_is_sent_permits_frames() {
+    let now = Instant::now();
+    let mut limits = FloodLimits::new(now);
+    assert_eq!(count(&mut limits, Event::Frame, now), 10_000);
+    limits.on_response_sent();
+    assert_eq!(count(&mut limits, Event::Frame, now), 4);
+    limits.on_data_sent(16_384);
+    assert_eq!(count(&mut limits, Event::Frame, now), 16);
+    // A window that is opened by single bytes earns nothing that counts (CVE-2019-9511).
+    for _ in 0..1023 {
+        limits.on_data_sent(1);
+    }
+    assert_eq!(count(&mut limits, Event::Frame, now), 0);
+}
+
+#[test]
 fn earned_tokens_are_bounded_and_not_lost_by_a_refill() {
     let start = Instant::now();
     let mut limits = FloodLimits::new(start);

@@ -11,7 +11,7 @@ use super::state::{
     SHUTDOWN_PING, Shutdown,
 };
 use crate::config::Timeouts;
-use crate::proto::context::Context;
+use crate::proto::context::{Context, DrainState};
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::{Event, Flood};
 use crate::proto::h2::flow::DEFAULT_WINDOW_BYTES;
@@ -27,8 +27,19 @@ use crate::proto::{Action, CloseReason, Ready, Timer};
 const SHUTDOWN_PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Machine {
+    /// Announces a shutdown if the server shuts down, or if the client has sent as many requests as it may
+    /// on one connection.
+    pub(super) fn shut_down_when_due(&mut self, cx: &mut Context) {
+        let requests = self.last_stream.div_ceil(2);
+        let max = cx.limits.keep_alive_max;
+        let is_last = max.is_some_and(|further| requests > further);
+        if is_last || cx.drain_state == DrainState::Draining {
+            self.announce_shutdown(cx);
+        }
+    }
+
     /// Announces a shutdown, unless that has been done (RFC 9113 §6.8).
-    pub(super) fn announce_shutdown(&mut self, cx: &mut Context) {
+    fn announce_shutdown(&mut self, cx: &mut Context) {
         if self.shutdown == Shutdown::None {
             let buffers = &mut cx.buffers;
             self.output
@@ -41,7 +52,11 @@ impl Machine {
     /// The client knows of the shutdown, or has had the time to.
     pub(super) fn complete_announcement(&mut self, cx: &mut Context) {
         if let Shutdown::Announced { .. } = self.shutdown {
-            self.refuse_further(CloseReason::Drained, cx);
+            let reason = match cx.drain_state {
+                DrainState::Draining => CloseReason::Drained,
+                DrainState::Running => CloseReason::Finished,
+            };
+            self.refuse_further(reason, cx);
         }
     }
 
@@ -130,8 +145,8 @@ impl Machine {
     pub(super) fn on_frame_error(&mut self, error: FrameError, cx: &mut Context) {
         let error = match error {
             FrameError::Connection(_) => error,
-            // RFC 9113 §5.1: a frame on an idle stream.
-            FrameError::Stream(id, _) if id > self.last_stream => {
+            // RFC 9113 §5.1: a frame on an idle stream. Those of the server are all idle.
+            FrameError::Stream(id, _) if id > self.last_stream || id.is_multiple_of(2) => {
                 FrameError::Connection(ErrorCode::ProtocolError)
             }
             FrameError::Stream(..) => match self.count(Event::FaultyStream, cx) {

@@ -24,7 +24,7 @@ use self::state::{
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use super::hpack::Decoder;
-use super::limits::{MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
+use super::limits::{MAX_CLIENT_PACED_JOBS, MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
 use super::output::Output;
 use super::peer_wait::PeerWait;
 use super::priority::PendingUpdates;
@@ -35,7 +35,7 @@ use super::stream::{Admission, Job, StreamState, Streams};
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Fields, Request};
-use crate::proto::context::{Context, DrainState};
+use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::inbox::Inbox;
 use crate::proto::record::Record;
@@ -116,7 +116,7 @@ impl Machine {
             settings_sent: Some(cx.now),
             streams: Streams::default(),
             last_stream: 0,
-            closed_streams: ClosedStreams::default(),
+            closed_streams: ClosedStreams::new(cx.limits.h2_max_streams),
             output: Output::default(),
             last_transfer: LastTransfer::Write,
             scheduler: Scheduler::default(),
@@ -186,9 +186,7 @@ impl Machine {
             self.begin_eviction(cx);
             return self.next(ready, cx);
         }
-        if cx.drain_state == DrainState::Draining {
-            self.announce_shutdown(cx);
-        }
+        self.shut_down_when_due(cx);
         if let Some(id) = self.queues.cancelled.pop() {
             return Action::Cancel(ExchangeId(id));
         }
@@ -400,6 +398,12 @@ impl Machine {
     /// True if another job may run.
     fn has_free_job(&self) -> bool {
         self.jobs < MAX_JOBS
+    }
+
+    /// True if another job may run that goes at the pace of the client.
+    fn has_free_client_paced_job(&self) -> bool {
+        let paced = self.streams.iter().filter(|it| it.has_client_paced_job());
+        self.has_free_job() && paced.count() < MAX_CLIENT_PACED_JOBS
     }
 
     /// Counts a job of a stream that has none.

@@ -45,18 +45,18 @@ impl Machine {
             }
         };
         request.body.max_bytes = max;
-        stream.wait.begin(Timer::Body, id, cx);
         self.queues.are_bodies_due = true;
         stream.state = match (stream.body_length.announced(), writer) {
             (Some(length), _) if length > max => {
                 request.rejection = Some(BODY_TOO_LARGE);
-                stream.wait.interrupt(cx);
                 self.queues.rejecting.push(id);
                 StreamState::Rejecting(request)
             }
             (_, None) | (Some(..=MAX_BUFFERED_STREAM_BYTES), Some(_)) => {
+                stream.wait.begin(Timer::Body, id, cx);
                 StreamState::ReadingBody(request)
             }
+            // The peer may send no more than its window until a job reads it, so it is not waited for.
             (_, Some(writer)) => {
                 self.queues.ready.push(id);
                 StreamState::Ready(request, Some(writer))

@@ -316,12 +316,18 @@ impl Machine {
             }
         }
         while self.has_free_job() {
+            let is_free = |id: &u32| {
+                let stream = self.streams.get(*id);
+                !stream.is_some_and(Stream::awaits_client_paced_job)
+                    || self.has_free_client_paced_job()
+            };
             let urgency = |id: &u32| {
                 let stream = self.streams.get(*id);
                 let urgency = stream.and_then(|stream| stream.priority.urgency);
                 (urgency.unwrap_or(Priority::default().urgency), *id)
             };
-            let id = self.queues.ready.iter().copied().min_by_key(urgency)?;
+            let ready = self.queues.ready.iter().copied().filter(is_free);
+            let id = ready.min_by_key(urgency)?;
             self.queues.ready.retain(|other| *other != id);
             if let Some(action) = self.dispatch(id, cx) {
                 return Some(action);

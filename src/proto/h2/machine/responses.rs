@@ -252,7 +252,13 @@ impl Machine {
     /// Asks for the next chunk of a body, or for a part of a file in memory, if a job is free.
     fn request_more(&mut self, id: u32, job: Job) -> Fill {
         self.scheduler.set_ready(id, false);
-        if job == Job::None && !self.has_free_job() {
+        let sender = self.streams.get(id).and_then(|stream| stream.sender());
+        let is_free = if sender.is_some_and(BodySender::is_written) {
+            self.has_free_client_paced_job()
+        } else {
+            self.has_free_job()
+        };
+        if job == Job::None && !is_free {
             self.queues.wait_for_job.push(id);
             return Fill::Next;
         }

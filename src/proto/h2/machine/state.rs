@@ -174,10 +174,13 @@ pub(super) struct Queues {
 }
 
 /// The streams that were closed last. The peer may have sent frames before it knew.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ClosedStreams {
     /// Oldest first; allocated when used.
     list: VecDeque<ClosedStream>,
+    /// How many streams that the server has reset are remembered: as many as may be open. The client
+    /// sends on none of those that were reset before them, as it has seen the resets.
+    max_by_server: usize,
 }
 
 /// A stream and what it was closed by, in four bytes, because every connection has some.
@@ -212,16 +215,30 @@ impl ClosedStream {
 }
 
 impl ClosedStreams {
-    /// How many are remembered.
-    const MAX: usize = 32;
+    /// How many streams that the peer has closed are remembered.
+    const MAX_BY_PEER: usize = 32;
+
+    pub(super) fn new(max_streams: u32) -> Self {
+        Self {
+            list: VecDeque::new(),
+            max_by_server: max_streams as usize,
+        }
+    }
 
     /// Remembers a stream, unless it is known as closed already.
     pub(super) fn insert(&mut self, id: u32, by: ClosedBy) {
         if self.find(id).is_some() {
             return;
         }
-        if self.list.len() == Self::MAX {
-            self.list.pop_front();
+        let max = match by {
+            ClosedBy::Peer => Self::MAX_BY_PEER,
+            ClosedBy::Server => self.max_by_server,
+        };
+        let is_alike = |stream: &ClosedStream| stream.by() == by;
+        if self.list.iter().filter(|it| is_alike(it)).count() >= max
+            && let Some(oldest) = self.list.iter().position(is_alike)
+        {
+            self.list.remove(oldest);
         }
         self.list.push_back(ClosedStream::new(id, by));
     }

@@ -178,6 +178,33 @@ fn streamed_body_that_came_before_its_job_is_passed_on() {
 }
 
 #[test]
+fn wait_for_a_job_is_not_the_fault_of_the_client() {
+    let mut conversation = Conversation::begun();
+    conversation.handler = |_| Answer::Later;
+    for id in 0..16 {
+        conversation.send(&get(2 * id + 1, "/later"));
+    }
+    conversation.send(&post(33, "/stream", &[]));
+    // The whole window, and no more may be sent.
+    for size in [16_384, 16_384, 16_384, 16_383] {
+        conversation.send(&data(33, 0, &vec![b'x'; size]));
+    }
+    conversation.wait(Duration::from_secs(3600));
+    assert_eq!(conversation.summary(), [""; 0]);
+    conversation.answer(1, Response::text("x"));
+    assert!(conversation.jobs.contains(&33));
+    // From now on the client has to send.
+    let mut reader = conversation.writers.remove(&33).expect("a reader");
+    let whole = reader.read_exact(&mut vec![0; 65_535]);
+    whole.expect("the beginning of a body");
+    conversation.run([]);
+    conversation.wait(Duration::from_secs(3600));
+    conversation.answer(33, Response::text("x"));
+    let summary = conversation.summary();
+    assert!(summary[1].starts_with("33: 408 "), "{summary:?}");
+}
+
+#[test]
 fn body_that_fails_while_it_is_streamed_is_rejected_when_the_handler_has_answered() {
     let mut conversation = Conversation::begun();
     conversation.handler = |_| Answer::Later;

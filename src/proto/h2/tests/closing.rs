@@ -59,6 +59,28 @@ fn shutdown_does_not_depend_on_the_answer_to_its_ping() {
 }
 
 #[test]
+fn connection_ends_after_its_number_of_requests() {
+    let limited = context(|config| config.limits.keep_alive_max = Some(2));
+    let mut conversation = Conversation::with(limited);
+    conversation.send(&preface());
+    conversation.send(&[get(1, "/"), get(3, "/")].concat());
+    let is_announced = |conversation: &Conversation| {
+        let goaway = Sent::GoAway(LAST, ErrorCode::NoError);
+        conversation.sent.contains(&goaway)
+    };
+    assert!(!is_announced(&conversation));
+    conversation.send(&get(5, "/"));
+    assert!(is_announced(&conversation));
+    // In transit.
+    conversation.send(&get(7, "/"));
+    conversation.send(&frame(PING, ACK, 0, b"shutdown"));
+    let summary = conversation.summary();
+    assert_eq!(summary.last().map(|it| &it[..]), Some("GOAWAY 7 NO_ERROR"));
+    assert_eq!(conversation.records.len(), 4);
+    assert_eq!(conversation.end_input(), End::Closed(CloseReason::Finished));
+}
+
+#[test]
 fn frames_of_streams_beyond_the_shutdown_are_ignored() {
     let mut conversation = Conversation::begun();
     conversation.send(&get(1, "/later"));

@@ -124,6 +124,50 @@ fn tiny_frames_are_limited_and_large_ones_are_not() {
     check(&open, 10_006, |_| data(1, 0, b"x"));
 }
 
+/// A client may have as many requests in transit as it may have streams.
+#[test]
+fn data_in_transit_to_all_requests_that_were_closed_is_not_limited() {
+    let mut conversation = Conversation::begun();
+    // More than the window, so that the client is asked to stop.
+    let length = [("content-length", "100000")];
+    let requests = (0..100).map(|at| post(id(at), "/no-body", &length));
+    assert!(survives(&mut conversation, requests));
+    let stopped = Sent::Reset(1, ErrorCode::NoError);
+    assert!(conversation.sent.contains(&stopped));
+    for _ in 0..3 {
+        let bodies = (0..100).map(|at| data(id(at), 0, &[b'x'; 16_384]));
+        assert!(survives(&mut conversation, bodies));
+    }
+    let closed = |sent: &&Sent| matches!(sent, Sent::Reset(_, ErrorCode::StreamClosed));
+    assert_eq!(conversation.sent.iter().filter(closed).count(), 0);
+}
+
+/// A client that is served may be as fast as the server.
+#[test]
+fn requests_and_downloads_are_not_limited() {
+    let survives_long = |conversation: &mut Conversation, frames: &[Vec<u8>]| {
+        frames.iter().all(|frame| {
+            conversation.sent.clear();
+            survives(conversation, [frame.clone()])
+        })
+    };
+    let mut conversation = Conversation::begun();
+    conversation.send(&window_update(0, 1 << 30));
+    let request = |at, method| headers(id(at), END_STREAM, &head(method, "/"));
+    let requests: Vec<_> = (0..12_000).map(|at| request(at, "GET")).collect();
+    assert!(survives_long(&mut conversation, &requests));
+    let requests: Vec<_> = (12_000..24_000).map(|at| request(at, "HEAD")).collect();
+    assert!(survives_long(&mut conversation, &requests));
+    // Windows of 64 KiB, of which each half is acknowledged: 400 MB are 24,000 frames.
+    let mut conversation = sizes(65_535);
+    conversation.send(&get(1, "/file/400000000"));
+    let acknowledged = [window_update(0, 32_768), window_update(1, 32_768)].concat();
+    assert!(survives_long(
+        &mut conversation,
+        &vec![acknowledged; 12_000]
+    ));
+}
+
 /// CVE-2024-27316.
 #[test]
 fn continuations_are_limited() {

@@ -320,3 +320,12 @@ fn table_of_compressed_fields_is_kept_over_blocks_that_are_not_used() {
     let expected = ["1: RST PROTOCOL_ERROR", "3: 200 GET /good "];
     assert_eq!(exchange(&frames), expected);
 }
+
+/// RFC 9113 §5.1, §6.4: streams that only the server could open are idle, and are not reset.
+#[test]
+fn faulty_frames_on_streams_of_the_server_are_errors_of_the_connection() {
+    for faulty in [window_update(2, 0), frame(PRIORITY, 0, 2, &[0; 4])] {
+        let summary = in_steps(&[get(3, "/later"), faulty]);
+        assert_eq!(summary, ["GOAWAY 3 PROTOCOL_ERROR"]);
+    }
+}

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use ::http::StatusCode;
+
 use super::support::*;
-use crate::http::Response;
+use crate::body::BodyStream;
+use crate::http::{Body, Response};
+use crate::proto::exchange::ExchangeId;
+use crate::proto::h2::error_code::ErrorCode;
 
 /// The promise of the design: what is urgent waits for one portion at most.
 #[test]
@@ -207,4 +212,45 @@ fn time_of_a_bandwidth_limit_is_not_the_fault_of_the_client() {
     assert!(conversation.summary()[0].ends_with('…'));
     conversation.wait(Duration::from_secs(2));
     assert!(conversation.summary()[0].ends_with("RST CANCEL"));
+}
+
+#[test]
+fn jobs_at_the_pace_of_the_client_leave_some_for_other_requests() {
+    let id = |at: u32| 2 * at + 1;
+    // Handlers that read bodies.
+    let mut conversation = Conversation::begun();
+    conversation.handler = |_| Answer::Later;
+    for at in 0..20 {
+        conversation.send(&post(id(at), "/stream", &[]));
+    }
+    assert_eq!(conversation.jobs.len(), 12);
+    conversation.send(&get(41, "/"));
+    assert_eq!(conversation.jobs.len(), 13);
+    conversation.answer(1, Response::text("x"));
+    assert_eq!(conversation.jobs.len(), 13);
+    assert!(conversation.jobs.contains(&id(12)));
+    // A client that opens many of them and nothing else gets no more.
+    conversation.answer(41, Response::text("x"));
+    assert_eq!(conversation.jobs.len(), 12);
+
+    // Writers of response bodies.
+    let mut conversation = sizes(65_535);
+    conversation.handler = |request| match request.path() {
+        "/written" => {
+            let body = BodyStream::written(|_| Ok(()));
+            let response = Response::new(StatusCode::OK);
+            response.with_body(Body::Stream(body)).into()
+        }
+        _ => sized(request),
+    };
+    for at in 0..20 {
+        conversation.send(&get(id(at), "/written"));
+    }
+    assert_eq!(conversation.pulls.len(), 12);
+    conversation.send(&get(41, "/stream/5"));
+    assert_eq!(conversation.pulls.len(), 13);
+    conversation.send(&reset(1, ErrorCode::Cancel));
+    conversation.machine.on_cancelled(ExchangeId(1));
+    conversation.run([]);
+    assert_eq!(conversation.pulls.len(), 14);
 }
