@@ -11,13 +11,15 @@ pub enum Direction {
     Up,
 }
 
-/// What a transfer waits for, other than the client and the connection's own turn.
+/// What a transfer waits for, other than the socket and the connection's own turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StalledOn {
     /// A disk that is being read.
     Disk,
     /// The handler or the producer, which makes the response body or reads the request body.
     Handler,
+    /// The client, which has closed the flow-control window (RFC 9113 §5.2).
+    Window,
 }
 
 /// The progress of a body that is being transferred. Only recorded exchanges have one.

@@ -356,7 +356,7 @@ impl<T: Transport> Connection<T> {
             Some(StalledOn::Disk) => BlockedOn::Disk,
             Some(StalledOn::Handler) => BlockedOn::Handler,
             None if ready => BlockedOn::RunQueue,
-            None => BlockedOn::Client,
+            Some(StalledOn::Window) | None => BlockedOn::Client,
         }
     }
 

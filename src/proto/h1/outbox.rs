@@ -94,7 +94,7 @@ impl Outbox {
         match stalled_on {
             // The chunk before is still being sent.
             StalledOn::Handler if !self.buffer.is_empty() => None,
-            StalledOn::Handler | StalledOn::Disk => Some(stalled_on),
+            StalledOn::Handler | StalledOn::Disk | StalledOn::Window => Some(stalled_on),
         }
     }
 

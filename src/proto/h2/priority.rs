@@ -4,8 +4,6 @@
 //! and fonts first, and downloads last. Only the server knows that a response is a download: a
 //! browser asks for it as for a page.
 
-use std::collections::VecDeque;
-
 use crate::http::fields::is_token_char;
 use crate::http::list;
 
@@ -361,27 +359,37 @@ pub(crate) fn is_attachment(content_disposition: &[u8]) -> bool {
 /// The PRIORITY_UPDATE frames for streams that the client has not opened yet (RFC 9218 §7.1).
 #[derive(Debug, Default)]
 pub(crate) struct PendingUpdates {
-    /// By age. Allocated when used.
-    updates: VecDeque<(u32, PriorityParameters)>,
+    /// Allocated when used.
+    updates: Vec<(u32, PriorityParameters)>,
 }
 
-/// Streams for which an update is kept. When there are more, the oldest is dropped.
-const MAX_PENDING_UPDATES: usize = 16;
-
-/// Updates for streams further ahead are ignored: 100 streams, as clients use odd identifiers.
-const MAX_STREAMS_AHEAD: u32 = 2 * 100;
+/// The client has sent updates for more streams than it may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyUpdates;
 
 impl PendingUpdates {
-    /// Keeps the parameters for a stream that is not open yet. `last` is the last stream that is.
-    pub(crate) fn insert(&mut self, stream: u32, parameters: PriorityParameters, last: u32) {
-        if stream <= last || stream - last > MAX_STREAMS_AHEAD {
-            return;
+    /// Keeps the parameters for a stream that is not open yet. `last` is the last stream that was
+    /// opened, and `max` how many more may be open.
+    ///
+    /// # Errors
+    ///
+    /// The client may not open as many streams: PROTOCOL_ERROR of the connection (RFC 9218 §7.1).
+    pub(crate) fn insert(
+        &mut self,
+        stream: u32,
+        parameters: PriorityParameters,
+        last: u32,
+        max: usize,
+    ) -> Result<(), TooManyUpdates> {
+        if stream <= last {
+            return Ok(());
         }
         self.updates.retain(|(other, _)| *other != stream);
-        if self.updates.len() == MAX_PENDING_UPDATES {
-            self.updates.pop_front();
+        if self.updates.len() >= max {
+            return Err(TooManyUpdates);
         }
-        self.updates.push_back((stream, parameters));
+        self.updates.push((stream, parameters));
+        Ok(())
     }
 
     /// Removes and returns the parameters for the stream that the client opens now. Those for streams

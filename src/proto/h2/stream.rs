@@ -205,8 +205,9 @@ impl Stream {
         recorded + request.map_or(0, |request| request.head_bytes.len())
     }
 
-    /// The progress of the body that is being transferred, if the exchange is recorded.
-    pub(crate) fn transfer(&self) -> Option<TransferProgress<'_>> {
+    /// The progress of the body that is being transferred, if the exchange is recorded. `connection` is
+    /// the send window of the connection.
+    pub(crate) fn transfer(&self, connection: SendWindow) -> Option<TransferProgress<'_>> {
         let info = self.info.as_deref()?;
         let up = |stall| TransferProgress {
             direction: Direction::Up,
@@ -215,6 +216,7 @@ impl Stream {
             total: self.body_length.announced(),
             stall,
         };
+        let is_held = self.send_window.available() == 0 || connection.available() == 0;
         match &self.state {
             StreamState::ReadingBody(_) => Some(up(None)),
             StreamState::Streaming(..) => {
@@ -226,7 +228,7 @@ impl Stream {
                 info,
                 moved: self.sent,
                 total: sender.length(),
-                stall: sender.stalled_on(),
+                stall: sender.stalled_on().or(is_held.then_some(StalledOn::Window)),
             }),
             _ => None,
         }

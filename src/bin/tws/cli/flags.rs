@@ -290,7 +290,8 @@ pub(super) struct Flags {
 
     /// Idle connection timeout [default: 10]
     ///
-    /// How long an idle connection stays open for another request.
+    /// How long an idle connection stays open for another request. Without this flag, one of HTTP/2
+    /// stays open for 60 seconds.
     #[arg(
         long,
         value_name = "SECONDS",

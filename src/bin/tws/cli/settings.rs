@@ -403,7 +403,9 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
     config.http2 = flags.http2.unwrap_or_default();
     config.workers = flags.workers;
     if let Some(seconds) = flags.keep_alive_timeout {
-        config.timeouts.keep_alive = Duration::from_secs(seconds.into());
+        let keep_alive = Duration::from_secs(seconds.into());
+        config.timeouts.keep_alive = keep_alive;
+        config.timeouts.keep_alive_h2 = keep_alive;
     }
     if let Some(seconds) = flags.drain_timeout {
         config.timeouts.drain = Duration::from_secs(seconds.into());

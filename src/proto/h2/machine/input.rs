@@ -11,7 +11,7 @@ use crate::proto::h2::frame::{
     DataPayload, FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, FrameKind,
 };
 use crate::proto::h2::limits::MAX_UNSENT_CONTROL_BYTES;
-use crate::proto::h2::priority::PriorityParameters;
+use crate::proto::h2::priority::{PriorityParameters, TooManyUpdates};
 use crate::proto::h2::stream::{RemoteSide, Stream};
 use crate::proto::{Action, HTTP2_PREFACE as PREFACE};
 
@@ -280,9 +280,13 @@ impl Machine {
                 let priority = stream.response_priority.with(parameters);
                 self.scheduler.reprioritize(id, priority);
             }
-            None => self
-                .priority_updates
-                .insert(id, parameters, self.last_stream),
+            None => {
+                let active = self.streams.iter().filter(|it| !it.is_orphaned()).count();
+                let max = (cx.limits.h2_max_streams as usize).saturating_sub(active);
+                let last = self.last_stream;
+                let kept = self.priority_updates.insert(id, parameters, last, max);
+                kept.map_err(|TooManyUpdates| PROTOCOL_ERROR)?;
+            }
         }
         Ok(())
     }

@@ -338,7 +338,7 @@ impl Machine {
     /// The progress of the bodies that are being transferred, if their exchanges are recorded.
     pub(crate) fn transfers(&self) -> impl Iterator<Item = (ExchangeId, TransferProgress<'_>)> {
         self.streams.iter().filter_map(|stream| {
-            let progress = stream.transfer()?;
+            let progress = stream.transfer(self.send_window)?;
             Some((ExchangeId(stream.id), progress))
         })
     }

@@ -293,42 +293,36 @@ fn attachments_are_recognized() {
 #[test]
 fn update_is_kept_until_its_stream_opens() {
     let mut pending = PendingUpdates::default();
-    pending.insert(5, parse("u=1"), 1);
-    pending.insert(7, parse("u=2"), 1);
-    pending.insert(7, parse("i"), 1);
+    for (stream, value) in [(5, "u=1"), (7, "u=2"), (7, "i")] {
+        assert_eq!(pending.insert(stream, parse(value), 1, 2), Ok(()));
+    }
     assert_eq!(pending.remove(3), None);
     assert_eq!(pending.remove(7), Some(parse("i")));
     assert_eq!(pending.remove(7), None);
     assert_eq!(pending.remove(5), None, "it cannot be opened any more");
 }
 
+/// RFC 9218 §7.1.
 #[test]
-fn updates_are_kept_for_streams_that_may_open_soon() {
+fn updates_are_kept_for_as_many_streams_as_may_open() {
     let mut pending = PendingUpdates::default();
-    for (stream, is_kept) in [
-        (101, false),
-        (99, false),
-        (103, true),
-        (301, true),
-        (303, false),
-    ] {
-        pending.insert(stream, parse("u=1"), 101);
-        assert_eq!(pending.remove(stream).is_some(), is_kept, "{stream}");
+    for stream in [101, 99] {
+        assert_eq!(pending.insert(stream, parse("u=1"), 101, 2), Ok(()));
+        assert_eq!(pending.remove(stream), None, "it has been opened");
     }
-    pending.insert(u32::MAX, parse("u=1"), u32::MAX - 2);
-    assert!(pending.remove(u32::MAX).is_some());
-}
-
-#[test]
-fn oldest_of_17_updates_is_dropped() {
-    let mut pending = PendingUpdates::default();
-    for stream in (3..=35).step_by(2) {
-        pending.insert(stream, parse("u=1"), 1);
+    assert_eq!(
+        pending.insert(103, parse("u=1"), 101, 0),
+        Err(TooManyUpdates)
+    );
+    for stream in [103, 0x7FFF_FFFF, 103] {
+        assert_eq!(pending.insert(stream, parse("u=1"), 101, 2), Ok(()));
     }
-    assert_eq!(pending.updates.len(), 16);
-    assert_eq!(pending.remove(3), None);
-    assert!(pending.remove(5).is_some());
-    assert!(pending.remove(35).is_some());
+    assert_eq!(
+        pending.insert(105, parse("u=1"), 101, 2),
+        Err(TooManyUpdates)
+    );
+    assert!(pending.remove(103).is_some());
+    assert!(pending.remove(0x7FFF_FFFF).is_some());
 }
 
 proptest! {

@@ -329,3 +329,28 @@ fn faulty_frames_on_streams_of_the_server_are_errors_of_the_connection() {
         assert_eq!(summary, ["GOAWAY 3 PROTOCOL_ERROR"]);
     }
 }
+
+/// RFC 9218 §7.1: streams that are open or that have a priority are at most as many as may be open.
+#[test]
+fn priorities_of_more_streams_than_may_open_are_an_error() {
+    let update = |id: u32| {
+        frame(
+            PRIORITY_UPDATE,
+            0,
+            0,
+            &[&id.to_be_bytes()[..], b"u=1"].concat(),
+        )
+    };
+    let mut conversation = Conversation::begun();
+    // One stream is active, and one was reset while its job runs.
+    conversation.send(&[get(1, "/later"), get(3, "/later")].concat());
+    conversation.send(&reset(3, ErrorCode::Cancel));
+    for at in 0..99 {
+        conversation.send(&update(5 + 2 * at));
+    }
+    // One that has a priority already, and one that is closed.
+    conversation.send(&[update(5), update(3)].concat());
+    assert_eq!(conversation.summary(), [""; 0]);
+    conversation.send(&update(203));
+    assert_eq!(conversation.summary(), ["GOAWAY 3 PROTOCOL_ERROR"]);
+}

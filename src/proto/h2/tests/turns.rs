@@ -9,6 +9,7 @@ use crate::body::BodyStream;
 use crate::http::{Body, Response};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::transfer::StalledOn;
 
 /// The promise of the design: what is urgent waits for one portion at most.
 #[test]
@@ -253,4 +254,21 @@ fn jobs_at_the_pace_of_the_client_leave_some_for_other_requests() {
     conversation.machine.on_cancelled(ExchangeId(1));
     conversation.run([]);
     assert_eq!(conversation.pulls.len(), 14);
+}
+
+#[test]
+fn transfer_that_is_held_by_a_window_waits_for_the_client() {
+    let stall = |conversation: &Conversation| {
+        let mut transfers = conversation.machine.transfers();
+        transfers.next().and_then(|(_, progress)| progress.stall)
+    };
+    // By the window of the stream, and by that of the connection.
+    for (window, held) in [(3, 1), (1 << 30, 0)] {
+        let mut conversation = sizes(window);
+        conversation.send(&get(1, "/file/1000000"));
+        assert_eq!(stall(&conversation), Some(StalledOn::Window));
+        conversation.room = 0;
+        conversation.send(&window_update(held, 100_000));
+        assert_eq!(stall(&conversation), None);
+    }
 }

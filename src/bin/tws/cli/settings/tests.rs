@@ -427,3 +427,15 @@ fn host_names_are_checked_where_only_this_machine_connects() {
         assert!(error.contains("--host-name"), "{wrong}: {error}");
     }
 }
+
+#[test]
+fn keep_alive_timeout_is_that_of_all_protocols() {
+    let timeouts = |args: &[&str]| {
+        let timeouts = settings(args).expect("valid flags").config.timeouts;
+        (timeouts.keep_alive, timeouts.keep_alive_h2)
+    };
+    let seconds = std::time::Duration::from_secs;
+    assert_eq!(timeouts(&[]), (seconds(10), seconds(60)));
+    let same = (seconds(3), seconds(3));
+    assert_eq!(timeouts(&["--keep-alive-timeout", "3"]), same);
+}
