@@ -11,11 +11,12 @@
 //! clients can make up any number of them, and these must not displace files.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::inotify::WatchedDirectory;
@@ -106,6 +107,7 @@ impl<'a> CacheKey<'a> {
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
+    /// Its key is random, so that clients cannot choose paths of one shard.
     hasher: RandomState,
 }
 
@@ -195,7 +197,7 @@ impl Cache {
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 
