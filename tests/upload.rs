@@ -65,6 +65,20 @@ fn put(server: &TestServer, path: &str, fields: &str, content: impl AsRef<[u8]>)
     send(&mut server.client(), "PUT", path, fields, content.as_ref())
 }
 
+/// Paths at which nothing was found are remembered for a moment.
+#[test]
+fn uploaded_file_is_served_at_once() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let mut client = server.client();
+    for number in 0..20 {
+        let path = format!("/new-{number}.txt");
+        assert_eq!(client.get(&path).status, 404);
+        assert_eq!(send(&mut client, "PUT", &path, "", b"new").status, 201);
+        assert_eq!(client.get(&path).status, 200);
+    }
+}
+
 /// Returns a multipart form with these files, as a browser sends it.
 fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut form = b"--XyZ\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n".to_vec();

@@ -6,13 +6,17 @@
 //! resolved again, and the entry is kept if the path leads to the same state of the same file. So a
 //! file in frequent use costs next to no system calls, and a change is visible within milliseconds.
 //! Entries are replaced, never modified.
+//!
+//! Paths at which nothing was found are remembered for [`REVALIDATE_AFTER`], in a table of their own:
+//! clients can make up any number of them, and these must not displace files.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::inotify::WatchedDirectory;
@@ -36,6 +40,11 @@ const MAX_ENTRIES: usize = 16 * 1024;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Open files in all shards, well below the usual limit of 1,024 descriptors.
 const MAX_FILES: usize = 256;
+
+/// Paths in all shards at which nothing was found.
+const MAX_ABSENT: usize = 1024;
+/// Longer paths are not remembered.
+const MAX_ABSENT_BYTES: usize = 256;
 
 /// File cache lookups by result. The representations of a file (plain, compressed, a sidecar) are
 /// looked up separately.
@@ -98,12 +107,15 @@ impl<'a> CacheKey<'a> {
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
+    /// Its key is random, so that clients cannot choose paths of one shard.
     hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Shard {
     entries: LruCache<Vec<u8>, CacheEntry>,
+    /// When nothing was found at a path.
+    absent: LruCache<Vec<u8>, Instant>,
     bytes: usize,
     files: usize,
     /// Here because the lock of the shard is held whenever they change.
@@ -173,10 +185,11 @@ pub(super) enum CacheState {
 
 impl Cache {
     pub(super) fn new() -> Self {
+        let capacity = |of_all| NonZeroUsize::new(of_all / SHARDS).unwrap_or(NonZeroUsize::MIN);
         let shard = || {
-            let capacity = NonZeroUsize::new(MAX_ENTRIES / SHARDS).unwrap_or(NonZeroUsize::MIN);
             Mutex::new(Shard {
-                entries: LruCache::new(capacity),
+                entries: LruCache::new(capacity(MAX_ENTRIES)),
+                absent: LruCache::new(capacity(MAX_ABSENT)),
                 bytes: 0,
                 files: 0,
                 stats: CacheStats::default(),
@@ -184,18 +197,43 @@ impl Cache {
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 
     pub(super) fn get(&self, key: &CacheKey<'_>, now: Instant) -> CacheState {
         let mut shard = self.shard(key);
-        let entry = shard.entries.get(&*key.0);
-        let state = entry.map_or(CacheState::NotCached, |entry| entry.state(now));
+        let Some(entry) = shard.entries.get(&*key.0) else {
+            return match shard.absent.get(&*key.0) {
+                Some(at) if now.saturating_duration_since(*at) < REVALIDATE_AFTER => {
+                    CacheState::Fresh(None)
+                }
+                _ => CacheState::NotCached,
+            };
+        };
+        let state = entry.state(now);
         if matches!(state, CacheState::Watched(_) | CacheState::Fresh(_)) {
             shard.stats.hits += 1;
         }
         state
+    }
+
+    /// Notes that nothing was found after `now`.
+    pub(super) fn put_absent(&self, key: &CacheKey<'_>, now: Instant) {
+        let mut shard = self.shard(key);
+        if let Some(removed) = shard.entries.pop(&*key.0) {
+            shard.on_removed(&removed);
+        }
+        if key.0.len() <= MAX_ABSENT_BYTES {
+            shard.absent.put(key.0.to_vec(), now);
+        }
+    }
+
+    /// Forgets what was not found: files were added.
+    pub(super) fn forget_absent(&self) {
+        for shard in &self.shards {
+            lock(shard).absent.clear();
+        }
     }
 
     /// Adds or replaces an entry.
@@ -287,5 +325,57 @@ impl Shard {
     fn on_removed(&mut self, entry: &CacheEntry) {
         self.bytes -= entry.bytes();
         self.files -= entry.files();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_absent(cache: &Cache, path: &[u8], now: Instant) -> bool {
+        matches!(
+            cache.get(&CacheKey::of_path(path), now),
+            CacheState::Fresh(None)
+        )
+    }
+
+    #[test]
+    fn absent_path_is_looked_up_again_after_the_interval_or_an_upload() {
+        let cache = Cache::new();
+        let now = Instant::now();
+        assert!(!is_absent(&cache, b"/none", now));
+        cache.put_absent(&CacheKey::of_path(b"/none"), now);
+        assert!(is_absent(&cache, b"/none", now));
+        assert!(!is_absent(&cache, b"/none", now + REVALIDATE_AFTER));
+        cache.forget_absent();
+        assert!(!is_absent(&cache, b"/none", now));
+    }
+
+    #[test]
+    fn absent_paths_do_not_displace_files() {
+        let cache = Cache::new();
+        let now = Instant::now();
+        let path = |number: usize| format!("/{number}").into_bytes();
+        for number in 0..MAX_ABSENT {
+            let checked = CheckedAt::unwatched(now);
+            cache.put(&CacheKey::of_path(&path(number)), None, checked);
+        }
+        for number in MAX_ABSENT..2 * MAX_ENTRIES {
+            cache.put_absent(&CacheKey::of_path(&path(number)), now);
+        }
+        let later = now + REVALIDATE_AFTER;
+        for number in 0..MAX_ABSENT {
+            let state = cache.get(&CacheKey::of_path(&path(number)), later);
+            assert!(matches!(state, CacheState::Stale(None)), "{number}");
+        }
+        let kept: usize = cache
+            .shards
+            .iter()
+            .map(|shard| lock(shard).absent.len())
+            .sum();
+        assert!(kept <= MAX_ABSENT, "{kept}");
+        let long = vec![b'x'; MAX_ABSENT_BYTES + 1];
+        cache.put_absent(&CacheKey::of_path(&long), now);
+        assert!(!is_absent(&cache, &long, now));
     }
 }

@@ -16,9 +16,6 @@ use crate::explain_log::{Escaped, explain};
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::Compress;
 
-/// In the server's order of preference.
-const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
-
 impl Lookup<'_> {
     /// Returns the representation in the coding that Accept-Encoding prefers of those there are: a
     /// sidecar file, one compressed here, or `plain` itself. `key` is the cache key of `plain`.
@@ -32,7 +29,7 @@ impl Lookup<'_> {
             explain!("coding", "not compressed: compress is off");
             return Ok(plain);
         }
-        if !plain.may_be_coded() {
+        if !plain.may_be_coded {
             let media_type = Escaped(plain.media_type.as_bytes());
             explain!(
                 "coding",
@@ -41,40 +38,26 @@ impl Lookup<'_> {
             return Ok(plain);
         }
         let accepted = AcceptEncoding::parse(self.request.fields());
-        let all = [CODINGS[0], CODINGS[1], CODINGS[2], Coding::Identity];
-        let preferred = match accepted.preferred(&all) {
-            None | Some(Coding::Identity) => {
-                explain!(
-                    "coding",
-                    "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
-                );
-                return Ok(plain);
-            }
-            Some(coding) => coding,
-        };
-        let mut sidecars = Vec::with_capacity(CODINGS.len());
-        let mut available = vec![Coding::Identity];
-        for coding in CODINGS {
-            // A sidecar that would not be chosen is not looked for.
-            if accepted.preferred(&[coding, Coding::Identity]) == Some(coding)
-                && let Some(sidecar) = self.sidecar(key, &plain, coding)?
-            {
-                available.push(coding);
-                sidecars.push((coding, sidecar));
-            }
-        }
-        if let Some(best) = accepted.preferred(&available)
-            && let Some(index) = sidecars.iter().position(|(coding, _)| *coding == best)
-        {
-            let (_, sidecar) = sidecars.swap_remove(index);
+        let is_coded = |coding: &Coding| *coding != Coding::Identity;
+        let mut codings = accepted.ranked().take_while(is_coded).peekable();
+        let Some(&preferred) = codings.peek() else {
             explain!(
-                "sidecar",
-                "{} is sent, as Accept-Encoding asks for it",
-                Escaped(&sidecar.name)
+                "coding",
+                "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
             );
-            return Ok(sidecar);
+            return Ok(plain);
+        };
+        for coding in codings {
+            if let Some(sidecar) = self.sidecar(key, &plain, coding)? {
+                explain!(
+                    "sidecar",
+                    "{} is sent, as Accept-Encoding asks for it",
+                    Escaped(&sidecar.name)
+                );
+                return Ok(sidecar);
+            }
         }
-        let identity_rejected = accepted.preferred(&[Coding::Identity]).is_none();
+        let identity_rejected = accepted.rejects_identity();
         if let Err(reason) = self.may_compress(&plain, identity_rejected) {
             explain!("coding", "not compressed: no sidecar fits, and {reason}");
             return Ok(plain);
@@ -102,7 +85,7 @@ impl Lookup<'_> {
         if self.tree.rules.compress != Compress::Auto {
             return Err(NotCompressed::SidecarsOnly);
         }
-        if !plain.is_compressible() {
+        if !plain.is_compressible {
             return Err(NotCompressed::MediaType);
         }
         compress::check_len(plain.len, identity_rejected)

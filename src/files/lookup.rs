@@ -130,6 +130,9 @@ impl<'a> Lookup<'a> {
             {
                 return Ok(LookupResult::Representation(cached));
             }
+            CacheState::Watched(None) | CacheState::Fresh(None) => {
+                return Err(OpenError::NotFound.into());
+            }
             CacheState::Watched(cached) | CacheState::Fresh(cached) | CacheState::Stale(cached) => {
                 cached
             }
@@ -138,10 +141,16 @@ impl<'a> Lookup<'a> {
         // A file that changes while it is read is read again, a few times.
         const ATTEMPTS: usize = 4;
         for _ in 0..ATTEMPTS {
-            let (opened, name) = match resolve()? {
-                Resolved::File(opened, name) => (opened, name),
-                Resolved::MissingSlash => return Ok(LookupResult::MissingSlash),
-                Resolved::NoIndex => return Ok(LookupResult::NoIndex),
+            let (opened, name) = match resolve() {
+                Ok(Resolved::File(opened, name)) => (opened, name),
+                Ok(Resolved::MissingSlash) => return Ok(LookupResult::MissingSlash),
+                Ok(Resolved::NoIndex) => return Ok(LookupResult::NoIndex),
+                Err(error) => {
+                    if let OpenError::NotFound = error {
+                        cache.put_absent(key, now);
+                    }
+                    return Err(error.into());
+                }
             };
             if let Some(stale) = &stale
                 && stale.is_of(opened.metadata.id)

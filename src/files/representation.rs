@@ -38,6 +38,10 @@ pub(super) struct Representation {
     pub(super) modified: SystemTime,
     pub(super) len: u64,
     pub(super) media_type: HeaderValue,
+    /// Whether compression makes it clearly smaller.
+    pub(super) is_compressible: bool,
+    /// Whether there may be another content coding of it: it has none itself.
+    pub(super) may_be_coded: bool,
     pub(super) validators: Validators,
     /// The fields of a 200 (OK).
     pub(super) ok_fields: Arc<PreparedFields>,
@@ -130,6 +134,8 @@ impl Representation {
             name: builder.name.to_vec(),
             modified: metadata.modified,
             len,
+            is_compressible: media_type::compresses(&media_type),
+            may_be_coded: media_type::may_be_coded(&media_type) && !is_gzipped_svg(builder.name),
             media_type,
             validators,
             not_modified_fields: not_modified_fields(&fields),
@@ -147,16 +153,6 @@ impl Representation {
             Content::Memory(_) => true,
             Content::File(file, _) => root::is_unchanged(file, self.file_id),
         }
-    }
-
-    /// True if compression makes it clearly smaller.
-    pub(super) fn is_compressible(&self) -> bool {
-        media_type::compresses(&self.media_type)
-    }
-
-    /// True if there may be another content coding of it: it has none itself.
-    pub(super) fn may_be_coded(&self) -> bool {
-        media_type::may_be_coded(&self.media_type) && !is_gzipped_svg(&self.name)
     }
 
     /// True if its modification time identifies its content.
@@ -228,6 +224,8 @@ impl Representation {
             modified: self.modified,
             len: content.len() as u64,
             media_type: self.media_type.clone(),
+            is_compressible: self.is_compressible,
+            may_be_coded: self.may_be_coded,
             not_modified_fields: not_modified_fields(&fields),
             ok_fields: PreparedFields::new(fields),
             validators,

@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use ::http::StatusCode;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
-use ::http::{HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 
 use super::representation::Representation;
@@ -26,15 +26,9 @@ pub(super) fn whole(representation: &Representation) -> Response {
 
 /// Returns 206 (Partial Content) with one range.
 pub(super) fn part(representation: &Representation, range: ByteRange) -> Response {
-    let field = HeaderValue::try_from(range.content_range(representation.len));
-    let response = match field {
-        Ok(value) => {
-            let status = StatusCode::PARTIAL_CONTENT;
-            Response::extended(status, &representation.ok_fields, (CONTENT_RANGE, value))
-        }
-        Err(_) => return Response::fault("response: invalid Content-Range"),
-    };
-    response.with_body(representation.body(range))
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields)
+        .with_header(CONTENT_RANGE, range.content_range(representation.len))
+        .with_body(representation.body(range))
 }
 
 /// Returns 206 (Partial Content) as `multipart/byteranges`. Content in memory is copied into one

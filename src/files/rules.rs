@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::OnceLock;
 
 use ::http::header::{CACHE_CONTROL, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use ::http::{HeaderMap, StatusCode};
@@ -12,8 +13,9 @@ use super::media_type::MediaTypes;
 use super::root::{OpenedFile, OpenedPath, opened};
 use crate::error::Error;
 use crate::explain_log::{Escaped, explain};
-use crate::http::response::FieldLine;
-use crate::http::{Request, Response, cors, target};
+use crate::http::negotiation::ResponseFormat;
+use crate::http::response::{FieldLine, PreparedResponse};
+use crate::http::{Request, Response, cors, error_page, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex,
     RedirectRule, Site,
@@ -36,6 +38,7 @@ pub(super) struct Rules {
     pub(super) cors: Option<HeaderValue>,
     pub(super) media_types: MediaTypes,
     pub(super) error_pages: BTreeMap<ErrorStatus, FileName>,
+    built_in_pages: BuiltInPages,
     redirects: Vec<RedirectRule>,
     redirect_index: PatternIndex,
     headers: Vec<HeaderRule>,
@@ -54,6 +57,34 @@ pub(super) enum CleanUrls {
 pub(super) enum DotFiles {
     Served,
     Hidden,
+}
+
+/// The built-in pages of the errors that files have, each rendered when it is first sent.
+#[derive(Debug, Default)]
+struct BuiltInPages([[OnceLock<PreparedResponse>; 3]; FILE_ERRORS.len()]);
+
+const FILE_ERRORS: [StatusCode; 5] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::FORBIDDEN,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::RANGE_NOT_SATISFIABLE,
+    StatusCode::INTERNAL_SERVER_ERROR,
+];
+
+impl BuiltInPages {
+    fn response(
+        &self,
+        status: StatusCode,
+        format: ResponseFormat,
+        render: impl FnOnce() -> Response,
+    ) -> Response {
+        match FILE_ERRORS.iter().position(|error| *error == status) {
+            Some(at) => self.0[at][format as usize]
+                .get_or_init(|| PreparedResponse::new(render()))
+                .response(),
+            None => render(),
+        }
+    }
 }
 
 /// What a route serves.
@@ -111,6 +142,7 @@ impl Rules {
             cors: site.cors.as_ref().and_then(origin),
             media_types: MediaTypes::new(site),
             error_pages: site.error_pages.clone(),
+            built_in_pages: BuiltInPages::default(),
             redirects: site.redirects.clone(),
             redirect_index: PatternIndex::new(site.redirects.iter().map(|rule| &rule.from)),
             headers: site.headers.clone(),
@@ -219,6 +251,16 @@ impl Rules {
         let pages = self.error_pages.iter().map(page);
         let spa = self.spa.iter().map(|name| ("spa".to_owned(), &name[..]));
         routes.chain(pages).chain(spa)
+    }
+
+    /// Returns the response with the built-in page of an error.
+    pub(super) fn built_in_page(&self, status: StatusCode, format: ResponseFormat) -> Response {
+        let render = || {
+            let mut response = error_page::page(status, format);
+            self.add_security_headers(response.headers_mut());
+            response
+        };
+        self.built_in_pages.response(status, format, render)
     }
 
     pub(super) fn error_page(&self, status: StatusCode) -> Option<&[u8]> {

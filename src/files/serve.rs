@@ -277,17 +277,19 @@ impl Lookup<'_> {
 
     /// Returns the site's page for a status, or the built-in one.
     fn error(&self, status: StatusCode) -> Result<Response, Postponed> {
-        let form = negotiation::response_format(self.request.fields());
-        let mut response = match self.error_page(status)? {
-            Some(page) if form != ResponseFormat::Json => Response::new(status)
-                .with_header(CONTENT_TYPE, page.media_type.clone())
-                .with_header(VARY, "Accept")
-                .with_body(page.body(page.full_range())),
-            _ => error_page::page(status, form),
-        };
+        let format = negotiation::response_format(self.request.fields());
         let rules = &self.tree.rules;
-        rules.add_security_headers(response.headers_mut());
-        Ok(response)
+        match self.error_page(status)? {
+            Some(page) if format != ResponseFormat::Json => {
+                let mut response = Response::new(status)
+                    .with_header(CONTENT_TYPE, page.media_type.clone())
+                    .with_header(VARY, "Accept")
+                    .with_body(page.body(page.full_range()));
+                rules.add_security_headers(response.headers_mut());
+                Ok(response)
+            }
+            _ => Ok(rules.built_in_page(status, format)),
+        }
     }
 
     fn error_page(&self, status: StatusCode) -> Result<Option<Arc<Representation>>, Postponed> {

@@ -216,6 +216,10 @@ impl Router {
     /// Returns the route for a path and the values of its parameters. Parameters are text. A path that
     /// is not UTF-8 can still match a nested handler, if its prefix is UTF-8.
     fn route_at(&self, path: &[u8]) -> Option<(&RouteEntry, Params)> {
+        // A server of files alone has a router without routes.
+        if self.routes.is_empty() {
+            return None;
+        }
         let text = String::from_utf8_lossy(path);
         let found = self.paths.at(&text).ok()?;
         let route = &self.routes[*found.value];

@@ -19,14 +19,57 @@ pub(crate) struct FieldSpan {
 pub struct Fields<'a> {
     bytes: Cow<'a, [u8]>,
     spans: Cow<'a, [FieldSpan]>,
+    names: NameFilter,
+}
+
+/// A set of field names: a Bloom filter with one hash function. Most names that a server looks up are
+/// not in a request, and the filter rules them out without a comparison with each field.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NameFilter(u64);
+
+impl NameFilter {
+    fn insert(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    #[inline]
+    fn may_contain(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// Returns the bit of a name in any case. The factors are such that no name that is looked up for
+    /// files has the bit of another field that browsers send. Inlined, so that the bit of a literal is a
+    /// constant.
+    #[inline]
+    fn bit(name: &[u8]) -> u64 {
+        let (Some(first), Some(last)) = (name.first(), name.last()) else {
+            return 1;
+        };
+        let lower = |byte: &u8| usize::from(byte | 0x20);
+        1 << ((name.len() + 9 * lower(first) + 2 * lower(last)) % 64)
+    }
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8], spans: &'a [FieldSpan]) -> Self {
+        let mut names = NameFilter::default();
+        for span in spans {
+            names.insert(slice(bytes, &span.name));
+        }
+        Self::with_names(bytes, spans, names)
+    }
+
+    /// Creates the fields whose names are known to be `names`.
+    pub(crate) fn with_names(bytes: &'a [u8], spans: &'a [FieldSpan], names: NameFilter) -> Self {
         Self {
             bytes: Cow::Borrowed(bytes),
             spans: Cow::Borrowed(spans),
+            names,
         }
+    }
+
+    pub(crate) fn names(&self) -> NameFilter {
+        self.names
     }
 
     /// Returns an iterator over all field lines as name and value. Values have no leading or trailing
@@ -39,23 +82,32 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns an iterator over the values of all field lines of that name.
+    #[inline]
     pub fn all<'s>(&'s self, name: &str) -> impl DoubleEndedIterator<Item = &'s [u8]> {
-        self.spans
+        let name = name.as_bytes();
+        let spans = if self.names.may_contain(name) {
+            &self.spans[..]
+        } else {
+            &[]
+        };
+        spans
             .iter()
-            .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name.as_bytes()))
+            .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name))
             .map(|span| self.slice(&span.value))
     }
 
     /// Returns the value of the first field line of that name.
+    #[inline]
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.all(name).next()
     }
 
     fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
+        slice(&self.bytes, range)
     }
 
     pub(super) fn push(&mut self, name: &str, value: &[u8]) {
+        self.names.insert(name.as_bytes());
         let bytes = self.bytes.to_mut();
         let mut append = |text: &[u8]| {
             let start = bytes.len() as u32;
@@ -73,12 +125,17 @@ impl<'a> Fields<'a> {
         Fields {
             bytes: Cow::Owned(self.bytes.into_owned()),
             spans: Cow::Owned(self.spans.into_owned()),
+            names: self.names,
         }
     }
 
     pub(super) fn reborrow(&self) -> Fields<'_> {
-        Fields::new(&self.bytes, &self.spans)
+        Fields::with_names(&self.bytes, &self.spans, self.names)
     }
+}
+
+fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    &bytes[range.start as usize..range.end as usize]
 }
 
 /// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.

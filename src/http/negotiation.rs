@@ -84,15 +84,19 @@ impl AcceptEncoding {
         }
     }
 
-    /// Returns the best of the available codings: by the client's weights, then by the server's
-    /// order. `None` if the client accepts none of them; RFC 9110 §12.5.3 leaves it to the caller
-    /// whether to send identity anyway.
-    pub(crate) fn preferred(self, available: &[Coding]) -> Option<Coding> {
-        available
-            .iter()
-            .copied()
-            .filter(|coding| self.weight(*coding) > 0)
-            .max_by_key(|coding| (self.weight(*coding), Reverse(*coding)))
+    /// Returns the codings that the client accepts, the best first: by the client's weights, then by
+    /// the server's order.
+    pub(crate) fn ranked(self) -> impl Iterator<Item = Coding> {
+        let mut codings = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Identity];
+        codings.sort_by_key(|coding| Reverse(self.weight(*coding)));
+        let is_accepted = move |coding: &Coding| self.weight(*coding) > 0;
+        codings.into_iter().take_while(is_accepted)
+    }
+
+    /// Returns true if the client does not accept content without a coding. RFC 9110 §12.5.3 leaves it
+    /// to the server whether to send that anyway.
+    pub(crate) fn rejects_identity(self) -> bool {
+        self.identity == 0
     }
 
     fn weight(self, coding: Coding) -> Weight {

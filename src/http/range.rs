@@ -17,7 +17,9 @@ impl ByteRange {
 
     /// Returns the Content-Range value for this range of `length` bytes (RFC 9110 §14.4).
     pub(crate) fn content_range(self, length: u64) -> String {
-        format!("bytes {}-{}/{length}", self.start, self.end - 1)
+        let [mut first, mut last, mut of] = std::array::from_fn(|_| itoa::Buffer::new());
+        let (first, last) = (first.format(self.start), last.format(self.end - 1));
+        ["bytes ", first, "-", last, "/", of.format(length)].concat()
     }
 
     /// Returns whether the ranges overlap, adjoin, or are so close that a second part would cost more

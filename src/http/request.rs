@@ -285,9 +285,9 @@ impl<'a> Request<'a> {
             Some((_, rest)) => rest.split(['/', '?']).next().unwrap_or_default(),
             None => self.header("host")?,
         };
-        let end = match authority.rfind(':') {
+        let end = match memchr::memrchr2(b':', b']', authority.as_bytes()) {
             // A colon inside brackets belongs to the IPv6 address.
-            Some(colon) if !authority[colon..].contains(']') => colon,
+            Some(at) if authority.as_bytes()[at] == b':' => at,
             _ => authority.len(),
         };
         Some(authority[..end].trim_end_matches('.'))

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use ::http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -37,7 +37,7 @@ enum ResponseFields {
     Extended(Box<ExtendedFields>),
 }
 
-/// Shared fields and one more that only this response has.
+/// Shared fields and one more that only this response has, which is no field of the connection.
 #[derive(Debug)]
 struct ExtendedFields {
     prepared: Arc<PreparedFields>,
@@ -53,6 +53,34 @@ pub(crate) struct PreparedFields {
     wire: Vec<u8>,
     /// The encoding for HTTP/2, made on first use.
     block: OnceLock<Box<[u8]>>,
+    has_server: bool,
+    asks_to_close: bool,
+}
+
+/// A response with content in memory that is rendered once and sent many times.
+#[derive(Debug)]
+pub(crate) struct PreparedResponse {
+    status: StatusCode,
+    fields: Arc<PreparedFields>,
+    content: Bytes,
+}
+
+impl PreparedResponse {
+    /// Prepares a response. Content that is not in memory is dropped.
+    pub(crate) fn new(mut response: Response) -> Self {
+        Self {
+            status: response.status,
+            fields: PreparedFields::new(std::mem::take(response.headers_mut())),
+            content: match response.body {
+                Body::Bytes(content) => content,
+                Body::Empty | Body::File(_) | Body::Stream(_) => Bytes::new(),
+            },
+        }
+    }
+
+    pub(crate) fn response(&self) -> Response {
+        Response::prepared(self.status, &self.fields).with_body(Body::Bytes(self.content.clone()))
+    }
 }
 
 /// Appends the encoding of one field, name and value, for HTTP/2.
@@ -63,6 +91,8 @@ impl PreparedFields {
         let mut wire = Vec::new();
         render(&fields, &mut wire);
         Arc::new(Self {
+            has_server: fields.contains_key(SERVER),
+            asks_to_close: asks_to_close(&fields),
             fields,
             wire,
             block: OnceLock::new(),
@@ -89,6 +119,24 @@ impl ResponseFields {
                 fields.insert(name, value);
                 fields
             }),
+        }
+    }
+
+    /// Sets a field. Shared fields stay shared if they have none of that name, and it is to be sent.
+    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        match self {
+            Self::Prepared(prepared)
+                if !prepared.fields.contains_key(&name) && !is_connection_field(&name) =>
+            {
+                *self = Self::Extended(Box::new(ExtendedFields {
+                    prepared: Arc::clone(prepared),
+                    more: (name, value),
+                    map: OnceLock::new(),
+                }));
+            }
+            _ => {
+                self.map_mut().insert(name, value);
+            }
         }
     }
 
@@ -182,28 +230,6 @@ impl Response {
         }
     }
 
-    /// Creates a response with shared, rendered fields and one of its own.
-    pub(crate) fn extended(
-        status: StatusCode,
-        fields: &Arc<PreparedFields>,
-        more: (HeaderName, HeaderValue),
-    ) -> Self {
-        if fields.fields.contains_key(&more.0) {
-            return Self::prepared(status, fields).with_header(more.0, more.1);
-        }
-        let extended = ExtendedFields {
-            prepared: Arc::clone(fields),
-            more,
-            map: OnceLock::new(),
-        };
-        Self {
-            status,
-            fields: ResponseFields::Extended(Box::new(extended)),
-            body: Body::Empty,
-            user: None,
-        }
-    }
-
     /// Creates a 200 response of type `text/plain; charset=utf-8`.
     pub fn text(text: impl Into<String>) -> Self {
         Self::with_media_type("text/plain; charset=utf-8", text.into())
@@ -269,7 +295,7 @@ impl Response {
     {
         match (name.try_into(), value.try_into()) {
             (Ok(name), Ok(value)) => {
-                self.fields.map_mut().insert(name, value);
+                self.fields.insert(name, value);
                 self
             }
             _ => Self::fault("response: invalid header field name or value"),
@@ -351,6 +377,26 @@ impl Response {
         }
     }
 
+    /// Returns true if the response has a Server field of its own.
+    pub(crate) fn has_server(&self) -> bool {
+        match &self.fields {
+            ResponseFields::Own(fields) => fields.contains_key(SERVER),
+            ResponseFields::Prepared(prepared) => prepared.has_server,
+            ResponseFields::Extended(extended) => {
+                extended.prepared.has_server || extended.more.0 == SERVER
+            }
+        }
+    }
+
+    /// Returns true if the response asks for the end of the connection.
+    pub(crate) fn asks_to_close(&self) -> bool {
+        match &self.fields {
+            ResponseFields::Own(fields) => asks_to_close(fields),
+            ResponseFields::Prepared(prepared) => prepared.asks_to_close,
+            ResponseFields::Extended(extended) => extended.prepared.asks_to_close,
+        }
+    }
+
     /// Returns the header fields as lines, as they are sent. Fields of connection and framing, which
     /// the connection writes, are omitted.
     pub fn field_lines(&self) -> impl Iterator<Item = String> {
@@ -387,11 +433,10 @@ impl Response {
 
     /// Drops the content of a response whose status permits none: 204, 205 and 304 (RFC 9110 §15.3.5,
     /// §15.3.6, §15.4.5). The client would take it for the start of the next response.
-    pub(crate) fn without_forbidden_content(mut self) -> Self {
+    pub(crate) fn drop_forbidden_content(&mut self) {
         if !permits_content(self.status) {
             self.body = Body::Empty;
         }
-        self
     }
 
     /// Takes the body out of the response.
@@ -409,6 +454,11 @@ impl From<StatusCode> for Response {
             Self::new(status)
         }
     }
+}
+
+fn asks_to_close(fields: &HeaderMap) -> bool {
+    let value = fields.get(CONNECTION);
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 fn permits_content(status: StatusCode) -> bool {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use ::http::{Method, Version};
 
+use crate::http::fields::NameFilter;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{FieldSpan, Fields, Request};
 
@@ -19,6 +20,8 @@ pub(crate) struct RequestHead {
     pub(crate) target: Range<u32>,
     pub(crate) path: Path,
     pub(crate) spans: Vec<FieldSpan>,
+    /// The names of the fields.
+    pub(crate) names: NameFilter,
 }
 
 /// The decoded path; nearly always it is part of the head as it is.
@@ -49,7 +52,7 @@ impl Default for Path {
 impl RequestHead {
     /// The header fields; `bytes` are those the head was parsed from.
     pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
-        Fields::new(bytes, &self.spans)
+        Fields::with_names(bytes, &self.spans, self.names)
     }
 
     /// The request with this head; `bytes` are those it was parsed from.

@@ -236,6 +236,7 @@ impl<'a> UploadRequest<'a> {
         let folder = self.folder_of(name)?;
         let fields = self.lookup.request.fields();
         let saved = self.destination(&folder, name, fields).store(content)?;
+        self.lookup.snapshot.cache.forget_absent();
         folder.sync()?;
         Ok(match saved {
             SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
@@ -288,6 +289,7 @@ impl<'a> UploadRequest<'a> {
             }
         }
         if !report.stored.is_empty() {
+            self.lookup.snapshot.cache.forget_absent();
             folder.sync()?;
         }
         report.response(self.lookup.request)

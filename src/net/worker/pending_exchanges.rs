@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use mio::Token;
 
 use crate::client_key::ClientKey;
@@ -14,15 +15,29 @@ use crate::sync::CancelFlag;
 
 /// By connection. One of HTTP/2 has several at once.
 #[derive(Debug, Default)]
-pub(crate) struct PendingExchanges(HashMap<Token, Vec<PendingExchange>>);
+pub(crate) struct PendingExchanges(HashMap<Token, Vec<PendingExchange>, RandomState>);
 
-/// An exchange that other threads work for, or have worked for.
+/// An exchange that other threads may work for, or have worked for.
 #[derive(Clone, Debug)]
 pub(super) struct PendingExchange {
     id: ExchangeId,
     /// The client that sent the request, for fair queues.
     pub(super) client: Option<ClientKey>,
-    pub(super) cancelled: CancelFlag,
+    /// Made when the work begins: most files are in the page cache and need none.
+    cancelled: Option<CancelFlag>,
+}
+
+impl PendingExchange {
+    /// Returns the flag of the exchange.
+    pub(super) fn cancelled(&mut self) -> &CancelFlag {
+        self.cancelled.get_or_insert_default()
+    }
+
+    fn cancel(&self) {
+        if let Some(flag) = &self.cancelled {
+            flag.cancel();
+        }
+    }
 }
 
 impl PendingExchanges {
@@ -39,7 +54,7 @@ impl PendingExchanges {
             exchanges.push(PendingExchange {
                 id,
                 client: None,
-                cancelled: CancelFlag::default(),
+                cancelled: None,
             });
             exchanges.len() - 1
         });
@@ -48,10 +63,10 @@ impl PendingExchanges {
 
     /// Cancels the work for one exchange, whose result is still reported.
     pub(super) fn cancel(&mut self, connection: Token, id: ExchangeId) {
-        let exchanges = self.0.get(&connection);
+        let exchanges = self.0.get_mut(&connection);
         let mut exchanges = exchanges.into_iter().flatten();
         if let Some(exchange) = exchanges.find(|exchange| exchange.id == id) {
-            exchange.cancelled.cancel();
+            exchange.cancelled().cancel();
         }
     }
 
@@ -63,7 +78,7 @@ impl PendingExchanges {
         exchanges.retain(|exchange| {
             let keeps = is_open(exchange.id);
             if !keeps {
-                exchange.cancelled.cancel();
+                exchange.cancel();
             }
             keeps
         });
@@ -81,7 +96,7 @@ mod tests {
     fn work_is_cancelled_by_exchange() {
         let mut pending = PendingExchanges::default();
         let [first, second] = [Token(1), Token(2)];
-        let mut flag = |connection, id| pending.get(connection, ExchangeId(id)).cancelled.clone();
+        let mut flag = |connection, id| pending.get(connection, ExchangeId(id)).cancelled().clone();
         let flags = [flag(first, 1), flag(first, 3), flag(second, 1)];
         let again = flag(first, 1);
         let cancelled = || flags.each_ref().map(CancelFlag::is_cancelled);

@@ -45,7 +45,7 @@ impl WorkerServices<'_> {
             connection: self.token,
             exchange,
             client: pending.client,
-            cancelled: pending.cancelled.clone(),
+            cancelled: pending.cancelled().clone(),
         }
     }
 

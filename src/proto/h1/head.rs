@@ -73,6 +73,7 @@ pub(crate) fn parse(
         persistence: framing::persistence(version, &fields),
         expect: Expect::of(version, &fields),
     };
+    head.names = fields.names();
     head.len = bytes.len();
     head.target = span_of(target.as_bytes(), bytes);
     head.path = Path::new(parsed_target.path, bytes);

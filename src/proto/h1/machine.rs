@@ -11,7 +11,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use ::http::header::CONNECTION;
 use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 
@@ -549,14 +548,12 @@ impl Machine {
     }
 
     /// Queues the response that ends an exchange, and decides what the connection does next.
-    fn respond(&mut self, exchange: Exchange, response: Response, cx: &mut Context) {
-        // The client would go on waiting for the final response.
-        let response = if response.status().is_informational() {
-            Response::fault("handler returned an interim (1xx) status")
-        } else {
-            response
-        };
-        let response = response.without_forbidden_content();
+    fn respond(&mut self, exchange: Exchange, mut response: Response, cx: &mut Context) {
+        if response.status().is_informational() {
+            // The client would go on waiting for the final response.
+            response = Response::fault("handler returned an interim (1xx) status");
+        }
+        response.drop_forbidden_content();
         debug_assert!(
             self.inbox.bytes().len() >= exchange.head_len,
             "the head is consumed before its response"
@@ -580,7 +577,7 @@ impl Machine {
             && further_requests != Some(0)
             && cx.drain_state == DrainState::Running
             && framing != BodyFraming::UntilClose
-            && !asks_to_close(&response);
+            && !response.asks_to_close();
         let is_small = length.is_some_and(|length| length <= SMALL_BODY_BYTES as u64);
         let persistence = if persists {
             self.state = ConnectionState::Idle;
@@ -892,9 +889,4 @@ fn begins_http2(bytes: &[u8]) -> bool {
     const METHOD_BYTES: usize = b"PRI ".len();
     let len = bytes.len().min(HTTP2_PREFACE.len());
     len >= METHOD_BYTES && bytes[..len] == HTTP2_PREFACE[..len]
-}
-
-fn asks_to_close(response: &Response) -> bool {
-    let value = response.field(&CONNECTION);
-    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

@@ -1,8 +1,6 @@
 //! Response heads on the wire (RFC 9112 §4, §5): the fields of the handler, and those of the
 //! connection.
 
-use ::http::header::SERVER;
-
 use super::framing::{BodyFraming, Persistence};
 use crate::http::Response;
 
@@ -29,7 +27,7 @@ pub(crate) fn encode_head(
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    if response.field(&SERVER).is_none() {
+    if !response.has_server() {
         out.extend_from_slice(b"\r\nServer: tws");
     }
     out.extend_from_slice(b"\r\nDate: ");
@@ -70,7 +68,7 @@ mod tests {
     use super::*;
     use ::http::StatusCode;
     use ::http::header::{
-        CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING,
+        CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, SERVER, TRANSFER_ENCODING,
     };
 
     use crate::http::response::PreparedFields;
@@ -125,5 +123,31 @@ mod tests {
         }
         let response = response.with_header("Keep-Alive", "bogus");
         assert!(!encode(&response, Persistence::KeepAlive, None).contains("bogus"));
+        let shared = PreparedFields::new(response.headers().clone());
+        let shared = Response::prepared(StatusCode::OK, &shared);
+        let bare = PreparedFields::new(Default::default());
+        let bare = Response::prepared(StatusCode::OK, &bare).with_header(CONNECTION, "bogus");
+        for response in [shared, bare] {
+            assert!(!encode(&response, Persistence::KeepAlive, None).contains("bogus"));
+        }
+    }
+
+    #[test]
+    fn shared_fields_are_extended_by_one_and_replaced_by_more() {
+        let shared = Response::new(StatusCode::OK).with_header(ETAG, "\"x\"");
+        let shared = PreparedFields::new(shared.headers().clone());
+        let prepared = || Response::prepared(StatusCode::OK, &shared);
+        let one = prepared().with_header(LAST_MODIFIED, "<then>");
+        let own = Response::new(StatusCode::OK)
+            .with_header(ETAG, "\"x\"")
+            .with_header(LAST_MODIFIED, "<then>");
+        let encode = |response: &Response| encode(response, Persistence::KeepAlive, None);
+        assert_eq!(encode(&one), encode(&own));
+        assert_eq!(one.headers(), own.headers());
+        let two = one.with_header(SERVER, "other");
+        assert_eq!(encode(&two).matches("Server:").count(), 1);
+        let server = prepared().with_header(SERVER, "other");
+        assert_eq!(encode(&server).matches("Server:").count(), 1);
+        assert!(prepared().closing().asks_to_close());
     }
 }

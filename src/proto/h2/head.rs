@@ -99,6 +99,7 @@ pub(crate) fn parse(
     set_host(bytes, spans, pseudo.authority)?;
     join_cookies(bytes, spans);
     head.spans = std::mem::take(spans);
+    head.names = Fields::new(bytes, &head.spans).names();
 
     let target = std::str::from_utf8(slice(bytes, &head.target))
         .map_err(|_| HeadError::Malformed("target is not UTF-8"))?;

@@ -1,11 +1,9 @@
 //! Response heads (RFC 9113 §8.3.2): the fields of the handler and those of the connection as one field
 //! block. Fields that many responses share are encoded once.
 
-use ::http::StatusCode;
-use ::http::header::SERVER;
-
 use super::hpack::{encode_field, encode_size_update_to_zero, encode_status};
 use crate::http::Response;
+use ::http::StatusCode;
 
 /// What the encoding of a field block depends on: whether it is the first of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub(crate) fn encode_head(
 ) {
     begin(out, state);
     encode_status(response.status(), out);
-    if response.field(&SERVER).is_none() {
+    if !response.has_server() {
         encode_field(b"server", b"tws", out);
     }
     encode_field(b"date", date, out);

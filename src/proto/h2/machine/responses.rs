@@ -63,14 +63,12 @@ impl Machine {
     }
 
     /// Stages the head of a response, and queues its body.
-    pub(super) fn respond(&mut self, id: u32, response: Response, cx: &mut Context) {
-        // The client would go on waiting for the final response.
-        let response = if response.status().is_informational() {
-            Response::fault("handler returned an interim (1xx) status")
-        } else {
-            response
-        };
-        let mut response = response.without_forbidden_content();
+    pub(super) fn respond(&mut self, id: u32, mut response: Response, cx: &mut Context) {
+        if response.status().is_informational() {
+            // The client would go on waiting for the final response.
+            response = Response::fault("handler returned an interim (1xx) status");
+        }
+        response.drop_forbidden_content();
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
