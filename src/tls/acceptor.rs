@@ -116,9 +116,8 @@ impl ServedCertificate {
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::ring;
-
     use super::*;
+    use crate::tls::provider::provider;
 
     fn served(served: usize) -> ServedCertificate {
         let certificate = |names: &[&str]| {
@@ -158,7 +157,7 @@ mod tests {
     /// authenticated encryption. Its mandatory suite must be there.
     #[test]
     fn no_suite_is_forbidden_for_http2() {
-        let provider = ring::default_provider();
+        let provider = provider();
         let names = provider.cipher_suites.iter().map(|suite| {
             let name = suite.suite().as_str();
             name.map_or_else(|| format!("{suite:?}"), str::to_owned)

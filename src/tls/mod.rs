@@ -2,14 +2,18 @@
 //! §3), and replaced while the server runs.
 //!
 //! Protocol versions and cipher suites are rustls's defaults: TLS 1.2 and 1.3, with forward secrecy and
-//! authenticated encryption only. Sessions are resumed with tickets (RFC 8446 §4.6.1, RFC 5077), whose
-//! keys exist in this process only and are rotated every six hours. HTTP/2 is negotiated in the
-//! handshake (ALPN, RFC 7301). The transport is in `net`.
+//! authenticated encryption only. The cryptography is ring's, except for the key-exchange group
+//! X25519MLKEM768, which comes before ring's groups: ML-KEM is that of `libcrux-ml-kem`. The alternative
+//! aws-lc-rs has the group, but encrypts more slowly. Sessions are resumed with tickets (RFC 8446
+//! §4.6.1, RFC 5077), whose keys exist in this process only and are rotated every six hours. HTTP/2 is
+//! negotiated in the handshake (ALPN, RFC 7301). The transport is in `net`.
 
 mod acceptor;
 mod certificate;
+mod hybrid_group;
 mod key_pair;
 mod pem;
+mod provider;
 mod resolver;
 
 use std::sync::Arc;
@@ -92,7 +96,7 @@ impl Tls {
         let certificates = Arc::new(certificates);
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificates>::clone(&certificates);
         // Set explicitly, so that a process-wide provider of another crate has no effect.
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider::provider()))
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .with_no_client_auth()
@@ -197,3 +201,6 @@ fn open(pairs: Vec<KeyPair>) -> Result<(LoadedFiles, Arc<[ServerCertificate]>), 
 fn read(pairs: &[KeyPair]) -> Result<Arc<[ServerCertificate]>, Error> {
     pairs.iter().map(ServerCertificate::read).collect()
 }
+
+#[cfg(test)]
+mod tests;
