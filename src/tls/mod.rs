@@ -5,8 +5,9 @@
 //! authenticated encryption only. The cryptography is ring's, except for the key-exchange group
 //! X25519MLKEM768, which comes before ring's groups: ML-KEM is that of `libcrux-ml-kem`. The alternative
 //! aws-lc-rs has the group, but encrypts more slowly. Sessions are resumed with tickets (RFC 8446
-//! §4.6.1, RFC 5077), whose keys exist in this process only and are rotated every six hours. HTTP/2 is
-//! negotiated in the handshake (ALPN, RFC 7301). The transport is in `net`.
+//! §4.6.1, RFC 5077), whose keys are replaced every six hours and are handed over to the process that
+//! replaces this one. HTTP/2 is negotiated in the handshake (ALPN, RFC 7301). The transport is in
+//! `net`.
 
 mod acceptor;
 mod certificate;
@@ -15,11 +16,12 @@ mod key_pair;
 mod pem;
 mod provider;
 mod resolver;
+mod tickets;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ServerConfig;
-use rustls::crypto::ring;
 use rustls::server::ResolvesServerCert;
 
 use crate::config::Http2;
@@ -27,11 +29,13 @@ use crate::error::Error;
 use crate::sync::{Mutex, RwLock};
 use certificate::{FileStamps, ServerCertificate};
 use resolver::{Certificates, LoadedFiles};
+use tickets::Ticketer;
 
 pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
 pub use key_pair::KeyPair;
+pub use tickets::TicketKeys;
 
-/// The TLS configuration of a server. Clones share the certificates.
+/// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.
 ///
 /// ```no_run
 /// use tws::{Config, KeyPair, Server, StaticFiles, Tls};
@@ -48,6 +52,7 @@ pub use key_pair::KeyPair;
 #[derive(Clone, Debug)]
 pub struct Tls {
     certificates: Arc<Certificates>,
+    ticketer: Arc<Ticketer>,
     config: Arc<ServerConfig>,
 }
 
@@ -101,9 +106,12 @@ impl Tls {
             .map_err(failed)?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
-        config.ticketer = ring::Ticketer::new().map_err(failed)?;
+        let ticketer = Ticketer::new().map_err(|error| failed(error.into()))?;
+        let ticketer = Arc::new(ticketer);
+        config.ticketer = Arc::<Ticketer>::clone(&ticketer);
         Ok(Self {
             certificates,
+            ticketer,
             config: Arc::new(config),
         })
     }
@@ -142,6 +150,23 @@ impl Tls {
         *self.certificates.loaded.lock() = loaded;
         self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
+    }
+
+    /// Returns the keys of session tickets, for a process that continues the sessions of this one; see
+    /// [`set_ticket_keys`](Self::set_ticket_keys).
+    pub fn ticket_keys(&self) -> TicketKeys {
+        self.ticketer.keys()
+    }
+
+    /// Replaces the keys of session tickets by those of another process, whose sessions can then be
+    /// resumed.
+    pub fn set_ticket_keys(&self, keys: TicketKeys) {
+        self.ticketer.replace(keys);
+    }
+
+    /// Replaces the key of session tickets if its time is over, also while no client connects.
+    pub(crate) fn rotate_ticket_keys(&self) {
+        self.ticketer.rotate_if_due(Instant::now());
     }
 
     /// As [`reload`](Self::reload), but files whose last read failed are not read again before they

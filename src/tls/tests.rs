@@ -209,3 +209,26 @@ fn http2_client_gets_one_ticket_and_others_two() {
         assert_eq!(client.tls13_tickets_received(), expected, "{offered:?}");
     }
 }
+
+/// Both for TLS 1.2 and 1.3; the acceptors of several servers share the keys.
+#[test]
+fn session_is_resumed_after_one_rotation_and_not_after_two() {
+    for version in [&TLS12, &TLS13] {
+        for (rotations, expected) in [
+            (0, HandshakeKind::Resumed),
+            (1, HandshakeKind::Resumed),
+            (2, HandshakeKind::Full),
+        ] {
+            let tls = tls();
+            let config = client(&tls, provider(), version, &[]);
+            handshake(&tls.acceptor(Http2::Tls), &config).expect("a handshake");
+            for _ in 0..rotations {
+                tls.ticketer.rotate_early();
+            }
+            let acceptor = tls.clone().acceptor(Http2::Off);
+            let (client, _) = handshake(&acceptor, &config).expect("a handshake");
+            let kind = client.handshake_kind();
+            assert_eq!(kind, Some(expected), "{version:?} {rotations}");
+        }
+    }
+}
