@@ -11,6 +11,7 @@
 
 mod acceptor;
 mod certificate;
+mod handshake_stats;
 mod hybrid_group;
 mod key_pair;
 mod pem;
@@ -32,6 +33,7 @@ use resolver::{Certificates, LoadedFiles};
 use tickets::Ticketer;
 
 pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
+pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
 pub use tickets::TicketKeys;
 

@@ -227,6 +227,10 @@ impl Handshaker {
         // Counted by the worker before it is uncounted here, so that the total never drops.
         worker.stats.count_connection();
         let pending = self.remove(key);
+        #[cfg(feature = "tls")]
+        if let HandshakeStage::TlsHandshake(session) = &pending.stage {
+            self.stats.handshakes.count(session);
+        }
         let connection = pending.into_connection(&self.policy);
         worker.mailbox.send(WorkerMessage::Connection(connection));
     }
