@@ -192,7 +192,7 @@
 //! | 5 | `files`, `net` | static files, listings and uploads; acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
 //! | 4 | `access_log`, `middleware` | log lines and their writer; handlers that wrap handlers |
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
-//! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates |
+//! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
 //! | 0 | `semaphore`, `sync` | a counting semaphore; a mutex without poisoning |
 //!
@@ -266,7 +266,7 @@ pub use middleware::{BasicAuth, Credentials};
 pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
-pub use tls::{KeyPair, Reloaded, Tls};
+pub use tls::{KeyPair, Reloaded, TicketKeys, Tls};
 
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

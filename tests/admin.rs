@@ -137,6 +137,8 @@ fn metrics_help_matches_golden_text() {
         "connections_accepted_total Connections accepted.",
         "connections_rejected_total Connections rejected with 503 by limit: all connections, or those of one client.",
         "connections_evicted_total Idle connections closed to make room for new ones.",
+        #[cfg(feature = "tls")]
+        "tls_handshakes_total TLS handshakes by kind (full, resumed, retried with another group) and key-exchange group.",
         "transfers Running transfers by direction and by what they wait for.",
         "http2_connections Open HTTP/2 connections.",
         "http2_streams Open streams on HTTP/2 connections.",

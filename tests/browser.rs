@@ -383,6 +383,22 @@ fn test_page_and_listing_form_upload_files() {
     assert_eq!(stored, b"c.txt");
 }
 
+/// The key exchange that browsers prefer.
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn browser_negotiates_hybrid_key_exchange() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("a.html"), "<p>hello").expect("write file");
+    let site = crate::tls_sessions::SecureSite::start(folder.path());
+    let browser = Browser::start();
+    browser.open(&format!("https://{}/a.html", site.process.address));
+    browser.wait_for("return document.body.innerText.includes('hello')");
+    assert!(site.handshakes("full", "X25519MLKEM768") > 0.0);
+    assert_eq!(site.handshakes("retried", "X25519MLKEM768"), 0.0);
+    assert_eq!(site.handshakes("full", "X25519"), 0.0);
+}
+
 /// Under this policy a browser sends `Origin: null` with a form of the server's own page, but also
 /// with one of another origin.
 #[test]

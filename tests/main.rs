@@ -48,6 +48,8 @@ mod static_files;
 mod system_calls;
 mod systemd;
 #[cfg(feature = "tls")]
+mod tls_sessions;
+#[cfg(feature = "tls")]
 mod tls_transport;
 #[cfg(feature = "tui")]
 mod tui;

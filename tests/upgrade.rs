@@ -19,7 +19,7 @@ use crate::support::{Client, Program, eventually, install};
 
 /// Returns a folder with a copy of the program that can be replaced, a folder to serve, and a
 /// command.
-fn replaceable() -> (TempDir, TempDir, Command) {
+pub(crate) fn replaceable() -> (TempDir, TempDir, Command) {
     let programs = tempfile::tempdir().expect("create temporary directory");
     let program = programs.path().join("tws");
     install(&program, Program::CopyOf(env!("CARGO_BIN_EXE_tws")));

@@ -83,6 +83,8 @@ pub(super) fn render(sources: &Sources) -> String {
     server(&mut out, sources);
     responses(&mut out, sources);
     connections(&mut out, sources, &report);
+    #[cfg(feature = "tls")]
+    tls(&mut out, sources);
     transfers(&mut out, &report);
     http2(&mut out, sources, &report);
     threads(&mut out, sources, &report);
@@ -172,6 +174,19 @@ fn connections(out: &mut MetricsWriter, sources: &Sources, report: &ServerReport
         "Idle connections closed to make room for new ones.",
         counts.evicted,
     );
+}
+
+#[cfg(feature = "tls")]
+fn tls(out: &mut MetricsWriter, sources: &Sources) {
+    let name = "tws_tls_handshakes_total";
+    out.family(
+        name,
+        MetricType::Counter,
+        "TLS handshakes by kind (full, resumed, retried with another group) and key-exchange group.",
+    );
+    for (kind, group, count) in sources.handle.tls_handshakes() {
+        out.sample(name, &[("kind", kind), ("group", group)], count);
+    }
 }
 
 fn transfers(out: &mut MetricsWriter, report: &ServerReport) {

@@ -136,6 +136,12 @@ impl ServerHandle {
         }
     }
 
+    /// Returns the number of TLS handshakes by kind and by key-exchange group.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_handshakes(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.shared.accept_stats.handshakes.counts()
+    }
+
     /// Returns the state of the server.
     pub fn state(&self) -> ServerState {
         self.shared.lifecycle.lock().state

@@ -112,7 +112,8 @@ impl Drop for PanicGuard {
 #[cfg(feature = "tls")]
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts a thread that reloads certificates whose files have changed. It ends when the returned
+/// Starts a thread that reloads certificates whose files have changed, and replaces the keys of session
+/// tickets in time. It ends when the returned
 /// sender is dropped.
 #[cfg(feature = "tls")]
 pub(super) fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
@@ -120,6 +121,7 @@ pub(super) fn watch_certificates(tls: Tls) -> Result<SyncSender<()>, Error> {
     let watch = move || {
         let wait = || stopped.recv_timeout(CERTIFICATE_CHECK_INTERVAL);
         while wait() == Err(RecvTimeoutError::Timeout) {
+            tls.rotate_ticket_keys();
             match tls.reload_if_changed() {
                 Ok(Reloaded::Unchanged) => {}
                 Ok(Reloaded::Changed) => {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::server::{AcceptedAlert, Acceptor, ClientHello};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::certificate::ServerCertificate;
@@ -13,10 +14,20 @@ use crate::config::Http2;
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
+/// The tickets that a client of HTTP/1.1 gets: it may open several connections at once, and uses each
+/// ticket once (RFC 8446 appendix C.4).
+const HTTP1_TICKETS: usize = 2;
+
+/// A client of HTTP/2 has a single connection.
+const HTTP2_TICKETS: usize = 1;
+
 /// Begins the TLS sessions of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsAcceptor {
-    config: Arc<ServerConfig>,
+    /// For clients that select HTTP/1.1 or no protocol.
+    http1: Arc<ServerConfig>,
+    /// For clients that select HTTP/2; `None` if it is off.
+    http2: Option<Arc<ServerConfig>>,
     certificates: Arc<Certificates>,
 }
 
@@ -33,22 +44,35 @@ impl TlsAcceptor {
         certificates: Arc<Certificates>,
         http2: Http2,
     ) -> Self {
-        let mut config = config.clone();
-        // In the order of preference. A client that selects no protocol speaks HTTP/1.1.
-        let protocols: &[&[u8]] = match http2 {
-            Http2::Off => &[HTTP1],
-            Http2::Tls | Http2::All => &[HTTP2, HTTP1],
+        let for_protocol = |protocol: &[u8], tickets| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            config.send_tls13_tickets = tickets;
+            Arc::new(config)
         };
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Self {
-            config: Arc::new(config),
+            http1: for_protocol(HTTP1, HTTP1_TICKETS),
+            http2: match http2 {
+                Http2::Off => None,
+                Http2::Tls | Http2::All => Some(for_protocol(HTTP2, HTTP2_TICKETS)),
+            },
             certificates,
         }
     }
 
-    /// Begins a session.
-    pub(crate) fn accept(&self) -> Result<ServerConnection, rustls::Error> {
-        ServerConnection::new(Arc::clone(&self.config))
+    /// Begins a session if the first message of the client has arrived; `None` before.
+    pub(crate) fn accept(
+        &self,
+        hello: &mut Acceptor,
+    ) -> Result<Option<ServerConnection>, (rustls::Error, AcceptedAlert)> {
+        let Some(accepted) = hello.accept()? else {
+            return Ok(None);
+        };
+        let config = match &self.http2 {
+            Some(config) if offers_http2(&accepted.client_hello()) => config,
+            _ => &self.http1,
+        };
+        accepted.into_connection(Arc::clone(config)).map(Some)
     }
 
     /// Returns the certificate of a session whose client has requested a name (SNI).
@@ -62,6 +86,12 @@ impl TlsAcceptor {
             served,
         })
     }
+}
+
+/// Returns true if the client offers HTTP/2, which then is selected.
+fn offers_http2(hello: &ClientHello<'_>) -> bool {
+    let mut offered = hello.alpn().into_iter().flatten();
+    offered.any(|protocol| protocol == HTTP2)
 }
 
 /// Returns true if the client has selected HTTP/2.
@@ -86,9 +116,8 @@ impl ServedCertificate {
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::ring;
-
     use super::*;
+    use crate::tls::provider::provider;
 
     fn served(served: usize) -> ServedCertificate {
         let certificate = |names: &[&str]| {
@@ -128,7 +157,7 @@ mod tests {
     /// authenticated encryption. Its mandatory suite must be there.
     #[test]
     fn no_suite_is_forbidden_for_http2() {
-        let provider = ring::default_provider();
+        let provider = provider();
         let names = provider.cipher_suites.iter().map(|suite| {
             let name = suite.suite().as_str();
             name.map_or_else(|| format!("{suite:?}"), str::to_owned)

@@ -2,20 +2,27 @@
 //! §3), and replaced while the server runs.
 //!
 //! Protocol versions and cipher suites are rustls's defaults: TLS 1.2 and 1.3, with forward secrecy and
-//! authenticated encryption only. Sessions are resumed with tickets (RFC 8446 §4.6.1, RFC 5077), whose
-//! keys exist in this process only and are rotated every six hours. HTTP/2 is negotiated in the
-//! handshake (ALPN, RFC 7301). The transport is in `net`.
+//! authenticated encryption only. The cryptography is ring's, except for the key-exchange group
+//! X25519MLKEM768, which comes before ring's groups: ML-KEM is that of `libcrux-ml-kem`. The alternative
+//! aws-lc-rs has the group, but encrypts more slowly. Sessions are resumed with tickets (RFC 8446
+//! §4.6.1, RFC 5077), whose keys are replaced every six hours and are handed over to the process that
+//! replaces this one. HTTP/2 is negotiated in the handshake (ALPN, RFC 7301). The transport is in
+//! `net`.
 
 mod acceptor;
 mod certificate;
+mod handshake_stats;
+mod hybrid_group;
 mod key_pair;
 mod pem;
+mod provider;
 mod resolver;
+mod tickets;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ServerConfig;
-use rustls::crypto::ring;
 use rustls::server::ResolvesServerCert;
 
 use crate::config::Http2;
@@ -23,11 +30,14 @@ use crate::error::Error;
 use crate::sync::{Mutex, RwLock};
 use certificate::{FileStamps, ServerCertificate};
 use resolver::{Certificates, LoadedFiles};
+use tickets::Ticketer;
 
 pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
+pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
+pub use tickets::TicketKeys;
 
-/// The TLS configuration of a server. Clones share the certificates.
+/// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.
 ///
 /// ```no_run
 /// use tws::{Config, KeyPair, Server, StaticFiles, Tls};
@@ -44,6 +54,7 @@ pub use key_pair::KeyPair;
 #[derive(Clone, Debug)]
 pub struct Tls {
     certificates: Arc<Certificates>,
+    ticketer: Arc<Ticketer>,
     config: Arc<ServerConfig>,
 }
 
@@ -92,14 +103,17 @@ impl Tls {
         let certificates = Arc::new(certificates);
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificates>::clone(&certificates);
         // Set explicitly, so that a process-wide provider of another crate has no effect.
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider::provider()))
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
-        config.ticketer = ring::Ticketer::new().map_err(failed)?;
+        let ticketer = Ticketer::new().map_err(|error| failed(error.into()))?;
+        let ticketer = Arc::new(ticketer);
+        config.ticketer = Arc::<Ticketer>::clone(&ticketer);
         Ok(Self {
             certificates,
+            ticketer,
             config: Arc::new(config),
         })
     }
@@ -138,6 +152,23 @@ impl Tls {
         *self.certificates.loaded.lock() = loaded;
         self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
+    }
+
+    /// Returns the keys of session tickets, for a process that continues the sessions of this one; see
+    /// [`set_ticket_keys`](Self::set_ticket_keys).
+    pub fn ticket_keys(&self) -> TicketKeys {
+        self.ticketer.keys()
+    }
+
+    /// Replaces the keys of session tickets by those of another process, whose sessions can then be
+    /// resumed.
+    pub fn set_ticket_keys(&self, keys: TicketKeys) {
+        self.ticketer.replace(keys);
+    }
+
+    /// Replaces the key of session tickets if its time is over, also while no client connects.
+    pub(crate) fn rotate_ticket_keys(&self) {
+        self.ticketer.rotate_if_due(Instant::now());
     }
 
     /// As [`reload`](Self::reload), but files whose last read failed are not read again before they
@@ -197,3 +228,6 @@ fn open(pairs: Vec<KeyPair>) -> Result<(LoadedFiles, Arc<[ServerCertificate]>), 
 fn read(pairs: &[KeyPair]) -> Result<Arc<[ServerCertificate]>, Error> {
     pairs.iter().map(ServerCertificate::read).collect()
 }
+
+#[cfg(test)]
+mod tests;

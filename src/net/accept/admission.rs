@@ -17,6 +17,8 @@ use crate::net::transport::Transport;
 use crate::net::transport::socket::Socket;
 use crate::net::worker::message::{WorkerHandle, WorkerMessage};
 use crate::net::worker::settings::RuntimeConfig;
+#[cfg(feature = "tls")]
+use crate::tls::HandshakeStats;
 
 /// Descriptors reserved for files, event loops and everything else that is not a connection.
 const RESERVED_DESCRIPTORS: u64 = 32;
@@ -36,6 +38,8 @@ pub(crate) struct AcceptStats {
     pub(crate) rejected: AtomicU64,
     /// Those of them whose client had its maximum number of connections.
     pub(crate) rejected_clients: AtomicU64,
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes: HandshakeStats,
 }
 
 impl AcceptStats {

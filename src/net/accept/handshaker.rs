@@ -94,6 +94,9 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
 #[cfg(feature = "tls")]
 const HANDSHAKE_RECORD: u8 = 22;
 
+#[cfg(feature = "tls")]
+const CLOSED_IN_HANDSHAKE: &str = "connection closed during its TLS handshake";
+
 impl Handshaker {
     pub(crate) fn new(
         parts: LoopParts<HandshakerMessage>,
@@ -223,7 +226,12 @@ impl Handshaker {
         };
         // Counted by the worker before it is uncounted here, so that the total never drops.
         worker.stats.count_connection();
-        let connection = self.remove(key).into_connection(&self.policy);
+        let pending = self.remove(key);
+        #[cfg(feature = "tls")]
+        if let HandshakeStage::TlsHandshake(session) = &pending.stage {
+            self.stats.handshakes.count(session);
+        }
+        let connection = pending.into_connection(&self.policy);
         worker.mailbox.send(WorkerMessage::Connection(connection));
     }
 
@@ -306,7 +314,13 @@ impl PendingHandshake {
         match &mut self.stage {
             HandshakeStage::ProxyHeader => self.read_proxy_header(policy),
             #[cfg(feature = "tls")]
-            HandshakeStage::ClientHello => self.start_handshake(policy),
+            HandshakeStage::FirstByte => self.start_handshake(),
+            #[cfg(feature = "tls")]
+            HandshakeStage::ClientHello(hello) => {
+                let session = read_hello(hello, &mut self.socket, policy)?;
+                self.stage = HandshakeStage::TlsHandshake(Box::new(session));
+                Ok(HandshakeProgress::Continue)
+            }
             #[cfg(feature = "tls")]
             HandshakeStage::TlsHandshake(session) => drive_handshake(session, &mut self.socket),
         }
@@ -371,22 +385,46 @@ fn failed(reason: &str) -> HandshakeProgress {
 
 #[cfg(feature = "tls")]
 impl PendingHandshake {
-    /// Allocates a TLS session when the first byte of a handshake has arrived.
-    fn start_handshake(&mut self, policy: &AcceptPolicy) -> io::Result<HandshakeProgress> {
+    /// Allocates memory for a handshake when its first byte has arrived.
+    fn start_handshake(&mut self) -> io::Result<HandshakeProgress> {
         let mut first = [0];
         let count = self.socket.peek(&mut first)?;
-        match (first, policy.tls()) {
+        match first {
             _ if count == 0 => Ok(failed("connection closed before its TLS handshake")),
-            ([HANDSHAKE_RECORD], Some(acceptor)) => {
-                let session = acceptor.accept().map_err(io::Error::other)?;
-                self.stage = HandshakeStage::TlsHandshake(Box::new(session));
+            [HANDSHAKE_RECORD] => {
+                self.stage = HandshakeStage::ClientHello(Box::default());
                 Ok(HandshakeProgress::Continue)
             }
-            ([b'A'..=b'Z'], _) => {
+            [b'A'..=b'Z'] => {
                 respond_and_close(&mut self.socket, PLAIN_HTTP);
                 Ok(failed("plain HTTP instead of TLS"))
             }
             _ => Ok(failed("no TLS handshake")),
+        }
+    }
+}
+
+/// Reads the first message of a client, and begins its session.
+#[cfg(feature = "tls")]
+fn read_hello(
+    hello: &mut rustls::server::Acceptor,
+    socket: &mut Socket,
+    policy: &AcceptPolicy,
+) -> io::Result<rustls::ServerConnection> {
+    let acceptor = policy.tls();
+    let acceptor = acceptor.ok_or_else(|| io::Error::other("TLS is disabled"))?;
+    loop {
+        if hello.read_tls(socket)? == 0 {
+            return Err(io::Error::other(CLOSED_IN_HANDSHAKE));
+        }
+        match acceptor.accept(hello) {
+            Ok(Some(session)) => return Ok(session),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                // Sends the alert, if the socket takes it.
+                let _ = alert.write(socket);
+                return Err(io::Error::other(error));
+            }
         }
     }
 }
@@ -405,7 +443,7 @@ fn drive_handshake(
             return Ok(HandshakeProgress::Ready);
         }
         if session.read_tls(socket)? == 0 {
-            return Ok(failed("connection closed during its TLS handshake"));
+            return Ok(failed(CLOSED_IN_HANDSHAKE));
         }
         if let Err(error) = session.process_new_packets() {
             // Sends the alert, if the socket takes it.

@@ -32,7 +32,10 @@ pub(super) enum HandshakeStage {
     ProxyHeader,
     /// The first byte of a TLS handshake, before memory is allocated for one.
     #[cfg(feature = "tls")]
-    ClientHello,
+    FirstByte,
+    /// The first message of a client, before the configuration of its session is chosen.
+    #[cfg(feature = "tls")]
+    ClientHello(Box<rustls::server::Acceptor>),
     #[cfg(feature = "tls")]
     TlsHandshake(Box<rustls::ServerConnection>),
 }
@@ -103,7 +106,7 @@ impl AcceptPolicy {
     /// Returns the stage that begins a TLS handshake with `peer`; `None` without TLS.
     #[cfg(feature = "tls")]
     pub(super) fn tls_stage(&self, peer: SocketAddr) -> Option<HandshakeStage> {
-        (self.scheme(peer) == Scheme::Https).then_some(HandshakeStage::ClientHello)
+        (self.scheme(peer) == Scheme::Https).then_some(HandshakeStage::FirstByte)
     }
 
     #[cfg(not(feature = "tls"))]

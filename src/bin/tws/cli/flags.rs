@@ -222,7 +222,8 @@ pub(super) struct Flags {
     ///
     /// The file holds the certificate, followed by its intermediates. May be repeated: a client
     /// gets the first certificate that matches the requested name, else the first of all. The file
-    /// is read again when it changes.
+    /// is read again when it changes. Clients exchange keys with X25519MLKEM768 (post-quantum),
+    /// X25519, P-256 or P-384.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
     pub(super) tls_cert: Vec<PathBuf>,
 

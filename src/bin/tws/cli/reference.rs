@@ -75,7 +75,8 @@ const SIGNALS: &[(&str, &str)] = &[
     ),
     (
         "SIGUSR2",
-        "Upgrade: start the program again from the disk and hand the listening sockets over.",
+        "Upgrade: start the program again from the disk and hand the listening sockets over, \
+         and the keys with which clients resume TLS sessions.",
     ),
 ];
 

@@ -86,6 +86,9 @@ fn serve(
     process_limits::ignore_file_size_signal()?;
     let identity = RunAs::find(settings.user.as_deref(), settings.group.as_deref())?;
     let resources = Resources::open(&settings, inherited, identity.as_ref())?;
+    if let (Some(previous), Some(tls)) = (&previous, &resources.tls) {
+        previous.receive_ticket_keys(tls);
+    }
     // After an upgrade the browser is open already.
     let browser = if previous.is_none() {
         resources.open_browser(&settings)
@@ -266,6 +269,7 @@ impl Resources {
                 main: &self.server,
                 admin,
                 redirect,
+                tls: self.tls.as_ref(),
             },
             self.sockets.0.clone(),
             supervisor.clone(),

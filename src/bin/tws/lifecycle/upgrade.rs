@@ -5,7 +5,8 @@
 //!
 //! The two communicate over a socket that is the standard input of the new process, the one
 //! descriptor that a process can take without knowing its number. Each listener is passed in one
-//! message (`SCM_RIGHTS`); the new process sends one byte when it serves, and the old process closes
+//! message (`SCM_RIGHTS`), followed by the keys of TLS session tickets, so that clients resume their
+//! sessions with the new process; the new process sends one byte when it serves, and the old process closes
 //! the socket once it has told the supervisor, if any, which process is the main one. Both accept
 //! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
 //! a single process are not passed on.
@@ -30,11 +31,17 @@ use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
 use crate::confinement::program_file;
+use crate::services::tls::{self, Tls};
 use crate::sync::Mutex;
 
 /// Set for the new process of an upgrade if the previous one has created its Unix sockets, which the new
 /// process then removes at its end.
 const SOCKETS_VARIABLE: &str = "TWS_UPGRADE_SOCKETS";
+
+/// Set for the new process of an upgrade to the process id of the previous one and the number of bytes
+/// that follow the listeners: the keys of TLS session tickets. They never are in the variable itself,
+/// which other processes can read.
+const TICKET_KEYS_VARIABLE: &str = "TWS_UPGRADE_TICKET_KEYS";
 
 /// The time in which the new process must serve. It includes opening a large user database.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +63,8 @@ pub(crate) struct PreviousProcess {
     socket: ManuallyDrop<UnixStream>,
     /// The number of listeners of each server.
     counts: Vec<usize>,
+    /// The number of bytes that follow the listeners.
+    ticket_keys_len: usize,
 }
 
 /// The listeners of each server, in the order of [`Upgrade::new`]. `None` for a server that the
@@ -69,10 +78,9 @@ pub(crate) struct PassedListeners {
 impl PreviousProcess {
     /// `None` if this process was not started by an upgrade.
     pub(crate) fn from_env() -> Result<Option<Self>, Error> {
-        let Some(counts) = std::env::var(UPGRADE_VARIABLE)
-            .ok()
-            .and_then(|text| counts_in(&text))
-        else {
+        let counts = |name| std::env::var(name).ok().and_then(|text| counts_in(&text));
+        let ticket_keys_len = counts(TICKET_KEYS_VARIABLE).map_or(0, |lens| lens[0]);
+        let Some(counts) = counts(UPGRADE_VARIABLE) else {
             return Ok(None);
         };
         let take = || {
@@ -82,7 +90,11 @@ impl PreviousProcess {
             Ok(ManuallyDrop::new(UnixStream::from(socket)))
         };
         let socket = take().map_err(Error::system("take over from the previous process"))?;
-        Ok(Some(Self { socket, counts }))
+        Ok(Some(Self {
+            socket,
+            counts,
+            ticket_keys_len,
+        }))
     }
 
     /// Returns true if the Unix sockets become those of this process.
@@ -105,15 +117,27 @@ impl PreviousProcess {
         })
     }
 
+    /// Receives the keys of TLS session tickets, after the [`listeners`](Self::listeners), if the previous
+    /// process has sent any. Without them, clients begin new sessions.
+    pub(crate) fn receive_ticket_keys(&self, tls: &Tls) {
+        if self.ticket_keys_len == 0 {
+            return;
+        }
+        let mut input = (&*self.socket).take(self.ticket_keys_len as u64);
+        if let Err(error) = tls::receive_ticket_keys(tls, &mut input) {
+            log::warn!("upgrade: TLS session keys: {error}; clients cannot resume their sessions");
+        }
+    }
+
     /// Reports that this process serves, and waits until the previous process has notified the
     /// supervisor.
     pub(crate) fn take_over(mut self) -> Result<(), Error> {
         let sent = self.socket.write_all(&[READY]);
         let notified = sent.and_then(|()| self.socket.set_read_timeout(Some(NOTIFY_TIMEOUT)));
         if notified.is_ok() {
-            // The only event is the end of the socket. If it does not come in time, this process
-            // serves nevertheless.
-            let _ = self.socket.read(&mut [0]);
+            // The event is the end of the socket. If it does not come in time, this process serves
+            // nevertheless. Keys are unread if this process has no TLS.
+            let _ = io::copy(&mut *self.socket, &mut io::sink());
         }
         drop(ManuallyDrop::into_inner(self.socket));
         notified.map_err(Error::system("notify the previous process"))
@@ -133,6 +157,8 @@ pub(crate) struct Servers<'a> {
     pub(crate) main: &'a Server,
     pub(crate) admin: Option<&'a Server>,
     pub(crate) redirect: Option<&'a Server>,
+    /// The certificates of the main server, and the keys of its sessions.
+    pub(crate) tls: Option<&'a Tls>,
 }
 
 /// Starts the process that takes over from this one.
@@ -144,6 +170,7 @@ struct UpgradeProcess {
     program: PathBuf,
     main_server: ServerHandle,
     side_servers: Vec<ServerHandle>,
+    tls: Option<Tls>,
     sockets: SocketFiles,
     supervisor: Supervisor,
     state: Mutex<UpgradeState>,
@@ -178,6 +205,7 @@ impl Upgrade {
                 .flatten()
                 .map(Server::handle)
                 .collect(),
+            tls: servers.tls.cloned(),
             sockets,
             supervisor,
             state: Mutex::new(UpgradeState::Serving(listeners)),
@@ -264,6 +292,13 @@ impl UpgradeProcess {
         } else {
             command.env_remove(SOCKETS_VARIABLE);
         }
+        match &self.tls {
+            Some(_) => command.env(
+                TICKET_KEYS_VARIABLE,
+                format!("{}:{}", std::process::id(), tls::TICKET_KEYS_LEN),
+            ),
+            None => command.env_remove(TICKET_KEYS_VARIABLE),
+        };
         for name in PER_PROCESS_VARS {
             command.env_remove(name);
         }
@@ -276,6 +311,9 @@ impl UpgradeProcess {
         drop(command);
         for listener in listeners.iter().flatten() {
             send(&ours, listener)?;
+        }
+        if let Some(tls) = &self.tls {
+            tls::send_ticket_keys(tls, &mut ours)?;
         }
         ours.set_read_timeout(Some(START_TIMEOUT))?;
         ours.read_exact(&mut [0])?;

@@ -7,11 +7,11 @@ use crate::cli::Encryption;
 #[cfg(not(feature = "tls"))]
 use disabled::replace;
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{Tls, open};
+pub(crate) use disabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
 #[cfg(feature = "tls")]
 use enabled::replace;
 #[cfg(feature = "tls")]
-pub(crate) use enabled::{Tls, open};
+pub(crate) use enabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
 
 /// Reads the certificates of new settings, or the present files again if the settings name none.
 pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
@@ -24,11 +24,12 @@ pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
 #[cfg(feature = "tls")]
 mod enabled {
     use std::collections::BTreeSet;
+    use std::io::{self, Read, Write};
     use std::net::SocketAddr;
     use std::path::PathBuf;
 
     pub(crate) use tws::Tls;
-    use tws::{Error, KeyPair, Reloaded};
+    use tws::{Error, KeyPair, Reloaded, TicketKeys};
 
     use crate::cli::Encryption;
     use crate::terminal::addresses::reachable;
@@ -57,6 +58,20 @@ mod enabled {
         })
     }
 
+    /// The number of bytes that [`send_ticket_keys`] writes.
+    pub(crate) const TICKET_KEYS_LEN: usize = TicketKeys::ENCODED_LEN;
+
+    /// Sends the keys of session tickets to the process that replaces this one.
+    pub(crate) fn send_ticket_keys(tls: &Tls, out: &mut impl Write) -> io::Result<()> {
+        tls.ticket_keys().write_to(out)
+    }
+
+    /// Receives what [`send_ticket_keys`] has written.
+    pub(crate) fn receive_ticket_keys(tls: &Tls, input: &mut impl Read) -> io::Result<()> {
+        tls.set_ticket_keys(TicketKeys::read_from(input)?);
+        Ok(())
+    }
+
     fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
         let pair = |(certificate, key): &(PathBuf, PathBuf)| KeyPair {
             certificate: certificate.clone(),
@@ -81,6 +96,7 @@ mod enabled {
 
 #[cfg(not(feature = "tls"))]
 mod disabled {
+    use std::io::{self, Read, Write};
     use std::net::SocketAddr;
 
     use tws::Error;
@@ -88,7 +104,10 @@ mod disabled {
     use crate::cli::Encryption;
 
     /// No value exists: a build without the feature `tls` opens no certificate.
+    #[derive(Clone)]
     pub(crate) enum Tls {}
+
+    pub(crate) const TICKET_KEYS_LEN: usize = 0;
 
     impl Tls {
         pub(crate) fn describe(&self) -> Vec<String> {
@@ -114,6 +133,14 @@ mod disabled {
     }
 
     pub(super) fn replace(tls: &Tls, _: &Encryption) -> Result<Option<String>, Error> {
+        match *tls {}
+    }
+
+    pub(crate) fn send_ticket_keys(tls: &Tls, _: &mut impl Write) -> io::Result<()> {
+        match *tls {}
+    }
+
+    pub(crate) fn receive_ticket_keys(tls: &Tls, _: &mut impl Read) -> io::Result<()> {
         match *tls {}
     }
 }
