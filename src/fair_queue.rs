@@ -117,6 +117,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     }
 
     /// Returns whether [`pop`](Self::pop) returns an item.
+    #[cfg(any(feature = "auth", test))]
     pub(crate) fn has_next(&self) -> bool {
         !self.turns.is_empty()
     }
