@@ -386,10 +386,7 @@ impl<T: Transport> Connection<T> {
                 break blocked;
             }
         };
-        // Large bodies that have to wait for the run queue only go on in this iteration of the loop.
-        if quantum.content == Content::All
-            && let Blocked::Writable | Blocked::Throttled(_) = blocked
-        {
+        if let Blocked::Writable | Blocked::Throttled(_) = blocked {
             self.protocol.on_pause();
         }
         self.protocol.release_buffers(cx);
