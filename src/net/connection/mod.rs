@@ -386,7 +386,13 @@ impl<T: Transport> Connection<T> {
                 break blocked;
             }
         };
-        if let Blocked::Writable | Blocked::Throttled(_) = blocked {
+        let is_pause = match blocked {
+            // Or its bulk has no turn, while the transport takes bytes.
+            Blocked::Writable => !self.ready(quantum).writable,
+            Blocked::Throttled(_) => true,
+            Blocked::Readable | Blocked::Handler | Blocked::Yield | Blocked::Closed(_) => false,
+        };
+        if is_pause {
             self.protocol.on_pause();
         }
         self.protocol.release_buffers(cx);

@@ -165,3 +165,31 @@ fn no_order_of_events_loses_a_wake_up() {
         }
     }
 }
+
+/// After a file was read, its connection runs for its other requests first. The peer takes bytes
+/// meanwhile, so this is no pause, after which the file would be read again, without end.
+#[test]
+fn file_that_was_read_is_sent_after_requests_had_their_turn() {
+    let wall = SystemTime::now();
+    let mut cx = Context::new(&Config::default(), RecordMode::Off, Instant::now, wall);
+    let client = ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let protocol = Protocol::http2(client, None, &mut cx);
+    let mut peer = EdgePeer::default();
+    peer.make_room(1 << 20);
+    peer.send_part(&parts()[0]);
+    let mut connection = Connection::new(peer, protocol, ClientSlot::UNLIMITED, Instant::now());
+    let file = File::open("/dev/null").expect("a file");
+    let mut services = Always::Large(Arc::new(file));
+    let all = Quantum::of(1 << 30);
+    let requests = Quantum {
+        content: Content::Requests,
+        ..all
+    };
+    connection.drive(&mut cx, &mut services, all);
+    assert_eq!(received(&connection.transport.sent).0, 0);
+    connection.on_file_read(ExchangeId(1), Ok(Resident::InKernel(1 << 20)), &mut cx);
+    connection.drive(&mut cx, &mut services, requests);
+    connection.drive(&mut cx, &mut services, all);
+    // The window.
+    assert_eq!(received(&connection.transport.sent).0, 65_535);
+}
