@@ -151,10 +151,13 @@ fn every_decision_is_explained() {
             ],
         ),
         (
+            &["GET", "/assets/app.js", "-H", "Accept-Encoding: gzip"],
+            &["sidecar   assets/app.js.gz does not exist"],
+        ),
+        (
             &["GET", "/assets/app.js", "-H", "Accept-Encoding: gzip, br"],
             &[
                 "          Accept-Encoding: gzip, br",
-                "sidecar   assets/app.js.gz does not exist",
                 "sidecar   assets/app.js.br is sent, as Accept-Encoding asks for it",
                 "rule      header /assets/* (line 6) sets Cache-Control: immutable",
                 "field     Content-Encoding: br",
