@@ -94,7 +94,14 @@ fn served_secrets_and_risky_flags_are_warned_about() {
         assert!(plain.contains(line), "{line} in {plain}");
     }
     for name in [
-        ".git", ".env", "public", "slides", "moved", "password", "replace", "links",
+        ".git",
+        ".env",
+        "public",
+        "slides",
+        "moved",
+        "password",
+        "may replace",
+        "links",
     ] {
         assert!(!plain.contains(name), "{name} in {plain}");
     }
