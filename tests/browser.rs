@@ -313,7 +313,7 @@ fn test_page_over_https_passes_after_http_redirect() {
 #[cfg(feature = "tls")]
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
-fn all_pages_work_over_http2_and_http1_with_tls() {
+fn pages_work_over_http2_and_http1_with_tls() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let browser = Browser::start();
     for (http2, protocol, shown) in [

@@ -117,7 +117,7 @@ fn received_data_permits_frames() {
 }
 
 #[test]
-fn what_is_sent_permits_frames() {
+fn sent_data_and_responses_permit_frames() {
     let now = Instant::now();
     let mut limits = FloodLimits::new(now);
     assert_eq!(count(&mut limits, Event::Frame, now), 10_000);

@@ -59,7 +59,7 @@ fn completions(scheduler: &mut Scheduler) -> Vec<u32> {
 }
 
 #[test]
-fn nothing_is_chosen_when_nothing_is_ready() {
+fn no_stream_is_chosen_while_none_is_ready() {
     let mut scheduler = Scheduler::default();
     assert_eq!(scheduler.next(), None);
     scheduler.insert(1, serial(0), Some(10));

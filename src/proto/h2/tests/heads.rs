@@ -65,7 +65,7 @@ fn rejected_head_gets_a_response() {
 }
 
 #[test]
-fn as_many_fields_as_the_limit_are_accepted() {
+fn fields_up_to_the_limit_are_accepted() {
     // Host is one of them with HTTP/1.1.
     let most: Vec<_> = (0..99).map(|_| ("cookie", "a=b")).collect();
     let fields = [&head("GET", "/")[..], &most].concat();
