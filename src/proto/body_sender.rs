@@ -49,7 +49,7 @@ impl Residency {
 /// A body that is produced while it is sent.
 #[derive(Debug)]
 struct StreamSource {
-    state: StreamState,
+    state: ProducerState,
     /// Whether a thread of its own writes it, which waits for the client.
     is_written: bool,
     /// What is left of the chunk that was produced last.
@@ -59,7 +59,7 @@ struct StreamSource {
 }
 
 #[derive(Debug)]
-enum StreamState {
+enum ProducerState {
     /// The next chunk can be pulled from this.
     Ready(BodySource),
     /// A chunk is being produced.
@@ -93,7 +93,7 @@ impl BodySender {
             // Even with the announced length 0: the producer may violate it.
             Body::Stream(stream) => SendSource::Stream(StreamSource {
                 is_written: stream.is_written(),
-                state: StreamState::Ready(stream.source),
+                state: ProducerState::Ready(stream.source),
                 chunk: Bytes::new(),
                 left: length,
             }),
@@ -131,7 +131,7 @@ impl BodySender {
         match &self.source {
             SendSource::Bytes(_) | SendSource::File(_) => self.unsent() == 0,
             SendSource::Stream(stream) => {
-                matches!(stream.state, StreamState::Ended) && stream.chunk.is_empty()
+                matches!(stream.state, ProducerState::Ended) && stream.chunk.is_empty()
             }
         }
     }
@@ -140,7 +140,7 @@ impl BodySender {
     pub(crate) fn stalled_on(&self) -> Option<StalledOn> {
         match &self.source {
             SendSource::File(file) if file.residency == Residency::Probing => Some(StalledOn::Disk),
-            SendSource::Stream(stream) if matches!(stream.state, StreamState::Pulling) => {
+            SendSource::Stream(stream) if matches!(stream.state, ProducerState::Pulling) => {
                 Some(StalledOn::Handler)
             }
             SendSource::Bytes(_) | SendSource::File(_) | SendSource::Stream(_) => None,
@@ -161,9 +161,9 @@ impl BodySender {
             },
             SendSource::Stream(stream) if !stream.chunk.is_empty() => None,
             SendSource::Stream(stream) => {
-                match std::mem::replace(&mut stream.state, StreamState::Pulling) {
-                    StreamState::Ready(source) => Some(SourceRequest::Pull(source)),
-                    state @ (StreamState::Pulling | StreamState::Ended) => {
+                match std::mem::replace(&mut stream.state, ProducerState::Pulling) {
+                    ProducerState::Ready(source) => Some(SourceRequest::Pull(source)),
+                    state @ (ProducerState::Pulling | ProducerState::Ended) => {
                         stream.state = state;
                         None
                     }
@@ -193,7 +193,7 @@ impl BodySender {
         };
         debug_assert!(stream.chunk.is_empty(), "a chunk before the last is sent");
         let Some((chunk, source)) = chunk else {
-            stream.state = StreamState::Ended;
+            stream.state = ProducerState::Ended;
             return match stream.left {
                 Some(1..) => Err(LengthMismatch),
                 Some(0) | None => Ok(()),
@@ -202,7 +202,7 @@ impl BodySender {
         if let Some(left) = &mut stream.left {
             *left = left.checked_sub(chunk.len() as u64).ok_or(LengthMismatch)?;
         }
-        stream.state = StreamState::Ready(source);
+        stream.state = ProducerState::Ready(source);
         stream.chunk = chunk;
         Ok(())
     }

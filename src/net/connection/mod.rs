@@ -110,21 +110,21 @@ pub(crate) enum Blocked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quantum {
     pub(crate) bytes: usize,
-    pub(crate) content: Content,
+    pub(crate) scope: DriveScope,
 }
 
 impl Quantum {
     /// Everything, up to this many bytes.
     #[cfg(test)]
     pub(crate) fn of(bytes: usize) -> Self {
-        let content = Content::All;
-        Self { bytes, content }
+        let scope = DriveScope::All;
+        Self { bytes, scope }
     }
 }
 
 /// What a connection may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum DriveScope {
     All,
     /// Requests and small responses. Large bodies wait for the connection's place in the run queue.
     Requests,
@@ -482,10 +482,10 @@ impl<T: Transport> Connection<T> {
         Ready {
             readable: self.readiness.readable,
             writable: self.readiness.writable && !self.transport.holds_back(),
-            max_bulk_bytes: match left.content {
+            max_bulk_bytes: match left.scope {
                 // A chunk of the bandwidth limit, because what is in the output is not overtaken.
-                Content::All => self.client_slot.chunk(),
-                Content::Requests => 0,
+                DriveScope::All => self.client_slot.chunk(),
+                DriveScope::Requests => 0,
             },
         }
     }

@@ -16,7 +16,7 @@ use crate::access_log::LogSender;
 use crate::config::{Config, Timeouts};
 use crate::handler::Handler;
 use crate::net::blocking::Pools;
-use crate::net::connection::{Blocked, Connection, Content, Quantum};
+use crate::net::connection::{Blocked, Connection, DriveScope, Quantum};
 use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
 use crate::net::transport::any::AnyTransport;
@@ -151,7 +151,7 @@ impl LoopState {
         if is_bulk || slot.connection.is_multiplexed() {
             return self.resume(slot);
         }
-        self.drive(slot, Content::All)
+        self.drive(slot, DriveScope::All)
     }
 
     /// The timer wheel reports a connection: its deadline may have passed, or it may have bandwidth
@@ -176,12 +176,12 @@ impl LoopState {
             return Flow::Continue(());
         }
         slot.connection.mark_ready();
-        self.drive(slot, Content::All)?;
+        self.drive(slot, DriveScope::All)?;
         slot.connection.poll_acked(&self.cx);
         self.schedule(slot);
         if slot.connection.is_expired(&self.timeouts, self.cx.now) {
             slot.connection.on_timeout(&self.timeouts, &mut self.cx);
-            return self.drive(slot, Content::All);
+            return self.drive(slot, DriveScope::All);
         }
         Flow::Continue(())
     }
@@ -194,15 +194,15 @@ impl LoopState {
             self.enqueue(slot);
         }
         match slot.queue {
-            QueueState::NotQueued => self.drive(slot, Content::All),
+            QueueState::NotQueued => self.drive(slot, DriveScope::All),
             QueueState::Queued if slot.connection.is_multiplexed() => {
-                self.drive(slot, Content::Requests)
+                self.drive(slot, DriveScope::Requests)
             }
             QueueState::Queued => Flow::Continue(()),
         }
     }
 
-    pub(super) fn drive(&mut self, slot: &mut Slot, content: Content) -> Flow {
+    pub(super) fn drive(&mut self, slot: &mut Slot, scope: DriveScope) -> Flow {
         let mut services = WorkerServices {
             token: slot.token,
             worker: &self.handle,
@@ -221,7 +221,7 @@ impl LoopState {
         }
         let quantum = Quantum {
             bytes: QUANTUM_BYTES,
-            content,
+            scope,
         };
         let blocked = slot.connection.drive(&mut self.cx, &mut services, quantum);
         let previous = services.previous_handlers;

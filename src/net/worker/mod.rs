@@ -22,7 +22,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::blocking::Pools;
-use super::connection::{Connection, Content, Readiness};
+use super::connection::{Connection, DriveScope, Readiness};
 use super::event_loop::handle::{LoopParts, Occupancy};
 use super::event_loop::timer_wheel::Tick;
 use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
@@ -291,7 +291,7 @@ impl Worker {
             queue: QueueState::NotQueued,
             counted: Occupancy::Incomplete,
         });
-        self.visit(token, |slot, state| state.drive(slot, Content::All));
+        self.visit(token, |slot, state| state.drive(slot, DriveScope::All));
     }
 
     fn drain(&mut self, time: Duration) {
@@ -302,7 +302,7 @@ impl Worker {
         self.state.shorten_keep_alive();
         self.visit_all(|slot, state| {
             slot.connection.mark_ready();
-            state.drive(slot, Content::All)
+            state.drive(slot, DriveScope::All)
         });
     }
 
@@ -355,7 +355,7 @@ impl Worker {
         for (since, token) in evictable {
             self.visit(token, |slot, state| {
                 slot.connection.mark_ready();
-                state.drive(slot, Content::All)?;
+                state.drive(slot, DriveScope::All)?;
                 // A request may have arrived in the meantime.
                 if slot.connection.evictable_since(&state.cx) != Some(since) {
                     return Flow::Continue(());
@@ -363,7 +363,7 @@ impl Worker {
                 slot.connection.evict();
                 let evicted = &state.handle.stats.evicted;
                 evicted.fetch_add(1, Ordering::Relaxed);
-                state.drive(slot, Content::All)
+                state.drive(slot, DriveScope::All)
             });
         }
     }
@@ -377,7 +377,7 @@ impl Worker {
             };
             self.visit(token, |slot, state| {
                 slot.queue = QueueState::NotQueued;
-                state.drive(slot, Content::All)
+                state.drive(slot, DriveScope::All)
             });
         }
     }
@@ -389,7 +389,7 @@ impl Worker {
         }
         self.visit_all(|slot, state| {
             slot.connection.cut();
-            state.drive(slot, Content::All)
+            state.drive(slot, DriveScope::All)
         });
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// An event that costs the server something and the client little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum FloodEvent {
     /// RST_STREAM before the response was complete (CVE-2023-44487).
     Reset,
     /// A stream that the server resets because the client violated the protocol (CVE-2025-8671).
@@ -43,7 +43,7 @@ struct Rate {
     per_second: u16,
 }
 
-impl Event {
+impl FloodEvent {
     const COUNT: usize = Self::Frame as usize + 1;
 
     const ALL: [Self; Self::COUNT] = [
@@ -101,18 +101,18 @@ impl Event {
 /// The limit that a client has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flood {
-    Events(Event),
+    Events(FloodEvent),
     /// A header block in too many frames, or of too many bytes (CVE-2024-27316).
     HeaderBlock,
 }
 
 impl Flood {
     /// All limits, in the order of their numbers.
-    pub(crate) const ALL: [Self; Event::COUNT + 1] = {
-        let mut all = [Self::HeaderBlock; Event::COUNT + 1];
+    pub(crate) const ALL: [Self; FloodEvent::COUNT + 1] = {
+        let mut all = [Self::HeaderBlock; FloodEvent::COUNT + 1];
         let mut number = 0;
-        while number < Event::COUNT {
-            all[number] = Self::Events(Event::ALL[number]);
+        while number < FloodEvent::COUNT {
+            all[number] = Self::Events(FloodEvent::ALL[number]);
             number += 1;
         }
         all
@@ -121,7 +121,7 @@ impl Flood {
     pub(crate) fn number(self) -> usize {
         match self {
             Self::Events(event) => event as usize,
-            Self::HeaderBlock => Event::COUNT,
+            Self::HeaderBlock => FloodEvent::COUNT,
         }
     }
 
@@ -150,7 +150,7 @@ const BYTES_PER_FRAME: u32 = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct FloodLimits {
     start: Instant,
-    buckets: [Bucket; Event::COUNT],
+    buckets: [TokenBucket; FloodEvent::COUNT],
     /// Bytes of DATA that have not yet earned a token: less than [`BYTES_PER_FRAME`].
     unearned: u32,
 }
@@ -159,7 +159,7 @@ impl FloodLimits {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             start: now,
-            buckets: Event::ALL.map(|event| Bucket::full(event.rate())),
+            buckets: FloodEvent::ALL.map(|event| TokenBucket::full(event.rate())),
             unearned: 0,
         }
     }
@@ -169,7 +169,7 @@ impl FloodLimits {
     /// # Errors
     ///
     /// The event has happened too often.
-    pub(crate) fn take(&mut self, event: Event, now: Instant) -> Result<(), Flood> {
+    pub(crate) fn take(&mut self, event: FloodEvent, now: Instant) -> Result<(), Flood> {
         let millis = self.millis(now);
         if self.bucket(event).take(event.rate(), millis) {
             return Ok(());
@@ -179,19 +179,20 @@ impl FloodLimits {
 
     /// A DATA frame is sent.
     pub(crate) fn on_data_sent(&mut self, bytes: u32) {
-        self.bucket(Event::WindowUpdate)
+        self.bucket(FloodEvent::WindowUpdate)
             .earn(WINDOW_UPDATES_PER_DATA);
         self.earn_frames(bytes);
     }
 
     /// The client has taken a whole response. So a client that is served may be as fast as the server.
     pub(crate) fn on_response_sent(&mut self) {
-        self.bucket(Event::Frame).earn(FRAMES_PER_RESPONSE);
+        self.bucket(FloodEvent::Frame).earn(FRAMES_PER_RESPONSE);
     }
 
     /// The client has opened a stream.
     pub(crate) fn on_stream_opened(&mut self) {
-        self.bucket(Event::Priority).earn(PRIORITIES_PER_STREAM);
+        self.bucket(FloodEvent::Priority)
+            .earn(PRIORITIES_PER_STREAM);
     }
 
     /// A stream is closed. The client may have sent frames for it before it knew: a WINDOW_UPDATE, and
@@ -199,7 +200,7 @@ impl FloodLimits {
     pub(crate) fn on_stream_closed(&mut self, window: u32) {
         let frames = 1 + window / BYTES_PER_FRAME;
         let frames = u16::try_from(frames).unwrap_or(u16::MAX);
-        self.bucket(Event::Ignored).earn(frames);
+        self.bucket(FloodEvent::Ignored).earn(frames);
     }
 
     /// Data has been received, without padding.
@@ -211,10 +212,10 @@ impl FloodLimits {
         let bytes = self.unearned.saturating_add(bytes);
         self.unearned = bytes % BYTES_PER_FRAME;
         let tokens = u16::try_from(bytes / BYTES_PER_FRAME).unwrap_or(u16::MAX);
-        self.bucket(Event::Frame).earn(tokens);
+        self.bucket(FloodEvent::Frame).earn(tokens);
     }
 
-    fn bucket(&mut self, event: Event) -> &mut Bucket {
+    fn bucket(&mut self, event: FloodEvent) -> &mut TokenBucket {
         &mut self.buckets[event as usize]
     }
 
@@ -227,14 +228,14 @@ impl FloodLimits {
 
 /// A token bucket that is refilled when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bucket {
+struct TokenBucket {
     /// Refilled up to the burst. Tokens that were earned may be more.
     tokens: u16,
     /// Until when it has been refilled, in milliseconds modulo 2^32.
     refilled_at: u32,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn full(rate: Rate) -> Self {
         Self {
             tokens: rate.burst,

@@ -47,7 +47,8 @@ impl PeerWait {
         self.wait.on_progress(bytes, cx);
     }
 
-    /// The peer is not what is waited for any more, or for now. The time that it has used counts.
+    /// Stops the wait, until it begins again: the stream waits for something else than its peer. The time
+    /// that the peer has used counts.
     pub(crate) fn interrupt(&mut self, cx: &Context) {
         if self.is_active {
             self.wait.on_progress(0, cx);

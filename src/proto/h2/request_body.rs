@@ -12,7 +12,7 @@ pub(crate) struct BodyLength {
 
 /// A body has another length than the head announces: the message is malformed (RFC 9113 §8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LengthMismatch;
+pub(crate) struct ContentLengthMismatch;
 
 impl BodyLength {
     /// A body of which nothing has been received, with the length of Content-Length.
@@ -37,19 +37,19 @@ impl BodyLength {
     }
 
     /// Counts the bytes of a DATA frame.
-    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), LengthMismatch> {
+    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), ContentLengthMismatch> {
         let received = self.received + bytes as u64;
         if self.announced.is_some_and(|length| received > length) {
-            return Err(LengthMismatch);
+            return Err(ContentLengthMismatch);
         }
         self.received = received;
         Ok(())
     }
 
     /// Checks the length at the end of the body.
-    pub(crate) fn check_end(&self) -> Result<(), LengthMismatch> {
+    pub(crate) fn check_end(&self) -> Result<(), ContentLengthMismatch> {
         match self.left() {
-            Some(1..) => Err(LengthMismatch),
+            Some(1..) => Err(ContentLengthMismatch),
             Some(0) | None => Ok(()),
         }
     }

@@ -20,7 +20,7 @@ const LEVELS: usize = MAX_URGENCY as usize + 1;
 /// or because the next bytes are not in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    streams: BTreeMap<u32, Stream>,
+    streams: BTreeMap<u32, ScheduledStream>,
     ready: BTreeSet<Turn>,
     levels: [Level; LEVELS],
     /// Of the bytes that are sent while a less urgent stream is ready.
@@ -30,7 +30,7 @@ pub(crate) struct Scheduler {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stream {
+struct ScheduledStream {
     priority: Priority,
     /// The bytes left; `None` if they are unknown.
     left: Option<u64>,
@@ -70,7 +70,7 @@ struct Turn {
     id: u32,
 }
 
-impl Stream {
+impl ScheduledStream {
     fn class(&self) -> Class {
         match (self.priority.incremental, self.left) {
             (false, Some(left)) if left <= SHORT_BYTES => Class::Short,
@@ -98,7 +98,7 @@ impl Scheduler {
     /// Adds a stream with `left` bytes to send, or an unknown number. It is blocked.
     pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
         self.remove(id);
-        let stream = Stream {
+        let stream = ScheduledStream {
             priority: bounded(priority),
             left,
             served: 0,
@@ -202,7 +202,7 @@ impl Scheduler {
     }
 
     /// Changes a stream and moves it to its new position.
-    fn update(&mut self, id: u32, change: impl FnOnce(&mut Stream)) {
+    fn update(&mut self, id: u32, change: impl FnOnce(&mut ScheduledStream)) {
         let Some(before) = self.streams.get(&id).copied() else {
             return;
         };
@@ -221,7 +221,7 @@ impl Scheduler {
     }
 
     /// Adds a stream to the queue. One that was not in the rotation enters it where it is now.
-    fn enqueue(&mut self, id: u32, stream: &mut Stream, is_new: bool) {
+    fn enqueue(&mut self, id: u32, stream: &mut ScheduledStream, is_new: bool) {
         let urgency = stream.priority.urgency;
         match stream.class() {
             Class::Shared if is_new => {

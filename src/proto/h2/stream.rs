@@ -30,7 +30,7 @@ pub(crate) struct Stream {
     /// What the response says about its own, once there is one.
     pub(crate) response_priority: ResponsePriority,
     /// Whether a job of the handler or of the response body is out.
-    pub(crate) job: Job,
+    pub(crate) job: JobState,
     pub(crate) send_body: SendBody,
     /// That of the response, once its head is staged.
     pub(crate) status: Option<StatusCode>,
@@ -51,7 +51,7 @@ pub(crate) enum RemoteSide {
 
 /// Whether a thread works for the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Job {
+pub(crate) enum JobState {
     None,
     /// It answers in the end.
     Running,
@@ -88,14 +88,14 @@ pub(crate) struct PendingRequest {
     /// The bytes that the positions in `head` refer to.
     pub(crate) head_bytes: Box<[u8]>,
     pub(crate) body: RequestBody,
-    pub(crate) admission: Admission,
+    pub(crate) admission: AdmissionState,
     /// Why the body is rejected, if it is.
     pub(crate) rejection: Option<Rejection>,
 }
 
 /// Whether the handler was asked about the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum AdmissionState {
     Asked,
     NotAsked,
 }
@@ -169,7 +169,7 @@ impl Stream {
             StreamState::Sending(sender) => sender.is_written(),
             _ => false,
         };
-        is_paced && self.job != Job::None
+        is_paced && self.job != JobState::None
     }
 
     /// True if it waits for a job that reads the body of the request.

@@ -182,7 +182,7 @@ fn file_that_was_read_is_sent_after_requests_had_their_turn() {
     let mut services = Always::Large(Arc::new(file));
     let all = Quantum::of(1 << 30);
     let requests = Quantum {
-        content: Content::Requests,
+        scope: DriveScope::Requests,
         ..all
     };
     connection.drive(&mut cx, &mut services, all);

@@ -20,7 +20,7 @@ use super::{Bandwidth, NOW, advance, limit_bandwidth, now};
 use crate::config::{Config, Http2, Timeouts};
 use crate::http::forwarded::ClientInfo;
 use crate::net::bandwidth::per_client::ClientSlot;
-use crate::net::connection::{Blocked, Connection, Content, Quantum};
+use crate::net::connection::{Blocked, Connection, DriveScope, Quantum};
 use crate::net::worker::message::ExchangeEvent;
 use crate::proto::CloseReason;
 use crate::proto::context::{Context, DrainState, RecordMode};
@@ -174,11 +174,11 @@ impl Simulation {
             self.cx.drain_state = DrainState::Draining;
             let grace = self.timeouts.idle_grace;
             self.timeouts.keep_alive_h2 = self.timeouts.keep_alive_h2.min(grace);
-            self.drive(Content::All);
+            self.drive(DriveScope::All);
         }
         if self.cut_at == Some(step) && !matches!(self.blocked, Blocked::Closed(_)) {
             self.connection.cut();
-            self.drive(Content::All);
+            self.drive(DriveScope::All);
         }
     }
 
@@ -246,7 +246,7 @@ impl Simulation {
             Event::Job => self.services.run_job(&self.peer),
             Event::RunQueue => {
                 self.queued = false;
-                self.drive(Content::All);
+                self.drive(DriveScope::All);
             }
             Event::Time => self.pass_time(),
         }
@@ -297,7 +297,7 @@ impl Simulation {
         if is_due && !self.wire.borrow().has_event() && self.services.messages.is_empty() {
             self.peer.on_timeout();
             self.connection.on_timeout(&self.timeouts, &mut self.cx);
-            self.drive(Content::All);
+            self.drive(DriveScope::All);
         }
     }
 
@@ -306,21 +306,21 @@ impl Simulation {
         if self.connection.is_sending_bulk() {
             self.queued = true;
         }
-        let content = if self.queued {
-            Content::Requests
+        let scope = if self.queued {
+            DriveScope::Requests
         } else {
-            Content::All
+            DriveScope::All
         };
-        self.drive(content);
+        self.drive(scope);
     }
 
-    fn drive(&mut self, content: Content) {
+    fn drive(&mut self, scope: DriveScope) {
         if matches!(self.blocked, Blocked::Closed(_)) {
             return;
         }
         let quantum = Quantum {
             bytes: self.rng.size(300_000),
-            content,
+            scope,
         };
         self.blocked = self
             .connection

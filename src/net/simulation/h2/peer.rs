@@ -7,7 +7,7 @@ use super::services::{Exchange, MultiplexedServices};
 use crate::net::simulation::rng::Rng;
 use crate::net::simulation::wire::Wire;
 use crate::proto::HTTP2_PREFACE;
-use crate::proto::h2::hpack::{Budget, DecodedFields, Decoder};
+use crate::proto::h2::hpack::{DecodedFields, Decoder, FieldBudget};
 use crate::proto::record::Completion;
 
 const DATA: u8 = 0;
@@ -619,7 +619,7 @@ impl Peer {
     fn on_headers(&mut self, flags: u8, id: u32, block: &[u8]) {
         assert!(flags & END_HEADERS != 0, "a head in several frames");
         let mut fields = DecodedFields::default();
-        let budget = Budget {
+        let budget = FieldBudget {
             bytes: 1 << 20,
             fields: 1000,
         };

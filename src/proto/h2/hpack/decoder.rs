@@ -10,7 +10,7 @@ const MAX_SIZE_UPDATES: usize = 2;
 
 /// Limits of one block's fields.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub(crate) struct FieldBudget {
     /// The sum of the sizes, which are the bytes of the name and of the value, and 32 for each field
     /// (RFC 7541 §4.1).
     pub(crate) bytes: usize,
@@ -61,7 +61,7 @@ impl Decoder {
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
-        budget: Budget,
+        budget: FieldBudget,
         out: &mut DecodedFields,
     ) -> Result<Decoded, CompressionError> {
         let mut input = block;
@@ -72,10 +72,12 @@ impl Decoder {
             decoded: Decoded::Complete,
         };
         while let Some(first) = input.first() {
-            match Representation::of(*first) {
-                Representation::Indexed => self.indexed(&mut input, &mut output)?,
-                Representation::Literal(kind) => self.literal(&mut input, kind, &mut output)?,
-                Representation::SizeUpdate => return Err(CompressionError),
+            match FieldRepresentation::of(*first) {
+                FieldRepresentation::Indexed => self.indexed(&mut input, &mut output)?,
+                FieldRepresentation::Literal(kind) => {
+                    self.literal(&mut input, kind, &mut output)?;
+                }
+                FieldRepresentation::SizeUpdate => return Err(CompressionError),
             }
         }
         Ok(output.decoded)
@@ -84,8 +86,8 @@ impl Decoder {
     /// Applies the size updates at the beginning of a block.
     fn update_size(&mut self, input: &mut &[u8]) -> Result<(), CompressionError> {
         for _ in 0..MAX_SIZE_UPDATES {
-            let first = input.first().map(|first| Representation::of(*first));
-            let Some(Representation::SizeUpdate) = first else {
+            let first = input.first().map(|first| FieldRepresentation::of(*first));
+            let Some(FieldRepresentation::SizeUpdate) = first else {
                 break;
             };
             self.table.set_max_size(integer::decode(input, 5)?)?;
@@ -156,13 +158,13 @@ impl Decoder {
 
 /// What the first octet of a field says (RFC 7541 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Representation {
+enum FieldRepresentation {
     Indexed,
     Literal(Literal),
     SizeUpdate,
 }
 
-impl Representation {
+impl FieldRepresentation {
     fn of(first: u8) -> Self {
         match first.leading_zeros() {
             0 => Self::Indexed,
@@ -211,7 +213,7 @@ fn decode_string(
 struct Output<'a> {
     fields: &'a mut DecodedFields,
     /// What is left of the budget. Nothing after the first field that exceeded it.
-    budget: Budget,
+    budget: FieldBudget,
     decoded: Decoded,
 }
 
@@ -222,10 +224,10 @@ impl Output<'_> {
         let bytes = self.budget.bytes.checked_sub(len + ENTRY_OVERHEAD_BYTES);
         let fields = self.budget.fields.checked_sub(1);
         if let (Some(bytes), Some(fields)) = (bytes, fields) {
-            self.budget = Budget { bytes, fields };
+            self.budget = FieldBudget { bytes, fields };
             return true;
         }
-        self.budget = Budget {
+        self.budget = FieldBudget {
             bytes: 0,
             fields: 0,
         };

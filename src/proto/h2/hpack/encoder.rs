@@ -60,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields, Decoder};
+    use crate::proto::h2::hpack::{Decoded, DecodedFields, Decoder, FieldBudget};
 
     fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -149,7 +149,7 @@ mod tests {
             expected.extend(fields);
 
             let mut out = DecodedFields::default();
-            let unlimited = Budget { bytes: usize::MAX, fields: usize::MAX };
+            let unlimited = FieldBudget { bytes: usize::MAX, fields: usize::MAX };
             let result = Decoder::new().decode(&block, unlimited, &mut out);
             prop_assert_eq!(result, Ok(Decoded::Complete));
             prop_assert_eq!(out.fields(), expected);

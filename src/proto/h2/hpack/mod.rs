@@ -5,7 +5,7 @@
 //! that was sent before, and no memory is kept for it.
 //!
 //! A decoded field may be far larger than its encoding: one octet can refer to a table entry of
-//! 4 KiB. So decoding has a [`Budget`], beyond which fields are decoded for their effect on the
+//! 4 KiB. So decoding has a [`FieldBudget`], beyond which fields are decoded for their effect on the
 //! dynamic table only.
 
 mod decoder;
@@ -15,7 +15,7 @@ mod huffman;
 mod integer;
 mod static_table;
 
-pub(crate) use decoder::{Budget, Decoded, DecodedFields, Decoder};
+pub(crate) use decoder::{Decoded, DecodedFields, Decoder, FieldBudget};
 pub(crate) use encoder::{encode_field, encode_size_update_to_zero, encode_status};
 
 /// A field block that cannot be decoded. It leaves the dynamic table in an unknown state, so it is a

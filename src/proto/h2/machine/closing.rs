@@ -13,11 +13,11 @@ use super::state::{
 use crate::config::Timeouts;
 use crate::proto::context::{Context, DrainState};
 use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::flood::{Event, Flood};
+use crate::proto::h2::flood::{Flood, FloodEvent};
 use crate::proto::h2::flow::DEFAULT_WINDOW_BYTES;
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::limits::MAX_STREAM_ID;
-use crate::proto::h2::stream::{Job, RemoteSide, Stream, StreamState};
+use crate::proto::h2::stream::{JobState, RemoteSide, Stream, StreamState};
 use crate::proto::record::Completion;
 use crate::proto::request_rules::TIMED_OUT;
 use crate::proto::{Action, CloseReason, Ready, Timer};
@@ -128,7 +128,7 @@ impl Machine {
     /// # Errors
     ///
     /// It has.
-    pub(super) fn count(&mut self, event: Event, cx: &Context) -> Result<(), FrameError> {
+    pub(super) fn count(&mut self, event: FloodEvent, cx: &Context) -> Result<(), FrameError> {
         self.flood
             .take(event, cx.now)
             .map_err(|flood| self.on_flood(flood, cx))
@@ -149,7 +149,7 @@ impl Machine {
             FrameError::Stream(id, _) if id > self.last_stream || id.is_multiple_of(2) => {
                 FrameError::Connection(ErrorCode::ProtocolError)
             }
-            FrameError::Stream(..) => match self.count(Event::FaultyStream, cx) {
+            FrameError::Stream(..) => match self.count(FloodEvent::FaultyStream, cx) {
                 Ok(()) => error,
                 Err(flood) => flood,
             },
@@ -228,12 +228,12 @@ impl Machine {
         self.queues.rejecting.retain(|other| *other != id);
         self.queues.wait_for_job.retain(|other| *other != id);
         match job {
-            Job::None => {
+            JobState::None => {
                 self.streams.remove(id);
             }
             // Its thread ends by itself, as nothing takes its chunks.
-            Job::Held => self.end_job(id),
-            Job::Running => self.queues.cancelled.push(id),
+            JobState::Held => self.end_job(id),
+            JobState::Running => self.queues.cancelled.push(id),
         }
     }
 

@@ -5,7 +5,7 @@ use super::Machine;
 use super::state::{Cause, ClosedBy, ConnectionState, HeaderBlock, ReceivedData, SHUTDOWN_PING};
 use crate::proto::context::Context;
 use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::flood::{Event, HeaderBlockLimits};
+use crate::proto::h2::flood::{FloodEvent, HeaderBlockLimits};
 use crate::proto::h2::flow::{MAX_CONNECTION_WINDOW_BYTES, WindowExceeded, WindowOverflow};
 use crate::proto::h2::frame::{
     DataPayload, FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, FrameKind,
@@ -73,7 +73,7 @@ impl Machine {
         let taken = FRAME_HEADER_BYTES + header.len;
         let payload = bytes.get(FRAME_HEADER_BYTES..taken)?;
         let result = self
-            .count(Event::Frame, cx)
+            .count(FloodEvent::Frame, cx)
             .and_then(|()| Frame::parse(header, payload))
             .and_then(|frame| self.on_frame(frame, cx));
         Some(Step { taken, result })
@@ -143,7 +143,7 @@ impl Machine {
                 end_headers,
                 ..
             } => return self.on_continuation(fragment, end_headers, cx),
-            Frame::Priority { .. } => self.count(Event::Priority, cx)?,
+            Frame::Priority { .. } => self.count(FloodEvent::Priority, cx)?,
             Frame::Reset { stream, code } => self.on_reset(stream, code, cx)?,
             Frame::Settings { ack: true, .. } => self.on_settings_ack()?,
             Frame::Settings { payload, .. } => self.on_settings(payload, cx)?,
@@ -157,7 +157,7 @@ impl Machine {
             Frame::PriorityUpdate { element, value } => {
                 self.on_priority_update(element, value, cx)?;
             }
-            Frame::Unknown => self.count(Event::Ignored, cx)?,
+            Frame::Unknown => self.count(FloodEvent::Ignored, cx)?,
             Frame::Data { .. } => debug_assert!(false, "DATA is received in parts"),
         }
         Ok(None)
@@ -189,16 +189,16 @@ impl Machine {
             return Err(PROTOCOL_ERROR);
         }
         if self.streams.get(id).is_none_or(Stream::is_orphaned) {
-            return self.count(Event::Ignored, cx);
+            return self.count(FloodEvent::Ignored, cx);
         }
         cx.http2_stats.resets_received.count(code as usize);
         self.closed_streams.insert(id, ClosedBy::Peer);
         self.abandon(id, Cause::Aborted);
-        self.count(Event::Reset, cx)
+        self.count(FloodEvent::Reset, cx)
     }
 
     fn on_settings(&mut self, payload: &[u8], cx: &mut Context) -> Result<(), FrameError> {
-        self.count(Event::Settings, cx)?;
+        self.count(FloodEvent::Settings, cx)?;
         let change = self
             .peer_settings
             .apply(payload)
@@ -234,7 +234,7 @@ impl Machine {
             }
             return Ok(());
         }
-        self.count(Event::Ping, cx)?;
+        self.count(FloodEvent::Ping, cx)?;
         self.output.ping_ack(&mut cx.buffers, data);
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Machine {
         if id > self.last_stream || id != 0 && id.is_multiple_of(2) {
             return Err(PROTOCOL_ERROR);
         }
-        self.count(Event::WindowUpdate, cx)?;
+        self.count(FloodEvent::WindowUpdate, cx)?;
         if id == 0 {
             let increased = self.send_window.increase(increment);
             increased
@@ -257,7 +257,7 @@ impl Machine {
             return Ok(());
         }
         let Some(stream) = self.streams.get_mut(id).filter(|it| !it.is_orphaned()) else {
-            return self.count(Event::Ignored, cx);
+            return self.count(FloodEvent::Ignored, cx);
         };
         let increased = stream.send_window.increase(increment);
         increased.map_err(|WindowOverflow| FrameError::Stream(id, ErrorCode::FlowControlError))?;
@@ -271,7 +271,7 @@ impl Machine {
         value: &[u8],
         cx: &mut Context,
     ) -> Result<(), FrameError> {
-        self.count(Event::PriorityUpdate, cx)?;
+        self.count(FloodEvent::PriorityUpdate, cx)?;
         self.signals_priority = true;
         let parameters = PriorityParameters::parse([value]);
         match self.streams.get_mut(id) {
@@ -293,7 +293,7 @@ impl Machine {
 
     /// Begins a DATA frame, which counts for the windows as a whole.
     fn begin_data(&mut self, header: FrameHeader, cx: &mut Context) -> Result<(), FrameError> {
-        self.count(Event::Frame, cx)?;
+        self.count(FloodEvent::Frame, cx)?;
         let payload = DataPayload::new(header)?;
         let (id, flow_len) = (payload.stream(), payload.flow_len());
         if id > self.last_stream || id.is_multiple_of(2) {
@@ -327,7 +327,7 @@ impl Machine {
     /// The peer has sent it before it knew that the stream was reset, unless it has ended the stream
     /// itself.
     fn on_data_of_closed(&mut self, id: u32, cx: &Context) -> Result<(), FrameError> {
-        self.count(Event::Ignored, cx)?;
+        self.count(FloodEvent::Ignored, cx)?;
         match self.closed_streams.find(id) {
             Some(ClosedBy::Server) => Ok(()),
             None if self.is_beyond_shutdown(id) => Ok(()),
@@ -365,7 +365,7 @@ impl Machine {
     fn end_data(&mut self, data: ReceivedData, cx: &mut Context) -> Result<(), FrameError> {
         let ends_stream = data.payload.end_stream();
         if data.len == 0 && !ends_stream {
-            self.count(Event::EmptyData, cx)?;
+            self.count(FloodEvent::EmptyData, cx)?;
         }
         let id = data.payload.stream();
         self.queues.are_bodies_due = true;

@@ -31,7 +31,7 @@ use super::priority::PendingUpdates;
 use super::response_head::EncoderState;
 use super::scheduler::Scheduler;
 use super::settings::PeerSettings;
-use super::stream::{Admission, Job, StreamState, Streams};
+use super::stream::{AdmissionState, JobState, StreamState, Streams};
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Fields, Request};
@@ -272,8 +272,8 @@ impl Machine {
             _ => request,
         };
         match (state, pending.admission) {
-            (Some(StreamState::AwaitingAdmission(_)), _) | (_, Admission::NotAsked) => request,
-            (_, Admission::Asked) => request.admitted(),
+            (Some(StreamState::AwaitingAdmission(_)), _) | (_, AdmissionState::NotAsked) => request,
+            (_, AdmissionState::Asked) => request.admitted(),
         }
     }
 
@@ -314,7 +314,7 @@ impl Machine {
     pub(crate) fn admitted(&self) -> Vec<ExchangeId> {
         let is_admitted = |state: &StreamState| match state {
             StreamState::ReadingBody(_) => true,
-            StreamState::Ready(request, _) => request.admission == Admission::Asked,
+            StreamState::Ready(request, _) => request.admission == AdmissionState::Asked,
             _ => false,
         };
         let admitted = self.streams.iter().filter(|it| is_admitted(&it.state));
@@ -409,8 +409,8 @@ impl Machine {
     /// Counts a job of a stream that has none.
     fn begin_job(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(id) {
-            debug_assert_eq!(stream.job, Job::None, "a second job of a stream");
-            stream.job = Job::Running;
+            debug_assert_eq!(stream.job, JobState::None, "a second job of a stream");
+            stream.job = JobState::Running;
             self.jobs += 1;
         }
     }
@@ -421,7 +421,7 @@ impl Machine {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        if std::mem::replace(&mut stream.job, Job::None) == Job::None {
+        if std::mem::replace(&mut stream.job, JobState::None) == JobState::None {
             return;
         }
         self.jobs -= 1;

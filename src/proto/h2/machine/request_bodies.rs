@@ -11,7 +11,7 @@ use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flow::MAX_STREAM_WINDOW_BYTES;
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::limits::MAX_BUFFERED_BYTES;
-use crate::proto::h2::request_body::LengthMismatch;
+use crate::proto::h2::request_body::ContentLengthMismatch;
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{RemoteSide, Stream, StreamState};
 use crate::proto::request_rules::{BODY_TOO_LARGE, MAX_BUFFERED_STREAM_BYTES};
@@ -79,7 +79,7 @@ impl Machine {
         stream.held_bytes += data.len() as u32;
         let malformed = FrameError::Stream(id, ErrorCode::ProtocolError);
         let added = stream.body_length.add(data.len());
-        added.map_err(|LengthMismatch| malformed)?;
+        added.map_err(|ContentLengthMismatch| malformed)?;
         let received = stream.body_length.received();
         match &mut stream.state {
             StreamState::ReadingBody(request)
@@ -148,7 +148,7 @@ impl Machine {
         }
         let malformed = FrameError::Stream(id, ErrorCode::ProtocolError);
         let checked = stream.body_length.check_end();
-        checked.map_err(|LengthMismatch| malformed)?;
+        checked.map_err(|ContentLengthMismatch| malformed)?;
         let state = std::mem::replace(&mut stream.state, StreamState::Handling(None));
         stream.state = match state {
             StreamState::ReadingBody(request) => {

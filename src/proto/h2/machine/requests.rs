@@ -10,17 +10,17 @@ use crate::http::{Fields, Rejection};
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::{ExchangeId, RequestInfo, SendBody};
 use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::flood::Event;
+use crate::proto::h2::flood::FloodEvent;
 use crate::proto::h2::flow::{DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::head::{self, HeadError, HeadInfo};
-use crate::proto::h2::hpack::{Budget, Decoded, DecodedFields};
+use crate::proto::h2::hpack::{Decoded, DecodedFields, FieldBudget};
 use crate::proto::h2::limits::{MAX_HELD_HEAD_BYTES, PSEUDO_FIELDS};
 use crate::proto::h2::peer_wait::PeerWait;
 use crate::proto::h2::priority::{Priority, PriorityParameters};
 use crate::proto::h2::request_body::{BodyLength, ContinueExpected, RequestBody};
 use crate::proto::h2::stream::{
-    Admission, Job, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
+    AdmissionState, JobState, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
 };
 use crate::proto::record::Completion;
 use crate::proto::request_rules::{Expect, HEAD_TOO_LARGE, UNKNOWN_EXPECTATION};
@@ -53,7 +53,7 @@ impl Machine {
         };
         fields.bytes.clear();
         fields.spans.clear();
-        let budget = Budget {
+        let budget = FieldBudget {
             bytes: cx.limits.max_head_bytes,
             fields: cx.limits.max_fields + PSEUDO_FIELDS,
         };
@@ -93,19 +93,19 @@ impl Machine {
         self.last_stream = id;
         self.flood.on_stream_opened();
         if self.is_beyond_shutdown(id) {
-            self.count(Event::DiscardedHeaders, cx)?;
+            self.count(FloodEvent::DiscardedHeaders, cx)?;
             return Ok(None);
         }
         if self.is_full(cx) {
-            self.count(Event::DiscardedHeaders, cx)?;
-            self.count(Event::RefusedStream, cx)?;
+            self.count(FloodEvent::DiscardedHeaders, cx)?;
+            self.count(FloodEvent::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
             return Ok(None);
         }
         let info = self.request_info(fields, cx);
         let error = match decoded {
             Decoded::OverBudget => {
-                self.count(Event::DiscardedHeaders, cx)?;
+                self.count(FloodEvent::DiscardedHeaders, cx)?;
                 HeadError::Rejected(HEAD_TOO_LARGE)
             }
             Decoded::Complete => match head::parse(fields, &mut cx.head, &cx.limits) {
@@ -158,10 +158,10 @@ impl Machine {
         match (remote, self.closed_streams.find(id)) {
             (Some(RemoteSide::Open), _) => {}
             (_, Some(ClosedBy::Server)) => {
-                return self.count(Event::DiscardedHeaders, cx);
+                return self.count(FloodEvent::DiscardedHeaders, cx);
             }
             (None, _) if self.is_beyond_shutdown(id) => {
-                return self.count(Event::DiscardedHeaders, cx);
+                return self.count(FloodEvent::DiscardedHeaders, cx);
             }
             (Some(RemoteSide::Ended), _) => {
                 return Err(FrameError::Stream(id, ErrorCode::StreamClosed));
@@ -173,7 +173,7 @@ impl Machine {
             (None, None) => return Err(FrameError::Connection(ErrorCode::ProtocolError)),
         }
         if decoded == Decoded::OverBudget {
-            self.count(Event::DiscardedHeaders, cx)?;
+            self.count(FloodEvent::DiscardedHeaders, cx)?;
             self.reject_body(id, HEAD_TOO_LARGE, io::ErrorKind::InvalidData, cx);
         } else if !end_stream || head::check_trailers(fields).is_err() {
             return Err(FrameError::Stream(id, ErrorCode::ProtocolError));
@@ -226,7 +226,7 @@ impl Machine {
             held_bytes: 0,
             priority,
             response_priority: ResponsePriority::default(),
-            job: Job::None,
+            job: JobState::None,
             send_body: if is_head {
                 SendBody::HeadOnly
             } else {
@@ -262,7 +262,7 @@ impl Machine {
             head: std::mem::take(&mut cx.head),
             head_bytes: cx.head_bytes.as_slice().into(),
             body: RequestBody::new(continue_expected),
-            admission: Admission::NotAsked,
+            admission: AdmissionState::NotAsked,
             rejection,
         });
         let (state, action) = match rejection {
@@ -275,7 +275,7 @@ impl Machine {
                 (StreamState::Ready(request, None), None)
             }
             None => {
-                request.admission = Admission::Asked;
+                request.admission = AdmissionState::Asked;
                 let action = Action::Admit(ExchangeId(id));
                 (StreamState::AwaitingAdmission(request), Some(action))
             }

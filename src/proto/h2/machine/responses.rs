@@ -21,7 +21,7 @@ use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
 };
 use crate::proto::h2::response_head;
-use crate::proto::h2::stream::{Job, RemoteSide, ResponsePriority, StreamState};
+use crate::proto::h2::stream::{JobState, RemoteSide, ResponsePriority, StreamState};
 use crate::proto::record::Completion;
 use crate::proto::segment::Payload;
 use crate::proto::{Action, Timer};
@@ -137,7 +137,7 @@ impl Machine {
         };
         stream.state = StreamState::Finishing;
         stream.wait.interrupt(cx);
-        if stream.job == Job::Held {
+        if stream.job == JobState::Held {
             self.end_job(id);
         }
         self.discard_body(id, cx);
@@ -248,7 +248,7 @@ impl Machine {
     }
 
     /// Asks for the next chunk of a body, or for a part of a file in memory, if a job is free.
-    fn request_more(&mut self, id: u32, job: Job) -> Fill {
+    fn request_more(&mut self, id: u32, job: JobState) -> Fill {
         self.scheduler.set_ready(id, false);
         let sender = self.streams.get(id).and_then(|stream| stream.sender());
         let is_free = if sender.is_some_and(BodySender::is_written) {
@@ -256,7 +256,7 @@ impl Machine {
         } else {
             self.has_free_job()
         };
-        if job == Job::None && !is_free {
+        if job == JobState::None && !is_free {
             self.queues.wait_for_job.push(id);
             return Fill::Next;
         }
@@ -265,9 +265,9 @@ impl Machine {
         let Some(request) = request else {
             return Fill::Next;
         };
-        if job == Job::Held {
+        if job == JobState::Held {
             if let Some(stream) = self.streams.get_mut(id) {
-                stream.job = Job::Running;
+                stream.job = JobState::Running;
             }
         } else {
             self.begin_job(id);
@@ -396,7 +396,7 @@ impl Machine {
         };
         let is_writer_waiting = matches!(&chunk, Ok(Some((_, BodySource::Waiting(_)))));
         if is_writer_waiting && stream.sender().is_some() {
-            stream.job = Job::Held;
+            stream.job = JobState::Held;
         } else {
             self.end_job(id);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::proto::HTTP2_PREFACE;
 use crate::proto::h2::error_code::ErrorCode;
-use crate::proto::h2::hpack::{self, Budget, DecodedFields, Decoder};
+use crate::proto::h2::hpack::{self, DecodedFields, Decoder, FieldBudget};
 
 pub(super) const END_STREAM: u8 = 0x1;
 pub(super) const ACK: u8 = 0x1;
@@ -173,7 +173,7 @@ fn parse_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Sent {
 
 /// The server uses no dynamic table.
 fn decode(block: &[u8]) -> Vec<(String, String)> {
-    let budget = Budget {
+    let budget = FieldBudget {
         bytes: usize::MAX,
         fields: usize::MAX,
     };

@@ -7,7 +7,7 @@ use crate::http::target::hex_digit;
 
 type Field = (Vec<u8>, Vec<u8>);
 
-const UNLIMITED: Budget = Budget {
+const UNLIMITED: FieldBudget = FieldBudget {
     bytes: usize::MAX,
     fields: usize::MAX,
 };
@@ -24,7 +24,7 @@ fn octets(dump: &str) -> Vec<u8> {
 fn decode_within(
     decoder: &mut Decoder,
     block: &[u8],
-    budget: Budget,
+    budget: FieldBudget,
 ) -> Result<(Decoded, Vec<Field>), CompressionError> {
     let mut out = DecodedFields::default();
     let decoded = decoder.decode(block, budget, &mut out)?;
@@ -283,7 +283,7 @@ fn malformed_blocks_are_errors() {
     ] {
         let result = decode(&mut Decoder::new(), &octets(block));
         assert_eq!(result, Err(CompressionError), "{block}");
-        let nothing = Budget {
+        let nothing = FieldBudget {
             bytes: 0,
             fields: 0,
         };
@@ -327,7 +327,7 @@ fn fields_are_appended_and_each_has_32_bytes_of_overhead() {
         (119, 0, &[]),
     ] {
         let mut out = DecodedFields::default();
-        let budget = Budget {
+        let budget = FieldBudget {
             bytes,
             fields: count,
         };
@@ -351,7 +351,7 @@ fn small_field_after_one_beyond_the_budget_is_not_appended() {
     let result = decode_within(
         &mut Decoder::new(),
         &block,
-        Budget {
+        FieldBudget {
             bytes: 34,
             fields: 9,
         },
@@ -369,7 +369,7 @@ fn bomb_of_indexed_fields_is_bounded_by_the_budget() {
     block.extend(value);
     block.extend([0xbe; 100_000]);
     let mut out = DecodedFields::default();
-    let budget = Budget {
+    let budget = FieldBudget {
         bytes: 16_384,
         fields: 100,
     };
@@ -434,7 +434,7 @@ proptest! {
         bytes in 0_usize..3_000,
         count in 0_usize..30,
     ) {
-        let budget = Budget { bytes, fields: count };
+        let budget = FieldBudget { bytes, fields: count };
         let (mut limited, mut unlimited) = (Decoder::new(), Decoder::new());
         for block in blocks {
             let mut out = DecodedFields::default();
