@@ -9,6 +9,7 @@ pub(crate) mod h2;
 pub(crate) mod http2_stats;
 pub(crate) mod inbox;
 pub(crate) mod min_rate;
+pub(crate) mod peer_state;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod request_head;
@@ -47,6 +48,8 @@ pub(crate) enum Action {
     /// before the next action. After [`NotResident`](file_read::FileBytes::NotResident) the machine
     /// returns [`ProbeFile`](Self::ProbeFile).
     ReadFile(ExchangeId),
+    /// Ask the transport how much the peer is ready to receive, and report it before the next action.
+    AskPeerState,
     /// Have the next chunk of a response body produced and report it, now or later.
     PullBody(ExchangeId, BodySource),
     /// Nothing that is still to come for this exchange is of use: its client has cancelled it.

@@ -19,6 +19,7 @@ use super::exchange::{BodyMode, ExchangeId};
 use super::file_read::{FileBytes, FileRead};
 use super::h1;
 use super::h2::machine::{Authorities, Machine as Http2Machine};
+use super::peer_state::PeerState;
 use super::segment::Segment;
 use super::transfer::TransferProgress;
 use super::wait::Wait;
@@ -166,6 +167,13 @@ impl Protocol {
     pub(crate) fn on_file_bytes(&mut self, id: ExchangeId, bytes: FileBytes, cx: &mut Context) {
         if let Self::H2(machine) = self {
             machine.on_file_bytes(id, bytes, cx);
+        }
+    }
+
+    /// The answer to [`Action::AskPeerState`]; `None` if it is not known.
+    pub(crate) fn on_peer_state(&mut self, state: Option<PeerState>, cx: &Context) {
+        if let Self::H2(machine) = self {
+            machine.on_peer_state(state, cx);
         }
     }
 

@@ -288,7 +288,8 @@ impl<T: Transport> Connection<T> {
     /// because its peer does not take the response.
     pub(crate) fn poll_acked(&mut self, cx: &Context) {
         if self.wait.has_in_flight() {
-            let unacknowledged = self.transport.unacknowledged().unwrap_or(0);
+            let state = self.transport.peer_state();
+            let unacknowledged = state.map_or(0, |state| state.unacknowledged);
             self.wait.on_acked(unacknowledged, cx);
         }
     }
@@ -457,6 +458,10 @@ impl<T: Transport> Connection<T> {
                     let bytes = services.read_file(&mut read, cx.now);
                     self.protocol.on_file_bytes(id, bytes, cx);
                 }
+            }
+            Action::AskPeerState => {
+                let state = self.transport.peer_state();
+                self.protocol.on_peer_state(state, cx);
             }
             Action::PullBody(id, source) => services.pull_body(id, source),
             Action::Cancel(id) => services.cancel(id),

@@ -17,6 +17,7 @@ use crate::http::forwarded::ClientInfo;
 use crate::net::bandwidth::per_client::Clients;
 use crate::net::transport::More;
 use crate::proto::context::RecordMode;
+use crate::proto::peer_state::PeerState;
 
 /// A transport whose peer has sent `input` and takes `takes` more bytes.
 struct TestPeer {
@@ -72,8 +73,11 @@ impl Transport for TestPeer {
 
     fn abort(&mut self) {}
 
-    fn unacknowledged(&self) -> Option<u32> {
-        Some(self.unacknowledged)
+    fn peer_state(&self) -> Option<PeerState> {
+        Some(PeerState {
+            unacknowledged: self.unacknowledged,
+            receiver: None,
+        })
     }
 }
 
@@ -306,7 +310,7 @@ impl Transport for EmptyRecords {
 
     fn abort(&mut self) {}
 
-    fn unacknowledged(&self) -> Option<u32> {
+    fn peer_state(&self) -> Option<PeerState> {
         None
     }
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::rng::Rng;
 use crate::net::connection::Readiness;
 use crate::net::transport::{More, Received, Transport};
+use crate::proto::peer_state::PeerState;
 
 /// The state that both ends of a connection share.
 pub(super) struct Wire {
@@ -250,7 +251,7 @@ impl Transport for SimulatedSocket {
         self.0.borrow_mut().aborted = true;
     }
 
-    fn unacknowledged(&self) -> Option<u32> {
+    fn peer_state(&self) -> Option<PeerState> {
         None
     }
 

@@ -13,6 +13,7 @@ use super::tls::TlsStream;
 use super::{More, Received, Transport};
 use crate::http::forwarded::Scheme;
 use crate::proto::h2::machine::Authorities;
+use crate::proto::peer_state::PeerState;
 
 /// The transport of a connection.
 #[derive(Debug)]
@@ -87,8 +88,8 @@ impl Transport for AnyTransport {
         delegate!(self, inner => inner.abort());
     }
 
-    fn unacknowledged(&self) -> Option<u32> {
-        delegate!(self, inner => inner.unacknowledged())
+    fn peer_state(&self) -> Option<PeerState> {
+        delegate!(self, inner => inner.peer_state())
     }
 
     fn holds_back(&self) -> bool {

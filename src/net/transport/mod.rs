@@ -10,6 +10,7 @@ pub(crate) mod tls;
 use std::fs::File;
 use std::io;
 
+use crate::proto::peer_state::PeerState;
 use crate::proto::segment::{Payload, Segment};
 
 /// Whether more bytes follow at once, so that the kernel need not send a segment that is not full.
@@ -64,9 +65,9 @@ pub(crate) trait Transport {
     /// TCP reset, and no `close_notify` over TLS. A Unix socket has no reset.
     fn abort(&mut self);
 
-    /// Returns the number of bytes that were sent and that the peer has not acknowledged; `None` if
-    /// it is not known.
-    fn unacknowledged(&self) -> Option<u32>;
+    /// Returns how much the peer has not acknowledged of what was sent, and how much it is ready to
+    /// receive; `None` if it is not known.
+    fn peer_state(&self) -> Option<PeerState>;
 
     /// Returns true if bytes that were accepted for sending have not reached the kernel. They have
     /// to be [flushed](Self::flush) before anything else is sent.

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::SockRef;
 
 use super::{More, Received, Transport, impl_source, sock_diag};
+use crate::proto::peer_state::PeerState;
 
 /// A connected socket, non-blocking.
 #[derive(Debug)]
@@ -112,11 +113,11 @@ impl Transport for Socket {
         }
     }
 
-    fn unacknowledged(&self) -> Option<u32> {
+    fn peer_state(&self) -> Option<PeerState> {
         let local = rustix::net::getsockname(&self.0).ok()?;
         let peer = rustix::net::getpeername(&self.0).ok()??;
         let (local, peer) = (local.try_into().ok()?, peer.try_into().ok()?);
-        sock_diag::unacknowledged(local, peer).ok()
+        sock_diag::peer_state(local, peer).ok()
     }
 }
 

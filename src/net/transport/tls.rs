@@ -17,6 +17,7 @@ use rustls::ServerConnection;
 use super::socket::Socket;
 use super::{More, Received, Transport};
 use crate::proto::h2::machine::Authorities;
+use crate::proto::peer_state::PeerState;
 use crate::tls::{ServedCertificate, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
@@ -240,8 +241,12 @@ impl Transport for TlsStream {
         self.socket.abort();
     }
 
-    fn unacknowledged(&self) -> Option<u32> {
-        Some(self.socket.unacknowledged()?.saturating_add(self.unflushed))
+    fn peer_state(&self) -> Option<PeerState> {
+        let state = self.socket.peer_state()?;
+        Some(PeerState {
+            unacknowledged: state.unacknowledged.saturating_add(self.unflushed),
+            ..state
+        })
     }
 
     fn holds_back(&self) -> bool {

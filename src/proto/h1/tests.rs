@@ -137,7 +137,9 @@ impl Conversation {
                     self.machine.on_body_chunk(id, chunk, &mut self.cx);
                 }
                 Action::Blocked => panic!("nothing to wait for"),
-                Action::ReadFile(_) | Action::Cancel(_) => panic!("only HTTP/2 asks for that"),
+                Action::ReadFile(_) | Action::AskPeerState | Action::Cancel(_) => {
+                    panic!("only HTTP/2 asks for that")
+                }
                 Action::Switch => return ConversationEnd::Switched,
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,

@@ -51,6 +51,7 @@ pub(crate) mod hpack;
 mod limits;
 pub(crate) mod machine;
 mod output;
+mod pace;
 mod peer_wait;
 pub(crate) mod priority;
 mod request_body;

@@ -69,7 +69,7 @@ impl Transport for EdgePeer {
 
     fn abort(&mut self) {}
 
-    fn unacknowledged(&self) -> Option<u32> {
+    fn peer_state(&self) -> Option<PeerState> {
         None
     }
 }

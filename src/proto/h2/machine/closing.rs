@@ -325,6 +325,7 @@ impl Machine {
             self.block_deadline(timeouts),
             self.shutdown_deadline(),
             self.window_wait.deadline(timeouts),
+            self.pace.recheck_at(),
         ];
         let streams = self.streams.iter();
         let streams = streams.filter_map(|stream| stream.wait.deadline(timeouts));

@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 
 use self::state::{
     ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, InputState,
-    LastTransfer, Pace, Portion, Queues, ReceivedData, Shutdown,
+    LastTransfer, Portion, Queues, ReceivedData, Shutdown,
 };
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use super::hpack::Decoder;
 use super::limits::{MAX_CLIENT_PACED_JOBS, MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
 use super::output::Output;
+use super::pace::Pace;
 use super::peer_wait::PeerWait;
 use super::priority::PendingUpdates;
 use super::response_head::EncoderState;
@@ -209,6 +210,7 @@ impl Machine {
 
     /// Reads and writes in turns, as far as the transport is ready.
     fn transfer_bytes(&mut self, ready: Ready, cx: &mut Context) -> Action {
+        self.pace.on_time(cx.now);
         if ready.writable {
             self.pace.on_writable(cx.now);
         } else if !self.output.is_empty() {

@@ -17,11 +17,13 @@ use crate::proto::exchange::{ExchangeId, SendBody};
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::h2::limits::SMALL_BODY_BYTES;
 use crate::proto::h2::output::{PORTION_BYTES, SMALL_PORTION_BYTES};
+use crate::proto::h2::pace::BulkPermit;
 use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
 };
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{JobState, RemoteSide, ResponsePriority, StreamState};
+use crate::proto::peer_state::PeerState;
 use crate::proto::record::Completion;
 use crate::proto::segment::Payload;
 use crate::proto::{Action, Timer};
@@ -211,10 +213,20 @@ impl Machine {
             return Fill::Held;
         }
         let is_bulk = sender.is_stream() || sender.unsent() > SMALL_BODY_BYTES;
-        if is_bulk && max_bulk_bytes == 0 {
-            self.scheduler.set_ready(id, false);
-            self.queues.deferred.push(id);
-            return Fill::Next;
+        if is_bulk {
+            let permit = match max_bulk_bytes {
+                0 => BulkPermit::Denied,
+                _ => self.pace.bulk_permit(),
+            };
+            match permit {
+                BulkPermit::Granted => {}
+                BulkPermit::AskPeerState => return Fill::Action(Action::AskPeerState),
+                BulkPermit::Denied => {
+                    self.scheduler.set_ready(id, false);
+                    self.queues.deferred.push(id);
+                    return Fill::Next;
+                }
+            }
         }
         let bulk_room = if is_bulk { max_bulk_bytes } else { room };
         let max = room.min(window).min(bulk_room);
@@ -286,6 +298,7 @@ impl Machine {
         self.window_wait.on_progress(Timer::Send, len, cx);
         self.window_wait.interrupt(cx);
         self.flood.on_data_sent(len as u32);
+        self.pace.on_sent(len);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.send_window.consume(len);
             stream.wait.on_progress(Timer::Send, len, cx);
@@ -296,6 +309,14 @@ impl Machine {
         }
         if is_last {
             self.finish_response(id, cx);
+        }
+    }
+
+    /// The answer to [`Action::AskPeerState`]; `None` if it is not known.
+    pub(crate) fn on_peer_state(&mut self, state: Option<PeerState>, cx: &Context) {
+        self.pace.on_peer_state(state, cx.now);
+        if self.pace.bulk_permit() == BulkPermit::Denied {
+            self.on_pause();
         }
     }
 

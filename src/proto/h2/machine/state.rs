@@ -1,7 +1,7 @@
 //! The states of a connection, and what it keeps beside its streams.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::http::StatusCode;
 
@@ -61,35 +61,6 @@ pub(super) enum LastTransfer {
 pub(super) enum Portion {
     Open,
     Complete,
-}
-
-/// How fast the peer takes what is sent. To a slow one little is staged at once: it waits for long, and
-/// what becomes urgent meanwhile waits behind it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    /// Since when the transport takes nothing of what is staged.
-    blocked_since: Option<Instant>,
-    is_slow: bool,
-}
-
-impl Pace {
-    /// A peer is slow if it takes this long until the transport takes more. Then it takes less than
-    /// some 6 MB/s, for which small writes cost nothing that counts.
-    const SLOW: Duration = Duration::from_millis(5);
-
-    pub(super) fn on_blocked(&mut self, now: Instant) {
-        self.blocked_since.get_or_insert(now);
-    }
-
-    pub(super) fn on_writable(&mut self, now: Instant) {
-        if let Some(since) = self.blocked_since.take() {
-            self.is_slow = now.saturating_duration_since(since) >= Self::SLOW;
-        }
-    }
-
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_slow
-    }
 }
 
 /// A part of a file that is being read.

@@ -19,6 +19,7 @@ use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::file_read::FileBytes;
 use crate::proto::h2::machine::Machine;
+use crate::proto::peer_state::{PeerState, ReceiverState};
 use crate::proto::record::Record;
 use crate::proto::{Action, CloseReason, Ready};
 
@@ -73,6 +74,10 @@ pub(super) struct Conversation {
     pub(super) write_size: usize,
     pub(super) handler: fn(&Request<'_>) -> Answer,
     pub(super) admission: fn(&Request<'_>) -> Admitted,
+    /// The receive buffer of the client's kernel, if it is known, and what the client has not read.
+    pub(super) peer_buffer: Option<usize>,
+    pub(super) unread: usize,
+    pub(super) state_queries: usize,
     /// What a read of a file returns; `None` reads `F`s.
     pub(super) file_bytes: VecDeque<FileBytes>,
 }
@@ -142,6 +147,9 @@ impl Conversation {
             write_size: usize::MAX,
             handler: echo,
             admission: admit,
+            peer_buffer: None,
+            unread: 0,
+            state_queries: 0,
             file_bytes: VecDeque::new(),
         }
     }
@@ -213,6 +221,17 @@ impl Conversation {
             Action::Write => self.write(),
             Action::ReadFile(id) => self.read_file(id),
             Action::ProbeFile(id, range) => self.probes.push((id.0, range)),
+            Action::AskPeerState => {
+                self.state_queries += 1;
+                let state = self.peer_buffer.map(|buffer| PeerState {
+                    unacknowledged: 0,
+                    receiver: Some(ReceiverState {
+                        window: (buffer - self.unread).try_into().expect("a window"),
+                        min_rtt: Duration::ZERO,
+                    }),
+                });
+                self.machine.on_peer_state(state, &self.cx);
+            }
             Action::PullBody(id, source) => self.pulls.push((id.0, source)),
             Action::Cancel(id) => self.cancelled.push(id.0),
             Action::Log(record) => self.records.push(record),
@@ -248,6 +267,7 @@ impl Conversation {
         assert!(!self.shut_down, "a write after the end");
         let count = bytes.len().min(self.write_size).min(self.room);
         self.room -= count;
+        self.unread += count;
         self.unparsed.extend_from_slice(&bytes[..count]);
         take_frames(&mut self.unparsed, &mut self.sent);
         self.machine.on_written(count);

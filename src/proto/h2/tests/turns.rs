@@ -59,6 +59,35 @@ fn little_is_staged_for_a_slow_client() {
     }
 }
 
+/// The kernel of a client receives as much as it has room for, and the client reads little of it.
+#[test]
+fn very_slow_client_has_little_unread() {
+    const BUFFER: usize = 230_000;
+    let mut conversation = sizes(1 << 30);
+    conversation.peer_buffer = Some(BUFFER);
+    conversation.send(&window_update(0, 1 << 30));
+    conversation.room = 0;
+    conversation.send(&get(1, "/file/1000000000"));
+    conversation.cx.now += Duration::from_millis(200);
+    conversation.room = BUFFER;
+    for _ in 0..20 {
+        conversation.run([]);
+        // What may be sent ahead of it, and what was staged before it was known.
+        assert!(conversation.unread <= 200_000, "{}", conversation.unread);
+        let (held, queries) = (conversation.received(1), conversation.state_queries);
+        conversation.wait(Duration::from_millis(100));
+        assert_eq!(conversation.received(1), held);
+        assert!(conversation.state_queries > queries);
+        // It reads everything.
+        conversation.unread = 0;
+        conversation.room = BUFFER;
+        conversation.wait(Duration::from_millis(10));
+        assert!(conversation.received(1) > held);
+    }
+    conversation.send(&get(3, "/css/20000"));
+    assert!(has_ended(&conversation, 3), "a small response is held");
+}
+
 #[test]
 fn downloads_share_the_connection() {
     let mut conversation = sizes(1 << 30);
