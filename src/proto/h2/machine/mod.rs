@@ -9,6 +9,7 @@ mod closing;
 mod input;
 mod request_bodies;
 mod requests;
+mod response_bodies;
 mod responses;
 mod state;
 
