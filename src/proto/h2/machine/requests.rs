@@ -97,7 +97,6 @@ impl Machine {
             return Ok(None);
         }
         if self.is_full(cx) {
-            self.count(FloodEvent::DiscardedHeaders, cx)?;
             self.count(FloodEvent::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
             return Ok(None);
