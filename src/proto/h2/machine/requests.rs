@@ -231,6 +231,7 @@ impl Machine {
             } else {
                 SendBody::Yes
             },
+            unsent_head: None,
             status: None,
             sent: 0,
             wait: PeerWait::none(id, cx),

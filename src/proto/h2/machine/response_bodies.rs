@@ -9,13 +9,16 @@ use super::Machine;
 use super::state::{FileReading, Portion};
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
+use crate::http::Response;
 use crate::proto::body_sender::{BodySender, SourceRequest};
 use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::file_read::{FileBytes, FileRead};
+use crate::proto::h2::frame::FRAME_HEADER_BYTES;
 use crate::proto::h2::limits::SMALL_BODY_BYTES;
 use crate::proto::h2::output::{PORTION_BYTES, SMALL_PORTION_BYTES};
-use crate::proto::h2::stream::{JobState, StreamState};
+use crate::proto::h2::response_head;
+use crate::proto::h2::stream::{JobState, Stream, StreamState};
 use crate::proto::segment::Payload;
 use crate::proto::{Action, Timer};
 
@@ -58,14 +61,19 @@ impl Machine {
         } else {
             PORTION_BYTES
         };
-        let room = self.output.max_data(portion);
-        let Some(id) = self.scheduler.next().filter(|_| room > 0) else {
+        let Some(id) = self.scheduler.next() else {
             return Fill::Held;
         };
         let Some(stream) = self.streams.get_mut(id) else {
             self.scheduler.remove(id);
             return Fill::Next;
         };
+        let head = stream.unsent_head.as_ref();
+        let head = head.map_or(0, |block| FRAME_HEADER_BYTES + block.len());
+        let room = self.output.max_data(portion, head);
+        if room == 0 {
+            return Fill::Held;
+        }
         let job = stream.job;
         let stream_window = stream.send_window.available();
         let StreamState::Sending(sender) = &mut stream.state else {
@@ -86,6 +94,7 @@ impl Machine {
             sender.forget_residency();
             stream.wait.begin(Timer::Send, id, cx);
             self.scheduler.set_ready(id, false);
+            self.stage_head(id, cx);
             return Fill::Next;
         }
         let window = stream_window.min(self.send_window.available());
@@ -93,6 +102,7 @@ impl Machine {
             if self.window_wait.timer().is_none() {
                 self.on_pause();
             }
+            self.stage_all_heads(cx);
             self.window_wait.begin(Timer::Send, 0, cx);
             return Fill::Held;
         }
@@ -100,6 +110,10 @@ impl Machine {
         if is_bulk && max_bulk_bytes == 0 {
             self.scheduler.set_ready(id, false);
             self.queues.deferred.push(id);
+            return Fill::Next;
+        }
+        if head > 0 && sender.has_bytes() {
+            self.stage_head(id, cx);
             return Fill::Next;
         }
         let bulk_room = if is_bulk { max_bulk_bytes } else { room };
@@ -123,8 +137,15 @@ impl Machine {
                 } else {
                     let known = if part.len > 0 { part.len } else { left };
                     let len = known.min(max).min(left);
-                    self.output.open_data(&mut cx.buffers);
-                    self.reading = Some(FileReading { stream: id, len });
+                    let encoder = self.encoder;
+                    let head = stream.unsent_head.as_deref();
+                    let block = head.map(|head| response_head::continued(&mut self.encoder, head));
+                    self.output.open_data(&mut cx.buffers, id, block.as_deref());
+                    self.reading = Some(FileReading {
+                        stream: id,
+                        len,
+                        encoder,
+                    });
                     return Fill::Action(Action::ReadFile(ExchangeId(id)));
                 }
             }
@@ -165,6 +186,26 @@ impl Machine {
         })
     }
 
+    /// Stages the head of a response whose file has been read, or whose client has to open a window
+    /// first.
+    fn stage_head(&mut self, id: u32, cx: &mut Context) {
+        let stream = self.streams.get_mut(id);
+        if let Some(head) = stream.and_then(|stream| stream.unsent_head.take()) {
+            let block = response_head::continued(&mut self.encoder, &head);
+            self.output.head(&mut cx.buffers, id, &block, false);
+        }
+    }
+
+    /// No stream can send: the window of the connection is used up.
+    fn stage_all_heads(&mut self, cx: &mut Context) {
+        let is_unsent = |stream: &&Stream| stream.unsent_head.is_some();
+        let unsent = self.streams.iter().filter(is_unsent);
+        let unsent: Vec<u32> = unsent.map(|stream| stream.id).collect();
+        for id in unsent {
+            self.stage_head(id, cx);
+        }
+    }
+
     /// A DATA frame is staged.
     fn on_staged(&mut self, id: u32, len: usize, is_last: bool, cx: &mut Context) {
         self.scheduler.on_sent(id, len);
@@ -187,7 +228,7 @@ impl Machine {
 
     /// What [`Action::ReadFile`] reads.
     pub(crate) fn file_read(&mut self) -> Option<FileRead<'_>> {
-        let FileReading { stream, len } = self.reading?;
+        let FileReading { stream, len, .. } = self.reading?;
         let sender = self.streams.get(stream)?.sender()?;
         let Payload::File(part) = sender.payload() else {
             return None;
@@ -214,14 +255,18 @@ impl Machine {
         let left = self.streams.get(id).and_then(|stream| stream.sender());
         let is_last = left.is_some_and(|sender| sender.unsent() == len as u64);
         self.output.close_data(id, len, is_last);
+        if len == 0 {
+            self.encoder = reading.encoder;
+        } else if let Some(stream) = self.streams.get_mut(id) {
+            stream.unsent_head = None;
+        }
         match result {
             FileBytes::Read(1..) => self.on_staged(id, len, is_last, cx),
             FileBytes::NotResident => self.probe_file(id),
             FileBytes::Read(0) | FileBytes::Ended => {
-                log::error!("response body: a file has changed while it was sent; stream reset");
-                self.fail_response(id, cx);
+                self.fail_body(id, "a file has changed while it was sent", cx);
             }
-            FileBytes::Failed => self.fail_response(id, cx),
+            FileBytes::Failed => self.fail_body(id, "a file cannot be read", cx),
         }
     }
 
@@ -260,11 +305,28 @@ impl Machine {
                 }
             }
             Err(error) => {
-                let line = stream.info.as_ref().map(|info| &info.line[..]);
-                let line = String::from_utf8_lossy(line.unwrap_or_default());
-                log::error!("{line:?}: cannot read the file: {error}; stream reset");
-                self.fail_response(id, cx);
+                let reason = match &stream.info {
+                    Some(info) => {
+                        let line = String::from_utf8_lossy(&info.line);
+                        format!("{line:?}: cannot read the file: {error}")
+                    }
+                    // The request is not recorded.
+                    None => format!("cannot read a file: {error}"),
+                };
+                self.fail_body(id, &reason, cx);
             }
+        }
+    }
+
+    /// The body of a response cannot be sent to its end. The response is a 500 if nothing of it is sent.
+    fn fail_body(&mut self, id: u32, reason: &str, cx: &mut Context) {
+        let stream = self.streams.get_mut(id);
+        if stream.is_some_and(|stream| stream.unsent_head.take().is_some()) {
+            self.scheduler.remove(id);
+            self.respond(id, Response::fault(reason), cx);
+        } else {
+            log::error!("response body: {reason}; stream reset");
+            self.fail_response(id, cx);
         }
     }
 
@@ -290,7 +352,7 @@ impl Machine {
         let Some(sender) = stream.and_then(|stream| stream.sender_mut()) else {
             return;
         };
-        let error = match chunk.map(|chunk| sender.on_chunk(chunk)) {
+        let reason = match chunk.map(|chunk| sender.on_chunk(chunk)) {
             Ok(Ok(())) => {
                 self.scheduler.set_ready(id, true);
                 return;
@@ -298,8 +360,7 @@ impl Machine {
             Ok(Err(_)) => "length differs from Content-Length".to_owned(),
             Err(error) => error.to_string(),
         };
-        log::error!("response body: {error}; stream reset");
-        self.fail_response(id, cx);
+        self.fail_body(id, &reason, cx);
     }
 
     /// The peer has enlarged the window of a stream.

@@ -43,7 +43,8 @@ impl Machine {
         }
     }
 
-    /// Stages the head of a response, and queues its body.
+    /// Stages the head of a response, and queues its body. The head of a file follows when the file can
+    /// be read.
     pub(super) fn respond(&mut self, id: u32, mut response: Response, cx: &mut Context) {
         if response.status().is_informational() {
             // The client would go on waiting for the final response.
@@ -64,10 +65,7 @@ impl Machine {
         // RFC 9110 §15.3.5, §15.4.5.
         let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = response.body().length();
-        let mut block = cx.buffers.take();
         let announced = length.filter(|_| !is_bodiless);
-        let date = cx.date.as_bytes();
-        response_head::encode_head(&mut block, &mut self.encoder, &response, date, announced);
         // RFC 9110 §9.3.2: the response to HEAD has the length of the body and not the body.
         let body = if is_bodiless || stream.send_body == SendBody::HeadOnly {
             Body::Empty
@@ -75,8 +73,17 @@ impl Machine {
             response.take_body()
         };
         let sender = BodySender::new(body);
-        let ends_stream = sender.is_none();
-        self.output.head(&mut cx.buffers, id, &block, ends_stream);
+        let mut block = cx.buffers.take();
+        let date = cx.date.as_bytes();
+        if sender.as_ref().is_some_and(BodySender::is_file) {
+            response_head::encode_head(&mut block, &response, date, announced);
+            stream.unsent_head = Some(block.as_slice().into());
+        } else {
+            response_head::begin(&mut block, &mut self.encoder);
+            response_head::encode_head(&mut block, &response, date, announced);
+            let ends_stream = sender.is_none();
+            self.output.head(&mut cx.buffers, id, &block, ends_stream);
+        }
         cx.buffers.give_back(block);
         match sender {
             Some(sender) => self.queue_body(id, sender, &response, length),

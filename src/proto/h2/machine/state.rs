@@ -9,6 +9,7 @@ use crate::proto::CloseReason;
 use crate::proto::exchange::RequestInfo;
 use crate::proto::h2::flood::HeaderBlockLimits;
 use crate::proto::h2::frame::DataPayload;
+use crate::proto::h2::response_head::EncoderState;
 use crate::proto::record::Completion;
 
 /// The state of the connection.
@@ -97,6 +98,8 @@ impl Pace {
 pub(super) struct FileReading {
     pub(super) stream: u32,
     pub(super) len: usize,
+    /// The state of the encoder before the head of the response, which is sent if the read succeeds.
+    pub(super) encoder: EncoderState,
 }
 
 /// An exchange that has ended and is not recorded yet.
