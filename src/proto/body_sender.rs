@@ -137,6 +137,16 @@ impl BodySender {
         }
     }
 
+    /// How many unsent bytes the response owns: those of a file are in the page cache, or are read again
+    /// when they are needed.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.source {
+            SendSource::Bytes(bytes) => bytes.len(),
+            SendSource::File(_) => 0,
+            SendSource::Stream(stream) => stream.chunk.len(),
+        }
+    }
+
     /// True if everything is sent.
     pub(crate) fn is_done(&self) -> bool {
         match &self.source {

@@ -227,6 +227,7 @@ impl Machine {
         self.queues.ready.retain(|other| *other != id);
         self.queues.rejecting.retain(|other| *other != id);
         self.queues.wait_for_job.retain(|other| *other != id);
+        self.queues.wait_for_memory.retain(|other| *other != id);
         match job {
             JobState::None => {
                 self.streams.remove(id);

@@ -6,6 +6,7 @@
 //! [the module above](super) for the states.
 
 mod closing;
+mod held_bodies;
 mod input;
 mod request_bodies;
 mod requests;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::held_bodies::HeldBodies;
 use self::state::{
     ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, InputState,
     LastTransfer, Pace, Portion, Queues, ReceivedData, Shutdown,
@@ -89,6 +91,7 @@ pub(crate) struct Machine {
     priority_updates: PendingUpdates,
     jobs: u16,
     queues: Queues,
+    held_bodies: HeldBodies,
     shutdown: Shutdown,
     encoder: EncoderState,
     /// The wait of the connection as a whole, as of the last time that it ran.
@@ -131,6 +134,7 @@ impl Machine {
             priority_updates: PendingUpdates::default(),
             jobs: 0,
             queues: Queues::default(),
+            held_bodies: HeldBodies::default(),
             shutdown: Shutdown::None,
             encoder: EncoderState::Initial,
             wait: Wait::for_first_request(cx.now),
@@ -359,6 +363,7 @@ impl Machine {
         if self.streams.is_empty() {
             self.streams.release_memory();
             self.scheduler = Scheduler::default();
+            self.held_bodies = HeldBodies::default();
             self.queues = Queues {
                 ended: std::mem::take(&mut self.queues.ended),
                 cancelled: std::mem::take(&mut self.queues.cancelled),
@@ -379,6 +384,12 @@ impl Machine {
     #[cfg(test)]
     pub(crate) fn stream_memory(&self) -> usize {
         self.streams.memory()
+    }
+
+    /// How many bytes of response bodies are held.
+    #[cfg(test)]
+    pub(crate) fn body_memory(&self) -> usize {
+        self.held_body_bytes()
     }
 
     /// The record of an exchange that has ended.

@@ -250,7 +250,8 @@ impl Machine {
             Expect::None | Expect::Continue if self.is_misdirected(cx) => Some(MISDIRECTED),
             Expect::None | Expect::Continue => None,
         };
-        if rejection.is_none() && end_stream && self.has_free_job() {
+        let has_room = self.has_free_job() && self.has_room_for_body();
+        if rejection.is_none() && end_stream && has_room {
             self.begin_job(id);
             return Some(Action::Dispatch(ExchangeId(id)));
         }
@@ -305,8 +306,8 @@ impl Machine {
             .is_some_and(|host| authorities.is_misdirected(host))
     }
 
-    /// The next request that is to be rejected, or that is dispatched because a job is free. Of those
-    /// the most urgent is the first.
+    /// The next request that is to be rejected, or that is dispatched because a job is free and there is
+    /// room for its response. Of those the most urgent is the first.
     pub(super) fn next_request(&mut self, cx: &mut Context) -> Option<Action> {
         while let Some(id) = self.queues.rejecting.pop() {
             let stream = self.streams.get(id);
@@ -328,6 +329,9 @@ impl Machine {
             };
             let ready = self.queues.ready.iter().copied().filter(is_free);
             let id = ready.min_by_key(urgency)?;
+            if !self.may_hold_body(id) {
+                return None;
+            }
             self.queues.ready.retain(|other| *other != id);
             if let Some(action) = self.dispatch(id, cx) {
                 return Some(action);

@@ -38,6 +38,7 @@ impl Machine {
             let (id, range) = *probe;
             return Some(Action::ProbeFile(ExchangeId(id), range));
         }
+        self.resume_bodies();
         if !self.output.has_data() {
             self.portion = Portion::Open;
         }
@@ -165,6 +166,11 @@ impl Machine {
         };
         if job == JobState::None && !is_free {
             self.queues.wait_for_job.push(id);
+            return Fill::Next;
+        }
+        let sender = self.streams.get(id).and_then(|stream| stream.sender());
+        if sender.is_some_and(BodySender::is_stream) && !self.may_hold_chunk(id) {
+            self.queues.wait_for_memory.push(id);
             return Fill::Next;
         }
         let stream = self.streams.get_mut(id);
@@ -354,6 +360,7 @@ impl Machine {
         };
         let reason = match chunk.map(|chunk| sender.on_chunk(chunk)) {
             Ok(Ok(())) => {
+                self.held_bodies.add(sender.held_bytes());
                 self.scheduler.set_ready(id, true);
                 return;
             }
@@ -374,6 +381,7 @@ impl Machine {
         };
         if is_open && sender.stalled_on().is_none() && !self.queues.wait_for_job.contains(&id) {
             stream.wait.interrupt(cx);
+            self.queues.wait_for_memory.retain(|other| *other != id);
             self.scheduler.set_ready(id, true);
         }
     }

@@ -112,6 +112,7 @@ impl Machine {
             own: traits.parameters,
             ceiling: Some(response_priority(MOST_URGENT, &traits)),
         };
+        self.held_bodies.add(sender.held_bytes());
         stream.state = StreamState::Sending(Box::new(sender));
         self.scheduler.insert(id, priority, length);
         self.scheduler.set_ready(id, true);

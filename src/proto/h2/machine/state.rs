@@ -170,6 +170,8 @@ pub(super) struct Queues {
     pub(super) deferred: Vec<u32>,
     /// Streams whose job is of no use any more.
     pub(super) cancelled: Vec<u32>,
+    /// Streams whose producers wait until fewer bytes of bodies are held, oldest first.
+    pub(super) wait_for_memory: Vec<u32>,
     /// Exchanges to be recorded.
     pub(super) ended: VecDeque<EndedExchange>,
     /// Whether receive windows may have to be enlarged, or bodies passed on.
