@@ -60,3 +60,4 @@ pub(crate) mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod window_share;
