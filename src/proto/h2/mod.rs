@@ -44,6 +44,7 @@
 
 pub(crate) mod error_code;
 pub(crate) mod flood;
+mod flood_log;
 pub(crate) mod flow;
 pub(crate) mod frame;
 mod head;
