@@ -72,6 +72,8 @@ pub(crate) struct Machine {
     /// When our settings were sent, until they are acknowledged.
     settings_sent: Option<Instant>,
     streams: Streams,
+    /// How many streams the client was told that it may open.
+    max_streams: u32,
     /// The last stream that the peer has opened.
     last_stream: u32,
     closed_streams: ClosedStreams,
@@ -121,6 +123,7 @@ impl Machine {
             peer_settings: PeerSettings::default(),
             settings_sent: Some(cx.now),
             streams: Streams::default(),
+            max_streams: cx.limits.h2_max_streams,
             last_stream: 0,
             closed_streams: ClosedStreams::new(cx.limits.h2_max_streams),
             output: Output::default(),
