@@ -307,10 +307,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = integer::<u32>(0..=MAX_FLAG_NUMBER), help_heading = LIMITS)]
     pub(super) keep_alive_max: Option<u32>,
 
-    /// Concurrent requests per HTTP/2 connection [default: 100]
+    /// HTTP/2 streams at once [default: 100]
     ///
-    /// The server announces it, and refuses further requests, which clients then repeat. Connections
-    /// that are open keep the number that they were told. Browsers expect at least 100.
+    /// Concurrent requests on one connection. The server announces the number and refuses further
+    /// ones, which clients then repeat. A connection keeps the number that it was opened with.
+    /// Browsers expect at least 100.
     #[arg(
         long,
         value_name = "N",
@@ -319,7 +320,7 @@ pub(super) struct Flags {
     )]
     pub(super) h2_streams: Option<u32>,
 
-    /// Idle timeout of HTTP/2 connections [default: 60]
+    /// HTTP/2 idle timeout [default: 60]
     ///
     /// As --keep-alive-timeout, which is the default if it is given. Browsers use one connection of
     /// HTTP/2 for a whole site, and keep it for further pages.
