@@ -112,6 +112,17 @@ impl BodySender {
         matches!(self.source, SendSource::Stream(_))
     }
 
+    /// True if the body is a range of a file.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.source, SendSource::File(_))
+    }
+
+    /// True if the next bytes are in memory of the process.
+    pub(crate) fn has_bytes(&self) -> bool {
+        matches!(self.payload(), Payload::Bytes(bytes) if !bytes.is_empty())
+            || matches!(self.payload(), Payload::File(part) if part.bytes.is_some())
+    }
+
     /// True if a thread of its own writes the body, and waits for the client.
     pub(crate) fn is_written(&self) -> bool {
         matches!(&self.source, SendSource::Stream(stream) if stream.is_written)
@@ -123,6 +134,16 @@ impl BodySender {
             SendSource::Bytes(bytes) => bytes.len() as u64,
             SendSource::File(file) => file.range.len,
             SendSource::Stream(stream) => stream.chunk.len() as u64,
+        }
+    }
+
+    /// How many unsent bytes the response owns: those of a file are in the page cache, or are read again
+    /// when they are needed.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.source {
+            SendSource::Bytes(bytes) => bytes.len(),
+            SendSource::File(_) => 0,
+            SendSource::Stream(stream) => stream.chunk.len(),
         }
     }
 

@@ -13,7 +13,9 @@ pub(crate) enum FloodEvent {
     Reset,
     /// A stream that the server resets because the client violated the protocol (CVE-2025-8671).
     FaultyStream,
-    /// A stream beyond the limit of concurrent streams.
+    /// A stream beyond the limit of concurrent streams. Its header block is decoded for the state of the
+    /// compression only, and not counted a second time: a client that opens as many streams again as it
+    /// may have, before it knows the limit, is no flood.
     RefusedStream,
     /// CVE-2019-9512.
     Ping,
@@ -28,7 +30,8 @@ pub(crate) enum FloodEvent {
     PriorityUpdate,
     /// A frame that has no effect: for a stream that is gone, or of an unknown type.
     Ignored,
-    /// A header block that is decoded for the state of the compression only.
+    /// A header block that is decoded for the state of the compression only: after GOAWAY, on a stream
+    /// that the server has reset, or larger than a head may be.
     DiscardedHeaders,
     /// A frame of any type. Each KiB of DATA in either direction permits one more, and each complete
     /// response some.

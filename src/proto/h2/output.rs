@@ -42,8 +42,18 @@ pub(crate) struct Output {
     control_bytes: usize,
     /// How many DATA frames are not taken.
     data_frames: usize,
-    /// The frame of a file's bytes that are being read: where its header is in the buffer.
-    open_frame: Option<usize>,
+    /// The frame of a file's bytes that are being read.
+    open_frame: Option<OpenFrame>,
+}
+
+/// A DATA frame that waits for its bytes, after the head of its response if that is unsent. If there are
+/// none, neither is staged.
+#[derive(Clone, Copy, Debug)]
+struct OpenFrame {
+    /// Where the head begins in the buffer.
+    head_at: usize,
+    /// Where the header of the DATA frame is.
+    data_at: usize,
 }
 
 /// A frame that is staged, or several control frames.
@@ -99,8 +109,9 @@ impl Output {
     }
 
     /// How many bytes of DATA fit in the next frame of a portion of this size, and not beyond.
-    pub(crate) fn max_data(&self, portion: usize) -> usize {
-        let staged = self.buffer.len() - self.sent;
+    /// `before` are bytes that are staged before it.
+    pub(crate) fn max_data(&self, portion: usize, before: usize) -> usize {
+        let staged = self.buffer.len() - self.sent + before;
         let to_record_end = RECORD_BYTES - staged % RECORD_BYTES;
         let frame = if to_record_end < MIN_FRAME_BYTES {
             to_record_end + RECORD_BYTES
@@ -114,13 +125,23 @@ impl Output {
     /// Stages a control frame, which `write` appends.
     fn control(&mut self, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(buffers, write);
-        let end = self.end();
+        self.push_control(len, self.end());
+    }
+
+    /// Takes note of control frames that end at a position.
+    fn push_control(&mut self, len: u32, end: u64) {
         match self.staged.back_mut() {
             Some(last) if last.kind == StagedKind::Control => {
                 last.end = end;
                 last.len += len;
             }
-            _ => self.push(StagedKind::Control, 0, len, false),
+            _ => self.staged.push_back(Staged {
+                end,
+                kind: StagedKind::Control,
+                stream: 0,
+                len,
+                ends_stream: false,
+            }),
         }
     }
 
@@ -208,12 +229,17 @@ impl Output {
         self.push_data(stream, bytes.len(), ends_stream);
     }
 
-    /// Opens a DATA frame, whose bytes are then appended to the returned buffer.
-    pub(crate) fn open_data(&mut self, buffers: &mut Buffers) {
+    /// Opens a DATA frame, whose bytes are then appended to the buffer, after the field block of the
+    /// response if that is not staged yet.
+    pub(crate) fn open_data(&mut self, buffers: &mut Buffers, stream: u32, block: Option<&[u8]>) {
         let buffer = self.buffer_mut(buffers);
-        let at = buffer.len();
+        let head_at = buffer.len();
+        if let Some(block) = block {
+            write_headers(buffer, stream, block, false);
+        }
+        let data_at = buffer.len();
         buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-        self.open_frame = Some(at);
+        self.open_frame = Some(OpenFrame { head_at, data_at });
     }
 
     /// The buffer to which the bytes of the open frame are appended.
@@ -222,16 +248,23 @@ impl Output {
         &mut self.buffer
     }
 
-    /// Closes the open frame with the `len` bytes that were appended. Without bytes there is no frame.
+    /// Closes the open frame with the `len` bytes that were appended. Without bytes nothing is staged.
     pub(crate) fn close_data(&mut self, stream: u32, len: usize, ends_stream: bool) {
-        let Some(at) = self.open_frame.take() else {
+        let Some(OpenFrame { head_at, data_at }) = self.open_frame.take() else {
             return;
         };
+        let at = data_at;
         debug_assert!(at + FRAME_HEADER_BYTES + len <= self.buffer.len());
         if len == 0 {
-            self.buffer.truncate(at);
+            self.buffer.truncate(head_at);
             self.clear_if_taken();
             return;
+        }
+        if head_at < data_at {
+            let head = data_at - head_at;
+            self.control_bytes += head;
+            let end = self.position + (data_at - self.sent) as u64;
+            self.push_control(head as u32, end);
         }
         self.buffer.truncate(at + FRAME_HEADER_BYTES + len);
         let header = FrameHeader::data(stream, len, ends_stream).to_bytes();
@@ -342,7 +375,7 @@ mod tests {
         output.ping_ack(&mut buffers, [0; 8]);
         let mut ends = Vec::new();
         loop {
-            let max = output.max_data(PORTION_BYTES);
+            let max = output.max_data(PORTION_BYTES, 0);
             if max == 0 {
                 break;
             }
@@ -358,8 +391,8 @@ mod tests {
         let mut output = Output::default();
         output.data(&mut buffers, 1, &vec![b'x'; RECORD_BYTES - 9 - 100], false);
         // Longer than what is left of the record, and than a frame may be.
-        assert_eq!(output.max_data(PORTION_BYTES), MAX_FRAME_BYTES);
-        assert_eq!(output.max_data(RECORD_BYTES), 91);
+        assert_eq!(output.max_data(PORTION_BYTES, 0), MAX_FRAME_BYTES);
+        assert_eq!(output.max_data(RECORD_BYTES, 0), 91);
     }
 
     #[test]
@@ -389,13 +422,27 @@ mod tests {
     fn frame_without_bytes_of_a_file_is_not_sent() {
         let mut buffers = Buffers::new(PORTION_BYTES);
         let mut output = Output::default();
-        output.open_data(&mut buffers);
-        output.close_data(1, 0, false);
-        assert!(output.is_empty());
-        output.open_data(&mut buffers);
+        for block in [None, Some(&b"block"[..])] {
+            output.open_data(&mut buffers, 1, block);
+            output.close_data(1, 0, false);
+            assert!(output.is_empty());
+            assert_eq!(output.control_bytes(), 0);
+        }
+        output.open_data(&mut buffers, 1, None);
         output.open_buffer().extend_from_slice(b"abcdef");
         output.close_data(1, 4, true);
         assert_eq!(output.bytes(), b"\0\0\x04\0\x01\0\0\0\x01abcd");
+        // With the head of the response.
+        output.open_data(&mut buffers, 3, Some(b"block"));
+        output.open_buffer().extend_from_slice(b"xy");
+        output.close_data(3, 2, true);
+        assert_eq!(output.control_bytes(), 14);
+        let mut reported = Vec::new();
+        for at in 0..output.bytes().len() {
+            output.on_written(1, |staged| reported.push((at, staged.stream, staged.len)));
+        }
+        assert_eq!(reported, [(12, 1, 4), (12 + 14 + 11, 3, 2)]);
+        assert_eq!(output.control_bytes(), 0);
     }
 
     #[test]

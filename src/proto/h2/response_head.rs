@@ -1,6 +1,8 @@
 //! Response heads (RFC 9113 §8.3.2): the fields of the handler and those of the connection as one field
 //! block. Fields that many responses share are encoded once.
 
+use std::borrow::Cow;
+
 use super::hpack::{encode_field, encode_size_update_to_zero, encode_status};
 use crate::http::Response;
 use ::http::StatusCode;
@@ -12,22 +14,32 @@ pub(crate) enum EncoderState {
     Used,
 }
 
-/// Begins a field block. The first one announces that the encoder uses no dynamic table.
-fn begin(out: &mut Vec<u8>, state: &mut EncoderState) {
+/// Begins a field block, just before it is staged. The first one announces that the encoder uses no
+/// dynamic table.
+pub(crate) fn begin(out: &mut Vec<u8>, state: &mut EncoderState) {
     if std::mem::replace(state, EncoderState::Used) == EncoderState::Initial {
         encode_size_update_to_zero(out);
     }
 }
 
-/// Appends the field block of a response. `length` is that of its body, if it is announced.
+/// Returns the field block of fields that were encoded before, as [`begin`] begins it.
+pub(crate) fn continued<'a>(state: &mut EncoderState, fields: &'a [u8]) -> Cow<'a, [u8]> {
+    if *state == EncoderState::Used {
+        return Cow::Borrowed(fields);
+    }
+    let mut block = Vec::with_capacity(fields.len() + 1);
+    begin(&mut block, state);
+    block.extend_from_slice(fields);
+    Cow::Owned(block)
+}
+
+/// Appends the fields of a response. `length` is that of its body, if it is announced.
 pub(crate) fn encode_head(
     out: &mut Vec<u8>,
-    state: &mut EncoderState,
     response: &Response,
     date: &[u8],
     length: Option<u64>,
 ) {
-    begin(out, state);
     encode_status(response.status(), out);
     if !response.has_server() {
         encode_field(b"server", b"tws", out);

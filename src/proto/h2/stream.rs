@@ -32,6 +32,9 @@ pub(crate) struct Stream {
     /// Whether a job of the handler or of the response body is out.
     pub(crate) job: JobState,
     pub(crate) send_body: SendBody,
+    /// The field block of the response, until the first bytes of its file have been read: if they
+    /// cannot be, the response is another one.
+    pub(crate) unsent_head: Option<Box<[u8]>>,
     /// That of the response, once its head is staged.
     pub(crate) status: Option<StatusCode>,
     /// How many bytes of the response body the transport has taken.
@@ -195,14 +198,15 @@ impl Stream {
         )
     }
 
-    /// How many bytes of the request's head are kept.
+    /// How many bytes of the heads of the request and its response are kept.
     pub(crate) fn held_head_bytes(&self) -> usize {
         let recorded = self.info.as_ref().map_or(0, |info| {
             let field = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
             info.line.len() + field(&info.referer) + field(&info.user_agent)
         });
         let request = self.state.request();
-        recorded + request.map_or(0, |request| request.head_bytes.len())
+        let response = self.unsent_head.as_ref().map_or(0, |block| block.len());
+        recorded + request.map_or(0, |request| request.head_bytes.len()) + response
     }
 
     /// The progress of the body that is being transferred, if the exchange is recorded. `connection` is

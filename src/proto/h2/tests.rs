@@ -7,6 +7,7 @@ mod closing;
 mod flooding;
 mod frames;
 mod heads;
+mod held_bodies;
 mod model;
 mod sending;
 mod support;

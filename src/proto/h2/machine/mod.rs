@@ -6,9 +6,11 @@
 //! [the module above](super) for the states.
 
 mod closing;
+mod held_bodies;
 mod input;
 mod request_bodies;
 mod requests;
+mod response_bodies;
 mod responses;
 mod state;
 
@@ -17,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::held_bodies::HeldBodies;
 use self::state::{
     ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, InputState,
     LastTransfer, Portion, Queues, ReceivedData, Shutdown,
@@ -33,6 +36,7 @@ use super::response_head::EncoderState;
 use super::scheduler::Scheduler;
 use super::settings::PeerSettings;
 use super::stream::{AdmissionState, JobState, StreamState, Streams};
+use super::window_share::WindowShare;
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Fields, Request};
@@ -69,6 +73,8 @@ pub(crate) struct Machine {
     /// When our settings were sent, until they are acknowledged.
     settings_sent: Option<Instant>,
     streams: Streams,
+    /// How many streams the client was told that it may open.
+    max_streams: u32,
     /// The last stream that the peer has opened.
     last_stream: u32,
     closed_streams: ClosedStreams,
@@ -81,6 +87,7 @@ pub(crate) struct Machine {
     pace: Pace,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
+    window_share: WindowShare,
     /// The wait for the connection's send window.
     window_wait: PeerWait,
     flood: FloodLimits,
@@ -89,6 +96,7 @@ pub(crate) struct Machine {
     priority_updates: PendingUpdates,
     jobs: u16,
     queues: Queues,
+    held_bodies: HeldBodies,
     shutdown: Shutdown,
     encoder: EncoderState,
     /// The wait of the connection as a whole, as of the last time that it ran.
@@ -116,6 +124,7 @@ impl Machine {
             peer_settings: PeerSettings::default(),
             settings_sent: Some(cx.now),
             streams: Streams::default(),
+            max_streams: cx.limits.h2_max_streams,
             last_stream: 0,
             closed_streams: ClosedStreams::new(cx.limits.h2_max_streams),
             output: Output::default(),
@@ -125,12 +134,14 @@ impl Machine {
             pace: Pace::default(),
             send_window: SendWindow::new(DEFAULT_WINDOW_BYTES),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW_BYTES, cx.now),
+            window_share: WindowShare::new(&cx.receive_windows),
             window_wait: PeerWait::none(0, cx),
             flood: FloodLimits::new(cx.now),
             signals_priority: false,
             priority_updates: PendingUpdates::default(),
             jobs: 0,
             queues: Queues::default(),
+            held_bodies: HeldBodies::default(),
             shutdown: Shutdown::None,
             encoder: EncoderState::Initial,
             wait: Wait::for_first_request(cx.now),
@@ -355,11 +366,15 @@ impl Machine {
     pub(crate) fn release_buffers(&mut self, cx: &mut Context) {
         let last = self.last_exchange();
         self.wait.update(self.timer(), last, 0, 0, cx);
+        if self.window_share.is_used() {
+            self.update_window_share();
+        }
         self.inbox.release_buffer(&mut cx.buffers);
         self.output.release_buffer(&mut cx.buffers);
         if self.streams.is_empty() {
             self.streams.release_memory();
             self.scheduler = Scheduler::default();
+            self.held_bodies = HeldBodies::default();
             self.queues = Queues {
                 ended: std::mem::take(&mut self.queues.ended),
                 cancelled: std::mem::take(&mut self.queues.cancelled),
@@ -380,6 +395,19 @@ impl Machine {
     #[cfg(test)]
     pub(crate) fn stream_memory(&self) -> usize {
         self.streams.memory()
+    }
+
+    /// The memory of request bodies that wait for their handlers, in bytes.
+    #[cfg(test)]
+    pub(crate) fn request_body_memory(&self) -> usize {
+        let requests = self.streams.iter().filter_map(|it| it.state.request());
+        requests.map(|it| it.body.bytes.capacity()).sum()
+    }
+
+    /// How many bytes of response bodies are held.
+    #[cfg(test)]
+    pub(crate) fn body_memory(&self) -> usize {
+        self.held_body_bytes()
     }
 
     /// The record of an exchange that has ended.

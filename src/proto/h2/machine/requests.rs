@@ -96,8 +96,7 @@ impl Machine {
             self.count(FloodEvent::DiscardedHeaders, cx)?;
             return Ok(None);
         }
-        if self.is_full(cx) {
-            self.count(FloodEvent::DiscardedHeaders, cx)?;
+        if self.is_full() {
             self.count(FloodEvent::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
             return Ok(None);
@@ -138,11 +137,10 @@ impl Machine {
     }
 
     /// True if no further stream can be served at the moment.
-    fn is_full(&self, cx: &Context) -> bool {
+    fn is_full(&self) -> bool {
         let held_head_bytes =
             || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
-        self.streams.len() >= cx.limits.h2_max_streams as usize
-            || held_head_bytes() > MAX_HELD_HEAD_BYTES
+        self.streams.len() >= self.max_streams as usize || held_head_bytes() > MAX_HELD_HEAD_BYTES
     }
 
     /// Fields on a stream that the peer has opened before: trailers, which are dropped.
@@ -232,6 +230,7 @@ impl Machine {
             } else {
                 SendBody::Yes
             },
+            unsent_head: None,
             status: None,
             sent: 0,
             wait: PeerWait::none(id, cx),
@@ -250,7 +249,8 @@ impl Machine {
             Expect::None | Expect::Continue if self.is_misdirected(cx) => Some(MISDIRECTED),
             Expect::None | Expect::Continue => None,
         };
-        if rejection.is_none() && end_stream && self.has_free_job() {
+        let has_room = self.has_free_job() && self.has_room_for_body();
+        if rejection.is_none() && end_stream && has_room {
             self.begin_job(id);
             return Some(Action::Dispatch(ExchangeId(id)));
         }
@@ -305,8 +305,8 @@ impl Machine {
             .is_some_and(|host| authorities.is_misdirected(host))
     }
 
-    /// The next request that is to be rejected, or that is dispatched because a job is free. Of those
-    /// the most urgent is the first.
+    /// The next request that is to be rejected, or that is dispatched because a job is free and there is
+    /// room for its response. Of those the most urgent is the first.
     pub(super) fn next_request(&mut self, cx: &mut Context) -> Option<Action> {
         while let Some(id) = self.queues.rejecting.pop() {
             let stream = self.streams.get(id);
@@ -328,6 +328,9 @@ impl Machine {
             };
             let ready = self.queues.ready.iter().copied().filter(is_free);
             let id = ready.min_by_key(urgency)?;
+            if !self.may_hold_body(id) {
+                return None;
+            }
             self.queues.ready.retain(|other| *other != id);
             if let Some(action) = self.dispatch(id, cx) {
                 return Some(action);

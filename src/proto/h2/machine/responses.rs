@@ -1,43 +1,22 @@
-//! Responses: from the handler to frames. Which stream sends is decided when bytes can be sent.
-
-use std::io;
+//! Responses: from the handler to the head's frames and the end of the exchange.
 
 use ::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName};
 use ::http::{HeaderValue, StatusCode};
-use bytes::Bytes;
 
 use super::Machine;
-use super::state::{ClosedBy, EndedExchange, FileReading, Portion};
-use crate::body::file_range::Resident;
-use crate::body::stream::BodySource;
+use super::state::{ClosedBy, EndedExchange};
 use crate::http::{Body, Response};
-use crate::proto::body_sender::{BodySender, SourceRequest};
+use crate::proto::body_sender::BodySender;
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
-use crate::proto::file_read::{FileBytes, FileRead};
-use crate::proto::h2::limits::SMALL_BODY_BYTES;
-use crate::proto::h2::output::{PORTION_BYTES, SMALL_PORTION_BYTES};
-use crate::proto::h2::pace::BulkPermit;
 use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
 };
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{JobState, RemoteSide, ResponsePriority, StreamState};
-use crate::proto::peer_state::PeerState;
 use crate::proto::record::Completion;
-use crate::proto::segment::Payload;
-use crate::proto::{Action, Timer};
 
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
-
-/// What a stream does with the part of a portion that it may fill.
-enum Fill {
-    /// It has filled a frame, or cannot at the moment, and is not asked again until it can.
-    Next,
-    Action(Action),
-    /// No stream can send.
-    Held,
-}
 
 impl Machine {
     /// The response to a request that was dispatched or rejected. A response to a request that is gone
@@ -64,7 +43,8 @@ impl Machine {
         }
     }
 
-    /// Stages the head of a response, and queues its body.
+    /// Stages the head of a response, and queues its body. The head of a file follows when the file can
+    /// be read.
     pub(super) fn respond(&mut self, id: u32, mut response: Response, cx: &mut Context) {
         if response.status().is_informational() {
             // The client would go on waiting for the final response.
@@ -85,10 +65,7 @@ impl Machine {
         // RFC 9110 §15.3.5, §15.4.5.
         let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = response.body().length();
-        let mut block = cx.buffers.take();
         let announced = length.filter(|_| !is_bodiless);
-        let date = cx.date.as_bytes();
-        response_head::encode_head(&mut block, &mut self.encoder, &response, date, announced);
         // RFC 9110 §9.3.2: the response to HEAD has the length of the body and not the body.
         let body = if is_bodiless || stream.send_body == SendBody::HeadOnly {
             Body::Empty
@@ -96,8 +73,17 @@ impl Machine {
             response.take_body()
         };
         let sender = BodySender::new(body);
-        let ends_stream = sender.is_none();
-        self.output.head(&mut cx.buffers, id, &block, ends_stream);
+        let mut block = cx.buffers.take();
+        let date = cx.date.as_bytes();
+        if sender.as_ref().is_some_and(BodySender::is_file) {
+            response_head::encode_head(&mut block, &response, date, announced);
+            stream.unsent_head = Some(block.as_slice().into());
+        } else {
+            response_head::begin(&mut block, &mut self.encoder);
+            response_head::encode_head(&mut block, &response, date, announced);
+            let ends_stream = sender.is_none();
+            self.output.head(&mut cx.buffers, id, &block, ends_stream);
+        }
         cx.buffers.give_back(block);
         match sender {
             Some(sender) => self.queue_body(id, sender, &response, length),
@@ -126,13 +112,14 @@ impl Machine {
             own: traits.parameters,
             ceiling: Some(response_priority(MOST_URGENT, &traits)),
         };
+        self.held_bodies.add(sender.held_bytes());
         stream.state = StreamState::Sending(Box::new(sender));
         self.scheduler.insert(id, priority, length);
         self.scheduler.set_ready(id, true);
     }
 
     /// The whole response is staged. The rest of a request body is not wanted (RFC 9113 §8.1).
-    fn finish_response(&mut self, id: u32, cx: &mut Context) {
+    pub(super) fn finish_response(&mut self, id: u32, cx: &mut Context) {
         self.scheduler.remove(id);
         let Some(stream) = self.streams.get_mut(id) else {
             return;
@@ -143,298 +130,6 @@ impl Machine {
             self.end_job(id);
         }
         self.discard_body(id, cx);
-    }
-
-    /// Fills a portion if the transport has taken the one before, and sends what is staged.
-    pub(super) fn write(&mut self, max_bulk_bytes: usize, cx: &mut Context) -> Option<Action> {
-        if let Some(probe) = self.probe.take() {
-            let (id, range) = *probe;
-            return Some(Action::ProbeFile(ExchangeId(id), range));
-        }
-        if !self.output.has_data() {
-            self.portion = Portion::Open;
-        }
-        while self.portion == Portion::Open {
-            match self.fill(max_bulk_bytes, cx) {
-                Fill::Next => {}
-                Fill::Action(action) => return Some(action),
-                Fill::Held => self.portion = Portion::Complete,
-            }
-        }
-        for id in std::mem::take(&mut self.queues.deferred) {
-            self.scheduler.set_ready(id, true);
-        }
-        (!self.output.is_empty()).then_some(Action::Write)
-    }
-
-    /// Stages a frame of the stream whose turn it is.
-    fn fill(&mut self, max_bulk_bytes: usize, cx: &mut Context) -> Fill {
-        let portion = if self.pace.is_slow() || self.scheduler.ready_len() > 1 {
-            SMALL_PORTION_BYTES
-        } else {
-            PORTION_BYTES
-        };
-        let room = self.output.max_data(portion);
-        let Some(id) = self.scheduler.next().filter(|_| room > 0) else {
-            return Fill::Held;
-        };
-        let Some(stream) = self.streams.get_mut(id) else {
-            self.scheduler.remove(id);
-            return Fill::Next;
-        };
-        let job = stream.job;
-        let stream_window = stream.send_window.available();
-        let StreamState::Sending(sender) = &mut stream.state else {
-            self.scheduler.remove(id);
-            return Fill::Next;
-        };
-        if sender.is_done() {
-            self.output.data(&mut cx.buffers, id, &[], true);
-            self.finish_response(id, cx);
-            return Fill::Next;
-        }
-        if sender.stalled_on().is_some() {
-            self.scheduler.set_ready(id, false);
-            return Fill::Next;
-        }
-        if stream_window == 0 {
-            // Time will pass.
-            sender.forget_residency();
-            stream.wait.begin(Timer::Send, id, cx);
-            self.scheduler.set_ready(id, false);
-            return Fill::Next;
-        }
-        let window = stream_window.min(self.send_window.available());
-        if window == 0 {
-            if self.window_wait.timer().is_none() {
-                self.on_pause();
-            }
-            self.window_wait.begin(Timer::Send, 0, cx);
-            return Fill::Held;
-        }
-        let is_bulk = sender.is_stream() || sender.unsent() > SMALL_BODY_BYTES;
-        if is_bulk {
-            let permit = match max_bulk_bytes {
-                0 => BulkPermit::Denied,
-                _ => self.pace.bulk_permit(),
-            };
-            match permit {
-                BulkPermit::Granted => {}
-                BulkPermit::AskPeerState => return Fill::Action(Action::AskPeerState),
-                BulkPermit::Denied => {
-                    self.scheduler.set_ready(id, false);
-                    self.queues.deferred.push(id);
-                    return Fill::Next;
-                }
-            }
-        }
-        let bulk_room = if is_bulk { max_bulk_bytes } else { room };
-        let max = room.min(window).min(bulk_room);
-        match sender.payload() {
-            Payload::Bytes(bytes) => {
-                let len = bytes.len().min(max);
-                let is_last = !sender.is_stream() && len as u64 == sender.unsent();
-                self.output
-                    .data(&mut cx.buffers, id, &bytes[..len], is_last);
-                self.on_staged(id, len, is_last, cx);
-            }
-            Payload::File(part) => {
-                let left = usize::try_from(part.range.len).unwrap_or(usize::MAX);
-                if let Some(bytes) = part.bytes.filter(|bytes| !bytes.is_empty()) {
-                    let len = bytes.len().min(max).min(left);
-                    let is_last = len == left;
-                    self.output
-                        .data(&mut cx.buffers, id, &bytes[..len], is_last);
-                    self.on_staged(id, len, is_last, cx);
-                } else {
-                    let known = if part.len > 0 { part.len } else { left };
-                    let len = known.min(max).min(left);
-                    self.output.open_data(&mut cx.buffers);
-                    self.reading = Some(FileReading { stream: id, len });
-                    return Fill::Action(Action::ReadFile(ExchangeId(id)));
-                }
-            }
-            Payload::None => return self.request_more(id, job),
-        }
-        Fill::Next
-    }
-
-    /// Asks for the next chunk of a body, or for a part of a file in memory, if a job is free.
-    fn request_more(&mut self, id: u32, job: JobState) -> Fill {
-        self.scheduler.set_ready(id, false);
-        let sender = self.streams.get(id).and_then(|stream| stream.sender());
-        let is_free = if sender.is_some_and(BodySender::is_written) {
-            self.has_free_client_paced_job()
-        } else {
-            self.has_free_job()
-        };
-        if job == JobState::None && !is_free {
-            self.queues.wait_for_job.push(id);
-            return Fill::Next;
-        }
-        let stream = self.streams.get_mut(id);
-        let request = stream.and_then(|it| it.sender_mut()?.take_request());
-        let Some(request) = request else {
-            return Fill::Next;
-        };
-        if job == JobState::Held {
-            if let Some(stream) = self.streams.get_mut(id) {
-                stream.job = JobState::Running;
-            }
-        } else {
-            self.begin_job(id);
-        }
-        let id = ExchangeId(id);
-        Fill::Action(match request {
-            SourceRequest::Pull(source) => Action::PullBody(id, source),
-            SourceRequest::Probe(range) => Action::ProbeFile(id, range),
-        })
-    }
-
-    /// A DATA frame is staged.
-    fn on_staged(&mut self, id: u32, len: usize, is_last: bool, cx: &mut Context) {
-        self.scheduler.on_sent(id, len);
-        self.send_window.consume(len);
-        self.window_wait.on_progress(Timer::Send, len, cx);
-        self.window_wait.interrupt(cx);
-        self.flood.on_data_sent(len as u32);
-        self.pace.on_sent(len);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.send_window.consume(len);
-            stream.wait.on_progress(Timer::Send, len, cx);
-            stream.wait.interrupt(cx);
-            if let Some(sender) = stream.sender_mut() {
-                sender.advance(len);
-            }
-        }
-        if is_last {
-            self.finish_response(id, cx);
-        }
-    }
-
-    /// The answer to [`Action::AskPeerState`]; `None` if it is not known.
-    pub(crate) fn on_peer_state(&mut self, state: Option<PeerState>, cx: &Context) {
-        self.pace.on_peer_state(state, cx.now);
-        if self.pace.bulk_permit() == BulkPermit::Denied {
-            self.on_pause();
-        }
-    }
-
-    /// What [`Action::ReadFile`] reads.
-    pub(crate) fn file_read(&mut self) -> Option<FileRead<'_>> {
-        let FileReading { stream, len } = self.reading?;
-        let sender = self.streams.get(stream)?.sender()?;
-        let Payload::File(part) = sender.payload() else {
-            return None;
-        };
-        Some(FileRead {
-            range: part.range,
-            len,
-            progress: part.progress,
-            is_resident: part.len > 0,
-            buffer: self.output.open_buffer(),
-        })
-    }
-
-    /// The result of [`Action::ReadFile`].
-    pub(crate) fn on_file_bytes(&mut self, id: ExchangeId, result: FileBytes, cx: &mut Context) {
-        let id = id.0;
-        let Some(reading) = self.reading.take_if(|reading| reading.stream == id) else {
-            return;
-        };
-        let len = match result {
-            FileBytes::Read(len) => len.min(reading.len),
-            FileBytes::NotResident | FileBytes::Ended | FileBytes::Failed => 0,
-        };
-        let left = self.streams.get(id).and_then(|stream| stream.sender());
-        let is_last = left.is_some_and(|sender| sender.unsent() == len as u64);
-        self.output.close_data(id, len, is_last);
-        match result {
-            FileBytes::Read(1..) => self.on_staged(id, len, is_last, cx),
-            FileBytes::NotResident => self.probe_file(id),
-            FileBytes::Read(0) | FileBytes::Ended => {
-                log::error!("response body: a file has changed while it was sent; stream reset");
-                self.fail_response(id, cx);
-            }
-            FileBytes::Failed => self.fail_response(id, cx),
-        }
-    }
-
-    /// Has the beginning of a file range brought into memory.
-    fn probe_file(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        let job = stream.job;
-        if let Some(sender) = stream.sender_mut() {
-            sender.forget_residency();
-        }
-        if let Fill::Action(Action::ProbeFile(_, range)) = self.request_more(id, job) {
-            self.probe = Some(Box::new((id, range)));
-        }
-    }
-
-    /// The beginning of the file range that [`Action::ProbeFile`] named is in memory, or cannot be
-    /// read.
-    pub(crate) fn on_probed(
-        &mut self,
-        id: ExchangeId,
-        resident: io::Result<Resident>,
-        cx: &mut Context,
-    ) {
-        let id = id.0;
-        self.end_job(id);
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        match resident {
-            Ok(resident) => {
-                if let Some(sender) = stream.sender_mut() {
-                    sender.on_probed(resident);
-                    self.scheduler.set_ready(id, true);
-                }
-            }
-            Err(error) => {
-                let line = stream.info.as_ref().map(|info| &info.line[..]);
-                let line = String::from_utf8_lossy(line.unwrap_or_default());
-                log::error!("{line:?}: cannot read the file: {error}; stream reset");
-                self.fail_response(id, cx);
-            }
-        }
-    }
-
-    /// The chunk that [`Action::PullBody`] asked for, with the source of the next, or the end of the
-    /// body.
-    pub(crate) fn on_body_chunk(
-        &mut self,
-        id: ExchangeId,
-        chunk: io::Result<Option<(Bytes, BodySource)>>,
-        cx: &mut Context,
-    ) {
-        let id = id.0;
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        let is_writer_waiting = matches!(&chunk, Ok(Some((_, BodySource::Waiting(_)))));
-        if is_writer_waiting && stream.sender().is_some() {
-            stream.job = JobState::Held;
-        } else {
-            self.end_job(id);
-        }
-        let stream = self.streams.get_mut(id);
-        let Some(sender) = stream.and_then(|stream| stream.sender_mut()) else {
-            return;
-        };
-        let error = match chunk.map(|chunk| sender.on_chunk(chunk)) {
-            Ok(Ok(())) => {
-                self.scheduler.set_ready(id, true);
-                return;
-            }
-            Ok(Err(_)) => "length differs from Content-Length".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        log::error!("response body: {error}; stream reset");
-        self.fail_response(id, cx);
     }
 
     /// The first `count` bytes of the [`segment`](Self::segment) are sent.
@@ -483,29 +178,6 @@ impl Machine {
         self.streams.remove(id);
         self.closed_streams.insert(id, ClosedBy::Peer);
         self.flood.on_stream_closed(0);
-    }
-
-    /// The peer has enlarged the window of a stream.
-    pub(super) fn on_window_increased(&mut self, id: u32, cx: &Context) {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        let is_open = stream.send_window.available() > 0;
-        let Some(sender) = stream.sender() else {
-            return;
-        };
-        if is_open && sender.stalled_on().is_none() && !self.queues.wait_for_job.contains(&id) {
-            stream.wait.interrupt(cx);
-            self.scheduler.set_ready(id, true);
-        }
-    }
-
-    /// The peer has changed the windows of all streams.
-    pub(super) fn on_windows_changed(&mut self, cx: &Context) {
-        let ids: Vec<u32> = self.streams.iter().map(|stream| stream.id).collect();
-        for id in ids {
-            self.on_window_increased(id, cx);
-        }
     }
 }
 

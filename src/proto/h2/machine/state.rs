@@ -9,6 +9,7 @@ use crate::proto::CloseReason;
 use crate::proto::exchange::RequestInfo;
 use crate::proto::h2::flood::HeaderBlockLimits;
 use crate::proto::h2::frame::DataPayload;
+use crate::proto::h2::response_head::EncoderState;
 use crate::proto::record::Completion;
 
 /// The state of the connection.
@@ -68,6 +69,8 @@ pub(super) enum Portion {
 pub(super) struct FileReading {
     pub(super) stream: u32,
     pub(super) len: usize,
+    /// The state of the encoder before the head of the response, which is sent if the read succeeds.
+    pub(super) encoder: EncoderState,
 }
 
 /// An exchange that has ended and is not recorded yet.
@@ -138,6 +141,8 @@ pub(super) struct Queues {
     pub(super) deferred: Vec<u32>,
     /// Streams whose job is of no use any more.
     pub(super) cancelled: Vec<u32>,
+    /// Streams whose producers wait until fewer bytes of bodies are held, oldest first.
+    pub(super) wait_for_memory: Vec<u32>,
     /// Exchanges to be recorded.
     pub(super) ended: VecDeque<EndedExchange>,
     /// Whether receive windows may have to be enlarged, or bodies passed on.

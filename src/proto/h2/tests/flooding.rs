@@ -2,6 +2,7 @@
 
 use super::support::*;
 use crate::http::Response;
+use crate::proto::context::DrainState;
 use crate::proto::h2::error_code::ErrorCode;
 
 /// Sends the frames, and returns whether the connection still works.
@@ -72,8 +73,48 @@ fn streams_that_the_server_resets_are_limited() {
 #[test]
 fn refused_streams_are_limited() {
     let open: Vec<_> = (0..100).map(|at| post(id(at), "/", &[])).collect();
-    // A refused head is a discarded one, too, of which there may be fewer.
-    check(&open, 32, |at| post(id(100 + at), "/", &[]));
+    check(&open, 100, |at| post(id(100 + at), "/", &[]));
+}
+
+/// An exchange that has ended keeps its place while its job is out.
+#[test]
+fn streams_with_their_jobs_are_limited() {
+    let mut conversation = Conversation::begun();
+    for at in 0..16 {
+        conversation.send(&get(id(at), "/later"));
+        conversation.send(&reset(id(at), ErrorCode::Cancel));
+    }
+    for at in 16..100 {
+        conversation.send(&post(id(at), "/", &[]));
+    }
+    assert_eq!(conversation.machine.open_streams(), 100);
+    assert_eq!(conversation.summary(), [""; 0]);
+    conversation.send(&post(id(100), "/", &[]));
+    assert_eq!(conversation.summary(), ["201: RST REFUSED_STREAM"]);
+}
+
+#[test]
+fn discarded_header_blocks_are_limited() {
+    // After GOAWAY.
+    let mut conversation = Conversation::begun();
+    conversation.send(&get(1, "/later"));
+    conversation.cx.drain_state = DrainState::Draining;
+    conversation.send(&frame(PING, ACK, 0, b"shutdown"));
+    let calm = Sent::GoAway(1, ErrorCode::EnhanceYourCalm);
+    for at in 1..=32 {
+        conversation.send(&post(id(at), "/", &[]));
+    }
+    assert!(!conversation.sent.contains(&calm));
+    conversation.send(&post(id(33), "/", &[]));
+    assert!(conversation.sent.contains(&calm));
+    // Of a stream that the server has reset.
+    let prepare = [post(1, "/", &[]), window_update(1, 0)];
+    check(&prepare, 32, |_| headers(1, END_STREAM, &[("x", "y")]));
+    // Larger than a head may be.
+    let large = [block(&head("GET", "/")), vec![0x82; 1_000]].concat();
+    check(&[], 32, |at| {
+        frame(HEADERS, END_STREAM | END_HEADERS, id(at), &large)
+    });
 }
 
 #[test]
@@ -82,12 +123,18 @@ fn control_frames_are_limited() {
     // The settings of the preface are one.
     check(&[], 9, |_| settings(&[]));
     check(&[], 1000, |_| window_update(0, 1));
+    // Each DATA frame that is sent permits ten more, and each stream 100 PRIORITY frames.
+    check(&[get(1, "/")], 1010, |_| window_update(0, 1));
+    check(&[get(1, "/")], 200, |_| frame(PRIORITY, 0, 1, &[0; 5]));
     check(&[], 100, |_| frame(PRIORITY, 0, 1, &[0; 5]));
     check(&[], 200, |_| frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\x01u=1"));
     check(&[], 200, |_| frame(0x77, 0, 0, b""));
     // On a stream that is gone, which permits one more.
     check(&[get(1, "/")], 201, |_| window_update(1, 1));
     check(&[get(1, "/")], 201, |_| reset(1, ErrorCode::Cancel));
+    // On one that the server has reset: also what was in transit in its window of 64 KiB.
+    let faulty = [post(1, "/", &[]), window_update(1, 0)];
+    check(&faulty, 200 + 64, |_| data(1, 0, b"x"));
 }
 
 #[test]
@@ -193,9 +240,12 @@ fn continuations_are_limited() {
     for (frames, expected) in table {
         assert_eq!(in_steps(frames), [*expected]);
     }
-    // 32 KiB of fields that are not even decoded.
-    let large = vec![0; 16_384];
-    let frames = [first(), more(&large, 0), more(&large, 0)];
+    // 32 KiB are decoded; more is not.
+    let half = |len| vec![0x82; len];
+    let begin = frame(HEADERS, END_STREAM, 1, &half(16_384));
+    let frames = [begin.clone(), more(&half(16_384), END_HEADERS)];
+    assert!(in_steps(&frames)[0].starts_with("1: 431 "));
+    let frames = [begin, more(&half(16_383), 0), more(&half(2), END_HEADERS)];
     assert_eq!(in_steps(&frames), [calm]);
 }
 

@@ -75,6 +75,25 @@ fn fields_up_to_the_limit_are_accepted() {
     );
 }
 
+/// Each field counts with 32 bytes more (RFC 9113 §6.5.2).
+#[test]
+fn heads_up_to_the_limit_are_accepted() {
+    let len = |fields: &[(&str, &str)]| -> usize {
+        let lens = fields.iter().map(|(name, value)| name.len() + value.len());
+        lens.map(|len| len + 32).sum()
+    };
+    let base = head("GET", "/");
+    let left = 16 * 1024 - len(&base) - len(&[("a", "")]);
+    for (more, expected) in [(0, "1: 200 "), (1, "1: 431 ")] {
+        let value = "a".repeat(left + more);
+        let fields = [&base[..], &[("a", &value)]].concat();
+        let mut conversation = Conversation::begun();
+        conversation.send(&headers(1, END_STREAM, &fields));
+        let summary = conversation.summary();
+        assert!(summary[0].starts_with(expected), "{more}: {summary:?}");
+    }
+}
+
 #[test]
 fn content_length_must_be_that_of_the_body() {
     let rst = "1: RST PROTOCOL_ERROR";
@@ -192,6 +211,21 @@ fn refused_stream_is_untouched() {
             "GET / HTTP/2.0 200 6 Complete"
         ]
     );
+}
+
+/// A reload of the settings does not make a client one that opens too many streams.
+#[test]
+fn streams_are_limited_to_the_number_that_was_announced() {
+    let mut conversation = Conversation::with(context(|config| config.limits.h2_max_streams = 2));
+    conversation.send(&preface());
+    conversation.cx.limits.h2_max_streams = 1;
+    for id in [1, 3] {
+        conversation.send(&get(id, "/later"));
+    }
+    assert_eq!(conversation.jobs, [1, 3]);
+    conversation.cx.limits.h2_max_streams = 5;
+    conversation.send(&get(5, "/later"));
+    assert_eq!(conversation.summary(), ["5: RST REFUSED_STREAM"]);
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use crate::body::file_range::Resident;
 use crate::http::Response;
 use crate::proto::file_read::FileBytes;
 use crate::proto::h2::error_code::ErrorCode;
+use crate::proto::record::Completion;
 
 const LARGE: usize = 300_000;
 
@@ -156,10 +157,13 @@ fn failed_body_resets_its_stream_only() {
             it.file_bytes
                 .extend([FileBytes::Read(100), FileBytes::Ended]);
         }),
-        ("/file/5", |it| it.file_bytes.push_back(FileBytes::Failed)),
-        ("/file/5", |it| {
-            it.file_bytes.push_back(FileBytes::NotResident);
-            it.run([]);
+        ("/file/100000", |it| {
+            it.file_bytes
+                .extend([FileBytes::Read(100), FileBytes::Failed]);
+        }),
+        ("/file/100000", |it| {
+            it.file_bytes
+                .extend([FileBytes::Read(100), FileBytes::NotResident]);
         }),
     ];
     for (path, fails) in cases {
@@ -187,6 +191,57 @@ fn failed_body_resets_its_stream_only() {
         conversation.send(&get(3, "/bytes/1"));
         assert_eq!(conversation.summary()[1], "3: 200 B");
     }
+}
+
+/// As with HTTP/1.1, and also if another head must be the first of the connection.
+#[test]
+fn file_that_cannot_be_read_at_all_is_500() {
+    let cases = [FileBytes::Failed, FileBytes::Ended, FileBytes::NotResident];
+    for result in cases {
+        for other in [None, Some(())] {
+            let mut conversation = sizes(65_535);
+            conversation.file_bytes.push_back(result);
+            conversation.writable = false;
+            conversation.send(&get(1, "/file/100000"));
+            conversation.writable = true;
+            if other.is_some() {
+                conversation.send(&get(3, "/file/1"));
+            } else {
+                conversation.run([]);
+            }
+            if !conversation.probes.is_empty() {
+                assert_eq!(conversation.received(1), 0);
+                assert_eq!(heads(&conversation, 1).len(), 0);
+                conversation.probed(Err(std::io::Error::other("on purpose")));
+            }
+            let summary = conversation.summary();
+            assert!(summary[0].starts_with("1: 500 "), "{result:?}: {summary:?}");
+            assert!(has_ended(&conversation, 1));
+            let failed = conversation.records.iter().find(|it| it.status == 500);
+            assert!(failed.is_some_and(|it| it.outcome == Completion::Complete));
+            assert_eq!(conversation.machine.open_streams(), 0);
+        }
+    }
+}
+
+/// The head of a response does not depend on a window.
+#[test]
+fn head_of_a_file_is_sent_without_a_window() {
+    let mut conversation = sizes(0);
+    conversation.send(&get(1, "/file/100"));
+    assert_eq!(conversation.summary(), ["1: 200 …"]);
+    conversation.send(&window_update(1, 100));
+    assert!(has_ended(&conversation, 1));
+    // The window of the connection is used up.
+    let mut conversation = sizes(1 << 30);
+    conversation.send(&[get(1, "/file/100000"), get(3, "/file/100000")].concat());
+    conversation.send(&get(5, "/file/5"));
+    conversation.send(&get(7, "/bytes/5"));
+    let expected = ["3: 200 …", "5: 200 …", "7: 200 …"];
+    let summary = conversation.summary();
+    assert_eq!(summary.len(), 4, "{summary:?}");
+    assert!(summary[1].starts_with("3: 200 "), "{summary:?}");
+    assert_eq!(summary[2..], expected[1..]);
 }
 
 #[test]
