@@ -12,9 +12,12 @@ use super::lookup::{Lookup, Postponed, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
 use super::root::{Blocking, OpenError, OpenedPath};
 use super::single_flight::Entered;
-use crate::explain_log::{Escaped, explain};
+use crate::explain_log::{self, Escaped, explain};
 use crate::http::negotiation::{AcceptEncoding, Coding};
 use crate::site::Compress;
+
+/// Accept-Encoding fields of browsers have some 30 bytes. What longer ones get is not remembered.
+const MAX_ACCEPTED_BYTES: usize = 64;
 
 impl Lookup<'_> {
     /// Returns the representation in the coding that Accept-Encoding prefers of those there are: a
@@ -37,6 +40,31 @@ impl Lookup<'_> {
             );
             return Ok(plain);
         }
+        // Each coding takes a lookup, and clients of one kind send the same field.
+        let mut lines = self.request.fields().all("accept-encoding");
+        let line = match (lines.next(), lines.next()) {
+            (Some(line), None) if line.len() <= MAX_ACCEPTED_BYTES => Some(line),
+            _ => None,
+        };
+        let line = line.filter(|_| !explain_log::is_explained());
+        let now = Instant::now();
+        if let Some(found) = line.and_then(|line| plain.negotiated(line, now)) {
+            return Ok(found);
+        }
+        let encoded = self.negotiate(key, &plain)?;
+        if let Some(line) = line {
+            plain.on_negotiated(line, &encoded, now);
+        }
+        Ok(encoded)
+    }
+
+    /// Returns the representation in the best of the accepted codings that there is.
+    fn negotiate(
+        &self,
+        key: &CacheKey<'_>,
+        plain: &Arc<Representation>,
+    ) -> Result<Arc<Representation>, ServeError> {
+        let plain = Arc::clone(plain);
         let accepted = AcceptEncoding::parse(self.request.fields());
         let is_coded = |coding: &Coding| *coding != Coding::Identity;
         let mut codings = accepted.ranked().take_while(is_coded).peekable();

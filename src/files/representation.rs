@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::http::HeaderMap;
 use ::http::header::{
@@ -14,6 +14,7 @@ use ::http::header::{
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use super::cache::REVALIDATE_AFTER;
 use super::media_type;
 use super::root::{self, Blocking, FileId, FileMetadata, OpenError, OpenedFile};
 use super::rules::Rules;
@@ -27,6 +28,7 @@ use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
 use crate::proto::h1::outbox::SMALL_BODY_BYTES;
 use crate::site::Compress;
+use crate::sync::Mutex;
 
 /// What is served at a path. It never changes; a changed file gets another one.
 #[derive(Debug)]
@@ -50,6 +52,18 @@ pub(super) struct Representation {
     pub(super) page_use: PageUse,
     mtime_age: MtimeAge,
     content: Content,
+    /// What the last request for another content coding of it got.
+    negotiated: Mutex<Option<Negotiated>>,
+}
+
+/// The result of a negotiation of the content coding.
+#[derive(Debug)]
+struct Negotiated {
+    /// The value of Accept-Encoding.
+    accepted: Box<[u8]>,
+    /// It is not kept alive, so that it counts for the cache only once.
+    representation: Weak<Representation>,
+    at: Instant,
 }
 
 /// Why a file is served at a path; it decides fields.
@@ -143,7 +157,28 @@ impl Representation {
             page_use: builder.page_use,
             mtime_age,
             content,
+            negotiated: Mutex::default(),
         }
+    }
+
+    /// Returns what a request with this Accept-Encoding field got within [`REVALIDATE_AFTER`].
+    pub(super) fn negotiated(&self, accepted: &[u8], now: Instant) -> Option<Arc<Self>> {
+        let negotiated = self.negotiated.lock();
+        let last = negotiated.as_ref()?;
+        let is_recent = now.saturating_duration_since(last.at) < REVALIDATE_AFTER;
+        if !is_recent || *last.accepted != *accepted {
+            return None;
+        }
+        last.representation.upgrade()
+    }
+
+    /// Remembers what a request with this Accept-Encoding field gets.
+    pub(super) fn on_negotiated(&self, accepted: &[u8], result: &Arc<Self>, now: Instant) {
+        *self.negotiated.lock() = Some(Negotiated {
+            accepted: accepted.into(),
+            representation: Arc::downgrade(result),
+            at: now,
+        });
     }
 
     /// True if the bytes that would be sent still belong to this state of the file: content in
@@ -232,6 +267,7 @@ impl Representation {
             page_use: self.page_use,
             mtime_age: self.mtime_age,
             content: Content::Memory(content),
+            negotiated: Mutex::default(),
         }
     }
 

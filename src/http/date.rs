@@ -57,7 +57,7 @@ impl DateField {
         }
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8; DATE_BYTES] {
         &self.rendered
     }
 }

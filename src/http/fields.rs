@@ -28,12 +28,12 @@ pub struct Fields<'a> {
 pub(crate) struct NameFilter(u64);
 
 impl NameFilter {
-    fn insert(&mut self, name: &[u8]) {
+    pub(crate) fn insert(&mut self, name: &[u8]) {
         self.0 |= Self::bit(name);
     }
 
     #[inline]
-    fn may_contain(self, name: &[u8]) -> bool {
+    pub(crate) fn may_contain(self, name: &[u8]) -> bool {
         self.0 & Self::bit(name) != 0
     }
 
@@ -140,7 +140,34 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
 
 /// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.
 pub(crate) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    static TOKEN: ByteSet = ByteSet::of_alphanumeric_and(b"!#$%&'*+-.^_`|~");
+    TOKEN.contains(byte)
+}
+
+/// A set of bytes that is looked up in one step: every byte of every head is.
+pub(crate) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// ASCII letters and digits, and `others`.
+    pub(crate) const fn of_alphanumeric_and(others: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut byte = 0;
+        while byte < set.len() {
+            set[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < others.len() {
+            set[others[at] as usize] = true;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    #[inline]
+    pub(crate) const fn contains(&self, byte: u8) -> bool {
+        self.0[byte as usize]
+    }
 }
 
 /// Returns whether the byte may be part of a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 §5.5).

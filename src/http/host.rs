@@ -6,16 +6,22 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::fields::ByteSet;
+
 /// Returns whether a host needs no DNS lookup, so that no other site can have it: an IP address, or
 /// `localhost` and the names below it (RFC 6761 §6.3).
 pub(crate) fn is_local(host: &str) -> bool {
     let v6 = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    let last_label = host.rsplit('.').next().unwrap_or_default();
-    v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
-        || host.parse::<Ipv4Addr>().is_ok()
-        || last_label.eq_ignore_ascii_case("localhost")
+    match host.as_bytes().last() {
+        Some(b']') => v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok()),
+        Some(b'0'..=b'9') => host.parse::<Ipv4Addr>().is_ok(),
+        _ => {
+            let last_label = host.rsplit('.').next().unwrap_or_default();
+            last_label.eq_ignore_ascii_case("localhost")
+        }
+    }
 }
 
 /// Returns whether the bytes are `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
@@ -37,12 +43,8 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
 }
 
 fn is_name_char(byte: &u8) -> bool {
-    matches!(
-        byte,
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
-        | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
-        | b'*' | b'+' | b',' | b';' | b'=' | b'%'
-    )
+    static NAME: ByteSet = ByteSet::of_alphanumeric_and(b"-._~!$&'()*+,;=%");
+    NAME.contains(*byte)
 }
 
 #[cfg(test)]

@@ -290,7 +290,11 @@ impl<'a> Request<'a> {
             Some(at) if authority.as_bytes()[at] == b':' => at,
             _ => authority.len(),
         };
-        Some(authority[..end].trim_end_matches('.'))
+        let mut host = &authority[..end];
+        while let Some(shorter) = host.strip_suffix('.') {
+            host = shorter;
+        }
+        Some(host)
     }
 
     /// Returns the client's address.

@@ -32,7 +32,8 @@ pub struct Response {
 /// Header fields that belong to one response, or that responses share.
 #[derive(Debug)]
 enum ResponseFields {
-    Own(HeaderMap),
+    /// Boxed, because responses are moved often, and those of files have shared fields.
+    Own(Box<HeaderMap>),
     Prepared(Arc<PreparedFields>),
     Extended(Box<ExtendedFields>),
 }
@@ -142,7 +143,7 @@ impl ResponseFields {
 
     fn map_mut(&mut self) -> &mut HeaderMap {
         if !matches!(self, Self::Own(_)) {
-            *self = Self::Own(self.map().clone());
+            *self = Self::Own(Box::new(self.map().clone()));
         }
         match self {
             Self::Own(fields) => fields,
@@ -214,7 +215,7 @@ impl Response {
     pub fn new(status: StatusCode) -> Self {
         Self {
             status,
-            fields: ResponseFields::Own(HeaderMap::new()),
+            fields: ResponseFields::Own(Box::default()),
             body: Body::Empty,
             user: None,
         }

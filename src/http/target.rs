@@ -9,6 +9,7 @@ use ::http::Method;
 use percent_encoding::{AsciiSet, CONTROLS};
 
 use super::Rejection;
+use super::fields::ByteSet;
 
 /// A request-target in its four forms (RFC 9112 §3.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,12 @@ impl<'a> Target<'a> {
     ///
     /// 400 for a malformed target, a fragment, or a path that [`decode_path`] rejects.
     pub(crate) fn parse(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
+        if is_plain_path(raw.as_bytes()) {
+            return Ok(Self {
+                authority: None,
+                path: Cow::Borrowed(raw.as_bytes()),
+            });
+        }
         if memchr::memchr(b'#', raw.as_bytes()).is_some() {
             return Err(Rejection::bad_request("fragment in the request-target"));
         }
@@ -74,6 +81,18 @@ impl<'a> Target<'a> {
             path,
         })
     }
+}
+
+/// Returns true for a target that is its own decoded path, as nearly all are: segments of unreserved
+/// characters (RFC 3986 §2.3) that are not empty and do not begin with a dot, and no query.
+fn is_plain_path(raw: &[u8]) -> bool {
+    static PLAIN: ByteSet = ByteSet::of_alphanumeric_and(b"/-._~");
+    let mut is_after_slash = false;
+    let is_plain = |byte: &u8| {
+        let is_first = std::mem::replace(&mut is_after_slash, *byte == b'/');
+        PLAIN.contains(*byte) && !(is_first && matches!(byte, b'/' | b'.'))
+    };
+    raw.starts_with(b"/") && raw.iter().all(is_plain)
 }
 
 /// Splits a request-target at its first `?`.

@@ -9,7 +9,7 @@ use super::http2_stats::Http2Stats;
 use super::request_head::RequestHead;
 use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
 use crate::http::Fields;
-use crate::http::date::DateField;
+use crate::http::date::{DATE_BYTES, DateField};
 use crate::http::forwarded::ClientInfo;
 
 /// The context of all machines of one event loop, lent to one machine at a time.
@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     clock: fn() -> Instant,
     pub(crate) date: DateField,
+    /// The Date field in the encoding of HTTP/2, of the second that it was encoded in last.
+    pub(crate) date_block: DateBlock,
     pub(crate) recording: RecordMode,
     pub(crate) drain_state: DrainState,
     pub(crate) buffers: Buffers,
@@ -104,6 +106,7 @@ impl Context {
             now: clock(),
             clock,
             date: DateField::new(wall),
+            date_block: DateBlock::default(),
             recording,
             drain_state: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
@@ -141,6 +144,29 @@ impl Context {
     pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) {
         self.now = now;
         self.date.update(wall);
+    }
+}
+
+/// The Date field, encoded.
+#[derive(Debug, Default)]
+pub(crate) struct DateBlock {
+    date: Option<[u8; DATE_BYTES]>,
+    bytes: Vec<u8>,
+}
+
+impl DateBlock {
+    /// Returns the encoding of `date`, which `encode` appends if it is not the date encoded last.
+    pub(crate) fn of(
+        &mut self,
+        date: &[u8; DATE_BYTES],
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> &[u8] {
+        if self.date != Some(*date) {
+            self.date = Some(*date);
+            self.bytes.clear();
+            encode(&mut self.bytes);
+        }
+        &self.bytes
     }
 }
 

@@ -225,7 +225,10 @@ impl FloodLimits {
     /// Milliseconds since the start, modulo 2^32: 49 days.
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
     fn millis(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.start).as_millis() as u32
+        let time = now.saturating_duration_since(self.start);
+        (time.as_secs() as u32)
+            .wrapping_mul(1000)
+            .wrapping_add(time.subsec_millis())
     }
 }
 

@@ -11,7 +11,7 @@ use ::http::{Method, StatusCode, Version};
 use super::hpack::DecodedFields;
 use super::priority::PriorityParameters;
 use crate::config::Limits;
-use crate::http::fields::{is_field_text, is_token_char};
+use crate::http::fields::{NameFilter, is_field_text, is_token_char};
 use crate::http::host::is_authority;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection};
@@ -81,7 +81,7 @@ pub(crate) fn parse(
     limits: &Limits,
 ) -> Result<HeadInfo, HeadError> {
     let DecodedFields { bytes, spans } = fields;
-    let (pseudo, info) = take_pseudo_fields(bytes, spans)?;
+    let (pseudo, mut names, info) = take_pseudo_fields(bytes, spans)?;
     let method = pseudo.method.ok_or(MISSING_PSEUDO_FIELD)?;
     head.method = Method::from_bytes(slice(bytes, &method))
         .map_err(|_| HeadError::Malformed("malformed method"))?;
@@ -96,10 +96,12 @@ pub(crate) fn parse(
     check_scheme(slice(bytes, &scheme))?;
     head.target = pseudo.path.ok_or(MISSING_PSEUDO_FIELD)?;
     check_target(slice(bytes, &head.target), &head.method, limits)?;
-    set_host(bytes, spans, pseudo.authority)?;
-    join_cookies(bytes, spans);
+    set_host(bytes, spans, &mut names, pseudo.authority)?;
+    if names.may_contain(b"cookie") {
+        join_cookies(bytes, spans);
+    }
     head.spans = std::mem::take(spans);
-    head.names = Fields::new(bytes, &head.spans).names();
+    head.names = names;
 
     let target = std::str::from_utf8(slice(bytes, &head.target))
         .map_err(|_| HeadError::Malformed("target is not UTF-8"))?;
@@ -115,14 +117,15 @@ const MISSING_PSEUDO_FIELD: HeadError = HeadError::Malformed("missing pseudo-fie
 fn take_pseudo_fields(
     bytes: &[u8],
     spans: &mut Vec<FieldSpan>,
-) -> Result<(PseudoFields, HeadInfo), HeadError> {
+) -> Result<(PseudoFields, NameFilter, HeadInfo), HeadError> {
     let mut pseudo = PseudoFields::default();
     let is_pseudo = |span: &FieldSpan| slice(bytes, &span.name).first() == Some(&b':');
     let pseudo_len = spans.iter().take_while(|span| is_pseudo(span)).count();
-    for span in spans.drain(..pseudo_len) {
+    for span in &spans[..pseudo_len] {
         check_value(slice(bytes, &span.value))?;
         pseudo.set(slice(bytes, &span.name), &span.value)?;
     }
+    spans.drain(..pseudo_len);
     for span in spans.iter() {
         check_field(slice(bytes, &span.name), slice(bytes, &span.value))?;
     }
@@ -135,13 +138,13 @@ fn take_pseudo_fields(
             .first("priority")
             .map(|_| PriorityParameters::parse(fields.all("priority"))),
     };
-    Ok((pseudo, info))
+    Ok((pseudo, fields.names(), info))
 }
 
 /// Checks a field of a head or of trailers (RFC 9113 §8.2). Values that HTTP/1.1 does not permit, which
 /// RFC 9113 leaves open, are malformed, too.
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-    let is_name_char = |byte: &u8| is_token_char(*byte) && !byte.is_ascii_uppercase();
+    let is_name_char = |byte: &u8| !byte.is_ascii_uppercase() && is_token_char(*byte);
     if name.is_empty() || !name.iter().all(is_name_char) {
         // A colon is not part of a name: so is a pseudo-field after a field.
         return Err(HeadError::Malformed("malformed field name"));
@@ -163,7 +166,11 @@ fn check_value(value: &[u8]) -> Result<(), HeadError> {
     if is_blank(value.first()) || is_blank(value.last()) {
         return Err(HeadError::Malformed("white space around a field value"));
     }
-    if !value.iter().all(|byte| is_field_text(*byte)) {
+    // Without an early end, so that many bytes are checked at once.
+    let is_text = value
+        .iter()
+        .fold(true, |is_text, byte| is_text & is_field_text(*byte));
+    if !is_text {
         return Err(HeadError::Malformed("malformed field value"));
     }
     Ok(())
@@ -189,7 +196,10 @@ fn check_target(target: &[u8], method: &Method, limits: &Limits) -> Result<(), H
     if !is_origin_form && !is_asterisk_form {
         return Err(HeadError::Malformed("malformed path"));
     }
-    if !target.iter().all(|byte| is_target_byte(*byte)) {
+    if !target
+        .iter()
+        .fold(true, |is_target, byte| is_target & is_target_byte(*byte))
+    {
         return Err(HeadError::Malformed("malformed path"));
     }
     if target.len() > limits.max_target_bytes {
@@ -207,14 +217,14 @@ fn is_target_byte(byte: u8) -> bool {
 fn set_host(
     bytes: &mut Vec<u8>,
     spans: &mut Vec<FieldSpan>,
+    names: &mut NameFilter,
     authority: Option<Range<u32>>,
 ) -> Result<(), HeadError> {
-    let is_host = |span: &FieldSpan| slice(bytes, &span.name) == b"host";
-    let mut hosts = spans.iter().filter(|span| is_host(span));
-    let host = hosts.next().map(|span| span.value.clone());
-    if hosts.next().is_some() {
-        return Err(HeadError::Malformed("more than one host"));
-    }
+    let host = if names.may_contain(HOST) {
+        take_host(bytes, spans)?
+    } else {
+        None
+    };
     let value = match (authority, host) {
         (None, None) => return Err(Rejection::bad_request("missing authority").into()),
         (Some(authority), Some(host)) => {
@@ -228,10 +238,25 @@ fn set_host(
     if !is_authority(slice(bytes, &value)) {
         return Err(Rejection::bad_request("malformed authority").into());
     }
-    spans.retain(|span| slice(bytes, &span.name) != b"host");
-    let name = append(bytes, b"host");
+    let name = append(bytes, HOST);
+    names.insert(HOST);
     spans.insert(0, FieldSpan { name, value });
     Ok(())
+}
+
+const HOST: &[u8] = b"host";
+
+/// Removes the Host field, and returns the position of its value.
+fn take_host(bytes: &[u8], spans: &mut Vec<FieldSpan>) -> Result<Option<Range<u32>>, HeadError> {
+    let is_host = |span: &FieldSpan| slice(bytes, &span.name) == HOST;
+    let Some(at) = spans.iter().position(is_host) else {
+        return Ok(None);
+    };
+    let host = spans.remove(at);
+    if spans.iter().any(is_host) {
+        return Err(HeadError::Malformed("more than one host"));
+    }
+    Ok(Some(host.value))
 }
 
 /// Joins the lines of the cookie (RFC 9113 §8.2.3).

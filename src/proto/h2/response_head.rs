@@ -3,8 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::hpack::{encode_field, encode_size_update_to_zero, encode_status};
+use super::hpack::{
+    encode_content_length, encode_field, encode_size_update_to_zero, encode_status,
+};
 use crate::http::Response;
+use crate::http::date::DateField;
+use crate::proto::context::DateBlock;
 use ::http::StatusCode;
 
 /// What the encoding of a field block depends on: whether it is the first of its connection.
@@ -33,7 +37,17 @@ pub(crate) fn continued<'a>(state: &mut EncoderState, fields: &'a [u8]) -> Cow<'
     Cow::Owned(block)
 }
 
-/// Appends the fields of a response. `length` is that of its body, if it is announced.
+/// The Server field, encoded.
+const SERVER: &[u8] = b"\x0f\x27\x03tws";
+
+/// Returns the Date field, encoded.
+pub(crate) fn encoded_date<'a>(date: &DateField, block: &'a mut DateBlock) -> &'a [u8] {
+    let date = date.as_bytes();
+    block.of(date, |out| encode_field(b"date", date, out))
+}
+
+/// Appends the fields of a response. `date` is the Date field, encoded; `length` is that of its body, if
+/// it is announced.
 pub(crate) fn encode_head(
     out: &mut Vec<u8>,
     response: &Response,
@@ -42,13 +56,12 @@ pub(crate) fn encode_head(
 ) {
     encode_status(response.status(), out);
     if !response.has_server() {
-        encode_field(b"server", b"tws", out);
+        out.extend_from_slice(SERVER);
     }
-    encode_field(b"date", date, out);
+    out.extend_from_slice(date);
     response.encode_fields(encode_field, out);
     if let Some(length) = length {
-        let mut digits = itoa::Buffer::new();
-        encode_field(b"content-length", digits.format(length).as_bytes(), out);
+        encode_content_length(length, out);
     }
 }
 
@@ -58,4 +71,31 @@ pub(crate) fn encode_continue(state: &mut EncoderState) -> Vec<u8> {
     begin(&mut block, state);
     encode_status(StatusCode::CONTINUE, &mut block);
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_field_is_encoded_as_any_other() {
+        let mut out = Vec::new();
+        encode_field(b"server", b"tws", &mut out);
+        assert_eq!(out, SERVER);
+    }
+
+    #[test]
+    fn date_is_encoded_again_when_it_changes() {
+        let mut block = DateBlock::default();
+        let mut encoded = |seconds| {
+            let date =
+                DateField::new(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+            let mut expected = Vec::new();
+            encode_field(b"date", date.as_bytes(), &mut expected);
+            let twice = [(); 2].map(|()| encoded_date(&date, &mut block).to_vec());
+            assert_eq!(twice, [expected.clone(), expected.clone()]);
+            expected
+        };
+        assert_ne!(encoded(1), encoded(2));
+    }
 }

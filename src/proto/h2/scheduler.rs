@@ -7,9 +7,10 @@
 //! The long responses of one urgency share its bytes equally: all incremental ones, and the first of
 //! those that are not, which are sent one after the other.
 //!
-//! All operations take logarithmic time.
+//! Both the streams and the turns are sorted rings. Few streams are open at once, and they begin and end
+//! in nearly the same order, so most changes are at an end; others move less than a tree would read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
 use super::frame::MAX_FRAME_BYTES;
 use super::priority::{MAX_URGENCY, Priority, SHORT_BYTES};
@@ -20,8 +21,10 @@ const LEVELS: usize = MAX_URGENCY as usize + 1;
 /// or because the next bytes are not in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    streams: BTreeMap<u32, ScheduledStream>,
-    ready: BTreeSet<Turn>,
+    /// By identifier.
+    streams: VecDeque<ScheduledStream>,
+    /// Of the streams that are ready, in order.
+    ready: VecDeque<Turn>,
     levels: [Level; LEVELS],
     /// Of the bytes that are sent while a less urgent stream is ready.
     floor: Floor,
@@ -31,6 +34,7 @@ pub(crate) struct Scheduler {
 
 #[derive(Clone, Copy, Debug)]
 struct ScheduledStream {
+    id: u32,
     priority: Priority,
     /// The bytes left; `None` if they are unknown.
     left: Option<u64>,
@@ -79,7 +83,7 @@ impl ScheduledStream {
         }
     }
 
-    fn turn(&self, id: u32) -> Turn {
+    fn turn(&self) -> Turn {
         let class = self.class();
         Turn {
             urgency: self.priority.urgency,
@@ -89,7 +93,7 @@ impl ScheduledStream {
             } else {
                 0
             },
-            id,
+            id: self.id,
         }
     }
 }
@@ -99,18 +103,22 @@ impl Scheduler {
     pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
         self.remove(id);
         let stream = ScheduledStream {
+            id,
             priority: bounded(priority),
             left,
             served: 0,
             is_ready: false,
         };
-        self.streams.insert(id, stream);
+        let at = self.streams.partition_point(|other| other.id < id);
+        self.streams.insert(at, stream);
     }
 
     /// Removes a stream that is complete or cancelled.
     pub(crate) fn remove(&mut self, id: u32) {
         self.set_ready(id, false);
-        self.streams.remove(&id);
+        if let Some(at) = self.position(id) {
+            self.streams.remove(at);
+        }
     }
 
     /// Changes the priority of a stream.
@@ -132,34 +140,38 @@ impl Scheduler {
     /// The stream to send from; `None` if none is ready. It stays the same until something changes, so
     /// a stream that turns out to be blocked must be set so.
     pub(crate) fn next(&self) -> Option<u32> {
-        let top = self.ready.first()?.urgency;
-        let urgency = if self.floor.is_due() {
-            self.lower_urgency(top).unwrap_or(top)
+        let top = *self.ready.front()?;
+        let first = if self.floor.is_due() {
+            self.lower_turn(top.urgency).unwrap_or(top)
         } else {
             top
         };
-        let level = &self.levels[usize::from(urgency)];
-        let short = self.first_of(urgency, Class::Short);
-        let long = self.first_long(urgency);
-        let turn = if level.floor.is_due() {
-            long.or(short)
+        let level = &self.levels[usize::from(first.urgency)];
+        let turn = if first.class == Class::Short && !level.floor.is_due() {
+            first
         } else {
-            short.or(long)
+            self.first_long(first.urgency).unwrap_or(first)
         };
-        turn.map(|turn| turn.id)
+        Some(turn.id)
+    }
+
+    /// The streams that are ready, in the order of the queue: the most urgent first, and the short ones
+    /// of an urgency before the long ones.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = u32> {
+        self.ready.iter().map(|turn| turn.id)
     }
 
     /// Takes note that a stream has sent `bytes` of its response. To be called before it is blocked or
     /// removed, so that the bytes are counted against the streams that were ready.
     pub(crate) fn on_sent(&mut self, id: u32, bytes: usize) {
-        let Some(stream) = self.streams.get(&id) else {
+        let Some(at) = self.position(id) else {
             return;
         };
         let bytes = bytes as u64;
-        let turn = stream.turn(id);
+        let turn = self.streams[at].turn();
         self.count_among_urgencies(turn.urgency, bytes);
         self.count_within_urgency(turn, bytes);
-        self.update(id, |stream| {
+        self.update_at(at, |stream| {
             stream.served += bytes;
             stream.left = stream.left.map(|left| left.saturating_sub(bytes));
         });
@@ -177,8 +189,8 @@ impl Scheduler {
     }
 
     fn count_among_urgencies(&mut self, urgency: u8, bytes: u64) {
-        let top = self.ready.first().map_or(urgency, |turn| turn.urgency);
-        let bottom = self.ready.last().map_or(urgency, |turn| turn.urgency);
+        let top = self.ready.front().map_or(urgency, |turn| turn.urgency);
+        let bottom = self.ready.back().map_or(urgency, |turn| turn.urgency);
         if urgency > top {
             self.floor.on_lower(bytes);
             self.last_lower = urgency;
@@ -188,12 +200,18 @@ impl Scheduler {
     }
 
     fn count_within_urgency(&mut self, turn: Turn, bytes: u64) {
-        let has_short = self.first_of(turn.urgency, Class::Short).is_some();
-        let has_long = self.first_long(turn.urgency).is_some();
-        let level = &mut self.levels[usize::from(turn.urgency)];
+        let urgency = turn.urgency;
+        let are_others_ready = match turn.class {
+            Class::Short => {
+                let long = self.first_from(urgency, Class::Serial);
+                long.is_some_and(|long| long.urgency == urgency)
+            }
+            Class::Serial | Class::Shared => self.first_of(urgency, Class::Short).is_some(),
+        };
+        let level = &mut self.levels[usize::from(urgency)];
         match turn.class {
-            Class::Short if has_long => level.floor.on_upper(bytes),
-            Class::Serial | Class::Shared if has_short => level.floor.on_lower(bytes),
+            Class::Short if are_others_ready => level.floor.on_upper(bytes),
+            Class::Serial | Class::Shared if are_others_ready => level.floor.on_lower(bytes),
             _ => {}
         }
         if turn.class == Class::Serial {
@@ -201,27 +219,41 @@ impl Scheduler {
         }
     }
 
-    /// Changes a stream and moves it to its new position.
+    /// Where a stream is among the streams.
+    fn position(&self, id: u32) -> Option<usize> {
+        let found = self.streams.binary_search_by_key(&id, |stream| stream.id);
+        found.ok()
+    }
+
     fn update(&mut self, id: u32, change: impl FnOnce(&mut ScheduledStream)) {
-        let Some(before) = self.streams.get(&id).copied() else {
-            return;
-        };
+        if let Some(at) = self.position(id) {
+            self.update_at(at, change);
+        }
+    }
+
+    /// Changes a stream and moves it to its new place in the queue.
+    fn update_at(&mut self, at: usize, change: impl FnOnce(&mut ScheduledStream)) {
+        let before = self.streams[at];
         let mut after = before;
         change(&mut after);
-        if before.is_ready {
-            self.ready.remove(&before.turn(id));
+        let (from, to) = (before.turn(), after.turn());
+        if before.is_ready != after.is_ready || from != to {
+            if before.is_ready
+                && let Ok(place) = self.ready.binary_search(&from)
+            {
+                self.ready.remove(place);
+            }
+            if after.is_ready {
+                let is_new =
+                    !before.is_ready || (from.urgency, from.class) != (to.urgency, to.class);
+                self.enqueue(&mut after, is_new);
+            }
         }
-        if after.is_ready {
-            let is_new = !before.is_ready
-                || before.class() != after.class()
-                || before.priority.urgency != after.priority.urgency;
-            self.enqueue(id, &mut after, is_new);
-        }
-        self.streams.insert(id, after);
+        self.streams[at] = after;
     }
 
     /// Adds a stream to the queue. One that was not in the rotation enters it where it is now.
-    fn enqueue(&mut self, id: u32, stream: &mut ScheduledStream, is_new: bool) {
+    fn enqueue(&mut self, stream: &mut ScheduledStream, is_new: bool) {
         let urgency = stream.priority.urgency;
         match stream.class() {
             Class::Shared if is_new => {
@@ -235,14 +267,16 @@ impl Scheduler {
             }
             _ => {}
         }
-        self.ready.insert(stream.turn(id));
+        let turn = stream.turn();
+        let place = self.ready.partition_point(|other| *other < turn);
+        self.ready.insert(place, turn);
     }
 
-    /// The next urgency after the one that the floor was used for last, below `top`.
-    fn lower_urgency(&self, top: u8) -> Option<u8> {
+    /// The first turn of the urgency after the one that the floor was used for last, below `top`.
+    fn lower_turn(&self, top: u8) -> Option<Turn> {
         let after = self.last_lower.max(top) + 1;
-        let next = self.first_from(after).or_else(|| self.first_from(top + 1));
-        next.map(|turn| turn.urgency)
+        let next = self.first_from(after, Class::Short);
+        next.or_else(|| self.first_from(top + 1, Class::Short))
     }
 
     /// The long stream whose turn it is.
@@ -272,24 +306,17 @@ impl Scheduler {
     }
 
     fn first_of(&self, urgency: u8, class: Class) -> Option<Turn> {
-        let start = Turn {
-            urgency,
-            class,
-            served: 0,
-            id: 0,
-        };
-        let turn = self.ready.range(start..).next()?;
-        (turn.urgency == urgency && turn.class == class).then_some(*turn)
+        let is_of = |turn: &Turn| turn.urgency == urgency && turn.class == class;
+        self.first_from(urgency, class).filter(is_of)
     }
 
-    fn first_from(&self, urgency: u8) -> Option<Turn> {
-        let start = Turn {
-            urgency,
-            class: Class::Short,
-            served: 0,
-            id: 0,
-        };
-        self.ready.range(start..).next().copied()
+    /// The first turn of this class and urgency, or of those after them.
+    fn first_from(&self, urgency: u8, class: Class) -> Option<Turn> {
+        let start = (urgency, class);
+        let is_before = |turn: &Turn| (turn.urgency, turn.class) < start;
+        self.ready
+            .get(self.ready.partition_point(is_before))
+            .copied()
     }
 }
 

@@ -1,9 +1,12 @@
 //! A stream: one request and its response, from the end of the request's head until the transport has
 //! taken the end of the response.
 
+use std::collections::VecDeque;
+
 use ::http::StatusCode;
 
 use super::flow::{ReceiveWindow, SendWindow};
+use super::limits::SMALL_BODY_BYTES;
 use super::peer_wait::PeerWait;
 use super::priority::{Priority, PriorityParameters};
 use super::request_body::{BodyLength, RequestBody};
@@ -165,6 +168,11 @@ impl Stream {
         }
     }
 
+    /// True while a body is being sent that is not small.
+    pub(crate) fn is_sending_bulk(&self) -> bool {
+        self.sender().is_some_and(is_bulk)
+    }
+
     /// True if its job reads the body of the request, or writes that of the response.
     pub(crate) fn has_client_paced_job(&self) -> bool {
         let is_paced = match &self.state {
@@ -239,10 +247,16 @@ impl Stream {
     }
 }
 
+/// True for a body that is not small.
+pub(crate) fn is_bulk(sender: &BodySender) -> bool {
+    sender.is_stream() || sender.unsent() > SMALL_BODY_BYTES
+}
+
 /// The streams of a connection, in the order of their identifiers.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    list: Vec<Stream>,
+    /// A ring, because the oldest streams nearly always end first.
+    list: VecDeque<Stream>,
 }
 
 impl Streams {
@@ -264,8 +278,8 @@ impl Streams {
 
     /// Adds a stream; its identifier is larger than all before it.
     pub(crate) fn push(&mut self, stream: Stream) {
-        debug_assert!(self.list.last().is_none_or(|last| last.id < stream.id));
-        self.list.push(stream);
+        debug_assert!(self.list.back().is_none_or(|last| last.id < stream.id));
+        self.list.push_back(stream);
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&Stream> {
@@ -277,13 +291,13 @@ impl Streams {
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
-        self.index(id).map(|index| self.list.remove(index))
+        self.list.remove(self.index(id)?)
     }
 
     /// Frees the memory, if there are no streams.
     pub(crate) fn release_memory(&mut self) {
         if self.list.is_empty() {
-            self.list = Vec::new();
+            self.list = VecDeque::new();
         }
     }
 
@@ -300,6 +314,12 @@ impl Streams {
     }
 
     fn index(&self, id: u32) -> Option<usize> {
-        self.list.binary_search_by_key(&id, |stream| stream.id).ok()
+        // Clients number their streams without gaps: 1, 3, 5 and so on.
+        let first = self.list.front()?.id;
+        let expected = (id.checked_sub(first)? / 2) as usize;
+        match self.list.get(expected) {
+            Some(stream) if stream.id == id => Some(expected),
+            _ => self.list.binary_search_by_key(&id, |stream| stream.id).ok(),
+        }
     }
 }

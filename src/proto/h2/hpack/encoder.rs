@@ -13,6 +13,10 @@ const INDEXED: u8 = 0x80;
 const SIZE_UPDATE: u8 = 0x20;
 const LITERAL_WITHOUT_INDEXING: u8 = 0x00;
 
+/// Indexes in the static table (RFC 7541 Appendix A): the first entry of the name.
+const STATUS: usize = 8;
+const CONTENT_LENGTH: usize = 28;
+
 /// The flag of a string literal with Huffman codes (RFC 7541 §5.2).
 const HUFFMAN: u8 = 0x80;
 
@@ -24,17 +28,36 @@ pub(crate) fn encode_size_update_to_zero(out: &mut Vec<u8>) {
 
 /// Appends the pseudo-field `:status`.
 pub(crate) fn encode_status(status: StatusCode, out: &mut Vec<u8>) {
-    encode_field(b":status", status.as_str().as_bytes(), out);
+    let index = match status.as_u16() {
+        200 => 8,
+        204 => 9,
+        206 => 10,
+        304 => 11,
+        400 => 12,
+        404 => 13,
+        500 => 14,
+        _ => return encode_value(STATUS, status.as_str().as_bytes(), out),
+    };
+    integer::encode(INDEXED, 7, index, out);
+}
+
+/// Appends the field `content-length`.
+pub(crate) fn encode_content_length(length: u64, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    encode_value(CONTENT_LENGTH, digits.format(length).as_bytes(), out);
+}
+
+/// Appends a field whose name has this index in the static table.
+fn encode_value(name: usize, value: &[u8], out: &mut Vec<u8>) {
+    integer::encode(LITERAL_WITHOUT_INDEXING, 4, name, out);
+    encode_string(value, out);
 }
 
 /// Appends a field. The name must be in lower case (RFC 9113 §8.2.1).
 pub(crate) fn encode_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     match static_table::find(name, value) {
         Some(Match::Field(index)) => integer::encode(INDEXED, 7, index, out),
-        Some(Match::Name(index)) => {
-            integer::encode(LITERAL_WITHOUT_INDEXING, 4, index, out);
-            encode_string(value, out);
-        }
+        Some(Match::Name(index)) => encode_value(index, value, out),
         None => {
             integer::encode(LITERAL_WITHOUT_INDEXING, 4, 0, out);
             encode_string(name, out);
@@ -104,6 +127,18 @@ mod tests {
         assert_eq!(field(b"age", b""), [0x80 | 21]);
         assert_eq!(field(b"age", b"{}"), [0x0f, 0x06, 0x02, b'{', b'}']);
         assert_eq!(field(b"~", b""), [0x00, 0x01, b'~', 0x00]);
+    }
+
+    #[test]
+    fn status_and_content_length_are_encoded_as_any_other_field() {
+        for code in 100..=999 {
+            assert_eq!(status(code), field(b":status", code.to_string().as_bytes()));
+        }
+        for length in [0, 7, 1024, u64::MAX] {
+            let mut out = Vec::new();
+            encode_content_length(length, &mut out);
+            assert_eq!(out, field(b"content-length", length.to_string().as_bytes()));
+        }
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod integer;
 mod static_table;
 
 pub(crate) use decoder::{Decoded, DecodedFields, Decoder, FieldBudget};
-pub(crate) use encoder::{encode_field, encode_size_update_to_zero, encode_status};
+pub(crate) use encoder::{
+    encode_content_length, encode_field, encode_size_update_to_zero, encode_status,
+};
 
 /// A field block that cannot be decoded. It leaves the dynamic table in an unknown state, so it is a
 /// connection error of type COMPRESSION_ERROR (RFC 9113 §4.3).

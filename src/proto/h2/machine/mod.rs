@@ -27,7 +27,7 @@ use self::state::{
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};
 use super::hpack::Decoder;
-use super::limits::{MAX_CLIENT_PACED_JOBS, MAX_JOBS, MAX_UNSENT_CONTROL_BYTES, SMALL_BODY_BYTES};
+use super::limits::{MAX_CLIENT_PACED_JOBS, MAX_JOBS, MAX_UNSENT_CONTROL_BYTES};
 use super::output::Output;
 use super::pace::Pace;
 use super::peer_wait::PeerWait;
@@ -35,7 +35,7 @@ use super::priority::PendingUpdates;
 use super::response_head::EncoderState;
 use super::scheduler::Scheduler;
 use super::settings::PeerSettings;
-use super::stream::{AdmissionState, JobState, StreamState, Streams};
+use super::stream::{AdmissionState, JobState, Stream, StreamState, Streams};
 use super::window_share::WindowShare;
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
@@ -342,10 +342,7 @@ impl Machine {
     /// True while a body is being sent that is not small, which other connections' requests may
     /// overtake.
     pub(crate) fn is_sending_bulk(&self) -> bool {
-        self.streams.iter().any(|stream| {
-            let sender = stream.sender();
-            sender.is_some_and(|it| it.is_stream() || it.unsent() > SMALL_BODY_BYTES)
-        })
+        self.streams.iter().any(Stream::is_sending_bulk)
     }
 
     /// The progress of the bodies that are being transferred, if their exchanges are recorded.

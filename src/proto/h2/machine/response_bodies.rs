@@ -15,11 +15,10 @@ use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::h2::frame::FRAME_HEADER_BYTES;
-use crate::proto::h2::limits::SMALL_BODY_BYTES;
 use crate::proto::h2::output::{PORTION_BYTES, SMALL_PORTION_BYTES};
 use crate::proto::h2::pace::BulkPermit;
 use crate::proto::h2::response_head;
-use crate::proto::h2::stream::{JobState, Stream, StreamState};
+use crate::proto::h2::stream::{JobState, Stream, StreamState, is_bulk};
 use crate::proto::peer_state::PeerState;
 use crate::proto::segment::Payload;
 use crate::proto::{Action, Timer};
@@ -51,20 +50,26 @@ impl Machine {
                 Fill::Held => self.portion = Portion::Complete,
             }
         }
-        for id in std::mem::take(&mut self.queues.deferred) {
-            self.scheduler.set_ready(id, true);
-        }
         (!self.output.is_empty()).then_some(Action::Write)
     }
 
     /// Stages a frame of the stream whose turn it is.
     fn fill(&mut self, max_bulk_bytes: usize, cx: &mut Context) -> Fill {
-        let portion = if self.pace.is_slow() || self.scheduler.ready_len() > 1 {
+        let portion = if self.pace.is_slow() {
             SMALL_PORTION_BYTES
         } else {
             PORTION_BYTES
         };
-        let Some(id) = self.scheduler.next() else {
+        let is_paced = self.pace.bulk_permit() == BulkPermit::Denied;
+        if is_paced {
+            self.stage_all_heads(cx);
+        }
+        let next = if is_paced || max_bulk_bytes == 0 {
+            self.next_without_bulk()
+        } else {
+            self.scheduler.next()
+        };
+        let Some(id) = next else {
             return Fill::Held;
         };
         let Some(stream) = self.streams.get_mut(id) else {
@@ -109,21 +114,9 @@ impl Machine {
             self.window_wait.begin(Timer::Send, 0, cx);
             return Fill::Held;
         }
-        let is_bulk = sender.is_stream() || sender.unsent() > SMALL_BODY_BYTES;
-        if is_bulk {
-            let permit = match max_bulk_bytes {
-                0 => BulkPermit::Denied,
-                _ => self.pace.bulk_permit(),
-            };
-            match permit {
-                BulkPermit::Granted => {}
-                BulkPermit::AskPeerState => return Fill::Action(Action::AskPeerState),
-                BulkPermit::Denied => {
-                    self.scheduler.set_ready(id, false);
-                    self.queues.deferred.push(id);
-                    return Fill::Next;
-                }
-            }
+        let is_bulk = is_bulk(sender);
+        if is_bulk && self.pace.bulk_permit() == BulkPermit::AskPeerState {
+            return Fill::Action(Action::AskPeerState);
         }
         if head > 0 && sender.has_bytes() {
             self.stage_head(id, cx);
@@ -165,6 +158,12 @@ impl Machine {
             Payload::None => return self.request_more(id, job),
         }
         Fill::Next
+    }
+
+    /// The first stream that has something to send that is no bulk.
+    fn next_without_bulk(&self) -> Option<u32> {
+        let is_bulk = |id: u32| self.streams.get(id).is_some_and(Stream::is_sending_bulk);
+        self.scheduler.ready().find(|id| !is_bulk(*id))
     }
 
     /// Asks for the next chunk of a body, or for a part of a file in memory, if a job is free.

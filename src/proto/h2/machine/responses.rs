@@ -74,7 +74,7 @@ impl Machine {
         };
         let sender = BodySender::new(body);
         let mut block = cx.buffers.take();
-        let date = cx.date.as_bytes();
+        let date = response_head::encoded_date(&cx.date, &mut cx.date_block);
         if sender.as_ref().is_some_and(BodySender::is_file) {
             response_head::encode_head(&mut block, &response, date, announced);
             stream.unsent_head = Some(block.as_slice().into());

@@ -137,8 +137,6 @@ pub(super) struct Queues {
     pub(super) rejecting: Vec<u32>,
     /// Streams whose response body needs a job.
     pub(super) wait_for_job: Vec<u32>,
-    /// Streams whose bulk may not be sent at the moment.
-    pub(super) deferred: Vec<u32>,
     /// Streams whose job is of no use any more.
     pub(super) cancelled: Vec<u32>,
     /// Streams whose producers wait until fewer bytes of bodies are held, oldest first.
@@ -149,19 +147,15 @@ pub(super) struct Queues {
     pub(super) are_bodies_due: bool,
 }
 
-/// The streams that were closed last. The peer may have sent frames before it knew.
+/// The streams that were closed last, oldest first. The peer may have sent frames before it knew.
 #[derive(Debug)]
 pub(super) struct ClosedStreams {
-    /// Oldest first; allocated when used.
-    list: VecDeque<ClosedStream>,
+    by_peer: VecDeque<u32>,
+    by_server: VecDeque<u32>,
     /// How many streams that the server has reset are remembered: as many as may be open. The client
     /// sends on none of those that were reset before them, as it has seen the resets.
-    max_by_server: usize,
+    max_by_server: u32,
 }
-
-/// A stream and what it was closed by, in four bytes, because every connection has some.
-#[derive(Clone, Copy, Debug)]
-struct ClosedStream(u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClosedBy {
@@ -171,61 +165,45 @@ pub(super) enum ClosedBy {
     Server,
 }
 
-impl ClosedStream {
-    /// Identifiers have 31 bits.
-    fn new(id: u32, by: ClosedBy) -> Self {
-        Self(id << 1 | u32::from(by == ClosedBy::Server))
-    }
-
-    fn id(self) -> u32 {
-        self.0 >> 1
-    }
-
-    fn by(self) -> ClosedBy {
-        if self.0 & 1 == 1 {
-            ClosedBy::Server
-        } else {
-            ClosedBy::Peer
-        }
-    }
-}
-
 impl ClosedStreams {
     /// How many streams that the peer has closed are remembered.
-    const MAX_BY_PEER: usize = 32;
+    const MAX_BY_PEER: u32 = 32;
 
     pub(super) fn new(max_streams: u32) -> Self {
         Self {
-            list: VecDeque::new(),
-            max_by_server: max_streams as usize,
+            by_peer: VecDeque::new(),
+            by_server: VecDeque::new(),
+            max_by_server: max_streams,
         }
     }
 
-    /// Remembers a stream, unless it is known as closed already.
+    /// Remembers a stream, unless it is known as reset by this server already.
     pub(super) fn insert(&mut self, id: u32, by: ClosedBy) {
-        if self.find(id).is_some() {
+        if self.by_server.contains(&id) {
             return;
         }
-        let max = match by {
-            ClosedBy::Peer => Self::MAX_BY_PEER,
-            ClosedBy::Server => self.max_by_server,
+        let (ids, max) = match by {
+            ClosedBy::Peer => (&mut self.by_peer, Self::MAX_BY_PEER),
+            ClosedBy::Server => (&mut self.by_server, self.max_by_server),
         };
-        let is_alike = |stream: &ClosedStream| stream.by() == by;
-        if self.list.iter().filter(|it| is_alike(it)).count() >= max
-            && let Some(oldest) = self.list.iter().position(is_alike)
-        {
-            self.list.remove(oldest);
+        if ids.len() >= max as usize {
+            ids.pop_front();
         }
-        self.list.push_back(ClosedStream::new(id, by));
+        ids.push_back(id);
     }
 
     pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
-        let found = self.list.iter().find(|stream| stream.id() == id);
-        found.map(|stream| stream.by())
+        if self.by_server.contains(&id) {
+            Some(ClosedBy::Server)
+        } else if self.by_peer.contains(&id) {
+            Some(ClosedBy::Peer)
+        } else {
+            None
+        }
     }
 
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.list.capacity() * size_of::<ClosedStream>()
+        (self.by_peer.capacity() + self.by_server.capacity()) * size_of::<u32>()
     }
 }

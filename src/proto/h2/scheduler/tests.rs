@@ -45,12 +45,17 @@ fn send(scheduler: &mut Scheduler, frames: usize, bytes: usize) -> BTreeMap<u32,
     sent
 }
 
+fn left_of(scheduler: &Scheduler, id: u32) -> Option<u64> {
+    let at = scheduler.position(id).expect("a stream");
+    scheduler.streams[at].left
+}
+
 /// The streams in the order in which they are complete.
 fn completions(scheduler: &mut Scheduler) -> Vec<u32> {
     let mut order = Vec::new();
     while let Some(id) = scheduler.next() {
         scheduler.on_sent(id, FRAME);
-        if scheduler.streams[&id].left == Some(0) {
+        if left_of(scheduler, id) == Some(0) {
             scheduler.remove(id);
             order.push(id);
         }
