@@ -46,23 +46,24 @@ const RECHECK: Duration = Duration::from_millis(1);
 const PROBE: Duration = Duration::from_millis(250);
 
 /// How fast the peer takes what is sent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Since when the transport takes nothing of what is staged.
     blocked_since: Option<Instant>,
     speed: Speed,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 enum Speed {
     #[default]
     Fast,
     Slow,
-    Paced(Pacing),
+    /// Boxed, because few connections are.
+    Paced(Box<Pacing>),
 }
 
 /// What is known about a peer that is paced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Pacing {
     /// The largest receive window that was seen.
     max_window: u32,
@@ -116,10 +117,12 @@ impl Pace {
             return;
         };
         let time = now.saturating_duration_since(since);
-        self.speed = match self.speed {
-            Speed::Paced(pacing) => Speed::Paced(pacing),
-            _ if time >= VERY_SLOW => Speed::Paced(Pacing::new(now)),
-            _ if time >= SLOW => Speed::Slow,
+        if let Speed::Paced(_) = self.speed {
+            return;
+        }
+        self.speed = match time {
+            time if time >= VERY_SLOW => Speed::Paced(Box::new(Pacing::new(now))),
+            time if time >= SLOW => Speed::Slow,
             _ => Speed::Fast,
         };
     }
@@ -135,12 +138,12 @@ impl Pace {
 
     /// True if little is to be staged at once: it waits for long.
     pub(super) fn is_slow(&self) -> bool {
-        self.speed != Speed::Fast
+        !matches!(self.speed, Speed::Fast)
     }
 
     /// Whether more of a large body may be sent.
     pub(super) fn bulk_permit(&self) -> BulkPermit {
-        match self.speed {
+        match &self.speed {
             Speed::Fast | Speed::Slow => BulkPermit::Granted,
             Speed::Paced(pacing) => match pacing.hold {
                 Some(hold) if hold.recheck_at.is_some() => BulkPermit::Denied,
@@ -198,7 +201,7 @@ impl Pace {
 
     /// When to ask for a permit again that was denied.
     pub(super) fn recheck_at(&self) -> Option<Instant> {
-        match self.speed {
+        match &self.speed {
             Speed::Paced(pacing) => pacing.hold?.recheck_at,
             Speed::Fast | Speed::Slow => None,
         }
