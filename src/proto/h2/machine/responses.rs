@@ -5,12 +5,14 @@ use ::http::{HeaderValue, StatusCode};
 
 use super::Machine;
 use super::state::{ClosedBy, EndedExchange};
+use crate::http::response::PriorityHints;
 use crate::http::{Body, Response};
 use crate::proto::body_sender::BodySender;
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
 use crate::proto::h2::priority::{
-    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
+    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, is_for_rendering,
+    response_priority,
 };
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{JobState, RemoteSide, ResponsePriority, StreamState};
@@ -187,12 +189,28 @@ const MOST_URGENT: ClientSignal = ClientSignal::Parameters(PriorityParameters {
     incremental: Some(false),
 });
 
-fn response_traits(response: &Response, length: Option<u64>) -> ResponseTraits<'_> {
-    let field = |name| response.field(name).map(HeaderValue::as_bytes);
+fn response_traits(response: &Response, len: Option<u64>) -> ResponseTraits {
+    let hints = response.priority_hints(read_hints);
     ResponseTraits {
-        content_type: field(&CONTENT_TYPE).unwrap_or_default(),
-        is_attachment: field(&CONTENT_DISPOSITION).is_some_and(is_attachment),
-        len: length,
-        parameters: PriorityParameters::parse(field(&PRIORITY)),
+        is_for_rendering: hints.is_for_rendering,
+        is_attachment: hints.is_attachment,
+        len,
+        parameters: PriorityParameters {
+            urgency: hints.urgency,
+            incremental: hints.incremental,
+        },
+    }
+}
+
+fn read_hints(response: &Response) -> PriorityHints {
+    fn value<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a [u8]> {
+        response.field(name).map(HeaderValue::as_bytes)
+    }
+    let parameters = PriorityParameters::parse(value(response, &PRIORITY));
+    PriorityHints {
+        is_for_rendering: value(response, &CONTENT_TYPE).is_some_and(is_for_rendering),
+        is_attachment: value(response, &CONTENT_DISPOSITION).is_some_and(is_attachment),
+        urgency: parameters.urgency,
+        incremental: parameters.incremental,
     }
 }
