@@ -555,9 +555,32 @@ fn check_report_matches_golden_text() {
         ok: the limits are consistent\n\
         ok: 127.0.0.1 is an address of this machine\n\
         ok: --host-name: other names than localhost and this machine's get 421\n\
-        error: --admin: 127.0.0.1:81 is already used by --bind; choose another port or path\n";
+        error: --admin: 127.0.0.1:81 is already used by --bind; choose another port or path\n\
+        ok: protocols: HTTP/1.1 (HTTP/2 with TLS, or with --http2=all)\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn check_reports_the_protocols_that_clients_can_use() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let has_http2 = |args: &[&str]| {
+        let output = tws(folder.path(), &[&["check"], args].concat());
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = found.lines().find(|line| line.contains("protocols: "));
+        line.expect("a line about protocols")
+            .contains(", and HTTP/2")
+    };
+    assert!(!has_http2(&[]));
+    assert!(has_http2(&["--http2=all"]));
+    assert!(!has_http2(&["--http2=off"]));
+    #[cfg(feature = "tls")]
+    for (args, expected) in [
+        (&["--tls-self-signed"][..], true),
+        (&["--tls-self-signed", "--http2=off"], false),
+    ] {
+        assert_eq!(has_http2(args), expected, "{args:?}");
+    }
 }
 
 #[test]

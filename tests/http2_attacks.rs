@@ -495,6 +495,44 @@ fn made_you_reset() {
     }
 }
 
+/// Responses that are produced in chunks of 64 KiB, and windows for less: of most streams, no chunk is
+/// produced.
+#[test]
+fn chunks_that_are_held() {
+    const RANGES: (&str, &str) = ("range", "bytes=0-999999,1500000-3499999");
+    // 1 MiB, and what is begun before the limit is reached and goes on beyond it.
+    const MAX_HELD: u64 = (16 + 16 + 4) * 64 * 1024;
+    let target = Target::start();
+    let mut other = H2Client::connect(target.site.address);
+    let mut ranges = || {
+        let stream = other.request("GET", "/large.bin", &[RANGES]);
+        other.response(stream).content.len()
+    };
+    let len = ranges();
+    assert!(len > 3_000_000, "{len} bytes");
+    let before = target.site.peak_memory();
+    // For the beginning of a part, which is a chunk of its own.
+    let clients = target.attack(&[(INITIAL_WINDOW_SIZE, 400)], |client| {
+        let window = Frame::window_update(0, 1 << 30);
+        let requests = (0..MAX_STREAMS).map(|_| {
+            let mut head = client.head("GET", "/large.bin", &[RANGES]);
+            head.flags |= END_STREAM;
+            head
+        });
+        concat([window].into_iter().chain(requests))
+    });
+    // The chunks of others are produced between those of the attackers.
+    for _ in 0..20 {
+        assert_eq!(ranges(), len);
+    }
+    let used = target.site.peak_memory() - before;
+    let max = CONNECTIONS as u64 * (MAX_BYTES_PER_CONNECTION + MAX_HELD);
+    assert!(used <= max, "{used} of {max} bytes");
+    target.expect_service();
+    disconnect(clients);
+    target.expect_streams(0);
+}
+
 /// The same on requests whose handlers take long: no more jobs begin than a connection may have. A job
 /// whose stream is reset before it begins is not begun, and the next one has its place.
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use tws::observe::Direction;
-use tws::{Body, BodyStream, Request, Response, StaticFiles, StatusCode};
+use tws::{Body, BodyStream, Limits, Request, Response, StaticFiles, StatusCode};
 
 use crate::http2::{configured, hello, serve};
 use crate::support::client::TIMEOUT;
@@ -226,4 +226,44 @@ fn connection_is_one_idle_connection_between_requests() {
     let mut client = H2Client::connect(server.address);
     assert_eq!(client.get("/").text(), "hello\n");
     eventually!(|| observer.report(Duration::from_secs(10)).connections.idle == 1);
+}
+
+#[test]
+fn request_bodies_stay_within_memory_bound() {
+    const CONNECTIONS: usize = 4;
+    let limits = Limits::default();
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    fs::write(folder.path().join("small.txt"), "small").expect("write file");
+    let args = ["--http2=all", "--workers=1", "--access-log=off"];
+    let site = TwsProcess::start(folder.path(), &args);
+    assert_eq!(
+        H2Client::connect(site.address).get("/small.txt").text(),
+        "small"
+    );
+    let before = site.private_memory();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = H2Client::connect(site.address);
+        let streams: Vec<u32> = (0..limits.h2_max_streams)
+            .map(|_| {
+                let length = [("content-length", "60000")];
+                let head = client.head("GET", "/small.txt", &length);
+                client.send_frame(&head);
+                head.stream
+            })
+            .collect();
+        for stream in streams {
+            client.receive_until(|client| client.window(0) >= 59_999);
+            for part in [b'x'; 59_999].chunks(16_384) {
+                client.send_data(stream, part, 0);
+            }
+        }
+        client.ping();
+        clients.push(client);
+    }
+    let used = site.private_memory() - before;
+    let bound = CONNECTIONS * limits.max_memory_per_http2_connection();
+    println!("{used} of {bound} bytes");
+    assert!(used <= bound as u64, "{used} of {bound} bytes");
+    assert!(used >= (CONNECTIONS * 100 * 59_999) as u64, "{used} bytes");
 }

@@ -2,17 +2,20 @@
 //! of other projects.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tws::{Config, Http2, ProxyProtocol, Response, Server, StaticFiles, Tls};
 
 use crate::http2::hello;
+use crate::support::client::TIMEOUT;
 use crate::support::h2::H2Client;
-use crate::support::{TestServer, TwsProcess, pattern};
+use crate::support::{TestServer, TwsProcess, eventually, pattern};
 use crate::tls_transport::{CertificateAuthority, TlsClient};
 
 type TlsStream = StreamOwned<ClientConnection, std::net::TcpStream>;
@@ -164,6 +167,39 @@ fn proxy_header_comes_before_the_handshake() {
     let client = TlsClient::connect_after(header, server.address, "a.test", &config);
     let mut client = H2Client::on(client.expect("complete TLS handshake").0, &[]);
     assert_eq!(client.get("/").text(), "192.0.2.7:1234");
+}
+
+/// A client that has closed its side of the session, and not the connection, may still read. Its request
+/// is cancelled after the timeout of half-closed connections.
+#[test]
+fn close_notify_cancels_deferred_response_after_half_closed_timeout() {
+    let authority = CertificateAuthority::new();
+    let (sender, responders) = mpsc::channel();
+    let deferring = move |_: &tws::Request<'_>| {
+        let sender = sender.clone();
+        tws::Outcome::deferred(move |responder: tws::Responder| {
+            sender.send(responder).expect("test receives");
+        })
+    };
+    let server = serve(&authority, deferring, |config| {
+        config.timeouts.half_closed = Duration::from_millis(200);
+    });
+    let config = offering(&authority, &["h2"]);
+    let client = TlsClient::connect(server.address, "a.test", &config);
+    let stream = client.expect("complete TLS handshake").0;
+    let socket = stream.sock.try_clone().expect("duplicate descriptor");
+    let mut client = H2Client::on(stream, &[]);
+    client.request("GET", "/", &[]);
+    let responder = responders.recv_timeout(TIMEOUT).expect("a responder");
+    client.with_stream(|stream| {
+        stream.conn.send_close_notify();
+        stream.flush().expect("send close_notify");
+    });
+    let (sender, cancelled) = mpsc::channel();
+    responder.on_cancel(move || sender.send(()).expect("test receives"));
+    cancelled.recv_timeout(TIMEOUT).expect("cancelled");
+    eventually!(|| server.handle.connections() == 0);
+    drop(socket);
 }
 
 fn run(program: &str, args: &[&str]) -> Output {

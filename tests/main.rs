@@ -18,6 +18,7 @@ mod handlers;
 mod host_names;
 mod http2;
 mod http2_attacks;
+mod http2_features;
 mod http2_limits;
 mod http2_peers;
 #[cfg(feature = "tls")]

@@ -12,6 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
+use crate::support::h2::H2Client;
 use crate::support::{ChildProcess, Client, eventually};
 
 /// More than the socket buffers hold.
@@ -90,6 +91,10 @@ impl TerminalSession {
     }
 
     fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    fn address(&self) -> SocketAddr {
         let mut address = None;
         eventually!(|| {
             let screen = screen(&self.written());
@@ -98,7 +103,7 @@ impl TerminalSession {
             address = text.and_then(|(text, _)| text.parse::<SocketAddr>().ok());
             address.is_some()
         });
-        Client::connect(address.expect("listen address"))
+        address.expect("listen address")
     }
 
     fn press(&mut self, keys: &[u8]) {
@@ -222,6 +227,29 @@ fn tui_shows_download_and_restores_terminal() {
     );
     client.read(LARGE - LARGE / 2);
     drop(client);
+    assert_eq!(session.end().code(), Some(0));
+}
+
+#[test]
+fn tui_shows_each_stream_of_an_http2_connection() {
+    let folder = folder();
+    let other = File::create(folder.path().join("other.bin")).expect("create file");
+    other.set_len(LARGE as u64).expect("set file length");
+    let mut session = TerminalSession::start(&folder, &["--http2=all"]);
+    session.wait_for("No transfers running");
+    let mut client = H2Client::connect(session.address());
+    client.keep_windows();
+    for path in ["/large%20%C3%B1.bin", "/other.bin"] {
+        client.request("GET", path, &[]);
+    }
+    eventually!(|| {
+        let screen = screen(&session.written());
+        let has_row = |name: &str| screen.lines().any(|row| row.contains(name));
+        has_row("large ñ.bin") && has_row("other.bin")
+    });
+    drop(client);
+    session.wait_for("No transfers running");
+    session.press(b"q");
     assert_eq!(session.end().code(), Some(0));
 }
 

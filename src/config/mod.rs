@@ -144,7 +144,7 @@ pub enum ProxyProtocol {
 
 /// Limits of memory and counts. Each has its unit in its name or is a count.
 ///
-/// All connections together use at most `max_connections` times
+/// All HTTP/1.1 connections together use at most `max_connections` times
 /// [`max_memory_per_connection`](Self::max_memory_per_connection), which is, including the spare
 /// capacity of growing buffers:
 ///
@@ -156,8 +156,25 @@ pub enum ProxyProtocol {
 /// + 16 KiB                                            small state
 /// ```
 ///
-/// Files and streams that a handler's responses own are not included, nor are the socket buffers of the
-/// kernel. An idle connection has no buffers. With TLS a connection has a session of about 8 KiB, and
+/// A connection of HTTP/2 has many requests and responses at once, and uses at most
+/// [`max_memory_per_http2_connection`](Self::max_memory_per_http2_connection), which is:
+///
+/// ```text
+///   2 × 4 MiB                                         request content that is complete or nearly so
+/// + 2 × the larger of 4 MiB and
+///       h2_max_streams × 64 KiB                       request content that flow control permits
+/// + 2 × max_content_bytes                             the oldest request content beyond that
+/// + 1 MiB + 8 × max_head_bytes                        request heads, received bytes
+/// + 256 KiB                                           frames that are being sent
+/// + h2_max_streams × 2 KiB + 64 KiB                   small state
+/// ```
+///
+/// The windows of all requests that one worker receives grow to 64 MiB together, so that many connections
+/// with fast uploads use less.
+///
+/// Files, bodies and streams that a handler's responses own are not included, nor are the socket buffers
+/// of the kernel. Of such bodies, a connection of HTTP/2 holds those of at most 20 responses beyond 1 MiB:
+/// the next request waits until it has sent some. An idle connection has no buffers. With TLS a connection has a session of about 8 KiB, and
 /// up to 128 KiB of encrypted data while it sends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -264,6 +281,24 @@ impl Limits {
             .saturating_add(twice(self.max_outbox_bytes))
             .saturating_add(twice(self.max_head_bytes))
             .saturating_add(16 * KIB)
+    }
+
+    /// As [`max_memory_per_connection`](Self::max_memory_per_connection), for a connection of HTTP/2.
+    pub fn max_memory_per_http2_connection(&self) -> usize {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        let streams = usize::try_from(self.h2_max_streams).unwrap_or(usize::MAX);
+        let windows = streams.saturating_mul(64 * KIB).max(4 * MIB);
+        let contents = windows
+            .saturating_add(4 * MIB)
+            .saturating_add(self.max_content_bytes);
+        contents
+            .saturating_mul(2)
+            .saturating_add(MIB)
+            .saturating_add(self.max_head_bytes.saturating_mul(8))
+            .saturating_add(256 * KIB)
+            .saturating_add(streams.saturating_mul(2 * KIB))
+            .saturating_add(64 * KIB)
     }
 }
 

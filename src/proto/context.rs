@@ -2,6 +2,7 @@
 //! limits, and memory that is reused.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::http2_stats::Http2Stats;
@@ -18,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) proxies: TrustedProxies,
     pub(crate) http2: Http2,
     pub(crate) http2_stats: Arc<Http2Stats>,
+    /// How many bytes the receive windows of all HTTP/2 streams permit whose bodies are being received.
+    pub(crate) receive_windows: Arc<AtomicUsize>,
     /// How long a slow client may be below the minimum rate at first.
     pub(crate) min_rate_grace: Duration,
     /// How long a connection without a request is neither evicted nor closed for shutdown.
@@ -97,6 +100,7 @@ impl Context {
             proxies: TrustedProxies::of(config),
             http2: config.http2,
             http2_stats: Arc::default(),
+            receive_windows: Arc::default(),
             min_rate_grace: config.timeouts.min_rate_grace,
             idle_grace: config.timeouts.idle_grace,
             now: clock(),

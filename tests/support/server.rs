@@ -128,15 +128,20 @@ impl TwsProcess {
 
     /// Returns the process's anonymous memory in bytes, which excludes mapped files.
     pub(crate) fn private_memory(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    /// Returns the most memory that the process has had, in bytes, mapped files included.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("read process status");
-        let memory = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let memory = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = memory.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes: u64 = kibibytes
-            .and_then(|n| n.parse().ok())
-            .expect("RssAnon in kB");
+        let kibibytes: u64 = kibibytes.and_then(|n| n.parse().ok()).expect("kB");
         kibibytes * 1024
     }
 

@@ -14,7 +14,8 @@ pub(crate) const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// The receive window of the connection from its beginning on: 16 uploads with their first windows.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What the receive window of the connection grows to, which bounds the memory of its uploads.
+/// What the receive window of the connection grows to, and those of its streams together, which bounds
+/// the memory of its uploads.
 pub(crate) const MAX_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// What the receive window of a stream grows to.

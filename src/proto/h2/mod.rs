@@ -39,11 +39,12 @@
 //! portion at most, whatever was asked for before.
 //!
 //! A connection is bounded in everything that its peer can make it hold: streams, jobs, bytes of
-//! bodies that are received, output that the peer does not take (see [`limits`]), and the
-//! rate of events ([`flood`]).
+//! bodies that are received or wait to be sent, output that the peer does not take (see [`limits`]),
+//! and the rate of events ([`flood`]).
 
 pub(crate) mod error_code;
 pub(crate) mod flood;
+mod flood_log;
 pub(crate) mod flow;
 pub(crate) mod frame;
 mod head;
@@ -60,3 +61,4 @@ pub(crate) mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod window_share;

@@ -102,6 +102,11 @@ impl<S: Read + Write> H2Client<S> {
         self.windows_kept_open = false;
     }
 
+    /// Does something with the stream below.
+    pub(crate) fn with_stream(&mut self, close: impl FnOnce(&mut S)) {
+        close(self.stream.get_mut());
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let stream = self.stream.get_mut();
         stream.write_all(bytes.as_ref()).expect("send bytes");

@@ -5,4 +5,4 @@ mod client;
 pub(crate) mod frame;
 pub(crate) mod hpack;
 
-pub(crate) use client::H2Client;
+pub(crate) use client::{H2Client, H2Response};

@@ -291,8 +291,8 @@ pub(super) struct Flags {
 
     /// Idle connection timeout [default: 10]
     ///
-    /// How long an idle connection stays open for another request. Without this flag, one of HTTP/2
-    /// stays open for 60 seconds.
+    /// How long an idle connection stays open for another request. Without this flag and
+    /// --h2-keep-alive, one of HTTP/2 stays open for 60 seconds.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -306,6 +306,31 @@ pub(super) struct Flags {
     /// [default: no limit]
     #[arg(long, value_name = "N", value_parser = integer::<u32>(0..=MAX_FLAG_NUMBER), help_heading = LIMITS)]
     pub(super) keep_alive_max: Option<u32>,
+
+    /// HTTP/2 streams at once [default: 100]
+    ///
+    /// Concurrent requests on one connection. The server announces the number and refuses further
+    /// ones, which clients then repeat. A connection keeps the number that it was opened with.
+    /// Browsers expect at least 100.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = integer::<u32>(1..=1000),
+        help_heading = LIMITS
+    )]
+    pub(super) h2_streams: Option<u32>,
+
+    /// HTTP/2 idle timeout [default: 60]
+    ///
+    /// As --keep-alive-timeout, which is the default if it is given. Browsers use one connection of
+    /// HTTP/2 for a whole site, and keep it for further pages.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = integer::<u32>(1..=86_400),
+        help_heading = LIMITS
+    )]
+    pub(super) h2_keep_alive: Option<u32>,
 
     /// Maximum number of connections
     ///

@@ -407,6 +407,12 @@ fn config(flags: &Flags) -> Result<Config, clap::Error> {
         config.timeouts.keep_alive = keep_alive;
         config.timeouts.keep_alive_h2 = keep_alive;
     }
+    if let Some(seconds) = flags.h2_keep_alive {
+        config.timeouts.keep_alive_h2 = Duration::from_secs(seconds.into());
+    }
+    if let Some(streams) = flags.h2_streams {
+        config.limits.h2_max_streams = streams;
+    }
     if let Some(seconds) = flags.drain_timeout {
         config.timeouts.drain = Duration::from_secs(seconds.into());
     }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use rustix::fs::{Access, access};
 use tws::access_log::LogDestination;
 use tws::site::{SITE_FILE, Store};
-use tws::{Endpoint, Error, Server};
+use tws::{Endpoint, Error, Http2, Server};
 
 use crate::cli::{Encryption, Exit, HostCheck, RawArgs, Settings, SiteFileSource};
 use crate::confinement::privileges::{self, RunAs};
@@ -87,6 +87,7 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
             check_users,
             check_limits,
             check_endpoints,
+            check_protocols,
             check_logs,
         ] {
             check(settings, &mut report);
@@ -268,6 +269,19 @@ fn check_endpoints(settings: &Settings, report: &mut CheckReport) {
             taken.push((flag, endpoint));
         }
     }
+}
+
+/// Reports which protocols clients of `--bind` can use.
+fn check_protocols(settings: &Settings, report: &mut CheckReport) {
+    let is_encrypted = settings.encryption != Encryption::Off;
+    report.ok(match (settings.config.http2, is_encrypted) {
+        (Http2::Off, _) => "protocols: HTTP/1.1",
+        (Http2::Tls, false) => "protocols: HTTP/1.1 (HTTP/2 with TLS, or with --http2=all)",
+        (Http2::Tls | Http2::All, true) => "protocols: HTTP/1.1, and HTTP/2 if the client selects it",
+        (Http2::All, false) => {
+            "protocols: HTTP/1.1, and HTTP/2 if the client begins with it (browsers do only with TLS)"
+        }
+    });
 }
 
 fn check_address(ip: IpAddr, report: &mut CheckReport) {

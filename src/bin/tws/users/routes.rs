@@ -16,6 +16,7 @@ use http::header::{LOCATION, RETRY_AFTER};
 use serde_json::{Value, json};
 use tws::{
     BodyPolicy, EXPLAIN_TARGET, Handler, Outcome, Rejection, Request, Response, Router, StatusCode,
+    Version,
 };
 
 use super::store::{Unavailable, UserStore};
@@ -180,7 +181,9 @@ impl From<Unavailable> for Response {
 fn check_content_head(request: &Request<'_>) -> Result<(), ApiError> {
     let fields = request.fields();
     let framing = ["content-length", "transfer-encoding"];
-    if framing.iter().all(|name| fields.first(name).is_none()) {
+    // The frames of HTTP/2 delimit content without a field (RFC 9113 §8.1).
+    let needs_field = request.version() < Version::HTTP_2;
+    if needs_field && framing.iter().all(|name| fields.first(name).is_none()) {
         let text = "Content-Length or Transfer-Encoding is required";
         return Err(ApiError::new(StatusCode::LENGTH_REQUIRED, text));
     }

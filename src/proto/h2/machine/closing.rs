@@ -14,6 +14,7 @@ use crate::config::Timeouts;
 use crate::proto::context::{Context, DrainState};
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::h2::flood::{Flood, FloodEvent};
+use crate::proto::h2::flood_log;
 use crate::proto::h2::flow::DEFAULT_WINDOW_BYTES;
 use crate::proto::h2::frame::FrameError;
 use crate::proto::h2::limits::MAX_STREAM_ID;
@@ -136,8 +137,7 @@ impl Machine {
 
     pub(super) fn on_flood(&self, flood: Flood, cx: &Context) -> FrameError {
         cx.http2_stats.floods.count(flood.number());
-        let client = self.peer.address;
-        log::debug!("{client}: HTTP/2: too many events: {}", flood.name());
+        flood_log::report(self.peer.address, flood, cx.now);
         FrameError::Connection(ErrorCode::EnhanceYourCalm)
     }
 

@@ -282,7 +282,7 @@ impl Machine {
             }
             None => {
                 let active = self.streams.iter().filter(|it| !it.is_orphaned()).count();
-                let max = (cx.limits.h2_max_streams as usize).saturating_sub(active);
+                let max = (self.max_streams as usize).saturating_sub(active);
                 let last = self.last_stream;
                 let kept = self.priority_updates.insert(id, parameters, last, max);
                 kept.map_err(|TooManyUpdates| PROTOCOL_ERROR)?;

@@ -35,6 +35,7 @@ use super::response_head::EncoderState;
 use super::scheduler::Scheduler;
 use super::settings::PeerSettings;
 use super::stream::{AdmissionState, JobState, Stream, StreamState, Streams};
+use super::window_share::WindowShare;
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
 use crate::http::{Fields, Request};
@@ -71,6 +72,8 @@ pub(crate) struct Machine {
     /// When our settings were sent, until they are acknowledged.
     settings_sent: Option<Instant>,
     streams: Streams,
+    /// How many streams the client was told that it may open.
+    max_streams: u32,
     /// The last stream that the peer has opened.
     last_stream: u32,
     closed_streams: ClosedStreams,
@@ -83,6 +86,7 @@ pub(crate) struct Machine {
     pace: Pace,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
+    window_share: WindowShare,
     /// The wait for the connection's send window.
     window_wait: PeerWait,
     flood: FloodLimits,
@@ -119,6 +123,7 @@ impl Machine {
             peer_settings: PeerSettings::default(),
             settings_sent: Some(cx.now),
             streams: Streams::default(),
+            max_streams: cx.limits.h2_max_streams,
             last_stream: 0,
             closed_streams: ClosedStreams::new(cx.limits.h2_max_streams),
             output: Output::default(),
@@ -128,6 +133,7 @@ impl Machine {
             pace: Pace::default(),
             send_window: SendWindow::new(DEFAULT_WINDOW_BYTES),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW_BYTES, cx.now),
+            window_share: WindowShare::new(&cx.receive_windows),
             window_wait: PeerWait::none(0, cx),
             flood: FloodLimits::new(cx.now),
             signals_priority: false,
@@ -355,6 +361,9 @@ impl Machine {
     pub(crate) fn release_buffers(&mut self, cx: &mut Context) {
         let last = self.last_exchange();
         self.wait.update(self.timer(), last, 0, 0, cx);
+        if self.window_share.is_used() {
+            self.update_window_share();
+        }
         self.inbox.release_buffer(&mut cx.buffers);
         self.output.release_buffer(&mut cx.buffers);
         if self.streams.is_empty() {
@@ -381,6 +390,13 @@ impl Machine {
     #[cfg(test)]
     pub(crate) fn stream_memory(&self) -> usize {
         self.streams.memory()
+    }
+
+    /// The memory of request bodies that wait for their handlers, in bytes.
+    #[cfg(test)]
+    pub(crate) fn request_body_memory(&self) -> usize {
+        let requests = self.streams.iter().filter_map(|it| it.state.request());
+        requests.map(|it| it.body.bytes.capacity()).sum()
     }
 
     /// How many bytes of response bodies are held.

@@ -206,6 +206,8 @@ impl Machine {
         self.queues.are_bodies_due = false;
         let buffered: usize = self.streams.iter().map(buffered_bytes).sum();
         let mut is_oldest = true;
+        self.update_window_share();
+        let mut room = self.window_share.room() as u32;
         for stream in self.streams.iter_mut() {
             let id = stream.id;
             let window = &mut stream.receive_window;
@@ -250,12 +252,24 @@ impl Machine {
                 let block = response_head::encode_continue(&mut self.encoder);
                 self.output.interim(&mut cx.buffers, id, &block);
             }
+            let size = window.size();
+            let max = MAX_STREAM_WINDOW_BYTES.min(size.saturating_add(room));
             if stream.remote == RemoteSide::Open
-                && let Some(increment) = window.grant(MAX_STREAM_WINDOW_BYTES, cx.now)
+                && let Some(increment) = window.grant(max, cx.now)
             {
+                room -= window.size() - size;
                 self.output.window_update(&mut cx.buffers, id, increment);
             }
         }
+        self.update_window_share();
+    }
+
+    /// Takes note of the windows of the bodies that are being received.
+    pub(super) fn update_window_share(&mut self) {
+        let is_open = |stream: &&Stream| stream.remote == RemoteSide::Open;
+        let open = self.streams.iter().filter(is_open);
+        let own = open.map(|stream| stream.receive_window.size() as usize);
+        self.window_share.set(own.sum());
     }
 }
 

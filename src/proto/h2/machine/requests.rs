@@ -96,7 +96,7 @@ impl Machine {
             self.count(FloodEvent::DiscardedHeaders, cx)?;
             return Ok(None);
         }
-        if self.is_full(cx) {
+        if self.is_full() {
             self.count(FloodEvent::RefusedStream, cx)?;
             self.stage_reset(id, ErrorCode::RefusedStream, cx);
             return Ok(None);
@@ -137,11 +137,10 @@ impl Machine {
     }
 
     /// True if no further stream can be served at the moment.
-    fn is_full(&self, cx: &Context) -> bool {
+    fn is_full(&self) -> bool {
         let held_head_bytes =
             || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
-        self.streams.len() >= cx.limits.h2_max_streams as usize
-            || held_head_bytes() > MAX_HELD_HEAD_BYTES
+        self.streams.len() >= self.max_streams as usize || held_head_bytes() > MAX_HELD_HEAD_BYTES
     }
 
     /// Fields on a stream that the peer has opened before: trailers, which are dropped.

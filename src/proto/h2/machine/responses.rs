@@ -10,6 +10,7 @@ use crate::http::{Body, Response};
 use crate::proto::body_sender::BodySender;
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
+use crate::proto::h2::frame::MAX_FRAME_BYTES;
 use crate::proto::h2::priority::{
     ClientSignal, PriorityParameters, ResponseTraits, is_attachment, is_for_rendering,
     response_priority,
@@ -77,14 +78,15 @@ impl Machine {
         let sender = BodySender::new(body);
         let mut block = cx.buffers.take();
         let date = response_head::encoded_date(&cx.date, &mut cx.date_block);
-        if sender.as_ref().is_some_and(BodySender::is_file) {
-            response_head::encode_head(&mut block, &response, date, announced);
+        response_head::encode_head(&mut block, &response, date, announced);
+        let is_file = sender.as_ref().is_some_and(BodySender::is_file);
+        // A larger one would leave no room for the first bytes of the file.
+        if is_file && block.len() <= MAX_FRAME_BYTES {
             stream.unsent_head = Some(block.as_slice().into());
         } else {
-            response_head::begin(&mut block, &mut self.encoder);
-            response_head::encode_head(&mut block, &response, date, announced);
+            let fields = response_head::complete(&mut self.encoder, &block);
             let ends_stream = sender.is_none();
-            self.output.head(&mut cx.buffers, id, &block, ends_stream);
+            self.output.head(&mut cx.buffers, id, &fields, ends_stream);
         }
         cx.buffers.give_back(block);
         match sender {

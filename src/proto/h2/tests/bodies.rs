@@ -1,6 +1,8 @@
 //! Request bodies: admission, buffering, streams, windows.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::support::*;
@@ -354,6 +356,54 @@ fn window_of_an_upload_grows_when_its_reader_keeps_up() {
         assert!(windows[0] <= MAX_STREAM_WINDOW_BYTES);
     }
     assert!(sent > 20_000_000, "{sent} bytes in 2 s");
+}
+
+/// Receives 16 KiB of each of these streams, again and again, and has them read.
+fn receive(conversation: &mut Conversation, ids: &[u32]) {
+    for _ in 0..200 {
+        for id in ids {
+            conversation.cx.now += Duration::from_micros(10);
+            conversation.send(&data(*id, 0, &[b'x'; 16_384]));
+            let reader = conversation.writers.get_mut(id).expect("a reader");
+            reader.read_exact(&mut [0; 16_384]).expect("bytes");
+            conversation.run([]);
+        }
+    }
+}
+
+/// What a client may send on a stream after 200 frames of 16 KiB.
+fn window(conversation: &Conversation, id: u32) -> usize {
+    (DEFAULT_WINDOW_BYTES + granted(conversation, id)) as usize - 200 * 16_384
+}
+
+#[test]
+fn windows_of_a_connection_grow_up_to_its_limit_and_that_of_its_event_loop() {
+    const MIB: usize = 1024 * 1024;
+    let ids: Vec<u32> = (0..8).map(|at| 2 * at + 1).collect();
+    let upload = |others: usize| {
+        let mut conversation = Conversation::begun();
+        conversation.handler = |_| Answer::Later;
+        for id in &ids {
+            conversation.send(&post(*id, "/stream", &[]));
+        }
+        let total = Arc::clone(&conversation.cx.receive_windows);
+        total.fetch_add(others, Ordering::Relaxed);
+        receive(&mut conversation, &ids);
+        let windows = ids.iter().map(|id| window(&conversation, *id));
+        let sum: usize = windows.sum();
+        let counted = total.load(Ordering::Relaxed) - others;
+        assert!(sum <= counted, "{sum} of {counted}");
+        for id in &ids {
+            conversation.send(&data(*id, END_STREAM, b""));
+        }
+        assert_eq!(total.load(Ordering::Relaxed), others);
+        counted
+    };
+    // Other connections have nothing, almost everything, everything.
+    assert_eq!(upload(0), 4 * MIB);
+    let few = 64 * MIB - 8 * DEFAULT_WINDOW_BYTES as usize - 100_000;
+    assert_eq!(upload(few), 64 * MIB - few);
+    assert_eq!(upload(64 * MIB), 8 * DEFAULT_WINDOW_BYTES as usize);
 }
 
 #[test]

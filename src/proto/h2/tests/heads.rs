@@ -213,6 +213,21 @@ fn refused_stream_is_untouched() {
     );
 }
 
+/// A reload of the settings does not make a client one that opens too many streams.
+#[test]
+fn streams_are_limited_to_the_number_that_was_announced() {
+    let mut conversation = Conversation::with(context(|config| config.limits.h2_max_streams = 2));
+    conversation.send(&preface());
+    conversation.cx.limits.h2_max_streams = 1;
+    for id in [1, 3] {
+        conversation.send(&get(id, "/later"));
+    }
+    assert_eq!(conversation.jobs, [1, 3]);
+    conversation.cx.limits.h2_max_streams = 5;
+    conversation.send(&get(5, "/later"));
+    assert_eq!(conversation.summary(), ["5: RST REFUSED_STREAM"]);
+}
+
 #[derive(Debug)]
 struct OtherHosts;
 

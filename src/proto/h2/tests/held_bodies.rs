@@ -1,5 +1,7 @@
-//! How much of response bodies is held in memory for a client that does not take them.
+//! How much of bodies is held in memory: of requests that are not complete, and of responses whose client
+//! does not take them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ::http::StatusCode;
@@ -37,6 +39,51 @@ fn produce_all(conversation: &mut Conversation) {
     while !conversation.pulls.is_empty() {
         conversation.produce();
     }
+}
+
+/// The client sends what the windows permit, and ends no body.
+#[test]
+fn request_bodies_are_bounded() {
+    const LEN: usize = MIB - 1;
+    let mut conversation = Conversation::begun();
+    let ids: Vec<u32> = (0..100).map(id).collect();
+    for id in &ids {
+        conversation.send(&post(*id, "/", &[("content-length", "1048576")]));
+    }
+    let mut windows: HashMap<u32, usize> = ids.iter().map(|id| (*id, 65_535)).collect();
+    let mut sent: HashMap<u32, usize> = HashMap::new();
+    windows.insert(0, 65_535);
+    let mut is_blocked = false;
+    while !is_blocked {
+        is_blocked = true;
+        for id in &ids {
+            for frame in std::mem::take(&mut conversation.sent) {
+                if let Sent::WindowUpdate(stream, increment) = frame {
+                    *windows.entry(stream).or_default() += increment as usize;
+                }
+            }
+            let own = sent.entry(*id).or_default();
+            let len = windows[id].min(windows[&0]).min(LEN - *own).min(16_384);
+            if len > 0 {
+                conversation.send(&data(*id, 0, &vec![b'x'; len]));
+                *own += len;
+                windows.entry(*id).and_modify(|window| *window -= len);
+                windows.entry(0).and_modify(|window| *window -= len);
+                is_blocked = false;
+            }
+        }
+    }
+    let held = conversation.machine.request_body_memory();
+    let sent: usize = sent.values().sum();
+    assert!(held >= sent, "{held} of {sent}");
+    // As documented with `Limits`, which has more for what is not content.
+    let windows = 100 * 64 * 1024;
+    let bound = 2 * (4 * MIB + windows + MIB);
+    assert!(held <= bound, "{held} of {bound} bytes");
+    assert!(sent > 4 * MIB + windows / 2, "{sent} bytes");
+    let limits = &conversation.cx.limits;
+    assert!(bound < limits.max_memory_per_http2_connection());
+    assert!(conversation.machine.stream_memory() <= 100 * 2048);
 }
 
 /// The handler answers at once, or its jobs do.

@@ -438,4 +438,23 @@ fn keep_alive_timeout_is_that_of_all_protocols() {
     assert_eq!(timeouts(&[]), (seconds(10), seconds(60)));
     let same = (seconds(3), seconds(3));
     assert_eq!(timeouts(&["--keep-alive-timeout", "3"]), same);
+    let args = ["--h2-keep-alive", "7"];
+    assert_eq!(timeouts(&args), (seconds(10), seconds(7)));
+    let args = ["--h2-keep-alive", "7", "--keep-alive-timeout", "3"];
+    assert_eq!(timeouts(&args), (seconds(3), seconds(7)));
+}
+
+#[test]
+fn streams_of_an_http2_connection_are_limited() {
+    let streams = |args: &[&str]| {
+        let settings = settings(args).expect("valid flags");
+        settings.config.limits.h2_max_streams
+    };
+    assert_eq!(streams(&[]), 100);
+    assert_eq!(streams(&["--h2-streams", "1"]), 1);
+    assert_eq!(streams(&["--h2-streams", "1000"]), 1000);
+    for wrong in ["0", "1001", "many"] {
+        let error = settings(&["--h2-streams", wrong]).expect_err(wrong);
+        assert!(error.contains("--h2-streams"), "{wrong}: {error}");
+    }
 }
