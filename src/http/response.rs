@@ -54,6 +54,7 @@ pub(crate) struct PreparedFields {
     wire: Vec<u8>,
     /// The encoding for HTTP/2, made on first use.
     block: OnceLock<Box<[u8]>>,
+    priority_hints: OnceLock<PriorityHints>,
     has_server: bool,
     asks_to_close: bool,
 }
@@ -84,6 +85,17 @@ impl PreparedResponse {
     }
 }
 
+/// What the fields of a response say about when it is to be sent (RFC 9218).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PriorityHints {
+    /// A page cannot be shown without it.
+    pub(crate) is_for_rendering: bool,
+    pub(crate) is_attachment: bool,
+    /// The parameters of the Priority field.
+    pub(crate) urgency: Option<u8>,
+    pub(crate) incremental: Option<bool>,
+}
+
 /// Appends the encoding of one field, name and value, for HTTP/2.
 pub(crate) type EncodeField = fn(&[u8], &[u8], &mut Vec<u8>);
 
@@ -97,6 +109,7 @@ impl PreparedFields {
             fields,
             wire,
             block: OnceLock::new(),
+            priority_hints: OnceLock::new(),
         })
     }
 
@@ -375,6 +388,16 @@ impl Response {
                 (more, value) if more == name => Some(value),
                 _ => extended.prepared.fields.get(name),
             },
+        }
+    }
+
+    /// Returns what `read` takes from the fields. Shared fields are read once.
+    pub(crate) fn priority_hints(&self, read: fn(&Self) -> PriorityHints) -> PriorityHints {
+        match &self.fields {
+            ResponseFields::Own(_) | ResponseFields::Extended(_) => read(self),
+            ResponseFields::Prepared(prepared) => {
+                *prepared.priority_hints.get_or_init(|| read(self))
+            }
         }
     }
 

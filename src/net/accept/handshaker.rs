@@ -68,6 +68,8 @@ struct PendingHandshake {
     /// The client's address: the peer's until a PROXY header contains another one.
     client: SocketAddr,
     client_slot: ClientSlot,
+    /// For which events the socket is registered, once the handshake has had to wait.
+    registered: Option<Interest>,
 }
 
 /// The result of one step of a handshake.
@@ -157,19 +159,12 @@ impl Handshaker {
 
     fn insert(&mut self, accepted: AcceptedConnection, now: Instant) {
         let AcceptedConnection {
-            mut socket,
+            socket,
             peer,
             client_slot,
         } = accepted;
         let entry = self.pending.vacant_entry();
         let token = self.tokens.issue(entry.key());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut socket, token, interest);
-        if let Err(error) = registered {
-            log::error!("connection: failed to register it with the event loop: {error}");
-            self.handle.stats.uncount_connection();
-            return;
-        }
         let Some(stage) = self.policy.first_stage(peer) else {
             log::info!("PROXY protocol: {peer} is not a trusted proxy; connection closed");
             self.handle.stats.uncount_connection();
@@ -181,6 +176,7 @@ impl Handshaker {
             stage,
             client: peer,
             client_slot,
+            registered: None,
         });
         // No deadline if it is beyond the range of `Instant`.
         if let Some(end) = now.checked_add(self.timeout) {
@@ -200,11 +196,13 @@ impl Handshaker {
         let reason = loop {
             match pending.step(&self.policy) {
                 Ok(HandshakeProgress::Continue) => {}
-                Ok(HandshakeProgress::Blocked) => return,
+                Ok(HandshakeProgress::Blocked) => return self.await_event(key),
                 Ok(HandshakeProgress::Ready) => return self.hand_over(key),
                 Ok(HandshakeProgress::TooManyConnections) => return self.reject(key),
                 Ok(HandshakeProgress::Failed(reason)) => break reason,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.await_event(key);
+                }
                 Err(error) => break error.to_string(),
             }
         };
@@ -212,10 +210,30 @@ impl Handshaker {
         drop(self.remove(key));
     }
 
+    /// Registers a socket for the event that its handshake waits for. The kernel reports what happened
+    /// before, too.
+    fn await_event(&mut self, key: usize) {
+        let pending = &mut self.pending[key];
+        let interest = pending.interest();
+        let registry = self.poll.registry();
+        let (socket, token) = (&mut pending.socket, pending.token);
+        let result = match pending.registered.replace(interest) {
+            Some(registered) if registered == interest => Ok(()),
+            Some(_) => registry.reregister(socket, token, interest),
+            None => registry.register(socket, token, interest),
+        };
+        if let Err(error) = result {
+            log::error!("connection: failed to register it with the event loop: {error}");
+            drop(self.remove(key));
+        }
+    }
+
     /// Hands a connection to the least-loaded worker.
     fn hand_over(&mut self, key: usize) {
-        let socket = &mut self.pending[key].socket;
-        if let Err(error) = self.poll.registry().deregister(socket) {
+        let pending = &mut self.pending[key];
+        if pending.registered.is_some()
+            && let Err(error) = self.poll.registry().deregister(&mut pending.socket)
+        {
             log::error!("connection: failed to deregister it from the handshaker: {error}");
             drop(self.remove(key));
             return;
@@ -309,6 +327,17 @@ impl Drop for Handshaker {
 }
 
 impl PendingHandshake {
+    /// What the handshake waits for. It can nearly always write.
+    fn interest(&self) -> Interest {
+        match &self.stage {
+            #[cfg(feature = "tls")]
+            HandshakeStage::TlsHandshake(session) if session.wants_write() => {
+                Interest::READABLE | Interest::WRITABLE
+            }
+            _ => Interest::READABLE,
+        }
+    }
+
     /// Makes one step.
     fn step(&mut self, policy: &AcceptPolicy) -> io::Result<HandshakeProgress> {
         match &mut self.stage {

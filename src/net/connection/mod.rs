@@ -175,6 +175,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    pub(crate) fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
     /// Merges an event of the transport.
     pub(crate) fn on_ready(&mut self, event: Readiness) {
         self.readiness.readable |= event.readable;

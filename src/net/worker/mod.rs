@@ -267,13 +267,6 @@ impl Worker {
         } = new;
         let entry = self.slots.vacant_entry();
         let token = self.tokens.issue(entry.key());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut transport, token, interest) {
-            log::error!("connection: failed to register it with the event loop: {error}");
-            self.state.handle.stats.uncount_connection();
-            return;
-        }
         let client = ClientInfo {
             address: client,
             scheme: transport.scheme(),
@@ -292,6 +285,22 @@ impl Worker {
             counted: Occupancy::Incomplete,
         });
         self.visit(token, |slot, state| state.drive(slot, DriveScope::All));
+        self.register(token);
+    }
+
+    /// Registers a new connection, unless it is over already: a client that sends one request on each
+    /// connection needs no events. The kernel reports what happened before, too.
+    fn register(&mut self, token: Token) {
+        let slot = self.slots.get_mut(key_of(token));
+        let Some(slot) = slot.filter(|slot| slot.token == token) else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let transport = slot.connection.transport_mut();
+        if let Err(error) = self.poll.registry().register(transport, token, interest) {
+            log::error!("connection: failed to register it with the event loop: {error}");
+            self.remove(token);
+        }
     }
 
     fn drain(&mut self, time: Duration) {

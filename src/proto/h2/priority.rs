@@ -266,9 +266,9 @@ impl<'a> Parser<'a> {
 
 /// What the default priority of a response depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ResponseTraits<'a> {
-    /// The value of Content-Type; empty without one.
-    pub(crate) content_type: &'a [u8],
+pub(crate) struct ResponseTraits {
+    /// Whether a page cannot be shown without it.
+    pub(crate) is_for_rendering: bool,
     /// Whether Content-Disposition says that it is saved instead of shown.
     pub(crate) is_attachment: bool,
     /// The length of the content; `None` if it is unknown.
@@ -291,7 +291,7 @@ pub(crate) enum ClientSignal {
 ///
 /// The parameters of the response win over those of the request (RFC 9218 §8). A download is never
 /// more urgent than [`BULK_URGENCY`] unless the response itself says so.
-pub(crate) fn response_priority(client: ClientSignal, response: &ResponseTraits<'_>) -> Priority {
+pub(crate) fn response_priority(client: ClientSignal, response: &ResponseTraits) -> Priority {
     let requested = match client {
         ClientSignal::Never => default_priority(response),
         ClientSignal::Parameters(parameters) => Priority::default().with(parameters),
@@ -309,9 +309,9 @@ pub(crate) fn response_priority(client: ClientSignal, response: &ResponseTraits<
 
 /// The priority for a client that signals none. Long responses share the bandwidth, as they would on
 /// connections of their own.
-fn default_priority(response: &ResponseTraits<'_>) -> Priority {
+fn default_priority(response: &ResponseTraits) -> Priority {
     Priority {
-        urgency: if is_for_rendering(response.content_type) {
+        urgency: if response.is_for_rendering {
             RENDERING_URGENCY
         } else {
             Priority::default().urgency
@@ -320,13 +320,13 @@ fn default_priority(response: &ResponseTraits<'_>) -> Priority {
     }
 }
 
-fn is_bulk(response: &ResponseTraits<'_>) -> bool {
+fn is_bulk(response: &ResponseTraits) -> bool {
     let is_large = response.len.is_some_and(|len| len > BULK_BYTES);
-    response.is_attachment || is_large && !is_for_rendering(response.content_type)
+    response.is_attachment || is_large && !response.is_for_rendering
 }
 
 /// Returns whether a page cannot be shown without it: HTML, CSS, JavaScript, or a font.
-fn is_for_rendering(content_type: &[u8]) -> bool {
+pub(crate) fn is_for_rendering(content_type: &[u8]) -> bool {
     const TYPES: [&str; 7] = [
         "text/html",
         "application/xhtml+xml",

@@ -18,16 +18,16 @@ pub(crate) enum EncoderState {
     Used,
 }
 
-/// Begins a field block, just before it is staged. The first one announces that the encoder uses no
-/// dynamic table.
-pub(crate) fn begin(out: &mut Vec<u8>, state: &mut EncoderState) {
+/// Begins a field block. The first one announces that the encoder uses no dynamic table.
+fn begin(out: &mut Vec<u8>, state: &mut EncoderState) {
     if std::mem::replace(state, EncoderState::Used) == EncoderState::Initial {
         encode_size_update_to_zero(out);
     }
 }
 
-/// Returns the field block of fields that were encoded before, as [`begin`] begins it.
-pub(crate) fn continued<'a>(state: &mut EncoderState, fields: &'a [u8]) -> Cow<'a, [u8]> {
+/// Returns the field block of a response whose fields are encoded. It is to be staged at once, as the
+/// first one of a connection has a special beginning.
+pub(crate) fn complete<'a>(state: &mut EncoderState, fields: &'a [u8]) -> Cow<'a, [u8]> {
     if *state == EncoderState::Used {
         return Cow::Borrowed(fields);
     }
@@ -46,8 +46,8 @@ pub(crate) fn encoded_date<'a>(date: &DateField, block: &'a mut DateBlock) -> &'
     block.of(date, |out| encode_field(b"date", date, out))
 }
 
-/// Appends the fields of a response. `date` is the Date field, encoded; `length` is that of its body, if
-/// it is announced.
+/// Appends the fields of a response, for [`complete`]. `date` is the Date field, encoded; `length` is
+/// that of its body, if it is announced.
 pub(crate) fn encode_head(
     out: &mut Vec<u8>,
     response: &Response,

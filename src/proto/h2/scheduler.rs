@@ -102,6 +102,7 @@ impl Scheduler {
     /// Adds a stream with `left` bytes to send, or an unknown number. It is blocked.
     pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
         self.remove(id);
+        let at = self.streams.partition_point(|other| other.id < id);
         let stream = ScheduledStream {
             id,
             priority: bounded(priority),
@@ -109,14 +110,13 @@ impl Scheduler {
             served: 0,
             is_ready: false,
         };
-        let at = self.streams.partition_point(|other| other.id < id);
         self.streams.insert(at, stream);
     }
 
     /// Removes a stream that is complete or cancelled.
     pub(crate) fn remove(&mut self, id: u32) {
-        self.set_ready(id, false);
         if let Some(at) = self.position(id) {
+            self.update_at(at, |stream| stream.is_ready = false);
             self.streams.remove(at);
         }
     }
@@ -221,8 +221,16 @@ impl Scheduler {
 
     /// Where a stream is among the streams.
     fn position(&self, id: u32) -> Option<usize> {
-        let found = self.streams.binary_search_by_key(&id, |stream| stream.id);
-        found.ok()
+        let (first, last) = (self.streams.front()?.id, self.streams.back()?.id);
+        match id {
+            _ if id == first => Some(0),
+            _ if id == last => Some(self.streams.len() - 1),
+            _ if id < first || id > last => None,
+            _ => {
+                let found = self.streams.binary_search_by_key(&id, |stream| stream.id);
+                found.ok()
+            }
+        }
     }
 
     fn update(&mut self, id: u32, change: impl FnOnce(&mut ScheduledStream)) {

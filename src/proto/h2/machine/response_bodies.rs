@@ -145,7 +145,7 @@ impl Machine {
                     let len = known.min(max).min(left);
                     let encoder = self.encoder;
                     let head = stream.unsent_head.as_deref();
-                    let block = head.map(|head| response_head::continued(&mut self.encoder, head));
+                    let block = head.map(|head| response_head::complete(&mut self.encoder, head));
                     self.output.open_data(&mut cx.buffers, id, block.as_deref());
                     self.reading = Some(FileReading {
                         stream: id,
@@ -208,7 +208,7 @@ impl Machine {
     fn stage_head(&mut self, id: u32, cx: &mut Context) {
         let stream = self.streams.get_mut(id);
         if let Some(head) = stream.and_then(|stream| stream.unsent_head.take()) {
-            let block = response_head::continued(&mut self.encoder, &head);
+            let block = response_head::complete(&mut self.encoder, &head);
             self.output.head(&mut cx.buffers, id, &block, false);
         }
     }

@@ -5,12 +5,15 @@ use ::http::{HeaderValue, StatusCode};
 
 use super::Machine;
 use super::state::{ClosedBy, EndedExchange};
+use crate::http::response::PriorityHints;
 use crate::http::{Body, Response};
 use crate::proto::body_sender::BodySender;
 use crate::proto::context::Context;
 use crate::proto::exchange::{ExchangeId, SendBody};
+use crate::proto::h2::frame::MAX_FRAME_BYTES;
 use crate::proto::h2::priority::{
-    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, response_priority,
+    ClientSignal, PriorityParameters, ResponseTraits, is_attachment, is_for_rendering,
+    response_priority,
 };
 use crate::proto::h2::response_head;
 use crate::proto::h2::stream::{JobState, RemoteSide, ResponsePriority, StreamState};
@@ -75,14 +78,15 @@ impl Machine {
         let sender = BodySender::new(body);
         let mut block = cx.buffers.take();
         let date = response_head::encoded_date(&cx.date, &mut cx.date_block);
-        if sender.as_ref().is_some_and(BodySender::is_file) {
-            response_head::encode_head(&mut block, &response, date, announced);
+        response_head::encode_head(&mut block, &response, date, announced);
+        let is_file = sender.as_ref().is_some_and(BodySender::is_file);
+        // A larger one would leave no room for the first bytes of the file.
+        if is_file && block.len() <= MAX_FRAME_BYTES {
             stream.unsent_head = Some(block.as_slice().into());
         } else {
-            response_head::begin(&mut block, &mut self.encoder);
-            response_head::encode_head(&mut block, &response, date, announced);
+            let fields = response_head::complete(&mut self.encoder, &block);
             let ends_stream = sender.is_none();
-            self.output.head(&mut cx.buffers, id, &block, ends_stream);
+            self.output.head(&mut cx.buffers, id, &fields, ends_stream);
         }
         cx.buffers.give_back(block);
         match sender {
@@ -187,12 +191,28 @@ const MOST_URGENT: ClientSignal = ClientSignal::Parameters(PriorityParameters {
     incremental: Some(false),
 });
 
-fn response_traits(response: &Response, length: Option<u64>) -> ResponseTraits<'_> {
-    let field = |name| response.field(name).map(HeaderValue::as_bytes);
+fn response_traits(response: &Response, len: Option<u64>) -> ResponseTraits {
+    let hints = response.priority_hints(read_hints);
     ResponseTraits {
-        content_type: field(&CONTENT_TYPE).unwrap_or_default(),
-        is_attachment: field(&CONTENT_DISPOSITION).is_some_and(is_attachment),
-        len: length,
-        parameters: PriorityParameters::parse(field(&PRIORITY)),
+        is_for_rendering: hints.is_for_rendering,
+        is_attachment: hints.is_attachment,
+        len,
+        parameters: PriorityParameters {
+            urgency: hints.urgency,
+            incremental: hints.incremental,
+        },
+    }
+}
+
+fn read_hints(response: &Response) -> PriorityHints {
+    fn value<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a [u8]> {
+        response.field(name).map(HeaderValue::as_bytes)
+    }
+    let parameters = PriorityParameters::parse(value(response, &PRIORITY));
+    PriorityHints {
+        is_for_rendering: value(response, &CONTENT_TYPE).is_some_and(is_for_rendering),
+        is_attachment: value(response, &CONTENT_DISPOSITION).is_some_and(is_attachment),
+        urgency: parameters.urgency,
+        incremental: parameters.incremental,
     }
 }

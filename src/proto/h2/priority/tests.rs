@@ -156,9 +156,9 @@ fn omitted_parameters_have_defaults() {
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-fn traits(content_type: &str, len: impl Into<Option<u64>>) -> ResponseTraits<'_> {
+fn traits(content_type: &str, len: impl Into<Option<u64>>) -> ResponseTraits {
     ResponseTraits {
-        content_type: content_type.as_bytes(),
+        is_for_rendering: is_for_rendering(content_type.as_bytes()),
         is_attachment: false,
         len: len.into(),
         parameters: PriorityParameters::default(),

@@ -320,6 +320,7 @@ impl Model {
                     stream.upload_window += i64::from(*increment);
                 }
                 Sent::GoAway(..) => panic!("{frame:?}"),
+                Sent::HeadPart { stream, .. } => panic!("half of the head of {stream}"),
                 Sent::Settings | Sent::SettingsAck | Sent::Ping | Sent::PingAck(_) => {}
             }
         }

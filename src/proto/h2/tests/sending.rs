@@ -224,6 +224,23 @@ fn file_that_cannot_be_read_at_all_is_500() {
     }
 }
 
+/// It does not fit in a portion together with the first bytes of the file.
+#[test]
+fn head_of_a_file_may_be_larger_than_a_portion() {
+    let mut conversation = sizes(65_535);
+    conversation.handler = |request| {
+        let Answer::Now(response) = sized(request) else {
+            panic!("a file");
+        };
+        response.with_header("x-large", "é".repeat(50_000)).into()
+    };
+    conversation.send(&get(1, "/file/100"));
+    assert!(has_ended(&conversation, 1));
+    let heads = heads(&conversation, 1);
+    let large = field(&heads[0], "x-large").expect("a field");
+    assert!(large.len() > 64 * 1024, "{} bytes", large.len());
+}
+
 /// The head of a response does not depend on a window.
 #[test]
 fn head_of_a_file_is_sent_without_a_window() {
