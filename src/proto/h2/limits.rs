@@ -19,8 +19,8 @@ pub(super) const MAX_UNSENT_CONTROL_BYTES: usize = 16 * 1024;
 pub(super) const MAX_BUFFERED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of response bodies that are held in memory, whole or in chunks. Above this, requests wait before
-/// they are dispatched, and producers of bodies before their next chunk: 100 listings of a large folder
-/// that are held by their windows would be 48 MB. 16 chunks of 64 KiB, for as many jobs.
+/// they are dispatched, and producers of bodies before their next chunk: 100 bodies of 480 kB that are held
+/// by their windows would be 48 MB. 16 chunks of 64 KiB, for as many jobs.
 pub(super) const MAX_HELD_BODY_BYTES: usize = 1024 * 1024;
 
 /// Exchanges that go on although more is held, so that a small response overtakes large ones.
