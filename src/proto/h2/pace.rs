@@ -50,16 +50,14 @@ const PROBE: Duration = Duration::from_millis(250);
 pub(super) struct Pace {
     /// Since when the transport takes nothing of what is staged.
     blocked_since: Option<Instant>,
-    speed: Speed,
+    /// `None` for a fast peer. Boxed, because most are.
+    slow: Option<Box<SlowPeer>>,
 }
 
-#[derive(Debug, Default)]
-enum Speed {
-    #[default]
-    Fast,
-    Slow,
-    /// Boxed, because few connections are.
-    Paced(Box<Pacing>),
+#[derive(Debug)]
+enum SlowPeer {
+    NotPaced,
+    Paced(Pacing),
 }
 
 /// What is known about a peer that is paced.
@@ -116,51 +114,70 @@ impl Pace {
         let Some(since) = self.blocked_since.take() else {
             return;
         };
-        let time = now.saturating_duration_since(since);
-        if let Speed::Paced(_) = self.speed {
+        if self.pacing().is_some() {
             return;
         }
-        self.speed = match time {
-            time if time >= VERY_SLOW => Speed::Paced(Box::new(Pacing::new(now))),
-            time if time >= SLOW => Speed::Slow,
-            _ => Speed::Fast,
+        let time = now.saturating_duration_since(since);
+        let slow = match time {
+            _ if time >= VERY_SLOW => Some(SlowPeer::Paced(Pacing::new(now))),
+            _ if time >= SLOW => Some(SlowPeer::NotPaced),
+            _ => None,
         };
+        self.slow = slow.map(Box::new);
+    }
+
+    fn pacing(&self) -> Option<&Pacing> {
+        match self.slow.as_deref()? {
+            SlowPeer::NotPaced => None,
+            SlowPeer::Paced(pacing) => Some(pacing),
+        }
+    }
+
+    fn pacing_mut(&mut self) -> Option<&mut Pacing> {
+        match self.slow.as_deref_mut()? {
+            SlowPeer::NotPaced => None,
+            SlowPeer::Paced(pacing) => Some(pacing),
+        }
+    }
+
+    /// The peer stays slow.
+    fn end_pacing(&mut self) {
+        self.slow = Some(Box::new(SlowPeer::NotPaced));
     }
 
     /// Time has passed. If a permit that was denied is of no use any more, nobody asks for it again.
     pub(super) fn on_time(&mut self, now: Instant) {
-        if let Speed::Paced(pacing) = &mut self.speed
-            && let Some(hold) = &mut pacing.hold
-        {
+        let hold = self.pacing_mut().and_then(|pacing| pacing.hold.as_mut());
+        if let Some(hold) = hold {
             hold.recheck_at.take_if(|at| *at <= now);
         }
     }
 
     /// True if little is to be staged at once: it waits for long.
     pub(super) fn is_slow(&self) -> bool {
-        !matches!(self.speed, Speed::Fast)
+        self.slow.is_some()
     }
 
     /// Whether more of a large body may be sent.
     pub(super) fn bulk_permit(&self) -> BulkPermit {
-        match &self.speed {
-            Speed::Fast | Speed::Slow => BulkPermit::Granted,
-            Speed::Paced(pacing) => match pacing.hold {
-                Some(hold) if hold.recheck_at.is_some() => BulkPermit::Denied,
-                None if pacing.allowance > 0 => BulkPermit::Granted,
-                _ => BulkPermit::AskPeerState,
-            },
+        let Some(pacing) = self.pacing() else {
+            return BulkPermit::Granted;
+        };
+        match pacing.hold {
+            Some(hold) if hold.recheck_at.is_some() => BulkPermit::Denied,
+            None if pacing.allowance > 0 => BulkPermit::Granted,
+            _ => BulkPermit::AskPeerState,
         }
     }
 
     /// The state of the peer was asked for; `None` if it is not known.
     pub(super) fn on_peer_state(&mut self, state: Option<PeerState>, now: Instant) {
-        let Speed::Paced(pacing) = &mut self.speed else {
+        let Some(pacing) = self.pacing_mut() else {
             return;
         };
         let receiver = state.and_then(|state| Some((state.unacknowledged, state.receiver?)));
         let Some((unacknowledged, receiver)) = receiver else {
-            self.speed = Speed::Slow;
+            self.end_pacing();
             return;
         };
         pacing.max_window = pacing.max_window.max(receiver.window);
@@ -182,7 +199,7 @@ impl Pace {
         pacing.hold = None;
         if pacing.sent >= max_unread.saturating_mul(SAMPLE) {
             if within(pacing.since, NOT_VERY_SLOW) {
-                self.speed = Speed::Slow;
+                self.end_pacing();
                 return;
             }
             pacing.sent = 0;
@@ -192,7 +209,7 @@ impl Pace {
 
     /// So many bytes of bodies are staged.
     pub(super) fn on_sent(&mut self, bytes: usize) {
-        if let Speed::Paced(pacing) = &mut self.speed {
+        if let Some(pacing) = self.pacing_mut() {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             pacing.allowance = pacing.allowance.saturating_sub(bytes);
             pacing.sent = pacing.sent.saturating_add(bytes);
@@ -201,10 +218,7 @@ impl Pace {
 
     /// When to ask for a permit again that was denied.
     pub(super) fn recheck_at(&self) -> Option<Instant> {
-        match &self.speed {
-            Speed::Paced(pacing) => pacing.hold?.recheck_at,
-            Speed::Fast | Speed::Slow => None,
-        }
+        self.pacing()?.hold?.recheck_at
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::Machine;
 use crate::proto::body_sender::BodySender;
-use crate::proto::h2::limits::{MAX_BEYOND_HELD_BODIES, MAX_HELD_BODY_BYTES};
+use crate::proto::h2::limits::MAX_HELD_BODY_BYTES;
 use crate::proto::h2::output::PORTION_BYTES;
 use crate::proto::h2::stream::Stream;
 
@@ -21,7 +21,7 @@ impl Machine {
         }
         let has_room = self.held_bodies.bytes < MAX_HELD_BODY_BYTES;
         if has_room {
-            self.held_bodies.beyond = Vec::new();
+            self.held_bodies.beyond = Default::default();
         }
         has_room
     }
@@ -38,9 +38,10 @@ impl Machine {
         if self.has_room_for_body() || self.held_bodies.beyond.contains(&id) {
             return true;
         }
-        let has_place = self.has_place_beyond();
-        if has_place {
-            self.held_bodies.beyond.push(id);
+        let place = self.place_beyond();
+        let has_place = place.is_some();
+        if let Some(place) = place {
+            *place = id;
         }
         has_place
     }
@@ -53,17 +54,15 @@ impl Machine {
         window.min(self.send_window.available()) >= PORTION_BYTES || self.may_hold_body(id)
     }
 
-    fn has_place_beyond(&mut self) -> bool {
-        let Self {
-            held_bodies,
-            streams,
-            ..
-        } = self;
-        held_bodies.beyond.retain(|id| {
-            let stream = streams.get(*id).filter(|stream| !stream.is_over());
-            stream.is_some_and(|stream| stream.sender().is_none_or(|sender| !sender.is_file()))
-        });
-        held_bodies.beyond.len() < MAX_BEYOND_HELD_BODIES
+    /// A place among the streams that go on without room, if there is one.
+    fn place_beyond(&mut self) -> Option<&mut u32> {
+        let streams = &self.streams;
+        let mut places = self.held_bodies.beyond.iter_mut();
+        places.find(|id| {
+            let stream = streams.get(**id).filter(|stream| !stream.is_over());
+            let sender = stream.map(Stream::sender);
+            sender.is_none_or(|sender| sender.is_some_and(BodySender::is_file))
+        })
     }
 
     /// Lets bodies go on that have waited for room.
@@ -74,7 +73,7 @@ impl Machine {
         let count = if self.has_room_for_body() {
             self.queues.wait_for_memory.len()
         } else {
-            usize::from(self.has_place_beyond())
+            usize::from(self.place_beyond().is_some())
         };
         for id in self.queues.wait_for_memory.drain(..count) {
             self.scheduler.set_ready(id, true);

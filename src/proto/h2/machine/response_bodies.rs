@@ -149,7 +149,7 @@ impl Machine {
                     self.output.open_data(&mut cx.buffers, id, block.as_deref());
                     self.reading = Some(FileReading {
                         stream: id,
-                        len,
+                        len: len as u32,
                         encoder,
                     });
                     return Fill::Action(Action::ReadFile(ExchangeId(id)));
@@ -261,7 +261,7 @@ impl Machine {
         };
         Some(FileRead {
             range: part.range,
-            len,
+            len: len as usize,
             progress: part.progress,
             is_resident: part.len > 0,
             buffer: self.output.open_buffer(),
@@ -275,7 +275,7 @@ impl Machine {
             return;
         };
         let len = match result {
-            FileBytes::Read(len) => len.min(reading.len),
+            FileBytes::Read(len) => len.min(reading.len as usize),
             FileBytes::NotResident | FileBytes::Ended | FileBytes::Failed => 0,
         };
         let left = self.streams.get(id).and_then(|stream| stream.sender());

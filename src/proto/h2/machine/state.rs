@@ -9,6 +9,7 @@ use crate::proto::CloseReason;
 use crate::proto::exchange::RequestInfo;
 use crate::proto::h2::flood::HeaderBlockLimits;
 use crate::proto::h2::frame::DataPayload;
+use crate::proto::h2::limits::MAX_BEYOND_HELD_BODIES;
 use crate::proto::h2::response_head::EncoderState;
 use crate::proto::record::Completion;
 
@@ -68,7 +69,8 @@ pub(super) enum Portion {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileReading {
     pub(super) stream: u32,
-    pub(super) len: usize,
+    /// At most the payload of a frame.
+    pub(super) len: u32,
     /// The state of the encoder before the head of the response, which is sent if the read succeeds.
     pub(super) encoder: EncoderState,
 }
@@ -152,8 +154,9 @@ pub(super) struct Queues {
 pub(super) struct HeldBodies {
     /// No fewer bytes than are held: what is sent is subtracted only when the limit seems to be reached.
     pub(super) bytes: usize,
-    /// The streams that go on although the limit is reached.
-    pub(super) beyond: Vec<u32>,
+    /// The streams that go on although the limit is reached. A place is free if its stream is over, or does
+    /// not exist.
+    pub(super) beyond: [u32; MAX_BEYOND_HELD_BODIES],
 }
 
 impl HeldBodies {
