@@ -5,13 +5,16 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use tws::observe::Direction;
 use tws::{Body, BodyStream, Limits, Request, Response, StaticFiles, StatusCode};
 
 use crate::http2::{configured, hello, serve};
+use crate::reload::ProcessWithStderr;
 use crate::support::client::TIMEOUT;
 use crate::support::h2::H2Client;
 use crate::support::h2::frame::{CANCEL, END_STREAM, ENHANCE_YOUR_CALM, Frame, PING};
@@ -217,6 +220,25 @@ fn metrics_count_connections_streams_and_resets() {
     let flood = [("limit", "ping")];
     eventually!(|| metrics().value("tws_http2_floods_total", &flood) == 1.0);
     eventually!(|| metrics().value("tws_http2_connections", &[]) == 0.0);
+}
+
+/// A client that is disconnected comes back at once, and the log does not grow with it.
+#[test]
+fn floods_of_a_client_are_one_line() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command.args([".", "--port=0", "--http2=all", "--access-log=off", "-v"]);
+    let mut tws = ProcessWithStderr::run(folder.path(), &mut command);
+    for _ in 0..5 {
+        let mut client = H2Client::connect(tws.process.address);
+        client.send(Frame::new(PING, 0, 0, [0; 8]).encode().repeat(100));
+        client.read_to_end();
+    }
+    tws.process.signal(Signal::TERM);
+    assert!(tws.process.child.wait_for_exit().success());
+    let errors = tws.errors();
+    let lines = errors.lines().filter(|line| line.contains("limit ping"));
+    assert_eq!(lines.count(), 1, "{errors}");
 }
 
 #[test]

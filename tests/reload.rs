@@ -263,7 +263,7 @@ impl ProcessWithStderr {
         Self { process, errors }
     }
 
-    fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         fs::read_to_string(&self.errors).expect("read file")
     }
 

@@ -13,22 +13,6 @@ use crate::proto::h2::limits::{MAX_BEYOND_HELD_BODIES, MAX_HELD_BODY_BYTES};
 use crate::proto::h2::output::PORTION_BYTES;
 use crate::proto::h2::stream::Stream;
 
-/// The bodies that a connection holds.
-#[derive(Debug, Default)]
-pub(super) struct HeldBodies {
-    /// No fewer bytes than are held: what is sent is subtracted only when the limit seems to be reached.
-    bytes: usize,
-    /// The streams that go on although the limit is reached.
-    beyond: Vec<u32>,
-}
-
-impl HeldBodies {
-    /// A body, or a chunk of one, has come into memory.
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-}
-
 impl Machine {
     /// True if there is room for another body.
     pub(super) fn has_room_for_body(&mut self) -> bool {

@@ -19,10 +19,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::held_bodies::HeldBodies;
 use self::state::{
-    ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, InputState,
-    LastTransfer, Pace, Portion, Queues, ReceivedData, Shutdown,
+    ClosedStreams, ConnectionState, EndedExchange, Eviction, FileReading, HeaderBlock, HeldBodies,
+    InputState, LastTransfer, Pace, Portion, Queues, ReceivedData, Shutdown,
 };
 use super::flood::FloodLimits;
 use super::flow::{CONNECTION_WINDOW_BYTES, DEFAULT_WINDOW_BYTES, ReceiveWindow, SendWindow};

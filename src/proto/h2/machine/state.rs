@@ -176,6 +176,22 @@ pub(super) struct Queues {
     pub(super) are_bodies_due: bool,
 }
 
+/// The bodies of responses that the connection holds in memory.
+#[derive(Debug, Default)]
+pub(super) struct HeldBodies {
+    /// No fewer bytes than are held: what is sent is subtracted only when the limit seems to be reached.
+    pub(super) bytes: usize,
+    /// The streams that go on although the limit is reached.
+    pub(super) beyond: Vec<u32>,
+}
+
+impl HeldBodies {
+    /// A body, or a chunk of one, has come into memory.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// The streams that were closed last, oldest first. The peer may have sent frames before it knew.
 #[derive(Debug)]
 pub(super) struct ClosedStreams {
