@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::cache::{CacheKey, CacheState, CheckedAt};
+use super::cache::{CacheKey, CacheState, CheckedAt, REVALIDATE_AFTER};
 use super::compress::{self, NotCompressed};
 use super::lookup::{Lookup, Postponed, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
@@ -48,7 +48,9 @@ impl Lookup<'_> {
         };
         let line = line.filter(|_| !explain_log::is_explained());
         let now = Instant::now();
-        if let Some(found) = line.and_then(|line| plain.negotiated(line, now)) {
+        if let Some((found, at)) = line.and_then(|line| plain.negotiated(line))
+            && now.saturating_duration_since(at) < REVALIDATE_AFTER
+        {
             return Ok(found);
         }
         let encoded = self.negotiate(key, &plain)?;

@@ -14,7 +14,6 @@ use ::http::header::{
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::cache::REVALIDATE_AFTER;
 use super::media_type;
 use super::root::{self, Blocking, FileId, FileMetadata, OpenError, OpenedFile};
 use super::rules::Rules;
@@ -161,15 +160,14 @@ impl Representation {
         }
     }
 
-    /// Returns what a request with this Accept-Encoding field got within [`REVALIDATE_AFTER`].
-    pub(super) fn negotiated(&self, accepted: &[u8], now: Instant) -> Option<Arc<Self>> {
+    /// Returns what the last request with this Accept-Encoding field got, and when.
+    pub(super) fn negotiated(&self, accepted: &[u8]) -> Option<(Arc<Self>, Instant)> {
         let negotiated = self.negotiated.lock();
         let last = negotiated.as_ref()?;
-        let is_recent = now.saturating_duration_since(last.at) < REVALIDATE_AFTER;
-        if !is_recent || *last.accepted != *accepted {
+        if *last.accepted != *accepted {
             return None;
         }
-        last.representation.upgrade()
+        Some((last.representation.upgrade()?, last.at))
     }
 
     /// Remembers what a request with this Accept-Encoding field gets.

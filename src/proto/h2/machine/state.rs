@@ -169,8 +169,8 @@ impl HeldBodies {
 /// The streams that were closed last, oldest first. The peer may have sent frames before it knew.
 #[derive(Debug)]
 pub(super) struct ClosedStreams {
-    by_peer: VecDeque<u32>,
-    by_server: VecDeque<u32>,
+    by_peer: Vec<u32>,
+    by_server: Vec<u32>,
     /// How many streams that the server has reset are remembered: as many as may be open. The client
     /// sends on none of those that were reset before them, as it has seen the resets.
     max_by_server: u32,
@@ -190,8 +190,8 @@ impl ClosedStreams {
 
     pub(super) fn new(max_streams: u32) -> Self {
         Self {
-            by_peer: VecDeque::new(),
-            by_server: VecDeque::new(),
+            by_peer: Vec::new(),
+            by_server: Vec::new(),
             max_by_server: max_streams,
         }
     }
@@ -205,10 +205,10 @@ impl ClosedStreams {
             ClosedBy::Peer => (&mut self.by_peer, Self::MAX_BY_PEER),
             ClosedBy::Server => (&mut self.by_server, self.max_by_server),
         };
-        if ids.len() >= max as usize {
-            ids.pop_front();
+        if ids.len() >= max.max(1) as usize {
+            ids.remove(0);
         }
-        ids.push_back(id);
+        ids.push(id);
     }
 
     pub(super) fn find(&self, id: u32) -> Option<ClosedBy> {
