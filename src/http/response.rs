@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use ::http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER,
@@ -29,9 +29,13 @@ pub struct Response {
     user: Option<Box<str>>,
 }
 
+/// What [`Response::headers`] returns if there are none.
+static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
 /// Header fields that belong to one response, or that responses share.
 #[derive(Debug)]
 enum ResponseFields {
+    None,
     /// Boxed, because responses are moved often, and those of files have shared fields.
     Own(Box<HeaderMap>),
     Prepared(Arc<PreparedFields>),
@@ -125,6 +129,7 @@ impl PreparedFields {
 impl ResponseFields {
     fn map(&self) -> &HeaderMap {
         match self {
+            Self::None => &NO_FIELDS,
             Self::Own(fields) => fields,
             Self::Prepared(prepared) => &prepared.fields,
             Self::Extended(extended) => extended.map.get_or_init(|| {
@@ -160,7 +165,9 @@ impl ResponseFields {
         }
         match self {
             Self::Own(fields) => fields,
-            Self::Prepared(_) | Self::Extended(_) => unreachable!("it was just replaced"),
+            Self::None | Self::Prepared(_) | Self::Extended(_) => {
+                unreachable!("it was just replaced")
+            }
         }
     }
 }
@@ -228,7 +235,7 @@ impl Response {
     pub fn new(status: StatusCode) -> Self {
         Self {
             status,
-            fields: ResponseFields::Own(Box::default()),
+            fields: ResponseFields::None,
             body: Body::Empty,
             user: None,
         }
@@ -355,6 +362,7 @@ impl Response {
     /// Appends the field lines, each preceded by CRLF.
     pub(crate) fn render_fields(&self, out: &mut Vec<u8>) {
         match &self.fields {
+            ResponseFields::None => {}
             ResponseFields::Own(fields) => render(fields, out),
             ResponseFields::Prepared(prepared) => out.extend_from_slice(&prepared.wire),
             ResponseFields::Extended(extended) => {
@@ -369,6 +377,7 @@ impl Response {
     /// fields are encoded once.
     pub(crate) fn encode_fields(&self, encode: EncodeField, out: &mut Vec<u8>) {
         match &self.fields {
+            ResponseFields::None => {}
             ResponseFields::Own(fields) => encode_fields(fields, encode, out),
             ResponseFields::Prepared(prepared) => out.extend_from_slice(prepared.block(encode)),
             ResponseFields::Extended(extended) => {
@@ -382,6 +391,7 @@ impl Response {
     /// Returns the first value of a header field, without building a map of shared fields.
     pub(crate) fn field(&self, name: &HeaderName) -> Option<&HeaderValue> {
         match &self.fields {
+            ResponseFields::None => None,
             ResponseFields::Own(fields) => fields.get(name),
             ResponseFields::Prepared(prepared) => prepared.fields.get(name),
             ResponseFields::Extended(extended) => match &extended.more {
@@ -394,7 +404,9 @@ impl Response {
     /// Returns what `read` takes from the fields. Shared fields are read once.
     pub(crate) fn priority_hints(&self, read: fn(&Self) -> PriorityHints) -> PriorityHints {
         match &self.fields {
-            ResponseFields::Own(_) | ResponseFields::Extended(_) => read(self),
+            ResponseFields::None | ResponseFields::Own(_) | ResponseFields::Extended(_) => {
+                read(self)
+            }
             ResponseFields::Prepared(prepared) => {
                 *prepared.priority_hints.get_or_init(|| read(self))
             }
@@ -404,6 +416,7 @@ impl Response {
     /// Returns true if the response has a Server field of its own.
     pub(crate) fn has_server(&self) -> bool {
         match &self.fields {
+            ResponseFields::None => false,
             ResponseFields::Own(fields) => fields.contains_key(SERVER),
             ResponseFields::Prepared(prepared) => prepared.has_server,
             ResponseFields::Extended(extended) => {
@@ -415,6 +428,7 @@ impl Response {
     /// Returns true if the response asks for the end of the connection.
     pub(crate) fn asks_to_close(&self) -> bool {
         match &self.fields {
+            ResponseFields::None => false,
             ResponseFields::Own(fields) => asks_to_close(fields),
             ResponseFields::Prepared(prepared) => prepared.asks_to_close,
             ResponseFields::Extended(extended) => extended.prepared.asks_to_close,
