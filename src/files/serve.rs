@@ -257,6 +257,13 @@ impl Lookup<'_> {
     /// Returns the response to a request whose file or folder cannot be opened.
     pub(super) fn open_error(&self, error: &OpenError) -> Result<Response, Postponed> {
         let status = match error {
+            OpenError::NotFound if self.tree.is_lost() => {
+                explain!(
+                    "file",
+                    "the folder was replaced by one that cannot be opened: 503"
+                );
+                return Ok(Response::unavailable("the folder cannot be opened"));
+            }
             OpenError::NotFound => StatusCode::NOT_FOUND,
             OpenError::Forbidden => StatusCode::FORBIDDEN,
             OpenError::OutOfDescriptors => {

@@ -5,6 +5,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,11 @@ const MAX_LISTED_ENTRIES: usize = 2_000_000;
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) rules: Rules,
-    /// The root's path, which may be a symbolic link that a deploy replaces.
+    /// The root's path as given, for messages.
     pub(super) path: PathBuf,
+    /// The root's absolute path, which may be a symbolic link that a deploy replaces. A relative one
+    /// would lead into the working directory even after that was removed and created again.
+    location: PathBuf,
     current: RwLock<Arc<RootSnapshot>>,
     /// The statistics of the caches of former snapshots.
     past_stats: Mutex<CacheStats>,
@@ -45,6 +49,8 @@ pub(super) struct Tree {
     checked: Mutex<Instant>,
     /// The last directory at `path` that could not be opened.
     unreadable: Mutex<Option<InodeId>>,
+    /// Whether the directory at `path` cannot be opened and the one that is open was removed.
+    lost: AtomicBool,
     /// When the log said that there is nothing at `path`.
     logged_missing: Mutex<Option<Instant>>,
     /// Entity tags made from file contents.
@@ -125,16 +131,19 @@ impl Tree {
                 parent.to_owned()
             }
         };
+        let location = std::path::absolute(&folder).map_err(failed)?;
         let server_files = Arc::default();
-        let snapshot = RootSnapshot::open(&folder, symlinks, &server_files).map_err(failed)?;
+        let snapshot = RootSnapshot::open(&location, symlinks, &server_files).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_CONTENT_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
             path: folder,
+            location,
             current: RwLock::new(Arc::new(snapshot)),
             past_stats: Mutex::default(),
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
+            lost: AtomicBool::new(false),
             logged_missing: Mutex::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
             hashes: SingleFlight::default(),
@@ -171,20 +180,34 @@ impl Tree {
         current.watches.drain_events();
         // What is cached may be a file that is the server's own now.
         let is_hidden_changed = self.server_files.look_up();
-        match InodeId::of_directory(&self.path) {
+        match InodeId::of_directory(&self.location) {
             Ok(inode) if inode != current.root.inode || is_hidden_changed => {
-                match RootSnapshot::open(&self.path, self.symlinks, &self.server_files) {
+                match RootSnapshot::open(&self.location, self.symlinks, &self.server_files) {
                     Ok(snapshot) => self.replace(snapshot),
-                    Err(error) => self.warn_once(inode, &error),
+                    Err(error) => {
+                        self.lost
+                            .store(current.root.is_removed(), Ordering::Relaxed);
+                        self.warn_once(inode, &error);
+                    }
                 }
                 self.current()
             }
-            Ok(_) => current,
+            Ok(_) => {
+                self.lost.store(false, Ordering::Relaxed);
+                current
+            }
             Err(error) => {
+                self.lost.store(false, Ordering::Relaxed);
                 self.log_missing(&error);
                 current
             }
         }
+    }
+
+    /// True if the root was removed and the one in its place cannot be opened: that a file is not found
+    /// says nothing then.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Logs that the root's path leads nowhere, at most once in each [`LOG_INTERVAL`].
@@ -199,6 +222,7 @@ impl Tree {
     }
 
     fn replace(&self, snapshot: RootSnapshot) {
+        self.lost.store(false, Ordering::Relaxed);
         let mut past = self.past_stats.lock();
         let mut current = self.current.write();
         past.add(current.cache.stats());
@@ -221,7 +245,7 @@ impl Tree {
             let path = self.path.display();
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "restart if the sandbox blocks it, or use --no-sandbox"
+                    "if the sandbox blocks it, restart, serve a folder inside a project folder, or use --no-sandbox"
                 }
                 _ => "it is tried again",
             };
