@@ -268,8 +268,8 @@ fn every_decision_is_explained() {
             ],
         ),
         (
-            &["GET", "/x.js", "--spa"],
-            &["x.js contains a dot", "status    404"],
+            &["GET", "/x.js", "--spa", "-HSec-Fetch-Mode: no-cors"],
+            &["Sec-Fetch-Mode is not navigate", "status    404"],
         ),
         (
             &["GET", "/", "--header", "X-A: b"],

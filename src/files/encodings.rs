@@ -98,12 +98,7 @@ impl Lookup<'_> {
         plain: &Representation,
         coding: Coding,
     ) -> Result<Option<Arc<Representation>>, ServeError> {
-        let extension: &[u8] = match coding {
-            Coding::Brotli => b".br",
-            Coding::Zstd => b".zst",
-            Coding::Gzip => b".gz",
-            Coding::Identity => return Ok(None),
-        };
+        let extension = coding.extension();
         let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
         let key = key.of_sidecar(extension);
         let now = Instant::now();

@@ -78,14 +78,17 @@ impl Lookup<'_> {
         let body = Body::Stream(BodyStream::produced(body));
         let response = Response::new(StatusCode::OK).with_body(body);
         let rules = &self.tree.rules;
-        let response = rules
-            .add_headers_without_caching(response, self.path())
-            .with_header(VARY, "Accept");
-        match self.listing_format() {
+        let response = response.with_header(VARY, "Accept");
+        let response = match self.listing_format() {
             ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
-            ListingFormat::Html => response
-                .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
+            ListingFormat::Html => response.with_header(CONTENT_TYPE, "text/html; charset=utf-8"),
+        };
+        let response = rules.add_headers_without_caching(response, self.path());
+        match self.listing_format() {
+            ListingFormat::Json => response,
+            ListingFormat::Html => {
+                response.with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form))
+            }
         }
     }
 

@@ -11,7 +11,6 @@ use super::cache::CacheKey;
 use super::listing::UploadForm;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::representation::{PageUse, Representation};
-use super::resolve::file_name;
 use super::response_body;
 use super::root::{Blocking, OpenError};
 use super::rules::{Rules, ServeScope};
@@ -171,6 +170,7 @@ impl Lookup<'_> {
                 Ok(self.represent(&representation)?)
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
+            Ok(LookupResult::ExtraSlash) => Ok(remove_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::NoIndex) if self.tree.rules.listing == Listing::On => {
                 explain!("listing", "on, so the entries of the folder are listed");
                 self.list(upload_form)
@@ -227,23 +227,15 @@ impl Lookup<'_> {
     /// Returns the page of a single-page application and its cache key. It is for navigations only:
     /// a request for a missing image or script gets its 404.
     fn application_page(&self) -> Result<(CacheKey<'static>, Arc<Representation>), ServeError> {
-        let Some(name) = &self.tree.rules.spa else {
+        let Some(application) = self.tree.rules.application(self.path()) else {
             return Err(OpenError::NotFound.into());
         };
+        let name = application.page.as_str().as_bytes();
         let page = Escaped(name);
-        let last = file_name(self.path());
-        if last.contains(&b'.') {
+        if let Err(reason) = negotiation::check_navigation(self.request.fields()) {
             explain!(
                 "spa",
-                "{page} is not used because {} contains a dot, as file names do",
-                Escaped(last)
-            );
-            return Err(OpenError::NotFound.into());
-        }
-        if !negotiation::accepts_html_navigation(self.request.fields()) {
-            explain!(
-                "spa",
-                "{page} is not used because Accept lacks text/html, so this is no navigation"
+                "{page} is not used because {reason}, so this is no navigation"
             );
             return Err(OpenError::NotFound.into());
         }
@@ -325,15 +317,30 @@ fn is_prefix_without_slash(rules: &Rules, request: &Request<'_>) -> bool {
         && !request.full_path_bytes().ends_with(b"/")
 }
 
-/// Returns a 301 to the same path with a slash. The path is encoded from its decoded form and
-/// begins with exactly one slash, so it cannot name another server.
+/// Returns a 301 to the same path with a slash.
 fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
     explain!(
         "path",
         "a folder's path ends with a slash, so the client is redirected there"
     );
-    let mut location = target::encode_path(request.full_path_bytes());
-    location.push('/');
+    let path = [request.full_path_bytes(), b"/"].concat();
+    redirect_to(&path, rules, request)
+}
+
+/// Returns a 301 to the same path without its slash.
+fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
+    explain!(
+        "clean",
+        "the page's path has no slash at its end, so the client is redirected there"
+    );
+    let path = request.full_path_bytes();
+    redirect_to(path.strip_suffix(b"/").unwrap_or(path), rules, request)
+}
+
+/// Returns a 301 to a decoded path, with the request's query. The path is encoded and begins with
+/// exactly one slash, so it cannot name another server.
+fn redirect_to(path: &[u8], rules: &Rules, request: &Request<'_>) -> Response {
+    let mut location = target::encode_path(path);
     if let Some(query) = request.query() {
         location.push('?');
         location.push_str(query);

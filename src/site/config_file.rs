@@ -165,6 +165,12 @@ pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, lines: &LineNumbers) 
     for (rule, location) in site.redirects.iter_mut().zip(locations("redirect")) {
         rule.location = location;
     }
+    for (rule, location) in site.rewrites.iter_mut().zip(locations("rewrite")) {
+        rule.location = location;
+    }
+    for (rule, location) in site.spa.iter_mut().zip(locations("spa")) {
+        rule.location = location;
+    }
     for (rule, location) in site.headers.iter_mut().zip(locations("header")) {
         rule.location = location;
     }

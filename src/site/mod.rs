@@ -6,8 +6,10 @@
 //! too.
 
 mod config_file;
+mod header_rule;
 pub(crate) mod pattern;
 mod pattern_index;
+mod rewrite;
 mod rules;
 mod values;
 mod warnings;
@@ -18,11 +20,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use config_file::{ConfigFile, OtherKey};
+pub use header_rule::HeaderRule;
 pub(crate) use pattern_index::PatternIndex;
+pub use rewrite::{RewriteRule, SpaRule};
 pub(crate) use rules::SourceLocation;
 pub use rules::{
-    ErrorStatus, HeaderRule, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
-    UsersConfig,
+    ErrorStatus, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload, UsersConfig,
 };
 pub use values::{
     Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
@@ -33,14 +36,13 @@ pub use values::{
 ///
 /// ```toml
 /// index = ["index.html"]            # the index of a folder: the first that exists
-/// clean-urls = true                 # /about is about.html
+/// clean-urls = true                 # /about is about.html, and /about/ redirects there
 /// listing = "off"                   # auto, on, off: folders without an index
 /// compress = "auto"                 # auto, sidecar, off
 /// etag = "mtime"                    # mtime, content: content hashes every file once
 /// symlinks = "inside"               # never, inside, follow
 /// hidden = false                    # whether .names are served
-/// spa = "index.html"                # navigations that find nothing get this page
-/// cors = "*"                        # the origin whose pages may read files
+/// cors = "*"                        # the origins whose pages may read files; or an array
 /// charset = "utf-8"                 # of text
 ///
 /// [[route]]
@@ -56,9 +58,29 @@ pub use values::{
 /// to = "/new/$1"
 /// status = 301                      # 301, 302, 307, 308
 ///
+/// [[rewrite]]
+/// from = "/blog/*"
+/// to = "/posts/$1.html"             # the path that is looked up instead, once
+/// missing = false                   # true: only where nothing is found
+///
+/// [[spa]]                           # navigations that find nothing get the page; for one
+/// path = "/admin/"                  # application, spa = "index.html"; the longest path decides
+/// page = "admin/index.html"
+///
 /// [[header]]
 /// path = "/assets/*"
 /// Cache-Control = "public, max-age=31536000, immutable"
+///
+/// [[header]]
+/// path = "/*"                       # or the path of the file: "/*.html" is / and /docs/, too
+/// always = true                     # errors get the fields, too
+/// status = [404, "5xx"]             # only these statuses; 304 and 206 count as 200
+/// media-type = ["text/html"]        # only these media types; also "image/*"
+/// X-Frame-Options = "DENY"
+///
+/// [[header]]
+/// path = "/Build/*"
+/// encoded = true                    # x.wasm.br is sent as x.wasm with Content-Encoding: br
 ///
 /// [error-pages]
 /// 404 = "error.html"
@@ -96,10 +118,12 @@ pub struct Site {
     pub symlinks: Symlinks,
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
-    /// The page for navigations to paths that do not exist.
-    pub spa: Option<FileName>,
-    /// The origin whose pages may read files; `*` is any.
-    pub cors: Option<Origin>,
+    /// The pages for navigations to paths that do not exist. The longest path decides.
+    #[serde(deserialize_with = "rewrite::spa_rules")]
+    pub spa: Vec<SpaRule>,
+    /// The origins whose pages may read files; `*` is any.
+    #[serde(deserialize_with = "values::origins")]
+    pub cors: Vec<Origin>,
     /// The charset of text; `None` is UTF-8.
     pub charset: Option<Charset>,
     /// Paths that are not names of files.
@@ -108,7 +132,12 @@ pub struct Site {
     /// Redirects. The first that matches is used.
     #[serde(rename = "redirect")]
     pub redirects: Vec<RedirectRule>,
-    /// Header fields by path. All that match are used; the last one decides about a field.
+    /// Paths that are looked up as others. The first that matches is used, once. Routes have
+    /// precedence.
+    #[serde(rename = "rewrite")]
+    pub rewrites: Vec<RewriteRule>,
+    /// Header fields by path, which is that of the request or that of the file. All that match are
+    /// used; the last one decides about a field.
     #[serde(rename = "header")]
     pub headers: Vec<HeaderRule>,
     /// The pages for statuses of 400 and more: files beneath the root.
@@ -143,6 +172,7 @@ impl Site {
         "charset",
         "route",
         "redirect",
+        "rewrite",
         "header",
         "error-pages",
         "media-types",

@@ -1,10 +1,12 @@
 //! The keywords and strings of a site file, validated when they are parsed from the file or a flag.
 
+use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
 use ::http::HeaderValue;
-use serde::Deserialize;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// The name of the site file in a root. It is never served.
 pub const SITE_FILE: &str = ".tws.toml";
@@ -58,6 +60,53 @@ pub enum Symlinks {
     Inside,
     /// All, wherever they lead.
     Follow,
+}
+
+/// The words of a key whose value is a string, an integer, or an array of these.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Words(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordsVisitor;
+
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(vec![text.to_owned()]))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Words, E> {
+                Ok(Words(vec![number.to_string()]))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Words, E> {
+                Ok(Words(vec![number.to_string()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(Words(more)) = seq.next_element()? {
+                    words.extend(more);
+                }
+                Ok(Words(words))
+            }
+        }
+
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+/// Parses one origin, or an array of them.
+pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
+    let Words(words) = Words::deserialize(deserializer)?;
+    let origins = words.into_iter().map(Origin::try_from);
+    origins.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
 
 /// Implements parsing of a keyword from a flag.

@@ -105,8 +105,9 @@ pub(super) struct Flags {
 
     /// Serve FILE for navigations that match no file
     ///
-    /// For single-page applications. Requests for scripts, images and the like still get 404.
-    /// Without FILE: index.html.
+    /// For single-page applications. A navigation is a GET with Sec-Fetch-Mode: navigate or, from
+    /// clients that do not send that field, one that accepts text/html. Requests for scripts, images
+    /// and the like still get 404. Without FILE: index.html.
     #[arg(
         long,
         value_name = "FILE",
@@ -255,16 +256,18 @@ pub(super) struct Flags {
 
     /// Let pages of ORIGIN read all responses
     ///
-    /// This replaces what the site file says. Without ORIGIN: every origin.
+    /// This replaces what the site file says. They may also read Accept-Ranges, Content-Length,
+    /// Content-Range, ETag and Location. May be repeated. Without ORIGIN: every origin.
     #[arg(
         long,
         value_name = "ORIGIN",
         num_args = 0..=1,
         require_equals = true,
+        value_delimiter = ',',
         default_missing_value = "*",
         help_heading = ACCESS
     )]
-    pub(super) cors: Option<Origin>,
+    pub(super) cors: Vec<Origin>,
 
     /// Require a user name and password from FILE
     ///

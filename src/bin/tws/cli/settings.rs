@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tws::access_log::{Format, LogDestination};
-use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, Store};
+use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 use super::exit::{ConfigError, Exit};
@@ -28,8 +28,8 @@ pub(crate) struct Settings {
     pub(crate) site_file: SiteFileSource,
     /// The rules of the settings file, overridden by flags and variables.
     pub(crate) site: Site,
-    /// The origin whose pages may read all responses.
-    pub(crate) cors: Option<Origin>,
+    /// The origins whose pages may read all responses.
+    pub(crate) cors: Vec<Origin>,
     pub(crate) auth_file: Option<PathBuf>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
@@ -285,8 +285,8 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     if !flags.index.is_empty() {
         site.index.clone_from(&flags.index);
     }
-    if flags.spa.is_some() {
-        site.spa.clone_from(&flags.spa);
+    if let Some(page) = &flags.spa {
+        site.spa = vec![SpaRule::of_site(page.clone())];
     }
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
@@ -315,8 +315,8 @@ fn override_host(site: &mut Site, flags: &Flags) {
     site.etag = flags.etag.unwrap_or(site.etag);
     site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
     site.hidden = flags.hidden.unwrap_or(site.hidden);
-    if flags.cors.is_some() {
-        site.cors = None;
+    if !flags.cors.is_empty() {
+        site.cors.clear();
     }
     if flags.upload == Some(false) {
         site.upload = None;

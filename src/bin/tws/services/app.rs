@@ -48,7 +48,7 @@ impl App {
             Some(store) => users::add_routes(router, store),
             None => router,
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        self.wrap(router, settings)
     }
 
     /// The handler for `tws explain`: of the sample application, without its store.
@@ -57,7 +57,13 @@ impl App {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        self.wrap(router, settings)
+    }
+
+    fn wrap(self, router: Router, settings: &Settings) -> BoxHandler {
+        let files = self.files.clone();
+        let app = wrap(router.fallback(self.files), self.auth, settings);
+        files.add_error_fields(app)
     }
 }
 
@@ -173,8 +179,8 @@ fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> BoxHandler
     if let Some(auth) = auth {
         app = auth(app);
     }
-    if let Some(origin) = &settings.cors {
-        app = BoxHandler::new(Cors::new(app, origin));
+    if let Some(origin) = settings.cors.first() {
+        app = BoxHandler::new(Cors::new(app, origin).of_origins(&settings.cors));
     }
     app = check_hosts(app, settings);
     app = limit_rate(app, settings);
@@ -214,10 +220,7 @@ pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
         return app;
     }
     let limited = RateLimit::new(app);
-    let limited = match &settings.cors {
-        Some(origin) => limited.readable_by(origin),
-        None => limited,
-    };
+    let limited = limited.readable_by(&settings.cors);
     let limited = match settings.rate_limit {
         Some(rate) => limited.per_client(rate),
         None => limited,
