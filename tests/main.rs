@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access;
 mod access_log;
 mod admin;
 mod architecture;

@@ -10,6 +10,8 @@
 //! cache, for long ones if a file is to be hashed or compressed, which is done once for all requests
 //! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
 
+mod access;
+mod access_rules;
 mod cache;
 mod compress;
 mod encodings;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
-use crate::site::Site;
+use crate::site::{RequiredPasswords, Site};
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
@@ -85,7 +87,11 @@ impl StaticFiles {
         let mut named = Vec::new();
         for host in &site.hosts {
             let root = host.root.as_deref().unwrap_or(Path::new("."));
-            let files = SiteFiles::open(&path.join(root), host)?;
+            let mut host_site = host.clone();
+            // The rules of the default site about access come first, on every host.
+            host_site.access.splice(0..0, site.access.iter().cloned());
+            host_site.auth.splice(0..0, site.auth.iter().cloned());
+            let files = SiteFiles::open(&path.join(root), &host_site)?;
             named.push((host.names.clone(), Arc::new(files)));
         }
         let hosts = Arc::new(VirtualHosts { default, named });
@@ -168,6 +174,19 @@ impl StaticFiles {
                 request.continued(postponed)
             }
         }
+    }
+
+    /// Returns the passwords that a request needs by the rules `[[auth]]` of the requested host. This
+    /// handler does not verify them; [`BasicAuth::with_rules`](crate::BasicAuth::with_rules) does.
+    pub fn required_passwords(&self, request: &Request<'_>) -> RequiredPasswords {
+        self.hosts.required_passwords(request)
+    }
+
+    /// Wraps a handler of which this one is a part, so that requests get 403 that the rules
+    /// `[[access]]` of the requested host deny to their client, as
+    /// [`Request::client_addr`](crate::Request::client_addr) returns it.
+    pub fn restrict_networks(&self, inner: impl Handler + 'static) -> BoxHandler {
+        access::restrict_networks(inner, &self.hosts)
     }
 
     /// Wraps a handler of which this one is a part, so that the header rules of the requested host for

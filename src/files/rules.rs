@@ -9,6 +9,7 @@ use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY, X_CONTENT_T
 use ::http::{HeaderMap, Method, StatusCode};
 use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_create};
 
+use super::access_rules::AccessRules;
 use super::media_type::MediaTypes;
 use super::root::{OpenedFile, OpenedPath, opened};
 use crate::error::Error;
@@ -51,6 +52,7 @@ pub(super) struct Rules {
     header_index: PatternIndex,
     /// Whether a header rule may apply to errors.
     pub(super) has_error_fields: bool,
+    pub(super) access: AccessRules,
 }
 
 /// Rewrites, the first of which that matches is used.
@@ -67,15 +69,23 @@ impl RewriteRules {
         Self { rules, index }
     }
 
+    /// Returns the path that is to be looked up instead of `path`, and explains it.
+    pub(super) fn apply(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let to = self.target(path)?;
+        if let Some(position) = self.index.first(path) {
+            let rule = &self.rules[position];
+            explain!("rule", "{rule} matches {}: {}", Escaped(path), Escaped(&to));
+        }
+        Some(to)
+    }
+
     /// Returns the path that is to be looked up instead of `path`, decoded and normal. `None` without a
     /// rule, and if the rule leads to a path that no request may have.
-    pub(super) fn apply(&self, path: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn target(&self, path: &[u8]) -> Option<Vec<u8>> {
         let rule = &self.rules[self.index.first(path)?];
         let to = rule.to.expand(&rule.from.matches(path)?);
         let target = Target::parse(&Method::GET, &to).ok()?;
-        let to = target.path.into_owned();
-        explain!("rule", "{rule} matches {}: {}", Escaped(path), Escaped(&to));
-        Some(to)
+        Some(target.path.into_owned())
     }
 
     fn matches(&self, path: &[u8]) -> bool {
@@ -195,6 +205,7 @@ impl Rules {
                 .any(|rule| rule.condition.may_apply_to_errors()),
             headers: site.headers.clone(),
             header_index: PatternIndex::new(site.headers.iter().map(|rule| &rule.path)),
+            access: AccessRules::new(site.access.clone(), site.auth.clone()),
         })
     }
 

@@ -184,7 +184,7 @@ impl Lookup<'_> {
                 }
                 let (key, page) = self.application_page()?;
                 let page = self.encoded(&key, page)?;
-                Ok(self.represent(&page)?)
+                Ok(self.represent(&page)?.of_application())
             }
             Err(error) => Err(error),
         }

@@ -5,6 +5,7 @@
 //! `pattern_index` many of them; `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
 //! too.
 
+mod access;
 mod config_file;
 mod header_rule;
 pub(crate) mod pattern;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use access::{AccessRule, AuthRequirement, AuthRule, RequiredPasswords};
 pub use config_file::{ConfigFile, OtherKey};
 pub use header_rule::HeaderRule;
 pub(crate) use pattern_index::PatternIndex;
@@ -82,6 +84,18 @@ pub use values::{
 /// path = "/Build/*"
 /// encoded = true                    # x.wasm.br is sent as x.wasm with Content-Encoding: br
 ///
+/// [[auth]]                          # only in a file of the operator
+/// path = "/private/*"
+/// file = "private.htpasswd"         # beside this file
+///
+/// [[auth]]                          # the last that matches decides
+/// path = "/private/logo.svg"
+/// public = true                     # to be read; other methods still need the password
+///
+/// [[access]]
+/// path = "/internal/*"
+/// allow = ["10.0.0.0/8", "::1"]     # or deny; all is every client, unix a peer on a Unix socket
+///
 /// [error-pages]
 /// 404 = "error.html"
 ///
@@ -140,6 +154,11 @@ pub struct Site {
     /// used; the last one decides about a field.
     #[serde(rename = "header")]
     pub headers: Vec<HeaderRule>,
+    /// The passwords that paths require. The last that matches decides. They apply on every host, whose
+    /// own rules come after them.
+    pub auth: Vec<AuthRule>,
+    /// The networks from which paths can be requested. All that match are applied, on every host.
+    pub access: Vec<AccessRule>,
     /// The pages for statuses of 400 and more: files beneath the root.
     pub error_pages: BTreeMap<ErrorStatus, FileName>,
     /// Media types by extension, which override the built-in ones.
@@ -174,6 +193,8 @@ impl Site {
         "redirect",
         "rewrite",
         "header",
+        "auth",
+        "access",
         "error-pages",
         "media-types",
         "users",

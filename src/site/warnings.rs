@@ -72,7 +72,9 @@ impl Site {
                     format!("rewrite {} → {} {text}", rule.from, rule.to),
                 ))
             });
-        let rewrites = rewrites.chain(self.spa_warnings());
+        let rewrites = rewrites
+            .chain(self.spa_warnings())
+            .chain(self.access_warnings());
         let mut all: Vec<Warning> = redirects
             .chain(routes)
             .chain(rewrites)
@@ -95,6 +97,23 @@ impl Site {
                 format!("spa {} is never used: {first} comes first", rule.path),
             ))
         })
+    }
+
+    /// Returns warnings about rules of access for paths that no request can have.
+    fn access_warnings(&self) -> impl Iterator<Item = Warning> {
+        let passwords = self.auth.iter().map(|rule| {
+            let reason = unmatched(&rule.path);
+            (rule.location, &rule.path, "auth", reason)
+        });
+        let networks = self.access.iter().map(|rule| {
+            let reason = unmatched(&rule.path);
+            (rule.location, &rule.path, "access", reason)
+        });
+        passwords
+            .chain(networks)
+            .filter_map(|(location, path, kind, reason)| {
+                Some((location, format!("{kind} {path} {}", reason?)))
+            })
     }
 
     fn error_page_warnings(&self) -> impl Iterator<Item = String> {

@@ -271,9 +271,17 @@ pub(super) struct Flags {
 
     /// Require a user name and password from FILE
     ///
-    /// Create the file with `htpasswd -cB FILE USER`.
+    /// Create the file with `htpasswd -cB FILE USER`. [[auth]] in a file that --config names requires
+    /// other files for some paths, or none. /.well-known/acme-challenge/ never requires one.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ACCESS)]
     pub(super) auth_file: Option<PathBuf>,
+
+    /// Wrong passwords per second and client
+    ///
+    /// A client that sends more gets 429 for further logins, except for those that were accepted
+    /// lately. Values as with --rate-limit. [default: 0.2:20]
+    #[arg(long, value_name = "N", help_heading = ACCESS)]
+    pub(super) auth_failures: Option<Rate>,
 
     /// Accept uploads (PUT, and POST to folders)
     ///

@@ -1,13 +1,16 @@
 //! The settings: the flags of all layers, checked against each other, as the types that the library and
 //! the commands use. Nothing is opened.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
 use tws::access_log::{Format, LogDestination};
-use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store};
+use tws::site::{
+    AuthRequirement, AuthRule, HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store,
+};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 use super::exit::{ConfigError, Exit};
@@ -30,7 +33,10 @@ pub(crate) struct Settings {
     pub(crate) site: Site,
     /// The origins whose pages may read all responses.
     pub(crate) cors: Vec<Origin>,
+    /// The file of passwords for all paths of all hosts.
     pub(crate) auth_file: Option<PathBuf>,
+    /// How many wrong passwords a client may send.
+    pub(crate) auth_failures: Option<Rate>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
     pub(crate) rate_limit: Option<Rate>,
@@ -168,11 +174,26 @@ impl Settings {
         host_check(&self.host_patterns, &self.config)
     }
 
+    /// Returns whether passwords are required for all paths, except for those that rules make public to
+    /// read.
     pub(crate) fn authentication(&self) -> Authentication {
-        match self.auth_file {
-            Some(_) => Authentication::Required,
-            None => Authentication::None,
+        if self.site.auth.iter().any(AuthRule::protects_everything) {
+            Authentication::Required
+        } else {
+            Authentication::None
         }
+    }
+
+    /// Returns the files of passwords that the rules of all hosts name.
+    pub(crate) fn password_files(&self) -> BTreeSet<PathBuf> {
+        let hosts = self.site.hosts.iter().flat_map(|host| &host.auth);
+        let rules = self.site.auth.iter().chain(hosts);
+        rules
+            .filter_map(|rule| match &rule.requirement {
+                AuthRequirement::Password(file) => Some(file.clone()),
+                AuthRequirement::Public => None,
+            })
+            .collect()
     }
 
     fn from_layers(layers: ConfigLayers, inherited: &InheritedEndpoints) -> Result<Self, Exit> {
@@ -239,6 +260,7 @@ impl Settings {
             admin: flags.admin.map(|admin| admin_endpoint(inherited, admin)),
             cors: flags.cors,
             auth_file: flags.auth_file,
+            auth_failures: flags.auth_failures,
             host_patterns: flags.host_name,
             encryption,
             redirect_http: flags.redirect_http,
@@ -262,7 +284,11 @@ impl Settings {
     fn check_exposure(&self, upload: Option<bool>) -> Result<(), Exit> {
         let authentication = self.authentication();
         if let Some(admin) = &self.admin {
-            check_admin(admin, authentication).map_err(usage)?;
+            let of_admin = match self.auth_file {
+                Some(_) => Authentication::Required,
+                None => Authentication::None,
+            };
+            check_admin(admin, of_admin).map_err(usage)?;
         }
         let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
         if sites.any(|site| site.upload.is_some()) {
@@ -290,6 +316,16 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     }
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
+    }
+    if let Some(file) = &flags.auth_file {
+        // The rules of the file come after it and decide about their paths.
+        let rule = AuthRule::for_all(file.clone()).map_err(usage)?;
+        site.auth.insert(0, rule);
+    }
+    let mut sites = std::iter::once(&*site).chain(&site.hosts);
+    if flags.auth_failures.is_some() && sites.all(|site| site.auth.is_empty()) {
+        let text = "--auth-failures: no password is required; add --auth-file";
+        return Err(usage(text.to_owned()));
     }
     match &mut site.upload {
         Some(upload) => {

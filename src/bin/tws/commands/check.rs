@@ -164,9 +164,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
 }
 
 fn check_passwords(settings: &Settings, report: &mut CheckReport) {
-    if let Some(path) = &settings.auth_file {
+    for path in settings.password_files() {
         let text = format!("passwords are read from {}", path.display());
-        report.result(text, app::auth_layer(path));
+        report.result(text, app::auth_layer(&path));
     }
 }
 

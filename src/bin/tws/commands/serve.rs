@@ -502,8 +502,8 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     if let SiteFileSource::Path(path) = &settings.site_file {
         sandbox.allow_rereading(path);
     }
-    if let Some(path) = &settings.auth_file {
-        sandbox.allow_rereading(path);
+    for path in settings.password_files() {
+        sandbox.allow_rereading(&path);
     }
     if settings.user.is_some() || settings.group.is_some() {
         sandbox.allow_read(Path::new("/etc/passwd"));
