@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
-use tws::access_log::{Format, LogDestination};
+use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
     Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
     Symlinks,
@@ -397,16 +397,31 @@ pub(super) struct Flags {
 
     /// Access log format [default: common]
     ///
-    /// access-count, common, combined or json.
+    /// access-count, common, combined, json, or a text with fields in braces, such as '{client}
+    /// {host} "{request}" {status}'. The fields are bytes, client, duration (in seconds), host,
+    /// iso-time, method, outcome, path, port, protocol, query, referer, request, scheme, status,
+    /// target, time, tls, user and user-agent.
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "common",
         hide_default_value = true,
-        value_parser = one_of::<Format>(&["access-count", "common", "combined", "json"]),
         help_heading = LOGS
     )]
     pub(super) log_format: Format,
+
+    /// Do not log requests for this path or with this status
+    ///
+    /// A path, in which a star matches anything (/healthz, /assets/*), or a status (304, 2xx). May be
+    /// repeated.
+    #[arg(long, value_name = "WHAT", help_heading = LOGS)]
+    pub(super) log_exclude: Vec<LogExclusion>,
+
+    /// Log networks instead of client addresses
+    ///
+    /// The /24 of an IPv4 address and the /48 of an IPv6 address, and 0 as the port.
+    #[arg(long, help_heading = LOGS)]
+    pub(super) log_anonymize: bool,
 
     /// Warn of responses that take at least this long
     ///

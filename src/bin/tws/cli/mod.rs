@@ -28,6 +28,6 @@ pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{
-    Banner, BrowserLaunch, Encryption, QrOutput, Sandboxing, Settings, View,
+    Banner, BrowserLaunch, Encryption, LogAddresses, QrOutput, Sandboxing, Settings, View,
 };
 pub(crate) use subcommand::Subcommand;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
-use tws::access_log::{Format, LogDestination};
+use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
     AuthRequirement, AuthRule, HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store,
 };
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     /// A name or a number.
     pub(crate) group: Option<String>,
     pub(crate) log_format: Format,
+    pub(crate) log_exclusions: Vec<LogExclusion>,
+    pub(crate) log_addresses: LogAddresses,
     pub(crate) access_log: Vec<LogDestination>,
     pub(crate) banner: Banner,
     pub(crate) qr: QrOutput,
@@ -86,6 +88,13 @@ pub(crate) enum Encryption {
 pub(crate) enum Sandboxing {
     IfPossible,
     Off,
+}
+
+/// How the access log shows the addresses of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogAddresses {
+    Whole,
+    Anonymized,
 }
 
 /// Whether the startup banner is printed.
@@ -231,8 +240,14 @@ impl Settings {
             } else {
                 Sandboxing::IfPossible
             },
-            log_format: flags.log_format,
             access_log: flags.destinations()?,
+            log_format: flags.log_format,
+            log_exclusions: flags.log_exclude,
+            log_addresses: if flags.log_anonymize {
+                LogAddresses::Anonymized
+            } else {
+                LogAddresses::Whole
+            },
             banner: if flags.quiet || flags.tui {
                 Banner::Silent
             } else {
