@@ -318,7 +318,7 @@ fn every_decision_is_explained() {
     }
 }
 
-/// Each reason why content is not compressed on the fly has a line of its own, as has a listing.
+/// Each reason why content is not compressed on the fly has a line of its own.
 #[cfg(feature = "compress")]
 #[test]
 fn reason_for_no_compression_is_explained() {
@@ -326,6 +326,7 @@ fn reason_for_no_compression_is_explained() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     for (name, len) in [
         ("large.wasm", 1_400_000),
+        ("huge.wasm", 16 * MIB + 1),
         ("limit.wasm", MIB),
         ("above.html", MIB + 1),
         ("small.html", 1023),
@@ -346,9 +347,10 @@ fn reason_for_no_compression_is_explained() {
     let random: Vec<u8> = (1..=250).flat_map(random).collect();
     fs::write(folder.path().join("random.txt"), random).expect("write file");
     let table: &[(&str, &[&str], &str)] = &[
-        ("/large.wasm", &[], "larger than 1048576 bytes"),
+        ("/large.wasm", &[], "not compressed yet"),
+        ("/huge.wasm", &[], "larger than 16777216 bytes"),
         ("/limit.wasm", &[], "compressed here with gzip"),
-        ("/above.html", &[], "larger than 1048576 bytes"),
+        ("/above.html", &[], "not compressed yet"),
         ("/small.html", &[], "smaller than 1024 bytes"),
         ("/page.html", &[], "compressed here with gzip"),
         (
@@ -359,7 +361,12 @@ fn reason_for_no_compression_is_explained() {
         ("/film.mp4", &[], "video/mp4 would not become smaller"),
         ("/data.bin", &[], "its media type is not compressed"),
         ("/random.txt", &[], "gzip would not make it smaller"),
-        ("/", &["--listing=on"], "listings are sent while"),
+        ("/", &["--listing=on"], "compressed here with gzip"),
+        (
+            "/",
+            &["--listing=on", "--compress=sidecar"],
+            "listings have no sidecars",
+        ),
     ];
     for (path, flags, reason) in table {
         let request = ["GET", path, "-H", "Accept-Encoding: gzip"];

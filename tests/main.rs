@@ -9,6 +9,7 @@ mod architecture;
 mod browser;
 mod changing_files;
 mod command_line;
+mod deploys;
 mod disconnects;
 mod embedding;
 mod encoding;

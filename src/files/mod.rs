@@ -12,6 +12,7 @@
 
 mod access;
 mod access_rules;
+mod background;
 mod cache;
 mod compress;
 mod encodings;
@@ -28,6 +29,7 @@ mod response_file;
 mod root;
 mod rules;
 mod serve;
+mod sidecars;
 mod single_flight;
 mod tree;
 mod upload;
@@ -39,13 +41,14 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
-use crate::site::{RequiredPasswords, Site};
+use crate::site::{Compress, RequiredPasswords, Site};
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
 use serve::SiteFiles;
+pub use sidecars::{SidecarReport, Sidecars};
 use tree::ListingTicket;
 use virtual_hosts::VirtualHosts;
 
@@ -107,6 +110,16 @@ impl StaticFiles {
     pub fn missing_files(&self) -> Vec<String> {
         let sites = self.hosts.sites();
         sites.flat_map(|site| site.tree.missing_files()).collect()
+    }
+
+    /// Returns a line for each file with the name of a sidecar (`a.js.br`) that is not served as one,
+    /// because it is empty or not in the format of its name. Reads the folders of all hosts.
+    pub fn invalid_sidecars(&self) -> Vec<String> {
+        let sites = self.hosts.sites();
+        sites
+            .filter(|site| site.tree.rules.compress != Compress::Off)
+            .flat_map(|site| sidecars::invalid(&site.tree.path))
+            .collect()
     }
 
     /// True if there is a file at a request's path, whatever the method. Preconditions, content

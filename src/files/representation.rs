@@ -297,6 +297,26 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Returns up to `count` bytes from the start.
+    pub(super) fn start(&self, count: usize, blocking: Blocking) -> Result<Bytes, OpenError> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.slice(..count.min(bytes.len()))),
+            Self::File(file, _) => {
+                let mut bytes = vec![0; count];
+                let read = match blocking {
+                    Blocking::Forbidden => {
+                        read_cached(file, &mut bytes, 0).map_err(|_| OpenError::WouldBlock)?
+                    }
+                    _ => file.read_at(&mut bytes, 0).map_err(OpenError::Failed)?,
+                };
+                bytes.truncate(read);
+                Ok(Bytes::from(bytes))
+            }
+        }
+    }
+}
+
 /// Reads a whole file from the page cache. What is not there is [`OpenError::WouldBlock`], and
 /// readahead has begun; so is everything on file systems without `RWF_NOWAIT` (FUSE, NFS).
 fn read_if_cached(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {

@@ -10,6 +10,7 @@ use ::http::{Method, StatusCode};
 use super::cache::CacheKey;
 use super::listing::UploadForm;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
+use super::media_type;
 use super::representation::{PageUse, Representation};
 use super::response_body;
 use super::root::{Blocking, OpenError};
@@ -182,12 +183,43 @@ impl Lookup<'_> {
                         "off, so the folder is not listed (--listing on lists it)"
                     );
                 }
+                if let Some(response) = self.previous_asset()? {
+                    return Ok(response);
+                }
                 let (key, page) = self.application_page()?;
                 let page = self.encoded(&key, page)?;
                 Ok(self.represent(&page)?.of_application())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the response with a file of a former root that the current one lacks, for clients whose
+    /// page is of the former one. Pages themselves are those of the current root alone.
+    fn previous_asset(&self) -> Result<Option<Response>, ServeError> {
+        for snapshot in self.tree.previous() {
+            let former = Lookup {
+                snapshot: &snapshot,
+                ..*self
+            };
+            match former.find() {
+                Ok(LookupResult::Representation(plain))
+                    if !media_type::is_page(&plain.media_type) =>
+                {
+                    explain!(
+                        "previous",
+                        "{} is that of a former root (--keep-previous)",
+                        Escaped(&plain.name)
+                    );
+                    let key = CacheKey::of_path(self.path());
+                    let representation = former.encoded(&key, plain)?;
+                    return Ok(Some(former.represent(&representation)?));
+                }
+                Err(ServeError::Postponed(postponed)) => return Err(postponed.into()),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Returns 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).

@@ -1,5 +1,6 @@
 //! A site's folder: its root, which a deploy may replace, the rules, and the cache.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
+use super::background::CompressedFiles;
 use super::cache::{Cache, CacheKey, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::listing::SharedListing;
@@ -20,11 +22,14 @@ use super::rules::{RouteTarget, Rules, ServeScope};
 use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
-use crate::site::{Site, Symlinks};
+use crate::site::{Period, Site, Symlinks};
 use crate::sync::{Mutex, RwLock};
 
 /// How often a missing root is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Former roots that are kept: more than there are deploys within minutes.
+const MAX_PREVIOUS: usize = 4;
 
 /// Some hundred bytes each.
 const MAX_CONTENT_TAGS: usize = 16 * 1024;
@@ -43,6 +48,10 @@ pub(super) struct Tree {
     /// would lead into the working directory even after that was removed and created again.
     location: PathBuf,
     current: RwLock<Arc<RootSnapshot>>,
+    /// How long files of a former root are served that the current one lacks.
+    keep_previous: Duration,
+    /// The former roots, the last one first, each with the time until which it is kept.
+    previous: Mutex<VecDeque<(Instant, Arc<RootSnapshot>)>>,
     /// The statistics of the caches of former snapshots.
     past_stats: Mutex<CacheStats>,
     /// When the root was last checked for a deploy.
@@ -53,6 +62,8 @@ pub(super) struct Tree {
     lost: AtomicBool,
     /// When the log said that there is nothing at `path`.
     logged_missing: Mutex<Option<Instant>>,
+    /// Files that were compressed in the background.
+    pub(super) compressed_files: Arc<CompressedFiles>,
     /// Entity tags made from file contents.
     content_tags: Mutex<LruCache<FileId, String>>,
     /// Files that are being hashed for them.
@@ -65,7 +76,8 @@ pub(super) struct Tree {
 }
 
 /// The root at one moment, and the cache of what was found beneath it. A request uses one snapshot
-/// from beginning to end, so it never mixes files of two deploys.
+/// from beginning to end, so it never mixes files of two deploys; only what is not there is looked up in
+/// former ones, if these are kept.
 #[derive(Debug)]
 pub(super) struct RootSnapshot {
     pub(super) root: Root,
@@ -140,11 +152,14 @@ impl Tree {
             path: folder,
             location,
             current: RwLock::new(Arc::new(snapshot)),
+            keep_previous: site.keep_previous.map_or(Duration::ZERO, Period::duration),
+            previous: Mutex::default(),
             past_stats: Mutex::default(),
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
             lost: AtomicBool::new(false),
             logged_missing: Mutex::default(),
+            compressed_files: Arc::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
             hashes: SingleFlight::default(),
             symlinks,
@@ -177,6 +192,7 @@ impl Tree {
         if !current.root.may_open_with(blocking) || !self.is_check_due() {
             return current;
         }
+        self.drop_previous();
         current.watches.drain_events();
         // What is cached may be a file that is the server's own now.
         let is_hidden_changed = self.server_files.look_up();
@@ -226,7 +242,30 @@ impl Tree {
         let mut past = self.past_stats.lock();
         let mut current = self.current.write();
         past.add(current.cache.stats());
-        *current = Arc::new(snapshot);
+        let former = std::mem::replace(&mut *current, Arc::new(snapshot));
+        drop(current);
+        if !self.keep_previous.is_zero() {
+            let mut previous = self.previous.lock();
+            previous.truncate(MAX_PREVIOUS - 1);
+            previous.push_front((Instant::now() + self.keep_previous, former));
+        }
+    }
+
+    /// Returns the former roots that are still kept, the last one first.
+    pub(super) fn previous(&self) -> Vec<Arc<RootSnapshot>> {
+        if self.keep_previous.is_zero() {
+            return Vec::new();
+        }
+        let previous = self.previous.lock();
+        previous.iter().map(|(_, root)| Arc::clone(root)).collect()
+    }
+
+    /// Closes the former roots that are kept no longer.
+    fn drop_previous(&self) {
+        if !self.keep_previous.is_zero() {
+            let now = Instant::now();
+            self.previous.lock().retain(|(until, _)| now < *until);
+        }
     }
 
     /// Returns the cache statistics; those of a former snapshot end with its replacement.
@@ -259,6 +298,8 @@ impl Tree {
     /// Closes the files that the cache keeps open.
     pub(super) fn close_cached_files(&self) {
         self.current().cache.close_files();
+        let former = self.previous();
+        former.iter().for_each(|root| root.cache.close_files());
     }
 
     fn current(&self) -> Arc<RootSnapshot> {

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::list;
 
 /// A content coding (RFC 9110 §8.4.1), in the server's order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Coding {
     /// RFC 7932.
     Brotli,

@@ -31,7 +31,7 @@ pub use rules::{
 };
 pub use values::{
     Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
-    SITE_FILE, Size, Symlinks,
+    Period, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
@@ -44,6 +44,7 @@ pub use values::{
 /// etag = "mtime"                    # mtime, content: content hashes every file once
 /// symlinks = "inside"               # never, inside, follow
 /// hidden = false                    # whether .names are served
+/// keep-previous = "10m"             # how long assets of a former root are served after a deploy
 /// cors = "*"                        # the origins whose pages may read files; or an array
 /// charset = "utf-8"                 # of text
 ///
@@ -132,6 +133,9 @@ pub struct Site {
     pub symlinks: Symlinks,
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
+    /// How long files of a former root, HTML excepted, are served that the current one lacks. `None` is
+    /// not at all.
+    pub keep_previous: Option<Period>,
     /// The pages for navigations to paths that do not exist. The longest path decides.
     #[serde(deserialize_with = "rewrite::spa_rules")]
     pub spa: Vec<SpaRule>,
@@ -186,6 +190,7 @@ impl Site {
         "etag",
         "symlinks",
         "hidden",
+        "keep-previous",
         "spa",
         "cors",
         "charset",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
+use std::time::Duration;
 
 use ::http::HeaderValue;
 use serde::de::{self, SeqAccess, Visitor};
@@ -254,6 +255,50 @@ impl FromStr for Size {
     }
 }
 
+/// A time: `30s`, `10m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub struct Period(Duration);
+
+impl Period {
+    /// The longest period, in seconds: some ten years.
+    const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+    /// Returns the time.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Period {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("must be a time such as 30s, 10m, 1h or 7d (got {text:?})");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "d" => 24 * 60 * 60,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let seconds = number.checked_mul(unit);
+        let seconds = seconds.filter(|seconds| *seconds <= Self::MAX_SECONDS);
+        seconds.map(Duration::from_secs).map(Self).ok_or_else(wrong)
+    }
+}
+
 fn check_file_name(name: &str) -> Result<(), String> {
     let leaves_root = Path::new(name)
         .components()
@@ -334,4 +379,35 @@ fn check_host_name(name: &str) -> Result<(), String> {
         "must be the name of a host in lower case without a port, such as example.org or \
              *.example.org (got {name:?})"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn period_has_a_unit() {
+        let seconds = |text: &str| text.parse::<Period>().map(|it| it.duration().as_secs());
+        for (text, expected) in [
+            ("0s", 0),
+            ("30s", 30),
+            ("10m", 600),
+            ("1h", 3600),
+            ("7 d", 604_800),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "10",
+            "m",
+            "-1s",
+            "1.5h",
+            "10 min",
+            "9999999999999d",
+            "99999d",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

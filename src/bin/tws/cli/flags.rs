@@ -16,8 +16,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
-    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
-    Symlinks,
+    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Period, Site, Size,
+    Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
@@ -79,9 +79,10 @@ pub(super) struct Flags {
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
-    /// Content codings to offer. auto compresses text, and binary types that become clearly
-    /// smaller, of 1 KiB to 1 MiB on the fly, besides serving the .br, .zst and .gz files that lie
-    /// beside a file; sidecar serves only those. Listings are never compressed.
+    /// Content codings to offer. auto serves the .br, .zst and .gz files that lie beside a file, and
+    /// compresses listings, text, and binary types that become clearly smaller: of 1 KiB to 1 MiB
+    /// before the response, and of up to 16 MiB in the background, for later responses, with at most
+    /// half of one processor. sidecar serves only the files beside a file, which `tws compress` makes.
     #[arg(long, value_name = "HOW", value_parser = one_of::<Compress>(Compress::VALUES), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
@@ -102,6 +103,14 @@ pub(super) struct Flags {
     /// Serve names that begin with a dot
     #[arg(long, help_heading = SERVING)]
     pub(super) hidden: Option<bool>,
+
+    /// Serve assets of a former root after a deploy
+    ///
+    /// For this time (30s, 10m, 1h, 7d) after the root was replaced by another folder, files that
+    /// exist only in the former one are still served, HTML excepted: pages that were loaded before
+    /// find their scripts. The former folder must still exist. [default: 0s]
+    #[arg(long, value_name = "TIME", help_heading = SERVING)]
+    pub(super) keep_previous: Option<Period>,
 
     /// Serve FILE for navigations that match no file
     ///
@@ -410,9 +419,9 @@ pub(super) struct Flags {
     )]
     pub(super) log_format: Format,
 
-    /// Do not log requests for this path or with this status
+    /// Leave out a path or a status
     ///
-    /// A path, in which a star matches anything (/healthz, /assets/*), or a status (304, 2xx). May be
+    /// Requests that are not logged: a path, in which a star matches anything (/healthz, /assets/*), or a status (304, 2xx). May be
     /// repeated.
     #[arg(long, value_name = "WHAT", help_heading = LOGS)]
     pub(super) log_exclude: Vec<LogExclusion>,

@@ -8,6 +8,7 @@
 //! the wording, and `reference` the manual page and shell completions.
 
 mod command;
+mod compress;
 mod exit;
 mod exposure;
 mod flags;
@@ -21,6 +22,7 @@ mod settings;
 mod subcommand;
 mod values;
 
+pub(crate) use compress::CompressArgs;
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
 pub(crate) use flags::RequestArgs;

@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     /// The file of passwords for all paths of all hosts.
     pub(crate) auth_file: Option<PathBuf>,
     /// How many wrong passwords a client may send.
+    #[cfg_attr(not(feature = "auth"), expect(dead_code))]
     pub(crate) auth_failures: Option<Rate>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
@@ -366,6 +367,7 @@ fn override_host(site: &mut Site, flags: &Flags) {
     site.etag = flags.etag.unwrap_or(site.etag);
     site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
     site.hidden = flags.hidden.unwrap_or(site.hidden);
+    site.keep_previous = flags.keep_previous.or(site.keep_previous);
     if !flags.cors.is_empty() {
         site.cors.clear();
     }

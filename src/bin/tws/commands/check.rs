@@ -155,6 +155,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
             for missing in files.missing_files() {
                 report.warn(format_args!("{missing} is not in the root or not readable"));
             }
+            for sidecar in files.invalid_sidecars() {
+                report.warn(sidecar);
+            }
             for warning in app::server_files_in_roots(settings) {
                 report.warn(warning);
             }
