@@ -76,7 +76,7 @@ pub(super) struct Renderer {
 /// How the addresses of clients are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Addresses {
-    Whole,
+    Full,
     /// Without the last 8 bits of IPv4 and the last 80 bits of IPv6, and without port.
     Anonymized,
 }
@@ -86,7 +86,7 @@ impl Addresses {
     fn of(self, client: SocketAddr) -> SocketAddr {
         let address = client.ip().to_canonical();
         match (self, address) {
-            (Self::Whole, _) => SocketAddr::new(address, client.port()),
+            (Self::Full, _) => SocketAddr::new(address, client.port()),
             (Self::Anonymized, IpAddr::V4(v4)) => {
                 let [a, b, c, _] = v4.octets();
                 SocketAddr::from(([a, b, c, 0], 0))
@@ -107,7 +107,7 @@ impl Renderer {
             iso_timestamp: CachedTimestamp::default(),
             counts: NameCounts::default(),
             exclusions: Vec::new(),
-            addresses: Addresses::Whole,
+            addresses: Addresses::Full,
         }
     }
 

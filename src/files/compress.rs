@@ -276,6 +276,7 @@ mod codec {
     use crate::http::negotiation::Coding;
 
     /// There is none.
+    #[allow(dead_code, reason = "it is never constructed")]
     pub(super) struct Encoder<W: Write>(W);
 
     impl<W: Write> Encoder<W> {

@@ -289,7 +289,14 @@ impl SidecarJob {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&temporary)?;
+            .open(&temporary)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => io::Error::other(format!(
+                    "{} exists; remove it, unless another `tws compress` is running",
+                    temporary.display()
+                )),
+                _ => error,
+            })?;
         let ended = encode(&mut source, &file, metadata.len(), self.coding).and_then(|len| {
             let Some(len) = len else {
                 return Ok(JobEnd::NotSmaller);

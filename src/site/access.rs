@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::SourceLocation;
 use super::pattern::PathPattern;
 use super::rules::rule;
-use super::values::Words;
+use super::values::Strings;
 use crate::config::Networks;
 
 /// One `[[auth]]`. The last that matches decides.
@@ -150,9 +150,9 @@ impl TryFrom<RawAuth> for AuthRule {
 #[serde(deny_unknown_fields)]
 struct RawAccess {
     path: String,
-    allow: Option<Words>,
+    allow: Option<Strings>,
     #[serde(default)]
-    deny: Words,
+    deny: Strings,
 }
 
 impl TryFrom<RawAccess> for AccessRule {
@@ -174,7 +174,7 @@ impl TryFrom<RawAccess> for AccessRule {
     }
 }
 
-fn networks(words: &Words) -> Result<Networks, String> {
+fn networks(words: &Strings) -> Result<Networks, String> {
     const ALL: &str = "0.0.0.0/0,::/0,unix";
     let words = words.0.iter();
     let sets = words.map(|word| if word == "all" { ALL } else { word }.parse::<Networks>());

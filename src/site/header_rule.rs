@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::SourceLocation;
 use super::pattern::PathPattern;
 use super::rules::rule;
-use super::values::Words;
+use super::values::Strings;
 
 /// One `[[header]]`.
 #[derive(Clone, Debug)]
@@ -161,9 +161,9 @@ struct RawHeader {
     #[serde(default)]
     always: bool,
     #[serde(default)]
-    status: Words,
+    status: Strings,
     #[serde(default)]
-    media_type: Words,
+    media_type: Strings,
     #[serde(default)]
     encoded: bool,
     #[serde(flatten)]

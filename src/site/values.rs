@@ -29,8 +29,8 @@ pub enum Listing {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compress {
-    /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 1 MiB without them is compressed on
-    /// request.
+    /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 16 MiB without them is compressed here, that
+    /// of more than 1 MiB in the background, for later responses. Listings are compressed, too.
     #[default]
     Auto,
     /// Sidecar files only.
@@ -65,47 +65,47 @@ pub enum Symlinks {
 
 /// The words of a key whose value is a string, an integer, or an array of these.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Words(pub(super) Vec<String>);
+pub(super) struct Strings(pub(super) Vec<String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for Strings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordsVisitor;
+        struct StringsVisitor;
 
-        impl<'de> Visitor<'de> for WordsVisitor {
-            type Value = Words;
+        impl<'de> Visitor<'de> for StringsVisitor {
+            type Value = Strings;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or an array of strings")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-                Ok(Words(vec![text.to_owned()]))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Strings, E> {
+                Ok(Strings(vec![text.to_owned()]))
             }
 
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Words, E> {
-                Ok(Words(vec![number.to_string()]))
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Strings, E> {
+                Ok(Strings(vec![number.to_string()]))
             }
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Words, E> {
-                Ok(Words(vec![number.to_string()]))
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Strings, E> {
+                Ok(Strings(vec![number.to_string()]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Words, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strings, A::Error> {
                 let mut words = Vec::new();
-                while let Some(Words(more)) = seq.next_element()? {
+                while let Some(Strings(more)) = seq.next_element()? {
                     words.extend(more);
                 }
-                Ok(Words(words))
+                Ok(Strings(words))
             }
         }
 
-        deserializer.deserialize_any(WordsVisitor)
+        deserializer.deserialize_any(StringsVisitor)
     }
 }
 
 /// Parses one origin, or an array of them.
 pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
-    let Words(words) = Words::deserialize(deserializer)?;
+    let Strings(words) = Strings::deserialize(deserializer)?;
     let origins = words.into_iter().map(Origin::try_from);
     origins.collect::<Result<_, _>>().map_err(de::Error::custom)
 }

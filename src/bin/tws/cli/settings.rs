@@ -94,7 +94,7 @@ pub(crate) enum Sandboxing {
 /// How the access log shows the addresses of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogAddresses {
-    Whole,
+    Full,
     Anonymized,
 }
 
@@ -247,7 +247,7 @@ impl Settings {
             log_addresses: if flags.log_anonymize {
                 LogAddresses::Anonymized
             } else {
-                LogAddresses::Whole
+                LogAddresses::Full
             },
             banner: if flags.quiet || flags.tui {
                 Banner::Silent

@@ -464,7 +464,7 @@ fn open_access_log(
         let log = AccessLog::open(settings.log_format.clone(), destinations)?;
         let log = log.excluding(settings.log_exclusions.clone());
         Ok(match settings.log_addresses {
-            LogAddresses::Whole => log,
+            LogAddresses::Full => log,
             LogAddresses::Anonymized => log.anonymized(),
         })
     };
