@@ -635,3 +635,96 @@ fn redirect_loop_is_warned_about_at_start() {
         "{error}"
     );
 }
+
+/// Each kind of rule says that it applies.
+#[cfg(feature = "auth")]
+#[test]
+fn applied_rules_are_explained_with_their_lines() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    for (name, content) in [
+        ("www/index.html", "<p>home"),
+        ("www/app.wasm.br", "wasm"),
+        ("www/private/x.txt", "private"),
+        ("www/posts/a.html", "<p>post"),
+        ("users.txt", crate::middleware::USERS),
+        (
+            "tws.toml",
+            "cors = ['https://a.test', 'https://b.test']\n\
+             [[rewrite]]\nfrom = '/blog/*'\nto = '/posts/$1.html'\n\
+             [[spa]]\npath = '/app'\npage = 'index.html'\n\
+             [[header]]\npath = '/*'\nalways = true\nX-A = 'b'\n\
+             [[header]]\npath = '/*.br'\nencoded = true\n\
+             [[auth]]\npath = '/private/*'\nfile = 'users.txt'\n\
+             [[access]]\npath = '/internal/*'\ndeny = 'all'\n",
+        ),
+    ] {
+        fs::create_dir_all(at.join(name).parent().expect("a folder")).expect("create directory");
+        fs::write(at.join(name), content).expect("write file");
+    }
+    let table: &[(&str, &[&str], &[&str])] = &[
+        (
+            "/blog/a",
+            &[],
+            &[
+                "rule      rewrite /blog/* → /posts/$1.html (line 2) matches /blog/a: /posts/a.html",
+                "file      posts/a.html",
+                "status    200",
+            ],
+        ),
+        (
+            "/app/x",
+            &["-HSec-Fetch-Mode: navigate"],
+            &[
+                "spa       index.html answers the navigation",
+                "status    200",
+            ],
+        ),
+        (
+            "/none",
+            &[],
+            &[
+                "rule      header /* (line 8) sets X-A: b",
+                "field     X-A: b",
+                "status    404",
+            ],
+        ),
+        (
+            "/app.wasm.br",
+            &[],
+            &[
+                "rule      header /*.br (line 12) sends app.wasm.br as app.wasm",
+                "field     Content-Encoding: br",
+            ],
+        ),
+        (
+            "/private/x.txt",
+            &[],
+            &[
+                "access    auth /private/* (line 15) requires a password",
+                "status    401",
+            ],
+        ),
+        ("/.well-known/acme-challenge/x", &[], &["status    404"]),
+        (
+            "/internal/x",
+            &[],
+            &[
+                "access    access /internal/* (line 18) denies",
+                "status    403",
+            ],
+        ),
+        (
+            "/",
+            &["-HOrigin: https://b.test"],
+            &["field     Access-Control-Allow-Origin: https://b.test"],
+        ),
+    ];
+    for (path, fields, expected) in table {
+        let args = ["--config=tws.toml", "www", "GET", path];
+        let text = explained(at, &[&args[..], fields].concat());
+        for line in *expected {
+            assert!(text.contains(line), "{path}: {line} in {text}");
+        }
+    }
+}
