@@ -55,7 +55,7 @@ mod passwords {
     fn with_users(folder: TempDir) -> TempDir {
         let hash = bcrypt::hash("other", 4).expect("hash password");
         write(folder.path(), "ana.txt", USERS);
-        write(folder.path(), "bo.txt", &format!("bo:{hash}\n"));
+        write(folder.path(), "bo.txt", format!("bo:{hash}\n"));
         folder
     }
 

@@ -747,6 +747,30 @@ fn several_bind_addresses_share_one_port() {
     }
 }
 
+#[test]
+fn check_warns_of_damaged_sidecars_and_of_routes_without_effect() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for (name, content) in [
+        ("a.js", "source"),
+        ("a.js.gz", ""),
+        ("a.js.br", "version https://git-lfs.github.com/spec/v1\n"),
+        ("a.js.zst", "(\u{b5}"),
+        (".tws.toml", "[[route]]\npath = \"/x/*\"\nfile = \"a.js\"\n"),
+    ] {
+        fs::write(folder.path().join(name), content).expect("write file");
+    }
+    let output = tws(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report = String::from_utf8_lossy(&output.stdout);
+    let warns_of = |name: &str| {
+        let mut lines = report.lines();
+        lines.any(|line| line.starts_with("warning: ") && line.contains(name))
+    };
+    for name in ["a.js.gz", "a.js.br", "a.js.zst", ".tws.toml:1: route /x/*"] {
+        assert!(warns_of(name), "{name}: {report}");
+    }
+}
+
 /// The commands in the README's table of other servers.
 #[test]
 fn commands_for_users_of_other_servers_are_valid() {
