@@ -254,7 +254,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
-pub use files::StaticFiles;
+pub use files::{SidecarReport, Sidecars, StaticFiles};
 pub use handler::router::Router;
 pub use handler::{
     BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, Job, Outcome, Responder, StreamingBody,

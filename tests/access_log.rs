@@ -191,3 +191,25 @@ fn log_file_is_complete_after_server_join() {
     assert_eq!(lines.lines().count(), REQUESTS, "{lines}");
     assert_eq!(server.handle.stats().dropped_log_lines, 0);
 }
+
+#[test]
+fn log_flags_set_format_exclusions_and_anonymity() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    std::fs::write(folder.path().join("a.txt"), "a").expect("write file");
+    let mut process = TwsProcess::start(
+        folder.path(),
+        &[
+            ".",
+            "--log-format={client} {port} {host} \"{request}\" {status}",
+            "--log-exclude=/skipped/*",
+            "--log-exclude=404",
+            "--log-anonymize",
+        ],
+    );
+    let mut client = process.client();
+    for path in ["/skipped/a", "/none", "/a.txt"] {
+        client.get(path);
+    }
+    let line = process.line();
+    assert_eq!(line, "127.0.0.0 0 test \"GET /a.txt HTTP/1.1\" 200");
+}

@@ -769,3 +769,67 @@ fn several_bind_addresses_share_one_port() {
         assert_eq!(client.get("/x").status, 404, "{address}");
     }
 }
+
+#[test]
+fn check_warns_of_damaged_sidecars_and_of_routes_without_effect() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for (name, content) in [
+        ("a.js", "source"),
+        ("a.js.gz", ""),
+        ("a.js.br", "version https://git-lfs.github.com/spec/v1\n"),
+        ("a.js.zst", "(\u{b5}"),
+        (".tws.toml", "[[route]]\npath = \"/x/*\"\nfile = \"a.js\"\n"),
+    ] {
+        fs::write(folder.path().join(name), content).expect("write file");
+    }
+    let output = tws(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report = String::from_utf8_lossy(&output.stdout);
+    let warns_of = |name: &str| {
+        let mut lines = report.lines();
+        lines.any(|line| line.starts_with("warning: ") && line.contains(name))
+    };
+    for name in ["a.js.gz", "a.js.br", "a.js.zst", ".tws.toml:1: route /x/*"] {
+        assert!(warns_of(name), "{name}: {report}");
+    }
+}
+
+/// The commands in the README's table of other servers.
+#[test]
+fn commands_for_users_of_other_servers_are_valid() {
+    let readme = include_str!("../README.md");
+    let (_, section) = readme
+        .split_once("## Coming from another server")
+        .expect("section of the README");
+    let (section, _) = section.split_once("\n## ").expect("end of the section");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for name in ["dist", "build"] {
+        fs::create_dir(folder.path().join(name)).expect("create directory");
+    }
+    let commands: Vec<&str> = section
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.starts_with("tws ") && !code.starts_with("tws compress"))
+        .collect();
+    assert!(commands.len() >= 15, "{commands:?}");
+    for command in commands {
+        // As a shell splits it: only single quotes are used.
+        let quoted = command.split('\'').enumerate();
+        let args: Vec<&str> = quoted
+            .flat_map(|(at, text)| match at % 2 {
+                0 => text.split_whitespace().collect(),
+                _ => vec![text],
+            })
+            .skip(1)
+            .collect();
+        let output = tws(folder.path(), &[&["check"], &args[..]].concat());
+        let report = String::from_utf8_lossy(&output.stdout);
+        let problems = report.lines().filter(|line| line.starts_with("error: "));
+        // Certificates and passwords are not there, and another server may use the port.
+        let unexpected: Vec<&str> = problems
+            .filter(|line| !line.contains("no such file") && !line.contains(".pem"))
+            .collect();
+        assert!(unexpected.is_empty(), "{command}: {unexpected:?}");
+    }
+}

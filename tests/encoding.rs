@@ -9,6 +9,8 @@ use tws::StaticFiles;
 use tws::site::{Compress, EtagSource, Site};
 
 use crate::static_files::write;
+#[cfg(feature = "compress")]
+use crate::support::eventually;
 use crate::support::{Client, HttpResponse, TestServer, pattern};
 
 /// Text that compression makes smaller.
@@ -33,11 +35,12 @@ fn sample_folder() -> TempDir {
     write(at, "large.txt", "x".repeat(2_000_000));
     write(at, "side.js", "the source");
     write(at, "side.js.br", "as brotli");
-    write(at, "side.js.gz", "as gzip");
+    write(at, "side.js.gz", b"\x1F\x8Bas gzip");
     write(at, "paper.pdf", "the paper");
-    write(at, "paper.pdf.zst", "as zstd");
+    // A skippable frame.
+    write(at, "paper.pdf.zst", "P*M\x18as zstd");
     write(at, "stale.js", "the source");
-    write(at, "stale.js.gz", "as gzip, long ago");
+    write(at, "stale.js.gz", b"\x1F\x8Bas gzip, long ago");
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     let stale = fs::File::options().write(true).open(at.join("stale.js.gz"));
     stale
@@ -91,7 +94,7 @@ fn accept_encoding_selects_coding() {
         ("/made.txt", "identity;q=0, gzip", Some("gzip")),
         ("/made.txt", "", None),
         ("/made.txt", "rot13", None),
-        // Too small, already compressed, or too large to be compressed on the fly.
+        // Too small, already compressed, or too large to be compressed before the first response.
         ("/tiny.txt", "br", None),
         ("/photo.png", "br", None),
         ("/large.txt", "br", None),
@@ -125,6 +128,154 @@ fn accept_encoding_selects_coding() {
         get_accepting(&mut client, "/stale.js", "gzip").text(),
         "the source"
     );
+}
+
+/// Larger text is compressed in the background, for later responses.
+#[cfg(feature = "compress")]
+#[test]
+fn large_text_is_compressed_for_later_responses() {
+    let folder = sample_folder();
+    write(
+        folder.path(),
+        "larger.txt",
+        "x".repeat(16 * 1024 * 1024 + 1),
+    );
+    let server = server(folder.path(), |_| {});
+    let mut client = server.client();
+    for coding in ["gzip", "zstd"] {
+        let first = get_accepting(&mut client, "/large.txt", coding);
+        assert_eq!(first.field("Content-Encoding"), None);
+        eventually!(|| {
+            let later = get_accepting(&mut client, "/large.txt", coding);
+            assert_eq!(later.field("Vary"), Some("Accept-Encoding"));
+            assert!(decoded(&later) == "x".repeat(2_000_000).into_bytes());
+            later.field("Content-Encoding") == Some(coding)
+        });
+        let part = client.request(
+            "GET",
+            "/large.txt",
+            &format!("Accept-Encoding: {coding}\r\nRange: bytes=0-1\r\n"),
+        );
+        assert_eq!((part.status, part.content.len()), (206, 2));
+    }
+    assert_eq!(
+        get_accepting(&mut client, "/larger.txt", "gzip").field("Content-Encoding"),
+        None
+    );
+    // A new state of the file is another one.
+    write(folder.path(), "large.txt", "y".repeat(1_999_999));
+    eventually!(|| {
+        let later = get_accepting(&mut client, "/large.txt", "gzip");
+        let is_new = decoded(&later) == "y".repeat(1_999_999).into_bytes();
+        is_new && later.field("Content-Encoding") == Some("gzip")
+    });
+}
+
+#[test]
+fn empty_and_damaged_sidecars_are_not_used() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n";
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for (name, accept, content) in [
+        ("a.js", "gzip", ""),
+        ("b.js", "gzip", pointer),
+        ("c.js", "zstd", pointer),
+        ("d.js", "br", pointer),
+        ("e.js", "br", ""),
+        ("f.js", "gzip", "<html>not found"),
+    ] {
+        let extension = match accept {
+            "gzip" => "gz",
+            "zstd" => "zst",
+            other => other,
+        };
+        write(folder.path(), name, "source");
+        write(folder.path(), &format!("{name}.{extension}"), content);
+        let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
+        let response = get_accepting(&mut server.client(), &format!("/{name}"), accept);
+        assert_eq!(
+            (response.text().as_str(), response.field("Content-Encoding")),
+            ("source", None),
+            "{name}"
+        );
+    }
+    // Content that is not read into memory at once.
+    write(folder.path(), "g.js", "source");
+    write(folder.path(), "g.js.gz", pointer.repeat(10_000));
+    let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
+    assert_eq!(
+        get_accepting(&mut server.client(), "/g.js", "gzip").text(),
+        "source"
+    );
+}
+
+#[cfg(feature = "compress")]
+#[test]
+fn listing_is_compressed() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for number in 0..3000 {
+        write(
+            folder.path(),
+            &format!("a file with a long name {number}.txt"),
+            "",
+        );
+    }
+    let server = server(folder.path(), |site| site.listing = tws::site::Listing::On);
+    let mut client = server.client();
+    let mut listing = |accept: &str| {
+        let fields = format!("Accept: text/html\r\nAccept-Encoding: {accept}\r\n");
+        client.send(format!("GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\n"));
+        let mut response = client.head();
+        response.content = client.chunks();
+        let head = client.request("HEAD", "/", &fields);
+        assert_eq!(
+            head.field("Content-Encoding"),
+            response.field("Content-Encoding")
+        );
+        response
+    };
+    let plain = listing("identity");
+    assert_eq!(plain.field("Content-Encoding"), None);
+    for coding in ["gzip", "br", "zstd"] {
+        let response = listing(coding);
+        assert_eq!(response.field("Content-Encoding"), Some(coding));
+        assert!(
+            response.head.contains("Accept-Encoding"),
+            "{}",
+            response.head
+        );
+        assert!(response.content.len() < plain.content.len() / 5, "{coding}");
+        assert!(decoded(&response) == plain.content, "{coding}");
+    }
+}
+
+/// `tws compress` writes what the server then sends.
+#[cfg(feature = "compress")]
+#[test]
+fn compressed_folder_is_served_from_sidecars() {
+    let folder = sample_folder();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tws"));
+        let command = command
+            .current_dir(folder.path())
+            .arg("compress")
+            .args(args);
+        command.output().expect("run tws").status.code()
+    };
+    assert_eq!(run(&["--jobs=2", "."]), Some(0));
+    assert_eq!(run(&["."]), Some(0));
+    assert_eq!(run(&["none"]), Some(1));
+    assert_eq!(run(&[]), Some(2));
+    assert_eq!(run(&["-j", "0", "."]), Some(2));
+    assert_eq!(run(&["--help"]), Some(0));
+    let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
+    let mut client = server.client();
+    for coding in ["gzip", "zstd", "br"] {
+        let response = get_accepting(&mut client, "/made.txt", coding);
+        assert_eq!(response.field("Content-Encoding"), Some(coding));
+        assert!(decoded(&response) == text().into_bytes(), "{coding}");
+    }
+    assert!(!folder.path().join("tiny.txt.gz").exists());
+    assert!(!folder.path().join("photo.png.gz").exists());
 }
 
 /// Each coding is a separate representation (RFC 9110 §8.8.3.3).

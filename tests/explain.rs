@@ -268,8 +268,8 @@ fn every_decision_is_explained() {
             ],
         ),
         (
-            &["GET", "/x.js", "--spa"],
-            &["x.js contains a dot", "status    404"],
+            &["GET", "/x.js", "--spa", "-HSec-Fetch-Mode: no-cors"],
+            &["Sec-Fetch-Mode is not navigate", "status    404"],
         ),
         (
             &["GET", "/", "--header", "X-A: b"],
@@ -318,7 +318,7 @@ fn every_decision_is_explained() {
     }
 }
 
-/// Each reason why content is not compressed on the fly has a line of its own, as has a listing.
+/// Each reason why content is not compressed on the fly has a line of its own.
 #[cfg(feature = "compress")]
 #[test]
 fn reason_for_no_compression_is_explained() {
@@ -326,6 +326,7 @@ fn reason_for_no_compression_is_explained() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     for (name, len) in [
         ("large.wasm", 1_400_000),
+        ("huge.wasm", 16 * MIB + 1),
         ("limit.wasm", MIB),
         ("above.html", MIB + 1),
         ("small.html", 1023),
@@ -346,9 +347,10 @@ fn reason_for_no_compression_is_explained() {
     let random: Vec<u8> = (1..=250).flat_map(random).collect();
     fs::write(folder.path().join("random.txt"), random).expect("write file");
     let table: &[(&str, &[&str], &str)] = &[
-        ("/large.wasm", &[], "larger than 1048576 bytes"),
+        ("/large.wasm", &[], "not compressed yet"),
+        ("/huge.wasm", &[], "larger than 16777216 bytes"),
         ("/limit.wasm", &[], "compressed here with gzip"),
-        ("/above.html", &[], "larger than 1048576 bytes"),
+        ("/above.html", &[], "not compressed yet"),
         ("/small.html", &[], "smaller than 1024 bytes"),
         ("/page.html", &[], "compressed here with gzip"),
         (
@@ -359,7 +361,12 @@ fn reason_for_no_compression_is_explained() {
         ("/film.mp4", &[], "video/mp4 would not become smaller"),
         ("/data.bin", &[], "its media type is not compressed"),
         ("/random.txt", &[], "gzip would not make it smaller"),
-        ("/", &["--listing=on"], "listings are sent while"),
+        ("/", &["--listing=on"], "compressed here with gzip"),
+        (
+            "/",
+            &["--listing=on", "--compress=sidecar"],
+            "listings have no sidecars",
+        ),
     ];
     for (path, flags, reason) in table {
         let request = ["GET", path, "-H", "Accept-Encoding: gzip"];
@@ -627,4 +634,97 @@ fn redirect_loop_is_warned_about_at_start() {
         error.contains(".tws.toml:4: redirect /b → /a loops"),
         "{error}"
     );
+}
+
+/// Each kind of rule says that it applies.
+#[cfg(feature = "auth")]
+#[test]
+fn applied_rules_are_explained_with_their_lines() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    for (name, content) in [
+        ("www/index.html", "<p>home"),
+        ("www/app.wasm.br", "wasm"),
+        ("www/private/x.txt", "private"),
+        ("www/posts/a.html", "<p>post"),
+        ("users.txt", crate::middleware::USERS),
+        (
+            "tws.toml",
+            "cors = ['https://a.test', 'https://b.test']\n\
+             [[rewrite]]\nfrom = '/blog/*'\nto = '/posts/$1.html'\n\
+             [[spa]]\npath = '/app'\npage = 'index.html'\n\
+             [[header]]\npath = '/*'\nalways = true\nX-A = 'b'\n\
+             [[header]]\npath = '/*.br'\nencoded = true\n\
+             [[auth]]\npath = '/private/*'\nfile = 'users.txt'\n\
+             [[access]]\npath = '/internal/*'\ndeny = 'all'\n",
+        ),
+    ] {
+        fs::create_dir_all(at.join(name).parent().expect("a folder")).expect("create directory");
+        fs::write(at.join(name), content).expect("write file");
+    }
+    let table: &[(&str, &[&str], &[&str])] = &[
+        (
+            "/blog/a",
+            &[],
+            &[
+                "rule      rewrite /blog/* → /posts/$1.html (line 2) matches /blog/a: /posts/a.html",
+                "file      posts/a.html",
+                "status    200",
+            ],
+        ),
+        (
+            "/app/x",
+            &["-HSec-Fetch-Mode: navigate"],
+            &[
+                "spa       index.html answers the navigation",
+                "status    200",
+            ],
+        ),
+        (
+            "/none",
+            &[],
+            &[
+                "rule      header /* (line 8) sets X-A: b",
+                "field     X-A: b",
+                "status    404",
+            ],
+        ),
+        (
+            "/app.wasm.br",
+            &[],
+            &[
+                "rule      header /*.br (line 12) sends app.wasm.br as app.wasm",
+                "field     Content-Encoding: br",
+            ],
+        ),
+        (
+            "/private/x.txt",
+            &[],
+            &[
+                "access    auth /private/* (line 15) requires a password",
+                "status    401",
+            ],
+        ),
+        ("/.well-known/acme-challenge/x", &[], &["status    404"]),
+        (
+            "/internal/x",
+            &[],
+            &[
+                "access    access /internal/* (line 18) denies",
+                "status    403",
+            ],
+        ),
+        (
+            "/",
+            &["-HOrigin: https://b.test"],
+            &["field     Access-Control-Allow-Origin: https://b.test"],
+        ),
+    ];
+    for (path, fields, expected) in table {
+        let args = ["--config=tws.toml", "www", "GET", path];
+        let text = explained(at, &[&args[..], fields].concat());
+        for line in *expected {
+            assert!(text.contains(line), "{path}: {line} in {text}");
+        }
+    }
 }

@@ -2,12 +2,14 @@
 
 mod support;
 
+mod access;
 mod access_log;
 mod admin;
 mod architecture;
 mod browser;
 mod changing_files;
 mod command_line;
+mod deploys;
 mod disconnects;
 mod embedding;
 mod encoding;
@@ -15,6 +17,7 @@ mod explain;
 mod failures;
 mod fair_jobs;
 mod handlers;
+mod header_rules;
 mod host_names;
 mod http2;
 mod http2_attacks;
@@ -36,6 +39,7 @@ mod rate_and_bandwidth;
 mod reload;
 mod request_corpus;
 mod resource_exhaustion;
+mod rewrites;
 mod sandbox;
 mod slow_disks;
 mod startup_output;

@@ -227,6 +227,42 @@ fn replaced_root_is_served() {
     eventually!(|| page().text() == "linked");
 }
 
+/// The working directory of the process is the folder that a build removes and creates again.
+#[test]
+fn replaced_working_directory_is_served() {
+    let folder = site();
+    let at = folder.path().join("site");
+    let (_process, mut client, _) = announced(&at, &["--access-log=off"]);
+    let mut page = || client.get("/page");
+    assert_eq!(page().text(), "page");
+    fs::remove_dir_all(&at).expect("remove directory");
+    fs::create_dir(&at).expect("create directory");
+    fs::write(at.join("page"), "new").expect("write file");
+    eventually!(|| page().text() == "new");
+}
+
+/// Nothing is known about the files of a folder that cannot be opened, so they are not reported as
+/// missing. The sandbox does not include the siblings of a folder in a folder that all programs share.
+#[test]
+fn new_root_outside_of_sandbox_is_503() {
+    let folder = site();
+    let root = tempfile::tempdir().expect("create temporary directory");
+    let root = root.path();
+    let args = [root.to_str().expect("UTF-8"), "--access-log=off"];
+    let (_process, mut client, lines) = announced(folder.path(), &args);
+    let is_confined = sandbox(&lines).contains("Landlock)")
+        && !lines.iter().any(|line| line.contains("replaced root"));
+    assert_eq!(client.get("/none").status, 404);
+    fs::remove_dir_all(root).expect("remove directory");
+    fs::create_dir(root).expect("create directory");
+    if is_confined {
+        eventually!(|| client.get("/none").status == 503);
+    } else {
+        fs::write(root.join("page"), "new").expect("write file");
+        eventually!(|| client.get("/page").status == 200);
+    }
+}
+
 #[test]
 fn unknown_user_or_missing_root_is_start_error() {
     let folder = site();

@@ -13,7 +13,7 @@ use crate::static_files::write;
 use crate::support::{Client, HttpResponse, TestServer, TwsProcess, eventually};
 
 /// Returns a folder with a site file, and a server of it.
-fn site(rules: &str) -> (TempDir, TestServer) {
+pub(crate) fn site(rules: &str) -> (TempDir, TestServer) {
     let folder = tempfile::tempdir().expect("create temporary directory");
     let at = folder.path();
     for (name, content) in [
@@ -195,8 +195,14 @@ fn spa_page_answers_navigation_and_missing_assets_are_404() {
     for (path, accept) in [
         ("/some/where", "Accept: */*\r\n"),
         ("/some/where", ""),
-        ("/img/logo.png", html),
-        ("/app.css", html),
+        (
+            "/img/logo.png",
+            "Sec-Fetch-Mode: no-cors\r\nAccept: image/*\r\n",
+        ),
+        (
+            "/app.css",
+            "Sec-Fetch-Mode: no-cors\r\nAccept: text/css\r\n",
+        ),
         ("/some/where", "Accept: application/json\r\n"),
     ] {
         assert_eq!(
@@ -209,9 +215,9 @@ fn spa_page_answers_navigation_and_missing_assets_are_404() {
     assert_eq!(post.status, 405);
 }
 
-/// Header rules apply to the path of the request in every content coding.
+/// Header rules apply to the path of the request and to that of the file, in every content coding.
 #[test]
-fn spa_page_has_the_rules_of_the_requested_path_in_every_coding() {
+fn spa_page_has_the_rules_of_both_paths_in_every_coding() {
     let (folder, server) = site(
         "spa = \"index.html\"\n\
          [[header]]\npath = \"/*\"\nX-Frame-Options = \"DENY\"\n\
@@ -243,9 +249,9 @@ fn spa_page_has_the_rules_of_the_requested_path_in_every_coding() {
     let mut check = |codings: &[&str]| {
         for coding in codings {
             for (path, cache_control, set) in [
-                ("/nav", Some("no-cache"), [true, false]),
-                ("/other", Some("no-cache"), [false, false]),
-                ("/nav2", Some("no-cache"), [true, false]),
+                ("/nav", Some("no-cache"), [true, true]),
+                ("/other", Some("no-cache"), [false, true]),
+                ("/nav2", Some("no-cache"), [true, true]),
                 ("/index.html", None, [false, true]),
             ] {
                 let expected = (
@@ -265,7 +271,7 @@ fn spa_page_has_the_rules_of_the_requested_path_in_every_coding() {
         "spa = \"index.html\"\ncompress = \"sidecar\"\n\
          [[header]]\npath = \"/*\"\nX-Frame-Options = \"DENY\"\n",
     );
-    write(folder.path(), "index.html.gz", "as gzip");
+    write(folder.path(), "index.html.gz", b"\x1F\x8Bas gzip");
     let source = fs::metadata(folder.path().join("index.html")).and_then(|file| file.modified());
     let sidecar = fs::File::options()
         .write(true)
@@ -275,7 +281,7 @@ fn spa_page_has_the_rules_of_the_requested_path_in_every_coding() {
         .expect("set modification time");
     let accept = "Accept: text/html\r\nAccept-Encoding: gzip\r\n";
     let response = get(&mut server.client(), "/nav", accept);
-    assert_eq!(response.text(), "as gzip");
+    assert_eq!(response.content, b"\x1F\x8Bas gzip");
     assert_eq!(response.field("X-Frame-Options"), Some("DENY"));
     assert_eq!(response.field("Cache-Control"), Some("no-cache"));
 }
@@ -287,7 +293,13 @@ fn page_of_application_and_errors_keeps_the_fields_of_each_use() {
         let (_folder, server) = site("spa = \"index.html\"\n[error-pages]\n404 = \"index.html\"\n");
         let mut client = server.client();
         for path in [first, "/nav", "/x.js", "/index.html", "/nav"] {
-            let response = get(&mut client, path, "Accept: text/html\r\n");
+            let mode = if path == "/x.js" {
+                "no-cors"
+            } else {
+                "navigate"
+            };
+            let fields = format!("Accept: text/html\r\nSec-Fetch-Mode: {mode}\r\n");
+            let response = get(&mut client, path, &fields);
             let (status, cache_control, vary) = match path {
                 "/nav" => (200, Some("no-cache"), true),
                 "/x.js" => (404, None, true),

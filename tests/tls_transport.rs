@@ -14,6 +14,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use tempfile::TempDir;
+use tws::access_log::{AccessLog, LogDestination};
 use tws::{Config, KeyPair, ProxyProtocol, Reloaded, Request, Response, Server, StaticFiles, Tls};
 
 use crate::support::client::TIMEOUT;
@@ -304,13 +305,7 @@ fn tls12_and_tls13_sessions_are_resumed() {
         roots
             .add(authority.issuer.der().clone())
             .expect("add root certificate");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .expect("supported TLS version")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
+        let config = config_of(version, roots);
         let mut kinds = Vec::new();
         for _ in 0..3 {
             let mut client = TlsClient::connect(server.address, "a.test", &config)
@@ -465,6 +460,48 @@ fn self_signed_certificate_has_requested_names() {
     let strict = Arc::new(authority.client());
     assert!(TlsClient::connect(server.address, "localhost", &strict).is_err());
     assert!(Tls::self_signed(&["ñ".to_owned()]).is_err());
+}
+
+fn config_of(
+    version: &'static SupportedProtocolVersion,
+    roots: RootCertStore,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("supported TLS version")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[test]
+fn access_log_has_scheme_host_and_tls_version() {
+    let authority = CertificateAuthority::new();
+    let path = authority.path("access.log");
+    let format = "{scheme} {tls} {host}".parse().expect("valid log format");
+    let log = AccessLog::start(format, &[LogDestination::File(path.clone())]);
+    let log = log.expect("start access log");
+    let tls = Tls::open(vec![authority.issue("a", &["a.test"])]).expect("open certificates");
+    let mut server = TestServer::with(
+        text,
+        |_| {},
+        |server| server.with_tls(tls).with_access_log(log),
+    );
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut roots = RootCertStore::empty();
+        let root = authority.issuer.der().clone();
+        roots.add(root).expect("add root certificate");
+        let config = config_of(version, roots);
+        let client = TlsClient::connect(server.address, "a.test", &config);
+        client.expect("complete TLS handshake").get("/");
+    }
+    server.handle.shut_down();
+    server.join();
+    let lines = fs::read_to_string(path).expect("read log");
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["https TLSv1.2 test", "https TLSv1.3 test"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,11 +12,15 @@ use ::http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::exclusion::LogExclusion;
+use super::template::{LineField, LineTemplate, Segment};
+use crate::http::forwarded::TlsVersion;
 use crate::http::target::Target;
 use crate::proto::record::{Completion, Record};
 
 /// The format of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// `name|ip|port|count`, where `count` is the number of requests for that name since the start.
     ///
@@ -30,6 +34,14 @@ pub enum Format {
     Combined,
     /// A JSON object in ASCII.
     Json,
+    /// Text with fields in braces, such as `{client} {host} "{request}" {status}`. Client input is escaped
+    /// as in the Common Log Format, and `"` as well; an absent field is a dash.
+    Custom(LineTemplate),
+}
+
+impl Format {
+    /// The names of the formats that have one.
+    pub const NAMES: &[&str] = &["access-count", "common", "combined", "json"];
 }
 
 impl FromStr for Format {
@@ -41,8 +53,10 @@ impl FromStr for Format {
             "common" => Ok(Self::Common),
             "combined" => Ok(Self::Combined),
             "json" => Ok(Self::Json),
+            _ if text.contains(['{', '}']) => text.parse().map(Self::Custom),
             _ => Err(format!(
-                "unknown access log format: {text}; use access-count, common, combined or json"
+                "must be one of {}, or a text with fields such as {{client}} (got {text:?})",
+                Self::NAMES.join(", ")
             )),
         }
     }
@@ -53,7 +67,36 @@ impl FromStr for Format {
 pub(super) struct Renderer {
     format: Format,
     timestamp: CachedTimestamp,
+    iso_timestamp: CachedTimestamp,
     counts: NameCounts,
+    exclusions: Vec<LogExclusion>,
+    addresses: Addresses,
+}
+
+/// How the addresses of clients are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Addresses {
+    Full,
+    /// Without the last 8 bits of IPv4 and the last 80 bits of IPv6, and without port.
+    Anonymized,
+}
+
+impl Addresses {
+    /// Returns the address to write. An IPv4-mapped address of a dual-stack socket is shown as IPv4.
+    fn of(self, client: SocketAddr) -> SocketAddr {
+        let address = client.ip().to_canonical();
+        match (self, address) {
+            (Self::Full, _) => SocketAddr::new(address, client.port()),
+            (Self::Anonymized, IpAddr::V4(v4)) => {
+                let [a, b, c, _] = v4.octets();
+                SocketAddr::from(([a, b, c, 0], 0))
+            }
+            (Self::Anonymized, IpAddr::V6(v6)) => {
+                let [a, b, c, ..] = v6.segments();
+                SocketAddr::from(([a, b, c, 0, 0, 0, 0, 0], 0))
+            }
+        }
+    }
 }
 
 impl Renderer {
@@ -61,45 +104,144 @@ impl Renderer {
         Self {
             format,
             timestamp: CachedTimestamp::default(),
+            iso_timestamp: CachedTimestamp::default(),
             counts: NameCounts::default(),
+            exclusions: Vec::new(),
+            addresses: Addresses::Full,
         }
     }
 
-    /// Appends the line for `record`, whose exchange ended at `time`, with its line end.
+    /// Renders no records of these requests.
+    pub(super) fn excluding(mut self, exclusions: Vec<LogExclusion>) -> Self {
+        self.exclusions = exclusions;
+        self
+    }
+
+    pub(super) fn with_addresses(mut self, addresses: Addresses) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Appends the line for `record`, whose exchange ended at `time`, with its line end. Appends nothing
+    /// for a request that is excluded.
     pub(super) fn render(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
-        match self.format {
-            Format::AccessCount => self.access_count(record, out),
-            Format::Common => self.common(record, time, out),
+        if self.is_excluded(record) {
+            return;
+        }
+        let client = self.addresses.of(record.client_addr);
+        match &self.format {
+            Format::AccessCount => self.access_count(record, client, out),
+            Format::Common => self.common(record, client, time, out),
             Format::Combined => {
-                self.common(record, time, out);
+                self.common(record, client, time, out);
                 push_field(out, record.referer.as_deref());
                 push_field(out, record.user_agent.as_deref());
             }
-            Format::Json => self.json(record, time, out),
+            Format::Json => self.json(record, client, time, out),
+            Format::Custom(template) => {
+                let segments = template.segments.clone();
+                self.custom(&segments, record, client, time, out);
+            }
         }
         out.push(b'\n');
     }
 
-    fn access_count(&mut self, record: &Record, out: &mut Vec<u8>) {
+    fn is_excluded(&self, record: &Record) -> bool {
+        let mut exclusions = self.exclusions.iter();
+        let needs_path = self.exclusions.iter().any(LogExclusion::is_about_paths);
+        let line = RequestLine::parse(&record.line).filter(|_| needs_path);
+        let path = line.and_then(|line| line.path());
+        exclusions.any(|exclusion| exclusion.excludes(record.status, path.as_deref()))
+    }
+
+    fn custom(
+        &mut self,
+        segments: &[Segment],
+        record: &Record,
+        client: SocketAddr,
+        time: SystemTime,
+        out: &mut Vec<u8>,
+    ) {
+        let request = RequestLine::parse(&record.line);
+        let request = request.as_ref();
+        let target = request.map(|request| request.target);
+        for segment in segments {
+            let field = match segment {
+                Segment::Text(text) => {
+                    out.extend_from_slice(text.as_bytes());
+                    continue;
+                }
+                Segment::Field(field) => field,
+            };
+            let bytes: Option<&[u8]> = match field {
+                LineField::Bytes => {
+                    push(out, format_args!("{}", record.content_bytes));
+                    continue;
+                }
+                LineField::Status => {
+                    push(out, format_args!("{}", record.status.as_u16()));
+                    continue;
+                }
+                LineField::Port => {
+                    push(out, format_args!("{}", client.port()));
+                    continue;
+                }
+                LineField::Client => {
+                    push(out, format_args!("{}", client.ip()));
+                    continue;
+                }
+                LineField::Duration => {
+                    push(out, format_args!("{:.6}", record.duration.as_secs_f64()));
+                    continue;
+                }
+                LineField::Time => {
+                    let time = self.timestamp.format(time, CLF_TIME);
+                    out.extend_from_slice(time.as_bytes());
+                    continue;
+                }
+                LineField::IsoTime => {
+                    push_iso_time(out, &mut self.iso_timestamp, time);
+                    continue;
+                }
+                LineField::User => {
+                    push_user(out, record.user.as_deref());
+                    continue;
+                }
+                LineField::Outcome => Some(outcome(record).as_bytes()),
+                LineField::Scheme => Some(scheme(record).as_bytes()),
+                LineField::Tls => record.tls.map(|tls| tls.name().as_bytes()),
+                LineField::Host => record.host.as_deref(),
+                LineField::Method => request.map(|request| request.method.as_str().as_bytes()),
+                LineField::Protocol => request.map(|request| request.protocol),
+                LineField::Target => target,
+                LineField::Path => target.map(|target| split_query(target).0),
+                LineField::Query => target.and_then(|target| split_query(target).1),
+                LineField::Request => Some(&record.line[..]),
+                LineField::Referer => record.referer.as_deref(),
+                LineField::UserAgent => record.user_agent.as_deref(),
+            };
+            let bytes = bytes.filter(|bytes| !bytes.is_empty());
+            push_escaped(out, bytes.unwrap_or(b"-"), b"\\\"");
+        }
+    }
+
+    fn access_count(&mut self, record: &Record, client: SocketAddr, out: &mut Vec<u8>) {
         let name = RequestLine::parse(&record.line).and_then(|line| line.name());
         let count = match &name {
             Some(name) => self.counts.count(name, record.status.is_client_error()),
             None => None,
         };
         push_escaped(out, name.as_deref().unwrap_or(b"-"), b"\\|\"");
-        push(
-            out,
-            format_args!("|{}|{}|", ip(record), record.client_addr.port()),
-        );
+        push(out, format_args!("|{}|{}|", client.ip(), client.port()));
         match count {
             Some(count) => push(out, format_args!("{count}")),
             None => out.push(b'-'),
         }
     }
 
-    fn common(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
-        let timestamp = self.timestamp.format(time, "%d/%b/%Y:%H:%M:%S +0000");
-        push(out, format_args!("{} - ", ip(record)));
+    fn common(&mut self, record: &Record, client: SocketAddr, time: SystemTime, out: &mut Vec<u8>) {
+        let timestamp = self.timestamp.format(time, CLF_TIME);
+        push(out, format_args!("{} - ", client.ip()));
         push_user(out, record.user.as_deref());
         push(out, format_args!(" [{timestamp}]"));
         let line = Some(&record.line[..]).filter(|line| !line.is_empty());
@@ -112,26 +254,26 @@ impl Renderer {
         }
     }
 
-    fn json(&mut self, record: &Record, time: SystemTime, out: &mut Vec<u8>) {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp = self.timestamp.format(time, "%Y-%m-%dT%H:%M:%S");
+    fn json(&mut self, record: &Record, client: SocketAddr, time: SystemTime, out: &mut Vec<u8>) {
+        let mut timestamp = Vec::new();
+        push_iso_time(&mut timestamp, &mut self.iso_timestamp, time);
         let request = RequestLine::parse(&record.line);
         let request = request.as_ref();
         let line = JsonLine {
-            time: format!("{timestamp}.{:03}Z", since.subsec_millis()),
-            ip: ip(record),
-            port: record.client_addr.port(),
+            time: text(&timestamp),
+            ip: client.ip(),
+            port: client.port(),
             user: record.user.as_deref(),
+            host: record.host.as_deref().map(text),
+            scheme: scheme(record),
+            tls: record.tls.map(TlsVersion::name),
             method: request.map(|request| request.method.as_str()),
             target: request.map(|request| text(request.target)),
             protocol: request.map(|request| text(request.protocol)),
             status: record.status.as_u16(),
             bytes: record.content_bytes,
             duration_ms: record.duration.as_secs_f64() * 1000.0,
-            outcome: match record.outcome {
-                Completion::Complete => "complete",
-                Completion::Aborted => "aborted",
-            },
+            outcome: outcome(record),
             referer: record.referer.as_deref().map(text),
             user_agent: record.user_agent.as_deref().map(text),
         };
@@ -143,10 +285,13 @@ impl Renderer {
 
 #[derive(Serialize)]
 struct JsonLine<'a> {
-    time: String,
+    time: Cow<'a, str>,
     ip: IpAddr,
     port: u16,
     user: Option<&'a str>,
+    host: Option<Cow<'a, str>>,
+    scheme: &'static str,
+    tls: Option<&'static str>,
     method: Option<&'a str>,
     target: Option<Cow<'a, str>>,
     protocol: Option<Cow<'a, str>>,
@@ -188,9 +333,33 @@ impl serde_json::ser::Formatter for AsciiJson {
     }
 }
 
-/// An IPv4-mapped address of a dual-stack socket is shown as IPv4.
-fn ip(record: &Record) -> IpAddr {
-    record.client_addr.ip().to_canonical()
+/// The time of the Common Log Format.
+const CLF_TIME: &str = "%d/%b/%Y:%H:%M:%S +0000";
+
+/// Appends a time of ISO 8601 with milliseconds.
+fn push_iso_time(out: &mut Vec<u8>, cached: &mut CachedTimestamp, time: SystemTime) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let second = cached.format(time, "%Y-%m-%dT%H:%M:%S");
+    push(out, format_args!("{second}.{:03}Z", since.subsec_millis()));
+}
+
+fn scheme(record: &Record) -> &'static str {
+    if record.is_secure { "https" } else { "http" }
+}
+
+fn outcome(record: &Record) -> &'static str {
+    match record.outcome {
+        Completion::Complete => "complete",
+        Completion::Aborted => "aborted",
+    }
+}
+
+/// Splits a request-target at its first `?`.
+fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', target) {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    }
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -252,11 +421,15 @@ impl<'a> RequestLine<'a> {
         })
     }
 
+    /// Returns the decoded path.
+    fn path(&self) -> Option<Cow<'a, [u8]>> {
+        let target = std::str::from_utf8(self.target).ok()?;
+        Some(Target::parse(&self.method, target).ok()?.path)
+    }
+
     /// Returns the requested path as a file name relative to the root.
     fn name(&self) -> Option<Vec<u8>> {
-        let target = std::str::from_utf8(self.target).ok()?;
-        let path = Target::parse(&self.method, target).ok()?.path;
-        match &*path {
+        match &*self.path()? {
             b"" => None,
             b"/" => Some(b"/".to_vec()),
             path => Some(path.strip_prefix(b"/").unwrap_or(path).to_vec()),

@@ -17,8 +17,10 @@
 //! submodule `format` renders lines; `writer` writes them; `message` has what the senders and the writer
 //! share.
 
+mod exclusion;
 mod format;
 mod message;
+mod template;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -33,11 +35,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+pub use crate::http::forwarded::TlsVersion;
 pub use crate::proto::record::{Completion, Record};
+pub use exclusion::LogExclusion;
 pub use format::Format;
+pub use template::LineTemplate;
 
 use crate::error::Error;
-use format::Renderer;
+use format::{Addresses, Renderer};
 use message::{Batch, LogMessage, LogState, TimedRecord};
 use writer::{LogOutput, LogWriter, append_to};
 
@@ -59,7 +64,7 @@ const MAX_BATCH_BYTES: usize = 64 * 1024;
 /// An access log whose destinations are open and whose thread is not started yet.
 #[derive(Debug)]
 pub struct UnstartedLog {
-    format: Format,
+    renderer: Renderer,
     outputs: Vec<LogOutput>,
 }
 
@@ -69,13 +74,26 @@ impl UnstartedLog {
         self.outputs.extend(other.outputs);
     }
 
+    /// Writes no lines for these requests.
+    pub fn excluding(mut self, exclusions: Vec<LogExclusion>) -> Self {
+        self.renderer = self.renderer.excluding(exclusions);
+        self
+    }
+
+    /// Writes networks instead of addresses: the /24 of an IPv4 address and the /48 of an IPv6 address,
+    /// and 0 as the port.
+    pub fn anonymized(mut self) -> Self {
+        self.renderer = self.renderer.with_addresses(Addresses::Anonymized);
+        self
+    }
+
     /// Starts the thread that writes.
     ///
     /// # Errors
     ///
     /// [`Error::System`] if the thread cannot be started.
     pub fn start(self) -> Result<AccessLog, Error> {
-        AccessLog::with_outputs(self.format, self.outputs)
+        AccessLog::with_outputs(self.renderer, self.outputs)
     }
 }
 
@@ -141,14 +159,17 @@ impl AccessLog {
     pub fn open(format: Format, destinations: &[LogDestination]) -> Result<UnstartedLog, Error> {
         let outputs: Result<Vec<LogOutput>, Error> = destinations.iter().map(open).collect();
         let outputs = outputs?;
-        Ok(UnstartedLog { format, outputs })
+        Ok(UnstartedLog {
+            renderer: Renderer::new(format),
+            outputs,
+        })
     }
 
-    fn with_outputs(format: Format, outputs: Vec<LogOutput>) -> Result<Self, Error> {
+    fn with_outputs(renderer: Renderer, outputs: Vec<LogOutput>) -> Result<Self, Error> {
         let (messages, queue) = mpsc::channel();
         let (ended, writer_alive) = mpsc::channel();
         let shared = Arc::new(LogState::default());
-        let writer = LogWriter::new(Renderer::new(format), outputs, Arc::clone(&shared));
+        let writer = LogWriter::new(renderer, outputs, Arc::clone(&shared));
         thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
@@ -253,6 +274,7 @@ impl LogSender {
         self.batch.bytes += size_of::<TimedRecord>()
             + record.line.len()
             + record.user.as_ref().map_or(0, |user| user.len())
+            + optional(&record.host)
             + optional(&record.referer)
             + optional(&record.user_agent);
         self.batch.records.push(TimedRecord {

@@ -24,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn record(line: impl AsRef<[u8]>) -> Record {
     Record {
         client_addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 4321)),
+        host: None,
+        is_secure: false,
+        tls: None,
         user: None,
         line: line.as_ref().to_vec(),
         referer: None,
@@ -62,7 +65,7 @@ fn request_is_rendered_in_each_format() {
         ),
         (
             Format::Json,
-            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":4321,\"user\":null,\"method\":\"GET\",\"target\":\"/a%20b.html?q=1\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,\"duration_ms\":1.500,\"outcome\":\"complete\",\"referer\":\"http://h/\",\"user_agent\":\"Mozilla/5.0 (X11)\"}\n",
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":4321,\"user\":null,\"host\":null,\"scheme\":\"http\",\"tls\":null,\"method\":\"GET\",\"target\":\"/a%20b.html?q=1\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes\":1234,\"duration_ms\":1.500,\"outcome\":\"complete\",\"referer\":\"http://h/\",\"user_agent\":\"Mozilla/5.0 (X11)\"}\n",
         ),
     ];
     for (format, line) in table {
@@ -90,11 +93,144 @@ fn malformed_request_is_rendered_in_each_format() {
         ),
         (
             Format::Json,
-            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":1,\"user\":null,\"method\":null,\"target\":null,\"protocol\":null,\"status\":408,\"bytes\":0,\"duration_ms\":0.000,\"outcome\":\"aborted\",\"referer\":null,\"user_agent\":null}\n",
+            "{\"time\":\"2000-10-10T13:55:36.007Z\",\"ip\":\"192.0.2.7\",\"port\":1,\"user\":null,\"host\":null,\"scheme\":\"http\",\"tls\":null,\"method\":null,\"target\":null,\"protocol\":null,\"status\":408,\"bytes\":0,\"duration_ms\":0.000,\"outcome\":\"aborted\",\"referer\":null,\"user_agent\":null}\n",
         ),
     ];
     for (format, line) in table {
         assert_eq!(render(format, &empty), line);
+    }
+}
+
+fn custom() -> Format {
+    "{client} {host} \"{request}\" {status} \"{referer}\" {path} {query}"
+        .parse()
+        .expect("a format")
+}
+
+#[test]
+fn custom_format_has_the_named_fields() {
+    let mut full = record("GET /a%20b?q=1 HTTP/1.1");
+    full.host = Some(b"a.test".to_vec());
+    full.user = Some("ana".into());
+    full.is_secure = true;
+    full.tls = Some(TlsVersion::Tls13);
+    full.user_agent = Some(b"a\"b".to_vec());
+    for (format, expected) in [
+        (
+            "{client} {host} \"{request}\" {status}",
+            "192.0.2.7 a.test \"GET /a%20b?q=1 HTTP/1.1\" 200",
+        ),
+        ("{{{port}}}", "{4321}"),
+        (
+            "{method} {path} {query} {target} {protocol}",
+            "GET /a%20b q=1 /a%20b?q=1 HTTP/1.1",
+        ),
+        (
+            "{user} {scheme} {tls} {bytes} {duration} {outcome}",
+            "ana https TLSv1.3 1234 0.001500 complete",
+        ),
+        (
+            "{time} {iso-time}",
+            "10/Oct/2000:13:55:36 +0000 2000-10-10T13:55:36.007Z",
+        ),
+        ("\"{user-agent}\" {referer}", "\"a\\x22b\" -"),
+    ] {
+        let parsed: Format = format.parse().expect(format);
+        assert_eq!(
+            render(parsed.clone(), &full),
+            format!("{expected}\n"),
+            "{format}"
+        );
+        let Format::Custom(template) = &parsed else {
+            panic!("{format}")
+        };
+        assert_eq!(
+            template.to_string().parse(),
+            Ok(template.clone()),
+            "{format}"
+        );
+    }
+    for wrong in [
+        "{",
+        "}",
+        "{client",
+        "client}",
+        "{none}",
+        "{}",
+        "{{}}",
+        "a{client}\n",
+        "nginx",
+        "",
+    ] {
+        assert!(wrong.parse::<Format>().is_err(), "{wrong}");
+    }
+    let json = render(Format::Json, &full);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let found = ["host", "scheme", "tls", "protocol", "user"].map(|key| value[key].as_str());
+    assert_eq!(
+        found,
+        ["a.test", "https", "TLSv1.3", "HTTP/1.1", "ana"].map(Some)
+    );
+}
+
+#[test]
+fn excluded_requests_have_no_line() {
+    let exclude = |what: &[&str]| {
+        let exclusions = what.iter().map(|what| what.parse().expect("an exclusion"));
+        let mut renderer = Renderer::new("{path} {status}".parse().expect("a format"))
+            .excluding(exclusions.collect());
+        let mut out = Vec::new();
+        for (target, status) in [
+            ("/healthz", 200),
+            ("/assets/a/b.js", 304),
+            ("/%61ssets/c", 404),
+            ("/x", 500),
+        ] {
+            let mut record = record(format!("GET {target} HTTP/1.1"));
+            record.status = StatusCode::from_u16(status).expect("a status");
+            renderer.render(&record, wall(), &mut out);
+        }
+        let text = String::from_utf8(out).expect("ASCII");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(exclude(&[]).len(), 4);
+    assert_eq!(
+        exclude(&["/healthz", "5xx"]),
+        ["/assets/a/b.js 304", "/%61ssets/c 404"]
+    );
+    assert_eq!(exclude(&["/assets/*"]), ["/healthz 200", "/x 500"]);
+    assert_eq!(exclude(&["304", "/x"]), ["/healthz 200", "/%61ssets/c 404"]);
+    for wrong in ["", "99", "6xx", "healthz", "600", "x"] {
+        assert!(wrong.parse::<LogExclusion>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn anonymized_addresses_are_networks() {
+    for (client, ip, port) in [
+        ("192.0.2.77:4321", "192.0.2.0", 0),
+        ("[::ffff:192.0.2.77]:4321", "192.0.2.0", 0),
+        ("[2001:db8:1:2:3:4:5:6]:80", "2001:db8:1::", 0),
+        ("[::1]:80", "::", 0),
+    ] {
+        let mut record = record("GET / HTTP/1.1");
+        record.client_addr = client.parse().expect("an address");
+        for (format, expected) in [
+            (Format::AccessCount, format!("|{ip}|{port}|")),
+            (Format::Common, format!("{ip} - ")),
+            (Format::Combined, format!("{ip} - ")),
+            (Format::Json, format!("\"ip\":\"{ip}\",\"port\":{port},")),
+            (
+                "{client}|{port}".parse().expect("a format"),
+                format!("{ip}|{port}\n"),
+            ),
+        ] {
+            let mut out = Vec::new();
+            let mut renderer = Renderer::new(format).with_addresses(Addresses::Anonymized);
+            renderer.render(&record, wall(), &mut out);
+            let line = String::from_utf8(out).expect("ASCII");
+            assert!(line.contains(&expected), "{line}");
+        }
     }
 }
 
@@ -191,8 +327,9 @@ proptest! {
         let mut hostile = record([b"GET /", &line[..], b" HTTP/1.1"].concat());
         hostile.referer = Some(field.clone());
         hostile.user_agent = Some(field.clone());
-        for format in FORMATS {
-            let text = render(format, &hostile);
+        hostile.host = Some(field.clone());
+        for format in FORMATS.into_iter().chain([custom()]) {
+            let text = render(format.clone(), &hostile);
             prop_assert!(text.ends_with('\n'));
             prop_assert!(text[..text.len() - 1].bytes().all(|byte| matches!(byte, b' '..=b'~')));
             match format {
@@ -204,6 +341,7 @@ proptest! {
                     let expected = String::from_utf8_lossy(&field);
                     prop_assert_eq!(value["referer"].as_str(), Some(&*expected));
                 }
+                Format::Custom(_) => prop_assert_eq!(text.matches('"').count(), 4),
             }
         }
     }
@@ -270,7 +408,7 @@ fn format_names_are_parsed() {
         assert_eq!(name.parse(), Ok(format));
     }
     let error = "clf".parse::<Format>().expect_err("no format");
-    assert!(error.contains("access-count, common, combined or json"));
+    assert!(error.contains("access-count, common, combined, json"));
 }
 
 /// A writer into memory that the test can read.
@@ -368,7 +506,7 @@ impl Write for Gated {
 
 fn start(stream: impl Write + Send + 'static) -> AccessLog {
     let outputs = vec![LogOutput::new("a test", Box::new(stream))];
-    AccessLog::with_outputs(Format::Common, outputs).expect("a thread")
+    AccessLog::with_outputs(Renderer::new(Format::Common), outputs).expect("a thread")
 }
 
 /// More than the queue holds.

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::background::{CompressedFile, CompressedFiles};
 use super::cache::{CacheKey, CacheState, CheckedAt, REVALIDATE_AFTER};
-use super::compress::{self, NotCompressed};
+use super::compress::{self, CompressionTime, NotCompressed};
 use super::lookup::{Lookup, Postponed, ServeError};
 use super::representation::{self, Representation, RepresentationBuilder};
 use super::root::{Blocking, OpenError, OpenedPath};
+use super::sidecars;
 use super::single_flight::Entered;
 use crate::explain_log::{self, Escaped, explain};
 use crate::http::negotiation::{AcceptEncoding, Coding};
@@ -88,9 +90,13 @@ impl Lookup<'_> {
             }
         }
         let identity_rejected = accepted.rejects_identity();
-        if let Err(reason) = self.may_compress(&plain, identity_rejected) {
-            explain!("coding", "not compressed: no sidecar fits, and {reason}");
-            return Ok(plain);
+        match self.may_compress(&plain, identity_rejected) {
+            Ok(CompressionTime::Now) => {}
+            Ok(CompressionTime::Background) => return Ok(self.compressed_later(plain, preferred)),
+            Err(reason) => {
+                explain!("coding", "not compressed: no sidecar fits, and {reason}");
+                return Ok(plain);
+            }
         }
         let len = plain.len;
         let encoded = self.compressed(key, plain, preferred)?;
@@ -111,7 +117,7 @@ impl Lookup<'_> {
         &self,
         plain: &Representation,
         identity_rejected: bool,
-    ) -> Result<(), NotCompressed> {
+    ) -> Result<CompressionTime, NotCompressed> {
         if self.tree.rules.compress != Compress::Auto {
             return Err(NotCompressed::SidecarsOnly);
         }
@@ -121,6 +127,33 @@ impl Lookup<'_> {
         compress::check_len(plain.len, identity_rejected)
     }
 
+    /// Returns `plain` compressed, if it was compressed in the background, and else `plain` itself.
+    fn compressed_later(&self, plain: Arc<Representation>, coding: Coding) -> Arc<Representation> {
+        let name = coding.name();
+        match CompressedFiles::get(&self.tree.compressed_files, &plain, coding) {
+            CompressedFile::Ready(content) => {
+                explain!(
+                    "coding",
+                    "compressed in the background with {name} (--compress auto)"
+                );
+                let recoded = plain.recoded(&self.tree.rules, self.path(), coding, content);
+                return Arc::new(recoded);
+            }
+            CompressedFile::NotSmaller => {
+                explain!("coding", "not compressed: {name} would not make it smaller");
+            }
+            CompressedFile::Pending => explain!(
+                "coding",
+                "not compressed yet: {name} is applied in the background, for later responses"
+            ),
+            CompressedFile::Overloaded => explain!(
+                "coding",
+                "not compressed: too many files wait for compression in the background"
+            ),
+        }
+        plain
+    }
+
     /// Returns the file beside the file, if there is one that is not older.
     fn sidecar(
         &self,
@@ -128,12 +161,7 @@ impl Lookup<'_> {
         plain: &Representation,
         coding: Coding,
     ) -> Result<Option<Arc<Representation>>, ServeError> {
-        let extension: &[u8] = match coding {
-            Coding::Brotli => b".br",
-            Coding::Zstd => b".zst",
-            Coding::Gzip => b".gz",
-            Coding::Identity => return Ok(None),
-        };
+        let extension = coding.extension();
         let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
         let key = key.of_sidecar(extension);
         let now = Instant::now();
@@ -178,6 +206,17 @@ impl Lookup<'_> {
         let Some(content) = self.content(opened)? else {
             return Ok(None);
         };
+        let start = content.start(sidecars::START_BYTES, self.blocking)?;
+        if !sidecars::is_in_format(coding, &start) {
+            let format = coding.name();
+            explain!(
+                "sidecar",
+                "{} is not used: it is not in the format {format}",
+                Escaped(&name)
+            );
+            cache.put(&key, None, CheckedAt::unwatched(now));
+            return Ok(None);
+        }
         let builder = RepresentationBuilder {
             rules: &self.tree.rules,
             path: self.path(),

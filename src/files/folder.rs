@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use ::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
+use ::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
 use ::http::{Method, StatusCode};
 
+use super::compress::{self, EncodedProducer};
 use super::listing::{
     self, Entries, FolderEntries, ListingError, ListingFormat, ListingRenderer, SharedListing,
     SortOrder, UploadForm,
@@ -19,9 +20,9 @@ use super::single_flight::Entered;
 use super::tree::{ListingTicket, RootSnapshot};
 use crate::body::{BodyProducer, BodyStream};
 use crate::explain_log::explain;
-use crate::http::negotiation::{self, ResponseFormat};
+use crate::http::negotiation::{self, AcceptEncoding, Coding, ResponseFormat};
 use crate::http::{Body, Response};
-use crate::site::SITE_FILE;
+use crate::site::{Compress, SITE_FILE};
 
 impl Lookup<'_> {
     /// Returns the listing of the folder at the request's path: to HEAD at once where blocking is
@@ -71,22 +72,60 @@ impl Lookup<'_> {
     }
 
     fn listing(&self, upload_form: UploadForm, body: impl BodyProducer + 'static) -> Response {
-        explain!(
-            "coding",
-            "not compressed: listings are sent while they are generated, in no content coding"
-        );
-        let body = Body::Stream(BodyStream::produced(body));
-        let response = Response::new(StatusCode::OK).with_body(body);
-        let rules = &self.tree.rules;
-        let response = rules
-            .add_headers_without_caching(response, self.path())
-            .with_header(VARY, "Accept");
-        match self.listing_format() {
-            ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
-            ListingFormat::Html => response
-                .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
+        let coding = self.listing_coding();
+        let body = match coding {
+            Coding::Identity => BodyStream::produced(body),
+            coding => BodyStream::produced(EncodedProducer::new(body, coding)),
+        };
+        let mut response = Response::new(StatusCode::OK).with_body(Body::Stream(body));
+        if coding != Coding::Identity {
+            response = response.with_header(CONTENT_ENCODING, coding.name());
         }
+        let rules = &self.tree.rules;
+        let varying = if self.tree.rules.compress == Compress::Auto {
+            "Accept, Accept-Encoding"
+        } else {
+            "Accept"
+        };
+        let response = response.with_header(VARY, varying);
+        let response = match self.listing_format() {
+            ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
+            ListingFormat::Html => response.with_header(CONTENT_TYPE, "text/html; charset=utf-8"),
+        };
+        let response = rules.add_headers_without_caching(response, self.path());
+        match self.listing_format() {
+            ListingFormat::Json => response,
+            ListingFormat::Html => {
+                response.with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form))
+            }
+        }
+    }
+
+    /// Returns the coding in which the listing is sent: the one that Accept-Encoding prefers, unless the
+    /// site compresses nothing itself.
+    fn listing_coding(&self) -> Coding {
+        if self.tree.rules.compress != Compress::Auto || !compress::is_built_in() {
+            explain!(
+                "coding",
+                "not compressed: listings have no sidecars, and compress is not auto"
+            );
+            return Coding::Identity;
+        }
+        let accepted = AcceptEncoding::parse(self.request.fields());
+        let preferred = accepted.ranked().next();
+        let coding = preferred.unwrap_or(Coding::Identity);
+        match coding {
+            Coding::Identity => explain!(
+                "coding",
+                "not compressed: Accept-Encoding asks for none of br, zstd, gzip"
+            ),
+            coding => explain!(
+                "coding",
+                "compressed here with {} (--compress auto)",
+                coding.name()
+            ),
+        }
+        coding
     }
 
     fn listing_format(&self) -> ListingFormat {

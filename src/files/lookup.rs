@@ -74,6 +74,8 @@ pub(super) enum LookupResult {
     MissingSlash,
     /// A directory without an index file.
     NoIndex,
+    /// Nothing, but the path without its slash at the end leads to a page.
+    ExtraSlash,
 }
 
 impl<'a> Lookup<'a> {
@@ -106,12 +108,14 @@ impl<'a> Lookup<'a> {
     ) -> Result<(CacheKey<'static>, Arc<Representation>), ServeError> {
         // Paths may be made up at will, but few sets of rules apply to them, so the cache has few
         // entries for a page.
-        let header_rules = self.tree.rules.header_rules(self.path());
+        let header_rules = self.tree.rules.header_rules(self.path(), Some(name));
         let key = CacheKey::of_page(name, page_use, &header_rules);
         let resolve = || self.resolver().file(name.into());
         match self.look_up(&key, page_use, resolve)? {
             LookupResult::Representation(representation) => Ok((key, representation)),
-            LookupResult::MissingSlash | LookupResult::NoIndex => Err(OpenError::NotFound.into()),
+            LookupResult::MissingSlash | LookupResult::NoIndex | LookupResult::ExtraSlash => {
+                Err(OpenError::NotFound.into())
+            }
         }
     }
 
@@ -145,6 +149,7 @@ impl<'a> Lookup<'a> {
                 Ok(Resolved::File(opened, name)) => (opened, name),
                 Ok(Resolved::MissingSlash) => return Ok(LookupResult::MissingSlash),
                 Ok(Resolved::NoIndex) => return Ok(LookupResult::NoIndex),
+                Ok(Resolved::ExtraSlash) => return Ok(LookupResult::ExtraSlash),
                 Err(error) => {
                     if let OpenError::NotFound = error {
                         cache.put_absent(key, now);

@@ -1,4 +1,4 @@
-//! Media types by file name extension: the site's own, then those of `mime_guess`. Text gets a
+//! Media types by file name extension: the site's own, then those of `new_mime_guess`. Text gets a
 //! charset parameter, without which browsers guess the encoding.
 
 use std::collections::HashMap;
@@ -7,20 +7,29 @@ use ::http::HeaderValue;
 
 use crate::site::Site;
 
-/// Types that `mime_guess` lacks, or has under an older name.
+/// Types that `new_mime_guess` lacks, or has under an older name.
 const OVERRIDES: &[(&str, &str)] = &[
+    ("appinstaller", "application/appinstaller"),
     ("cjs", "text/javascript"),
+    ("diff", "text/x-diff"),
+    ("importmap", "application/importmap+json"),
+    ("ipynb", "application/x-ipynb+json"),
     ("jsonl", "application/jsonl"),
     ("m3u8", "application/vnd.apple.mpegurl"),
     ("m4s", "video/iso.segment"),
     ("map", "application/json"),
     ("mjs", "text/javascript"),
+    ("mobileconfig", "application/x-apple-aspen-config"),
+    ("msix", "application/msix"),
+    ("msixbundle", "application/msixbundle"),
     ("ndjson", "application/x-ndjson"),
-    ("otf", "font/otf"),
-    ("rpm", "application/x-rpm"),
+    ("obj", "model/obj"),
+    ("patch", "text/x-diff"),
     ("srt", "text/plain"),
-    ("ts", "video/mp2t"),
-    ("woff", "font/woff"),
+    ("topojson", "application/json"),
+    ("wgsl", "text/wgsl"),
+    ("yaml", "application/yaml"),
+    ("yml", "application/yaml"),
 ];
 
 /// The media types of one site.
@@ -65,7 +74,7 @@ impl MediaTypes {
             .find(|(known, _)| extension.eq_ignore_ascii_case(known));
         let default = match overridden {
             Some((_, media_type)) => media_type,
-            None => mime_guess::from_ext(extension)
+            None => new_mime_guess::from_ext(extension)
                 .first_raw()
                 .unwrap_or("application/octet-stream"),
         };
@@ -84,6 +93,13 @@ fn with_charset(media_type: &str, charset: &str) -> Option<HeaderValue> {
     value.ok()
 }
 
+/// True for documents that a browser navigates to.
+pub(super) fn is_page(media_type: &HeaderValue) -> bool {
+    let text = media_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    matches!(essence, "text/html" | "application/xhtml+xml")
+}
+
 /// True for types that may have a sidecar: those that compress, and two whose content may.
 pub(super) fn may_be_coded(media_type: &HeaderValue) -> bool {
     compresses(media_type)
@@ -100,10 +116,13 @@ pub(super) fn compresses(media_type: &HeaderValue) -> bool {
         "application/x-tar",
         "font/otf",
         "font/ttf",
+        "model/obj",
+        "model/stl",
         "image/bmp",
         "image/x-icon",
     ];
     const TEXT_BASED: &[&str] = &[
+        "application/appinstaller",
         "application/javascript",
         "application/json",
         "application/jsonl",
@@ -154,6 +173,24 @@ mod tests {
             (b"a.woff", "font/woff"),
             (b"app.js.MAP", "application/json"),
             (b"a.ts", "video/mp2t"),
+            (b"a.otf", "font/otf"),
+            (b"a.rpm", "application/x-rpm"),
+            (b"a.usdz", "model/vnd.usdz+zip"),
+            (b"a.stl", "model/stl"),
+            (b"a.obj", "model/obj"),
+            (b"a.zst", "application/zstd"),
+            (b"a.ktx2", "image/ktx2"),
+            (b"a.mobileconfig", "application/x-apple-aspen-config"),
+            (b"a.importmap", "application/importmap+json"),
+            (b"a.topojson", "application/json"),
+            (b"a.wgsl", "text/wgsl; charset=utf-8"),
+            (b"a.ipynb", "application/x-ipynb+json"),
+            (b"a.patch", "text/x-diff; charset=utf-8"),
+            (b"a.msix", "application/msix"),
+            (b"a.appinstaller", "application/appinstaller"),
+            (b"a.avif", "image/avif"),
+            (b"a.jxl", "image/jxl"),
+            (b"a.flac", "audio/flac"),
             (b"a.mp4", "video/mp4"),
             (b"a.tar.gz", "application/gzip"),
             (b"README", "application/octet-stream"),

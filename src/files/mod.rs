@@ -10,9 +10,13 @@
 //! cache, for long ones if a file is to be hashed or compressed, which is done once for all requests
 //! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
 
+mod access;
+mod access_rules;
+mod background;
 mod cache;
 mod compress;
 mod encodings;
+mod error_fields;
 mod folder;
 mod inotify;
 mod listing;
@@ -25,24 +29,28 @@ mod response_file;
 mod root;
 mod rules;
 mod serve;
+mod sidecars;
 mod single_flight;
 mod tree;
 mod upload;
+mod virtual_hosts;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::explain_log::{Escaped, explain};
-use crate::handler::{BodyPolicy, DiskJob, Handler, Outcome};
+use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
-use crate::site::{HostName, Site};
+use crate::site::{Compress, RequiredPasswords, Site};
 pub use cache::CacheStats;
+use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
 use serve::SiteFiles;
+pub use sidecars::{SidecarReport, Sidecars};
 use tree::ListingTicket;
+use virtual_hosts::VirtualHosts;
 
 /// Serves a directory tree, or a single file, for GET and HEAD; if its site says so, accepts
 /// uploads into the tree.
@@ -57,13 +65,6 @@ use tree::ListingTicket;
 #[derive(Clone, Debug)]
 pub struct StaticFiles {
     hosts: Arc<VirtualHosts>,
-}
-
-/// The default site, and the sites of `[[host]]`s with their names.
-#[derive(Debug)]
-struct VirtualHosts {
-    default: Arc<SiteFiles>,
-    named: Vec<(Vec<HostName>, Arc<SiteFiles>)>,
 }
 
 impl StaticFiles {
@@ -89,7 +90,11 @@ impl StaticFiles {
         let mut named = Vec::new();
         for host in &site.hosts {
             let root = host.root.as_deref().unwrap_or(Path::new("."));
-            let files = SiteFiles::open(&path.join(root), host)?;
+            let mut host_site = host.clone();
+            // The rules of the default site about access come first, on every host.
+            host_site.access.splice(0..0, site.access.iter().cloned());
+            host_site.auth.splice(0..0, site.auth.iter().cloned());
+            let files = SiteFiles::open(&path.join(root), &host_site)?;
             named.push((host.names.clone(), Arc::new(files)));
         }
         let hosts = Arc::new(VirtualHosts { default, named });
@@ -105,6 +110,16 @@ impl StaticFiles {
     pub fn missing_files(&self) -> Vec<String> {
         let sites = self.hosts.sites();
         sites.flat_map(|site| site.tree.missing_files()).collect()
+    }
+
+    /// Returns a line for each file with the name of a sidecar (`a.js.br`) that is not served as one,
+    /// because it is empty or not in the format of its name. Reads the folders of all hosts.
+    pub fn invalid_sidecars(&self) -> Vec<String> {
+        let sites = self.hosts.sites();
+        sites
+            .filter(|site| site.tree.rules.compress != Compress::Off)
+            .flat_map(|site| sidecars::invalid(&site.tree.path))
+            .collect()
     }
 
     /// True if there is a file at a request's path, whatever the method. Preconditions, content
@@ -154,9 +169,8 @@ impl StaticFiles {
 /// so that the connection can be kept.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-impl Handler for StaticFiles {
-    fn handle(&self, request: &Request<'_>) -> Outcome {
-        let site = self.hosts.site_of(request);
+impl StaticFiles {
+    fn answer(&self, site: &Arc<SiteFiles>, request: &Request<'_>) -> Outcome {
         if site.is_upload(request.method()) {
             return SiteFiles::start_upload(site, request);
         }
@@ -175,10 +189,45 @@ impl Handler for StaticFiles {
         }
     }
 
+    /// Returns the passwords that a request needs by the rules `[[auth]]` of the requested host. This
+    /// handler does not verify them; [`BasicAuth::with_rules`](crate::BasicAuth::with_rules) does.
+    pub fn required_passwords(&self, request: &Request<'_>) -> RequiredPasswords {
+        self.hosts.required_passwords(request)
+    }
+
+    /// Wraps a handler of which this one is a part, so that requests get 403 that the rules
+    /// `[[access]]` of the requested host deny to their client, as
+    /// [`Request::client_addr`](crate::Request::client_addr) returns it.
+    pub fn restrict_networks(&self, inner: impl Handler + 'static) -> BoxHandler {
+        access::restrict_networks(inner, &self.hosts)
+    }
+
+    /// Wraps a handler of which this one is a part, so that the header rules of the requested host for
+    /// errors apply to all error responses, such as those of middlewares.
+    pub fn add_error_fields(&self, inner: impl Handler + 'static) -> BoxHandler {
+        let hosts = Arc::clone(&self.hosts);
+        if hosts.sites().any(|site| site.tree.rules.has_error_fields) {
+            BoxHandler::new(ErrorFields::new(inner, hosts))
+        } else {
+            BoxHandler::new(inner)
+        }
+    }
+}
+
+impl Handler for StaticFiles {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
+        let site = self.hosts.site_of(request);
+        let outcome = self.answer(site, request);
+        match RequestFields::of(site, request) {
+            Some(fields) => outcome.map(move |response| fields.add(response)),
+            None => outcome,
+        }
+    }
+
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let site = self.hosts.site_of(request);
         let method = request.method();
-        if site.is_upload(method) {
+        let policy = if site.is_upload(method) {
             site.admit_upload(request)
         } else if site.allowed_methods().contains(method) {
             BodyPolicy::Buffer {
@@ -186,11 +235,21 @@ impl Handler for StaticFiles {
             }
         } else {
             BodyPolicy::Reject(site.reject_method(request))
+        };
+        match (policy, RequestFields::of(site, request)) {
+            (BodyPolicy::Reject(response), Some(fields)) => {
+                BodyPolicy::Reject(fields.add(response))
+            }
+            (policy, _) => policy,
         }
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        error_page::instead_of(rejection.into(), request.fields())
+        let response = error_page::instead_of(rejection.into(), request.fields());
+        match RequestFields::of(self.hosts.site_of(request), request) {
+            Some(fields) => fields.add(response),
+            None => response,
+        }
     }
 }
 
@@ -242,113 +301,6 @@ impl PostponedRequest {
         match self.site.list(&self.request, ticket, close_files) {
             Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
-        }
-    }
-}
-
-impl VirtualHosts {
-    fn sites(&self) -> impl Iterator<Item = &SiteFiles> {
-        let named = self.named.iter().map(|(_, site)| site);
-        std::iter::once(&self.default).chain(named).map(Arc::as_ref)
-    }
-
-    /// Yields the sites that no job holds.
-    fn sites_mut(&mut self) -> impl Iterator<Item = &mut SiteFiles> {
-        let named = self.named.iter_mut().map(|(_, site)| site);
-        let sites = std::iter::once(&mut self.default).chain(named);
-        sites.filter_map(Arc::get_mut)
-    }
-
-    /// Closes the files that the caches keep open, to free descriptors.
-    fn close_cached_files(&self) {
-        self.sites().for_each(|site| site.tree.close_cached_files());
-    }
-
-    /// Returns the site of the requested host, or the default one if no `[[host]]` has the name. An
-    /// exact name has precedence over a pattern.
-    fn site_of(&self, request: &Request<'_>) -> &Arc<SiteFiles> {
-        let default_path = || self.default.tree.path.display();
-        if self.named.is_empty() {
-            explain!(
-                "host",
-                "{} is served whatever the Host, because there is no [[host]]",
-                default_path()
-            );
-            return &self.default;
-        }
-        let Some(host) = request.host() else {
-            explain!(
-                "host",
-                "the request names no host, so the default site is used"
-            );
-            return &self.default;
-        };
-        let exact = |name: &HostName| name.as_str().eq_ignore_ascii_case(host);
-        let pattern = |name: &HostName| matches_pattern(name, host);
-        let site = self.named(exact).or_else(|| self.named(pattern));
-        let shown = || host.to_ascii_lowercase();
-        match site {
-            Some((name, site)) => {
-                explain!(
-                    "host",
-                    "{} matches [[host]] {name}, served from {path}",
-                    Escaped(shown().as_bytes()),
-                    path = site.tree.path.display()
-                );
-                site
-            }
-            None => {
-                explain!(
-                    "host",
-                    "{host} matches no [[host]], so the default site is used: {path}",
-                    host = Escaped(shown().as_bytes()),
-                    path = default_path()
-                );
-                &self.default
-            }
-        }
-    }
-
-    /// Returns the first site with a name that `matches`, and the name.
-    fn named(&self, matches: impl Fn(&HostName) -> bool) -> Option<(&str, &Arc<SiteFiles>)> {
-        self.named.iter().find_map(|(names, site)| {
-            let name = names.iter().find(|name| matches(name))?;
-            Some((name.as_str(), site))
-        })
-    }
-}
-
-/// True if `name` is a pattern such as `*.example.org`, and `host` matches it in any case.
-fn matches_pattern(name: &HostName, host: &str) -> bool {
-    let Some(suffix) = name.as_str().strip_prefix('*') else {
-        return false;
-    };
-    let start = host.len().checked_sub(suffix.len());
-    start.is_some_and(|start| {
-        start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_patterns_match_subdomains_in_any_case() {
-        let table = [
-            ("*.example.org", "a.example.org", true),
-            ("*.example.org", "A.Example.ORG", true),
-            ("*.example.org", "a.b.example.org", true),
-            ("*.example.org", "example.org", false),
-            ("*.example.org", ".example.org", false),
-            ("*.example.org", "aexample.org", false),
-            ("*.example.org", "ñ.example.org", true),
-            ("*.example.org", "", false),
-            ("example.org", "example.org", false),
-        ];
-        for (name, host, expected) in table {
-            let name: HostName = name.parse().expect("a host name");
-            assert_eq!(matches_pattern(&name, host), expected, "{host}");
         }
     }
 }

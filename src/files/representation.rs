@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ::http::HeaderMap;
 use ::http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, VARY,
 };
+use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
@@ -123,7 +123,14 @@ impl Representation {
         metadata: FileMetadata,
         content: Content,
     ) -> Self {
-        let media_type = builder.rules.media_types.of(builder.typed_name);
+        // A sidecar is encoded by negotiation.
+        let encoded = match builder.coding {
+            Coding::Identity => builder.rules.encoded_file(builder.path, builder.name),
+            _ => None,
+        };
+        let encoded = encoded.or_else(|| gzipped_svg(builder.name));
+        let typed_name = encoded.map_or(builder.typed_name, |(_, inner)| inner);
+        let media_type = builder.rules.media_types.of(typed_name);
         let len = match &content {
             Content::Memory(bytes) => bytes.len() as u64,
             Content::File(..) => metadata.len,
@@ -133,14 +140,11 @@ impl Representation {
         let validators = builder.validators(metadata, now);
         let mut fields = fields(
             builder.rules,
-            builder.path,
+            (builder.path, builder.typed_name),
             &validators,
             &media_type,
-            builder.coding,
+            encoded.map_or(builder.coding, |(coding, _)| coding),
         );
-        if is_gzipped_svg(builder.name) {
-            fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
         builder.page_use.change(&mut fields);
         Self {
             file_id: metadata.id,
@@ -148,7 +152,7 @@ impl Representation {
             modified: metadata.modified,
             len,
             is_compressible: media_type::compresses(&media_type),
-            may_be_coded: media_type::may_be_coded(&media_type) && !is_gzipped_svg(builder.name),
+            may_be_coded: media_type::may_be_coded(&media_type) && encoded.is_none(),
             media_type,
             validators,
             not_modified_fields: not_modified_fields(&fields),
@@ -249,7 +253,8 @@ impl Representation {
             etag: etag.map(|tag| tag.recoded(coding.name())),
             ..self.validators.clone()
         };
-        let mut fields = fields(rules, path, &validators, &self.media_type, coding);
+        let place = (path, &self.name[..]);
+        let mut fields = fields(rules, place, &validators, &self.media_type, coding);
         self.page_use.change(&mut fields);
         Self {
             file_id: self.file_id,
@@ -326,6 +331,26 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Returns up to `count` bytes from the start.
+    pub(super) fn start(&self, count: usize, blocking: Blocking) -> Result<Bytes, OpenError> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.slice(..count.min(bytes.len()))),
+            Self::File(file, _) => {
+                let mut bytes = vec![0; count];
+                let read = match blocking {
+                    Blocking::Forbidden => {
+                        read_cached(file, &mut bytes, 0).map_err(|_| OpenError::WouldBlock)?
+                    }
+                    _ => file.read_at(&mut bytes, 0).map_err(OpenError::Failed)?,
+                };
+                bytes.truncate(read);
+                Ok(Bytes::from(bytes))
+            }
+        }
+    }
+}
+
 /// Reads a whole file from the page cache. What is not there is [`OpenError::WouldBlock`], and
 /// readahead has begun; so is everything on file systems without `RWF_NOWAIT` (FUSE, NFS).
 fn read_if_cached(file: &File, bytes: &mut [u8]) -> Result<(), OpenError> {
@@ -379,10 +404,10 @@ impl RepresentationBuilder<'_> {
     }
 }
 
-/// Returns the fields of a 200 (OK).
+/// Returns the fields of a 200 (OK) for a path, and the name of the file that is served there.
 fn fields(
     rules: &Rules,
-    path: &[u8],
+    (path, name): (&[u8], &[u8]),
     validators: &Validators,
     media_type: &HeaderValue,
     coding: Coding,
@@ -404,7 +429,7 @@ fn fields(
     if rules.compress != Compress::Off && media_type::may_be_coded(media_type) {
         fields.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    rules.add_fields(path, &mut fields);
+    rules.add_fields(path, Some(name), StatusCode::OK, &mut fields);
     fields
 }
 
@@ -418,10 +443,10 @@ fn not_modified_fields(fields: &HeaderMap) -> Arc<PreparedFields> {
     PreparedFields::new(fields)
 }
 
-/// True for the one kind of file that is encoded itself: browsers display it only with
-/// Content-Encoding.
-fn is_gzipped_svg(name: &[u8]) -> bool {
-    name.ends_with(b".svgz")
+/// Returns the coding of the one kind of file that is always encoded, and its name: browsers display it
+/// only with Content-Encoding.
+fn gzipped_svg(name: &[u8]) -> Option<(Coding, &[u8])> {
+    name.ends_with(b".svgz").then_some((Coding::Gzip, name))
 }
 
 /// True if a sidecar may be served instead of its source: it must not be older, nor possibly still

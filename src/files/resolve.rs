@@ -19,6 +19,8 @@ pub(super) enum Resolved<'p> {
     MissingSlash,
     /// A directory without an index file.
     NoIndex,
+    /// Nothing, but the path without its slash at the end leads to a page.
+    ExtraSlash,
 }
 
 /// Resolves paths by the rules of a site.
@@ -30,8 +32,44 @@ pub(super) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// Resolves a path that is decoded and normal: `/a/b`, or `/a/` for a directory.
+    /// Resolves a path that is decoded and normal: `/a/b`, or `/a/` for a directory. It is rewritten at
+    /// most once.
     pub(super) fn resolve(self, path: &'a [u8]) -> Result<Resolved<'a>, OpenError> {
+        if !self.rules.routes.contains_key(path)
+            && let Some(rewritten) = self.rules.rewrites.apply(path)
+        {
+            return self.resolve_rewritten(&rewritten);
+        }
+        match self.resolve_plain(path) {
+            Err(OpenError::NotFound) => match self.rules.fallback_rewrites.apply(path) {
+                Some(rewritten) => self.resolve_rewritten(&rewritten),
+                None => Err(OpenError::NotFound),
+            },
+            resolved => resolved,
+        }
+    }
+
+    /// Resolves a path that a rule has led to. A client cannot be redirected to its slash, nor is it
+    /// listed, because the client does not know it.
+    fn resolve_rewritten(self, path: &[u8]) -> Result<Resolved<'static>, OpenError> {
+        match self.resolve_plain(path)? {
+            Resolved::File(opened, name) => {
+                Ok(Resolved::File(opened, Cow::Owned(name.into_owned())))
+            }
+            Resolved::MissingSlash => match self.resolve_plain(&[path, b"/"].concat())? {
+                Resolved::File(opened, name) => {
+                    Ok(Resolved::File(opened, Cow::Owned(name.into_owned())))
+                }
+                _ => Err(OpenError::NotFound),
+            },
+            Resolved::NoIndex | Resolved::ExtraSlash => Err(OpenError::NotFound),
+        }
+    }
+
+    fn resolve_plain<'n>(self, path: &'n [u8]) -> Result<Resolved<'n>, OpenError>
+    where
+        'a: 'n,
+    {
         match self.rules.routes.get(path) {
             Some(RouteTarget::Generated(generated)) => {
                 let len = generated.metadata.len;
@@ -63,7 +101,10 @@ impl<'a> Resolver<'a> {
             return Err(OpenError::NotFound);
         }
         if name.is_empty() || name.ends_with(b"/") {
-            return self.index(name);
+            return match self.index(name) {
+                Err(OpenError::NotFound) => self.extra_slash(name),
+                resolved => resolved,
+            };
         }
         match self.open(name) {
             Ok(OpenedPath::File(opened)) => Ok(Resolved::File(opened, Cow::Borrowed(name))),
@@ -85,7 +126,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Opens the first index file that exists in a directory.
-    fn index(self, directory: &[u8]) -> Result<Resolved<'a>, OpenError> {
+    fn index(self, directory: &[u8]) -> Result<Resolved<'static>, OpenError> {
         for index in &self.rules.index {
             let name = [directory, index.as_bytes()].concat();
             match self.open(&name) {
@@ -105,8 +146,19 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Checks whether `about.html` exists for `about/`, if the site has clean URLs.
+    fn extra_slash(self, directory: &[u8]) -> Result<Resolved<'static>, OpenError> {
+        let Some(name) = directory.strip_suffix(b"/") else {
+            return Err(OpenError::NotFound);
+        };
+        match self.clean_url(name)? {
+            Resolved::File(..) => Ok(Resolved::ExtraSlash),
+            _ => Err(OpenError::NotFound),
+        }
+    }
+
     /// Opens `name.html`, if the site has clean URLs.
-    fn clean_url(self, name: &[u8]) -> Result<Resolved<'a>, OpenError> {
+    fn clean_url(self, name: &[u8]) -> Result<Resolved<'static>, OpenError> {
         let page = [name, b".html"].concat();
         match self.rules.clean_urls {
             CleanUrls::On => self.file(Cow::Owned(page)),

@@ -5,20 +5,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::OnceLock;
 
-use ::http::header::{CACHE_CONTROL, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
-use ::http::{HeaderMap, StatusCode};
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
+use ::http::{HeaderMap, Method, StatusCode};
 use rustix::fs::{MemfdFlags, Timespec, Timestamps, ftruncate, futimens, memfd_create};
 
+use super::access_rules::AccessRules;
 use super::media_type::MediaTypes;
 use super::root::{OpenedFile, OpenedPath, opened};
 use crate::error::Error;
 use crate::explain_log::{Escaped, explain};
-use crate::http::negotiation::ResponseFormat;
+use crate::http::cors::AllowedOrigins;
+use crate::http::negotiation::{Coding, ResponseFormat};
 use crate::http::response::{FieldLine, PreparedResponse};
-use crate::http::{Request, Response, cors, error_page, target};
+use crate::http::target::Target;
+use crate::http::{Request, Response, error_page, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex,
-    RedirectRule, Site,
+    RedirectRule, RewriteRule, Site, SpaRule,
 };
 
 /// The rules of one site: redirects, routes, fields, and what is served at all.
@@ -34,15 +37,60 @@ pub(super) struct Rules {
     pub(super) listing: Listing,
     pub(super) compress: Compress,
     pub(super) etag: EtagSource,
-    pub(super) spa: Option<Vec<u8>>,
-    pub(super) cors: Option<HeaderValue>,
+    /// The applications, those with longer paths first.
+    spa: Vec<SpaRule>,
+    pub(super) cors: Option<AllowedOrigins>,
     pub(super) media_types: MediaTypes,
     pub(super) error_pages: BTreeMap<ErrorStatus, FileName>,
     built_in_pages: BuiltInPages,
     redirects: Vec<RedirectRule>,
     redirect_index: PatternIndex,
+    pub(super) rewrites: RewriteRules,
+    /// The rewrites of paths at which nothing is found.
+    pub(super) fallback_rewrites: RewriteRules,
     headers: Vec<HeaderRule>,
     header_index: PatternIndex,
+    /// Whether a header rule may apply to errors.
+    pub(super) has_error_fields: bool,
+    pub(super) access: AccessRules,
+}
+
+/// Rewrites, the first of which that matches is used.
+#[derive(Debug)]
+pub(super) struct RewriteRules {
+    rules: Vec<RewriteRule>,
+    index: PatternIndex,
+}
+
+impl RewriteRules {
+    fn new<'r>(rules: impl Iterator<Item = &'r RewriteRule>) -> Self {
+        let rules: Vec<RewriteRule> = rules.cloned().collect();
+        let index = PatternIndex::new(rules.iter().map(|rule| &rule.from));
+        Self { rules, index }
+    }
+
+    /// Returns the path that is to be looked up instead of `path`, and explains it.
+    pub(super) fn apply(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let to = self.target(path)?;
+        if let Some(position) = self.index.first(path) {
+            let rule = &self.rules[position];
+            explain!("rule", "{rule} matches {}: {}", Escaped(path), Escaped(&to));
+        }
+        Some(to)
+    }
+
+    /// Returns the path that is to be looked up instead of `path`, decoded and normal. `None` without a
+    /// rule, and if the rule leads to a path that no request may have.
+    pub(super) fn target(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let rule = &self.rules[self.index.first(path)?];
+        let to = rule.to.expand(&rule.from.matches(path)?);
+        let target = Target::parse(&Method::GET, &to).ok()?;
+        Some(target.path.into_owned())
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        self.index.first(path).is_some()
+    }
 }
 
 /// Whether `/about` is answered with `about.html`.
@@ -120,6 +168,10 @@ impl Rules {
             index.push("index.html".to_owned());
         }
         let origin = |origin: &site::Origin| HeaderValue::from_str(origin.as_str()).ok();
+        let mut spa = site.spa.clone();
+        spa.sort_by_key(|rule| std::cmp::Reverse(rule.path.len()));
+        let is_fallback = |rule: &&RewriteRule| rule.missing;
+        let rewrites = || site.rewrites.iter();
         Ok(Self {
             index,
             clean_urls: if site.clean_urls {
@@ -138,15 +190,22 @@ impl Rules {
             listing: site.listing,
             compress: site.compress,
             etag: site.etag,
-            spa: site.spa.as_ref().map(|name| name.as_str().into()),
-            cors: site.cors.as_ref().and_then(origin),
+            spa,
+            cors: AllowedOrigins::new(site.cors.iter().filter_map(origin)),
             media_types: MediaTypes::new(site),
             error_pages: site.error_pages.clone(),
             built_in_pages: BuiltInPages::default(),
             redirects: site.redirects.clone(),
             redirect_index: PatternIndex::new(site.redirects.iter().map(|rule| &rule.from)),
+            rewrites: RewriteRules::new(rewrites().filter(|rule| !is_fallback(rule))),
+            fallback_rewrites: RewriteRules::new(rewrites().filter(is_fallback)),
+            has_error_fields: site
+                .headers
+                .iter()
+                .any(|rule| rule.condition.may_apply_to_errors()),
             headers: site.headers.clone(),
             header_index: PatternIndex::new(site.headers.iter().map(|rule| &rule.path)),
+            access: AccessRules::new(site.access.clone(), site.auth.clone()),
         })
     }
 
@@ -178,35 +237,100 @@ impl Rules {
 
     /// True if a rule answers at this path, so that a file of its name would not be served.
     pub(super) fn shadows(&self, path: &[u8]) -> bool {
-        self.routes.contains_key(path) || self.redirect_index.first(path).is_some()
+        self.routes.contains_key(path)
+            || self.redirect_index.first(path).is_some()
+            || self.rewrites.matches(path)
     }
 
-    /// Adds the site's fields for a path to those of a successful response.
-    pub(super) fn add_fields(&self, path: &[u8], fields: &mut HeaderMap) {
+    /// Adds the site's fields to those of a response to a request for `path`. `name` is the name of
+    /// the file that is served there, if one is: rules apply to its path, too.
+    pub(super) fn add_fields(
+        &self,
+        path: &[u8],
+        name: Option<&[u8]>,
+        status: StatusCode,
+        fields: &mut HeaderMap,
+    ) {
         self.add_security_headers(fields);
-        for position in self.header_index.all(path) {
+        self.add_rule_fields(path, name, status, fields);
+    }
+
+    fn add_rule_fields(
+        &self,
+        path: &[u8],
+        name: Option<&[u8]>,
+        status: StatusCode,
+        fields: &mut HeaderMap,
+    ) {
+        let media_type = fields.get(CONTENT_TYPE).cloned();
+        for position in self.header_rules(path, name) {
             let rule = &self.headers[position as usize];
+            if !rule.condition.applies(status, media_type.as_ref()) {
+                continue;
+            }
             for (name, value) in &rule.fields {
-                explain!("rule", "{rule} sets {}", FieldLine(name, value));
-                if *name == VARY {
-                    fields.append(VARY, value.clone());
-                } else {
-                    fields.insert(name.clone(), value.clone());
+                let is_set = fields.get_all(name).iter().any(|set| set == value);
+                if !is_set {
+                    explain!("rule", "{rule} sets {}", FieldLine(name, value));
+                }
+                match *name {
+                    VARY if is_set => {}
+                    VARY => drop(fields.append(VARY, value.clone())),
+                    _ => drop(fields.insert(name.clone(), value.clone())),
                 }
             }
         }
     }
 
-    /// Returns the positions of the header rules that apply to a path.
-    pub(super) fn header_rules(&self, path: &[u8]) -> Vec<u32> {
-        self.header_index.all(path)
+    /// Returns the positions of the header rules for a path, or for the path of the file that is served
+    /// there, in ascending order.
+    pub(super) fn header_rules(&self, path: &[u8], name: Option<&[u8]>) -> Vec<u32> {
+        let mut rules = self.header_index.all(path);
+        if let Some(name) = name
+            && !self.headers.is_empty()
+        {
+            rules.extend(self.header_index.all(&[b"/", name].concat()));
+            rules.sort_unstable();
+            rules.dedup();
+        }
+        rules
+    }
+
+    /// Returns the content coding of a file that is to be sent decoded by the client, and its name
+    /// without the extension of the coding: a header rule with `encoded` applies.
+    pub(super) fn encoded_file<'n>(
+        &self,
+        path: &[u8],
+        name: &'n [u8],
+    ) -> Option<(Coding, &'n [u8])> {
+        let (coding, inner) = Coding::of_file_name(name)?;
+        let rules = self.header_rules(path, Some(name)).into_iter();
+        let rule = rules
+            .map(|position| &self.headers[position as usize])
+            .find(|rule| rule.encoded)?;
+        explain!(
+            "rule",
+            "{rule} sends {} as {}",
+            Escaped(name),
+            Escaped(inner)
+        );
+        Some((coding, inner))
+    }
+
+    /// Adds the fields of the rules for errors to an error response, if it is one.
+    pub(super) fn add_error_fields(&self, path: &[u8], mut response: Response) -> Response {
+        let status = response.status();
+        if status.as_u16() >= 400 && self.has_error_fields {
+            self.add_rule_fields(path, None, status, response.headers_mut());
+        }
+        response
     }
 
     /// Adds the fields of every response, errors included.
     pub(super) fn add_security_headers(&self, fields: &mut HeaderMap) {
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some(origin) = &self.cors {
-            cors::add_origin(origin, fields);
+        if let Some(origins) = &self.cors {
+            origins.shared_fields().add(fields);
         }
     }
 
@@ -219,7 +343,8 @@ impl Rules {
     }
 
     fn add_headers(&self, mut response: Response, path: &[u8]) -> Response {
-        self.add_fields(path, response.headers_mut());
+        let status = response.status();
+        self.add_fields(path, None, status, response.headers_mut());
         response
     }
 
@@ -231,8 +356,14 @@ impl Rules {
             "spa sets Cache-Control: no-cache and overrides other rules"
         );
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        // Only requests that accept HTML get this page.
+        // Only navigations get this page.
         fields.append(VARY, HeaderValue::from_static("Accept"));
+        fields.append(VARY, HeaderValue::from_static("Sec-Fetch-Mode"));
+    }
+
+    /// Returns the application that a path belongs to.
+    pub(super) fn application(&self, path: &[u8]) -> Option<&SpaRule> {
+        self.spa.iter().find(|rule| rule.contains(path))
     }
 
     /// Returns the names of the files that the rules mention.
@@ -249,7 +380,13 @@ impl Rules {
             (format!("error page {status}"), name.as_str().as_bytes())
         };
         let pages = self.error_pages.iter().map(page);
-        let spa = self.spa.iter().map(|name| ("spa".to_owned(), &name[..]));
+        let spa = self.spa.iter().map(|rule| {
+            let name = match rule.path.as_str() {
+                "/" => "spa".to_owned(),
+                path => format!("spa {path}"),
+            };
+            (name, rule.page.as_str().as_bytes())
+        });
         routes.chain(pages).chain(spa)
     }
 

@@ -10,8 +10,8 @@ use ::http::{Method, StatusCode};
 use super::cache::CacheKey;
 use super::listing::UploadForm;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
+use super::media_type;
 use super::representation::{PageUse, Representation};
-use super::resolve::file_name;
 use super::response_body;
 use super::root::{Blocking, OpenError};
 use super::rules::{Rules, ServeScope};
@@ -171,6 +171,7 @@ impl Lookup<'_> {
                 Ok(self.represent(&representation)?)
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
+            Ok(LookupResult::ExtraSlash) => Ok(remove_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::NoIndex) if self.tree.rules.listing == Listing::On => {
                 explain!("listing", "on, so the entries of the folder are listed");
                 self.list(upload_form)
@@ -182,12 +183,43 @@ impl Lookup<'_> {
                         "off, so the folder is not listed (--listing on lists it)"
                     );
                 }
+                if let Some(response) = self.previous_asset()? {
+                    return Ok(response);
+                }
                 let (key, page) = self.application_page()?;
                 let page = self.encoded(&key, page)?;
-                Ok(self.represent(&page)?)
+                Ok(self.represent(&page)?.of_application())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the response with a file of a former root that the current one lacks, for clients whose
+    /// page is of the former one. Pages themselves are those of the current root alone.
+    fn previous_asset(&self) -> Result<Option<Response>, ServeError> {
+        for snapshot in self.tree.previous() {
+            let former = Lookup {
+                snapshot: &snapshot,
+                ..*self
+            };
+            match former.find() {
+                Ok(LookupResult::Representation(plain))
+                    if !media_type::is_page(&plain.media_type) =>
+                {
+                    explain!(
+                        "previous",
+                        "{} is that of a former root (--keep-previous)",
+                        Escaped(&plain.name)
+                    );
+                    let key = CacheKey::of_path(self.path());
+                    let representation = former.encoded(&key, plain)?;
+                    return Ok(Some(former.represent(&representation)?));
+                }
+                Err(ServeError::Postponed(postponed)) => return Err(postponed.into()),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Returns 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
@@ -227,23 +259,15 @@ impl Lookup<'_> {
     /// Returns the page of a single-page application and its cache key. It is for navigations only:
     /// a request for a missing image or script gets its 404.
     fn application_page(&self) -> Result<(CacheKey<'static>, Arc<Representation>), ServeError> {
-        let Some(name) = &self.tree.rules.spa else {
+        let Some(application) = self.tree.rules.application(self.path()) else {
             return Err(OpenError::NotFound.into());
         };
+        let name = application.page.as_str().as_bytes();
         let page = Escaped(name);
-        let last = file_name(self.path());
-        if last.contains(&b'.') {
+        if let Err(reason) = negotiation::check_navigation(self.request.fields()) {
             explain!(
                 "spa",
-                "{page} is not used because {} contains a dot, as file names do",
-                Escaped(last)
-            );
-            return Err(OpenError::NotFound.into());
-        }
-        if !negotiation::accepts_html_navigation(self.request.fields()) {
-            explain!(
-                "spa",
-                "{page} is not used because Accept lacks text/html, so this is no navigation"
+                "{page} is not used because {reason}, so this is no navigation"
             );
             return Err(OpenError::NotFound.into());
         }
@@ -257,6 +281,13 @@ impl Lookup<'_> {
     /// Returns the response to a request whose file or folder cannot be opened.
     pub(super) fn open_error(&self, error: &OpenError) -> Result<Response, Postponed> {
         let status = match error {
+            OpenError::NotFound if self.tree.is_lost() => {
+                explain!(
+                    "file",
+                    "the folder was replaced by one that cannot be opened: 503"
+                );
+                return Ok(Response::unavailable("the folder cannot be opened"));
+            }
             OpenError::NotFound => StatusCode::NOT_FOUND,
             OpenError::Forbidden => StatusCode::FORBIDDEN,
             OpenError::OutOfDescriptors => {
@@ -318,15 +349,30 @@ fn is_prefix_without_slash(rules: &Rules, request: &Request<'_>) -> bool {
         && !request.full_path_bytes().ends_with(b"/")
 }
 
-/// Returns a 301 to the same path with a slash. The path is encoded from its decoded form and
-/// begins with exactly one slash, so it cannot name another server.
+/// Returns a 301 to the same path with a slash.
 fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
     explain!(
         "path",
         "a folder's path ends with a slash, so the client is redirected there"
     );
-    let mut location = target::encode_path(request.full_path_bytes());
-    location.push('/');
+    let path = [request.full_path_bytes(), b"/"].concat();
+    redirect_to(&path, rules, request)
+}
+
+/// Returns a 301 to the same path without its slash.
+fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
+    explain!(
+        "clean",
+        "the page's path has no slash at its end, so the client is redirected there"
+    );
+    let path = request.full_path_bytes();
+    redirect_to(path.strip_suffix(b"/").unwrap_or(path), rules, request)
+}
+
+/// Returns a 301 to a decoded path, with the request's query. The path is encoded and begins with
+/// exactly one slash, so it cannot name another server.
+fn redirect_to(path: &[u8], rules: &Rules, request: &Request<'_>) -> Response {
+    let mut location = target::encode_path(path);
     if let Some(query) = request.query() {
         location.push('?');
         location.push_str(query);

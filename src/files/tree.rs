@@ -1,15 +1,18 @@
 //! A site's folder: its root, which a deploy may replace, the rules, and the cache.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
+use super::background::CompressedFiles;
 use super::cache::{Cache, CacheKey, CacheStats, CheckedAt, REVALIDATE_AFTER};
 use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::listing::SharedListing;
@@ -19,11 +22,14 @@ use super::rules::{RouteTarget, Rules, ServeScope};
 use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
-use crate::site::{Site, Symlinks};
+use crate::site::{Period, Site, Symlinks};
 use crate::sync::{Mutex, RwLock};
 
 /// How often a missing root is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Former roots that are kept: more than there are deploys within minutes.
+const MAX_PREVIOUS: usize = 4;
 
 /// Some hundred bytes each.
 const MAX_CONTENT_TAGS: usize = 16 * 1024;
@@ -36,17 +42,28 @@ const MAX_LISTED_ENTRIES: usize = 2_000_000;
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) rules: Rules,
-    /// The root's path, which may be a symbolic link that a deploy replaces.
+    /// The root's path as given, for messages.
     pub(super) path: PathBuf,
+    /// The root's absolute path, which may be a symbolic link that a deploy replaces. A relative one
+    /// would lead into the working directory even after that was removed and created again.
+    location: PathBuf,
     current: RwLock<Arc<RootSnapshot>>,
+    /// How long files of a former root are served that the current one lacks.
+    keep_previous: Duration,
+    /// The former roots, the last one first, each with the time until which it is kept.
+    previous: Mutex<VecDeque<(Instant, Arc<RootSnapshot>)>>,
     /// The statistics of the caches of former snapshots.
     past_stats: Mutex<CacheStats>,
     /// When the root was last checked for a deploy.
     checked: Mutex<Instant>,
     /// The last directory at `path` that could not be opened.
     unreadable: Mutex<Option<InodeId>>,
+    /// Whether the directory at `path` cannot be opened and the one that is open was removed.
+    lost: AtomicBool,
     /// When the log said that there is nothing at `path`.
     logged_missing: Mutex<Option<Instant>>,
+    /// Files that were compressed in the background.
+    pub(super) compressed_files: Arc<CompressedFiles>,
     /// Entity tags made from file contents.
     content_tags: Mutex<LruCache<FileId, String>>,
     /// Files that are being hashed for them.
@@ -59,7 +76,8 @@ pub(super) struct Tree {
 }
 
 /// The root at one moment, and the cache of what was found beneath it. A request uses one snapshot
-/// from beginning to end, so it never mixes files of two deploys.
+/// from beginning to end, so it never mixes files of two deploys; only what is not there is looked up in
+/// former ones, if these are kept.
 #[derive(Debug)]
 pub(super) struct RootSnapshot {
     pub(super) root: Root,
@@ -125,17 +143,23 @@ impl Tree {
                 parent.to_owned()
             }
         };
+        let location = std::path::absolute(&folder).map_err(failed)?;
         let server_files = Arc::default();
-        let snapshot = RootSnapshot::open(&folder, symlinks, &server_files).map_err(failed)?;
+        let snapshot = RootSnapshot::open(&location, symlinks, &server_files).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_CONTENT_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
             path: folder,
+            location,
             current: RwLock::new(Arc::new(snapshot)),
+            keep_previous: site.keep_previous.map_or(Duration::ZERO, Period::duration),
+            previous: Mutex::default(),
             past_stats: Mutex::default(),
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
+            lost: AtomicBool::new(false),
             logged_missing: Mutex::default(),
+            compressed_files: Arc::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
             hashes: SingleFlight::default(),
             symlinks,
@@ -168,23 +192,38 @@ impl Tree {
         if !current.root.may_open_with(blocking) || !self.is_check_due() {
             return current;
         }
+        self.drop_previous();
         current.watches.drain_events();
         // What is cached may be a file that is the server's own now.
         let is_hidden_changed = self.server_files.look_up();
-        match InodeId::of_directory(&self.path) {
+        match InodeId::of_directory(&self.location) {
             Ok(inode) if inode != current.root.inode || is_hidden_changed => {
-                match RootSnapshot::open(&self.path, self.symlinks, &self.server_files) {
+                match RootSnapshot::open(&self.location, self.symlinks, &self.server_files) {
                     Ok(snapshot) => self.replace(snapshot),
-                    Err(error) => self.warn_once(inode, &error),
+                    Err(error) => {
+                        self.lost
+                            .store(current.root.is_removed(), Ordering::Relaxed);
+                        self.warn_once(inode, &error);
+                    }
                 }
                 self.current()
             }
-            Ok(_) => current,
+            Ok(_) => {
+                self.lost.store(false, Ordering::Relaxed);
+                current
+            }
             Err(error) => {
+                self.lost.store(false, Ordering::Relaxed);
                 self.log_missing(&error);
                 current
             }
         }
+    }
+
+    /// True if the root was removed and the one in its place cannot be opened: that a file is not found
+    /// says nothing then.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Logs that the root's path leads nowhere, at most once in each [`LOG_INTERVAL`].
@@ -199,10 +238,34 @@ impl Tree {
     }
 
     fn replace(&self, snapshot: RootSnapshot) {
+        self.lost.store(false, Ordering::Relaxed);
         let mut past = self.past_stats.lock();
         let mut current = self.current.write();
         past.add(current.cache.stats());
-        *current = Arc::new(snapshot);
+        let former = std::mem::replace(&mut *current, Arc::new(snapshot));
+        drop(current);
+        if !self.keep_previous.is_zero() {
+            let mut previous = self.previous.lock();
+            previous.truncate(MAX_PREVIOUS - 1);
+            previous.push_front((Instant::now() + self.keep_previous, former));
+        }
+    }
+
+    /// Returns the former roots that are still kept, the last one first.
+    pub(super) fn previous(&self) -> Vec<Arc<RootSnapshot>> {
+        if self.keep_previous.is_zero() {
+            return Vec::new();
+        }
+        let previous = self.previous.lock();
+        previous.iter().map(|(_, root)| Arc::clone(root)).collect()
+    }
+
+    /// Closes the former roots that are kept no longer.
+    fn drop_previous(&self) {
+        if !self.keep_previous.is_zero() {
+            let now = Instant::now();
+            self.previous.lock().retain(|(until, _)| now < *until);
+        }
     }
 
     /// Returns the cache statistics; those of a former snapshot end with its replacement.
@@ -221,7 +284,7 @@ impl Tree {
             let path = self.path.display();
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "restart if the sandbox blocks it, or use --no-sandbox"
+                    "if the sandbox blocks it, restart, serve a folder inside a project folder, or use --no-sandbox"
                 }
                 _ => "it is tried again",
             };
@@ -235,6 +298,8 @@ impl Tree {
     /// Closes the files that the cache keeps open.
     pub(super) fn close_cached_files(&self) {
         self.current().cache.close_files();
+        let former = self.previous();
+        former.iter().for_each(|root| root.cache.close_files());
     }
 
     fn current(&self) -> Arc<RootSnapshot> {

@@ -20,6 +20,28 @@ use super::list;
 pub(crate) struct ClientInfo {
     pub(crate) address: SocketAddr,
     pub(crate) scheme: Scheme,
+    /// Of the connection to this server, which may be that of a proxy.
+    pub(crate) tls: Option<TlsVersion>,
+}
+
+/// The version of TLS on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    /// Returns the name of the version, as `TLSv1.3`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
 }
 
 /// The scheme between the client and the first server that it connects to, this one or a proxy.
@@ -42,6 +64,7 @@ impl ClientInfo {
         Self {
             address,
             scheme: Scheme::Http,
+            tls: None,
         }
     }
 

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::list;
 
 /// A content coding (RFC 9110 §8.4.1), in the server's order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Coding {
     /// RFC 7932.
     Brotli,
@@ -31,6 +31,25 @@ impl Coding {
             Self::Gzip => "gzip",
             Self::Identity => "identity",
         }
+    }
+
+    /// Returns the extension of the names of files in the coding.
+    pub(crate) fn extension(self) -> &'static [u8] {
+        match self {
+            Self::Brotli => b".br",
+            Self::Zstd => b".zst",
+            Self::Gzip => b".gz",
+            Self::Identity => b"",
+        }
+    }
+
+    /// Returns the coding that a file has by its name, and the name without the extension.
+    pub(crate) fn of_file_name(name: &[u8]) -> Option<(Self, &[u8])> {
+        let codings = [Self::Brotli, Self::Zstd, Self::Gzip];
+        codings.into_iter().find_map(|coding| {
+            let inner = name.strip_suffix(coding.extension())?;
+            (!inner.is_empty() && !inner.ends_with(b"/")).then_some((coding, inner))
+        })
     }
 }
 
@@ -133,10 +152,17 @@ pub(crate) fn response_format(fields: &Fields<'_>) -> ResponseFormat {
     }
 }
 
-/// Returns whether text/html is accepted by name, as it is when a browser follows a link. Scripts
-/// and images of a page do not name it.
-pub(crate) fn accepts_html_navigation(fields: &Fields<'_>) -> bool {
-    Accept::parse(fields).html.is_some_and(|weight| weight > 0)
+/// Checks whether a request is a navigation: a browser follows a link, or a user opens an address. It is
+/// one by its Sec-Fetch-Mode field (Fetch Metadata §2.2), or without that field, if text/html is accepted
+/// by name: requests for the scripts and images of a page do not name it. The error is the reason why it
+/// is none.
+pub(crate) fn check_navigation(fields: &Fields<'_>) -> Result<(), &'static str> {
+    match fields.first("sec-fetch-mode") {
+        Some(b"navigate") => Ok(()),
+        Some(_) => Err("Sec-Fetch-Mode is not navigate"),
+        None if Accept::parse(fields).html.is_some_and(|weight| weight > 0) => Ok(()),
+        None => Err("Accept lacks text/html"),
+    }
 }
 
 /// The weights in Accept of the media types that decide the format.

@@ -27,6 +27,8 @@ pub struct Response {
     fields: ResponseFields,
     body: Body,
     user: Option<Box<str>>,
+    /// Whether it is the page of a single-page application, in place of what the path lacks.
+    is_application: bool,
 }
 
 /// What [`Response::headers`] returns if there are none.
@@ -238,6 +240,7 @@ impl Response {
             fields: ResponseFields::None,
             body: Body::Empty,
             user: None,
+            is_application: false,
         }
     }
 
@@ -248,6 +251,7 @@ impl Response {
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body: Body::Empty,
             user: None,
+            is_application: false,
         }
     }
 
@@ -342,6 +346,18 @@ impl Response {
 
     pub(crate) fn take_user(&mut self) -> Option<Box<str>> {
         self.user.take()
+    }
+
+    /// Marks the response as the page of a single-page application, in place of what the path lacks.
+    pub(crate) fn of_application(mut self) -> Self {
+        self.is_application = true;
+        self
+    }
+
+    /// Returns whether the response is the page of a single-page application, in place of what the path
+    /// lacks.
+    pub(crate) fn is_application(&self) -> bool {
+        self.is_application
     }
 
     /// Makes the connection close after this response.

@@ -1,5 +1,7 @@
 //! HTTP Basic authentication (RFC 7617): a user name and a password with every request.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::http::StatusCode;
@@ -9,12 +11,13 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
-use super::password_pool::{Login, PasswordPool, Verdict};
-use super::rate_limit::RateExceeded;
+use super::password_pool::{FAILURES, Login, PasswordPool, Verdict};
+use super::rate_limit::{Rate, RateExceeded};
 use crate::client_key::ClientKey;
 use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
+use crate::site::RequiredPasswords;
 
 /// Requires a user name and a password for a handler (RFC 7617); other requests get a 401.
 ///
@@ -39,6 +42,25 @@ use crate::http::{Rejection, Request, Response, error_page};
 pub struct BasicAuth {
     inner: Arc<dyn Handler>,
     passwords: Arc<PasswordPool>,
+    rules: Option<PasswordRules>,
+}
+
+/// Which of several files of passwords requests need.
+struct PasswordRules {
+    /// Their positions are those in the pool.
+    files: Vec<PathBuf>,
+    required: Box<dyn Fn(&Request<'_>) -> RequiredPasswords + Send + Sync>,
+}
+
+impl PasswordRules {
+    /// Returns the positions of files. That of a file which is not there has no passwords, so that no
+    /// login is accepted.
+    fn positions(&self, files: BTreeSet<PathBuf>) -> impl Iterator<Item = usize> {
+        let position = |file| self.files.iter().position(|known| *known == file);
+        files
+            .into_iter()
+            .map(move |file| position(file).unwrap_or(usize::MAX))
+    }
 }
 
 const CHALLENGE: &str = "Basic realm=\"tws\", charset=\"UTF-8\"";
@@ -54,14 +76,23 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The credentials of a request.
 enum Claim {
+    /// None are required.
+    Public(ApplicationPage),
     /// None, or ill-formed ones.
     Missing,
-    /// Well-formed ones that are not verified yet.
-    Unverified(Login),
+    /// Well-formed ones that are not verified yet, one for each file in which they are to be.
+    Unverified(Vec<Login>),
     /// A login of this user that was accepted before.
     Verified(String),
     /// Well-formed ones of a client that has sent too many wrong passwords.
     Limited(RateExceeded),
+}
+
+/// Whether the page of a single-page application needs a password where other responses do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ApplicationPage {
+    Public,
+    Protected,
 }
 
 impl BasicAuth {
@@ -69,38 +100,130 @@ impl BasicAuth {
     pub fn new(inner: impl Handler + 'static, credentials: Credentials) -> Self {
         Self {
             inner: Arc::new(inner),
-            passwords: Arc::new(PasswordPool::new(credentials)),
+            passwords: Arc::new(PasswordPool::new(vec![credentials], FAILURES)),
+            rules: None,
         }
     }
 
-    fn claim(&self, request: &Request<'_>) -> Claim {
-        match login(request) {
-            None => {
-                let why = "there is no well-formed Authorization field with the scheme Basic";
-                explain!("password", "{why}: 401");
-                Claim::Missing
-            }
-            Some(login) if self.passwords.is_cached(&login) => Claim::Verified(login.user),
-            Some(login) => match self.passwords.check_failures(client_key(request)) {
-                Ok(()) => Claim::Unverified(login),
-                Err(exceeded) => {
-                    explain_limit();
-                    Claim::Limited(exceeded)
-                }
-            },
+    /// Wraps `inner`, which gets only requests with credentials of each of the files that `required`
+    /// returns for them, such as
+    /// [`StaticFiles::required_passwords`](crate::StaticFiles::required_passwords). No credentials are
+    /// accepted for a file that is not among `files`.
+    pub fn with_rules(
+        inner: impl Handler + 'static,
+        files: impl IntoIterator<Item = (PathBuf, Credentials)>,
+        required: impl Fn(&Request<'_>) -> RequiredPasswords + Send + Sync + 'static,
+    ) -> Self {
+        let (files, credentials) = files.into_iter().unzip();
+        let required = Box::new(required);
+        Self {
+            inner: Arc::new(inner),
+            passwords: Arc::new(PasswordPool::new(credentials, FAILURES)),
+            rules: Some(PasswordRules { files, required }),
         }
     }
+
+    /// Limits the wrong passwords of a client to this rate, instead of 20 and one every five seconds. To
+    /// be called before the server starts.
+    pub fn with_failure_rate(mut self, rate: Rate) -> Self {
+        if let Some(passwords) = Arc::get_mut(&mut self.passwords) {
+            passwords.limit_failures(rate);
+        }
+        self
+    }
+
+    fn claim(&self, request: &Request<'_>) -> Claim {
+        let (files, files_of_application) = match &self.rules {
+            None => (BTreeSet::from([0]), BTreeSet::new()),
+            Some(rules) => {
+                let required = (rules.required)(request);
+                let files: BTreeSet<usize> = rules.positions(required.files).collect();
+                let page = rules.positions(required.files_of_application);
+                (files, page.collect())
+            }
+        };
+        let login = login(request);
+        if files.is_empty() && (files_of_application.is_empty() || login.is_none()) {
+            return Claim::Public(match files_of_application.len() {
+                0 => ApplicationPage::Public,
+                _ => ApplicationPage::Protected,
+            });
+        }
+        let Some(login) = login else {
+            let why = "there is no well-formed Authorization field with the scheme Basic";
+            explain!("password", "{why}: 401");
+            return Claim::Missing;
+        };
+        let logins = files.union(&files_of_application).map(|file| Login {
+            file: *file,
+            ..login.clone()
+        });
+        let unverified: Vec<Login> = logins
+            .filter(|login| !self.passwords.is_cached(login))
+            .collect();
+        if unverified.is_empty() {
+            return Claim::Verified(login.user);
+        }
+        match self.passwords.check_failures(client_key(request)) {
+            Ok(()) => Claim::Unverified(unverified),
+            Err(exceeded) => {
+                explain_limit();
+                Claim::Limited(exceeded)
+            }
+        }
+    }
+
+    /// Passes on a request that needs no password.
+    fn handle_public(&self, request: &Request<'_>, page: ApplicationPage) -> Outcome {
+        let outcome = self.inner.handle(request);
+        if page == ApplicationPage::Public {
+            return outcome;
+        }
+        let challenge = challenge(request);
+        outcome.map(move |response| {
+            if !response.is_application() {
+                return response;
+            }
+            explain!(
+                "password",
+                "the page of the application requires a password: 401"
+            );
+            challenge
+        })
+    }
+}
+
+/// Verifies logins of one client in turn, until one is not accepted.
+fn verify_all(
+    passwords: Arc<PasswordPool>,
+    client: Option<ClientKey>,
+    mut logins: Vec<Login>,
+    on_verdict: Box<dyn FnOnce(Verdict) + Send>,
+) {
+    let Some(login) = logins.pop() else {
+        return on_verdict(Verdict::Accepted);
+    };
+    let pool = Arc::clone(&passwords);
+    let next = Box::new(move |verdict| match verdict {
+        Verdict::Accepted if !logins.is_empty() => {
+            verify_all(passwords, client, logins, on_verdict);
+        }
+        verdict => on_verdict(verdict),
+    });
+    pool.verify(client, login, next);
 }
 
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.claim(request) {
+            Claim::Public(page) => self.handle_public(request, page),
             Claim::Missing => challenge(request).into(),
             Claim::Verified(user) => call_inner(&*self.inner, request, user),
             Claim::Limited(exceeded) => exceeded.response(request).into(),
-            Claim::Unverified(login) => {
+            Claim::Unverified(logins) => {
                 let client = client_key(request);
-                let user = login.user.clone();
+                let user = logins.first().map(|login| login.user.clone());
+                let user = user.unwrap_or_default();
                 let inner = Arc::clone(&self.inner);
                 let passwords = Arc::clone(&self.passwords);
                 let request = request.clone().into_owned();
@@ -127,7 +250,7 @@ impl Handler for BasicAuth {
                             responder.send(call_inner(&*inner, &request, user));
                         }
                     };
-                    passwords.verify(client, login, Box::new(on_verdict));
+                    verify_all(passwords, client, logins, Box::new(on_verdict));
                 })
             }
         }
@@ -136,6 +259,7 @@ impl Handler for BasicAuth {
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let claim = self.claim(request);
         match claim {
+            Claim::Public(_) => return self.inner.admit(request),
             Claim::Missing => return BodyPolicy::Reject(challenge(request)),
             Claim::Limited(exceeded) => return BodyPolicy::Reject(exceeded.response(request)),
             Claim::Unverified(_) | Claim::Verified(_) => {}
@@ -160,6 +284,7 @@ impl Handler for BasicAuth {
                 request.forget_admission();
                 self.inner.reject(request, rejection).with_user(&user)
             }
+            Claim::Public(_) => self.inner.reject(request, rejection),
             // An unauthenticated client learns nothing about the handler.
             Claim::Missing | Claim::Unverified(_) | Claim::Limited(_) => {
                 error_page::instead_of(rejection.into(), request.fields())
@@ -215,6 +340,7 @@ fn login(request: &Request<'_>) -> Option<Login> {
     }
     let (user, password) = decoded.split_once(':')?;
     Some(Login {
+        file: 0,
         user: user.to_owned(),
         password: password.to_owned(),
     })

@@ -2,13 +2,15 @@
 
 use ::http::{HeaderValue, StatusCode};
 
-use crate::explain_log::explain;
+use crate::explain_log::{Escaped, explain};
 use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::cors::{AllowedOrigins, CorsFields};
 use crate::http::{Rejection, Request, Response, cors};
 use crate::site::Origin;
 
-/// Permits pages of one origin, or of any (`*`), to read the responses of a handler, including errors,
-/// and responds to the preflight requests of browsers (Fetch §4.8). A response whose handler set
+/// Permits pages of certain origins, or of any (`*`), to read the responses of a handler, including
+/// errors, and responds to the preflight requests of browsers (Fetch §4.8). The pages may also read the
+/// fields Accept-Ranges, Content-Length, Content-Range, ETag and Location. A response whose handler set
 /// Access-Control-Allow-Origin itself is left unchanged.
 ///
 /// ```
@@ -24,7 +26,7 @@ use crate::site::Origin;
 /// ```
 pub struct Cors {
     inner: Box<dyn Handler>,
-    origin: Option<HeaderValue>,
+    origins: Option<AllowedOrigins>,
 }
 
 /// The limit of a preflight's content, in bytes. It has no meaning; up to this limit it is read and
@@ -36,22 +38,55 @@ impl Cors {
     pub fn new(inner: impl Handler + 'static, origin: &Origin) -> Self {
         Self {
             inner: Box::new(inner),
-            origin: HeaderValue::try_from(origin.as_str()).ok(),
+            origins: allowed([origin]),
         }
+    }
+
+    /// Permits pages of these origins instead. Without an origin, no pages are permitted.
+    pub fn of_origins<'o>(mut self, origins: impl IntoIterator<Item = &'o Origin>) -> Self {
+        self.origins = allowed(origins);
+        self
+    }
+}
+
+/// Returns the origins in the form that responses need.
+pub(super) fn allowed<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Option<AllowedOrigins> {
+    let values = origins.into_iter();
+    let values = values.filter_map(|origin| HeaderValue::try_from(origin.as_str()).ok());
+    AllowedOrigins::new(values)
+}
+
+impl Cors {
+    fn fields_for(&self, request: &Request<'_>) -> Option<CorsFields> {
+        let origins = self.origins.as_ref()?;
+        if let (Some(origin), AllowedOrigins::Several(_)) =
+            (request.fields().first("origin"), origins)
+        {
+            let may = match origins.matching(request) {
+                Some(_) => "may",
+                None => "must not",
+            };
+            explain!(
+                "cors",
+                "pages of {} {may} read the response",
+                Escaped(origin)
+            );
+        }
+        Some(origins.fields_for(request))
     }
 }
 
 impl Handler for Cors {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let origin = self.origin.clone();
+        let fields = self.fields_for(request);
         if cors::is_preflight(request) {
             explain!("cors", "a preflight request is answered on every path");
             // All methods are permitted; the request itself gets a 405 where a method is not supported.
             let response = cors::permit(Response::new(StatusCode::NO_CONTENT), "*");
-            return add_origin(origin.as_ref(), response).into();
+            return add_fields(fields, response).into();
         }
         let outcome = self.inner.handle(request);
-        outcome.map(move |response| add_origin(origin.as_ref(), response))
+        outcome.map(move |response| add_fields(fields, response))
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
@@ -62,7 +97,7 @@ impl Handler for Cors {
         }
         match self.inner.admit(request) {
             BodyPolicy::Reject(response) => {
-                BodyPolicy::Reject(add_origin(self.origin.as_ref(), response))
+                BodyPolicy::Reject(add_fields(self.fields_for(request), response))
             }
             policy => policy,
         }
@@ -70,13 +105,13 @@ impl Handler for Cors {
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         let response = self.inner.reject(request, rejection);
-        add_origin(self.origin.as_ref(), response)
+        add_fields(self.fields_for(request), response)
     }
 }
 
-fn add_origin(origin: Option<&HeaderValue>, mut response: Response) -> Response {
-    if let Some(origin) = origin {
-        cors::add_origin(origin, response.headers_mut());
+fn add_fields(cors: Option<CorsFields>, mut response: Response) -> Response {
+    if let Some(cors) = cors {
+        cors.add(response.headers_mut());
     }
     response
 }
@@ -124,6 +159,51 @@ mod tests {
         }
         let rejected = open(origin).reject(&Request::get("/"), Rejection::bad_request("no"));
         assert_eq!(fields_of(&rejected), (400, origin, vec!["Origin"]));
+    }
+
+    #[test]
+    fn response_names_the_origin_of_the_request_if_it_is_one_of_several() {
+        let origins: Vec<Origin> = ["https://a.test", "http://b.test:8080"]
+            .iter()
+            .map(|origin| origin.parse().expect("an origin"))
+            .collect();
+        let handler = open("*").of_origins(&origins);
+        for (origin, expected) in [
+            (Some("https://a.test"), Some("https://a.test")),
+            (Some("http://b.test:8080"), Some("http://b.test:8080")),
+            (Some("http://b.test"), None),
+            (Some("https://a.test.evil.test"), None),
+            (Some("null"), None),
+            (None, None),
+        ] {
+            for method in [Method::GET, Method::OPTIONS] {
+                let request = Request::new(method, "/none")
+                    .with_header("Access-Control-Request-Method", "PUT");
+                let request = match origin {
+                    Some(origin) => request.with_header("Origin", origin),
+                    None => request,
+                };
+                let response = handler.handle(&request).wait();
+                let fields = response.headers();
+                let allowed = fields.get(ACCESS_CONTROL_ALLOW_ORIGIN);
+                let allowed = allowed.map(|value| value.to_str().expect("text"));
+                assert_eq!(allowed, expected, "{origin:?}");
+                assert_eq!(fields[VARY], "Origin", "{origin:?}");
+            }
+        }
+        let any = open("https://a.test").of_origins(&["*".parse().expect("an origin")]);
+        let response = any.handle(&Request::get("/none")).wait();
+        assert_eq!(fields_of(&response), (404, "*", vec![]));
+        let exposed = &response.headers()["Access-Control-Expose-Headers"];
+        for name in [
+            "Content-Range",
+            "ETag",
+            "Accept-Ranges",
+            "Content-Length",
+            "Location",
+        ] {
+            assert!(exposed.to_str().expect("text").contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MAX_PER_CLIENT: usize = 64;
 
 /// Wrong passwords of one client: so many at once, as a page with many parts sends them whose password
 /// was changed, and one in five seconds. Above that its logins are not verified and get a 429.
-const FAILURES: Rate = Rate::every(Duration::from_secs(5), 20);
+pub(super) const FAILURES: Rate = Rate::every(Duration::from_secs(5), 20);
 
 /// The buckets of the table of failures: 8,192 clients in 256 KiB.
 const FAILURE_BUCKETS: usize = 512;
@@ -41,7 +41,10 @@ const FAILURE_BUCKETS: usize = 512;
 const MAX_CACHED: usize = 1024;
 
 /// A user name and a password from a request, not verified.
+#[derive(Clone)]
 pub(super) struct Login {
+    /// The position of the file in which they are to be.
+    pub(super) file: usize,
     pub(super) user: String,
     pub(super) password: String,
 }
@@ -68,7 +71,8 @@ struct WaitingLogin {
 }
 
 pub(super) struct PasswordPool {
-    credentials: Credentials,
+    /// The contents of the files.
+    credentials: Vec<Credentials>,
     /// The key of the cached hashes, random for each process: hashes from a memory dump cannot be
     /// looked up in a precomputed table, and clients cannot choose where their logins are in the
     /// cache's hash table. `None` if the system has no random bytes; nothing is cached then.
@@ -89,11 +93,11 @@ struct VerifyQueue {
 }
 
 impl PasswordPool {
-    pub(super) fn new(credentials: Credentials) -> Self {
-        Self::with_clock(credentials, Instant::now)
+    pub(super) fn new(credentials: Vec<Credentials>, failures: Rate) -> Self {
+        Self::with_clock(credentials, failures, Instant::now)
     }
 
-    fn with_clock(credentials: Credentials, clock: fn() -> Instant) -> Self {
+    fn with_clock(credentials: Vec<Credentials>, failures: Rate, clock: fn() -> Instant) -> Self {
         let capacity = NonZeroUsize::new(MAX_CACHED).unwrap_or(NonZeroUsize::MIN);
         Self {
             credentials,
@@ -107,10 +111,15 @@ impl PasswordPool {
                 }),
                 running: 0,
             }),
-            failures: RateTable::new(FAILURES, FAILURE_BUCKETS),
+            failures: RateTable::new(failures, FAILURE_BUCKETS),
             start: clock(),
             clock,
         }
+    }
+
+    /// Replaces the limit of wrong passwords of a client.
+    pub(super) fn limit_failures(&mut self, rate: Rate) {
+        self.failures = RateTable::new(rate, FAILURE_BUCKETS);
     }
 
     /// Returns whether the client may send another login that is not cached. Peers on Unix sockets have
@@ -213,7 +222,9 @@ impl PasswordPool {
         if let Err(exceeded) = self.check_failures(client) {
             return Verdict::TooManyFailures(exceeded);
         }
-        if !self.credentials.verify(&login.user, &login.password) {
+        let credentials = self.credentials.get(login.file);
+        let is_correct = credentials.is_some_and(|all| all.verify(&login.user, &login.password));
+        if !is_correct {
             self.count_failure(client);
             return Verdict::Denied;
         }
@@ -225,6 +236,7 @@ impl PasswordPool {
 
     fn keyed_hash(&self, login: &Login) -> Option<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(self.key.as_ref()?);
+        hasher.update(&login.file.to_le_bytes());
         // A user name has no colon (RFC 7617 §2), so the input is unambiguous.
         hasher.update(login.user.as_bytes());
         hasher.update(b":");
@@ -255,6 +267,7 @@ mod tests {
 
     fn login(password: &str) -> Login {
         Login {
+            file: 0,
             user: "ana".to_owned(),
             password: password.to_owned(),
         }
@@ -288,7 +301,11 @@ mod tests {
     fn pool() -> Arc<PasswordPool> {
         static NOW: OnceLock<Instant> = OnceLock::new();
         let clock = || *NOW.get_or_init(Instant::now);
-        Arc::new(PasswordPool::with_clock(credentials(), clock))
+        Arc::new(PasswordPool::with_clock(
+            vec![credentials()],
+            FAILURES,
+            clock,
+        ))
     }
 
     #[test]

@@ -14,12 +14,13 @@ use std::str::FromStr;
 
 use std::time::{Duration, Instant};
 
+use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
-use ::http::{HeaderValue, StatusCode};
 
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, Handler, Outcome};
-use crate::http::{Rejection, Request, Response, cors, error_page};
+use crate::http::cors::AllowedOrigins;
+use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::Origin;
 use crate::sync::Mutex;
 
@@ -144,8 +145,8 @@ pub struct RateLimit {
     clock: fn() -> Instant,
     clients: Option<RateTable>,
     connections: Option<RateTable>,
-    /// The value of Access-Control-Allow-Origin in the 429 responses.
-    origin: Option<HeaderValue>,
+    /// The origins whose pages may read the 429 responses.
+    origins: Option<AllowedOrigins>,
 }
 
 impl RateLimit {
@@ -161,7 +162,7 @@ impl RateLimit {
             clock,
             clients: None,
             connections: None,
-            origin: None,
+            origins: None,
         }
     }
 
@@ -177,10 +178,10 @@ impl RateLimit {
         self
     }
 
-    /// Permits pages of `origin` to read the 429 responses. [`Cors`](crate::Cors) belongs inside this
-    /// limit, so that preflight requests count, and cannot add the field to them.
-    pub fn readable_by(mut self, origin: &Origin) -> Self {
-        self.origin = HeaderValue::try_from(origin.as_str()).ok();
+    /// Permits pages of these origins to read the 429 responses. [`Cors`](crate::Cors) belongs inside
+    /// this limit, so that preflight requests count, and cannot add the field to them.
+    pub fn readable_by<'o>(mut self, origins: impl IntoIterator<Item = &'o Origin>) -> Self {
+        self.origins = super::cors::allowed(origins);
         self
     }
 
@@ -194,8 +195,8 @@ impl RateLimit {
         let now = (self.clock)().saturating_duration_since(self.start);
         let exceeded = self.take(client, request.client_addr(), now).err()?;
         let mut page = exceeded.response(request);
-        if let Some(origin) = &self.origin {
-            cors::add_origin(origin, page.headers_mut());
+        if let Some(origins) = &self.origins {
+            origins.fields_for(request).add(page.headers_mut());
         }
         Some(page)
     }

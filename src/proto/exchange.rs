@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::body::BodyWriter;
+use crate::http::forwarded::{Scheme, TlsVersion};
 
 /// Identifies a request and its response on one connection. HTTP/1.1 counts the requests of the
 /// connection, HTTP/2 numbers its streams.
@@ -32,6 +33,12 @@ pub(crate) enum SendBody {
 pub(crate) struct RequestInfo {
     /// The address of the client, as far as proxies report it.
     pub(crate) peer: SocketAddr,
+    /// The scheme that the client uses, as far as proxies report it.
+    pub(crate) scheme: Scheme,
+    /// The version of TLS on the connection.
+    pub(crate) tls: Option<TlsVersion>,
+    /// The Host field.
+    pub(crate) host: Option<Vec<u8>>,
     /// The authenticated user, once a response has named it.
     pub(crate) user: Option<Box<str>>,
     /// The request line without its line end.

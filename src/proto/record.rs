@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ::http::StatusCode;
 
 use super::exchange::RequestInfo;
+use crate::http::forwarded::{Scheme, TlsVersion};
 
 /// The record of an exchange that has ended. Bytes are as the client sent them and must be escaped
 /// when they are written.
@@ -14,6 +15,12 @@ pub struct Record {
     /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; without a valid
     /// request, the peer of the connection.
     pub client_addr: SocketAddr,
+    /// The Host field, or the authority of an HTTP/2 request.
+    pub host: Option<Vec<u8>>,
+    /// Whether the client uses HTTPS, as [`Request::is_secure`](crate::Request::is_secure) has it.
+    pub is_secure: bool,
+    /// The version of TLS on the connection to this server.
+    pub tls: Option<TlsVersion>,
     /// The authenticated user, as [`Response::with_user`](crate::Response::with_user) names it.
     pub user: Option<Box<str>>,
     /// The request line without its line end; truncated, or empty, without a valid request.
@@ -43,6 +50,9 @@ impl Record {
     ) -> Self {
         Self {
             client_addr: info.peer,
+            host: info.host,
+            is_secure: info.scheme == Scheme::Https,
+            tls: info.tls,
             user: info.user,
             line: info.line,
             referer: info.referer,

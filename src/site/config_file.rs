@@ -69,6 +69,11 @@ impl ConfigFile {
         let mut site = Site::deserialize(Deserializer::from(table))
             .map_err(|error| at(start_of(&error), &value_error(&error)))?;
         locate(&mut site, &sites, &lines);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let hosts = site.hosts.iter_mut().flat_map(|host| &mut host.auth);
+        for rule in site.auth.iter_mut().chain(hosts) {
+            rule.rebase(folder);
+        }
         site.check_hosts().map_err(|(host, reason)| {
             let start = match host {
                 Some(index) => elements(&sites, "host").nth(index).map(|(start, _)| start),
@@ -165,6 +170,18 @@ pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, lines: &LineNumbers) 
     for (rule, location) in site.redirects.iter_mut().zip(locations("redirect")) {
         rule.location = location;
     }
+    for (rule, location) in site.rewrites.iter_mut().zip(locations("rewrite")) {
+        rule.location = location;
+    }
+    for (rule, location) in site.spa.iter_mut().zip(locations("spa")) {
+        rule.location = location;
+    }
+    for (rule, location) in site.auth.iter_mut().zip(locations("auth")) {
+        rule.location = location;
+    }
+    for (rule, location) in site.access.iter_mut().zip(locations("access")) {
+        rule.location = location;
+    }
     for (rule, location) in site.headers.iter_mut().zip(locations("header")) {
         rule.location = location;
     }
@@ -189,6 +206,9 @@ fn check_confined(site: &Site, table: &DeTable<'_>, root: &Path) -> Result<(), (
             );
             Err((start.unwrap_or_default(), reason))
         };
+        if !site.auth.is_empty() {
+            return wrong("auth", "rules about passwords are not allowed");
+        }
         if site.symlinks == Symlinks::Follow {
             return wrong("symlinks", "\"follow\" is not allowed");
         }

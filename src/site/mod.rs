@@ -5,9 +5,12 @@
 //! `pattern_index` many of them; `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
 //! too.
 
+mod access;
 mod config_file;
+mod header_rule;
 pub(crate) mod pattern;
 mod pattern_index;
+mod rewrite;
 mod rules;
 mod values;
 mod warnings;
@@ -17,30 +20,32 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use access::{AccessRule, AuthRequirement, AuthRule, RequiredPasswords};
 pub use config_file::{ConfigFile, OtherKey};
+pub use header_rule::HeaderRule;
 pub(crate) use pattern_index::PatternIndex;
+pub use rewrite::{RewriteRule, SpaRule};
 pub(crate) use rules::SourceLocation;
 pub use rules::{
-    ErrorStatus, HeaderRule, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
-    UsersConfig,
+    ErrorStatus, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload, UsersConfig,
 };
 pub use values::{
     Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
-    SITE_FILE, Size, Symlinks,
+    Period, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
 ///
 /// ```toml
 /// index = ["index.html"]            # the index of a folder: the first that exists
-/// clean-urls = true                 # /about is about.html
+/// clean-urls = true                 # /about is about.html, and /about/ redirects there
 /// listing = "off"                   # auto, on, off: folders without an index
 /// compress = "auto"                 # auto, sidecar, off
 /// etag = "mtime"                    # mtime, content: content hashes every file once
 /// symlinks = "inside"               # never, inside, follow
 /// hidden = false                    # whether .names are served
-/// spa = "index.html"                # navigations that find nothing get this page
-/// cors = "*"                        # the origin whose pages may read files
+/// keep-previous = "10m"             # how long assets of a former root are served after a deploy
+/// cors = "*"                        # the origins whose pages may read files; or an array
 /// charset = "utf-8"                 # of text
 ///
 /// [[route]]
@@ -56,9 +61,41 @@ pub use values::{
 /// to = "/new/$1"
 /// status = 301                      # 301, 302, 307, 308
 ///
+/// [[rewrite]]
+/// from = "/blog/*"
+/// to = "/posts/$1.html"             # the path that is looked up instead, once
+/// missing = false                   # true: only where nothing is found
+///
+/// [[spa]]                           # navigations that find nothing get the page; for one
+/// path = "/admin/"                  # application, spa = "index.html"; the longest path decides
+/// page = "admin/index.html"
+///
 /// [[header]]
 /// path = "/assets/*"
 /// Cache-Control = "public, max-age=31536000, immutable"
+///
+/// [[header]]
+/// path = "/*"                       # or the path of the file: "/*.html" is / and /docs/, too
+/// always = true                     # errors get the fields, too
+/// status = [404, "5xx"]             # only these statuses; 304 and 206 count as 200
+/// media-type = ["text/html"]        # only these media types; also "image/*"
+/// X-Frame-Options = "DENY"
+///
+/// [[header]]
+/// path = "/Build/*"
+/// encoded = true                    # x.wasm.br is sent as x.wasm with Content-Encoding: br
+///
+/// [[auth]]                          # only in a file of the operator
+/// path = "/private/*"
+/// file = "private.htpasswd"         # beside this file
+///
+/// [[auth]]                          # the last that matches decides
+/// path = "/private/logo.svg"
+/// public = true                     # to be read; other methods still need the password
+///
+/// [[access]]
+/// path = "/internal/*"
+/// allow = ["10.0.0.0/8", "::1"]     # or deny; all is every client, unix a peer on a Unix socket
 ///
 /// [error-pages]
 /// 404 = "error.html"
@@ -96,10 +133,15 @@ pub struct Site {
     pub symlinks: Symlinks,
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
-    /// The page for navigations to paths that do not exist.
-    pub spa: Option<FileName>,
-    /// The origin whose pages may read files; `*` is any.
-    pub cors: Option<Origin>,
+    /// How long files of a former root, HTML excepted, are served that the current one lacks. `None` is
+    /// not at all.
+    pub keep_previous: Option<Period>,
+    /// The pages for navigations to paths that do not exist. The longest path decides.
+    #[serde(deserialize_with = "rewrite::spa_rules")]
+    pub spa: Vec<SpaRule>,
+    /// The origins whose pages may read files; `*` is any.
+    #[serde(deserialize_with = "values::origins")]
+    pub cors: Vec<Origin>,
     /// The charset of text; `None` is UTF-8.
     pub charset: Option<Charset>,
     /// Paths that are not names of files.
@@ -108,9 +150,19 @@ pub struct Site {
     /// Redirects. The first that matches is used.
     #[serde(rename = "redirect")]
     pub redirects: Vec<RedirectRule>,
-    /// Header fields by path. All that match are used; the last one decides about a field.
+    /// Paths that are looked up as others. The first that matches is used, once. Routes have
+    /// precedence.
+    #[serde(rename = "rewrite")]
+    pub rewrites: Vec<RewriteRule>,
+    /// Header fields by path, which is that of the request or that of the file. All that match are
+    /// used; the last one decides about a field.
     #[serde(rename = "header")]
     pub headers: Vec<HeaderRule>,
+    /// The passwords that paths require. The last that matches decides. They apply on every host, whose
+    /// own rules come after them.
+    pub auth: Vec<AuthRule>,
+    /// The networks from which paths can be requested. All that match are applied, on every host.
+    pub access: Vec<AccessRule>,
     /// The pages for statuses of 400 and more: files beneath the root.
     pub error_pages: BTreeMap<ErrorStatus, FileName>,
     /// Media types by extension, which override the built-in ones.
@@ -138,12 +190,16 @@ impl Site {
         "etag",
         "symlinks",
         "hidden",
+        "keep-previous",
         "spa",
         "cors",
         "charset",
         "route",
         "redirect",
+        "rewrite",
         "header",
+        "auth",
+        "access",
         "error-pages",
         "media-types",
         "users",

@@ -15,7 +15,7 @@ const MAX_STARS: usize = 9;
 
 /// A pattern for decoded paths: `*` matches any sequence of bytes, which may be empty or contain
 /// slashes; everything else matches itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathPattern {
     /// The texts before, between and after the stars: one more than there are stars.
     literals: Vec<Vec<u8>>,

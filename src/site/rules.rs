@@ -1,13 +1,12 @@
-//! The tables of a site file: routes, redirects, header fields, error pages, users, uploads.
+//! The tables of a site file: routes, redirects, error pages, users, uploads.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ::http::{HeaderName, HeaderValue, Method, StatusCode};
+use ::http::{HeaderValue, Method, StatusCode};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -49,17 +48,6 @@ pub struct RedirectRule {
     pub(crate) location: SourceLocation,
 }
 
-/// One `[[header]]`.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HeaderRule {
-    /// The paths whose responses get the fields.
-    pub(crate) path: PathPattern,
-    /// The fields.
-    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) location: SourceLocation,
-}
-
 /// Where a rule was written, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SourceLocation {
@@ -94,13 +82,6 @@ impl fmt::Display for RouteRule {
 impl fmt::Display for RedirectRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "redirect {} → {}{}", self.from, self.to, self.location)
-    }
-}
-
-/// Displays the rule on one line, with its location.
-impl fmt::Display for HeaderRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "header {}{}", self.path, self.location)
     }
 }
 
@@ -167,7 +148,7 @@ pub struct Upload {
 
 /// Parses a table into a rule while the parser is at the table, so that an error has the table's
 /// line. With `#[serde(try_from)]` it would have the line of the first table.
-fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
+pub(super) fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
 where
     Raw: Deserialize<'de>,
     Rule: TryFrom<Raw, Error = String>,
@@ -204,12 +185,6 @@ impl<'de> Deserialize<'de> for RouteRule {
 impl<'de> Deserialize<'de> for RedirectRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         rule::<RawRedirect, _, _>(deserializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for HeaderRule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        rule::<BTreeMap<String, String>, _, _>(deserializer)
     }
 }
 
@@ -330,68 +305,6 @@ fn check_server(url: &str) -> Result<(), String> {
     Err(format!(
         "to must name a host and perhaps a port after the scheme, such as https://example.org/ (got {url:?})"
     ))
-}
-
-impl TryFrom<BTreeMap<String, String>> for HeaderRule {
-    type Error = String;
-
-    fn try_from(mut raw: BTreeMap<String, String>) -> Result<Self, String> {
-        let path = raw
-            .remove("path")
-            .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
-        let fields = raw.iter().map(|(name, value)| field(name, value));
-        Ok(Self {
-            path: PathPattern::new(&path)?,
-            fields: fields.collect::<Result<_, _>>()?,
-            location: SourceLocation::default(),
-        })
-    }
-}
-
-impl HeaderRule {
-    /// Parses `Name: value` into a rule for all paths.
-    ///
-    /// # Errors
-    ///
-    /// A message, if the name or the value is invalid, or the server sets this field.
-    pub fn for_all(line: &str) -> Result<Self, String> {
-        let (name, value) = line.split_once(':').ok_or_else(|| {
-            format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
-        })?;
-        Ok(Self {
-            path: PathPattern::new("/*")?,
-            fields: vec![field(name.trim(), value.trim())?],
-            location: SourceLocation::Flag,
-        })
-    }
-}
-
-/// Parses a header field that a site may set.
-fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    /// Fields about the connection, the framing or the representation, which only the server knows.
-    const SERVER_FIELDS: &[&str] = &[
-        "accept-ranges",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "date",
-        "etag",
-        "keep-alive",
-        "last-modified",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let parsed = HeaderName::try_from(name).map_err(|_| {
-        format!("{name:?} is not the name of a header field; use letters, digits and -")
-    })?;
-    if SERVER_FIELDS.contains(&parsed.as_str()) {
-        return Err(format!("{name} is set by the server; remove it"));
-    }
-    let value = HeaderValue::try_from(value).map_err(|_| {
-        format!("{value:?} is not the value of a header field; remove control characters")
-    })?;
-    Ok((parsed, value))
 }
 
 impl ErrorStatus {

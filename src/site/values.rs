@@ -1,10 +1,13 @@
 //! The keywords and strings of a site file, validated when they are parsed from the file or a flag.
 
+use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
+use std::time::Duration;
 
 use ::http::HeaderValue;
-use serde::Deserialize;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// The name of the site file in a root. It is never served.
 pub const SITE_FILE: &str = ".tws.toml";
@@ -26,8 +29,8 @@ pub enum Listing {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compress {
-    /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 1 MiB without them is compressed on
-    /// request.
+    /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 16 MiB without them is compressed here, that
+    /// of more than 1 MiB in the background, for later responses. Listings are compressed, too.
     #[default]
     Auto,
     /// Sidecar files only.
@@ -58,6 +61,53 @@ pub enum Symlinks {
     Inside,
     /// All, wherever they lead.
     Follow,
+}
+
+/// The words of a key whose value is a string, an integer, or an array of these.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strings(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringsVisitor;
+
+        impl<'de> Visitor<'de> for StringsVisitor {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Strings, E> {
+                Ok(Strings(vec![text.to_owned()]))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Strings, E> {
+                Ok(Strings(vec![number.to_string()]))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Strings, E> {
+                Ok(Strings(vec![number.to_string()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strings, A::Error> {
+                let mut words = Vec::new();
+                while let Some(Strings(more)) = seq.next_element()? {
+                    words.extend(more);
+                }
+                Ok(Strings(words))
+            }
+        }
+
+        deserializer.deserialize_any(StringsVisitor)
+    }
+}
+
+/// Parses one origin, or an array of them.
+pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
+    let Strings(words) = Strings::deserialize(deserializer)?;
+    let origins = words.into_iter().map(Origin::try_from);
+    origins.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
 
 /// Implements parsing of a keyword from a flag.
@@ -205,6 +255,50 @@ impl FromStr for Size {
     }
 }
 
+/// A time: `30s`, `10m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub struct Period(Duration);
+
+impl Period {
+    /// The longest period, in seconds: some ten years.
+    const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+    /// Returns the time.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Period {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("must be a time such as 30s, 10m, 1h or 7d (got {text:?})");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "d" => 24 * 60 * 60,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let seconds = number.checked_mul(unit);
+        let seconds = seconds.filter(|seconds| *seconds <= Self::MAX_SECONDS);
+        seconds.map(Duration::from_secs).map(Self).ok_or_else(wrong)
+    }
+}
+
 fn check_file_name(name: &str) -> Result<(), String> {
     let leaves_root = Path::new(name)
         .components()
@@ -285,4 +379,35 @@ fn check_host_name(name: &str) -> Result<(), String> {
         "must be the name of a host in lower case without a port, such as example.org or \
              *.example.org (got {name:?})"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn period_has_a_unit() {
+        let seconds = |text: &str| text.parse::<Period>().map(|it| it.duration().as_secs());
+        for (text, expected) in [
+            ("0s", 0),
+            ("30s", 30),
+            ("10m", 600),
+            ("1h", 3600),
+            ("7 d", 604_800),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "10",
+            "m",
+            "-1s",
+            "1.5h",
+            "10 min",
+            "9999999999999d",
+            "99999d",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

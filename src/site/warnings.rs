@@ -10,7 +10,9 @@ use ::http::{HeaderName, Method};
 
 use super::pattern::PathPattern;
 use super::pattern_index::PatternIndex;
-use super::{HeaderRule, HostName, RedirectRule, RouteRule, Site, SourceLocation};
+use super::{
+    HeaderRule, HostName, RedirectRule, RewriteRule, RouteRule, Site, SourceLocation, SpaRule,
+};
 use crate::http::target::{Target, split_query};
 
 /// Where a rule without effect is, and why it has none.
@@ -59,10 +61,59 @@ impl Site {
             let text = rules.header_warning(index, rule)?;
             Some((rule.location, format!("header {} {text}", rule.path)))
         });
-        let mut all: Vec<Warning> = redirects.chain(routes).chain(headers).collect();
+        let rewrites = self
+            .rewrites
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| {
+                let text = rules.rewrite_warning(index, rule)?;
+                Some((
+                    rule.location,
+                    format!("rewrite {} → {} {text}", rule.from, rule.to),
+                ))
+            });
+        let rewrites = rewrites
+            .chain(self.spa_warnings())
+            .chain(self.access_warnings());
+        let mut all: Vec<Warning> = redirects
+            .chain(routes)
+            .chain(rewrites)
+            .chain(headers)
+            .collect();
         let others = self.error_page_warnings().chain(self.media_type_warnings());
         all.extend(others.map(|text| (SourceLocation::Unknown, text)));
         all
+    }
+
+    /// Returns warnings about applications whose path another one has: the first is used.
+    fn spa_warnings(&self) -> impl Iterator<Item = Warning> {
+        let mut known: HashMap<&str, &SpaRule> = HashMap::new();
+        self.spa.iter().filter_map(move |rule| {
+            let first = known.get(rule.path.as_str()).copied();
+            known.entry(&rule.path).or_insert(rule);
+            let first = first?;
+            Some((
+                rule.location,
+                format!("spa {} is never used: {first} comes first", rule.path),
+            ))
+        })
+    }
+
+    /// Returns warnings about rules of access for paths that no request can have.
+    fn access_warnings(&self) -> impl Iterator<Item = Warning> {
+        let passwords = self.auth.iter().map(|rule| {
+            let reason = unmatched(&rule.path);
+            (rule.location, &rule.path, "auth", reason)
+        });
+        let networks = self.access.iter().map(|rule| {
+            let reason = unmatched(&rule.path);
+            (rule.location, &rule.path, "access", reason)
+        });
+        passwords
+            .chain(networks)
+            .filter_map(|(location, path, kind, reason)| {
+                Some((location, format!("{kind} {path} {}", reason?)))
+            })
     }
 
     fn error_page_warnings(&self) -> impl Iterator<Item = String> {
@@ -148,6 +199,7 @@ impl Budget {
 struct RuleIndex<'a> {
     site: &'a Site,
     redirects: PatternIndex,
+    rewrites: PatternIndex,
     headers: PatternIndex,
     /// The last route of each path.
     last_routes: HashMap<&'a str, usize>,
@@ -160,6 +212,7 @@ impl<'a> RuleIndex<'a> {
         Self {
             site,
             redirects: PatternIndex::new(site.redirects.iter().map(|rule| &rule.from)),
+            rewrites: PatternIndex::new(site.rewrites.iter().map(|rule| &rule.from)),
             headers: PatternIndex::new(site.headers.iter().map(|rule| &rule.path)),
             last_routes: routes
                 .map(|(index, rule)| (rule.path.as_str(), index))
@@ -224,6 +277,15 @@ impl<'a> RuleIndex<'a> {
     }
 
     fn route_warning(&self, index: usize, rule: &RouteRule) -> Option<String> {
+        if rule.path.contains('*') {
+            return Some(
+                "matches no other path: a route has no pattern; use [[rewrite]] for that"
+                    .to_owned(),
+            );
+        }
+        if has_escape(&rule.path) {
+            return Some(NO_ESCAPE.to_owned());
+        }
         if let Some(position) = self.redirect_of(rule.path.as_bytes())? {
             let redirect = &self.site.redirects[position];
             return Some(format!("is never used: {redirect} comes first"));
@@ -231,6 +293,30 @@ impl<'a> RuleIndex<'a> {
         let last = *self.last_routes.get(rule.path.as_str())?;
         let last = self.site.routes.get(last).filter(|_| last > index)?;
         Some(format!("is never used: {last} replaces it"))
+    }
+
+    fn rewrite_warning(&self, index: usize, rule: &RewriteRule) -> Option<String> {
+        if let Some(reason) = unmatched(&rule.from) {
+            return Some(reason.to_owned());
+        }
+        let example_path = rule.from.example_path();
+        if let Some(position) = self.redirect_of(&example_path)? {
+            let redirect = &self.site.redirects[position];
+            return Some(format!("is never used: {redirect} comes first"));
+        }
+        self.budget
+            .take(1 + self.rewrites.candidates(&example_path))?;
+        let covering = self.rewrites.all(&example_path).into_iter();
+        let covering = covering.map(|position| position as usize);
+        // A rewrite for missing files comes after all others.
+        let mut covering = covering.filter(|position| {
+            let other = &self.site.rewrites[*position];
+            *position != index
+                && (other.missing == rule.missing && *position < index
+                    || !other.missing && rule.missing)
+        });
+        let first = &self.site.rewrites[covering.next()?];
+        Some(format!("is never used: {first} comes first"))
     }
 
     fn header_warning(&self, index: usize, rule: &HeaderRule) -> Option<String> {
@@ -255,6 +341,7 @@ impl<'a> RuleIndex<'a> {
             .filter(|position| *position > index)
             .map(|position| &self.site.headers[position])
             .filter(|other| other.location != SourceLocation::Flag)
+            .filter(|other| other.condition.covers(&rule.condition))
             .collect();
         let replacing = |name: &HeaderName| {
             let sets = |other: &&&HeaderRule| other.fields.iter().any(|(set, _)| set == name);
@@ -267,6 +354,7 @@ impl<'a> RuleIndex<'a> {
             .into_iter()
             .next_back();
         Some(match last {
+            None if rule.encoded => return None,
             None => "sets no field".to_owned(),
             Some(last) => format!("has no effect: {last} sets the same fields"),
         })
@@ -285,13 +373,19 @@ fn unmatched(pattern: &PathPattern) -> Option<&'static str> {
     if written.contains('#') {
         return Some("matches no fragment: browsers do not send what follows a '#'");
     }
+    has_escape(&written).then_some(NO_ESCAPE)
+}
+
+const NO_ESCAPE: &str =
+    "matches no escape: patterns apply to decoded paths, where \"%20\" is a space";
+
+/// True if a text contains what looks like a percent-encoded byte.
+fn has_escape(text: &str) -> bool {
     let is_escape = |after_percent: &str| {
         let digits = after_percent.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    let escaped = written.split('%').skip(1).any(is_escape);
-    escaped
-        .then_some("matches no escape: patterns apply to decoded paths, where \"%20\" is a space")
+    text.split('%').skip(1).any(is_escape)
 }
 
 /// True if a Host field can have this name (RFC 1035 §2.3.4), in which a star is any labels.

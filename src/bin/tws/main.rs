@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Subcommand::Serve => commands::serve::run(args).map(|()| ExitCode::SUCCESS),
         Subcommand::Check => commands::check::run(&args),
         Subcommand::Explain => commands::explain::run(&args).map(|()| ExitCode::SUCCESS),
+        Subcommand::Compress => commands::compress::run(&args),
         Subcommand::Completions => cli::completions(&args).map(|script| stdio::print(&script)),
         Subcommand::Man => cli::man(&args).map(|page| stdio::print(&page)),
     };

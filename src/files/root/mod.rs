@@ -162,6 +162,11 @@ impl Root {
         })
     }
 
+    /// True if the directory has no name any more: it was removed.
+    pub(super) fn is_removed(&self) -> bool {
+        fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// Never opens `files`.
     pub(super) fn without(mut self, files: Arc<ServerFiles>) -> Self {
         self.server_files = files;

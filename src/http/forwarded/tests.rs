@@ -18,6 +18,7 @@ fn proxy(scheme: Scheme) -> ClientInfo {
     ClientInfo {
         address: address(PROXY),
         scheme,
+        tls: None,
     }
 }
 
@@ -211,7 +212,7 @@ proptest! {
             }
             lines
         };
-        let expected = ClientInfo { address: address("[2001:db8::1]:0"), scheme: Scheme::Http };
+        let expected = ClientInfo { address: address("[2001:db8::1]:0"), scheme: Scheme::Http, tls: None };
         let lines = add(reported);
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         prop_assert_eq!(forwarded(&lines), expected);

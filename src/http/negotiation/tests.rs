@@ -203,8 +203,25 @@ fn accept_chooses_the_response_format() {
     for (lines, expected, navigation) in table {
         let request = request("Accept", lines);
         assert_eq!(response_format(request.fields()), *expected, "{lines:?}");
-        let navigates = accepts_html_navigation(request.fields());
+        let navigates = check_navigation(request.fields()).is_ok();
         assert_eq!(navigates, *navigation, "{lines:?}");
+    }
+}
+
+/// Sec-Fetch-Mode decides if it is there.
+#[test]
+fn navigation_is_told_by_fetch_metadata() {
+    for (mode, accept, expected) in [
+        ("navigate", "text/html", true),
+        ("navigate", "*/*", true),
+        ("no-cors", "text/html", false),
+        ("cors", "*/*", false),
+        ("Navigate", "text/html", false),
+        ("", "text/html", false),
+    ] {
+        let request = request("Accept", &[accept]).with_header("Sec-Fetch-Mode", mode);
+        let navigates = check_navigation(request.fields()).is_ok();
+        assert_eq!(navigates, expected, "{mode:?} {accept}");
     }
 }
 

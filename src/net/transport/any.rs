@@ -11,7 +11,7 @@ use super::socket::Socket;
 #[cfg(feature = "tls")]
 use super::tls::TlsStream;
 use super::{More, Received, Transport};
-use crate::http::forwarded::Scheme;
+use crate::http::forwarded::{Scheme, TlsVersion};
 use crate::proto::h2::machine::Authorities;
 use crate::proto::peer_state::PeerState;
 
@@ -48,6 +48,15 @@ impl AnyTransport {
             Self::Plain(_) => Scheme::Http,
             #[cfg(feature = "tls")]
             Self::Tls(_) => Scheme::Https,
+        }
+    }
+
+    /// Returns the version of TLS, if the connection is encrypted.
+    pub(crate) fn tls_version(&self) -> Option<TlsVersion> {
+        match self {
+            Self::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.version(),
         }
     }
 }

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use rustls::ServerConnection;
+use rustls::{ProtocolVersion, ServerConnection};
 
 use super::socket::Socket;
 use super::{More, Received, Transport};
+use crate::http::forwarded::TlsVersion;
 use crate::proto::h2::machine::Authorities;
 use crate::proto::peer_state::PeerState;
 use crate::tls::{ServedCertificate, is_http2};
@@ -80,6 +81,15 @@ impl TlsStream {
     /// Returns true if the client has selected HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         is_http2(&self.session)
+    }
+
+    /// Returns the version of the protocol.
+    pub(crate) fn version(&self) -> Option<TlsVersion> {
+        match self.session.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some(TlsVersion::Tls12),
+            ProtocolVersion::TLSv1_3 => Some(TlsVersion::Tls13),
+            _ => None,
+        }
     }
 
     /// Takes what the client may use the connection for, if it has requested a name.

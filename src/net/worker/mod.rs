@@ -270,6 +270,7 @@ impl Worker {
         let client = ClientInfo {
             address: client,
             scheme: transport.scheme(),
+            tls: transport.tls_version(),
         };
         let cx = &mut self.state.cx;
         let protocol = if transport.is_http2() {

@@ -26,7 +26,7 @@ use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
-use crate::http::forwarded::{ClientInfo, Scheme};
+use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
 use crate::proto::context::{Context, DrainState, RecordMode};
@@ -52,10 +52,11 @@ pub(crate) struct Machine {
     truncation: Truncation,
     /// Requests whose head was parsed; the last of them is the current exchange.
     requests: u32,
-    /// The address of the connection's other end and the scheme: separate fields, as one struct with
-    /// its padding would make every connection larger.
+    /// The address of the connection's other end, the scheme and the version of TLS: separate fields, as
+    /// one struct with its padding would make every connection larger.
     peer: SocketAddr,
     scheme: Scheme,
+    tls: Option<TlsVersion>,
 }
 
 /// The state of the connection.
@@ -113,6 +114,7 @@ impl Machine {
             requests: 0,
             peer: peer.address,
             scheme: peer.scheme,
+            tls: peer.tls,
         }
     }
 
@@ -304,6 +306,7 @@ impl Machine {
         let peer = ClientInfo {
             address: self.peer,
             scheme: self.scheme,
+            tls: self.tls,
         };
         (peer, self.inbox)
     }
@@ -503,8 +506,12 @@ impl Machine {
         }
         let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
+        let client = self.client(fields, cx);
         Some(Box::new(RequestInfo {
-            peer: self.client(fields, cx).address,
+            peer: client.address,
+            scheme: client.scheme,
+            tls: client.tls,
+            host: fields.first("host").map(<[u8]>::to_vec),
             user: None,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(<[u8]>::to_vec),
@@ -518,6 +525,7 @@ impl Machine {
         let peer = ClientInfo {
             address: self.peer,
             scheme: self.scheme,
+            tls: self.tls,
         };
         cx.proxies.client(peer, fields)
     }

@@ -221,3 +221,58 @@ fn other_rules_without_effect_are_warned_about() {
         assert!(found[0].contains(expected), "{}", found[0]);
     }
 }
+
+#[test]
+fn routes_rewrites_and_applications_without_effect_are_warned_about() {
+    for (text, expected) in [
+        ("[[route]]\npath = '/a/*'\nfile = 'a'\n", 1),
+        ("[[route]]\npath = '/a%20b'\nfile = 'a'\n", 1),
+        ("[[route]]\npath = '/a b'\nfile = 'a'\n", 0),
+        ("[[rewrite]]\nfrom = '/a//b'\nto = '/c'\n", 1),
+        (
+            "[[rewrite]]\nfrom = '/a/*'\nto = '/c'\n[[rewrite]]\nfrom = '/a/b'\nto = '/d'\n",
+            1,
+        ),
+        (
+            "[[rewrite]]\nfrom = '/a/b'\nto = '/c'\n[[rewrite]]\nfrom = '/a/*'\nto = '/d'\n",
+            0,
+        ),
+        (
+            "[[rewrite]]\nfrom = '/a/*'\nto = '/c'\nmissing = true\n[[rewrite]]\nfrom = '/a/b'\nto = '/d'\n",
+            0,
+        ),
+        (
+            "[[rewrite]]\nfrom = '/a/b'\nto = '/c'\nmissing = true\n[[rewrite]]\nfrom = '/a/*'\nto = '/d'\n",
+            1,
+        ),
+        (
+            "[[redirect]]\nfrom = '/a/*'\nto = '/b'\n[[rewrite]]\nfrom = '/a/x'\nto = '/c'\n",
+            1,
+        ),
+        (
+            "[[spa]]\npath = '/a'\npage = 'a'\n[[spa]]\npath = '/a/'\npage = 'b'\n",
+            1,
+        ),
+        (
+            "[[header]]\npath = '/*'\nX-A = '1'\n[[header]]\npath = '/*'\nalways = true\nX-A = '2'\n",
+            1,
+        ),
+        (
+            "[[header]]\npath = '/*'\nalways = true\nX-A = '1'\n[[header]]\npath = '/*'\nX-A = '2'\n",
+            0,
+        ),
+        (
+            "[[header]]\npath = '/*'\nX-A = '1'\n[[header]]\npath = '/*'\nstatus = 200\nX-A = '2'\n",
+            0,
+        ),
+        ("[[header]]\npath = '/Build/*'\nencoded = true\n", 0),
+        ("[[header]]\npath = '/Build/*'\n", 1),
+    ] {
+        assert_eq!(
+            warnings(text).len(),
+            expected,
+            "{text}: {:?}",
+            warnings(text)
+        );
+    }
+}

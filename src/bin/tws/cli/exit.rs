@@ -28,6 +28,11 @@ pub(crate) enum ConfigError {
 }
 
 impl Exit {
+    /// Returns an error that is not about the command line.
+    pub(crate) fn failure(text: String) -> Self {
+        Self::Errors(vec![ConfigError::Failure(text)])
+    }
+
     /// Returns an error about the command line or the environment.
     pub(crate) fn usage(text: String) -> Self {
         Self::Errors(vec![ConfigError::Usage(text)])

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
-use tws::access_log::{Format, LogDestination};
+use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
-    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
-    Symlinks,
+    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Period, Site, Size,
+    Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
@@ -79,9 +79,10 @@ pub(super) struct Flags {
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
-    /// Content codings to offer. auto compresses text, and binary types that become clearly
-    /// smaller, of 1 KiB to 1 MiB on the fly, besides serving the .br, .zst and .gz files that lie
-    /// beside a file; sidecar serves only those. Listings are never compressed.
+    /// Content codings to offer. auto serves the .br, .zst and .gz files that lie beside a file, and
+    /// compresses listings, text, and binary types that become clearly smaller: of 1 KiB to 1 MiB
+    /// before the response, and of up to 16 MiB in the background, for later responses, with at most
+    /// half of one processor. sidecar serves only the files beside a file, which `tws compress` makes.
     #[arg(long, value_name = "HOW", value_parser = one_of::<Compress>(Compress::VALUES), help_heading = SERVING)]
     pub(super) compress: Option<Compress>,
 
@@ -103,10 +104,19 @@ pub(super) struct Flags {
     #[arg(long, help_heading = SERVING)]
     pub(super) hidden: Option<bool>,
 
+    /// Serve assets of a former root after a deploy
+    ///
+    /// For this time (30s, 10m, 1h, 7d) after the root was replaced by another folder, files that
+    /// exist only in the former one are still served, HTML excepted: pages that were loaded before
+    /// find their scripts. The former folder must still exist. [default: 0s]
+    #[arg(long, value_name = "TIME", help_heading = SERVING)]
+    pub(super) keep_previous: Option<Period>,
+
     /// Serve FILE for navigations that match no file
     ///
-    /// For single-page applications. Requests for scripts, images and the like still get 404.
-    /// Without FILE: index.html.
+    /// For single-page applications. A navigation is a GET with Sec-Fetch-Mode: navigate or, from
+    /// clients that do not send that field, one that accepts text/html. Requests for scripts, images
+    /// and the like still get 404. Without FILE: index.html.
     #[arg(
         long,
         value_name = "FILE",
@@ -255,22 +265,32 @@ pub(super) struct Flags {
 
     /// Let pages of ORIGIN read all responses
     ///
-    /// This replaces what the site file says. Without ORIGIN: every origin.
+    /// This replaces what the site file says. They may also read Accept-Ranges, Content-Length,
+    /// Content-Range, ETag and Location. May be repeated. Without ORIGIN: every origin.
     #[arg(
         long,
         value_name = "ORIGIN",
         num_args = 0..=1,
         require_equals = true,
+        value_delimiter = ',',
         default_missing_value = "*",
         help_heading = ACCESS
     )]
-    pub(super) cors: Option<Origin>,
+    pub(super) cors: Vec<Origin>,
 
     /// Require a user name and password from FILE
     ///
-    /// Create the file with `htpasswd -cB FILE USER`.
+    /// Create the file with `htpasswd -cB FILE USER`. [[auth]] in a file that --config names requires
+    /// other files for some paths, or none. /.well-known/acme-challenge/ never requires one.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ACCESS)]
     pub(super) auth_file: Option<PathBuf>,
+
+    /// Wrong passwords per second and client
+    ///
+    /// A client that sends more gets 429 for further logins, except for those that were accepted
+    /// lately. Values as with --rate-limit. [default: 0.2:20]
+    #[arg(long, value_name = "N", help_heading = ACCESS)]
+    pub(super) auth_failures: Option<Rate>,
 
     /// Accept uploads (PUT, and POST to folders)
     ///
@@ -411,16 +431,31 @@ pub(super) struct Flags {
 
     /// Access log format [default: common]
     ///
-    /// access-count, common, combined or json.
+    /// access-count, common, combined, json, or a text with fields in braces, such as '{client}
+    /// {host} "{request}" {status}'. The fields are bytes, client, duration (in seconds), host,
+    /// iso-time, method, outcome, path, port, protocol, query, referer, request, scheme, status,
+    /// target, time, tls, user and user-agent.
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "common",
         hide_default_value = true,
-        value_parser = one_of::<Format>(&["access-count", "common", "combined", "json"]),
         help_heading = LOGS
     )]
     pub(super) log_format: Format,
+
+    /// Leave out a path or a status
+    ///
+    /// Requests that are not logged: a path, in which a star matches anything (/healthz, /assets/*), or a status (304, 2xx). May be
+    /// repeated.
+    #[arg(long, value_name = "WHAT", help_heading = LOGS)]
+    pub(super) log_exclude: Vec<LogExclusion>,
+
+    /// Log networks instead of client addresses
+    ///
+    /// The /24 of an IPv4 address and the /48 of an IPv6 address, and 0 as the port.
+    #[arg(long, help_heading = LOGS)]
+    pub(super) log_anonymize: bool,
 
     /// Warn of responses that take at least this long
     ///

@@ -8,6 +8,7 @@
 //! the wording, and `reference` the manual page and shell completions.
 
 mod command;
+mod compress;
 mod exit;
 mod exposure;
 mod flags;
@@ -21,6 +22,7 @@ mod settings;
 mod subcommand;
 mod values;
 
+pub(crate) use compress::CompressArgs;
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
 pub(crate) use flags::RequestArgs;
@@ -28,6 +30,6 @@ pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{
-    Banner, BrowserLaunch, Encryption, QrOutput, Sandboxing, Settings, View,
+    Banner, BrowserLaunch, Encryption, LogAddresses, QrOutput, Sandboxing, Settings, View,
 };
 pub(crate) use subcommand::Subcommand;

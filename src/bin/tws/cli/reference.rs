@@ -8,6 +8,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::command;
+use super::compress;
 use super::exit::{ConfigError, Exit};
 use super::raw_args::RawArgs;
 use super::subcommand::{SUBCOMMANDS, Subcommand};
@@ -143,6 +144,7 @@ fn operands(subcommand: Subcommand) -> &'static str {
     match subcommand {
         Subcommand::Serve | Subcommand::Check => " [OPTIONS] [PATH] [PORT]",
         Subcommand::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
+        Subcommand::Compress => " [--jobs N] FOLDER",
         Subcommand::Completions => " SHELL",
         Subcommand::Man => "",
     }
@@ -168,6 +170,7 @@ fn with_subcommands() -> Command {
         let command = match subcommand {
             Subcommand::Serve | Subcommand::Check => command::serve().name(*name),
             Subcommand::Explain => command::explain().name(*name),
+            Subcommand::Compress => compress::command().name(*name),
             Subcommand::Completions => {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
                 Command::new(*name).arg(shell)

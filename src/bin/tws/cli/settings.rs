@@ -1,13 +1,16 @@
 //! The settings: the flags of all layers, checked against each other, as the types that the library and
 //! the commands use. Nothing is opened.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
-use tws::access_log::{Format, LogDestination};
-use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, Store};
+use tws::access_log::{Format, LogDestination, LogExclusion};
+use tws::site::{
+    AuthRequirement, AuthRule, HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store,
+};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 use super::exit::{ConfigError, Exit};
@@ -28,9 +31,13 @@ pub(crate) struct Settings {
     pub(crate) site_file: SiteFileSource,
     /// The rules of the settings file, overridden by flags and variables.
     pub(crate) site: Site,
-    /// The origin whose pages may read all responses.
-    pub(crate) cors: Option<Origin>,
+    /// The origins whose pages may read all responses.
+    pub(crate) cors: Vec<Origin>,
+    /// The file of passwords for all paths of all hosts.
     pub(crate) auth_file: Option<PathBuf>,
+    /// How many wrong passwords a client may send.
+    #[cfg_attr(not(feature = "auth"), expect(dead_code))]
+    pub(crate) auth_failures: Option<Rate>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
     pub(crate) rate_limit: Option<Rate>,
@@ -48,6 +55,8 @@ pub(crate) struct Settings {
     /// A name or a number.
     pub(crate) group: Option<String>,
     pub(crate) log_format: Format,
+    pub(crate) log_exclusions: Vec<LogExclusion>,
+    pub(crate) log_addresses: LogAddresses,
     pub(crate) access_log: Vec<LogDestination>,
     pub(crate) banner: Banner,
     pub(crate) qr: QrOutput,
@@ -80,6 +89,13 @@ pub(crate) enum Encryption {
 pub(crate) enum Sandboxing {
     IfPossible,
     Off,
+}
+
+/// How the access log shows the addresses of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogAddresses {
+    Full,
+    Anonymized,
 }
 
 /// Whether the startup banner is printed.
@@ -168,11 +184,26 @@ impl Settings {
         host_check(&self.host_patterns, &self.config)
     }
 
+    /// Returns whether passwords are required for all paths, except for those that rules make public to
+    /// read.
     pub(crate) fn authentication(&self) -> Authentication {
-        match self.auth_file {
-            Some(_) => Authentication::Required,
-            None => Authentication::None,
+        if self.site.auth.iter().any(AuthRule::protects_everything) {
+            Authentication::Required
+        } else {
+            Authentication::None
         }
+    }
+
+    /// Returns the files of passwords that the rules of all hosts name.
+    pub(crate) fn password_files(&self) -> BTreeSet<PathBuf> {
+        let hosts = self.site.hosts.iter().flat_map(|host| &host.auth);
+        let rules = self.site.auth.iter().chain(hosts);
+        rules
+            .filter_map(|rule| match &rule.requirement {
+                AuthRequirement::Password(file) => Some(file.clone()),
+                AuthRequirement::Public => None,
+            })
+            .collect()
     }
 
     fn from_layers(layers: ConfigLayers, inherited: &InheritedEndpoints) -> Result<Self, Exit> {
@@ -210,8 +241,14 @@ impl Settings {
             } else {
                 Sandboxing::IfPossible
             },
-            log_format: flags.log_format,
             access_log: flags.destinations()?,
+            log_format: flags.log_format,
+            log_exclusions: flags.log_exclude,
+            log_addresses: if flags.log_anonymize {
+                LogAddresses::Anonymized
+            } else {
+                LogAddresses::Full
+            },
             banner: if flags.quiet || flags.tui {
                 Banner::Silent
             } else {
@@ -239,6 +276,7 @@ impl Settings {
             admin: flags.admin.map(|admin| admin_endpoint(inherited, admin)),
             cors: flags.cors,
             auth_file: flags.auth_file,
+            auth_failures: flags.auth_failures,
             host_patterns: flags.host_name,
             encryption,
             redirect_http: flags.redirect_http,
@@ -262,7 +300,11 @@ impl Settings {
     fn check_exposure(&self, upload: Option<bool>) -> Result<(), Exit> {
         let authentication = self.authentication();
         if let Some(admin) = &self.admin {
-            check_admin(admin, authentication).map_err(usage)?;
+            let of_admin = match self.auth_file {
+                Some(_) => Authentication::Required,
+                None => Authentication::None,
+            };
+            check_admin(admin, of_admin).map_err(usage)?;
         }
         let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
         if sites.any(|site| site.upload.is_some()) {
@@ -285,11 +327,21 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     if !flags.index.is_empty() {
         site.index.clone_from(&flags.index);
     }
-    if flags.spa.is_some() {
-        site.spa.clone_from(&flags.spa);
+    if let Some(page) = &flags.spa {
+        site.spa = vec![SpaRule::of_site(page.clone())];
     }
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
+    }
+    if let Some(file) = &flags.auth_file {
+        // The rules of the file come after it and decide about their paths.
+        let rule = AuthRule::for_all(file.clone()).map_err(usage)?;
+        site.auth.insert(0, rule);
+    }
+    let mut sites = std::iter::once(&*site).chain(&site.hosts);
+    if flags.auth_failures.is_some() && sites.all(|site| site.auth.is_empty()) {
+        let text = "--auth-failures: no password is required; add --auth-file";
+        return Err(usage(text.to_owned()));
     }
     match &mut site.upload {
         Some(upload) => {
@@ -315,8 +367,9 @@ fn override_host(site: &mut Site, flags: &Flags) {
     site.etag = flags.etag.unwrap_or(site.etag);
     site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
     site.hidden = flags.hidden.unwrap_or(site.hidden);
-    if flags.cors.is_some() {
-        site.cors = None;
+    site.keep_previous = flags.keep_previous.or(site.keep_previous);
+    if !flags.cors.is_empty() {
+        site.cors.clear();
     }
     if flags.upload == Some(false) {
         site.upload = None;

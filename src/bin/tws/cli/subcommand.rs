@@ -11,6 +11,7 @@ pub(crate) enum Subcommand {
     Serve,
     Check,
     Explain,
+    Compress,
     Completions,
     Man,
 }
@@ -26,6 +27,11 @@ pub(super) const SUBCOMMANDS: &[(&str, Subcommand, &str)] = &[
         "explain",
         Subcommand::Explain,
         "Explain how a request would be answered",
+    ),
+    (
+        "compress",
+        Subcommand::Compress,
+        "Write .br, .zst and .gz files beside the files of a folder",
     ),
     (
         "completions",
@@ -67,6 +73,7 @@ mod tests {
             (&["--", "man"], Subcommand::Serve, &["--", "man"]),
             (&["check", "man", "80"], Subcommand::Check, &["man", "80"]),
             (&["explain", "GET", "/"], Subcommand::Explain, &["GET", "/"]),
+            (&["compress", "www"], Subcommand::Compress, &["www"]),
             (&["completions", "bash"], Subcommand::Completions, &["bash"]),
         ];
         for (typed, subcommand, rest) in table {

@@ -156,6 +156,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
             for missing in files.missing_files() {
                 report.warn(format_args!("{missing} is not in the root or not readable"));
             }
+            for sidecar in files.invalid_sidecars() {
+                report.warn(sidecar);
+            }
             for warning in app::server_files_in_roots(settings) {
                 report.warn(warning);
             }
@@ -165,9 +168,9 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
 }
 
 fn check_passwords(settings: &Settings, report: &mut CheckReport) {
-    if let Some(path) = &settings.auth_file {
+    for path in settings.password_files() {
         let text = format!("passwords are read from {}", path.display());
-        report.result(text, app::auth_layer(path));
+        report.result(text, app::auth_layer(&path));
     }
 }
 

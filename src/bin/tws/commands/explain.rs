@@ -152,7 +152,7 @@ fn dry_run(
     request: &Request<'static>,
 ) -> Option<Response> {
     // Passwords are verified when a request is handled, not when it is admitted.
-    if settings.auth_file.is_some()
+    if !settings.password_files().is_empty()
         && let Ok(options) = explained.request(Method::OPTIONS)
     {
         let response = handler.handle(&options).wait();

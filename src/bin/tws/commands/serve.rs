@@ -22,8 +22,8 @@ use tws::{BoxHandler, Endpoint, Error, Server, ServerHandle, StaticFiles};
 
 use super::process_limits;
 use crate::cli::{
-    Banner, BrowserLaunch, Encryption, Exit, RawArgs, Sandboxing, Settings, SiteFileSource, View,
-    is_exposed,
+    Banner, BrowserLaunch, Encryption, Exit, LogAddresses, RawArgs, Sandboxing, Settings,
+    SiteFileSource, View, is_exposed,
 };
 use crate::confinement::privileges::RunAs;
 use crate::confinement::sandbox::{RootAccess, Sandbox, SandboxStatus};
@@ -460,13 +460,20 @@ fn open_access_log(
     if settings.access_log.is_empty() {
         return Ok(None);
     }
-    let open = || AccessLog::open(settings.log_format, &settings.access_log);
-    let Some(owner) = owner else {
-        return open().map(Some);
+    let open = |destinations: &[LogDestination]| {
+        let log = AccessLog::open(settings.log_format.clone(), destinations)?;
+        let log = log.excluding(settings.log_exclusions.clone());
+        Ok(match settings.log_addresses {
+            LogAddresses::Full => log,
+            LogAddresses::Anonymized => log.anonymized(),
+        })
     };
-    let mut log = AccessLog::open(settings.log_format, &[])?;
+    let Some(owner) = owner else {
+        return open(&settings.access_log).map(Some);
+    };
+    let mut log = open(&[])?;
     for destination in &settings.access_log {
-        let open = || AccessLog::open(settings.log_format, std::slice::from_ref(destination));
+        let open = || open(std::slice::from_ref(destination));
         let opened = match destination {
             LogDestination::File(path) => owner.open_file(path, open)?,
             LogDestination::Stdout => open()?,
@@ -502,8 +509,8 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     if let SiteFileSource::Path(path) = &settings.site_file {
         sandbox.allow_rereading(path);
     }
-    if let Some(path) = &settings.auth_file {
-        sandbox.allow_rereading(path);
+    for path in settings.password_files() {
+        sandbox.allow_rereading(&path);
     }
     if settings.user.is_some() || settings.group.is_some() {
         sandbox.allow_read(Path::new("/etc/passwd"));

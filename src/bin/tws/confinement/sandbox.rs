@@ -25,8 +25,8 @@
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
 //!   upgrade can start the next version; the program alone if it is in `/` or in the home folder.
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
-//!   is readable, unless it is `/` or directly beneath it, a home folder, or a folder that programs and
-//!   users share (`/var/lib`).
+//!   is readable, unless it is `/` or directly beneath it (but `/srv` is readable), a home folder, or a
+//!   folder that programs and users share (`/var/lib`).
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.
@@ -415,8 +415,9 @@ fn project(root: &Path, home: &Path) -> Option<PathBuf> {
     let above = folder.parent()?;
     let is_home =
         home.canonicalize().is_ok_and(|home| folder == home) || above == Path::new("/home");
-    let is_shared =
-        above == Path::new("/") || SHARED.iter().any(|shared| folder == Path::new(shared));
+    // /srv is for the data of services (Filesystem Hierarchy Standard 3.0 §3.17).
+    let is_top = above == Path::new("/") && folder != Path::new("/srv");
+    let is_shared = is_top || SHARED.iter().any(|shared| folder == Path::new(shared));
     (!is_home && !is_shared).then(|| folder.to_owned())
 }
 

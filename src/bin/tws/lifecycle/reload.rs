@@ -183,6 +183,8 @@ impl ReloadTargets {
             ("state-dir", old.state_dir == new.state_dir),
             ("access-log", old.access_log == new.access_log),
             ("log-format", old.log_format == new.log_format),
+            ("log-exclude", old.log_exclusions == new.log_exclusions),
+            ("log-anonymize", old.log_addresses == new.log_addresses),
             ("quiet", old.banner == new.banner),
             (
                 "verbose",

@@ -13,7 +13,7 @@ use tws::access_log::LogDestination;
 use tws::site::{HostName, SITE_FILE, Store};
 use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 #[cfg(feature = "auth")]
-use tws::{BasicAuth, Credentials};
+use tws::{BasicAuth, Credentials, Request};
 
 use crate::cli::{Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
@@ -26,9 +26,10 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
+        let files = files(settings)?;
         Ok(Self {
-            files: files(settings)?,
-            auth: settings.auth_file.as_deref().map(auth_layer).transpose()?,
+            auth: path_auth_layer(settings, &files)?,
+            files,
         })
     }
 
@@ -48,7 +49,7 @@ impl App {
             Some(store) => users::add_routes(router, store),
             None => router,
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        self.wrap(router, settings)
     }
 
     /// The handler for `tws explain`: of the sample application, without its store.
@@ -57,7 +58,17 @@ impl App {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        self.wrap(router, settings)
+    }
+
+    fn wrap(self, router: Router, settings: &Settings) -> BoxHandler {
+        let files = self.files.clone();
+        let mut app = BoxHandler::new(router.fallback(self.files));
+        if let Some(auth) = self.auth {
+            app = auth(app);
+        }
+        app = files.restrict_networks(app);
+        files.add_error_fields(wrap(app, settings))
     }
 }
 
@@ -77,7 +88,7 @@ fn server_files(settings: &Settings) -> Vec<PathBuf> {
     if let SiteFileSource::Path(path) = &settings.site_file {
         paths.push(path.clone());
     }
-    paths.extend(settings.auth_file.clone());
+    paths.extend(settings.password_files());
     if let Encryption::Certificates(pairs) = &settings.encryption {
         for (certificate, key) in pairs {
             paths.extend([certificate.clone(), key.clone()]);
@@ -166,15 +177,11 @@ pub(crate) fn server_files_in_roots(settings: &Settings) -> Vec<String> {
     warnings
 }
 
-/// Adds the layers. Preflight requests carry no password, so CORS is outside of authentication; they
-/// count against the rate limit like any other request.
-fn wrap(app: Router, auth: Option<AuthLayer>, settings: &Settings) -> BoxHandler {
-    let mut app = BoxHandler::new(app);
-    if let Some(auth) = auth {
-        app = auth(app);
-    }
-    if let Some(origin) = &settings.cors {
-        app = BoxHandler::new(Cors::new(app, origin));
+/// Adds the layers around access control. Preflight requests carry no password, so CORS is outside of it;
+/// they count against the rate limit like any other request.
+fn wrap(mut app: BoxHandler, settings: &Settings) -> BoxHandler {
+    if let Some(origin) = settings.cors.first() {
+        app = BoxHandler::new(Cors::new(app, origin).of_origins(&settings.cors));
     }
     app = check_hosts(app, settings);
     app = limit_rate(app, settings);
@@ -214,10 +221,7 @@ pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
         return app;
     }
     let limited = RateLimit::new(app);
-    let limited = match &settings.cors {
-        Some(origin) => limited.readable_by(origin),
-        None => limited,
-    };
+    let limited = limited.readable_by(&settings.cors);
     let limited = match settings.rate_limit {
         Some(rate) => limited.per_client(rate),
         None => limited,
@@ -230,6 +234,33 @@ pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
 
 /// Wraps a handler so that requests need a password.
 pub(crate) type AuthLayer = Box<dyn FnOnce(BoxHandler) -> BoxHandler>;
+
+/// Reads the files of passwords that the rules of the sites name, if any do. `files` knows the rules.
+#[cfg(feature = "auth")]
+fn path_auth_layer(settings: &Settings, files: &StaticFiles) -> Result<Option<AuthLayer>, Error> {
+    let read = |path: PathBuf| Ok((path.clone(), Credentials::read(&path)?));
+    let passwords = settings.password_files().into_iter().map(read);
+    let passwords: Vec<_> = passwords.collect::<Result<_, Error>>()?;
+    if passwords.is_empty() {
+        return Ok(None);
+    }
+    let files = files.clone();
+    let rate = settings.auth_failures;
+    Ok(Some(Box::new(move |app| {
+        let required = move |request: &Request<'_>| files.required_passwords(request);
+        let auth = BasicAuth::with_rules(app, passwords, required);
+        BoxHandler::new(match rate {
+            Some(rate) => auth.with_failure_rate(rate),
+            None => auth,
+        })
+    })))
+}
+
+#[cfg(not(feature = "auth"))]
+fn path_auth_layer(settings: &Settings, _: &StaticFiles) -> Result<Option<AuthLayer>, Error> {
+    let first = settings.password_files().into_iter().next();
+    first.map(|path| auth_layer(&path)).transpose()
+}
 
 /// Reads a file of passwords.
 #[cfg(feature = "auth")]

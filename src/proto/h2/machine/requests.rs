@@ -189,8 +189,15 @@ impl Machine {
         }
         let line = head::request_line(fields);
         let fields = Fields::new(&fields.bytes, &fields.spans);
+        let client = self.client(&fields, cx);
         Some(Box::new(RequestInfo {
-            peer: self.client(&fields, cx).address,
+            peer: client.address,
+            scheme: client.scheme,
+            tls: client.tls,
+            host: ["host", ":authority"]
+                .iter()
+                .find_map(|name| fields.first(name))
+                .map(<[u8]>::to_vec),
             user: None,
             line,
             referer: fields.first("referer").map(<[u8]>::to_vec),

@@ -125,7 +125,7 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--log-format", "xml"],
-            "--log-format: must be one of access-count, common, combined, json (got \"xml\")",
+            "--log-format: must be one of access-count, common, combined, json, or a text with fields such as {client} (got \"xml\")",
         ),
         (
             &["--access-log", "off", "--access-log", "-"],

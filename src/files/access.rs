@@ -1,0 +1,189 @@
+//! Access control by path: which networks may request a path, and which passwords it requires.
+//!
+//! A rule is about a file, whatever the path that leads to it: the paths of the index and of the page
+//! behind a clean URL, that of a sidecar, and those before and after a route or a rewrite. The path of
+//! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
+//! an application, which is served only where nothing else is found, is checked when it is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::http::StatusCode;
+
+use super::access_rules::Aliases;
+use super::rules::{CleanUrls, RouteTarget, Rules};
+use super::virtual_hosts::VirtualHosts;
+use crate::explain_log::{Escaped, explain};
+use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
+use crate::http::negotiation::Coding;
+use crate::http::{Rejection, Request, Response, error_page};
+use crate::site::RequiredPasswords;
+
+impl Rules {
+    /// Returns the files that a request for `path` may get, each by the paths that lead to it.
+    fn files_at(&self, path: &[u8]) -> Vec<Aliases> {
+        // Requests for the server (`OPTIONS *`) and for other servers are subject to the rules for `/`.
+        let path = if path.starts_with(b"/") { path } else { b"/" };
+        let mut targets = vec![path.to_vec()];
+        match self.routes.get(path) {
+            Some(RouteTarget::File(name)) => targets.push([b"/", &name[..]].concat()),
+            Some(RouteTarget::Generated(_)) => {}
+            None => {
+                targets.extend(self.rewrites.target(path));
+                targets.extend(self.fallback_rewrites.target(path));
+            }
+        }
+        targets.into_iter().map(|path| self.aliases(path)).collect()
+    }
+
+    /// Returns the paths under which the file at `path` may be served as well.
+    fn aliases(&self, path: Vec<u8>) -> Aliases {
+        let mut known = Aliases::new();
+        let mut new = vec![path];
+        while let Some(path) = new.pop() {
+            if let Some((_, inner)) = Coding::of_file_name(&path) {
+                new.push(inner.to_vec());
+            }
+            for index in &self.index {
+                let index = index.as_bytes();
+                match path.strip_suffix(index) {
+                    Some(folder) if folder.ends_with(b"/") => new.push(folder.to_vec()),
+                    _ if path.ends_with(b"/") => new.push([&path, index].concat()),
+                    _ => {}
+                }
+            }
+            if self.clean_urls == CleanUrls::On {
+                match path.strip_suffix(b".html") {
+                    Some(page) if !page.ends_with(b"/") => new.push(page.to_vec()),
+                    None if !path.ends_with(b"/") => new.push([&path[..], b".html"].concat()),
+                    _ => {}
+                }
+            }
+            known.insert(path);
+            new.retain(|path| !known.contains(path));
+        }
+        known
+    }
+}
+
+impl VirtualHosts {
+    /// Returns what a request needs to be served.
+    pub(super) fn required_passwords(&self, request: &Request<'_>) -> RequiredPasswords {
+        let tree = &self.quietly_site_of(request).tree;
+        let method = request.method();
+        let rules = &tree.rules;
+        let file = |paths: Aliases| {
+            let file = rules.access.password_file(&paths, method);
+            file.map(Path::to_owned)
+        };
+        let mut required = RequiredPasswords::default();
+        if rules.access.has_password_rules() {
+            let files = rules.files_at(request.path_bytes()).into_iter();
+            required.files = files.filter_map(file).collect();
+            let page = application(rules, request);
+            required.files_of_application = page.and_then(file).into_iter().collect();
+        }
+        required
+    }
+
+    /// Returns whether a client may request what it asks for.
+    fn is_permitted(&self, request: &Request<'_>) -> bool {
+        let rules = &self.quietly_site_of(request).tree.rules;
+        let files = rules.files_at(request.path_bytes());
+        files.iter().all(|paths| permits(rules, paths, request))
+    }
+
+    /// Returns whether a client may get the page of the application at its path.
+    fn is_application_permitted(&self, request: &Request<'_>) -> bool {
+        let rules = &self.quietly_site_of(request).tree.rules;
+        application(rules, request).is_none_or(|paths| permits(rules, &paths, request))
+    }
+
+    fn has_network_rules(&self) -> bool {
+        let mut sites = self.sites();
+        sites.any(|site| site.tree.rules.access.has_network_rules())
+    }
+}
+
+/// Returns the paths of the page of the application at a request's path.
+fn application(rules: &Rules, request: &Request<'_>) -> Option<Aliases> {
+    let application = rules.application(request.path_bytes())?;
+    let page = [b"/", application.page.as_str().as_bytes()].concat();
+    Some(rules.aliases(page))
+}
+
+fn permits(rules: &Rules, paths: &Aliases, request: &Request<'_>) -> bool {
+    let client = request.client_addr();
+    let denial = rules.access.denial(paths, client);
+    if let Some(rule) = denial {
+        explain!(
+            "access",
+            "{rule} denies {} to {}: 403",
+            Escaped(request.path_bytes()),
+            client.ip().to_canonical()
+        );
+    }
+    denial.is_none()
+}
+
+/// Rejects requests from networks that the rules deny.
+struct NetworkAccess {
+    inner: BoxHandler,
+    hosts: Arc<VirtualHosts>,
+}
+
+/// Wraps a handler, unless there are no rules about networks.
+pub(super) fn restrict_networks(
+    inner: impl Handler + 'static,
+    hosts: &Arc<VirtualHosts>,
+) -> BoxHandler {
+    let inner = BoxHandler::new(inner);
+    if hosts.has_network_rules() {
+        let hosts = Arc::clone(hosts);
+        BoxHandler::new(NetworkAccess { inner, hosts })
+    } else {
+        inner
+    }
+}
+
+impl Handler for NetworkAccess {
+    fn handle(&self, request: &Request<'_>) -> Outcome {
+        if !self.hosts.is_permitted(request) {
+            return denied(request).into();
+        }
+        let outcome = self.inner.handle(request);
+        if self.hosts.is_application_permitted(request) {
+            return outcome;
+        }
+        let denied = denied(request);
+        outcome.map(move |response| {
+            if response.is_application() {
+                denied
+            } else {
+                response
+            }
+        })
+    }
+
+    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
+        if self.hosts.is_permitted(request) {
+            self.inner.admit(request)
+        } else {
+            BodyPolicy::Reject(denied(request))
+        }
+    }
+
+    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
+        if self.hosts.is_permitted(request) {
+            self.inner.reject(request, rejection)
+        } else {
+            denied(request)
+        }
+    }
+}
+
+fn denied(request: &Request<'_>) -> Response {
+    let status = StatusCode::FORBIDDEN;
+    let plain = Response::text(format!("{status}: not from this network\n"));
+    error_page::instead_of(plain.with_status(status), request.fields())
+}

@@ -1,0 +1,84 @@
+//! The rules of one site about access: the networks and the passwords that paths require.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ::http::Method;
+
+use crate::explain_log::explain;
+use crate::site::{AccessRule, AuthRequirement, AuthRule, PatternIndex};
+
+/// The rules of one site about access.
+#[derive(Debug)]
+pub(super) struct AccessRules {
+    networks: Vec<AccessRule>,
+    network_index: PatternIndex,
+    passwords: Vec<AuthRule>,
+    password_index: PatternIndex,
+}
+
+/// Names of one file: paths that lead to it.
+pub(super) type Aliases = BTreeSet<Vec<u8>>;
+
+impl AccessRules {
+    /// The rules of a site, after those of the default site.
+    pub(super) fn new(networks: Vec<AccessRule>, passwords: Vec<AuthRule>) -> Self {
+        Self {
+            network_index: PatternIndex::new(networks.iter().map(|rule| &rule.path)),
+            password_index: PatternIndex::new(passwords.iter().map(|rule| &rule.path)),
+            networks,
+            passwords,
+        }
+    }
+
+    pub(super) fn has_password_rules(&self) -> bool {
+        !self.passwords.is_empty()
+    }
+
+    pub(super) fn has_network_rules(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
+    /// Returns the first rule that denies a client one of the paths.
+    pub(super) fn denial(&self, paths: &Aliases, client: SocketAddr) -> Option<&AccessRule> {
+        let rules = matching(&self.network_index, paths);
+        let mut rules = rules.into_iter().map(|position| &self.networks[position]);
+        rules.find(|rule| !rule.permits(client))
+    }
+
+    /// Returns the file with the passwords for a file with these paths.
+    pub(super) fn password_file(&self, paths: &Aliases, method: &Method) -> Option<&Path> {
+        let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if is_reading && paths.iter().all(|path| is_acme_challenge(path)) {
+            return None;
+        }
+        let rules = matching(&self.password_index, paths).into_iter().rev();
+        for rule in rules.map(|position| &self.passwords[position]) {
+            match &rule.requirement {
+                AuthRequirement::Password(file) => {
+                    explain!("access", "{rule} requires a password of {}", file.display());
+                    return Some(file);
+                }
+                AuthRequirement::Public if is_reading => {
+                    explain!("access", "{rule} requires no password");
+                    return None;
+                }
+                AuthRequirement::Public => {}
+            }
+        }
+        None
+    }
+}
+
+/// Returns the positions of the rules that match one of the paths, in ascending order.
+fn matching(index: &PatternIndex, paths: &Aliases) -> BTreeSet<usize> {
+    let all = paths.iter().flat_map(|path| index.all(path));
+    all.map(|position| position as usize).collect()
+}
+
+/// Certification authorities request these files without a password (RFC 8555 §8.3).
+fn is_acme_challenge(path: &[u8]) -> bool {
+    const FOLDER: &[u8] = b"/.well-known/acme-challenge/";
+    path.len() > FOLDER.len() && path.starts_with(FOLDER)
+}

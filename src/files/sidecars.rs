@@ -1,0 +1,443 @@
+//! Sidecars: files in a content coding beside the files that they are made from. They are checked, and
+//! made for a whole folder ahead of time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::fs::OFlags;
+
+use super::compress::{Effort, Encoder};
+use super::media_type::{self, MediaTypes};
+use crate::error::Error;
+use crate::http::negotiation::Coding;
+use crate::site::Site;
+
+const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+
+/// More bytes at the start of a file than [`is_in_format`] looks at.
+pub(super) const START_BYTES: usize = 32;
+
+/// The limit of the entries of a folder tree that are looked at.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// The limit of nested folders.
+const MAX_DEPTH: usize = 64;
+
+/// Returns whether a file that starts with these bytes may be in a content coding. Brotli has no magic
+/// number; of other files, only the pointers of Git LFS are recognised.
+pub(super) fn is_in_format(coding: Coding, start: &[u8]) -> bool {
+    const GZIP: &[u8] = &[0x1F, 0x8B];
+    const ZSTD: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
+    match coding {
+        Coding::Gzip => start.starts_with(GZIP),
+        // Skippable frames have the numbers 0x184D2A50 to 0x184D2A5F (RFC 8878 §3.1.2).
+        Coding::Zstd => {
+            start.starts_with(ZSTD) || matches!(start, [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..])
+        }
+        Coding::Brotli => !start.is_empty() && !start.starts_with(b"version https://git-lfs"),
+        Coding::Identity => true,
+    }
+}
+
+/// Returns a line for each file beneath a folder that has the name of a sidecar, and is empty or does not
+/// start as its format does. Names that begin with a dot are left out.
+pub(super) fn invalid(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut files = Files::beneath(folder);
+    for path in &mut files {
+        let Some((coding, source)) = Coding::of_file_name(path.as_os_str().as_bytes()) else {
+            continue;
+        };
+        let source = Path::new(std::ffi::OsStr::from_bytes(source));
+        if !source.is_file() {
+            continue;
+        }
+        let mut start = Vec::new();
+        let read =
+            open(&path).and_then(|file| file.take(START_BYTES as u64).read_to_end(&mut start));
+        let reason = match read {
+            Err(error) => error.to_string(),
+            Ok(0) => "is empty".to_owned(),
+            Ok(_) if is_in_format(coding, &start) => continue,
+            Ok(_) if start.starts_with(b"version https://git-lfs") => {
+                "is a pointer of Git LFS; fetch the file with `git lfs pull`".to_owned()
+            }
+            Ok(_) => format!("is not in the format {}", coding.name()),
+        };
+        lines.push(format!(
+            "{}: not served as a sidecar: {reason}",
+            path.display()
+        ));
+    }
+    lines
+}
+
+/// Opening a FIFO must not block.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+}
+
+/// The regular files beneath a folder, without symbolic links and names that begin with a dot.
+struct Files {
+    folders: Vec<(fs::ReadDir, usize)>,
+    remaining: usize,
+    errors: Vec<String>,
+}
+
+impl Files {
+    fn beneath(folder: &Path) -> Self {
+        let mut files = Self {
+            folders: Vec::new(),
+            remaining: MAX_ENTRIES,
+            errors: Vec::new(),
+        };
+        files.enter(folder, 0);
+        files
+    }
+
+    fn enter(&mut self, folder: &Path, depth: usize) {
+        match fs::read_dir(folder) {
+            Ok(entries) if depth < MAX_DEPTH => self.folders.push((entries, depth)),
+            Ok(_) => self.errors.push(format!("{}: too deep", folder.display())),
+            Err(error) => self.errors.push(format!("{}: {error}", folder.display())),
+        }
+    }
+}
+
+impl Iterator for &mut Files {
+    type Item = PathBuf;
+
+    fn next(&mut self) -> Option<PathBuf> {
+        loop {
+            let (entries, depth) = self.folders.last_mut()?;
+            let depth = *depth;
+            let Some(entry) = entries.next() else {
+                self.folders.pop();
+                continue;
+            };
+            let Ok(entry) = entry else { continue };
+            self.remaining = self.remaining.checked_sub(1)?;
+            if entry.file_name().as_bytes().starts_with(b".") {
+                continue;
+            }
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.enter(&entry.path(), depth + 1),
+                Ok(kind) if kind.is_file() => return Some(entry.path()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Writes sidecars for the files beneath a folder, as `tws compress` does.
+#[derive(Debug)]
+pub struct Sidecars {
+    jobs: Vec<SidecarJob>,
+    errors: Vec<String>,
+}
+
+/// One sidecar to be written.
+#[derive(Debug)]
+struct SidecarJob {
+    source: PathBuf,
+    len: u64,
+    coding: Coding,
+}
+
+/// What was done to write sidecars.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SidecarReport {
+    /// Sidecars that were written.
+    pub written: usize,
+    /// Sidecars that would be no smaller than their file, and were not written.
+    pub not_smaller: usize,
+    /// Sidecars that were up to date.
+    pub up_to_date: usize,
+    /// The size of the files that have new sidecars, once for each sidecar, in bytes.
+    pub bytes_before: u64,
+    /// The size of the new sidecars, in bytes.
+    pub bytes_after: u64,
+    /// A line for each file or folder that could not be read or written.
+    pub errors: Vec<String>,
+}
+
+/// How a job has ended.
+enum JobEnd {
+    Written(u64),
+    NotSmaller,
+    UpToDate,
+}
+
+impl Sidecars {
+    /// Finds the files beneath a folder whose media types become clearly smaller: those that
+    /// [`Compress::Auto`](crate::site::Compress::Auto) compresses. Symbolic links, and names that begin
+    /// with a dot, are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Path`] if the folder cannot be read.
+    pub fn find(folder: &Path) -> Result<Self, Error> {
+        fs::read_dir(folder).map_err(|error| Error::path("compress", folder, error))?;
+        let media_types = MediaTypes::new(&Site::default());
+        let mut files = Files::beneath(folder);
+        let mut jobs = Vec::new();
+        for source in &mut files {
+            let name = source.as_os_str().as_bytes();
+            let is_sidecar = Coding::of_file_name(name).is_some();
+            if is_sidecar || !media_type::compresses(&media_types.of(name)) {
+                continue;
+            }
+            let len = source.metadata().map_or(0, |metadata| metadata.len());
+            jobs.extend(CODINGS.map(|coding| SidecarJob {
+                source: source.clone(),
+                len,
+                coding,
+            }));
+        }
+        // The longest jobs first, so that the threads end at about the same time.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.len));
+        Ok(Self {
+            jobs,
+            errors: files.errors,
+        })
+    }
+
+    /// Returns the size of all jobs in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.jobs.iter().map(|job| job.len).sum()
+    }
+
+    /// Writes the sidecars with the highest useful levels (brotli 11, zstd 19, gzip 9) on as many threads.
+    /// A sidecar appears complete, with the modification time and the mode of its file, and only if it is
+    /// smaller. `on_done` is called with the size of each job that has ended.
+    pub fn write(self, threads: usize, on_done: impl Fn(u64) + Sync) -> SidecarReport {
+        let next = AtomicUsize::new(0);
+        let report = Mutex::new(SidecarReport {
+            errors: self.errors,
+            ..SidecarReport::default()
+        });
+        let work = || {
+            while let Some(job) = self.jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let end = job.run();
+                on_done(job.len);
+                let Ok(mut report) = report.lock() else {
+                    return;
+                };
+                match end {
+                    Ok(JobEnd::Written(len)) => {
+                        report.written += 1;
+                        report.bytes_before += job.len;
+                        report.bytes_after += len;
+                    }
+                    Ok(JobEnd::NotSmaller) => report.not_smaller += 1,
+                    Ok(JobEnd::UpToDate) => report.up_to_date += 1,
+                    Err(error) => {
+                        let path = job.sidecar();
+                        report.errors.push(format!("{}: {error}", path.display()));
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        report.into_inner().unwrap_or_default()
+    }
+}
+
+impl SidecarJob {
+    fn sidecar(&self) -> PathBuf {
+        self.named(b"", self.coding.extension())
+    }
+
+    /// Returns the path of a file in the source's folder.
+    fn named(&self, prefix: &[u8], suffix: &[u8]) -> PathBuf {
+        let name = self.source.file_name().unwrap_or_default().as_bytes();
+        let name = [prefix, name, suffix].concat();
+        self.source
+            .with_file_name(std::ffi::OsStr::from_bytes(&name))
+    }
+
+    fn run(&self) -> io::Result<JobEnd> {
+        let mut source = open(&self.source)?;
+        let metadata = source.metadata()?;
+        let sidecar = self.sidecar();
+        let modified = metadata.modified()?;
+        if let Ok(known) = fs::symlink_metadata(&sidecar)
+            && known.is_file()
+            && known.len() > 0
+            && known.modified().is_ok_and(|time| time == modified)
+        {
+            return Ok(JobEnd::UpToDate);
+        }
+        // Hidden until it is complete.
+        let suffix = [self.coding.extension(), b".tws-compress"].concat();
+        let temporary = self.named(b".", &suffix);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => io::Error::other(format!(
+                    "{} exists; remove it, unless another `tws compress` is running",
+                    temporary.display()
+                )),
+                _ => error,
+            })?;
+        let ended = encode(&mut source, &file, metadata.len(), self.coding).and_then(|len| {
+            let Some(len) = len else {
+                return Ok(JobEnd::NotSmaller);
+            };
+            let now = source.metadata()?;
+            if now.len() != metadata.len() || now.modified()? != modified {
+                return Err(io::Error::other(
+                    "the file has changed meanwhile; run this again",
+                ));
+            }
+            file.set_permissions(metadata.permissions())?;
+            file.set_modified(modified)?;
+            fs::rename(&temporary, &sidecar)?;
+            Ok(JobEnd::Written(len))
+        });
+        if !matches!(ended, Ok(JobEnd::Written(_))) {
+            let _ = fs::remove_file(&temporary);
+        }
+        ended
+    }
+}
+
+/// Returns the length of the encoded content; `None` if it would be no smaller.
+fn encode(source: &mut File, out: &File, len: u64, coding: Coding) -> io::Result<Option<u64>> {
+    const BUFFER_BYTES: usize = 128 * 1024;
+    let limited = Limited {
+        out,
+        remaining: len.saturating_sub(1),
+        written: 0,
+    };
+    let mut encoder = Encoder::new(limited, coding, Effort::Smallest, Some(len))?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        match encoder.write_all(&buffer[..count]) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+            result => result?,
+        }
+    }
+    match encoder.finish() {
+        Ok(limited) => Ok(Some(limited.written)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file of which only so many bytes are written. What exceeds them is an error.
+struct Limited<'f> {
+    out: &'f File,
+    remaining: u64,
+    written: u64,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.remaining {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let count = self.out.write(bytes)?;
+        self.remaining -= count as u64;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_their_magic_numbers() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n";
+        for (coding, start, expected) in [
+            (Coding::Gzip, &b"\x1F\x8B\x08"[..], true),
+            (Coding::Gzip, b"\x1F", false),
+            (Coding::Gzip, b"", false),
+            (Coding::Gzip, pointer, false),
+            (Coding::Zstd, b"\x28\xB5\x2F\xFD", true),
+            (Coding::Zstd, b"\x5F\x2A\x4D\x18", true),
+            (Coding::Zstd, b"\x1F\x8B\x08\x00", false),
+            (Coding::Zstd, b"", false),
+            (Coding::Brotli, b"\x0B", true),
+            (Coding::Brotli, b"", false),
+            (Coding::Brotli, pointer, false),
+        ] {
+            assert_eq!(
+                is_in_format(coding, start),
+                expected,
+                "{coding:?} {start:?}"
+            );
+        }
+    }
+
+    #[cfg(feature = "compress")]
+    #[test]
+    fn sidecars_are_written_where_they_are_smaller() -> Result<(), Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, content: &[u8]| fs::write(at(name), content).expect("a file");
+        fs::create_dir_all(at("a/b")).expect("a folder");
+        write("a/b/text.html", &b"<p>text</p>\n".repeat(1000));
+        write("tiny.txt", b"t");
+        write("empty.txt", b"");
+        write("photo.png", &[7; 5000]);
+        write(".hidden.txt", &[7; 5000]);
+        std::os::unix::fs::symlink("a/b/text.html", at("link.html")).expect("a link");
+        let done = AtomicUsize::new(0);
+        let sidecars = Sidecars::find(folder.path())?;
+        let bytes = sidecars.bytes();
+        let report = sidecars.write(4, |len| {
+            done.fetch_add(len as usize, Ordering::Relaxed);
+        });
+        assert_eq!((report.written, report.not_smaller), (3, 6), "{report:?}");
+        assert_eq!(report.errors, Vec::<String>::new());
+        assert_eq!(done.into_inner() as u64, bytes);
+        let source = fs::metadata(at("a/b/text.html")).and_then(|file| file.modified());
+        for extension in ["br", "zst", "gz"] {
+            let path = at(&format!("a/b/text.html.{extension}"));
+            let sidecar = fs::metadata(&path).expect("a sidecar");
+            assert!(sidecar.len() < 1000);
+            assert_eq!(sidecar.modified().ok(), source.as_ref().ok().copied());
+        }
+        let names = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(names, 6, "no temporary file is left");
+        assert_eq!(invalid(folder.path()), Vec::<String>::new());
+        let again = Sidecars::find(folder.path())?.write(1, |_| {});
+        assert_eq!((again.written, again.up_to_date), (0, 3));
+        write("a/b/text.html.gz", b"");
+        write(
+            "a/b/text.html.zst",
+            b"version https://git-lfs.github.com/spec/v1\n",
+        );
+        write("a/b/other.gz", b"no sidecar");
+        assert_eq!(invalid(folder.path()).len(), 2);
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! `[[header]]`: header fields for responses, by path, status and media type.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ::http::{HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Deserializer};
+
+use super::SourceLocation;
+use super::pattern::PathPattern;
+use super::rules::rule;
+use super::values::Strings;
+
+/// One `[[header]]`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HeaderRule {
+    /// The paths whose responses get the fields.
+    pub(crate) path: PathPattern,
+    /// The fields.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// Which responses get the fields.
+    pub(crate) condition: HeaderCondition,
+    /// Whether files named `x.br`, `x.zst` and `x.gz` are sent as `x` in that content coding.
+    pub(crate) encoded: bool,
+    pub(crate) location: SourceLocation,
+}
+
+/// Which responses a header rule applies to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeaderCondition {
+    /// Errors get the fields as well.
+    always: bool,
+    /// Only these statuses; any if it is empty.
+    statuses: Vec<StatusRange>,
+    /// Only these media types; any if it is empty.
+    media_types: Vec<MediaRange>,
+}
+
+/// One status, or a class of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusRange {
+    /// `404`
+    One(u16),
+    /// `4xx`, by its first digit.
+    Class(u16),
+}
+
+/// A media type, or all subtypes of one: `text/html`, `image/*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MediaRange(String);
+
+impl HeaderCondition {
+    /// Returns whether a response gets the fields. The status of a file is 200, whether it is sent
+    /// whole, in part (206), or not again (304).
+    pub(crate) fn applies(&self, status: StatusCode, media_type: Option<&HeaderValue>) -> bool {
+        let has_status = if self.statuses.is_empty() {
+            self.always || status.as_u16() < 400
+        } else {
+            self.statuses.iter().any(|range| range.contains(status))
+        };
+        let is_of_type = |media_type: &HeaderValue| {
+            let mut ranges = self.media_types.iter();
+            ranges.any(|range| range.contains(media_type))
+        };
+        has_status && (self.media_types.is_empty() || media_type.is_some_and(is_of_type))
+    }
+
+    /// Returns whether an error may get the fields.
+    pub(crate) fn may_apply_to_errors(&self) -> bool {
+        if self.statuses.is_empty() {
+            return self.always;
+        }
+        self.statuses.iter().any(|range| range.first() >= 400)
+    }
+
+    /// Returns whether all responses that `other` applies to get these fields too, as far as that is
+    /// known.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let is_general = self.statuses.is_empty() && self.media_types.is_empty();
+        is_general && (self.always || !other.may_apply_to_errors())
+    }
+}
+
+impl StatusRange {
+    fn contains(self, status: StatusCode) -> bool {
+        match self {
+            Self::One(one) => status.as_u16() == one,
+            Self::Class(digit) => status.as_u16() / 100 == digit,
+        }
+    }
+
+    fn first(self) -> u16 {
+        match self {
+            Self::One(one) => one,
+            Self::Class(digit) => digit * 100,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let class = text.strip_suffix("xx").and_then(|digit| digit.parse().ok());
+        match (class, text.parse()) {
+            (Some(digit @ 2..=5), _) => Ok(Self::Class(digit)),
+            (_, Ok(one @ 200..=599)) => Ok(Self::One(one)),
+            _ => Err(format!(
+                "status must be a number between 200 and 599, or a class such as \"4xx\" (got {text:?})"
+            )),
+        }
+    }
+}
+
+impl MediaRange {
+    fn contains(&self, media_type: &HeaderValue) -> bool {
+        let text = media_type.as_bytes();
+        let end = text.iter().position(|&byte| byte == b';');
+        let essence = text[..end.unwrap_or(text.len())].trim_ascii();
+        match self.0.strip_suffix('*') {
+            Some(prefix) => essence
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())),
+            None => essence.eq_ignore_ascii_case(self.0.as_bytes()),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_name = |name: &str| {
+            let is_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_byte)
+        };
+        match text.split_once('/') {
+            Some((kind, subtype)) if is_name(kind) && (is_name(subtype) || subtype == "*") => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!(
+                "media-type must be a media type without parameters, such as text/html or image/* (got {text:?})"
+            )),
+        }
+    }
+}
+
+/// Displays the rule on one line, with its location.
+impl fmt::Display for HeaderRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header {}{}", self.path, self.location)
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        rule::<RawHeader, _, _>(deserializer)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawHeader {
+    path: Option<String>,
+    #[serde(default)]
+    always: bool,
+    #[serde(default)]
+    status: Strings,
+    #[serde(default)]
+    media_type: Strings,
+    #[serde(default)]
+    encoded: bool,
+    #[serde(flatten)]
+    fields: BTreeMap<String, String>,
+}
+
+impl TryFrom<RawHeader> for HeaderRule {
+    type Error = String;
+
+    fn try_from(raw: RawHeader) -> Result<Self, String> {
+        let path = raw
+            .path
+            .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
+        let fields = raw.fields.iter().map(|(name, value)| field(name, value));
+        let statuses = raw.status.0.iter().map(|text| StatusRange::parse(text));
+        let media_types = raw.media_type.0.iter().map(|text| MediaRange::parse(text));
+        Ok(Self {
+            path: PathPattern::new(&path)?,
+            fields: fields.collect::<Result<_, _>>()?,
+            condition: HeaderCondition {
+                always: raw.always,
+                statuses: statuses.collect::<Result<_, _>>()?,
+                media_types: media_types.collect::<Result<_, _>>()?,
+            },
+            encoded: raw.encoded,
+            location: SourceLocation::default(),
+        })
+    }
+}
+
+impl HeaderRule {
+    /// Parses `Name: value` into a rule for all paths.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the name or the value is invalid, or the server sets this field.
+    pub fn for_all(line: &str) -> Result<Self, String> {
+        let (name, value) = line.split_once(':').ok_or_else(|| {
+            format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
+        })?;
+        Ok(Self {
+            path: PathPattern::new("/*")?,
+            fields: vec![field(name.trim(), value.trim())?],
+            condition: HeaderCondition::default(),
+            encoded: false,
+            location: SourceLocation::Flag,
+        })
+    }
+}
+
+/// Parses a header field that a site may set.
+fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    /// Fields about the connection, the framing or the representation, which only the server knows.
+    const SERVER_FIELDS: &[&str] = &[
+        "accept-ranges",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let parsed = HeaderName::try_from(name).map_err(|_| {
+        format!("{name:?} is not the name of a header field; use letters, digits and -")
+    })?;
+    if SERVER_FIELDS.contains(&parsed.as_str()) {
+        return Err(format!("{name} is set by the server; remove it"));
+    }
+    let value = HeaderValue::try_from(value).map_err(|_| {
+        format!("{value:?} is not the value of a header field; remove control characters")
+    })?;
+    Ok((parsed, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(text: &str) -> HeaderCondition {
+        let rule = toml::from_str::<HeaderRule>(&format!("path = '/*'\n{text}\n"));
+        rule.expect("a rule").condition
+    }
+
+    #[test]
+    fn condition_depends_on_status_and_media_type() {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        for (text, status, expected) in [
+            ("", 200, true),
+            ("", 301, true),
+            ("", 404, false),
+            ("always = true", 404, true),
+            ("always = true", 500, true),
+            ("status = 404", 404, true),
+            ("status = 404", 200, false),
+            ("status = ['5xx', 404]", 503, true),
+            ("status = '5xx'\nalways = true", 404, false),
+            ("media-type = 'text/html'", 200, true),
+            ("media-type = 'TEXT/*'", 200, true),
+            ("media-type = ['image/*', 'application/json']", 200, false),
+            ("media-type = 'text/htm'", 200, false),
+            ("media-type = 'text/html'", 404, false),
+            ("media-type = 'text/html'\nalways = true", 404, true),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let applies = condition(text).applies(status, Some(&html));
+            assert_eq!(applies, expected, "{text} {status}");
+        }
+        let status = StatusCode::OK;
+        assert!(!condition("media-type = 'text/*'").applies(status, None));
+    }
+
+    #[test]
+    fn invalid_conditions_are_rejected() {
+        for text in [
+            "status = 99",
+            "status = '9xx'",
+            "status = 'xx'",
+            "status = true",
+            "media-type = 'html'",
+            "media-type = '*/*'",
+            "media-type = 'text/html; charset=utf-8'",
+            "always = 'yes'",
+            "ETag = 'x'",
+            "X-A = 1",
+        ] {
+            let rule = toml::from_str::<HeaderRule>(&format!("path = '/*'\n{text}\n"));
+            assert!(rule.is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Tests of `[[auth]]` and `[[access]]`: passwords and networks by path and host.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::static_files::write;
+use crate::support::h2::H2Client;
+use crate::support::{Client, TwsProcess};
+
+/// Returns a folder with `www`, `host` and a settings file.
+fn machine(rules: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    for name in [
+        "www/index.html",
+        "www/a.txt",
+        "www/admin.html",
+        "www/private/index.html",
+        "www/private/x.txt",
+        "www/private/x.txt.gz",
+        "www/private/logo.svg",
+        "www/app/index.html",
+        "www/.well-known/acme-challenge/token",
+        "www/.well-known/other",
+        "host/index.html",
+        "host/private/x.txt",
+    ] {
+        write(at, name, name);
+    }
+    let config = format!("directory = 'www'\naccess-log = 'off'\nclean-urls = true\n{rules}");
+    fs::write(at.join("tws.toml"), config).expect("write file");
+    folder
+}
+
+fn start(folder: &Path, flags: &[&str]) -> TwsProcess {
+    let args = ["--config=tws.toml", "--http2=all", "--host-name=*"];
+    TwsProcess::start(folder, &[&args[..], flags].concat())
+}
+
+fn status(client: &mut Client, method: &str, path: &str, fields: &str) -> u16 {
+    client.request(method, path, fields).status
+}
+
+#[cfg(feature = "auth")]
+mod passwords {
+    use super::*;
+    use crate::middleware::USERS;
+
+    const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
+    /// Has the password of another file.
+    const BO: &str = "Authorization: Basic Ym86b3RoZXI=\r\n";
+
+    fn with_users(folder: TempDir) -> TempDir {
+        let hash = bcrypt::hash("other", 4).expect("hash password");
+        write(folder.path(), "ana.txt", USERS);
+        write(folder.path(), "bo.txt", format!("bo:{hash}\n"));
+        folder
+    }
+
+    /// Whatever the client writes, the file is the same.
+    #[test]
+    fn protected_file_has_no_unprotected_path() {
+        let rules = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/admin.html'\nfile = 'ana.txt'\n\
+                     [[route]]\npath = '/short'\nfile = 'private/x.txt'\n\
+                     [[rewrite]]\nfrom = '/alias/*'\nto = '/private/$1'\n\
+                     [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &["--auth-failures=1000:1000"]);
+        let mut client = process.client();
+        for path in [
+            "/private/x.txt",
+            "/private/",
+            "/private/none",
+            "/private%2fx.txt",
+            "/%70rivate/x.txt",
+            "//private/x.txt",
+            "/private//x.txt",
+            "/a/../private/x.txt",
+            "/./private/./x.txt",
+            "/%2e/private/x.txt",
+            "/private/x.txt?a",
+            "/private/x.txt.gz",
+            "http://test/private/x.txt",
+            "/admin.html",
+            "/admin",
+            "/short",
+            "/alias/x.txt",
+            "/alias/",
+            "/lost/x.txt",
+        ] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(
+                    status(&mut client, method, path, ""),
+                    401,
+                    "{method} {path}"
+                );
+                let fields = "Range: bytes=0-0\r\nIf-None-Match: *\r\n";
+                assert_eq!(
+                    status(&mut client, method, path, fields),
+                    401,
+                    "{method} {path}"
+                );
+                assert_eq!(
+                    status(&mut process.client(), method, path, BO),
+                    401,
+                    "{method} {path}"
+                );
+                let found = status(&mut client, method, path, ANA);
+                let expected = if path == "/private/none" { 404 } else { 200 };
+                assert_eq!(found, expected, "{method} {path}");
+            }
+            if path.starts_with('/') {
+                let mut http2 = H2Client::connect(process.address);
+                assert_eq!(http2.get(path).status(), 401, "HTTP/2 {path}");
+            }
+        }
+        for path in ["/", "/a.txt", "/private.txt", "/Private/x.txt"] {
+            let found = status(&mut client, "GET", path, "");
+            assert!([200, 404].contains(&found), "{path}: {found}");
+        }
+    }
+
+    #[test]
+    fn last_matching_rule_decides_and_public_is_for_reading() {
+        let rules = "[[auth]]\npath = '/private/*'\nfile = 'bo.txt'\n\
+                     [[auth]]\npath = '/private/logo.svg'\npublic = true\n\
+                     [[auth]]\npath = '/app/*'\npublic = true\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &["--auth-file=ana.txt", "--upload"]);
+        let mut client = process.client();
+        for (method, path, fields, expected) in [
+            ("GET", "/a.txt", "", 401),
+            ("GET", "/a.txt", ANA, 200),
+            ("GET", "/a.txt", BO, 401),
+            ("GET", "/private/x.txt", ANA, 401),
+            ("GET", "/private/x.txt", BO, 200),
+            ("GET", "/private/logo.svg", "", 200),
+            ("HEAD", "/private/logo.svg", "", 200),
+            ("GET", "/app/", "", 200),
+            // The index has a rule under its own path, too.
+            ("GET", "/app/index.html", "", 200),
+            ("GET", "/.well-known/acme-challenge/token", "", 200),
+            ("GET", "/.well-known/acme-challenge/", "", 401),
+            ("GET", "/.well-known/acme-challenge/../../a.txt", "", 401),
+            ("GET", "/.well-known/other", "", 401),
+        ] {
+            assert_eq!(
+                status(&mut client, method, path, fields),
+                expected,
+                "{method} {path} {fields}"
+            );
+        }
+        for path in [
+            "/app/new",
+            "/.well-known/acme-challenge/new",
+            "/private/logo.svg",
+        ] {
+            let put = "Content-Length: 0\r\n";
+            assert_eq!(
+                status(&mut process.client(), "PUT", path, put),
+                401,
+                "{path}"
+            );
+        }
+        let put = format!("Content-Length: 0\r\n{ANA}");
+        assert_eq!(status(&mut process.client(), "PUT", "/app/new", &put), 201);
+    }
+
+    /// The application's page is served under any path.
+    #[test]
+    fn page_of_application_is_as_protected_as_its_own_path() {
+        let rules = "spa = 'index.html'\n[[auth]]\npath = '/'\nfile = 'ana.txt'\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &[]);
+        let mut client = process.client();
+        let navigate = "Sec-Fetch-Mode: navigate\r\n";
+        for (path, fields, expected) in [
+            ("/", "", 401),
+            ("/index.html", "", 401),
+            ("/some/where", navigate, 401),
+            ("/some/where", "", 404),
+            ("/a.txt", navigate, 200),
+        ] {
+            assert_eq!(
+                status(&mut client, "GET", path, fields),
+                expected,
+                "{path} {fields}"
+            );
+        }
+        let fields = format!("{navigate}{ANA}");
+        assert_eq!(status(&mut client, "GET", "/some/where", &fields), 200);
+        assert_eq!(status(&mut client, "GET", "/some/where", navigate), 401);
+    }
+
+    /// Which site a host name selects is decided once, so that no spelling of it evades a rule.
+    #[test]
+    fn hosts_have_rules_of_their_own() {
+        let rules = "auth = [{ path = '/private/*', file = 'ana.txt' }]\n\
+                     [[host]]\nnames = ['a.test', '*.b.test']\nroot = '../host'\n\
+                     auth = [{ path = '/*', file = 'bo.txt' }, { path = '/private/x.txt', public = true }]\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &[]);
+        for (host, path, login, expected) in [
+            ("c.test", "/", "", 200),
+            ("c.test", "/private/x.txt", "", 401),
+            ("c.test", "/private/x.txt", ANA, 200),
+            ("a.test", "/", "", 401),
+            ("A.Test", "/", "", 401),
+            ("a.test.", "/", "", 401),
+            ("a.test:8000", "/", "", 401),
+            ("x.B.test", "/", "", 401),
+            ("a.test", "/", BO, 200),
+            ("a.test", "/", ANA, 401),
+            ("a.test", "/private/x.txt", "", 200),
+            ("a.test", "/private/y.txt", BO, 404),
+        ] {
+            let mut client = process.client();
+            client.send(format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\n{login}\r\n"
+            ));
+            assert_eq!(client.response().status, expected, "{host} {path} {login}");
+        }
+        let mut client = process.client();
+        client.send("GET http://a.test/ HTTP/1.1\r\nHost: c.test\r\n\r\n");
+        assert_eq!(client.response().status, 401);
+    }
+
+    #[test]
+    fn failed_logins_have_a_limit_of_their_own() {
+        let folder = with_users(machine("[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n"));
+        let process = start(folder.path(), &["--auth-failures=0.0001:2"]);
+        let mut client = process.client();
+        for expected in [401, 401, 429, 429] {
+            assert_eq!(status(&mut client, "GET", "/private/x.txt", BO), expected);
+        }
+        assert_eq!(status(&mut client, "GET", "/a.txt", BO), 200);
+        let mut other = Client::connect_from([127, 0, 0, 2], process.address);
+        assert_eq!(status(&mut other, "GET", "/private/x.txt", ANA), 200);
+    }
+
+    #[test]
+    fn site_file_of_root_sets_no_passwords() {
+        let folder = with_users(machine(""));
+        let rules = "[[auth]]\npath = '/*'\npublic = true\n";
+        write(folder.path(), "www/.tws.toml", rules);
+        crate::command_line::fails(folder.path(), &["www", "-p0"], 1);
+    }
+}
+
+#[test]
+fn networks_are_those_of_the_client_behind_trusted_proxies() {
+    let rules = "trusted-proxy = '127.0.0.1'\n\
+                 [[access]]\npath = '/private/*'\nallow = ['192.0.2.0/24', '127.0.0.9']\n\
+                 [[access]]\npath = '/*'\ndeny = ['192.0.2.66', '2001:db8::/32']\n";
+    let folder = machine(rules);
+    let process = start(folder.path(), &[]);
+    for (source, forwarded, path, expected) in [
+        (1, "", "/a.txt", 200),
+        (1, "", "/private/x.txt", 403),
+        (1, "X-Forwarded-For: 192.0.2.7\r\n", "/private/x.txt", 200),
+        (1, "X-Forwarded-For: 192.0.2.7\r\n", "/private//x.txt", 200),
+        (1, "X-Forwarded-For: 192.0.2.66\r\n", "/private/x.txt", 403),
+        (1, "X-Forwarded-For: 192.0.2.66\r\n", "/a.txt", 403),
+        (1, "X-Forwarded-For: 192.0.2.66\r\n", "/none", 403),
+        (1, "X-Forwarded-For: 2001:db8::1\r\n", "/a.txt", 403),
+        (
+            1,
+            "X-Forwarded-For: 192.0.2.7, 198.51.100.1\r\n",
+            "/private/x.txt",
+            403,
+        ),
+        // Not a trusted proxy.
+        (2, "X-Forwarded-For: 192.0.2.7\r\n", "/private/x.txt", 403),
+        (9, "", "/private/x.txt", 200),
+        (9, "", "/%70rivate/%78.txt", 200),
+        (2, "", "/%70rivate/%78.txt", 403),
+    ] {
+        let mut client = Client::connect_from([127, 0, 0, source], process.address);
+        let found = status(&mut client, "GET", path, forwarded);
+        assert_eq!(found, expected, "127.0.0.{source} {forwarded} {path}");
+        let mut client = Client::connect_from([127, 0, 0, source], process.address);
+        let found = status(&mut client, "HEAD", path, forwarded);
+        assert_eq!(found, expected, "127.0.0.{source} {forwarded} {path}");
+    }
+}
