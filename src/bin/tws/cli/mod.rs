@@ -3,10 +3,11 @@
 //!
 //! `flags` is the one definition of what can be set, with the parsers of `values` and the clap commands
 //! of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
-//! it to the types of the library. `subcommand` knows the first arguments that are no PATH, `exposure`
+//! it to the types of the library; `acme` does so for automatic certificates. `subcommand` knows the first arguments that are no PATH, `exposure`
 //! what must not be open to other machines, `exit` how the process ends instead of serving, `messages`
 //! the wording, and `reference` the manual page and shell completions.
 
+mod acme;
 mod command;
 mod exit;
 mod exposure;
@@ -21,6 +22,7 @@ mod settings;
 mod subcommand;
 mod values;
 
+pub(crate) use acme::{AcmeAction, AcmeRequest, AcmeSettings, OutputFormat};
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
 pub(crate) use flags::RequestArgs;
@@ -28,6 +30,6 @@ pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{
-    Banner, BrowserLaunch, Encryption, QrOutput, Sandboxing, Settings, View,
+    Banner, BrowserLaunch, Encryption, HttpRedirect, QrOutput, Sandboxing, Settings, View,
 };
 pub(crate) use subcommand::Subcommand;

@@ -143,6 +143,7 @@ fn operands(subcommand: Subcommand) -> &'static str {
     match subcommand {
         Subcommand::Serve | Subcommand::Check => " [OPTIONS] [PATH] [PORT]",
         Subcommand::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
+        Subcommand::Acme => " [OPTIONS] status|renew|revoke [NAME]",
         Subcommand::Completions => " SHELL",
         Subcommand::Man => "",
     }
@@ -168,6 +169,7 @@ fn with_subcommands() -> Command {
         let command = match subcommand {
             Subcommand::Serve | Subcommand::Check => command::serve().name(*name),
             Subcommand::Explain => command::explain().name(*name),
+            Subcommand::Acme => command::acme().name(*name),
             Subcommand::Completions => {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
                 Command::new(*name).arg(shell)

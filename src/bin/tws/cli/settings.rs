@@ -1,6 +1,7 @@
 //! The settings: the flags of all layers, checked against each other, as the types that the library and
 //! the commands use. Nothing is opened.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tws::access_log::{Format, LogDestination};
 use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
+use super::acme::{AcmeDirectory, AcmeRequest, AcmeSettings};
 use super::exit::{ConfigError, Exit};
 use super::exposure::{
     Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
@@ -18,6 +20,9 @@ use super::flags::{Flags, RequestArgs, usage};
 use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
 use super::values::HostPattern;
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// The settings of a process.
 #[derive(Debug)]
@@ -36,8 +41,8 @@ pub(crate) struct Settings {
     pub(crate) rate_limit: Option<Rate>,
     pub(crate) rate_limit_connection: Option<Rate>,
     pub(crate) encryption: Encryption,
-    /// The port whose plain HTTP requests are redirected to HTTPS.
-    pub(crate) redirect_http: Option<u16>,
+    /// The listener whose plain HTTP requests are redirected to HTTPS.
+    pub(crate) redirect_http: Option<HttpRedirect>,
     pub(crate) slow_log: Option<Duration>,
     /// The store of the users of the sample application.
     pub(crate) users: Option<Store>,
@@ -63,6 +68,10 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
     /// The request of `tws explain`.
     pub(crate) request: Option<RequestArgs>,
+    /// The action of `tws acme`.
+    pub(crate) acme_request: Option<AcmeRequest>,
+    /// That of `--acme-directory`, which `tws acme` takes without `--acme`, too.
+    pub(crate) acme_directory: Option<AcmeDirectory>,
 }
 
 /// Whether TLS is used, and with which certificates.
@@ -73,6 +82,35 @@ pub(crate) enum Encryption {
     SelfSigned,
     /// The files of the certificates and of their keys.
     Certificates(Vec<(PathBuf, PathBuf)>),
+    /// Certificates that are obtained automatically.
+    Acme(AcmeSettings),
+}
+
+impl Encryption {
+    pub(crate) fn acme(&self) -> Option<&AcmeSettings> {
+        match self {
+            Self::Acme(acme) => Some(acme),
+            _ => None,
+        }
+    }
+}
+
+/// The listener that redirects to HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpRedirect {
+    /// At this port.
+    Port(u16),
+    /// At port 80 if nothing prevents that: automatic certificates imply it.
+    IfPossible,
+}
+
+impl HttpRedirect {
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Port(port) => port,
+            Self::IfPossible => HTTP_PORT,
+        }
+    }
 }
 
 /// Whether the process restricts its access to the file system.
@@ -193,8 +231,14 @@ impl Settings {
         let users = flags
             .store()?
             .or(site.users.as_ref().map(|users| users.store.clone()));
-        let encryption = encryption(&flags)?;
+        let mut warnings = layers.warnings;
+        let acme = AcmeSettings::of(&flags, &site, &mut warnings)?;
         let mut config = config(&flags)?;
+        let redirect_http = match &acme {
+            Some(_) => imply_public_ports(&mut config, &flags)?,
+            None => flags.redirect_http.map(HttpRedirect::Port),
+        };
+        let encryption = encryption(&flags, acme)?;
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
         }
@@ -241,16 +285,18 @@ impl Settings {
             auth_file: flags.auth_file,
             host_patterns: flags.host_name,
             encryption,
-            redirect_http: flags.redirect_http,
+            redirect_http,
             rate_limit: flags.rate_limit,
             rate_limit_connection: flags.rate_limit_connection,
             slow_log: flags
                 .slow_log
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
             request: flags.request,
+            acme_request: flags.acme_request,
+            acme_directory: flags.acme_directory,
             user: flags.user,
             group: flags.group,
-            warnings: [layers.warnings, site_warnings].concat(),
+            warnings: [warnings, site_warnings].concat(),
             site,
         };
         settings.check_exposure(flags.upload)?;
@@ -340,7 +386,50 @@ fn site_warnings(site: &Site, site_file: &SiteFileSource, root: &Path) -> Vec<St
     }
 }
 
-fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
+/// Listens on all addresses and on port 443, as the clients of public sites expect, unless the flags say
+/// otherwise. Returns the listener of the redirect.
+fn imply_public_ports(
+    config: &mut Config,
+    flags: &Flags,
+) -> Result<Option<HttpRedirect>, clap::Error> {
+    let (_, port) = flags.path_and_port()?;
+    let mut addresses = flags.bind.iter().flat_map(|addresses| &addresses.0);
+    let has_port = port.or(flags.port).is_some()
+        || addresses.any(|endpoint| matches!(endpoint, Endpoint::Socket(_)));
+    if flags.bind.is_empty() {
+        config.addresses = all_addresses();
+    }
+    if !has_port {
+        config.port = HTTPS_PORT;
+    }
+    let given = flags.redirect_http.map(HttpRedirect::Port);
+    Ok(given.or((!has_port).then_some(HttpRedirect::IfPossible)))
+}
+
+/// Returns the unspecified addresses of the protocols that this machine speaks.
+fn all_addresses() -> Vec<Endpoint> {
+    let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let is_usable = |ip: &IpAddr| ip.is_ipv4() || UdpSocket::bind((*ip, 0)).is_ok();
+    let usable = [v4, v6].into_iter().filter(is_usable);
+    usable.map(Endpoint::Address).collect()
+}
+
+fn encryption(flags: &Flags, acme: Option<AcmeSettings>) -> Result<Encryption, clap::Error> {
+    if let Some(acme) = acme {
+        if flags.tls_self_signed || !flags.tls_cert.is_empty() || !flags.tls_key.is_empty() {
+            let text = "--acme excludes --tls-cert, --tls-key and --tls-self-signed; give one or the \
+                        other";
+            return Err(usage(text.to_owned()));
+        }
+        let mut given = flags.bind.iter().flat_map(|addresses| &addresses.0);
+        if !flags.bind.is_empty() && given.all(|endpoint| endpoint.ip().is_none()) {
+            let text = "--acme: --bind names no IP address, and Unix sockets have no TLS; add one, such \
+                        as --bind 0.0.0.0";
+            return Err(usage(text.to_owned()));
+        }
+        return Ok(Encryption::Acme(acme));
+    }
     let (certificates, keys) = (&flags.tls_cert, &flags.tls_key);
     let encryption = match (certificates.len(), keys.len(), flags.tls_self_signed) {
         (0, 0, true) => Encryption::SelfSigned,
@@ -366,7 +455,7 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
     };
     match (&encryption, flags.redirect_http) {
         (Encryption::Off, Some(_)) => Err(usage(
-            "--redirect-http: HTTPS is off; add --tls-cert or --tls-self-signed".to_owned(),
+            "--redirect-http: HTTPS is off; add --acme, --tls-cert or --tls-self-signed".to_owned(),
         )),
         _ => Ok(encryption),
     }

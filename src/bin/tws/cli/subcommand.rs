@@ -11,6 +11,7 @@ pub(crate) enum Subcommand {
     Serve,
     Check,
     Explain,
+    Acme,
     Completions,
     Man,
 }
@@ -26,6 +27,11 @@ pub(super) const SUBCOMMANDS: &[(&str, Subcommand, &str)] = &[
         "explain",
         Subcommand::Explain,
         "Explain how a request would be answered",
+    ),
+    (
+        "acme",
+        Subcommand::Acme,
+        "Show, renew or revoke automatic certificates",
     ),
     (
         "completions",
@@ -46,8 +52,10 @@ impl Subcommand {
             return Self::Serve;
         };
         args.args.remove(1);
-        if *subcommand == Self::Explain {
-            args.mode = Mode::Explain;
+        match subcommand {
+            Self::Explain => args.mode = Mode::Explain,
+            Self::Acme => args.mode = Mode::Acme,
+            Self::Serve | Self::Check | Self::Completions | Self::Man => {}
         }
         *subcommand
     }
@@ -67,6 +75,7 @@ mod tests {
             (&["--", "man"], Subcommand::Serve, &["--", "man"]),
             (&["check", "man", "80"], Subcommand::Check, &["man", "80"]),
             (&["explain", "GET", "/"], Subcommand::Explain, &["GET", "/"]),
+            (&["acme", "status"], Subcommand::Acme, &["status"]),
             (&["completions", "bash"], Subcommand::Completions, &["bash"]),
         ];
         for (typed, subcommand, rest) in table {

@@ -7,11 +7,15 @@ use crate::cli::Encryption;
 #[cfg(not(feature = "tls"))]
 use disabled::replace;
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
+pub(crate) use disabled::{
+    TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys, statuses,
+};
 #[cfg(feature = "tls")]
 use enabled::replace;
 #[cfg(feature = "tls")]
-pub(crate) use enabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
+pub(crate) use enabled::{
+    TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys, statuses,
+};
 
 /// Reads the certificates of new settings, or the present files again if the settings name none.
 pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
@@ -29,7 +33,8 @@ mod enabled {
     use std::path::PathBuf;
 
     pub(crate) use tws::Tls;
-    use tws::{Error, KeyPair, Reloaded, TicketKeys};
+    use tws::admin::CertificateStatus;
+    use tws::{Error, KeyPair, Reloaded, ServerCertificate, TicketKeys};
 
     use crate::cli::Encryption;
     use crate::terminal::addresses::reachable;
@@ -43,6 +48,8 @@ mod enabled {
             Encryption::Off => Ok(None),
             Encryption::SelfSigned => Tls::self_signed(&host_names(addresses)).map(Some),
             Encryption::Certificates(pairs) => Tls::open(key_pairs(pairs)).map(Some),
+            // Opened with the service that obtains them.
+            Encryption::Acme(_) => Ok(None),
         }
     }
 
@@ -50,7 +57,7 @@ mod enabled {
     pub(super) fn replace(tls: &Tls, encryption: &Encryption) -> Result<Option<String>, Error> {
         let reloaded = match encryption {
             Encryption::Certificates(pairs) => tls.replace(key_pairs(pairs))?,
-            Encryption::Off | Encryption::SelfSigned => tls.reload()?,
+            Encryption::Off | Encryption::SelfSigned | Encryption::Acme(_) => tls.reload()?,
         };
         Ok(match reloaded {
             Reloaded::Changed => Some(tls.describe().join("; ")),
@@ -70,6 +77,16 @@ mod enabled {
     pub(crate) fn receive_ticket_keys(tls: &Tls, input: &mut impl Read) -> io::Result<()> {
         tls.set_ticket_keys(TicketKeys::read_from(input)?);
         Ok(())
+    }
+
+    /// Returns the certificates for the admin listener.
+    pub(crate) fn statuses(tls: &Tls) -> Vec<CertificateStatus> {
+        let status = |certificate: &ServerCertificate| {
+            let mut status = CertificateStatus::new(&certificate.names().join(","));
+            status.not_after = Some(certificate.not_after());
+            status
+        };
+        tls.certificates().iter().map(status).collect()
     }
 
     fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
@@ -100,6 +117,7 @@ mod disabled {
     use std::net::SocketAddr;
 
     use tws::Error;
+    use tws::admin::CertificateStatus;
 
     use crate::cli::Encryption;
 
@@ -124,7 +142,8 @@ mod disabled {
     /// [`Error::Setting`] if the settings ask for TLS.
     pub(crate) fn open(encryption: &Encryption, _: &[SocketAddr]) -> Result<Option<Tls>, Error> {
         match encryption {
-            Encryption::Off => Ok(None),
+            // Automatic certificates are an error of their own.
+            Encryption::Off | Encryption::Acme(_) => Ok(None),
             Encryption::SelfSigned | Encryption::Certificates(_) => Err(Error::Setting(
                 "TLS: this tws was built without the feature tls; rebuild it with --features tls"
                     .to_owned(),
@@ -133,6 +152,10 @@ mod disabled {
     }
 
     pub(super) fn replace(tls: &Tls, _: &Encryption) -> Result<Option<String>, Error> {
+        match *tls {}
+    }
+
+    pub(crate) fn statuses(tls: &Tls) -> Vec<CertificateStatus> {
         match *tls {}
     }
 
