@@ -3,6 +3,10 @@
 mod support;
 
 mod access_log;
+#[cfg(feature = "acme")]
+mod acme;
+#[cfg(feature = "acme")]
+mod acme_pebble;
 mod admin;
 mod architecture;
 mod browser;
