@@ -363,11 +363,14 @@ impl Issuer<'_> {
             .map_err(|reason| unusable(&reason))?;
         identity.write_certificate(&(key + &chain))?;
         let plan = RenewalPlan::by_lifetime(info.id.clone(), info.validity, random());
+        let next_order = schedule::order_after_success_at(unix_now(), info.validity);
         *state = IdentityState {
-            plan: info
-                .has_ari_id
-                .then(|| check_soon(plan.clone()))
-                .or(Some(plan)),
+            plan: Some(if info.has_ari_id {
+                check_soon(plan)
+            } else {
+                plan
+            }),
+            next_attempt: Some(next_order),
             ..IdentityState::default()
         };
         identity.write_state(state)?;

@@ -102,6 +102,13 @@ pub(super) fn order_again_at(
     now + spread(interval, random).max(bounded(retry_after))
 }
 
+/// Returns when the next order may be made after one that has succeeded. A certificate that seems due at
+/// once, because a clock is wrong or because the certificate authority suggests it, is not ordered
+/// without end.
+pub(super) fn order_after_success_at(now: i64, validity: Validity) -> i64 {
+    now + ORDER_INTERVAL.min(validity.lifetime() / 3)
+}
+
 fn bounded(retry_after: Option<u64>) -> i64 {
     retry_after.unwrap_or(0).min(MAX_RETRY_AFTER as u64) as i64
 }
@@ -276,6 +283,21 @@ mod tests {
             let at = order_again_at(START, failures, retry_after, 0.0);
             assert_eq!(at - START, expected, "{failures} {retry_after:?}");
         }
+    }
+
+    #[test]
+    fn next_order_after_a_success_is_not_at_once() {
+        let after = |lifetime| {
+            let validity = Validity {
+                not_before: START - DAY,
+                not_after: START - DAY + lifetime,
+            };
+            order_after_success_at(START, validity) - START
+        };
+        assert_eq!(
+            [90 * DAY, DAY, HOUR, 30, 0].map(after),
+            [HOUR, HOUR, HOUR / 3, 10, 0]
+        );
     }
 
     #[test]

@@ -325,6 +325,7 @@ mod enabled {
             client.revoke(&pem)?;
             let mut state = identity.read_state()?;
             state.is_revoked = true;
+            state.next_attempt = state.next_attempt.filter(|_| state.failures > 0);
             identity.write_state(&state)?;
             let next = if ca.is_running()? {
                 "the server obtains another one"

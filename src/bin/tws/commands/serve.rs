@@ -553,6 +553,11 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
             sandbox.allow_rereading(path);
         }
     }
+    // A process that is started by an upgrade reads them, too.
+    let acme = settings.encryption.acme().into_iter();
+    for path in acme.flat_map(|acme| acme.ca.iter().chain(&acme.external_account)) {
+        sandbox.allow_rereading(path);
+    }
     log_files(settings).for_each(|path| sandbox.allow_append(path));
     match store {
         Some(Store::Sqlite(path)) => sandbox.allow_database(path),

@@ -232,7 +232,7 @@ pub(crate) fn status(store: &IdentityStore) -> CertificateStatus {
     match store.read_state() {
         Ok(state) => {
             status.renew_at = state.plan.as_ref().map(|plan| plan.renew_at);
-            status.next_attempt = state.next_attempt;
+            status.next_attempt = state.next_attempt.filter(|_| state.last_failure.is_some());
             status.last_error = state.last_failure.map(|failure| CertificateError {
                 at: failure.at,
                 kind: failure.kind,

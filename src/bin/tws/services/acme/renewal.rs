@@ -151,13 +151,17 @@ impl Renewal {
         now: i64,
     ) -> Action {
         let plan = state.plan.as_ref();
+        let is_requested = store.is_renewal_requested();
         let facts = Facts {
             validity: info.map(|info| info.validity),
             plan: plan.filter(|plan| info.is_some_and(|info| plan.is_for(info))),
-            next_attempt: state.next_attempt,
+            // The time after a success is not for the operator.
+            next_attempt: state
+                .next_attempt
+                .filter(|_| state.failures > 0 || !is_requested),
             is_wanted: state.is_revoked
                 || state.has_order()
-                || store.is_renewal_requested()
+                || is_requested
                 || !self.identities.has_issued(store.name()),
         };
         decide(&facts, now)
