@@ -240,14 +240,14 @@ pub(super) struct Flags {
     #[arg(long, help_heading = TLS)]
     pub(super) tls_self_signed: bool,
 
-    /// Obtain and renew a certificate for NAME (ACME)
+    /// Obtain and renew a certificate (ACME)
     ///
-    /// A certificate authority, Let's Encrypt by default, validates that NAME leads here: on port 443
-    /// (TLS-ALPN-01) or 80 (HTTP-01). Until it has, a self-signed certificate is served. Without
-    /// --port and --bind, tws listens on port 443 of all addresses, and redirects from port 80.
-    /// Giving this flag accepts the terms of service of the certificate authority. May be repeated,
-    /// each name has its own certificate; without NAME, the names of the [[host]] tables are used.
-    /// Wildcards need DNS-01, which is not supported.
+    /// For the host NAME. A certificate authority, Let's Encrypt by default, validates that it leads
+    /// here: on port 443 (TLS-ALPN-01) or 80 (HTTP-01). Until it has, a self-signed certificate is
+    /// served. Without --bind, tws listens on all addresses; without a port, on 443, and it
+    /// redirects from 80. Giving this flag accepts the terms of service of the certificate
+    /// authority. May be repeated, each name has its own certificate; without NAME, the names of the
+    /// [[host]] tables are used. Wildcards need DNS-01, which is not supported.
     #[arg(
         long,
         value_name = "NAME",
@@ -258,7 +258,7 @@ pub(super) struct Flags {
     )]
     pub(super) acme: Vec<AcmeName>,
 
-    /// Address for messages of the certificate authority
+    /// E-mail address of the ACME account
     #[arg(long, value_name = "ADDRESS", value_parser = parse_email, help_heading = TLS)]
     pub(super) acme_email: Option<String>,
 
@@ -266,7 +266,7 @@ pub(super) struct Flags {
     ///
     /// The URL at which a certificate authority lists its services, or staging for the servers of
     /// Let's Encrypt for tests, whose certificates no client trusts.
-    #[arg(long, value_name = "URL|staging", value_parser = parse_acme_directory, help_heading = TLS)]
+    #[arg(long, value_name = "URL", value_parser = parse_acme_directory, help_heading = TLS)]
     pub(super) acme_directory: Option<AcmeDirectory>,
 
     /// Root certificate of a private ACME server
@@ -283,7 +283,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME", help_heading = TLS)]
     pub(super) acme_profile: Option<String>,
 
-    /// External account at the certificate authority
+    /// External account at the ACME server
     ///
     /// The file has two words: the key identifier and the HMAC key, as the certificate authority
     /// shows them.

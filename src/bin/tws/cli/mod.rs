@@ -3,11 +3,13 @@
 //!
 //! `flags` is the one definition of what can be set, with the parsers of `values` and the clap commands
 //! of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
-//! it to the types of the library; `acme` does so for automatic certificates. `subcommand` knows the first arguments that are no PATH, `exposure`
-//! what must not be open to other machines, `exit` how the process ends instead of serving, `messages`
-//! the wording, and `reference` the manual page and shell completions.
+//! it to the types of the library; `acme` and `acme_settings` do so for automatic certificates.
+//! `subcommand` knows the first arguments that are no PATH, `exposure` what must not be open to other
+//! machines, `exit` how the process ends instead of serving, `messages` the wording, and `reference`
+//! the manual page and shell completions.
 
 mod acme;
+mod acme_settings;
 mod command;
 mod exit;
 mod exposure;
@@ -22,7 +24,8 @@ mod settings;
 mod subcommand;
 mod values;
 
-pub(crate) use acme::{AcmeAction, AcmeRequest, AcmeSettings, OutputFormat};
+pub(crate) use acme::{AcmeAction, AcmeRequest, OutputFormat};
+pub(crate) use acme_settings::AcmeSettings;
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
 pub(crate) use flags::RequestArgs;

@@ -11,7 +11,8 @@ use tws::access_log::{Format, LogDestination};
 use tws::site::{HostName, Listing, Origin, SITE_FILE, Site, Store};
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
-use super::acme::{AcmeDirectory, AcmeRequest, AcmeSettings};
+use super::acme::{AcmeDirectory, AcmeRequest};
+use super::acme_settings::AcmeSettings;
 use super::exit::{ConfigError, Exit};
 use super::exposure::{
     Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
