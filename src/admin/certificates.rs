@@ -8,7 +8,7 @@ use serde::Serialize;
 pub struct CertificateStatus {
     /// The name, or the names, separated by commas.
     pub name: String,
-    /// When the certificate expires. `None` if there is none yet.
+    /// When the certificate expires. `None` before the first one is issued.
     pub not_after: Option<i64>,
     /// When it is to be renewed, if that happens automatically.
     pub renew_at: Option<i64>,

@@ -125,7 +125,7 @@ impl ServerCertificate {
         params
             .distinguished_name
             .push(rcgen::DnType::CommonName, name);
-        let key = Self::sign_itself(params).map_err(|error| failed(&error))?;
+        let key = Self::sign_itself(&params).map_err(|error| failed(&error))?;
         Ok(Self {
             key: Arc::new(key),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -136,7 +136,7 @@ impl ServerCertificate {
 
     /// Generates a key, and signs a certificate with it.
     pub(super) fn sign_itself(
-        params: CertificateParams,
+        params: &CertificateParams,
     ) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
         let key = rcgen::KeyPair::generate()?;
         let chain = vec![params.self_signed(&key)?.der().clone()];

@@ -67,7 +67,7 @@ fn session_config(name: &str, digest: &[u8; 32]) -> Result<ServerConfig, Error> 
     params
         .custom_extensions
         .push(CustomExtension::new_acme_identifier(digest));
-    let certificate = ServerCertificate::sign_itself(params).map_err(|error| failed(&error))?;
+    let certificate = ServerCertificate::sign_itself(&params).map_err(|error| failed(&error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?

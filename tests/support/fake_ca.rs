@@ -235,7 +235,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A failed request, as a response.
-type Failed = Response;
+type Failed = Box<Response>;
 
 impl CaState {
     fn respond(&self, method: &Method, path: &str, content: &[u8]) -> Response {
@@ -265,7 +265,7 @@ impl CaState {
             other => {
                 let payload = payload(content);
                 let made = self.resource(method, &kind, &id, &payload, other);
-                made.unwrap_or_else(|failed| failed)
+                made.unwrap_or_else(|failed| *failed)
             }
         };
         self.call_hook(number, Moment::After);
@@ -337,7 +337,7 @@ impl CaState {
                 let request = URL_SAFE_NO_PAD.decode(request).expect("base64url");
                 self.with_order(id, |id, order| {
                     if order.status != "ready" {
-                        return Err(problem("orderNotReady", "the order is not ready"));
+                        return Err(Box::new(problem("orderNotReady", "the order is not ready")));
                     }
                     order.certificate = Some(self.issue(order, &request, fault));
                     order.status = "valid";
@@ -491,8 +491,8 @@ impl CaState {
     }
 }
 
-fn not_found() -> Response {
-    problem("malformed", "no such resource").with_status(StatusCode::NOT_FOUND)
+fn not_found() -> Failed {
+    Box::new(problem("malformed", "no such resource").with_status(StatusCode::NOT_FOUND))
 }
 
 fn problem(kind: &str, detail: &str) -> Response {

@@ -433,7 +433,7 @@ fn reason(error: &ureq::Error) -> String {
     let text = printable(&error.to_string());
     let is_untrusted = text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity");
     if is_untrusted {
-        return format!("{text}; name the root certificate of a private one with --acme-ca");
+        return format!("{text}; give the root certificate of its server with --acme-ca");
     }
     text
 }

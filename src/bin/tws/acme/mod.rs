@@ -30,7 +30,7 @@ pub(crate) use issuer::{Host, Issuer};
 pub(crate) use jws::{ExternalAccount, digest_of};
 pub(crate) use messages::Problem;
 pub(crate) use orders::ChallengeType;
-pub(crate) use schedule::{Action, Facts, decide, is_overdue};
+pub(crate) use schedule::{Action, Facts, RenewalPlan, decide, is_overdue};
 pub(crate) use store::{CaStore, ChallengeFile, FileLock, IdentityState, IdentityStore};
 
 /// The reason why there is no certificate.

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn preferred_challenge_is_answered_unless_another_is_under_way() {
         use ChallengeType::{Http01, TlsAlpn01};
-        let table: &[(&[(&str, &str)], ChallengeType, bool)] = &[
+        type Offered = &'static [(&'static str, &'static str)];
+        let table: &[(Offered, ChallengeType, bool)] = &[
             (
                 &[("http-01", "pending"), ("tls-alpn-01", "pending")],
                 TlsAlpn01,

@@ -39,7 +39,7 @@ pub(crate) struct RenewalPlan {
     pub(crate) renew_at: i64,
     /// The window of the certificate authority, if it has suggested one.
     pub(super) window: Option<(i64, i64)>,
-    /// When the renewal information is requested next. `None` if there is none.
+    /// When the renewal information is requested next. `None` without such information.
     pub(super) next_check: Option<i64>,
 }
 

@@ -56,6 +56,12 @@ const FILES: &[(&str, &str)] = &[
         "A file to read instead, in which all settings are allowed, as keys with the names of the \
          flags: port = 80, bind = [\"::1\"], hidden = true. Paths in it are relative to the file.",
     ),
+    (
+        "--state-dir/acme",
+        "The keys, certificates and orders of --acme, readable by their owner alone. Servers that share \
+         the folder share the certificates. A file state.json that is removed is forgotten, with the \
+         time of the next attempt.",
+    ),
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
@@ -82,7 +88,10 @@ const SIGNALS: &[(&str, &str)] = &[
 
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Stopped by a signal; tws check found no error."),
-    ("1", "Cannot serve; tws check found an error."),
+    (
+        "1",
+        "Cannot serve; tws check found an error; tws acme has failed.",
+    ),
     ("2", "Wrong flag or environment variable."),
 ];
 

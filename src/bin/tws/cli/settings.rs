@@ -398,7 +398,7 @@ fn imply_public_ports(
     let has_port = port.or(flags.port).is_some()
         || addresses.any(|endpoint| matches!(endpoint, Endpoint::Socket(_)));
     if flags.bind.is_empty() {
-        config.addresses = all_addresses();
+        config.addresses = unspecified_addresses();
     }
     if !has_port {
         config.port = HTTPS_PORT;
@@ -408,7 +408,7 @@ fn imply_public_ports(
 }
 
 /// Returns the unspecified addresses of the protocols that this machine speaks.
-fn all_addresses() -> Vec<Endpoint> {
+fn unspecified_addresses() -> Vec<Endpoint> {
     let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let is_usable = |ip: &IpAddr| ip.is_ipv4() || UdpSocket::bind((*ip, 0)).is_ok();

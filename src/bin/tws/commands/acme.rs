@@ -38,7 +38,8 @@ mod enabled {
     use tws::Error;
 
     use crate::acme::{
-        AcmeError, CaRoots, CaStore, CertificateInfo, Client, IdentityStore, date, unix_now,
+        AcmeError, CaRoots, CaStore, CertificateInfo, Client, IdentityStore, RenewalPlan, date,
+        unix_now,
     };
     use crate::cli::{AcmeAction, AcmeRequest, Exit, OutputFormat, Settings};
     use crate::confinement::state_dir::StateDir;
@@ -88,7 +89,7 @@ mod enabled {
             },
         };
         if results.is_empty() {
-            return Err(nothing_in(&folder).into());
+            return Err(no_certificates_in(&folder).into());
         }
         Ok(print(&results, request.format))
     }
@@ -134,7 +135,7 @@ mod enabled {
         Ok(selected)
     }
 
-    fn nothing_in(folder: &Path) -> Error {
+    fn no_certificates_in(folder: &Path) -> Error {
         Error::Setting(format!(
             "acme: there are no certificates in {}; name the folder of the server with --state-dir",
             folder.display()
@@ -183,7 +184,7 @@ mod enabled {
             "not_before": validity.map(|validity| validity.not_before),
             "not_after": validity.map(|validity| validity.not_after),
             "renew_at": plan.map(|plan| plan.renew_at),
-            "renewal_suggested": plan.is_some_and(|plan| plan.is_suggested()),
+            "renewal_suggested": plan.is_some_and(RenewalPlan::is_suggested),
             "failures": state.failures,
             "next_attempt": state.next_attempt,
             "last_error": state.last_failure.as_ref().map(|failure| json!({
@@ -220,14 +221,9 @@ mod enabled {
             if let Some(next) = time("next_attempt") {
                 let is_unreachable = error["kind"] == "unreachable";
                 let why = if is_unreachable {
-                    ""
-                } else {
-                    ONE_ORDER_PER_HOUR
-                };
-                let why = if why.is_empty() {
                     String::new()
                 } else {
-                    format!(": {why}")
+                    format!(": {ONE_ORDER_PER_HOUR}")
                 };
                 let _ = writeln!(text, "  next attempt at {next}{why}");
             }
@@ -273,14 +269,18 @@ mod enabled {
         before: &Option<Vec<u8>>,
         end: Instant,
     ) -> Result<String, String> {
-        let identity = &selected.identity;
+        let Selected { ca, identity } = selected;
+        let failed = |error: Error| error.to_string();
         while identity.is_renewal_requested() {
             if Instant::now() >= end {
                 return Err("the server has not renewed it in time; see its log".to_owned());
             }
+            if !ca.is_running().map_err(failed)? {
+                identity.remove_renewal_request().map_err(failed)?;
+                return Err("the server has ended; see its log".to_owned());
+            }
             thread::sleep(POLL_INTERVAL);
         }
-        let failed = |error: Error| error.to_string();
         let after = identity.read_certificate().map_err(failed)?;
         let info = after.as_deref().and_then(CertificateInfo::from_pem);
         if after != *before

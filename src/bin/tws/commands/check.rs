@@ -218,13 +218,10 @@ fn check_acme(settings: &Settings, report: &mut CheckReport) {
                 "keys and certificates are stored in {}",
                 ca.folder().display()
             );
-            let parents = ParentFolders::Created;
-            report.result(text, writable(&file, parents, "store certificates in"));
-            let statuses = acme
-                .names
-                .iter()
-                .map(|name| acme::status(&ca.identity(name)));
-            for status in statuses {
+            let writable = writable(&file, ParentFolders::Created, "store certificates in");
+            let names: &[String] = if writable.is_ok() { &acme.names } else { &[] };
+            report.result(text, writable);
+            for status in names.iter().map(|name| acme::status(&ca.identity(name))) {
                 if let Some(error) = status.last_error {
                     report.warn(format_args!(
                         "--acme {}: the last attempt has failed: {}",

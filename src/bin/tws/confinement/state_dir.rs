@@ -19,7 +19,7 @@ pub(crate) struct StateDir<'a> {
     roots: Vec<PathBuf>,
 }
 
-/// Whose home folder is at hand for the default.
+/// Whose home folder is in the default.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ServingUser {
     /// That of `--user`, which cannot enter the home folder of root.

@@ -45,11 +45,10 @@ mod enabled {
         addresses: &[SocketAddr],
     ) -> Result<Option<Tls>, Error> {
         match encryption {
-            Encryption::Off => Ok(None),
+            // Automatic certificates are opened with the service that obtains them.
+            Encryption::Off | Encryption::Acme(_) => Ok(None),
             Encryption::SelfSigned => Tls::self_signed(&host_names(addresses)).map(Some),
             Encryption::Certificates(pairs) => Tls::open(key_pairs(pairs)).map(Some),
-            // Opened with the service that obtains them.
-            Encryption::Acme(_) => Ok(None),
         }
     }
 

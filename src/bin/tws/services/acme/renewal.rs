@@ -64,7 +64,7 @@ impl Host for ServingHost<'_> {
 
 impl Renewal {
     /// Runs until the server shuts down.
-    pub(super) fn run(self) {
+    pub(super) fn run(&self) {
         // A challenge can be answered from then on.
         while !self.server.wait_for(ServerState::Serving, TICK) {}
         let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
@@ -82,10 +82,15 @@ impl Renewal {
                     }
                 }
             }
-            if self.server.wait_for(ServerState::ShutdownAnnounced, TICK) {
+            if self.is_stopped_within(TICK) {
                 return;
             }
         }
+    }
+
+    /// Waits. Returns true if the server shuts down.
+    pub(super) fn is_stopped_within(&self, time: Duration) -> bool {
+        self.server.wait_for(ServerState::ShutdownAnnounced, time)
     }
 
     /// Does what is due for a name.
@@ -176,9 +181,8 @@ impl Renewal {
     ) -> Result<(), Error> {
         if is_requested && let Some(next) = state.next_attempt {
             log::warn!(
-                "acme: {}: not renewed now: {} The next attempt is at {}",
+                "acme: {}: not renewed now; the next attempt is at {}: {ONE_ORDER_PER_HOUR}",
                 store.name(),
-                ONE_ORDER_PER_HOUR,
                 date(next)
             );
             store.remove_renewal_request()?;
@@ -212,17 +216,12 @@ impl Renewal {
         let served = if self.identities.has_issued(name) {
             "the present certificate stays in use"
         } else {
-            "a self-signed certificate is served until then"
+            "until then a self-signed certificate is served"
         };
         let next = state.next_attempt.map_or_else(String::new, date);
         let why = match error {
-            AcmeError::Unreachable { .. } | AcmeError::State(_) => "",
-            _ => ONE_ORDER_PER_HOUR,
-        };
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(" ({why})")
+            AcmeError::Unreachable { .. } | AcmeError::State(_) => String::new(),
+            _ => format!(" ({ONE_ORDER_PER_HOUR})"),
         };
         log::warn!("acme: {name}: {error}; the next attempt is at {next}{why}, {served}");
         Ok(())
@@ -231,7 +230,7 @@ impl Renewal {
 
 /// Why the next attempt is so late.
 pub(crate) const ONE_ORDER_PER_HOUR: &str = "after a failure, a certificate is ordered once an hour at \
-    most, because certificate authorities limit failed orders.";
+    most, because certificate authorities limit failed orders";
 
 fn read(store: &IdentityStore) -> Result<(IdentityState, Option<CertificateInfo>), Error> {
     let pem = store.read_certificate()?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +22,9 @@ use crate::services::http_challenges::HttpChallenges;
 
 /// The time between two looks at the files, which other processes change, too.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time for which nothing is ordered after a panic.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(3600);
 
 /// The limit of a file of the settings, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -175,7 +179,15 @@ impl Acme {
                 identities.refresh();
             }
         })?;
-        spawn("acme", move || renewal.run())?;
+        spawn("acme", move || {
+            // Without the thread, the certificates would expire.
+            while catch_unwind(AssertUnwindSafe(|| renewal.run())).is_err() {
+                log::error!("acme: the thread has panicked; it goes on in an hour");
+                if renewal.is_stopped_within(PAUSE_AFTER_PANIC) {
+                    break;
+                }
+            }
+        })?;
         Ok(AcmeHandle {
             identities: self.identities,
         })
