@@ -194,12 +194,14 @@ impl Settings {
         self.sites().map(|(root, _)| root)
     }
 
-    /// Returns the host names that are served in addition to local ones: those given, and those of the
-    /// site.
+    /// Returns the host names that are served in addition to local ones: those given, those of the
+    /// site, and those with automatic certificates.
     pub(crate) fn host_names(&self) -> Vec<HostName> {
         let given = self.host_patterns.iter().filter_map(HostPattern::name);
         let of_site = self.site.hosts.iter().flat_map(|host| &host.names);
-        given.chain(of_site).cloned().collect()
+        let certified = self.encryption.acme().map_or(&[][..], |acme| &acme.names);
+        let certified = certified.iter().filter_map(|name| name.parse().ok());
+        given.chain(of_site).cloned().chain(certified).collect()
     }
 
     /// Returns whether the host names in requests are checked.

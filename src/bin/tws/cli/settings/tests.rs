@@ -490,6 +490,12 @@ fn host_names_are_checked_where_only_this_machine_connects() {
         .host_names();
     let names: Vec<_> = names.iter().map(HostName::as_str).collect();
     assert_eq!(names, ["a.test", "*.b.test"]);
+    let certified = settings(&["--acme=a.example.org", "-b127.0.0.1"]).expect("fine");
+    let names = certified.host_names();
+    assert_eq!(
+        names.iter().map(HostName::as_str).collect::<Vec<_>>(),
+        ["a.example.org"]
+    );
     for wrong in ["", "a.test:80", "http://a.test", "*a", "a."] {
         let error = settings(&["--host-name", wrong]).expect_err(wrong);
         assert!(error.contains("--host-name"), "{wrong}: {error}");
