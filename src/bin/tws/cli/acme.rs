@@ -32,6 +32,10 @@ const PRIVATE_DOMAINS: &[&str] = &[
 
 /// What `tws acme` is to do.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "acme"),
+    expect(dead_code, reason = "read only with the feature acme")
+)]
 pub(crate) struct AcmeRequest {
     pub(crate) action: AcmeAction,
     /// In lower case. All certificates are meant without it.

@@ -24,6 +24,7 @@ mod settings;
 mod subcommand;
 mod values;
 
+#[cfg(feature = "acme")]
 pub(crate) use acme::{AcmeAction, AcmeRequest, OutputFormat};
 pub(crate) use acme_settings::AcmeSettings;
 pub(crate) use exit::Exit;

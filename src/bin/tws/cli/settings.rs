@@ -27,6 +27,13 @@ const HTTPS_PORT: u16 = 443;
 
 /// The settings of a process.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "acme"),
+    expect(
+        dead_code,
+        reason = "the action of `tws acme` is read only with the feature acme"
+    )
+)]
 pub(crate) struct Settings {
     /// The folder or file to serve.
     pub(crate) root: PathBuf,

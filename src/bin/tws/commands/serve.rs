@@ -168,9 +168,9 @@ impl Resources {
         };
         let handle = server.handle();
         let acme = acme::open(settings, owner)?;
-        let tls = match &acme {
-            Some(acme) => Some(acme.tls().clone()),
+        let tls = match acme.as_ref().map(Acme::tls) {
             None => tls::open(&settings.encryption, handle.local_addresses())?,
+            of_acme => of_acme,
         };
         let challenges = challenges(acme.as_ref());
         let files = Arc::new(Mutex::new(app.files().clone()));
@@ -470,11 +470,10 @@ fn challenges(acme: Option<&Acme>) -> HttpChallenges {
 
 /// Returns what the admin listener reports of the certificates.
 fn certificates(acme: Option<&Acme>, tls: Option<&Tls>) -> Option<CertificateSource> {
-    if let Some(acme) = acme {
-        return Some(Box::new(acme.statuses()));
+    match acme {
+        Some(acme) => Some(Box::new(acme.statuses())),
+        None => tls.map(tls::statuses),
     }
-    let tls = tls?.clone();
-    Some(Box::new(move || tls::statuses(&tls)))
 }
 
 /// Returns the authentication of the admin listener, which is required if other machines can reach it.

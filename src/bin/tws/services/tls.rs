@@ -2,6 +2,7 @@
 
 use tws::Error;
 
+use super::admin::CertificateSource;
 use crate::cli::Encryption;
 
 #[cfg(not(feature = "tls"))]
@@ -36,6 +37,7 @@ mod enabled {
     use tws::admin::CertificateStatus;
     use tws::{Error, KeyPair, Reloaded, ServerCertificate, TicketKeys};
 
+    use super::CertificateSource;
     use crate::cli::Encryption;
     use crate::terminal::addresses::reachable;
 
@@ -78,14 +80,15 @@ mod enabled {
         Ok(())
     }
 
-    /// Returns the certificates for the admin listener.
-    pub(crate) fn statuses(tls: &Tls) -> Vec<CertificateStatus> {
+    /// Returns what the admin listener reports of the certificates.
+    pub(crate) fn statuses(tls: &Tls) -> CertificateSource {
         let status = |certificate: &ServerCertificate| {
             let mut status = CertificateStatus::new(&certificate.names().join(","));
             status.not_after = Some(certificate.not_after());
             status
         };
-        tls.certificates().iter().map(status).collect()
+        let tls = tls.clone();
+        Box::new(move || tls.certificates().iter().map(status).collect())
     }
 
     fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
@@ -116,8 +119,8 @@ mod disabled {
     use std::net::SocketAddr;
 
     use tws::Error;
-    use tws::admin::CertificateStatus;
 
+    use super::CertificateSource;
     use crate::cli::Encryption;
 
     /// No value exists: a build without the feature `tls` opens no certificate.
@@ -154,7 +157,7 @@ mod disabled {
         match *tls {}
     }
 
-    pub(crate) fn statuses(tls: &Tls) -> Vec<CertificateStatus> {
+    pub(crate) fn statuses(tls: &Tls) -> CertificateSource {
         match *tls {}
     }
 

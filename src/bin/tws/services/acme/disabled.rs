@@ -30,7 +30,7 @@ pub(crate) fn open(settings: &Settings, _: Option<&RunAs>) -> Result<Option<Acme
 }
 
 impl Acme {
-    pub(crate) fn tls(&self) -> &Tls {
+    pub(crate) fn tls(&self) -> Tls {
         match *self {}
     }
 

@@ -114,8 +114,8 @@ fn read_file(purpose: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 impl Acme {
-    pub(crate) fn tls(&self) -> &Tls {
-        &self.identities.tls
+    pub(crate) fn tls(&self) -> Tls {
+        self.identities.tls.clone()
     }
 
     pub(crate) fn challenges(&self) -> HttpChallenges {
