@@ -266,7 +266,7 @@ pub use middleware::{BasicAuth, Credentials};
 pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
-pub use tls::{KeyPair, Reloaded, TicketKeys, Tls};
+pub use tls::{KeyPair, Reloaded, ServerCertificate, TicketKeys, Tls};
 
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

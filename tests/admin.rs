@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
-use tws::admin::{Admin, Hosts, Sampler};
+use tws::admin::{Admin, CertificateError, CertificateStatus, Hosts, Sampler};
 use tws::{
     Config, Handler, Request, Response, Router, Server, ServerState, StaticFiles, StatusCode,
 };
@@ -151,6 +151,41 @@ fn metrics_help_matches_golden_text() {
         "file_cache_lookups_total File cache lookups by result (hit, revalidated, miss).",
     ];
     assert_eq!(help, expected);
+}
+
+/// A name without a certificate has no expiry, and one without a failure no error.
+#[test]
+fn certificates_are_reported_with_expiry_and_last_error() {
+    let server = TestServer::start(|_: &Request<'_>| Response::text(""));
+    let admin = Admin::new(&server.handle);
+    let admin = TestServer::start(admin.with_certificates(|| {
+        let mut valid = CertificateStatus::new("a.test");
+        valid.not_after = Some(1_900_000_000);
+        let mut missing = CertificateStatus::new("b.test");
+        missing.last_error = Some(CertificateError {
+            at: 1_800_000_000,
+            kind: "dns".to_owned(),
+            message: "no \"b.test\"".to_owned(),
+        });
+        vec![valid, missing]
+    }));
+    let metrics = get_admin(&admin, "/metrics").text();
+    let samples = metrics
+        .lines()
+        .filter(|line| line.starts_with("tws_certificate_"));
+    let samples: Vec<_> = samples.collect();
+    assert_eq!(
+        samples,
+        [
+            "tws_certificate_expiry_seconds{name=\"a.test\"} 1900000000",
+            "tws_certificate_last_error_seconds{name=\"b.test\",error=\"dns\"} 1800000000",
+        ]
+    );
+    let json = get_admin(&admin, "/certificates.json").text();
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json[0]["not_after"], 1_900_000_000);
+    assert_eq!(json[0]["last_error"], Value::Null);
+    assert_eq!(json[1]["last_error"]["message"], "no \"b.test\"");
 }
 
 #[test]

@@ -4,6 +4,10 @@ mod support;
 
 mod access;
 mod access_log;
+#[cfg(feature = "acme")]
+mod acme;
+#[cfg(feature = "acme")]
+mod acme_pebble;
 mod admin;
 mod architecture;
 mod browser;

@@ -39,6 +39,12 @@ impl CertificateAuthority {
         }
     }
 
+    /// Returns the root certificate in PEM.
+    #[cfg(feature = "acme")]
+    pub(crate) fn root_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

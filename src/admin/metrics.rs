@@ -85,6 +85,7 @@ pub(super) fn render(sources: &Sources) -> String {
     connections(&mut out, sources, &report);
     #[cfg(feature = "tls")]
     tls(&mut out, sources);
+    certificates(&mut out, sources);
     transfers(&mut out, &report);
     http2(&mut out, sources, &report);
     threads(&mut out, sources, &report);
@@ -186,6 +187,38 @@ fn tls(out: &mut MetricsWriter, sources: &Sources) {
     );
     for (kind, group, count) in sources.handle.tls_handshakes() {
         out.sample(name, &[("kind", kind), ("group", group)], count);
+    }
+}
+
+/// A name without a certificate, and one whose last attempt did not fail, has no sample.
+fn certificates(out: &mut MetricsWriter, sources: &Sources) {
+    let certificates = sources.certificates();
+    if certificates.is_empty() {
+        return;
+    }
+    let name = "tws_certificate_expiry_seconds";
+    out.family(
+        name,
+        MetricType::Gauge,
+        "Time at which the certificate of a name expires, in seconds since 1970.",
+    );
+    for certificate in &certificates {
+        if let Some(not_after) = certificate.not_after {
+            out.sample(name, &[("name", &certificate.name)], not_after);
+        }
+    }
+    let name = "tws_certificate_last_error_seconds";
+    out.family(
+        name,
+        MetricType::Gauge,
+        "Time at which the last attempt to obtain a certificate failed, in seconds since 1970, by error; \
+         none after a success.",
+    );
+    for certificate in &certificates {
+        if let Some(error) = &certificate.last_error {
+            let labels = [("name", certificate.name.as_str()), ("error", &error.kind)];
+            out.sample(name, &labels, error.at);
+        }
     }
 }
 

@@ -13,11 +13,13 @@
 //! | `/healthz` | 200 if every event loop responds within a second or the server drains; otherwise 503 |
 //! | `/readyz` | 200 while the server accepts requests; 503 before, and once its shutdown is announced |
 //! | `/transfers.json` | a [`Sample`] |
+//! | `/certificates.json` | an array of [`CertificateStatus`] |
 //! | `/events` | a [`Sample`] each second, as server-sent events, until the server has ended |
 //!
 //! The submodule `metrics` renders metrics, `sampler` takes samples, and `proc_self` reads the state of
 //! the process from `/proc/self`.
 
+mod certificates;
 mod metrics;
 mod proc_self;
 mod sampler;
@@ -25,7 +27,7 @@ mod sources;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -41,6 +43,7 @@ use crate::server::{ServerHandle, ServerState};
 use proc_self::ProcSelf;
 use sources::{CacheSource, RESPONSE_TIMEOUT, Sources};
 
+pub use certificates::{CertificateError, CertificateStatus};
 pub use sampler::{Limit, Rates, Sample, Sampler, TransferSample, WorkerSample};
 
 /// The limit of request content, in bytes. Content of a GET has no meaning (RFC 9110 §9.3.1); up to this
@@ -76,6 +79,7 @@ const STYLE: &str = include_str!("page/page.css");
 pub struct Admin {
     router: Router,
     hosts: Hosts,
+    sources: Arc<Sources>,
 }
 
 /// The host names under which [`Admin`] responds.
@@ -114,12 +118,24 @@ impl Admin {
         self
     }
 
+    /// Reports certificates, too. `certificates` is called for each report, on a helper thread, and may
+    /// read files.
+    pub fn with_certificates(
+        self,
+        certificates: impl Fn() -> Vec<CertificateStatus> + Send + Sync + 'static,
+    ) -> Self {
+        // An error means that they are reported already.
+        let _ = self.sources.certificates.set(Box::new(certificates));
+        self
+    }
+
     fn build(handle: &ServerHandle, cache: Option<CacheSource>, sampler: &Arc<Sampler>) -> Self {
         let sources = Arc::new(Sources {
             handle: handle.clone(),
             observer: handle.observe(),
             process: ProcSelf::open(),
             cache,
+            certificates: OnceLock::new(),
         });
         let blocking = |respond: fn(&Sources) -> Response| {
             let sources = Arc::clone(&sources);
@@ -145,10 +161,12 @@ impl Admin {
                 let sampler = Arc::clone(&one);
                 Outcome::blocking(move || Response::json(&*sampler.latest()))
             })
+            .get("/certificates.json", blocking(certificates))
             .get("/events", move |_: &Request<'_>| events(Arc::clone(&all)));
         Self {
             router,
             hosts: Hosts::Local,
+            sources,
         }
     }
 }
@@ -218,6 +236,10 @@ fn metrics(sources: &Sources) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
         metrics::render(sources),
     )
+}
+
+fn certificates(sources: &Sources) -> Response {
+    Response::json(&sources.certificates())
 }
 
 fn health(sources: &Sources) -> Response {

@@ -1,7 +1,9 @@
 //! Where metrics and health checks get their values from.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::certificates::CertificateStatus;
 use super::proc_self::ProcSelf;
 use crate::files::CacheStats;
 use crate::net::observe::observer::Observer;
@@ -16,7 +18,19 @@ pub(super) struct Sources {
     pub(super) observer: Observer,
     pub(super) process: ProcSelf,
     pub(super) cache: Option<CacheSource>,
+    pub(super) certificates: OnceLock<CertificateSource>,
 }
+
+impl Sources {
+    pub(super) fn certificates(&self) -> Vec<CertificateStatus> {
+        self.certificates
+            .get()
+            .map_or_else(Vec::new, |source| source())
+    }
+}
+
+/// Returns the state of the certificates.
+pub(super) type CertificateSource = Box<dyn Fn() -> Vec<CertificateStatus> + Send + Sync>;
 
 /// Returns the counters of the file caches.
 pub(super) type CacheSource = Box<dyn Fn() -> CacheStats + Send + Sync>;

@@ -7,6 +7,7 @@ use rustls::server::{AcceptedAlert, Acceptor, ClientHello};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::certificate::ServerCertificate;
+use super::challenges::Challenges;
 use super::resolver::{Certificates, choose};
 use crate::config::Http2;
 
@@ -29,6 +30,7 @@ pub(crate) struct TlsAcceptor {
     /// For clients that select HTTP/2; `None` if it is off.
     http2: Option<Arc<ServerConfig>>,
     certificates: Arc<Certificates>,
+    challenges: Arc<Challenges>,
 }
 
 /// The certificate that a session was served with, among the certificates that the server had then.
@@ -42,6 +44,7 @@ impl TlsAcceptor {
     pub(super) fn new(
         config: &ServerConfig,
         certificates: Arc<Certificates>,
+        challenges: Arc<Challenges>,
         http2: Http2,
     ) -> Self {
         let for_protocol = |protocol: &[u8], tickets| {
@@ -57,6 +60,7 @@ impl TlsAcceptor {
                 Http2::Tls | Http2::All => Some(for_protocol(HTTP2, HTTP2_TICKETS)),
             },
             certificates,
+            challenges,
         }
     }
 
@@ -68,6 +72,9 @@ impl TlsAcceptor {
         let Some(accepted) = hello.accept()? else {
             return Ok(None);
         };
+        if let Some(config) = self.challenges.session_config(&accepted.client_hello()) {
+            return accepted.into_connection(config).map(Some);
+        }
         let config = match &self.http2 {
             Some(config) if offers_http2(&accepted.client_hello()) => config,
             _ => &self.http1,

@@ -32,8 +32,8 @@ const EXPIRY_WARNING: i64 = 14 * 24 * 3600;
 const SELF_SIGNED_VALIDITY: i64 = 365 * 24 * 3600;
 
 /// A certificate chain with its private key.
-#[derive(Debug)]
-pub(super) struct ServerCertificate {
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
     key: Arc<CertifiedKey>,
     /// DNS names in lower case, which may begin with `*.`, and IP addresses.
     names: Vec<String>,
@@ -44,7 +44,12 @@ pub(super) struct ServerCertificate {
 }
 
 impl ServerCertificate {
-    pub(super) fn read(pair: &KeyPair) -> Result<Self, Error> {
+    /// Reads a certificate and its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tls::open`](crate::Tls::open).
+    pub fn read(pair: &KeyPair) -> Result<Self, Error> {
         let chain = chain(&pair.certificate)?;
         let key = key(&pair.key)?;
         let origin = pair.certificate.display().to_string();
@@ -93,7 +98,12 @@ impl ServerCertificate {
         })
     }
 
-    pub(super) fn self_signed(names: &[String]) -> Result<Self, Error> {
+    /// Generates a self-signed certificate, as [`Tls::self_signed`](crate::Tls::self_signed) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if a name is neither a host name nor an IP address.
+    pub fn self_signed(names: &[String]) -> Result<Self, Error> {
         let now = Timestamp::now().as_second();
         let date = |seconds| {
             let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
@@ -101,39 +111,49 @@ impl ServerCertificate {
             let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
             rcgen::date_time_ymd(date.year().into(), month, day)
         };
-        let made = || -> Result<_, rcgen::Error> {
-            let mut params = CertificateParams::new(names)?;
-            // The client's clock may be behind.
-            params.not_before = date(now - 24 * 3600);
-            params.not_after = date(now + SELF_SIGNED_VALIDITY);
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            let name = names.first().map_or("tws", String::as_str);
-            params
-                .distinguished_name
-                .push(rcgen::DnType::CommonName, name);
-            let key = rcgen::KeyPair::generate()?;
-            Ok((params.self_signed(&key)?, key.serialize_der()))
-        };
-        let failed = |error| {
+        let failed = |error: &dyn std::fmt::Display| {
             Error::Setting(format!(
                 "TLS: cannot create a certificate for {names:?}: {error}"
             ))
         };
-        let (certificate, key) = made().map_err(failed)?;
-        let key = PrivateKeyDer::try_from(key).map_err(|text| Error::Setting(text.to_owned()))?;
-        let chain = vec![certificate.der().clone()];
-        let key =
-            CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
-                Error::Setting(format!(
-                    "TLS: cannot use the self-signed certificate: {error}"
-                ))
-            })?;
+        let mut params = CertificateParams::new(names).map_err(|error| failed(&error))?;
+        // The client's clock may be behind.
+        params.not_before = date(now - 24 * 3600);
+        params.not_after = date(now + SELF_SIGNED_VALIDITY);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let name = names.first().map_or("tws", String::as_str);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let key = Self::sign_itself(&params).map_err(|error| failed(&error))?;
         Ok(Self {
             key: Arc::new(key),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             not_after: now + SELF_SIGNED_VALIDITY,
             origin: "self-signed".to_owned(),
         })
+    }
+
+    /// Generates a key, and signs a certificate with it.
+    pub(super) fn sign_itself(
+        params: &CertificateParams,
+    ) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+        let key = rcgen::KeyPair::generate()?;
+        let chain = vec![params.self_signed(&key)?.der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der())?;
+        // Not `from_der`, which rejects the critical extension of a challenge.
+        let key = ring::sign::any_supported_type(&key)?;
+        Ok(CertifiedKey::new(chain, key))
+    }
+
+    /// Returns the DNS names in lower case, which may begin with `*.`, and the IP addresses.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns when the certificate expires, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
     }
 
     /// Returns whether the certificate is valid for a name in lower case. A `*` matches one label

@@ -11,6 +11,7 @@
 
 mod acceptor;
 mod certificate;
+mod challenges;
 mod handshake_stats;
 mod hybrid_group;
 mod key_pair;
@@ -28,11 +29,14 @@ use rustls::server::ResolvesServerCert;
 use crate::config::Http2;
 use crate::error::Error;
 use crate::sync::{Mutex, RwLock};
-use certificate::{FileStamps, ServerCertificate};
+use certificate::FileStamps;
+use challenges::Challenges;
 use resolver::{Certificates, LoadedFiles};
 use tickets::Ticketer;
 
 pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
+pub use certificate::ServerCertificate;
+pub(crate) use challenges::is_validation;
 pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
 pub use tickets::TicketKeys;
@@ -54,6 +58,7 @@ pub use tickets::TicketKeys;
 #[derive(Clone, Debug)]
 pub struct Tls {
     certificates: Arc<Certificates>,
+    challenges: Arc<Challenges>,
     ticketer: Arc<Ticketer>,
     config: Arc<ServerConfig>,
 }
@@ -92,9 +97,19 @@ impl Tls {
     ///
     /// [`Error::Setting`] if a name is neither a host name nor an IP address.
     pub fn self_signed(names: &[String]) -> Result<Self, Error> {
+        Self::with_certificates(vec![ServerCertificate::self_signed(names)?])
+    }
+
+    /// Uses certificates that the caller has read and replaces itself, with
+    /// [`set_certificates`](Self::set_certificates).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if the system has no randomness for the keys of session tickets.
+    pub fn with_certificates(certificates: Vec<ServerCertificate>) -> Result<Self, Error> {
         Self::with(Certificates {
             loaded: Mutex::default(),
-            current: RwLock::new(Arc::new([ServerCertificate::self_signed(names)?])),
+            current: RwLock::new(certificates.into()),
         })
     }
 
@@ -113,6 +128,7 @@ impl Tls {
         config.ticketer = Arc::<Ticketer>::clone(&ticketer);
         Ok(Self {
             certificates,
+            challenges: Arc::new(Challenges::new()),
             ticketer,
             config: Arc::new(config),
         })
@@ -152,6 +168,34 @@ impl Tls {
         *self.certificates.loaded.lock() = loaded;
         self.certificates.replace(certificates);
         Ok(Reloaded::Changed)
+    }
+
+    /// Replaces the certificates for new handshakes. Established connections and sessions that are
+    /// resumed are not affected.
+    pub fn set_certificates(&self, certificates: Vec<ServerCertificate>) {
+        *self.certificates.loaded.lock() = LoadedFiles::default();
+        self.certificates.replace(certificates.into());
+    }
+
+    /// Returns the certificates.
+    pub fn certificates(&self) -> Vec<ServerCertificate> {
+        self.certificates.current().to_vec()
+    }
+
+    /// Answers a TLS-ALPN-01 challenge for `name` from now on (RFC 8737): a client that offers the
+    /// protocol `acme-tls/1` alone gets a certificate with `digest`, the SHA-256 digest of the key
+    /// authorization. All other clients are served as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if `name` is not a host name.
+    pub fn add_acme_challenge(&self, name: &str, digest: &[u8; 32]) -> Result<(), Error> {
+        self.challenges.add(name, digest)
+    }
+
+    /// Answers the challenge for `name` no more.
+    pub fn remove_acme_challenge(&self, name: &str) {
+        self.challenges.remove(name);
     }
 
     /// Returns the keys of session tickets, for a process that continues the sessions of this one; see
@@ -206,7 +250,12 @@ impl Tls {
 
     /// Returns what begins the sessions of a server.
     pub(crate) fn acceptor(&self, http2: Http2) -> TlsAcceptor {
-        TlsAcceptor::new(&self.config, Arc::clone(&self.certificates), http2)
+        TlsAcceptor::new(
+            &self.config,
+            Arc::clone(&self.certificates),
+            Arc::clone(&self.challenges),
+            http2,
+        )
     }
 }
 

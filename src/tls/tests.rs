@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use libcrux_ml_kem::mlkem768;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::Acceptor;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, Error, HandshakeKind, NamedGroup, PeerMisbehaved,
-    RootCertStore, ServerConnection, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, NamedGroup,
+    PeerMisbehaved, RootCertStore, ServerConnection, SignatureScheme, SupportedProtocolVersion,
 };
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::hybrid_group::X25519MlKem768;
 use super::provider::provider;
-use super::{Tls, TlsAcceptor};
+use super::{ServerCertificate, Tls, TlsAcceptor, is_validation};
 use crate::config::Http2;
 
 const NAME: &str = "a.test";
@@ -230,5 +233,115 @@ fn session_is_resumed_after_one_rotation_and_not_after_two() {
             let kind = client.handshake_kind();
             assert_eq!(kind, Some(expected), "{version:?} {rotations}");
         }
+    }
+}
+
+/// Accepts every certificate: that of a challenge is signed by itself.
+#[derive(Debug)]
+struct AcceptsAll(CryptoProvider);
+
+impl ServerCertVerifier for AcceptsAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    // webpki does not parse a certificate with a critical extension that it does not know.
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// RFC 8737: the certificate has the digest in a critical extension, and no other client gets it.
+#[test]
+fn challenge_is_answered_for_its_protocol_alone() {
+    let tls = tls();
+    let acceptor = tls.acceptor(Http2::Tls);
+    let digest_in = |version, protocols: &[&str]| -> Result<Option<Vec<u8>>, Error> {
+        let mut config = ClientConfig::clone(&client(&tls, provider(), version, protocols));
+        let verifier = Arc::new(AcceptsAll(provider()));
+        config.dangerous().set_certificate_verifier(verifier);
+        let (client, server) = handshake(&acceptor, &Arc::new(config))?;
+        let chain = client.peer_certificates().expect("a certificate");
+        let (_, certificate) = X509Certificate::from_der(&chain[0]).expect("parsed");
+        let identifier = certificate
+            .extensions()
+            .iter()
+            .find(|extension| extension.oid.to_id_string() == "1.3.6.1.5.5.7.1.31");
+        let names = certificate.subject_alternative_name().expect("parsed");
+        let names = &names.expect("names").value.general_names;
+        assert_eq!(names, &[GeneralName::DNSName(NAME)]);
+        assert_eq!(is_validation(&server), identifier.is_some());
+        Ok(identifier.map(|extension| {
+            assert!(extension.critical);
+            extension.value.to_vec()
+        }))
+    };
+    let is_refused = |result: Result<_, Error>| {
+        let alert = rustls::AlertDescription::NoApplicationProtocol;
+        matches!(result, Err(Error::NoApplicationProtocol))
+            || result.err() == Some(Error::AlertReceived(alert))
+    };
+    for version in [&TLS12, &TLS13] {
+        assert!(is_refused(digest_in(version, &["acme-tls/1"])));
+        tls.add_acme_challenge("A.test", &[7; 32]).expect("added");
+        // An octet string in the extension.
+        let expected = [&[4, 32], &[7; 32][..]].concat();
+        assert_eq!(digest_in(version, &["acme-tls/1"]), Ok(Some(expected)));
+        for others in [
+            &[][..],
+            &["h2"],
+            &["http/1.1", "acme-tls/1"],
+            &["acme-tls/1", "h2"],
+        ] {
+            assert_eq!(digest_in(version, others), Ok(None), "{others:?}");
+        }
+        tls.add_acme_challenge(NAME, &[8; 32]).expect("replaced");
+        let digest = digest_in(version, &["acme-tls/1"]).expect("a handshake");
+        assert_eq!(digest.expect("a digest")[2..], [8; 32]);
+        tls.add_acme_challenge("b.test", &[9; 32]).expect("added");
+        tls.remove_acme_challenge("a.TEST");
+        assert!(is_refused(digest_in(version, &["acme-tls/1"])));
+    }
+    assert!(tls.add_acme_challenge("ä", &[7; 32]).is_err());
+}
+
+#[test]
+fn sessions_outlive_their_certificate() {
+    let tls = tls();
+    let acceptor = tls.acceptor(Http2::Tls);
+    for version in [&TLS12, &TLS13] {
+        let config = client(&tls, provider(), version, &[]);
+        handshake(&acceptor, &config).expect("a handshake");
+        let new = ServerCertificate::self_signed(&[NAME.to_owned()]).expect("a certificate");
+        tls.set_certificates(vec![new]);
+        let (_, session) = handshake(&acceptor, &config).expect("a handshake");
+        assert_eq!(session.handshake_kind(), Some(HandshakeKind::Resumed));
+        let fresh = client(&tls, provider(), version, &[]);
+        handshake(&acceptor, &fresh).expect("the new certificate");
     }
 }

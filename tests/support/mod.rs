@@ -4,6 +4,8 @@ pub(crate) mod child_process;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod external_server;
+#[cfg(feature = "acme")]
+pub(crate) mod fake_ca;
 pub(crate) mod h2;
 pub(crate) mod haproxy;
 pub(crate) mod line_reader;
@@ -11,11 +13,15 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
+#[cfg(feature = "acme")]
+pub(crate) mod pebble;
 pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod readme;
 pub(crate) mod server;
+#[cfg(feature = "acme")]
+pub(crate) mod tls_alpn;
 pub(crate) mod upgradable_process;
 
 use std::path::Path;

@@ -7,6 +7,7 @@ const MAX_ROWS = 200;
 /** After this time without an event the connection counts as lost. Events are sent each second. */
 const TIMEOUT_MILLISECONDS = 5000;
 const RETRY_MILLISECONDS = 2000;
+const CERTIFICATES_MILLISECONDS = 60_000;
 const COLORS = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -260,6 +261,39 @@ function readable(target) {
   return text.replace(/\p{Cc}/gu, "\uFFFD");
 }
 
+// Certificates
+
+async function showCertificates() {
+  let certificates;
+  try {
+    certificates = await (await fetch("certificates.json")).json();
+  } catch {
+    // The status says that the server does not respond; the last lines stay.
+    return;
+  }
+  const lines = certificates.map((certificate) => {
+    const line = document.createElement("li");
+    line.textContent = certificateLine(certificate);
+    const isLate = certificate.not_after === null || certificate.not_after * 1000 < Date.now();
+    line.classList.toggle("late", isLate || certificate.last_error !== null);
+    return line;
+  });
+  find("#certificates").replaceChildren(...lines);
+  find("#certificates").hidden = lines.length === 0;
+}
+
+function certificateLine({ name, not_after, renew_at, next_attempt, last_error }) {
+  const parts = [not_after === null ? "no certificate yet" : `valid until ${date(not_after)}`];
+  if (renew_at !== null) parts.push(`renewed from ${date(renew_at)}`);
+  if (last_error !== null) parts.push(`failed at ${date(last_error.at)}: ${last_error.message}`);
+  if (next_attempt !== null) parts.push(`next attempt at ${date(next_attempt)}`);
+  return `${name}: ${parts.join("; ")}`;
+}
+
+function date(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC";
+}
+
 // Numbers
 
 function count(value) {
@@ -326,3 +360,5 @@ function listen() {
 
 addEventListener("resize", () => samples.length > 0 && showPlots());
 listen();
+showCertificates();
+setInterval(showCertificates, CERTIFICATES_MILLISECONDS);

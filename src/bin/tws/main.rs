@@ -1,6 +1,8 @@
 //! `tws`: the command line becomes settings, the settings become a server. All that the server can do
 //! is in the library.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod cli;
 mod commands;
 mod confinement;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Subcommand::Check => commands::check::run(&args),
         Subcommand::Explain => commands::explain::run(&args).map(|()| ExitCode::SUCCESS),
         Subcommand::Compress => commands::compress::run(&args),
+        Subcommand::Acme => commands::acme::run(&args),
         Subcommand::Completions => cli::completions(&args).map(|script| stdio::print(&script)),
         Subcommand::Man => cli::man(&args).map(|page| stdio::print(&page)),
     };

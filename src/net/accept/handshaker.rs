@@ -29,6 +29,8 @@ use crate::net::transport::socket::Socket;
 #[cfg(feature = "tls")]
 use crate::net::transport::tls::TlsStream;
 use crate::net::worker::message::{NewConnection, WorkerHandle, WorkerMessage};
+#[cfg(feature = "tls")]
+use crate::tls::is_validation;
 
 const EVENTS_PER_ITERATION: usize = 256;
 
@@ -469,6 +471,11 @@ fn drive_handshake(
             session.write_tls(socket)?;
         }
         if !session.is_handshaking() {
+            if is_validation(session) {
+                session.send_close_notify();
+                let _ = session.write_tls(socket);
+                return Ok(failed("answered a TLS-ALPN-01 challenge"));
+            }
             return Ok(HandshakeProgress::Ready);
         }
         if session.read_tls(socket)? == 0 {

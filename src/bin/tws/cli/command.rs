@@ -6,6 +6,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
+use super::acme::{AcmeRequest, OutputFormat};
 use super::flags::{self, Flags, RequestArgs};
 use super::raw_args::Mode;
 use super::subcommand::SUBCOMMANDS;
@@ -23,6 +24,16 @@ const EXPLAIN_HELP: &str = "\
 METHOD and TARGET are those of the request: `tws explain www GET /a.js -H 'Host: a.test'`. All \
 other flags are those that tws would serve with.";
 
+const ACME_HELP: &str = "\
+status shows each certificate, when it is renewed, and the last error. renew asks the running server \
+to obtain a new certificate now, and waits for it. revoke declares a certificate invalid; a running \
+server then obtains another one with a new key. Of the other flags, those count that name the state \
+(--state-dir, --user, --config) and the certificate authority (--acme-directory); without the latter, \
+all certificates in the state directory are meant.";
+
+/// The id of the flag for JSON of `tws acme`. It is not a setting.
+const JSON: &str = "json";
+
 /// The id of the flag for the header fields of the request of `tws explain`.
 const REQUEST_FIELD: &str = "field";
 
@@ -32,11 +43,14 @@ impl Flags {
         let command = match mode {
             Mode::Serve => serve(),
             Mode::Explain => explain(),
+            Mode::Acme => acme(),
         };
         let matches = command.try_get_matches_from(args)?;
         let mut flags = Self::from_arg_matches(&matches)?;
-        if mode == Mode::Explain {
-            flags.take_request(&matches)?;
+        match mode {
+            Mode::Serve => {}
+            Mode::Explain => flags.take_request(&matches)?,
+            Mode::Acme => flags.take_acme(&matches)?,
         }
         // Checks that clap cannot do, or whose errors would repeat the value.
         flags.store()?;
@@ -57,6 +71,34 @@ impl Flags {
             method: method.clone(),
             target: target.clone(),
             fields: fields.unwrap_or_default().cloned().collect(),
+        });
+        Ok(())
+    }
+}
+
+impl Flags {
+    /// Removes ACTION and NAME from the operands.
+    fn take_acme(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let operands = std::mem::take(&mut self.path_and_port);
+        let (action, name) = match &operands[..] {
+            [action] => (action, None),
+            [action, name] => (action, Some(name)),
+            _ => {
+                let text = "give an action and at most one name: `tws acme status example.org`";
+                return Err(flags::usage(text.to_owned()));
+            }
+        };
+        let action = action.to_string_lossy().parse();
+        let action = action.map_err(|reason| flags::usage_of("ACTION", reason))?;
+        let name = name.map(|name| name.to_string_lossy().to_ascii_lowercase());
+        self.acme_request = Some(AcmeRequest {
+            action,
+            name,
+            format: if matches.get_flag(JSON) {
+                OutputFormat::Json
+            } else {
+                OutputFormat::Text
+            },
         });
         Ok(())
     }
@@ -103,6 +145,26 @@ pub(super) fn explain() -> Command {
         })
         .mut_arg("headers", |arg| arg.short(None))
         .arg(field)
+}
+
+/// Returns the command of `tws acme`.
+pub(super) fn acme() -> Command {
+    let json = Arg::new(JSON)
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print JSON");
+    serve()
+        .name("tws acme")
+        .bin_name("tws acme")
+        .about("Show, renew or revoke automatic certificates (--acme)")
+        .override_usage("tws acme [OPTIONS] status|renew|revoke [NAME]")
+        .after_help(ACME_HELP)
+        .after_long_help(ACME_HELP)
+        .mut_arg("path_and_port", |arg| {
+            arg.value_name("ACTION] [NAME")
+                .help("status, renew or revoke; the name of a certificate")
+        })
+        .arg(json)
 }
 
 /// Returns the flags with their long names. In a command that is not built, these are the settings;

@@ -21,6 +21,7 @@ use tws::site::{
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
+use super::acme::{AcmeDirectory, AcmeName, AcmeRequest, parse_acme_directory, parse_email};
 use super::values::{
     BindAddresses, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of,
     parse_addresses, parse_admin, parse_bandwidth,
@@ -248,6 +249,56 @@ pub(super) struct Flags {
     /// The certificate is generated at the start and no client trusts it; for testing.
     #[arg(long, help_heading = TLS)]
     pub(super) tls_self_signed: bool,
+
+    /// Obtain and renew a certificate (ACME)
+    ///
+    /// For the host NAME. A certificate authority, Let's Encrypt by default, validates that it leads
+    /// here: on port 443 (TLS-ALPN-01) or 80 (HTTP-01). Until it has, a self-signed certificate is
+    /// served. Without --bind, tws listens on all addresses; without a port, on 443, and it
+    /// redirects from 80. Giving this flag accepts the terms of service of the certificate
+    /// authority. May be repeated, each name has its own certificate; without NAME, the names of the
+    /// [[host]] tables are used. Wildcards need DNS-01, which is not supported.
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = "hosts",
+        value_delimiter = ',',
+        help_heading = TLS
+    )]
+    pub(super) acme: Vec<AcmeName>,
+
+    /// E-mail address of the ACME account
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_email, help_heading = TLS)]
+    pub(super) acme_email: Option<String>,
+
+    /// ACME directory [default: Let's Encrypt]
+    ///
+    /// The URL at which a certificate authority lists its services, or staging for the servers of
+    /// Let's Encrypt for tests, whose certificates no client trusts.
+    #[arg(long, value_name = "URL", value_parser = parse_acme_directory, help_heading = TLS)]
+    pub(super) acme_directory: Option<AcmeDirectory>,
+
+    /// Root certificate of a private ACME server
+    ///
+    /// The file (PEM) with which the server of --acme-directory is verified, instead of the public
+    /// root certificates.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
+    pub(super) acme_ca: Option<PathBuf>,
+
+    /// Profile of the certificates
+    ///
+    /// One of those that the certificate authority offers, such as shortlived at Let's Encrypt.
+    /// [default: that of the certificate authority]
+    #[arg(long, value_name = "NAME", help_heading = TLS)]
+    pub(super) acme_profile: Option<String>,
+
+    /// External account at the ACME server
+    ///
+    /// The file has two words: the key identifier and the HMAC key, as the certificate authority
+    /// shows them.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
+    pub(super) acme_eab: Option<PathBuf>,
 
     /// Redirect plain HTTP on PORT to HTTPS
     ///
@@ -515,6 +566,10 @@ pub(super) struct Flags {
     /// The request of `tws explain`; not a setting.
     #[arg(skip)]
     pub(super) request: Option<RequestArgs>,
+
+    /// The action of `tws acme`; not a setting.
+    #[arg(skip)]
+    pub(super) acme_request: Option<AcmeRequest>,
 }
 
 /// A request as it was typed.

@@ -3,10 +3,13 @@
 //!
 //! `flags` is the one definition of what can be set, with the parsers of `values` and the clap commands
 //! of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
-//! it to the types of the library. `subcommand` knows the first arguments that are no PATH, `exposure`
-//! what must not be open to other machines, `exit` how the process ends instead of serving, `messages`
-//! the wording, and `reference` the manual page and shell completions.
+//! it to the types of the library; `acme` and `acme_settings` do so for automatic certificates.
+//! `subcommand` knows the first arguments that are no PATH, `exposure` what must not be open to other
+//! machines, `exit` how the process ends instead of serving, `messages` the wording, and `reference`
+//! the manual page and shell completions.
 
+mod acme;
+mod acme_settings;
 mod command;
 mod compress;
 mod exit;
@@ -22,6 +25,9 @@ mod settings;
 mod subcommand;
 mod values;
 
+#[cfg(feature = "acme")]
+pub(crate) use acme::{AcmeAction, AcmeRequest, OutputFormat};
+pub(crate) use acme_settings::AcmeSettings;
 pub(crate) use compress::CompressArgs;
 pub(crate) use exit::Exit;
 pub(crate) use exposure::{Authentication, HostCheck, is_exposed};
@@ -30,6 +36,7 @@ pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{
-    Banner, BrowserLaunch, Encryption, LogAddresses, QrOutput, Sandboxing, Settings, View,
+    Banner, BrowserLaunch, Encryption, HttpRedirect, LogAddresses, QrOutput, Sandboxing, Settings,
+    View,
 };
 pub(crate) use subcommand::Subcommand;

@@ -32,6 +32,8 @@ pub(crate) enum Mode {
     /// A request follows PATH. `-H` is a field of the request, as with curl; `--header` stays a rule of
     /// the site.
     Explain,
+    /// An action and a name take the place of PATH.
+    Acme,
 }
 
 impl RawArgs {

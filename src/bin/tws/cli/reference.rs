@@ -57,6 +57,12 @@ const FILES: &[(&str, &str)] = &[
         "A file to read instead, in which all settings are allowed, as keys with the names of the \
          flags: port = 80, bind = [\"::1\"], hidden = true. Paths in it are relative to the file.",
     ),
+    (
+        "--state-dir/acme",
+        "The keys, certificates and orders of --acme, readable by their owner alone. Servers that share \
+         the folder share the certificates. A file state.json that is removed is forgotten, with the \
+         time of the next attempt.",
+    ),
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
@@ -83,7 +89,10 @@ const SIGNALS: &[(&str, &str)] = &[
 
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Stopped by a signal; tws check found no error."),
-    ("1", "Cannot serve; tws check found an error."),
+    (
+        "1",
+        "Cannot serve; tws check found an error; tws acme has failed.",
+    ),
     ("2", "Wrong flag or environment variable."),
 ];
 
@@ -145,6 +154,7 @@ fn operands(subcommand: Subcommand) -> &'static str {
         Subcommand::Serve | Subcommand::Check => " [OPTIONS] [PATH] [PORT]",
         Subcommand::Explain => " [OPTIONS] [PATH] METHOD TARGET [-H 'K: V']...",
         Subcommand::Compress => " [--jobs N] FOLDER",
+        Subcommand::Acme => " [OPTIONS] status|renew|revoke [NAME]",
         Subcommand::Completions => " SHELL",
         Subcommand::Man => "",
     }
@@ -171,6 +181,7 @@ fn with_subcommands() -> Command {
             Subcommand::Serve | Subcommand::Check => command::serve().name(*name),
             Subcommand::Explain => command::explain().name(*name),
             Subcommand::Compress => compress::command().name(*name),
+            Subcommand::Acme => command::acme().name(*name),
             Subcommand::Completions => {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
                 Command::new(*name).arg(shell)

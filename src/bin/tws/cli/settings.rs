@@ -2,6 +2,7 @@
 //! the commands use. Nothing is opened.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tws::site::{
 };
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
+use super::acme::{AcmeDirectory, AcmeRequest};
+use super::acme_settings::AcmeSettings;
 use super::exit::{ConfigError, Exit};
 use super::exposure::{
     Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
@@ -22,8 +25,18 @@ use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
 use super::values::HostPattern;
 
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
 /// The settings of a process.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "acme"),
+    expect(
+        dead_code,
+        reason = "the action of `tws acme` is read only with the feature acme"
+    )
+)]
 pub(crate) struct Settings {
     /// The folder or file to serve.
     pub(crate) root: PathBuf,
@@ -43,8 +56,8 @@ pub(crate) struct Settings {
     pub(crate) rate_limit: Option<Rate>,
     pub(crate) rate_limit_connection: Option<Rate>,
     pub(crate) encryption: Encryption,
-    /// The port whose plain HTTP requests are redirected to HTTPS.
-    pub(crate) redirect_http: Option<u16>,
+    /// The listener whose plain HTTP requests are redirected to HTTPS.
+    pub(crate) redirect_http: Option<HttpRedirect>,
     pub(crate) slow_log: Option<Duration>,
     /// The store of the users of the sample application.
     pub(crate) users: Option<Store>,
@@ -72,6 +85,10 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
     /// The request of `tws explain`.
     pub(crate) request: Option<RequestArgs>,
+    /// The action of `tws acme`.
+    pub(crate) acme_request: Option<AcmeRequest>,
+    /// That of `--acme-directory`, which `tws acme` takes without `--acme`, too.
+    pub(crate) acme_directory: Option<AcmeDirectory>,
 }
 
 /// Whether TLS is used, and with which certificates.
@@ -82,6 +99,35 @@ pub(crate) enum Encryption {
     SelfSigned,
     /// The files of the certificates and of their keys.
     Certificates(Vec<(PathBuf, PathBuf)>),
+    /// Certificates that are obtained automatically.
+    Acme(AcmeSettings),
+}
+
+impl Encryption {
+    pub(crate) fn acme(&self) -> Option<&AcmeSettings> {
+        match self {
+            Self::Acme(acme) => Some(acme),
+            _ => None,
+        }
+    }
+}
+
+/// The listener that redirects to HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpRedirect {
+    /// At this port.
+    Port(u16),
+    /// At port 80 if nothing prevents that: automatic certificates imply it.
+    IfPossible,
+}
+
+impl HttpRedirect {
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Port(port) => port,
+            Self::IfPossible => HTTP_PORT,
+        }
+    }
 }
 
 /// Whether the process restricts its access to the file system.
@@ -171,12 +217,14 @@ impl Settings {
         self.sites().map(|(root, _)| root)
     }
 
-    /// Returns the host names that are served in addition to local ones: those given, and those of the
-    /// site.
+    /// Returns the host names that are served in addition to local ones: those given, those of the
+    /// site, and those with automatic certificates.
     pub(crate) fn host_names(&self) -> Vec<HostName> {
         let given = self.host_patterns.iter().filter_map(HostPattern::name);
         let of_site = self.site.hosts.iter().flat_map(|host| &host.names);
-        given.chain(of_site).cloned().collect()
+        let certified = self.encryption.acme().map_or(&[][..], |acme| &acme.names);
+        let certified = certified.iter().filter_map(|name| name.parse().ok());
+        given.chain(of_site).cloned().chain(certified).collect()
     }
 
     /// Returns whether the host names in requests are checked.
@@ -224,8 +272,14 @@ impl Settings {
         let users = flags
             .store()?
             .or(site.users.as_ref().map(|users| users.store.clone()));
-        let encryption = encryption(&flags)?;
+        let mut warnings = layers.warnings;
+        let acme = AcmeSettings::of(&flags, &site, &mut warnings)?;
         let mut config = config(&flags)?;
+        let redirect_http = match &acme {
+            Some(_) => imply_public_ports(&mut config, &flags)?,
+            None => flags.redirect_http.map(HttpRedirect::Port),
+        };
+        let encryption = encryption(&flags, acme)?;
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
         }
@@ -279,16 +333,18 @@ impl Settings {
             auth_failures: flags.auth_failures,
             host_patterns: flags.host_name,
             encryption,
-            redirect_http: flags.redirect_http,
+            redirect_http,
             rate_limit: flags.rate_limit,
             rate_limit_connection: flags.rate_limit_connection,
             slow_log: flags
                 .slow_log
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
             request: flags.request,
+            acme_request: flags.acme_request,
+            acme_directory: flags.acme_directory,
             user: flags.user,
             group: flags.group,
-            warnings: [layers.warnings, site_warnings].concat(),
+            warnings: [warnings, site_warnings].concat(),
             site,
         };
         settings.check_exposure(flags.upload)?;
@@ -393,7 +449,50 @@ fn site_warnings(site: &Site, site_file: &SiteFileSource, root: &Path) -> Vec<St
     }
 }
 
-fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
+/// Listens on all addresses and on port 443, as the clients of public sites expect, unless the flags say
+/// otherwise. Returns the listener of the redirect.
+fn imply_public_ports(
+    config: &mut Config,
+    flags: &Flags,
+) -> Result<Option<HttpRedirect>, clap::Error> {
+    let (_, port) = flags.path_and_port()?;
+    let mut addresses = flags.bind.iter().flat_map(|addresses| &addresses.0);
+    let has_port = port.or(flags.port).is_some()
+        || addresses.any(|endpoint| matches!(endpoint, Endpoint::Socket(_)));
+    if flags.bind.is_empty() {
+        config.addresses = unspecified_addresses();
+    }
+    if !has_port {
+        config.port = HTTPS_PORT;
+    }
+    let given = flags.redirect_http.map(HttpRedirect::Port);
+    Ok(given.or((!has_port).then_some(HttpRedirect::IfPossible)))
+}
+
+/// Returns the unspecified addresses of the protocols that this machine speaks.
+fn unspecified_addresses() -> Vec<Endpoint> {
+    let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let is_usable = |ip: &IpAddr| ip.is_ipv4() || UdpSocket::bind((*ip, 0)).is_ok();
+    let usable = [v4, v6].into_iter().filter(is_usable);
+    usable.map(Endpoint::Address).collect()
+}
+
+fn encryption(flags: &Flags, acme: Option<AcmeSettings>) -> Result<Encryption, clap::Error> {
+    if let Some(acme) = acme {
+        if flags.tls_self_signed || !flags.tls_cert.is_empty() || !flags.tls_key.is_empty() {
+            let text = "--acme excludes --tls-cert, --tls-key and --tls-self-signed; give one or the \
+                        other";
+            return Err(usage(text.to_owned()));
+        }
+        let mut given = flags.bind.iter().flat_map(|addresses| &addresses.0);
+        if !flags.bind.is_empty() && given.all(|endpoint| endpoint.ip().is_none()) {
+            let text = "--acme: --bind names no IP address, and Unix sockets have no TLS; add one, such \
+                        as --bind 0.0.0.0";
+            return Err(usage(text.to_owned()));
+        }
+        return Ok(Encryption::Acme(acme));
+    }
     let (certificates, keys) = (&flags.tls_cert, &flags.tls_key);
     let encryption = match (certificates.len(), keys.len(), flags.tls_self_signed) {
         (0, 0, true) => Encryption::SelfSigned,
@@ -419,7 +518,7 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
     };
     match (&encryption, flags.redirect_http) {
         (Encryption::Off, Some(_)) => Err(usage(
-            "--redirect-http: HTTPS is off; add --tls-cert or --tls-self-signed".to_owned(),
+            "--redirect-http: HTTPS is off; add --acme, --tls-cert or --tls-self-signed".to_owned(),
         )),
         _ => Ok(encryption),
     }

@@ -12,6 +12,7 @@ pub(crate) enum Subcommand {
     Check,
     Explain,
     Compress,
+    Acme,
     Completions,
     Man,
 }
@@ -34,6 +35,11 @@ pub(super) const SUBCOMMANDS: &[(&str, Subcommand, &str)] = &[
         "Write .br, .zst and .gz files beside the files of a folder",
     ),
     (
+        "acme",
+        Subcommand::Acme,
+        "Show, renew or revoke automatic certificates",
+    ),
+    (
         "completions",
         Subcommand::Completions,
         "Print a shell completion script",
@@ -52,8 +58,10 @@ impl Subcommand {
             return Self::Serve;
         };
         args.args.remove(1);
-        if *subcommand == Self::Explain {
-            args.mode = Mode::Explain;
+        match subcommand {
+            Self::Explain => args.mode = Mode::Explain,
+            Self::Acme => args.mode = Mode::Acme,
+            Self::Serve | Self::Check | Self::Compress | Self::Completions | Self::Man => {}
         }
         *subcommand
     }
@@ -74,6 +82,7 @@ mod tests {
             (&["check", "man", "80"], Subcommand::Check, &["man", "80"]),
             (&["explain", "GET", "/"], Subcommand::Explain, &["GET", "/"]),
             (&["compress", "www"], Subcommand::Compress, &["www"]),
+            (&["acme", "status"], Subcommand::Acme, &["status"]),
             (&["completions", "bash"], Subcommand::Completions, &["bash"]),
         ];
         for (typed, subcommand, rest) in table {

@@ -15,7 +15,11 @@ use tws::site::{SITE_FILE, Store};
 use tws::{Endpoint, Error, Http2, Server};
 
 use crate::cli::{Encryption, Exit, HostCheck, RawArgs, Settings, SiteFileSource};
+#[cfg(feature = "acme")]
+use crate::cli::{HttpRedirect, is_exposed};
 use crate::confinement::privileges::{self, RunAs};
+#[cfg(feature = "acme")]
+use crate::services::acme;
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect, tls};
 use crate::terminal::stdio::{self, one_line};
@@ -84,6 +88,7 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
             check_files,
             check_passwords,
             check_certificates,
+            check_acme,
             check_users,
             check_limits,
             check_endpoints,
@@ -177,7 +182,7 @@ fn check_passwords(settings: &Settings, report: &mut CheckReport) {
 fn check_certificates(settings: &Settings, report: &mut CheckReport) {
     // Each pair by itself, so that an error in one does not hide those of others.
     let each = match &settings.encryption {
-        Encryption::Off => return,
+        Encryption::Off | Encryption::Acme(_) => return,
         Encryption::SelfSigned => vec![Encryption::SelfSigned],
         Encryption::Certificates(pairs) => pairs
             .iter()
@@ -196,6 +201,85 @@ fn check_certificates(settings: &Settings, report: &mut CheckReport) {
             }
             Err(error) => report.error(error),
         }
+    }
+}
+
+/// Checks what automatic certificates need. The certificate authority is not contacted.
+#[cfg(feature = "acme")]
+fn check_acme(settings: &Settings, report: &mut CheckReport) {
+    let Some(acme) = settings.encryption.acme() else {
+        return;
+    };
+    report.ok(format_args!(
+        "--acme: certificates for {} are obtained from {}",
+        acme.names.join(", "),
+        acme.directory.url()
+    ));
+    match acme::store(settings, acme) {
+        Ok((_, ca)) => {
+            let file = ca.folder().join("account.key");
+            let text = format!(
+                "keys and certificates are stored in {}",
+                ca.folder().display()
+            );
+            let writable = writable(&file, ParentFolders::Created, "store certificates in");
+            let names: &[String] = if writable.is_ok() { &acme.names } else { &[] };
+            report.result(text, writable);
+            for status in names.iter().map(|name| acme::status(&ca.identity(name))) {
+                if let Some(error) = status.last_error {
+                    report.warn(format_args!(
+                        "--acme {}: the last attempt has failed: {}",
+                        status.name, error.message
+                    ));
+                }
+            }
+        }
+        Err(error) => report.error(error),
+    }
+    if let Some(path) = &acme.ca {
+        let text = format!("the root certificate is read from {}", path.display());
+        report.result(text, acme::read_roots(acme));
+    }
+    if let Some(path) = &acme.external_account {
+        let text = format!("the external account is read from {}", path.display());
+        report.result(text, acme::read_external_account(acme));
+    }
+    if acme.directory.is_public() {
+        check_reachability(settings, report);
+    }
+}
+
+/// Warns if a certificate authority on the internet cannot connect, as far as the settings tell. Another
+/// machine may forward the connections.
+#[cfg(feature = "acme")]
+fn check_reachability(settings: &Settings, report: &mut CheckReport) {
+    let config = &settings.config;
+    let is_at = |endpoint: &Endpoint, port: u16| match endpoint {
+        Endpoint::Socket(address) => address.port() == port,
+        Endpoint::Address(_) => config.port == port,
+        Endpoint::Unix(_) => false,
+    };
+    let is_https = config.addresses.iter().any(|endpoint| is_at(endpoint, 443));
+    let redirect = settings.redirect_http.map(HttpRedirect::port);
+    if !is_https && redirect != Some(80) {
+        report.warn(
+            "--acme: the certificate authority connects to port 443 or 80, and tws listens on neither; \
+             omit --port, add --redirect-http, or have one of these ports forwarded here",
+        );
+    }
+    let mut addresses = config.addresses.iter().filter_map(Endpoint::ip);
+    if !addresses.any(is_exposed) {
+        report.warn(
+            "--acme: the certificate authority connects from the internet, and tws listens on loopback \
+             addresses only; omit --bind, or have connections forwarded here",
+        );
+    }
+}
+
+#[cfg(not(feature = "acme"))]
+fn check_acme(settings: &Settings, report: &mut CheckReport) {
+    if let Err(error) = crate::services::acme::open(settings, None) {
+        report.error(error);
     }
 }
 
@@ -253,7 +337,8 @@ fn check_endpoints(settings: &Settings, report: &mut CheckReport) {
             bound_endpoints(settings.admin.as_slice(), config.port),
         ),
     ];
-    if let Some(port) = settings.redirect_http {
+    if let Some(redirect) = settings.redirect_http {
+        let port = redirect.port();
         let endpoints = https_redirect::endpoints(settings);
         if endpoints.is_empty() {
             report.error(https_redirect::no_tcp_addresses());

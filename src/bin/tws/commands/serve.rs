@@ -33,8 +33,10 @@ use crate::lifecycle::signals::{self, SignalHandlers};
 use crate::lifecycle::socket_files::{RemoveAtEnd, SocketFiles};
 use crate::lifecycle::systemd::Supervisor;
 use crate::lifecycle::upgrade::{Servers, Upgrade};
-use crate::services::admin;
+use crate::services::acme::{self, Acme};
+use crate::services::admin::{self, CertificateSource};
 use crate::services::app::{self, App, AuthLayer};
+use crate::services::http_challenges::HttpChallenges;
 use crate::services::https_redirect::{self, RedirectHandle};
 use crate::services::side_server::{RunningSideServer, SideServer};
 use crate::services::tls::{self, Tls};
@@ -123,6 +125,7 @@ struct Resources {
     store: Option<Store>,
     server: Server,
     tls: Option<Tls>,
+    acme: Option<Acme>,
     /// `None` if neither the admin listener nor `--tui` would read the samples.
     sampler: Option<Arc<Sampler>>,
     admin: Option<SideServer>,
@@ -164,7 +167,12 @@ impl Resources {
             }
         };
         let handle = server.handle();
-        let tls = tls::open(&settings.encryption, handle.local_addresses())?;
+        let acme = acme::open(settings, owner)?;
+        let tls = match acme.as_ref().map(Acme::tls) {
+            None => tls::open(&settings.encryption, handle.local_addresses())?,
+            of_acme => of_acme,
+        };
+        let challenges = challenges(acme.as_ref());
         let files = Arc::new(Mutex::new(app.files().clone()));
         let is_sampled = settings.admin.is_some() || settings.view == View::Tui;
         let sampler = is_sampled.then(|| Sampler::new(&handle));
@@ -174,11 +182,12 @@ impl Resources {
                     server: &handle,
                     files: Arc::clone(&files),
                     sampler,
+                    certificates: certificates(acme.as_ref(), tls.as_ref()),
                 };
                 let auth = admin_auth(settings, endpoint)?;
                 let listeners = inherited.admin;
                 let is_inherited = listeners.is_some();
-                let admin = admin::open(endpoint, listeners, &watched, auth)?;
+                let admin = admin::open(endpoint, listeners, watched, auth)?;
                 if !is_inherited {
                     sockets.add(&admin.server().handle());
                     own_sockets(admin.server(), owner)?;
@@ -189,18 +198,17 @@ impl Resources {
             }
             _ => None,
         };
-        let redirect = settings
-            .redirect_http
-            .map(|port| https_redirect::open(settings, port, inherited.redirect, &handle));
+        let redirect = https_redirect::open(settings, inherited.redirect, &handle, &challenges)?;
         Ok(Self {
             app,
             files,
             store,
             server,
             tls,
+            acme,
             sampler,
             admin,
-            redirect: redirect.transpose()?,
+            redirect,
             signals: signals::register()?,
             access_log: open_access_log(settings, owner)?,
             sockets: removal,
@@ -253,13 +261,16 @@ impl Resources {
 
     /// Starts all threads but those of the server itself, and prints the banner.
     fn start(
-        self,
+        mut self,
         args: RawArgs,
         settings: Settings,
         confinement: SandboxStatus,
         supervisor: &Supervisor,
     ) -> Result<RunningServer, Error> {
         let users = self.store.as_ref().map(users::open).transpose()?;
+        if let Some(acme) = &mut self.acme {
+            acme.load()?;
+        }
         let banner = self.banner(&settings, &confinement);
         let handle = self.server.handle();
         let admin = self.admin.as_ref().map(SideServer::server);
@@ -290,12 +301,17 @@ impl Resources {
         if let Some(tls) = self.tls.clone() {
             server = server.with_tls(tls);
         }
-        let handler = self.app.into_handler(&settings, users.as_ref());
+        let challenges = challenges(self.acme.as_ref());
+        let handler = challenges.before(self.app.into_handler(&settings, users.as_ref()));
         let tui = TuiView::new(&settings, &handle, self.sampler);
         supervisor.start_watchdog(handle.clone())?;
         let redirect_handle = self.redirect.as_ref();
-        let redirect_handle =
-            redirect_handle.map(|redirect| RedirectHandle::new(redirect, &handle));
+        let redirect_handle = redirect_handle
+            .map(|redirect| RedirectHandle::new(redirect, &handle, challenges.clone()));
+        let redirect_server = redirect.map(Server::handle);
+        let acme = self
+            .acme
+            .map(|acme| acme.start(&handle, redirect_server.as_ref()));
         let handlers = SignalHandlers {
             reload: Reload::new(ReloadTargets {
                 args,
@@ -306,6 +322,8 @@ impl Resources {
                 redirect: redirect_handle,
                 files: self.files,
                 tls: self.tls,
+                acme: acme.transpose()?,
+                challenges,
                 supervisor: supervisor.clone(),
             }),
             reopener: access_log.as_ref().map(AccessLog::reopener),
@@ -430,6 +448,10 @@ fn drop_privileges(
     let confinement = match settings.sandbox {
         Sandboxing::IfPossible => {
             let mut sandbox = sandbox(settings, resources.store.as_ref());
+            if let Some(acme) = &resources.acme {
+                sandbox.allow_state(acme.folder());
+                sandbox.allow_connecting();
+            }
             for folder in resources.sockets.0.folders() {
                 sandbox.allow_removal(&folder);
             }
@@ -439,6 +461,19 @@ fn drop_privileges(
     };
     identity.map_or(Ok(()), |identity| identity.apply())?;
     Ok(confinement)
+}
+
+/// Returns the challenges that are answered.
+fn challenges(acme: Option<&Acme>) -> HttpChallenges {
+    acme.map_or_else(HttpChallenges::default, Acme::challenges)
+}
+
+/// Returns what the admin listener reports of the certificates.
+fn certificates(acme: Option<&Acme>, tls: Option<&Tls>) -> Option<CertificateSource> {
+    match acme {
+        Some(acme) => Some(Box::new(acme.statuses())),
+        None => tls.map(tls::statuses),
+    }
 }
 
 /// Returns the authentication of the admin listener, which is required if other machines can reach it.
@@ -523,6 +558,11 @@ fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
         {
             sandbox.allow_rereading(path);
         }
+    }
+    // A process that is started by an upgrade reads them, too.
+    let acme = settings.encryption.acme().into_iter();
+    for path in acme.flat_map(|acme| acme.ca.iter().chain(&acme.external_account)) {
+        sandbox.allow_rereading(path);
     }
     log_files(settings).for_each(|path| sandbox.allow_append(path));
     match store {

@@ -20,8 +20,9 @@
 //!   their folders, for reopening; to do in the folder of the user database what SQLite needs. Each
 //!   of them should have a folder of its own, because the permission covers the whole folder.
 //! - To remove files in the folders of Unix sockets, which it removes at its end.
-//! - To connect to PostgreSQL, and to read `/etc` for resolving its name, if users are stored there;
-//!   else no TCP connection can be made. No TCP port can be bound: listeners are open already.
+//! - To write files in the folder of automatic certificates.
+//! - To connect to PostgreSQL, if users are stored there, and to the certificate authority of automatic
+//!   certificates, and to read `/etc` for resolving their names; else no TCP connection can be made. No TCP port can be bound: listeners are open already.
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
 //!   upgrade can start the next version; the program alone if it is in `/` or in the home folder.
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
@@ -258,6 +259,13 @@ impl Sandbox {
             add_once(&mut self.writable, folder);
             self.allow(folder, DATABASE);
         }
+    }
+
+    /// Allows a folder of state, with folders in it.
+    pub(crate) fn allow_state(&mut self, folder: &Path) {
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        add_once(&mut self.writable, &folder);
+        self.allow(folder, DATABASE | AccessFs::MakeDir);
     }
 
     /// Allows connections to other machines, and the resolution of their names.

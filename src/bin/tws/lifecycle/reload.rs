@@ -19,9 +19,11 @@ use tws::site::Symlinks;
 use tws::{BoxHandler, Error, Server, ServerHandle, StaticFiles};
 
 use super::systemd::Supervisor;
-use crate::cli::{Encryption, RawArgs, Settings};
+use crate::cli::{AcmeSettings, Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::SandboxStatus;
+use crate::services::acme::AcmeHandle;
 use crate::services::app::{self, App};
+use crate::services::http_challenges::HttpChallenges;
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::{self, Tls};
 use crate::sync::Mutex;
@@ -39,6 +41,8 @@ pub(crate) struct ReloadTargets {
     /// The files that are served, shared with the operators' listener.
     pub(crate) files: Arc<Mutex<StaticFiles>>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) acme: Option<AcmeHandle>,
+    pub(crate) challenges: HttpChallenges,
     pub(crate) supervisor: Supervisor,
 }
 
@@ -118,6 +122,7 @@ impl ReloadState {
         let app = open_app(&settings).map_err(|error| targets.explain(&error))?;
         let files = app.files().clone();
         let handler = app.into_handler(&settings, targets.users.as_ref());
+        let handler = targets.challenges.before(handler);
         // Checked before the certificates are replaced: nothing must fail after that.
         Server::check(&settings.config).map_err(|error| error.to_string())?;
         if let Some(tls) = &targets.tls {
@@ -126,6 +131,9 @@ impl ReloadState {
         targets
             .exchange(handler, &settings)
             .map_err(|error| error.to_string())?;
+        if let Some(acme) = &targets.acme {
+            acme.reload(&settings);
+        }
         *self.drain_delay.lock() = settings.drain_delay;
         *targets.files.lock() = files;
         targets.warn_of_unchanged_settings(&settings);
@@ -161,14 +169,25 @@ impl ReloadTargets {
         let old = &self.started_with;
         let (old_config, new_config) = (&old.config, &new.config);
         // Certificates can replace each other and a self-signed one, but TLS cannot be turned on or
-        // off.
-        let has_same_encryption = old.encryption == new.encryption
+        // off. Of automatic certificates, the names can be changed.
+        let acme = [old, new].map(|settings| {
+            let acme = settings.encryption.acme().cloned();
+            acme.map(|acme| AcmeSettings {
+                names: Vec::new(),
+                ..acme
+            })
+        });
+        let [old_acme, new_acme] = acme;
+        let is_without_acme = old_acme.is_none() && new_acme.is_none();
+        let has_same_encryption = !is_without_acme
+            || old.encryption == new.encryption
             || old.encryption != Encryption::Off
                 && matches!(new.encryption, Encryption::Certificates(_));
         let settings = [
             ("bind", old_config.addresses == new_config.addresses),
             ("port", old_config.port == new_config.port),
             ("tls-cert", has_same_encryption),
+            ("acme", old_acme == new_acme),
             ("redirect-http", old.redirect_http == new.redirect_http),
             ("unix-mode", old_config.unix_mode == new_config.unix_mode),
             (

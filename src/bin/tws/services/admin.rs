@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tws::admin::{Admin, Hosts, Sampler};
+use tws::admin::{Admin, CertificateStatus, Hosts, Sampler};
 use tws::{
     BoxHandler, Config, Endpoint, Error, Handler, Request, Router, ServerHandle, StaticFiles,
 };
@@ -31,7 +31,11 @@ pub(crate) struct Watched<'a> {
     /// The files that are served, or those of a later reload.
     pub(crate) files: Arc<Mutex<StaticFiles>>,
     pub(crate) sampler: &'a Arc<Sampler>,
+    pub(crate) certificates: Option<CertificateSource>,
 }
+
+/// Returns the state of the certificates.
+pub(crate) type CertificateSource = Box<dyn Fn() -> Vec<CertificateStatus> + Send + Sync>;
 
 /// Listens at `endpoint`, or adopts the listeners of the previous process.
 ///
@@ -39,19 +43,20 @@ pub(crate) struct Watched<'a> {
 pub(crate) fn open(
     endpoint: &Endpoint,
     inherited: Option<Vec<OwnedFd>>,
-    watched: &Watched<'_>,
+    watched: Watched<'_>,
     auth: Option<AuthLayer>,
 ) -> Result<SideServer, Error> {
     let config = config(endpoint);
+    let server = watched.server;
     let handler = handler(endpoint, watched, auth);
     let side_server = match inherited {
         Some(listeners) => SideServer::from_listeners(Role::Admin, listeners, config, handler)?,
         None => {
-            let used = UsedPort::of_main_server(watched.server);
+            let used = UsedPort::of_main_server(server);
             SideServer::bind(Role::Admin, config, handler, &used)?
         }
     };
-    Ok(side_server.after(watched.server.clone()))
+    Ok(side_server.after(server.clone()))
 }
 
 fn config(endpoint: &Endpoint) -> Config {
@@ -66,19 +71,23 @@ fn config(endpoint: &Endpoint) -> Config {
     config
 }
 
-fn handler(endpoint: &Endpoint, watched: &Watched<'_>, auth: Option<AuthLayer>) -> BoxHandler {
+fn handler(endpoint: &Endpoint, watched: Watched<'_>, auth: Option<AuthLayer>) -> BoxHandler {
     // A page of another site can make a browser request a local address (DNS rebinding), but
     // neither one that needs a password nor a Unix socket.
     let hosts = match endpoint.ip() {
         Some(ip) if !is_exposed(ip) => Hosts::Local,
         _ => Hosts::Any,
     };
-    let files = Arc::clone(&watched.files);
+    let files = watched.files;
     let cache_stats = move || {
         let files = files.lock().clone();
         files.cache_stats()
     };
     let admin = Admin::with_sources(watched.server, cache_stats, watched.sampler).for_hosts(hosts);
+    let admin = match watched.certificates {
+        Some(certificates) => admin.with_certificates(certificates),
+        None => admin,
+    };
     match auth {
         Some(auth) => with_auth(admin, auth),
         None => BoxHandler::new(admin),

@@ -11,25 +11,53 @@ use tws::{
 };
 
 use super::app;
+use super::http_challenges::HttpChallenges;
 use super::side_server::{Role, SideServer, UsedPort};
-use crate::cli::Settings;
+use crate::cli::{HttpRedirect, Settings};
 
 /// The default port of HTTPS, which an address omits.
 const HTTPS_PORT: u16 = 443;
 
-/// Listens at `port` of every IP address of the main server, or adopts the listeners of the
-/// previous process.
+/// Listens at the port of the redirect of every IP address of the main server, or adopts the listeners
+/// of the previous process. `None` if there is to be no redirect, or if it is possible at best and is
+/// not.
 pub(crate) fn open(
     settings: &Settings,
-    port: u16,
     inherited: Option<Vec<OwnedFd>>,
     main_server: &ServerHandle,
-) -> Result<SideServer, Error> {
-    let handler = handler(settings, https_port(main_server));
-    let mut config = config(settings);
+    challenges: &HttpChallenges,
+) -> Result<Option<SideServer>, Error> {
+    let Some(redirect) = settings.redirect_http else {
+        return Ok(None);
+    };
+    let handler = handler(settings, https_port(main_server), challenges);
+    let config = config(settings);
     if let Some(listeners) = inherited {
-        return SideServer::from_listeners(Role::HttpsRedirect, listeners, config, handler);
+        let role = Role::HttpsRedirect;
+        return SideServer::from_listeners(role, listeners, config, handler).map(Some);
     }
+    match (
+        bind(settings, redirect.port(), config, handler, main_server),
+        redirect,
+    ) {
+        (Err(error), HttpRedirect::IfPossible) => {
+            log::warn!(
+                "{error}; http:// addresses are not redirected, and certificates are obtained over the \
+                 HTTPS port alone"
+            );
+            Ok(None)
+        }
+        (result, _) => result.map(Some),
+    }
+}
+
+fn bind(
+    settings: &Settings,
+    port: u16,
+    mut config: Config,
+    handler: BoxHandler,
+    main_server: &ServerHandle,
+) -> Result<SideServer, Error> {
     config.addresses = endpoints(settings);
     config.port = port;
     if config.addresses.is_empty() {
@@ -49,19 +77,25 @@ pub(crate) fn open(
 pub(crate) struct RedirectHandle {
     redirect: ServerHandle,
     https_port: u16,
+    challenges: HttpChallenges,
 }
 
 impl RedirectHandle {
-    pub(crate) fn new(redirect: &SideServer, main_server: &ServerHandle) -> Self {
+    pub(crate) fn new(
+        redirect: &SideServer,
+        main_server: &ServerHandle,
+        challenges: HttpChallenges,
+    ) -> Self {
         Self {
             redirect: redirect.server().handle(),
             https_port: https_port(main_server),
+            challenges,
         }
     }
 
     /// Replaces limits and timeouts.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), Error> {
-        let handler = handler(settings, self.https_port);
+        let handler = handler(settings, self.https_port, &self.challenges);
         self.redirect.reload(handler, &config(settings))
     }
 }
@@ -102,9 +136,12 @@ fn config(settings: &Settings) -> Config {
     config
 }
 
-fn handler(settings: &Settings, https_port: u16) -> BoxHandler {
+fn handler(settings: &Settings, https_port: u16, challenges: &HttpChallenges) -> BoxHandler {
     let redirect = BoxHandler::new(RedirectHandler { https_port });
-    app::limit_rate(app::check_hosts(redirect, settings), settings)
+    challenges.before(app::limit_rate(
+        app::check_hosts(redirect, settings),
+        settings,
+    ))
 }
 
 /// Responds with a 308 to the same resource at HTTPS: the client repeats the method and the content

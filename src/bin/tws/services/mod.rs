@@ -1,7 +1,10 @@
-//! What is served: the application, and beside it the operators' listener and the redirect to HTTPS.
+//! What is served: the application, and beside it the operators' listener, the redirect to HTTPS
+//! and the threads that obtain certificates.
 
+pub(crate) mod acme;
 pub(crate) mod admin;
 pub(crate) mod app;
+pub(crate) mod http_challenges;
 pub(crate) mod https_redirect;
 pub(crate) mod side_server;
 pub(crate) mod tls;

@@ -2,16 +2,21 @@
 
 use tws::Error;
 
+use super::admin::CertificateSource;
 use crate::cli::Encryption;
 
 #[cfg(not(feature = "tls"))]
 use disabled::replace;
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
+pub(crate) use disabled::{
+    TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys, statuses,
+};
 #[cfg(feature = "tls")]
 use enabled::replace;
 #[cfg(feature = "tls")]
-pub(crate) use enabled::{TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys};
+pub(crate) use enabled::{
+    TICKET_KEYS_LEN, Tls, open, receive_ticket_keys, send_ticket_keys, statuses,
+};
 
 /// Reads the certificates of new settings, or the present files again if the settings name none.
 pub(crate) fn reload(tls: &Tls, encryption: &Encryption) -> Result<(), Error> {
@@ -29,8 +34,10 @@ mod enabled {
     use std::path::PathBuf;
 
     pub(crate) use tws::Tls;
-    use tws::{Error, KeyPair, Reloaded, TicketKeys};
+    use tws::admin::CertificateStatus;
+    use tws::{Error, KeyPair, Reloaded, ServerCertificate, TicketKeys};
 
+    use super::CertificateSource;
     use crate::cli::Encryption;
     use crate::terminal::addresses::reachable;
 
@@ -40,7 +47,8 @@ mod enabled {
         addresses: &[SocketAddr],
     ) -> Result<Option<Tls>, Error> {
         match encryption {
-            Encryption::Off => Ok(None),
+            // Automatic certificates are opened with the service that obtains them.
+            Encryption::Off | Encryption::Acme(_) => Ok(None),
             Encryption::SelfSigned => Tls::self_signed(&host_names(addresses)).map(Some),
             Encryption::Certificates(pairs) => Tls::open(key_pairs(pairs)).map(Some),
         }
@@ -50,7 +58,7 @@ mod enabled {
     pub(super) fn replace(tls: &Tls, encryption: &Encryption) -> Result<Option<String>, Error> {
         let reloaded = match encryption {
             Encryption::Certificates(pairs) => tls.replace(key_pairs(pairs))?,
-            Encryption::Off | Encryption::SelfSigned => tls.reload()?,
+            Encryption::Off | Encryption::SelfSigned | Encryption::Acme(_) => tls.reload()?,
         };
         Ok(match reloaded {
             Reloaded::Changed => Some(tls.describe().join("; ")),
@@ -70,6 +78,17 @@ mod enabled {
     pub(crate) fn receive_ticket_keys(tls: &Tls, input: &mut impl Read) -> io::Result<()> {
         tls.set_ticket_keys(TicketKeys::read_from(input)?);
         Ok(())
+    }
+
+    /// Returns what the admin listener reports of the certificates.
+    pub(crate) fn statuses(tls: &Tls) -> CertificateSource {
+        let status = |certificate: &ServerCertificate| {
+            let mut status = CertificateStatus::new(&certificate.names().join(","));
+            status.not_after = Some(certificate.not_after());
+            status
+        };
+        let tls = tls.clone();
+        Box::new(move || tls.certificates().iter().map(status).collect())
     }
 
     fn key_pairs(pairs: &[(PathBuf, PathBuf)]) -> Vec<KeyPair> {
@@ -101,6 +120,7 @@ mod disabled {
 
     use tws::Error;
 
+    use super::CertificateSource;
     use crate::cli::Encryption;
 
     /// No value exists: a build without the feature `tls` opens no certificate.
@@ -124,7 +144,8 @@ mod disabled {
     /// [`Error::Setting`] if the settings ask for TLS.
     pub(crate) fn open(encryption: &Encryption, _: &[SocketAddr]) -> Result<Option<Tls>, Error> {
         match encryption {
-            Encryption::Off => Ok(None),
+            // Automatic certificates are an error of their own.
+            Encryption::Off | Encryption::Acme(_) => Ok(None),
             Encryption::SelfSigned | Encryption::Certificates(_) => Err(Error::Setting(
                 "TLS: this tws was built without the feature tls; rebuild it with --features tls"
                     .to_owned(),
@@ -133,6 +154,10 @@ mod disabled {
     }
 
     pub(super) fn replace(tls: &Tls, _: &Encryption) -> Result<Option<String>, Error> {
+        match *tls {}
+    }
+
+    pub(crate) fn statuses(tls: &Tls) -> CertificateSource {
         match *tls {}
     }
 

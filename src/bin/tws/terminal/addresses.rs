@@ -12,7 +12,7 @@ use crate::cli::Encryption;
 pub(crate) fn url(encryption: &Encryption, address: SocketAddr) -> String {
     let scheme = match encryption {
         Encryption::Off => "http",
-        Encryption::SelfSigned | Encryption::Certificates(_) => "https",
+        Encryption::SelfSigned | Encryption::Certificates(_) | Encryption::Acme(_) => "https",
     };
     format!("{scheme}://{address}/")
 }

@@ -102,7 +102,11 @@ impl BannerInfo<'_> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.tls.map(Tls::warnings).unwrap_or_default();
+        // Certificates that are renewed automatically may be valid for a few days.
+        let tls = self
+            .tls
+            .filter(|_| self.settings.encryption.acme().is_none());
+        let mut warnings = tls.map(Tls::warnings).unwrap_or_default();
         let listening = self.server.local_addresses();
         warnings.extend(startup_warnings::of(self.settings, self.files, listening));
         if privileges::is_root() {

@@ -26,7 +26,7 @@ use tws::site::Store;
 
 use crate::cli::Settings;
 use crate::confinement::privileges::RunAs;
-use crate::confinement::state_dir;
+use crate::confinement::state_dir::{self, StateDir};
 
 pub(crate) use routes::{add_explained_routes, add_routes};
 pub(crate) use store::UserStore;
@@ -44,11 +44,7 @@ pub(crate) fn locate(settings: &Settings) -> Result<Option<Store>, Error> {
     };
     check_supported(store)?;
     Ok(Some(match store {
-        Store::Sqlite(path) => Store::Sqlite(state_dir::locate(
-            path,
-            settings.state_dir.as_deref(),
-            &settings.root,
-        )?),
+        Store::Sqlite(path) => Store::Sqlite(StateDir::of(settings).locate(path, "user database")?),
         other => other.clone(),
     }))
 }

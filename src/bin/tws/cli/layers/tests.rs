@@ -90,6 +90,7 @@ fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
         "forwarded",
         "unix:/s",
         "10m",
+        "a@b.test",
     ];
     let fits = |value: &&str| {
         let arg = format!("--{long}={value}");

@@ -165,7 +165,7 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--redirect-http"],
-            "--redirect-http: HTTPS is off; add --tls-cert or --tls-self-signed",
+            "--redirect-http: HTTPS is off; add --acme, --tls-cert or --tls-self-signed",
         ),
         (
             &["--redirect-http=x", "--tls-self-signed"],
@@ -374,6 +374,74 @@ fn key_without_flag_is_in_the_certificate_file() {
 }
 
 #[test]
+fn acme_implies_public_address_and_ports_unless_given() {
+    let of = |args: &[&str]| {
+        let settings = settings(&[&["--acme=a.example.org"], args].concat()).expect("valid");
+        let addresses = settings.config.addresses.iter().map(ToString::to_string);
+        let addresses: Vec<_> = addresses.filter(|text| text != "::").collect();
+        let redirect = settings.redirect_http;
+        (addresses.join(" "), settings.config.port, redirect)
+    };
+    let implied = Some(HttpRedirect::IfPossible);
+    let at = |port| Some(HttpRedirect::Port(port));
+    for (args, expected) in [
+        (&[][..], ("0.0.0.0", 443, implied)),
+        (&["-b", "192.0.2.1"], ("192.0.2.1", 443, implied)),
+        (&["-b", "192.0.2.1:8443"], ("192.0.2.1:8443", 8000, None)),
+        (&["-p", "8443"], ("0.0.0.0", 8443, None)),
+        (&["8443"], ("0.0.0.0", 8443, None)),
+        (&["--redirect-http"], ("0.0.0.0", 443, at(80))),
+        (
+            &["-p", "8443", "--redirect-http=8080"],
+            ("0.0.0.0", 8443, at(8080)),
+        ),
+    ] {
+        let expected = (expected.0.to_owned(), expected.1, expected.2);
+        assert_eq!(of(args), expected, "{args:?}");
+    }
+    assert_eq!(settings(&[]).expect("valid").redirect_http, None);
+}
+
+#[test]
+fn acme_takes_each_name_once_and_excludes_other_certificates() {
+    let names = |args: &[&str]| {
+        let settings = settings(args)?;
+        Ok(settings
+            .encryption
+            .acme()
+            .map_or(Vec::new(), |acme| acme.names.clone()))
+    };
+    let one = vec!["a.example.org".to_owned()];
+    let two = vec!["a.example.org".to_owned(), "b.example.org".to_owned()];
+    assert_eq!(names(&["--acme", "A.example.org,a.example.org"]), Ok(one));
+    assert_eq!(
+        names(&["--acme=a.example.org", "--acme", "b.example.org"]),
+        Ok(two)
+    );
+    for off in ["off", "no", "false"] {
+        assert_eq!(names(&["--acme", off]), Ok(Vec::new()));
+    }
+    for args in [
+        &["--acme=a.example.org", "--tls-self-signed"][..],
+        &["--acme=a.example.org", "--tls-cert=c"],
+        &["--acme=a.example.org", "--bind=unix:s"],
+        &["--acme=a.example.org,off"],
+        &["--acme=localhost"],
+        &["--acme"],
+        &["--acme-email=a@b.test"],
+        &["--acme-directory=staging"],
+        &["--acme-ca=c"],
+        &["--acme-profile=p"],
+        &["--acme-eab=e"],
+    ] {
+        let error: String = names(args).expect_err("a usage error");
+        assert!(error.starts_with("--acme"), "{args:?}: {error}");
+    }
+    let private = ["--acme=localhost", "--acme-directory=https://127.0.0.1/dir"];
+    assert_eq!(names(&private), Ok(vec!["localhost".to_owned()]));
+}
+
+#[test]
 fn access_log_defaults_to_stdout_unless_quiet_or_tui() {
     let of = |args: &[&str]| settings(args).map(|settings| settings.access_log.len());
     assert_eq!(of(&[]), Ok(1));
@@ -422,6 +490,12 @@ fn host_names_are_checked_where_only_this_machine_connects() {
         .host_names();
     let names: Vec<_> = names.iter().map(HostName::as_str).collect();
     assert_eq!(names, ["a.test", "*.b.test"]);
+    let certified = settings(&["--acme=a.example.org", "-b127.0.0.1"]).expect("fine");
+    let names = certified.host_names();
+    assert_eq!(
+        names.iter().map(HostName::as_str).collect::<Vec<_>>(),
+        ["a.example.org"]
+    );
     for wrong in ["", "a.test:80", "http://a.test", "*a", "a."] {
         let error = settings(&["--host-name", wrong]).expect_err(wrong);
         assert!(error.contains("--host-name"), "{wrong}: {error}");
