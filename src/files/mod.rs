@@ -11,8 +11,10 @@
 //! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
 
 mod cache;
+mod client_slots;
 mod compress;
 mod encodings;
+mod explained_error;
 mod folder;
 mod inotify;
 mod listing;

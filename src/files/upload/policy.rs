@@ -2,8 +2,8 @@
 
 use std::sync::MutexGuard;
 
-use super::slots::UploadSlots;
 use super::temp_file::OverwritePolicy;
+use crate::files::client_slots::ClientSlots;
 use crate::site::{Size, Upload};
 use crate::sync::Mutex;
 
@@ -18,7 +18,7 @@ pub(in crate::files) struct UploadPolicy {
     /// The largest request body.
     pub(super) max_bytes: u64,
     pub(super) overwrite: OverwritePolicy,
-    pub(super) concurrent: UploadSlots,
+    pub(super) concurrent: ClientSlots,
     saving: Mutex<()>,
 }
 
@@ -32,7 +32,7 @@ impl UploadPolicy {
         Self {
             max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             overwrite,
-            concurrent: UploadSlots::new(MAX_CONCURRENT_UPLOADS),
+            concurrent: ClientSlots::new(MAX_CONCURRENT_UPLOADS),
             saving: Mutex::new(()),
         }
     }
