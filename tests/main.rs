@@ -5,6 +5,7 @@ mod support;
 mod access_log;
 mod admin;
 mod architecture;
+mod archives;
 mod browser;
 mod changing_files;
 mod command_line;

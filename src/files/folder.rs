@@ -9,14 +9,14 @@ use ::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
 use ::http::{Method, StatusCode};
 
 use super::listing::{
-    self, Entries, FolderEntries, ListingError, ListingFormat, ListingRenderer, SharedListing,
-    SortOrder, UploadForm,
+    self, Entries, FolderEntries, ListingError, ListingFormat, ListingRenderer, PageFeatures,
+    SharedListing, SortOrder,
 };
 use super::lookup::{Lookup, Postponed, ServeError};
-use super::root::{Blocking, OpenError};
+use super::root::{Blocking, OpenError, Root};
 use super::rules::DotFiles;
 use super::single_flight::Entered;
-use super::tree::{ListingTicket, RootSnapshot};
+use super::tree::{ListingTicket, RootSnapshot, Tree};
 use crate::body::{BodyProducer, BodyStream};
 use crate::explain_log::explain;
 use crate::http::negotiation::{self, ResponseFormat};
@@ -26,7 +26,7 @@ use crate::site::SITE_FILE;
 impl Lookup<'_> {
     /// Returns the listing of the folder at the request's path: to HEAD at once where blocking is
     /// allowed, as the fields do not depend on the entries, and else postponed.
-    pub(super) fn list(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+    pub(super) fn list(&self, features: PageFeatures) -> Result<Response, ServeError> {
         let folder = self.folder();
         if *self.request.method() != Method::HEAD {
             let ticket = RootSnapshot::listing_ticket(self.snapshot, folder);
@@ -37,14 +37,14 @@ impl Lookup<'_> {
         }
         let directory = self.snapshot.root.directory(folder)?;
         Entries::probe(&directory).map_err(OpenError::from)?;
-        Ok(self.listing(upload_form, || Ok(None)))
+        Ok(self.listing(features, || Ok(None)))
     }
 
     /// Returns the listing with the entries of a ticket.
     pub(super) fn list_entries(
         &self,
         ticket: ListingTicket,
-        upload_form: UploadForm,
+        features: PageFeatures,
         free_descriptors: impl FnOnce(),
     ) -> Result<Response, Postponed> {
         let ListingTicket { snapshot, ticket } = ticket;
@@ -66,11 +66,11 @@ impl Lookup<'_> {
         };
         let order = SortOrder::from_query(self.request.query());
         let format = self.listing_format();
-        let mut renderer = ListingRenderer::new(entries, self.path(), order, format, upload_form);
-        Ok(self.listing(upload_form, move || Ok(renderer.next_piece())))
+        let mut renderer = ListingRenderer::new(entries, self.path(), order, format, features);
+        Ok(self.listing(features, move || Ok(renderer.next_piece())))
     }
 
-    fn listing(&self, upload_form: UploadForm, body: impl BodyProducer + 'static) -> Response {
+    fn listing(&self, features: PageFeatures, body: impl BodyProducer + 'static) -> Response {
         explain!(
             "coding",
             "not compressed: listings are sent while they are generated, in no content coding"
@@ -85,7 +85,7 @@ impl Lookup<'_> {
             ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
             ListingFormat::Html => response
                 .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form)),
+                .with_header(CONTENT_SECURITY_POLICY, listing::policy(features)),
         }
     }
 
@@ -131,10 +131,16 @@ impl Lookup<'_> {
         }
     }
 
-    /// Reads the entries of the folder, without those that are not served.
     fn entries(&self) -> Result<Entries, OpenError> {
-        let (root, rules) = (&self.snapshot.root, &self.tree.rules);
-        let folder = self.folder();
+        self.tree.entries(&self.snapshot.root, self.folder())
+    }
+}
+
+impl Tree {
+    /// Reads the entries of the folder `folder`, without those that are not served. Its name is empty for
+    /// the root, and else has a slash at the end.
+    pub(super) fn entries(&self, root: &Root, folder: &[u8]) -> Result<Entries, OpenError> {
+        let rules = &self.rules;
         let directory = root.directory(folder)?;
         let stat = |entry: &[u8]| root.stat(&[folder, entry].concat());
         let is_omitted = |stat: &_| root.is_server_file(stat);

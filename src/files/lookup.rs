@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::archive_format::ArchiveFormat;
 use super::cache::{CacheKey, CacheState};
 use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
@@ -39,6 +40,8 @@ pub(super) enum Postponed {
     WorkInProgress(Ticket<Infallible>),
     /// A folder is to be listed on a thread for long jobs.
     Listing(ListingTicket),
+    /// An archive of a folder is to be made on threads for long jobs.
+    Archive(ArchiveFormat),
     /// Its entries are being read for another request. This one is continued afterwards.
     ListingInProgress(ListingTicket),
 }

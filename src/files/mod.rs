@@ -8,8 +8,11 @@
 //! All of it runs on the event loop unless it would block. Then the request is processed again from the
 //! start on a thread of the disk concerned: for short jobs if it waits for what is not in the page
 //! cache, for long ones if a file is to be hashed or compressed, which is done once for all requests
-//! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
+//! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]), or
+//! sent as an archive ([`archive`]).
 
+mod archive;
+mod archive_format;
 mod cache;
 mod client_slots;
 mod compress;
@@ -39,6 +42,7 @@ use crate::explain_log::{Escaped, explain};
 use crate::handler::{BodyPolicy, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::{HostName, Site};
+use archive_format::ArchiveFormat;
 pub use cache::CacheStats;
 use lookup::Postponed;
 use resolve::{Resolved, Resolver};
@@ -212,6 +216,7 @@ impl PostponedRequest {
             Postponed::Lookup => DiskJob::short(device, move || self.respond(Blocking::Short)),
             Postponed::Work => DiskJob::long(device, move || self.respond(Blocking::Allowed)),
             Postponed::Listing(ticket) => DiskJob::long(device, move || self.list(ticket)),
+            Postponed::Archive(format) => DiskJob::long(device, move || self.archive(format)),
             Postponed::WorkInProgress(ticket) => {
                 return Outcome::deferred(move |responder| {
                     ticket.park(move |_| responder.send(self.continued(Postponed::Work)));
@@ -235,6 +240,13 @@ impl PostponedRequest {
             Err(Postponed::Lookup) => {
                 Response::fault("files: a blocking lookup would block").into()
             }
+            Err(postponed) => self.continued(postponed),
+        }
+    }
+
+    fn archive(self, format: ArchiveFormat) -> Outcome {
+        match self.site.archive(&self.request, format, self.device) {
+            Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
     }

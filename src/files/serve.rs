@@ -7,8 +7,10 @@ use std::sync::Arc;
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{Method, StatusCode};
 
+use super::archive::policy::ArchivePolicy;
+use super::archive_format::ArchiveFormat;
 use super::cache::CacheKey;
-use super::listing::UploadForm;
+use super::listing::{PageFeatures, UploadForm};
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::representation::{PageUse, Representation};
 use super::resolve::file_name;
@@ -26,11 +28,13 @@ use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
 use crate::site::{Listing, Site};
 
-/// One site: the files that are served, and the limits of what is uploaded, if anything may be.
+/// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
+/// anything may be.
 #[derive(Debug)]
 pub(super) struct SiteFiles {
     pub(super) tree: Tree,
     pub(super) uploads: Option<UploadPolicy>,
+    pub(super) archives: Option<ArchivePolicy>,
 }
 
 impl SiteFiles {
@@ -39,6 +43,7 @@ impl SiteFiles {
         Ok(Self {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
+            archives: ArchivePolicy::of(site),
         })
     }
 
@@ -62,12 +67,15 @@ impl SiteFiles {
         if is_prefix_without_slash(rules, request) {
             return Ok(add_slash(rules, request));
         }
+        if let Some(response) = self.check_archive(request) {
+            return response;
+        }
         let snapshot = self.tree.snapshot(blocking);
         let lookup = self.lookup(&snapshot, request, blocking);
-        let served = match lookup.serve(self.upload_form()) {
+        let served = match lookup.serve(self.page_features()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
                 free_descriptors();
-                lookup.serve(self.upload_form())
+                lookup.serve(self.page_features())
             }
             served => served,
         };
@@ -87,10 +95,10 @@ impl SiteFiles {
     ) -> Result<Response, Postponed> {
         let snapshot = Arc::clone(&ticket.snapshot);
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
-        lookup.list_entries(ticket, self.upload_form(), free_descriptors)
+        lookup.list_entries(ticket, self.page_features(), free_descriptors)
     }
 
-    fn lookup<'a>(
+    pub(super) fn lookup<'a>(
         &'a self,
         snapshot: &'a Arc<RootSnapshot>,
         request: &'a Request<'a>,
@@ -104,11 +112,17 @@ impl SiteFiles {
         }
     }
 
-    /// Whether folder listings have a form for uploads.
-    fn upload_form(&self) -> UploadForm {
-        match self.uploads {
-            Some(_) => UploadForm::Shown,
-            None => UploadForm::Absent,
+    /// Returns what the pages of folders offer.
+    fn page_features(&self) -> PageFeatures {
+        PageFeatures {
+            upload_form: match self.uploads {
+                Some(_) => UploadForm::Shown,
+                None => UploadForm::Absent,
+            },
+            archives: match self.archives {
+                Some(_) => ArchiveFormat::ALL,
+                None => &[],
+            },
         }
     }
 
@@ -164,7 +178,7 @@ impl SiteFiles {
 }
 
 impl Lookup<'_> {
-    fn serve(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+    fn serve(&self, features: PageFeatures) -> Result<Response, ServeError> {
         match self.find() {
             Ok(LookupResult::Representation(plain)) => {
                 let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
@@ -173,7 +187,7 @@ impl Lookup<'_> {
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::NoIndex) if self.tree.rules.listing == Listing::On => {
                 explain!("listing", "on, so the entries of the folder are listed");
-                self.list(upload_form)
+                self.list(features)
             }
             found @ (Ok(LookupResult::NoIndex) | Err(ServeError::Open(OpenError::NotFound))) => {
                 if found.is_ok() {

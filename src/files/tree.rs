@@ -232,6 +232,16 @@ impl Tree {
         }
     }
 
+    /// Returns the name of the folder, for titles and archives: empty if it is `/`.
+    pub(super) fn name(&self) -> Vec<u8> {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        // The last component may be `..`, or a link like `current`, whose own name says what it is.
+        let name = path.file_name().map(ToOwned::to_owned);
+        let name = name.or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_owned()));
+        name.map(|name| name.as_bytes().to_vec())
+            .unwrap_or_default()
+    }
+
     /// Closes the files that the cache keeps open.
     pub(super) fn close_cached_files(&self) {
         self.current().cache.close_files();

@@ -25,8 +25,8 @@ pub use rules::{
     UsersConfig,
 };
 pub use values::{
-    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
-    SITE_FILE, Size, Symlinks,
+    Archive, Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType,
+    Origin, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
@@ -35,6 +35,8 @@ pub use values::{
 /// index = ["index.html"]            # the index of a folder: the first that exists
 /// clean-urls = true                 # /about is about.html
 /// listing = "off"                   # auto, on, off: folders without an index
+/// archive = "auto"                  # auto, on, off: folders as .zip or .tar; auto: if listed
+/// archive-max = "16 GiB"            # of the files in an archive
 /// compress = "auto"                 # auto, sidecar, off
 /// etag = "mtime"                    # mtime, content: content hashes every file once
 /// symlinks = "inside"               # never, inside, follow
@@ -88,6 +90,10 @@ pub struct Site {
     pub clean_urls: bool,
     /// Whether directories without an index are listed.
     pub listing: Listing,
+    /// Whether folders can be downloaded as archives.
+    pub archive: Archive,
+    /// The maximum size of the files in an archive; `None` is 16 GiB.
+    pub archive_max: Option<Size>,
     /// Whether content codings are negotiated.
     pub compress: Compress,
     /// What entity tags are made from.
@@ -134,6 +140,8 @@ impl Site {
         "index",
         "clean-urls",
         "listing",
+        "archive",
+        "archive-max",
         "compress",
         "etag",
         "symlinks",

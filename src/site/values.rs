@@ -22,6 +22,19 @@ pub enum Listing {
     Off,
 }
 
+/// Whether folders can be downloaded as archives.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Archive {
+    /// If folders are listed.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 /// Whether content codings are negotiated.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -82,6 +95,7 @@ macro_rules! keywords {
 }
 
 keywords!(Listing: "auto" => Auto, "on" => On, "off" => Off);
+keywords!(Archive: "auto" => Auto, "on" => On, "off" => Off);
 keywords!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
 keywords!(EtagSource: "mtime" => Mtime, "content" => Content);
 keywords!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);

@@ -9,8 +9,17 @@ use jiff::tz::Offset;
 
 use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
 use super::order::{SortDirection, SortKey, SortOrder};
+use crate::files::archive_format::ArchiveFormat;
 use crate::http::html_text::HtmlText;
 use crate::http::target;
+
+/// What the page offers besides the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::files) struct PageFeatures {
+    pub(in crate::files) upload_form: UploadForm,
+    /// The formats in which the folder can be downloaded.
+    pub(in crate::files) archives: &'static [ArchiveFormat],
+}
 
 /// Whether the page has a form to upload files into the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +30,8 @@ pub(in crate::files) enum UploadForm {
 
 /// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style
 /// and script. A test compares the hashes.
-pub(in crate::files) fn policy(upload_form: UploadForm) -> String {
-    let form_action = match upload_form {
+pub(in crate::files) fn policy(features: PageFeatures) -> String {
+    let form_action = match features.upload_form {
         UploadForm::Shown => "'self'",
         UploadForm::Absent => "'none'",
     };
@@ -189,18 +198,33 @@ pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) ->
 }
 
 /// Writes everything after the last entry.
-pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -> fmt::Result {
+pub(super) fn end(out: &mut String, order: SortOrder, features: PageFeatures) -> fmt::Result {
     let order = order.to_query().map_or(String::new(), |order| {
         format!("&amp;{}", HtmlText(order.as_bytes()))
     });
     out.push_str("</tbody>\n</table>\n");
-    if upload_form == UploadForm::Shown {
+    if features.upload_form == UploadForm::Shown {
         // Without an action the form is sent to the page's own address.
         out.push_str(
             "<form method=\"post\" enctype=\"multipart/form-data\">\
              <input type=\"file\" name=\"file\" multiple required aria-label=\"Files to upload\"> \
              <button>Upload</button></form>\n",
         );
+    }
+    if let Some((first, others)) = features.archives.split_first() {
+        let link = |format: &ArchiveFormat| {
+            let extension = format.extension();
+            format!("<a href=\"?download={extension}\" download>.{extension}</a>")
+        };
+        write!(
+            out,
+            "<p class=\"archives\">Download this folder: {}",
+            link(first)
+        )?;
+        for format in others {
+            write!(out, ", {}", link(format))?;
+        }
+        out.push_str("</p>\n");
     }
     write!(
         out,

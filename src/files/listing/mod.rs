@@ -19,9 +19,8 @@ use bytes::Bytes;
 
 use super::root::OpenError;
 use crate::semaphore::SemaphorePermit;
-use entries::DirEntry;
-pub(super) use entries::Entries;
-pub(super) use html::{UploadForm, policy};
+pub(super) use entries::{Completeness, DirEntry, Entries, EntryKind};
+pub(super) use html::{PageFeatures, UploadForm, policy};
 pub(super) use order::SortOrder;
 
 /// A piece is complete at this length: large enough for few writes, small enough in memory. nginx
@@ -97,7 +96,7 @@ pub(super) struct ListingRenderer {
     path: Vec<u8>,
     order: SortOrder,
     format: ListingFormat,
-    upload_form: UploadForm,
+    features: PageFeatures,
     position: RenderPosition,
 }
 
@@ -117,7 +116,7 @@ impl ListingRenderer {
         path: &[u8],
         order: SortOrder,
         format: ListingFormat,
-        upload_form: UploadForm,
+        features: PageFeatures,
     ) -> Self {
         folder.sorted(order);
         Self {
@@ -125,7 +124,7 @@ impl ListingRenderer {
             path: path.to_vec(),
             order,
             format,
-            upload_form,
+            features,
             position: RenderPosition::Start,
         }
     }
@@ -166,7 +165,7 @@ impl ListingRenderer {
                 }
                 None => {
                     match self.format {
-                        ListingFormat::Html => html::end(out, self.order, self.upload_form)?,
+                        ListingFormat::Html => html::end(out, self.order, self.features)?,
                         ListingFormat::Json => json::end(out),
                     }
                     RenderPosition::End

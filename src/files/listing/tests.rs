@@ -18,6 +18,16 @@ use crate::semaphore::Semaphore;
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;
 
+const NO_FEATURES: PageFeatures = PageFeatures {
+    upload_form: UploadForm::Absent,
+    archives: &[],
+};
+
+const UPLOADS: PageFeatures = PageFeatures {
+    upload_form: UploadForm::Shown,
+    archives: &[],
+};
+
 /// Names with a meaning in HTML, URLs, JSON, terminals or file systems.
 const HOSTILE: &[&[u8]] = &[
     b"plain.txt",
@@ -82,7 +92,7 @@ fn listing(
         path,
         order,
         format,
-        UploadForm::Absent,
+        NO_FEATURES,
     ))
 }
 
@@ -224,7 +234,7 @@ fn folder_on_disk_is_rendered() -> io::Result<()> {
         b"/",
         SortOrder::default(),
         ListingFormat::Html,
-        UploadForm::Absent,
+        NO_FEATURES,
     ));
     let mut found = linked(&page);
     found.sort();
@@ -467,13 +477,13 @@ fn upload_form_is_shown_only_with_uploads() {
             upload_form,
         ))
     };
-    assert!(!page(UploadForm::Absent).contains("<form"));
-    let shown = page(UploadForm::Shown);
+    assert!(!page(NO_FEATURES).contains("<form"));
+    let shown = page(UPLOADS);
     let form = tags(&shown).into_iter().find(|tag| tag.starts_with("form"));
     let expected = "form method=\"post\" enctype=\"multipart/form-data\"";
     assert_eq!(form, Some(expected));
-    assert!(policy(UploadForm::Shown).contains("; form-action 'self';"));
-    assert!(policy(UploadForm::Absent).contains("; form-action 'none';"));
+    assert!(policy(UPLOADS).contains("; form-action 'self';"));
+    assert!(policy(NO_FEATURES).contains("; form-action 'none';"));
 }
 
 #[test]
@@ -496,7 +506,7 @@ fn policy_has_the_hashes_of_style_and_script() {
     assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     for (directive, content) in [("style-src", html::STYLE), ("script-src", html::SCRIPT)] {
         let expected = format!("; {directive} 'sha256-{}';", hash(content.as_bytes()));
-        let policy = policy(UploadForm::Absent);
+        let policy = policy(NO_FEATURES);
         assert!(policy.contains(&expected), "the policy lacks {expected}");
     }
     let page = listing(&[], b"/", "", ListingFormat::Html);

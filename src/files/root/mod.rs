@@ -344,6 +344,11 @@ impl Root {
         fstat(self.descriptor(path).ok()?).ok()
     }
 
+    /// Returns the inode of what is at `path`.
+    pub(super) fn inode_at(&self, path: &[u8]) -> Option<InodeId> {
+        self.stat(path).map(|stat| InodeId::of(&stat))
+    }
+
     fn descriptor(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         if self.symlinks == Symlinks::Follow {
             return openat(&self.directory, or_dot(path), OPEN_FILE, Mode::empty());

@@ -16,8 +16,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination};
 use tws::site::{
-    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size, Store,
-    Symlinks,
+    Archive, Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size,
+    Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
@@ -76,6 +76,19 @@ pub(super) struct Flags {
     /// index file itself.
     #[arg(long, value_name = "WHEN", value_parser = one_of::<Listing>(Listing::VALUES), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
+
+    /// Offer folders as archives: auto, on, off
+    ///
+    /// /folder/?download=zip (tar, tar.gz, tar.zst) sends a folder with all that is beneath it, as
+    /// far as its files are served. auto: if folders are listed. [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = one_of::<Archive>(Archive::VALUES), help_heading = SERVING)]
+    pub(super) archive: Option<Archive>,
+
+    /// Size limit of an archive [default: 16 GiB]
+    ///
+    /// The sum of its files. A folder with more is not sent.
+    #[arg(long, value_name = "SIZE", help_heading = SERVING)]
+    pub(super) archive_max: Option<Size>,
 
     /// Compress: auto, sidecar, off [default: auto]
     ///

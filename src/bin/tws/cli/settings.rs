@@ -311,6 +311,8 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
 /// Overrides the rules that flags set for every host.
 fn override_host(site: &mut Site, flags: &Flags) {
     site.listing = flags.listing.unwrap_or(site.listing);
+    site.archive = flags.archive.unwrap_or(site.archive);
+    site.archive_max = flags.archive_max.or(site.archive_max);
     site.compress = flags.compress.unwrap_or(site.compress);
     site.etag = flags.etag.unwrap_or(site.etag);
     site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
