@@ -26,6 +26,7 @@ mod http2_tls;
 mod interop_clients;
 mod isolation;
 mod listeners;
+mod listing_page;
 mod load_balancing;
 mod middleware;
 mod nginx_comparison;

@@ -3,17 +3,18 @@
 //! The entries of a folder are read once for all requests that wait for them at the same time, on a
 //! thread for long jobs. Each request then has them in its own order and format.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use ::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
 use ::http::{Method, StatusCode};
 
 use super::listing::{
-    self, Entries, FolderEntries, ListingError, ListingFormat, ListingRenderer, PageFeatures,
-    SharedListing, SortOrder,
+    self, Entries, FolderEntries, ListingError, ListingFormat, ListingPage, ListingRenderer,
+    PageFeatures, SharedListing, SortOrder, readme,
 };
 use super::lookup::{Lookup, Postponed, ServeError};
-use super::root::{Blocking, OpenError, Root};
+use super::root::{Blocking, OpenError, OpenedPath, Root};
 use super::rules::DotFiles;
 use super::single_flight::Entered;
 use super::tree::{ListingTicket, RootSnapshot, Tree};
@@ -21,7 +22,10 @@ use crate::body::{BodyProducer, BodyStream};
 use crate::explain_log::explain;
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::{Body, Response};
-use crate::site::SITE_FILE;
+use crate::site::{Readme, SITE_FILE};
+
+/// The memory that an entry takes, by which that of a README is counted.
+const ENTRY_BYTES: usize = 50;
 
 impl Lookup<'_> {
     /// Returns the listing of the folder at the request's path: to HEAD at once where blocking is
@@ -66,7 +70,13 @@ impl Lookup<'_> {
         };
         let order = SortOrder::from_query(self.request.query());
         let format = self.listing_format();
-        let mut renderer = ListingRenderer::new(entries, self.path(), order, format, features);
+        let page = ListingPage {
+            path: self.path().to_vec(),
+            root_name: self.tree.name(),
+            order,
+            features,
+        };
+        let mut renderer = ListingRenderer::new(entries, page, format);
         Ok(self.listing(features, move || Ok(renderer.next_piece())))
     }
 
@@ -85,7 +95,7 @@ impl Lookup<'_> {
             ListingFormat::Json => response.with_header(CONTENT_TYPE, "application/json"),
             ListingFormat::Html => response
                 .with_header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .with_header(CONTENT_SECURITY_POLICY, listing::policy(features)),
+                .with_header(CONTENT_SECURITY_POLICY, listing::policy(&features)),
         }
     }
 
@@ -125,9 +135,31 @@ impl Lookup<'_> {
             entries => entries,
         };
         let entries = entries.map_err(|error| Arc::new(ListingError::Open(error)))?;
-        match self.tree.listed_entries.try_acquire(entries.len()) {
-            Some(permit) => Ok(Arc::new(FolderEntries::new(entries, permit))),
+        let readme = self.readme(&entries);
+        let size = entries.len() + readme.len() / ENTRY_BYTES;
+        match self.tree.listed_entries.try_acquire(size) {
+            Some(permit) => Ok(Arc::new(FolderEntries::new(entries, readme, permit))),
             None => Err(Arc::new(ListingError::TooManyEntries)),
+        }
+    }
+
+    /// Returns the README of the folder as HTML: empty if there is none, or if it cannot be read.
+    fn readme(&self, entries: &Entries) -> String {
+        if self.tree.rules.readme == Readme::Off {
+            return String::new();
+        }
+        let Some((name, syntax)) = readme::find(entries) else {
+            return String::new();
+        };
+        let name = [self.folder(), name].concat();
+        let Ok(OpenedPath::File(opened)) = self.snapshot.root.get(&name, self.blocking) else {
+            return String::new();
+        };
+        let mut content = Vec::new();
+        let most = readme::MAX_README_BYTES;
+        match (&opened.file).take(most + 1).read_to_end(&mut content) {
+            Ok(1..) if content.len() as u64 <= most => readme::render(&content, syntax),
+            _ => String::new(),
         }
     }
 

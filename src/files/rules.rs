@@ -17,7 +17,7 @@ use crate::http::negotiation::ResponseFormat;
 use crate::http::response::{FieldLine, PreparedResponse};
 use crate::http::{Request, Response, cors, error_page, target};
 use crate::site::{
-    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex,
+    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex, Readme,
     RedirectRule, Site,
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Rules {
     /// Names beneath the root that are never served, such as the password file.
     pub(super) hidden_names: Vec<Vec<u8>>,
     pub(super) listing: Listing,
+    pub(super) readme: Readme,
     pub(super) compress: Compress,
     pub(super) etag: EtagSource,
     pub(super) spa: Option<Vec<u8>>,
@@ -136,6 +137,7 @@ impl Rules {
             },
             hidden_names: Vec::new(),
             listing: site.listing,
+            readme: site.readme,
             compress: site.compress,
             etag: site.etag,
             spa: site.spa.as_ref().map(|name| name.as_str().into()),

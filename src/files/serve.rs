@@ -10,7 +10,7 @@ use ::http::{Method, StatusCode};
 use super::archive::policy::ArchivePolicy;
 use super::archive_format::ArchiveFormat;
 use super::cache::CacheKey;
-use super::listing::{PageFeatures, UploadForm};
+use super::listing::PageFeatures;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::representation::{PageUse, Representation};
 use super::resolve::file_name;
@@ -115,10 +115,7 @@ impl SiteFiles {
     /// Returns what the pages of folders offer.
     fn page_features(&self) -> PageFeatures {
         PageFeatures {
-            upload_form: match self.uploads {
-                Some(_) => UploadForm::Shown,
-                None => UploadForm::Absent,
-            },
+            uploads: self.uploads.as_ref().map(|policy| policy.overwrite),
             archives: match self.archives {
                 Some(_) => ArchiveFormat::ALL,
                 None => &[],

@@ -26,7 +26,7 @@ pub use rules::{
 };
 pub use values::{
     Archive, Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType,
-    Origin, SITE_FILE, Size, Symlinks,
+    Origin, Readme, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
@@ -35,6 +35,7 @@ pub use values::{
 /// index = ["index.html"]            # the index of a folder: the first that exists
 /// clean-urls = true                 # /about is about.html
 /// listing = "off"                   # auto, on, off: folders without an index
+/// readme = "on"                     # on, off: README.md below the listing
 /// archive = "auto"                  # auto, on, off: folders as .zip or .tar; auto: if listed
 /// archive-max = "16 GiB"            # of the files in an archive
 /// compress = "auto"                 # auto, sidecar, off
@@ -90,6 +91,8 @@ pub struct Site {
     pub clean_urls: bool,
     /// Whether directories without an index are listed.
     pub listing: Listing,
+    /// Whether the README of a folder is shown below its listing.
+    pub readme: Readme,
     /// Whether folders can be downloaded as archives.
     pub archive: Archive,
     /// The maximum size of the files in an archive; `None` is 16 GiB.
@@ -140,6 +143,7 @@ impl Site {
         "index",
         "clean-urls",
         "listing",
+        "readme",
         "archive",
         "archive-max",
         "compress",

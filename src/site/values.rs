@@ -22,6 +22,17 @@ pub enum Listing {
     Off,
 }
 
+/// Whether the README of a folder is shown below its listing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readme {
+    /// `README.md`, else `README.txt`, of at most 256 KiB.
+    #[default]
+    On,
+    /// Never.
+    Off,
+}
+
 /// Whether folders can be downloaded as archives.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -96,6 +107,7 @@ macro_rules! keywords {
 
 keywords!(Listing: "auto" => Auto, "on" => On, "off" => Off);
 keywords!(Archive: "auto" => Auto, "on" => On, "off" => Off);
+keywords!(Readme: "on" => On, "off" => Off);
 keywords!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
 keywords!(EtagSource: "mtime" => Mtime, "content" => Content);
 keywords!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);

@@ -17,7 +17,7 @@ const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 pub(in crate::files) struct UploadPolicy {
     /// The largest request body.
     pub(super) max_bytes: u64,
-    pub(super) overwrite: OverwritePolicy,
+    pub(in crate::files) overwrite: OverwritePolicy,
     pub(super) concurrent: ClientSlots,
     saving: Mutex<()>,
 }

@@ -16,8 +16,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination};
 use tws::site::{
-    Archive, Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Site, Size,
-    Store, Symlinks,
+    Archive, Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Readme, Site,
+    Size, Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
@@ -76,6 +76,12 @@ pub(super) struct Flags {
     /// index file itself.
     #[arg(long, value_name = "WHEN", value_parser = one_of::<Listing>(Listing::VALUES), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
+
+    /// Show the README below a listing: on, off
+    ///
+    /// README.md, without the HTML in it, or README.txt; of at most 256 KiB. [default: on]
+    #[arg(long, value_name = "WHEN", value_parser = one_of::<Readme>(Readme::VALUES), help_heading = SERVING)]
+    pub(super) readme: Option<Readme>,
 
     /// Offer folders as archives: auto, on, off
     ///

@@ -311,6 +311,7 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
 /// Overrides the rules that flags set for every host.
 fn override_host(site: &mut Site, flags: &Flags) {
     site.listing = flags.listing.unwrap_or(site.listing);
+    site.readme = flags.readme.unwrap_or(site.readme);
     site.archive = flags.archive.unwrap_or(site.archive);
     site.archive_max = flags.archive_max.or(site.archive_max);
     site.compress = flags.compress.unwrap_or(site.compress);

@@ -1,0 +1,51 @@
+//! The style and the scripts of the page, and the Content-Security-Policy that allows them.
+
+use super::html::PageFeatures;
+use crate::http::error_page::{BASE_STYLE, BASE_STYLE_HASH};
+
+/// Follows [`BASE_STYLE`], which the page has in common with error pages.
+pub(super) const STYLE: &str = include_str!("listing.css");
+/// Filter, local times, links to copy, previews.
+pub(super) const SCRIPT: &str = include_str!("listing.js");
+/// Uploads by drag and drop, with progress; only where uploads are accepted.
+pub(super) const UPLOAD_SCRIPT: &str = include_str!("upload.js");
+
+// A test compares the hashes.
+const STYLE_HASH: &str = "a29CSBeiL6tjpw3QuTw87x7A3WhrAxy9SsdjiXS6es4=";
+const SCRIPT_HASH: &str = "qdw+OG2UItldYiuJWtKVT/lO9u/DUf8hkFHawwOBcGA=";
+const UPLOAD_SCRIPT_HASH: &str = "7mXBzxnXVt4qVMFQRwJFRX2M3T1opeWi4rFFJpcQcDE=";
+
+/// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads
+/// images and text from this server only, for previews.
+pub(in crate::files) fn policy(features: &PageFeatures) -> String {
+    let (form_action, upload_script) = match features.uploads {
+        Some(_) => ("'self'", format!(" 'sha256-{UPLOAD_SCRIPT_HASH}'")),
+        None => ("'none'", String::new()),
+    };
+    format!(
+        "default-src 'none'; \
+         style-src 'sha256-{BASE_STYLE_HASH}' 'sha256-{STYLE_HASH}'; \
+         script-src 'sha256-{SCRIPT_HASH}'{upload_script}; \
+         connect-src 'self'; img-src 'self'; \
+         base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    )
+}
+
+/// Writes the script elements.
+pub(super) fn scripts(out: &mut String, features: &PageFeatures) {
+    let uploads = features.uploads.map(|_| UPLOAD_SCRIPT);
+    for script in std::iter::once(SCRIPT).chain(uploads) {
+        *out += "<script>";
+        *out += script;
+        *out += "</script>\n";
+    }
+}
+
+/// Writes the style elements.
+pub(super) fn styles(out: &mut String) {
+    for style in [BASE_STYLE, STYLE] {
+        *out += "<style>";
+        *out += style;
+        *out += "</style>\n";
+    }
+}
