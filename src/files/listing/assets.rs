@@ -1,6 +1,6 @@
 //! The style and the scripts of the page, and the Content-Security-Policy that allows them.
 
-use super::html::PageFeatures;
+use super::page::PageFeatures;
 use crate::http::error_page::{BASE_STYLE, BASE_STYLE_HASH};
 
 /// Follows [`BASE_STYLE`], which the page has in common with error pages.

@@ -4,34 +4,14 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::ListingPage;
 use super::assets;
 use super::entries::{Completeness, DirEntry, Entries, EntryKind};
 use super::order::{SortDirection, SortKey, SortOrder};
+use super::page::{ListingPage, PageFeatures};
 use super::units::{GroupedDigits, HumanSize, UtcTime};
 use crate::files::archive_format::ArchiveFormat;
-use crate::files::upload::temp_file::OverwritePolicy;
 use crate::http::html_text::HtmlText;
 use crate::http::target;
-
-/// What the page offers besides the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::files) struct PageFeatures {
-    /// `None` if files cannot be uploaded into the folder; else whether they may replace others.
-    pub(in crate::files) uploads: Option<OverwritePolicy>,
-    /// The formats in which the folder can be downloaded.
-    pub(in crate::files) archives: &'static [ArchiveFormat],
-}
-
-impl PageFeatures {
-    /// Returns the names of the features that scripts ask for, separated by spaces.
-    fn names(&self) -> &'static str {
-        match self.uploads {
-            Some(OverwritePolicy::Replace) => "overwrite",
-            Some(OverwritePolicy::Keep) | None => "",
-        }
-    }
-}
 
 /// The most breadcrumbs. Without a limit, the length of the links would grow with the square of the
 /// depth.

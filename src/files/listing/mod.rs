@@ -11,6 +11,7 @@ mod entries;
 mod html;
 mod json;
 mod order;
+mod page;
 pub(super) mod readme;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,8 @@ use super::root::OpenError;
 use crate::semaphore::SemaphorePermit;
 pub(super) use assets::policy;
 pub(super) use entries::{Completeness, DirEntry, Entries, EntryKind};
-pub(super) use html::PageFeatures;
 pub(super) use order::SortOrder;
+pub(super) use page::{ListingPage, PageFeatures};
 
 /// A piece is complete at this length: large enough for few writes, small enough in memory. nginx
 /// renders a listing as a whole.
@@ -93,17 +94,6 @@ impl FolderEntries {
     fn get(&self, order: SortOrder, at: usize) -> Option<DirEntry<'_>> {
         self.entries.get(*self.sorted(order).get(at)? as usize)
     }
-}
-
-/// What a listing shows besides the entries.
-#[derive(Debug)]
-pub(super) struct ListingPage {
-    /// Decoded and normal, with a slash at both ends. It is only displayed.
-    pub(super) path: Vec<u8>,
-    /// The title of the root's listing; empty if it has no name.
-    pub(super) root_name: Vec<u8>,
-    pub(super) order: SortOrder,
-    pub(super) features: PageFeatures,
 }
 
 /// Renders the listing of one folder.
