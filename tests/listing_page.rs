@@ -305,3 +305,57 @@ fn pages_are_readable_and_fit_desktops_and_phones() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn folders_are_created_and_entries_renamed_and_deleted() {
+    let folder = folder();
+    let args = ["--upload", "--upload-parents", "--manage"];
+    let (_site, url) = serve(&folder, &args);
+    let browser = Browser::start();
+    browser.open(&url);
+    let listed = |name: &str| {
+        let script = format!(
+            "return [...document.querySelectorAll('#entries a')].some((a) => a.textContent === '{name}')"
+        );
+        browser.script(&script) == json!(true)
+    };
+    let wait_until_listed = |name: &str| {
+        browser.wait_for(&format!(
+            "return [...document.querySelectorAll('#entries a')].some((a) => a.textContent === '{name}')"
+        ));
+    };
+    let menu = |name: &str, action: &str| {
+        browser.script(&format!(
+            "document.querySelector('.more[aria-label=\"Actions for {name}\"]').click(); \
+             [...document.querySelectorAll('menu button')] \
+             .find((it) => it.textContent === '{action}').click()"
+        ));
+    };
+    browser.click("#new-folder");
+    browser.press(&["n", "e", "w", ENTER]);
+    wait_until_listed("new/");
+    assert!(folder.path().join("new").is_dir());
+
+    menu("notes.txt", "Rename");
+    // The name without its extension is selected.
+    browser.press(&["x", "#", "1", ENTER]);
+    wait_until_listed("x#1.txt");
+    assert!(!listed("notes.txt"));
+    assert!(folder.path().join("x#1.txt").exists());
+    menu("x#1.txt", "Rename");
+    browser.press(&["o", ESCAPE]);
+
+    menu("other.bin", "Delete");
+    browser.press(&[ENTER]);
+    browser.wait_for("return document.querySelector('.said').textContent === 'Deleted other.bin'");
+    assert!(!listed("other.bin") && listed("x#1.txt"));
+    assert!(!folder.path().join("other.bin").exists());
+
+    // As a folder that is dropped.
+    choose(&browser, &[("some/where/deep.txt", 3)]);
+    let stored = folder.path().join("some/where/deep.txt");
+    wait_for_state(&browser, "some/where/deep.txt", "done");
+    assert!(stored.exists());
+    wait_until_listed("some/");
+}

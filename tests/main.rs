@@ -28,6 +28,7 @@ mod isolation;
 mod listeners;
 mod listing_page;
 mod load_balancing;
+mod manage;
 mod middleware;
 mod nginx_comparison;
 mod observer;

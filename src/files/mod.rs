@@ -3,7 +3,8 @@
 //! A request passes the choice of the host ([`VirtualHosts`]) and then its site ([`serve`]):
 //! method, redirect rules, lookup of the path ([`lookup`], through [`resolve`] and [`root`], the
 //! only place that opens files), content coding ([`encodings`]), preconditions, ranges, response.
-//! Uploads, if the site accepts them, go to [`upload`].
+//! Uploads, if the site accepts them, go to [`upload`], and
+//! changes of the tree to [`manage`].
 //!
 //! All of it runs on the event loop unless it would block. Then the request is processed again from the
 //! start on a thread of the disk concerned: for short jobs if it waits for what is not in the page
@@ -22,6 +23,7 @@ mod folder;
 mod inotify;
 mod listing;
 mod lookup;
+mod manage;
 mod media_type;
 mod representation;
 mod resolve;
@@ -166,6 +168,9 @@ impl Handler for StaticFiles {
         if site.is_upload(request.method()) {
             return SiteFiles::start_upload(site, request);
         }
+        if site.is_change(request.method()) {
+            return site.start_change(request);
+        }
         let close_files = || self.hosts.close_cached_files();
         match site.respond(request, Blocking::Forbidden, close_files) {
             Ok(response) => response.into(),
@@ -186,6 +191,8 @@ impl Handler for StaticFiles {
         let method = request.method();
         if site.is_upload(method) {
             site.admit_upload(request)
+        } else if site.is_change(method) {
+            site.admit_change(request)
         } else if site.allowed_methods().contains(method) {
             BodyPolicy::Buffer {
                 max: MAX_IGNORED_BYTES,

@@ -2,7 +2,7 @@
 //! preconditions, ranges; listings, error pages, and the page of a single-page application.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{Method, StatusCode};
@@ -26,7 +26,7 @@ use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
-use crate::site::{Listing, Site};
+use crate::site::{Deletion, Listing, Site};
 
 /// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
 /// anything may be.
@@ -35,6 +35,8 @@ pub(super) struct SiteFiles {
     pub(super) tree: Tree,
     pub(super) uploads: Option<UploadPolicy>,
     pub(super) archives: Option<ArchivePolicy>,
+    /// How files are deleted, if the tree may be changed.
+    pub(super) management: Option<Deletion>,
 }
 
 impl SiteFiles {
@@ -44,6 +46,7 @@ impl SiteFiles {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
             archives: ArchivePolicy::of(site),
+            management: site.manage.as_ref().map(|manage| manage.delete),
         })
     }
 
@@ -115,7 +118,8 @@ impl SiteFiles {
     /// Returns what the pages of folders offer.
     fn page_features(&self) -> PageFeatures {
         PageFeatures {
-            uploads: self.uploads.as_ref().map(|policy| policy.overwrite),
+            uploads: self.uploads.as_ref().map(UploadPolicy::features),
+            management: self.management,
             archives: match self.archives {
                 Some(_) => ArchiveFormat::ALL,
                 None => &[],
@@ -125,18 +129,26 @@ impl SiteFiles {
 
     /// The methods for Allow (RFC 9110 §10.2.1).
     pub(super) fn allowed_methods(&self) -> &'static [Method] {
-        const READING: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
-        const WITH_UPLOADS: &[Method] = &[
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::POST,
-            Method::PUT,
-        ];
-        match self.uploads {
-            Some(_) => WITH_UPLOADS,
-            None => READING,
-        }
+        const READING: &[&str] = &["GET", "HEAD", "OPTIONS"];
+        const UPLOADING: &[&str] = &["POST", "PUT"];
+        const CHANGING: &[&str] = &["DELETE", "MKCOL", "MOVE"];
+        let methods = |sets: &[&[&str]]| {
+            let names = sets.iter().copied().flatten();
+            names.filter_map(|name| name.parse().ok()).collect()
+        };
+        /// By whether uploads and changes are allowed.
+        static METHODS: OnceLock<[[Vec<Method>; 2]; 2]> = OnceLock::new();
+        let sets = METHODS.get_or_init(|| {
+            [
+                [methods(&[READING]), methods(&[READING, CHANGING])],
+                [
+                    methods(&[READING, UPLOADING]),
+                    methods(&[READING, UPLOADING, CHANGING]),
+                ],
+            ]
+        });
+        let (uploads, changes) = (self.uploads.is_some(), self.management.is_some());
+        &sets[usize::from(uploads)][usize::from(changes)]
     }
 
     /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the
@@ -162,6 +174,11 @@ impl SiteFiles {
             explain!(
                 "method",
                 "{method} needs uploads, which are off (--upload turns them on)"
+            );
+        } else if matches!(method.as_str(), "DELETE" | "MKCOL" | "MOVE") {
+            explain!(
+                "method",
+                "{method} needs changes of files, which are off (--manage turns them on)"
             );
         } else {
             explain!("method", "{method} is not supported for files");

@@ -106,6 +106,12 @@ impl Tree {
                     "{path} is a file, but uploads need a folder; name a folder, or omit --upload and [upload]"
                 )));
             }
+            if site.manage.is_some() {
+                let path = path.display();
+                return Err(Error::Setting(format!(
+                    "{path} is a file, but --manage needs a folder; name a folder, or omit --manage and [manage]"
+                )));
+            }
             std::fs::File::open(path).map_err(failed)?;
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));

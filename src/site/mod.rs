@@ -21,12 +21,12 @@ pub use config_file::{ConfigFile, OtherKey};
 pub(crate) use pattern_index::PatternIndex;
 pub(crate) use rules::SourceLocation;
 pub use rules::{
-    ErrorStatus, HeaderRule, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
-    UsersConfig,
+    ErrorStatus, HeaderRule, Manage, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store,
+    Upload, UsersConfig,
 };
 pub use values::{
-    Archive, Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType,
-    Origin, Readme, SITE_FILE, Size, Symlinks,
+    Archive, Charset, Compress, Deletion, EtagSource, FileName, HostName, IndexName, Listing,
+    MediaType, Origin, Readme, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
@@ -75,6 +75,10 @@ pub use values::{
 /// [upload]                          # accepts PUT, and forms with files
 /// max = "1 GiB"
 /// overwrite = false                 # whether a file that is there may be replaced
+/// parents = false                   # whether PUT creates the folders above a file
+///
+/// [manage]                          # lets clients create folders, rename and delete
+/// delete = "trash"                  # trash, permanent
 ///
 /// [[host]]                          # another site, with any of the keys above
 /// names = ["example.org", "*.example.org"]
@@ -128,6 +132,8 @@ pub struct Site {
     pub users: Option<UsersConfig>,
     /// The uploads that are accepted, if any are.
     pub upload: Option<Upload>,
+    /// The changes of the tree that are accepted, if any are.
+    pub manage: Option<Manage>,
     /// Other sites by host name.
     #[serde(rename = "host")]
     pub hosts: Vec<Site>,
@@ -160,6 +166,7 @@ impl Site {
         "media-types",
         "users",
         "upload",
+        "manage",
         "host",
         "names",
         "root",

@@ -46,6 +46,17 @@ pub enum Archive {
     Off,
 }
 
+/// What becomes of deleted files.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deletion {
+    /// They are moved to `.tws-trash` in the root, which is never served, below the time of the deletion.
+    #[default]
+    Trash,
+    /// They are removed.
+    Permanent,
+}
+
 /// Whether content codings are negotiated.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +119,7 @@ macro_rules! keywords {
 keywords!(Listing: "auto" => Auto, "on" => On, "off" => Off);
 keywords!(Archive: "auto" => Auto, "on" => On, "off" => Off);
 keywords!(Readme: "on" => On, "off" => Off);
+keywords!(Deletion: "trash" => Trash, "permanent" => Permanent);
 keywords!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
 keywords!(EtagSource: "mtime" => Mtime, "content" => Content);
 keywords!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);

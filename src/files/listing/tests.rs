@@ -13,21 +13,27 @@ use super::entries::tests::entries;
 use super::*;
 use crate::files::archive_format::ArchiveFormat;
 use crate::files::rules::DotFiles;
-use crate::files::upload::temp_file::OverwritePolicy;
+use crate::files::upload::temp_file::{OverwritePolicy, ParentFolders, UploadFeatures};
 use crate::http::error_page::{BASE_STYLE, BASE_STYLE_HASH};
 use crate::http::target::Target;
 use crate::semaphore::Semaphore;
+use crate::site::Deletion;
 
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;
 
 const NO_FEATURES: PageFeatures = PageFeatures {
     uploads: None,
+    management: None,
     archives: &[],
 };
 
 const UPLOADS: PageFeatures = PageFeatures {
-    uploads: Some(OverwritePolicy::Keep),
+    uploads: Some(UploadFeatures {
+        overwrite: OverwritePolicy::Keep,
+        parents: ParentFolders::MustExist,
+    }),
+    management: None,
     archives: &[],
 };
 
@@ -489,10 +495,14 @@ fn upload_form_and_its_script_are_there_only_with_uploads() {
     assert!(policy(&NO_FEATURES).contains("; form-action 'none';"));
     assert!(with.contains("<main data-features=\"\">"));
     let overwrite = page_with(PageFeatures {
-        uploads: Some(OverwritePolicy::Replace),
+        uploads: Some(UploadFeatures {
+            overwrite: OverwritePolicy::Replace,
+            parents: ParentFolders::Created,
+        }),
+        management: Some(Deletion::Trash),
         ..UPLOADS
     });
-    assert!(overwrite.contains("<main data-features=\"overwrite\">"));
+    assert!(overwrite.contains("<main data-features=\"overwrite parents manage trash\">"));
 }
 
 #[test]
@@ -541,21 +551,26 @@ fn query_json_selects_json() {
 #[test]
 fn policy_has_the_hashes_of_style_and_script() {
     assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
-    let policy = policy(&UPLOADS);
+    let features = PageFeatures {
+        management: Some(Deletion::Trash),
+        ..UPLOADS
+    };
+    let policy = policy(&features);
     assert_eq!(hash(BASE_STYLE.as_bytes()), BASE_STYLE_HASH);
-    let page = page_with(UPLOADS);
+    let page = page_with(features);
     for (tag, content) in [
         ("style", BASE_STYLE),
         ("style", assets::STYLE),
         ("script", assets::SCRIPT),
         ("script", assets::UPLOAD_SCRIPT),
+        ("script", assets::MANAGE_SCRIPT),
     ] {
         let expected = format!("'sha256-{}'", hash(content.as_bytes()));
         assert!(policy.contains(&expected), "the policy lacks {expected}");
         assert!(page.contains(&format!("<{tag}>{content}</{tag}>")));
     }
     // Each listing contains them.
-    assert!(page.len() < 36 << 10, "{}", page.len());
+    assert!(page.len() < 40 << 10, "{}", page.len());
     assert!(page_with(NO_FEATURES).len() < 28 << 10);
 }
 

@@ -42,7 +42,9 @@ impl UploadDestination<'_> {
         let precondition = match existing {
             ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),
             ExistingEntry::Absent => conditional::evaluate_absent(self.fields),
-            ExistingEntry::File if !has_preconditions(self.fields) => Precondition::Proceed,
+            ExistingEntry::File if !conditional::has_preconditions(self.fields) => {
+                Precondition::Proceed
+            }
             ExistingEntry::File => match self.lookup.validators(self.name) {
                 Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
                 Err(ServeError::Open(OpenError::NotFound)) => {
@@ -163,10 +165,4 @@ impl UploadDestination<'_> {
 fn write(temp_file: &mut TempFile<'_>, piece: &[u8]) -> Result<(), ExplainedError> {
     let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     Ok(temp_file.write_all(piece).map_err(failed)?)
-}
-
-fn has_preconditions(fields: &Fields<'_>) -> bool {
-    ["if-match", "if-none-match", "if-unmodified-since"]
-        .iter()
-        .any(|name| fields.first(name).is_some())
 }

@@ -5,10 +5,10 @@
 //! send a form to any server that it reaches, are rejected ([`origin`]).
 
 mod destination;
-mod origin;
+pub(super) mod origin;
 pub(super) mod policy;
 mod report;
-mod target;
+pub(super) mod target;
 pub(crate) mod temp_file;
 
 use std::io::Read;
@@ -22,6 +22,7 @@ use super::explained_error::ExplainedError;
 use super::lookup::Lookup;
 use super::resolve::file_name;
 use super::root::{Blocking, OpenError};
+use super::rules::Rules;
 use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
 use crate::client_key::ClientKey;
@@ -33,7 +34,7 @@ use destination::UploadDestination;
 use policy::UploadPolicy;
 use report::UploadReport;
 use target::{MAX_NAME_BYTES, UploadTarget, check_name};
-use temp_file::{ExistingEntry, Folder, SaveResult};
+use temp_file::{ExistingEntry, Folder, ParentFolders, SaveResult};
 
 /// The most files of one form: each has a line in the response.
 const MAX_FILES: usize = 1000;
@@ -203,10 +204,19 @@ impl<'a> UploadRequest<'a> {
     /// Opens the folder of the file `name`.
     fn folder_of(self, name: &[u8]) -> Result<Folder, ExplainedError> {
         let (parent, _) = name.split_at(name.len() - file_name(name).len());
-        let folder = self.lookup.snapshot.root.folder(parent);
+        let root = &self.lookup.snapshot.root;
+        let folder = match self.policy.parents {
+            // `tws explain` creates nothing.
+            ParentFolders::Created if !explain_log::is_explained() => {
+                check_parents(&self.lookup.tree.rules, parent)?;
+                root.create_folders(parent)
+            }
+            ParentFolders::Created | ParentFolders::MustExist => root.folder(parent),
+        };
         folder.map_err(|error| match error {
             OpenError::NotFound => {
                 ExplainedError::conflict("the folder does not exist; create it first")
+                    .with_remedy("--upload-parents creates it")
             }
             error => error.into(),
         })
@@ -295,6 +305,15 @@ impl<'a> UploadRequest<'a> {
         }
         report.response(self.lookup.request)
     }
+}
+
+/// Checks that folders of these names, which may be created, could be served.
+fn check_parents(rules: &Rules, parent: &[u8]) -> Result<(), ExplainedError> {
+    let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    for (end, _) in slashes {
+        check_name(rules, &parent[..end])?;
+    }
+    Ok(())
 }
 
 /// Returns the last component of a file name sent by a browser, which may be a path of the client's

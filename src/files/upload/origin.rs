@@ -1,4 +1,4 @@
-//! Cross-site request forgery: only pages of the server's own origin may upload.
+//! Cross-site request forgery: only pages of the server's own origin may upload or change files.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,10 @@ use crate::http::Fields;
 
 /// Rejects requests that a page of another origin makes a browser send (Fetch §3.1): forms need no
 /// CORS preflight, and reach servers that are accessible from the browser's machine only.
-pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
-    let rejected =
-        ExplainedError::forbidden("uploads from pages of another origin are not allowed");
+pub(in crate::files) fn check_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
+    let rejected = ExplainedError::forbidden(
+        "uploads and changes from pages of another origin are not allowed",
+    );
     let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
     if !fields.all("sec-fetch-site").all(own) {
         return Err(rejected);
@@ -26,7 +27,7 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
     // Origin and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
-        let explanation = "uploads from a page under this host name require a password";
+        let explanation = "uploads and changes from a page under this host name require a password";
         let remedy = "require one with --auth-file, or use an IP address or localhost";
         return Err(ExplainedError::forbidden(explanation).with_remedy(remedy));
     }
@@ -44,7 +45,7 @@ fn check_hidden_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
     match fields.first("sec-fetch-site") {
         Some(b"same-origin") => Ok(()),
         _ => Err(ExplainedError::forbidden(
-            "uploads from pages that hide their origin are not allowed",
+            "uploads and changes from pages that hide their origin are not allowed",
         )),
     }
 }
@@ -63,7 +64,7 @@ fn is_address_or_localhost(host: &[u8]) -> bool {
 
 /// True if an origin has the requested host and port. A proxy may have terminated TLS, so the
 /// scheme decides only which port is the default.
-fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+pub(in crate::files) fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
     let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
         (authority, &b":80"[..])
     } else if let Some(authority) = origin.strip_prefix(b"https://") {

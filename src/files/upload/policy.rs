@@ -2,7 +2,7 @@
 
 use std::sync::MutexGuard;
 
-use super::temp_file::OverwritePolicy;
+use super::temp_file::{OverwritePolicy, ParentFolders, UploadFeatures};
 use crate::files::client_slots::ClientSlots;
 use crate::site::{Size, Upload};
 use crate::sync::Mutex;
@@ -17,7 +17,9 @@ const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 pub(in crate::files) struct UploadPolicy {
     /// The largest request body.
     pub(super) max_bytes: u64,
-    pub(in crate::files) overwrite: OverwritePolicy,
+    pub(super) overwrite: OverwritePolicy,
+    /// Whether PUT creates the folders above a file.
+    pub(super) parents: ParentFolders,
     pub(super) concurrent: ClientSlots,
     saving: Mutex<()>,
 }
@@ -32,8 +34,21 @@ impl UploadPolicy {
         Self {
             max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             overwrite,
+            parents: if upload.parents {
+                ParentFolders::Created
+            } else {
+                ParentFolders::MustExist
+            },
             concurrent: ClientSlots::new(MAX_CONCURRENT_UPLOADS),
             saving: Mutex::new(()),
+        }
+    }
+
+    /// Returns what a page with a form for uploads has to know.
+    pub(in crate::files) fn features(&self) -> UploadFeatures {
+        UploadFeatures {
+            overwrite: self.overwrite,
+            parents: self.parents,
         }
     }
 

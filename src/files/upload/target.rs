@@ -77,7 +77,7 @@ fn is_folder(name: &[u8]) -> bool {
 }
 
 /// Checks that a file of this name, relative to the root, could be served at its own path.
-pub(super) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), ExplainedError> {
+pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), ExplainedError> {
     let bad = |explanation| Err(ExplainedError::new(StatusCode::BAD_REQUEST, explanation));
     let last = file_name(name);
     match last {

@@ -16,8 +16,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination};
 use tws::site::{
-    Archive, Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Readme, Site,
-    Size, Store, Symlinks,
+    Archive, Compress, Deletion, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin,
+    Readme, Site, Size, Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
@@ -43,6 +43,9 @@ const SITE_KEYS: &[(&str, &str)] = &[
     ("upload", "[upload]"),
     ("upload-max", "max in [upload]"),
     ("upload-overwrite", "overwrite in [upload]"),
+    ("upload-parents", "parents in [upload]"),
+    ("manage", "[manage]"),
+    ("manage-delete", "delete in [manage]"),
     ("users", "store in [users]"),
 ];
 
@@ -307,6 +310,25 @@ pub(super) struct Flags {
     /// Let uploads replace existing files
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload_overwrite: Option<bool>,
+
+    /// Let uploads create folders
+    ///
+    /// PUT creates the folders above a file that do not exist.
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) upload_parents: Option<bool>,
+
+    /// Accept renames, deletions, new folders
+    ///
+    /// From listings, and with the methods MKCOL, MOVE and DELETE. Only from this machine, unless a
+    /// password is required, as with --upload.
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) manage: Option<bool>,
+
+    /// Deleted files: trash, permanent
+    ///
+    /// trash: move them to .tws-trash in the root, which is never served. [default: trash]
+    #[arg(long, value_name = "HOW", value_parser = one_of::<Deletion>(Deletion::VALUES), help_heading = ACCESS)]
+    pub(super) manage_delete: Option<Deletion>,
 
     /// Idle connection timeout [default: 10]
     ///

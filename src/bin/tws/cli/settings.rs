@@ -12,7 +12,7 @@ use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
 use super::exit::{ConfigError, Exit};
 use super::exposure::{
-    Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
+    Authentication, HostCheck, admin_endpoint, check_admin, check_changes, host_check,
 };
 use super::flags::{Flags, RequestArgs, usage};
 use super::layers::{ConfigLayers, SiteFileSource, either};
@@ -198,6 +198,10 @@ impl Settings {
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
         }
+        let changing = ChangingFlags {
+            upload: flags.upload,
+            manage: flags.manage,
+        };
         let site_warnings = site_warnings(&site, &layers.site_file, &root);
         let settings = Self {
             config,
@@ -253,27 +257,48 @@ impl Settings {
             warnings: [layers.warnings, site_warnings].concat(),
             site,
         };
-        settings.check_exposure(flags.upload)?;
+        settings.check_exposure(changing)?;
         Ok(settings)
     }
 
-    /// Rejects an exposed admin listener and exposed uploads without authentication. `upload` is the
-    /// flag, which decides whether the error is one of usage or of the settings file.
-    fn check_exposure(&self, upload: Option<bool>) -> Result<(), Exit> {
+    /// Rejects an exposed admin listener, and exposed uploads and changes of files without
+    /// authentication. The flags decide whether the error is one of usage or of the settings file.
+    fn check_exposure(&self, flags: ChangingFlags) -> Result<(), Exit> {
         let authentication = self.authentication();
         if let Some(admin) = &self.admin {
             check_admin(admin, authentication).map_err(usage)?;
         }
-        let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
-        if sites.any(|site| site.upload.is_some()) {
-            let checked = check_uploads(&self.config, authentication);
-            checked.map_err(|reason| match upload {
-                Some(_) => usage(reason).into(),
-                None => Exit::Errors(vec![ConfigError::Failure(reason)]),
-            })?;
+        let sites = || std::iter::once(&self.site).chain(&self.site.hosts);
+        let features = [
+            (
+                "--upload ([upload] in a file)",
+                sites().any(|site| site.upload.is_some()),
+                flags.upload,
+            ),
+            (
+                "--manage ([manage] in a file)",
+                sites().any(|site| site.manage.is_some()),
+                flags.manage,
+            ),
+        ];
+        for (feature, is_on, flag) in features {
+            if is_on {
+                let checked = check_changes(feature, &self.config, authentication);
+                checked.map_err(|reason| match flag {
+                    Some(_) => usage(reason).into(),
+                    None => Exit::Errors(vec![ConfigError::Failure(reason)]),
+                })?;
+            }
         }
         Ok(())
     }
+}
+
+/// The flags that turn on what changes files.
+#[derive(Clone, Copy)]
+struct ChangingFlags {
+    upload: Option<bool>,
+    manage: Option<bool>,
 }
 
 /// Overrides the rules of the settings file with the flags.
@@ -291,21 +316,37 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
     }
+    if flags.manage == Some(true) {
+        site.manage.get_or_insert_default();
+    }
     match &mut site.upload {
         Some(upload) => {
             upload.max = flags.upload_max.or(upload.max);
             upload.overwrite = flags.upload_overwrite.unwrap_or(upload.overwrite);
-            Ok(())
+            upload.parents = flags.upload_parents.unwrap_or(upload.parents);
         }
         None if flags.upload.is_none()
-            && (flags.upload_max.is_some() || flags.upload_overwrite == Some(true)) =>
+            && (flags.upload_max.is_some()
+                || flags.upload_overwrite == Some(true)
+                || flags.upload_parents == Some(true)) =>
         {
-            Err(usage(
-                "--upload-max and --upload-overwrite: uploads are off; add --upload".to_owned(),
-            ))
+            return Err(usage(
+                "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload"
+                    .to_owned(),
+            ));
         }
-        None => Ok(()),
+        None => {}
     }
+    match (&mut site.manage, flags.manage_delete) {
+        (Some(manage), deletion) => manage.delete = deletion.unwrap_or(manage.delete),
+        (None, Some(_)) if flags.manage.is_none() => {
+            return Err(usage(
+                "--manage-delete: changes of files are off; add --manage".to_owned(),
+            ));
+        }
+        (None, _) => {}
+    }
+    Ok(())
 }
 
 /// Overrides the rules that flags set for every host.
@@ -323,6 +364,9 @@ fn override_host(site: &mut Site, flags: &Flags) {
     }
     if flags.upload == Some(false) {
         site.upload = None;
+    }
+    if flags.manage == Some(false) {
+        site.manage = None;
     }
     site.headers.extend(flags.headers.iter().cloned());
 }

@@ -490,11 +490,7 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
 fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
     for (root, site) in settings.sites() {
-        let uploads = match site.upload {
-            Some(_) => RootAccess::Uploads,
-            None => RootAccess::ReadOnly,
-        };
-        sandbox.allow_root(&root, uploads);
+        sandbox.allow_root(&root, RootAccess::of(site));
         if site.symlinks == Symlinks::Follow {
             sandbox.allow_reading_everywhere();
         }

@@ -113,21 +113,21 @@ fn site_files(settings: &Settings) -> impl Iterator<Item = PathBuf> {
     paths.filter_map(|path| std::path::absolute(path).ok())
 }
 
-/// Checks that this process may store files in each root that accepts uploads.
+/// Checks that this process may store files in each root that accepts uploads or changes.
 ///
 /// # Errors
 ///
 /// [`Error::Path`] with the remedy.
 pub(crate) fn check_upload_roots(settings: &Settings) -> Result<(), Error> {
     for (root, site) in settings.sites() {
-        if site.upload.is_none() || !root.is_dir() {
+        if site.upload.is_none() && site.manage.is_none() || !root.is_dir() {
             continue;
         }
         accessat(CWD, &root, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(
             |errno| {
                 let reason = match errno {
-                    Errno::ROFS => "the file system is read-only; omit --upload",
-                    _ => "this process may not create files there; change its owner or mode, or omit --upload",
+                    Errno::ROFS => "the file system is read-only; omit --upload and --manage",
+                    _ => "this process may not create files there; change its owner or mode, or omit --upload and --manage",
                 };
                 Error::path("store uploads in", root, io::Error::other(reason))
             },

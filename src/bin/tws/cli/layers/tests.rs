@@ -89,6 +89,7 @@ fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
         "A: b",
         "forwarded",
         "unix:/s",
+        "trash",
     ];
     let fits = |value: &&str| {
         let arg = format!("--{long}={value}");

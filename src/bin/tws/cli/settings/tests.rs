@@ -245,11 +245,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--upload-max", "1 GiB"],
-            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+            "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload",
         ),
         (
             &["--upload-overwrite"],
-            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+            "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload",
         ),
         (
             &["--upload", "--upload-max", "1 GB"],
@@ -257,11 +257,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--upload", "-b", "0.0.0.0"],
-            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
         ),
         (
             &["--upload", "-b", "::1", "-b", "::"],
-            "--upload ([upload] in a file) with --bind ::: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload ([upload] in a file) with --bind ::: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
         ),
     ];
     for (args, expected) in table {
