@@ -3,6 +3,7 @@
 mod support;
 
 mod access_log;
+mod ad_hoc_sharing;
 mod admin;
 mod architecture;
 mod archives;

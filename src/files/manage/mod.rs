@@ -116,7 +116,7 @@ impl Lookup<'_> {
             Err(errno) => return Err(errno.into()),
         }
         folder.sync()?;
-        Ok(created(&[name, b"/"].concat()))
+        Ok(self.created(&[name, b"/"].concat()))
     }
 
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<Response, ExplainedError> {
@@ -150,7 +150,7 @@ impl Lookup<'_> {
         source.folder.sync()?;
         folder.sync()?;
         let slash: &[u8] = if source.is_folder { b"/" } else { b"" };
-        Ok(created(&[to, slash].concat()))
+        Ok(self.created(&[to, slash].concat()))
     }
 
     fn delete(&self, name: &[u8], deletion: Deletion) -> Result<Response, ExplainedError> {
@@ -214,6 +214,13 @@ impl Lookup<'_> {
         })
     }
 
+    fn created(&self, name: &[u8]) -> Response {
+        let location = url::encode_path(&[b"/", name].concat());
+        Response::text("201 Created\n")
+            .with_status(StatusCode::CREATED)
+            .with_header(LOCATION, self.request.encoded_prefix() + &location)
+    }
+
     fn check_new(&self, name: &[u8]) -> Result<(), ExplainedError> {
         if self.snapshot.root.would_replace_server_file(name) {
             let explanation = "the server itself reads or writes this file";
@@ -236,10 +243,4 @@ fn rename(from: &Folder, name: &[u8], to: &Folder, new_name: &[u8]) -> Result<()
         }
         result => result,
     }
-}
-
-fn created(name: &[u8]) -> Response {
-    Response::text("201 Created\n")
-        .with_status(StatusCode::CREATED)
-        .with_header(LOCATION, url::encode_path(&[b"/", name].concat()))
 }

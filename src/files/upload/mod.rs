@@ -249,7 +249,8 @@ impl<'a> UploadRequest<'a> {
         Ok(match saved {
             SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
             SaveResult::Created => {
-                let location = url::encode_path(&[b"/", name].concat());
+                let prefix = self.lookup.request.encoded_prefix();
+                let location = prefix + &url::encode_path(&[b"/", name].concat());
                 Response::text("201 Created\n")
                     .with_status(StatusCode::CREATED)
                     .with_header(LOCATION, location)

@@ -38,11 +38,11 @@ impl UploadReport {
         let form = negotiation::response_format(request.fields());
         if self.failed.is_empty() && form == ResponseFormat::Html {
             // With a redirect, reloading the page does not send the files again.
-            let folder = target::encode_path(request.path_bytes());
+            let folder = target::encode_path(request.full_path_bytes());
             return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
         }
         let (status, response) = match form {
-            ResponseFormat::Json => self.json(),
+            ResponseFormat::Json => self.json(&request.encoded_prefix()),
             ResponseFormat::Html => self.html(),
             ResponseFormat::Text => self.text(),
         };
@@ -55,7 +55,7 @@ impl UploadReport {
         first.map_or(StatusCode::CREATED, |(_, problem)| problem.status)
     }
 
-    fn json(&self) -> (StatusCode, Response) {
+    fn json(&self, prefix: &str) -> (StatusCode, Response) {
         let status = self.status();
         let stored: Vec<_> = self
             .stored
@@ -64,7 +64,7 @@ impl UploadReport {
                 json!({
                     "name": printable(file_name(name)),
                     "size": size,
-                    "path": target::encode_path(&[b"/", &name[..]].concat()),
+                    "path": prefix.to_owned() + &target::encode_path(&[b"/", &name[..]].concat()),
                 })
             })
             .collect();

@@ -23,6 +23,10 @@ const EXPLAIN_HELP: &str = "\
 METHOD and TARGET are those of the request: `tws explain www GET /a.js -H 'Host: a.test'`. All \
 other flags are those that tws would serve with.";
 
+const CHECK_HELP: &str = "\
+The arguments are those that tws would serve with. The exit code is 0 if there is no error, else 1 or, \
+for a wrong flag or variable, 2.";
+
 /// The id of the flag for the header fields of the request of `tws explain`.
 const REQUEST_FIELD: &str = "field";
 
@@ -31,6 +35,7 @@ impl Flags {
     pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
         let command = match mode {
             Mode::Serve => serve(),
+            Mode::Check => check(),
             Mode::Explain => explain(),
         };
         let matches = command.try_get_matches_from(args)?;
@@ -40,6 +45,7 @@ impl Flags {
         }
         // Checks that clap cannot do, or whose errors would repeat the value.
         flags.store()?;
+        flags.users_with_passwords()?;
         flags.destinations()?;
         flags.path_and_port()?;
         Ok((flags, matches))
@@ -62,7 +68,7 @@ impl Flags {
     }
 }
 
-/// Returns the command that serves. `tws check` takes the same arguments.
+/// Returns the command that serves.
 pub(super) fn serve() -> Command {
     let subcommands = subcommands();
     Flags::command()
@@ -81,6 +87,17 @@ pub(super) fn serve() -> Command {
                 _ => arg,
             }
         })
+}
+
+/// Returns the command of `tws check`, which takes the arguments of the one that serves.
+pub(super) fn check() -> Command {
+    serve()
+        .name("tws check")
+        .bin_name("tws check")
+        .about("Check the settings and report every problem, without serving")
+        .override_usage("tws check [OPTIONS] [PATH] [PORT]")
+        .after_help(CHECK_HELP)
+        .after_long_help(CHECK_HELP)
 }
 
 /// Returns the command of `tws explain`.

@@ -22,8 +22,8 @@ use tws::site::{
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
 use super::values::{
-    BindAddresses, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of,
-    parse_addresses, parse_admin, parse_bandwidth,
+    BasePath, BindAddresses, ExitCondition, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode,
+    integer, integer_in, one_of, parse_addresses, parse_admin, parse_bandwidth,
 };
 
 const SERVING: &str = "Serving";
@@ -156,6 +156,19 @@ pub(super) struct Flags {
     /// Do not read PATH/.tws.toml
     #[arg(long, help_heading = SERVING)]
     pub(super) no_site_file: Option<bool>,
+
+    /// Serve below this path [default: /]
+    ///
+    /// Example: /docs/. Other paths are not found.
+    #[arg(long, value_name = "PATH", help_heading = SERVING)]
+    pub(super) base: Option<BasePath>,
+
+    /// Serve below a path that cannot be guessed
+    ///
+    /// The path is chosen at the start and shown with the address. It is no password: whoever has the
+    /// link can pass it on.
+    #[arg(long, help_heading = SERVING)]
+    pub(super) random_path: bool,
 
     /// User store: sqlite:FILE or a postgres:// URL
     ///
@@ -293,6 +306,13 @@ pub(super) struct Flags {
     /// Create the file with `htpasswd -cB FILE USER`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ACCESS)]
     pub(super) auth_file: Option<PathBuf>,
+
+    /// Require this user name and password
+    ///
+    /// USER:PASSWORD; may be repeated. Other users of this machine can read it in the list of
+    /// processes (ps): the variable TWS_AUTH avoids that.
+    #[arg(long, value_name = "USER:PW", help_heading = ACCESS)]
+    pub(super) auth: Vec<String>,
 
     /// Accept uploads (PUT, and POST to folders)
     ///
@@ -464,6 +484,13 @@ pub(super) struct Flags {
     #[arg(long, help_heading = PROCESS)]
     pub(super) qr: bool,
 
+    /// Exit after N downloads or a time
+    ///
+    /// Examples: 1, 10m, 2h; may be repeated: the first that comes ends the server. A download is a
+    /// file, or a folder as an archive, that was sent completely. Resumed ones are not counted.
+    #[arg(long, value_name = "N|TIME", value_delimiter = ',', help_heading = PROCESS)]
+    pub(super) exit_after: Vec<ExitCondition>,
+
     /// Show running transfers in the terminal
     ///
     /// q quits tws. The access log is not written to the terminal then.
@@ -513,6 +540,19 @@ impl Flags {
     pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
         let store = self.users.as_deref().map(str::parse).transpose();
         store.map_err(|reason: String| usage_of("--users", reason))
+    }
+
+    /// Splits the values of `--auth` into user and password. Not a value parser, as with `--users`.
+    pub(super) fn users_with_passwords(&self) -> Result<Vec<(&str, &str)>, clap::Error> {
+        let split = |value: &str| value.find(':').filter(|at| *at > 0 && at + 1 < value.len());
+        let users = self.auth.iter().map(|value| {
+            let at = split(value).ok_or_else(|| {
+                let reason = "must be a user name and a password with a colon between them";
+                usage_of("--auth", reason.to_owned())
+            })?;
+            Ok((&value[..at], &value[at + 1..]))
+        });
+        users.collect()
     }
 
     /// Returns the destinations of the access log.

@@ -1,7 +1,9 @@
 //! The settings: the flags of all layers, checked against each other, as the types that the library and
 //! the commands use. Nothing is opened.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +16,10 @@ use super::exit::{ConfigError, Exit};
 use super::exposure::{
     Authentication, HostCheck, admin_endpoint, check_admin, check_changes, host_check,
 };
-use super::flags::{Flags, RequestArgs, usage};
+use super::flags::{Flags, RequestArgs, usage, usage_of};
 use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
-use super::values::HostPattern;
+use super::values::{BasePath, ExitCondition, HostPattern};
 
 /// The settings of a process.
 #[derive(Debug)]
@@ -31,6 +33,13 @@ pub(crate) struct Settings {
     /// The origin whose pages may read all responses.
     pub(crate) cors: Option<Origin>,
     pub(crate) auth_file: Option<PathBuf>,
+    /// The users of `--auth`, as lines of such a file: the passwords are hashed.
+    pub(crate) auth_lines: Vec<String>,
+    /// The path below which the site is served, without that of `--random-path`.
+    pub(crate) base: BasePath,
+    pub(crate) random_path: RandomPath,
+    pub(crate) port_choice: PortChoice,
+    pub(crate) exit_after: Vec<ExitCondition>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
     pub(crate) rate_limit: Option<Rate>,
@@ -73,6 +82,23 @@ pub(crate) enum Encryption {
     SelfSigned,
     /// The files of the certificates and of their keys.
     Certificates(Vec<(PathBuf, PathBuf)>),
+}
+
+/// Whether the site is served below a path that cannot be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RandomPath {
+    Off,
+    /// Chosen at the start of the process.
+    Chosen,
+}
+
+/// Whether another port may be used if that of the settings is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortChoice {
+    /// A setting names the port.
+    Fixed,
+    /// It is the default one.
+    NextFree,
 }
 
 /// Whether the process restricts its access to the file system.
@@ -132,6 +158,15 @@ impl Settings {
     /// As [`read`](Self::read), if no settings remain.
     pub(crate) fn read_lenient(args: &RawArgs) -> Result<(Self, Vec<ConfigError>), Exit> {
         let mut layers = ConfigLayers::read(args)?;
+        let is_typed =
+            |arg: &OsString| arg.as_bytes().starts_with(b"--auth=") || arg.as_bytes() == b"--auth";
+        if args.args.iter().any(is_typed) {
+            layers.warnings.push(
+                "--auth: other users of this machine can read the password in the list of processes \
+                 (ps); set TWS_AUTH instead, or use --auth-file"
+                    .to_owned(),
+            );
+        }
         let errors = std::mem::take(&mut layers.errors);
         match Self::from_layers(layers, &args.inherited) {
             Ok(settings) => Ok((settings, errors)),
@@ -169,9 +204,10 @@ impl Settings {
     }
 
     pub(crate) fn authentication(&self) -> Authentication {
-        match self.auth_file {
-            Some(_) => Authentication::Required,
-            None => Authentication::None,
+        if self.auth_file.is_some() || !self.auth_lines.is_empty() {
+            Authentication::Required
+        } else {
+            Authentication::None
         }
     }
 
@@ -194,6 +230,17 @@ impl Settings {
             .store()?
             .or(site.users.as_ref().map(|users| users.store.clone()));
         let encryption = encryption(&flags)?;
+        let auth_lines = auth_lines(&flags)?;
+        let is_default_port = flags.port.is_none() && flags.path_and_port()?.1.is_none();
+        let has_own_ports = flags.bind.iter().flat_map(|addresses| &addresses.0);
+        let has_own_ports = has_own_ports
+            .clone()
+            .any(|it| matches!(it, Endpoint::Socket(_)));
+        let port_choice = if is_default_port && !has_own_ports && inherited.server.is_none() {
+            PortChoice::NextFree
+        } else {
+            PortChoice::Fixed
+        };
         let mut config = config(&flags)?;
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
@@ -243,6 +290,15 @@ impl Settings {
             admin: flags.admin.map(|admin| admin_endpoint(inherited, admin)),
             cors: flags.cors,
             auth_file: flags.auth_file,
+            auth_lines,
+            base: flags.base.unwrap_or_default(),
+            random_path: if flags.random_path {
+                RandomPath::Chosen
+            } else {
+                RandomPath::Off
+            },
+            port_choice,
+            exit_after: flags.exit_after,
             host_patterns: flags.host_name,
             encryption,
             redirect_http: flags.redirect_http,
@@ -417,6 +473,26 @@ fn encryption(flags: &Flags) -> Result<Encryption, clap::Error> {
         )),
         _ => Ok(encryption),
     }
+}
+
+/// Hashes the passwords of `--auth`.
+#[cfg(feature = "auth")]
+fn auth_lines(flags: &Flags) -> Result<Vec<String>, clap::Error> {
+    let users = flags.users_with_passwords()?;
+    let lines = users.into_iter().map(|(user, password)| {
+        let line = tws::Credentials::line(user, password);
+        line.map_err(|error| usage_of("--auth", error.to_string()))
+    });
+    lines.collect()
+}
+
+#[cfg(not(feature = "auth"))]
+fn auth_lines(flags: &Flags) -> Result<Vec<String>, clap::Error> {
+    if flags.auth.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reason = "this tws was built without the feature auth; rebuild it with --features auth";
+    Err(usage_of("--auth", reason.to_owned()))
 }
 
 /// Returns the configuration of the library.

@@ -46,9 +46,11 @@ impl Subcommand {
             return Self::Serve;
         };
         args.args.remove(1);
-        if *subcommand == Self::Explain {
-            args.mode = Mode::Explain;
-        }
+        args.mode = match subcommand {
+            Self::Check => Mode::Check,
+            Self::Explain => Mode::Explain,
+            Self::Serve | Self::Completions | Self::Man => Mode::Serve,
+        };
         *subcommand
     }
 }

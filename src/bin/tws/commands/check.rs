@@ -166,7 +166,7 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
 fn check_passwords(settings: &Settings, report: &mut CheckReport) {
     if let Some(path) = &settings.auth_file {
         let text = format!("passwords are read from {}", path.display());
-        report.result(text, app::auth_layer(path));
+        report.result(text, app::auth_layer(settings));
     }
 }
 

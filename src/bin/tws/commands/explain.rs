@@ -13,7 +13,7 @@ use tws::{
     StatusCode,
 };
 
-use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
+use crate::cli::{Authentication, Exit, RawArgs, RequestArgs, Settings};
 use crate::services::app::App;
 use crate::sync::Mutex;
 use crate::terminal::stdio;
@@ -152,7 +152,7 @@ fn dry_run(
     request: &Request<'static>,
 ) -> Option<Response> {
     // Passwords are verified when a request is handled, not when it is admitted.
-    if settings.auth_file.is_some()
+    if settings.authentication() == Authentication::Required
         && let Ok(options) = explained.request(Method::OPTIONS)
     {
         let response = handler.handle(&options).wait();

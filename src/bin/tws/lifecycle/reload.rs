@@ -191,6 +191,8 @@ impl ReloadTargets {
             ("no-sandbox", old.sandbox == new.sandbox),
             ("user", old.user == new.user),
             ("group", old.group == new.group),
+            ("exit-after", old.exit_after == new.exit_after),
+            ("random-path", old.random_path == new.random_path),
         ];
         let differing: Vec<_> = settings
             .iter()

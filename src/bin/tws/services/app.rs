@@ -15,7 +15,8 @@ use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, Sta
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials};
 
-use crate::cli::{Encryption, HostCheck, Settings, SiteFileSource};
+use super::random_path;
+use crate::cli::{Authentication, BasePath, Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
 /// The parts that are opened before the process drops its privileges.
@@ -28,7 +29,7 @@ impl App {
     pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
         Ok(Self {
             files: files(settings)?,
-            auth: settings.auth_file.as_deref().map(auth_layer).transpose()?,
+            auth: auth_layer(settings)?,
         })
     }
 
@@ -48,7 +49,11 @@ impl App {
             Some(store) => users::add_routes(router, store),
             None => router,
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        let app = below(
+            &random_path::full_path(settings),
+            router.fallback(self.files),
+        );
+        wrap(app, self.auth, settings)
     }
 
     /// The handler for `tws explain`: of the sample application, without its store.
@@ -57,7 +62,17 @@ impl App {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
         };
-        wrap(router.fallback(self.files), self.auth, settings)
+        // A path that is chosen at the start is not known.
+        let app = below(&settings.base, router.fallback(self.files));
+        wrap(app, self.auth, settings)
+    }
+}
+
+/// Serves an app below a path.
+fn below(base: &BasePath, app: Router) -> Router {
+    match base.prefix() {
+        "" => app,
+        prefix => Router::new().nest(prefix, app),
     }
 }
 
@@ -231,17 +246,24 @@ pub(crate) fn limit_rate(app: BoxHandler, settings: &Settings) -> BoxHandler {
 /// Wraps a handler so that requests need a password.
 pub(crate) type AuthLayer = Box<dyn FnOnce(BoxHandler) -> BoxHandler>;
 
-/// Reads a file of passwords.
+/// Reads the passwords, if the settings name any.
 #[cfg(feature = "auth")]
-pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
-    let credentials = Credentials::read(path)?;
-    Ok(Box::new(|app| {
+pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
+    if settings.authentication() == Authentication::None {
+        return Ok(None);
+    }
+    let file = settings.auth_file.as_deref();
+    let credentials = Credentials::read_with(file, &settings.auth_lines)?;
+    Ok(Some(Box::new(|app| {
         BoxHandler::new(BasicAuth::new(app, credentials))
-    }))
+    })))
 }
 
 #[cfg(not(feature = "auth"))]
-pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
+pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
+    let Some(path) = &settings.auth_file else {
+        return Ok(None);
+    };
     Err(Error::Setting(format!(
         "--auth-file {}: this tws was built without the feature auth; rebuild it with --features auth",
         path.display()

@@ -85,10 +85,9 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             &["--frobnicate"],
             "--frobnicate: unknown flag; `tws --help` lists the flags",
         ),
-        (&["-i", "eth0"], "-i: unknown flag; did you mean --bind?"),
         (
-            &["--listen", "80"],
-            "--listen: unknown flag; did you mean --port?",
+            &["--threads", "2"],
+            "--threads: unknown flag; did you mean --workers?",
         ),
         (
             &["--no-hidden"],
