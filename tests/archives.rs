@@ -210,7 +210,7 @@ fn unknown_format_is_400_and_too_much_is_403() {
     assert_eq!(get(&server, "/?download=rar").status, 400);
     let limited = |max: &str| {
         serve(&root, |site| {
-            site.archive_max = Some(max.parse().expect("a size"))
+            site.archive_max = Some(max.parse().expect("a size"));
         })
     };
     let request =

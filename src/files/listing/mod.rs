@@ -181,7 +181,10 @@ impl ListingRenderer {
                 if start == 0 {
                     out.push_str("<article class=\"card readme\" aria-label=\"README\">\n");
                 }
-                let end = folder.readme.floor_char_boundary(start + PIECE_BYTES);
+                let mut end = folder.readme.len().min(start + PIECE_BYTES);
+                while !folder.readme.is_char_boundary(end) {
+                    end -= 1;
+                }
                 out.push_str(&folder.readme[start..end]);
                 if end < folder.readme.len() {
                     RenderPosition::Readme(end)

@@ -16,7 +16,7 @@ use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, Sta
 use tws::{BasicAuth, Credentials};
 
 use super::random_path;
-use crate::cli::{Authentication, BasePath, Encryption, HostCheck, Settings, SiteFileSource};
+use crate::cli::{BasePath, Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
 /// The parts that are opened before the process drops its privileges.
@@ -249,7 +249,7 @@ pub(crate) type AuthLayer = Box<dyn FnOnce(BoxHandler) -> BoxHandler>;
 /// Reads the passwords, if the settings name any.
 #[cfg(feature = "auth")]
 pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
-    if settings.authentication() == Authentication::None {
+    if settings.authentication() == crate::cli::Authentication::None {
         return Ok(None);
     }
     let file = settings.auth_file.as_deref();
