@@ -29,13 +29,13 @@ impl ArchiveQuery {
         let parameters = query.unwrap_or_default().split('&');
         let asked = parameters.filter_map(|parameter| match parameter {
             "zip" => Some(Self::Asked(ArchiveFormat::Zip)),
-            _ => Some(Self::of_name(parameter.strip_prefix("download=")?)),
+            _ => Some(Self::parse_name(parameter.strip_prefix("download=")?)),
         });
         asked.into_iter().next().unwrap_or(Self::None)
     }
 
     /// The names of miniserve have an underscore, those of files a dot.
-    fn of_name(name: &str) -> Self {
+    fn parse_name(name: &str) -> Self {
         Self::Asked(match name {
             "tar" => ArchiveFormat::Tar,
             #[cfg(feature = "compress")]

@@ -93,7 +93,7 @@ impl ArchiveWriter {
             Archive::Tar { builder, .. } => {
                 let mut header = tar_header(tar::EntryType::Directory, modified);
                 header.set_mode(FOLDER_MODE);
-                builder.append_data(&mut header, as_path(name), io::empty())
+                builder.append_data(&mut header, name_as_path(name), io::empty())
             }
             Archive::Zip(zip) => {
                 let options = zip_options(modified)?.unix_permissions(FOLDER_MODE);
@@ -119,7 +119,7 @@ impl ArchiveWriter {
                 header.set_mode(FILE_MODE);
                 header.set_size(len);
                 *current = len;
-                builder.append_data(&mut header, as_path(name), io::empty())
+                builder.append_data(&mut header, name_as_path(name), io::empty())
             }
             Archive::Zip(zip) => {
                 let options = zip_options(modified)?
@@ -222,11 +222,11 @@ impl Write for Encoder {
     }
 }
 
-fn as_path(name: &[u8]) -> &Path {
+fn name_as_path(name: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(name))
 }
 
-/// Returns a header without owner, so that the files belong to the user who unpacks them.
+/// Returns a header without owner, so that unpacked files belong to the unpacking user.
 fn tar_header(kind: tar::EntryType, modified: i64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);

@@ -165,8 +165,8 @@ pub(super) struct Flags {
 
     /// Serve below a path that cannot be guessed
     ///
-    /// The path is chosen at the start and shown with the address. It is no password: whoever has the
-    /// link can pass it on.
+    /// The path is chosen at the start and shown with the address. It is no password: a link can be
+    /// passed on.
     #[arg(long, help_heading = SERVING)]
     pub(super) random_path: bool,
 
